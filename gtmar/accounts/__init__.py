@@ -1,0 +1,1 @@
+"""The table side, all Polars: `scan`, `contract`, `encode`, `matrix`, `profile`."""

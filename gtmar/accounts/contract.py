@@ -1,0 +1,311 @@
+"""The data contract: every way in which a table and a spec don't fit, found in one pass.
+
+Names and types are looked at first; then one streaming query counts the rows that break each rule
+and fetches their first few culprits; then all violations are raised together. What is allowed but
+worth knowing becomes a note.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar.accounts.encode import NUMERIC, encoded_terms
+from gtmar.accounts.facts import notes, outcome_facts
+from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
+from gtmar.accounts.rules import ACCOUNT, EXACT, Rule, feature_rules, id_rules, outcome_rules
+from gtmar.accounts.scan import ID_NAMES, AccountTable, collect
+from gtmar.errors import Violation, ViolationsError, culprits, nearest
+from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
+
+if TYPE_CHECKING:
+    from gtmar.spec.model import Feature, ScoringSpec
+
+__all__ = ["Checked", "as_of_date", "check_contract", "id_column"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the contract learnt of a table that keeps it."""
+
+    #: Accounts in the table, and those without any outcome, left out on request.
+    accounts: int
+    dropped: int
+    id_column: str | None
+    outcomes: OutcomeColumns
+    #: Smallest and largest encoded value by term, in 1/10,000ths.
+    ranges: dict[str, tuple[int, int]]
+    #: What is allowed but worth knowing, a sentence each.
+    notes: tuple[str, ...]
+
+
+def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
+    """Return the account id's column: the spec's, else the first usual name the table has."""
+    if spec.id is not None:
+        return spec.id
+    lowered = {name.lower(): name for name in columns}
+    return next((lowered[name] for name in ID_NAMES if name in lowered), None)
+
+
+def as_of_date(spec: ScoringSpec, schema: pl.Schema, as_of: str | None) -> pl.Expr | None:
+    """Return the date that `days_before` counts from: the spec's column, or one date for all."""
+    if as_of is not None:
+        return pl.lit(as_of).str.to_date()
+    if spec.as_of is not None and spec.as_of in schema:
+        return pl.col(spec.as_of).cast(pl.Date)
+    return None
+
+
+def check_contract(
+    table: AccountTable,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    drop_unlabelled: bool = False,
+    outcomes: bool = True,
+) -> Checked:
+    """Hold a table against the contract.
+
+    Parameters
+    ----------
+    table, spec
+        What has to fit.
+    as_of
+        ISO date for `days_before`, where the table has no such column.
+    drop_unlabelled
+        Leave accounts without any outcome out, and count them, instead of refusing.
+    outcomes
+        False where a table is only scored: outcomes are then not asked for.
+
+    Raises
+    ------
+    ViolationsError
+        With every violation found.
+    """
+    violations: list[Violation] = []
+    identifier = id_column(spec, table.columns)
+    found = OutcomeColumns.found(spec.outcomes, table.columns)
+    terms_ok = _check_names(table, spec, identifier, found, violations, outcomes=outcomes)
+    usable = {name: f for name, f in spec.features.items() if name in terms_ok}
+    date = as_of_date(spec, table.schema, as_of)
+    usable = _check_types(table, usable, date, violations)
+    numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
+
+    rules = id_rules(identifier, table.columns)
+    for name, feature in usable.items():
+        rules += feature_rules(name, feature, table.schema)
+    if outcomes:
+        rules += outcome_rules(numeric, table.schema)
+    facts = _run(table, spec, rules, usable, numeric, identifier, date)
+    accounts = int(facts["accounts"])
+    if accounts == 0:
+        violations.append(
+            Violation("", "the table is empty", hint="does --data name the right file?")
+        )
+    for i, rule in enumerate(rules):
+        count = int(facts[f"{i}.count"])
+        if count:
+            listed = culprits(facts[f"{i}.culprits"])
+            problem = rule.problem.format(count=f"{count:,} of {accounts:,}")
+            violations.append(
+                Violation(rule.column, f"{problem}: {listed}", hint=rule.hint, rows=count)
+            )
+    unlabelled = int(facts["unlabelled"]) if outcomes and numeric.columns else 0
+    if unlabelled and not drop_unlabelled:
+        violations.append(
+            Violation(
+                "",
+                f"{unlabelled:,} of {accounts:,} accounts have no outcome of any kind: "
+                f"{culprits(facts['unlabelled.culprits'])}",
+                hint="--drop-unlabelled leaves them out and counts them",
+                rows=unlabelled,
+            )
+        )
+    if accounts and unlabelled == accounts and drop_unlabelled:
+        violations.append(
+            Violation("", "no account has an outcome", hint="see the outcome columns")
+        )
+    ranges = {}
+    for term in spec.terms:
+        if term.feature in usable and facts[f"{term.name}.low"] is not None:
+            low, high = facts[f"{term.name}.low"], facts[f"{term.name}.high"]
+            ranges[term.name] = (int(low), int(high))
+            if max(abs(low), abs(high)) > EXACT:
+                violations.append(
+                    Violation(
+                        term.column,
+                        f"values reach {max(abs(low), abs(high)) / 1e4:g}: too large to be exact",
+                        hint="scale it with `encode: {kind: range, ...}`",
+                    )
+                )
+    if violations:
+        raise ViolationsError(table.source, violations)
+    return Checked(
+        accounts=accounts - (unlabelled if drop_unlabelled else 0),
+        dropped=unlabelled if drop_unlabelled else 0,
+        id_column=identifier,
+        outcomes=found,
+        ranges=ranges,
+        notes=tuple(notes(facts, found, identifier)) if outcomes else (),
+    )
+
+
+def _check_names(
+    table: AccountTable,
+    spec: ScoringSpec,
+    identifier: str | None,
+    found: OutcomeColumns,
+    violations: list[Violation],
+    *,
+    outcomes: bool,
+) -> set[str]:
+    """Look for columns that aren't there; return the features whose column is."""
+    columns = table.columns
+
+    def absent(column: str, role: str) -> None:
+        likely = nearest(column, columns)
+        hint = f'did you mean "{likely}"?' if likely else f"the table has {culprits(columns)}"
+        violations.append(Violation(column, f"no such column ({role})", hint=hint))
+
+    if identifier is not None and identifier not in columns:
+        absent(identifier, "the spec's id")
+    if spec.as_of is not None and spec.as_of not in columns:
+        absent(spec.as_of, "the spec's as_of")
+    if outcomes:
+        for role, field in type(spec.outcomes).model_fields.items():
+            column = getattr(spec.outcomes, role)
+            if column != field.default and column not in columns:
+                absent(column, f"outcome {role}")
+        if not found.columns and table.columns:
+            names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
+            violations.append(
+                Violation(
+                    "",
+                    f"no outcome column; expected at least one of {names}",
+                    hint="name yours in the spec: outcomes: {retained: my_column}",
+                )
+            )
+    usable = set()
+    for name, feature in spec.features.items():
+        column = feature.column or name
+        if column in columns:
+            usable.add(name)
+        else:
+            absent(column, f'feature "{name}"')
+    return usable
+
+
+def _check_types(
+    table: AccountTable,
+    features: dict[str, Feature],
+    date: pl.Expr | None,
+    violations: list[Violation],
+) -> dict[str, Feature]:
+    """Refuse columns whose type an encoder can't read; return the features that pass."""
+    usable = {}
+    for name, feature in features.items():
+        column = feature.column or name
+        dtype = table.schema[column]
+        encoder = feature.encode
+        number = dtype.is_numeric() or dtype == pl.Boolean
+        if isinstance(encoder, DaysBeforeEncoder):
+            if date is None:
+                hint = "give --as-of DATE, or name the column in the spec's as_of"
+                violations.append(
+                    Violation(column, "days_before has no date to count from", hint=hint)
+                )
+                continue
+            if not dtype.is_temporal():
+                hint = "store it as a date; CSV dates are read as YYYY-MM-DD"
+                violations.append(Violation(column, f"expected dates, got {dtype}", hint=hint))
+                continue
+        elif (
+            isinstance(encoder, (*NUMERIC, BoolEncoder))
+            or (isinstance(encoder, Bins) and encoder.intervals)
+        ) and not number:
+            shown = _first_values(table, column)
+            violations.append(
+                Violation(
+                    column,
+                    f'feature "{name}" has encoder {encoder.kind} and expects numbers, '
+                    f"got {dtype}: {shown}",
+                    hint="encode categories with one_of or bins",
+                )
+            )
+            continue
+        elif isinstance(encoder, OneOfEncoder | Bins) and dtype.is_nested():
+            violations.append(Violation(column, f"expected categories, got {dtype}"))
+            continue
+        usable[name] = feature
+    return usable
+
+
+def _check_outcome_types(
+    table: AccountTable, found: OutcomeColumns, violations: list[Violation]
+) -> OutcomeColumns:
+    """Refuse outcomes that aren't numbers; return those that are."""
+    numeric = {}
+    for role, column in found.columns.items():
+        dtype = table.schema[column]
+        if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
+            numeric[role] = column
+            continue
+        expected = "amounts" if role in ("mrr", "mrr_end", "ltv") else "0 and 1"
+        violations.append(
+            Violation(
+                column,
+                f"outcome {role} expects {expected}, got {dtype}: {_first_values(table, column)}",
+                hint="store it as a number",
+            )
+        )
+    return OutcomeColumns(numeric)
+
+
+def _first_values(table: AccountTable, column: str) -> str:
+    values = table.frame.select(pl.col(column).drop_nulls().unique(maintain_order=True).head(5))
+    return culprits(collect(table, values)[column].to_list())
+
+
+def _run(
+    table: AccountTable,
+    spec: ScoringSpec,
+    rules: list[Rule],
+    features: dict[str, Feature],
+    found: OutcomeColumns,
+    identifier: str | None,
+    date: pl.Expr | None,
+) -> dict[str, Any]:
+    """Count and fetch everything in one streaming query; return it by name."""
+    schema = table.schema
+    account = (
+        pl.col(identifier).cast(pl.String)
+        if identifier is not None and identifier in schema
+        else pl.format("row {}", pl.int_range(1, pl.len() + 1))
+    )
+    wanted: list[pl.Expr] = [pl.len().alias("accounts")]
+    for i, rule in enumerate(rules):
+        broken = rule.broken.fill_null(value=False)
+        shown = rule.shown.filter(broken).unique(maintain_order=True).head(6)
+        wanted += [broken.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
+    usable = [term for term in spec.terms if term.feature in features]
+    encoded = encoded_terms(spec, schema, date) if len(usable) == len(spec.terms) else {}
+    lazy = table.frame.with_columns(account.alias(ACCOUNT))
+    first = collect(table, lazy.select(wanted)).row(0, named=True)
+    facts: dict[str, Any] = dict(first)
+    broken_rows = any(facts[f"{i}.count"] for i in range(len(rules)))
+    ends: list[pl.Expr] = []
+    if encoded and not broken_rows:
+        for term in usable:
+            value = encoded[term.name]
+            ends += [value.min().alias(f"{term.name}.low"), value.max().alias(f"{term.name}.high")]
+    if found.columns:
+        named = {f"_{key}": value for key, value in canonical_outcomes(found, schema).items()}
+        lazy = lazy.with_columns(**named)
+        ends += outcome_facts(found, schema)
+    if ends:
+        facts |= collect(table, lazy.select(ends)).row(0, named=True)
+    for term in usable:
+        facts.setdefault(f"{term.name}.low", None)
+    return facts

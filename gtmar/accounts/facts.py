@@ -1,0 +1,82 @@
+"""What is allowed in an account table but worth knowing: aggregates, and sentences of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar.accounts.encode import half_up
+from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
+from gtmar.accounts.rules import ACCOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["notes", "outcome_facts"]
+
+
+def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
+    """Aggregate what `notes` words, and the accounts without any outcome.
+
+    Reads the canonical outcomes under their names with an underscore before them.
+    """
+    known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
+    if not found.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
+        known = ("start",)
+    bare = pl.all_horizontal(pl.col(f"_{name}").is_null() for name in known)
+    facts = [
+        bare.sum().alias("unlabelled"),
+        pl.col(ACCOUNT).filter(bare).head(6).implode().alias("unlabelled.culprits"),
+        ((pl.col("_retained") == 1) & (pl.col("_end") == 0) & (pl.col("_start") > 0))
+        .sum()
+        .alias("kept_without_revenue"),
+        pl.col("_won_back").is_not_null().sum().alias("former"),
+        (pl.col("_ltv") <= 0).sum().alias("ltv_not_positive"),
+    ]
+    for role in ("mrr", "mrr_end", "ltv"):
+        if found.has(role):
+            x = known_number(found.columns[role], schema[found.columns[role]])
+            rounded = half_up(x, CENTS)
+            facts += [
+                ((rounded - x * CENTS).abs() > 1e-6).sum().alias(f"{role}.moved"),
+                x.sum().alias(f"{role}.before"),
+                (rounded.sum() / CENTS).alias(f"{role}.after"),
+                rounded.abs().sum().alias(f"{role}.cents"),
+            ]
+    return facts
+
+
+def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None) -> list[str]:
+    """Word what is allowed but worth knowing."""
+    said = []
+    if identifier is None:
+        said.append(
+            "No account id: the split follows each row's content, so that twins stay together."
+        )
+    if not found.has("retained", "churned") and found.has("mrr_end"):
+        said.append("No retained_6mo or churned column: retained is taken as mrr_end > 0.")
+    if found.basis == "binary":
+        said.append(
+            "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
+            "stays; expansion, contraction and quick ratio stay empty."
+        )
+    if facts.get("kept_without_revenue"):
+        said.append(
+            f"{facts['kept_without_revenue']:,} accounts are retained with mrr_end = 0: "
+            "they kept the logo and lost the revenue."
+        )
+    if facts.get("ltv_not_positive"):
+        said.append(
+            f"{facts['ltv_not_positive']:,} accounts have no positive LTV and are left out of "
+            "tier_separation."
+        )
+    for role in ("mrr", "mrr_end", "ltv"):
+        if facts.get(f"{role}.moved"):
+            before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])
+            said.append(
+                f"{role} is read in cents: {facts[f'{role}.moved']:,} values had finer "
+                f"fractions; the total moves from {before:,.4f} to {after:,.2f} "
+                f"({after - before:+,.4f})."
+            )
+    return said

@@ -1,0 +1,250 @@
+"""What a column is, which encoder suits it: the first spec of a table.
+
+Everything is fitted on the search part of the split alone, so that the holdout stays unseen. Every
+feature starts with the same weight: nothing is claimed before it is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gtmar.accounts.encode import encoded_terms
+from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
+from gtmar.accounts.identity import content_keys, holdout_mask, key_expression
+from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
+from gtmar.accounts.scan import ID_NAMES, AccountTable, collect
+from gtmar.errors import AccountDataError
+from gtmar.spec.document import parse
+from gtmar.spec.model import Outcomes, ScoringSpec, Split
+from gtmar.spec.text import commented_yaml
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FirstSpec", "first_spec"]
+
+#: More accounts than this teach a first spec nothing more; a hash draws them.
+_MOST_PROFILED = 200_000
+#: A text column of more distinct values is taken for free text.
+_MOST_CATEGORIES = 50
+#: What the first weights add up to, when nothing is at its floor.
+_TOTAL_POINTS = 100
+_LEAST_BOUND = 25
+#: Least share of accounts that a search must leave in each tier.
+_TIER_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class FirstSpec:
+    """A spec detected from a table, as data and as commented YAML to edit."""
+
+    spec: ScoringSpec
+    text: str
+    #: Why each column that is no feature was left out, by column.
+    left_out: dict[str, str]
+
+
+def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpec:
+    """Detect features and write a first spec.
+
+    Parameters
+    ----------
+    table
+        The account table, with at least one outcome under its usual name.
+    holdout
+        Share of accounts that nothing is fitted on; None for the default.
+
+    Raises
+    ------
+    AccountDataError
+        If no column can be a feature, or there is no outcome to orient by.
+    """
+    split = Split() if holdout is None else Split(holdout=holdout)
+    found = OutcomeColumns.found(Outcomes(), table.columns)
+    identifier = _identifier(table)
+    frame, target, target_name = _search_part(table, found, identifier, split)
+    left_out: dict[str, str] = {}
+    fitted: dict[str, Fitted] = {}
+    for name in table.columns:
+        if name == identifier:
+            left_out[name] = "the account id"
+        elif name in found.columns.values():
+            left_out[name] = "an outcome"
+        else:
+            result = _fit(frame[name], target)
+            if isinstance(result, str):
+                left_out[name] = result
+            else:
+                fitted[name] = result
+    if not fitted:
+        raise AccountDataError(
+            f"{table.source}: no column can be a feature; left out: "
+            + "; ".join(f'"{name}" ({reason})' for name, reason in left_out.items()),
+            hint="features are numbers, flags and categories known at the window's start",
+        )
+    data = _spec_data(found, identifier, split, fitted, frame)
+    heading = _heading(table, found, target_name, len(frame), split)
+    comments = {name: fit.comment for name, fit in fitted.items()}
+    text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
+    return FirstSpec(parse(text, source="detected spec"), text, left_out)
+
+
+def _identifier(table: AccountTable) -> str | None:
+    lowered = {name.lower(): name for name in table.columns}
+    return next((lowered[name] for name in ID_NAMES if name in lowered), None)
+
+
+def _search_part(
+    table: AccountTable, found: OutcomeColumns, identifier: str | None, split: Split
+) -> tuple[pl.DataFrame, NDArray[np.float64], str]:
+    """Return the search part of the table and what its features are oriented by."""
+    roles = {
+        "retained": found.labelled,
+        "ltv": found.has("ltv"),
+        "activated": found.has("activated"),
+    }
+    roles |= {"won_back": found.has("won_back"), "start": found.has("mrr")}
+    target = next((role for role, there in roles.items() if there), None)
+    if target is None:
+        names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
+        raise AccountDataError(
+            f"{table.source}: no outcome column; expected at least one of {names}",
+            hint="rename yours, or write a spec with outcomes: {retained: my_column}",
+        )
+    for name, column in found.columns.items():
+        if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
+            raise AccountDataError(
+                f'{table.source}: column "{column}": outcome {name} expects numbers, '
+                f"got {table.schema[column]}",
+                hint="labels are 0 and 1, null where unknown; money is a number",
+            )
+    outcomes = canonical_outcomes(found, table.schema)
+    key = key_expression(identifier, table.schema).alias("\x00key")
+    frame = collect(table, table.frame.with_columns(key, outcomes[target].alias("\x00y")))
+    if frame.is_empty():
+        raise AccountDataError(f"{table.source}: the table is empty")
+    keys = frame["\x00key"].fill_null("")
+    if identifier is None:
+        keys = content_keys(keys)
+    seen = ~holdout_mask(keys, share=split.holdout, salt=split.salt)
+    if seen.sum() > _MOST_PROFILED:
+        seen &= holdout_mask(keys, share=_MOST_PROFILED / int(seen.sum()), salt="profile")
+    frame = frame.filter(pl.Series(seen))
+    y = frame["\x00y"].cast(pl.Float64)
+    if target in ("ltv", "start"):
+        # Money is skewed: its rank orients better than its amount.
+        y = y.rank("average")
+    spoken = {"retained": "retention", "ltv": "LTV", "start": "MRR", "won_back": "win-back"}
+    return frame.drop("\x00key", "\x00y"), y.to_numpy(), spoken.get(target, "activation")
+
+
+def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
+    """Fit an encoder to a column, or say why it is no feature."""
+    dtype = column.dtype
+    if dtype.is_temporal():
+        return "a date; encode it with days_before and --as-of"
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        return f"of type {dtype}, neither number nor category"
+    if dtype.is_float():
+        column = column.fill_nan(None)
+        if column.is_infinite().any():
+            return "has infinite values"
+    known = column.drop_nulls()
+    distinct = known.n_unique()
+    if distinct == 0:
+        return "empty"
+    if distinct == 1 and not column.null_count():
+        return f"constant: always {known[0]}"
+    if dtype == pl.Boolean:
+        return fit_flag(column, target)
+    if dtype.is_numeric():
+        if dtype.is_integer() and distinct == len(column) and column.name.lower().endswith("id"):
+            return "an identifier: every value differs"
+        if set(known.unique().to_list()) <= {0, 1}:
+            return fit_flag(column, target)
+        return fit_number(column, target)
+    if distinct > _MOST_CATEGORIES:
+        return f"free text or an identifier: {distinct:,} distinct values"
+    if known.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+        return "a date as text; store it as a date and encode it with days_before"
+    return fit_categories(column, target)
+
+
+def _spec_data(
+    found: OutcomeColumns,
+    identifier: str | None,
+    split: Split,
+    fitted: dict[str, Fitted],
+    frame: pl.DataFrame,
+) -> dict[str, Any]:
+    """Return the spec as plain data, tiers at the quartiles of the starting score."""
+    weight = max(1, round(_TOTAL_POINTS / len(fitted)))
+    bound = max(_LEAST_BOUND, 3 * weight)
+    features = {}
+    for name, fit in fitted.items():
+        feature: dict[str, Any] = {"weight": weight, "min": -bound, "max": bound}
+        if fit.encode is not None:
+            feature["encode"] = fit.encode
+        if fit.missing is not None:
+            feature["missing"] = {"value": fit.missing}
+        features[name] = feature
+    data: dict[str, Any] = {
+        "model": "first_spec",
+        "max_score": 100,
+        **({"id": identifier} if identifier else {}),
+        "split": {"holdout": split.holdout, "salt": split.salt},
+        "objective": _objective(found),
+        "features": features,
+        "tiers": {"all": {"min": 0, "max": 101}},
+    }
+    spec = ScoringSpec.model_validate(data)
+    encoded = frame.select(encoded_terms(spec, frame.schema).values())
+    scores = np.clip(weight * encoded.to_numpy().sum(axis=1) / 10_000, 0, 100)
+    edges = [round(float(q)) for q in np.quantile(scores, [0.25, 0.5, 0.75])]
+    low = min(max(edges[0], 1), 98)
+    middle = min(max(edges[1], low + 1), 99)
+    high = min(max(edges[2], middle + 1), 100)
+    data["tiers"] = {
+        "A": {"min": high, "max": 101},
+        "B": {"min": middle, "max": high},
+        "C": {"min": low, "max": middle},
+        "D": {"min": 0, "max": low},
+    }
+    # Rescaled weights would give the same order and other tiers: keep every tier in use.
+    data["guardrails"] = [
+        {"metric": f"share_by_tier.{t}", "min": _TIER_SHARE} for t in data["tiers"]
+    ]
+    return data
+
+
+def _objective(found: OutcomeColumns) -> str:
+    if found.labelled:
+        return "auc_roc_retain"
+    if found.has("ltv"):
+        return "tier_separation"
+    if found.has("activated"):
+        return "activation_rate_by_tier.A"
+    return "winback_rate_by_former_tier.A" if found.has("won_back") else "revenue_capture_at_20"
+
+
+def _heading(
+    table: AccountTable, found: OutcomeColumns, target: str, accounts: int, split: Split
+) -> str:
+    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
+    unseen = (
+        f"the other {split.holdout:.0%} are the holdout and were not looked at"
+        if split.holdout
+        else "there is no holdout"
+    )
+    return (
+        f"First spec, detected by gtmar from {table.source}. Edit it: it is yours.\n"
+        f"Encoders were fitted to {accounts:,} accounts of the search part; {unseen}.\n"
+        f"Each feature is turned so that more of it goes with more {target}; r is the correlation\n"
+        "before that turn.\n"
+        f"Outcomes found: {roles}.\n"
+        "All weights start equal: `gtmar run` finds out which deserve more."
+    )

@@ -1,0 +1,188 @@
+"""The rules of the data contract that rows can break, one record each.
+
+A rule is a mask of the rows that break it, what to show of them, and the wording; `contract` counts
+all of them in one query.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gtmar.accounts.encode import is_missing
+from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
+from gtmar.spec.encoders import Bins, BoolEncoder, MissingValue, OneOfEncoder
+
+if TYPE_CHECKING:
+    from gtmar.spec.model import Feature
+
+__all__ = ["ACCOUNT", "EXACT", "Rule", "feature_rules", "id_rules", "outcome_rules"]
+
+#: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
+EXACT = 2**53
+#: The column that shows a culprit by its account; `contract` sets it.
+ACCOUNT = "_account"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Rows that break it, what to show of them, and how to word it: problem and hint."""
+
+    column: str
+    broken: pl.Expr
+    shown: pl.Expr
+    problem: str
+    hint: str = ""
+
+
+def id_rules(identifier: str | None, columns: list[str]) -> list[Rule]:
+    """Every account has an id, and no two the same."""
+    if identifier is None or identifier not in columns:
+        return []
+    name = pl.col(identifier)
+    row = pl.int_range(1, pl.len() + 1)
+    return [
+        Rule(
+            identifier,
+            name.is_null(),
+            pl.format("row {}", row),
+            "{count} account ids are null",
+            "every account needs an id of its own",
+        ),
+        Rule(
+            identifier,
+            name.is_duplicated() & name.is_not_null(),
+            name.cast(pl.String),
+            "{count} rows share their account id with another",
+            "one row per account: aggregate the table first",
+        ),
+    ]
+
+
+def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
+    """A feature's values are known, finite, and what its encoder reads."""
+    column = feature.column or name
+    x, dtype, encoder = pl.col(column), schema[column], feature.encode
+    unknown = is_missing(column, dtype)
+    rules = []
+    handled = isinstance(feature.missing, MissingValue) or (
+        isinstance(encoder, Bins) and "missing" in encoder.bins
+    )
+    if not handled:
+        what = "null or NaN" if dtype.is_float() else "null"
+        hint = (
+            "give it a bin named missing"
+            if isinstance(encoder, Bins)
+            else f"say what an unknown counts in the spec: {name}: {{missing: {{value: 0}}}}"
+        )
+        problem = f'{{count}} values of feature "{name}" are {what}'
+        rules.append(Rule(column, unknown, _shown(), problem, hint))
+    if dtype.is_float():
+        problem = f'{{count}} values of feature "{name}" are infinite'
+        rules.append(Rule(column, x.is_infinite(), _shown(), problem, "replace or cap them"))
+    if isinstance(encoder, BoolEncoder) and dtype != pl.Boolean:
+        problem = f'{{count}} values of feature "{name}" are neither 0 nor 1'
+        odd = ~x.is_in([0, 1]) & ~unknown
+        rules.append(Rule(column, odd, x, problem, "encode it with range or identity"))
+    unlisted = None
+    if isinstance(encoder, OneOfEncoder) and encoder.default is None:
+        unlisted = ~x.cast(pl.String).is_in(list(encoder.values))
+    elif isinstance(encoder, Bins) and "other" not in encoder.bins:
+        inside = (
+            reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in encoder.intervals.values()])
+            if encoder.intervals
+            else x.cast(pl.String).is_in(encoder.categories)
+        )
+        unlisted = ~inside
+    if unlisted is not None:
+        problem = (
+            f'{{count}} values of feature "{name}" are in none of the spec\'s categories or bins'
+        )
+        hint = "add a default, or a bin named other"
+        rules.append(Rule(column, unlisted & ~unknown, x, problem, hint))
+    return rules
+
+
+def _shown() -> pl.Expr:
+    return pl.col(ACCOUNT)
+
+
+def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
+    """Labels are 0 or 1 and agree with each other and with the money."""
+
+    def number(role: str) -> pl.Expr:
+        column = found.columns.get(role)
+        if column is None:
+            return pl.lit(None, dtype=pl.Float64)
+        return known_number(column, schema[column])
+
+    rules = []
+    for role in ("retained", "churned", "activated", "won_back"):
+        if found.has(role):
+            odd = ~number(role).is_in([0.0, 1.0])
+            problem = f"{{count}} values of outcome {role} are neither 0 nor 1"
+            hint = "labels are 0 and 1, null where unknown"
+            rules.append(Rule(found.columns[role], odd, number(role), problem, hint))
+    retained, churned = number("retained"), number("churned")
+    if found.has("retained") and found.has("churned"):
+        rules.append(
+            Rule(
+                found.columns["churned"],
+                retained + churned != 1,
+                _shown(),
+                f'{{count}} accounts are not either "{found.columns["retained"]}" or churned',
+                "exactly one of the two is 1",
+            )
+        )
+    label = pl.coalesce(retained, 1 - churned)
+    former = number("won_back").is_not_null()
+    if found.has("won_back"):
+        rules.append(
+            Rule(
+                found.columns["won_back"],
+                former & label.is_not_null(),
+                _shown(),
+                "{count} former accounts also have a retention label",
+                "who left before the window has won_back, no label; who is current the reverse",
+            )
+        )
+    for role in ("mrr", "mrr_end", "ltv", "days_to_activate"):
+        if not found.has(role):
+            continue
+        column, x = found.columns[role], number(role)
+        if role != "ltv":
+            problem = f"{{count}} values of {role} are negative"
+            rules.append(Rule(column, x < 0, x, problem, "amounts are 0 or more"))
+        too_large = x.is_infinite() | (x.abs() * CENTS > EXACT)
+        problem = f"{{count}} values of {role} are infinite or above 9e13"
+        rules.append(Rule(column, too_large, _shown(), problem))
+    if found.has("mrr") and found.labelled:
+        current = ~former & (label.is_not_null() | number("mrr_end").is_not_null())
+        problem = "{count} values of mrr are unknown for current accounts"
+        hint = "MRR at the start of the window; 0 for who pays nothing"
+        rules.append(
+            Rule(found.columns["mrr"], number("mrr").is_null() & current, _shown(), problem, hint)
+        )
+    if found.has("mrr_end") and found.has("retained", "churned"):
+        column, end = found.columns["mrr_end"], number("mrr_end")
+        rules += [
+            Rule(
+                column,
+                (label == 0) & (end > 0),
+                _shown(),
+                "{count} churned accounts have an end MRR above 0",
+                "who left pays nothing at the window's end: label or amount is wrong",
+            ),
+            Rule(
+                column,
+                (label == 1) & end.is_null(),
+                _shown(),
+                "{count} values of mrr_end are unknown for retained accounts",
+                "give the amount at the window's end; it may be 0",
+            ),
+        ]
+    return rules

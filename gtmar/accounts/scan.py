@@ -1,0 +1,173 @@
+"""Any source of an account table as a lazy Polars frame, and the one place that collects it.
+
+Nothing is read here but names and types. Polars' and the file system's errors are worded here, in
+`collect`, so that a broken file is named as such wherever it comes to light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from gtmar.errors import AccountDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ID_NAMES", "AccountTable", "collect", "scan"]
+
+#: Column names taken for the account id where the spec names none, best first.
+ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".arrow": "ipc",
+    ".ipc": "ipc",
+    ".feather": "ipc",
+}
+
+
+@dataclass(frozen=True)
+class AccountTable:
+    """A lazy account table and what to call it."""
+
+    #: What messages and the journal call it: the path as given, or "frame".
+    source: str
+    frame: pl.LazyFrame
+    schema: pl.Schema
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names, in the table's order."""
+        return self.schema.names()
+
+
+def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
+    """Open an account table without reading it.
+
+    Parameters
+    ----------
+    data
+        A Parquet, CSV or Arrow IPC file; a glob of such files; a folder of Parquet files, hive
+        partitions included; or a Polars frame.
+
+    Raises
+    ------
+    AccountDataError
+        If nothing is there, the format is unknown, or the file can't be read.
+    """
+    if isinstance(data, pl.DataFrame | pl.LazyFrame):
+        lazy = data.lazy()
+        return AccountTable("frame", lazy, lazy.collect_schema())
+    source = str(data)
+    kind, paths = _locate(source)
+    try:
+        lazy = _scanners[kind](paths)
+        return AccountTable(source, lazy, lazy.collect_schema())
+    except (PolarsError, OSError) as err:
+        raise _unreadable(source, err) from err
+
+
+def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
+    """Run a query over the table, streaming.
+
+    Raises
+    ------
+    AccountDataError
+        If the source can't be read to its end.
+    """
+    try:
+        return lazy.collect(engine="streaming")
+    except (PolarsError, OSError) as err:
+        raise _unreadable(table.source, err) from err
+
+
+def _locate(source: str) -> tuple[str, list[Path]]:
+    """Find the files that a source names and the format they share."""
+    path = Path(source)
+    if any(sign in source for sign in "*?["):
+        anchor = Path(path.anchor) if path.is_absolute() else Path()
+        pattern = str(path.relative_to(anchor)) if path.is_absolute() else source
+        files = sorted(found for found in anchor.glob(pattern) if found.is_file())
+        if not files:
+            raise AccountDataError(
+                f'"{source}": no file matches',
+                hint="quote the pattern, and look whether its folder is right",
+            )
+    elif path.is_dir():
+        files = sorted(found for found in path.rglob("*") if found.suffix.lower() in _FORMATS)
+        if not files:
+            raise AccountDataError(
+                f'"{source}": a folder without a data file in it',
+                hint=f"expected files ending in {', '.join(sorted(_FORMATS))}",
+            )
+    elif path.is_file():
+        files = [path]
+    else:
+        raise AccountDataError(
+            f'"{source}": no such file or folder', hint="give --data a file, a folder or a glob"
+        )
+    kinds = {_FORMATS.get(file.suffix.lower(), file.suffix or "no ending") for file in files}
+    if len(kinds) > 1 or not kinds <= set(_FORMATS.values()):
+        raise AccountDataError(
+            f'"{source}": expected files of one format, got {", ".join(sorted(kinds))}',
+            hint=f"endings that are read: {', '.join(sorted(_FORMATS))}",
+        )
+    return kinds.pop(), [path] if path.is_dir() else files
+
+
+def _scan_parquet(paths: Sequence[Path]) -> pl.LazyFrame:
+    folder = len(paths) == 1 and paths[0].is_dir()
+    return pl.scan_parquet(list(paths), hive_partitioning=folder or _in_hive(paths))
+
+
+def _scan_ipc(paths: Sequence[Path]) -> pl.LazyFrame:
+    return pl.scan_ipc(list(paths))
+
+
+def _scan_csv(paths: Sequence[Path]) -> pl.LazyFrame:
+    files = [f for p in paths for f in (sorted(p.rglob("*.?sv")) if p.is_dir() else [p])]
+    separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
+    first = files[0].open(encoding="utf-8", errors="replace").readline()
+    names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
+    # An id such as "00012" must stay the text that it is.
+    texts = {name: pl.String for name in names if name.lower() in ID_NAMES}
+
+    def lazily(rows: int | None) -> pl.LazyFrame:
+        return pl.scan_csv(
+            files,
+            separator=separator,
+            schema_overrides=texts,
+            infer_schema_length=rows,
+            try_parse_dates=True,
+        )
+
+    lazy = lazily(10_000)
+    try:
+        # Types guessed from the first rows may fail later on: one pass that keeps nothing tells.
+        lazy.select(pl.all().count()).collect(engine="streaming")
+    except PolarsError:
+        return lazily(None)
+    return lazy
+
+
+def _in_hive(paths: Sequence[Path]) -> bool:
+    return all("=" in path.parent.name for path in paths)
+
+
+_scanners = {"parquet": _scan_parquet, "csv": _scan_csv, "ipc": _scan_ipc}
+
+
+def _unreadable(source: str, err: Exception) -> AccountDataError:
+    reason = (str(err).strip() or type(err).__name__).splitlines()[0]
+    return AccountDataError(
+        f'"{source}": can\'t be read: {reason}',
+        hint="is the file complete, and of the format its ending says?",
+    )

@@ -1,0 +1,50 @@
+"""The one error boundary: gtmar's own errors become a message and an exit code.
+
+Everything else is a fault of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
+
+from gtmar.errors import GtmarError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["bounded"]
+
+P = ParamSpec("P")
+
+
+def bounded(command: Callable[P, None]) -> Callable[P, None]:
+    """Catch gtmar's errors around a command: text or JSON on stderr, exit code by kind."""
+
+    @functools.wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except GtmarError as err:
+            _show(err, as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(err.exit_code) from err
+        except BrokenPipeError:
+            # The reader has gone, as with `| head`: nothing is wrong.
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+    return inner
+
+
+def _show(err: GtmarError, *, as_json: bool) -> None:
+    if as_json:
+        fault = {"code": err.code, "message": err.message, "hint": err.hint, **err.facts}
+        typer.echo(json.dumps({"error": fault}, default=str), err=True)
+        return
+    typer.echo(f"error: {err.message}", err=True)
+    if err.hint:
+        typer.echo(f"hint: {err.hint}", err=True)

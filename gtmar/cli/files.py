@@ -1,0 +1,124 @@
+"""Arguments that name files or shares: read, checked, written, so that commands stay thin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gtmar.errors import QueryError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gtmar.journal.catalog import Journal
+    from gtmar.runs import RunResult
+
+__all__ = ["ask", "refuse_to_replace", "share", "write_best", "write_text"]
+
+#: Marks the specs that the tool wrote, which it may replace.
+_OWN = "Written by gtmar run"
+
+
+def share(text: str | None) -> float | None:
+    """Read a share in [0, 1), or "none" for 0; None where nothing was given.
+
+    Examples
+    --------
+    >>> share("0.3"), share("none"), share(None)
+    (0.3, 0.0, None)
+    """
+    if text is None:
+        return None
+    if text.lower() == "none":
+        return 0.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise UsageError(
+            f'--holdout expects a share from 0 to below 1, or none, got "{text}"',
+            hint="--holdout 0.3 is the default",
+        )
+    return value
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Refuse to write over a spec that somebody may have edited.
+
+    Raises
+    ------
+    UsageError
+        If the file exists and isn't one that a run wrote.
+    """
+    if str(path) == "-" or not path.exists():
+        return
+    try:
+        first = path.read_text(encoding="utf-8", errors="replace")[: len(_OWN) + 2]
+    except OSError as err:
+        raise UsageError(f'"{path}": {err.strerror}') from err
+    if not first.startswith(f"# {_OWN}"):
+        raise UsageError(
+            f'"{path}" is there already and may have been edited; it is not replaced',
+            hint="give -o another name",
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If it can't be written.
+    """
+    beside = path.with_name(path.name + ".partial")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.rename(path)
+    except OSError as err:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
+
+
+def write_best(path: Path, result: RunResult) -> None:
+    """Write the best spec of a run, as YAML or, by its ending, as JSON."""
+    from gtmar import spec as specs
+
+    if path.suffix.lower() == ".json":
+        write_text(path, specs.to_json(result.spec))
+        return
+    heading = (
+        f"{_OWN} {result.run_id}, experiment {result.best_experiment}.\n"
+        f"{result.metric}: {result.baseline_value:.4f} -> {result.best_value:.4f} on the accounts "
+        "searched."
+    )
+    write_text(path, specs.to_yaml(result.spec, heading=heading))
+
+
+def ask(journal: Journal, name: str | None, text: str | None, settings: list[str]) -> pl.DataFrame:
+    """Run a query by name, by file, or as text.
+
+    Raises
+    ------
+    QueryError
+        If both or neither are given, a setting isn't name=value, or the query fails.
+    """
+    values = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or not key.isidentifier():
+            raise QueryError(
+                f'--set expects name=value, got "{setting}"', hint="--set run=r2026..."
+            )
+        values[key] = value
+    if name is not None and text is not None:
+        raise QueryError("give a query's name or -c TEXT, not both")
+    if name is None:
+        return journal.query(text or "", **values)
+    path = Path(name)
+    if path.suffix == ".sql" and path.is_file():
+        return journal.query(path.read_text(encoding="utf-8"), **values)
+    if values.get("run"):
+        values["run"] = journal.run_id(values["run"])
+    return journal.sql(name, **values)

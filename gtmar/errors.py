@@ -1,0 +1,197 @@
+"""The whole error tree, and the exit code that each branch gives the command line.
+
+Everything that a user can cause ends in one of these; programming errors stay plain Python
+exceptions and keep their traceback. Libraries' own errors are translated once, in the module that
+owns the library. Every room may import this one, and this one imports nothing of gtmar.
+
+::
+
+    GtmarError                     1
+    ├── UsageError                 2   a command or call that asks for something that isn't there
+    ├── SpecError                  3
+    ├── AccountDataError           3   ViolationsError: all that is wrong with a table
+    ├── ShapeError                 1   array contract of kernel and metrics
+    ├── JournalError               5   RunNotFoundError · NotComparableError
+    └── QueryError                 6
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "AccountDataError",
+    "GtmarError",
+    "JournalError",
+    "NotComparableError",
+    "QueryError",
+    "RunNotFoundError",
+    "ShapeError",
+    "SpecError",
+    "UsageError",
+    "Violation",
+    "ViolationsError",
+    "culprits",
+    "nearest",
+]
+
+
+class GtmarError(Exception):
+    """Root of all errors that gtmar raises on purpose.
+
+    Parameters
+    ----------
+    message
+        Whose name, what was expected, what was found, how many and which.
+    hint
+        The one argument or command that most likely mends it; printed on a line of its own.
+    facts
+        The same facts as plain values, for ``--json``.
+    """
+
+    #: Stable slug, for programs that read ``--json``.
+    code: ClassVar[str] = "error"
+    #: Exit code of the command line.
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(GtmarError, ValueError):
+    """A command or a call names something that isn't there, or things that exclude each other."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class SpecError(GtmarError, ValueError):
+    """A scoring spec can't be read, or says something that can't hold."""
+
+    code = "spec"
+    exit_code = 3
+
+
+class AccountDataError(GtmarError, ValueError):
+    """An account table can't be read, or doesn't fit the spec."""
+
+    code = "account_data"
+    exit_code = 3
+
+
+class Violation(Exception):  # noqa: N818 - one finding among many; ViolationsError is what is raised
+    """One way in which an account table breaks the data contract.
+
+    Parameters
+    ----------
+    column
+        The column's name, or an empty string where the table as a whole is meant.
+    problem
+        What was expected and what was found, with the number of rows and the first few culprits.
+    hint
+        What mends it.
+    rows
+        Number of rows concerned, 0 where it isn't about rows.
+    """
+
+    def __init__(self, column: str, problem: str, *, hint: str = "", rows: int = 0) -> None:
+        super().__init__(problem)
+        self.column = column
+        self.problem = problem
+        self.hint = hint
+        self.rows = rows
+
+
+class ViolationsError(AccountDataError):
+    """All violations of the data contract that one pass over an account table found."""
+
+    code = "contract"
+
+    def __init__(self, source: str, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        count = len(violations)
+        lines = [f"{source}: {count} violation{'s' if count != 1 else ''} of the data contract"]
+        for violation in violations:
+            where = f'column "{violation.column}": ' if violation.column else ""
+            lines.append(f"  - {where}{violation.problem}")
+            if violation.hint:
+                lines.append(f"    hint: {violation.hint}")
+        super().__init__(
+            "\n".join(lines),
+            violations=[
+                {"column": v.column, "problem": v.problem, "hint": v.hint, "rows": v.rows}
+                for v in violations
+            ],
+        )
+
+
+class ShapeError(GtmarError, ValueError):
+    """Arrays handed to the kernel or to a metric don't fit together."""
+
+    code = "shape"
+
+
+class JournalError(GtmarError):
+    """A journal can't be read or written."""
+
+    code = "journal"
+    exit_code = 5
+
+
+class RunNotFoundError(JournalError):
+    """The journal holds no such run or experiment."""
+
+    code = "run_not_found"
+
+
+class NotComparableError(JournalError):
+    """Two runs differ in table, tiers, objective or evaluator: their values don't compare."""
+
+    code = "not_comparable"
+
+
+class QueryError(GtmarError):
+    """A query isn't there, is not allowed, lacks a parameter, or fails."""
+
+    code = "query"
+    exit_code = 6
+
+
+def culprits(values: Iterable[object], *, limit: int = 5) -> str:
+    """Word the first few culprits of an error, quoted and in order.
+
+    Examples
+    --------
+    >>> culprits(["b", "a"])
+    '"b", "a"'
+    >>> culprits(range(7))
+    '0, 1, 2, 3, 4 and 2 more'
+    """
+    listed = list(values)
+    shown = [f'"{v}"' if isinstance(v, str) else str(v) for v in listed[:limit]]
+    rest = len(listed) - limit
+    return ", ".join(shown) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that the given one was most likely meant to be, or None.
+
+    Examples
+    --------
+    >>> nearest("alert_creatd", ["alert_created", "mrr"])
+    'alert_created'
+    """
+    options = list(known)
+    lowered = {option.lower(): option for option in options}
+    match = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[match[0]] if match else None

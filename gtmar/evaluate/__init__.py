@@ -1,0 +1,5 @@
+"""Who computes tallies. `local`: this process."""
+
+from gtmar.evaluate.local import LocalEvaluator
+
+__all__ = ["LocalEvaluator"]

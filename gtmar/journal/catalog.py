@@ -1,0 +1,198 @@
+"""The journal as DuckDB sees it: views over its Parquet files, and queries under locks.
+
+This is one of the three homes of duckdb. A query from outside is one SELECT, as DuckDB's own parser
+sees it, in a connection that can read the journal's folder and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import duckdb
+
+from gtmar.errors import JournalError, QueryError, RunNotFoundError, culprits, nearest
+from gtmar.journal.library import find_file, sql_folder
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import polars as pl
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """A journal, open for questions; a context manager.
+
+    Parameters
+    ----------
+    path
+        The journal's folder.
+
+    Raises
+    ------
+    RunNotFoundError
+        If the folder holds no run.
+
+    Examples
+    --------
+    ``Journal("journal").sql("review", run="r20260101-120000-abc123")`` gives a Polars frame.
+    """
+
+    def __init__(self, path: str | Path = "journal") -> None:
+        self.path = Path(path)
+        records = sorted(self.path.glob("runs/*/start.parquet"))
+        if not records:
+            raise RunNotFoundError(
+                f'journal "{self.path}": '
+                + ("no run in it" if self.path.is_dir() else "no such folder"),
+                hint="gtmar run writes one; --journal DIR or GTMAR_JOURNAL says where it is",
+            )
+        self._connection = _locked_connection(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def sql(self, name: str, **variables: Any) -> pl.DataFrame:
+        """Run a query of the SQL library.
+
+        Parameters
+        ----------
+        name
+            Its name: ``review``, ``journal/compare``.
+        variables
+            Its parameters.
+
+        Raises
+        ------
+        QueryError
+            If there is no such query, a parameter is unknown, or it fails.
+        """
+        file = find_file(name)
+        known = {parameter.name for parameter in file.parameters}
+        unknown = sorted(set(variables) - known)
+        if unknown:
+            raise QueryError(
+                f'query "{file.name}" has no parameter {culprits(unknown)}',
+                hint=f"it has {', '.join(sorted(known)) or 'none'}",
+            )
+        return self.query(file.text, **variables)
+
+    def query(self, text: str, **variables: Any) -> pl.DataFrame:
+        """Run one SELECT over the views `runs` and `experiments`.
+
+        Parameters
+        ----------
+        text
+            The SELECT; values come in by ``getvariable('name')``.
+        variables
+            Values by name; those of earlier queries are forgotten.
+
+        Raises
+        ------
+        QueryError
+            If the text isn't one SELECT, or fails.
+        """
+        _refuse_all_but_select(text)
+        self._set(variables)
+        try:
+            frame: pl.DataFrame = self._connection.sql(text).pl()
+        except duckdb.Error as err:
+            raise _failed(err) from err
+        return frame
+
+    def run_id(self, name: str | None = None) -> str:
+        """Return a run's full id: the latest, or the only one that begins or ends with `name`.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is none, or more than one.
+        """
+        frame = self.query("select run_id from runs order by started_at, run_id")
+        ids: list[str] = frame["run_id"].to_list()
+        if name is None:
+            return ids[-1]
+        if name in ids:
+            return name
+        matches = [i for i in ids if i.startswith(name) or i.endswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
+        likely = nearest(name, ids)
+        raise RunNotFoundError(
+            f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, the latest {ids[-1]}',
+            hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
+        )
+
+    def _set(self, variables: dict[str, Any]) -> None:
+        held = self._connection.sql("select name from duckdb_variables()").fetchall()
+        for (name,) in held:
+            if name != "journal":
+                self._connection.execute(f'reset variable "{name}"')
+        for name, value in variables.items():
+            if not name.isidentifier() or name == "journal":
+                raise QueryError(f'"{name}" is no name for a parameter')
+            self._connection.execute(f'set variable "{name}" = $value', {"value": value})
+
+
+def _locked_connection(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a connection with the views, able to read the journal's folder alone."""
+    connection = duckdb.connect()
+    folder = str(path.resolve())
+    try:
+        connection.execute("set variable journal = $folder", {"folder": folder})
+        connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
+        connection.execute("set allowed_directories = [$folder]", {"folder": folder})
+        for setting in (
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            connection.execute(f"set {setting}")
+    except duckdb.Error as err:
+        connection.close()
+        raise JournalError(f'journal "{path}": {_first_line(err)}') from err
+    return connection
+
+
+def _refuse_all_but_select(text: str) -> None:
+    """Refuse what isn't exactly one SELECT: the locks alone would let COPY overwrite a part."""
+    try:
+        statements = duckdb.extract_statements(text)
+    except duckdb.Error as err:
+        raise _failed(err) from err
+    if len(statements) != 1:
+        raise QueryError(
+            f"expected one SELECT, got {len(statements)} statements",
+            hint="values come in with --set name=value",
+        )
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        raise QueryError(
+            f"expected one SELECT, got {kind.name}",
+            hint="the journal is read only; copy the result elsewhere with --json",
+        )
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().splitlines()[0]
+
+
+def _failed(err: duckdb.Error) -> QueryError:
+    return QueryError(f"the query failed: {_first_line(err)}")

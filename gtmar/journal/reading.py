@@ -1,0 +1,201 @@
+"""Reviews and comparisons of runs: what the SQL library says, and the sentences it amounts to.
+
+Every number here comes out of a file under `sql/journal/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import NotComparableError, RunNotFoundError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gtmar.journal.catalog import Journal
+
+__all__ = ["Comparison", "Review", "compare", "review"]
+
+#: What must agree for two runs' values to mean the same, and how to call it.
+_SHARED = {
+    "outcomes_fingerprint": "tables (ids, outcomes or split)",
+    "tiers_id": "tiers",
+    "objective": "objectives",
+    "evaluator_version": "evaluators",
+}
+
+
+@dataclass(frozen=True)
+class Review:
+    """One run, as its journal tells it: the rows of five queries."""
+
+    summary: dict[str, Any]
+    wins: pl.DataFrame
+    weights: pl.DataFrame
+    tiers: pl.DataFrame
+    drift: pl.DataFrame
+
+    @property
+    def improved(self) -> bool:
+        """Whether anything beat the baseline."""
+        return bool(self.summary["wins"])
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the gain is there on the holdout too; None without a holdout."""
+        before, after = (self.summary[f"holdout_{x}_value"] for x in ("baseline", "best"))
+        if before is None or after is None:
+            return None
+        sign = 1 if self.summary["higher_is_better"] else -1
+        return bool(sign * (after - before) > 1e-12)
+
+    @property
+    def verdict(self) -> list[str]:
+        """Say what the run found, in a few sentences."""
+        return verdict(self.summary, improved=self.improved, held=self.held)
+
+    @property
+    def hhi_reading(self) -> str | None:
+        """Say what the concentration means; None without MRR."""
+        value = self.summary["best_hhi_normalised"]
+        if value is None:
+            return None
+        floor = 10_000 / self.summary["tier_count"]
+        words = (
+            "spread almost evenly over the tiers"
+            if value < 0.1
+            else "leaning on some tiers"
+            if value < 0.4
+            else "concentrated in few tiers"
+        )
+        return (
+            f"MRR is {words}: HHI {self.summary['best_hhi']:,.0f} "
+            f"({value:.2f} between an even split's {floor:,.0f} and 10,000)."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "verdict": self.verdict,
+            "improved": self.improved,
+            "held_on_holdout": self.held,
+            "hhi_reading": self.hhi_reading,
+            **self.summary,
+            "wins_list": self.wins.to_dicts(),
+            "weights": self.weights.to_dicts(),
+            "tiers": self.tiers.to_dicts(),
+            "proxy_drift": self.drift.to_dicts(),
+        }
+
+
+def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:
+    """Say what a run found, from a row with the names that ``review.sql`` gives."""
+    name, tried = row["objective"], row["experiments"]
+    if not improved:
+        return [
+            f"No experiment of {tried:,} beat the baseline's {name} of "
+            f"{row['baseline_value']:.4f}: keep the spec."
+        ]
+    moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
+    said = [
+        f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
+        f"({row['best_value'] - row['baseline_value']:+.4f}) in {tried:,} experiments, "
+        f"{row['wins']:,} of them kept."
+    ]
+    if held is None:
+        if row["holdout_accounts"]:
+            said.append("On the holdout it has no value, so whether the gain holds is open.")
+        else:
+            said.append(
+                "In-sample: no holdout was kept, so this says nothing about accounts that the "
+                "search has not seen."
+            )
+        return said
+    before, after = row["holdout_baseline_value"], row["holdout_best_value"]
+    unseen = (
+        f"On the {row['holdout_accounts']:,} accounts that the search never saw: "
+        f"{before:.4f} -> {after:.4f} ({after - before:+.4f})"
+    )
+    said.append(f"{unseen}." if held else f"{unseen}. The gain did not hold: keep the spec.")
+    return said
+
+
+def review(journal: Journal, run: str | None = None) -> Review:
+    """Read one run; the latest where none is named.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is no such run, or it has no experiment yet.
+    """
+    run_id = journal.run_id(run)
+    rows = journal.sql("review", run=run_id).to_dicts()
+    if not rows:
+        raise RunNotFoundError(
+            f"run {run_id} has no experiment yet", hint="wait for its first part"
+        )
+    return Review(
+        summary=rows[0],
+        wins=journal.sql("convergence", run=run_id),
+        weights=journal.sql("weights", run=run_id),
+        tiers=journal.sql("tier_table", run=run_id),
+        drift=journal.sql("proxy_drift", run=run_id),
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs that may be compared: a row each from ``compare.sql``."""
+
+    one: dict[str, Any]
+    two: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """Say which run found more."""
+        sign = 1 if self.one["higher_is_better"] else -1
+        gap = sign * (self.two["best_value"] - self.one["best_value"])
+        name = self.one["objective"]
+        if abs(gap) <= 1e-12:
+            return f"Both runs reach the same {name}, {self.one['best_value']:.4f}."
+        better, worse = (self.two, self.one) if gap > 0 else (self.one, self.two)
+        said = (
+            f"{better['run_id']} found more: {name} {better['best_value']:.4f} "
+            f"against {worse['best_value']:.4f}."
+        )
+        held = better["holdout_best_value"], worse["holdout_best_value"]
+        if None not in held and sign * (held[0] - held[1]) <= 0:
+            said += f" On the holdout it is not ahead: {held[0]:.4f} against {held[1]:.4f}."
+        return said
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {"verdict": self.verdict, "runs": [self.one, self.two]}
+
+
+def compare(journal: Journal, run: str, other: str) -> Comparison:
+    """Put two runs side by side.
+
+    Raises
+    ------
+    RunNotFoundError
+        If one of them isn't there.
+    NotComparableError
+        If they differ in table, tiers, objective or evaluator; the message says in which.
+    """
+    ids = journal.run_id(run), journal.run_id(other)
+    rows = journal.sql("compare", run=ids[0], other=ids[1]).to_dicts()
+    one = next(row for row in rows if row["run_id"] == ids[0])
+    two = next(row for row in rows if row["run_id"] == ids[1])
+    differing = {column: name for column, name in _SHARED.items() if one[column] != two[column]}
+    if differing:
+        details = "; ".join(
+            f"{name}: {one[column]} and {two[column]}" for column, name in differing.items()
+        )
+        raise NotComparableError(
+            f"runs {ids[0]} and {ids[1]} don't compare: they differ in {details}",
+            hint="run both specs on one table with one --metric, or review each by itself",
+            differing=list(differing),
+        )
+    return Comparison(one, two)

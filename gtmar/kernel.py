@@ -1,0 +1,298 @@
+"""The hot loop on plain arrays: raw scores, steps, score places, exact counts and sums.
+
+No Polars and no spec here, and nothing that isn't an integer in the end. N accounts, F features, P
+score places, T tiers, C account codes, U distinct values of days.
+
+A *place* is a score value's row in a tally: place 0 holds the accounts whose rounded raw score lies
+below 0, places 1 to P-2 the score values 0.00, 0.01, ... up to the maximum, place P-1 the accounts
+above it. So clipping is counted at no cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gtmar.errors import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.integer]
+    Int64s = NDArray[np.int64]
+
+__all__ = [
+    "LIMB_BITS",
+    "Cohorts",
+    "Counts",
+    "add_steps",
+    "count",
+    "limbs",
+    "place_total",
+    "raw_scores",
+    "score_places",
+]
+
+#: Raw scores are in 1/10,000 of a point, score values in 1/100.
+RAW_PER_SCORE = 100
+#: A column whose sum could pass 2^53 is split into limbs of this many bits, summed apart.
+LIMB_BITS = 26
+_DOUBLE_EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class Cohorts:
+    """What the counting needs of N accounts, apart from their scores. All arrays are read-only.
+
+    Parameters
+    ----------
+    negatives, positives, paying
+        Runs of rows: lost, retained, and paying current accounts.
+    rest
+        Runs of rows with neither label.
+    codes
+        intp, shape (N,), in [0, C): movement class and activation state.
+    start, end
+        Limbs of cents, float64, each of the length of `paying`; empty without such a column.
+    ltv
+        Limbs of cents, float64, each of the length of `ltv_rows`.
+    ltv_rows
+        int32: rows of the LTV cohort; None where that is every row.
+    ltv_known
+        Whether there is an LTV at all.
+    day_codes
+        intp, shape (N,): place of an activated account's days, -1 elsewhere; None without days.
+    code_count, day_count
+        C and U.
+    """
+
+    negatives: slice
+    positives: slice
+    paying: slice
+    rest: tuple[slice, ...]
+    codes: Integers
+    start: tuple[NDArray[np.float64], ...]
+    end: tuple[NDArray[np.float64], ...]
+    ltv: tuple[NDArray[np.float64], ...]
+    ltv_rows: Integers | None
+    ltv_known: bool
+    day_codes: Integers | None
+    code_count: int
+    day_count: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Exact integers that one candidate's scores give; two of them add up, array by array.
+
+    Parameters
+    ----------
+    places
+        int64, shape (5, P): accounts per score place: negatives, positives, rest, paying, LTV.
+    money
+        int64, shape (3, L, P): cents per score place: start, end, LTV; L limbs.
+    tier_counts
+        int64, shape (T, C): accounts per tier and code.
+    tier_money
+        int64, shape (2, L, T, C): start and end cents per tier and code.
+    tier_days
+        int64, shape (T, U): activated accounts per tier and distinct value of days.
+    """
+
+    places: Int64s
+    money: Int64s
+    tier_counts: Int64s
+    tier_money: Int64s
+    tier_days: Int64s
+
+    def __add__(self, other: Counts) -> Counts:
+        """Add the counts of another part of the table."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        for name, (mine, theirs) in pairs.items():
+            if mine.shape != theirs.shape:
+                raise ShapeError(f"counts.{name}: {mine.shape} and {theirs.shape} don't add up")
+        return Counts(**{name: mine + theirs for name, (mine, theirs) in pairs.items()})
+
+
+def place_total(max_score: int) -> int:
+    """Return P: a place per score value, and one at either end for what is clipped.
+
+    Examples
+    --------
+    >>> place_total(100)
+    10003
+    """
+    return RAW_PER_SCORE * max_score + 3
+
+
+def limbs(values: Int64s) -> tuple[NDArray[np.float64], ...]:
+    """Split non-negative integers into doubles whose sums stay exact.
+
+    Parameters
+    ----------
+    values
+        int64, shape (N,), each below 2^53.
+
+    Returns
+    -------
+    tuple of ndarray of float64
+        One array where the sum of all values stays below 2^53, since `bincount` adds in doubles;
+        else two, low and high, with ``values = low + high * 2^26``.
+
+    Examples
+    --------
+    >>> [limb.tolist() for limb in limbs(np.array([2**52, 2**52 + 5]))]
+    [[0.0, 5.0], [67108864.0, 67108864.0]]
+    """
+    if float(values.sum(dtype=np.float64)) < _DOUBLE_EXACT / 2:
+        return (values.astype(np.float64),)
+    low = (values & (2**LIMB_BITS - 1)).astype(np.float64)
+    return low, (values >> LIMB_BITS).astype(np.float64)
+
+
+def raw_scores(
+    columns: Sequence[Integers], weights: Int64s, base: int, *, wide: bool = True
+) -> Integers:
+    """Score every account in full.
+
+    Parameters
+    ----------
+    columns
+        F arrays of shape (N,), in 1/10,000ths.
+    weights
+        int64, shape (F,).
+    base
+        Points every account starts with.
+    wide
+        False where the caller knows that no raw score leaves int32.
+
+    Returns
+    -------
+    ndarray of int64 or int32, shape (N,)
+        Raw scores in 1/10,000 of a point.
+
+    Raises
+    ------
+    ShapeError
+        If there isn't one weight a column.
+    """
+    if len(columns) != len(weights):
+        raise ShapeError(
+            f"weights: expected one for each of F = {len(columns)} columns, got {len(weights)}"
+        )
+    raw: Integers = np.full(len(columns[0]), base * RAW_PER_SCORE**2, dtype=np.int64)
+    if not wide:
+        raw = raw.astype(np.int32)
+    add_steps(raw, columns, list(enumerate(weights.tolist())), out=raw)
+    return raw
+
+
+def add_steps(
+    raw: Integers, columns: Sequence[Integers], steps: Sequence[tuple[int, int]], *, out: Integers
+) -> None:
+    """Add weight changes to every account's raw score.
+
+    Equals a full recompute, since raw scores are exact integers, at one pass over N a changed
+    weight instead of F passes.
+
+    Parameters
+    ----------
+    raw
+        Raw scores, shape (N,). Not modified unless it is `out`.
+    columns
+        F arrays of shape (N,).
+    steps
+        Pairs of a column's number and its weight's change.
+    out
+        Receives the result, shape (N,), of raw's type.
+    """
+    if out is not raw:
+        np.copyto(out, raw)
+    for index, change in steps:
+        if change:
+            # Widened first: the product may leave the column's own narrow type.
+            out += np.multiply(columns[index], change, dtype=out.dtype)
+
+
+def score_places(raw: Integers, max_score: int) -> NDArray[np.intp]:
+    """Round raw scores half up to 1/100 of a point, clip, and return their places.
+
+    Parameters
+    ----------
+    raw
+        Raw scores, shape (N,), in 1/10,000 of a point.
+    max_score
+        In points.
+
+    Returns
+    -------
+    ndarray of intp, shape (N,)
+        In [0, P).
+    """
+    places = np.floor_divide(raw + (RAW_PER_SCORE // 2 + RAW_PER_SCORE), RAW_PER_SCORE)
+    return np.clip(places, 0, place_total(max_score) - 1).astype(np.intp)
+
+
+def count(places: NDArray[np.intp], cohorts: Cohorts, tier_of_place: NDArray[np.intp]) -> Counts:
+    """Count one candidate's accounts and cents per score place and per tier.
+
+    Parameters
+    ----------
+    places
+        intp, shape (N,), from `score_places`.
+    cohorts
+        The accounts.
+    tier_of_place
+        intp, shape (P,): each place's tier, in [0, T), T being the largest plus one.
+
+    Notes
+    -----
+    Cost: about two passes over N for the counts, and one for each money column and tier sum.
+    """
+    total = len(tier_of_place)
+    tiers = int(tier_of_place.max()) + 1
+    size = tiers * cohorts.code_count
+    depth = max(len(cohorts.start), len(cohorts.end), len(cohorts.ltv), 1)
+    by_place = np.zeros((5, total), dtype=np.int64)
+    money = np.zeros((3, depth, total), dtype=np.int64)
+    by_place[0] = np.bincount(places[cohorts.negatives], minlength=total)
+    by_place[1] = np.bincount(places[cohorts.positives], minlength=total)
+    for run in cohorts.rest:
+        by_place[2] += np.bincount(places[run], minlength=total)
+
+    tier_code = tier_of_place.take(places)
+    if cohorts.day_codes is not None and cohorts.day_count:
+        known = cohorts.day_codes >= 0
+        at = tier_code[known] * cohorts.day_count + cohorts.day_codes[known]
+        tier_days = np.bincount(at, minlength=tiers * cohorts.day_count)
+    else:
+        tier_days = np.zeros(0, dtype=np.int64)
+    tier_code *= cohorts.code_count
+    tier_code += cohorts.codes
+    tier_counts = np.bincount(tier_code, minlength=size)
+
+    paying_code = tier_code[cohorts.paying]
+    tier_money = np.zeros((2, depth, size), dtype=np.int64)
+    if cohorts.start:
+        paying = places[cohorts.paying]
+        by_place[3] = np.bincount(paying, minlength=total)
+        for kind, parts in enumerate((cohorts.start, cohorts.end)):
+            for limb, cents in enumerate(parts):
+                money[kind, limb] = np.bincount(paying, cents, minlength=total)
+                tier_money[kind, limb] = np.bincount(paying_code, cents, minlength=size)
+    if cohorts.ltv_known:
+        rows = places if cohorts.ltv_rows is None else places.take(cohorts.ltv_rows)
+        by_place[4] = np.bincount(rows, minlength=total)
+        for limb, cents in enumerate(cohorts.ltv):
+            money[2, limb] = np.bincount(rows, cents, minlength=total)
+    return Counts(
+        places=by_place,
+        money=money,
+        tier_counts=tier_counts.reshape(tiers, cohorts.code_count),
+        tier_money=tier_money.reshape(2, depth, tiers, cohorts.code_count),
+        tier_days=tier_days.reshape(tiers, -1),
+    )

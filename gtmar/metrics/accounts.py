@@ -1,0 +1,162 @@
+"""The same metrics for people with a scored table of their own: account-level expressions.
+
+Each takes the names of columns and gives one expression, to be used in ``select`` or in
+``group_by("tier").agg``. Money may be in any unit, integers for exact sums. They are held equal to
+the tallied metrics by test.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+__all__ = [
+    "arpa",
+    "auc",
+    "contraction_rate",
+    "expansion_rate",
+    "grr",
+    "hhi",
+    "logo_retention",
+    "nrr",
+    "quick_ratio",
+    "rate",
+    "tier_separation",
+    "top_share",
+]
+
+
+def _divided(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
+    return pl.when(denominator != 0).then(numerator / denominator)
+
+
+def _paying(start: str, end: str) -> tuple[pl.Expr, pl.Expr]:
+    cohort = (pl.col(start) > 0) & pl.col(end).is_not_null()
+    return pl.col(start).filter(cohort), pl.col(end).filter(cohort)
+
+
+def auc(score: str = "score", label: str = "retained_6mo") -> pl.Expr:
+    """Area under the ROC curve by average ranks.
+
+    Parameters
+    ----------
+    score
+        Column of scores, high meaning that the label is likelier 1.
+    label
+        Column of 0, 1 or null; null accounts don't count.
+
+    Returns
+    -------
+    Expr
+        A scalar in [0, 1]; null with one class only.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"score": [1, 2, 2, 3], "retained_6mo": [0, 0, 1, 1]})
+    >>> frame.select(auc()).item()
+    0.875
+    """
+    known = pl.col(label).is_not_null() & pl.col(score).is_not_null()
+    positive = pl.col(label).filter(known) == 1
+    ranks = pl.col(score).filter(known).rank("average")
+    m = positive.sum().cast(pl.Int64)
+    n = positive.len().cast(pl.Int64) - m
+    return _divided(ranks.filter(positive).sum() - m * (m + 1) / 2, m * n)
+
+
+def nrr(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+    """Net revenue retention of the accounts with start MRR and a known end.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"mrr": [100, 50], "mrr_end": [120, 0]}).select(nrr()).item()
+    0.8
+    """
+    s, e = _paying(start, end)
+    return _divided(e.sum(), s.sum())
+
+
+def grr(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+    """Gross revenue retention: growth capped account by account."""
+    s, e = _paying(start, end)
+    return _divided(pl.min_horizontal(s, e).sum(), s.sum())
+
+
+def expansion_rate(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+    """MRR gained by accounts that grew, over start MRR."""
+    s, e = _paying(start, end)
+    return _divided((e - s).clip(lower_bound=0).sum(), s.sum())
+
+
+def _contraction(start: str, end: str) -> pl.Expr:
+    s, e = _paying(start, end)
+    return ((s - e).clip(lower_bound=0) * (e > 0)).sum()
+
+
+def contraction_rate(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+    """MRR lost by accounts that shrank but stayed, over start MRR."""
+    s, _ = _paying(start, end)
+    return _divided(_contraction(start, end), s.sum())
+
+
+def quick_ratio(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+    """MRR gained over MRR lost; null without losses."""
+    s, e = _paying(start, end)
+    return _divided((e - s).clip(lower_bound=0).sum(), (s - e).clip(lower_bound=0).sum())
+
+
+def rate(outcome: str) -> pl.Expr:
+    """Share of ones among known values: win-back and activation rates."""
+    known = pl.col(outcome).drop_nulls().cast(pl.Int64)
+    return _divided(known.sum(), known.len())
+
+
+def logo_retention(retained: str = "retained_6mo") -> pl.Expr:
+    """Retained accounts over accounts with an outcome."""
+    return rate(retained)
+
+
+def arpa(start: str = "mrr") -> pl.Expr:
+    """Start MRR over paying accounts."""
+    paying = pl.col(start).filter(pl.col(start) > 0)
+    return _divided(paying.sum(), paying.len())
+
+
+def hhi(start: str = "mrr", tier: str = "tier") -> pl.Expr:
+    """Herfindahl-Hirschman index of start MRR over tiers, in points up to 10,000."""
+    total = pl.col(start).sum()
+    by_tier = pl.col(start).sum().over(tier)
+    first = pl.col(tier).is_first_distinct()
+    return pl.when(total != 0).then(((100 * by_tier.filter(first) / total) ** 2).sum())
+
+
+def _beyond(score: pl.Expr, parts: int) -> pl.Expr:
+    """Each account's share in the top 1/parts by score: 1, 0, or in part where tied on the edge."""
+    n = score.len().cast(pl.Int64)
+    lowest = score.rank("min", descending=True).cast(pl.Int64)
+    tied = score.rank("max", descending=True).cast(pl.Int64) - lowest + 1
+    fit = n - parts * (lowest - 1)
+    return (fit / (parts * tied)).clip(0, 1)
+
+
+def top_share(score: str = "score", start: str = "mrr", *, parts: int = 5) -> pl.Expr:
+    """Share of MRR in the top 1/parts of paying accounts by score, ties in part.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"score": [9, 5, 5, 5, 1], "mrr": [50, 20, 10, 10, 10]})
+    >>> frame.select(top_share()).item()
+    0.5
+    """
+    paying = pl.col(start) > 0
+    mrr = pl.col(start).filter(paying)
+    share = _beyond(pl.col(score).filter(paying), parts)
+    return _divided((mrr * share).sum(), mrr.sum())
+
+
+def tier_separation(score: str = "score", ltv: str = "actual_ltv") -> pl.Expr:
+    """Mean LTV of the best quarter by score over that of the worst; accounts with LTV above 0."""
+    valued = pl.col(ltv) > 0
+    value, by = pl.col(ltv).filter(valued), pl.col(score).filter(valued)
+    best = (value * _beyond(by, 4)).sum()
+    worst = (value * _beyond(-by, 4)).sum()
+    return pl.when(valued.sum() >= 4).then(best / worst)

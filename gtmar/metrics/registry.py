@@ -1,0 +1,215 @@
+"""What a metric is, the list of all, and their values from a frame of sums.
+
+A metric is one Polars expression over sums: exact integers in, one division last. The same
+expression decides a search, fills the journal and stands on every page; there is no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+
+from gtmar.errors import UsageError, nearest
+from gtmar.tally import tier_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gtmar.accounts.outcomes import OutcomeColumns
+
+__all__ = ["Measured", "Metric", "Sums", "all_metrics", "expression", "measure", "metric_column"]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Names of sums, as a metric asks for them: of the whole, or of one tier.
+
+    Parameters
+    ----------
+    tiers
+        All tier names of the spec.
+    tier
+        The tier meant; None for the whole, where a tier sum is added up over all tiers.
+    """
+
+    tiers: tuple[str, ...]
+    tier: str | None = None
+
+    def __call__(self, name: str) -> pl.Expr:
+        """Return a tier's sum, or the total over all tiers."""
+        if self.tier is not None:
+            return pl.col(tier_sum(name, self.tier))
+        return pl.sum_horizontal(self.each(name))
+
+    def each(self, name: str) -> list[pl.Expr]:
+        """Return a sum of every tier."""
+        return [pl.col(tier_sum(name, tier)) for tier in self.tiers]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: its expression and all that people need to read its value."""
+
+    #: Journal column, and name on the command line.
+    key: str
+    #: The question it answers.
+    answers: str
+    expression: Callable[[Sums], pl.Expr]
+    by_tier: bool
+    #: Outcome roles that it needs; ``label`` is any source of retention.
+    needs: tuple[str, ...]
+    #: Why it is null where the columns are there.
+    null_when: str
+    unit: str
+    range: str
+    better: Literal["higher", "lower", "neither"]
+    formula: str
+    source: str
+    #: True for counts, which are integers and never null.
+    count: bool = False
+
+
+@cache
+def all_metrics() -> dict[str, Metric]:
+    """Return every metric by key: the 13, their companions, then the counts and the score's own."""
+    # Late, since these modules make their metrics with this one's classes.
+    from gtmar.metrics import concentration, ranking, retention, scores
+
+    groups = (ranking.METRICS, retention.METRICS, concentration.METRICS, scores.METRICS)
+    return {metric.key: metric for group in groups for metric in group}
+
+
+def ratio(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
+    """Divide two exact integers as doubles; null where the denominator is 0."""
+    divided = numerator.cast(pl.Float64) / denominator.cast(pl.Float64)
+    return pl.when(denominator != 0).then(divided)
+
+
+def wide(value: pl.Expr) -> pl.Expr:
+    """Widen a sum, so that a product of two can't wrap."""
+    return value.cast(pl.Int128)
+
+
+def metric_column(key: str, tier: str | None) -> str:
+    """Return the column of a metric's value in the frame that `measure` makes."""
+    return key if tier is None else f"{key}.{tier}"
+
+
+def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
+    """Return a metric and its expression by name: ``tier_separation``, ``nrr_by_tier.A``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such metric or tier, or a by-tier metric is named without a tier.
+    """
+    key, _, tier = name.partition(".")
+    metrics = all_metrics()
+    if key not in metrics:
+        likely = nearest(key, metrics)
+        raise UsageError(
+            f'no metric "{key}"; metrics are {", ".join(metrics)}',
+            hint=f'did you mean "{likely}"?' if likely else None,
+        )
+    metric = metrics[key]
+    names = tuple(tiers)
+    if metric.by_tier and tier not in names:
+        problem = f'has no tier "{tier}"' if tier else "is by tier and needs one"
+        raise UsageError(
+            f'metric "{key}" {problem}; tiers are {", ".join(names)}',
+            hint=f"for example {key}.{names[0]}",
+        )
+    if tier and not metric.by_tier:
+        raise UsageError(f'metric "{key}" has no tiers', hint=f"ask for {key}")
+    return metric, metric.expression(Sums(names, tier or None))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All metrics of K candidates.
+
+    Parameters
+    ----------
+    values
+        K rows; scalar metrics under their key, by-tier ones under ``key.tier``. Doubles, and Int64
+        for counts.
+    reasons
+        K mappings from a null value's column to why it is null.
+    """
+
+    values: pl.DataFrame
+    tiers: tuple[str, ...]
+    reasons: tuple[dict[str, str], ...]
+
+    def row(self, index: int) -> dict[str, object]:
+        """Return one candidate's metrics, by-tier ones as mappings from tier to value."""
+        flat = self.values.row(index, named=True)
+        return {
+            key: {tier: flat[metric_column(key, tier)] for tier in self.tiers}
+            if metric.by_tier
+            else flat[key]
+            for key, metric in all_metrics().items()
+        }
+
+
+@cache
+def _expressions(tiers: tuple[str, ...], lacking: frozenset[str]) -> tuple[pl.Expr, ...]:
+    """Build all expressions of a spec's tiers once."""
+    built = []
+    for key, metric in all_metrics().items():
+        for tier in tiers if metric.by_tier else (None,):
+            value = (
+                pl.lit(None, dtype=pl.Float64)
+                if key in lacking
+                else metric.expression(Sums(tiers, tier))
+            )
+            built.append(value.alias(metric_column(key, tier)))
+    return tuple(built)
+
+
+def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns) -> Measured:
+    """Compute all metrics of K candidates in one query.
+
+    Parameters
+    ----------
+    frame
+        Sums, K rows.
+    tiers
+        The spec's tier names.
+    outcomes
+        What the table has; a metric without its columns is null with that reason.
+
+    Notes
+    -----
+    Cost: about two milliseconds for 256 candidates and four tiers.
+    """
+    names = tuple(tiers)
+    static: dict[str, str] = {}
+    for key, metric in all_metrics().items():
+        reason = outcomes.missing_reason(metric.needs)
+        if reason is not None:
+            static[key] = reason
+    values = frame.select(_expressions(names, frozenset(static)))
+    return Measured(values, names, _reasons(values, static))
+
+
+def _reasons(values: pl.DataFrame, static: dict[str, str]) -> tuple[dict[str, str], ...]:
+    """Word each row's nulls. Rows with the same nulls share one mapping."""
+    metrics = all_metrics()
+    holed = [name for name in values.columns if values[name].null_count()]
+    if not holed:
+        return ({},) * values.height
+    worded: dict[tuple[bool, ...], dict[str, str]] = {}
+    rows = []
+    for nulls in values.select(pl.col(holed).is_null()).rows():
+        if nulls not in worded:
+            worded[nulls] = {
+                name: static.get(key := name.partition(".")[0], metrics[key].null_when)
+                for name, null in zip(holed, nulls, strict=True)
+                if null
+            }
+        rows.append(worded[nulls])
+    return tuple(rows)

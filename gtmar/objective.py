@@ -1,0 +1,107 @@
+"""What decides: the objective, the guardrails, and the verdict on each candidate.
+
+The objective is a metric's own expression, so that what decides is what is shown. "Better" means
+greater by more than 1e-12 (less, for metrics where less is better); a null objective never wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gtmar.metrics.registry import expression
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gtmar.metrics.registry import Metric
+    from gtmar.spec.model import Guardrail, ScoringSpec
+
+__all__ = ["DEFAULT_OBJECTIVE", "TIER_SHARE_FLOOR", "Judge", "better"]
+
+DEFAULT_OBJECTIVE = "auc_roc_retain"
+#: Least share of accounts in the tier whose metric is the objective, unless the spec sets one:
+#: else a tier of one good account wins.
+TIER_SHARE_FLOOR = 0.05
+#: Differences up to this are rounding, not gain.
+_EPSILON = 1e-12
+
+
+def better(value: float | None, than: float | None, *, sign: int = 1) -> bool:
+    """Whether one objective value beats another; a null one never does, and loses to any.
+
+    Examples
+    --------
+    >>> better(0.7, 0.6), better(0.6, 0.6), better(None, 0.6), better(0.6, None)
+    (True, False, False, True)
+    """
+    if value is None:
+        return False
+    return than is None or sign * (value - than) > _EPSILON
+
+
+@dataclass(frozen=True)
+class Judge:
+    """An objective and guardrails, ready to be asked about frames of sums.
+
+    Parameters
+    ----------
+    name
+        The objective's name, with its tier where it has one.
+    metric
+        The metric behind it.
+    sign
+        1 where more is better, -1 where less is.
+    limits
+        All guardrails that hold, the implied one on a tier's size included.
+    """
+
+    name: str
+    metric: Metric
+    sign: int
+    value: pl.Expr
+    limits: tuple[tuple[Guardrail, pl.Expr], ...]
+
+    @classmethod
+    def of(cls, spec: ScoringSpec, name: str | None = None) -> Judge:
+        """Read objective and guardrails off a spec; `name` beats the spec's objective.
+
+        Raises
+        ------
+        UsageError
+            If a metric or tier isn't there.
+        """
+        from gtmar.spec.model import Guardrail
+
+        name = name or spec.objective or DEFAULT_OBJECTIVE
+        metric, value = expression(name, spec.tier_names)
+        guardrails = list(spec.guardrails)
+        if metric.by_tier:
+            size = f"share_by_tier.{name.partition('.')[2]}"
+            if not any(g.metric == size and g.min is not None for g in guardrails):
+                guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
+        limits = tuple((g, expression(g.metric, spec.tier_names)[1]) for g in guardrails)
+        return cls(name, metric, -1 if metric.better == "lower" else 1, value, limits)
+
+    def values(self, sums: pl.DataFrame) -> list[float | None]:
+        """Return the objective of each of K rows of sums."""
+        return sums.select(self.value.alias("value"))["value"].to_list()
+
+    def breaches(self, sums: pl.DataFrame) -> tuple[str, ...]:
+        """Name the guardrails that one row of sums breaks: "share_by_tier.A 0.04 < min 0.05"."""
+        found = []
+        values = sums.select(value.alias(str(i)) for i, (_, value) in enumerate(self.limits))
+        for (guardrail, _), got in zip(
+            self.limits, values.row(0) if self.limits else (), strict=True
+        ):
+            if got is None:
+                found.append(f"{guardrail.metric} is null")
+            elif guardrail.min is not None and got < guardrail.min:
+                found.append(f"{guardrail.metric} {got:.4g} < min {guardrail.min:g}")
+            elif guardrail.max is not None and got > guardrail.max:
+                found.append(f"{guardrail.metric} {got:.4g} > max {guardrail.max:g}")
+        return tuple(found)
+
+    def gain(self, value: float | None, than: float | None) -> bool:
+        """Whether the first value is better than the second."""
+        return better(value, than, sign=self.sign)

@@ -1,0 +1,8 @@
+"""The use cases, each a function that the command line and a notebook both call."""
+
+from gtmar.runs.checkup import Checkup, check
+from gtmar.runs.results import Limits, Progress, RunResult
+from gtmar.runs.run import run
+from gtmar.runs.scoring import score, write_table
+
+__all__ = ["Checkup", "Limits", "Progress", "RunResult", "check", "run", "score", "write_table"]

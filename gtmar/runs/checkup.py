@@ -1,0 +1,149 @@
+"""Checking a table against a spec before any search: who counts where, what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gtmar import spec as specs
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.outcomes import Movement
+from gtmar.accounts.profile import first_spec
+from gtmar.accounts.scan import scan
+from gtmar.evaluate.local import LocalEvaluator
+from gtmar.metrics.registry import Sums, all_metrics
+from gtmar.objective import Judge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
+    from gtmar.accounts.matrix import AccountMatrix
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["Checkup", "check"]
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What a table offers to a spec. Counts are of all accounts, metrics of the search part."""
+
+    source: str
+    model: str
+    detected: bool
+    accounts: int
+    dropped: int
+    search_accounts: int
+    holdout_accounts: int
+    features: int
+    basis: str | None
+    #: Accounts by cohort.
+    cohorts: dict[str, int]
+    objective: str
+    objective_value: float | None
+    #: Whole-table value of each metric of the 13, before any tier; None where it has none.
+    metrics: dict[str, float | None]
+    #: Why a metric has no value.
+    reasons: dict[str, str]
+    notes: tuple[str, ...]
+    outcomes_fingerprint: str
+    features_fingerprint: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def check(
+    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    spec: ScoringSpec | str | Path | None = None,
+    *,
+    metric: str | None = None,
+    as_of: str | None = None,
+    drop_unlabelled: bool = False,
+) -> Checkup:
+    """Hold a table against the data contract and say what it offers.
+
+    Parameters
+    ----------
+    data, spec
+        As for `run`; without a spec, features are detected.
+    metric
+        The objective to show; None takes the spec's.
+    as_of, drop_unlabelled
+        As for `run`.
+
+    Raises
+    ------
+    ViolationsError
+        With everything that is wrong.
+    """
+    table = scan(data)
+    detected = spec is None
+    if spec is None:
+        spec = first_spec(table).spec
+    elif not isinstance(spec, specs.ScoringSpec):
+        spec = specs.load(spec)
+    judge = Judge.of(spec, metric)
+    accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    evaluator = LocalEvaluator(accounts.search, spec)
+    sums = evaluator.frame([[term.weight for term in spec.terms]])
+    values, reasons = _overall(sums, spec, accounts.checked.outcomes)
+    parts = [part for part in (accounts.search, accounts.holdout) if part is not None]
+    return Checkup(
+        source=table.source,
+        model=spec.model,
+        detected=detected,
+        accounts=accounts.checked.accounts,
+        dropped=accounts.checked.dropped,
+        search_accounts=accounts.search.accounts,
+        holdout_accounts=accounts.holdout.accounts if accounts.holdout else 0,
+        features=len(spec.features),
+        basis=accounts.checked.outcomes.basis,
+        cohorts=_cohorts(parts),
+        objective=judge.name,
+        objective_value=judge.values(sums)[0],
+        metrics=values,
+        reasons=reasons,
+        notes=accounts.checked.notes,
+        outcomes_fingerprint=accounts.outcomes_fingerprint,
+        features_fingerprint=accounts.features_fingerprint,
+    )
+
+
+def _cohorts(parts: list[AccountMatrix]) -> dict[str, int]:
+    def size(first: Movement, last: Movement) -> int:
+        return sum(rows.stop - rows.start for rows in (part.rows(first, last) for part in parts))
+
+    return {
+        "retained": size(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING),
+        "lost": size(Movement.LOST_NONPAYING, Movement.LOST_PAYING),
+        "paying": sum(p.paying_rows.stop - p.paying_rows.start for p in parts),
+        "former": size(Movement.FORMER_LOST, Movement.FORMER_WON_BACK),
+        "activation known": sum(int((p.codes % 3 > 0).sum()) for p in parts),
+        "with LTV": sum(0 if p.ltv_rows is None else len(p.ltv_rows) for p in parts),
+    }
+
+
+def _overall(
+    sums: pl.DataFrame, spec: ScoringSpec, outcomes: Any
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Value each metric over all tiers at once; say why where it has none."""
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for key, metric in all_metrics().items():
+        if metric.count or key == "share_by_tier":
+            continue
+        reason = outcomes.missing_reason(metric.needs)
+        name = key.replace("_by_former_tier", "").replace("_by_tier", "")
+        if key == "median_days_to_activate_by_tier":
+            continue
+        value = None
+        if reason is None:
+            value = sums.select(metric.expression(Sums(spec.tier_names)).alias("v"))["v"].item()
+            reason = metric.null_when
+        values[name] = value
+        if value is None:
+            reasons[name] = reason
+    return values, reasons

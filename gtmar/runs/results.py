@@ -1,0 +1,94 @@
+"""What a run is asked, shows while it goes, and gives in the end: frozen records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gtmar import spec as specs
+
+if TYPE_CHECKING:
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["Limits", "Progress", "RunResult"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run stops.
+
+    Parameters
+    ----------
+    experiments
+        Experiments really evaluated, the baseline aside.
+    patience
+        Stop after this many experiments without a win; None for never.
+    seconds
+        Stop when this time is up; where it stopped is recorded. None for never.
+    """
+
+    experiments: int = 2000
+    patience: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for whoever watches."""
+
+    run_id: str
+    experiments: int
+    limit: int
+    wins: int
+    baseline: float | None
+    best: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found. `metrics` are of the search part; `holdout` is None without one."""
+
+    run_id: str
+    journal: str
+    metric: str
+    #: `finished`, `patience`, `time_budget`, `exhausted` or `interrupted`.
+    state: str
+    baseline_value: float | None
+    best_value: float | None
+    experiments: int
+    wins: int
+    seconds: float
+    best_experiment: str
+    weights: dict[str, int]
+    metrics: dict[str, object]
+    holdout: dict[str, Any] | None
+    digest: str
+    #: False where less of the metric is better.
+    higher_is_better: bool
+    spec: ScoringSpec = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def experiments_per_second(self) -> float:
+        """Experiments really evaluated, over the seconds of the loop."""
+        return self.experiments / self.seconds if self.seconds else 0.0
+
+    @property
+    def improved(self) -> bool:
+        """Whether anything beat the baseline on the search part."""
+        return self.wins > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        names = (
+            "run_id journal metric state baseline_value best_value experiments wins seconds "
+            "experiments_per_second best_experiment weights metrics holdout digest notes"
+        )
+        plain = {name: getattr(self, name) for name in names.split()}
+        return {
+            **plain,
+            "in_sample": self.holdout is None,
+            "spec": json.loads(specs.to_json(self.spec)),
+        }

@@ -1,0 +1,104 @@
+"""The main use case: a seeded search over one table, journaled as it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gtmar import spec as specs
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.profile import first_spec
+from gtmar.accounts.scan import scan
+from gtmar.errors import UsageError
+from gtmar.journal.writer import RunWriter
+from gtmar.objective import Judge
+from gtmar.runs.loop import Search
+from gtmar.runs.records import new_run_id, start_record
+from gtmar.runs.results import Limits, Progress, RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["run"]
+
+
+def run(
+    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    spec: ScoringSpec | str | Path | None = None,
+    *,
+    metric: str | None = None,
+    limits: Limits | None = None,
+    seed: int = 0,
+    journal: str | Path = "journal",
+    holdout: float | None = None,
+    as_of: str | None = None,
+    drop_unlabelled: bool = False,
+    author: str | None = None,
+    note: str | None = None,
+    batch: int | None = None,
+    watch: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Search for better weights, keep or revert, journal every experiment.
+
+    Parameters
+    ----------
+    data
+        The account table: anything that `accounts.scan.scan` takes.
+    spec
+        The scoring spec or its file; None detects features as ``gtmar init`` does.
+    metric
+        The objective; None takes the spec's, else AUC.
+    limits
+        When to stop.
+    seed
+        With table, spec and limits it determines every experiment; in [0, 2^63).
+    journal
+        The journal's folder.
+    holdout
+        Share of accounts that the search never sees; None takes the spec's, 0 switches it off.
+    as_of
+        ISO date that `days_before` counts from.
+    drop_unlabelled
+        Leave accounts without any outcome out.
+    author, note
+        Who asked for the run, and why.
+    batch
+        Candidates evaluated ahead of their turn. Changes no result; None adapts.
+    watch
+        Called after every batch.
+
+    Returns
+    -------
+    RunResult
+        What was found; the journal has all of it.
+
+    Raises
+    ------
+    SpecError, AccountDataError, UsageError
+        Before anything is written.
+    JournalError
+        If the journal can't be written; what was written before stays.
+    """
+    limits = limits or Limits()
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed must be in [0, 2^63), got {seed}")
+    if limits.experiments < 0:
+        raise UsageError(f"the number of experiments must be 0 or more, got {limits.experiments}")
+    table = scan(data)
+    if spec is None:
+        spec = first_spec(table, holdout=holdout).spec
+    elif not isinstance(spec, specs.ScoringSpec):
+        spec = specs.load(spec)
+    if holdout is not None:
+        split = spec.split.model_copy(update={"holdout": holdout})
+        spec = spec.model_copy(update={"split": split})
+    judge = Judge.of(spec, metric)
+    accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    search = Search(accounts, spec, judge, seed=seed, limits=limits, batch=batch, watch=watch)
+    with RunWriter(Path(journal), new_run_id()) as writer:
+        writer.record("start", start_record(search, as_of=as_of, author=author, note=note))
+        return search.run(writer)

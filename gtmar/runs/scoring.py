@@ -1,0 +1,130 @@
+"""Scoring a table: every account's score, tier and points, the column of points adding up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from gtmar.accounts.contract import as_of_date, check_contract
+from gtmar.accounts.encode import divided, encoded_terms
+from gtmar.accounts.matrix import check_reach
+from gtmar.accounts.scan import collect, scan
+from gtmar.errors import UsageError
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["score", "write_table"]
+
+_RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
+
+
+def score(
+    data: str | Path | pl.DataFrame | pl.LazyFrame, spec: ScoringSpec, *, as_of: str | None = None
+) -> pl.DataFrame:
+    """Score an account table. Outcomes aren't needed.
+
+    Parameters
+    ----------
+    data
+        The account table.
+    spec
+        The scoring spec.
+    as_of
+        ISO date that `days_before` counts from.
+
+    Returns
+    -------
+    DataFrame
+        One row per account, in the table's order: the id where there is one, `score` in points,
+        `tier`, then what the score is made of: `base`, ``points.<term>`` for each weight,
+        `rounding` and `clipping`, which add up to it.
+
+    Raises
+    ------
+    ViolationsError
+        If the table doesn't fit the spec.
+    """
+    table = scan(data)
+    checked = check_contract(table, spec, as_of=as_of, outcomes=False)
+    check_reach(spec, checked.ranges)
+    date = as_of_date(spec, table.schema, as_of)
+    encoded = encoded_terms(spec, table.schema, date)
+    identity = [pl.col(checked.id_column)] if checked.id_column else []
+    weighted = [
+        (encoded[term.name] * term.weight).alias(f"points.{term.name}") for term in spec.terms
+    ]
+    raw = pl.sum_horizontal(f"points.{term.name}" for term in spec.terms) + spec.base * VALUE_UNITS
+    # Integer division rounds down, so this is floor(raw + 0.5) on the grid of score values.
+    rounded = (pl.col("raw") + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
+    value = rounded.clip(0, spec.max_score * SCORE_UNITS)
+    frame = table.frame.select(*identity, *weighted).with_columns(raw.alias("raw"))
+    frame = frame.with_columns(rounded.alias("rounded"), value.alias("value"))
+
+    def in_points(units: pl.Expr, per_point: int) -> pl.Expr:
+        return divided(units.cast(pl.Float64), per_point)
+
+    result = frame.select(
+        *identity,
+        in_points(pl.col("value"), SCORE_UNITS).alias("score"),
+        _tier(spec),
+        pl.lit(float(spec.base)).alias("base"),
+        *(
+            in_points(pl.col(name), VALUE_UNITS).alias(name)
+            for name in (f"points.{term.name}" for term in spec.terms)
+        ),
+        in_points(pl.col("rounded") * _RAW_PER_SCORE - pl.col("raw"), VALUE_UNITS).alias(
+            "rounding"
+        ),
+        in_points(pl.col("value") - pl.col("rounded"), SCORE_UNITS).alias("clipping"),
+    )
+    return collect(table, result)
+
+
+def _tier(spec: ScoringSpec) -> pl.Expr:
+    """Return the tier of a score value in hundredths of a point, tiers from the highest down."""
+    names, lows = spec.tier_names, spec.tier_lows
+    chain: Any = pl.when(pl.col("value") >= lows[0]).then(pl.lit(names[0]))
+    for name, low in zip(names[1:], lows[1:], strict=True):
+        chain = chain.when(pl.col("value") >= low).then(pl.lit(name))
+    tier: pl.Expr = chain.otherwise(pl.lit(names[-1]))
+    return tier.alias("tier")
+
+
+def write_table(frame: pl.DataFrame, path: str | Path) -> Path:
+    """Write a table as Parquet, CSV or Arrow IPC, by the file's ending; whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the ending is none of these, or the file can't be written.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[Path], object]] = {
+        ".parquet": frame.write_parquet,
+        ".csv": frame.write_csv,
+        ".arrow": frame.write_ipc,
+        ".ipc": frame.write_ipc,
+        ".feather": frame.write_ipc,
+    }
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        raise UsageError(
+            f'"{path}": can\'t tell the format from the ending "{path.suffix}"',
+            hint=f"end it in {', '.join(writers)}",
+        )
+    beside = path.with_name(path.name + ".partial")
+    try:
+        write(beside)
+        beside.rename(path)
+    except (OSError, PolarsError) as err:
+        beside.unlink(missing_ok=True)
+        reason = err.strerror if isinstance(err, OSError) else str(err)
+        raise UsageError(f'"{path}": can\'t be written: {reason}') from err
+    return path

@@ -1,0 +1,34 @@
+"""The scoring spec: what it says (`model`, `encoders`), its ids, and how it is read and written."""
+
+from gtmar.spec.document import json_schema, load, parse, reweighed, to_json, to_yaml
+from gtmar.spec.identity import canonical, score_id, spec_id
+from gtmar.spec.model import (
+    Feature,
+    Guardrail,
+    Lineage,
+    Outcomes,
+    ScoringSpec,
+    Split,
+    Term,
+    Tier,
+)
+
+__all__ = [
+    "Feature",
+    "Guardrail",
+    "Lineage",
+    "Outcomes",
+    "ScoringSpec",
+    "Split",
+    "Term",
+    "Tier",
+    "canonical",
+    "json_schema",
+    "load",
+    "parse",
+    "reweighed",
+    "score_id",
+    "spec_id",
+    "to_json",
+    "to_yaml",
+]

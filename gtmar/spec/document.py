@@ -1,0 +1,234 @@
+"""Specs as files and text: reading YAML and JSON with line numbers, writing, JSON Schema.
+
+YAML is read by YAML 1.2's core rules: ``no``, ``on`` and ``12:30`` are the words that they look
+like, as category names often are. A key given twice is refused. Writing makes new text from a spec;
+a user's file, with the comments in it, is never written to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from gtmar.errors import SpecError, culprits, nearest
+from gtmar.spec.model import ScoringSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+__all__ = ["json_schema", "load", "parse", "reweighed", "to_json", "to_yaml"]
+
+_Place = tuple[str | int, ...]
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Safe loader with the scalars of YAML 1.2's core schema alone."""
+
+
+_CoreLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+):
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def load(path: str | Path) -> ScoringSpec:
+    """Read a spec from a YAML or JSON file.
+
+    Raises
+    ------
+    SpecError
+        If the file can't be read, isn't YAML or JSON, or what it says can't hold; every fault is in
+        the message, with its line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "not UTF-8 text"
+        raise SpecError(
+            f'spec "{path}": {reason}', hint="gtmar init --data TABLE -o spec.yaml makes a spec"
+        ) from err
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str = "spec") -> ScoringSpec:
+    """Read a spec from YAML or JSON text; `source` names it in errors.
+
+    Raises
+    ------
+    SpecError
+        As for `load`.
+    """
+    try:
+        root = yaml.compose(text, Loader=_CoreLoader)
+        lines: dict[_Place, int] = {}
+        data = _plain(root, (), lines, source) if root is not None else None
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        what = getattr(err, "problem", None) or str(err)
+        raise SpecError(f"{where}: not readable as YAML or JSON: {what}") from err
+    if not isinstance(data, dict):
+        raise SpecError(
+            f"{source}: a spec is a mapping with model, features and tiers, "
+            f"got {'nothing' if data is None else type(data).__name__}"
+        )
+    try:
+        return ScoringSpec.model_validate(data)
+    except ValidationError as err:
+        raise _worded(err, source=source, lines=lines, data=data) from err
+
+
+def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str) -> object:
+    """Turn YAML nodes into plain data, noting each place's line."""
+    lines[place] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        data: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in data:
+                raise SpecError(
+                    f'{source}:{key_node.start_mark.line + 1}: key "{key}" stands twice'
+                )
+            data[key] = _plain(value_node, (*place, key), lines, source)
+            lines[(*place, key)] = key_node.start_mark.line + 1
+        return data
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*place, i), lines, source) for i, item in enumerate(node.value)]
+    loader = _CoreLoader("")
+    value: object = loader.construct_object(node)
+    return value
+
+
+def _worded(
+    err: ValidationError, *, source: str, lines: Mapping[_Place, int], data: object
+) -> SpecError:
+    """Word pydantic's findings: file and line, place, what is wrong, the likely name."""
+    found = []
+    for detail in err.errors(include_url=False):
+        place = _real_place(detail["loc"], data)
+        at = place
+        while at and at not in lines:
+            at = at[:-1]
+        where = f"{source}:{lines[at]}" if at in lines else source
+        name = ".".join(str(part) for part in place) or "spec"
+        found.append((lines.get(at, 0), f"{where}: {name}: {_problem(detail)}"))
+    texts = [text for _, text in sorted(set(found))]
+    if len(texts) == 1:
+        return SpecError(texts[0], problems=texts)
+    listing = "\n".join(f"  - {text}" for text in texts)
+    return SpecError(f"{source}: {len(texts)} problems\n{listing}", problems=texts)
+
+
+def _real_place(loc: _Place, data: object) -> _Place:
+    """Drop the parts of a pydantic location that name a union's branch and not a key."""
+    place: list[str | int] = []
+    at: Any = data
+    for i, part in enumerate(loc):
+        listed = isinstance(at, list) and isinstance(part, int) and part < len(at)
+        if listed or (isinstance(at, dict) and part in at):
+            at = at[part]
+        elif i + 1 < len(loc) or not isinstance(at, dict):
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _problem(detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        known = _known_keys()
+        likely = nearest(key, known - {key})
+        return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
+    if kind == "missing":
+        return f'"{detail["loc"][-1]}" is required'
+    if kind == "union_tag_invalid":
+        expected = detail.get("ctx", {}).get("expected_tags", "")
+        return f"no such encoder kind; expected one of {expected}"
+    message = detail["msg"].removeprefix("Value error, ")
+    shown = detail["input"]
+    if kind == "value_error" or isinstance(shown, dict | list):
+        return message
+    return f"{message}, got {culprits([shown]) if isinstance(shown, str) else shown}"
+
+
+def _known_keys() -> set[str]:
+    keys: set[str] = set()
+    schema = json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        keys |= set(part.get("properties", {}))
+    return keys
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a spec, for editors that complete and check YAML.
+
+    Put ``# yaml-language-server: $schema=gtmar.schema.json`` on a spec's first line, after
+    ``gtmar spec schema > gtmar.schema.json``.
+    """
+    schema = ScoringSpec.model_json_schema(by_alias=True, mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "gtmar scoring spec"
+    return schema
+
+
+def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
+    """Return the spec with other weights, by term.
+
+    Raises
+    ------
+    SpecError
+        If a name is no term of the spec, or a weight is outside its bounds.
+    """
+    unknown = [name for name in weights if name not in spec.weights]
+    if unknown:
+        likely = nearest(unknown[0], spec.weights)
+        raise SpecError(
+            f'spec "{spec.model}" has no weight named {culprits(unknown)}',
+            hint=f'did you mean "{likely}"?' if likely else None,
+        )
+    try:
+        return spec.with_weights(weights)
+    except ValidationError as err:
+        raise _worded(err, source=f'spec "{spec.model}"', lines={}, data=spec.model_dump()) from err
+
+
+def _short(spec: ScoringSpec) -> dict[str, Any]:
+    """Return a spec's data without what is at its default."""
+    data = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {"model": data.pop("model"), "max_score": spec.max_score, **data}
+
+
+def to_json(spec: ScoringSpec) -> str:
+    """Return a spec as JSON text that `parse` reads back to an equal spec."""
+    return json.dumps(_short(spec), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
+    """Return a spec as YAML text that `parse` reads back to an equal spec.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    heading
+        Lines of comment to stand at the top, without the ``#``.
+    """
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())
+    body = yaml.safe_dump(
+        _short(spec), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
+    return comment + str(body)

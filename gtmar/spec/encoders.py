@@ -1,0 +1,251 @@
+"""How a column becomes a feature value: the encoders' parameters as a spec states them.
+
+Here are the parameters alone, validated and frozen; `accounts.encode` turns them into Polars
+expressions. Every encoder gives a double, which then enters the score as an integer count of
+1/10,000ths, ``floor(value * 10000 + 0.5)``. None holds a function that engines compute differently
+(no log, no exp, no power), so that a score can be recomputed anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    model_validator,
+)
+
+__all__ = [
+    "Bins",
+    "BoolEncoder",
+    "CurveEncoder",
+    "DaysBeforeEncoder",
+    "Encoder",
+    "IdentityEncoder",
+    "Interval",
+    "MissingValue",
+    "OneOfEncoder",
+    "QuantileEncoder",
+    "RangeEncoder",
+    "SpecModel",
+    "Weight",
+]
+
+#: Largest weight, either way. With 10,000 units a value this still leaves Int64 a wide margin.
+WEIGHT_LIMIT = 1_000_000
+
+
+class SpecModel(BaseModel):
+    """Base of everything in a spec: frozen, and no key passes unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class IdentityEncoder(SpecModel):
+    """The column's own number, as it stands. The default."""
+
+    kind: Literal["identity"]
+
+
+class RangeEncoder(SpecModel):
+    """A straight line from one stated end to the other, flat outside: 0 at `from`, 1 at `to`.
+
+    ``(clip(v, from, to) - from) / (to - from)``; inverted, ``(to - clip(v, from, to)) / (to -
+    from)``, so that the low end counts 1.
+    """
+
+    kind: Literal["range"]
+    from_: FiniteFloat = Field(alias="from")
+    to: FiniteFloat
+    invert: StrictBool = False
+
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> RangeEncoder:
+        if not self.from_ < self.to:
+            raise ValueError(
+                f"`from` must be below `to`, got from {self.from_:g} to {self.to:g}; "
+                "write `invert: true` where low is good"
+            )
+        return self
+
+
+class CurveEncoder(SpecModel):
+    """Straight lines between stated points, flat outside: any saturating or log-like shape.
+
+    Between two points: ``y0 + (y1 - y0) * ((v - x0) / (x1 - x0))``.
+    """
+
+    kind: Literal["curve"]
+    points: tuple[tuple[FiniteFloat, FiniteFloat], ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> CurveEncoder:
+        xs = [x for x, _ in self.points]
+        if any(a >= b for a, b in pairwise(xs)):
+            raise ValueError(f"the points' first numbers must ascend, got {xs}")
+        return self
+
+
+class QuantileEncoder(SpecModel):
+    """Steps at stated cut points: the number of cuts that the value reaches, over all cuts."""
+
+    kind: Literal["quantile"]
+    cuts: tuple[FiniteFloat, ...] = Field(min_length=1)
+    invert: StrictBool = False
+
+    @model_validator(mode="after")
+    def _ascending(self) -> QuantileEncoder:
+        if any(a >= b for a, b in pairwise(self.cuts)):
+            raise ValueError(f"the cuts must ascend, got {list(self.cuts)}")
+        return self
+
+
+class BoolEncoder(SpecModel):
+    """1 for true, 0 for false; inverted, the other way round. Takes booleans and 0/1 numbers."""
+
+    kind: Literal["bool"]
+    invert: StrictBool = False
+
+
+class OneOfEncoder(SpecModel):
+    """A category's stated value; without `default`, a category that isn't listed is an error."""
+
+    kind: Literal["one_of"]
+    values: dict[str, FiniteFloat] = Field(min_length=1)
+    default: FiniteFloat | None = None
+
+
+ScaleEncoder = Annotated[
+    IdentityEncoder | RangeEncoder | CurveEncoder | QuantileEncoder, Field(discriminator="kind")
+]
+
+
+class DaysBeforeEncoder(SpecModel):
+    """A date, as whole days before the table's `as_of`, then scaled by `then`."""
+
+    kind: Literal["days_before"]
+    then: ScaleEncoder = IdentityEncoder(kind="identity")
+
+
+class Weight(SpecModel):
+    """An integer weight and the bounds that a search keeps it in, ends included."""
+
+    weight: int = Field(strict=True, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    min: int = Field(strict=True, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    max: int = Field(strict=True, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> Weight:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if not self.min <= self.weight <= self.max:
+            raise ValueError(
+                f"weight {self.weight} is outside its bounds [{self.min}, {self.max}]; "
+                "change the weight or widen the bounds"
+            )
+        return self
+
+
+#: ``[0,3)``, ``[12,inf)``, ``[-inf,0)``: closed below, open above, as tiers are.
+_INTERVAL = re.compile(r"^\[\s*(?P<low>[^,\s]+)\s*,\s*(?P<high>[^,\s]+)\s*\)$")
+
+
+class Interval(SpecModel):
+    """The numbers from `low`, included, to `high`, excluded."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: str) -> Interval | None:
+        """Read ``[low,high)``; None where the text isn't of that form.
+
+        Examples
+        --------
+        >>> Interval.parse("[0,3)")
+        Interval(low=0.0, high=3.0)
+        >>> Interval.parse("software") is None
+        True
+        """
+        match = _INTERVAL.match(text)
+        if match is None:
+            return None
+        try:
+            low, high = float(match["low"]), float(match["high"])
+        except ValueError:
+            return None
+        return cls(low=low, high=high) if low < high else None
+
+
+class Bins(SpecModel):
+    """One feature per bin or category, each with its own weight and bounds, as a scorecard has.
+
+    Keys are intervals (``"[0,3)"``), or categories; ``other`` takes what no key names and
+    ``missing`` the unknown. Without those two, such a value is an error.
+    """
+
+    kind: Literal["bins"]
+    bins: dict[str, Weight] = Field(min_length=1)
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The bins that are intervals, by key."""
+        parsed = {key: Interval.parse(key) for key in self.bins}
+        return {key: interval for key, interval in parsed.items() if interval is not None}
+
+    @property
+    def categories(self) -> list[str]:
+        """The bins that are categories, without ``other`` and ``missing``."""
+        return [k for k in self.bins if k not in self.intervals and k not in ("other", "missing")]
+
+    @model_validator(mode="after")
+    def _one_sort_and_apart(self) -> Bins:
+        intervals = self.intervals
+        if intervals and self.categories:
+            raise ValueError(
+                "bins are either intervals or categories, got both: "
+                f"intervals {sorted(intervals)}, categories {sorted(self.categories)}"
+            )
+        ordered = sorted(intervals.items(), key=lambda item: item[1].low)
+        for (key, one), (next_key, two) in pairwise(ordered):
+            if two.low < one.high:
+                raise ValueError(f'bins "{key}" and "{next_key}" overlap')
+        return self
+
+
+class MissingValue(SpecModel):
+    """What stands for an unknown: a value on the encoder's own scale."""
+
+    value: FiniteFloat
+
+
+def _spell_out(value: object) -> object:
+    """Let ``encode: bool`` stand for ``encode: {kind: bool}``."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+AnyEncoder = Annotated[
+    IdentityEncoder
+    | RangeEncoder
+    | CurveEncoder
+    | QuantileEncoder
+    | BoolEncoder
+    | OneOfEncoder
+    | DaysBeforeEncoder
+    | Bins,
+    Field(discriminator="kind"),
+]
+
+Encoder = Annotated[
+    AnyEncoder,
+    BeforeValidator(
+        _spell_out, json_schema_input_type=Literal["identity", "bool", "days_before"] | AnyEncoder
+    ),
+]

@@ -1,0 +1,73 @@
+"""The canonical form of a spec and its two ids.
+
+`score_id` covers all that changes a score or a tier; `spec_id` that plus what changes a search or a
+verdict. Neither sees the order of keys, descriptions, versions, comments or lineage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["canonical", "score_id", "spec_id"]
+
+#: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
+_DIGITS = 16
+_BOUNDS = ("min", "max")
+
+
+def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
+    """Return what a spec says, as plain data with defaults filled in and talk left out.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    bounds
+        True for all that `spec_id` covers, False for what changes a score or a tier alone.
+    """
+    data = spec.model_dump(mode="json", by_alias=True)
+    features: dict[str, Any] = {}
+    for name, feature in data["features"].items():
+        kept = {k: v for k, v in feature.items() if k != "description"}
+        kept["column"] = kept["column"] or name
+        if not bounds:
+            kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
+            if kept["encode"]["kind"] == "bins":
+                bins = kept["encode"]["bins"]
+                kept["encode"]["bins"] = {k: bin_["weight"] for k, bin_ in bins.items()}
+        features[name] = kept
+    form = {
+        "max_score": data["max_score"],
+        "base": data["base"],
+        "as_of": data["as_of"],
+        "features": features,
+        "tiers": {name: [tier.low, tier.high] for name, tier in spec.tiers.items()},
+    }
+    if bounds:
+        form |= {
+            "orientation": data["orientation"],
+            "outcomes": data["outcomes"],
+            "objective": data["objective"],
+            "guardrails": data["guardrails"],
+        }
+    return form
+
+
+def _identifier(prefix: str, form: dict[str, Any]) -> str:
+    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return prefix + hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def score_id(spec: ScoringSpec) -> str:
+    """Return the id shared by all specs that give every account the same score and tier."""
+    return _identifier("c", canonical(spec, bounds=False))
+
+
+def spec_id(spec: ScoringSpec) -> str:
+    """Return the id of a spec: `score_id`'s matter, bounds, objective, guardrails, outcomes."""
+    return _identifier("s", canonical(spec))

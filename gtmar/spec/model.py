@@ -1,0 +1,283 @@
+"""ScoringSpec: features, weights and bounds, tiers, outcomes, objective; frozen and validated.
+
+`document` reads and writes it; `identity` gives its ids. What a metric's name may be is not known
+here: `objective` checks it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, FiniteFloat, StrictInt, model_validator
+
+from gtmar.spec.encoders import (
+    WEIGHT_LIMIT,
+    Bins,
+    Encoder,
+    IdentityEncoder,
+    MissingValue,
+    SpecModel,
+    Weight,
+)
+
+__all__ = ["Feature", "Guardrail", "Lineage", "Outcomes", "ScoringSpec", "Split", "Term", "Tier"]
+
+#: Encoded values enter the score as integer counts of 1/10,000ths.
+VALUE_UNITS = 10_000
+#: Scores are rounded to 1/100 of a point.
+SCORE_UNITS = 100
+#: Above this a tally's sum of squared scores could leave Int64 (10^8 accounts).
+MAX_SCORE_LIMIT = 1_000
+
+
+class Feature(SpecModel):
+    """One column of the account table, how it is encoded, and its weight."""
+
+    weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    column: str | None = None
+    encode: Encoder = IdentityEncoder(kind="identity")
+    missing: Literal["error"] | MissingValue = "error"
+    description: str | None = None
+
+    @model_validator(mode="after")
+    def _weight_or_bins(self) -> Feature:
+        own = {"weight": self.weight, "min": self.min, "max": self.max}
+        if isinstance(self.encode, Bins):
+            given = [key for key, value in own.items() if value is not None]
+            if given:
+                raise ValueError(f"with bins each bin has its own weight; drop {given} here")
+            if self.missing != "error":
+                raise ValueError("with bins, give the unknown a bin of its own named `missing`")
+            return self
+        absent = [key for key, value in own.items() if value is None]
+        if absent:
+            raise ValueError(f"a feature needs weight, min and max; {absent} not given")
+        Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
+        return self
+
+
+class Tier(SpecModel):
+    """A band of scores, in points: `min` included, `max` excluded."""
+
+    min: FiniteFloat
+    max: FiniteFloat
+
+    @property
+    def low(self) -> int:
+        """`min` in hundredths of a point."""
+        return round(self.min * SCORE_UNITS)
+
+    @property
+    def high(self) -> int:
+        """`max` in hundredths of a point."""
+        return round(self.max * SCORE_UNITS)
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> Tier:
+        for name, edge in (("min", self.min), ("max", self.max)):
+            if not math.isclose(edge * SCORE_UNITS, round(edge * SCORE_UNITS), abs_tol=1e-6):
+                raise ValueError(f"{name} must be a multiple of 0.01 points, got {edge!r}")
+        if self.low >= self.high:
+            raise ValueError(f"min {self.min:g} must be below max {self.max:g}")
+        return self
+
+
+class Outcomes(SpecModel):
+    """Which column is which outcome. A default name that the table lacks is no outcome."""
+
+    retained: str = "retained_6mo"
+    churned: str = "churned"
+    mrr: str = "mrr"
+    mrr_end: str = "mrr_end"
+    ltv: str = "actual_ltv"
+    activated: str = "activated"
+    days_to_activate: str = "days_to_activate"
+    won_back: str = "won_back"
+
+
+class Split(SpecModel):
+    """The holdout: its share of accounts, and the salt of the hash that draws it."""
+
+    holdout: FiniteFloat = Field(default=0.3, ge=0, lt=1)
+    salt: str = "gtmar"
+
+
+class Guardrail(SpecModel):
+    """A limit on a metric, or on one tier of a by-tier metric, that a kept candidate respects."""
+
+    metric: str
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Guardrail:
+        if self.min is None and self.max is None:
+            raise ValueError(f"guardrail on {self.metric} needs a min or a max")
+        return self
+
+
+class Lineage(SpecModel):
+    """Where a spec that the tool wrote came from."""
+
+    run: str
+    experiment: str
+    parent_spec_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weight of the score and the encoded column that it multiplies.
+
+    A plain feature is one term of its own name; a binned one is a term per bin, named like
+    ``tenure[0,3)``.
+    """
+
+    name: str
+    feature: str
+    column: str
+    weight: int
+    min: int
+    max: int
+    #: The bin's key, for a term of a binned feature.
+    bin: str | None = None
+
+    @property
+    def fixed(self) -> bool:
+        """True where the bounds leave the weight no room."""
+        return self.min == self.max
+
+
+def _text(value: object) -> object:
+    """Take ``version: 3`` as the text "3"; YAML reads a number there."""
+    return str(value) if isinstance(value, int | float) else value
+
+
+class ScoringSpec(SpecModel):
+    """The scoring model: what is scored how, which band of scores is which tier, what decides.
+
+    A score is ``base`` plus the points of all terms (weight x encoded value), clipped to ``[0,
+    max_score]`` and rounded half up to 0.01.
+    """
+
+    model: str = Field(min_length=1)
+    version: Annotated[str | None, BeforeValidator(_text, json_schema_input_type=str | int)] = None
+    max_score: StrictInt = Field(default=100, ge=1, le=MAX_SCORE_LIMIT)
+    id: str | None = None
+    orientation: Literal["health", "risk"] = "health"
+    base: StrictInt = Field(default=0, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    as_of: str | None = None
+    outcomes: Outcomes = Outcomes()
+    split: Split = Split()
+    objective: str | None = None
+    guardrails: tuple[Guardrail, ...] = ()
+    features: dict[str, Feature] = Field(min_length=1)
+    tiers: dict[str, Tier] = Field(min_length=1)
+    lineage: Lineage | None = None
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> ScoringSpec:
+        problems = [*self._tier_problems(), *self._column_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _tier_problems(self) -> list[str]:
+        ordered = sorted(self.tiers.items(), key=lambda item: item[1].low)
+        problems = []
+        if ordered[0][1].low != 0:
+            name, tier = ordered[0]
+            problems.append(f'tiers: the lowest, "{name}", must begin at 0, got {tier.min:g}')
+        for (name, one), (next_name, two) in pairwise(ordered):
+            if one.high != two.low:
+                fault = "overlap" if one.high > two.low else "leave a gap"
+                problems.append(
+                    f'tiers: "{name}" and "{next_name}" {fault} between {one.max:g} and {two.min:g}'
+                )
+        name, top = ordered[-1]
+        if top.high <= self.max_score * SCORE_UNITS:
+            problems.append(
+                f'tiers: the highest, "{name}", ends at {top.max:g}, short of the maximum: max is '
+                f"excluded, so it must be above max_score {self.max_score}, "
+                f"for example {self.max_score + 1}"
+            )
+        return problems
+
+    def _column_problems(self) -> list[str]:
+        outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
+        problems = [
+            f'features: "{term.name}" reads column "{term.column}", which is the outcome '
+            f'"{outcomes[term.column]}"; a score must not see its own outcome'
+            for term in self.terms
+            if term.column in outcomes
+        ]
+        names = [term.name for term in self.terms]
+        if len(names) != len(set(names)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            problems.append(f"features: these names stand for more than one weight: {twice}")
+        return problems
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """All weights in the spec's order, bins expanded."""
+        terms: list[Term] = []
+        for name, feature in self.features.items():
+            column = feature.column or name
+            if isinstance(feature.encode, Bins):
+                intervals = feature.encode.intervals
+                terms += [
+                    Term(
+                        name=f"{name}{key}" if key in intervals else f"{name}[{key}]",
+                        feature=name,
+                        column=column,
+                        weight=bounds.weight,
+                        min=bounds.min,
+                        max=bounds.max,
+                        bin=key,
+                    )
+                    for key, bounds in feature.encode.bins.items()
+                ]
+            elif feature.weight is not None and feature.min is not None and feature.max is not None:
+                terms.append(Term(name, name, column, feature.weight, feature.min, feature.max))
+        return tuple(terms)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Weight by term."""
+        return {term.name: term.weight for term in self.terms}
+
+    @property
+    def tier_names(self) -> tuple[str, ...]:
+        """Tiers from the highest scores to the lowest."""
+        return tuple(sorted(self.tiers, key=lambda name: -self.tiers[name].low))
+
+    @property
+    def tier_lows(self) -> tuple[int, ...]:
+        """Each tier's lower edge in hundredths of a point, in the order of `tier_names`."""
+        return tuple(self.tiers[name].low for name in self.tier_names)
+
+    def with_weights(self, weights: Mapping[str, int]) -> ScoringSpec:
+        """Return the same spec with other weights.
+
+        Parameters
+        ----------
+        weights
+            Weight by term; terms that aren't named keep theirs.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            If a weight is outside its bounds. `document.reweighed` words it for people.
+        """
+        data = self.model_dump(by_alias=True)
+        for term in self.terms:
+            if term.name in weights:
+                feature = data["features"][term.feature]
+                place = feature if term.bin is None else feature["encode"]["bins"][term.bin]
+                place["weight"] = int(weights[term.name])
+        return ScoringSpec.model_validate(data)

@@ -1,0 +1,99 @@
+"""A new spec as YAML that people like to read: a heading, and a comment above each feature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["commented_yaml"]
+
+
+def commented_yaml(
+    data: Mapping[str, Any],
+    *,
+    heading: str,
+    comments: Mapping[str, str],
+    left_out: Mapping[str, str],
+) -> str:
+    """Write a spec's plain data as commented YAML.
+
+    Parameters
+    ----------
+    data
+        The spec.
+    heading
+        Lines to stand at the top as comments.
+    comments
+        A comment by feature, to stand above it.
+    left_out
+        Columns that are no feature, with the reason; listed below the features.
+    """
+    parts = [_commented(heading)]
+    for key, value in data.items():
+        if key == "features":
+            parts.append("\nfeatures:\n")
+            for name, feature in value.items():
+                comment = f"  # {comments[name]}\n" if name in comments else ""
+                parts.append(comment + _indented(_dump({name: _Flow(feature)})))
+            if left_out:
+                parts.append("  # Left out:\n")
+                parts += [f"  #   {_one_line(n)}: {_one_line(r)}\n" for n, r in left_out.items()]
+        elif key == "tiers":
+            parts.append("\n# min included, max excluded\n" + _dump({key: value}))
+        elif key == "guardrails":
+            parts.append("\n# What a kept change must not break\n" + _dump({key: value}))
+        else:
+            parts.append(_dump({key: value}))
+    return "".join(parts)
+
+
+class _Flow(dict[str, Any]):
+    """A mapping that is written on one line, where it fits."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe dumper that knows `_Flow`."""
+
+
+_Dumper.add_representer(
+    _Flow,
+    lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True),
+)
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    """Write keys in block style, and what they hold on one line."""
+    shaped: dict[str, Any] = {
+        k: _Flow(v) if isinstance(v, dict) and k != "tiers" else v for k, v in data.items()
+    }
+    if "tiers" in shaped:
+        shaped["tiers"] = {name: _Flow(tier) for name, tier in data["tiers"].items()}
+    if "guardrails" in data:
+        shaped["guardrails"] = [_Flow(guardrail) for guardrail in data["guardrails"]]
+    return str(
+        yaml.dump(
+            shaped,
+            Dumper=_Dumper,
+            sort_keys=False,
+            allow_unicode=True,
+            width=100,
+            default_flow_style=False,
+        )
+    )
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+def _commented(text: str) -> str:
+    return "".join(f"# {_one_line(line)}".rstrip() + "\n" for line in text.splitlines())
+
+
+def _one_line(text: str) -> str:
+    """Keep a name from the table from breaking out of its comment."""
+    return " ".join(text.split())

@@ -1,0 +1,45 @@
+-- purpose: Average start MRR per paying account of each tier.
+-- parameters:
+--   tiers (varchar[]): names of the spec's tiers, best first
+-- columns:
+--   tier (varchar): tier name
+--   arpa_by_tier (double): currency units a month; null when the tier has no paying account
+--   accounts (bigint): paying accounts in the tier
+-- grain: one row per tier
+-- order: the tier's place in `tiers`
+
+-- Paying accounts are current ones with start MRR above zero and a known end. Where the table has
+-- no end MRR (basis `binary`), the author of `scored` supplies mrr_end as mrr * retained_6mo, which
+-- only decides who counts here.
+
+with tier_list as (
+    select
+        named.tier as tier,
+        named.place as place
+    from unnest(cast(getvariable('tiers') as varchar[])) with ordinality as named (tier, place)
+),
+paying_account as (
+    select
+        tier as tier,
+        cast(floor(mrr * 100 + 0.5) as bigint) as start_cents
+    from scored
+    where won_back is null
+        and retained_6mo is not null
+        and mrr_end is not null
+        and cast(floor(mrr * 100 + 0.5) as bigint) > 0
+),
+tier_sum as (
+    select
+        tier as tier,
+        count(*) as accounts,
+        sum(start_cents) as start_cents
+    from paying_account
+    group by tier
+)
+select
+    tier_list.tier as tier,
+    cast(tier_sum.start_cents as double) / (100 * tier_sum.accounts) as arpa_by_tier,
+    coalesce(tier_sum.accounts, 0) as accounts
+from tier_list
+left join tier_sum on tier_sum.tier = tier_list.tier
+order by tier_list.place;
