@@ -3,9 +3,7 @@
 No Polars and no spec here, and nothing that isn't an integer in the end. N accounts, F features, P
 score places, T tiers, C account codes, U distinct values of days.
 
-A *place* is a score value's row in a tally: place 0 holds the accounts whose rounded raw score lies
-below 0, places 1 to P-2 the score values 0.00, 0.01, ... up to the maximum, place P-1 the accounts
-above it. So clipping is counted at no cost.
+A *place* is a score value's row in a tally: the score in hundredths of a point, from 0 to P - 1.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ class Cohorts:
     negatives, positives, paying
         Runs of rows: lost, retained, and paying current accounts.
     rest
-        Runs of rows with neither label.
+        The run of rows with neither label.
     codes
         intp, shape (N,), in [0, C): movement class and activation state.
     start, end
@@ -73,7 +71,7 @@ class Cohorts:
     negatives: slice
     positives: slice
     paying: slice
-    rest: tuple[slice, ...]
+    rest: slice
     codes: Integers
     start: tuple[NDArray[np.float64], ...]
     end: tuple[NDArray[np.float64], ...]
@@ -91,10 +89,12 @@ class Counts:
 
     Parameters
     ----------
-    places
-        int64, shape (5, P): accounts per score place: negatives, positives, rest, paying, LTV.
-    money
-        int64, shape (3, L, P): cents per score place: start, end, LTV; L limbs.
+    clipped
+        int64, shape (2,): accounts whose rounded raw score lies below 0, and above the maximum.
+    negatives, positives, rest, paying, valued
+        int64, shape (P,): accounts per score place; `valued` are those of the LTV cohort.
+    start, end, ltv
+        int64, shape (L, P): cents per score place; L limbs.
     tier_counts
         int64, shape (T, C): accounts per tier and code.
     tier_money
@@ -103,8 +103,15 @@ class Counts:
         int64, shape (T, U): activated accounts per tier and distinct value of days.
     """
 
-    places: Int64s
-    money: Int64s
+    clipped: Int64s
+    negatives: Int64s
+    positives: Int64s
+    rest: Int64s
+    paying: Int64s
+    valued: Int64s
+    start: Int64s
+    end: Int64s
+    ltv: Int64s
     tier_counts: Int64s
     tier_money: Int64s
     tier_days: Int64s
@@ -119,14 +126,14 @@ class Counts:
 
 
 def place_total(max_score: int) -> int:
-    """Return P: a place per score value, and one at either end for what is clipped.
+    """Return P: a place per score value.
 
     Examples
     --------
     >>> place_total(100)
-    10003
+    10001
     """
-    return RAW_PER_SCORE * max_score + 3
+    return RAW_PER_SCORE * max_score + 1
 
 
 def limbs(values: Int64s) -> tuple[NDArray[np.float64], ...]:
@@ -218,8 +225,8 @@ def add_steps(
             out += np.multiply(columns[index], change, dtype=out.dtype)
 
 
-def score_places(raw: Integers, max_score: int) -> NDArray[np.intp]:
-    """Round raw scores half up to 1/100 of a point, clip, and return their places.
+def score_places(raw: Integers, max_score: int) -> tuple[NDArray[np.intp], Int64s]:
+    """Round raw scores half up to 1/100 of a point, and clip.
 
     Parameters
     ----------
@@ -230,20 +237,26 @@ def score_places(raw: Integers, max_score: int) -> NDArray[np.intp]:
 
     Returns
     -------
-    ndarray of intp, shape (N,)
+    places : ndarray of intp, shape (N,)
         In [0, P).
+    clipped : ndarray of int64, shape (2,)
+        Accounts below 0, and above the maximum, after rounding.
     """
-    places = np.floor_divide(raw + (RAW_PER_SCORE // 2 + RAW_PER_SCORE), RAW_PER_SCORE)
-    return np.clip(places, 0, place_total(max_score) - 1).astype(np.intp)
+    rounded = np.floor_divide(raw + RAW_PER_SCORE // 2, RAW_PER_SCORE)
+    top = place_total(max_score) - 1
+    clipped = np.array([np.count_nonzero(rounded < 0), np.count_nonzero(rounded > top)])
+    return np.clip(rounded, 0, top).astype(np.intp), clipped
 
 
-def count(places: NDArray[np.intp], cohorts: Cohorts, tier_of_place: NDArray[np.intp]) -> Counts:
+def count(
+    places: NDArray[np.intp], clipped: Int64s, cohorts: Cohorts, tier_of_place: NDArray[np.intp]
+) -> Counts:
     """Count one candidate's accounts and cents per score place and per tier.
 
     Parameters
     ----------
-    places
-        intp, shape (N,), from `score_places`.
+    places, clipped
+        From `score_places`, shapes (N,) and (2,).
     cohorts
         The accounts.
     tier_of_place
@@ -251,48 +264,49 @@ def count(places: NDArray[np.intp], cohorts: Cohorts, tier_of_place: NDArray[np.
 
     Notes
     -----
-    Cost: about two passes over N for the counts, and one for each money column and tier sum.
+    Cost: about two passes over N for the counts, and one for each money column and tier sum. No
+    array is larger than N or P.
     """
     total = len(tier_of_place)
     tiers = int(tier_of_place.max()) + 1
     size = tiers * cohorts.code_count
     depth = max(len(cohorts.start), len(cohorts.end), len(cohorts.ltv), 1)
-    by_place = np.zeros((5, total), dtype=np.int64)
-    money = np.zeros((3, depth, total), dtype=np.int64)
-    by_place[0] = np.bincount(places[cohorts.negatives], minlength=total)
-    by_place[1] = np.bincount(places[cohorts.positives], minlength=total)
-    for run in cohorts.rest:
-        by_place[2] += np.bincount(places[run], minlength=total)
 
     tier_code = tier_of_place.take(places)
+    tier_days = np.zeros((tiers, cohorts.day_count), dtype=np.int64)
     if cohorts.day_codes is not None and cohorts.day_count:
         known = cohorts.day_codes >= 0
         at = tier_code[known] * cohorts.day_count + cohorts.day_codes[known]
-        tier_days = np.bincount(at, minlength=tiers * cohorts.day_count)
-    else:
-        tier_days = np.zeros(0, dtype=np.int64)
+        tier_days = np.bincount(at, minlength=tier_days.size).reshape(tier_days.shape)
     tier_code *= cohorts.code_count
     tier_code += cohorts.codes
-    tier_counts = np.bincount(tier_code, minlength=size)
+    paying, paying_code = places[cohorts.paying], tier_code[cohorts.paying]
+    valued = places
+    if cohorts.ltv_rows is not None:
+        valued = places.take(cohorts.ltv_rows)
 
-    paying_code = tier_code[cohorts.paying]
-    tier_money = np.zeros((2, depth, size), dtype=np.int64)
-    if cohorts.start:
-        paying = places[cohorts.paying]
-        by_place[3] = np.bincount(paying, minlength=total)
-        for kind, parts in enumerate((cohorts.start, cohorts.end)):
-            for limb, cents in enumerate(parts):
-                money[kind, limb] = np.bincount(paying, cents, minlength=total)
-                tier_money[kind, limb] = np.bincount(paying_code, cents, minlength=size)
-    if cohorts.ltv_known:
-        rows = places if cohorts.ltv_rows is None else places.take(cohorts.ltv_rows)
-        by_place[4] = np.bincount(rows, minlength=total)
-        for limb, cents in enumerate(cohorts.ltv):
-            money[2, limb] = np.bincount(rows, cents, minlength=total)
+    def accounts(rows: NDArray[np.intp], *, known: bool = True) -> Int64s:
+        return np.bincount(rows if known else rows[:0], minlength=total)
+
+    def cents(rows: NDArray[np.intp], parts: tuple[NDArray[np.float64], ...], width: int) -> Int64s:
+        summed = np.zeros((depth, width), dtype=np.int64)
+        for limb, part in enumerate(parts):
+            summed[limb] = np.bincount(rows, part, minlength=width)
+        return summed
+
     return Counts(
-        places=by_place,
-        money=money,
-        tier_counts=tier_counts.reshape(tiers, cohorts.code_count),
-        tier_money=tier_money.reshape(2, depth, tiers, cohorts.code_count),
-        tier_days=tier_days.reshape(tiers, -1),
+        clipped=clipped,
+        negatives=accounts(places[cohorts.negatives]),
+        positives=accounts(places[cohorts.positives]),
+        rest=accounts(places[cohorts.rest]),
+        paying=accounts(paying, known=bool(cohorts.start)),
+        valued=accounts(valued, known=cohorts.ltv_known),
+        start=cents(paying, cohorts.start, total),
+        end=cents(paying, cohorts.end, total),
+        ltv=cents(valued, cohorts.ltv, total),
+        tier_counts=np.bincount(tier_code, minlength=size).reshape(tiers, -1),
+        tier_money=np.stack(
+            [cents(paying_code, cohorts.start, size), cents(paying_code, cohorts.end, size)]
+        ).reshape(2, depth, tiers, -1),
+        tier_days=tier_days,
     )

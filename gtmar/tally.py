@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
-from gtmar.kernel import LIMB_BITS, RAW_PER_SCORE, Cohorts, Counts, limbs, place_total
+from gtmar.kernel import LIMB_BITS, Cohorts, Counts, limbs, place_total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,17 +129,13 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
     def parts(values: NDArray[np.int64] | None, rows: Any) -> tuple[NDArray[np.float64], ...]:
         return () if values is None else limbs(values[rows])
 
-    rest = (
-        matrix.rows(Movement.UNLABELLED, Movement.UNLABELLED_PAYING),
-        matrix.rows(Movement.FORMER_LOST, Movement.FORMER_WON_BACK),
-    )
     ltv_rows = matrix.ltv_rows
     everyone = ltv_rows is not None and len(ltv_rows) == matrix.accounts
     return Cohorts(
         negatives=matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING),
         positives=matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING),
         paying=paying,
-        rest=tuple(run for run in rest if run.start < run.stop),
+        rest=matrix.rows(Movement.UNLABELLED, Movement.FORMER_WON_BACK),
         codes=matrix.codes.astype(np.intp),
         start=parts(matrix.start, paying),
         end=parts(matrix.end, paying),
@@ -166,7 +162,7 @@ class Bands:
         True where high scores are bad. The order of scores is turned here, once, before all
         ranking; scores and tiers stay as they are.
     grid
-        int64, shape (P - 2,): score values in hundredths of a point.
+        int64, shape (P,): score values in hundredths of a point.
     """
 
     tiers: tuple[str, ...]
@@ -178,15 +174,14 @@ class Bands:
     @classmethod
     def of(cls, spec: ScoringSpec, days: NDArray[np.int64] | None = None) -> Bands:
         """Read the bands off a spec; `days` are the distinct values behind `day_codes`."""
-        values = np.arange(place_total(spec.max_score)) - 1
-        clipped = np.clip(values, 0, RAW_PER_SCORE * spec.max_score)
+        values = np.arange(place_total(spec.max_score), dtype=np.int64)
         lows = np.array(spec.tier_lows[::-1])
-        from_bottom = np.searchsorted(lows, clipped, side="right") - 1
+        from_bottom = np.searchsorted(lows, values, side="right") - 1
         return cls(
             tiers=spec.tier_names,
             tier_of_place=(len(lows) - 1 - from_bottom).astype(np.intp),
             risk=spec.orientation == "risk",
-            grid=np.arange(len(values) - 2, dtype=np.int64),
+            grid=values,
             days=days,
         )
 
@@ -208,31 +203,33 @@ class Bands:
         ndarray of int64, shape (L, S)
             A row a limb, in the order of `names`; `sums_frame` joins the limbs.
         """
-        depth = counts.money.shape[1]
-        places = counts.places
-        everyone = places[0] + places[1] + places[2]
-        clipped_low, clipped_high = int(everyone[0]), int(everyone[-1])
-        everyone, places, money = (_folded(a) for a in (everyone, places, counts.money))
+        depth = len(counts.start)
+        everyone = counts.negatives + counts.positives + counts.rest
+        weighted = self.grid * everyone
         head = [
             int(everyone.sum()),
-            clipped_low,
-            clipped_high,
-            int(self.grid @ everyone),
-            int((self.grid * self.grid) @ everyone),
+            *counts.clipped.tolist(),
+            int(weighted.sum()),
+            int(weighted @ self.grid),
         ]
-        if self.risk:
-            places, money = places[..., ::-1], money[..., ::-1]
-        negatives, positives, _, paying, valued = places
+        turn = slice(None, None, -1 if self.risk else 1)
+        negatives, positives = counts.negatives[turn], counts.positives[turn]
         labelled = negatives + positives
         doubled = 2 * np.cumsum(labelled) - labelled + 1
         head += [int(positives.sum()), int(negatives.sum()), int(positives @ doubled)]
         rows = np.zeros((depth, len(SCALAR_SUMS)), dtype=np.int64)
         rows[0, : len(head)] = head
-        rows[:, len(head) :] = _boundaries(paying, valued, money)
+        rows[:, len(head) :] = _boundaries(
+            counts.paying[turn],
+            counts.valued[turn],
+            counts.start[:, turn],
+            counts.end[:, turn],
+            counts.ltv[:, turn],
+        )
         return np.hstack([rows, self._tier_sums(counts)])
 
     def _tier_sums(self, counts: Counts) -> NDArray[np.int64]:
-        depth = counts.money.shape[1]
+        depth = len(counts.start)
         rows = np.zeros((depth, len(self.tiers), len(TIER_SUMS)), dtype=np.int64)
         split = _ACCOUNT_INDICATOR.shape[1]
         rows[0, :, :split] = counts.tier_counts @ _ACCOUNT_INDICATOR
@@ -247,40 +244,35 @@ class Bands:
         return rows.reshape(depth, -1)
 
 
-def _folded(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Add the clipped places to the ends of the scale and drop them; shape (..., P - 2)."""
-    values = values.copy()
-    values[..., 1] += values[..., 0]
-    values[..., -2] += values[..., -1]
-    return values[..., 1:-1]
-
-
 def _boundaries(
-    paying: NDArray[np.int64], valued: NDArray[np.int64], money: NDArray[np.int64]
+    paying: NDArray[np.int64],
+    valued: NDArray[np.int64],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    ltv: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Sums of the top fifth of paying accounts and both end quarters of the LTV cohort."""
-    rows = np.zeros(
-        (money.shape[1], len(SCALAR_SUMS) - SCALAR_SUMS.index("top_accounts")), np.int64
-    )
+    width = len(SCALAR_SUMS) - SCALAR_SUMS.index("top_accounts")
+    rows = np.zeros((len(start), width), dtype=np.int64)
     rows[0, 0] = n = int(paying.sum())
     if n:
         place, above = _top(paying, 5)
-        rows[:, 1] = money[0, :, place + 1 :].sum(axis=-1)
-        rows[:, 2] = money[0, :, place]
-        rows[:, 3] = money[1, :, place + 1 :].sum(axis=-1)
-        rows[:, 4] = money[1, :, place]
+        rows[:, 1] = start[:, place + 1 :].sum(axis=-1)
+        rows[:, 2] = start[:, place]
+        rows[:, 3] = end[:, place + 1 :].sum(axis=-1)
+        rows[:, 4] = end[:, place]
         rows[0, 5:7] = paying[place], n - 5 * above
     rows[0, 7] = n = int(valued.sum())
     if n:
         place, above = _top(valued, 4)
-        rows[:, 8] = money[2, :, place + 1 :].sum(axis=-1)
-        rows[:, 9] = money[2, :, place]
+        rows[:, 8] = ltv[:, place + 1 :].sum(axis=-1)
+        rows[:, 9] = ltv[:, place]
         rows[0, 10:12] = valued[place], n - 4 * above
         # The worst quarter is the top one of the order read from its other end.
         mirrored, below = _top(valued[::-1], 4)
         place = len(valued) - 1 - mirrored
-        rows[:, 12] = money[2, :, :place].sum(axis=-1)
-        rows[:, 13] = money[2, :, place]
+        rows[:, 12] = ltv[:, :place].sum(axis=-1)
+        rows[:, 13] = ltv[:, place]
         rows[0, 14:16] = valued[place], n - 4 * below
     return rows
 

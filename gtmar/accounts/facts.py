@@ -79,4 +79,7 @@ def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | Non
                 f"fractions; the total moves from {before:,.4f} to {after:,.2f} "
                 f"({after - before:+,.4f})."
             )
+    money = [role for role in ("mrr", "mrr_end", "ltv") if found.has(role)]
+    if money and not any(facts[f"{role}.moved"] for role in money):
+        said.append("Money is read in cents; that rounding moves nothing here.")
     return said

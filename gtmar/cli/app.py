@@ -100,7 +100,8 @@ def generate(
     if as_json:
         output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
     else:
-        output.say(f"{table.height:,} accounts in {path}. Next: gtmar check --data {path}")
+        output.say(f"{table.height:,} accounts in {path}.")
+        output.following(f"gtmar check --data {path}")
 
 
 @app.command(epilog="Example: gtmar init --data accounts.parquet -o spec.yaml")
@@ -130,9 +131,9 @@ def init(
     else:
         output.say(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
-            "left out; the file says why."
+            "left out; the file says why. Read it and edit it: it is yours."
         )
-        output.say(f"Next: read it, then gtmar run --data {data} --spec {output_path} -o best.yaml")
+        output.following(f"gtmar run --data {data} --spec {output_path} -o best.yaml")
 
 
 @app.command(epilog="Example: gtmar check --data accounts.parquet --spec spec.yaml")
@@ -250,7 +251,7 @@ def review(
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        output.review(reading.review(opened, run_id), as_json=as_json)
+        output.review(reading.review(opened, run_id), journal=str(journal), as_json=as_json)
 
 
 @app.command(epilog="Example: gtmar compare RUN OTHER")
@@ -267,7 +268,8 @@ def compare(
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        output.comparison(reading.compare(opened, run_id, other), as_json=as_json)
+        found = reading.compare(opened, run_id, other)
+    output.comparison(found, journal=str(journal), as_json=as_json)
 
 
 @app.command(epilog="Example: gtmar sql weights --set run=r20260101-120000-abc123")

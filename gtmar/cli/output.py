@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -20,11 +23,26 @@ if TYPE_CHECKING:
     from gtmar.journal.reading import Comparison, Review
     from gtmar.runs import Checkup, RunResult
 
-__all__ = ["check", "comparison", "data", "frame", "listing", "review", "run", "talk"]
+__all__ = [
+    "check",
+    "comparison",
+    "data",
+    "following",
+    "frame",
+    "listing",
+    "review",
+    "run",
+    "say",
+]
 
 #: Wins shown in a review, the largest gains first.
 _WINS_SHOWN = 5
 _DRIFT_SHOWN = 8
+#: Columns up to this wide are never broken; what doesn't fit is taken from the others.
+_WHOLE = 31
+#: Least width that a longer text is wrapped to; narrower, and a row becomes a block of lines.
+_WRAPPED = 20
+_NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?|-|")
 
 
 def _console() -> Console:
@@ -36,9 +54,9 @@ def say(text: str = "") -> None:
     _console().print(escape(text))
 
 
-def talk(text: str) -> None:
-    """Print a line to stderr."""
-    Console(stderr=True, highlight=False).print(escape(text))
+def following(command: str) -> None:
+    """Print the next command, whole on one line, so that it can be copied."""
+    sys.stdout.write(f"Next: {command}\n")
 
 
 def data(value: object) -> None:
@@ -46,13 +64,15 @@ def data(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def number(value: object, places: int = 4) -> str:
-    """Write a value for people: a dash for null, thousands separated.
+def number(value: object) -> str:
+    """Write a value for people: a dash for null, thousands separated, cents from 100 up.
 
     Examples
     --------
     >>> number(None), number(12345), number(0.51234)
     ('-', '12,345', '0.5123')
+    >>> number(655.5495)
+    '655.55'
     """
     if value is None:
         return "-"
@@ -60,39 +80,63 @@ def number(value: object, places: int = 4) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.{places}f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.4f}"
+    return str(value)
 
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
     """Print a table that fits the terminal; numbers to the right."""
-    rows = [list(row) for row in rows]
-    shape = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    cells = [[v if isinstance(v, str) else number(v) for v in row] for row in rows]
+    shape = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
-        right = any(isinstance(row[i], int | float) for row in rows)
-        shape.add_column(escape(name), justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        shape.add_row(*(escape(v if isinstance(v, str) else number(v)) for v in row))
+        texts = [row[i] for row in cells]
+        right = bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
+        longest = max(map(len, [*texts, *name.split()]), default=0)
+        shape.add_column(
+            escape(name),
+            justify="right" if right else "left",
+            overflow="fold",
+            min_width=longest if longest <= _WHOLE else None,
+        )
+    for row in cells:
+        shape.add_row(*map(escape, row))
+    if title:
+        say()
+        say(title)
     _console().print(shape)
 
 
 def frame(rows: pl.DataFrame, *, as_json: bool) -> None:
-    """Print a query's result."""
+    """Print a query's result: as a table where it fits, else a block of lines a row."""
     if as_json:
         data(rows.to_dicts())
         return
-    cells = ([_cell(value) for value in row] for row in rows.rows())
-    table(rows.columns, cells)
+    cells = [[_cell(value) for value in row] for row in rows.rows()]
+    heads = [max(map(len, name.split("_"))) for name in rows.columns]
+    longest = [max((len(row[i]) for row in cells), default=0) for i in range(len(heads))]
+    needed = (
+        max(head, cell if cell <= _WHOLE else _WRAPPED)
+        for head, cell in zip(heads, longest, strict=True)
+    )
+    if sum(needed) + 3 * (len(heads) - 1) <= _console().width or not cells:
+        table(["\n".join(name.split("_")) for name in rows.columns], cells)
+    else:
+        for row in cells:
+            table(["", ""], zip(rows.columns, row, strict=True))
     say(f"{rows.height:,} row{'' if rows.height == 1 else 's'}")
 
 
-def _cell(value: object) -> object:
+def _cell(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}: {number(v)}" for k, v in value.items())
     if isinstance(value, list):
         return ", ".join(str(v) for v in value)
-    return value if isinstance(value, int | float | None) else str(value)
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return number(value)
 
 
 def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
@@ -126,7 +170,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
     if written:
         say(f"Best spec: {written}")
     say()
-    say(f"Next: gtmar review {result.run_id}{_journal_flag(result.journal)}")
+    following(f"gtmar review {result.run_id}{_journal_flag(result.journal)}")
 
 
 _ENDED = {
@@ -138,12 +182,10 @@ _ENDED = {
 
 
 def _journal_flag(journal: str) -> str:
-    import os
-
     return "" if journal == os.environ.get("GTMAR_JOURNAL", "journal") else f" --journal {journal}"
 
 
-def review(found: Review, *, as_json: bool) -> None:
+def review(found: Review, *, journal: str, as_json: bool) -> None:
     """Print a review: verdict, wins, weights, tiers, what else moved."""
     if as_json:
         data(found.as_json())
@@ -172,23 +214,24 @@ def review(found: Review, *, as_json: bool) -> None:
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
     table(
-        [
-            c.replace("logo_retention", "logos kept")
-            .replace("nrr", "NRR")
-            .replace("grr", "GRR")
-            .replace("arpa", "ARPA")
-            for c in columns
-        ],
+        [_HEADINGS.get(c, c) for c in columns],
         found.tiers.select(columns).rows(),
         title="Tiers",
     )
     if found.hhi_reading:
         say(found.hhi_reading)
     _drift(found)
+    say()
     if found.improved and found.held is not False:
-        say(f"Next: gtmar score --data {s['source']} --spec BEST.yaml -o scored.parquet")
+        say("To see what it does to each account, with the spec that the run wrote by -o:")
+        following(f"gtmar score --data {s['source']} --spec best.yaml -o scored.parquet")
     else:
-        say("Next: other features or encoders in the spec, then gtmar run again.")
+        say("Other features or encoders in the spec may do better than other weights.")
+        following(f"gtmar sql convergence --set run={s['run_id']}{_journal_flag(journal)}")
+
+
+#: How a tier table's columns are called.
+_HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
 
 
 def _drift(found: Review) -> None:
@@ -206,7 +249,7 @@ def _drift(found: Review) -> None:
     )
 
 
-def comparison(found: Comparison, *, as_json: bool) -> None:
+def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
     """Print two runs side by side."""
     if as_json:
         data(found.as_json())
@@ -228,7 +271,7 @@ def comparison(found: Comparison, *, as_json: bool) -> None:
         table(["weight", one["run_id"], two["run_id"]], differing, title="Weights that differ")
     else:
         say("Both end with the same weights.")
-    say(f"Next: gtmar review {two['run_id']}")
+    following(f"gtmar review {two['run_id']}{_journal_flag(journal)}")
 
 
 def check(found: Checkup, *, as_json: bool) -> None:
@@ -263,7 +306,7 @@ def check(found: Checkup, *, as_json: bool) -> None:
     else:
         say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
     flag = "" if found.detected else " --spec SPEC"
-    say(f"Next: gtmar run --data {found.source}{flag} -o best.yaml")
+    following(f"gtmar run --data {found.source}{flag} -o best.yaml")
 
 
 def listing(files: Mapping[str, SqlFile], *, as_json: bool) -> None:
@@ -271,8 +314,22 @@ def listing(files: Mapping[str, SqlFile], *, as_json: bool) -> None:
     if as_json:
         data([{"name": f.name, "purpose": f.purpose, "grain": f.grain} for f in files.values()])
         return
-    rows: list[tuple[Any, ...]] = [
-        (name, ", ".join(p.name for p in f.parameters), f.purpose) for name, f in files.items()
-    ]
-    table(["query", "parameters", "purpose"], rows)
-    say("Next: gtmar sql review --set run=RUN, or gtmar sql -c 'select ... from experiments'")
+    for folder, title in _FOLDERS.items():
+        rows = [
+            (name.partition("/")[2], ", ".join(p.name for p in f.parameters), f.purpose)
+            for name, f in files.items()
+            if name.startswith(f"{folder}/")
+        ]
+        if rows:
+            table(["query", "parameters", "purpose"], rows, title=title)
+    say()
+    say("Or one SELECT of your own over the views runs and experiments:")
+    following("gtmar sql -c 'select outcome, count(*) from experiments group by all'")
+
+
+#: Folders of the SQL library, and what to call them.
+_FOLDERS = {
+    "journal": "Over the journal",
+    "checks": "Checks: no row when all is well",
+    "metrics": "SQL twins of the metrics, to be run in DuckDB over a scored table (docs/sql.md)",
+}

@@ -102,17 +102,16 @@ class LocalEvaluator:
 
     def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
         """Return score values in hundredths of a point, clipped, shape (N,), in matrix order."""
-        places = score_places(self._full(weights), self._spec.max_score)
-        clipped: NDArray[np.int64] = np.clip(places - 1, 0, 100 * self._spec.max_score)
-        return clipped
+        places, _ = score_places(self._full(weights), self._spec.max_score)
+        return places.astype(np.int64)
 
     def _full(self, weights: Sequence[int]) -> NDArray[np.integer]:
         vector = np.asarray(weights, dtype=np.int64)
         return raw_scores(self._matrix.columns, vector, self._spec.base, wide=self._wide)
 
     def _counts(self, raw: NDArray[np.integer]) -> Counts:
-        places = score_places(raw, self._spec.max_score)
-        return count(places, self._cohorts, self._bands.tier_of_place)
+        places, clipped = score_places(raw, self._spec.max_score)
+        return count(places, clipped, self._cohorts, self._bands.tier_of_place)
 
 
 def _ceiling_fifths(matrix: AccountMatrix) -> int:

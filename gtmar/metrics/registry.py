@@ -110,8 +110,9 @@ def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
     metrics = all_metrics()
     if key not in metrics:
         likely = nearest(key, metrics)
+        ranked = [k for k, m in metrics.items() if not m.count and m.better != "neither"]
         raise UsageError(
-            f'no metric "{key}"; metrics are {", ".join(metrics)}',
+            f'no metric "{key}"; objectives are {", ".join(ranked)}',
             hint=f'did you mean "{likely}"?' if likely else None,
         )
     metric = metrics[key]
