@@ -1,0 +1,363 @@
+"""Every command: exit code, stdout, stderr; errors by kind; output at 80 columns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from gtmar import runs, synthetic
+from gtmar import spec as specs
+from gtmar.cli.app import app
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SPEC = str(EXAMPLES / "health_score" / "spec.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("GTMAR_JOURNAL", raising=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table and a journal of two runs."""
+    path = tmp_path_factory.mktemp("cli")
+    synthetic.generate("health_score", accounts=900).write_parquet(path / "accounts.parquet")
+    for seed in (1, 2):
+        runs.run(
+            path / "accounts.parquet",
+            SPEC,
+            limits=runs.Limits(60),
+            seed=seed,
+            journal=path / "journal",
+        )
+    return path
+
+
+def gtmar(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def succeeded(*arguments: object) -> str:
+    result = gtmar(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert max(map(len, _talk(result.stdout)), default=0) <= 80
+    return result.stdout
+
+
+def _talk(text: str) -> list[str]:
+    """Lines that must fit: not JSON, not commands to be copied whole."""
+    return [line for line in text.splitlines() if not line.startswith(("Next: ", " ", "{", "["))]
+
+
+def failed(code: int, *arguments: object) -> str:
+    result = gtmar(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def as_json(*arguments: object) -> Any:
+    return json.loads(gtmar(*arguments, "--json").stdout)
+
+
+def test_generate_writes_the_table_and_names_the_next_command(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    said = succeeded("generate", "churn_risk", "-o", path, "--accounts", 300)
+    assert "300 accounts" in said
+    assert f"Next: gtmar check --data {path}" in said
+    assert pl.read_csv(path).height == 300
+    assert as_json("generate", "icp_fit", "-o", tmp_path / "t.parquet")["accounts"] == 3000
+
+
+def test_generate_of_an_unknown_kind_lists_the_known() -> None:
+    said = failed(2, "generate", "health", "-o", "x.parquet")
+    assert "health_score" in said
+    assert not Path("x.parquet").exists()
+
+
+def test_init_writes_a_spec_that_runs_and_never_replaces_one(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    said = succeeded("init", "--data", folder / "accounts.parquet", "-o", path)
+    assert "14 features" in said
+    before = path.read_text("utf-8")
+    assert len(specs.load(path).features) == 14
+    said = failed(2, "init", "--data", folder / "accounts.parquet", "-o", path)
+    assert "is not replaced" in said
+    assert path.read_text("utf-8") == before
+
+
+def test_init_to_stdout_prints_the_spec_alone(folder: Path) -> None:
+    text = gtmar("init", "--data", folder / "accounts.parquet", "-o", "-").stdout
+    assert specs.parse(text).split.holdout == 0.3
+
+
+def test_check_says_what_the_table_offers(folder: Path) -> None:
+    said = succeeded("check", "--data", folder / "accounts.parquet", "--spec", SPEC)
+    assert "keeps the data contract" in said
+    assert "observed" in said
+    found = as_json("check", "--data", folder / "accounts.parquet", "--spec", SPEC)
+    assert found["accounts"] == 900
+    assert found["objective"] == "auc_roc_retain"
+    assert found["search_accounts"] + found["holdout_accounts"] == 900
+
+
+def test_run_prints_one_object_with_all_that_is_promised(folder: Path, tmp_path: Path) -> None:
+    best = tmp_path / "best.yaml"
+    arguments = ["--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 80, "--seed", 5]
+    found = as_json("run", *arguments, "--journal", tmp_path / "j", "-o", best)
+    promised = (
+        "run_id journal metric baseline_value best_value experiments wins seconds "
+        "experiments_per_second best_experiment weights metrics holdout"
+    )
+    assert set(promised.split()) <= found.keys()
+    assert found["experiments"] == 80
+    assert {"baseline_value", "best_value", "metrics"} <= found["holdout"].keys()
+    written = specs.load(best)
+    assert written.weights == found["weights"]
+    assert written.lineage is not None
+    assert written.lineage.run == found["run_id"]
+    assert written.lineage.experiment == found["best_experiment"]
+
+
+def test_run_says_what_it_found_and_names_the_next_command(folder: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "j"
+    arguments = ["--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 40, "-q"]
+    said = succeeded("run", *arguments, "--journal", journal)
+    assert "auc_roc_retain rose from" in said
+    assert "accounts that the search never saw" in said.replace("\n", " ")
+    assert f"--journal {journal}" in said.splitlines()[-1]
+    said = succeeded("run", *arguments, "--journal", journal, "--holdout", "none")
+    assert "In-sample" in said
+
+
+def test_run_without_a_spec_detects_one(folder: Path, tmp_path: Path) -> None:
+    data = folder / "accounts.parquet"
+    found = as_json("run", "--data", data, "--n", 10, "--journal", tmp_path / "j")
+    assert len(found["weights"]) == 14
+    assert found["spec"]["model"] == "first_spec"
+
+
+def test_run_replaces_its_own_best_spec_and_no_other(folder: Path, tmp_path: Path) -> None:
+    best = tmp_path / "best.yaml"
+    arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 5, "-q"]
+    arguments += ["--journal", tmp_path / "j", "-o", best]
+    succeeded(*arguments)
+    succeeded(*arguments)
+    best.write_text("# mine\nmodel: x\n")
+    runs_before = len(list((tmp_path / "j" / "runs").iterdir()))
+    assert "is not replaced" in failed(2, *arguments)
+    assert len(list((tmp_path / "j" / "runs").iterdir())) == runs_before
+
+
+def test_best_spec_as_json(folder: Path, tmp_path: Path) -> None:
+    best = tmp_path / "best.json"
+    arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 5, "-q"]
+    succeeded(*arguments, "--journal", tmp_path / "j", "-o", best)
+    assert json.loads(best.read_text("utf-8"))["model"] == "health_score"
+    assert specs.load(best).model == "health_score"
+
+
+def test_the_journal_comes_from_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GTMAR_JOURNAL", str(folder / "journal"))
+    said = succeeded("review")
+    assert "health_score on" in said
+
+
+def test_score_adds_up(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scored.parquet"
+    data = folder / "accounts.parquet"
+    said = succeeded("score", "--data", data, "--spec", SPEC, "-o", path)
+    assert "900 accounts scored" in said
+    scored = pl.read_parquet(path)
+    parts = [c for c in scored.columns if c.startswith("points.")]
+    total = scored.select(pl.sum_horizontal("base", *parts, "rounding", "clipping")).to_series()
+    assert (total - scored["score"]).abs().max() < 1e-9  # type: ignore[operator] # a float
+    assert (
+        sum(
+            as_json("score", "--data", data, "--spec", SPEC, "-o", path)[
+                "accounts_by_tier"
+            ].values()
+        )
+        == 900
+    )
+
+
+def test_review_of_the_latest_and_of_a_named_run(folder: Path) -> None:
+    journal = ["--journal", folder / "journal"]
+    latest = as_json("review", *journal)
+    said = succeeded("review", latest["run_id"], *journal)
+    assert f"{latest['baseline_value']:.4f} to {latest['best_value']:.4f}" in said
+    for heading in ("Weights", "Tiers"):
+        assert heading in said
+    assert len(latest["tiers"]) == 8
+    assert len(latest["weights"]) == 14
+
+
+def test_compare_two_runs(folder: Path) -> None:
+    journal = ["--journal", folder / "journal"]
+    ids = [row["run_id"] for row in as_json("sql", "runs", *journal)]
+    said = succeeded("compare", *ids, *journal)
+    assert ids[0] in said
+    assert {row["run_id"] for row in as_json("compare", *ids, *journal)["runs"]} == set(ids)
+
+
+def test_runs_over_different_objectives_are_not_compared(folder: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "j"
+    ids = [
+        runs.run(
+            folder / "accounts.parquet",
+            SPEC,
+            metric=metric,
+            limits=runs.Limits(3),
+            journal=journal,
+        ).run_id
+        for metric in ("auc_roc_retain", "tier_separation")
+    ]
+    said = failed(5, "compare", *ids, "--journal", journal)
+    assert "objectives: auc_roc_retain and tier_separation" in said
+    assert "tables" not in said
+
+
+def test_sql_lists_runs_files_and_text(folder: Path, tmp_path: Path) -> None:
+    journal = ["--journal", folder / "journal"]
+    said = succeeded("sql")
+    assert "tier_table" in said
+    assert "quick_ratio_by_tier" in said
+    said = succeeded("sql", "-c", "select count(*) as n from runs", *journal)
+    assert "1 row" in said
+    file = tmp_path / "q.sql"
+    file.write_text("select number from experiments where number < getvariable('below')::int")
+    rows = as_json("sql", file, "--set", "below=2", *journal)
+    assert {row["number"] for row in rows} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("sql", "-c", "copy runs to 'x.csv'"), 6, "expected one SELECT"),
+        (("sql", "-c", "select 1; select 2"), 6, "2 statements"),
+        (("sql", "revew"), 6, 'did you mean "review"'),
+        (("sql", "review", "--set", "runn=x"), 6, "no parameter"),
+        (("sql", "review", "--set", "run"), 6, "name=value"),
+        (("sql", "review", "-c", "select 1"), 6, "not both"),
+        (("review", "r1"), 5, "has no run"),
+        (("compare", "r1", "r2"), 5, "has no run"),
+    ],
+)
+def test_journal_errors(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    assert said in failed(code, *arguments, "--journal", folder / "journal")
+
+
+def test_no_journal_at_all(tmp_path: Path) -> None:
+    assert "no such folder" in failed(5, "review", "--journal", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "said"),
+    [
+        (("--metric", "auc"), 2, "no metric"),
+        (("--metric", "nrr_by_tier"), 2, "needs one"),
+        (("--metric", "nrr_by_tier.Z"), 2, 'no tier "Z"'),
+        (("--holdout", "2"), 2, "--holdout expects"),
+        (("--seed", "-1"), 2, "seed must be"),
+        (("--n", "-1"), 2, "number of experiments"),
+        (("--spec", "nothere.yaml"), 3, "No such file"),
+    ],
+)
+def test_bad_arguments_write_nothing(
+    folder: Path, tmp_path: Path, extra: tuple[str, ...], code: int, said: str
+) -> None:
+    journal, best = tmp_path / "j", tmp_path / "best.yaml"
+    arguments = ["--data", folder / "accounts.parquet", "--spec", SPEC, *extra]
+    assert said in failed(code, "run", *arguments, "--journal", journal, "-o", best)
+    assert not journal.exists()
+    assert not best.exists()
+
+
+def test_errors_as_json_go_to_stderr() -> None:
+    result = gtmar("check", "--data", "nothere.parquet", "--json")
+    assert result.stdout == ""
+    fault = json.loads(result.stderr)["error"]
+    assert fault["code"] == "account_data"
+    assert fault["hint"]
+
+
+def test_a_broken_table_lists_all_violations_as_json(tmp_path: Path) -> None:
+    frame = synthetic.generate("health_score", accounts=200).with_columns(
+        mrr=pl.lit(-1.0), alert_created=pl.lit(None, dtype=pl.Float64)
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    result = gtmar("check", "--data", tmp_path / "t.parquet", "--spec", SPEC, "--json")
+    assert result.exit_code == 3
+    columns = [v["column"] for v in json.loads(result.stderr)["error"]["violations"]]
+    assert {"mrr", "alert_created"} <= set(columns)
+
+
+def test_spec_schema_and_show() -> None:
+    assert "features" in json.loads(succeeded("spec", "schema"))["properties"]
+    shown = gtmar("spec", "show", SPEC).stdout
+    assert specs.parse(shown) == specs.load(SPEC)
+    assert as_json("spec", "show", SPEC)["spec_id"] == specs.spec_id(specs.load(SPEC))
+
+
+def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
+    said = succeeded("demo", "--folder", tmp_path / "d", "-q")
+    assert "accounts that the search never saw" in said.replace("\n", " ")
+    assert specs.load(tmp_path / "d" / "best.yaml").model == "health_score"
+    assert "Next: gtmar init" in said
+
+
+def _commands() -> list[list[str]]:
+    names = ["demo", "generate", "init", "check", "run", "score", "review", "compare", "sql"]
+    return [[name] for name in names] + [["spec", "schema"], ["spec", "show"]]
+
+
+@pytest.mark.parametrize("command", _commands(), ids=" ".join)
+def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
+    said = succeeded(*command, "--help").replace("\n", " ")
+    assert f"Example: gtmar {' '.join(command)}" in " ".join(said.split())
+
+
+def test_the_module_is_the_command_and_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['gtmar', '--help']\n"
+        "try: runpy.run_module('gtmar', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'polars', 'duckdb', 'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Commands:" in done.stdout
+
+
+def test_version() -> None:
+    assert succeeded("--version").startswith("gtmar 0.")
+
+
+def test_progress_off_a_terminal_is_plain_lines_on_stderr(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gtmar.cli import progress
+
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
+    arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 20]
+    result = gtmar(*arguments, "--journal", tmp_path / "j")
+    assert "of 20 experiments" in result.stderr
+    assert "of 20 experiments" not in result.stdout
