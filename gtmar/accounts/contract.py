@@ -16,7 +16,7 @@ from gtmar.accounts.encode import NUMERIC, encoded_terms
 from gtmar.accounts.facts import notes, outcome_facts
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.accounts.rules import ACCOUNT, EXACT, Rule, feature_rules, id_rules, outcome_rules
-from gtmar.accounts.scan import ID_NAMES, AccountTable, collect
+from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
 from gtmar.errors import Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
 
@@ -83,7 +83,10 @@ def check_contract(
     ------
     ViolationsError
         With every violation found.
+    AccountDataError
+        If the table is empty, or can't be read.
     """
+    refuse_empty(table)
     violations: list[Violation] = []
     identifier = id_column(spec, table.columns)
     found = OutcomeColumns.found(spec.outcomes, table.columns)
@@ -100,10 +103,6 @@ def check_contract(
         rules += outcome_rules(numeric, table.schema)
     facts = _run(table, spec, rules, usable, numeric, identifier, date)
     accounts = int(facts["accounts"])
-    if accounts == 0:
-        violations.append(
-            Violation("", "the table is empty", hint="does --data name the right file?")
-        )
     for i, rule in enumerate(rules):
         count = int(facts[f"{i}.count"])
         if count:
@@ -123,7 +122,7 @@ def check_contract(
                 rows=unlabelled,
             )
         )
-    if accounts and unlabelled == accounts and drop_unlabelled:
+    if unlabelled == accounts and drop_unlabelled:
         violations.append(
             Violation("", "no account has an outcome", hint="see the outcome columns")
         )

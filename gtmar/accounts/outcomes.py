@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from gtmar.accounts.encode import half_up
-
-if TYPE_CHECKING:
-    from gtmar.spec.model import Outcomes
+from gtmar.spec.model import Outcomes
 
 __all__ = [
     "ACTIVATION_STATES",
@@ -100,7 +97,7 @@ class OutcomeColumns:
             if role == "label" and not self.labelled:
                 return "no retained_6mo, churned or mrr_end column"
             if role != "label" and not self.has(role):
-                return f"no {role} column"
+                return f"no {Outcomes.model_fields[role].default} column"
         return None
 
 

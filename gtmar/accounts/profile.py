@@ -16,7 +16,7 @@ from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.accounts.identity import content_keys, holdout_mask, key_expression
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
-from gtmar.accounts.scan import ID_NAMES, AccountTable, collect
+from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
 from gtmar.errors import AccountDataError
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, ScoringSpec, Split
@@ -63,6 +63,7 @@ def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpe
     AccountDataError
         If no column can be a feature, or there is no outcome to orient by.
     """
+    refuse_empty(table)
     split = Split() if holdout is None else Split(holdout=holdout)
     found = OutcomeColumns.found(Outcomes(), table.columns)
     identifier = _identifier(table)
@@ -125,8 +126,6 @@ def _search_part(
     outcomes = canonical_outcomes(found, table.schema)
     key = key_expression(identifier, table.schema).alias("\x00key")
     frame = collect(table, table.frame.with_columns(key, outcomes[target].alias("\x00y")))
-    if frame.is_empty():
-        raise AccountDataError(f"{table.source}: the table is empty")
     keys = frame["\x00key"].fill_null("")
     if identifier is None:
         keys = content_keys(keys)

@@ -18,7 +18,7 @@ from gtmar.errors import AccountDataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ID_NAMES", "AccountTable", "collect", "scan"]
+__all__ = ["ID_NAMES", "AccountTable", "collect", "refuse_empty", "scan"]
 
 #: Column names taken for the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
@@ -87,6 +87,14 @@ def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:
         raise _unreadable(table.source, err) from err
+
+
+def refuse_empty(table: AccountTable) -> None:
+    """Raise `AccountDataError` where the table has no row; types mean nothing then."""
+    if collect(table, table.frame.head(1)).is_empty():
+        raise AccountDataError(
+            f"{table.source}: the table is empty", hint="does --data name the right file?"
+        )
 
 
 def _locate(source: str) -> tuple[str, list[Path]]:

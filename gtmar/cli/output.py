@@ -126,7 +126,7 @@ def frame(rows: pl.DataFrame, *, as_json: bool) -> None:
     else:
         for row in cells:
             table(["", ""], zip(rows.columns, row, strict=True))
-    say(f"{rows.height:,} row{'' if rows.height == 1 else 's'}")
+    say(_some(rows.height, "row"))
 
 
 def _cell(value: object) -> str:
@@ -280,7 +280,7 @@ def check(found: Checkup, *, as_json: bool) -> None:
         data(found.as_json())
         return
     spec = "features detected" if found.detected else f"spec {found.model}"
-    say(f"{found.source} keeps the data contract ({spec}, {found.features} features).")
+    say(f"{found.source} keeps the data contract ({spec}, {_some(found.features, 'feature')}).")
     left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
     say(
         f"{found.accounts:,} accounts{left_out}: {found.search_accounts:,} to search, "
@@ -303,10 +303,14 @@ def check(found: Checkup, *, as_json: bool) -> None:
         say(f"Note: {note}")
     if found.objective_value is None:
         say(f"Objective {found.objective} has no value here: choose another with --metric.")
-    else:
-        say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
+        return
+    say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
     flag = "" if found.detected else " --spec SPEC"
     following(f"gtmar run --data {found.source}{flag} -o best.yaml")
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def listing(files: Mapping[str, SqlFile], *, as_json: bool) -> None:

@@ -92,6 +92,8 @@ class Review:
 def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:
     """Say what a run found, from a row with the names that ``review.sql`` gives."""
     name, tried = row["objective"], row["experiments"]
+    if not tried:
+        return ["No experiment yet: the run is at its baseline, or was cut off there."]
     if not improved:
         return [
             f"No experiment of {tried:,} beat the baseline's {name} of "

@@ -20,6 +20,7 @@ from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.rows import baseline_fields, experiment_rows, step_fields
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
+from gtmar.runs.interruption import Interruption, noticed
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.search.climb import Climb, Outcome
 from gtmar.search.proposers import Levers, RandomProposer
@@ -109,18 +110,18 @@ class Search:
         if not levers.free:
             state = "exhausted"
         else:
-            try:
-                state = self._loop(climb, writer)
-            except KeyboardInterrupt:
-                state = "interrupted"
+            with noticed() as interruption:
+                state = self._loop(climb, writer, interruption)
         self._write_waiting(writer)
         writer.flush()
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 
-    def _loop(self, climb: Climb, writer: RunWriter) -> str:
+    def _loop(self, climb: Climb, writer: RunWriter, interruption: Interruption) -> str:
         limits = self.limits
         while climb.experiments < limits.experiments:
+            if interruption.asked:
+                return "interrupted"
             spent = time.perf_counter() - self._began
             if limits.seconds is not None and spent >= limits.seconds:
                 return "time_budget"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,7 @@ def test_init_to_stdout_prints_the_spec_alone(folder: Path) -> None:
 
 def test_check_says_what_the_table_offers(folder: Path) -> None:
     said = succeeded("check", "--data", folder / "accounts.parquet", "--spec", SPEC)
-    assert "keeps the data contract" in said
+    assert "keeps the data contract" in " ".join(said.split())
     assert "observed" in said
     found = as_json("check", "--data", folder / "accounts.parquet", "--spec", SPEC)
     assert found["accounts"] == 900
@@ -361,3 +363,23 @@ def test_progress_off_a_terminal_is_plain_lines_on_stderr(
     result = gtmar(*arguments, "--journal", tmp_path / "j")
     assert "of 20 experiments" in result.stderr
     assert "of 20 experiments" not in result.stdout
+
+
+def test_ctrl_c_ends_a_run_with_all_it_has_found(folder: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "j"
+    arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 1_000_000]
+    arguments += ["--journal", journal, "--json"]
+    command = [sys.executable, "-m", "gtmar", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(journal.glob("experiments/*/part-000001.parquet")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        found = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 130
+    assert found["state"] == "interrupted"
+    rows = as_json("sql", "-c", "select count(*) as n from experiments", "--journal", journal)
+    assert rows[0]["n"] == found["experiments"] + 1
+    assert as_json("review", "--journal", journal)["state"] == "interrupted"
