@@ -14,7 +14,7 @@ from gtmar.metrics.registry import expression
 if TYPE_CHECKING:
     import polars as pl
 
-    from gtmar.metrics.registry import Metric
+    from gtmar.metrics.metric import Metric
     from gtmar.spec.model import Guardrail, ScoringSpec
 
 __all__ = ["DEFAULT_OBJECTIVE", "TIER_SHARE_FLOOR", "Judge", "better"]

@@ -1,8 +1,10 @@
-"""The metrics, one expression each: `ranking`, `retention`, `concentration`, `scores`; `registry`.
+"""The metrics, one expression each: `ranking`, `retention`, `concentration`, `scores`.
 
-`accounts` has the same for a scored table of one's own.
+`metric` says what one is, `registry` lists and computes all, and `accounts` has the same for a
+scored table of one's own.
 """
 
-from gtmar.metrics.registry import Measured, Metric, all_metrics, expression, measure
+from gtmar.metrics.metric import Metric
+from gtmar.metrics.registry import Measured, all_metrics, expression, measure
 
 __all__ = ["Measured", "Metric", "all_metrics", "expression", "measure"]

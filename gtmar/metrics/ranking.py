@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from gtmar.metrics.registry import Metric, Sums, ratio, wide
+from gtmar.metrics.metric import Metric, Sums, ratio, wide
 
 __all__ = ["METRICS", "TOP_SHARE"]
 

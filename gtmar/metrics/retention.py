@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gtmar.metrics.registry import Metric, Sums, ratio
+from gtmar.metrics.metric import Metric, Sums, ratio
 
 if TYPE_CHECKING:
     import polars as pl

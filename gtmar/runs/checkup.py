@@ -11,7 +11,8 @@ from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
 from gtmar.accounts.scan import scan
 from gtmar.evaluate.local import LocalEvaluator
-from gtmar.metrics.registry import Sums, all_metrics
+from gtmar.metrics.metric import Sums
+from gtmar.metrics.registry import all_metrics
 from gtmar.objective import Judge
 
 if TYPE_CHECKING:
