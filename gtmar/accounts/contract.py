@@ -8,6 +8,7 @@ worth knowing becomes a note.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,7 +18,7 @@ from gtmar.accounts.facts import notes, outcome_facts
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.accounts.rules import ACCOUNT, EXACT, Rule, feature_rules, id_rules, outcome_rules
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
-from gtmar.errors import Violation, ViolationsError, culprits, nearest
+from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
 
 if TYPE_CHECKING:
@@ -52,7 +53,12 @@ def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
 def as_of_date(spec: ScoringSpec, schema: pl.Schema, as_of: str | None) -> pl.Expr | None:
     """Return the date that `days_before` counts from: the spec's column, or one date for all."""
     if as_of is not None:
-        return pl.lit(as_of).str.to_date()
+        try:
+            return pl.lit(date.fromisoformat(as_of))
+        except ValueError as err:
+            raise UsageError(
+                f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
+            ) from err
     if spec.as_of is not None and spec.as_of in schema:
         return pl.col(spec.as_of).cast(pl.Date)
     return None
@@ -92,8 +98,8 @@ def check_contract(
     found = OutcomeColumns.found(spec.outcomes, table.columns)
     terms_ok = _check_names(table, spec, identifier, found, violations, outcomes=outcomes)
     usable = {name: f for name, f in spec.features.items() if name in terms_ok}
-    date = as_of_date(spec, table.schema, as_of)
-    usable = _check_types(table, usable, date, violations)
+    day = as_of_date(spec, table.schema, as_of)
+    usable = _check_types(table, usable, day, violations)
     numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
 
     rules = id_rules(identifier, table.columns)
@@ -101,7 +107,7 @@ def check_contract(
         rules += feature_rules(name, feature, table.schema)
     if outcomes:
         rules += outcome_rules(numeric, table.schema)
-    facts = _run(table, spec, rules, usable, numeric, identifier, date)
+    facts = _run(table, spec, rules, usable, numeric, identifier, day)
     accounts = int(facts["accounts"])
     for i, rule in enumerate(rules):
         count = int(facts[f"{i}.count"])
@@ -199,7 +205,7 @@ def _check_names(
 def _check_types(
     table: AccountTable,
     features: dict[str, Feature],
-    date: pl.Expr | None,
+    day: pl.Expr | None,
     violations: list[Violation],
 ) -> dict[str, Feature]:
     """Refuse columns whose type an encoder can't read; return the features that pass."""
@@ -210,7 +216,7 @@ def _check_types(
         encoder = feature.encode
         number = dtype.is_numeric() or dtype == pl.Boolean
         if isinstance(encoder, DaysBeforeEncoder):
-            if date is None:
+            if day is None:
                 hint = "give --as-of DATE, or name the column in the spec's as_of"
                 violations.append(
                     Violation(column, "days_before has no date to count from", hint=hint)
@@ -274,7 +280,7 @@ def _run(
     features: dict[str, Feature],
     found: OutcomeColumns,
     identifier: str | None,
-    date: pl.Expr | None,
+    day: pl.Expr | None,
 ) -> dict[str, Any]:
     """Count and fetch everything in one streaming query; return it by name."""
     schema = table.schema
@@ -289,7 +295,7 @@ def _run(
         shown = rule.shown.filter(broken).unique(maintain_order=True).head(6)
         wanted += [broken.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
     usable = [term for term in spec.terms if term.feature in features]
-    encoded = encoded_terms(spec, schema, date) if len(usable) == len(spec.terms) else {}
+    encoded = encoded_terms(spec, schema, day) if len(usable) == len(spec.terms) else {}
     lazy = table.frame.with_columns(account.alias(ACCOUNT))
     first = collect(table, lazy.select(wanted)).row(0, named=True)
     facts: dict[str, Any] = dict(first)

@@ -32,9 +32,11 @@ _LEAST_ACCOUNTS = 10
 class Fitted:
     """An encoder's parameters as plain data, the value of an unknown, and a comment for people."""
 
-    encode: dict[str, Any] | None
+    encode: dict[str, Any]
     missing: float | None
     comment: str
+    #: Correlation with the outcome, before any turn.
+    r: float
 
 
 def correlation(x: Doubles, y: Doubles) -> float:
@@ -74,7 +76,7 @@ def fit_flag(column: pl.Series, y: Doubles) -> Fitted:
     encode: dict[str, Any] = {"kind": "bool", **({"invert": True} if r < 0 else {})}
     if r < 0:
         x = 1 - x
-    return Fitted(encode, _unknown_value(x, y), _comment(r, x, "flag"))
+    return Fitted(encode, _unknown_value(x, y), _comment(r, x, "flag"), r)
 
 
 def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
@@ -93,13 +95,12 @@ def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
         if r_bent < 0:
             points, bent = [(p, round(1 - share, 2)) for p, share in points], 1 - bent
         encode: dict[str, Any] = {"kind": "curve", "points": [list(p) for p in points]}
-        return Fitted(
-            encode, _unknown_value(bent, y), _comment(r_bent, x, "curve through its ranks")
-        )
+        comment = _comment(r_bent, x, "curve through its ranks")
+        return Fitted(encode, _unknown_value(bent, y), comment, r_bent)
     encode = {"kind": "range", "from": low, "to": high}
     if r < 0:
         encode["invert"], straight = True, 1 - straight
-    return Fitted(encode, _unknown_value(straight, y), _comment(r, x, "1st to 99th percentile"))
+    return Fitted(encode, _unknown_value(straight, y), _comment(r, x, "1st to 99th percentile"), r)
 
 
 def _ends(known: Doubles) -> tuple[float, float]:
@@ -163,6 +164,5 @@ def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
     r = correlation(replaced.to_numpy(), frame["y"].to_numpy())
     share = column.null_count() / len(column)
     shape = f"{len(values)} categories by their mean outcome"
-    return Fitted(
-        encode, missing, f"r = {r:+.3f}; {shape}" + (f"; {share:.1%} unknown" if share else "")
-    )
+    comment = f"r = {r:+.3f}; {shape}" + (f"; {share:.1%} unknown" if share else "")
+    return Fitted(encode, missing, comment, r)

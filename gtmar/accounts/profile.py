@@ -17,7 +17,7 @@ from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.accounts.identity import content_keys, holdout_mask, key_expression
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
-from gtmar.errors import AccountDataError
+from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, ScoringSpec, Split
 from gtmar.spec.text import commented_yaml
@@ -34,6 +34,8 @@ _MOST_CATEGORIES = 50
 #: What the first weights add up to, when nothing is at its floor.
 _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
+#: A feature this correlated with the outcome is the outcome under another name.
+_TOO_GOOD = 0.95
 #: Least share of accounts that a search must leave in each tier.
 _TIER_SHARE = 0.05
 
@@ -48,7 +50,13 @@ class FirstSpec:
     left_out: dict[str, str]
 
 
-def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpec:
+def first_spec(
+    table: AccountTable,
+    *,
+    holdout: float | None = None,
+    outcomes: Outcomes | None = None,
+    identifier: str | None = None,
+) -> FirstSpec:
     """Detect features and write a first spec.
 
     Parameters
@@ -57,6 +65,10 @@ def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpe
         The account table, with at least one outcome under its usual name.
     holdout
         Share of accounts that nothing is fitted on; None for the default.
+    outcomes
+        Which column is which outcome, where they aren't called as usual.
+    identifier
+        The account id's column; None takes the first usual name.
 
     Raises
     ------
@@ -65,8 +77,9 @@ def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpe
     """
     refuse_empty(table)
     split = Split() if holdout is None else Split(holdout=holdout)
-    found = OutcomeColumns.found(Outcomes(), table.columns)
-    identifier = _identifier(table)
+    outcomes = outcomes or Outcomes()
+    found = OutcomeColumns.found(outcomes, table.columns)
+    identifier = _identifier(table, identifier, outcomes)
     frame, target, target_name = _search_part(table, found, identifier, split)
     left_out: dict[str, str] = {}
     fitted: dict[str, Fitted] = {}
@@ -79,6 +92,11 @@ def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpe
             result = _fit(frame[name], target)
             if isinstance(result, str):
                 left_out[name] = result
+            elif abs(result.r) >= _TOO_GOOD:
+                left_out[name] = (
+                    f"predicts {target_name} almost perfectly (r = {result.r:+.3f}): "
+                    "is it an outcome? Then name it with --outcome"
+                )
             else:
                 fitted[name] = result
     if not fitted:
@@ -87,14 +105,25 @@ def first_spec(table: AccountTable, *, holdout: float | None = None) -> FirstSpe
             + "; ".join(f'"{name}" ({reason})' for name, reason in left_out.items()),
             hint="features are numbers, flags and categories known at the window's start",
         )
-    data = _spec_data(found, identifier, split, fitted, frame)
+    data = _spec_data(found, outcomes, identifier, split, fitted, frame)
     heading = _heading(table, found, target_name, len(frame), split)
     comments = {name: fit.comment for name, fit in fitted.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     return FirstSpec(parse(text, source="detected spec"), text, left_out)
 
 
-def _identifier(table: AccountTable) -> str | None:
+def _identifier(table: AccountTable, named: str | None, outcomes: Outcomes) -> str | None:
+    """Return the id's column; refuse names, of it or of an outcome, that the table lacks."""
+    given = {r: c for r, c in outcomes.model_dump().items() if c != getattr(Outcomes(), r)}
+    for role, column in {**given, **({"id": named} if named else {})}.items():
+        if column not in table.columns:
+            likely = nearest(column, table.columns)
+            raise AccountDataError(
+                f'{table.source}: no column "{column}" ({role})',
+                hint=f'did you mean "{likely}"?' if likely else None,
+            )
+    if named is not None:
+        return named
     lowered = {name.lower(): name for name in table.columns}
     return next((lowered[name] for name in ID_NAMES if name in lowered), None)
 
@@ -114,7 +143,7 @@ def _search_part(
         names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
         raise AccountDataError(
             f"{table.source}: no outcome column; expected at least one of {names}",
-            hint="rename yours, or write a spec with outcomes: {retained: my_column}",
+            hint="say which column is yours: gtmar init --outcome retained=my_column",
         )
     for name, column in found.columns.items():
         if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
@@ -175,6 +204,7 @@ def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
 
 def _spec_data(
     found: OutcomeColumns,
+    outcomes: Outcomes,
     identifier: str | None,
     split: Split,
     fitted: dict[str, Fitted],
@@ -195,6 +225,7 @@ def _spec_data(
         "model": "first_spec",
         "max_score": 100,
         **({"id": identifier} if identifier else {}),
+        **({"outcomes": named} if (named := outcomes.model_dump(exclude_defaults=True)) else {}),
         "split": {"holdout": split.holdout, "salt": split.salt},
         "objective": _objective(found),
         "features": features,

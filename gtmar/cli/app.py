@@ -111,6 +111,10 @@ def init(
     output_path: Annotated[
         Path, typer.Option("-o", "--output", help="New file; - for stdout.")
     ] = Path("spec.yaml"),
+    outcome: Annotated[
+        list[str] | None, typer.Option(help="Your name of an outcome: retained=renewed")
+    ] = None,
+    identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +124,12 @@ def init(
     from gtmar.cli import files, output
 
     files.refuse_to_replace(output_path)
-    found = first_spec(scan(data), holdout=files.share(holdout))
+    found = first_spec(
+        scan(data),
+        holdout=files.share(holdout),
+        outcomes=files.outcomes(outcome or []),
+        identifier=identifier,
+    )
     if str(output_path) == "-":
         typer.echo(found.text, nl=False)
         return

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from gtmar.journal.catalog import Journal
     from gtmar.runs import RunResult
+    from gtmar.spec import Outcomes
 
-__all__ = ["ask", "refuse_to_replace", "share", "write_best", "write_text"]
+__all__ = ["ask", "outcomes", "refuse_to_replace", "share", "write_best", "write_text"]
 
 #: Marks the specs that the tool wrote, which it may replace.
 _OWN = "Written by gtmar run"
@@ -41,6 +42,29 @@ def share(text: str | None) -> float | None:
             hint="--holdout 0.3 is the default",
         )
     return value
+
+
+def outcomes(settings: list[str]) -> Outcomes:
+    """Read ``role=column`` settings.
+
+    Raises
+    ------
+    UsageError
+        If one isn't of that form, or names no role.
+    """
+    from gtmar.spec import Outcomes
+
+    roles = list(Outcomes.model_fields)
+    named = {}
+    for setting in settings:
+        role, sign, column = setting.partition("=")
+        if not sign or not column or role not in roles:
+            raise UsageError(
+                f'--outcome expects role=column, got "{setting}"; roles are {", ".join(roles)}',
+                hint="--outcome retained=renewed",
+            )
+        named[role] = column
+    return Outcomes(**named)
 
 
 def refuse_to_replace(path: Path) -> None:

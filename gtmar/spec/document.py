@@ -16,10 +16,10 @@ import yaml
 from pydantic import ValidationError
 
 from gtmar.errors import SpecError, culprits, nearest
-from gtmar.spec.model import ScoringSpec
+from gtmar.spec.model import ProblemsError, ScoringSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -117,19 +117,28 @@ def _worded(
 ) -> SpecError:
     """Word pydantic's findings: file and line, place, what is wrong, the likely name."""
     found = []
-    for detail in err.errors(include_url=False):
-        place = _real_place(detail["loc"], data)
+    for place, problem in _problems(err, data):
         at = place
         while at and at not in lines:
             at = at[:-1]
         where = f"{source}:{lines[at]}" if at in lines else source
         name = ".".join(str(part) for part in place) or "spec"
-        found.append((lines.get(at, 0), f"{where}: {name}: {_problem(detail)}"))
+        found.append((lines.get(at, 0), f"{where}: {name}: {problem}"))
     texts = [text for _, text in sorted(set(found))]
     if len(texts) == 1:
         return SpecError(texts[0], problems=texts)
     listing = "\n".join(f"  - {text}" for text in texts)
     return SpecError(f"{source}: {len(texts)} problems\n{listing}", problems=texts)
+
+
+def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]]:
+    """Give each finding's place and wording; one finding may hold several problems."""
+    for detail in err.errors(include_url=False):
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, ProblemsError):
+            yield from cause.problems
+        else:
+            yield _real_place(detail["loc"], data), _problem(detail)
 
 
 def _real_place(loc: _Place, data: object) -> _Place:

@@ -158,6 +158,18 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+#: Where in a spec, and what is wrong there.
+Problem = tuple[tuple[str, ...], str]
+
+
+class ProblemsError(ValueError):
+    """What can't hold between the parts of a spec: all of it, each with its place."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{'.'.join(place)}: {text}" for place, text in problems))
+
+
 class ScoringSpec(SpecModel):
     """The scoring model: what is scored how, which band of scores is which tier, what decides.
 
@@ -184,42 +196,47 @@ class ScoringSpec(SpecModel):
     def _holds_together(self) -> ScoringSpec:
         problems = [*self._tier_problems(), *self._column_problems()]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ProblemsError(problems)
         return self
 
-    def _tier_problems(self) -> list[str]:
+    def _tier_problems(self) -> list[Problem]:
         ordered = sorted(self.tiers.items(), key=lambda item: item[1].low)
-        problems = []
+        problems: list[Problem] = []
         if ordered[0][1].low != 0:
             name, tier = ordered[0]
-            problems.append(f'tiers: the lowest, "{name}", must begin at 0, got {tier.min:g}')
+            problem = f'the lowest tier, "{name}", must begin at 0, got {tier.min:g}'
+            problems.append((("tiers", name), problem))
         for (name, one), (next_name, two) in pairwise(ordered):
             if one.high != two.low:
                 fault = "overlap" if one.high > two.low else "leave a gap"
-                problems.append(
-                    f'tiers: "{name}" and "{next_name}" {fault} between {one.max:g} and {two.min:g}'
-                )
+                problem = f'"{name}" and "{next_name}" {fault} between {one.max:g} and {two.min:g}'
+                problems.append((("tiers", name), problem))
         name, top = ordered[-1]
         if top.high <= self.max_score * SCORE_UNITS:
-            problems.append(
-                f'tiers: the highest, "{name}", ends at {top.max:g}, short of the maximum: max is '
+            problem = (
+                f'the highest tier, "{name}", ends at {top.max:g}, short of the maximum: max is '
                 f"excluded, so it must be above max_score {self.max_score}, "
                 f"for example {self.max_score + 1}"
             )
+            problems.append((("tiers", name), problem))
         return problems
 
-    def _column_problems(self) -> list[str]:
+    def _column_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
-        problems = [
-            f'features: "{term.name}" reads column "{term.column}", which is the outcome '
-            f'"{outcomes[term.column]}"; a score must not see its own outcome'
-            for term in self.terms
-            if term.column in outcomes
-        ]
+        problems: list[Problem] = []
+        for name, feature in self.features.items():
+            column = feature.column or name
+            if column in outcomes:
+                problem = (
+                    f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
+                    "a score must not see its own outcome"
+                )
+                problems.append((("features", name), problem))
         names = [term.name for term in self.terms]
-        if len(names) != len(set(names)):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            problems.append(f"features: these names stand for more than one weight: {twice}")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            problem = f"these names stand for more than one weight: {twice}"
+            problems.append((("features",), problem))
         return problems
 
     @property
