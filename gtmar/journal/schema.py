@@ -107,8 +107,9 @@ _TAIL = {
     "evaluated_at": _TIME,
     "duration_us": _COUNT,
 }
-#: What a digest leaves out: the run's id, times, durations.
-_OUTSIDE_DIGEST = ("run_id", "evaluated_at", "duration_us")
+#: What a digest leaves out: the run's id, times, durations, and wording, which follows from the
+#: values and may get better from version to version.
+_OUTSIDE_DIGEST = ("run_id", "evaluated_at", "duration_us", "null_reasons", "breaches")
 
 
 def experiment_id(number: int) -> str:
@@ -139,7 +140,7 @@ def experiment_schema() -> pa.Schema:
 class RunDigest:
     """A hash over a run's rows in order, whatever parts they are written in.
 
-    It leaves out the run's id, times and durations, so that the same table, spec, seed, parameters
+    It leaves out the run's id, times, durations, null reasons and breaches, so that the same table, spec, seed, parameters
     and memory give the same digest on any machine. Of each row it takes in the numbers as their
     64 bits, little-endian, each with a byte for null before it, then the texts as JSON.
     """
