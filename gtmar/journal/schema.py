@@ -37,6 +37,7 @@ _TIME = pa.timestamp("us", tz="UTC")
 #: What was asked, of which data and spec, by whom; in the `start` record.
 _START = {
     "format_version": _COUNT,
+    "kind": _TEXT,
     "started_at": _TIME,
     "author": _TEXT,
     "note": _TEXT,
@@ -140,8 +141,8 @@ def experiment_schema() -> pa.Schema:
 class RunDigest:
     """A hash over a run's rows in order, whatever parts they are written in.
 
-    It leaves out the run's id, times, durations, null reasons and breaches, so that the same table, spec, seed, parameters
-    and memory give the same digest on any machine. Of each row it takes in the numbers as their
+    It leaves out the run's id, times, durations, null reasons and breaches, so that the same table,
+    spec, seed, parameters and memory give the same digest on any machine. Of each row it takes in the numbers as their
     64 bits, little-endian, each with a byte for null before it, then the texts as JSON.
     """
 

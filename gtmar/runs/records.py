@@ -42,6 +42,7 @@ def start_record(
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {
         "format_version": FORMAT_VERSION,
+        "kind": "search",
         "started_at": datetime.now(UTC),
         "author": author,
         "note": note,
