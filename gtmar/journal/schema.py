@@ -142,8 +142,9 @@ class RunDigest:
     """A hash over a run's rows in order, whatever parts they are written in.
 
     It leaves out the run's id, times, durations, null reasons and breaches, so that the same table,
-    spec, seed, parameters and memory give the same digest on any machine. Of each row it takes in the numbers as their
-    64 bits, little-endian, each with a byte for null before it, then the texts as JSON.
+    spec, seed, parameters and memory give the same digest on any machine. Of each row it takes in
+    the numbers as their 64 bits, little-endian, each with a byte for null before it, then the texts
+    as JSON.
     """
 
     def __init__(self) -> None:
