@@ -11,7 +11,7 @@ owns the library. Every room may import this one, and this one imports nothing o
     ├── SpecError                  3
     ├── AccountDataError           3   ViolationsError: all that is wrong with a table
     ├── ShapeError                 1   array contract of kernel and metrics
-    ├── JournalError               5   RunNotFoundError · NotComparableError
+    ├── JournalError               5   RunNotFoundError · NotComparableError · NotResumableError
     └── QueryError                 6
 """
 
@@ -28,6 +28,7 @@ __all__ = [
     "GtmarError",
     "JournalError",
     "NotComparableError",
+    "NotResumableError",
     "QueryError",
     "RunNotFoundError",
     "ShapeError",
@@ -158,6 +159,12 @@ class NotComparableError(JournalError):
     """Two runs differ in table, tiers, objective or evaluator: their values don't compare."""
 
     code = "not_comparable"
+
+
+class NotResumableError(JournalError):
+    """A run can't be resumed or replayed over another table, spec or evaluator version."""
+
+    code = "not_resumable"
 
 
 class QueryError(GtmarError):

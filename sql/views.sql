@@ -1,12 +1,17 @@
 -- The journal's views. Set-up in the plain DuckDB shell, two lines:
 --   set variable journal = 'journal';
 --   .read sql/views.sql
+-- gtmar itself lists the files that are whole (record_files, experiment_files), so that a part cut
+-- off by a crash is passed over.
 
 create or replace view run_records as
 select
     *
 from read_parquet(
-    getvariable('journal') || '/runs/*/*.parquet',
+    coalesce(
+        cast(getvariable('record_files') as varchar[]),
+        [getvariable('journal') || '/runs/*/*.parquet']
+    ),
     hive_partitioning = true,
     hive_types = {'run_id': varchar},
     union_by_name = true
@@ -57,7 +62,10 @@ create or replace view experiments as
 select
     *
 from read_parquet(
-    getvariable('journal') || '/experiments/*/*.parquet',
+    coalesce(
+        cast(getvariable('experiment_files') as varchar[]),
+        [getvariable('journal') || '/experiments/*/*.parquet']
+    ),
     hive_partitioning = true,
     hive_types = {'run_id': varchar},
     union_by_name = true

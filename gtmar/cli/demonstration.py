@@ -17,7 +17,7 @@ def _examples() -> Path:
 def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
     """Run the demo in a folder of its own."""
     from gtmar import runs, synthetic
-    from gtmar.cli import files, output
+    from gtmar.cli import files, output, pages
     from gtmar.cli.progress import watching
     from gtmar.journal import reading
     from gtmar.journal.catalog import Journal
@@ -38,7 +38,7 @@ def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
     files.write_best(best, result)
     with Journal(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
-    output.review(found, journal=str(folder / "journal"), as_json=as_json)
+    pages.review(found, journal=str(folder / "journal"), as_json=as_json)
     if not as_json:
         output.say()
         output.say(f"The best spec is in {best}. With your own table:")

@@ -13,6 +13,7 @@ import duckdb
 
 from gtmar.errors import JournalError, QueryError, RunNotFoundError, culprits, nearest
 from gtmar.journal.library import find_file, sql_folder
+from gtmar.journal.store import is_whole
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["Journal"]
+
+#: Variables that the views read, and the files that each lists.
+_FILES = {
+    "record_files": "runs/run_id=*/*.parquet",
+    "experiment_files": "experiments/run_id=*/*.parquet",
+}
+_OWN = {"journal", *_FILES}
 
 
 class Journal:
@@ -142,10 +150,10 @@ class Journal:
     def _set(self, variables: dict[str, Any]) -> None:
         held = self._connection.sql("select name from duckdb_variables()").fetchall()
         for (name,) in held:
-            if name != "journal":
+            if name not in _OWN:
                 self._connection.execute(f'reset variable "{name}"')
         for name, value in variables.items():
-            if not name.isidentifier() or name == "journal":
+            if not name.isidentifier() or name in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
             self._connection.execute(f'set variable "{name}" = $value', {"value": value})
 
@@ -156,6 +164,10 @@ def _locked_connection(path: Path) -> duckdb.DuckDBPyConnection:
     folder = str(path.resolve())
     try:
         connection.execute("set variable journal = $folder", {"folder": folder})
+        for variable, pattern in _FILES.items():
+            files = [str(file) for file in sorted(path.resolve().glob(pattern)) if is_whole(file)]
+            if files:
+                connection.execute(f"set variable {variable} = $files", {"files": files})
         connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
         connection.execute("set allowed_directories = [$folder]", {"folder": folder})
         for setting in (

@@ -135,7 +135,8 @@ def review(journal: Journal, run: str | None = None) -> Review:
     rows = journal.sql("review", run=run_id).to_dicts()
     if not rows:
         raise RunNotFoundError(
-            f"run {run_id} has no experiment yet", hint="wait for its first part"
+            f"run {run_id} has no experiment yet",
+            hint="wait for its first part, or gtmar resume it",
         )
     return Review(
         summary=rows[0],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT_VERSION",
+    "OUTSIDE_DIGEST",
     "RunDigest",
     "experiment_id",
     "experiment_schema",
@@ -110,7 +111,7 @@ _TAIL = {
 }
 #: What a digest leaves out: the run's id, times, durations, and wording, which follows from the
 #: values and may get better from version to version.
-_OUTSIDE_DIGEST = ("run_id", "evaluated_at", "duration_us", "null_reasons", "breaches")
+OUTSIDE_DIGEST = ("run_id", "evaluated_at", "duration_us", "null_reasons", "breaches")
 
 
 def experiment_id(number: int) -> str:
@@ -156,7 +157,7 @@ class RunDigest:
         constants: list[str] = []
         texts: list[list[Any]] = []
         for name in table.column_names:
-            if name in _OUTSIDE_DIGEST:
+            if name in OUTSIDE_DIGEST:
                 continue
             column = table[name].combine_chunks()
             keys = _shared_keys(column)

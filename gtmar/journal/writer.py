@@ -8,7 +8,6 @@ before it in its run. A lock that the operating system holds says that a run is 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from gtmar.errors import JournalError
 from gtmar.journal.schema import FORMAT_VERSION, RunDigest, run_schema
+from gtmar.journal.store import RunFiles, is_whole, sha256_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,15 +38,19 @@ class RunWriter:
     journal
         The journal's folder; made where it isn't there.
     run_id
-        The run's id, not yet in the journal.
+        The run's id; not yet in the journal, unless the run is resumed.
+    resumed
+        True to go on with a run that was cut off: its whole parts are kept, a torn one is put
+        aside, and the digest goes on from them.
 
     Raises
     ------
     JournalError
-        If the folder can't be written, or the journal has this run already.
+        If the folder can't be written, the journal has this run already, or the run to resume
+        still runs, has ended, or lacks a part.
     """
 
-    def __init__(self, journal: Path, run_id: str) -> None:
+    def __init__(self, journal: Path, run_id: str, *, resumed: bool = False) -> None:
         self.journal = journal
         self.run_id = run_id
         self.digest = RunDigest()
@@ -54,17 +58,54 @@ class RunWriter:
         self._parts = 0
         self._waiting: list[pa.Table] = []
         self._since = time.monotonic()
-        self._records = journal / "runs" / f"run_id={run_id}"
-        self._experiments = journal / "experiments" / f"run_id={run_id}"
+        self._files = RunFiles(journal, run_id)
         try:
-            (journal / "runs").mkdir(parents=True, exist_ok=True)
-            # Made, not found: so a run has one writer.
-            self._records.mkdir()
-            self._experiments.mkdir(parents=True)
-            self._lock = (self._records / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not resumed:
+                (journal / "runs").mkdir(parents=True, exist_ok=True)
+                # Made, not found: so a run has one writer.
+                self._files.records.mkdir()
+                self._files.experiments.mkdir(parents=True)
+            self._lock = self._files.lock.open("a")
+            self._hold()
+            if resumed:
+                self._go_on()
         except OSError as err:
             raise _unwritable(journal, err) from err
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            self._lock.close()
+            raise JournalError(
+                f"run {self.run_id} is still running; it can't be resumed",
+                hint="wait for it, or stop it first",
+            ) from err
+
+    def _go_on(self) -> None:
+        """Find the end of what is there, and continue from it."""
+        files = self._files
+        if files.end.exists():
+            self._lock.close()
+            raise JournalError(
+                f"run {self.run_id} has ended; there is nothing to resume",
+                hint="gtmar run with its best spec goes on from there",
+            )
+        for part in files.parts:
+            if not is_whole(part):
+                part.rename(part.with_suffix(".torn"))
+        linked, parts = files.chain(), files.parts
+        numbers = [int(part.stem.partition("-")[2]) for part in parts]
+        if numbers != list(range(1, len(parts) + 1)) or not set(parts) <= set(linked):
+            self._lock.close()
+            raise JournalError(
+                f"run {self.run_id} is damaged: a part is missing or was changed",
+                hint="gtmar verify names it",
+            )
+        self._previous = sha256_of(linked[-1])
+        self._parts = len(parts)
+        if parts:
+            self.digest.update(files.rows())
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +124,19 @@ class RunWriter:
         schema = run_schema()
         row = {"run_id": self.run_id, "record": kind, **fields}
         arrays = [pa.array([row.get(field.name)], type=field.type) for field in schema]
-        self._write(self._records / f"{kind}.parquet", pa.Table.from_arrays(arrays, schema=schema))
+        self._write(
+            self._files.records / f"{kind}.parquet", pa.Table.from_arrays(arrays, schema=schema)
+        )
+
+    def seal(self) -> None:
+        """Write the end record's hash beside it, since no later file carries it."""
+        beside = self._files.seal.with_suffix(".partial")
+        try:
+            beside.write_text(self._previous + "\n", encoding="ascii")
+            beside.rename(self._files.seal)
+            _sync_folder(self._files.records)
+        except OSError as err:
+            raise _unwritable(self.journal, err) from err
 
     def append(self, rows: pa.Table) -> None:
         """Take in experiments; they reach the disk at the next flush."""
@@ -102,7 +155,7 @@ class RunWriter:
         self._waiting = []
         self._parts += 1
         self.digest.update(table)
-        self._write(self._experiments / f"part-{self._parts:06d}.parquet", table)
+        self._write(self._files.experiments / f"part-{self._parts:06d}.parquet", table)
 
     def _write(self, path: Path, table: pa.Table) -> None:
         footer = {"gtmar_format": str(FORMAT_VERSION), "gtmar_previous": self._previous}
@@ -115,7 +168,7 @@ class RunWriter:
                 os.fsync(file.fileno())
             beside.rename(path)
             _sync_folder(path.parent)
-            self._previous = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._previous = sha256_of(path)
         except OSError as err:
             beside.unlink(missing_ok=True)
             raise _unwritable(self.journal, err) from err

@@ -2,7 +2,20 @@
 
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.results import Limits, Progress, RunResult
+from gtmar.runs.resume import Replay, replay, resume
 from gtmar.runs.run import run
 from gtmar.runs.scoring import score, write_table
 
-__all__ = ["Checkup", "Limits", "Progress", "RunResult", "check", "run", "score", "write_table"]
+__all__ = [
+    "Checkup",
+    "Limits",
+    "Progress",
+    "Replay",
+    "RunResult",
+    "check",
+    "replay",
+    "resume",
+    "run",
+    "score",
+    "write_table",
+]

@@ -28,6 +28,7 @@ from gtmar.search.proposers import Levers, RandomProposer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import Accounts
@@ -43,6 +44,8 @@ _LARGEST_BATCH = 64
 _SMALLEST_BATCH = 4
 #: Experiments whose metrics are computed in one query.
 _MEASURED_AT_ONCE = 512
+#: Or after so many seconds, so that a slow run reaches the journal too.
+_MEASURED_AFTER = 1.0
 
 
 class Search:
@@ -72,6 +75,7 @@ class Search:
         self._fixed_batch = batch
         self._batch = batch or _SMALLEST_BATCH
         self._waiting: list[tuple[list[Step], NDArray[np.int64], int, datetime]] = []
+        self._waiting_since = 0.0
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
@@ -91,22 +95,33 @@ class Search:
         frame = self.evaluator.frame_of(sums)
         return measure(frame, self.spec.tier_names, self.accounts.checked.outcomes)
 
-    def run(self, writer: RunWriter) -> RunResult:
-        """Do the experiments, then write how it ended."""
+    def run(self, writer: RunWriter, done: pa.Table | None = None) -> RunResult:
+        """Do the experiments, then write how it ended.
+
+        Parameters
+        ----------
+        writer
+            Of the run.
+        done
+            Experiments in the journal already, for a run that is resumed.
+        """
         began = time.perf_counter()
         self._began = began
-        self._write_rows(
-            writer,
-            baseline_fields(self.start, self.baseline),
-            self.baseline_sums,
-            datetime.now(UTC),
-            0,
-        )
-        writer.flush()
+        if done is None:
+            self._write_rows(
+                writer,
+                baseline_fields(self.start, self.baseline),
+                self.baseline_sums,
+                datetime.now(UTC),
+                0,
+            )
+            writer.flush()
         ends = zip(*((t.min, t.max) for t in self.spec.terms), strict=True)
         levers = Levers(self.names, *(tuple(e) for e in ends))
         proposer = RandomProposer(levers, seed=self.seed)
         climb = Climb(proposer, self.start, self.baseline, better=self.judge.gain)
+        if done is not None:
+            self._restore(climb, done)
         if not levers.free:
             state = "exhausted"
         else:
@@ -116,6 +131,18 @@ class Search:
         writer.flush()
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
+
+    def _restore(self, climb: Climb, done: pa.Table) -> None:
+        """Bring a search to where the journal leaves it."""
+        kept = done.select(["number", "proposal", "outcome", "weights", "value_after"])
+        for row in kept.to_pylist():
+            if row["outcome"] != "baseline":
+                weights = tuple(dict(row["weights"])[name] for name in self.names)
+                won = row["outcome"] == "win"
+                climb.restore(row["proposal"], weights, row["value_after"], won=won)
+                self.wins += won
+        self.evaluator.move(climb.weights)
+        self.best_sums = self.evaluator.sums([climb.weights])
 
     def _loop(self, climb: Climb, writer: RunWriter, interruption: Interruption) -> str:
         limits = self.limits
@@ -145,6 +172,8 @@ class Search:
         values = self.judge.values(frame)
         steps = climb.tell(batch, values, lambda place: self.judge.breaches(frame[place]))
         took = int((time.perf_counter() - began) * 1e6 / len(batch.candidates))
+        if not self._waiting:
+            self._waiting_since = began
         self._waiting.append((steps, sums[: len(steps)], took, datetime.now(UTC)))
         won = steps[-1].outcome is Outcome.WIN
         if won:
@@ -157,7 +186,10 @@ class Search:
                 if won
                 else min(_LARGEST_BATCH, self._batch * 2)
             )
-        if sum(len(s) for s, *_ in self._waiting) >= _MEASURED_AT_ONCE:
+        if (
+            sum(len(s) for s, *_ in self._waiting) >= _MEASURED_AT_ONCE
+            or time.perf_counter() - self._waiting_since > _MEASURED_AFTER
+        ):
             self._write_waiting(writer)
         if self.watch is not None:
             self.watch(
@@ -235,6 +267,7 @@ class Search:
                 "digest": digest,
             },
         )
+        writer.seal()
         weights = dict(zip(self.names, climb.weights, strict=True))
         found = specs.reweighed(self.spec, weights).model_copy(
             update={

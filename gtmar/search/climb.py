@@ -111,6 +111,18 @@ class Climb:
         """True when a thousand proposals in a row were known already."""
         return self._known_in_row >= EXHAUSTED_AFTER
 
+    def restore(
+        self, proposal: int, weights: tuple[int, ...], value: float | None, *, won: bool
+    ) -> None:
+        """Take in an experiment that was judged before, in the order of their numbers."""
+        self.experiments += 1
+        self.proposals = proposal
+        self._seen.add(weights)
+        self.since_win += 1
+        if won:
+            self.weights, self.value = weights, value
+            self.incumbent, self.since_win = self.experiments, 0
+
     def ask(self, limit: int) -> Batch:
         """Return up to `limit` candidates to evaluate; fewer, or none, near exhaustion.
 

@@ -1,0 +1,61 @@
+"""The typer application, and the options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "DEFAULT_JOURNAL",
+    "AsOf",
+    "Data",
+    "DropUnlabelled",
+    "JournalPath",
+    "Json",
+    "Metric",
+    "MovedData",
+    "NewTable",
+    "OptionalRun",
+    "OptionalSpec",
+    "Quiet",
+    "SpecPath",
+    "app",
+    "spec_app",
+]
+
+app = typer.Typer(
+    name="gtmar",
+    help="Finds better weights for account scores, and keeps a journal of every experiment.",
+    epilog="First steps: gtmar demo. With your own table: gtmar init --data accounts.parquet",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+spec_app = typer.Typer(help="The spec's JSON Schema, and what a spec says.", no_args_is_help=True)
+app.add_typer(spec_app, name="spec", rich_help_panel=None)
+
+Data = Annotated[
+    str,
+    typer.Option("--data", help="Account table: a file, a folder or a glob.", show_default=False),
+]
+SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
+OptionalSpec = Annotated[
+    Path | None, typer.Option("--spec", help="Scoring spec; none: detect one.")
+]
+JournalPath = Annotated[
+    Path,
+    typer.Option("--journal", envvar="GTMAR_JOURNAL", help="The journal's folder."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="Date that days_before counts from.")]
+Metric = Annotated[str | None, typer.Option("--metric", help="Objective; none: the spec's.")]
+DropUnlabelled = Annotated[
+    bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
+]
+DEFAULT_JOURNAL = Path("journal")
+MovedData = Annotated[str | None, typer.Option("--data", help="The table, where it has moved.")]
+OptionalRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: the latest.")]
+NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]

@@ -1,0 +1,262 @@
+"""What each command's result looks like, for people and for programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from gtmar.cli.output import data, following, say, some, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gtmar.journal.integrity import Verification
+    from gtmar.journal.library import SqlFile
+    from gtmar.journal.reading import Comparison, Review
+    from gtmar.runs import Checkup, Replay, RunResult
+
+__all__ = ["check", "comparison", "listing", "replayed", "review", "run", "verification"]
+
+#: Wins shown in a review, the largest gains first.
+_WINS_SHOWN = 5
+_DRIFT_SHOWN = 8
+
+
+def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
+    """Print what a run found, and the next command."""
+    if as_json:
+        data({**result.as_json(), "output": written})
+        return
+    from gtmar.journal.reading import verdict
+
+    holdout = result.holdout or {}
+    row = {
+        "objective": result.metric,
+        "experiments": result.experiments,
+        "wins": result.wins,
+        "baseline_value": result.baseline_value,
+        "best_value": result.best_value,
+        "holdout_accounts": holdout.get("accounts", 0),
+        "holdout_baseline_value": holdout.get("baseline_value"),
+        "holdout_best_value": holdout.get("best_value"),
+    }
+    valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
+    held = bool(holdout["improved"]) if valued else None
+    for sentence in verdict(row, improved=result.improved, held=held):
+        say(sentence)
+    if result.state != "finished":
+        say(f"The run ended early: {_ENDED[result.state]}")
+    say(
+        f"Run {result.run_id}: {result.seconds:.1f} s, "
+        f"{result.experiments_per_second:,.0f} experiments a second."
+    )
+    if written:
+        say(f"Best spec: {written}")
+    say()
+    following(f"gtmar review {result.run_id}{_journal_flag(result.journal)}")
+
+
+_ENDED = {
+    "patience": "no win for as long as --patience allows.",
+    "time_budget": "the time budget was up.",
+    "exhausted": "a thousand proposals in a row were known already; nothing near is left to try.",
+    "interrupted": "interrupted; everything found so far is in the journal.",
+}
+
+
+def _journal_flag(journal: str) -> str:
+    return "" if journal == os.environ.get("GTMAR_JOURNAL", "journal") else f" --journal {journal}"
+
+
+def review(found: Review, *, journal: str, as_json: bool) -> None:
+    """Print a review: verdict, wins, weights, tiers, what else moved."""
+    if as_json:
+        data(found.as_json())
+        return
+    s = found.summary
+    say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
+    say()
+    for sentence in found.verdict:
+        say(sentence)
+    last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
+    rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
+    blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
+    say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
+    if s["basis"] == "binary":
+        say("Revenue retention is on the binary basis: MRR is assumed flat for who stays.")
+    if not found.wins.is_empty():
+        gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
+        rows = gains.select("number", "changes", "gain").rows()
+        table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
+    table(
+        ["weight", "start", "best", "change"],
+        ((f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()),
+        title="Weights",
+    )
+    money = found.tiers["arpa"].is_not_null().any()
+    columns = ["stage", "tier", "accounts", "logo_retention"]
+    columns += ["nrr", "grr", "arpa"] if money else []
+    table(
+        [_HEADINGS.get(c, c) for c in columns],
+        found.tiers.select(columns).rows(),
+        title="Tiers",
+    )
+    if found.hhi_reading:
+        say(found.hhi_reading)
+    _drift(found)
+    say()
+    if found.improved and found.held is not False:
+        say("To see what it does to each account, with the spec that the run wrote by -o:")
+        following(f"gtmar score --data {s['source']} --spec best.yaml -o scored.parquet")
+    else:
+        say("Other features or encoders in the spec may do better than other weights.")
+        following(f"gtmar sql convergence --set run={s['run_id']}{_journal_flag(journal)}")
+
+
+#: How a tier table's columns are called.
+_HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
+
+
+def _drift(found: Review) -> None:
+    worse = found.drift.filter(found.drift["reading"] == "worse")
+    objective = found.summary["objective"]
+    if not found.improved:
+        return
+    if worse.is_empty():
+        say(f"Proxy drift: no other metric got worse while {objective} improved.")
+        return
+    table(
+        ["metric", "start", "best", "change"],
+        worse.select("metric", "start", "best", "change").head(_DRIFT_SHOWN).rows(),
+        title=f"Proxy drift: got worse while {objective} improved",
+    )
+
+
+def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
+    """Print two runs side by side."""
+    if as_json:
+        data(found.as_json())
+        return
+    one, two = found.one, found.two
+    say(found.verdict)
+    hidden = {"weights", "outcomes_fingerprint", "features_fingerprint", "tiers_id", "run_id"}
+    rows = [
+        (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)
+    ]
+    table(["", one["run_id"], two["run_id"]], rows)
+    names = sorted({*one["weights"], *two["weights"]})
+    differing = [
+        (n, one["weights"].get(n), two["weights"].get(n))
+        for n in names
+        if one["weights"].get(n) != two["weights"].get(n)
+    ]
+    if differing:
+        table(["weight", one["run_id"], two["run_id"]], differing, title="Weights that differ")
+    else:
+        say("Both end with the same weights.")
+    following(f"gtmar review {two['run_id']}{_journal_flag(journal)}")
+
+
+def check(found: Checkup, *, as_json: bool) -> None:
+    """Print what a table offers."""
+    if as_json:
+        data(found.as_json())
+        return
+    spec = "features detected" if found.detected else f"spec {found.model}"
+    say(f"{found.source} keeps the data contract ({spec}, {some(found.features, 'feature')}).")
+    left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
+    say(
+        f"{found.accounts:,} accounts{left_out}: {found.search_accounts:,} to search, "
+        f"{found.holdout_accounts:,} held out."
+    )
+    cohorts = ", ".join(f"{count:,} {name}" for name, count in found.cohorts.items() if count)
+    say(f"Cohorts: {cohorts}.")
+    basis = {"observed": "start and end MRR are there", "binary": "MRR is assumed flat", None: None}
+    if found.basis:
+        say(f"Revenue retention: {found.basis} ({basis[found.basis]}).")
+    table(
+        ["metric, search part, all tiers", "value", ""],
+        (
+            (name, value, found.reasons.get(name, ""))
+            for name, value in found.metrics.items()
+            if not name.startswith(("share_clipped", "score_"))
+        ),
+    )
+    for note in found.notes:
+        say(f"Note: {note}")
+    if found.objective_value is None:
+        say(f"Objective {found.objective} has no value here: choose another with --metric.")
+        return
+    say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
+    flag = "" if found.detected else " --spec SPEC"
+    following(f"gtmar run --data {found.source}{flag} -o best.yaml")
+
+
+def verification(found: Verification, *, as_json: bool) -> None:
+    """Print what a check of the journal found, and its digest."""
+    if as_json:
+        data(found.as_json())
+        return
+    for finding in found.findings:
+        say(f"{finding.kind}: {finding.file or 'run ' + finding.run_id}: {finding.problem}")
+    for note in found.notes:
+        say(f"Note: {note}")
+    looked = f"{some(found.runs, 'run')}, {some(found.experiments, 'experiment')}"
+    if found.findings:
+        say(f"{looked}: {some(len(found.findings), 'finding')}.")
+    else:
+        say(f"{looked}: nothing is missing, torn, changed or added.")
+    if found.against_holds is False:
+        say("The digest given does not hold: something that it covered was changed or deleted.")
+    elif found.against_holds:
+        say("The digest given holds: all that it covered is there unchanged.")
+    else:
+        say("Keep this digest elsewhere, in a commit or a ticket; later, --against checks it:")
+    sys.stdout.write(found.digest + "\n")
+
+
+def replayed(found: Replay, *, as_json: bool) -> None:
+    """Print whether a run came out the same."""
+    if as_json:
+        data(found.as_json())
+        return
+    if found.identical:
+        say(f"Run {found.run_id} again: all {found.experiments:,} experiments are the same.")
+        say(f"Digest {found.digest}")
+    elif found.difference and "column" in found.difference:
+        d = found.difference
+        say(
+            f"Run {found.run_id} again: {d['experiment']} differs in {d['column']}: "
+            f"{d['then']} then, {d['now']} now."
+        )
+    else:
+        say(f"Run {found.run_id} again: not the same: {found.difference or 'another digest'}.")
+    if found.evaluator_code_changed:
+        say("Note: the evaluator's code has changed since, its version has not.")
+
+
+def listing(files: Mapping[str, SqlFile], *, as_json: bool) -> None:
+    """List the SQL library."""
+    if as_json:
+        data([{"name": f.name, "purpose": f.purpose, "grain": f.grain} for f in files.values()])
+        return
+    for folder, title in _FOLDERS.items():
+        rows = [
+            (name.partition("/")[2], ", ".join(p.name for p in f.parameters), f.purpose)
+            for name, f in files.items()
+            if name.startswith(f"{folder}/")
+        ]
+        if rows:
+            table(["query", "parameters", "purpose"], rows, title=title)
+    say()
+    say("Or one SELECT of your own over the views runs and experiments:")
+    following("gtmar sql -c 'select outcome, count(*) from experiments group by all'")
+
+
+#: Folders of the SQL library, and what to call them.
+_FOLDERS = {
+    "journal": "Over the journal",
+    "checks": "Checks: no row when all is well",
+    "metrics": "SQL twins of the metrics, to be run in DuckDB over a scored table (docs/sql.md)",
+}

@@ -1,0 +1,131 @@
+"""Commands that search: demo, run, resume, replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gtmar.cli import arguments as a
+from gtmar.cli.arguments import app
+from gtmar.cli.boundary import bounded
+
+
+@app.command(epilog="Example: gtmar demo")
+@bounded
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to put table, specs and journal.")] = Path(
+        "gtmar-demo"
+    ),
+    as_json: a.Json = False,
+    quiet: a.Quiet = False,
+) -> None:
+    """Generate a table, search it, review the run: the whole way in a few seconds."""
+    from gtmar.cli import demonstration
+
+    demonstration.show(folder, as_json=as_json, quiet=quiet)
+
+
+@app.command(epilog="Example: gtmar run --data accounts.parquet --spec spec.yaml -o best.yaml")
+@bounded
+def run(
+    data: a.Data,
+    spec: a.OptionalSpec = None,
+    metric: a.Metric = None,
+    n: Annotated[int, typer.Option("--n", help="Experiments to evaluate.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Same seed, same experiments.")] = 0,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many experiments without a win.")
+    ] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    holdout: Annotated[
+        str | None, typer.Option(help="Share that the search never sees, or none.")
+    ] = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
+    ] = None,
+    author: Annotated[str | None, typer.Option(help="Who asks for this run.")] = None,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    as_of: a.AsOf = None,
+    drop_unlabelled: a.DropUnlabelled = False,
+    as_json: a.Json = False,
+    quiet: a.Quiet = False,
+) -> None:
+    """Search for better weights: change, measure, keep or revert, journal everything."""
+    from gtmar import runs
+    from gtmar.cli import files, pages
+    from gtmar.cli.progress import watching
+
+    if output_path is not None:
+        files.refuse_to_replace(output_path)
+    with watching(quiet=quiet or as_json) as watch:
+        result = runs.run(
+            data,
+            spec,
+            metric=metric,
+            limits=runs.Limits(n, patience, time_budget),
+            seed=seed,
+            journal=journal,
+            holdout=files.share(holdout),
+            as_of=as_of,
+            drop_unlabelled=drop_unlabelled,
+            author=author,
+            note=note,
+            watch=watch,
+        )
+    if output_path is not None:
+        files.write_best(output_path, result)
+    pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)
+    if result.state == "interrupted":
+        raise typer.Exit(130)
+
+
+@app.command(epilog="Example: gtmar resume r20260101-120000-abc123")
+@bounded
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    data: a.MovedData = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
+    ] = None,
+    as_json: a.Json = False,
+    quiet: a.Quiet = False,
+) -> None:
+    """Go on with a run that was cut off; it ends as the uninterrupted run would have."""
+    from gtmar import runs
+    from gtmar.cli import files, pages
+    from gtmar.cli.progress import watching
+
+    if output_path is not None:
+        files.refuse_to_replace(output_path)
+    with watching(quiet=quiet or as_json) as watch:
+        result = runs.resume(run_id, journal=journal, data=data, watch=watch)
+    if output_path is not None:
+        files.write_best(output_path, result)
+    pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)
+    if result.state == "interrupted":
+        raise typer.Exit(130)
+
+
+@app.command(epilog="Example: gtmar replay r20260101-120000-abc123")
+@bounded
+def replay(
+    run_id: a.OptionalRun = None,
+    data: a.MovedData = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Do a run again and say whether every value is the same."""
+    from gtmar import runs
+    from gtmar.cli import pages
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        run_id = opened.run_id(run_id)
+    found = runs.replay(run_id, journal=journal, data=data)
+    pages.replayed(found, as_json=as_json)
+    if not found.identical:
+        raise typer.Exit(5)

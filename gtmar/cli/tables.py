@@ -1,0 +1,154 @@
+"""Commands over tables and specs: generate, init, check, score, spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gtmar.cli import arguments as a  # noqa: TC001 - typer reads annotations at run time
+from gtmar.cli.arguments import app, spec_app
+from gtmar.cli.boundary import bounded
+
+
+@app.command(epilog="Example: gtmar generate health_score -o accounts.parquet")
+@bounded
+def generate(
+    kind: Annotated[str, typer.Argument(help="health_score, churn_risk or icp_fit")],
+    output_path: Annotated[
+        Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
+    ],
+    accounts: Annotated[int | None, typer.Option(help="Number of accounts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another table.")] = None,
+    as_json: a.Json = False,
+) -> None:
+    """Generate an account table with planted signals."""
+    from gtmar import runs, synthetic
+    from gtmar.cli import output
+
+    table = synthetic.generate(kind, accounts=accounts, seed=seed)
+    path = runs.write_table(table, output_path)
+    if as_json:
+        output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
+    else:
+        output.say(f"{table.height:,} accounts in {path}.")
+        output.following(f"gtmar check --data {path}")
+
+
+@app.command(epilog="Example: gtmar init --data accounts.parquet -o spec.yaml")
+@bounded
+def init(
+    data: a.Data,
+    output_path: Annotated[
+        Path, typer.Option("-o", "--output", help="New file; - for stdout.")
+    ] = Path("spec.yaml"),
+    outcome: Annotated[
+        list[str] | None, typer.Option(help="Your name of an outcome: retained=renewed")
+    ] = None,
+    identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
+    holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
+    as_json: a.Json = False,
+) -> None:
+    """Detect features and write a first spec, commented, to edit."""
+    from gtmar.accounts.profile import first_spec
+    from gtmar.accounts.scan import scan
+    from gtmar.cli import files, output
+
+    files.refuse_to_replace(output_path)
+    found = first_spec(
+        scan(data),
+        holdout=files.share(holdout),
+        outcomes=files.outcomes(outcome or []),
+        identifier=identifier,
+    )
+    if str(output_path) == "-":
+        typer.echo(found.text, nl=False)
+        return
+    files.write_text(output_path, found.text)
+    if as_json:
+        features = list(found.spec.features)
+        output.data({"output": str(output_path), "features": features, "left_out": found.left_out})
+    else:
+        output.say(
+            f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
+            "left out; the file says why. Read it and edit it: it is yours."
+        )
+        output.following(f"gtmar run --data {data} --spec {output_path} -o best.yaml")
+
+
+@app.command(epilog="Example: gtmar check --data accounts.parquet --spec spec.yaml")
+@bounded
+def check(
+    data: a.Data,
+    spec: a.OptionalSpec = None,
+    metric: a.Metric = None,
+    as_of: a.AsOf = None,
+    drop_unlabelled: a.DropUnlabelled = False,
+    as_json: a.Json = False,
+) -> None:
+    """Check a table and a spec before any search: every violation, every note."""
+    from gtmar import runs
+    from gtmar.cli import pages
+
+    found = runs.check(data, spec, metric=metric, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    pages.check(found, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: gtmar score --data accounts.parquet --spec best.yaml -o scored.parquet"
+)
+@bounded
+def score(
+    data: a.Data,
+    spec: a.SpecPath,
+    output_path: Annotated[
+        Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
+    ],
+    as_of: a.AsOf = None,
+    as_json: a.Json = False,
+) -> None:
+    """Score a table: id, score, tier, and the points that add up to the score."""
+    from gtmar import runs
+    from gtmar import spec as specs
+    from gtmar.cli import output
+
+    loaded = specs.load(spec)
+    scored = runs.score(data, loaded, as_of=as_of)
+    path = runs.write_table(scored, output_path)
+    tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
+    if as_json:
+        output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
+    else:
+        listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
+        output.say(f"{scored.height:,} accounts scored into {path}. Tiers: {listed}.")
+
+
+@spec_app.command("schema", epilog="Example: gtmar spec schema > gtmar.schema.json")
+@bounded
+def spec_schema() -> None:
+    """Print the JSON Schema that editors complete and check specs by."""
+    from gtmar import spec as specs
+    from gtmar.cli import output
+
+    output.data(specs.json_schema())
+
+
+@spec_app.command("show", epilog="Example: gtmar spec show spec.yaml")
+@bounded
+def spec_show(
+    path: Annotated[Path, typer.Argument(help="The spec's file.")], as_json: a.Json = False
+) -> None:
+    """Print what a spec says, defaults left out, and its ids."""
+    import json
+
+    from gtmar import spec as specs
+    from gtmar.cli import output
+
+    spec = specs.load(path)
+    ids = {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}
+    if as_json:
+        output.data({**ids, "spec": json.loads(specs.to_json(spec))})
+    else:
+        heading = "\n".join(f"{key} {value}" for key, value in ids.items())
+        typer.echo(specs.to_yaml(spec, heading=heading), nl=False)

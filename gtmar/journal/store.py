@@ -1,0 +1,139 @@
+"""A run's files as they lie on disk: which are whole, how they are chained, who holds the lock.
+
+Reading only; `writer` writes. A Parquet file ends in ``PAR1``: one that doesn't was cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gtmar.errors import RunNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["RunFiles", "is_whole", "previous_of", "sha256_of"]
+
+_MAGIC = b"PAR1"
+#: Magic, an empty footer's length, magic.
+_LEAST_BYTES = 12
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a Parquet file has both its ends."""
+    with path.open("rb") as file:
+        if file.read(4) != _MAGIC:
+            return False
+        size = file.seek(0, 2)
+        file.seek(-4, 2)
+        return size >= _LEAST_BYTES and file.read(4) == _MAGIC
+
+
+def previous_of(path: Path) -> str:
+    """Return the hash, stated in a file's footer, of the file before it in its run."""
+    metadata = pq.read_schema(path).metadata or {}
+    stated: bytes = metadata.get(b"gtmar_previous", b"?")
+    return stated.decode()
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run's records and parts lie."""
+
+    journal: Path
+    run_id: str
+
+    @property
+    def records(self) -> Path:
+        """Folder of the run's records."""
+        return self.journal / "runs" / f"run_id={self.run_id}"
+
+    @property
+    def experiments(self) -> Path:
+        """Folder of the run's parts."""
+        return self.journal / "experiments" / f"run_id={self.run_id}"
+
+    @property
+    def lock(self) -> Path:
+        """File that a running run holds a lock on."""
+        return self.records / "lock"
+
+    @property
+    def end(self) -> Path:
+        """Record of how the run ended."""
+        return self.records / "end.parquet"
+
+    @property
+    def seal(self) -> Path:
+        """Text file with the hash of the end record, which no later file carries."""
+        return self.records / "seal"
+
+    @property
+    def parts(self) -> list[Path]:
+        """Parts in order, whole or torn."""
+        return sorted(self.experiments.glob("part-*.parquet"))
+
+    @property
+    def whole_parts(self) -> list[Path]:
+        """Parts in order, torn ones left out."""
+        return [part for part in self.parts if is_whole(part)]
+
+    def record(self, kind: str) -> dict[str, Any]:
+        """Return a record's row.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is no such record.
+        """
+        path = self.records / f"{kind}.parquet"
+        if not path.is_file():
+            raise RunNotFoundError(f'run {self.run_id}: no {kind} record in "{self.journal}"')
+        row: dict[str, Any] = pq.read_table(path, partitioning=None).to_pylist()[0]
+        return row
+
+    def rows(self) -> pa.Table:
+        """Return all experiments of the whole parts, in order."""
+        tables = [pq.read_table(part, partitioning=None) for part in self.whole_parts]
+        if not tables:
+            raise RunNotFoundError(f"run {self.run_id} has no experiment yet")
+        return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+
+    def chain(self) -> list[Path]:
+        """Return the run's whole files in the order of their links, from the start record on.
+
+        It ends where no file names the one before; `integrity` says what that means.
+        """
+        files = [f for f in [*self.records.glob("*.parquet"), *self.parts] if is_whole(f)]
+        after: dict[str, Path] = {}
+        for file in files:
+            after.setdefault(previous_of(file), file)
+        linked: list[Path] = []
+        link = ""
+        while link in after and after[link] not in linked:
+            linked.append(after[link])
+            link = sha256_of(after[link])
+        return linked
+
+    def running(self) -> bool:
+        """Whether a process holds the run's lock."""
+        if not self.lock.is_file():
+            return False
+        with self.lock.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False

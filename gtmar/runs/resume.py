@@ -1,0 +1,196 @@
+"""Going on with a run that was cut off, and doing a run again to see whether it is the same."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gtmar import spec as specs
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.scan import scan
+from gtmar.errors import NotResumableError
+from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
+from gtmar.journal.schema import OUTSIDE_DIGEST
+from gtmar.journal.store import RunFiles
+from gtmar.journal.writer import RunWriter
+from gtmar.objective import Judge
+from gtmar.runs.loop import Search
+from gtmar.runs.results import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    from gtmar.runs.results import Progress, RunResult
+
+__all__ = ["Replay", "replay", "resume"]
+
+#: What must be as it was, and how to call it.
+_SAME = {
+    "outcomes_fingerprint": "table (ids, outcomes or split)",
+    "features_fingerprint": "table (features)",
+    "evaluator_version": "evaluator version",
+}
+
+
+def resume(
+    run_id: str,
+    *,
+    journal: str | Path = "journal",
+    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    watch: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Go on with a run that was cut off, to the digest that the uninterrupted run would have.
+
+    Parameters
+    ----------
+    run_id
+        The run's full id.
+    journal
+        The journal's folder.
+    data
+        The account table, where it has moved since.
+    watch
+        Called after every batch.
+
+    Raises
+    ------
+    NotResumableError
+        If table or evaluator version differ from the run's; the message says which.
+    JournalError
+        If the run still runs, has ended, or is damaged.
+    """
+    folder = Path(journal)
+    files = RunFiles(folder, run_id)
+    start = files.record("start")
+    search = _search_of(start, data, watch=watch)
+    with RunWriter(folder, run_id, resumed=True) as writer:
+        number = len(list(files.records.glob("resume-*.parquet"))) + 1
+        writer.record(f"resume-{number}", {"started_at": datetime.now(UTC)})
+        done = files.rows() if files.whole_parts else None
+        return search.run(writer, done)
+
+
+def _search_of(
+    start: dict[str, Any], data: Any, *, watch: Callable[[Progress], None] | None = None
+) -> Search:
+    """Build the search that a start record asks for, over the table that it was made on."""
+    parameters = dict(start["parameters"])
+    spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
+    accounts = load_accounts(
+        scan(data if data is not None else start["source"]),
+        spec,
+        as_of=parameters.get("as_of"),
+        drop_unlabelled=parameters.get("drop_unlabelled") == "True",
+    )
+    now = {
+        "outcomes_fingerprint": accounts.outcomes_fingerprint,
+        "features_fingerprint": accounts.features_fingerprint,
+        "evaluator_version": EVALUATOR_VERSION,
+    }
+    differing = [name for column, name in _SAME.items() if now[column] != start[column]]
+    if differing:
+        details = "; ".join(
+            f"{name}: {start[column]} then, {now[column]} now"
+            for column, name in _SAME.items()
+            if now[column] != start[column]
+        )
+        raise NotResumableError(
+            f"run {start['run_id']} can't be done again here: what differs is {details}",
+            hint="give the table that it was made on with --data",
+            differing=differing,
+        )
+    patience, seconds = parameters.get("patience"), parameters.get("time_budget")
+    limits = Limits(
+        experiments=int(parameters["n"]),
+        patience=int(patience) if patience else None,
+        seconds=float(seconds) if seconds else None,
+    )
+    judge = Judge.of(spec, start["objective"])
+    return Search(accounts, spec, judge, seed=start["seed"], limits=limits, batch=None, watch=watch)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What doing a run again gave."""
+
+    run_id: str
+    #: Experiments compared.
+    experiments: int
+    identical: bool
+    digest: str
+    recorded_digest: str | None
+    #: The first experiment and column that differ, then and now; None where nothing does.
+    difference: dict[str, Any] | None
+    #: Whether the evaluator's code has changed since, its version being the same.
+    evaluator_code_changed: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def replay(
+    run_id: str,
+    *,
+    journal: str | Path = "journal",
+    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+) -> Replay:
+    """Do a run again and say whether every value is the same.
+
+    Parameters
+    ----------
+    run_id
+        The run's full id.
+    journal
+        The journal's folder; nothing is written to it.
+    data
+        The account table, where it has moved since.
+
+    Raises
+    ------
+    NotResumableError
+        If table or evaluator version differ from the run's.
+    """
+    files = RunFiles(Path(journal), run_id)
+    start, before = files.record("start"), files.rows()
+    search = _search_of(start, data)
+    # It stops where the run stopped, for whatever reason that was.
+    search.limits = Limits(experiments=before.num_rows - 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        with RunWriter(Path(scratch), run_id) as writer:
+            search.run(writer)
+            digest = writer.digest.hexdigest()
+        after = RunFiles(Path(scratch), run_id).rows()
+    names = [name for name in before.column_names if name not in OUTSIDE_DIGEST]
+    difference = None
+    pairs = zip(before.select(names).to_pylist(), after.select(names).to_pylist(), strict=False)
+    for then, now in pairs:
+        column = next((name for name in names if then[name] != now[name]), None)
+        if column is not None:
+            difference = {
+                "experiment": then["experiment_id"],
+                "column": column,
+                "then": then[column],
+                "now": now[column],
+            }
+            break
+    if difference is None and before.num_rows != after.num_rows:
+        difference = {
+            "experiments_then": before.num_rows - 1,
+            "experiments_now": after.num_rows - 1,
+        }
+    recorded = files.record("end")["digest"] if files.end.is_file() else None
+    return Replay(
+        run_id=run_id,
+        experiments=before.num_rows - 1,
+        identical=difference is None and recorded in (None, digest),
+        digest=digest,
+        recorded_digest=recorded,
+        difference=difference,
+        evaluator_code_changed=start["evaluator_code"] != evaluator_code(),
+    )
