@@ -11,7 +11,8 @@ owns the library. Every room may import this one, and this one imports nothing o
     ├── SpecError                  3
     ├── AccountDataError           3   ViolationsError: all that is wrong with a table
     ├── ShapeError                 1   array contract of kernel and metrics
-    ├── JournalError               5   RunNotFoundError · NotComparableError · NotResumableError
+    ├── JournalError               5   RunNotFoundError · JournalVersionError ·
+    │                                 NotComparableError · NotResumableError
     └── QueryError                 6
 """
 
@@ -27,6 +28,7 @@ __all__ = [
     "AccountDataError",
     "GtmarError",
     "JournalError",
+    "JournalVersionError",
     "NotComparableError",
     "NotResumableError",
     "QueryError",
@@ -153,6 +155,12 @@ class RunNotFoundError(JournalError):
     """The journal holds no such run or experiment."""
 
     code = "run_not_found"
+
+
+class JournalVersionError(JournalError):
+    """A journal was written by a newer gtmar, in a format that this one doesn't know."""
+
+    code = "journal_version"
 
 
 class NotComparableError(JournalError):

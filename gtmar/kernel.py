@@ -117,12 +117,29 @@ class Counts:
     tier_days: Int64s
 
     def __add__(self, other: Counts) -> Counts:
-        """Add the counts of another part of the table."""
+        """Add the counts of another part of the table.
+
+        A part whose sums fit one limb adds to one that needs two: its second is all zeros.
+        """
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        for name in ("start", "end", "ltv", "tier_money"):
+            pairs[name] = _of_one_depth(*pairs[name], axis=1 if name == "tier_money" else 0)
         for name, (mine, theirs) in pairs.items():
             if mine.shape != theirs.shape:
                 raise ShapeError(f"counts.{name}: {mine.shape} and {theirs.shape} don't add up")
         return Counts(**{name: mine + theirs for name, (mine, theirs) in pairs.items()})
+
+
+def _of_one_depth(mine: Int64s, theirs: Int64s, *, axis: int) -> tuple[Int64s, Int64s]:
+    """Give two arrays of limbs the same number of limbs."""
+    depth = max(mine.shape[axis], theirs.shape[axis])
+
+    def padded(limbed: Int64s) -> Int64s:
+        missing = [(0, 0)] * limbed.ndim
+        missing[axis] = (0, depth - limbed.shape[axis])
+        return np.pad(limbed, missing)
+
+    return padded(mine), padded(theirs)
 
 
 def place_total(max_score: int) -> int:

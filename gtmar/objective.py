@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gtmar.metrics.registry import expression
+from gtmar.errors import UsageError
+from gtmar.metrics.registry import expression, objective_keys
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from gtmar.accounts.outcomes import OutcomeColumns
     from gtmar.metrics.metric import Metric
     from gtmar.spec.model import Guardrail, ScoringSpec
 
@@ -60,7 +62,7 @@ class Judge:
     metric: Metric
     sign: int
     value: pl.Expr
-    limits: tuple[tuple[Guardrail, pl.Expr], ...]
+    limits: tuple[tuple[Guardrail, Metric, pl.Expr], ...]
 
     @classmethod
     def of(cls, spec: ScoringSpec, name: str | None = None) -> Judge:
@@ -69,19 +71,31 @@ class Judge:
         Raises
         ------
         UsageError
-            If a metric or tier isn't there.
+            If a metric or tier isn't there, or the objective has no better direction.
         """
         from gtmar.spec.model import Guardrail
 
         name = name or spec.objective or DEFAULT_OBJECTIVE
         metric, value = expression(name, spec.tier_names)
+        if metric.key not in objective_keys():
+            raise UsageError(
+                f'"{metric.key}" can\'t be the objective: neither more nor less of it is better; '
+                f"objectives are {', '.join(objective_keys())}",
+                hint=f"for example {DEFAULT_OBJECTIVE}",
+            )
         guardrails = list(spec.guardrails)
         if metric.by_tier:
             size = f"share_by_tier.{name.partition('.')[2]}"
             if not any(g.metric == size and g.min is not None for g in guardrails):
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
-        limits = tuple((g, expression(g.metric, spec.tier_names)[1]) for g in guardrails)
+        limits = tuple((g, *expression(g.metric, spec.tier_names)) for g in guardrails)
         return cls(name, metric, -1 if metric.better == "lower" else 1, value, limits)
+
+    def lacking(self, outcomes: OutcomeColumns) -> dict[str, str]:
+        """Say of the objective and each guardrail what column a table lacks for it."""
+        asked = {self.name: self.metric, **{g.metric: metric for g, metric, _ in self.limits}}
+        reasons = {name: outcomes.missing_reason(metric.needs) for name, metric in asked.items()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def values(self, sums: pl.DataFrame) -> list[float | None]:
         """Return the objective of each of K rows of sums."""
@@ -90,8 +104,8 @@ class Judge:
     def breaches(self, sums: pl.DataFrame) -> tuple[str, ...]:
         """Name the guardrails that one row of sums breaks: "share_by_tier.A 0.04 < min 0.05"."""
         found = []
-        values = sums.select(value.alias(str(i)) for i, (_, value) in enumerate(self.limits))
-        for (guardrail, _), got in zip(
+        values = sums.select(value.alias(str(i)) for i, (_, _, value) in enumerate(self.limits))
+        for (guardrail, *_), got in zip(
             self.limits, values.row(0) if self.limits else (), strict=True
         ):
             if got is None:

@@ -27,6 +27,8 @@ __all__ = ["Bands", "cohorts_of", "sums_frame", "tier_sum"]
 
 _CODES = len(Movement) * ACTIVATION_STATES
 _M = Movement
+#: Ending of the column that holds a sum's high limb until the two are joined.
+_HIGH = "#high"
 _PAYING = (
     _M.LOST_PAYING,
     _M.KEPT_REVENUE_LOST,
@@ -37,6 +39,9 @@ _PAYING = (
 )
 _KEPT_PAYING = (_M.KEPT_REVENUE_LOST, _M.KEPT_CONTRACTED, _M.KEPT_FLAT, _M.KEPT_EXPANDED)
 _KEPT = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
+
+#: Ending of the column that holds a sum's high limb until the two are joined.
+_HIGH = "#high"
 
 #: Which movement classes each count of accounts takes in.
 _ACCOUNTS_OF = {
@@ -313,7 +318,8 @@ def sums_frame(names: Sequence[str], rows: NDArray[np.int64]) -> pl.DataFrame:
     if rows.shape[1] == 1:
         return frame
     high = pl.DataFrame(np.ascontiguousarray(rows[:, 1].T), schema=list(names), orient="col")
-    wide = [n for n in names if high[n].any()]
-    return frame.with_columns(
-        frame[n].cast(pl.Int128) + high[n].cast(pl.Int128) * 2**LIMB_BITS for n in wide
-    )
+    wide = [n for n in names if (high[n] != 0).any()]
+    both = frame.hstack(high.select(pl.col(wide).name.suffix(_HIGH)))
+    return both.with_columns(
+        pl.col(n).cast(pl.Int128) + pl.col(n + _HIGH).cast(pl.Int128) * 2**LIMB_BITS for n in wide
+    ).select(names)

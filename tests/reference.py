@@ -118,7 +118,7 @@ def is_paying(row: Row) -> bool:
 
 def has_ltv(row: Row) -> bool:
     """Tell whether the account is in the LTV cohort."""
-    return is_current(row) and row["ltv"] is not None and row["ltv"] > 0
+    return not is_former(row) and row["ltv"] is not None and row["ltv"] > 0
 
 
 # ---- metrics of one tier, from all of its accounts ------------------------------------------

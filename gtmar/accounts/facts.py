@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.accounts.encode import half_up
-from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
+from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number, lacks_outcome
 from gtmar.accounts.rules import ACCOUNT
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
 
     Reads the canonical outcomes under their names with an underscore before them.
     """
-    known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
-    if not found.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
-        known = ("start",)
-    bare = pl.all_horizontal(pl.col(f"_{name}").is_null() for name in known)
+    bare = lacks_outcome(found, prefix="_")
     facts = [
         bare.sum().alias("unlabelled"),
         pl.col(ACCOUNT).filter(bare).head(6).implode().alias("unlabelled.culprits"),
@@ -79,7 +76,4 @@ def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | Non
                 f"fractions; the total moves from {before:,.4f} to {after:,.2f} "
                 f"({after - before:+,.4f})."
             )
-    money = [role for role in ("mrr", "mrr_end", "ltv") if found.has(role)]
-    if money and not any(facts[f"{role}.moved"] for role in money):
-        said.append("Money is read in cents; that rounding moves nothing here.")
     return said

@@ -74,7 +74,7 @@ def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool
 
     Examples
     --------
-    >>> holdout_mask(pl.Series(["a-1", "a-2", "a-3"]), share=0.5, salt="gtmar").tolist()
+    >>> holdout_mask(pl.Series(["a-2", "a-3", "a-4"]), share=0.5, salt="gtmar").tolist()
     [True, True, False]
     """
     if share <= 0:

@@ -21,6 +21,7 @@ from gtmar.accounts.outcomes import (
     Movement,
     OutcomeColumns,
     canonical_outcomes,
+    lacks_outcome,
     movement_class,
 )
 from gtmar.accounts.scan import AccountTable, collect
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["AccountMatrix", "Accounts", "load_accounts"]
+__all__ = ["AccountMatrix", "Accounts", "check_reach", "load_accounts"]
 
 _OUTCOMES = ("retained", "start", "end", "ltv", "activated", "days", "won_back")
 
@@ -135,8 +136,7 @@ def load_accounts(
     outcomes = list(canonical_outcomes(checked.outcomes, table.schema).values())
     lazy = table.frame.select(key, *outcomes, *encoded)
     if checked.dropped:
-        known = ("retained", "end", "ltv", "activated", "won_back")
-        lazy = lazy.filter(~pl.all_horizontal(pl.col(name).is_null() for name in known))
+        lazy = lazy.filter(~lacks_outcome(checked.outcomes))
     frame = collect(table, lazy.with_columns(movement_class(checked.outcomes)))
     keys = frame["key"] if checked.id_column else content_keys(frame["key"])
     held_out = holdout_mask(keys, share=spec.split.holdout, salt=spec.split.salt)

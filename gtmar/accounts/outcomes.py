@@ -22,6 +22,7 @@ __all__ = [
     "OutcomeColumns",
     "canonical_outcomes",
     "known_number",
+    "lacks_outcome",
     "movement_class",
 ]
 
@@ -140,6 +141,14 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
         "days": number("days_to_activate").floor().cast(pl.Int64, strict=False).alias("days"),
         "won_back": number("won_back").cast(pl.Int64, strict=False).alias("won_back"),
     }
+
+
+def lacks_outcome(found: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
+    """Whether nothing is known of an account's end, from the canonical columns."""
+    known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
+    if not found.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
+        known = ("start",)
+    return pl.all_horizontal(pl.col(f"{prefix}{name}").is_null() for name in known)
 
 
 def movement_class(found: OutcomeColumns) -> pl.Expr:

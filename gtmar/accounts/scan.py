@@ -7,6 +7,7 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,9 @@ def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
         lazy = data.lazy()
         return AccountTable("frame", lazy, lazy.collect_schema())
     source = str(data)
-    kind, paths = _locate(source)
+    kind, files = _locate(source)
     try:
-        lazy = _scanners[kind](paths)
+        lazy = _SCANNERS[kind](files, Path(source))
         return AccountTable(source, lazy, lazy.collect_schema())
     except (PolarsError, OSError) as err:
         raise _unreadable(source, err) from err
@@ -128,29 +129,34 @@ def _locate(source: str) -> tuple[str, list[Path]]:
             f'"{source}": expected files of one format, got {", ".join(sorted(kinds))}',
             hint=f"endings that are read: {', '.join(sorted(_FORMATS))}",
         )
-    return kinds.pop(), [path] if path.is_dir() else files
+    return kinds.pop(), files
 
 
-def _scan_parquet(paths: Sequence[Path]) -> pl.LazyFrame:
-    folder = len(paths) == 1 and paths[0].is_dir()
-    return pl.scan_parquet(list(paths), hive_partitioning=folder or _in_hive(paths))
+def _scan_parquet(files: Sequence[Path], source: Path) -> pl.LazyFrame:
+    endings = {file.suffix for file in files}
+    if source.is_dir() and len(endings) == 1:
+        # As a pattern, so that partitions are read from the folders below this one alone.
+        pattern = Path(escape(str(source))) / "**" / f"*{endings.pop()}"
+        return pl.scan_parquet(pattern, hive_partitioning=True)
+    in_hive = all("=" in file.parent.name for file in files)
+    return pl.scan_parquet(list(files), hive_partitioning=in_hive)
 
 
-def _scan_ipc(paths: Sequence[Path]) -> pl.LazyFrame:
-    return pl.scan_ipc(list(paths))
+def _scan_ipc(files: Sequence[Path], _source: Path) -> pl.LazyFrame:
+    return pl.scan_ipc(list(files))
 
 
-def _scan_csv(paths: Sequence[Path]) -> pl.LazyFrame:
-    files = [f for p in paths for f in (sorted(p.rglob("*.?sv")) if p.is_dir() else [p])]
+def _scan_csv(files: Sequence[Path], _source: Path) -> pl.LazyFrame:
     separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
-    first = files[0].open(encoding="utf-8", errors="replace").readline()
+    with files[0].open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
     names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
     # An id such as "00012" must stay the text that it is.
     texts = {name: pl.String for name in names if name.lower() in ID_NAMES}
 
     def lazily(rows: int | None) -> pl.LazyFrame:
         return pl.scan_csv(
-            files,
+            list(files),
             separator=separator,
             schema_overrides=texts,
             infer_schema_length=rows,
@@ -166,11 +172,7 @@ def _scan_csv(paths: Sequence[Path]) -> pl.LazyFrame:
     return lazy
 
 
-def _in_hive(paths: Sequence[Path]) -> bool:
-    return all("=" in path.parent.name for path in paths)
-
-
-_scanners = {"parquet": _scan_parquet, "csv": _scan_csv, "ipc": _scan_ipc}
+_SCANNERS = {"parquet": _scan_parquet, "csv": _scan_csv, "ipc": _scan_ipc}
 
 
 def _unreadable(source: str, err: Exception) -> AccountDataError:

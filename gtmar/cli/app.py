@@ -13,6 +13,18 @@ from gtmar.cli.arguments import app
 __all__ = ["app", "main"]
 
 
+#: Commands in the order in which people need them.
+_ORDER = ("demo", "generate", "init", "check", "run", "review", "score", "compare", "sql")
+
+
+def _place(command: typer.models.CommandInfo) -> int:
+    name = getattr(command.callback, "__name__", "")
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+app.registered_commands.sort(key=_place)
+
+
 def main() -> None:
     """Run the command line."""
     app()

@@ -10,6 +10,8 @@ from gtmar.cli import arguments as a
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
+__all__ = ["compare", "review", "sql"]
+
 
 @app.command(epilog="Example: gtmar review r20260101-120000-abc123")
 @bounded

@@ -38,8 +38,8 @@ def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
     files.write_best(best, result)
     with Journal(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
-    pages.review(found, journal=str(folder / "journal"), as_json=as_json)
+    pages.review(found, journal=str(folder / "journal"), as_json=as_json, best=str(best))
     if not as_json:
         output.say()
-        output.say(f"The best spec is in {best}. With your own table:")
+        output.say("With your own table:")
         output.following("gtmar init --data YOUR_TABLE -o spec.yaml")

@@ -67,8 +67,15 @@ def outcomes(settings: list[str]) -> Outcomes:
     return Outcomes(**named)
 
 
-def refuse_to_replace(path: Path) -> None:
+def refuse_to_replace(path: Path, *, unless_own: bool = True) -> None:
     """Refuse to write over a spec that somebody may have edited.
+
+    Parameters
+    ----------
+    path
+        Where a spec is to be written.
+    unless_own
+        Whether a spec that a run wrote may be replaced.
 
     Raises
     ------
@@ -78,10 +85,12 @@ def refuse_to_replace(path: Path) -> None:
     if str(path) == "-" or not path.exists():
         return
     try:
-        first = path.read_text(encoding="utf-8", errors="replace")[: len(_OWN) + 2]
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as err:
         raise UsageError(f'"{path}": {err.strerror}') from err
-    if not first.startswith(f"# {_OWN}"):
+    # JSON has no comments; there its lineage says who wrote it.
+    own = text.startswith(f"# {_OWN}") or (text.startswith("{") and '"lineage"' in text)
+    if not (own and unless_own):
         raise UsageError(
             f'"{path}" is there already and may have been edited; it is not replaced',
             hint="give -o another name",
@@ -128,6 +137,8 @@ def ask(journal: Journal, name: str | None, text: str | None, settings: list[str
     QueryError
         If both or neither are given, a setting isn't name=value, or the query fails.
     """
+    from gtmar.journal.library import find_file
+
     values = {}
     for setting in settings:
         key, sign, value = setting.partition("=")
@@ -143,6 +154,11 @@ def ask(journal: Journal, name: str | None, text: str | None, settings: list[str
     path = Path(name)
     if path.suffix == ".sql" and path.is_file():
         return journal.query(path.read_text(encoding="utf-8"), **values)
+    if find_file(name).name.startswith("metrics/"):
+        raise QueryError(
+            f'"{name}" reads a scored table, not the journal',
+            hint="docs/sql.md says how to run it in DuckDB",
+        )
     if values.get("run"):
         values["run"] = journal.run_id(values["run"])
     return journal.sql(name, **values)

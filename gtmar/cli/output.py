@@ -24,7 +24,7 @@ __all__ = ["data", "following", "frame", "number", "say", "some", "table"]
 _WHOLE = 31
 #: Least width that a longer text is wrapped to; narrower, and a row becomes a block of lines.
 _WRAPPED = 20
-_NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?|-|")
+_NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?%?|-|")
 
 
 def _console() -> Console:
@@ -32,8 +32,11 @@ def _console() -> Console:
 
 
 def say(text: str = "") -> None:
-    """Print a line of text to stdout, wrapped at the terminal's width."""
-    _console().print(escape(text))
+    """Print a sentence to stdout, wrapped at the width of a terminal, whole elsewhere."""
+    if sys.stdout.isatty():
+        _console().print(escape(text))
+    else:
+        sys.stdout.write(f"{text}\n")
 
 
 def following(command: str) -> None:

@@ -69,13 +69,16 @@ def _journal_flag(journal: str) -> str:
     return "" if journal == os.environ.get("GTMAR_JOURNAL", "journal") else f" --journal {journal}"
 
 
-def review(found: Review, *, journal: str, as_json: bool) -> None:
+def review(found: Review, *, journal: str, as_json: bool, best: str | None = None) -> None:
     """Print a review: verdict, wins, weights, tiers, what else moved."""
     if as_json:
         data(found.as_json())
         return
     s = found.summary
     say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
+    if s["note"] or s["author"]:
+        by = f" (by {s['author']})" if s["author"] else ""
+        say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
     for sentence in found.verdict:
         say(sentence)
@@ -97,18 +100,26 @@ def review(found: Review, *, journal: str, as_json: bool) -> None:
     money = found.tiers["arpa"].is_not_null().any()
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
+    shown = found.tiers.select(columns).rows()
+    if s["orientation"] == "risk":
+        say()
+        say("Orientation risk: a high score is bad, so the last tier is the best one.")
     table(
         [_HEADINGS.get(c, c) for c in columns],
-        found.tiers.select(columns).rows(),
+        ([_in_percent(c, v) for c, v in zip(columns, row, strict=True)] for row in shown),
         title="Tiers",
     )
+    for sentence in found.emptied:
+        say(sentence)
     if found.hhi_reading:
         say(found.hhi_reading)
     _drift(found)
     say()
     if found.improved and found.held is not False:
-        say("To see what it does to each account, with the spec that the run wrote by -o:")
-        following(f"gtmar score --data {s['source']} --spec best.yaml -o scored.parquet")
+        if best is None:
+            say("To see what it does to each account, with the spec that the run wrote by -o:")
+        spec = best or "best.yaml"
+        following(f"gtmar score --data {s['source']} --spec {spec} -o scored.parquet")
     else:
         say("Other features or encoders in the spec may do better than other weights.")
         following(f"gtmar sql convergence --set run={s['run_id']}{_journal_flag(journal)}")
@@ -116,6 +127,13 @@ def review(found: Review, *, journal: str, as_json: bool) -> None:
 
 #: How a tier table's columns are called.
 _HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
+
+
+_RATIOS = {"logo_retention", "nrr", "grr"}
+
+
+def _in_percent(column: str, value: object) -> object:
+    return f"{value:.1%}" if column in _RATIOS and isinstance(value, float) else value
 
 
 def _drift(found: Review) -> None:
@@ -128,7 +146,12 @@ def _drift(found: Review) -> None:
         return
     table(
         ["metric", "start", "best", "change"],
-        worse.select("metric", "start", "best", "change").head(_DRIFT_SHOWN).rows(),
+        (
+            (metric, start, best, f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}")
+            for metric, start, best, change in worse.select("metric", "start", "best", "change")
+            .head(_DRIFT_SHOWN)
+            .rows()
+        ),
         title=f"Proxy drift: got worse while {objective} improved",
     )
 
@@ -158,13 +181,13 @@ def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
     following(f"gtmar review {two['run_id']}{_journal_flag(journal)}")
 
 
-def check(found: Checkup, *, as_json: bool) -> None:
+def check(found: Checkup, *, spec: str | None, as_json: bool) -> None:
     """Print what a table offers."""
     if as_json:
         data(found.as_json())
         return
-    spec = "features detected" if found.detected else f"spec {found.model}"
-    say(f"{found.source} keeps the data contract ({spec}, {some(found.features, 'feature')}).")
+    by = "features detected" if found.detected else f"spec {found.model}"
+    say(f"{found.source} keeps the data contract ({by}, {some(found.features, 'feature')}).")
     left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
     say(
         f"{found.accounts:,} accounts{left_out}: {found.search_accounts:,} to search, "
@@ -189,7 +212,7 @@ def check(found: Checkup, *, as_json: bool) -> None:
         say(f"Objective {found.objective} has no value here: choose another with --metric.")
         return
     say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
-    flag = "" if found.detected else " --spec SPEC"
+    flag = f" --spec {spec}" if spec else ""
     following(f"gtmar run --data {found.source}{flag} -o best.yaml")
 
 

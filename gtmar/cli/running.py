@@ -11,6 +11,8 @@ from gtmar.cli import arguments as a
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
+__all__ = ["demo", "replay", "resume", "run"]
+
 
 @app.command(epilog="Example: gtmar demo")
 @bounded
@@ -98,9 +100,12 @@ def resume(
     from gtmar import runs
     from gtmar.cli import files, pages
     from gtmar.cli.progress import watching
+    from gtmar.journal.catalog import Journal
 
     if output_path is not None:
         files.refuse_to_replace(output_path)
+    with Journal(journal) as opened:
+        run_id = opened.run_id(run_id)
     with watching(quiet=quiet or as_json) as watch:
         result = runs.resume(run_id, journal=journal, data=data, watch=watch)
     if output_path is not None:

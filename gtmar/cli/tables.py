@@ -11,6 +11,8 @@ from gtmar.cli import arguments as a  # noqa: TC001 - typer reads annotations at
 from gtmar.cli.arguments import app, spec_app
 from gtmar.cli.boundary import bounded
 
+__all__ = ["check", "generate", "init", "score", "spec_schema", "spec_show"]
+
 
 @app.command(epilog="Example: gtmar generate health_score -o accounts.parquet")
 @bounded
@@ -55,7 +57,7 @@ def init(
     from gtmar.accounts.scan import scan
     from gtmar.cli import files, output
 
-    files.refuse_to_replace(output_path)
+    files.refuse_to_replace(output_path, unless_own=False)
     found = first_spec(
         scan(data),
         holdout=files.share(holdout),
@@ -92,7 +94,7 @@ def check(
     from gtmar.cli import pages
 
     found = runs.check(data, spec, metric=metric, as_of=as_of, drop_unlabelled=drop_unlabelled)
-    pages.check(found, as_json=as_json)
+    pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
 
 
 @app.command(

@@ -10,6 +10,8 @@ from gtmar.cli import arguments as a
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
+__all__ = ["verify"]
+
 
 @app.command(epilog="Example: gtmar verify --against gtmar1:12:0f3a...")
 @bounded

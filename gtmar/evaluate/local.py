@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.matrix import check_reach
-from gtmar.kernel import Counts, add_steps, count, raw_scores, score_places
+from gtmar.kernel import LIMB_BITS, Counts, add_steps, count, raw_scores, score_places
 from gtmar.tally import Bands, cohorts_of, sums_frame
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def _ceiling_fifths(matrix: AccountMatrix) -> int:
         return 0
     paid = np.sort(matrix.start[matrix.paying_rows])[::-1]
     whole, part = divmod(len(paid), 5)
-    # Python integers: five times a sum may leave Int64.
-    top = 5 * sum(int(chunk.sum()) for chunk in np.array_split(paid[:whole], 64) if len(chunk))
+    # Limbs summed apart, then Python integers: five times a sum may leave Int64.
+    high, low = paid[:whole] >> LIMB_BITS, paid[:whole] & (2**LIMB_BITS - 1)
+    top = 5 * ((int(high.sum()) << LIMB_BITS) + int(low.sum()))
     return top + (part * int(paid[whole]) if part else 0)

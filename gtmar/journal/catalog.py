@@ -6,13 +6,26 @@ sees it, in a connection that can read the journal's folder and nothing else.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
+import pyarrow.parquet as pq
+from polars.exceptions import PolarsError
 
-from gtmar.errors import JournalError, QueryError, RunNotFoundError, culprits, nearest
+from gtmar.errors import (
+    JournalError,
+    JournalVersionError,
+    QueryError,
+    RunNotFoundError,
+    culprits,
+    nearest,
+)
 from gtmar.journal.library import find_file, sql_folder
+from gtmar.journal.schema import FORMAT_VERSION, experiment_schema
 from gtmar.journal.store import is_whole
 
 if TYPE_CHECKING:
@@ -42,6 +55,8 @@ class Journal:
     ------
     RunNotFoundError
         If the folder holds no run.
+    JournalVersionError
+        If a newer gtmar wrote it.
 
     Examples
     --------
@@ -57,7 +72,17 @@ class Journal:
                 + ("no run in it" if self.path.is_dir() else "no such folder"),
                 hint="gtmar run writes one; --journal DIR or GTMAR_JOURNAL says where it is",
             )
-        self._connection = _locked_connection(self.path)
+        scratch = Path(tempfile.mkdtemp(prefix="gtmar-"))
+        self._tidy = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        self._connection = _locked_connection(self.path, scratch)
+        newest = self.query("select max(format_version) as newest from runs")["newest"].item()
+        if newest is not None and newest > FORMAT_VERSION:
+            self.close()
+            raise JournalVersionError(
+                f'journal "{self.path}": holds runs of format {newest}, newer than the '
+                f"{FORMAT_VERSION} that this gtmar reads",
+                hint="install the newer gtmar",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +98,7 @@ class Journal:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+        self._tidy()
 
     def sql(self, name: str, **variables: Any) -> pl.DataFrame:
         """Run a query of the SQL library.
@@ -118,7 +144,7 @@ class Journal:
         self._set(variables)
         try:
             frame: pl.DataFrame = self._connection.sql(text).pl()
-        except duckdb.Error as err:
+        except (duckdb.Error, PolarsError) as err:
             raise _failed(err) from err
         return frame
 
@@ -155,21 +181,34 @@ class Journal:
         for name, value in variables.items():
             if not name.isidentifier() or name in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
-            self._connection.execute(f'set variable "{name}" = $value', {"value": value})
+            try:
+                self._connection.execute(f'set variable "{name}" = $value', {"value": value})
+            except duckdb.Error as err:
+                raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
 
 
-def _locked_connection(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a connection with the views, able to read the journal's folder alone."""
+def _locked_connection(path: Path, scratch: Path) -> duckdb.DuckDBPyConnection:
+    """Open a connection with the views, able to read the journal's folder alone.
+
+    Where no run has an experiment yet, an empty part in the scratch folder gives the views columns.
+    """
     connection = duckdb.connect()
     folder = str(path.resolve())
     try:
         connection.execute("set variable journal = $folder", {"folder": folder})
         for variable, pattern in _FILES.items():
             files = [str(file) for file in sorted(path.resolve().glob(pattern)) if is_whole(file)]
-            if files:
-                connection.execute(f"set variable {variable} = $files", {"files": files})
+            if not files:
+                empty = scratch / "run_id=none" / "empty.parquet"
+                empty.parent.mkdir()
+                pq.write_table(experiment_schema().empty_table(), empty)
+                files = [str(empty)]
+            connection.execute(f"set variable {variable} = $files", {"files": files})
         connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
-        connection.execute("set allowed_directories = [$folder]", {"folder": folder})
+        connection.execute(
+            "set allowed_directories = [$folder, $scratch]",
+            {"folder": folder, "scratch": str(scratch)},
+        )
         for setting in (
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
@@ -206,5 +245,5 @@ def _first_line(err: Exception) -> str:
     return str(err).strip().splitlines()[0]
 
 
-def _failed(err: duckdb.Error) -> QueryError:
+def _failed(err: Exception) -> QueryError:
     return QueryError(f"the query failed: {_first_line(err)}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gtmar.errors import UsageError
+from gtmar.errors import RunNotFoundError, UsageError
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import RunDigest
 from gtmar.journal.store import RunFiles, is_whole, previous_of, sha256_of
@@ -81,10 +81,16 @@ def verify(journal: Path, run_id: str | None = None, *, against: str | None = No
 
     Raises
     ------
+    RunNotFoundError
+        If the journal holds no run.
     UsageError
         If `against` isn't a digest of this tool.
     """
     ids = [run_id] if run_id is not None else _run_ids(journal)
+    if not ids:
+        raise RunNotFoundError(
+            f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
+        )
     findings: list[Finding] = []
     notes: list[str] = []
     experiments = 0
@@ -140,7 +146,8 @@ def _verify_run(files: RunFiles, findings: list[Finding], notes: list[str]) -> i
     rows = pa.concat_tables(
         pq.read_table(p, partitioning=None).replace_schema_metadata(None) for p in parts
     )
-    _verify_rows(files, rows, ended=ended, found=found, notes=notes)
+    if not set(unreadable) & {files.end, files.records / "start.parquet"}:
+        _verify_rows(files, rows, ended=ended, found=found, notes=notes)
     return max(0, int(rows.num_rows) - 1)
 
 
@@ -172,7 +179,7 @@ def _verify_chain(files: RunFiles, whole: list[Path], found: _Report, *, broken:
             found(path, "added", "no file of the run was written after it")
         elif not broken:
             found(path, "changed", "its bytes are not those that the next file was written after")
-    if files.end.is_file():
+    if files.end in whole:
         sealed = files.seal.read_text("ascii").strip() if files.seal.is_file() else None
         if sealed is None:
             found(files.seal, "missing", "the seal of the end record is gone")
@@ -211,9 +218,9 @@ def _entries(journal: Path) -> list[str]:
         files = RunFiles(journal, run_id)
         if not files.end.is_file() or not _readable(files.end):
             continue
-        end, start = files.record("end"), None
-        if (files.records / "start.parquet").is_file():
-            start = files.record("start")
+        beginning = files.records / "start.parquet"
+        readable = beginning.is_file() and _readable(beginning)
+        end, start = files.record("end"), files.record("start") if readable else None
         rows = "".join(sha256_of(part) for part in files.parts)
         body = json.dumps([start, end, rows], sort_keys=True, default=str)
         lines.append((str(end["ended_at"]), run_id, hashlib.sha256(body.encode()).hexdigest()))

@@ -8,14 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gtmar.errors import NotComparableError, RunNotFoundError
+from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 
 if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.journal.catalog import Journal
 
-__all__ = ["Comparison", "Review", "compare", "review"]
+_NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
+#: What the views call a run without an end record.
+RUNNING = "running or cut off"
+#: A tier with this share of accounts is in use; with less than the other it is all but empty.
+_IN_USE, _EMPTY = 0.05, 0.01
+
+__all__ = ["RUNNING", "Comparison", "Review", "compare", "review", "verdict"]
 
 #: What must agree for two runs' values to mean the same, and how to call it.
 _SHARED = {
@@ -62,17 +68,30 @@ class Review:
         if value is None:
             return None
         floor = 10_000 / self.summary["tier_count"]
+        count = self.summary["tier_count"]
         words = (
-            "spread almost evenly over the tiers"
+            f"spread almost evenly over the {count} tiers"
             if value < 0.1
-            else "leaning on some tiers"
+            else f"leaning on some of the {count} tiers"
             if value < 0.4
-            else "concentrated in few tiers"
+            else f"concentrated in few of the {count} tiers"
         )
         return (
-            f"MRR is {words}: HHI {self.summary['best_hhi']:,.0f} "
-            f"({value:.2f} between an even split's {floor:,.0f} and 10,000)."
+            f"MRR is {words}: HHI {self.summary['best_hhi']:,.0f}, where {floor:,.0f} is an even "
+            "split and 10,000 is all in one tier."
         )
+
+    @property
+    def emptied(self) -> list[str]:
+        """Name the tiers that the best weights leave all but empty, a sentence each."""
+        shares = self.tiers.pivot("stage", index="tier", values=["accounts", "share"])
+        left = shares.filter(shares["share_start"] >= _IN_USE, shares["share_best"] < _EMPTY)
+        return [
+            f"Tier {row['tier']} went from {row['accounts_start']:,} accounts to "
+            f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
+            f"place. Move their edges, or set a guardrail on share_by_tier.{row['tier']}."
+            for row in left.iter_rows(named=True)
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -106,7 +125,9 @@ def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[s
         f"{row['wins']:,} of them kept."
     ]
     if held is None:
-        if row["holdout_accounts"]:
+        if row.get("state") == RUNNING:
+            said.append("The run has not ended, so the holdout has not been looked at.")
+        elif row["holdout_accounts"]:
             said.append("On the holdout it has no value, so whether the gain holds is open.")
         else:
             said.append(
@@ -136,7 +157,7 @@ def review(journal: Journal, run: str | None = None) -> Review:
     if not rows:
         raise RunNotFoundError(
             f"run {run_id} has no experiment yet",
-            hint="wait for its first part, or gtmar resume it",
+            hint=_NO_EXPERIMENT,
         )
     return Review(
         summary=rows[0],
@@ -189,8 +210,11 @@ def compare(journal: Journal, run: str, other: str) -> Comparison:
     """
     ids = journal.run_id(run), journal.run_id(other)
     rows = journal.sql("compare", run=ids[0], other=ids[1]).to_dicts()
-    one = next(row for row in rows if row["run_id"] == ids[0])
-    two = next(row for row in rows if row["run_id"] == ids[1])
+    found = {row["run_id"]: row for row in rows}
+    empty = [run_id for run_id in ids if run_id not in found]
+    if empty:
+        raise RunNotFoundError(f"{culprits(empty)} has no experiment yet", hint=_NO_EXPERIMENT)
+    one, two = found[ids[0]], found[ids[1]]
     differing = {column: name for column, name in _SHARED.items() if one[column] != two[column]}
     if differing:
         details = "; ".join(

@@ -46,6 +46,7 @@ _START = {
     "parameters": _TEXTS,
     "objective": _TEXT,
     "higher_is_better": pa.bool_(),
+    "orientation": _TEXT,
     "model": _TEXT,
     "spec_id": _TEXT,
     "score_id": _TEXT,

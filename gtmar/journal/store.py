@@ -111,8 +111,14 @@ class RunFiles:
             raise RunNotFoundError(f"run {self.run_id} has no experiment yet")
         return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
 
+    def judged(self) -> list[dict[str, Any]]:
+        """Return what a search needs to go on from: each experiment's proposal and outcome."""
+        columns = ["number", "proposal", "outcome", "weights", "value_after"]
+        judged: list[dict[str, Any]] = self.rows().select(columns).to_pylist()
+        return judged
+
     def chain(self) -> list[Path]:
-        """Return the run's whole files in the order of their links, from the start record on.
+        """Return the run's whole files in the order of their links, from the baseline on.
 
         It ends where no file names the one before; `integrity` says what that means.
         """

@@ -119,7 +119,7 @@ class RunWriter:
         self._lock.close()
 
     def record(self, kind: str, fields: dict[str, Any]) -> None:
-        """Write a record of the run: `start` before all experiments, `end` after them."""
+        """Write a record of the run: `start` after the baseline, `end` after all experiments."""
         self.flush()
         schema = run_schema()
         row = {"run_id": self.run_id, "record": kind, **fields}

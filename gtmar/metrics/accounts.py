@@ -156,7 +156,8 @@ def top_share(score: str = "score", start: str = "mrr", *, parts: int = 5) -> pl
 def tier_separation(score: str = "score", ltv: str = "actual_ltv") -> pl.Expr:
     """Mean LTV of the best quarter by score over that of the worst; accounts with LTV above 0."""
     valued = pl.col(ltv) > 0
-    value, by = pl.col(ltv).filter(valued), pl.col(score).filter(valued)
+    # Signed, since the worst quarter is the top one by minus the score.
+    value, by = pl.col(ltv).filter(valued), pl.col(score).cast(pl.Float64).filter(valued)
     best = (value * _beyond(by, 4)).sum()
     worst = (value * _beyond(-by, 4)).sum()
     return pl.when(valued.sum() >= 4).then(best / worst)

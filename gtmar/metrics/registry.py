@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.outcomes import OutcomeColumns
 
-__all__ = ["Measured", "all_metrics", "expression", "measure", "metric_column"]
+__all__ = ["Measured", "all_metrics", "expression", "measure", "metric_column", "objective_keys"]
 
 
 @cache
@@ -25,6 +25,15 @@ def all_metrics() -> dict[str, Metric]:
     """Return every metric by key: the 13, their companions, then the counts and the score's own."""
     groups = (ranking.METRICS, retention.METRICS, concentration.METRICS, scores.METRICS)
     return {metric.key: metric for group in groups for metric in group}
+
+
+def objective_keys() -> list[str]:
+    """Return the metrics that may decide a search: those with a better direction, and HHI.
+
+    More concentration is neither good nor bad by itself; who makes it the objective wants more.
+    """
+    concentrated = {metric.key for metric in concentration.METRICS}
+    return [k for k, m in all_metrics().items() if m.better != "neither" or k in concentrated]
 
 
 def metric_column(key: str, tier: str | None) -> str:
@@ -44,9 +53,8 @@ def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
     metrics = all_metrics()
     if key not in metrics:
         likely = nearest(key, metrics)
-        ranked = [k for k, m in metrics.items() if not m.count and m.better != "neither"]
         raise UsageError(
-            f'no metric "{key}"; objectives are {", ".join(ranked)}',
+            f'no metric "{key}"; objectives are {", ".join(objective_keys())}',
             hint=f'did you mean "{likely}"?' if likely else None,
         )
     metric = metrics[key]

@@ -2,7 +2,7 @@
 
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.results import Limits, Progress, RunResult
-from gtmar.runs.resume import Replay, replay, resume
+from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
 from gtmar.runs.scoring import score, write_table
 

@@ -91,6 +91,7 @@ def check(
     evaluator = LocalEvaluator(accounts.search, spec)
     sums = evaluator.frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, accounts.checked.outcomes)
+    lacking = judge.lacking(accounts.checked.outcomes)
     parts = [part for part in (accounts.search, accounts.holdout) if part is not None]
     return Checkup(
         source=table.source,
@@ -104,13 +105,34 @@ def check(
         basis=accounts.checked.outcomes.basis,
         cohorts=_cohorts(parts),
         objective=judge.name,
-        objective_value=judge.values(sums)[0],
+        objective_value=None if judge.name in lacking else judge.values(sums)[0],
         metrics=values,
         reasons=reasons,
-        notes=accounts.checked.notes,
+        notes=(*accounts.checked.notes, *_order_note(values, spec), *_limit_notes(judge, sums)),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
         features_fingerprint=accounts.features_fingerprint,
     )
+
+
+def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]:
+    """Say that a score puts accounts in the wrong order, and what may be the reason."""
+    value = values.get("auc_roc_retain")
+    if value is None or value >= 0.5:
+        return []
+    turned = "health" if spec.orientation == "risk" else "risk"
+    bad = "good" if spec.orientation == "risk" else "bad"
+    return [
+        f"auc_roc_retain is {value:.4f}, below 0.5: the score puts accounts in the wrong order. If "
+        f"a high score is {bad} here, set orientation: {turned} in the spec."
+    ]
+
+
+def _limit_notes(judge: Judge, sums: pl.DataFrame) -> list[str]:
+    """Say which guardrails the start itself breaks."""
+    return [
+        f"The start breaks a guardrail, {breach}: nothing is kept until a candidate respects it."
+        for breach in judge.breaches(sums)
+    ]
 
 
 def _cohorts(parts: list[AccountMatrix]) -> dict[str, int]:

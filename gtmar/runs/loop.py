@@ -28,7 +28,6 @@ from gtmar.search.proposers import Levers, RandomProposer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import Accounts
@@ -72,6 +71,7 @@ class Search:
         self.baseline = self._objective_or_error()
         self.best_sums = self.baseline_sums
         self.wins = 0
+        self._resumed_from = 0
         self._fixed_batch = batch
         self._batch = batch or _SMALLEST_BATCH
         self._waiting: list[tuple[list[Step], NDArray[np.int64], int, datetime]] = []
@@ -79,6 +79,13 @@ class Search:
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
+        lacking = self.judge.lacking(self.accounts.checked.outcomes)
+        if lacking:
+            listed = "; ".join(f'"{name}": {reason}' for name, reason in lacking.items())
+            raise AccountDataError(
+                f"{self.accounts.table.source}: objective or guardrail can't be computed: {listed}",
+                hint="choose another with --metric, or drop the guardrail",
+            )
         frame = self.evaluator.frame_of(self.baseline_sums)
         value = self.judge.values(frame)[0]
         if value is None:
@@ -95,13 +102,22 @@ class Search:
         frame = self.evaluator.frame_of(sums)
         return measure(frame, self.spec.tier_names, self.accounts.checked.outcomes)
 
-    def run(self, writer: RunWriter, done: pa.Table | None = None) -> RunResult:
+    def run(
+        self,
+        writer: RunWriter,
+        *,
+        start: dict[str, Any] | None = None,
+        done: list[dict[str, Any]] | None = None,
+    ) -> RunResult:
         """Do the experiments, then write how it ended.
 
         Parameters
         ----------
         writer
             Of the run.
+        start
+            The start record, for a new run. It is written after the baseline, so that whoever finds
+            a run finds an experiment too.
         done
             Experiments in the journal already, for a run that is resumed.
         """
@@ -116,6 +132,8 @@ class Search:
                 0,
             )
             writer.flush()
+        if start is not None:
+            writer.record("start", start)
         ends = zip(*((t.min, t.max) for t in self.spec.terms), strict=True)
         levers = Levers(self.names, *(tuple(e) for e in ends))
         proposer = RandomProposer(levers, seed=self.seed)
@@ -132,15 +150,15 @@ class Search:
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 
-    def _restore(self, climb: Climb, done: pa.Table) -> None:
+    def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Bring a search to where the journal leaves it."""
-        kept = done.select(["number", "proposal", "outcome", "weights", "value_after"])
-        for row in kept.to_pylist():
+        for row in done:
             if row["outcome"] != "baseline":
                 weights = tuple(dict(row["weights"])[name] for name in self.names)
                 won = row["outcome"] == "win"
                 climb.restore(row["proposal"], weights, row["value_after"], won=won)
                 self.wins += won
+        self._resumed_from = climb.experiments
         self.evaluator.move(climb.weights)
         self.best_sums = self.evaluator.sums([climb.weights])
 
@@ -159,6 +177,8 @@ class Search:
                 ahead = min(ahead, limits.patience - climb.since_win)
             batch = climb.ask(ahead)
             if not batch.candidates:
+                # The known proposals that were looked at are used up all the same.
+                climb.tell(batch, [], lambda _: ())
                 return "exhausted"
             self._evaluate(climb, batch, writer)
             if climb.exhausted:
@@ -295,6 +315,7 @@ class Search:
             higher_is_better=self.judge.sign > 0,
             spec=found,
             notes=self.accounts.checked.notes,
+            resumed_from=self._resumed_from,
         )
 
     def _on_holdout(self, best: tuple[int, ...]) -> dict[str, Any] | None:

@@ -50,6 +50,7 @@ def start_record(
         "parameters": [(k, str(v)) for k, v in parameters.items() if v is not None],
         "objective": search.judge.name,
         "higher_is_better": search.judge.sign > 0,
+        "orientation": spec.orientation,
         "model": spec.model,
         "spec_id": specs.spec_id(spec),
         "score_id": specs.score_id(spec),

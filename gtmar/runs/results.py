@@ -70,10 +70,13 @@ class RunResult:
     spec: ScoringSpec = field(repr=False)
     notes: tuple[str, ...] = ()
 
+    #: Experiments that were in the journal already when a run was resumed.
+    resumed_from: int = 0
+
     @property
     def experiments_per_second(self) -> float:
-        """Experiments really evaluated, over the seconds of the loop."""
-        return self.experiments / self.seconds if self.seconds else 0.0
+        """Experiments evaluated here, over the seconds of the loop."""
+        return (self.experiments - self.resumed_from) / self.seconds if self.seconds else 0.0
 
     @property
     def improved(self) -> bool:

@@ -84,10 +84,7 @@ def run(
         If the journal can't be written; what was written before stays.
     """
     limits = limits or Limits()
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"seed must be in [0, 2^63), got {seed}")
-    if limits.experiments < 0:
-        raise UsageError(f"the number of experiments must be 0 or more, got {limits.experiments}")
+    _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
     table = scan(data)
     if spec is None:
         spec = first_spec(table, holdout=holdout).spec
@@ -100,5 +97,24 @@ def run(
     accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
     search = Search(accounts, spec, judge, seed=seed, limits=limits, batch=batch, watch=watch)
     with RunWriter(Path(journal), new_run_id()) as writer:
-        writer.record("start", start_record(search, as_of=as_of, author=author, note=note))
-        return search.run(writer)
+        record = start_record(search, as_of=as_of, author=author, note=note)
+        return search.run(writer, start=record)
+
+
+def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: int | None) -> None:
+    """Refuse arguments out of their range, all in one message."""
+    wrong = []
+    if not 0 <= seed < 2**63:
+        wrong.append(f"seed must be in [0, 2^63), got {seed}")
+    if limits.experiments < 0:
+        wrong.append(f"the number of experiments must be 0 or more, got {limits.experiments}")
+    if limits.patience is not None and limits.patience < 1:
+        wrong.append(f"patience must be 1 or more, got {limits.patience}")
+    if limits.seconds is not None and not limits.seconds >= 0:
+        wrong.append(f"the time budget must be 0 seconds or more, got {limits.seconds}")
+    if holdout is not None and not 0 <= holdout < 1:
+        wrong.append(f"holdout must be in [0, 1), got {holdout}")
+    if batch is not None and batch < 1:
+        wrong.append(f"batch must be 1 or more, got {batch}")
+    if wrong:
+        raise UsageError("; ".join(wrong))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from gtmar.errors import SpecError, culprits, nearest
-from gtmar.spec.model import ProblemsError, ScoringSpec
+from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
+from gtmar.spec.text import commented_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +43,10 @@ for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
 ):
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+# YAML 1.1 reads 010 as eight; a weight is a decimal number.
+_CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(node.value)))
 
 
 def load(path: str | Path) -> ScoringSpec:
@@ -71,15 +77,7 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
     SpecError
         As for `load`.
     """
-    try:
-        root = yaml.compose(text, Loader=_CoreLoader)
-        lines: dict[_Place, int] = {}
-        data = _plain(root, (), lines, source) if root is not None else None
-    except yaml.YAMLError as err:
-        mark = getattr(err, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        what = getattr(err, "problem", None) or str(err)
-        raise SpecError(f"{where}: not readable as YAML or JSON: {what}") from err
+    data, lines = _read(text, source)
     if not isinstance(data, dict):
         raise SpecError(
             f"{source}: a spec is a mapping with model, features and tiers, "
@@ -91,12 +89,38 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
         raise _worded(err, source=source, lines=lines, data=data) from err
 
 
+def _read(text: str, source: str) -> tuple[object, dict[_Place, int]]:
+    """Read text to plain data, and each place's line."""
+    lines: dict[_Place, int] = {}
+    # Nearly all JSON is YAML, but for escapes beyond the basic plane and tabs as indentation.
+    as_json: object = None
+    if text.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            as_json = json.loads(text)
+    try:
+        root = yaml.compose(text, Loader=_CoreLoader)
+        as_yaml = _plain(root, (), lines, source) if root is not None else None
+    except SpecError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as err:
+        if as_json is not None:
+            return as_json, {}
+        mark = getattr(err, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        what = getattr(err, "problem", None) or str(err)
+        raise SpecError(f"{where}: not readable as YAML or JSON: {what}") from err
+    return as_yaml if as_json is None else as_json, lines
+
+
 def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str) -> object:
     """Turn YAML nodes into plain data, noting each place's line."""
     lines[place] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         data: dict[str, object] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                where = f"{source}:{key_node.start_mark.line + 1}"
+                raise SpecError(f"{where}: a key must be a word, got a list or mapping")
             key = str(key_node.value)
             if key in data:
                 raise SpecError(
@@ -139,6 +163,13 @@ def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]
             yield from cause.problems
         else:
             yield _real_place(detail["loc"], data), _problem(detail)
+    # The whole is looked at only where its parts hold; the tiers can be, all the same.
+    places = [detail["loc"] for detail in err.errors()]
+    if isinstance(data, dict) and all(p and p[0] not in ("max_score", "tiers") for p in places):
+        with suppress(ValidationError):
+            tiers = TypeAdapter(dict[str, Tier]).validate_python(data.get("tiers"))
+            if tiers:
+                yield from tier_problems(tiers, data.get("max_score", 100))
 
 
 def _real_place(loc: _Place, data: object) -> _Place:
@@ -236,8 +267,13 @@ def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
     heading
         Lines of comment to stand at the top, without the ``#``.
     """
-    comment = "".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())
-    body = yaml.safe_dump(
-        _short(spec), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
-    )
-    return comment + str(body)
+    return commented_yaml(_whole_numbers(_short(spec)), heading=heading)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Write 55 for 55.0, as people do; both read back the same."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

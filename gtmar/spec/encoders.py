@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 __all__ = [
+    "WEIGHT_LIMIT",
     "Bins",
     "BoolEncoder",
     "CurveEncoder",
@@ -34,6 +35,7 @@ __all__ = [
     "OneOfEncoder",
     "QuantileEncoder",
     "RangeEncoder",
+    "ScaleEncoder",
     "SpecModel",
     "Weight",
 ]

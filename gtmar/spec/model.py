@@ -24,7 +24,20 @@ from gtmar.spec.encoders import (
     Weight,
 )
 
-__all__ = ["Feature", "Guardrail", "Lineage", "Outcomes", "ScoringSpec", "Split", "Term", "Tier"]
+__all__ = [
+    "SCORE_UNITS",
+    "VALUE_UNITS",
+    "Feature",
+    "Guardrail",
+    "Lineage",
+    "Outcomes",
+    "ProblemsError",
+    "ScoringSpec",
+    "Split",
+    "Term",
+    "Tier",
+    "tier_problems",
+]
 
 #: Encoded values enter the score as integer counts of 1/10,000ths.
 VALUE_UNITS = 10_000
@@ -170,6 +183,30 @@ class ProblemsError(ValueError):
         super().__init__("; ".join(f"{'.'.join(place)}: {text}" for place, text in problems))
 
 
+def tier_problems(tiers: dict[str, Tier], max_score: int) -> list[Problem]:
+    """Say where tiers leave gaps, overlap, or don't cover all scores."""
+    ordered = sorted(tiers.items(), key=lambda item: item[1].low)
+    problems: list[Problem] = []
+    if ordered[0][1].low != 0:
+        name, tier = ordered[0]
+        problem = f'the lowest tier, "{name}", must begin at 0, got {tier.min:g}'
+        problems.append((("tiers", name), problem))
+    for (name, one), (next_name, two) in pairwise(ordered):
+        if one.high != two.low:
+            fault = "overlap" if one.high > two.low else "leave a gap"
+            problem = f'"{name}" and "{next_name}" {fault} between {one.max:g} and {two.min:g}'
+            problems.append((("tiers", name), problem))
+    name, top = ordered[-1]
+    if top.high <= max_score * SCORE_UNITS:
+        problem = (
+            f'the highest tier, "{name}", ends at {top.max:g}, short of the maximum: max is '
+            f"excluded, so it must be above max_score {max_score}, "
+            f"for example {max_score + 1}"
+        )
+        problems.append((("tiers", name), problem))
+    return problems
+
+
 class ScoringSpec(SpecModel):
     """The scoring model: what is scored how, which band of scores is which tier, what decides.
 
@@ -194,32 +231,10 @@ class ScoringSpec(SpecModel):
 
     @model_validator(mode="after")
     def _holds_together(self) -> ScoringSpec:
-        problems = [*self._tier_problems(), *self._column_problems()]
+        problems = [*tier_problems(self.tiers, self.max_score), *self._column_problems()]
         if problems:
             raise ProblemsError(problems)
         return self
-
-    def _tier_problems(self) -> list[Problem]:
-        ordered = sorted(self.tiers.items(), key=lambda item: item[1].low)
-        problems: list[Problem] = []
-        if ordered[0][1].low != 0:
-            name, tier = ordered[0]
-            problem = f'the lowest tier, "{name}", must begin at 0, got {tier.min:g}'
-            problems.append((("tiers", name), problem))
-        for (name, one), (next_name, two) in pairwise(ordered):
-            if one.high != two.low:
-                fault = "overlap" if one.high > two.low else "leave a gap"
-                problem = f'"{name}" and "{next_name}" {fault} between {one.max:g} and {two.min:g}'
-                problems.append((("tiers", name), problem))
-        name, top = ordered[-1]
-        if top.high <= self.max_score * SCORE_UNITS:
-            problem = (
-                f'the highest tier, "{name}", ends at {top.max:g}, short of the maximum: max is '
-                f"excluded, so it must be above max_score {self.max_score}, "
-                f"for example {self.max_score + 1}"
-            )
-            problems.append((("tiers", name), problem))
-        return problems
 
     def _column_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}

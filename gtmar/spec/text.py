@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -11,13 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["commented_yaml"]
 
+#: A feature stands on one line, however long.
+_ONE_LINE = 10_000
+
 
 def commented_yaml(
     data: Mapping[str, Any],
     *,
-    heading: str,
-    comments: Mapping[str, str],
-    left_out: Mapping[str, str],
+    heading: str = "",
+    comments: Mapping[str, str] = MappingProxyType({}),
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Write a spec's plain data as commented YAML.
 
@@ -80,7 +84,7 @@ def _dump(data: Mapping[str, Any]) -> str:
             Dumper=_Dumper,
             sort_keys=False,
             allow_unicode=True,
-            width=100,
+            width=_ONE_LINE,
             default_flow_style=False,
         )
     )

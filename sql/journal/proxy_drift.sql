@@ -6,7 +6,8 @@
 --   start (double): value of the starting weights; null where it has none
 --   best (double): value of the best weights; null where it has none
 --   change (double): best - start
---   reading (varchar): better, worse, moved (where neither direction is good) or same
+--   reading (varchar): better, worse, moved (where neither direction is good) or same (by less
+--     than 0.0005, or that share of the start where it is above 1)
 -- grain: one row per metric, or metric and tier
 -- order: worse first, then by metric
 
@@ -89,16 +90,20 @@ paired as (
     where metric <> (select objective from chosen_run)
     group by metric
 ),
+best_tier as (
+    select tiers[if(orientation = 'risk', -1, 1)] as tier
+    from chosen_run
+),
 -- Direction: 1 where more is better, -1 where less is, 0 where neither is.
 directed as (
     select
         *,
         case
-            when regexp_matches(metric, '^(contraction_rate|share_clipped)') then -1
             when regexp_matches(metric, '^(hhi|share_by_tier|score_mean)') then 0
-            -- A lower tier that loses what a higher one gains is what a better score does.
+            -- A worse tier that loses what the best one gains is what a better score does.
             when metric like '%_tier.%'
-                and metric not like '%.' || (select tiers[1] from chosen_run) then 0
+                and metric not like '%.' || (select tier from best_tier) then 0
+            when regexp_matches(metric, '^(contraction_rate|share_clipped)') then -1
             else 1
         end as direction
     from paired
@@ -111,7 +116,7 @@ select
     best - start as change,
     case
         when start is null or best is null then 'moved'
-        when abs(best - start) <= 1e-12 then 'same'
+        when abs(best - start) <= 0.0005 * greatest(1, abs(start)) then 'same'
         when direction = 0 then 'moved'
         when (best - start) * direction > 0 then 'better'
         else 'worse'

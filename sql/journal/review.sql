@@ -5,6 +5,9 @@
 --   run_id (varchar): the run
 --   model (varchar): the spec's model
 --   source (varchar): the account table
+--   author (varchar): who asked for the run
+--   note (varchar): why
+--   orientation (varchar): health, where a high score is good, or risk
 --   objective (varchar): the metric that decided
 --   higher_is_better (boolean): false where less of it is better
 --   state (varchar): how the run ended
@@ -61,6 +64,9 @@ select
     chosen_run.run_id as run_id,
     chosen_run.model as model,
     chosen_run.source as source,
+    chosen_run.author as author,
+    chosen_run.note as note,
+    chosen_run.orientation as orientation,
     chosen_run.objective as objective,
     chosen_run.higher_is_better as higher_is_better,
     chosen_run.state as state,

@@ -22,7 +22,6 @@ with current_account as (
         coalesce(cast(floor(actual_ltv * 100 + 0.5) as bigint), 0) as ltv_cents
     from scored
     where won_back is null
-        and retained_6mo is not null
 ),
 score_sum as (
     select

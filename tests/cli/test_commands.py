@@ -53,13 +53,7 @@ def succeeded(*arguments: object) -> str:
     result = gtmar(*arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    assert max(map(len, _talk(result.stdout)), default=0) <= 80
     return result.stdout
-
-
-def _talk(text: str) -> list[str]:
-    """Lines that must fit: not JSON, not commands to be copied whole."""
-    return [line for line in text.splitlines() if not line.startswith(("Next: ", " ", "{", "["))]
 
 
 def failed(code: int, *arguments: object) -> str:
@@ -83,10 +77,10 @@ def test_generate_writes_the_table_and_names_the_next_command(tmp_path: Path) ->
     assert as_json("generate", "icp_fit", "-o", tmp_path / "t.parquet")["accounts"] == 3000
 
 
-def test_generate_of_an_unknown_kind_lists_the_known() -> None:
-    said = failed(2, "generate", "health", "-o", "x.parquet")
+def test_generate_of_an_unknown_kind_lists_the_known(tmp_path: Path) -> None:
+    said = failed(2, "generate", "health", "-o", tmp_path / "x.parquet")
     assert "health_score" in said
-    assert not Path("x.parquet").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_writes_a_spec_that_runs_and_never_replaces_one(folder: Path, tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def resume(
     with RunWriter(folder, run_id, resumed=True) as writer:
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
         writer.record(f"resume-{number}", {"started_at": datetime.now(UTC)})
-        done = files.rows() if files.whole_parts else None
-        return search.run(writer, done)
+        done = files.judged() if files.whole_parts else None
+        return search.run(writer, done=done)
 
 
 def _search_of(
