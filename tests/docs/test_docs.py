@@ -1,0 +1,517 @@
+"""The pages say what is so: their blocks run, their lists are complete, their links lead somewhere.
+
+How a page's blocks are run: those marked ``sh``, ``sql`` and ``python`` in order, in one folder a
+page, with one DuckDB connection and one Python namespace; ``yaml`` is read as a spec, or as a part
+of one; ``text`` is not run. In ``sh`` each line is a `gtmar` command, in ``sql`` a line may be the
+shell's ``.read FILE``. Run ids written in a page stand for the folder's runs, in the order in which
+they first appear. A run is cut off before a line that resumes it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from gtmar import errors, synthetic
+from gtmar import spec as specs
+from gtmar.cli.app import app
+from gtmar.evaluate.version import EVALUATOR_VERSION
+from gtmar.journal.catalog import Journal
+from gtmar.journal.library import library
+from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
+from gtmar.metrics import all_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from gtmar.journal.library import Column, SqlFile
+    from gtmar.metrics import Metric
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+GUIDES = [
+    ROOT / "docs" / f"{name}.md"
+    for name in ("methodology", "metrics", "spec", "journal-format", "sql", "cli", "changelog")
+]
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"sh", "sql", "python", "yaml", "text"}
+RUN_ID = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")
+#: Options in the pages that belong to other programs.
+FOREIGN = {"-m", "-q", "-n", "-e"}
+
+
+def named(path: Path) -> str:
+    return path.name
+
+
+# ---- reading pages ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return a page's blocks; a fence without a language has an empty one."""
+    found: list[Block] = []
+    inside: list[str] | None = None
+    language, start = "", 0
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
+        if not line.startswith("```"):
+            if inside is not None:
+                inside.append(line)
+        elif inside is None:
+            inside, language, start = [], line[3:].strip(), number
+        else:
+            found.append(Block(language, "\n".join(inside), start))
+            inside = None
+    assert inside is None, f"{page.name}:{start}: the block doesn't end"
+    return found
+
+
+def prose(page: Path) -> str:
+    """Return a page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def sections(page: Path, level: int) -> dict[str, str]:
+    """Return what stands below each heading of a level, up to the next of it or above."""
+    found: dict[str, str] = {}
+    current = None
+    fenced = False
+    for line in page.read_text("utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        heading = None if fenced else re.match(r"^(#+) (.+)$", line)
+        if heading and len(heading[1]) <= level:
+            current = heading[2].strip("`") if len(heading[1]) == level else None
+            if current is not None:
+                assert current not in found, f'{page.name}: heading "{current}" stands twice'
+                found[current] = ""
+        elif current is not None:
+            found[current] += line + "\n"
+    return found
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of all tables in a text, without heads and rules, backticks taken off."""
+    found: list[list[str]] = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        after = lines[number + 1] if number + 1 < len(lines) else ""
+        if not line.startswith("|") or line.startswith("|---") or after.startswith("|---"):
+            continue
+        cells = line.strip("|").replace("`", "").split("|")
+        found.append([cell.strip() for cell in cells])
+    return found
+
+
+def code(page: Path) -> list[str]:
+    """Return all that a page sets as code and that isn't Python or YAML."""
+    spans = re.findall(r"`([^`\n]+)`", prose(page))
+    return spans + [b.text for b in blocks(page) if b.language not in ("python", "yaml")]
+
+
+# ---- running blocks --------------------------------------------------------------------------
+
+
+class Bench:
+    """A folder in which a page's blocks are run, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, Any] = {}
+        self.ids: list[str] = []
+        self.duckdb = duckdb.connect(config={"threads": 1})
+        (folder / "sql").symlink_to(ROOT / "sql")
+
+    def run(self, block: Block) -> None:
+        text = RUN_ID.sub(self._real_id, block.text)
+        if block.language == "sh":
+            for line in text.splitlines():
+                self.command(line)
+        elif block.language == "sql":
+            self.sql(text)
+        else:
+            exec(compile(text, f"line {block.line}", "exec"), self.names)
+
+    def command(self, line: str) -> None:
+        words = shlex.split(line, comments=True)
+        into = words.pop() if len(words) > 2 and words[-2] == ">" else None
+        if into:
+            words.pop()
+        assert words[0] == "gtmar", line
+        if words[1] == "resume":
+            for name in ("end.parquet", "seal"):
+                (self.folder / "journal" / "runs" / f"run_id={words[2]}" / name).unlink()
+        result = CliRunner().invoke(app, words[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        if into:
+            (self.folder / into).write_text(result.stdout, encoding="utf-8")
+
+    def sql(self, text: str) -> None:
+        waiting: list[str] = []
+        for line in [*text.splitlines(), ".read"]:
+            if not line.startswith(".read"):
+                waiting.append(line)
+                continue
+            self.duckdb.execute("\n".join(waiting))
+            waiting = []
+            if path := line.partition(" ")[2]:
+                self.duckdb.execute((self.folder / path).read_text("utf-8"))
+
+    def _real_id(self, match: re.Match[str]) -> str:
+        if match[0] not in self.ids:
+            self.ids.append(match[0])
+        with Journal(self.folder / "journal") as journal:
+            runs = journal.query("select run_id from runs order by started_at")["run_id"]
+        return str(runs[self.ids.index(match[0])])
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GTMAR_JOURNAL", raising=False)
+    made = Bench(tmp_path)
+    yield made
+    made.duckdb.close()
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=named)
+def test_blocks_of_a_guide_run(page: Path, bench: Bench) -> None:
+    for block in blocks(page):
+        if block.language in ("sh", "sql", "python"):
+            bench.run(block)
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+def test_yaml_blocks_are_specs_or_parts_of_one() -> None:
+    page = ROOT / "docs" / "spec.md"
+    parts = [yaml.safe_load(block.text) for block in blocks(page) if block.language == "yaml"]
+    assert len(parts) > len(specs.json_schema()["$defs"]["Feature"]["properties"])
+    smallest = parts[0]
+    for part in parts:
+        specs.parse(yaml.safe_dump({**smallest, **part}))
+
+
+# ---- README ----------------------------------------------------------------------------------
+
+
+def gtmar(*words: str, folder: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "GTMAR_JOURNAL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gtmar", *words],
+        cwd=folder,
+        env={**environment, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"gtmar {shlex.join(words)}\n{done.stderr}"
+    return done.stdout
+
+
+def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
+    parts = sections(README, 2)
+    shells = {
+        name: re.findall(r"^```sh\n(.*?)^```$", parts[name], re.DOTALL | re.MULTILINE)
+        for name in ("Demo", "Tests")
+    }
+    start = "python3 -m venv .venv && .venv/bin/pip install -q "
+    assert shells["Demo"] == [f"{start}. && .venv/bin/gtmar demo\n"]
+    assert shells["Tests"] == [f"{start}-e '.[dev]' && .venv/bin/pytest -q -n 2\n"]
+    assert len(README.read_text("utf-8").splitlines()) < 150
+
+
+def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
+    synthetic.generate("health_score", accounts=600).write_parquet(tmp_path / "accounts.parquet")
+    first = next(block for block in blocks(README) if block.language == "sh")
+    lines = [shlex.split(line) for line in first.text.splitlines()]
+    assert [words[:2] for words in lines] == [
+        ["gtmar", name] for name in ("init", "check", "run", "review", "score")
+    ]
+    for words in lines:
+        gtmar(*words[1:], folder=tmp_path)
+    assert {"spec.yaml", "best.yaml", "scored.parquet", "journal"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def test_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
+    said = [" ".join(line.split()) for line in gtmar("demo", folder=tmp_path).splitlines()]
+    shown = next(b.text for b in blocks(README) if "of them kept" in b.text)
+    place = 0
+    for line in (" ".join(line.split()) for line in shown.splitlines()):
+        if line != "...":
+            assert line in said[place:], f"the demo doesn't print, or not here: {line}"
+            place = said.index(line, place) + 1
+
+
+# ---- lists that must be complete -------------------------------------------------------------
+
+
+def bullets(metric: Metric) -> list[str]:
+    return [
+        f"- Answers: {metric.answers}",
+        f"- Formula: {metric.formula}",
+        f"- Unit: {metric.unit}",
+        f"- Range: {metric.range}",
+        f"- Better: {metric.better}",
+        f"- By tier: {'yes' if metric.by_tier else 'no'}",
+        f"- Needs: {', '.join(metric.needs) or 'nothing'}",
+        f"- Null when: {metric.null_when or 'never'}",
+        f"- Source: {metric.source}",
+    ]
+
+
+def test_every_metric_has_a_section_that_says_what_the_code_says() -> None:
+    metrics = all_metrics()
+    page = sections(ROOT / "docs" / "metrics.md", 2)
+    written = {
+        name: [line for line in text.splitlines() if line.startswith("- ")]
+        for name, text in page.items()
+        if "\n- Answers: " in text
+    }
+    assert written == {key: bullets(metric) for key, metric in metrics.items()}
+
+
+def test_the_table_of_the_13_names_13_metrics_and_no_other() -> None:
+    table = (ROOT / "docs" / "metrics.md").read_text("utf-8").partition("## ")[0]
+    listed = rows(table)
+    assert [row[0] for row in listed] == [str(n) for n in range(1, 14)]
+    keys = re.findall(r"\[(\w+)\]", " ".join(" ".join(row) for row in listed))
+    assert len(keys) == len(set(keys))
+    assert set(keys) < set(all_metrics())
+
+
+def arrow_type(kind: pa.DataType) -> str:
+    return str(kind).replace("item: ", "").replace("element: ", "").replace("tz=", "")
+
+
+@pytest.mark.parametrize(
+    ("heading", "schema"),
+    [("Run records", run_schema()), ("Experiments", experiment_schema())],
+    ids=["runs", "experiments"],
+)
+def test_every_journal_column_is_described_with_its_type(heading: str, schema: pa.Schema) -> None:
+    listed = rows(sections(ROOT / "docs" / "journal-format.md", 2)[heading])
+    assert [(name, kind) for name, kind, _ in listed] == [
+        (field.name, arrow_type(field.type)) for field in schema
+    ]
+    assert all(meaning for _, _, meaning in listed)
+
+
+def described(file: SqlFile) -> str:
+    """Return the section of docs/sql.md that a file's header calls for."""
+
+    def table(head: str, items: tuple[Column, ...]) -> list[str]:
+        lines = [f"| `{c.name}` | `{c.type}` | {c.meaning} |" for c in items]
+        return [f"| {head} | type | meaning |", "|---|---|---|", *lines, ""] if items else []
+
+    parts = [
+        "",
+        file.purpose,
+        "",
+        *table("parameter", file.parameters),
+        *table("column", file.columns),
+        f"Grain: {file.grain}. Order: {file.order}.",
+    ]
+    return "\n".join(parts).strip()
+
+
+def rewrite_sql_page() -> None:
+    """Write all headers anew into docs/sql.md, where `python tests/docs/test_docs.py` is run."""
+    page = ROOT / "docs" / "sql.md"
+    text = page.read_text("utf-8")
+    for kind in {name.partition("/")[0] for name in library()}:
+        head, body = re.split(rf"(?<=\n## {kind.title()}\n)", text, maxsplit=1)
+        own, after = re.split(r"(?=\n## )|\Z", body, maxsplit=1)
+        opening = own.partition("\n### ")[0].strip("\n")
+        files = [f"\n### {name}\n\n{described(f)}\n" for name, f in library(kind).items()]
+        text = head + (f"\n{opening}\n" if opening else "") + "".join(files) + after
+    page.write_text(text, encoding="utf-8")
+
+
+def test_every_sql_file_is_described_as_its_header_says() -> None:
+    page = sections(ROOT / "docs" / "sql.md", 3)
+    written = {name: text.strip() for name, text in page.items() if "Grain: " in text}
+    assert written == {name: described(file) for name, file in library().items()}
+
+
+def test_every_view_is_described() -> None:
+    text = (ROOT / "sql" / "views.sql").read_text("utf-8")
+    views = re.findall(r"^create or replace view (\w+)", text, re.MULTILINE)
+    listed = rows(sections(ROOT / "docs" / "sql.md", 2)["Views"])
+    assert sorted(row[0] for row in listed) == sorted(views)
+
+
+def commands() -> dict[str, Any]:
+    """Return the app's commands by what one types: `run`, `spec show`."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined] # a group has them
+        below = getattr(command, "commands", None)
+        found |= {f"{name} {n}": c for n, c in below.items()} if below else {name: command}
+    return found
+
+
+def parameters(command: Any) -> dict[str, Any]:
+    """Return a command's parameters by how the page writes them: `-o, --output`, `RUN`."""
+    found = {}
+    for parameter in command.params:
+        label = ", ".join(sorted(parameter.opts, key=len))
+        if parameter.param_type_name == "argument":
+            label = (parameter.metavar or parameter.name.upper()).strip("[]").replace("|", " or ")
+        found[label] = parameter
+    return found
+
+
+def default(parameter: Any) -> str | None:
+    """Return what the page must give as default; None where it is free in what it says."""
+    if parameter.required:
+        return "required"
+    if getattr(parameter, "is_flag", False):
+        return ""
+    return None if parameter.default is None else str(parameter.default)
+
+
+def test_every_command_is_documented_with_every_option_and_an_example() -> None:
+    page = sections(ROOT / "docs" / "cli.md", 2)
+    written = {n.removeprefix("gtmar "): t for n, t in page.items() if n.startswith("gtmar ")}
+    assert written.keys() == commands().keys()
+    for name, command in commands().items():
+        expected = parameters(command)
+        listed = {row[0]: row[1] for row in rows(written[name])}
+        assert listed.keys() == expected.keys(), name
+        for label, parameter in expected.items():
+            wanted = default(parameter)
+            assert listed[label] == wanted or (wanted is None and listed[label]), (name, label)
+        assert re.search(rf"^```sh\n(.*\n)*?gtmar {name}\b", written[name], re.MULTILINE), name
+
+
+def test_the_options_of_gtmar_itself_are_documented() -> None:
+    top = (ROOT / "docs" / "cli.md").read_text("utf-8").partition("\n## ")[0]
+    expected = {option for p in typer.main.get_command(app).params for option in p.opts}
+    assert {row[0] for row in rows(top)} == expected | {"--help"}
+
+
+def error_classes(root: type[errors.GtmarError] = errors.GtmarError) -> set[tuple[str, ...]]:
+    below = [error_classes(child) for child in root.__subclasses__()]
+    return {(root.__name__, root.code, str(root.exit_code))}.union(*below)
+
+
+def test_every_error_is_documented_with_its_code_and_exit_code() -> None:
+    page = sections(ROOT / "docs" / "cli.md", 2)
+    listed = rows(page["Errors"])
+    assert {tuple(row[:3]) for row in listed} == error_classes()
+    assert all(row[3] and row[4] for row in listed)
+    codes = {row[0] for row in rows(page["Exit codes"])}
+    assert codes == {"0", "130"} | {code for _, _, code in error_classes()}
+
+
+def test_every_key_of_a_spec_is_documented() -> None:
+    path = ROOT / "docs" / "spec.md"
+    page, text = sections(path, 2), path.read_text("utf-8")
+    assert {row[0] for row in rows(page["All keys"])} == set(specs.ScoringSpec.model_fields)
+    features = {key for row in rows(page["Features"]) for key in row[0].split(", ")}
+    assert features == set(specs.Feature.model_fields)
+    assert {row[0]: row[1] for row in rows(page["Outcomes"])} == specs.Outcomes().model_dump()
+    definitions = specs.json_schema()["$defs"]
+    for definition in definitions.values():
+        for key in definition.get("properties", {}):
+            assert re.search(rf"\b{key}\b", text), key
+    kinds = {d["properties"]["kind"]["const"] for d in definitions.values() if _has_kind(d)}
+    assert set(sections(path, 3)) == kinds
+
+
+def _has_kind(definition: dict[str, Any]) -> bool:
+    return "const" in definition.get("properties", {}).get("kind", {})
+
+
+def test_the_changelog_names_versions_and_commands() -> None:
+    path = ROOT / "docs" / "changelog.md"
+    text = path.read_text("utf-8")
+    assert f"Evaluator version {EVALUATOR_VERSION}" in sections(path, 3)["Numbers"]
+    assert f"format version {FORMAT_VERSION}" in text
+    assert all(f"`{name}`" in text for name in commands())
+
+
+# ---- links and names -------------------------------------------------------------------------
+
+
+def slugs(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, made as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in slugs(file), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
+def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
+    known = {option for c in commands().values() for p in c.params for option in p.opts}
+    known |= {option for p in typer.main.get_command(app).params for option in p.opts}
+    for text in code(page):
+        for name in re.findall(r"^(?:.*/)?gtmar ([a-z]\w*(?: [a-z]+)?)", text, re.MULTILINE):
+            assert name in commands() or name.split()[0] in commands(), f"gtmar {name}"
+        options = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z]\b)", text))
+        assert options <= known | {"--help"} | FOREIGN, options - known
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
+def test_files_modules_and_metrics_that_a_page_names_are_there(page: Path) -> None:
+    for span in re.findall(r"`([^`\n]+)`", prose(page)):
+        if re.fullmatch(r"(sql|docs|gtmar|tests|examples)/\S+", span):
+            assert (ROOT / span).exists(), span
+        if re.fullmatch(r"gtmar(\.\w+)+", span) and not span.endswith(".json"):
+            importlib.import_module(span)
+        if metric := re.fullmatch(r"(\w+_by_(?:former_)?tier)(\.\w+)?", span):
+            assert metric[1] in all_metrics(), span
+    for extra in re.findall(r"\.\[(\w+)\]|gtmar\[(\w+)\]", page.read_text("utf-8")):
+        declared = (ROOT / "pyproject.toml").read_text("utf-8")
+        assert f"\n{max(extra)} = [" in declared, extra
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_page_names_no_machine(page: Path) -> None:
+    assert not re.search(r"/(home|root|tmp|work|Users)/", page.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
+def test_a_page_does_not_shout(page: Path) -> None:
+    assert "!" not in re.sub(r"`[^`\n]+`", "", prose(page))
+
+
+if __name__ == "__main__":
+    rewrite_sql_page()
