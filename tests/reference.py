@@ -109,10 +109,18 @@ def is_former(row: Row) -> bool:
     return row["won_back"] is not None
 
 
+def end_of(row: Row) -> Any:
+    """Return end MRR; who left pays nothing at the end, whether or not the table says so."""
+    return 0 if row["end"] is None and row["retained"] == 0 else row["end"]
+
+
 def is_paying(row: Row) -> bool:
     """Tell whether the account is in the revenue cohort."""
     return (
-        is_current(row) and row["start"] is not None and row["start"] > 0 and row["end"] is not None
+        is_current(row)
+        and row["start"] is not None
+        and row["start"] > 0
+        and end_of(row) is not None
     )
 
 
@@ -127,13 +135,13 @@ def has_ltv(row: Row) -> bool:
 def nrr(rows: list[Row]) -> Fraction | None:
     """Net revenue retention: end MRR over start MRR."""
     paying = [row for row in rows if is_paying(row)]
-    return ratio(sum(row["end"] for row in paying), sum(row["start"] for row in paying))
+    return ratio(sum(end_of(row) for row in paying), sum(row["start"] for row in paying))
 
 
 def grr(rows: list[Row]) -> Fraction | None:
     """Gross revenue retention: as NRR, with no account above its start MRR."""
     paying = [row for row in rows if is_paying(row)]
-    kept = sum(min(row["start"], row["end"]) for row in paying)
+    kept = sum(min(row["start"], end_of(row)) for row in paying)
     return ratio(kept, sum(row["start"] for row in paying))
 
 
@@ -152,7 +160,7 @@ def expansion_rate(rows: list[Row]) -> Fraction | None:
 def expanded_share(rows: list[Row]) -> Fraction | None:
     """Paying accounts that grew, over the retained ones."""
     paying = [row for row in rows if is_paying(row)]
-    grown = [row for row in paying if row["end"] > row["start"]]
+    grown = [row for row in paying if end_of(row) > row["start"]]
     return ratio(len(grown), sum(row["retained"] for row in paying))
 
 
@@ -165,14 +173,14 @@ def contraction_rate(rows: list[Row]) -> Fraction | None:
 def contracted_share(rows: list[Row]) -> Fraction | None:
     """Paying accounts that shrank and still pay, over the retained ones."""
     paying = [row for row in rows if is_paying(row)]
-    shrunk = [row for row in paying if 0 < row["end"] < row["start"]]
+    shrunk = [row for row in paying if 0 < end_of(row) < row["start"]]
     return ratio(len(shrunk), sum(row["retained"] for row in paying))
 
 
 def quick_ratio(rows: list[Row]) -> Fraction | None:
     """Expansion over contraction and churned MRR together."""
     paying = [row for row in rows if is_paying(row)]
-    churned = sum(row["start"] for row in paying if row["end"] == 0)
+    churned = sum(row["start"] for row in paying if end_of(row) == 0)
     return ratio(expansion(paying), contraction(paying) + churned)
 
 
@@ -204,12 +212,12 @@ def arpa(rows: list[Row]) -> Fraction | None:
 
 def expansion(paying: list[Row]) -> int:
     """Sum what the accounts that grew added, in cents."""
-    return sum(row["end"] - row["start"] for row in paying if row["end"] > row["start"])
+    return sum(end_of(row) - row["start"] for row in paying if end_of(row) > row["start"])
 
 
 def contraction(paying: list[Row]) -> int:
     """Sum what the accounts that shrank but still pay gave up, in cents."""
-    return sum(row["start"] - row["end"] for row in paying if 0 < row["end"] < row["start"])
+    return sum(row["start"] - end_of(row) for row in paying if 0 < end_of(row) < row["start"])
 
 
 # ---- metrics of the whole table -------------------------------------------------------------
@@ -250,7 +258,7 @@ def revenue_capture_ceiling(paying: list[Row]) -> Fraction | None:
 def nrr_of_top_share(paying: list[Row]) -> Fraction | None:
     """NRR of the top fifth by score."""
     places = TOP_SHARE * len(paying)
-    end = sum_of_first([(row["standing"], row["end"]) for row in paying], places)
+    end = sum_of_first([(row["standing"], end_of(row)) for row in paying], places)
     start = sum_of_first([(row["standing"], row["start"]) for row in paying], places)
     return ratio(end, start)
 

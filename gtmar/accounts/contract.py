@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.accounts.encode import NUMERIC, encoded_terms
+from gtmar.accounts.encode import NUMERIC, encoded_value
 from gtmar.accounts.facts import notes, outcome_facts
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
-from gtmar.accounts.rules import ACCOUNT, EXACT, Rule, feature_rules, id_rules, outcome_rules
+from gtmar.accounts.rules import (
+    ACCOUNT,
+    EXACT,
+    OWN,
+    Rule,
+    date_rule,
+    feature_rules,
+    id_rules,
+    outcome_rules,
+)
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
@@ -99,10 +108,12 @@ def check_contract(
     terms_ok = _check_names(table, spec, identifier, found, violations, outcomes=outcomes)
     usable = {name: f for name, f in spec.features.items() if name in terms_ok}
     day = as_of_date(spec, table.schema, as_of)
-    usable = _check_types(table, usable, day, violations)
+    usable = _check_types(table, spec, usable, day, violations)
     numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
 
     rules = id_rules(identifier, table.columns)
+    if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
+        rules.append(date_rule(spec.as_of))
     for name, feature in usable.items():
         rules += feature_rules(name, feature, table.schema)
     if outcomes:
@@ -112,8 +123,8 @@ def check_contract(
     for i, rule in enumerate(rules):
         count = int(facts[f"{i}.count"])
         if count:
-            listed = culprits(facts[f"{i}.culprits"])
-            problem = rule.problem.format(count=f"{count:,} of {accounts:,}")
+            listed = _first(facts[f"{i}.culprits"])
+            problem = rule.problem.replace("{count}", f"{count:,} of {accounts:,}")
             violations.append(
                 Violation(rule.column, f"{problem}: {listed}", hint=rule.hint, rows=count)
             )
@@ -123,7 +134,7 @@ def check_contract(
             Violation(
                 "",
                 f"{unlabelled:,} of {accounts:,} accounts have no outcome of any kind: "
-                f"{culprits(facts['unlabelled.culprits'])}",
+                f"{_first(facts['unlabelled.culprits'])}",
                 hint="--drop-unlabelled leaves them out and counts them",
                 rows=unlabelled,
             )
@@ -204,17 +215,25 @@ def _check_names(
 
 def _check_types(
     table: AccountTable,
+    spec: ScoringSpec,
     features: dict[str, Feature],
     day: pl.Expr | None,
     violations: list[Violation],
 ) -> dict[str, Feature]:
     """Refuse columns whose type an encoder can't read; return the features that pass."""
     usable = {}
+    dated = table.schema.get(spec.as_of) if spec.as_of is not None else None
+    if dated is not None and dated not in (pl.Date, pl.Datetime):
+        problem = f"the spec's as_of expects dates, got {dated}"
+        violations.append(Violation(str(spec.as_of), problem, hint="store it as a date"))
+        day = None
     for name, feature in features.items():
         column = feature.column or name
         dtype = table.schema[column]
         encoder = feature.encode
-        number = dtype.is_numeric() or dtype == pl.Boolean
+        number = dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)
+        # A column that is unknown for everybody has no type of its own; CSV calls it text.
+        number = number or (dtype == pl.String and not _first_values(table, column))
         if isinstance(encoder, DaysBeforeEncoder):
             if day is None:
                 hint = "give --as-of DATE, or name the column in the spec's as_of"
@@ -268,6 +287,11 @@ def _check_outcome_types(
     return OutcomeColumns(numeric)
 
 
+def _first(found: list[Any]) -> str:
+    """Word the first five of six that were fetched; the sixth says that there are more."""
+    return culprits(found[:5]) + (", ..." if len(found) > 5 else "")
+
+
 def _first_values(table: AccountTable, column: str) -> str:
     values = table.frame.select(pl.col(column).drop_nulls().unique(maintain_order=True).head(5))
     return culprits(collect(table, values)[column].to_list())
@@ -295,7 +319,9 @@ def _run(
         shown = rule.shown.filter(broken).unique(maintain_order=True).head(6)
         wanted += [broken.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
     usable = [term for term in spec.terms if term.feature in features]
-    encoded = encoded_terms(spec, schema, day) if len(usable) == len(spec.terms) else {}
+    whole = len(usable) == len(spec.terms)
+    # As doubles: what is too large for an integer is a finding and not a failure.
+    encoded = {t.name: encoded_value(spec, t, schema, day) for t in usable} if whole else {}
     lazy = table.frame.with_columns(account.alias(ACCOUNT))
     first = collect(table, lazy.select(wanted)).row(0, named=True)
     facts: dict[str, Any] = dict(first)
@@ -306,7 +332,7 @@ def _run(
             value = encoded[term.name]
             ends += [value.min().alias(f"{term.name}.low"), value.max().alias(f"{term.name}.high")]
     if found.columns:
-        named = {f"_{key}": value for key, value in canonical_outcomes(found, schema).items()}
+        named = {f"{OWN}{key}": value for key, value in canonical_outcomes(found, schema).items()}
         lazy = lazy.with_columns(**named)
         ends += outcome_facts(found, schema)
     if ends:

@@ -8,7 +8,7 @@ import polars as pl
 
 from gtmar.accounts.encode import half_up
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number, lacks_outcome
-from gtmar.accounts.rules import ACCOUNT
+from gtmar.accounts.rules import ACCOUNT, OWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,17 +19,17 @@ __all__ = ["notes", "outcome_facts"]
 def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
     """Aggregate what `notes` words, and the accounts without any outcome.
 
-    Reads the canonical outcomes under their names with an underscore before them.
+    Reads the canonical outcomes under their names with `OWN` before them.
     """
-    bare = lacks_outcome(found, prefix="_")
+    bare = lacks_outcome(found, prefix=OWN)
     facts = [
         bare.sum().alias("unlabelled"),
         pl.col(ACCOUNT).filter(bare).head(6).implode().alias("unlabelled.culprits"),
-        ((pl.col("_retained") == 1) & (pl.col("_end") == 0) & (pl.col("_start") > 0))
+        ((pl.col(f"{OWN}retained") == 1) & (pl.col(f"{OWN}end") == 0) & (pl.col(f"{OWN}start") > 0))
         .sum()
         .alias("kept_without_revenue"),
-        pl.col("_won_back").is_not_null().sum().alias("former"),
-        (pl.col("_ltv") <= 0).sum().alias("ltv_not_positive"),
+        pl.col(f"{OWN}won_back").is_not_null().sum().alias("former"),
+        (pl.col(f"{OWN}ltv") <= 0).sum().alias("ltv_not_positive"),
     ]
     for role in ("mrr", "mrr_end", "ltv"):
         if found.has(role):

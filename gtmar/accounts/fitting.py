@@ -83,6 +83,8 @@ def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
     """Fit a number: a straight line between its 1st and 99th percentile, or a curve by rank."""
     x = column.cast(pl.Float64).to_numpy()
     known = x[~np.isnan(x)]
+    if known.min() == known.max():
+        return f"always {known[0]:g} where it is known"
     low, high = _ends(known)
     straight = (np.clip(x, low, high) - low) / (high - low)
     r = correlation(straight, y)
@@ -150,7 +152,7 @@ def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
         return "no category differs from the others"
 
     def scaled(rate: float) -> float:
-        return round((rate - low) / (high - low), 2)
+        return round(min(1.0, max(0.0, (rate - low) / (high - low))), 2)
 
     values = {row["category"]: scaled(row["rate"]) for row in listed.iter_rows(named=True)}
     unknown = groups.filter(pl.col("category").is_null())

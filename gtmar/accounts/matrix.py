@@ -125,6 +125,7 @@ def load_accounts(
     -----
     Two streaming passes: one to check, one to encode. Memory is the encoded columns' own.
     """
+    table = table.with_text(spec.id)
     checked = check_contract(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
     check_reach(spec, checked.ranges)
     date = as_of_date(spec, table.schema, as_of)

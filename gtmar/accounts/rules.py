@@ -20,12 +20,22 @@ from gtmar.spec.encoders import Bins, BoolEncoder, MissingValue, OneOfEncoder
 if TYPE_CHECKING:
     from gtmar.spec.model import Feature
 
-__all__ = ["ACCOUNT", "EXACT", "Rule", "feature_rules", "id_rules", "outcome_rules"]
+__all__ = [
+    "ACCOUNT",
+    "EXACT",
+    "OWN",
+    "Rule",
+    "date_rule",
+    "feature_rules",
+    "id_rules",
+    "outcome_rules",
+]
 
 #: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
 EXACT = 2**53
-#: The column that shows a culprit by its account; `contract` sets it.
-ACCOUNT = "_account"
+#: Columns of our own begin so, which no table's do; this one shows a culprit by its account.
+OWN = "\x00"
+ACCOUNT = f"{OWN}account"
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,14 @@ def id_rules(identifier: str | None, columns: list[str]) -> list[Rule]:
     ]
 
 
+def date_rule(column: str) -> Rule:
+    """The date that `days_before` counts from is known for every account."""
+    problem = "{count} values of the spec's as_of are null"
+    return Rule(
+        column, pl.col(column).is_null(), _shown(), problem, "fill it, or give --as-of DATE"
+    )
+
+
 def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
     """A feature's values are known, finite, and what its encoder reads."""
     column = feature.column or name
@@ -86,7 +104,7 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
         rules.append(Rule(column, x.is_infinite(), _shown(), problem, "replace or cap them"))
     if isinstance(encoder, BoolEncoder) and dtype != pl.Boolean:
         problem = f'{{count}} values of feature "{name}" are neither 0 nor 1'
-        odd = ~x.is_in([0, 1]) & ~unknown
+        odd = ~x.cast(pl.Float64).is_in([0.0, 1.0]) & ~unknown
         rules.append(Rule(column, odd, x, problem, "encode it with range or identity"))
     unlisted = None
     if isinstance(encoder, OneOfEncoder) and encoder.default is None:

@@ -7,6 +7,7 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from polars.exceptions import PolarsError
 from gtmar.errors import AccountDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["ID_NAMES", "AccountTable", "collect", "refuse_empty", "scan"]
 
@@ -28,7 +29,7 @@ _FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".csv": "csv",
-    ".tsv": "csv",
+    ".tsv": "tsv",
     ".arrow": "ipc",
     ".ipc": "ipc",
     ".feather": "ipc",
@@ -43,6 +44,17 @@ class AccountTable:
     source: str
     frame: pl.LazyFrame
     schema: pl.Schema
+    #: Opens the source again with other columns taken as text; None for a format with types.
+    reopen: Callable[[str], pl.LazyFrame] | None = None
+
+    def with_text(self, column: str | None) -> AccountTable:
+        """Return the table with a column as the text that it is: an id such as 00012."""
+        if column is None or self.reopen is None:
+            return self
+        if self.schema.get(column) in (None, pl.String):
+            return self
+        lazy = self.reopen(column)
+        return AccountTable(self.source, lazy, lazy.collect_schema(), self.reopen)
 
     @property
     def columns(self) -> list[str]:
@@ -70,7 +82,10 @@ def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
     source = str(data)
     kind, files = _locate(source)
     try:
-        lazy = _SCANNERS[kind](files, Path(source))
+        if kind in ("csv", "tsv"):
+            lazy, reopen = _scan_csv(files), partial(_scan_csv, files)
+            return AccountTable(source, lazy, lazy.collect_schema(), reopen)
+        lazy = (_scan_parquet if kind == "parquet" else _scan_ipc)(files, Path(source))
         return AccountTable(source, lazy, lazy.collect_schema())
     except (PolarsError, OSError) as err:
         raise _unreadable(source, err) from err
@@ -101,7 +116,7 @@ def refuse_empty(table: AccountTable) -> None:
 def _locate(source: str) -> tuple[str, list[Path]]:
     """Find the files that a source names and the format they share."""
     path = Path(source)
-    if any(sign in source for sign in "*?["):
+    if any(sign in source for sign in "*?[") and not path.exists():
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         pattern = str(path.relative_to(anchor)) if path.is_absolute() else source
         files = sorted(found for found in anchor.glob(pattern) if found.is_file())
@@ -139,25 +154,26 @@ def _scan_parquet(files: Sequence[Path], source: Path) -> pl.LazyFrame:
         pattern = Path(escape(str(source))) / "**" / f"*{endings.pop()}"
         return pl.scan_parquet(pattern, hive_partitioning=True)
     in_hive = all("=" in file.parent.name for file in files)
-    return pl.scan_parquet(list(files), hive_partitioning=in_hive)
+    return pl.scan_parquet(list(files), hive_partitioning=in_hive, glob=False)
 
 
 def _scan_ipc(files: Sequence[Path], _source: Path) -> pl.LazyFrame:
-    return pl.scan_ipc(list(files))
+    return pl.scan_ipc([Path(escape(str(file))) for file in files])
 
 
-def _scan_csv(files: Sequence[Path], _source: Path) -> pl.LazyFrame:
+def _scan_csv(files: Sequence[Path], text: str | None = None) -> pl.LazyFrame:
     separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
-    with files[0].open(encoding="utf-8", errors="replace") as file:
+    with files[0].open(encoding="utf-8-sig", errors="replace") as file:
         first = file.readline()
     names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
     # An id such as "00012" must stay the text that it is.
-    texts = {name: pl.String for name in names if name.lower() in ID_NAMES}
+    texts = {name: pl.String for name in names if name.lower() in ID_NAMES or name == text}
 
     def lazily(rows: int | None) -> pl.LazyFrame:
         return pl.scan_csv(
             list(files),
             separator=separator,
+            glob=False,
             schema_overrides=texts,
             infer_schema_length=rows,
             try_parse_dates=True,
@@ -170,9 +186,6 @@ def _scan_csv(files: Sequence[Path], _source: Path) -> pl.LazyFrame:
     except PolarsError:
         return lazily(None)
     return lazy
-
-
-_SCANNERS = {"parquet": _scan_parquet, "csv": _scan_csv, "ipc": _scan_ipc}
 
 
 def _unreadable(source: str, err: Exception) -> AccountDataError:

@@ -35,12 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
-#: Variables that the views read, and the files that each lists.
-_FILES = {
-    "record_files": "runs/run_id=*/*.parquet",
-    "experiment_files": "experiments/run_id=*/*.parquet",
-}
-_OWN = {"journal", *_FILES}
+#: Variables that the views read, and nobody else sets.
+_OWN = {"journal", "record_files", "experiment_files"}
 
 
 class Journal:
@@ -74,7 +70,19 @@ class Journal:
             )
         scratch = Path(tempfile.mkdtemp(prefix="gtmar-"))
         self._tidy = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        self._connection = _locked_connection(self.path, scratch)
+        self._empty = scratch / "run_id=none" / "empty.parquet"
+        self._empty.parent.mkdir()
+        pq.write_table(experiment_schema().empty_table(), self._empty)
+        self._connection = duckdb.connect()
+        folder = self.path.resolve()
+        self._parts = _whole_files(folder, "experiments/run_id=*/*.parquet")
+        try:
+            self._list("record_files", _whole_files(folder, "runs/run_id=*/*.parquet"))
+            self._list("experiment_files", self._parts)
+            _make_views(self._connection, folder, scratch)
+        except duckdb.Error as err:
+            self.close()
+            raise JournalError(f'journal "{self.path}": {_first_line(err)}') from err
         newest = self.query("select max(format_version) as newest from runs")["newest"].item()
         if newest is not None and newest > FORMAT_VERSION:
             self.close()
@@ -123,7 +131,21 @@ class Journal:
                 f'query "{file.name}" has no parameter {culprits(unknown)}',
                 hint=f"it has {', '.join(sorted(known)) or 'none'}",
             )
-        return self.query(file.text, **variables)
+        narrowed = [str(variables[name]) for name in ("run", "other") if variables.get(name)]
+        if not narrowed:
+            return self.query(file.text, **variables)
+        # DuckDB can't know that a query about one run needs no file of another.
+        parts = [p for p in self._parts if p.parent.name.partition("=")[2] in narrowed]
+        self._list("experiment_files", parts)
+        try:
+            return self.query(file.text, **variables)
+        finally:
+            self._list("experiment_files", self._parts)
+
+    def _list(self, variable: str, files: list[Path]) -> None:
+        """Tell a view which files it reads; an empty part where there is none."""
+        listed = [str(file) for file in files] or [str(self._empty)]
+        self._connection.execute(f"set variable {variable} = $files", {"files": listed})
 
     def query(self, text: str, **variables: Any) -> pl.DataFrame:
         """Run one SELECT over the views `runs` and `experiments`.
@@ -187,39 +209,26 @@ class Journal:
                 raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
 
 
-def _locked_connection(path: Path, scratch: Path) -> duckdb.DuckDBPyConnection:
-    """Open a connection with the views, able to read the journal's folder alone.
+def _whole_files(folder: Path, pattern: str) -> list[Path]:
+    """Return files that are whole; what a crash has cut off is passed over."""
+    return [file for file in sorted(folder.glob(pattern)) if is_whole(file)]
 
-    Where no run has an experiment yet, an empty part in the scratch folder gives the views columns.
-    """
-    connection = duckdb.connect()
-    folder = str(path.resolve())
-    try:
-        connection.execute("set variable journal = $folder", {"folder": folder})
-        for variable, pattern in _FILES.items():
-            files = [str(file) for file in sorted(path.resolve().glob(pattern)) if is_whole(file)]
-            if not files:
-                empty = scratch / "run_id=none" / "empty.parquet"
-                empty.parent.mkdir()
-                pq.write_table(experiment_schema().empty_table(), empty)
-                files = [str(empty)]
-            connection.execute(f"set variable {variable} = $files", {"files": files})
-        connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
-        connection.execute(
-            "set allowed_directories = [$folder, $scratch]",
-            {"folder": folder, "scratch": str(scratch)},
-        )
-        for setting in (
-            "autoinstall_known_extensions = false",
-            "autoload_known_extensions = false",
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
-            connection.execute(f"set {setting}")
-    except duckdb.Error as err:
-        connection.close()
-        raise JournalError(f'journal "{path}": {_first_line(err)}') from err
-    return connection
+
+def _make_views(connection: duckdb.DuckDBPyConnection, folder: Path, scratch: Path) -> None:
+    """Make the views, then lock the connection to the journal's folder."""
+    connection.execute("set variable journal = $folder", {"folder": str(folder)})
+    connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
+    connection.execute(
+        "set allowed_directories = [$folder, $scratch]",
+        {"folder": str(folder), "scratch": str(scratch)},
+    )
+    for setting in (
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"set {setting}")
 
 
 def _refuse_all_but_select(text: str) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["score", "write_table"]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
+#: Columns of the computation, under names that no table has.
+_RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
 
 
 def score(
@@ -50,39 +52,46 @@ def score(
     ------
     ViolationsError
         If the table doesn't fit the spec.
+    UsageError
+        If the id's column has the name of a result.
     """
-    table = scan(data)
+    table = scan(data).with_text(spec.id)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
+    own = {"score", "tier", "base", "rounding", "clipping"}
+    if checked.id_column in own:
+        raise UsageError(
+            f"\"{checked.id_column}\" is the account id's column and one of the result's; "
+            f"the result has {', '.join(sorted(own))}",
+            hint="rename the table's column",
+        )
     identity = [pl.col(checked.id_column)] if checked.id_column else []
     weighted = [
         (encoded[term.name] * term.weight).alias(f"points.{term.name}") for term in spec.terms
     ]
     raw = pl.sum_horizontal(f"points.{term.name}" for term in spec.terms) + spec.base * VALUE_UNITS
     # Integer division rounds down, so this is floor(raw + 0.5) on the grid of score values.
-    rounded = (pl.col("raw") + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
+    rounded = (pl.col(_RAW) + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
     value = rounded.clip(0, spec.max_score * SCORE_UNITS)
-    frame = table.frame.select(*identity, *weighted).with_columns(raw.alias("raw"))
-    frame = frame.with_columns(rounded.alias("rounded"), value.alias("value"))
+    frame = table.frame.select(*identity, *weighted).with_columns(raw.alias(_RAW))
+    frame = frame.with_columns(rounded.alias(_ROUNDED), value.alias(_VALUE))
 
     def in_points(units: pl.Expr, per_point: int) -> pl.Expr:
         return divided(units.cast(pl.Float64), per_point)
 
     result = frame.select(
         *identity,
-        in_points(pl.col("value"), SCORE_UNITS).alias("score"),
+        in_points(pl.col(_VALUE), SCORE_UNITS).alias("score"),
         _tier(spec),
         pl.lit(float(spec.base)).alias("base"),
         *(
             in_points(pl.col(name), VALUE_UNITS).alias(name)
             for name in (f"points.{term.name}" for term in spec.terms)
         ),
-        in_points(pl.col("rounded") * _RAW_PER_SCORE - pl.col("raw"), VALUE_UNITS).alias(
-            "rounding"
-        ),
-        in_points(pl.col("value") - pl.col("rounded"), SCORE_UNITS).alias("clipping"),
+        in_points(pl.col(_ROUNDED) * _RAW_PER_SCORE - pl.col(_RAW), VALUE_UNITS).alias("rounding"),
+        in_points(pl.col(_VALUE) - pl.col(_ROUNDED), SCORE_UNITS).alias("clipping"),
     )
     return collect(table, result)
 
@@ -90,9 +99,9 @@ def score(
 def _tier(spec: ScoringSpec) -> pl.Expr:
     """Return the tier of a score value in hundredths of a point, tiers from the highest down."""
     names, lows = spec.tier_names, spec.tier_lows
-    chain: Any = pl.when(pl.col("value") >= lows[0]).then(pl.lit(names[0]))
+    chain: Any = pl.when(pl.col(_VALUE) >= lows[0]).then(pl.lit(names[0]))
     for name, low in zip(names[1:], lows[1:], strict=True):
-        chain = chain.when(pl.col("value") >= low).then(pl.lit(name))
+        chain = chain.when(pl.col(_VALUE) >= low).then(pl.lit(name))
     tier: pl.Expr = chain.otherwise(pl.lit(names[-1]))
     return tier.alias("tier")
 
@@ -125,6 +134,6 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> Path:
         beside.rename(path)
     except (OSError, PolarsError) as err:
         beside.unlink(missing_ok=True)
-        reason = err.strerror if isinstance(err, OSError) else str(err)
+        reason = getattr(err, "strerror", None) or str(err).strip().splitlines()[0]
         raise UsageError(f'"{path}": can\'t be written: {reason}') from err
     return path

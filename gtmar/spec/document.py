@@ -8,8 +8,8 @@ a user's file, with the comments in it, is never written to.
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gtmar.errors import SpecError, culprits, nearest
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
-from gtmar.spec.text import commented_yaml
+from gtmar.spec.text import CORE_SCALARS, commented_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,14 +35,8 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 _CoreLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-    ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+for _tag, _pattern, _first in CORE_SCALARS:
+    _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
 
 
 # YAML 1.1 reads 010 as eight; a weight is a decimal number.
@@ -93,23 +87,33 @@ def _read(text: str, source: str) -> tuple[object, dict[_Place, int]]:
     """Read text to plain data, and each place's line."""
     lines: dict[_Place, int] = {}
     # Nearly all JSON is YAML, but for escapes beyond the basic plane and tabs as indentation.
-    as_json: object = None
-    if text.lstrip().startswith("{"):
-        with suppress(ValueError, RecursionError):
-            as_json = json.loads(text)
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
         as_yaml = _plain(root, (), lines, source) if root is not None else None
     except SpecError:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as err:
-        if as_json is not None:
-            return as_json, {}
+    except (yaml.YAMLError, ValueError, RecursionError, KeyError, AttributeError) as err:
+        if text.lstrip().startswith("{"):
+            with suppress(json.JSONDecodeError, RecursionError):
+                return json.loads(text, object_pairs_hook=partial(_once, source)), {}
         mark = getattr(err, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         what = getattr(err, "problem", None) or str(err)
         raise SpecError(f"{where}: not readable as YAML or JSON: {what}") from err
-    return as_yaml if as_json is None else as_json, lines
+    if text.lstrip().startswith("{"):
+        with suppress(json.JSONDecodeError, RecursionError):
+            return json.loads(text), lines
+    return as_yaml, lines
+
+
+def _once(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a mapping of JSON's pairs; refuse a key given twice."""
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise SpecError(f'{source}: key "{key}" stands twice')
+        data[key] = value
+    return data
 
 
 def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str) -> object:
@@ -131,6 +135,8 @@ def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str
         return data
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*place, i), lines, source) for i, item in enumerate(node.value)]
+    if place == ("version",):
+        return str(node.value)  # 3.10 is a version and no number
     loader = _CoreLoader("")
     value: object = loader.construct_object(node)
     return value

@@ -210,6 +210,12 @@ class Bins(SpecModel):
     @model_validator(mode="after")
     def _one_sort_and_apart(self) -> Bins:
         intervals = self.intervals
+        nearly = [key for key in self.categories if key[:1] in "[(" and "," in key]
+        if nearly:
+            raise ValueError(
+                f"{nearly} look like intervals and are none; write [low,high), low included and "
+                "high excluded, with inf for no end"
+            )
         if intervals and self.categories:
             raise ValueError(
                 "bins are either intervals or categories, got both: "

@@ -59,8 +59,18 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
 
 
 def _identifier(prefix: str, form: dict[str, Any]) -> str:
+    form = _unsigned_zeros(form)
     text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return prefix + hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _unsigned_zeros(value: Any) -> Any:
+    """Write -0.0 as 0.0: the two are equal."""
+    if isinstance(value, dict):
+        return {key: _unsigned_zeros(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unsigned_zeros(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def score_id(spec: ScoringSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,22 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["commented_yaml"]
+__all__ = ["CORE_SCALARS", "commented_yaml"]
 
+#: The scalars of YAML 1.2's core schema that aren't text: tag, form, first characters.
+CORE_SCALARS = tuple(
+    (f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+    for tag, pattern, first in (
+        ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+        ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+        ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+        ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
+        ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    )
+)
+
+#: Beside the usual ones.
+_LINE_ENDS = "\x85\u2028\u2029"
 #: A feature stands on one line, however long.
 _ONE_LINE = 10_000
 
@@ -63,6 +78,16 @@ class _Dumper(yaml.SafeDumper):
     """Safe dumper that knows `_Flow`."""
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Escape what YAML takes for the end of a line."""
+    style = '"' if any(end in text for end in _LINE_ENDS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+# What our own reader takes for a number must be quoted where it is text.
+for _tag, _pattern, _first in CORE_SCALARS:
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 _Dumper.add_representer(
     _Flow,
     lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True),
@@ -91,7 +116,7 @@ def _dump(data: Mapping[str, Any]) -> str:
 
 
 def _indented(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.splitlines())
+    return "".join(f"  {line}\n" for line in text.removesuffix("\n").split("\n"))
 
 
 def _commented(text: str) -> str:
@@ -100,4 +125,4 @@ def _commented(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """Keep a name from the table from breaking out of its comment."""
-    return " ".join(text.split())
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

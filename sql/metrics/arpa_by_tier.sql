@@ -22,7 +22,14 @@ paying_account as (
     select
         tier as tier,
         cast(floor(mrr * 100 + 0.5) as bigint) as start_cents
-    from scored
+    from (
+        select
+            * replace (
+                -- Who left pays nothing at the end, whether or not the table says so.
+                case when retained_6mo = 0 then coalesce(mrr_end, 0) else mrr_end end as mrr_end
+            )
+        from scored
+    ) as scored
     where won_back is null
         and retained_6mo is not null
         and mrr_end is not null

@@ -26,7 +26,14 @@ paying_account as (
         retained_6mo as retained_6mo,
         cast(floor(mrr * 100 + 0.5) as bigint) as start_cents,
         cast(floor(mrr_end * 100 + 0.5) as bigint) as end_cents
-    from scored
+    from (
+        select
+            * replace (
+                -- Who left pays nothing at the end, whether or not the table says so.
+                case when retained_6mo = 0 then coalesce(mrr_end, 0) else mrr_end end as mrr_end
+            )
+        from scored
+    ) as scored
     where won_back is null
         and retained_6mo is not null
         and mrr_end is not null

@@ -357,7 +357,8 @@ def test_reference_holds_the_identities_of_retention(table: tuple[list[Row], lis
         return
     cohort = [row for row in rows if reference.is_paying(row)]
     churned = Fraction(
-        sum(row["start"] for row in cohort if row["end"] == 0), sum(row["start"] for row in cohort)
+        sum(row["start"] for row in cohort if reference.end_of(row) == 0),
+        sum(row["start"] for row in cohort),
     )
     assert nrr == 1 + grown - shrunk - churned
     assert nrr - grr == grown

@@ -1,0 +1,481 @@
+"""The first spec of a table: what becomes a feature, what is left out and why; nothing leaks."""
+
+import math
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from factories import OUTCOMES, make_accounts
+
+from gtmar.accounts.encode import encoded_terms
+from gtmar.accounts.identity import holdout_mask
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.profile import FirstSpec, first_spec
+from gtmar.accounts.scan import scan
+from gtmar.errors import AccountDataError, ViolationsError
+from gtmar.spec import Outcomes, parse
+
+N = 400
+ACCOUNTS = make_accounts(N)
+HELD_OUT = pl.Series(holdout_mask(ACCOUNTS["account_id"], share=0.3, salt="gtmar"))
+
+
+def detect(frame: pl.DataFrame, **more: Any) -> FirstSpec:
+    return first_spec(scan(frame), **more)
+
+
+def with_column(values: Any) -> FirstSpec:
+    """Detect the shared table with one more column."""
+    column = values if isinstance(values, pl.Series) else pl.Series(values, strict=False)
+    return detect(ACCOUNTS.with_columns(extra=column))
+
+
+def cycled(*values: Any) -> list[Any]:
+    return [values[i % len(values)] for i in range(N)]
+
+
+# What becomes of a column
+
+
+def test_features_of_the_shared_table() -> None:
+    found = detect(ACCOUNTS)
+    kinds = {name: feature.encode.kind for name, feature in found.spec.features.items()}
+    assert kinds == {
+        "alert_created": "bool",
+        "depth": "range",
+        "logins": "range",
+        "plan": "one_of",
+    }
+    assert found.left_out == {
+        "account_id": "the account id",
+        **dict.fromkeys(OUTCOMES, "an outcome"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (cycled(True, False, False), "bool"),
+        (cycled(0, 1, 1), "bool"),
+        (cycled(0.0, 1.0, None), "bool"),
+        (cycled(1, None), "bool"),
+        (cycled(1, 2, 3), "range"),
+        (cycled(0.5, 1.0, math.nan), "range"),
+        (cycled("a", "b", None), "one_of"),
+        (pl.Series(cycled("a", "b")).cast(pl.Categorical), "one_of"),
+        (pl.Series(cycled("1.5", "2.5")).cast(pl.Decimal(5, 1)), "range"),
+    ],
+    ids=[
+        *("boolean", "0 and 1", "doubles", "1 or unknown", "integers", "with NaN", "text"),
+        *("categorical", "decimal"),
+    ],
+)
+def test_encoder_that_suits_a_column(values: Any, kind: str) -> None:
+    assert with_column(values).spec.features["extra"].encode.kind == kind
+
+
+LATER = datetime(2026, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([7] * N, "constant: always 7"),
+        (["same"] * N, "constant: always same"),
+        (pl.Series([None] * N, dtype=pl.Float64), "empty"),
+        (pl.Series([None] * N), "empty"),
+        ([math.nan] * N, "empty"),
+        (cycled(1.0, math.inf), "has infinite values"),
+        ([date(2026, 1, 1)] * N, "a date; encode it with days_before and --as-of"),
+        (
+            [LATER + timedelta(i) for i in range(N)],
+            "a date; encode it with days_before and --as-of",
+        ),
+        ([timedelta(i) for i in range(N)], "a date; encode it with days_before and --as-of"),
+        (
+            cycled("2026-01-31", "2026-02-01"),
+            "a date as text; store it as a date and encode it with days_before",
+        ),
+        ([[1, 2]] * N, "of type List(Int64), neither number nor category"),
+        ([{"a": 1}] * N, "of type Struct({'a': Int64}), neither number nor category"),
+        (cycled(b"x", b"y"), "of type Binary, neither number nor category"),
+    ],
+    ids=[
+        *("number", "text", "nulls", "no type", "NaN", "infinite", "dates", "times", "durations"),
+        *("dates as text", "list", "struct", "bytes"),
+    ],
+)
+def test_what_is_left_out_and_why(values: Any, reason: str) -> None:
+    found = with_column(values)
+    assert found.left_out["extra"] == reason
+    assert "extra" not in found.spec.features
+    assert f"  #   extra: {reason}\n" in found.text
+
+
+def test_many_categories_are_free_text() -> None:
+    found = with_column([f"category {i % 51}" for i in range(N)])
+    assert found.left_out["extra"] == "free text or an identifier: 51 distinct values"
+
+
+def test_categories_that_are_all_rare_say_nothing() -> None:
+    found = with_column([f"category {i % 50}" for i in range(N)])
+    assert found.left_out["extra"] == "no category differs from the others"
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"), [("user_id", True), ("userId", True), ("age", False)]
+)
+def test_numbers_that_all_differ_are_an_identifier_by_their_name(name: str, left_out: bool) -> None:
+    found = detect(ACCOUNTS.with_columns(pl.Series(name, range(N))))
+    assert (name in found.left_out) is left_out
+    if left_out:
+        assert found.left_out[name] == "an identifier: every value differs"
+
+
+def test_outcome_under_another_name_is_left_out() -> None:
+    twin = ACCOUNTS["retained_6mo"].fill_null(0)
+    for column in (twin, 1 - twin, twin * 5.0 + 2):
+        found = with_column(column)
+        assert found.left_out["extra"].startswith("predicts retention almost perfectly (r = ")
+        assert "--outcome" in found.left_out["extra"]
+
+
+# Only the search part is looked at
+
+
+def test_holdout_is_not_looked_at() -> None:
+    wild = ACCOUNTS.with_columns(
+        pl.when(HELD_OUT).then(value).otherwise(name).alias(name)
+        for name, value in {
+            "alert_created": 1 - pl.col("alert_created"),
+            "depth": pl.lit(1e9),
+            "logins": pl.lit(None, dtype=pl.Int64),
+            "plan": pl.lit("never seen"),
+            "retained_6mo": 1 - pl.col("retained_6mo"),
+            "churned": 1 - pl.col("churned"),
+            "mrr": pl.col("mrr") * 1_000,
+            "mrr_end": pl.lit(123.0),
+            "actual_ltv": pl.lit(None, dtype=pl.Float64),
+            "activated": pl.lit(1),
+            "won_back": pl.lit(None, dtype=pl.Int64),
+        }.items()
+    )
+    assert not wild.equals(ACCOUNTS)
+    before, after = detect(ACCOUNTS), detect(wild)
+    assert after.spec == before.spec
+    assert after.text == before.text
+    assert after.left_out == before.left_out
+
+
+def test_search_part_is_looked_at() -> None:
+    turned = ACCOUNTS.with_columns(
+        pl.when(HELD_OUT).then(name).otherwise(1 - pl.col(name)).alias(name)
+        for name in ("retained_6mo", "churned")
+    )
+    assert detect(turned).spec != detect(ACCOUNTS).spec
+
+
+def test_fit_does_not_depend_on_the_order_of_rows() -> None:
+    shuffled = ACCOUNTS.sample(fraction=1, shuffle=True, seed=2)
+    assert detect(shuffled).spec == detect(ACCOUNTS).spec
+
+
+def test_share_of_the_holdout_is_written_into_the_spec() -> None:
+    assert detect(ACCOUNTS).spec.split.holdout == 0.3
+    half = detect(ACCOUNTS, holdout=0.5)
+    assert half.spec.split.holdout == 0.5
+    seen = N - int(holdout_mask(ACCOUNTS["account_id"], share=0.5, salt="gtmar").sum())
+    assert f"fitted to {seen:,} accounts of the search part; the other 50% are" in half.text
+
+
+def test_without_a_holdout_all_is_looked_at() -> None:
+    found = detect(ACCOUNTS, holdout=0)
+    assert f"fitted to {N} accounts of the search part; there is no holdout" in found.text
+
+
+def test_split_is_the_one_of_the_run() -> None:
+    accounts = load_accounts(scan(ACCOUNTS), detect(ACCOUNTS).spec)
+    assert accounts.holdout is not None
+    assert accounts.holdout.accounts == HELD_OUT.sum()
+    assert f"fitted to {accounts.search.accounts} accounts" in detect(ACCOUNTS).text
+
+
+@pytest.mark.parametrize(
+    "late",
+    [None, math.nan, math.inf, 2.0],
+    ids=["null", "NaN", "infinite", "2 in a flag"],
+)
+def test_what_the_holdout_alone_holds_is_for_the_contract_to_name(late: float | None) -> None:
+    """The spec can't know of it, since the holdout is not looked at; the run says what to do."""
+    values = cycled(0.0, 1.0, 1.0) if late == 2.0 else cycled(0.0, 0.25, 0.5)
+    column = pl.Series(values).zip_with(~HELD_OUT, pl.Series([late] * N, dtype=pl.Float64))
+    frame = ACCOUNTS.with_columns(extra=column)
+    with pytest.raises(ViolationsError, match=f"{HELD_OUT.sum():,} of {N:,} values of feature"):
+        load_accounts(scan(frame), detect(frame).spec)
+
+
+# Orientation
+
+
+def test_every_feature_is_turned_towards_the_outcome() -> None:
+    frame = ACCOUNTS.with_columns(
+        shallow=1 - pl.col("depth"),
+        silent=1 - pl.col("alert_created"),
+        late=(pl.col("depth") * -9).exp(),
+    )
+    spec = detect(frame).spec
+    search = frame.filter(~HELD_OUT).filter(pl.col("retained_6mo").is_not_null())
+    encoded = search.select(**encoded_terms(spec, search.schema))
+    label = search["retained_6mo"].to_numpy()
+    for name in encoded.columns:
+        assert np.corrcoef(encoded[name].to_numpy(), label)[0, 1] >= 0, name
+    stated = {name: f.encode.model_dump() for name, f in spec.features.items()}
+    assert stated["depth"]["invert"] is False
+    assert stated["shallow"]["invert"] is True
+    assert stated["alert_created"]["invert"] is not stated["silent"]["invert"]
+
+
+def test_comment_states_the_correlation_before_the_turn() -> None:
+    found = detect(ACCOUNTS.with_columns(shallow=1 - pl.col("depth")))
+    lines = found.text.splitlines()
+    for name, sign in (("depth", "+"), ("shallow", "-")):
+        row = next(i for i, line in enumerate(lines) if line.startswith(f"  {name}:"))
+        assert lines[row - 1].startswith(f"  # r = {sign}0.")
+
+
+# Values
+
+
+def test_values_of_categories_follow_their_retention() -> None:
+    plans = pl.Series(cycled("gold", "silver", "lead", None))
+    retained = pl.Series(cycled(1, 0, 0, 1)).zip_with(
+        pl.Series(i % 8 != 5 for i in range(N)), pl.Series(cycled(1, 1, 0, 0))
+    )
+    frame = pl.DataFrame(
+        {"account_id": ACCOUNTS["account_id"], "plan": plans, "retained_6mo": retained}
+    )
+    feature = detect(frame).spec.features["plan"].model_dump()
+    values = feature["encode"]["values"]
+    assert values["gold"] == 1.0
+    assert values["lead"] == 0.0
+    assert 0.0 < values["silver"] < 1.0
+    assert feature["encode"]["default"] is not None
+    assert feature["missing"] == {"value": 1.0}
+
+
+def test_unknown_number_gets_a_value_of_its_own() -> None:
+    depth = pl.when(pl.int_range(pl.len()) % 5 == 0).then(None).otherwise("depth")
+    feature = detect(ACCOUNTS.with_columns(depth=depth)).spec.features["depth"]
+    assert feature.model_dump()["missing"]["value"] == pytest.approx(0.5, abs=0.3)
+    assert detect(ACCOUNTS).spec.features["depth"].missing == "error"
+
+
+# The rest of the spec
+
+
+def test_weights_start_equal_and_bounds_are_wide() -> None:
+    spec = detect(ACCOUNTS).spec
+    assert set(spec.weights.values()) == {25}
+    assert {(term.min, term.max) for term in spec.terms} == {(-75, 75)}
+
+
+def test_many_features_share_the_points() -> None:
+    more = {f"x{i}": ACCOUNTS["depth"] * (i + 1) for i in range(300)}
+    spec = detect(ACCOUNTS.with_columns(**more)).spec
+    assert set(spec.weights.values()) == {1}
+    assert {(term.min, term.max) for term in spec.terms} == {(-25, 25)}
+
+
+def test_tiers_are_the_quarters_of_the_search_part() -> None:
+    spec = detect(ACCOUNTS).spec
+    assert spec.tier_names == ("A", "B", "C", "D")
+    search = ACCOUNTS.filter(~HELD_OUT)
+    encoded = search.select(**encoded_terms(spec, search.schema))
+    scores = sorted(sum(row) * 25 / 10_000 for row in encoded.iter_rows())
+    lows = [low / 100 for low in reversed(spec.tier_lows)]
+    assert lows[0] == 0
+    for low, share in zip(lows[1:], (0.25, 0.5, 0.75), strict=True):
+        assert low == pytest.approx(float(np.quantile(scores, share)), abs=0.5)
+
+
+def test_guardrails_keep_every_tier_in_use() -> None:
+    guardrails = detect(ACCOUNTS).spec.guardrails
+    assert [(g.metric, g.min, g.max) for g in guardrails] == [
+        (f"share_by_tier.{tier}", 0.05, None) for tier in "ABCD"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "objective", "spoken"),
+    [
+        (("retained_6mo",), "auc_roc_retain", "retention"),
+        (("churned",), "auc_roc_retain", "retention"),
+        (("mrr_end",), "auc_roc_retain", "retention"),
+        (("mrr", "mrr_end"), "auc_roc_retain", "retention"),
+        (("actual_ltv",), "tier_separation", "LTV"),
+        (("actual_ltv", "mrr"), "tier_separation", "LTV"),
+        (("activated",), "activation_rate_by_tier.A", "activation"),
+        (("won_back",), "winback_rate_by_former_tier.A", "win-back"),
+        (("mrr",), "revenue_capture_at_20", "MRR"),
+    ],
+    ids=str,
+)
+def test_objective_follows_from_the_outcomes_there_are(
+    outcomes: tuple[str, ...], objective: str, spoken: str
+) -> None:
+    others = [name for name in OUTCOMES if name not in outcomes]
+    frame = ACCOUNTS.drop(others).filter(pl.any_horizontal(pl.col(outcomes).is_not_null()))
+    found = detect(frame)
+    assert found.spec.objective == objective
+    assert f"goes with more {spoken};" in found.text
+    assert set(found.spec.features) == {"alert_created", "depth", "logins", "plan"}
+    accounts = load_accounts(scan(frame), found.spec)
+    assert accounts.search.accounts > 0
+
+
+def test_money_orients_by_its_rank() -> None:
+    """One account of enormous value must not turn a feature round."""
+    search = ACCOUNTS.filter(~HELD_OUT)["account_id"]
+    here = pl.col("account_id") == search[0]
+    frame = ACCOUNTS.select(
+        "account_id",
+        depth=pl.when(here).then(0.0).otherwise("depth"),
+        actual_ltv=pl.when(here).then(1e12).otherwise(pl.col("depth") * 100 + 1)
+        + pl.int_range(pl.len()) % 97,
+    )
+    assert detect(frame).spec.features["depth"].encode.model_dump()["invert"] is False
+
+
+# The text
+
+
+def test_text_parses_to_the_spec() -> None:
+    found = detect(ACCOUNTS)
+    assert parse(found.text) == found.spec
+    assert found.text.startswith("# First spec, detected by gtmar from frame. Edit it: it is yours")
+    assert "# Outcomes found: retained_6mo (retained), churned (churned), mrr (mrr)," in found.text
+    assert "id: account_id\n" in found.text
+
+
+def test_source_is_named(tmp_path: Any) -> None:
+    path = tmp_path / "accounts.parquet"
+    ACCOUNTS.write_parquet(path)
+    assert f"detected by gtmar from {path}." in first_spec(scan(path)).text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Call  Failure", "no", "1", "a: b", "# a", "[0,3)", "a\nb", '"', "é", "null", "-", "x" * 200],
+)
+def test_awkward_column_names_survive(name: str) -> None:
+    found = detect(ACCOUNTS.rename({"depth": name}))
+    assert name in found.spec.features
+    left_out = detect(ACCOUNTS.with_columns(pl.lit("same").alias(name)))
+    assert left_out.left_out[name] == "constant: always same"
+
+
+@pytest.mark.parametrize(
+    "category",
+    [
+        *("no", "1.5", "", "a\nb", "a: b", "'", "\x07", "~"),
+        "\u2028",
+    ],
+)
+def test_awkward_categories_survive(category: str) -> None:
+    found = with_column([category if depth > 0.5 else "else" for depth in ACCOUNTS["depth"]])
+    assert set(found.spec.features["extra"].encode.model_dump()["values"]) == {category, "else"}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ACCOUNTS.with_columns(extra=pl.lit("\x07")),
+        ACCOUNTS.with_columns(pl.lit("same").alias("\x07")),
+    ],
+    ids=["value", "name"],
+)
+def test_control_characters_in_what_is_left_out(frame: pl.DataFrame) -> None:
+    assert detect(frame).spec.features
+
+
+# Ids and outcomes by other names
+
+
+@pytest.mark.parametrize("name", ["customer_id", "COMPANY_ID", "id"])
+def test_id_under_its_usual_names(name: str) -> None:
+    found = detect(ACCOUNTS.rename({"account_id": name}))
+    assert found.spec.id == name
+    assert found.left_out[name] == "the account id"
+
+
+def test_id_that_is_named() -> None:
+    frame = ACCOUNTS.with_columns(key=pl.col("account_id").str.to_uppercase())
+    found = detect(frame, identifier="key")
+    assert found.spec.id == "key"
+    assert found.left_out["key"] == "the account id"
+    assert found.left_out["account_id"].startswith("free text or an identifier")
+
+
+def test_table_without_an_id() -> None:
+    frame = ACCOUNTS.drop("account_id")
+    found = detect(frame)
+    assert found.spec.id is None
+    accounts = load_accounts(scan(frame), found.spec)
+    assert f"fitted to {accounts.search.accounts} accounts" in found.text
+
+
+def test_outcomes_that_are_named() -> None:
+    frame = ACCOUNTS.rename({"retained_6mo": "stayed"}).drop("churned", "mrr_end")
+    found = detect(frame, outcomes=Outcomes(retained="stayed"))
+    assert found.spec.outcomes == Outcomes(retained="stayed")
+    assert found.left_out["stayed"] == "an outcome"
+    assert found.spec.features == detect(ACCOUNTS.drop("churned", "mrr_end")).spec.features
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"identifier": "acount_id"}, 'frame: no column "acount_id" (id)'),
+        ({"outcomes": Outcomes(ltv="acount_id")}, 'frame: no column "acount_id" (ltv)'),
+    ],
+    ids=["id", "outcome"],
+)
+def test_name_that_the_table_lacks(more: Any, message: str) -> None:
+    with pytest.raises(AccountDataError) as caught:
+        detect(ACCOUNTS, **more)
+    assert caught.value.message == message
+    assert caught.value.hint == 'did you mean "account_id"?'
+
+
+# What can't be detected
+
+
+def test_no_outcome() -> None:
+    with pytest.raises(
+        AccountDataError, match="frame: no outcome column; expected at least one of"
+    ):
+        detect(ACCOUNTS.drop(OUTCOMES))
+
+
+def test_outcome_that_is_text() -> None:
+    frame = ACCOUNTS.with_columns(retained_6mo=pl.lit("yes"))
+    message = 'frame: column "retained_6mo": outcome retained expects numbers, got String'
+    with pytest.raises(AccountDataError, match=message):
+        detect(frame)
+
+
+def test_nothing_to_score_by() -> None:
+    frame = ACCOUNTS.select("account_id", "retained_6mo", extra=pl.lit(1))
+    with pytest.raises(AccountDataError) as caught:
+        detect(frame)
+    assert caught.value.message == (
+        'frame: no column can be a feature; left out: "account_id" (the account id); '
+        '"retained_6mo" (an outcome); "extra" (constant: always 1)'
+    )
+
+
+def test_empty_table() -> None:
+    with pytest.raises(AccountDataError, match="frame: the table is empty"):
+        detect(ACCOUNTS.clear())

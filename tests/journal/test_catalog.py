@@ -1,0 +1,372 @@
+"""The catalog: views over a journal, and queries that can read it and do nothing else."""
+
+import gc
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from gtmar.errors import QueryError, RunNotFoundError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.reading import review
+from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.runs import Limits, RunResult, run
+from gtmar.spec import ScoringSpec, load
+from gtmar.synthetic import generate
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+TABLE = generate("health_score", accounts=250, seed=4)
+
+#: A table of this process, which no query may see.
+process_table = pl.DataFrame({"secret": [1]})
+
+
+@pytest.fixture(scope="module")
+def spec() -> ScoringSpec:
+    return load(EXAMPLE)
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, spec: ScoringSpec
+) -> tuple[Path, list[RunResult]]:
+    """A journal with two runs."""
+    folder = tmp_path_factory.mktemp("catalog") / "journal"
+    results = [
+        run(TABLE, spec, limits=Limits(25), seed=seed, journal=folder, author="ann", note=note)
+        for seed, note in ((1, "first"), (2, None))
+    ]
+    return folder, results
+
+
+@pytest.fixture(scope="module")
+def journal(made: tuple[Path, list[RunResult]]) -> Iterator[Journal]:
+    with Journal(made[0]) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def results(made: tuple[Path, list[RunResult]]) -> list[RunResult]:
+    return made[1]
+
+
+# ---- views ----------------------------------------------------------------------------------
+
+
+def test_runs_are_one_row_each_start_and_end_together(
+    journal: Journal, results: list[RunResult]
+) -> None:
+    rows = journal.query("from runs order by started_at").to_dicts()
+    assert [row["run_id"] for row in rows] == [result.run_id for result in results]
+    for row, result, seed in zip(rows, results, (1, 2), strict=True):
+        assert (row["seed"], row["state"], row["wins"]) == (seed, "finished", result.wins)
+        assert (row["experiments"], row["digest"]) == (25, result.digest)
+        assert row["author"] == "ann"
+    assert set(rows[0]) == set(run_schema().names) - {"record"}
+
+
+def test_experiments_are_all_rows_of_all_runs(journal: Journal, results: list[RunResult]) -> None:
+    frame = journal.query("from experiments order by run_id, number")
+    assert frame.columns == experiment_schema().names
+    for result in results:
+        mine = frame.filter(pl.col("run_id") == result.run_id)
+        assert mine["number"].to_list() == list(range(26))
+
+
+@pytest.mark.parametrize("named", [None, 0, 1])
+def test_the_chosen_run_is_the_one_named_else_the_latest(
+    journal: Journal, results: list[RunResult], named: int | None
+) -> None:
+    chosen = results[-1 if named is None else named]
+    variables: dict[str, Any] = {} if named is None else {"run": chosen.run_id}
+    [row] = journal.query("select run_id from chosen_run", **variables).rows()
+    assert row == (chosen.run_id,)
+    [row] = journal.query("select experiment_id, value_after from chosen_best", **variables).rows()
+    assert row == (chosen.best_experiment, chosen.best_value)
+    [row] = journal.query("select number, value_after from chosen_baseline", **variables).rows()
+    assert row == (0, chosen.baseline_value)
+
+
+def test_values_of_earlier_queries_are_forgotten(
+    journal: Journal, results: list[RunResult]
+) -> None:
+    text = "select getvariable('run') as run, getvariable('other') as other"
+    assert journal.query(text, run="a", other=3).rows() == [("a", 3)]
+    assert journal.query(text, other=[1, 2]).rows() == [(None, [1, 2])]
+    assert journal.query(text).rows() == [(None, None)]
+    assert journal.query("select run_id from chosen_run").item() == results[-1].run_id
+
+
+# ---- queries under locks --------------------------------------------------------------------
+
+
+def inventory(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("copy (select 1) to '{journal}/runs/x.parquet'", "COPY"),
+        ("copy runs from '{journal}/runs/x.parquet'", "COPY"),
+        ("attach '{journal}/x.db' as x", "ATTACH"),
+        ("insert into runs values (1)", "INSERT"),
+        ("with x as (select 1) insert into runs from x", "INSERT"),
+        ("explain analyze insert into runs values (1)", "EXPLAIN"),
+        ("explain select 1", "EXPLAIN"),
+        ("update runs set seed = 1", "UPDATE"),
+        ("delete from runs", "DELETE"),
+        ("create table x as select 1", "CREATE"),
+        ("drop view runs", "DROP"),
+        ("call pragma_version()", "CALL"),
+        ("checkpoint", "CALL"),
+        ("set variable run = 'x'", "SET"),
+        ("set enable_external_access = true", "SET"),
+        ("reset variable journal", "SET"),
+        ("pragma database_list", "PRAGMA"),
+        ("load httpfs", "LOAD"),
+        ("install httpfs", "LOAD"),
+        ("export database '{journal}/x'", "EXPORT"),
+        ("begin transaction", "TRANSACTION"),
+        ("prepare p as select 1", "PREPARE"),
+    ],
+)
+def test_what_is_not_a_select_is_refused_and_writes_nothing(
+    journal: Journal, text: str, kind: str
+) -> None:
+    before = inventory(journal.path)
+    # DuckDB names a kind somewhat differently from release to release; that it isn't SELECT stays.
+    with pytest.raises(QueryError, match=f"^expected one SELECT, got .*{kind[:4]}"):
+        journal.query(text.format(journal=journal.path))
+    assert inventory(journal.path) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["select 1; select 2", "select 1; copy runs to 'x.csv'", "", "-- nothing", ";"]
+)
+def test_other_than_one_statement_is_refused(journal: Journal, text: str) -> None:
+    with pytest.raises(QueryError, match=r"expected one SELECT, got \d statements"):
+        journal.query(text)
+
+
+def test_a_semicolon_at_the_end_or_in_a_text_is_no_second_statement(journal: Journal) -> None:
+    assert journal.query("select ';' as a;").item() == ";"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from read_csv('{outside}')",
+        "from read_text('{outside}')",
+        "from read_blob('{outside}')",
+        "from read_json('{outside}')",
+        "from '{outside}'",
+        "from glob('{folder}/*')",
+        "from read_text('{inside}/../../{name}')",
+        "from 'https://example.com/x.parquet'",
+    ],
+)
+def test_nothing_outside_the_journal_is_read(journal: Journal, tmp_path: Path, text: str) -> None:
+    outside = tmp_path / "secret.csv"
+    outside.write_text("a\n1\n")
+    sibling = journal.path.parent / "sibling.csv"
+    sibling.write_text("a\n1\n")
+    filled = text.format(
+        outside=outside, folder=tmp_path, inside=journal.path / "runs", name=sibling.name
+    )
+    with pytest.raises(QueryError, match="Permission Error"):
+        journal.query(filled)
+
+
+def test_the_journals_own_files_can_be_read(journal: Journal) -> None:
+    path = next(journal.path.glob("runs/*/start.parquet"))
+    assert journal.query(f"select count(*) from read_parquet('{path}')").item() == 1
+
+
+def test_tables_of_the_process_are_not_seen(journal: Journal) -> None:
+    assert process_table.height == 1
+    with pytest.raises(QueryError, match="does not exist"):
+        journal.query("from process_table")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("select no_such_column from runs", "no_such_column"),
+        ("selekt 1", "syntax error"),
+        ("select error('boom')", "boom"),
+        ("from query('copy runs to ''x.csv''')", "SELECT"),
+        ("select $name", "name"),
+    ],
+)
+def test_a_query_that_fails_says_so_in_one_line(journal: Journal, text: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message) as caught:
+        journal.query(text)
+    assert caught.value.message.startswith("the query failed: ")
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 6
+
+
+def test_a_result_that_has_no_frame_is_a_failed_query(journal: Journal) -> None:
+    with pytest.raises(QueryError):
+        journal.query("select interval 1 month as i")
+
+
+def test_two_columns_of_one_name_are_both_there(journal: Journal) -> None:
+    assert journal.query("select 1 as a, 2 as a").row(0) == (1, 2)
+
+
+# ---- parameters -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["x", "it's", 7, 2.5, True, None, [1, 2], "'; drop view runs"])
+def test_values_come_in_as_they_are(journal: Journal, value: object) -> None:
+    assert journal.query("select getvariable('given') as v", given=value).rows() == [(value,)]
+
+
+@pytest.mark.parametrize("name", ["a b", 'x"; drop view runs; --', "", "journal"])
+def test_a_name_that_is_none_is_refused(journal: Journal, name: str) -> None:
+    with pytest.raises(QueryError, match="is no name for a parameter"):
+        journal.query("select 1", **{name: 1})
+
+
+def test_a_value_of_no_known_type_is_refused(journal: Journal) -> None:
+    with pytest.raises(QueryError):
+        journal.query("select getvariable('given')", given=object())
+
+
+def test_an_unknown_parameter_is_refused(journal: Journal) -> None:
+    with pytest.raises(QueryError, match='query "journal/review" has no parameter "rum"') as err:
+        journal.sql("review", rum="x")
+    assert err.value.hint == "it has run"
+    with pytest.raises(QueryError) as err:
+        journal.sql("runs", run="x")
+    assert err.value.hint == "it has none"
+
+
+@pytest.mark.parametrize("name", ["review", "journal/review"])
+def test_a_query_of_the_library_is_found_by_either_name(
+    journal: Journal, results: list[RunResult], name: str
+) -> None:
+    assert journal.sql(name)["run_id"].item() == results[-1].run_id
+
+
+def test_an_unknown_query_is_refused_with_the_likely_one(journal: Journal) -> None:
+    with pytest.raises(QueryError, match='no query "reveiw" in the SQL library') as caught:
+        journal.sql("reveiw")
+    assert caught.value.hint == 'did you mean "review"?'
+
+
+# ---- which run ------------------------------------------------------------------------------
+
+
+def test_a_run_is_named_in_full_or_in_part(journal: Journal, results: list[RunResult]) -> None:
+    first, second = (result.run_id for result in results)
+    assert journal.run_id() == second
+    assert journal.run_id(first) == first
+    assert journal.run_id(first[-6:]) == first
+    assert journal.run_id(second[-4:]) == second
+
+
+def test_a_part_of_two_names_is_refused(journal: Journal, results: list[RunResult]) -> None:
+    first, second = sorted(result.run_id for result in results)
+    with pytest.raises(RunNotFoundError, match='"r20" stands for 2 runs') as caught:
+        journal.run_id("r20")
+    assert first in caught.value.message
+    assert second in caught.value.message
+
+
+def test_an_unknown_run_is_refused_with_the_nearest(
+    journal: Journal, results: list[RunResult]
+) -> None:
+    wrong = results[0].run_id[:-1] + "z"
+    with pytest.raises(RunNotFoundError, match=f'has no run "{wrong}"; it has 2') as caught:
+        journal.run_id(wrong)
+    assert re.search('did you mean "r2', str(caught.value.hint))
+    assert caught.value.exit_code == 5
+    with pytest.raises(RunNotFoundError) as caught:
+        journal.run_id("nothing like it")
+    assert caught.value.hint == "gtmar sql runs lists them"
+
+
+# ---- journals that are not as usual ---------------------------------------------------------
+
+
+def test_no_folder_and_no_run_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(RunNotFoundError, match="no such folder"):
+        Journal(tmp_path / "none")
+    with pytest.raises(RunNotFoundError, match="no run in it") as caught:
+        Journal(tmp_path)
+    assert "--journal" in str(caught.value.hint)
+
+
+def test_a_run_without_an_end_still_reads(
+    made: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    folder, results = made
+    copied = tmp_path / "journal"
+    shutil.copytree(folder, copied)
+    latest = results[-1]
+    (copied / "runs" / f"run_id={latest.run_id}" / "end.parquet").unlink()
+    with Journal(copied) as journal:
+        row = journal.query("from runs where run_id = getvariable('run')", run=latest.run_id)
+        assert row["state"].item() == "running or cut off"
+        assert row["digest"].item() is None
+        found = review(journal)
+        assert found.summary["run_id"] == latest.run_id
+        assert found.summary["experiments"] == 25
+        assert found.summary["best_value"] == latest.best_value
+        assert found.held is None
+
+
+def test_a_run_that_has_only_begun_reads_as_such(
+    made: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    # The start record is there, the first part not yet: nobody's mistake, so no failure.
+    folder, results = made
+    copied = tmp_path / "journal"
+    for result in results:
+        record = Path("runs") / f"run_id={result.run_id}" / "start.parquet"
+        (copied / record).parent.mkdir(parents=True)
+        shutil.copy(folder / record, copied / record)
+    with Journal(copied) as journal:
+        assert journal.run_id() == results[-1].run_id
+        assert journal.query("select count(*) from experiments").item() == 0
+        with pytest.raises(RunNotFoundError, match="has no experiment yet"):
+            review(journal)
+
+
+def test_a_file_beside_its_place_is_not_read(
+    made: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    folder, _ = made
+    copied = tmp_path / "journal"
+    shutil.copytree(folder, copied)
+    part = next((copied / "experiments").glob("*/part-000001.parquet"))
+    part.with_name("part-000002.partial").write_bytes(part.read_bytes()[:500])
+    with Journal(copied) as journal:
+        assert journal.query("select count(*) from experiments").item() == 2 * 26
+
+
+def test_a_journal_need_not_be_closed(made: tuple[Path, list[RunResult]]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert Journal(made[0]).query("select count(*) from runs").item() == 2
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+
+
+@pytest.mark.parametrize("name", ["it's", "with space", "[1]", "a*b", "50%"])
+def test_a_journal_may_have_any_name(
+    made: tuple[Path, list[RunResult]], tmp_path: Path, name: str
+) -> None:
+    copied = tmp_path / name
+    shutil.copytree(made[0], copied)
+    with Journal(copied) as journal:
+        assert journal.query("select count(*) from experiments").item() == 2 * 26
+        assert journal.query("select count(*) from runs").item() == 2

@@ -1,0 +1,266 @@
+"""The writer: whole files or none, chained, one writer a run, and what is written stays."""
+
+import errno
+import fcntl
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gtmar.errors import JournalError
+from gtmar.journal import writer as room
+from gtmar.journal.schema import FORMAT_VERSION, RunDigest, experiment_schema
+from gtmar.journal.writer import RunWriter
+
+RUN = "r20260101-120000-abc123"
+FULL = Path("/dev/full")
+
+
+def rows(first: int, count: int) -> pa.Table:
+    made = [
+        {
+            "run_id": RUN,
+            "experiment_id": f"exp_{n:05d}",
+            "number": n,
+            "outcome": "lose",
+            "weights": [("nps", n)],
+        }
+        for n in range(first, first + count)
+    ]
+    return pa.Table.from_pylist(made, schema=experiment_schema())
+
+
+def start_fields(**more: Any) -> dict[str, Any]:
+    return {"seed": 7, "started_at": datetime(2026, 1, 1, tzinfo=UTC), **more}
+
+
+def parts(journal: Path) -> list[Path]:
+    return sorted((journal / "experiments" / f"run_id={RUN}").glob("part-*.parquet"))
+
+
+def records(journal: Path) -> Path:
+    return journal / "runs" / f"run_id={RUN}"
+
+
+def numbers(path: Path) -> list[int]:
+    found: list[int] = pq.ParquetFile(path).read()["number"].to_pylist()
+    return found
+
+
+def footer(path: Path) -> dict[str, str]:
+    metadata = pq.ParquetFile(path).schema_arrow.metadata
+    return {key.decode(): value.decode() for key, value in metadata.items()}
+
+
+# ---- what is written ------------------------------------------------------------------------
+
+
+def test_files_carry_the_format_and_the_hash_of_the_one_before(tmp_path: Path) -> None:
+    journal = tmp_path / "new" / "journal"
+    with RunWriter(journal, RUN) as writer:
+        writer.record("start", start_fields())
+        writer.append(rows(0, 2))
+        writer.flush()
+        writer.append(rows(2, 3))
+        writer.append(rows(5, 1))
+        writer.record("end", {"state": "finished"})
+    files = [records(journal) / "start.parquet", *parts(journal), records(journal) / "end.parquet"]
+    assert [path.name for path in files] == [
+        "start.parquet",
+        "part-000001.parquet",
+        "part-000002.parquet",
+        "end.parquet",
+    ]
+    before = ""
+    for path in files:
+        assert footer(path) == {
+            "gtmar_format": str(FORMAT_VERSION),
+            "gtmar_previous": before,
+        }
+        before = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [numbers(path) for path in parts(journal)] == [[0, 1], [2, 3, 4, 5]]
+
+
+def test_records_say_what_was_asked_and_how_it_ended(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.record("start", start_fields(note="why", packages=[("numpy", "2")]))
+        writer.record("end", {"state": "patience", "wins": 3})
+    [start] = pq.ParquetFile(records(tmp_path) / "start.parquet").read().to_pylist()
+    assert (start["run_id"], start["record"], start["seed"]) == (RUN, "start", 7)
+    assert (start["note"], start["packages"], start["state"]) == ("why", [("numpy", "2")], None)
+    [end] = pq.ParquetFile(records(tmp_path) / "end.parquet").read().to_pylist()
+    assert (end["record"], end["state"], end["wins"], end["seed"]) == ("end", "patience", 3, None)
+
+
+def test_nothing_but_whole_files_is_left(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.record("start", start_fields())
+        writer.append(rows(0, 2))
+        writer.record("end", {"state": "finished"})
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert left == [
+        f"experiments/run_id={RUN}/part-000001.parquet",
+        f"runs/run_id={RUN}/end.parquet",
+        f"runs/run_id={RUN}/lock",
+        f"runs/run_id={RUN}/start.parquet",
+    ]
+
+
+def test_the_digest_is_that_of_all_rows(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        for first in (0, 3, 6):
+            writer.append(rows(first, 3))
+            writer.flush()
+    expected = RunDigest()
+    expected.update(rows(0, 9))
+    assert writer.digest.hexdigest() == expected.hexdigest()
+
+
+def test_flushing_nothing_writes_nothing(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.flush()
+        writer.flush()
+    assert parts(tmp_path) == []
+
+
+def test_parts_are_flushed_by_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FLUSH_ROWS", 5)
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.append(rows(0, 2))
+        writer.append(rows(2, 2))
+        assert parts(tmp_path) == []
+        writer.append(rows(4, 2))
+        assert [numbers(path) for path in parts(tmp_path)] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_parts_are_flushed_by_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("gtmar.journal.writer.time.monotonic", lambda: now)
+    with RunWriter(tmp_path, RUN) as writer:
+        now = 200.0
+        # The clock runs from the oldest waiting row, not from the last flush.
+        writer.append(rows(0, 1))
+        assert parts(tmp_path) == []
+        now = 203.0
+        writer.append(rows(1, 1))
+        assert [numbers(path) for path in parts(tmp_path)] == [[0, 1]]
+
+
+# ---- one writer -----------------------------------------------------------------------------
+
+
+def test_a_run_has_one_writer(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.record("start", start_fields())
+        with pytest.raises(JournalError, match="exists"):
+            RunWriter(tmp_path, RUN)
+    with pytest.raises(JournalError, match="exists"):
+        RunWriter(tmp_path, RUN)
+    assert (records(tmp_path) / "start.parquet").is_file()
+
+
+def test_a_lock_is_held_while_a_run_is_running(tmp_path: Path) -> None:
+    with (
+        RunWriter(tmp_path, RUN),
+        (records(tmp_path) / "lock").open() as other,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (records(tmp_path) / "lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_lock_is_let_go_of_after_an_error_too(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="boom"), RunWriter(tmp_path, RUN):
+        raise RuntimeError("boom")
+    with (records(tmp_path) / "lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# ---- what goes wrong ------------------------------------------------------------------------
+
+
+def test_a_journal_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.write_text("not a folder")
+    with pytest.raises(JournalError, match=r'journal ".*journal": can\'t be written') as caught:
+        RunWriter(journal, RUN)
+    assert caught.value.exit_code == 5
+    assert "--journal" in str(caught.value.hint)
+    assert journal.read_text() == "not a folder"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(JournalError, match="Permission denied"):
+            RunWriter(tmp_path / "journal", RUN)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def assert_intact(journal: Path) -> None:
+    """The first part is there and whole, and of the second nothing is."""
+    assert [numbers(path) for path in parts(journal)] == [[0, 1]]
+    assert [p for p in journal.rglob("*") if p.suffix == ".partial"] == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "write", "rename"])
+def test_a_full_disk_leaves_what_was_written_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "part")
+
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.record("start", start_fields())
+        writer.append(rows(0, 2))
+        writer.flush()
+        with monkeypatch.context() as patch:
+            if call == "rename":
+                patch.setattr(Path, "rename", full)
+            elif call == "write":
+                patch.setattr(pq, "write_table", full)
+            else:
+                patch.setattr(os, "fsync", full)
+            writer.append(rows(2, 2))
+            with pytest.raises(JournalError, match=r"No space left on device.*is intact"):
+                writer.flush()
+    assert_intact(tmp_path)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+def test_a_device_that_is_really_full_does_the_same(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.append(rows(0, 2))
+        writer.flush()
+        beside = tmp_path / "experiments" / f"run_id={RUN}" / "part-000002.partial"
+        beside.symlink_to(FULL)
+        writer.append(rows(2, 2))
+        with pytest.raises(JournalError, match="No space left on device"):
+            writer.flush()
+    assert_intact(tmp_path)
+    assert FULL.is_char_device()
+
+
+def test_a_part_that_is_being_written_is_no_part_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def look(_: int) -> None:
+        seen.append(sorted(p.name for p in tmp_path.rglob("part-*")))
+
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.append(rows(0, 2))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", look)
+            writer.flush()
+    # Synced before it is renamed, then the folder once more.
+    assert seen == [["part-000001.partial"], ["part-000001.parquet"]]

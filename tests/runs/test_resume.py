@@ -1,0 +1,235 @@
+"""A run that was cut off ends as if it had not been; a run done again is the same."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from gtmar import runs, synthetic
+from gtmar.cli.app import app
+from gtmar.errors import JournalError, NotResumableError, RunNotFoundError
+from gtmar.journal import writer
+from gtmar.journal.catalog import Journal
+from gtmar.journal.store import RunFiles
+from gtmar.runs import resumption
+
+SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+EXPERIMENTS = 700
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("resume") / "accounts.parquet"
+    synthetic.generate("health_score", accounts=1200).write_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.RunResult:
+    """The run that was never cut off."""
+    journal = tmp_path_factory.mktemp("whole")
+    limits = runs.Limits(EXPERIMENTS)
+    return runs.run(table, SPEC, limits=limits, seed=11, journal=journal)
+
+
+def start(table: Path, journal: Path) -> subprocess.Popen[bytes]:
+    """Begin the same run in a process that flushes often, so that kills fall between parts."""
+    code = (
+        "import sys\n"
+        "from gtmar import runs\n"
+        "from gtmar.journal import writer\n"
+        "from gtmar.runs import loop\n"
+        "writer.FLUSH_ROWS, loop._MEASURED_AT_ONCE = 60, 40\n"
+        f"runs.run(sys.argv[1], sys.argv[2], limits=runs.Limits({EXPERIMENTS}), seed=11,"
+        " journal=sys.argv[3])\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(table), str(SPEC), str(journal)])
+
+
+def cut_off(table: Path, journal: Path, after: float) -> str:
+    """Kill a run with SIGKILL; return its id."""
+    process = start(table, journal)
+    deadline = time.monotonic() + 60
+    while not list(journal.glob("runs/*/start.parquet")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return next(journal.glob("runs/*")).name.partition("=")[2]
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_a_killed_run_resumes_to_the_same_digest(
+    table: Path, whole: runs.RunResult, tmp_path: Path, attempt: int
+) -> None:
+    run_id = cut_off(table, tmp_path, random.Random(attempt).uniform(0, 0.5))
+    with Journal(tmp_path) as journal:
+        assert journal.sql("runs").height == 1
+    if (tmp_path / "runs" / f"run_id={run_id}" / "end.parquet").exists():
+        pytest.skip("the run had ended before the kill")
+    resumed = runs.resume(run_id, journal=tmp_path)
+    assert resumed.digest == whole.digest
+    assert resumed.weights == whole.weights
+    assert (resumed.wins, resumed.experiments) == (whole.wins, EXPERIMENTS)
+    assert resumed.holdout == whole.holdout
+    assert runs.replay(run_id, journal=tmp_path).identical
+
+
+def half_done(table: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run whose process died in the middle, several parts written."""
+
+    def die(_self: object, kind: str, _fields: object) -> None:
+        if kind == "end":
+            raise RuntimeError("died")
+        record(_self, kind, _fields)
+
+    record: Any = writer.RunWriter.record
+    monkeypatch.setattr(writer, "FLUSH_ROWS", 50)
+    monkeypatch.setattr("gtmar.runs.loop._MEASURED_AT_ONCE", 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.RunWriter, "record", die)
+        limits = runs.Limits(EXPERIMENTS)
+        with pytest.raises(RuntimeError, match="died"):
+            runs.run(table, SPEC, limits=limits, seed=11, journal=journal)
+    return next(journal.glob("runs/*")).name.partition("=")[2]
+
+
+def test_a_torn_last_part_is_passed_over_and_written_anew(
+    table: Path, whole: runs.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = half_done(table, tmp_path, monkeypatch)
+    last = RunFiles(tmp_path, run_id).parts[-1]
+    last.write_bytes(last.read_bytes()[:-200])
+    with Journal(tmp_path) as journal:
+        rows = journal.query("select count(*) as n from experiments")["n"].item()
+    assert 0 < rows < EXPERIMENTS + 1
+    assert runs.resume(run_id, journal=tmp_path).digest == whole.digest
+
+
+def test_a_missing_part_is_damage(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = half_done(table, tmp_path, monkeypatch)
+    RunFiles(tmp_path, run_id).parts[2].unlink()
+    with pytest.raises(JournalError, match="a part is missing or was changed"):
+        runs.resume(run_id, journal=tmp_path)
+
+
+def test_a_run_that_still_runs_is_not_resumed(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = half_done(table, tmp_path, monkeypatch)
+    with RunFiles(tmp_path, run_id).lock.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert RunFiles(tmp_path, run_id).running()
+        with pytest.raises(JournalError, match="still running"):
+            runs.resume(run_id, journal=tmp_path)
+    assert not RunFiles(tmp_path, run_id).running()
+
+
+def test_a_run_that_has_ended_is_not_resumed(whole: runs.RunResult) -> None:
+    with pytest.raises(JournalError, match="has ended"):
+        runs.resume(whole.run_id, journal=whole.journal)
+
+
+def test_another_table_is_refused_and_named(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = half_done(table, tmp_path, monkeypatch)
+    frame = pl.read_parquet(table)
+    features = frame.with_columns(session_depth=pl.col("session_depth") * 0.5)
+    with pytest.raises(NotResumableError, match=r"table \(features\)") as caught:
+        runs.resume(run_id, journal=tmp_path, data=features)
+    assert caught.value.facts["differing"] == ["table (features)"]
+    outcomes = frame.with_columns(actual_ltv=pl.col("actual_ltv") + 1)
+    with pytest.raises(NotResumableError, match=r"table \(ids, outcomes or split\)"):
+        runs.resume(run_id, journal=tmp_path, data=outcomes)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+    monkeypatch.setattr(resumption, "EVALUATOR_VERSION", 99)
+    with pytest.raises(NotResumableError, match="evaluator version: 1 then, 99 now"):
+        runs.resume(run_id, journal=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
+
+
+def test_a_moved_table_resumes_by_its_new_place(
+    table: Path, whole: runs.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved.csv"
+    pl.read_parquet(table).sample(fraction=1, shuffle=True, seed=1).write_csv(moved)
+    run_id = half_done(table, tmp_path / "j", monkeypatch)
+    assert runs.resume(run_id, journal=tmp_path / "j", data=moved).digest == whole.digest
+
+
+def test_an_unknown_run(tmp_path: Path) -> None:
+    with pytest.raises(RunNotFoundError, match="no start record"):
+        runs.resume("r1", journal=tmp_path)
+
+
+def test_replay_names_the_first_value_that_differs(
+    table: Path, whole: runs.RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = runs.replay(whole.run_id, journal=whole.journal)
+    assert same.identical
+    assert same.digest == whole.digest
+    assert same.experiments == EXPERIMENTS
+    monkeypatch.setattr("gtmar.search.proposers.STEP_SHARE", 0.9, raising=False)
+    monkeypatch.setattr("gtmar.search.proposers.MOST_CHANGES", 2)
+    other = runs.replay(whole.run_id, journal=whole.journal)
+    assert not other.identical
+    assert other.difference is not None
+    assert other.difference["then"] != other.difference["now"]
+
+
+def test_the_commands(
+    table: Path, whole: runs.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = half_done(table, tmp_path / "j", monkeypatch)
+    journal = ["--journal", str(tmp_path / "j")]
+    best = tmp_path / "best.yaml"
+    done = CliRunner().invoke(app, ["resume", run_id, *journal, "--json", "-o", str(best)])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["digest"] == whole.digest
+    assert best.exists()
+    again = CliRunner().invoke(app, ["replay", *journal])
+    assert again.exit_code == 0
+    assert f"all {EXPERIMENTS} experiments are the same" in " ".join(again.stdout.split())
+    assert json.loads(CliRunner().invoke(app, ["replay", *journal, "--json"]).stdout)["identical"]
+
+
+def test_eight_runs_at_once_write_into_one_journal(table: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom gtmar import runs\n"
+        "runs.run(sys.argv[1], sys.argv[2], limits=runs.Limits(60), seed=int(sys.argv[4]),"
+        " journal=sys.argv[3])\n"
+    )
+    journal = tmp_path / "j"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(table), str(SPEC), str(journal), str(seed)]
+        )
+        for seed in range(8)
+    ]
+    assert [process.wait() for process in processes] == [0] * 8
+    with Journal(journal) as opened:
+        found = opened.query(
+            "select run_id, count(*) as n, max(number) as last from experiments group by run_id"
+        )
+        states = opened.sql("runs")["state"].to_list()
+    assert found["n"].to_list() == [61] * 8
+    assert found["last"].to_list() == [60] * 8
+    assert states == ["finished"] * 8
+    shutil.rmtree(journal)

@@ -1,0 +1,287 @@
+"""The house: which room may import which, which library lives where, and what the wheel holds."""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "gtmar"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: From the ground up: a room imports from itself and from those before it.
+ROOMS = (
+    "errors",
+    "spec",
+    "accounts",
+    "kernel",
+    "tally",
+    "metrics",
+    "objective",
+    "search",
+    "evaluate",
+    "journal",
+    "synthetic",
+    "runs",
+    "cli",
+)
+#: Where a library is at home: modules, or rooms that end in a slash.
+HOMES = {
+    "duckdb": ("journal/catalog.py", "accounts/scan.py", "export/"),
+    "pyarrow": ("journal/",),
+    "pydantic": ("spec/",),
+    "pydantic_core": ("spec/",),
+    "yaml": ("spec/",),
+    "typer": ("cli/",),
+    "rich": ("cli/",),
+}
+#: Where a library must not be.
+BANS = {"polars": ("kernel.py", "search/")}
+MOST_LINES = 380
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import statement of a module: of what, which names, and where."""
+
+    target: str
+    names: tuple[str, ...]
+    line: int
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Find all imports, those within functions and under TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, (), node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place(path)}:{node.lineno}: a relative import"
+            names = tuple(alias.name for alias in node.names)
+            yield Import(str(node.module), names, node.lineno)
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path: Path) -> str:
+    return place(path).split("/")[0].removesuffix(".py")
+
+
+def rooms_meant(found: Import) -> set[str]:
+    """Name the rooms of gtmar that an import is of."""
+    parts = found.target.split(".")
+    if parts[0] != "gtmar":
+        return set()
+    if len(parts) > 1:
+        return {parts[1]}
+    return {name for name in found.names if (PACKAGE / name).is_dir() or is_module(name)}
+
+
+def is_module(name: str) -> bool:
+    return (PACKAGE / f"{name}.py").is_file()
+
+
+def within(path: Path, places: tuple[str, ...]) -> bool:
+    return any(place(path).startswith(p) if p.endswith("/") else place(path) == p for p in places)
+
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=place)
+
+
+# ---- who imports whom -----------------------------------------------------------------------
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    assert {room_of(path) for path in MODULES} - {"__init__", "__main__"} == set(ROOMS)
+
+
+@every_module
+def test_no_arrow_runs_upward(path: Path) -> None:
+    room = room_of(path)
+    if room == "__main__":
+        allowed = set(ROOMS)
+    else:
+        allowed = set() if room == "__init__" else set(ROOMS[: ROOMS.index(room) + 1])
+    upward = [
+        f"line {found.line}: {target}"
+        for found in imports_of(path)
+        for target in rooms_meant(found) - allowed
+    ]
+    assert not upward
+
+
+@every_module
+def test_libraries_stay_at_home(path: Path) -> None:
+    strays = []
+    for found in imports_of(path):
+        library = found.target.split(".")[0]
+        if library in HOMES and not within(path, HOMES[library]):
+            strays.append(f"line {found.line}: {library} lives in {HOMES[library]}")
+        if library in BANS and within(path, BANS[library]):
+            strays.append(f"line {found.line}: {library} is not let in")
+    assert not strays
+
+
+def test_the_core_needs_no_more_than_it_says() -> None:
+    own = {"gtmar", *sys.stdlib_module_names}
+    found = {i.target.split(".")[0] for path in MODULES for i in imports_of(path)} - own
+    assert found <= {*HOMES, *BANS, "numpy"}
+    declared = re.search(r"^dependencies = \[(.*?)\]", pyproject(), re.S | re.M)
+    assert declared is not None
+    for library in found - {"yaml", "pydantic_core"}:
+        assert f'"{library}>=' in declared[1]
+
+
+def pyproject() -> str:
+    return (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("source", "rooms"),
+    [
+        ("from gtmar.spec.model import Tier", {"spec"}),
+        ("import gtmar.runs.loop", {"runs"}),
+        ("from gtmar import spec as specs", {"spec"}),
+        ("from gtmar import __version__, cli", {"cli"}),
+        ("from gtmar import errors, kernel", {"errors", "kernel"}),
+        ("def late():\n    from gtmar.cli import app", {"cli"}),
+        ("if TYPE_CHECKING:\n    from gtmar.runs import run", {"runs"}),
+        ("import polars", set()),
+    ],
+)
+def test_this_test_sees_every_form_of_import(tmp_path: Path, source: str, rooms: set[str]) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(source, encoding="utf-8")
+    assert set().union(*(rooms_meant(found) for found in imports_of(path))) == rooms
+
+
+# ---- modules --------------------------------------------------------------------------------
+
+
+@every_module
+def test_a_module_is_of_a_size_that_can_be_read(path: Path) -> None:
+    assert 1 <= len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def declared(path: Path) -> list[str] | None:
+    """Return a module's `__all__`; None without one."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+def defined(path: Path) -> set[str]:
+    """Return the names that a module makes at its top: functions, classes, values, imports."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+def as_ruff_sorts(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest, as ruff's RUF022 has it."""
+    bare = name.lstrip("_")
+    return (0 if bare.isupper() else 1 if bare[0].isupper() else 2, name)
+
+
+PUBLIC = [path for path in MODULES if path.name != "__main__.py"]
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=place)
+def test_all_is_there_sorted_and_true(path: Path) -> None:
+    names = declared(path)
+    if names is None:
+        assert path.name == "__init__.py", "no __all__"
+        assert not defined(path) - {"__version__", "annotations"}, (
+            "it gives names on, in no __all__"
+        )
+        return
+    assert len(set(names)) == len(names)
+    assert names == sorted(names, key=as_ruff_sorts)
+    assert set(names) <= defined(path)
+    assert not [name for name in names if name.startswith("_") and not name.startswith("__")]
+
+
+def asked_for() -> dict[str, set[str]]:
+    """Return by module the names that other modules of gtmar import from it."""
+    asked: dict[str, set[str]] = {}
+    for path in MODULES:
+        for found in imports_of(path):
+            if found.target.startswith("gtmar."):
+                asked.setdefault(found.target, set()).update(found.names)
+    return asked
+
+
+ASKED = asked_for()
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=place)
+def test_all_has_whatever_another_module_imports(path: Path) -> None:
+    module = "gtmar." + place(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    wanted = {
+        name for name in ASKED.get(module, set()) if not (path.parent / f"{name}.py").is_file()
+    }
+    assert not wanted - set(declared(path) or ())
+
+
+# ---- the wheel ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Build the wheel and list what is in it."""
+    if find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed, so no wheel can be built")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [built] = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_every_module(wheel: list[str]) -> None:
+    assert {f"gtmar/{place(path)}" for path in MODULES} <= set(wheel)
+    assert "gtmar/py.typed" in wheel
+
+
+@pytest.mark.parametrize(("folder", "inside"), [("sql", "_sql"), ("examples", "_examples")])
+def test_the_wheel_holds_what_lies_beside_the_package(
+    wheel: list[str], folder: str, inside: str
+) -> None:
+    beside = [
+        path.relative_to(ROOT / folder).as_posix()
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".sql", ".yaml", ".md"}
+    ]
+    assert len(beside) >= 3
+    assert {f"gtmar/{inside}/{name}" for name in beside} <= set(wheel)
+
+
+def test_the_wheel_holds_nothing_else(wheel: list[str]) -> None:
+    tops = {name.split("/")[0] for name in wheel}
+    assert tops == {"gtmar", next(top for top in tops if top.endswith(".dist-info"))}
+    strays = [
+        name
+        for name in wheel
+        if re.search(r"(^|/)(tests?|docs|__pycache__|journal/runs)/|test_|\.pyc$", name)
+    ]
+    assert not strays

@@ -1,0 +1,318 @@
+"""The hot loop: exact whatever the way, rounded half up, clipped and counted, nothing lost."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gtmar.errors import ShapeError
+from gtmar.kernel import (
+    LIMB_BITS,
+    Cohorts,
+    Counts,
+    add_steps,
+    count,
+    limbs,
+    place_total,
+    raw_scores,
+    score_places,
+)
+
+Columns = list[NDArray[Any]]
+
+TYPES: tuple[type[np.signedinteger[Any]], ...] = (np.int8, np.int16, np.int32, np.int64)
+
+
+def frozen(values: Sequence[int], dtype: type[np.integer[Any]]) -> NDArray[Any]:
+    column = np.array(values, dtype=dtype)
+    column.flags.writeable = False
+    return column
+
+
+@st.composite
+def columns(draw: st.DrawFn, *, most: int = 2**40) -> Columns:
+    size = draw(st.integers(1, 12))
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        dtype = draw(st.sampled_from(TYPES))
+        ends = np.iinfo(dtype)
+        value = st.integers(max(int(ends.min), -most), min(int(ends.max), most))
+        found.append(frozen(draw(st.lists(value, min_size=size, max_size=size)), dtype))
+    return found
+
+
+def vectors(width: int, limit: int) -> st.SearchStrategy[list[list[int]]]:
+    vector = st.lists(st.integers(-limit, limit), min_size=width, max_size=width)
+    return st.lists(vector, min_size=1, max_size=6)
+
+
+def by_hand(columns: Columns, weights: Sequence[int], base: int) -> list[int]:
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [10_000 * base + sum(w * x for w, x in zip(weights, r, strict=True)) for r in rows]
+
+
+# ---- raw scores -----------------------------------------------------------------------------
+
+
+@given(data=st.data(), base=st.integers(-1000, 1000))
+def test_steps_give_what_a_full_score_gives(data: st.DataObject, base: int) -> None:
+    table = data.draw(columns())
+    walk = data.draw(vectors(len(table), 10**6))
+    raw = raw_scores(table, np.array(walk[0]), base)
+    candidate = np.empty_like(raw)
+    for before, after in pairwise(walk):
+        steps = [(i, new - old) for i, (old, new) in enumerate(zip(before, after, strict=True))]
+        add_steps(raw, table, steps, out=candidate)
+        assert candidate.tolist() == raw_scores(table, np.array(after), base).tolist()
+        assert raw.tolist() == by_hand(table, before, base)
+        add_steps(raw, table, steps, out=raw)
+        assert raw.tolist() == candidate.tolist()
+    assert raw.tolist() == by_hand(table, walk[-1], base)
+
+
+@given(data=st.data(), base=st.integers(-1000, 1000))
+def test_narrow_scores_are_the_wide_ones(data: st.DataObject, base: int) -> None:
+    # Four columns of at most 10^4 with weights of at most 10^4 stay below 2^31, but a change of a
+    # weight times a column leaves the column's own type.
+    table = data.draw(columns(most=10_000))
+    walk = data.draw(vectors(len(table), 10_000))
+    narrow = raw_scores(table, np.array(walk[0]), base, wide=False)
+    assert narrow.dtype == np.int32
+    for before, after in pairwise(walk):
+        steps = [(i, new - old) for i, (old, new) in enumerate(zip(before, after, strict=True))]
+        add_steps(narrow, table, steps, out=narrow)
+    assert narrow.tolist() == by_hand(table, walk[-1], base)
+
+
+def test_a_narrow_column_is_widened_before_it_is_multiplied() -> None:
+    raw = raw_scores([frozen([127, -128], np.int8)], np.array([1_000_000]), 0)
+    assert raw.tolist() == [127_000_000, -128_000_000]
+
+
+def test_a_missing_weight_is_named() -> None:
+    table = [frozen([1, 2], np.int8)] * 3
+    with pytest.raises(
+        ShapeError, match=r"^weights: expected one for each of F = 3 columns, got 2$"
+    ):
+        raw_scores(table, np.array([1, 2]), 0)
+
+
+# ---- score places ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "place", "clipped"),
+    [
+        (0, 0, (0, 0)),
+        (49, 0, (0, 0)),
+        (50, 1, (0, 0)),
+        (149, 1, (0, 0)),
+        (150, 2, (0, 0)),
+        (-50, 0, (0, 0)),
+        (-51, 0, (1, 0)),
+        (-150, 0, (1, 0)),
+        (999_949, 9_999, (0, 0)),
+        (999_950, 10_000, (0, 0)),
+        (1_000_049, 10_000, (0, 0)),
+        (1_000_050, 10_000, (0, 1)),
+        (10**15, 10_000, (0, 1)),
+        (-(10**15), 0, (1, 0)),
+    ],
+)
+def test_rounding_is_half_up_and_ends_are_clipped(
+    raw: int, place: int, clipped: tuple[int, int]
+) -> None:
+    places, counted = score_places(np.array([raw]), 100)
+    assert (places.tolist(), tuple(counted.tolist())) == ([place], clipped)
+
+
+@given(
+    raw=st.lists(st.integers(-3_000_000, 3_000_000), max_size=20),
+    max_score=st.sampled_from((1, 7, 100, 200)),
+    dtype=st.sampled_from((np.int32, np.int64)),
+)
+def test_places_follow_the_definition(
+    raw: list[int], max_score: int, dtype: type[np.integer[Any]]
+) -> None:
+    places, clipped = score_places(np.array(raw, dtype=dtype), max_score)
+    assert places.dtype == np.intp
+    rounded = [math.floor(Fraction(value, 100) + Fraction(1, 2)) for value in raw]
+    top = 100 * max_score
+    assert places.tolist() == [min(max(value, 0), top) for value in rounded]
+    assert clipped.tolist() == [sum(v < 0 for v in rounded), sum(v > top for v in rounded)]
+    assert place_total(max_score) == top + 1
+
+
+def test_rounding_does_not_wrap_next_to_the_end_of_int32() -> None:
+    # Narrow scores keep a point's hundredth away from the end; the rounding must stay within it.
+    raw = np.array([2**31 - 101, -(2**31) + 101], dtype=np.int32)
+    places, clipped = score_places(raw, 100)
+    assert (places.tolist(), clipped.tolist()) == ([10_000, 0], [1, 1])
+
+
+# ---- limbs ----------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 2**53 - 1) | st.integers(0, 10**6), max_size=30))
+def test_limbs_give_values_and_sums_back(values: list[int]) -> None:
+    parts = limbs(np.array(values, dtype=np.int64))
+    scales = [1, 2**LIMB_BITS][: len(parts)]
+    for value, *pieces in zip(values, *(part.tolist() for part in parts), strict=True):
+        assert sum(int(p) * s for p, s in zip(pieces, scales, strict=True)) == value
+    # What the kernel does with them: sums in doubles, of which each must still be exact.
+    sums = [np.bincount(np.zeros(len(values), dtype=int), part, minlength=1)[0] for part in parts]
+    assert sum(int(total) * s for total, s in zip(sums, scales, strict=True)) == sum(values)
+    assert len(parts) == 1 or max(values) >= 2**LIMB_BITS
+
+
+def test_one_limb_would_round_where_two_are_taken() -> None:
+    values = np.array([2**53 - 1] * 3)
+    assert int(values.astype(np.float64).sum()) != 3 * (2**53 - 1)
+    low, high = limbs(values)
+    assert int(low.sum()) + int(high.sum()) * 2**LIMB_BITS == 3 * (2**53 - 1)
+
+
+# ---- counts ---------------------------------------------------------------------------------
+
+
+def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
+    """Make cohorts of accounts sorted as the kernel wants them: lost, retained, rest.
+
+    With `split` money comes in two limbs, however small it is.
+    """
+
+    def money(values: list[int]) -> tuple[NDArray[np.float64], ...]:
+        low = [v % 2**LIMB_BITS if split else v for v in values]
+        high = [v >> LIMB_BITS for v in values]
+        return tuple(
+            np.array(part, dtype=np.float64) for part in ((low, high) if split else (low,))
+        )
+
+    lost = sum(row["label"] == 0 for row in rows)
+    kept = sum(row["label"] == 1 for row in rows)
+    valued = [i for i, row in enumerate(rows) if row["ltv"]]
+    return Cohorts(
+        negatives=slice(0, lost),
+        positives=slice(lost, lost + kept),
+        paying=slice(0, lost + kept),
+        rest=slice(lost + kept, len(rows)),
+        codes=np.array([row["code"] for row in rows], dtype=np.intp),
+        start=money([row["start"] for row in rows[: lost + kept]]),
+        end=money([row["end"] for row in rows[: lost + kept]]),
+        ltv=money([rows[i]["ltv"] for i in valued]),
+        ltv_rows=np.array(valued, dtype=np.int32),
+        ltv_known=True,
+        day_codes=np.array([row["day"] for row in rows], dtype=np.intp),
+        code_count=3,
+        day_count=2,
+    )
+
+
+accounts = st.fixed_dictionaries(
+    {
+        "label": st.sampled_from((0, 1, 2)),
+        "code": st.integers(0, 2),
+        "start": st.integers(1, 10**12),
+        "end": st.integers(0, 10**12),
+        "ltv": st.sampled_from((0, 1, 10**12)),
+        "day": st.integers(-1, 1),
+        "place": st.integers(0, 5),
+    }
+)
+tables = st.lists(accounts, max_size=15).map(lambda rows: sorted(rows, key=lambda r: r["label"]))
+#: Six places and two tiers: high scores are tier 0.
+TIER_OF_PLACE = np.array([1, 1, 1, 0, 0, 0], dtype=np.intp)
+
+
+def counted(rows: list[dict[str, Any]], *, split: bool = False) -> Counts:
+    places = np.array([row["place"] for row in rows], dtype=np.intp)
+    clipped = np.array([sum(row["place"] == end for row in rows) for end in (0, 5)])
+    return count(places, clipped, cohorts_by_hand(rows, split=split), TIER_OF_PLACE)
+
+
+def cents(counts: NDArray[np.int64]) -> int:
+    return sum(int(limb) << (LIMB_BITS * i) for i, limb in enumerate(counts))
+
+
+@given(rows=tables, split=st.booleans())
+def test_counts_are_what_loops_count(rows: list[dict[str, Any]], split: bool) -> None:
+    counts = counted(rows, split=split)
+    for place in range(6):
+        here = [row for row in rows if row["place"] == place]
+        labelled = [row for row in here if row["label"] < 2]
+        for label, name in enumerate(("negatives", "positives", "rest")):
+            assert getattr(counts, name)[place] == sum(row["label"] == label for row in here)
+        assert counts.paying[place] == len(labelled)
+        assert counts.valued[place] == sum(row["ltv"] > 0 for row in here)
+        assert cents(counts.start[:, place]) == sum(row["start"] for row in labelled)
+        assert cents(counts.end[:, place]) == sum(row["end"] for row in labelled)
+        assert cents(counts.ltv[:, place]) == sum(row["ltv"] for row in here)
+    for tier in range(2):
+        inside = [row for row in rows if TIER_OF_PLACE[row["place"]] == tier]
+        for code in range(3):
+            coded = [row for row in inside if row["code"] == code]
+            assert counts.tier_counts[tier, code] == len(coded)
+            for kind, name in enumerate(("start", "end")):
+                expected = sum(row[name] for row in coded if row["label"] < 2)
+                assert cents(counts.tier_money[kind, :, tier, code]) == expected
+        days = [sum(row["day"] == day for row in inside) for day in (0, 1)]
+        assert counts.tier_days[tier].tolist() == days
+
+
+@given(rows=tables, mask=st.integers(0, 2**15 - 1), split=st.booleans())
+def test_counts_of_two_parts_add_up_to_the_whole(
+    rows: list[dict[str, Any]], mask: int, split: bool
+) -> None:
+    one = [row for i, row in enumerate(rows) if mask >> i & 1]
+    two = [row for i, row in enumerate(rows) if not mask >> i & 1]
+    total = counted(one, split=split) + counted(two, split=split)
+    whole = counted(rows, split=split)
+    for field in fields(Counts):
+        np.testing.assert_array_equal(getattr(total, field.name), getattr(whole, field.name))
+
+
+def test_a_part_with_one_limb_adds_to_a_part_with_two() -> None:
+    small = {"label": 0, "code": 0, "start": 5, "end": 0, "ltv": 0, "day": -1, "place": 1}
+    large = {**small, "start": 2**53 - 1}
+    total = counted([small]) + counted([large], split=True)
+    assert cents(total.start[:, 1]) == 2**53 + 4
+
+
+@settings(max_examples=20)
+@given(rows=tables.filter(bool))
+def test_nothing_wraps_with_the_money_of_ten_to_the_eight_accounts(
+    rows: list[dict[str, Any]],
+) -> None:
+    # Doubled until there are more than 10^8 accounts, each with up to 10^12 cents: beyond Int64.
+    rows = [{**row, "start": row["start"] + 10**12} for row in rows]
+    counts, copies = counted(rows, split=True), 1
+    while copies * len(rows) < 10**8:
+        counts, copies = counts + counts, 2 * copies
+    labelled = [row for row in rows if row["label"] < 2]
+    assert sum(cents(m) for m in counts.start.T) == copies * sum(r["start"] for r in labelled)
+    assert sum(cents(m) for m in counts.end.T) == copies * sum(r["end"] for r in labelled)
+    assert int(counts.tier_counts.sum()) == copies * len(rows)
+
+
+def test_clipped_accounts_add_up() -> None:
+    row = {"label": 0, "code": 0, "start": 5, "end": 0, "ltv": 0, "day": -1, "place": 0}
+    total = counted([row, {**row, "place": 5}]) + counted([row])
+    assert total.clipped.tolist() == [2, 1]
+
+
+def test_counts_that_do_not_fit_are_refused_by_name() -> None:
+    counts = counted([])
+    other = replace(counts, paying=np.zeros(7, dtype=np.int64))
+    with pytest.raises(ShapeError, match=r"^counts\.paying: \(6,\) and \(7,\) don't add up$"):
+        counts + other
+    narrower = replace(counts, tier_days=np.zeros((2, 1), dtype=np.int64))
+    with pytest.raises(ShapeError, match=r"^counts\.tier_days: \(2, 2\) and \(2, 1\) don't"):
+        counts + narrower
