@@ -1,24 +1,34 @@
-"""A run's files as they lie on disk: which are whole, how they are chained, who holds the lock.
+"""A journal's files as they lie on disk: which are whole, how they are chained, who holds the lock.
 
-Reading only; `writer` writes. A Parquet file ends in ``PAR1``: one that doesn't was cut off.
+A Parquet file ends in ``PAR1``: one that doesn't was cut off. What is in a run's files is the
+matter of `writer`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gtmar.errors import RunNotFoundError
+from gtmar.errors import JournalError, RunNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RunFiles", "is_whole", "previous_of", "sha256_of"]
+__all__ = [
+    "RunFiles",
+    "is_whole",
+    "place_file",
+    "previous_of",
+    "sha256_of",
+    "sync_folder",
+    "unwritable",
+]
 
 _MAGIC = b"PAR1"
 #: Magic, an empty footer's length, magic.
@@ -29,6 +39,41 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder outlive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def place_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside its place, synced, then renamed."""
+    beside = path.with_suffix(".partial")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+        sync_folder(path.parent)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def unwritable(journal: Path, err: OSError) -> JournalError:
+    """Word an operating system's refusal to write."""
+    reason = err.strerror or str(err)
+    where = f" ({err.filename})" if err.filename else ""
+    return JournalError(
+        f'journal "{journal}": can\'t be written: {reason}{where}; '
+        "what was written before is intact",
+        hint="give --journal DIR, or set GTMAR_JOURNAL, to a folder that you may write to",
+    )
 
 
 def is_whole(path: Path) -> bool:

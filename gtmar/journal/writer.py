@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from gtmar.errors import JournalError
 from gtmar.journal.schema import FORMAT_VERSION, RunDigest, run_schema
-from gtmar.journal.store import RunFiles, is_whole, sha256_of
+from gtmar.journal.store import RunFiles, is_whole, place_file, sha256_of, sync_folder, unwritable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ class RunWriter:
             if resumed:
                 self._go_on()
         except OSError as err:
-            raise _unwritable(journal, err) from err
+            raise unwritable(journal, err) from err
 
     def _hold(self) -> None:
         try:
@@ -130,13 +130,10 @@ class RunWriter:
 
     def seal(self) -> None:
         """Write the end record's hash beside it, since no later file carries it."""
-        beside = self._files.seal.with_suffix(".partial")
         try:
-            beside.write_text(self._previous + "\n", encoding="ascii")
-            beside.rename(self._files.seal)
-            _sync_folder(self._files.records)
+            place_file(self._files.seal, f"{self._previous}\n".encode("ascii"))
         except OSError as err:
-            raise _unwritable(self.journal, err) from err
+            raise unwritable(self.journal, err) from err
 
     def append(self, rows: pa.Table) -> None:
         """Take in experiments; they reach the disk at the next flush."""
@@ -167,27 +164,8 @@ class RunWriter:
                 file.flush()
                 os.fsync(file.fileno())
             beside.rename(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             self._previous = sha256_of(path)
         except OSError as err:
             beside.unlink(missing_ok=True)
-            raise _unwritable(self.journal, err) from err
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder outlive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _unwritable(journal: Path, err: OSError) -> JournalError:
-    reason = err.strerror or str(err)
-    where = f" ({err.filename})" if err.filename else ""
-    return JournalError(
-        f'journal "{journal}": can\'t be written: {reason}{where}; '
-        "what was written before is intact",
-        hint="give --journal DIR, or set GTMAR_JOURNAL, to a folder that you may write to",
-    )
+            raise unwritable(self.journal, err) from err

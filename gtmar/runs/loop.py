@@ -156,7 +156,7 @@ class Search:
             if row["outcome"] != "baseline":
                 weights = tuple(dict(row["weights"])[name] for name in self.names)
                 won = row["outcome"] == "win"
-                climb.restore(row["proposal"], weights, row["value_after"], won=won)
+                climb.restore(row["proposal"], weights, row["value_after"], row["outcome"])
                 self.wins += won
         self._resumed_from = climb.experiments
         self.evaluator.move(climb.weights)

@@ -1,15 +1,18 @@
 """Proposers and the keep-or-revert loop. No I/O and no clock here, and no Polars."""
 
-from gtmar.search.climb import Batch, Candidate, Climb, Outcome, Step
-from gtmar.search.proposers import Levers, Proposer, RandomProposer
+from gtmar.search.climb import Batch, Candidate, Climb, Given, Known, Outcome, Step
+from gtmar.search.proposers import Levers, Proposer, RandomProposer, Result
 
 __all__ = [
     "Batch",
     "Candidate",
     "Climb",
+    "Given",
+    "Known",
     "Levers",
     "Outcome",
     "Proposer",
     "RandomProposer",
+    "Result",
     "Step",
 ]

@@ -3,20 +3,26 @@
 `ask` gives candidates ahead of their turn, all from the present incumbent; `tell` takes their
 values in order and stops at the first that is kept, since what follows would have been proposed
 from another incumbent. So any batch size gives the steps of a strictly sequential loop.
+
+Vectors whose value is taken over from earlier runs are steps of their own, `known`: not evaluated,
+not counted as experiments. One that would be kept is evaluated all the same, since what is kept
+must have been measured here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from gtmar.search.proposers import Result
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gtmar.search.proposers import Proposer
 
-__all__ = ["EXHAUSTED_AFTER", "Batch", "Candidate", "Climb", "Outcome", "Step"]
+__all__ = ["EXHAUSTED_AFTER", "Batch", "Candidate", "Climb", "Given", "Known", "Outcome", "Step"]
 
 #: Proposals in a row, all known already, after which a search is exhausted.
 EXHAUSTED_AFTER = 1000
@@ -29,6 +35,39 @@ class Outcome(StrEnum):
     WIN = "win"
     LOSE = "lose"
     BLOCKED = "blocked"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The result of a vector that an earlier run evaluated.
+
+    Parameters
+    ----------
+    value
+        Its objective.
+    source
+        Which experiment that was: ``RUN/EXP``.
+    """
+
+    value: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """Vectors that are tried before any proposal, in this order.
+
+    Parameters
+    ----------
+    by
+        Who proposes them: `memory` or `human`.
+    vectors
+        F weights each.
+    """
+
+    by: str
+    vectors: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +78,12 @@ class Candidate:
     #: New weight by the number of the weight.
     changes: dict[int, int]
     weights: tuple[int, ...]
+    #: Who proposed it.
+    by: str = ""
+    #: Its result in an earlier run.
+    known: Known | None = None
+    #: Whether that result is taken over; else the candidate is to be evaluated.
+    taken_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +96,12 @@ class Batch:
     last_proposal: int
     #: Known proposals in a row after the last candidate.
     trailing_known: int
+    #: Candidates to evaluate: those whose result isn't taken over.
+    fresh: tuple[Candidate, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        fresh = tuple(c for c in self.candidates if not c.taken_over)
+        object.__setattr__(self, "fresh", fresh)
 
 
 @dataclass(frozen=True)
@@ -81,6 +132,10 @@ class Climb:
         The baseline's objective.
     better
         Whether a value beats another.
+    given
+        Vectors to try first.
+    known
+        Results of earlier runs, by vector.
     """
 
     def __init__(
@@ -90,15 +145,21 @@ class Climb:
         value: float | None,
         *,
         better: Callable[[float | None, float | None], bool],
+        given: Given | None = None,
+        known: Mapping[tuple[int, ...], Known] | None = None,
     ) -> None:
         self._proposer = proposer
         self._better = better
+        self._given = given or Given("")
+        self._known = known or {}
         self._seen = {tuple(start)}
         self._known_in_row = 0
         self.weights = tuple(start)
         self.value = value
         #: Number of the experiment that is the incumbent, 0 for the baseline.
         self.incumbent = 0
+        #: Number of the last step, known ones included.
+        self.number = 0
         #: Experiments evaluated, the baseline aside.
         self.experiments = 0
         #: Proposals used up.
@@ -112,39 +173,69 @@ class Climb:
         return self._known_in_row >= EXHAUSTED_AFTER
 
     def restore(
-        self, proposal: int, weights: tuple[int, ...], value: float | None, *, won: bool
+        self, proposal: int, weights: tuple[int, ...], value: float | None, outcome: str
     ) -> None:
-        """Take in an experiment that was judged before, in the order of their numbers."""
-        self.experiments += 1
+        """Take in a step that was judged before, in the order of their numbers."""
+        self._take_in(proposal, weights, value, Outcome(outcome))
+
+    def _take_in(
+        self, proposal: int, weights: tuple[int, ...], value: float | None, outcome: Outcome
+    ) -> None:
+        self.number += 1
+        # All proposals since the last fresh one were known or repeated.
+        known = outcome is Outcome.KNOWN
+        self._known_in_row = self._known_in_row + proposal - self.proposals if known else 0
         self.proposals = proposal
         self._seen.add(weights)
-        self.since_win += 1
+        won = outcome is Outcome.WIN
+        result = Result(proposal, self.weights, weights, self.value, value, won=won)
+        self._proposer.learn(result)
+        if not known:
+            self.experiments += 1
+            self.since_win += 1
         if won:
             self.weights, self.value = weights, value
-            self.incumbent, self.since_win = self.experiments, 0
+            self.incumbent, self.since_win = self.number, 0
 
     def ask(self, limit: int) -> Batch:
-        """Return up to `limit` candidates to evaluate; fewer, or none, near exhaustion.
+        """Return candidates, up to `limit` of them to evaluate; none near exhaustion.
 
-        Asking changes nothing: the same question gets the same answer until `tell`.
+        Asking changes nothing: the same question gets the same answer until `tell`. Candidates end
+        where the proposer must be told results before it can go on.
         """
         candidates: list[Candidate] = []
         fresh: set[tuple[int, ...]] = set()
-        number, known = self.proposals, self._known_in_row
-        while len(candidates) < limit and known < EXHAUSTED_AFTER:
+        number, known_in_row, left = self.proposals, self._known_in_row, limit
+        block = self._proposer.block
+        last = None if block is None else (self.proposals // block + 1) * block
+        while left and known_in_row < EXHAUSTED_AFTER and number != last:
             number += 1
-            changes = self._proposer.propose(number, self.weights)
+            candidate = self._candidate(number)
+            if candidate.weights in self._seen or candidate.weights in fresh:
+                known_in_row += 1
+                continue
+            known_in_row = known_in_row + 1 if candidate.taken_over else 0
+            left -= not candidate.taken_over
+            fresh.add(candidate.weights)
+            candidates.append(candidate)
+        return Batch(self.weights, tuple(candidates), number, known_in_row)
+
+    def _candidate(self, number: int) -> Candidate:
+        """Return what a proposal of this number leads to from the incumbent."""
+        given = self._given.vectors
+        if number <= len(given):
+            vector, by = given[number - 1], self._given.by
+            pairs = zip(self.weights, vector, strict=True)
+            changes = {i: new for i, (old, new) in enumerate(pairs) if old != new}
+        else:
+            changes, by = self._proposer.propose(number, self.weights), self._proposer.name
             weights = list(self.weights)
             for index, weight in changes.items():
                 weights[index] = weight
             vector = tuple(weights)
-            if vector in self._seen or vector in fresh:
-                known += 1
-                continue
-            known = 0
-            fresh.add(vector)
-            candidates.append(Candidate(number, changes, vector))
-        return Batch(self.weights, tuple(candidates), number, known)
+        known = self._known.get(vector)
+        taken_over = known is not None and not self._better(known.value, self.value)
+        return Candidate(number, changes, vector, by, known, taken_over)
 
     def tell(
         self,
@@ -159,10 +250,10 @@ class Climb:
         batch
             From `ask`.
         values
-            The objective of each candidate.
+            The objective of each of the batch's `fresh` candidates.
         breaches
-            Names the guardrails that the candidate of a given place breaks; asked of would-be wins
-            alone.
+            Names the guardrails that the fresh candidate of a given place breaks; asked of would-be
+            wins alone.
 
         Returns
         -------
@@ -170,20 +261,24 @@ class Climb:
             One a candidate judged. Candidates after a win are not: they are asked for anew, from
             the new incumbent.
         """
+        evaluated = {
+            candidate.proposal: (place, value)
+            for place, (candidate, value) in enumerate(zip(batch.fresh, values, strict=True))
+        }
         steps: list[Step] = []
-        for place, (candidate, value) in enumerate(zip(batch.candidates, values, strict=True)):
-            self.experiments += 1
-            self.proposals = candidate.proposal
-            self._seen.add(candidate.weights)
-            self._known_in_row = 0
+        for candidate in batch.candidates:
             broken: tuple[str, ...] = ()
-            outcome = Outcome.LOSE
-            if self._better(value, self.value):
-                broken = breaches(place)
-                outcome = Outcome.BLOCKED if broken else Outcome.WIN
+            if candidate.taken_over and candidate.known is not None:
+                outcome, value = Outcome.KNOWN, candidate.known.value
+            else:
+                place, value = evaluated[candidate.proposal]
+                outcome = Outcome.LOSE
+                if self._better(value, self.value):
+                    broken = breaches(place)
+                    outcome = Outcome.BLOCKED if broken else Outcome.WIN
             steps.append(
                 Step(
-                    number=self.experiments,
+                    number=self.number + 1,
                     candidate=candidate,
                     parent=self.incumbent,
                     before_weights=batch.parent,
@@ -193,11 +288,9 @@ class Climb:
                     breaches=broken,
                 )
             )
+            self._take_in(candidate.proposal, candidate.weights, value, outcome)
             if outcome is Outcome.WIN:
-                self.weights, self.value = candidate.weights, value
-                self.incumbent, self.since_win = self.experiments, 0
                 return steps
-            self.since_win += 1
         self.proposals = batch.last_proposal
         self._known_in_row = batch.trailing_known
         return steps

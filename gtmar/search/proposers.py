@@ -1,7 +1,8 @@
 """Who suggests the next change. One small interface; each proposer is a function of its arguments.
 
-A proposal depends on the seed, its own number and the incumbent alone. That makes it possible to
-evaluate proposals ahead of their turn and still write the journal of a strictly sequential loop.
+A proposal depends on the seed, its own number, the incumbent and, for proposers that learn, on what
+they were told before their present block of proposals. That makes it possible to evaluate proposals
+ahead of their turn and still write the journal of a strictly sequential loop.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Levers", "Proposer", "RandomProposer"]
+__all__ = ["Levers", "Proposer", "RandomProposer", "Result"]
 
 #: A proposal changes one to this many weights.
 MOST_CHANGES = 3
@@ -37,11 +38,42 @@ class Levers:
         return tuple(i for i, (low, high) in enumerate(ends) if low < high)
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a proposal came to, as the loop tells it to the proposer.
+
+    Parameters
+    ----------
+    proposal
+        The proposal's number.
+    before, weights
+        The incumbent's weights, and the candidate's; F each.
+    value_before, value
+        Their objectives.
+    won
+        Whether the candidate was kept.
+    """
+
+    proposal: int
+    before: tuple[int, ...]
+    weights: tuple[int, ...]
+    value_before: float | None
+    value: float | None
+    won: bool
+
+
 class Proposer(Protocol):
     """What the loop asks of a proposer."""
 
     #: Journalled with every experiment.
     name: str
+    #: Proposals that are made on the same knowledge: those numbered 1 to `block`, and so on. After a
+    #: win all is known up to it. None for a proposer that doesn't learn.
+    block: int | None
+
+    def learn(self, result: Result) -> None:
+        """Take in what a proposal came to. Each is told once, in the order of their numbers."""
+        ...
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes to an incumbent.
@@ -83,11 +115,15 @@ class RandomProposer:
     """
 
     name = "random"
+    block = None
 
     def __init__(self, levers: Levers, *, seed: int) -> None:
         self._levers = levers
         self._free = np.array(levers.free)
         self._seed = seed
+
+    def learn(self, result: Result) -> None:
+        """Learn nothing: chance has no memory."""
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; see `Proposer`. Cost: about 40 microseconds."""

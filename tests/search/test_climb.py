@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtmar.objective import better
-from gtmar.search import Climb, Levers, Outcome, RandomProposer, Step
+from gtmar.search import Climb, Levers, Outcome, RandomProposer, Result, Step
 from gtmar.search.climb import EXHAUSTED_AFTER
 
 Vector = tuple[int, ...]
@@ -189,9 +189,13 @@ class Scripted:
     """Proposes from a list, whatever the incumbent; the last one for ever."""
 
     name = "scripted"
+    block = None
 
     def __init__(self, *changes: dict[int, int]) -> None:
         self.changes = changes
+
+    def learn(self, result: Result) -> None:
+        pass
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         return self.changes[min(number, len(self.changes)) - 1]

@@ -526,7 +526,8 @@ def features(draw: st.DrawFn) -> dict[str, Any]:
 
     about = {"column": draw(st.none() | words), "description": draw(st.none() | words)}
     if draw(st.booleans()):
-        keys = draw(st.sets(words, min_size=1, max_size=4))
+        # A key with a bracket and a comma would be read as an interval.
+        keys = draw(st.sets(words.map("k_".__add__), min_size=1, max_size=4))
         return about | {"encode": {"kind": "bins", "bins": {key: weight() for key in keys}}}
     missing = draw(st.just("error") | st.builds(lambda value: {"value": value}, numbers))
     return about | weight() | {"encode": draw(encoders()), "missing": missing}
