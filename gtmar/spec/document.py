@@ -2,7 +2,8 @@
 
 YAML is read by YAML 1.2's core rules: ``no``, ``on`` and ``12:30`` are the words that they look
 like, as category names often are. A key given twice is refused. Writing makes new text from a spec;
-a user's file, with the comments in it, is never written to.
+a user's file, with the comments in it, is never written to. What other tools write is put into a
+spec's own words by `foreign` and validated here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gtmar.errors import SpecError, culprits, nearest
+from gtmar.spec.foreign import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
 from gtmar.spec.text import CORE_SCALARS, commented_yaml
 
@@ -44,13 +46,13 @@ _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(nod
 
 
 def load(path: str | Path) -> ScoringSpec:
-    """Read a spec from a YAML or JSON file.
+    """Read a spec from a YAML or JSON file, or from weights in a ``.csv`` file.
 
     Raises
     ------
     SpecError
-        If the file can't be read, isn't YAML or JSON, or what it says can't hold; every fault is in
-        the message, with its line.
+        If the file can't be read, isn't YAML, JSON or CSV, or what it says can't hold; every fault
+        is in the message, with its line.
     """
     path = Path(path)
     try:
@@ -60,11 +62,15 @@ def load(path: str | Path) -> ScoringSpec:
         raise SpecError(
             f'spec "{path}": {reason}', hint="gtmar init --data TABLE -o spec.yaml makes a spec"
         ) from err
+    if path.suffix.lower() == ".csv":
+        return _validated(from_csv(text, name=path.stem), source=str(path))
     return parse(text, source=str(path))
 
 
 def parse(text: str, *, source: str = "spec") -> ScoringSpec:
     """Read a spec from YAML or JSON text; `source` names it in errors.
+
+    In JSON, also the forms that earlier tools write; see `foreign.from_tools`.
 
     Raises
     ------
@@ -77,10 +83,28 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
             f"{source}: a spec is a mapping with model, features and tiers, "
             f"got {'nothing' if data is None else type(data).__name__}"
         )
+    draft = Draft(data, lines)
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        draft = from_tools(data, lines, name=Path(source).stem)
+    return _validated(draft, source=source)
+
+
+def _validated(draft: Draft, *, source: str) -> ScoringSpec:
+    """Validate a draft; word all that is wrong with it."""
+    found = [
+        (line, f"{source}:{line}: {text}" if line else f"{source}: {text}")
+        for line, text in draft.found
+    ]
+    if found and not draft.data["features"]:
+        raise _refusal(found, source=source, hint=draft.hint)
     try:
-        return ScoringSpec.model_validate(data)
+        spec = ScoringSpec.model_validate(draft.data)
     except ValidationError as err:
-        raise _worded(err, source=source, lines=lines, data=data) from err
+        found += _findings(err, source=source, lines=draft.lines, data=draft.data)
+        raise _refusal(found, source=source, hint=draft.hint) from err
+    if found:
+        raise _refusal(found, source=source, hint=draft.hint)
+    return spec
 
 
 def _read(text: str, source: str) -> tuple[object, dict[_Place, int]]:
@@ -142,9 +166,9 @@ def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str
     return value
 
 
-def _worded(
+def _findings(
     err: ValidationError, *, source: str, lines: Mapping[_Place, int], data: object
-) -> SpecError:
+) -> list[tuple[int, str]]:
     """Word pydantic's findings: file and line, place, what is wrong, the likely name."""
     found = []
     for place, problem in _problems(err, data):
@@ -154,11 +178,16 @@ def _worded(
         where = f"{source}:{lines[at]}" if at in lines else source
         name = ".".join(str(part) for part in place) or "spec"
         found.append((lines.get(at, 0), f"{where}: {name}: {problem}"))
+    return found
+
+
+def _refusal(found: list[tuple[int, str]], *, source: str, hint: str | None = None) -> SpecError:
+    """Put all that is wrong into one error, in the order of the lines."""
     texts = [text for _, text in sorted(set(found))]
     if len(texts) == 1:
-        return SpecError(texts[0], problems=texts)
+        return SpecError(texts[0], hint=hint, problems=texts)
     listing = "\n".join(f"  - {text}" for text in texts)
-    return SpecError(f"{source}: {len(texts)} problems\n{listing}", problems=texts)
+    return SpecError(f"{source}: {len(texts)} problems\n{listing}", hint=hint, problems=texts)
 
 
 def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]]:
@@ -249,7 +278,9 @@ def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
     try:
         return spec.with_weights(weights)
     except ValidationError as err:
-        raise _worded(err, source=f'spec "{spec.model}"', lines={}, data=spec.model_dump()) from err
+        source = f'spec "{spec.model}"'
+        found = _findings(err, source=source, lines={}, data=spec.model_dump())
+        raise _refusal(found, source=source) from err
 
 
 def _short(spec: ScoringSpec) -> dict[str, Any]:

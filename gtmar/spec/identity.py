@@ -1,4 +1,4 @@
-"""The canonical form of a spec and its two ids.
+"""The canonical form of a spec and its ids.
 
 `score_id` covers all that changes a score or a tier; `spec_id` that plus what changes a search or a
 verdict. Neither sees the order of keys, descriptions, versions, comments or lineage.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["canonical", "score_id", "spec_id"]
+__all__ = ["canonical", "form_id", "score_id", "spec_id"]
 
 #: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
 _DIGITS = 16
@@ -81,3 +81,13 @@ def score_id(spec: ScoringSpec) -> str:
 def spec_id(spec: ScoringSpec) -> str:
     """Return the id of a spec: `score_id`'s matter, bounds, objective, guardrails, outcomes."""
     return _identifier("s", canonical(spec))
+
+
+def form_id(spec: ScoringSpec) -> str:
+    """Return the id shared by all specs that give the same scores once their weights agree."""
+    form = canonical(spec, bounds=False)
+    for feature in form["features"].values():
+        feature.pop("weight", None)
+        if feature["encode"]["kind"] == "bins":
+            feature["encode"]["bins"] = sorted(feature["encode"]["bins"])
+    return _identifier("f", form)

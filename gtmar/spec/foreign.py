@@ -1,0 +1,233 @@
+"""Specs as other tools write them: their JSON beside talk of its run, and weights as CSV.
+
+Both end as plain data in a spec's own words, with the line of each place, and are validated like
+any spec by `document`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import culprits, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["PASSED_OVER", "Draft", "from_csv", "from_tools"]
+
+#: Keys that the spec may stand under.
+_WRAPPERS = ("spec", "best_spec")
+#: Keys that bare weights may stand under.
+_BARE = ("weights", "weights_snapshot")
+#: What those tools call an outcome's column.
+_OUTCOMES = {
+    "retain_column": "retained",
+    "churn_column": "churned",
+    "mrr_column": "mrr",
+    "ltv_column": "ltv",
+}
+#: What they say of the run that found a spec, and what a spec of ours has no use for.
+PASSED_OVER = (
+    "_meta",
+    "metadata",
+    "baseline_value",
+    "best_value",
+    "improvement",
+    "metrics",
+    "experiment_id",
+    "experiments",
+    "n_experiments",
+    "wins",
+    "seed",
+    "evaluation_version",
+    "generated_at",
+    "timestamp",
+    "required_columns",
+)
+#: Where only weights are given: the seed form's tiers.
+_TIERS = {
+    "A": {"min": 60, "max": 101},
+    "B": {"min": 35, "max": 60},
+    "C": {"min": 15, "max": 35},
+    "D": {"min": 0, "max": 15},
+}
+_ROOM = 25
+_REQUIRED = ("feature", "weight")
+_COLUMNS = (*_REQUIRED, "min", "max")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.0*)?")
+
+_Place = tuple[str | int, ...]
+
+
+@dataclass
+class Draft:
+    """A spec's data, not yet validated."""
+
+    data: dict[str, Any]
+    #: Line by place, as far as known.
+    lines: dict[_Place, int]
+    #: Faults found on the way: line and wording.
+    found: list[tuple[int, str]] = field(default_factory=list)
+    hint: str | None = None
+
+
+def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: str) -> Draft:
+    """Put the JSON of an earlier tool into a spec's own words; a spec of ours stays as it is.
+
+    Parameters
+    ----------
+    data
+        The whole object: a spec; one under ``spec`` or ``best_spec``; or bare weights under
+        ``weights`` or ``weights_snapshot``. Keys of `PASSED_OVER` are left out, keys that nobody
+        knows stay, to be refused with all else.
+    lines
+        Line by place.
+    name
+        The model's name, where bare weights have none.
+    """
+    draft = Draft(dict(data), dict(lines))
+    if "features" not in data:
+        for key in _WRAPPERS:
+            if isinstance(data.get(key), dict):
+                inner = draft.data.pop(key)
+                draft.data |= inner
+                draft.lines |= {p[1:]: n for p, n in lines.items() if len(p) > 1 and p[0] == key}
+                break
+    given = draft.data
+    bare = next((key for key in _BARE if isinstance(given.get(key), dict)), None)
+    if "features" not in given and bare is not None:
+        weights = given.pop(bare)
+        given["features"] = {feature: _feature(weight) for feature, weight in weights.items()}
+        below = {place[1:]: line for place, line in draft.lines.items() if place[:1] == (bare,)}
+        draft.lines |= {("features", *place): line for place, line in below.items()}
+        given.setdefault("model", name)
+        given.setdefault("tiers", _TIERS)
+    for key in PASSED_OVER:
+        given.pop(key, None)
+    metric = given.pop("metric", None)
+    if metric is not None:
+        given.setdefault("objective", metric)
+        if ("metric",) in draft.lines:
+            draft.lines.setdefault(("objective",), draft.lines["metric",])
+    columns = {role: given.pop(key) for key, role in _OUTCOMES.items() if key in given}
+    if columns:
+        given["outcomes"] = {**columns, **(given.get("outcomes") or {})}
+    return draft
+
+
+def _feature(weight: object, low: int | None = None, high: int | None = None) -> dict[str, Any]:
+    """Give a bare weight bounds: its own side of 0, as far as 25 or twice the weight."""
+    if isinstance(weight, float) and weight.is_integer():
+        weight = int(weight)
+    size = weight if isinstance(weight, int) else 0
+    reach = max(_ROOM, 2 * abs(size))
+    sides = (-reach, 0) if size < 0 else (0, reach)
+    return {
+        "weight": weight,
+        "min": sides[0] if low is None else low,
+        "max": sides[1] if high is None else high,
+    }
+
+
+def from_csv(text: str, *, name: str) -> Draft:
+    """Read weights as CSV: a head ``feature,weight``, also ``min`` and ``max``, a feature a row.
+
+    Parameters
+    ----------
+    text
+        The file; cells are parted by commas, semicolons or tabs.
+    name
+        The model's name.
+
+    Returns
+    -------
+    Draft
+        With identity encoders, the seed form's tiers, and bounds on the weight's own side of 0
+        where a row has none.
+    """
+    draft = Draft({"model": name, "max_score": 100, "features": {}, "tiers": _TIERS}, {})
+    text = text.removeprefix("\ufeff")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows += [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as err:
+        draft.found.append((reader.line_num, f"not readable as CSV: {err}"))
+        return draft
+    if not rows:
+        draft.found.append((0, "the file is empty; expected a head feature,weight"))
+        return draft
+    line, cells = rows[0]
+    head = [cell.strip().lower() for cell in cells]
+    draft.found += [(line, problem) for problem in _head_problems(head)]
+    if draft.found:
+        return draft
+    if len(rows) == 1:
+        draft.found.append((line, "no feature below the head"))
+    _read_rows(draft, head, rows[1:])
+    return draft
+
+
+def _head_problems(head: list[str]) -> Iterable[str]:
+    missing = [name for name in _REQUIRED if name not in head]
+    if missing:
+        yield f"the head lacks {culprits(missing)}; expected feature,weight, also min and max"
+    for name in dict.fromkeys(head):
+        if name not in _COLUMNS:
+            likely = nearest(name, _COLUMNS)
+            yield f'unknown column "{name}"' + (f'; did you mean "{likely}"?' if likely else "")
+        elif head.count(name) > 1:
+            yield f'column "{name}" stands twice'
+
+
+def _read_rows(draft: Draft, head: list[str], rows: list[tuple[int, list[str]]]) -> None:
+    """Take in a feature a row; note what is wrong with each."""
+    shares = []
+    at: dict[str, int] = {}
+    for line, cells in rows:
+        stripped = [cell.strip() for cell in cells]
+        row = dict(zip(head, stripped, strict=False))
+        feature = row.get("feature", "")
+        problems = []
+        if any(stripped[len(head) :]):
+            problems.append(f"{len(stripped)} cells under a head of {len(head)}")
+        if not feature:
+            problems.append("no name of a feature")
+        elif feature in at:
+            problems.append(f'feature "{feature}" stands on line {at[feature]} already')
+        at.setdefault(feature, line)
+        numbers: dict[str, int | None] = {"weight": None, "min": None, "max": None}
+        for key in numbers:
+            cell = row.get(key, "")
+            if _NUMBER.fullmatch(cell):
+                numbers[key] = int(cell.partition(".")[0])
+            elif cell:
+                problems.append(f'{key} of "{feature}" must be a whole number, got "{cell}"')
+                shares.append(_is_share(cell))
+            elif key == "weight":
+                problems.append(f'"{feature}" has no weight')
+        found = _feature(numbers["weight"], numbers["min"], numbers["max"])
+        if not problems and not found["min"] <= found["weight"] <= found["max"]:
+            problems.append(
+                f'weight {found["weight"]} of "{feature}" is outside its bounds '
+                f"[{found['min']}, {found['max']}]"
+            )
+        draft.found += [(line, problem) for problem in problems]
+        if not problems:
+            draft.data["features"][feature] = found
+            draft.lines["features", feature] = line
+    if shares and all(shares):
+        draft.hint = "weights are points: write 25 for 0.25"
+
+
+def _is_share(cell: str) -> bool:
+    try:
+        return -1 < float(cell) < 1
+    except ValueError:
+        return False
