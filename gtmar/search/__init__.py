@@ -1,6 +1,7 @@
 """Proposers and the keep-or-revert loop. No I/O and no clock here, and no Polars."""
 
 from gtmar.search.climb import Batch, Candidate, Climb, Given, Known, Outcome, Step
+from gtmar.search.memory import Memory
 from gtmar.search.proposers import Levers, Proposer, RandomProposer, Result
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Given",
     "Known",
     "Levers",
+    "Memory",
     "Outcome",
     "Proposer",
     "RandomProposer",

@@ -197,17 +197,18 @@ class Climb:
             self.weights, self.value = weights, value
             self.incumbent, self.since_win = self.number, 0
 
-    def ask(self, limit: int) -> Batch:
+    def ask(self, limit: int, *, until: int | None = None) -> Batch:
         """Return candidates, up to `limit` of them to evaluate; none near exhaustion.
 
         Asking changes nothing: the same question gets the same answer until `tell`. Candidates end
-        where the proposer must be told results before it can go on.
+        where the proposer must be told results before it can go on, or with proposal `until`.
         """
         candidates: list[Candidate] = []
         fresh: set[tuple[int, ...]] = set()
         number, known_in_row, left = self.proposals, self._known_in_row, limit
         block = self._proposer.block
-        last = None if block is None else (self.proposals // block + 1) * block
+        ends = [] if block is None else [(self.proposals // block + 1) * block]
+        last = min([*ends, *([] if until is None else [until])], default=None)
         while left and known_in_row < EXHAUSTED_AFTER and number != last:
             number += 1
             candidate = self._candidate(number)

@@ -67,8 +67,8 @@ class Proposer(Protocol):
 
     #: Journalled with every experiment.
     name: str
-    #: Proposals that are made on the same knowledge: those numbered 1 to `block`, and so on. After a
-    #: win all is known up to it. None for a proposer that doesn't learn.
+    #: Proposals made on the same knowledge: those numbered 1 to `block`, and so on. After a win all
+    #: is known up to it. None for a proposer that doesn't learn.
     block: int | None
 
     def learn(self, result: Result) -> None:
@@ -115,7 +115,7 @@ class RandomProposer:
     """
 
     name = "random"
-    block = None
+    block: int | None = None
 
     def __init__(self, levers: Levers, *, seed: int) -> None:
         self._levers = levers

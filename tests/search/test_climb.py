@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtmar.objective import better
-from gtmar.search import Climb, Levers, Outcome, RandomProposer, Result, Step
+from gtmar.search import Climb, Given, Known, Levers, Outcome, RandomProposer, Result, Step
 from gtmar.search.climb import EXHAUSTED_AFTER
 
 Vector = tuple[int, ...]
@@ -189,7 +189,7 @@ class Scripted:
     """Proposes from a list, whatever the incumbent; the last one for ever."""
 
     name = "scripted"
-    block = None
+    block: int | None = None
 
     def __init__(self, *changes: dict[int, int]) -> None:
         self.changes = changes
@@ -319,3 +319,128 @@ def test_the_incumbent_never_falls() -> None:
         assert climb.value >= best
         assert climb.value == smooth(climb.weights)
         best = climb.value
+
+
+# ---- given vectors and known results --------------------------------------------------------
+
+
+def test_given_vectors_come_first_whatever_the_incumbent() -> None:
+    given = Given("memory", ((3, 3), (0, 0), (4, 4)))
+    climb = Climb(Scripted({0: 9}), (0, 0), 0.5, better=better, given=given)
+    steps = tell_all(climb, [0.9], limit=1)
+    assert [(s.candidate.proposal, s.candidate.by, s.outcome) for s in steps] == [
+        (1, "memory", Outcome.WIN)
+    ]
+    assert steps[0].candidate.changes == {0: 3, 1: 3}
+    # The start is known; the next one is told as changes of the new incumbent.
+    batch = climb.ask(2)
+    assert [(c.proposal, c.by, c.changes) for c in batch.candidates] == [
+        (3, "memory", {0: 4, 1: 4}),
+        (4, "scripted", {0: 9}),
+    ]
+
+
+def test_known_results_are_taken_over_and_are_no_experiment() -> None:
+    known: dict[Vector, Known] = {
+        (1, 0): Known(0.4, "r1/exp_00007"),
+        (2, 0): Known(None, "r1/exp_00008"),
+    }
+    climb = Climb(Scripted({0: 1}, {0: 2}, {0: 3}, {0: 4}), (0, 0), 0.5, better=better, known=known)
+    batch = climb.ask(2)
+    assert [c.proposal for c in batch.fresh] == [3, 4]
+    steps = climb.tell(batch, [0.1, 0.2], lambda _: ())
+    assert [(s.number, s.outcome, s.value) for s in steps] == [
+        (1, Outcome.KNOWN, 0.4),
+        (2, Outcome.KNOWN, None),
+        (3, Outcome.LOSE, 0.1),
+        (4, Outcome.LOSE, 0.2),
+    ]
+    assert (climb.experiments, climb.number, climb.since_win) == (2, 4, 2)
+    assert steps[0].candidate.known == known[1, 0]
+
+
+def test_a_known_result_that_would_be_kept_is_measured_anew() -> None:
+    known: dict[Vector, Known] = {(1, 0): Known(0.9, "r1/exp_00007")}
+    climb = Climb(Scripted({0: 1}), (0, 0), 0.5, better=better, known=known)
+    batch = climb.ask(1)
+    assert [c.taken_over for c in batch.candidates] == [False]
+    [step] = climb.tell(batch, [0.9], lambda _: ("too odd",))
+    assert (step.outcome, climb.weights) == (Outcome.BLOCKED, (0, 0))
+    assert step.candidate.known == known[1, 0]
+
+
+def test_known_results_alone_exhaust_a_search() -> None:
+    known: dict[Vector, Known] = {(w, 0): Known(0.1, "r1/exp_00001") for w in range(1, 2001)}
+    climb = Climb(
+        Scripted(*({0: w} for w in range(1, 2001))), (0, 0), 0.5, better=better, known=known
+    )
+    batch = climb.ask(4)
+    assert (len(batch.candidates), batch.fresh) == (1000, ())
+    climb.tell(batch, [], lambda _: ())
+    assert (climb.exhausted, climb.experiments, climb.number) == (True, 0, 1000)
+
+
+def test_asking_ends_with_the_proposal_that_is_named() -> None:
+    climb = scripted({0: 1}, {0: 2}, {0: 3})
+    assert [c.proposal for c in climb.ask(9, until=2).candidates] == [1, 2]
+
+
+class Learning(Scripted):
+    """Proposes by what it was told before its block: the sum of all values so far."""
+
+    name = "learning"
+    block: int | None = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Result] = []
+
+    def learn(self, result: Result) -> None:
+        self.told.append(result)
+
+    def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
+        wins = [r.proposal for r in self.told if r.won]
+        upto = max([(number - 1) // 4 * 4, *wins])
+        sums = sum(int(1000 * (r.value or 0)) for r in self.told if r.proposal <= upto)
+        index = (sums + number) % len(weights)
+        return {index: weights[index] + 1 + (sums + 7 * number) % 401}
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+@pytest.mark.parametrize("cut", [0, 5, 17])
+def test_a_proposer_that_learns_sees_the_same_whatever_batch_or_cut(size: int, cut: int) -> None:
+    start, value = (5, 5, 5), bumpy(3)
+    known: dict[Vector, Known] = {(6, 5, 5): Known(value((6, 5, 5)), "r1/exp_00001")}
+
+    def fresh() -> Climb:
+        return Climb(Learning(), start, value(start), better=better, known=known)
+
+    def driven(climb: Climb, sizes: int, experiments: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        while climb.experiments < experiments and not climb.exhausted:
+            batch = climb.ask(min(sizes, experiments - climb.experiments))
+            steps = climb.tell(batch, [value(c.weights) for c in batch.fresh], lambda _: ())
+            rows += [as_row(step) for step in steps]
+        return rows
+
+    whole = driven(fresh(), 1, 60)
+    assert driven(fresh(), size, 60) == whole
+    resumed = fresh()
+    for row in whole[:cut]:
+        resumed.restore(row["proposal"], row["weights"], row["value"], row["outcome"])
+    assert whole[:cut] + driven(resumed, size, 60) == whole
+    assert len(whole) >= 60
+
+
+def test_what_is_restored_counts_towards_exhaustion() -> None:
+    known: dict[Vector, Known] = {(w, 0): Known(0.1, "r1/exp_00001") for w in range(1, 3001)}
+
+    def fresh() -> Climb:
+        proposals = Scripted(*({0: w} for w in range(1, 3001)))
+        return Climb(proposals, (0, 0), 0.5, better=better, known=known)
+
+    resumed = fresh()
+    for number in range(1, 401):
+        resumed.restore(number, (number, 0), 0.1, "known")
+    batch = resumed.ask(1)
+    assert (len(batch.candidates), batch.last_proposal) == (600, 1000)
