@@ -1,8 +1,146 @@
 -- The journal's views. Set-up in the plain DuckDB shell, two lines:
 --   set variable journal = 'journal';
 --   .read sql/views.sql
--- gtmar itself lists the files that are whole (record_files, experiment_files), so that a part cut
--- off by a crash is passed over.
+-- Read it again after the journal's first event, or once another version of gtmar has written to it.
+-- gtmar itself lists the files that are whole (record_files, experiment_files, event_files), so that
+-- one cut off by a crash is passed over.
+
+-- Files of one format have the same columns. Only where formats mix must each be looked at first.
+set variable formats_mix = case
+    when getvariable('record_files') is not null then getvariable('formats_mix')
+    else (
+        select
+            count(distinct value) > 1
+        from parquet_kv_metadata(
+            if(
+                getvariable('record_files') is null,
+                [
+                    getvariable('journal') || '/runs/*/*.parquet',
+                    getvariable('journal') || '/experiments/*/*.parquet'
+                ],
+                cast(getvariable('record_files') as varchar[])
+            )
+        )
+        where key = 'gtmar_format'
+    )
+end;
+
+-- A journal need not have events, and a pattern without a file is an error.
+set variable event_source = case
+    when getvariable('event_files') is not null
+        then 'from read_parquet(cast(getvariable(''event_files'') as varchar[]), '
+            || 'hive_partitioning = false, union_by_name = true)'
+    when (select count(*) from glob(getvariable('journal') || '/events/*.parquet')) > 0
+        then 'from read_parquet(getvariable(''journal'') || ''/events/*.parquet'', '
+            || 'hive_partitioning = false, union_by_name = true)'
+    else 'select
+        null::varchar as event_id,
+        null::varchar as kind,
+        null::timestamptz as "at",
+        null::varchar as author,
+        null::varchar as note,
+        null::varchar as expect,
+        null::timestamptz as since,
+        null::varchar as model,
+        null::varchar as spec_id,
+        null::varchar as score_id,
+        null::varchar as spec,
+        null::varchar as run_id,
+        null::varchar as experiment_id,
+        null::varchar as source,
+        null::varchar as details
+    where false'
+end;
+
+-- What differs between two maps of weights, as a map like the column changes.
+create or replace macro changed_weights(before, after) as
+    map_from_entries(
+        list_filter(
+            list_transform(
+                list_concat(
+                    map_keys(after),
+                    list_filter(map_keys(before), lambda name: not list_contains(map_keys(after), name))
+                ),
+                lambda name: {
+                    'key': name,
+                    'value': {'before': before[name], 'after': after[name]}
+                }
+            ),
+            lambda entry: entry.value.before is distinct from entry.value.after
+        )
+    );
+
+-- Changes as text, such as nps: 5 -> 12, logins: 3 -> none.
+create or replace macro worded_changes(changes) as
+    array_to_string(
+        list_transform(
+            map_entries(changes),
+            lambda entry: entry.key
+                || ': '
+                || coalesce(cast(entry.value.before as varchar), 'none')
+                || ' -> '
+                || coalesce(cast(entry.value.after as varchar), 'none')
+        ),
+        ', '
+    );
+
+-- The weights in a spec's JSON text, by name; each bin of a binned feature has one.
+create or replace macro spec_weights(spec) as
+    map_from_entries(
+        flatten(
+            list_transform(
+                map_entries(cast(json_extract(spec, '$.features') as map(varchar, json))),
+                lambda feature: case
+                    when json_extract(feature.value, '$.encode.bins') is null
+                        then [
+                            {
+                                'key': feature.key,
+                                'value': cast(json_extract(feature.value, '$.weight') as bigint)
+                            }
+                        ]
+                    else list_transform(
+                        map_entries(
+                            cast(
+                                json_extract(feature.value, '$.encode.bins') as map(varchar, json)
+                            )
+                        ),
+                        lambda bin: {
+                            'key': feature.key || if(
+                                regexp_matches(bin.key, '^[\[(].*,'), bin.key, '[' || bin.key || ']'
+                            ),
+                            'value': cast(json_extract(bin.value, '$.weight') as bigint)
+                        }
+                    )
+                end
+            )
+        )
+    );
+
+-- 1 where more of a metric is better, -1 where less is, 0 where neither is.
+create or replace macro better_direction(metric) as
+    case
+        when regexp_matches(metric, '^(contraction_rate|contracted_share|median_days)') then -1
+        when regexp_matches(
+            metric,
+            '^(revenue_capture_ceiling|revenue_concentration|hhi|scored|score_|share_|ltv_accounts'
+                || '|accounts_|labelled_|paying_|former_|activation_applies_)'
+        ) then 0
+        else 1
+    end;
+
+-- What a metric's move from one value to another amounts to. Of the tiers only the best one's is
+-- good or bad: what it gains, another loses.
+create or replace macro metric_reading(metric, tier, best_tier, one, two) as
+    case
+        when one is null or two is null then 'moved'
+        when abs(two - one) <= 0.0005 * greatest(1, abs(one)) then 'same'
+        when metric in ('share_clipped_low', 'share_clipped_high')
+            then if(two < one, 'better', 'worse')
+        when tier is distinct from null and tier <> best_tier then 'moved'
+        when better_direction(metric) = 0 then 'moved'
+        when (two - one) * better_direction(metric) > 0 then 'better'
+        else 'worse'
+    end;
 
 create or replace view run_records as
 select
@@ -14,48 +152,24 @@ from read_parquet(
     ),
     hive_partitioning = true,
     hive_types = {'run_id': varchar},
-    union_by_name = true
+    union_by_name = coalesce(getvariable('formats_mix'), true)
 );
 
--- One row per run: what was asked, and how it ended where it did.
+-- One row per run: what was asked, and how it ended where it did. Columns of another record are
+-- null, so that any value is the one there is.
 create or replace view runs as
 select
-    start_record.* exclude (
-        record,
-        ended_at,
-        state,
-        experiments,
-        wins,
-        proposals,
-        seconds,
-        baseline_value,
-        best_value,
-        best_experiment,
-        holdout_baseline_value,
-        holdout_best_value,
-        holdout_baseline_metrics,
-        holdout_best_metrics,
-        digest
-    ),
-    end_record.ended_at,
-    coalesce(end_record.state, 'running or cut off') as state,
-    end_record.experiments,
-    end_record.wins,
-    end_record.proposals,
-    end_record.seconds,
-    end_record.baseline_value,
-    end_record.best_value,
-    end_record.best_experiment,
-    end_record.holdout_baseline_value,
-    end_record.holdout_best_value,
-    end_record.holdout_baseline_metrics,
-    end_record.holdout_best_metrics,
-    end_record.digest
-from run_records as start_record
-left join run_records as end_record
-    on end_record.run_id = start_record.run_id
-    and end_record.record = 'end'
-where start_record.record = 'start';
+    * exclude (record) replace (coalesce(state, 'running or cut off') as state)
+from (
+    select
+        run_id,
+        bool_or(record = 'start') as record,
+        any_value(columns(* exclude (run_id, record))) as '\0'
+    from run_records
+    where record in ('start', 'end')
+    group by run_id
+)
+where record;
 
 -- One row per experiment, baseline first.
 create or replace view experiments as
@@ -68,18 +182,308 @@ from read_parquet(
     ),
     hive_partitioning = true,
     hive_types = {'run_id': varchar},
-    union_by_name = true
+    union_by_name = coalesce(getvariable('formats_mix'), true)
 );
+
+-- One row per event: what came later than a run, or from a person.
+create or replace view events as
+from query(getvariable('event_source'));
+
+-- One row per change of one weight.
+create or replace view changes as
+select
+    run_id,
+    experiment_id,
+    number,
+    outcome,
+    proposer,
+    value_before,
+    value_after,
+    entry.key as feature,
+    entry.value.before as before,
+    entry.value.after as after
+from (
+    select
+        run_id,
+        experiment_id,
+        number,
+        outcome,
+        proposer,
+        value_before,
+        value_after,
+        unnest(map_entries(changes)) as entry
+    from experiments
+);
+
+-- One row per experiment and metric, or metric and tier.
+create or replace view measures as
+select
+    run_id,
+    experiment_id,
+    number,
+    outcome,
+    measure.metric as metric,
+    measure.tier as tier,
+    measure.metric || coalesce('.' || measure.tier, '') as name,
+    measure.amount as amount
+from (
+    select
+        run_id,
+        experiment_id,
+        number,
+        outcome,
+        unnest(
+            list_concat(
+                list_transform(
+                    [
+                        {'metric': 'auc_roc_retain', 'amount': auc_roc_retain},
+                        {'metric': 'auc_roc_churn', 'amount': auc_roc_churn},
+                        {'metric': 'revenue_capture_at_20', 'amount': revenue_capture_at_20},
+                        {'metric': 'revenue_capture_ceiling', 'amount': revenue_capture_ceiling},
+                        {'metric': 'revenue_capture_lift', 'amount': revenue_capture_lift},
+                        {'metric': 'nrr_at_20', 'amount': nrr_at_20},
+                        {'metric': 'tier_separation', 'amount': tier_separation},
+                        {
+                            'metric': 'revenue_concentration_hhi',
+                            'amount': revenue_concentration_hhi
+                        },
+                        {'metric': 'hhi_normalised', 'amount': hhi_normalised},
+                        {'metric': 'scored', 'amount': scored},
+                        {'metric': 'score_mean', 'amount': score_mean},
+                        {'metric': 'score_deviation', 'amount': score_deviation},
+                        {'metric': 'share_clipped_low', 'amount': share_clipped_low},
+                        {'metric': 'share_clipped_high', 'amount': share_clipped_high},
+                        {'metric': 'ltv_accounts', 'amount': ltv_accounts}
+                    ],
+                    lambda scalar: {
+                        'metric': scalar.metric,
+                        'tier': cast(null as varchar),
+                        'amount': cast(scalar.amount as double)
+                    }
+                ),
+                flatten(
+                    list_transform(
+                        [
+                            {'metric': 'nrr_by_tier', 'amounts': nrr_by_tier},
+                            {'metric': 'grr_by_tier', 'amounts': grr_by_tier},
+                            {'metric': 'logo_retention_by_tier', 'amounts': logo_retention_by_tier},
+                            {'metric': 'expansion_rate_by_tier', 'amounts': expansion_rate_by_tier},
+                            {'metric': 'expanded_share_by_tier', 'amounts': expanded_share_by_tier},
+                            {
+                                'metric': 'contraction_rate_by_tier',
+                                'amounts': contraction_rate_by_tier
+                            },
+                            {
+                                'metric': 'contracted_share_by_tier',
+                                'amounts': contracted_share_by_tier
+                            },
+                            {'metric': 'quick_ratio_by_tier', 'amounts': quick_ratio_by_tier},
+                            {
+                                'metric': 'winback_rate_by_former_tier',
+                                'amounts': winback_rate_by_former_tier
+                            },
+                            {
+                                'metric': 'activation_rate_by_tier',
+                                'amounts': activation_rate_by_tier
+                            },
+                            {
+                                'metric': 'median_days_to_activate_by_tier',
+                                'amounts': median_days_to_activate_by_tier
+                            },
+                            {'metric': 'arpa_by_tier', 'amounts': arpa_by_tier},
+                            {'metric': 'share_by_tier', 'amounts': share_by_tier},
+                            {
+                                'metric': 'accounts_by_tier',
+                                'amounts': cast(accounts_by_tier as map(varchar, double))
+                            },
+                            {
+                                'metric': 'labelled_by_tier',
+                                'amounts': cast(labelled_by_tier as map(varchar, double))
+                            },
+                            {
+                                'metric': 'paying_by_tier',
+                                'amounts': cast(paying_by_tier as map(varchar, double))
+                            },
+                            {
+                                'metric': 'former_by_tier',
+                                'amounts': cast(former_by_tier as map(varchar, double))
+                            },
+                            {
+                                'metric': 'activation_applies_by_tier',
+                                'amounts': cast(activation_applies_by_tier as map(varchar, double))
+                            }
+                        ],
+                        lambda tiered: list_transform(
+                            map_entries(tiered.amounts),
+                            lambda entry: {
+                                'metric': tiered.metric,
+                                'tier': entry.key,
+                                'amount': entry.value
+                            }
+                        )
+                    )
+                )
+            )
+        ) as measure
+    from experiments
+);
+
+-- One row per spec that went live, by promotion or put on record later: until when, instead of what.
+create or replace view live_specs as
+select
+    event_id,
+    kind,
+    model,
+    since,
+    lead(since) over next_of_model as until,
+    "at" as recorded_at,
+    author,
+    note,
+    expect,
+    spec_id,
+    score_id,
+    run_id,
+    experiment_id,
+    lag(weights) over next_of_model as weights_before,
+    weights
+from (
+    select
+        *,
+        spec_weights(spec) as weights
+    from events
+    where kind in ('promotion', 'record')
+)
+window next_of_model as (partition by model order by since, "at", event_id);
+
+-- One row per run or spec that went live: who, why, from what to what, with what effect.
+create or replace view history as
+with kept as materialized (
+    select
+        run_id,
+        experiment_id,
+        number,
+        objective,
+        value_after,
+        outcome,
+        weights
+    from experiments
+    where outcome in ('baseline', 'win')
+        or proposer = 'human'
+),
+-- Of each run its start, and the last that was kept; of a person's change that change.
+shown as (
+    select
+        run_id,
+        min_by(weights, number) as weights_before,
+        min_by({'amount': value_after}, number).amount as value_before,
+        max_by(weights, number) as weights_after,
+        max_by({'amount': value_after}, number).amount as value_after,
+        max_by(experiment_id, number) as experiment_id,
+        max_by(outcome, number) as outcome
+    from kept
+    group by run_id
+),
+-- What went live though it was not kept has to be looked for elsewhere; by way of a list, since
+-- DuckDB then passes over the files of other runs.
+unkept as (
+    select
+        unnest(list({'run_id': run_id, 'experiment_id': experiment_id}), recursive := true)
+    from (
+        select
+            run_id,
+            experiment_id
+        from live_specs
+        where experiment_id is not null
+        except
+        select
+            run_id,
+            experiment_id
+        from kept
+    )
+),
+pointed_at as (
+    select
+        run_id,
+        experiment_id,
+        objective,
+        value_after,
+        outcome
+    from kept
+    union all
+    select
+        experiments.run_id as run_id,
+        experiments.experiment_id as experiment_id,
+        experiments.objective as objective,
+        experiments.value_after as value_after,
+        experiments.outcome as outcome
+    from experiments
+    join unkept
+        on unkept.run_id = experiments.run_id
+        and unkept.experiment_id = experiments.experiment_id
+),
+live_result as (
+    select
+        live_specs.*,
+        pointed_at.objective as objective,
+        pointed_at.value_after as value_after,
+        pointed_at.outcome as outcome
+    from live_specs
+    left join pointed_at
+        on pointed_at.run_id = live_specs.run_id
+        and pointed_at.experiment_id = live_specs.experiment_id
+)
+select
+    runs.started_at as happened_at,
+    runs.kind as kind,
+    runs.author as author,
+    runs.note as note,
+    runs.model as model,
+    shown.weights_before as weights_before,
+    shown.weights_after as weights_after,
+    runs.objective as objective,
+    if(shown.outcome = 'baseline', null, shown.value_before) as value_before,
+    shown.value_after as value_after,
+    if(runs.kind in ('human', 'record'), shown.outcome, runs.state) as outcome,
+    runs.run_id as run_id,
+    shown.experiment_id as experiment_id,
+    cast(null as varchar) as event_id
+from runs
+left join shown on shown.run_id = runs.run_id
+-- A change made elsewhere is its event; where that is missing, the run that measured it.
+where runs.kind <> 'record'
+    or not exists (select 1 from events where events.run_id = runs.run_id and events.kind = 'record')
+union all
+select
+    live_result.since as happened_at,
+    live_result.kind as kind,
+    live_result.author as author,
+    live_result.note as note,
+    live_result.model as model,
+    live_result.weights_before as weights_before,
+    live_result.weights as weights_after,
+    live_result.objective as objective,
+    -- Only where it was measured against what was live before it.
+    if(
+        live_result.outcome <> 'baseline' and live_result.weights_before = shown.weights_before,
+        shown.value_before,
+        null
+    ) as value_before,
+    live_result.value_after as value_after,
+    live_result.outcome as outcome,
+    live_result.run_id as run_id,
+    live_result.experiment_id as experiment_id,
+    live_result.event_id as event_id
+from live_result
+left join shown on shown.run_id = live_result.run_id;
 
 -- The run that a query is about: the variable `run`, else the latest.
 create or replace view chosen_run as
 select
     *
 from runs
-where run_id = coalesce(
-    getvariable('run'),
-    (select max_by(run_id, (started_at, run_id)) from runs)
-);
+where run_id = coalesce(getvariable('run'), run_id)
+order by started_at desc, run_id desc
+limit 1;
 
 -- The chosen run's best experiment so far: the last win, else the baseline.
 create or replace view chosen_best as
@@ -88,7 +492,8 @@ select
 from experiments
 where experiments.run_id = (select run_id from chosen_run)
     and experiments.outcome in ('baseline', 'win')
-qualify row_number() over (order by experiments.number desc) = 1;
+order by experiments.number desc
+limit 1;
 
 -- The chosen run's baseline.
 create or replace view chosen_baseline as

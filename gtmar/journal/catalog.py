@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
-import pyarrow.parquet as pq
 from polars.exceptions import PolarsError
 
 from gtmar.errors import (
@@ -24,11 +23,13 @@ from gtmar.errors import (
     culprits,
     nearest,
 )
+from gtmar.journal.events import event_schema
 from gtmar.journal.library import find_file, sql_folder
-from gtmar.journal.schema import FORMAT_VERSION, experiment_schema
-from gtmar.journal.store import is_whole
+from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
+from gtmar.journal.shelves import Shelf
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import TracebackType
 
     import polars as pl
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["Journal"]
 
 #: Variables that the views read, and nobody else sets.
-_OWN = {"journal", "record_files", "experiment_files"}
+_OWN = {
+    "journal",
+    "record_files",
+    "experiment_files",
+    "event_files",
+    "event_source",
+    "formats_mix",
+}
 
 
 class Journal:
@@ -50,7 +58,7 @@ class Journal:
     Raises
     ------
     RunNotFoundError
-        If the folder holds no run.
+        If the folder holds neither a run nor an event.
     JournalVersionError
         If a newer gtmar wrote it.
 
@@ -61,8 +69,9 @@ class Journal:
 
     def __init__(self, path: str | Path = "journal") -> None:
         self.path = Path(path)
-        records = sorted(self.path.glob("runs/*/start.parquet"))
-        if not records:
+        self._folder = folder = self.path.resolve()
+        begun = (folder.glob(pattern) for pattern in ("runs/*/start.parquet", "events/*.parquet"))
+        if not any(any(files) for files in begun):
             raise RunNotFoundError(
                 f'journal "{self.path}": '
                 + ("no run in it" if self.path.is_dir() else "no such folder"),
@@ -70,27 +79,23 @@ class Journal:
             )
         scratch = Path(tempfile.mkdtemp(prefix="gtmar-"))
         self._tidy = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        self._empty = scratch / "run_id=none" / "empty.parquet"
-        self._empty.parent.mkdir()
-        pq.write_table(experiment_schema().empty_table(), self._empty)
+        self._shelves = {
+            "record_files": Shelf.of("runs", run_schema(), scratch),
+            "experiment_files": Shelf.of("experiments", experiment_schema(), scratch),
+            "event_files": Shelf.of("events", event_schema(), scratch, by_run=False),
+        }
         self._connection = duckdb.connect()
-        folder = self.path.resolve()
-        self._parts = _whole_files(folder, "experiments/run_id=*/*.parquet")
         try:
-            self._list("record_files", _whole_files(folder, "runs/run_id=*/*.parquet"))
-            self._list("experiment_files", self._parts)
-            _make_views(self._connection, folder, scratch)
+            self._look()
+            self._make_views()
+            _lock(self._connection, folder, scratch)
+            self._list()
         except duckdb.Error as err:
             self.close()
             raise JournalError(f'journal "{self.path}": {_first_line(err)}') from err
-        newest = self.query("select max(format_version) as newest from runs")["newest"].item()
-        if newest is not None and newest > FORMAT_VERSION:
+        except JournalVersionError:
             self.close()
-            raise JournalVersionError(
-                f'journal "{self.path}": holds runs of format {newest}, newer than the '
-                f"{FORMAT_VERSION} that this gtmar reads",
-                hint="install the newer gtmar",
-            )
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -131,21 +136,53 @@ class Journal:
                 f'query "{file.name}" has no parameter {culprits(unknown)}',
                 hint=f"it has {', '.join(sorted(known)) or 'none'}",
             )
-        narrowed = [str(variables[name]) for name in ("run", "other") if variables.get(name)]
-        if not narrowed:
+        if "chosen_" in file.text and variables.get("run") is None and self._run_ids():
+            # The views would find it too, by reading the records of all runs.
+            variables["run"] = self.run_id()
+        named = {str(variables[name]) for name in ("run", "other") if variables.get(name)}
+        if not (named and file.named_runs):
             return self.query(file.text, **variables)
-        # DuckDB can't know that a query about one run needs no file of another.
-        parts = [p for p in self._parts if p.parent.name.partition("=")[2] in narrowed]
-        self._list("experiment_files", parts)
+        # Neither names nor files of other runs need be gone through then.
+        self._list(named)
         try:
             return self.query(file.text, **variables)
         finally:
-            self._list("experiment_files", self._parts)
+            self._list()
 
-    def _list(self, variable: str, files: list[Path]) -> None:
-        """Tell a view which files it reads; an empty part where there is none."""
-        listed = [str(file) for file in files] or [str(self._empty)]
-        self._connection.execute(f"set variable {variable} = $files", {"files": listed})
+    def _look(self) -> None:
+        """Find the files that are whole, and whether they have the columns of this version."""
+        self._stocks = {name: shelf.stock(self._folder) for name, shelf in self._shelves.items()}
+        newest = max(stock.newest for stock in self._stocks.values())
+        if newest > FORMAT_VERSION:
+            raise JournalVersionError(
+                f'journal "{self.path}": holds files of format {newest}, newer than the '
+                f"{FORMAT_VERSION} that this gtmar reads",
+                hint="install the newer gtmar",
+            )
+        self._mixed = not all(stock.alike for stock in self._stocks.values())
+
+    def _make_views(self) -> None:
+        self._set_own("journal", str(self._folder))
+        self._set_own("formats_mix", self._mixed)
+        # To make a view opens its files: where columns are alike, one without rows will do.
+        self._list(None if self._mixed else ())
+        self._connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
+
+    def _list(self, runs: Collection[str] | None = None) -> None:
+        """Tell the views which files to read: those of some runs, or all."""
+        self._listed = runs
+        for name, shelf in self._shelves.items():
+            paths = list(self._stocks[name].paths)
+            if runs is not None and shelf.by_run:
+                mine = [f"/run_id={run}/" for run in runs]
+                paths = [path for path in paths if any(run in path for run in mine)]
+            if self._mixed or not paths:
+                # It brings the columns that older files lack.
+                paths.insert(0, shelf.empty)
+            self._set_own(name, paths)
+
+    def _set_own(self, name: str, value: object) -> None:
+        self._connection.execute(f"set variable {name} = $value", {"value": value})
 
     def query(self, text: str, **variables: Any) -> pl.DataFrame:
         """Run one SELECT over the views `runs` and `experiments`.
@@ -165,9 +202,20 @@ class Journal:
         _refuse_all_but_select(text)
         self._set(variables)
         try:
-            frame: pl.DataFrame = self._connection.sql(text).pl()
+            return self._frame(text)
+        except duckdb.IOException:
+            # A run's parts may have been packed since they were listed.
+            self._look()
+            self._list(self._listed)
         except (duckdb.Error, PolarsError) as err:
             raise _failed(err) from err
+        try:
+            return self._frame(text)
+        except (duckdb.Error, PolarsError) as err:
+            raise _failed(err) from err
+
+    def _frame(self, text: str) -> pl.DataFrame:
+        frame: pl.DataFrame = self._connection.sql(text).pl()
         return frame
 
     def run_id(self, name: str | None = None) -> str:
@@ -178,10 +226,13 @@ class Journal:
         RunNotFoundError
             If there is none, or more than one.
         """
-        frame = self.query("select run_id from runs order by started_at, run_id")
-        ids: list[str] = frame["run_id"].to_list()
+        ids = self._run_ids()
+        if not ids:
+            raise RunNotFoundError(
+                f'journal "{self.path}": no run in it', hint="gtmar run writes one"
+            )
         if name is None:
-            return ids[-1]
+            return self._latest(ids)
         if name in ids:
             return name
         matches = [i for i in ids if i.startswith(name) or i.endswith(name)]
@@ -191,9 +242,26 @@ class Journal:
             raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
         likely = nearest(name, ids)
         raise RunNotFoundError(
-            f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, the latest {ids[-1]}',
+            f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
+            f"the latest {self._latest(ids)}",
             hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
         )
+
+    def _run_ids(self) -> list[str]:
+        """Return the ids of all runs that have begun, in their order."""
+        starts = [Path(path) for path in self._stocks["record_files"].paths]
+        return [p.parent.name.partition("=")[2] for p in starts if p.name == "start.parquet"]
+
+    def _latest(self, ids: list[str]) -> str:
+        """Return the run that began last. Ids tell the second; within a minute the records do."""
+        minute = max(ids)[: len("r20260101-1200")]
+        self._list([run for run in ids if run.startswith(minute)])
+        try:
+            frame = self.query("select max_by(run_id, (started_at, run_id)) as run_id from runs")
+        finally:
+            self._list()
+        latest: str = frame["run_id"].item()
+        return latest
 
     def _set(self, variables: dict[str, Any]) -> None:
         held = self._connection.sql("select name from duckdb_variables()").fetchall()
@@ -203,21 +271,17 @@ class Journal:
         for name, value in variables.items():
             if not name.isidentifier() or name in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
+            if value is None:
+                # As one that isn't set: a null has a type, which may not be the one expected.
+                continue
             try:
                 self._connection.execute(f'set variable "{name}" = $value', {"value": value})
             except duckdb.Error as err:
                 raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
 
 
-def _whole_files(folder: Path, pattern: str) -> list[Path]:
-    """Return files that are whole; what a crash has cut off is passed over."""
-    return [file for file in sorted(folder.glob(pattern)) if is_whole(file)]
-
-
-def _make_views(connection: duckdb.DuckDBPyConnection, folder: Path, scratch: Path) -> None:
-    """Make the views, then lock the connection to the journal's folder."""
-    connection.execute("set variable journal = $folder", {"folder": str(folder)})
-    connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
+def _lock(connection: duckdb.DuckDBPyConnection, folder: Path, scratch: Path) -> None:
+    """Lock a connection to the journal's folder."""
     connection.execute(
         "set allowed_directories = [$folder, $scratch]",
         {"folder": str(folder), "scratch": str(scratch)},

@@ -1,4 +1,4 @@
-"""Whether a journal is what was written: files, hashes, sequence, chain; and its digest.
+"""Whether a journal is what was written: files, hashes, sequence, chain, events; and its digest.
 
 Inside the journal only accidents and clumsy edits can be found: whoever rewrites a run and all its
 hashes leaves no trace there. The digest, kept elsewhere (a commit, a ticket), finds that too.
@@ -8,38 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gtmar.errors import RunNotFoundError, UsageError
-from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
-from gtmar.journal.schema import RunDigest
-from gtmar.journal.store import RunFiles, is_whole, previous_of, sha256_of
+from gtmar.errors import RunNotFoundError, UsageError, culprits, nearest
+from gtmar.journal.events import EventKind, event_files, untouched
+from gtmar.journal.examination import Examination, Finding, examine, row_of
+from gtmar.journal.store import RunFiles, is_whole, links_of, read_checked, sha256_of, steadily
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Finding", "Verification", "verify"]
+__all__ = ["Finding", "Verification", "packings", "run_ids", "run_named", "verify"]
 
 _PREFIX = "gtmar1"
-#: Takes a finding: file or None, kind, problem.
-_Report = Callable[["Path | None", str, str], None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that isn't as it was written."""
-
-    run_id: str
-    #: File within the journal; empty where the run as a whole is meant.
-    file: str
-    #: `missing`, `torn`, `changed`, `added`, `sequence` or `digest`.
-    kind: str
-    problem: str
+#: Entries that may have reached the disk after later ones, and how far back they are looked for.
+_MOST_LATE = 2
+_LATE_AMONG = 60
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,7 @@ class Verification:
 
     runs: int
     experiments: int
+    events: int
     findings: tuple[Finding, ...]
     #: Worth knowing, no damage: runs cut off, evaluator code changed since.
     notes: tuple[str, ...]
@@ -74,7 +66,7 @@ def verify(journal: Path, run_id: str | None = None, *, against: str | None = No
     journal
         The journal's folder.
     run_id
-        One run's full id; None for all.
+        One run's full id; None for all, and all events.
     against
         A digest that was printed earlier, for the whole journal: still holds where all that it
         covered is there unchanged, whatever came later.
@@ -82,167 +74,196 @@ def verify(journal: Path, run_id: str | None = None, *, against: str | None = No
     Raises
     ------
     RunNotFoundError
-        If the journal holds no run.
+        If the journal holds neither run nor event.
     UsageError
         If `against` isn't a digest of this tool.
     """
-    ids = [run_id] if run_id is not None else _run_ids(journal)
-    if not ids:
+    ids = [run_id] if run_id is not None else run_ids(journal)
+    events = event_files(journal) if run_id is None else []
+    if not ids and not events:
         raise RunNotFoundError(
             f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
         )
-    findings: list[Finding] = []
-    notes: list[str] = []
-    experiments = 0
-    for each in ids:
-        files = RunFiles(journal, each)
-        experiments += _verify_run(files, findings, notes)
-    entries = _entries(journal)
+    packed = packings(journal)
+    examined = [examine(RunFiles(journal, each), packed.get(each)) for each in ids]
+    findings = [finding for one in examined for finding in one.findings]
+    notes = [note for one in examined for note in one.notes]
+    if run_id is None:
+        findings += _strays(journal) + _verify_events(journal, events)
+        notes += _absent(ids, [one.start for one in examined])
+        if any(journal.glob("packing/run_id=*")):
+            notes.append(
+                "parts are being packed, or that was cut off: gtmar journal compact mends it"
+            )
+    entries = _entries(journal, dict(zip(ids, examined, strict=True)))
     return Verification(
         runs=len(ids),
-        experiments=experiments,
+        experiments=sum(one.experiments for one in examined),
+        events=len(events),
         findings=tuple(findings),
         notes=tuple(notes),
-        digest=_digest(entries, len(entries)),
+        digest=_digest(entries),
         against_holds=None if against is None else _holds(entries, against),
     )
 
 
-def _run_ids(journal: Path) -> list[str]:
-    """Return ids of all runs that have a record or a part."""
+def run_ids(journal: Path) -> list[str]:
+    """Return ids of all runs that have a record or a part, in order."""
     folders = [*journal.glob("runs/run_id=*"), *journal.glob("experiments/run_id=*")]
     return sorted({folder.name.partition("=")[2] for folder in folders})
 
 
-def _verify_run(files: RunFiles, findings: list[Finding], notes: list[str]) -> int:
-    """Check one run; return its number of experiments."""
+def run_named(journal: Path, name: str) -> str:
+    """Return a run's full id: the only one that begins or ends with `name`.
 
-    def found(path: Path | None, kind: str, problem: str) -> None:
-        name = path.relative_to(files.journal).as_posix() if path is not None else ""
-        findings.append(Finding(files.run_id, name, kind, problem))
+    It reads no file, so that a damaged journal can be looked at too.
 
-    on_disk = [*sorted(files.records.glob("*.parquet")), *files.parts]
-    torn = [path for path in on_disk if not is_whole(path)]
-    unreadable = [path for path in on_disk if path not in torn and not _readable(path)]
-    ended = files.end.is_file()
-    for path in torn:
-        if ended or not files.parts or path != files.parts[-1]:
-            found(path, "torn", "cut off: it has no end")
-        else:
-            notes.append(f"run {files.run_id}: its last part was cut off; gtmar resume mends that")
-    for path in unreadable:
-        found(path, "changed", "its bytes are not those that were written")
-    if not (files.records / "start.parquet").is_file():
-        found(files.records / "start.parquet", "missing", "the start record is gone")
-        return 0
-    whole = [path for path in on_disk if path not in torn and path not in unreadable]
-    _verify_chain(files, whole, found, broken=bool(torn or unreadable))
-    if not ended and not torn:
-        state = "is running" if files.running() else "was cut off; gtmar resume goes on with it"
-        notes.append(f"run {files.run_id} {state}")
-    parts = [path for path in files.parts if path in whole]
-    if not parts:
-        return 0
-    rows = pa.concat_tables(
-        pq.read_table(p, partitioning=None).replace_schema_metadata(None) for p in parts
+    Raises
+    ------
+    RunNotFoundError
+        If there is none, or more than one.
+    """
+    ids = run_ids(journal)
+    matches = [each for each in ids if each.startswith(name) or each.endswith(name)]
+    if name in ids:
+        return name
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
+    likely = nearest(name, ids)
+    raise RunNotFoundError(
+        f'journal "{journal}" has no run "{name}"; it has {len(ids)}',
+        hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
     )
-    if not set(unreadable) & {files.end, files.records / "start.parquet"}:
-        _verify_rows(files, rows, ended=ended, found=found, notes=notes)
-    return max(0, int(rows.num_rows) - 1)
 
 
-def _readable(path: Path) -> bool:
-    try:
-        pq.read_table(path, partitioning=None, page_checksum_verification=True)
-    except (pa.ArrowException, OSError):
-        return False
-    return True
-
-
-def _verify_chain(files: RunFiles, whole: list[Path], found: _Report, *, broken: bool) -> None:
-    """Hold each file against the hash that the next one carries; name what breaks the chain."""
-    hashes = {path: sha256_of(path) for path in whole}
-    claims = {path: previous_of(path) for path in whole}
-    numbers = [int(part.stem.partition("-")[2]) for part in files.parts]
-    gaps = sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
-    for number in gaps:
-        found(files.experiments / f"part-{number:06d}.parquet", "missing", "the part is gone")
-    # The tail has nothing after it: the end record, or the newest file of a run without one.
-    tail = files.end if files.end in whole else max(whole, key=lambda p: p.stat().st_mtime_ns)
-    before_gaps = {files.experiments / f"part-{number - 1:06d}.parquet" for number in gaps}
-    for path in whole:
-        if path == tail or hashes[path] in claims.values() or path in before_gaps:
+def packings(journal: Path) -> dict[str, set[str]]:
+    """Return by run the hashes of packed files, as untouched events of compactions say."""
+    found: dict[str, set[str]] = {}
+    for path in event_files(journal):
+        event = _record(path) if untouched(path) else None
+        if event is None:
             continue
-        rivals = [other for other in whole if other != path and claims[other] == claims[path]]
-        stranger = claims[path] not in ("", *hashes.values())
-        if rivals or stranger:
-            found(path, "added", "no file of the run was written after it")
-        elif not broken:
-            found(path, "changed", "its bytes are not those that the next file was written after")
-    if files.end in whole:
-        sealed = files.seal.read_text("ascii").strip() if files.seal.is_file() else None
-        if sealed is None:
-            found(files.seal, "missing", "the seal of the end record is gone")
-        elif sealed != sha256_of(files.end):
-            found(files.end, "changed", "its bytes are not those that were sealed")
+        if event["kind"] == EventKind.COMPACTION:
+            for run in json.loads(event["details"])["runs"]:
+                found.setdefault(run["run_id"], set()).add(run["sha256"])
+    return found
 
 
-def _verify_rows(
-    files: RunFiles, rows: pa.Table, *, ended: bool, found: _Report, notes: list[str]
-) -> None:
-    """Check sequence, digest and evaluator of a run's rows."""
-    numbers = rows["number"].to_pylist()
-    if numbers != list(range(len(numbers))):
-        wrong = next(i for i, n in enumerate(numbers) if n != i)
-        found(None, "sequence", f"experiment {wrong} is missing, doubled or out of its place")
-    start = files.record("start")
-    if ended:
-        end = files.record("end")
-        digest = RunDigest()
-        digest.update(rows)
-        if digest.hexdigest() != end["digest"]:
-            found(None, "digest", "its experiments are not those that it ended with")
-    if start["evaluator_version"] != EVALUATOR_VERSION:
-        notes.append(
-            f"run {files.run_id}: evaluator version {start['evaluator_version']} then, "
-            f"{EVALUATOR_VERSION} now"
-        )
-    elif start["evaluator_code"] != evaluator_code():
-        notes.append(f"run {files.run_id}: the evaluator's code has changed since, not its version")
+def _strays(journal: Path) -> list[Finding]:
+    """Find files that readers take in though they belong to no run."""
+    return [
+        Finding("", path.relative_to(journal).as_posix(), "added", "it belongs to no run")
+        for room in ("runs", "experiments")
+        for path in sorted(journal.glob(f"{room}/*/*.parquet"))
+        if not path.parent.name.startswith("run_id=")
+    ]
 
 
-def _entries(journal: Path) -> list[str]:
+def _absent(ids: list[str], starts: list[dict[str, Any]]) -> list[str]:
+    """Note runs that others came from, or learnt from, and that aren't there."""
+    followers: Counter[str] = Counter()
+    for start in starts:
+        before = {start.get("parent_run")}
+        with suppress(ValueError, TypeError, LookupError):
+            before.update(json.loads(start["memory"])["runs"])
+        followers.update(run for run in before if run is not None and run not in ids)
+    return [
+        f"run {run} isn't in this journal, though {count:,} of its runs came or learnt from it"
+        for run, count in sorted(followers.items())
+    ]
+
+
+def _verify_events(journal: Path, events: list[Path]) -> list[Finding]:
+    """Hold each event against the hash in its name."""
+    findings = []
+    for path in events:
+        kind, problem = "", ""
+        if not path.name.startswith("event_id="):
+            kind, problem = "added", "it is no event's file"
+        elif not is_whole(path):
+            kind, problem = "torn", "cut off: it has no end"
+        elif not untouched(path) or (event := _record(path)) is None:
+            kind, problem = "changed", "its bytes are not those that its name says"
+        elif event.get("event_id") != path.name.partition("=")[2].partition(".")[0]:
+            kind, problem = "changed", "it is not the event that its name says"
+        if kind:
+            findings.append(Finding("", path.relative_to(journal).as_posix(), kind, problem))
+    return findings
+
+
+def _entries(journal: Path, examined: dict[str, Examination]) -> list[str]:
     """Return a line for each run that has ended and each event, in the order of their times."""
-    lines = []
-    for run_id in _run_ids(journal):
-        files = RunFiles(journal, run_id)
-        if not files.end.is_file() or not _readable(files.end):
-            continue
-        beginning = files.records / "start.parquet"
-        readable = beginning.is_file() and _readable(beginning)
-        end, start = files.record("end"), files.record("start") if readable else None
-        rows = "".join(sha256_of(part) for part in files.parts)
-        body = json.dumps([start, end, rows], sort_keys=True, default=str)
-        lines.append((str(end["ended_at"]), run_id, hashlib.sha256(body.encode()).hexdigest()))
-    for path in journal.glob("events/*.parquet"):
-        if is_whole(path) and _readable(path):
-            row = pq.read_table(path, partitioning=None).to_pylist()[0]
-            body = json.dumps(row, sort_keys=True, default=str)
-            lines.append((str(row["at"]), path.name, hashlib.sha256(body.encode()).hexdigest()))
-    return [" ".join(line) for line in sorted(lines)]
+    lines: list[tuple[str, str, object]] = []
+    for run_id in run_ids(journal):
+        one = examined.get(run_id)
+        start: dict[str, Any] | None
+        end: dict[str, Any] | None
+        if one is not None and not one.findings:
+            # Sound: what was read of it needn't be read again.
+            parts = sorted((x.name, x.sha256) for x in one.links if x.name.startswith("part"))
+            start, end, hashes = one.start, one.end or None, "".join(x for _, x in parts)
+        else:
+            files = RunFiles(journal, run_id)
+            start, end = _record(files.start), _record(files.end)
+            hashes = steadily(partial(_hashes, files)) if end is not None else ""
+        if end is not None:
+            lines.append((str(end.get("ended_at")), run_id, [start, end, hashes]))
+    for path in event_files(journal):
+        event = _record(path)
+        if event is not None:
+            lines.append((str(event.get("at")), path.name, event))
+    return sorted(f"{when} {name} {_hash(content)}" for when, name, content in lines)
 
 
-def _digest(entries: list[str], count: int) -> str:
-    state = hashlib.sha256("\n".join(entries[:count]).encode())
-    return f"{_PREFIX}:{count}:{state.hexdigest()}"
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return a record's row; None where it isn't there or can't be read."""
+    table = read_checked(path) if path.is_file() and is_whole(path) else None
+    return None if table is None else row_of(table)
+
+
+def _hash(content: object) -> str:
+    body = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _hashes(files: RunFiles) -> str:
+    """Return the hashes of a run's parts as they were written; packing changes none."""
+    found = []
+    for part in files.parts:
+        try:
+            packed = [link.sha256 for link in links_of(part) if link.packed]
+        except (pa.ArrowException, OSError):
+            packed = []
+        found += packed or [sha256_of(part)]
+    return "".join(found)
+
+
+def _digest(entries: list[str]) -> str:
+    state = hashlib.sha256("\n".join(entries).encode())
+    return f"{_PREFIX}:{len(entries)}:{state.hexdigest()}"
 
 
 def _holds(entries: list[str], against: str) -> bool:
+    """Whether a digest is that of entries that are still there.
+
+    It covered the first `count` of them, but for those few that carry an earlier time and reached
+    the disk later, as runs that end in the same moment may.
+    """
     prefix, _, rest = against.partition(":")
-    count, _, _ = rest.partition(":")
-    if prefix != _PREFIX or not count.isdigit():
+    digits, _, _ = rest.partition(":")
+    if prefix != _PREFIX or not digits.isdigit():
         raise UsageError(
             f'"{against}" is no digest of a journal',
             hint=f"it looks like {_PREFIX}:12:0f3a..., as gtmar verify prints it",
         )
-    return _digest(entries, int(count)) == against
+    count = int(digits)
+    for late in range(_MOST_LATE + 1):
+        reach = entries[: count + late]
+        recent = range(max(0, len(reach) - _LATE_AMONG), len(reach))
+        for left_out in combinations(recent, late):
+            kept = [entry for place, entry in enumerate(reach) if place not in left_out]
+            if _digest(kept) == against:
+                return True
+    return False

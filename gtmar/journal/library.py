@@ -15,7 +15,9 @@ from gtmar.errors import QueryError, nearest
 __all__ = ["Column", "SqlFile", "find_file", "library", "read_file", "sql_folder"]
 
 _FIELD = re.compile(r"^--   (?P<name>\w+) \((?P<type>[^:]+)\): (?P<meaning>.+)$")
-_SECTION = re.compile(r"^-- (?P<name>purpose|parameters|columns|grain|order):\s*(?P<rest>.*)$")
+_SECTION = re.compile(
+    r"^-- (?P<name>purpose|parameters|columns|grain|order|reads):\s*(?P<rest>.*)$"
+)
 _MORE = re.compile(r"^--     (?P<text>\S.*)$")
 
 
@@ -40,6 +42,8 @@ class SqlFile:
     columns: tuple[Column, ...]
     grain: str
     order: str
+    #: Whether it reads the runs alone that the parameters `run` and `other` name.
+    named_runs: bool
     text: str
 
 
@@ -85,6 +89,7 @@ def read_file(path: Path, name: str) -> SqlFile:
         columns=_fields(sections["columns"]),
         grain=" ".join(sections["grain"]),
         order=" ".join(sections["order"]),
+        named_runs=sections.get("reads") == ["the runs named"],
         text=text,
     )
 

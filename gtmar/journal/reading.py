@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
 #: What the views call a run without an end record.
 RUNNING = "running or cut off"
+#: The state of a run that another tool made.
+IMPORTED = "imported"
 #: A tier with this share of accounts is in use; with less than the other it is all but empty.
 _IN_USE, _EMPTY = 0.05, 0.01
 
-__all__ = ["RUNNING", "Comparison", "Review", "compare", "review", "verdict"]
+__all__ = ["IMPORTED", "RUNNING", "Comparison", "Review", "compare", "review", "verdict"]
 
 #: What must agree for two runs' values to mean the same, and how to call it.
 _SHARED = {
@@ -65,7 +67,7 @@ class Review:
     def hhi_reading(self) -> str | None:
         """Say what the concentration means; None without MRR."""
         value = self.summary["best_hhi_normalised"]
-        if value is None:
+        if value is None or not self.summary["tier_count"]:
             return None
         floor = 10_000 / self.summary["tier_count"]
         count = self.summary["tier_count"]
@@ -84,6 +86,8 @@ class Review:
     @property
     def emptied(self) -> list[str]:
         """Name the tiers that the best weights leave all but empty, a sentence each."""
+        if self.tiers.is_empty():
+            return []
         shares = self.tiers.pivot("stage", index="tier", values=["accounts", "share"])
         left = shares.filter(shares["share_start"] >= _IN_USE, shares["share_best"] < _EMPTY)
         return [
@@ -125,7 +129,9 @@ def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[s
         f"{row['wins']:,} of them kept."
     ]
     if held is None:
-        if row.get("state") == RUNNING:
+        if row.get("state") == IMPORTED:
+            said.append("Imported: whether it holds on other accounts isn't known here.")
+        elif row.get("state") == RUNNING:
             said.append("The run has not ended, so the holdout has not been looked at.")
         elif row["holdout_accounts"]:
             said.append("On the holdout it has no value, so whether the gain holds is open.")
@@ -215,10 +221,16 @@ def compare(journal: Journal, run: str, other: str) -> Comparison:
     if empty:
         raise RunNotFoundError(f"{culprits(empty)} has no experiment yet", hint=_NO_EXPERIMENT)
     one, two = found[ids[0]], found[ids[1]]
-    differing = {column: name for column, name in _SHARED.items() if one[column] != two[column]}
+    # What isn't known, as of imported runs, can't be the same.
+    differing = {
+        column: name
+        for column, name in _SHARED.items()
+        if one[column] != two[column] or one[column] is None
+    }
     if differing:
         details = "; ".join(
-            f"{name}: {one[column]} and {two[column]}" for column, name in differing.items()
+            f"{name}: {one[column] or 'not known'} and {two[column] or 'not known'}"
+            for column, name in differing.items()
         )
         raise NotComparableError(
             f"runs {ids[0]} and {ids[1]} don't compare: they differ in {details}",

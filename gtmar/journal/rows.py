@@ -40,7 +40,7 @@ def baseline_fields(weights: Sequence[int], value: float | None) -> Fields:
     }
 
 
-def step_fields(steps: Sequence[Step], names: Sequence[str], *, proposer: str) -> Fields:
+def step_fields(steps: Sequence[Step], names: Sequence[str]) -> Fields:
     """Return what the rows of judged steps say, by column.
 
     Parameters
@@ -49,8 +49,6 @@ def step_fields(steps: Sequence[Step], names: Sequence[str], *, proposer: str) -
         K steps.
     names
         Names of the weights.
-    proposer
-        Who suggested them.
     """
     changes = []
     for step in steps:
@@ -72,7 +70,8 @@ def step_fields(steps: Sequence[Step], names: Sequence[str], *, proposer: str) -
         "changes": changes,
         "weights": [step.candidate.weights for step in steps],
         "breaches": [list(step.breaches) for step in steps],
-        "proposer": [proposer] * len(steps),
+        "repeats": [step.candidate.known and step.candidate.known.source for step in steps],
+        "proposer": [step.candidate.by for step in steps],
     }
 
 
@@ -84,6 +83,8 @@ def experiment_rows(
     objective: str,
     names: Sequence[str],
     basis: str | None,
+    author: str | None,
+    note: str | None,
     times: Sequence[datetime],
     durations: Sequence[int],
 ) -> pa.Table:
@@ -95,8 +96,8 @@ def experiment_rows(
         From `baseline_fields` or `step_fields`.
     measured
         Their metrics, K rows.
-    run_id, objective, basis
-        The same in every row.
+    run_id, objective, basis, author, note
+        The same in every row; author and note are not said of a baseline.
     names
         Names of the weights.
     times
@@ -114,8 +115,8 @@ def experiment_rows(
         "basis": [basis] * count,
         "null_reasons": [list(reasons.items()) for reasons in measured.reasons],
         "repeats": [None] * count,
-        "author": [None] * count,
-        "note": [None] * count,
+        "author": [author if n else None for n in fields["number"]],
+        "note": [note if n else None for n in fields["number"]],
         "evaluated_at": list(times),
         "duration_us": list(durations),
         **fields,

@@ -1,16 +1,18 @@
 """A journal's files as they lie on disk: which are whole, how they are chained, who holds the lock.
 
-A Parquet file ends in ``PAR1``: one that doesn't was cut off. What is in a run's files is the
-matter of `writer`.
+A Parquet file ends in ``PAR1``: one that doesn't was cut off. Writing a file whole or not at all is
+here too. What is in a run's files is the matter of `writer`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,21 +20,37 @@ import pyarrow.parquet as pq
 from gtmar.errors import JournalError, RunNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = [
+    "PACKED_NAME",
+    "Link",
     "RunFiles",
     "is_whole",
+    "links_of",
+    "lock_alone",
     "place_file",
-    "previous_of",
+    "read_checked",
+    "settle",
     "sha256_of",
+    "stage",
+    "steadily",
     "sync_folder",
     "unwritable",
+    "write_parquet",
 ]
 
+Looked = TypeVar("Looked")
+
+#: The part that all others of its run are packed into.
+PACKED_NAME = "part-000001.parquet"
 _MAGIC = b"PAR1"
 #: Magic, an empty footer's length, magic.
 _LEAST_BYTES = 12
+#: How often a lock is asked for: whoever looks whether it is held holds it for a moment.
+_LOCK_TRIES = 20
+_LOCK_PAUSE = 0.01
 
 
 def sha256_of(path: Path) -> str:
@@ -50,14 +68,23 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def place_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, synced, then renamed."""
+def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    """Write a file beside its place, synced, and return where; `settle` puts it there."""
     beside = path.with_suffix(".partial")
     try:
         with beside.open("wb") as file:
-            file.write(content)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    return beside
+
+
+def settle(beside: Path, path: Path) -> None:
+    """Put a file written by `stage` in its place."""
+    try:
         beside.rename(path)
         sync_folder(path.parent)
     except OSError:
@@ -65,15 +92,69 @@ def place_file(path: Path, content: bytes) -> None:
         raise
 
 
+def place_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside its place, synced, then renamed."""
+    settle(stage(path, lambda file: file.write(content)), path)
+
+
+def write_parquet(table: pa.Table, file: IO[bytes], footer: dict[str, str], rows: int) -> None:
+    """Write a table as all of a journal's files are: with checksums of its pages.
+
+    Parameters
+    ----------
+    table
+        What to write.
+    file
+        Receives it.
+    footer
+        Metadata, in place of the table's own.
+    rows
+        Most rows of a row group.
+    """
+    pq.write_table(
+        table.replace_schema_metadata(footer),
+        file,
+        compression="zstd",
+        row_group_size=rows,
+        write_page_checksum=True,
+    )
+
+
 def unwritable(journal: Path, err: OSError) -> JournalError:
     """Word an operating system's refusal to write."""
     reason = err.strerror or str(err)
     where = f" ({err.filename})" if err.filename else ""
+    gone = isinstance(err, FileNotFoundError)
+    rest = "the folder is gone" if gone else "what was written before is intact"
     return JournalError(
-        f'journal "{journal}": can\'t be written: {reason}{where}; '
-        "what was written before is intact",
-        hint="give --journal DIR, or set GTMAR_JOURNAL, to a folder that you may write to",
+        f'journal "{journal}": can\'t be written: {reason}{where}; {rest}',
+        hint="put it back, and gtmar resume goes on from there"
+        if gone
+        else "give --journal DIR, or set GTMAR_JOURNAL, to a folder that you may write to",
     )
+
+
+def lock_alone(file: IO[Any]) -> bool:
+    """Take a lock that nobody else then has; say whether it was to be had."""
+    for attempt in range(_LOCK_TRIES):
+        if attempt:
+            time.sleep(_LOCK_PAUSE)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
+
+
+def steadily(look: Callable[[], Looked]) -> Looked:
+    """Look at a run's parts; look again where they are packed in that moment."""
+    for _ in range(2):
+        try:
+            return look()
+        except FileNotFoundError:
+            continue
+    return look()
 
 
 def is_whole(path: Path) -> bool:
@@ -82,15 +163,56 @@ def is_whole(path: Path) -> bool:
         if file.read(4) != _MAGIC:
             return False
         size = file.seek(0, 2)
+        if size < _LEAST_BYTES:
+            return False
         file.seek(-4, 2)
-        return size >= _LEAST_BYTES and file.read(4) == _MAGIC
+        return file.read(4) == _MAGIC
 
 
-def previous_of(path: Path) -> str:
-    """Return the hash, stated in a file's footer, of the file before it in its run."""
+def read_checked(path: Path) -> pa.Table | None:
+    """Return a whole file's rows; None where a page isn't what was written, by its checksum."""
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError):
+        return None
+
+
+@dataclass(frozen=True)
+class Link:
+    """One file of a run's chain; a part that was packed with others keeps its own."""
+
+    #: Where its rows are: its own file, or the one that it was packed into.
+    path: Path
+    #: The file's own name, `part-000002.parquet`.
+    name: str
+    #: How many files of the run were written before it; -1 where it doesn't say.
+    place: int
+    #: SHA-256 of the file before it; empty in the first.
+    previous: str
+    #: SHA-256 of the file as it was written.
+    sha256: str
+    #: Whether it was packed.
+    packed: bool = False
+
+
+def links_of(path: Path) -> list[Link]:
+    """Return the links that a file of readable footer stands for: more than one if packed."""
     metadata = pq.read_schema(path).metadata or {}
-    stated: bytes = metadata.get(b"gtmar_previous", b"?")
-    return stated.decode()
+    try:
+        listed = json.loads(metadata.get(b"gtmar_packed", b"null"))
+        if listed is not None:
+            return [
+                Link(path, e["name"], e["place"], e["previous"], e["sha256"], packed=True)
+                for e in listed
+            ]
+        place = int(metadata.get(b"gtmar_place", b"-1"))
+    except (ValueError, KeyError, TypeError):
+        place = -1
+    previous: bytes = metadata.get(b"gtmar_previous", b"?")
+    stated = previous.decode("ascii", errors="replace")
+    return [Link(path, path.name, place, stated, sha256_of(path))]
 
 
 @dataclass(frozen=True)
@@ -112,8 +234,13 @@ class RunFiles:
 
     @property
     def lock(self) -> Path:
-        """File that a running run holds a lock on."""
+        """File that a running run holds a lock on; in it, place and hash of its newest file."""
         return self.records / "lock"
+
+    @property
+    def start(self) -> Path:
+        """Record of what was asked."""
+        return self.records / "start.parquet"
 
     @property
     def end(self) -> Path:
@@ -150,11 +277,36 @@ class RunFiles:
         return row
 
     def rows(self) -> pa.Table:
-        """Return all experiments of the whole parts, in order."""
-        tables = [pq.read_table(part, partitioning=None) for part in self.whole_parts]
+        """Return all experiments of the whole parts, in order.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is none yet.
+        JournalError
+            If a part isn't what was written.
+        """
+        tables = steadily(self._tables)
         if not tables:
             raise RunNotFoundError(f"run {self.run_id} has no experiment yet")
-        return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        try:
+            return pa.concat_tables(tables)
+        except pa.ArrowInvalid as err:
+            raise self._damaged("its parts don't have the same columns") from err
+
+    def _tables(self) -> list[pa.Table]:
+        tables = []
+        for part in self.whole_parts:
+            table = read_checked(part)
+            if table is None:
+                raise self._damaged(f'"{part.name}" isn\'t what was written')
+            tables.append(table.replace_schema_metadata(None))
+        return tables
+
+    def _damaged(self, problem: str) -> JournalError:
+        return JournalError(
+            f"run {self.run_id} is damaged: {problem}", hint="gtmar verify names all that is"
+        )
 
     def judged(self) -> list[dict[str, Any]]:
         """Return what a search needs to go on from: each experiment's proposal and outcome."""
@@ -162,21 +314,30 @@ class RunFiles:
         judged: list[dict[str, Any]] = self.rows().select(columns).to_pylist()
         return judged
 
-    def chain(self) -> list[Path]:
-        """Return the run's whole files in the order of their links, from the baseline on.
+    def chain(self) -> list[Link]:
+        """Return the run's links in their order, from the baseline on.
 
         It ends where no file names the one before; `integrity` says what that means.
         """
         files = [f for f in [*self.records.glob("*.parquet"), *self.parts] if is_whole(f)]
-        after: dict[str, Path] = {}
-        for file in files:
-            after.setdefault(previous_of(file), file)
-        linked: list[Path] = []
-        link = ""
-        while link in after and after[link] not in linked:
-            linked.append(after[link])
-            link = sha256_of(after[link])
+        after: dict[str, Link] = {}
+        for link in (
+            link for file in files if read_checked(file) is not None for link in links_of(file)
+        ):
+            after.setdefault(link.previous, link)
+        linked: list[Link] = []
+        previous = ""
+        while previous in after and after[previous] not in linked:
+            linked.append(after[previous])
+            previous = linked[-1].sha256
         return linked
+
+    def newest(self) -> tuple[int, str] | None:
+        """Return place and hash of the newest file but the end, as its writer left word."""
+        if not self.lock.is_file():
+            return None
+        place, _, stated = self.lock.read_bytes().decode("ascii", errors="replace").partition(" ")
+        return (int(place), stated.strip()) if place.isdigit() else None
 
     def running(self) -> bool:
         """Whether a process holds the run's lock."""

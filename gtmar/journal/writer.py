@@ -7,17 +7,26 @@ before it in its run. A lock that the operating system holds says that a run is 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gtmar.errors import JournalError
 from gtmar.journal.schema import FORMAT_VERSION, RunDigest, run_schema
-from gtmar.journal.store import RunFiles, is_whole, place_file, sha256_of, sync_folder, unwritable
+from gtmar.journal.store import (
+    RunFiles,
+    is_whole,
+    lock_alone,
+    place_file,
+    settle,
+    sha256_of,
+    stage,
+    unwritable,
+    write_parquet,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +56,7 @@ class RunWriter:
     ------
     JournalError
         If the folder can't be written, the journal has this run already, or the run to resume
-        still runs, has ended, or lacks a part.
+        still runs, has ended, or is damaged.
     """
 
     def __init__(self, journal: Path, run_id: str, *, resumed: bool = False) -> None:
@@ -55,6 +64,7 @@ class RunWriter:
         self.run_id = run_id
         self.digest = RunDigest()
         self._previous = ""
+        self._place = 0
         self._parts = 0
         self._waiting: list[pa.Table] = []
         self._since = time.monotonic()
@@ -65,44 +75,49 @@ class RunWriter:
                 # Made, not found: so a run has one writer.
                 self._files.records.mkdir()
                 self._files.experiments.mkdir(parents=True)
-            self._lock = self._files.lock.open("a")
-            self._hold()
-            if resumed:
-                self._go_on()
+            self._files.lock.touch()
+            self._lock = self._files.lock.open("r+b")
+            try:
+                self._hold()
+                if resumed:
+                    self._go_on()
+            except BaseException:
+                self._lock.close()
+                raise
         except OSError as err:
             raise unwritable(journal, err) from err
 
     def _hold(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            self._lock.close()
+        if not lock_alone(self._lock):
             raise JournalError(
                 f"run {self.run_id} is still running; it can't be resumed",
                 hint="wait for it, or stop it first",
-            ) from err
+            )
 
     def _go_on(self) -> None:
         """Find the end of what is there, and continue from it."""
         files = self._files
         if files.end.exists():
-            self._lock.close()
             raise JournalError(
                 f"run {self.run_id} has ended; there is nothing to resume",
                 hint="gtmar run with its best spec goes on from there",
             )
+        # Of an end record that was sealed and not put in its place before the kill.
+        files.seal.unlink(missing_ok=True)
         for part in files.parts:
             if not is_whole(part):
                 part.rename(part.with_suffix(".torn"))
         linked, parts = files.chain(), files.parts
         numbers = [int(part.stem.partition("-")[2]) for part in parts]
-        if numbers != list(range(1, len(parts) + 1)) or not set(parts) <= set(linked):
-            self._lock.close()
+        unlinked = set(parts) - {link.path for link in linked}
+        sound = numbers == list(range(1, len(parts) + 1)) and not unlinked and bool(linked)
+        newest = files.newest() or (-1, "")
+        if not sound or (newest[0] == len(linked) - 1 and newest[1] != linked[-1].sha256):
             raise JournalError(
                 f"run {self.run_id} is damaged: a part is missing or was changed",
                 hint="gtmar verify names it",
             )
-        self._previous = sha256_of(linked[-1])
+        self._previous, self._place = linked[-1].sha256, len(linked)
         self._parts = len(parts)
         if parts:
             self.digest.update(files.rows())
@@ -119,21 +134,20 @@ class RunWriter:
         self._lock.close()
 
     def record(self, kind: str, fields: dict[str, Any]) -> None:
-        """Write a record of the run: `start` after the baseline, `end` after all experiments."""
+        """Write a record of the run: `start` after the baseline, `end` after all experiments.
+
+        The end record's hash, which no later file carries, is written beside it as `seal`. The
+        seal comes first: so a run that has ended has one, and one without an end was cut off.
+        """
         self.flush()
         schema = run_schema()
         row = {"run_id": self.run_id, "record": kind, **fields}
         arrays = [pa.array([row.get(field.name)], type=field.type) for field in schema]
-        self._write(
-            self._files.records / f"{kind}.parquet", pa.Table.from_arrays(arrays, schema=schema)
-        )
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        self._write(self._files.records / f"{kind}.parquet", table, sealed=kind == "end")
 
     def seal(self) -> None:
-        """Write the end record's hash beside it, since no later file carries it."""
-        try:
-            place_file(self._files.seal, f"{self._previous}\n".encode("ascii"))
-        except OSError as err:
-            raise unwritable(self.journal, err) from err
+        """Do nothing: an end record is sealed as it is written."""
 
     def append(self, rows: pa.Table) -> None:
         """Take in experiments; they reach the disk at the next flush."""
@@ -149,23 +163,31 @@ class RunWriter:
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting).combine_chunks()
+        self._write(self._files.experiments / f"part-{self._parts + 1:06d}.parquet", table)
         self._waiting = []
         self._parts += 1
         self.digest.update(table)
-        self._write(self._files.experiments / f"part-{self._parts:06d}.parquet", table)
 
-    def _write(self, path: Path, table: pa.Table) -> None:
-        footer = {"gtmar_format": str(FORMAT_VERSION), "gtmar_previous": self._previous}
-        table = table.replace_schema_metadata(footer)
-        beside = path.with_suffix(".partial")
+    def _write(self, path: Path, table: pa.Table, *, sealed: bool = False) -> None:
+        footer = {
+            "gtmar_format": str(FORMAT_VERSION),
+            "gtmar_previous": self._previous,
+            "gtmar_place": str(self._place),
+        }
         try:
-            with beside.open("wb") as file:
-                pq.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.rename(path)
-            sync_folder(path.parent)
-            self._previous = sha256_of(path)
+            beside = stage(path, lambda file: write_parquet(table, file, footer, table.num_rows))
+            written = sha256_of(beside)
+            if sealed:
+                place_file(self._files.seal, f"{written}\n".encode("ascii"))
+            settle(beside, path)
+            if not sealed:
+                # No later file carries its hash yet: so a change of it is found all the same.
+                os.pwrite(self._lock.fileno(), f"{self._place:06d} {written}\n".encode("ascii"), 0)
         except OSError as err:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.with_suffix(".partial").unlink(missing_ok=True)
+                if sealed and not path.exists():
+                    self._files.seal.unlink(missing_ok=True)
             raise unwritable(self.journal, err) from err
+        self._previous = written
+        self._place += 1

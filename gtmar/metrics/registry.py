@@ -87,6 +87,25 @@ class Measured:
     tiers: tuple[str, ...]
     reasons: tuple[dict[str, str], ...]
 
+    def spread(self, places: Sequence[int | None], lacking: Sequence[str]) -> Measured:
+        """Return rows in another order, with rows of nulls between them.
+
+        Parameters
+        ----------
+        places
+            For each row to be, the row here, or None for one of nulls.
+        lacking
+            For each row to be, why it is null where it is.
+        """
+        rows = pl.Series(places, dtype=pl.UInt32)
+        reasons = tuple(
+            {"*": why} if place is None else self.reasons[place]
+            for place, why in zip(places, lacking, strict=True)
+        )
+        # One row of nulls below, since an empty frame has nothing to gather from.
+        padded = pl.concat([self.values, self.values.clear(1)])
+        return Measured(padded.select(pl.all().gather(rows)), self.tiers, reasons)
+
     def row(self, index: int) -> dict[str, object]:
         """Return one candidate's metrics, by-tier ones as mappings from tier to value."""
         flat = self.values.row(index, named=True)

@@ -27,6 +27,7 @@
 --   weights (map(varchar, bigint)): of the best
 -- grain: one row per run
 -- order: the first run, then the second
+-- reads: the runs named
 
 with best as (
     select
@@ -36,13 +37,15 @@ with best as (
         and run_id in (getvariable('run'), getvariable('other'))
     qualify row_number() over (partition by run_id order by number desc) = 1
 ),
-baseline as (
+total as (
     select
         run_id,
-        value_after
+        count(*) filter (where outcome not in ('baseline', 'known')) as experiments,
+        count(*) filter (where outcome = 'win') as wins,
+        max(value_after) filter (where number = 0) as baseline_value
     from experiments
-    where number = 0
-        and run_id in (getvariable('run'), getvariable('other'))
+    where run_id in (getvariable('run'), getvariable('other'))
+    group by run_id
 )
 select
     runs.run_id as run_id,
@@ -56,9 +59,9 @@ select
     runs.basis as basis,
     runs.seed as seed,
     runs.state as state,
-    runs.experiments as experiments,
-    runs.wins as wins,
-    baseline.value_after as baseline_value,
+    total.experiments as experiments,
+    total.wins as wins,
+    total.baseline_value as baseline_value,
     best.value_after as best_value,
     best.experiment_id as best_experiment,
     runs.holdout_best_value as holdout_best_value,
@@ -69,6 +72,6 @@ select
     best.weights as weights
 from runs
 join best on best.run_id = runs.run_id
-join baseline on baseline.run_id = runs.run_id
+join total on total.run_id = runs.run_id
 where runs.run_id in (getvariable('run'), getvariable('other'))
 order by runs.run_id <> getvariable('run');

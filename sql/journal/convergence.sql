@@ -4,29 +4,30 @@
 -- columns:
 --   number (bigint): the experiment's number
 --   experiment_id (varchar): the experiment
---   gap (bigint): experiments since the win before
+--   gap (bigint): experiments since the win before, results taken over left out
 --   value_before (double): objective before
 --   value_after (double): objective after
 --   gain (double): value_after - value_before
 --   changes (varchar): what it changed, such as nps: 5 -> 12
 -- grain: one row per win
 -- order: number
+-- reads: the runs named
 
+with numbered as (
+    select
+        *,
+        count(*) filter (where outcome not in ('baseline', 'known')) over (order by number) as tried
+    from experiments
+    where run_id = (select run_id from chosen_run)
+)
 select
     number,
     experiment_id,
-    number - coalesce(lag(number) over (order by number), 0) as gap,
+    tried - coalesce(lag(tried) over (order by number), 0) as gap,
     value_before,
     value_after,
     value_after - value_before as gain,
-    array_to_string(
-        list_transform(
-            map_entries(changes),
-            lambda c: c.key || ': ' || c.value.before || ' -> ' || c.value.after
-        ),
-        ', '
-    ) as changes
-from experiments
-where run_id = (select run_id from chosen_run)
-    and outcome = 'win'
+    worded_changes(changes) as changes
+from numbered
+where outcome = 'win'
 order by number;

@@ -3,6 +3,7 @@
 --   run (varchar): the run's id; the latest where not set
 -- columns:
 --   run_id (varchar): the run
+--   kind (varchar): search, human, record or import
 --   model (varchar): the spec's model
 --   source (varchar): the account table
 --   author (varchar): who asked for the run
@@ -18,6 +19,7 @@
 --   experiments (bigint): experiments really evaluated, the baseline aside
 --   wins (bigint): experiments kept
 --   blocked (bigint): experiments that beat the incumbent and broke a guardrail
+--   known (bigint): results taken over from earlier runs, not evaluated
 --   win_rate (double): wins / experiments; null without experiments
 --   baseline_value (double): objective of the starting weights
 --   best_experiment (varchar): the last one kept; the baseline where none was
@@ -34,34 +36,38 @@
 --   digest (varchar): the run's digest; null while it runs
 -- grain: one row, or none where there is no such run
 -- order: none needed
+-- reads: the runs named
 
 with run_experiment as (
     select
         number,
-        outcome
+        outcome,
+        count(*) filter (where outcome not in ('baseline', 'known')) over (order by number) as tried
     from experiments
     where run_id = (select run_id from chosen_run)
 ),
 gap as (
     select
-        number - coalesce(lag(number) over (order by number), 0) as experiments
+        tried - coalesce(lag(tried) over (order by number), 0) as experiments
     from run_experiment
     where outcome = 'win'
     union all
     select
-        max(number) - coalesce(max(number) filter (where outcome = 'win'), 0) as experiments
+        max(tried) - coalesce(max(tried) filter (where outcome = 'win'), 0) as experiments
     from run_experiment
 ),
 total as (
     select
-        count(*) filter (where outcome <> 'baseline') as experiments,
+        count(*) filter (where outcome not in ('baseline', 'known')) as experiments,
         count(*) filter (where outcome = 'win') as wins,
         count(*) filter (where outcome = 'blocked') as blocked,
+        count(*) filter (where outcome = 'known') as known,
         max(number) filter (where outcome = 'win') as last_win
     from run_experiment
 )
 select
     chosen_run.run_id as run_id,
+    chosen_run.kind as kind,
     chosen_run.model as model,
     chosen_run.source as source,
     chosen_run.author as author,
@@ -77,6 +83,7 @@ select
     total.experiments as experiments,
     total.wins as wins,
     total.blocked as blocked,
+    total.known as known,
     total.wins / nullif(total.experiments, 0) as win_rate,
     chosen_baseline.value_after as baseline_value,
     chosen_best.experiment_id as best_experiment,

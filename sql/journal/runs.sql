@@ -3,6 +3,7 @@
 -- columns:
 --   run_id (varchar): the run
 --   started_at (timestamp with time zone): when it began
+--   kind (varchar): search, human, record or import
 --   model (varchar): the spec's model
 --   objective (varchar): the metric that decided
 --   state (varchar): how it ended
@@ -21,6 +22,7 @@
 select
     run_id,
     started_at,
+    kind,
     model,
     objective,
     state,

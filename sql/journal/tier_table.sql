@@ -13,6 +13,7 @@
 --   arpa (double): start MRR a paying account; null without one
 -- grain: one row per stage and tier
 -- order: start before best, tiers from the highest scores down
+-- reads: the runs named
 
 with stage as (
     select 1 as place, 'start' as stage, * from chosen_baseline

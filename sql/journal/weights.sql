@@ -8,6 +8,7 @@
 --   change (bigint): best - start
 -- grain: one row per weight
 -- order: best, largest first, then by name
+-- reads: the runs named
 
 select
     entry.key as feature,

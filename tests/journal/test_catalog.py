@@ -4,17 +4,22 @@ import gc
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from gtmar.errors import QueryError, RunNotFoundError
+from gtmar.errors import JournalVersionError, QueryError, RunNotFoundError
 from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, event_schema, write_event
 from gtmar.journal.reading import review
 from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.journal.writer import RunWriter
 from gtmar.runs import Limits, RunResult, run
 from gtmar.spec import ScoringSpec, load
 from gtmar.synthetic import generate
@@ -22,6 +27,13 @@ from gtmar.synthetic import generate
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 TABLE = generate("health_score", accounts=250, seed=4)
 
+VIEWS = set(
+    re.findall(
+        r"^create or replace view (\w+)",
+        (Path(__file__).parents[2] / "sql" / "views.sql").read_text(),
+        re.MULTILINE,
+    )
+)
 #: A table of this process, which no query may see.
 process_table = pl.DataFrame({"secret": [1]})
 
@@ -38,7 +50,16 @@ def made(
     """A journal with two runs."""
     folder = tmp_path_factory.mktemp("catalog") / "journal"
     results = [
-        run(TABLE, spec, limits=Limits(25), seed=seed, journal=folder, author="ann", note=note)
+        run(
+            TABLE,
+            spec,
+            limits=Limits(25),
+            seed=seed,
+            journal=folder,
+            author="ann",
+            note=note,
+            cold=True,
+        )
         for seed, note in ((1, "first"), (2, None))
     ]
     return folder, results
@@ -134,6 +155,20 @@ def inventory(folder: Path) -> dict[str, bytes]:
         ("export database '{journal}/x'", "EXPORT"),
         ("begin transaction", "TRANSACTION"),
         ("prepare p as select 1", "PREPARE"),
+        ("execute p", "EXECUTE"),
+        ("explain analyze copy runs to '{journal}/x.csv'", "EXPLAIN"),
+        ("copy from database memory to other", "PRAGMA"),
+        ("import database '{journal}/x'", "PRAGMA"),
+        ("detach memory", "DETACH"),
+        ("use memory", "SET"),
+        ("set global lock_configuration = false", "SET"),
+        ("set variable record_files = ['{journal}']", "SET"),
+        ("create macro m() as 1", "CREATE"),
+        ("create or replace view runs as select 1", "CREATE"),
+        ("alter view runs rename to x", "ALTER"),
+        ("truncate runs", "DELETE"),
+        ("merge into runs using runs as r on (false) when matched then delete", "MERGE"),
+        ("vacuum", "VACUUM"),
     ],
 )
 def test_what_is_not_a_select_is_refused_and_writes_nothing(
@@ -183,6 +218,75 @@ def test_nothing_outside_the_journal_is_read(journal: Journal, tmp_path: Path, t
         journal.query(filled)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "copy runs to '{journal}/x.csv'",
+        "insert into runs values (1)",
+        "attach '{journal}/x.db' as x",
+        "explain analyze insert into runs values (1)",
+        "call pragma_version()",
+        "pragma database_list",
+        "set variable journal = 'x'",
+        "install httpfs",
+        "load httpfs",
+        "checkpoint",
+        "select 1; select 2",
+        "create table x as select 1",
+    ],
+)
+def test_text_that_a_query_runs_is_a_select_too(journal: Journal, text: str) -> None:
+    before = inventory(journal.path)
+    quoted = text.format(journal=journal.path).replace("'", "''")
+    with pytest.raises(QueryError, match="single SELECT"):
+        journal.query(f"from query('{quoted}')")
+    assert inventory(journal.path) == before
+    assert journal.query("select count(*) from query('from runs')").item() == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from read_csv('/etc/passwd')",
+        "from query('from read_csv(''/etc/passwd'')')",
+        "select (select content from read_text('/etc/passwd'))",
+        "with x as (from read_blob('/etc/passwd')) from x",
+        "from read_parquet('{outside}')",
+        "from read_parquet(['{inside}', '{outside}'])",
+        "from parquet_schema('{outside}')",
+        "from parquet_metadata('{outside}')",
+        "from parquet_kv_metadata('{outside}')",
+        "from sniff_csv('/etc/passwd')",
+        "from glob('/etc/*')",
+        "from glob('{folder}/*.parquet')",
+    ],
+)
+def test_no_way_of_reading_leads_outside(
+    journal: Journal, made: tuple[Path, list[RunResult]], tmp_path: Path, text: str
+) -> None:
+    outside = tmp_path / "outside.parquet"
+    inside = next(made[0].glob("runs/*/start.parquet"))
+    shutil.copy(inside, outside)
+    filled = text.format(outside=outside, inside=inside, folder=tmp_path)
+    with pytest.raises(QueryError, match="Permission Error"):
+        journal.query(filled)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select getenv('HOME')",
+        "from enable_logging()",
+        "from enable_profiling()",
+        "from load_aws_credentials()",
+        "from query_table('/etc/passwd')",
+    ],
+)
+def test_no_function_gets_at_the_machine(journal: Journal, text: str) -> None:
+    with pytest.raises(QueryError, match=r"^the query failed: "):
+        journal.query(text)
+
+
 def test_the_journals_own_files_can_be_read(journal: Journal) -> None:
     path = next(journal.path.glob("runs/*/start.parquet"))
     assert journal.query(f"select count(*) from read_parquet('{path}')").item() == 1
@@ -200,7 +304,6 @@ def test_tables_of_the_process_are_not_seen(journal: Journal) -> None:
         ("select no_such_column from runs", "no_such_column"),
         ("selekt 1", "syntax error"),
         ("select error('boom')", "boom"),
-        ("from query('copy runs to ''x.csv''')", "SELECT"),
         ("select $name", "name"),
     ],
 )
@@ -303,6 +406,128 @@ def test_no_folder_and_no_run_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match="no run in it") as caught:
         Journal(tmp_path)
     assert "--journal" in str(caught.value.hint)
+
+
+def test_a_journal_of_events_alone_opens_and_is_empty_but_for_them(tmp_path: Path) -> None:
+    event_id = write_event(tmp_path, EventKind.COMPACTION, note="packed")
+    with Journal(tmp_path) as journal:
+        [row] = journal.query("select event_id, kind, note from events").rows()
+        assert row == (event_id, "compaction", "packed")
+        for view in VIEWS - {"events"}:
+            assert journal.query(f"select count(*) from {view}").item() == 0, view
+        for name in ("log", "live", "leaderboard", "review"):
+            assert journal.sql(name).is_empty(), name
+        for part in (None, "r2026"):
+            with pytest.raises(RunNotFoundError, match="no run in it"):
+                journal.run_id(part)
+
+
+def test_events_are_read_as_they_were_written(
+    made: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    folder, results = made
+    copied = tmp_path / "journal"
+    shutil.copytree(folder, copied)
+    since = datetime(2026, 3, 31, tzinfo=UTC)
+    ids = [
+        write_event(
+            copied,
+            kind,
+            author="RevOps",
+            since=since,
+            model="m",
+            spec='{"features": {}}',
+            run_id=results[0].run_id,
+            details={"a": 1},
+        )
+        for kind in EventKind
+    ]
+    # A torn one, and one beside its place, are passed over.
+    whole = sorted((copied / "events").iterdir())[-1]
+    whole.with_name("event_id=etorn.0.parquet").write_bytes(whole.read_bytes()[:-9])
+    whole.with_name("event_id=ebeside.0.partial").write_bytes(b"PAR1")
+    with Journal(copied) as journal:
+        frame = journal.query("from events order by kind")
+        assert frame.columns == event_schema().names
+        assert set(frame["event_id"]) == set(ids)
+        assert frame["kind"].to_list() == sorted(map(str, EventKind))
+        assert set(frame["since"]) == {since}
+        assert set(frame["run_id"]) == {results[0].run_id}
+        assert set(frame["details"]) == {'{"a": 1}'}
+
+
+def test_the_view_of_events_has_their_columns_where_there_are_none(journal: Journal) -> None:
+    described = journal.query("describe events")
+    assert described["column_name"].to_list() == event_schema().names
+    kinds = {"string": "VARCHAR", "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE"}
+    assert described["column_type"].to_list() == [kinds[str(f.type)] for f in event_schema()]
+    assert journal.query("select count(*) from events").item() == 0
+
+
+def test_what_a_newer_version_wrote_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gtmar.journal.writer.FORMAT_VERSION", 2)
+    with RunWriter(tmp_path / "one", "r20260101-120000-abc123") as opened:
+        opened.record("start", {"kind": "search"})
+    monkeypatch.setattr("gtmar.journal.events.FORMAT_VERSION", 12)
+    write_event(tmp_path / "two", EventKind.IMPORT)
+    for name, newest in (("one", 2), ("two", 12)):
+        with pytest.raises(JournalVersionError, match=f"format {newest}, newer than the 1 ") as err:
+            Journal(tmp_path / name)
+        assert err.value.hint == "install the newer gtmar"
+
+
+def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write a file anew with other columns; what else its footer says is kept."""
+    table = pq.ParquetFile(path).read()
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def test_files_with_fewer_and_with_more_columns_read_side_by_side(
+    made: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    folder, results = made
+    copied = tmp_path / "journal"
+    shutil.copytree(folder, copied)
+    older, newer = (result.run_id for result in results)
+    write_event(copied, EventKind.IMPORT)
+    for part in (copied / "experiments" / f"run_id={older}").iterdir():
+        rewritten(part, lambda table: table.drop_columns(["repeats", "hhi_normalised"]))
+    for part in (copied / "experiments" / f"run_id={newer}").iterdir():
+        rewritten(
+            part, lambda table: table.append_column("mood", pa.array(["calm"] * table.num_rows))
+        )
+    start = copied / "runs" / f"run_id={older}" / "start.parquet"
+    rewritten(start, lambda table: table.drop_columns(["memory"]))
+    with Journal(copied) as journal:
+        frame = journal.query(
+            "select run_id, count(*) as rows, count(hhi_normalised) as known, count(mood) as moods "
+            "from experiments group by run_id"
+        )
+        assert set(frame.rows()) == {(older, 26, 0, 0), (newer, 26, 26, 26)}
+        assert journal.query("select count(*), count(repeats) from experiments").row(0) == (52, 0)
+        assert journal.query("select count(*), count(memory) from runs").row(0) == (2, 0)
+        for result in results:
+            assert review(journal, result.run_id).summary["best_value"] == result.best_value
+        assert journal.sql("log")["value_after"].to_list() == [r.best_value for r in results[::-1]]
+
+
+def test_parts_may_be_packed_while_a_journal_is_open(
+    made: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    folder, results = made
+    copied = tmp_path / "journal"
+    shutil.copytree(folder, copied)
+    parts = sorted((copied / "experiments" / f"run_id={results[0].run_id}").iterdir())
+    assert len(parts) > 1
+    with Journal(copied) as journal:
+        packed = pa.concat_tables(pq.ParquetFile(part).read() for part in parts)
+        for part in parts:
+            part.unlink()
+        pq.write_table(packed, parts[0])
+        assert journal.sql("review", run=results[0].run_id)["experiments"].item() == 25
+        assert journal.query("select count(*) from experiments").item() == 2 * 26
 
 
 def test_a_run_without_an_end_still_reads(

@@ -17,7 +17,7 @@ from gtmar.spec import load
 from gtmar.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
-FILES = library("journal")
+FILES = library("journal") | library("checks")
 
 #: The views by name with their text.
 VIEWS: dict[str, str] = dict(
@@ -26,7 +26,14 @@ VIEWS: dict[str, str] = dict(
     )
 )
 #: Set when a journal is opened, by nobody else.
-OWN = {"journal", "record_files", "experiment_files"}
+OWN = {
+    "journal",
+    "record_files",
+    "experiment_files",
+    "event_files",
+    "event_source",
+    "formats_mix",
+}
 
 every_file = pytest.mark.parametrize("file", FILES.values(), ids=lambda file: file.name)
 
@@ -55,8 +62,8 @@ def variables(text: str) -> set[str]:
 
 
 def test_there_are_views_and_files() -> None:
-    assert {"runs", "experiments", "chosen_run", "chosen_best", "chosen_baseline"} <= set(VIEWS)
-    assert {"journal/review", "journal/compare", "journal/runs"} <= set(FILES)
+    assert {"runs", "experiments", "events", "history", "chosen_run", "chosen_best"} <= set(VIEWS)
+    assert {"journal/review", "journal/compare", "journal/runs", "checks/ends"} <= set(FILES)
     assert set(library()) >= set(FILES) | set(library("metrics"))
 
 
@@ -71,7 +78,7 @@ def test_headers_are_complete(file: SqlFile) -> None:
         assert column.type == column.type.lower()
     names = [column.name for column in file.columns]
     assert len(set(names)) == len(names)
-    assert file.name == f"journal/{file.path.stem}"
+    assert file.name == f"{file.path.parent.name}/{file.path.stem}"
 
 
 @every_file
@@ -94,7 +101,9 @@ def test_a_file_is_one_select_that_runs(file: SqlFile, journal: Journal) -> None
     assert statement.type == duckdb.StatementType.SELECT
     assert file.text.endswith(";\n")
     assert max(map(len, file.text.splitlines())) <= 110
-    frame = journal.sql(file.name, **dict.fromkeys([p.name for p in file.parameters], "none"))
+    # As the command line gives them: all values are text.
+    given = {p.name: "1" if p.type == "bigint" else "none" for p in file.parameters}
+    frame = journal.sql(file.name, **given)
     assert frame.columns == [column.name for column in file.columns]
 
 
@@ -185,4 +194,4 @@ def test_an_installed_package_brings_its_own_folder(
     assert sql_folder() == tmp_path / "sql"
     shutil.copytree(ROOT / "sql", package / "_sql")
     assert sql_folder() == package / "_sql"
-    assert set(library("journal")) == set(FILES)
+    assert {**library("journal"), **library("checks")}.keys() == FILES.keys()

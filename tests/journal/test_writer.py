@@ -77,10 +77,11 @@ def test_files_carry_the_format_and_the_hash_of_the_one_before(tmp_path: Path) -
         "end.parquet",
     ]
     before = ""
-    for path in files:
+    for place, path in enumerate(files):
         assert footer(path) == {
             "gtmar_format": str(FORMAT_VERSION),
             "gtmar_previous": before,
+            "gtmar_place": str(place),
         }
         before = hashlib.sha256(path.read_bytes()).hexdigest()
     assert [numbers(path) for path in parts(journal)] == [[0, 1], [2, 3, 4, 5]]
@@ -107,8 +108,117 @@ def test_nothing_but_whole_files_is_left(tmp_path: Path) -> None:
         f"experiments/run_id={RUN}/part-000001.parquet",
         f"runs/run_id={RUN}/end.parquet",
         f"runs/run_id={RUN}/lock",
+        f"runs/run_id={RUN}/seal",
         f"runs/run_id={RUN}/start.parquet",
     ]
+
+
+def test_the_end_is_sealed_before_it_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a run that has ended has a seal, whenever it was killed."""
+    seen: list[list[str]] = []
+
+    def look(handle: int) -> None:
+        seen.append(sorted(p.name for p in records(tmp_path).glob("[es]*")))
+
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.append(rows(0, 1))
+        writer.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", look)
+            writer.record("end", {"state": "finished"})
+    assert seen == [
+        ["end.partial"],
+        ["end.partial", "seal.partial"],
+        ["end.partial", "seal"],
+        ["end.parquet", "seal"],
+    ]
+    digest = hashlib.sha256((records(tmp_path) / "end.parquet").read_bytes()).hexdigest()
+    assert (records(tmp_path) / "seal").read_text() == f"{digest}\n"
+
+
+def test_pages_carry_checksums(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.append(rows(0, 2))
+        writer.flush()
+    path = parts(tmp_path)[0]
+    whole = path.read_bytes()
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(2)
+    last = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size
+    path.write_bytes(whole[: last - 1] + bytes([whole[last - 1] ^ 1]) + whole[last:])
+    with pytest.raises(OSError, match="CRC checksum"):
+        pq.ParquetFile(path, page_checksum_verification=True).read()
+
+
+def test_the_lock_has_word_of_the_newest_file(tmp_path: Path) -> None:
+    lock = records(tmp_path) / "lock"
+    with RunWriter(tmp_path, RUN) as writer:
+        for place in range(3):
+            writer.append(rows(place, 1))
+            writer.flush()
+            digest = hashlib.sha256(parts(tmp_path)[-1].read_bytes()).hexdigest()
+            assert lock.read_text() == f"{place:06d} {digest}\n"
+        before = lock.read_text()
+        writer.record("end", {})
+    assert lock.read_text() == before
+
+
+# ---- what goes on ---------------------------------------------------------------------------
+
+
+def half_written(journal: Path) -> None:
+    with RunWriter(journal, RUN) as writer:
+        writer.append(rows(0, 1))
+        writer.flush()
+        writer.record("start", start_fields())
+        for first in (1, 3):
+            writer.append(rows(first, 2))
+            writer.flush()
+
+
+def test_a_resumed_run_goes_on_from_its_last_file(tmp_path: Path) -> None:
+    half_written(tmp_path)
+    with RunWriter(tmp_path, RUN, resumed=True) as writer:
+        writer.record("resume-1", start_fields())
+        writer.append(rows(5, 1))
+        writer.flush()
+        digest = writer.digest.hexdigest()
+    assert [numbers(path) for path in parts(tmp_path)] == [[0], [1, 2], [3, 4], [5]]
+    before = hashlib.sha256(parts(tmp_path)[2].read_bytes()).hexdigest()
+    resume = footer(records(tmp_path) / "resume-1.parquet")
+    assert (resume["gtmar_place"], resume["gtmar_previous"]) == ("4", before)
+    expected = RunDigest()
+    expected.update(rows(0, 6))
+    assert digest == expected.hexdigest()
+
+
+@pytest.mark.parametrize("cut", [0, 3, 4, 11, 12, 100, -100, -4, -1])
+def test_a_torn_last_part_is_put_aside(tmp_path: Path, cut: int) -> None:
+    half_written(tmp_path)
+    last = parts(tmp_path)[-1]
+    torn = last.read_bytes()[:cut]
+    last.write_bytes(torn)
+    with RunWriter(tmp_path, RUN, resumed=True) as writer:
+        writer.append(rows(3, 3))
+        writer.flush()
+    assert last.with_suffix(".torn").read_bytes() == torn
+    assert [numbers(path) for path in parts(tmp_path)] == [[0], [1, 2], [3, 4, 5]]
+
+
+def test_what_can_not_be_gone_on_with_is_refused_and_let_go_of(tmp_path: Path) -> None:
+    half_written(tmp_path)
+    gone = parts(tmp_path)[1]
+    content = gone.read_bytes()
+    gone.unlink()
+    for _ in range(2):
+        with pytest.raises(JournalError, match="is damaged: a part is missing or was changed"):
+            RunWriter(tmp_path, RUN, resumed=True)
+    gone.write_bytes(content)
+    with RunWriter(tmp_path, RUN, resumed=True) as writer:
+        writer.record("end", {})
+    with pytest.raises(JournalError, match="has ended; there is nothing to resume"):
+        RunWriter(tmp_path, RUN, resumed=True)
 
 
 def test_the_digest_is_that_of_all_rows(tmp_path: Path) -> None:
@@ -233,6 +343,49 @@ def test_a_full_disk_leaves_what_was_written_before(
             with pytest.raises(JournalError, match=r"No space left on device.*is intact"):
                 writer.flush()
     assert_intact(tmp_path)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_a_disk_that_fills_up_at_the_end_leaves_a_run_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Whichever write it is: of the end, of its seal, or the renames of the two."""
+    real, left = os.fsync, [times]
+
+    def full(handle: int) -> None:
+        left[0] -= 1
+        if left[0] <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with RunWriter(tmp_path, RUN) as writer:
+        writer.append(rows(0, 2))
+        writer.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(JournalError, match="No space left on device"):
+                writer.record("end", {"state": "finished"})
+    ended = (records(tmp_path) / "end.parquet").exists()
+    # Only the last one comes after the end is in its place.
+    assert ended is (times == 4)
+    assert (records(tmp_path) / "seal").exists() is ended
+    if not ended:
+        with RunWriter(tmp_path, RUN, resumed=True) as writer:
+            writer.record("end", {"state": "finished"})
+
+
+def test_a_folder_that_is_lost_is_said_to_be_gone(tmp_path: Path) -> None:
+    journal, aside = tmp_path / "journal", tmp_path / "aside"
+    with RunWriter(journal, RUN) as writer:
+        writer.append(rows(0, 2))
+        writer.flush()
+        journal.rename(aside)
+        writer.append(rows(2, 2))
+        with pytest.raises(JournalError, match=r"can't be written.*the folder is gone") as caught:
+            writer.flush()
+    assert "put it back" in str(caught.value.hint)
+    assert not journal.exists()
+    assert_intact(aside)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")

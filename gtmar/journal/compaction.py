@@ -1,0 +1,262 @@
+"""Packing a run's many small parts into one, without changing a row.
+
+The packed part is written and synced in a folder of its own, then that folder and the run's change
+places in one step of the operating system. So whoever reads, and whatever is killed, there are the
+old parts or the new one, never both and never none. The packed part's footer keeps the links of the
+parts that it was made of, so that the run's chain and the journal's digest hold as before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import JournalError, RunNotFoundError
+from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.examination import examine
+from gtmar.journal.integrity import packings, run_ids
+from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.store import (
+    PACKED_NAME,
+    RunFiles,
+    lock_alone,
+    read_checked,
+    settle,
+    sha256_of,
+    stage,
+    sync_folder,
+    unwritable,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from gtmar.journal.store import Link
+
+__all__ = ["Compaction", "Packed", "compact"]
+
+#: Rows of a row group: what an engine reads at once, and may skip at once.
+_GROUP_ROWS = 65_536
+#: Linux: two paths change places (`renameat2(2)`), both from the working folder.
+_EXCHANGE = 2
+_WORKING_FOLDER = -100
+#: What a system answers that can't: no such call, no such flag, not on this file system.
+_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One run whose parts are packed."""
+
+    run_id: str
+    parts_before: int
+    parts_after: int
+    rows: int
+    #: SHA-256 of the packed file.
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did."""
+
+    #: Runs packed, those included that an earlier compaction packed and didn't put on record.
+    packed: tuple[Packed, ...]
+    #: Runs left alone, by reason.
+    left_alone: dict[str, tuple[str, ...]]
+    #: The event that keeps it; None where nothing was packed.
+    event_id: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def compact(journal: Path) -> Compaction:
+    """Pack the parts of each run that has ended into one; keep that as an event.
+
+    A run that is running, may be resumed or is damaged is left alone. To compact again changes
+    nothing.
+
+    Parameters
+    ----------
+    journal
+        The journal's folder.
+
+    Raises
+    ------
+    RunNotFoundError
+        If the journal holds no run.
+    JournalError
+        If another process is compacting it, or it can't be written; what was there is intact.
+    """
+    ids = run_ids(journal)
+    if not ids:
+        raise RunNotFoundError(
+            f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
+        )
+    try:
+        with _alone(journal) as room:
+            _clear(journal, room)
+            return _compact(journal, room, ids)
+    except OSError as err:
+        raise unwritable(journal, err) from err
+
+
+def _compact(journal: Path, room: Path, ids: list[str]) -> Compaction:
+    on_record = packings(journal)
+    packed: list[Packed] = []
+    left_alone: dict[str, list[str]] = {}
+    for run_id in ids:
+        files = RunFiles(journal, run_id)
+        reason = _reason_to_wait(files)
+        if reason is None and not (len(files.parts) == 1 and run_id in on_record):
+            examined = examine(files, on_record.get(run_id))
+            parts = [link for link in examined.links if link.path.parent == files.experiments]
+            if examined.findings:
+                reason = "damaged; gtmar verify says how"
+            elif len(parts) > 1:
+                if len(files.parts) > 1:
+                    _pack(files, parts, room)
+                packed.append(_described(files, len(parts), examined.experiments + 1))
+        if reason is not None:
+            left_alone.setdefault(reason, []).append(run_id)
+    return Compaction(
+        packed=tuple(packed),
+        left_alone={reason: tuple(runs) for reason, runs in left_alone.items()},
+        event_id=_keep(journal, packed) if packed else None,
+    )
+
+
+def _reason_to_wait(files: RunFiles) -> str | None:
+    if files.running():
+        return "running"
+    if not files.end.is_file():
+        return "cut off, and may be resumed"
+    return None
+
+
+def _described(files: RunFiles, parts: int, rows: int) -> Packed:
+    sha256 = sha256_of(files.experiments / PACKED_NAME)
+    return Packed(files.run_id, parts_before=parts, parts_after=1, rows=rows, sha256=sha256)
+
+
+def _keep(journal: Path, packed: list[Packed]) -> str:
+    return write_event(
+        journal,
+        EventKind.COMPACTION,
+        details={
+            "parts_before": sum(run.parts_before for run in packed),
+            "parts_after": sum(run.parts_after for run in packed),
+            "runs": [asdict(run) for run in packed],
+        },
+    )
+
+
+def _refuse_other(path: Path, rows: pa.Table, run_id: str) -> None:
+    """Read back what was written, before anything is replaced by it."""
+    written = read_checked(path)
+    if written is None or not written.replace_schema_metadata(None).equals(rows):
+        raise JournalError(
+            f"run {run_id}: the packed rows are not those of its parts; nothing was replaced",
+            hint="see whether the disk is sound",
+        )
+
+
+def _pack(files: RunFiles, parts: list[Link], room: Path) -> None:
+    """Write a run's rows as one part, and put it in place of the others."""
+    rows = files.rows()
+    parts = sorted(parts, key=lambda link: link.place)
+    footer = {
+        "gtmar_format": str(FORMAT_VERSION),
+        "gtmar_previous": parts[0].previous,
+        "gtmar_place": str(parts[0].place),
+        "gtmar_packed": json.dumps(
+            [
+                {"name": x.name, "place": x.place, "previous": x.previous, "sha256": x.sha256}
+                for x in parts
+            ]
+        ),
+    }
+    staged = room / files.experiments.name
+    staged.mkdir()
+    try:
+        new = staged / PACKED_NAME
+        write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS)
+        settle(stage(new, write), new)
+        _refuse_other(new, rows, files.run_id)
+        # A torn part that a resume has put aside stays where it was.
+        for other in files.experiments.iterdir():
+            if other.suffix not in (".parquet", ".partial"):
+                shutil.copy2(other, staged / other.name)
+        sync_folder(staged)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    _replace(files.experiments, staged)
+    shutil.rmtree(staged)
+
+
+@contextmanager
+def _alone(journal: Path) -> Iterator[Path]:
+    """Give the folder for packing, with a lock on it."""
+    room = journal / "packing"
+    room.mkdir(exist_ok=True)
+    with (room / "lock").open("a") as lock:
+        if not lock_alone(lock):
+            raise JournalError(
+                f'journal "{journal}": another process is compacting it',
+                hint="wait for it, then there may be nothing left to do",
+            )
+        yield room
+
+
+def _clear(journal: Path, room: Path) -> None:
+    """Undo what a compaction that was killed has left."""
+    for aside in room.glob("*.old"):
+        place = journal / "experiments" / aside.name.removesuffix(".old")
+        if not place.exists():
+            aside.rename(place)
+            sync_folder(place.parent)
+    for left in room.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+
+
+def _replace(folder: Path, staged: Path) -> None:
+    """Let two folders change places."""
+    if not _exchange(folder, staged):
+        # Where the system can't do it in one step, a kill between these two leaves the run without
+        # parts until the next compaction, which puts them back.
+        aside = staged.with_name(staged.name + ".old")
+        folder.rename(aside)
+        staged.rename(folder)
+        aside.rename(staged)
+    sync_folder(folder.parent)
+    sync_folder(staged.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system or file system can't."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    paths = os.fsencode(one), os.fsencode(other)
+    if call(_WORKING_FOLDER, paths[0], _WORKING_FOLDER, paths[1], _EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNABLE:
+        return False
+    raise OSError(code, os.strerror(code), str(one))

@@ -1,0 +1,293 @@
+"""Coming and going: a journal's experiments as JSONL for other tools, and theirs brought in.
+
+An import is checked whole before anything is written. What a file doesn't say, such as the table
+and the spec, stays null, so that an imported run compares with no other.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gtmar.errors import JournalError, culprits
+from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
+from gtmar.journal.foreign import ForeignFile, baseline_row, foreign_rows
+from gtmar.journal.jsonl import KEYS, Problems
+from gtmar.journal.schema import FORMAT_VERSION, experiment_id
+from gtmar.journal.store import RunFiles
+from gtmar.journal.writer import RunWriter
+from gtmar.metrics.registry import all_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gtmar.journal.catalog import Journal
+    from gtmar.journal.foreign import ForeignRun, Placed
+
+__all__ = ["Imported", "export_jsonl", "import_jsonl"]
+
+#: What the format knows as a win or a lost experiment.
+_EXPORTED = {"win": "win", "lose": "lose", "blocked": "lose"}
+#: Rows in memory at once.
+_BATCH = 2048
+#: How often a run's parts are looked for.
+_TRIES = 3
+
+
+def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
+    """Give a journal's experiments as lines of JSON, each without its end.
+
+    Parameters
+    ----------
+    journal
+        The journal.
+    run
+        One run, its experiments named ``exp_00034``; None for all, in the order of their starts,
+        named ``RUN/exp_00034``.
+
+    Returns
+    -------
+    Iterator of str
+        One object an experiment, read as it is asked for. `blocked` counts as ``lose``; baselines
+        and experiments taken over from earlier runs are left out.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is no such run.
+    JournalError
+        On the way, if a part is damaged.
+    """
+    runs = journal.query("select run_id, note from runs order by started_at, run_id").rows()
+    if run is not None:
+        run_id = journal.run_id(run)
+        runs = [row for row in runs if row[0] == run_id]
+    return _lines(journal.path, runs, prefixed=run is None)
+
+
+def _lines(folder: Path, runs: list[tuple[str, str | None]], *, prefixed: bool) -> Iterator[str]:
+    for run_id, note in runs:
+        for row in _rows_of(RunFiles(folder, run_id)):
+            if row["outcome"] in _EXPORTED:
+                name = row["experiment_id"]
+                yield _line(row, f"{run_id}/{name}" if prefixed else name, note)
+
+
+def _rows_of(files: RunFiles) -> Iterator[dict[str, Any]]:
+    """Give a run's rows in order, a few at a time; go on where its parts are packed meanwhile."""
+    last = -1
+    for attempt in range(_TRIES):
+        try:
+            for part in files.whole_parts:
+                with pq.ParquetFile(part) as file:
+                    for batch in file.iter_batches(_BATCH):
+                        rows = [row for row in batch.to_pylist() if row["number"] > last]
+                        yield from rows
+                        last = rows[-1]["number"] if rows else last
+        except (pa.ArrowException, OSError) as err:
+            if isinstance(err, FileNotFoundError) and attempt < _TRIES - 1:
+                continue
+            raise JournalError(
+                f"run {files.run_id} can't be read: {err}", hint="gtmar verify says more"
+            ) from err
+        return
+
+
+def _line(row: Mapping[str, Any], name: str, note: str | None) -> str:
+    """Write a row, its maps being lists of pairs; the run's note stands in for one of its own."""
+    changes = {weight: (step["before"], step["after"]) for weight, step in row["changes"]}
+    duration = row["duration_us"]
+    metrics = {
+        key: dict(row[key]) if metric.by_tier and row[key] is not None else row[key]
+        for key, metric in all_metrics().items()
+    }
+    values = (
+        name,
+        row["objective"],
+        row["value_before"],
+        row["value_after"],
+        _EXPORTED[row["outcome"]],
+        [f"{weight}: {before} -> {after}" for weight, (before, after) in changes.items()],
+        dict(row["weights"]),
+        metrics,
+        row["evaluated_at"].isoformat() if row["evaluated_at"] else None,
+        row["note"] or note or _sentence(changes),
+        None if duration is None else duration / 1000,
+    )
+    return json.dumps(dict(zip(KEYS, values, strict=True)), ensure_ascii=False)
+
+
+def _sentence(changes: Mapping[str, tuple[int, int]]) -> str:
+    """Say what an experiment tries.
+
+    Examples
+    --------
+    >>> _sentence({"alert_created": (5, 12), "nps": (3, -1)})
+    'raise alert_created from 5 to 12, lower nps from 3 to -1'
+    """
+    parts = [
+        f"{'raise' if after > before else 'lower'} {name} from {before} to {after}"
+        for name, (before, after) in changes.items()
+    ]
+    return ", ".join(parts) or "change nothing"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was brought in."""
+
+    source: str
+    #: Ids of the new runs, in the order of the file.
+    runs: tuple[str, ...]
+    experiments: int
+    wins: int
+    #: Keys and metrics that the journal has no column for, and in how many lines they were.
+    ignored: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def import_jsonl(
+    path: str | Path,
+    journal: str | Path = "journal",
+    *,
+    author: str | None = None,
+    note: str | None = None,
+) -> Imported:
+    """Bring a file of experiments in: a run of kind `import` for each run that it holds.
+
+    A run begins where the metric, the seed, the evaluation version or the ``RUN/`` of an id
+    changes, or where a line doesn't start from the incumbent that the lines before lead to. Each
+    line becomes an experiment; what it doesn't say stays null.
+
+    Parameters
+    ----------
+    path
+        The file.
+    journal
+        The journal's folder; made where it isn't there.
+    author, note
+        Who brings it in, and why.
+
+    Raises
+    ------
+    JournalError
+        If the file can't be read or a line of it is wrong: every fault is in the message, and
+        nothing is written. If the journal has this file already, or can't be written.
+    """
+    path, folder = Path(path), Path(journal)
+    problems = Problems()
+    file = ForeignFile(path, problems)
+    ignored: Counter[str] = Counter()
+    for placed in file:
+        ignored.update(placed.entry.ignored)
+    if not file.runs and not problems:
+        problems.add(0, "it is empty")
+    if problems:
+        raise problems.error(str(path))
+    digest = file.hexdigest()
+    _refuse_twice(folder, path, digest)
+    now = datetime.now(UTC)
+    ids: list[str] = []
+    lines = groupby(ForeignFile(path, problems), key=lambda placed: placed.run)
+    for (place, of_run), run in zip(lines, file.runs, strict=True):
+        # Where the file doesn't say when, its runs keep their order all the same.
+        started = run.first.at or now + timedelta(microseconds=place)
+        ids.append(f"r{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+        start = _start(run, path, digest) | {"started_at": started, "author": author, "note": note}
+        with RunWriter(folder, ids[-1]) as writer:
+            _write(writer, run, start, of_run)
+    found = Imported(
+        source=str(path),
+        runs=tuple(ids),
+        experiments=sum(run.experiments for run in file.runs),
+        wins=sum(run.wins for run in file.runs),
+        ignored=dict(ignored),
+    )
+    write_event(
+        folder,
+        EventKind.IMPORT,
+        author=author,
+        note=note,
+        run_id=ids[0] if len(ids) == 1 else None,
+        source=str(path),
+        details={"file_sha256": digest, **found.as_json()},
+    )
+    return found
+
+
+def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
+    """Refuse a file that an import event of the journal names by its hash."""
+    for file in event_files(folder):
+        event = read_event(file) if untouched(file) else {}
+        details = json.loads(event.get("details") or "{}")
+        if event.get("kind") == EventKind.IMPORT and details.get("file_sha256") == digest:
+            runs = details["runs"]
+            raise JournalError(
+                f'"{path}" is in the journal "{folder}" already, as '
+                f"run{'s' if len(runs) > 1 else ''} {culprits(runs)}",
+                hint=f"gtmar review {runs[0]}",
+                runs=runs,
+            )
+
+
+def _start(run: ForeignRun, path: Path, digest: str) -> dict[str, Any]:
+    """Return the start record, as far as the file tells."""
+    first = run.first
+    parameters = {
+        "format": "jsonl",
+        "file_sha256": digest,
+        "lines": f"{first.line}-{run.last_line}",
+        "first_experiment": first.experiment_id,
+        "evaluation_version": first.evaluation,
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": "import",
+        "seed": first.seed,
+        "parameters": [(k, v) for k, v in parameters.items() if v is not None],
+        "objective": first.metric,
+        "higher_is_better": run.higher_is_better,
+        "model": path.stem,
+        "tiers": list(run.tiers),
+        "source": str(path),
+    }
+
+
+def _write(
+    writer: RunWriter, run: ForeignRun, start: dict[str, Any], lines: Iterator[Placed]
+) -> None:
+    """Write a run: the baseline that its first line started from, its lines, how it ended."""
+    writer.append(baseline_row(run, writer.run_id))
+    writer.record("start", start)
+    while batch := list(islice(lines, _BATCH)):
+        writer.append(foreign_rows(run, batch, writer.run_id))
+    writer.flush()
+    writer.record(
+        "end",
+        {
+            # When it was brought in, so that a journal's digest from before still holds.
+            "ended_at": datetime.now(UTC),
+            "state": "imported",
+            "experiments": run.experiments,
+            "wins": run.wins,
+            "proposals": run.experiments,
+            "seconds": None if run.duration_us is None else run.duration_us / 1e6,
+            "baseline_value": run.first.before,
+            "best_value": run.value,
+            "best_experiment": experiment_id(run.incumbent),
+            "digest": writer.digest.hexdigest(),
+        },
+    )
+    writer.seal()

@@ -1,0 +1,326 @@
+"""The JSONL format of earlier tools: what a line says of an experiment, and what is wrong with it.
+
+Where lines come from and go to is the matter of `exchange`. A fault is collected and not raised, so
+that all faults of a file are said at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import JournalError, culprits
+from gtmar.metrics.registry import all_metrics
+from gtmar.spec.encoders import WEIGHT_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["KEYS", "Entry", "Problems", "entry_of"]
+
+#: An object's keys, in order. The last three are not in every file.
+KEYS = (
+    "experiment_id",
+    "metric",
+    "baseline_value",
+    "variant_value",
+    "outcome",
+    "changes",
+    "weights_snapshot",
+    "metrics",
+    "timestamp",
+    "hypothesis",
+    "duration_ms",
+)
+_REQUIRED = KEYS[:8]
+#: Keys that some tools add, and that say which rows are of one run.
+_OF_A_RUN = ("seed", "evaluation_version")
+#: Our names of metrics that the format calls otherwise.
+_OTHER_NAMES = {"n_scored": "scored", "score_std": "score_deviation"}
+_TIER_SHARE = re.compile(r"pct_(.+)_tier")
+_WHOLE = r"[-+]?\d+(?:\.0+)?"
+_STEP = re.compile(rf"({_WHOLE})\s*(?:->|→)\s*({_WHOLE})")
+_CHANGE = re.compile(rf"(.+?):\s*{_STEP.pattern}")
+_ENDS = (("from", "to"), ("before", "after"), ("old", "new"))
+_FORMS = 'changes are a list like ["nps: 5 -> 12"], or an object from name to {"from": 5, "to": 12}'
+
+_NOTHING = object()
+#: Values by metric or tier, None where there is none.
+_Values = dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One experiment, as a line tells it."""
+
+    line: int
+    experiment_id: str
+    metric: str
+    #: Objective of the incumbent, and of the experiment; the latter None where it has none.
+    before: float
+    after: float | None
+    won: bool
+    #: Weight before and after, by name; before is None where the file doesn't say.
+    changes: dict[str, tuple[int | None, int]]
+    weights: dict[str, int]
+    #: Metrics that we know, by our names; by-tier ones by tier.
+    scalars: _Values
+    by_tier: dict[str, _Values]
+    #: Keys and metrics that we have no place for.
+    ignored: tuple[str, ...]
+    at: datetime | None
+    hypothesis: str | None
+    duration_us: int | None
+    seed: int | None
+    evaluation: str | None
+
+    @property
+    def origin(self) -> tuple[str, int | None, str | None, str]:
+        """What all lines of a run share: metric, seed, evaluation, and an id's ``RUN/``."""
+        return self.metric, self.seed, self.evaluation, self.experiment_id.rpartition("/")[0]
+
+
+class Problems:
+    """What is wrong with a file: each kind of fault once, with the lines that have it."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[int]] = {}
+        self._got: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, line: int, problem: str, got: object = _NOTHING) -> None:
+        """Take in a fault; `got` is what stands there, shown for the first line that has it."""
+        self._lines.setdefault(problem, []).append(line)
+        if got is not _NOTHING:
+            shown = json.dumps(got, ensure_ascii=False, default=str)
+            short = shown if len(shown) <= 60 else f"{shown[:60]}..."
+            self._got.setdefault(problem, f", got {short}")
+
+    def error(self, source: str) -> JournalError:
+        """Word all that was found."""
+        texts = []
+        for problem, lines in self._lines.items():
+            where = f"line{'s' if len(lines) > 1 else ''} {culprits(lines)}: " if lines[0] else ""
+            texts.append(f"{where}{problem}{self._got.get(problem, '')}")
+        head = f'"{source}": nothing was imported'
+        if len(texts) == 1:
+            return JournalError(f"{head}: {texts[0]}", problems=texts)
+        listing = "\n".join(f"  - {text}" for text in texts)
+        return JournalError(f"{head}, {len(texts)} problems\n{listing}", problems=texts)
+
+
+class _Reader:
+    """Reads one line's object, and notes what can't be."""
+
+    def __init__(self, line: int, data: dict[str, Any], problems: Problems) -> None:
+        self.line, self.data, self.problems = line, data, problems
+        self.sound = True
+
+    def fault(self, problem: str, got: object = _NOTHING) -> None:
+        self.sound = False
+        self.problems.add(self.line, problem, got)
+
+    def text(self, key: str) -> str:
+        value = self.data[key]
+        if not isinstance(value, str) or not value:
+            self.fault(f"{key} must be text", value)
+        return str(value)
+
+    def number(self, value: object, what: str) -> float | None:
+        """Read a number; NaN and infinity stand for null, as Python writes them."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fault(f"{what} must be a number or null", value)
+            return None
+        return float(value) if math.isfinite(value) else None
+
+    def count(self, value: object, what: str) -> int | None:
+        number = self.number(value, what)
+        if number is not None and not (number.is_integer() and 0 <= number < 2**53):
+            self.fault(f"{what} must be a count", value)
+        return None if number is None else int(number)
+
+    def whole(self, value: object, what: str) -> int:
+        """Read a weight: a whole number, which 5.0 is too."""
+        if isinstance(value, str) and re.fullmatch(_WHOLE, value):
+            value = float(value)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+            or value != int(value)
+            or abs(value) > WEIGHT_LIMIT
+        ):
+            limit = f"at most {WEIGHT_LIMIT:,} either way"
+            self.fault(f"{what} must be whole numbers, {limit}", value)
+            return 0
+        return int(value)
+
+    def weights(self) -> dict[str, int]:
+        given = self.data["weights_snapshot"]
+        if not isinstance(given, dict) or not given:
+            self.fault("weights_snapshot must be an object from name to weight", given)
+            return {}
+        return {name: self.whole(value, "weights") for name, value in given.items()}
+
+    def changes(self, weights: Mapping[str, int]) -> dict[str, tuple[int | None, int]]:
+        given = self.data["changes"]
+        changes: dict[str, tuple[int | None, int]] = {}
+        for name, ends in _pairs(given):
+            if name is None or ends is None:
+                self.fault(_FORMS, given)
+                return {}
+            before, after = ends
+            if before is not None:
+                before = self.whole(before, "weights in changes")
+            changes[name] = before, self.whole(after, "weights in changes")
+            if self.sound and weights.get(name) != changes[name][1]:
+                self.fault("changes and weights_snapshot disagree", name)
+        return changes
+
+    def metrics(self) -> tuple[_Values, dict[str, _Values], list[str]]:
+        """Read the metrics that we know: scalars, by-tier ones, and names of the others."""
+        given = self.data["metrics"]
+        scalars: _Values = {}
+        by_tier: dict[str, _Values] = {}
+        ignored: list[str] = []
+        if not isinstance(given, dict | None):
+            self.fault("metrics must be an object from name to value", given)
+            return scalars, by_tier, ignored
+        known = all_metrics()
+        for name, value in (given or {}).items():
+            key = _OTHER_NAMES.get(name, name)
+            if share := _TIER_SHARE.fullmatch(name):
+                number = self.number(value, f"metrics.{name}")
+                by_tier.setdefault("share_by_tier", {})[share[1]] = number
+            elif key not in known:
+                ignored.append(f"metrics.{name}")
+            elif known[key].by_tier:
+                if not isinstance(value, dict | None):
+                    self.fault(f"metrics.{name} must be an object from tier to value", value)
+                    continue
+                read = self.count if known[key].count else self.number
+                of_tiers = {t: read(v, f"metrics.{name}") for t, v in (value or {}).items()}
+                by_tier.setdefault(key, {}).update(of_tiers)
+            else:
+                read = self.count if known[key].count else self.number
+                scalars[key] = read(value, f"metrics.{name}")
+        return scalars, by_tier, ignored
+
+    def time(self) -> datetime | None:
+        value = self.data.get("timestamp")
+        if value is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(value)
+            # Who leaves the zone out means UTC, as the format does.
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            self.fault("timestamp must be a time as ISO 8601 writes it", value)
+            return None
+
+    def duration(self) -> int | None:
+        value = self.number(self.data.get("duration_ms"), "duration_ms")
+        if value is not None and not 0 <= value < 2**53:
+            self.fault("duration_ms must be 0 or more", value)
+            return None
+        return None if value is None else round(value * 1000)
+
+
+def _pairs(given: object) -> Iterable[tuple[str | None, tuple[object, object] | None]]:
+    """Give each change's name and ends, of any form; None where it can't be told."""
+    if isinstance(given, list):
+        for item in given:
+            found = _CHANGE.fullmatch(item) if isinstance(item, str) else None
+            yield (found[1], (found[2], found[3])) if found else (None, None)
+    elif isinstance(given, dict):
+        for name, value in given.items():
+            yield name, _ends(value)
+    else:
+        yield None, None
+
+
+def _ends(value: object) -> tuple[object, object] | None:
+    """Return a weight before and after; before is None where only the new one stands there."""
+    if isinstance(value, dict):
+        for before, after in _ENDS:
+            if value.keys() == {before, after}:
+                return value[before], value[after]
+        return None
+    if isinstance(value, list):
+        return (value[0], value[1]) if len(value) == 2 else None
+    if isinstance(value, str) and (found := _STEP.fullmatch(value)):
+        return found[1], found[2]
+    return None if isinstance(value, str) else (None, value)
+
+
+def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
+    """Read one line.
+
+    Parameters
+    ----------
+    text
+        The line.
+    line
+        Its number in the file.
+    problems
+        Takes in what is wrong with it.
+
+    Returns
+    -------
+    Entry or None
+        None where anything is wrong.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        problems.add(line, f"not JSON: {getattr(err, 'msg', type(err).__name__)}")
+        return None
+    if not isinstance(data, dict):
+        problems.add(line, "each line must be one JSON object", data)
+        return None
+    missing = [key for key in _REQUIRED if key not in data]
+    if missing:
+        problems.add(line, f"lacks {culprits(missing, limit=len(missing))}")
+        return None
+    reader = _Reader(line, data, problems)
+    weights = reader.weights()
+    scalars, by_tier, ignored = reader.metrics()
+    before = reader.number(data["baseline_value"], "baseline_value")
+    after = reader.number(data["variant_value"], "variant_value")
+    if before is None and reader.sound:
+        reader.fault("baseline_value must be a number", data["baseline_value"])
+    if data["outcome"] not in ("win", "lose"):
+        reader.fault('outcome must be "win" or "lose"', data["outcome"])
+    if data["outcome"] == "win" and after is None and reader.sound:
+        reader.fault("a win needs a variant_value", data["variant_value"])
+    seed, hypothesis = data.get("seed"), data.get("hypothesis")
+    if not isinstance(hypothesis, str | None):
+        reader.fault("hypothesis must be text", hypothesis)
+    evaluation = data.get("evaluation_version")
+    entry = Entry(
+        line=line,
+        experiment_id=reader.text("experiment_id"),
+        metric=reader.text("metric"),
+        before=before or 0.0,
+        after=after,
+        won=data["outcome"] == "win",
+        changes=reader.changes(weights),
+        weights=weights,
+        scalars=scalars,
+        by_tier=by_tier,
+        ignored=(*(key for key in data if key not in (*KEYS, *_OF_A_RUN)), *ignored),
+        at=reader.time(),
+        hypothesis=hypothesis or None,
+        duration_us=reader.duration(),
+        seed=seed if isinstance(seed, int) and 0 <= seed < 2**63 else None,
+        evaluation=None if evaluation is None else str(evaluation),
+    )
+    return entry if reader.sound else None

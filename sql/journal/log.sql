@@ -1,0 +1,39 @@
+-- purpose: Who changed what, when and why, and what it did: runs and specs that went live.
+-- parameters: none
+-- columns:
+--   at (timestamp with time zone): when a run began; since when a spec is live
+--   kind (varchar): search, human, record, import or promotion
+--   author (varchar): who
+--   note (varchar): why
+--   model (varchar): the spec's model
+--   change (varchar): weights from and to, such as nps: 5 -> 12: of a run from its start to its
+--     best, of a person's change that change, of a spec that went live from the one live before
+--   objective (varchar): the metric that decided; null where it was not measured
+--   value_before (double): objective before; null where there is nothing before, or something else
+--     was live than what it was measured against
+--   value_after (double): objective after
+--   outcome (varchar): how a search ended; of the others win, lose, blocked, known or baseline
+--   reference (varchar): the experiment as RUN/EXP; the event where it was not measured
+-- grain: one row per run or spec that went live; a change made elsewhere is one, measured or not
+-- order: at, newest first
+
+select
+    happened_at as "at",
+    kind,
+    author,
+    note,
+    model,
+    case
+        when weights_after is null then null
+        when weights_before is null then 'first on record'
+        when weights_before = weights_after
+            then if(event_id is null, 'nothing kept', 'the same weights')
+        else worded_changes(changed_weights(weights_before, weights_after))
+    end as change,
+    objective,
+    value_before,
+    value_after,
+    outcome,
+    coalesce(run_id || '/' || experiment_id, event_id, run_id) as reference
+from history
+order by happened_at desc, reference desc;

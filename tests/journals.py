@@ -1,0 +1,96 @@
+"""Journals written by hand: real files, chained and sealed, of a few columns and rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
+from gtmar.journal.schema import experiment_schema
+from gtmar.journal.writer import RunWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["IDS", "WHEN", "begin", "content", "finish", "rows"]
+
+IDS = [f"r20260101-12000{n}-abc12{n}" for n in range(3)]
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+#: A few columns are enough for files and hashes, and quicker to read.
+SCHEMA = pa.schema(
+    experiment_schema().field(name)
+    for name in [
+        *("run_id", "number", "proposal", "value_after", "outcome", "weights", "nrr_by_tier"),
+        *("evaluated_at", "duration_us"),
+    ]
+)
+
+
+def rows(run_id: str, first: int, count: int) -> pa.Table:
+    """Experiments by number."""
+    made = [
+        {
+            "run_id": run_id,
+            "number": n,
+            "proposal": n,
+            "value_after": n / 7 if n % 3 else None,
+            "outcome": "lose" if n else "baseline",
+            "weights": [("nps", n), ("logins", -n)],
+            "nrr_by_tier": [("A", 0.5), ("B", None)],
+            "evaluated_at": WHEN,
+        }
+        for n in range(first, first + count)
+    ]
+    return pa.Table.from_pylist(made, schema=SCHEMA)
+
+
+def begin(
+    journal: Path, run_id: str, *, parts: int = 4, resumed: bool = False, **start: Any
+) -> RunWriter:
+    """Write a run but its end: the baseline, then parts of 3 rows, the last one of 2.
+
+    A resumed one was cut off after its second part.
+    """
+    fields = {
+        "kind": "search",
+        "format_version": 1,
+        "started_at": WHEN,
+        "evaluator_version": EVALUATOR_VERSION,
+        "evaluator_code": evaluator_code(),
+        **start,
+    }
+
+    def write(writer: RunWriter, numbers: range) -> None:
+        for part in numbers:
+            writer.append(rows(run_id, 3 * part - 2, 3 if part < parts - 1 else 2))
+            writer.flush()
+
+    with RunWriter(journal, run_id) as writer:
+        writer.append(rows(run_id, 0, 1))
+        writer.flush()
+        writer.record("start", fields)
+        write(writer, range(1, 2 if resumed else parts))
+    if resumed:
+        with RunWriter(journal, run_id, resumed=True) as writer:
+            writer.record("resume-1", {"started_at": WHEN})
+            write(writer, range(2, parts))
+    return writer
+
+
+def finish(writer: RunWriter) -> None:
+    """Write how a run ended."""
+    writer.flush()
+    digest = writer.digest.hexdigest()
+    end = {"ended_at": datetime.now(UTC), "state": "finished", "digest": digest}
+    writer.record("end", end)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return all files of a folder, by their path in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
