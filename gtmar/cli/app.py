@@ -7,14 +7,41 @@ from typing import Annotated
 import typer
 
 from gtmar import __version__
-from gtmar.cli import asking, running, tables, trusting  # noqa: F401 - they register commands
+from gtmar.cli import (  # noqa: F401 - they register commands
+    asking,
+    changing,
+    exchanging,
+    remembering,
+    running,
+    tables,
+    trusting,
+)
 from gtmar.cli.arguments import app
 
 __all__ = ["app", "main"]
 
 
 #: Commands in the order in which people need them.
-_ORDER = ("demo", "generate", "init", "check", "run", "review", "score", "compare", "sql")
+_ORDER = [
+    "demo",
+    "generate",
+    "init",
+    "check",
+    "run",
+    "review",
+    "try_change",
+    "promote",
+    "log",
+    "show",
+    "diff",
+    "best",
+    "lineage",
+    "checkout",
+    "record",
+    "score",
+    "compare",
+    "sql",
+]
 
 
 def _place(command: typer.models.CommandInfo) -> int:

@@ -10,18 +10,24 @@ import typer
 __all__ = [
     "DEFAULT_JOURNAL",
     "AsOf",
+    "Author",
     "Data",
     "DropUnlabelled",
+    "Experiment",
+    "ExperimentOrSpec",
     "JournalPath",
     "Json",
     "Metric",
     "MovedData",
+    "NewSpec",
     "NewTable",
     "OptionalRun",
     "OptionalSpec",
+    "OutputSpec",
     "Quiet",
     "SpecPath",
     "app",
+    "journal_app",
     "spec_app",
 ]
 
@@ -35,6 +41,10 @@ app = typer.Typer(
 )
 spec_app = typer.Typer(help="The spec's JSON Schema, and what a spec says.", no_args_is_help=True)
 app.add_typer(spec_app, name="spec", rich_help_panel=None)
+journal_app = typer.Typer(
+    help="The journal as files: into other formats, from them, packed.", no_args_is_help=True
+)
+app.add_typer(journal_app, name="journal", rich_help_panel=None)
 
 Data = Annotated[
     str,
@@ -59,3 +69,12 @@ DEFAULT_JOURNAL = Path("journal")
 MovedData = Annotated[str | None, typer.Option("--data", help="The table, where it has moved.")]
 OptionalRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: the latest.")]
 NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
+OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
+NewSpec = Annotated[Path, typer.Option("-o", "--output", help="Where to write the spec.")]
+Author = Annotated[str | None, typer.Option("--author", help="Who.")]
+Experiment = Annotated[
+    str, typer.Argument(metavar="EXP", help="RUN/EXP, RUN for its best, or EXP of the latest run.")
+]
+ExperimentOrSpec = Annotated[
+    str, typer.Argument(metavar="EXP|SPEC", help="RUN/EXP, RUN for its best, or a spec's file.")
+]

@@ -5,19 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtmar.errors import QueryError, UsageError
+from gtmar.errors import QueryError, UsageError, culprits
 
 if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.journal.catalog import Journal
     from gtmar.runs import RunResult
-    from gtmar.spec import Outcomes
+    from gtmar.spec import Outcomes, ScoringSpec
 
-__all__ = ["ask", "outcomes", "refuse_to_replace", "share", "write_best", "write_text"]
+__all__ = [
+    "ask",
+    "experiment_of",
+    "outcomes",
+    "refuse_to_replace",
+    "share",
+    "spec_of",
+    "weights",
+    "write_best",
+    "write_spec",
+    "write_text",
+]
 
 #: Marks the specs that the tool wrote, which it may replace.
-_OWN = "Written by gtmar run"
+_OWN = "Written by gtmar"
 
 
 def share(text: str | None) -> float | None:
@@ -67,6 +78,73 @@ def outcomes(settings: list[str]) -> Outcomes:
     return Outcomes(**named)
 
 
+def weights(settings: list[str]) -> dict[str, int]:
+    """Read ``name=weight`` settings.
+
+    Raises
+    ------
+    UsageError
+        If some aren't of that form; all of them in one message.
+
+    Examples
+    --------
+    >>> weights(["nps=12", "tenure[0,3)=-4"])
+    {'nps': 12, 'tenure[0,3)': -4}
+    """
+    read, wrong = {}, []
+    for setting in settings:
+        name, sign, value = setting.rpartition("=")
+        try:
+            weight = int(value)
+        except ValueError:
+            sign = ""
+        if not sign or not name:
+            wrong.append(setting)
+        else:
+            read[name] = weight
+    if wrong:
+        raise UsageError(
+            f"--set expects name=weight with a whole number, got {culprits(wrong)}",
+            hint="--set nps=12",
+        )
+    return read
+
+
+def spec_of(name: str, journal: Path) -> ScoringSpec:
+    """Return the spec that a file holds, or an experiment in the journal."""
+    from gtmar import runs
+    from gtmar import spec as specs
+    from gtmar.journal import history
+    from gtmar.journal.catalog import Journal
+
+    if runs.is_spec_file(name):
+        return specs.load(name)
+    with Journal(journal) as opened:
+        return history.checkout(opened, name)
+
+
+def experiment_of(name: str) -> str:
+    """Return the name of the experiment that a spec's file came from; other names as they are.
+
+    Raises
+    ------
+    UsageError
+        If the file's spec has no lineage.
+    """
+    from gtmar import runs
+    from gtmar import spec as specs
+
+    if not runs.is_spec_file(name):
+        return name
+    lineage = specs.load(name).lineage
+    if lineage is None:
+        raise UsageError(
+            f'"{name}" has no lineage: no run or checkout wrote it',
+            hint="gtmar log lists what the journal has",
+        )
+    return f"{lineage.run}/{lineage.experiment}"
+
+
 def refuse_to_replace(path: Path, *, unless_own: bool = True) -> None:
     """Refuse to write over a spec that somebody may have edited.
 
@@ -114,19 +192,27 @@ def write_text(path: Path, text: str) -> None:
         raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
 
 
-def write_best(path: Path, result: RunResult) -> None:
-    """Write the best spec of a run, as YAML or, by its ending, as JSON."""
+def write_spec(path: Path, spec: ScoringSpec, *, heading: str) -> None:
+    """Write a spec as YAML or, by its ending, as JSON; `heading` says by what it was written."""
     from gtmar import spec as specs
 
     if path.suffix.lower() == ".json":
-        write_text(path, specs.to_json(result.spec))
-        return
-    heading = (
-        f"{_OWN} {result.run_id}, experiment {result.best_experiment}.\n"
-        f"{result.metric}: {result.baseline_value:.4f} -> {result.best_value:.4f} on the accounts "
-        "searched."
+        write_text(path, specs.to_json(spec))
+    else:
+        write_text(path, specs.to_yaml(spec, heading=f"{_OWN} {heading}"))
+
+
+def write_best(path: Path, result: RunResult) -> None:
+    """Write the best spec of a run."""
+    write_spec(
+        path,
+        result.spec,
+        heading=(
+            f"run {result.run_id}, experiment {result.best_experiment}.\n"
+            f"{result.metric}: {result.baseline_value:.4f} -> {result.best_value:.4f} on the "
+            "accounts searched."
+        ),
     )
-    write_text(path, specs.to_yaml(result.spec, heading=heading))
 
 
 def ask(journal: Journal, name: str | None, text: str | None, settings: list[str]) -> pl.DataFrame:

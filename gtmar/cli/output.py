@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["data", "following", "frame", "number", "say", "some", "table"]
 
-#: Columns up to this wide are never broken; what doesn't fit is taken from the others.
-_WHOLE = 31
+#: Columns up to this wide are never broken, RUN/EXP among them; what doesn't fit is taken from the
+#: others.
+_WHOLE = 33
 #: Least width that a longer text is wrapped to; narrower, and a row becomes a block of lines.
 _WRAPPED = 20
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?%?|-|")

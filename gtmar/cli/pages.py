@@ -113,6 +113,10 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         say(sentence)
     if found.hhi_reading:
         say(found.hhi_reading)
+    if s["state"] == "imported":
+        say()
+        following(f"gtmar show {s['run_id']}{_journal_flag(journal)}")
+        return
     _drift(found)
     say()
     if found.improved and found.held is not False:
@@ -226,6 +230,8 @@ def verification(found: Verification, *, as_json: bool) -> None:
     for note in found.notes:
         say(f"Note: {note}")
     looked = f"{some(found.runs, 'run')}, {some(found.experiments, 'experiment')}"
+    if found.events:
+        looked += f", {some(found.events, 'event')}"
     if found.findings:
         say(f"{looked}: {some(len(found.findings), 'finding')}.")
     else:

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
     from gtmar.runs import Progress
 
-__all__ = ["watching"]
+__all__ = ["announce", "watching"]
 
 #: Seconds between plain lines, and between redraws of the bar.
 _LINE_SECONDS = 5.0
 _DRAW_SECONDS = 0.1
+
+
+def announce(sentence: str) -> None:
+    """Say something before a run begins; on stderr, since stdout is data."""
+    sys.stderr.write(f"{sentence}\n")
 
 
 @contextmanager

@@ -48,8 +48,12 @@ def run(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
     ] = None,
-    author: Annotated[str | None, typer.Option(help="Who asks for this run.")] = None,
+    author: a.Author = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    proposer: Annotated[str | None, typer.Option(help="random or learned.")] = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
+    ] = False,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
     as_json: a.Json = False,
@@ -57,12 +61,11 @@ def run(
 ) -> None:
     """Search for better weights: change, measure, keep or revert, journal everything."""
     from gtmar import runs
-    from gtmar.cli import files, pages
-    from gtmar.cli.progress import watching
+    from gtmar.cli import files, pages, progress
 
     if output_path is not None:
         files.refuse_to_replace(output_path)
-    with watching(quiet=quiet or as_json) as watch:
+    with progress.watching(quiet=quiet or as_json) as watch:
         result = runs.run(
             data,
             spec,
@@ -75,6 +78,9 @@ def run(
             drop_unlabelled=drop_unlabelled,
             author=author,
             note=note,
+            proposer=proposer or runs.DEFAULT_PROPOSER,
+            cold=cold,
+            announce=None if quiet else progress.announce,
             watch=watch,
         )
     if output_path is not None:

@@ -1,8 +1,7 @@
 """One run in progress: ties search, evaluator and journal together, and has the clock.
 
 Candidates are evaluated ahead of their turn, in batches that grow while nothing wins. The search
-judges them in order, so that the journal is the one of a strictly sequential loop. To decide takes
-the objective alone; the full metrics are computed when rows are written, many in one query.
+judges them in order, so that the journal is the one of a strictly sequential loop.
 """
 
 from __future__ import annotations
@@ -12,28 +11,30 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gtmar import spec as specs
 from gtmar.errors import AccountDataError
 from gtmar.evaluate.local import LocalEvaluator
-from gtmar.journal.rows import baseline_fields, experiment_rows, step_fields
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
 from gtmar.runs.interruption import Interruption, noticed
-from gtmar.runs.results import Limits, Progress, RunResult
+from gtmar.runs.ledger import Ledger, Signature
+from gtmar.runs.plan import make_proposer
+from gtmar.runs.results import Progress, RunResult
 from gtmar.search.climb import Climb, Outcome
-from gtmar.search.proposers import Levers, RandomProposer
+from gtmar.search.proposers import Levers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import Accounts
     from gtmar.journal.writer import RunWriter
+    from gtmar.metrics.registry import Measured
     from gtmar.objective import Judge
-    from gtmar.search.climb import Batch, Step
+    from gtmar.runs.plan import Plan
+    from gtmar.search.climb import Batch
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Search"]
@@ -41,10 +42,6 @@ __all__ = ["Search"]
 #: Candidates evaluated ahead of their turn: doubled after a batch without a win, up to this.
 _LARGEST_BATCH = 64
 _SMALLEST_BATCH = 4
-#: Experiments whose metrics are computed in one query.
-_MEASURED_AT_ONCE = 512
-#: Or after so many seconds, so that a slow run reaches the journal too.
-_MEASURED_AFTER = 1.0
 
 
 class Search:
@@ -55,27 +52,26 @@ class Search:
         accounts: Accounts,
         spec: ScoringSpec,
         judge: Judge,
+        plan: Plan,
         *,
-        seed: int,
-        limits: Limits,
-        batch: int | None,
-        watch: Callable[[Progress], None] | None,
+        watch: Callable[[Progress], None] | None = None,
     ) -> None:
         self.accounts, self.spec, self.judge = accounts, spec, judge
-        self.seed, self.limits, self.watch = seed, limits, watch
+        self.plan, self.watch = plan, watch
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
+        ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
+        self.levers = Levers(self.names, *(tuple(e) for e in ends))
         self.evaluator = LocalEvaluator(accounts.search, spec)
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])
         self.baseline = self._objective_or_error()
         self.best_sums = self.baseline_sums
         self.wins = 0
+        #: Results taken over from earlier runs.
+        self.known = 0
         self._resumed_from = 0
-        self._fixed_batch = batch
-        self._batch = batch or _SMALLEST_BATCH
-        self._waiting: list[tuple[list[Step], NDArray[np.int64], int, datetime]] = []
-        self._waiting_since = 0.0
+        self._batch = plan.batch or _SMALLEST_BATCH
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
@@ -89,7 +85,7 @@ class Search:
         frame = self.evaluator.frame_of(self.baseline_sums)
         value = self.judge.values(frame)[0]
         if value is None:
-            reasons = self._measure(self.baseline_sums).reasons[0]
+            reasons = self.measure(self.baseline_sums).reasons[0]
             reason = reasons.get(self.judge.name, "no value")
             raise AccountDataError(
                 f'{self.accounts.table.source}: objective "{self.judge.name}" is null on this '
@@ -98,7 +94,8 @@ class Search:
             )
         return value
 
-    def _measure(self, sums: NDArray[np.int64]) -> Any:
+    def measure(self, sums: NDArray[np.int64]) -> Measured:
+        """Return all metrics of K rows of sums, shape (K, L, S)."""
         frame = self.evaluator.frame_of(sums)
         return measure(frame, self.spec.tier_names, self.accounts.checked.outcomes)
 
@@ -123,48 +120,68 @@ class Search:
         """
         began = time.perf_counter()
         self._began = began
+        ledger = Ledger(writer, self.measure, self._signature())
         if done is None:
-            self._write_rows(
-                writer,
-                baseline_fields(self.start, self.baseline),
-                self.baseline_sums,
-                datetime.now(UTC),
-                0,
-            )
-            writer.flush()
+            ledger.open(self.start, self.baseline, self.baseline_sums)
         if start is not None:
             writer.record("start", start)
-        ends = zip(*((t.min, t.max) for t in self.spec.terms), strict=True)
-        levers = Levers(self.names, *(tuple(e) for e in ends))
-        proposer = RandomProposer(levers, seed=self.seed)
-        climb = Climb(proposer, self.start, self.baseline, better=self.judge.gain)
+        climb = self._climb()
         if done is not None:
             self._restore(climb, done)
-        if not levers.free:
+        if not self.levers.free:
             state = "exhausted"
         else:
             with noticed() as interruption:
-                state = self._loop(climb, writer, interruption)
-        self._write_waiting(writer)
+                state = self._loop(climb, ledger, writer.run_id, interruption)
+        ledger.write()
         writer.flush()
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
+
+    def _signature(self) -> Signature:
+        """Say what all rows share; the words of a person stand in the rows that are hers."""
+        own = self.plan.kind == "search"
+        return Signature(
+            objective=self.judge.name,
+            names=self.names,
+            basis=self.accounts.checked.outcomes.basis,
+            author=None if own else self.plan.author,
+            note=None if own else self.plan.note,
+        )
+
+    def _climb(self) -> Climb:
+        plan, memory = self.plan, self.plan.memory
+        remembered = memory.remembered if memory else ()
+        return Climb(
+            make_proposer(
+                plan.proposer,
+                self.levers,
+                seed=plan.seed,
+                sign=self.judge.sign,
+                remembered=remembered,
+            ),
+            self.start,
+            self.baseline,
+            better=self.judge.gain,
+            given=plan.given or (memory.given if memory else None),
+            known=memory.known if memory else None,
+        )
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Bring a search to where the journal leaves it."""
         for row in done:
             if row["outcome"] != "baseline":
                 weights = tuple(dict(row["weights"])[name] for name in self.names)
-                won = row["outcome"] == "win"
                 climb.restore(row["proposal"], weights, row["value_after"], row["outcome"])
-                self.wins += won
+                self.wins += row["outcome"] == "win"
+                self.known += row["outcome"] == "known"
         self._resumed_from = climb.experiments
         self.evaluator.move(climb.weights)
         self.best_sums = self.evaluator.sums([climb.weights])
 
-    def _loop(self, climb: Climb, writer: RunWriter, interruption: Interruption) -> str:
-        limits = self.limits
-        while climb.experiments < limits.experiments:
+    def _loop(self, climb: Climb, ledger: Ledger, run_id: str, interruption: Interruption) -> str:
+        limits = self.plan.limits
+        while climb.experiments < limits.experiments and climb.proposals != limits.proposals:
             if interruption.asked:
                 return "interrupted"
             spent = time.perf_counter() - self._began
@@ -175,48 +192,48 @@ class Search:
             ahead = min(self._batch, limits.experiments - climb.experiments)
             if limits.patience is not None:
                 ahead = min(ahead, limits.patience - climb.since_win)
-            batch = climb.ask(ahead)
-            if not batch.candidates:
-                # The known proposals that were looked at are used up all the same.
-                climb.tell(batch, [], lambda _: ())
-                return "exhausted"
-            self._evaluate(climb, batch, writer)
+            self._evaluate(climb, climb.ask(ahead, until=limits.proposals), ledger)
+            self._show(climb, run_id)
             if climb.exhausted:
                 return "exhausted"
         return "finished"
 
-    def _evaluate(self, climb: Climb, batch: Batch, writer: RunWriter) -> None:
+    def _evaluate(self, climb: Climb, batch: Batch, ledger: Ledger) -> None:
         began = time.perf_counter()
-        sums = self.evaluator.sums([c.weights for c in batch.candidates])
-        frame = self.evaluator.frame_of(sums)
-        values = self.judge.values(frame)
-        steps = climb.tell(batch, values, lambda place: self.judge.breaches(frame[place]))
-        took = int((time.perf_counter() - began) * 1e6 / len(batch.candidates))
-        if not self._waiting:
-            self._waiting_since = began
-        self._waiting.append((steps, sums[: len(steps)], took, datetime.now(UTC)))
-        won = steps[-1].outcome is Outcome.WIN
+        if batch.fresh:
+            sums = self.evaluator.sums([c.weights for c in batch.fresh])
+            frame = self.evaluator.frame_of(sums)
+            values = self.judge.values(frame)
+        else:
+            # Nothing but what is known already: it uses up proposals all the same.
+            sums, frame, values = self.baseline_sums[:0], None, []
+        steps = climb.tell(
+            batch, values, lambda place: () if frame is None else self.judge.breaches(frame[place])
+        )
+        took = int((time.perf_counter() - began) * 1e6 / max(1, len(batch.fresh)))
+        judged = sum(not step.candidate.taken_over for step in steps)
+        self.known += len(steps) - judged
+        if steps:
+            ledger.add(steps, sums[:judged], took)
+        won = bool(steps) and steps[-1].outcome is Outcome.WIN
         if won:
             self.evaluator.move(climb.weights)
-            self.best_sums = sums[len(steps) - 1 : len(steps)]
+            self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
-        if self._fixed_batch is None:
+        if self.plan.batch is None:
             self._batch = (
                 max(_SMALLEST_BATCH, self._batch // 4)
                 if won
                 else min(_LARGEST_BATCH, self._batch * 2)
             )
-        if (
-            sum(len(s) for s, *_ in self._waiting) >= _MEASURED_AT_ONCE
-            or time.perf_counter() - self._waiting_since > _MEASURED_AFTER
-        ):
-            self._write_waiting(writer)
+
+    def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:
             self.watch(
                 Progress(
-                    run_id=writer.run_id,
+                    run_id=run_id,
                     experiments=climb.experiments,
-                    limit=self.limits.experiments,
+                    limit=self.plan.limits.experiments,
                     wins=self.wins,
                     baseline=self.baseline,
                     best=climb.value,
@@ -224,48 +241,12 @@ class Search:
                 )
             )
 
-    def _write_waiting(self, writer: RunWriter) -> None:
-        """Measure what waits in one query, and hand it to the journal."""
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        steps = [step for steps, *_ in waiting for step in steps]
-        fields = step_fields(steps, self.names, proposer=RandomProposer.name)
-        times = [at for steps, _, _, at in waiting for _ in steps]
-        durations = [took for steps, _, took, _ in waiting for _ in steps]
-        rows = experiment_rows(
-            fields,
-            self._measure(np.concatenate([sums for _, sums, _, _ in waiting])),
-            times=times,
-            durations=durations,
-            **self._common(writer),
-        )
-        writer.append(rows)
-
-    def _write_rows(
-        self,
-        writer: RunWriter,
-        fields: dict[str, list[Any]],
-        sums: NDArray[np.int64],
-        at: datetime,
-        took: int,
-    ) -> None:
-        rows = experiment_rows(
-            fields, self._measure(sums), times=[at], durations=[took], **self._common(writer)
-        )
-        writer.append(rows)
-
-    def _common(self, writer: RunWriter) -> dict[str, Any]:
-        return {
-            "run_id": writer.run_id,
-            "objective": self.judge.name,
-            "names": self.names,
-            "basis": self.accounts.checked.outcomes.basis,
-        }
-
     def _finish(self, climb: Climb, writer: RunWriter, state: str, seconds: float) -> RunResult:
         best = experiment_id(climb.incumbent)
-        holdout = self._on_holdout(climb.weights)
+        # A look at the holdout makes it a little less unseen: a person's change that was not kept
+        # isn't worth one.
+        looks = self.plan.kind == "search" or climb.incumbent > 0
+        holdout = self._on_holdout(climb.weights) if looks else None
         digest = writer.digest.hexdigest()
         looked = holdout or {}
         writer.record(
@@ -305,11 +286,12 @@ class Search:
             baseline_value=self.baseline,
             best_value=climb.value,
             experiments=climb.experiments,
+            known=self.known,
             wins=self.wins,
             seconds=seconds,
             best_experiment=best,
             weights=weights,
-            metrics=self._measure(self.best_sums).row(0),
+            metrics=self.measure(self.best_sums).row(0),
             holdout=holdout,
             digest=digest,
             higher_is_better=self.judge.sign > 0,

@@ -13,40 +13,33 @@ from urllib.parse import urlsplit, urlunsplit
 from gtmar import spec as specs
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.search.proposers import RandomProposer
 
 if TYPE_CHECKING:
     from gtmar.runs.loop import Search
+    from gtmar.spec.model import ScoringSpec
 
-__all__ = ["new_run_id", "start_record"]
+__all__ = ["new_run_id", "start_record", "tiers_id"]
 
 
-def start_record(
-    search: Search, *, as_of: str | None, author: str | None, note: str | None
-) -> dict[str, Any]:
+def start_record(search: Search) -> dict[str, Any]:
     """Return what was asked, as the `start` record has it."""
-    spec, accounts, limits = search.spec, search.accounts, search.limits
+    spec, accounts, plan = search.spec, search.accounts, search.plan
     checked = accounts.checked
     lineage = spec.lineage
-    tiers = {name: [tier.low, tier.high] for name, tier in spec.tiers.items()}
     parameters = {
-        "n": limits.experiments,
-        "patience": limits.patience,
-        "time_budget": limits.seconds,
-        "proposer": RandomProposer.name,
+        **plan.parameters,
         "holdout": spec.split.holdout,
         "salt": spec.split.salt,
-        "as_of": as_of,
         "drop_unlabelled": checked.dropped > 0,
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {
         "format_version": FORMAT_VERSION,
-        "kind": "search",
+        "kind": plan.kind,
         "started_at": datetime.now(UTC),
-        "author": author,
-        "note": note,
-        "seed": search.seed,
+        "author": plan.author,
+        "note": plan.note,
+        "seed": plan.seed,
         "parameters": [(k, str(v)) for k, v in parameters.items() if v is not None],
         "objective": search.judge.name,
         "higher_is_better": search.judge.sign > 0,
@@ -56,7 +49,7 @@ def start_record(
         "score_id": specs.score_id(spec),
         "spec": specs.to_json(spec),
         "tiers": list(spec.tier_names),
-        "tiers_id": hashlib.sha256(json.dumps(tiers, sort_keys=True).encode()).hexdigest()[:16],
+        "tiers_id": tiers_id(spec),
         "source": _without_credentials(accounts.table.source),
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
         "features_fingerprint": accounts.features_fingerprint,
@@ -68,11 +61,17 @@ def start_record(
         "evaluator_version": EVALUATOR_VERSION,
         "evaluator_code": evaluator_code(),
         "packages": [(name, version(name)) for name in packages],
-        "memory": None,
-        "memory_digest": None,
+        "memory": plan.memory.to_json() if plan.memory else None,
+        "memory_digest": plan.memory.digest if plan.memory else None,
         "parent_run": lineage.run if lineage else None,
         "parent_experiment": lineage.experiment if lineage else None,
     }
+
+
+def tiers_id(spec: ScoringSpec) -> str:
+    """Return a hash of the tiers' names and edges."""
+    tiers = {name: [tier.low, tier.high] for name, tier in spec.tiers.items()}
+    return hashlib.sha256(json.dumps(tiers, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def new_run_id() -> str:

@@ -26,11 +26,14 @@ class Limits:
         Stop after this many experiments without a win; None for never.
     seconds
         Stop when this time is up; where it stopped is recorded. None for never.
+    proposals
+        Stop when so many proposals are used up, as a replay does. None for never.
     """
 
     experiments: int = 2000
     patience: int | None = None
     seconds: float | None = None
+    proposals: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class RunResult:
     spec: ScoringSpec = field(repr=False)
     notes: tuple[str, ...] = ()
 
+    #: Results taken over from earlier runs, not evaluated here.
+    known: int = 0
     #: Experiments that were in the journal already when a run was resumed.
     resumed_from: int = 0
 
@@ -86,7 +91,7 @@ class RunResult:
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         names = (
-            "run_id journal metric state baseline_value best_value experiments wins seconds "
+            "run_id journal metric state baseline_value best_value experiments known wins seconds "
             "experiments_per_second best_experiment weights metrics holdout digest notes"
         )
         plain = {name: getattr(self, name) for name in names.split()}

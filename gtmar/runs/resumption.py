@@ -18,7 +18,7 @@ from gtmar.journal.store import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
 from gtmar.runs.loop import Search
-from gtmar.runs.results import Limits
+from gtmar.runs.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,7 @@ def resume(
     folder = Path(journal)
     files = RunFiles(folder, run_id)
     start = files.record("start")
+    _refuse_imported(start)
     search = _search_of(start, data, watch=watch)
     with RunWriter(folder, run_id, resumed=True) as writer:
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
@@ -75,8 +76,21 @@ def resume(
         return search.run(writer, done=done)
 
 
+def _refuse_imported(start: dict[str, Any]) -> None:
+    if start["kind"] == "import":
+        raise NotResumableError(
+            f"run {start['run_id']} was imported: what it was made on isn't known here",
+            hint="gtmar try, with the table, measures its weights anew",
+            differing=["kind"],
+        )
+
+
 def _search_of(
-    start: dict[str, Any], data: Any, *, watch: Callable[[Progress], None] | None = None
+    start: dict[str, Any],
+    data: Any,
+    *,
+    plan: Plan | None = None,
+    watch: Callable[[Progress], None] | None = None,
 ) -> Search:
     """Build the search that a start record asks for, over the table that it was made on."""
     parameters = dict(start["parameters"])
@@ -104,14 +118,8 @@ def _search_of(
             hint="give the table that it was made on with --data",
             differing=differing,
         )
-    patience, seconds = parameters.get("patience"), parameters.get("time_budget")
-    limits = Limits(
-        experiments=int(parameters["n"]),
-        patience=int(patience) if patience else None,
-        seconds=float(seconds) if seconds else None,
-    )
     judge = Judge.of(spec, start["objective"])
-    return Search(accounts, spec, judge, seed=start["seed"], limits=limits, batch=None, watch=watch)
+    return Search(accounts, spec, judge, plan or Plan.of_record(start), watch=watch)
 
 
 @dataclass(frozen=True)
@@ -158,9 +166,10 @@ def replay(
     """
     files = RunFiles(Path(journal), run_id)
     start, before = files.record("start"), files.rows()
-    search = _search_of(start, data)
-    # It stops where the run stopped, for whatever reason that was.
-    search.limits = Limits(experiments=before.num_rows - 1)
+    _refuse_imported(start)
+    ended = files.record("end") if files.end.is_file() else None
+    proposals = ended["proposals"] if ended else before["proposal"][-1].as_py()
+    search = _search_of(start, data, plan=Plan.of_record(start).up_to(proposals))
     with tempfile.TemporaryDirectory() as scratch:
         with RunWriter(Path(scratch), run_id) as writer:
             search.run(writer)
@@ -184,7 +193,7 @@ def replay(
             "experiments_then": before.num_rows - 1,
             "experiments_now": after.num_rows - 1,
         }
-    recorded = files.record("end")["digest"] if files.end.is_file() else None
+    recorded = ended["digest"] if ended else None
     return Replay(
         run_id=run_id,
         experiments=before.num_rows - 1,

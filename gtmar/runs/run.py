@@ -13,6 +13,8 @@ from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
 from gtmar.runs.loop import Search
+from gtmar.runs.plan import DEFAULT_PROPOSER, Plan
+from gtmar.runs.recollection import recall, said
 from gtmar.runs.records import new_run_id, start_record
 from gtmar.runs.results import Limits, Progress, RunResult
 
@@ -40,6 +42,9 @@ def run(
     author: str | None = None,
     note: str | None = None,
     batch: int | None = None,
+    proposer: str = DEFAULT_PROPOSER,
+    cold: bool = False,
+    announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> RunResult:
     """Search for better weights, keep or revert, journal every experiment.
@@ -68,6 +73,12 @@ def run(
         Who asked for the run, and why.
     batch
         Candidates evaluated ahead of their turn. Changes no result; None adapts.
+    proposer
+        Who proposes: one of `plan.PROPOSERS`.
+    cold
+        Start without what earlier runs in the journal taught.
+    announce
+        Called with a sentence where the journal knows this table.
     watch
         Called after every batch.
 
@@ -95,10 +106,22 @@ def run(
         spec = spec.model_copy(update={"split": split})
     judge = Judge.of(spec, metric)
     accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
-    search = Search(accounts, spec, judge, seed=seed, limits=limits, batch=batch, watch=watch)
+    memory = None if cold else recall(Path(journal), accounts, spec, judge)
+    if memory is not None and announce is not None:
+        announce(said(memory, judge.name))
+    plan = Plan(
+        seed=seed,
+        limits=limits,
+        proposer=proposer,
+        memory=memory,
+        batch=batch,
+        author=author,
+        note=note,
+        as_of=as_of,
+    )
+    search = Search(accounts, spec, judge, plan, watch=watch)
     with RunWriter(Path(journal), new_run_id()) as writer:
-        record = start_record(search, as_of=as_of, author=author, note=note)
-        return search.run(writer, start=record)
+        return search.run(writer, start=start_record(search))
 
 
 def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: int | None) -> None:

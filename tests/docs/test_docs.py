@@ -46,7 +46,16 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 GUIDES = [
     ROOT / "docs" / f"{name}.md"
-    for name in ("methodology", "metrics", "spec", "journal-format", "sql", "cli", "changelog")
+    for name in (
+        "methodology",
+        "metrics",
+        "spec",
+        "journal-format",
+        "history",
+        "sql",
+        "cli",
+        "changelog",
+    )
 ]
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"sh", "sql", "python", "yaml", "text"}
@@ -248,14 +257,18 @@ def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
 
 def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
     synthetic.generate("health_score", accounts=600).write_parquet(tmp_path / "accounts.parquet")
-    first = next(block for block in blocks(README) if block.language == "sh")
-    lines = [shlex.split(line) for line in first.text.splitlines()]
+    shells = [block.text for block in blocks(README) if block.language == "sh"]
+    lines = [shlex.split(line) for text in shells[:2] for line in text.splitlines()]
     assert [words[:2] for words in lines] == [
-        ["gtmar", name] for name in ("init", "check", "run", "review", "score")
+        ["gtmar", name]
+        for name in (
+            *("init", "check", "run", "review", "score"),
+            *("try", "promote", "log", "best", "checkout"),
+        )
     ]
     for words in lines:
         gtmar(*words[1:], folder=tmp_path)
-    assert {"spec.yaml", "best.yaml", "scored.parquet", "journal"} <= {
+    assert {"spec.yaml", "best.yaml", "scored.parquet", "journal", "before.yaml"} <= {
         path.name for path in tmp_path.iterdir()
     }
 
@@ -361,11 +374,14 @@ def test_every_sql_file_is_described_as_its_header_says() -> None:
     assert written == {name: described(file) for name, file in library().items()}
 
 
-def test_every_view_is_described() -> None:
+def test_every_view_and_macro_is_described() -> None:
     text = (ROOT / "sql" / "views.sql").read_text("utf-8")
     views = re.findall(r"^create or replace view (\w+)", text, re.MULTILINE)
+    macros = re.findall(r"^create or replace macro (\w+\([^)]*\))", text, re.MULTILINE)
+    assert views
+    assert macros
     listed = rows(sections(ROOT / "docs" / "sql.md", 2)["Views"])
-    assert sorted(row[0] for row in listed) == sorted(views)
+    assert sorted(row[0] for row in listed) == sorted([*views, *macros])
 
 
 def commands() -> dict[str, Any]:

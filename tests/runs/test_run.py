@@ -23,6 +23,7 @@ from gtmar.metrics import all_metrics, measure
 from gtmar.objective import Judge
 from gtmar.runs import Limits, Progress, RunResult, check, run, score
 from gtmar.runs.loop import Search
+from gtmar.runs.plan import Plan
 from gtmar.runs.records import start_record
 from gtmar.synthetic import generate
 
@@ -229,7 +230,13 @@ def test_a_search_without_new_vectors_is_exhausted_whatever_the_batch(tmp_path: 
     ends = []
     for batch in (1, 7, 64, None):
         result = run(
-            small_table(), SMALL, limits=Limits(500), seed=1, journal=tmp_path, batch=batch
+            small_table(),
+            SMALL,
+            limits=Limits(500),
+            seed=1,
+            journal=tmp_path,
+            batch=batch,
+            cold=True,
         )
         assert result.state == "exhausted"
         assert result.experiments <= 7
@@ -537,10 +544,8 @@ def test_credentials_are_taken_out_of_a_source(source: str, kept: str) -> None:
     accounts = dataclasses.replace(
         accounts, table=dataclasses.replace(accounts.table, source=source)
     )
-    search = Search(
-        accounts, SMALL, Judge.of(SMALL), seed=0, limits=Limits(1), batch=None, watch=None
-    )
-    assert start_record(search, as_of=None, author=None, note=None)["source"] == kept
+    search = Search(accounts, SMALL, Judge.of(SMALL), Plan(limits=Limits(1)))
+    assert start_record(search)["source"] == kept
 
 
 # ---- accounts left out ----------------------------------------------------------------------
@@ -553,7 +558,7 @@ def test_accounts_without_an_outcome_are_left_out_and_counted(tmp_path: Path) ->
     with pytest.raises(ViolationsError):
         run(more, SMALL, limits=Limits(3), journal=tmp_path)
     one = run(more, SMALL, limits=Limits(3), journal=tmp_path, drop_unlabelled=True)
-    two = run(frame, SMALL, limits=Limits(3), journal=tmp_path)
+    two = run(frame, SMALL, limits=Limits(3), journal=tmp_path, cold=True)
     assert one.digest == two.digest
     start = record_of(one, "start")
     assert (start["accounts"], start["accounts_dropped"]) == (frame.height, 1)

@@ -1,0 +1,120 @@
+"""Commands by which experiments leave the journal and come to it: journal export, import."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gtmar.cli import arguments as a
+from gtmar.cli.arguments import journal_app
+from gtmar.cli.boundary import bounded
+from gtmar.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gtmar.journal.exchange import Imported
+
+__all__ = ["journal_export", "journal_import"]
+
+_FORMATS = ("jsonl",)
+#: Kinds of things left out that an import names, the most frequent first.
+_NAMED = 5
+
+
+@journal_app.command("export", epilog="Example: gtmar journal export -o experiments.jsonl")
+@bounded
+def journal_export(
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: all runs.")] = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl: an object a line.")] = "jsonl",
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
+    ] = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Write experiments as JSONL, in the format of earlier tools."""
+    from gtmar.cli import files
+    from gtmar.journal.catalog import Journal
+    from gtmar.journal.exchange import export_jsonl
+
+    if form not in _FORMATS:
+        raise UsageError(f'no format "{form}"; there is {", ".join(_FORMATS)}')
+    if output_path is not None:
+        files.refuse_to_replace(output_path, unless_own=False)
+    with Journal(journal) as opened:
+        lines = export_jsonl(opened, run_id)
+        if output_path is None or str(output_path) == "-":
+            sys.stdout.writelines(f"{line}\n" for line in lines)
+        else:
+            _say_exported(output_path, _written(output_path, lines), as_json=as_json)
+
+
+@journal_app.command("import", epilog="Example: gtmar journal import experiment_journal.jsonl")
+@bounded
+def journal_import(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, an experiment a line.")],
+    author: Annotated[str | None, typer.Option(help="Who brings it in.")] = None,
+    note: Annotated[str | None, typer.Option(help="Why, or what it is.")] = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Bring in experiments of an earlier tool, marked as imported."""
+    from gtmar.journal.exchange import import_jsonl
+
+    _say_imported(
+        import_jsonl(path, journal, author=author, note=note),
+        journal=journal,
+        as_json=as_json,
+    )
+
+
+def _written(path: Path, lines: Iterable[str]) -> int:
+    """Write lines to a file, whole or not at all; return their number."""
+    beside = path.with_name(path.name + ".partial")
+    count = 0
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(f"{line}\n")
+                count += 1
+        beside.rename(path)
+    except OSError as err:
+        raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
+    finally:
+        beside.unlink(missing_ok=True)
+    return count
+
+
+def _say_exported(path: Path, count: int, *, as_json: bool) -> None:
+    from gtmar.cli.output import data, say, some
+
+    if as_json:
+        data({"output": str(path), "experiments": count})
+    else:
+        say(f"{some(count, 'experiment')} in {path}.")
+
+
+def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
+    from gtmar.cli.output import data, following, say, some
+
+    if as_json:
+        data(found.as_json())
+        return
+    say(
+        f"{some(found.experiments, 'experiment')}, {found.wins:,} of them wins, imported from "
+        f"{found.source} as {some(len(found.runs), 'run')}:"
+    )
+    for run_id in found.runs:
+        say(f"  {run_id}")
+    if found.ignored:
+        names = sorted(found.ignored, key=lambda name: (-found.ignored[name], name))
+        rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        say(f"Left out, since the journal has no place for it: {', '.join(names[:_NAMED])}{rest}.")
+    usual = str(journal) == os.environ.get("GTMAR_JOURNAL", "journal")
+    flag = "" if usual else f" --journal {journal}"
+    following(f"gtmar review {found.runs[-1]}{flag}")

@@ -1,0 +1,137 @@
+"""What a run is to do: frozen, kept in its start record, and read back from there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import UsageError, nearest
+from gtmar.runs.results import Limits
+from gtmar.search.climb import Given
+from gtmar.search.learned import LearnedProposer
+from gtmar.search.memory import Memory
+from gtmar.search.proposers import RandomProposer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gtmar.search.proposers import Levers, Proposer
+
+__all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "make_proposer"]
+
+DEFAULT_PROPOSER = "random"
+PROPOSERS = ("random", "learned")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Parameters
+    ----------
+    kind
+        `search`; `human` for one change that a person proposes; `record` for one made elsewhere.
+    seed, limits
+        Of the search.
+    proposer
+        Who proposes: one of `PROPOSERS`.
+    memory
+        What earlier runs taught; None for nothing.
+    given
+        Vectors to try before any proposal; None for those that the memory holds best.
+    batch
+        Candidates evaluated ahead of their turn. Changes no result; None adapts.
+    author, note
+        Who asked, and why.
+    as_of
+        ISO date that `days_before` counts from.
+    """
+
+    kind: str = "search"
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+    proposer: str = DEFAULT_PROPOSER
+    memory: Memory | None = None
+    given: Given | None = None
+    batch: int | None = None
+    author: str | None = None
+    note: str | None = None
+    as_of: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return what the start record keeps of it, apart from columns of their own."""
+        given = self.given.vectors if self.given else ()
+        return {
+            "n": self.limits.experiments,
+            "patience": self.limits.patience,
+            "time_budget": self.limits.seconds,
+            "proposer": self.proposer,
+            "given": " ".join(",".join(map(str, vector)) for vector in given) or None,
+            "as_of": self.as_of,
+        }
+
+    @classmethod
+    def of_record(cls, start: dict[str, Any]) -> Plan:
+        """Read the plan of a run off its start record."""
+        parameters = dict(start["parameters"])
+        patience, seconds = parameters.get("patience"), parameters.get("time_budget")
+        given = parameters.get("given")
+        vectors = tuple(tuple(map(int, v.split(","))) for v in given.split()) if given else ()
+        return cls(
+            kind=start["kind"],
+            seed=start["seed"],
+            limits=Limits(
+                experiments=int(parameters["n"]),
+                patience=int(patience) if patience else None,
+                seconds=float(seconds) if seconds else None,
+            ),
+            proposer=parameters["proposer"],
+            memory=Memory.from_json(start["memory"]) if start["memory"] else None,
+            given=Given("human", vectors) if vectors else None,
+            author=start["author"],
+            note=start["note"],
+            as_of=parameters.get("as_of"),
+        )
+
+    def up_to(self, proposals: int) -> Plan:
+        """Return the plan that stops where a run stopped, for whatever reason that was."""
+        limits = Limits(experiments=2**62, proposals=proposals)
+        return replace(self, limits=limits)
+
+
+def make_proposer(
+    name: str,
+    levers: Levers,
+    *,
+    seed: int,
+    sign: int,
+    remembered: Sequence[tuple[tuple[int, ...], float]] = (),
+) -> Proposer:
+    """Return a proposer by its name.
+
+    Parameters
+    ----------
+    name
+        One of `PROPOSERS`.
+    levers, seed
+        What may move, and the key of all chance.
+    sign
+        1 where more of the objective is better, -1 where less is.
+    remembered
+        Vectors and their values from earlier runs, the best first.
+
+    Raises
+    ------
+    UsageError
+        If there is no such proposer.
+    """
+    if name == "random":
+        return RandomProposer(levers, seed=seed)
+    if name == "learned":
+        return LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
+    likely = nearest(name, PROPOSERS)
+    raise UsageError(
+        f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
+        hint=f"--proposer {likely or DEFAULT_PROPOSER}",
+    )

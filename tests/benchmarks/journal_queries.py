@@ -1,0 +1,188 @@
+"""Queries over a journal of 1,000 runs and 2,000,000 experiments, on the clock.
+
+Run it from the checkout: ``python tests/benchmarks/journal_queries.py``. One real run of 2,000
+experiments is made; the others are copies of it, written by the same writer, each with an id,
+times, weights and values of its own, over four tables in turn. Every round opens the journal anew,
+as a command does, and asks one question. ``--journal DIR`` keeps the journal, and takes it as it is
+where it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gtmar import runs, spec, synthetic
+from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.store import RunFiles
+from gtmar.journal.writer import RunWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+TABLES = 4
+AUTHORS = ("RevOps", "CS operations", "Analytics")
+#: Seconds that a question may take, the opening of the journal included.
+BARS = {"review": 1.0, "leaderboard": 3.0}
+
+
+def copied(rows: pa.Table, run_id: str, place: int) -> pa.Table:
+    """Return a run's rows as those of another run: other id, times, weights and values."""
+    weights = rows["weights"].combine_chunks()
+    items = weights.items.to_numpy().reshape(len(weights), -1).copy()
+    items[:, -1] += place
+    moved = pa.MapArray.from_arrays(weights.offsets, weights.keys, pa.array(items.reshape(-1)))
+    values = {
+        name: pc.add(rows[name], place * 1e-7)
+        for name in ("value_before", "value_after", "auc_roc_retain", "auc_roc_churn")
+    }
+    columns = {
+        "run_id": pa.array([run_id] * len(rows)),
+        "weights": moved,
+        "evaluated_at": pc.add(rows["evaluated_at"], pa.scalar(timedelta(hours=place))),
+        **values,
+    }
+    for name, column in columns.items():
+        field = rows.schema.field(name)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, column)
+    return rows
+
+
+def write_journal(folder: Path, *, count: int, experiments: int) -> None:
+    """Write `count` runs, and an event for every fifth of them."""
+    table = synthetic.generate("health_score", accounts=1_000)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = runs.run(table, SPEC, limits=runs.Limits(experiments), journal=scratch)
+        files = RunFiles(Path(scratch), found.run_id)
+        start, end = files.record("start"), files.record("end")
+        parts = [pq.read_table(part, partitioning=None) for part in files.parts]
+    parts = [part.replace_schema_metadata(None) for part in parts]
+    for place in range(count):
+        at = BEGUN + timedelta(hours=place)
+        run_id = f"r{at:%Y%m%d-%H%M%S}-{place:06x}"
+        mark = f"{place % TABLES:x}"
+        own: dict[str, Any] = {
+            "started_at": at,
+            "author": AUTHORS[place % len(AUTHORS)],
+            "outcomes_fingerprint": start["outcomes_fingerprint"][:-1] + mark,
+            "features_fingerprint": start["features_fingerprint"][:-1] + mark,
+        }
+        with RunWriter(folder, run_id) as writer:
+            for number, part in enumerate(parts):
+                writer.append(copied(part, run_id, place))
+                writer.flush()
+                if number == 0:
+                    writer.record("start", {**start, **own, "run_id": run_id})
+            ended = {"ended_at": at + timedelta(seconds=end["seconds"])}
+            for name in ("baseline_value", "best_value"):
+                ended[name] = end[name] + place * 1e-7
+            writer.record("end", {**end, **ended, "run_id": run_id})
+            writer.seal()
+        if place % 5 == 0:
+            write_event(
+                folder,
+                EventKind.PROMOTION,
+                author=own["author"],
+                note="best so far",
+                since=at,
+                model=start["model"],
+                spec_id=start["spec_id"],
+                score_id=start["score_id"],
+                spec=spec.to_json(found.spec),
+                run_id=run_id,
+                experiment_id=end["best_experiment"],
+            )
+
+
+@contextlib.contextmanager
+def journal_at(asked: Path | None, *, count: int, experiments: int) -> Iterator[Path]:
+    """Give the journal: the one asked for, made where it isn't there, else one for the moment."""
+    folder = asked or Path(tempfile.mkdtemp()) / "journal"
+    if not folder.is_dir():
+        began = time.perf_counter()
+        write_journal(folder, count=count, experiments=experiments)
+        print(f"Written in {time.perf_counter() - began:.0f} s.")
+    try:
+        yield folder
+    finally:
+        if asked is None:
+            shutil.rmtree(folder.parent)
+
+
+def questions(folder: Path) -> dict[str, Callable[[Journal], object]]:
+    """Return what is asked, by the name of its query; none of it finds nothing."""
+    with Journal(folder) as journal:
+        ids = journal.query("select run_id from runs order by started_at")["run_id"]
+        middle = ids[len(ids) // 2]
+        best = journal.query(
+            "select best_experiment from runs where run_id = getvariable('run')", run=middle
+        ).item()
+        ground = journal.query(
+            "select outcomes_fingerprint, features_fingerprint, objective, tiers_id, "
+            "evaluator_version from chosen_run"
+        ).row(0, named=True)
+    return {
+        "(open the journal)": lambda journal: journal,
+        "review": lambda journal: journal.sql("review", run=middle),
+        "review, latest": lambda journal: journal.sql("review"),
+        "leaderboard": lambda journal: journal.sql("leaderboard"),
+        "leaderboard, nrr_by_tier.A": lambda journal: journal.sql(
+            "leaderboard", metric="nrr_by_tier.A"
+        ),
+        "log": lambda journal: journal.sql("log"),
+        "live": lambda journal: journal.sql("live"),
+        "runs": lambda journal: journal.sql("runs"),
+        "holdout_looks": lambda journal: journal.sql("holdout_looks"),
+        "lineage": lambda journal: journal.sql("lineage", run=middle, experiment=best),
+        "proxy_drift": lambda journal: journal.sql("proxy_drift", run=middle),
+        "acceptance": lambda journal: journal.sql("acceptance"),
+        "known_vectors": lambda journal: journal.sql("known_vectors", **ground, most=20_000),
+    }
+
+
+def main() -> None:
+    """Print a Markdown table: each question's median and best."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--experiments", type=int, default=2_000, help="of each run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--journal", type=Path)
+    asked = parser.parse_args()
+    with journal_at(asked.journal, count=asked.runs, experiments=asked.experiments) as folder:
+        files = list(folder.rglob("*.parquet"))
+        size = sum(path.stat().st_size for path in files)
+        print(
+            f"gtmar {version('gtmar')}, duckdb {version('duckdb')}; {len(files):,} files, "
+            f"{size / 1e6:,.0f} MB\n"
+        )
+        print("| question | median s | best s | bar s |")
+        print("| --- | ---: | ---: | ---: |")
+        for name, ask in questions(folder).items():
+            took = []
+            for _ in range(asked.rounds):
+                began = time.perf_counter()
+                with Journal(folder) as journal:
+                    ask(journal)
+                took.append(time.perf_counter() - began)
+            bar = BARS.get(name.partition(",")[0])
+            shown = "" if bar is None else f"{bar:g}"
+            print(f"| {name} | {np.median(took):.2f} | {min(took):.2f} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
