@@ -40,9 +40,6 @@ _PAYING = (
 _KEPT_PAYING = (_M.KEPT_REVENUE_LOST, _M.KEPT_CONTRACTED, _M.KEPT_FLAT, _M.KEPT_EXPANDED)
 _KEPT = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
 
-#: Ending of the column that holds a sum's high limb until the two are joined.
-_HIGH = "#high"
-
 #: Which movement classes each count of accounts takes in.
 _ACCOUNTS_OF = {
     "accounts": tuple(Movement),
