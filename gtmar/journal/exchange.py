@@ -290,4 +290,3 @@ def _write(
             "digest": writer.digest.hexdigest(),
         },
     )
-    writer.seal()

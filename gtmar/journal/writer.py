@@ -146,9 +146,6 @@ class RunWriter:
         table = pa.Table.from_arrays(arrays, schema=schema)
         self._write(self._files.records / f"{kind}.parquet", table, sealed=kind == "end")
 
-    def seal(self) -> None:
-        """Do nothing: an end record is sealed as it is written."""
-
     def append(self, rows: pa.Table) -> None:
         """Take in experiments; they reach the disk at the next flush."""
         if not self._waiting:

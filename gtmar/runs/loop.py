@@ -268,7 +268,6 @@ class Search:
                 "digest": digest,
             },
         )
-        writer.seal()
         weights = dict(zip(self.names, climb.weights, strict=True))
         found = specs.reweighed(self.spec, weights).model_copy(
             update={

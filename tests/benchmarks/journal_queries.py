@@ -92,7 +92,6 @@ def write_journal(folder: Path, *, count: int, experiments: int) -> None:
             for name in ("baseline_value", "best_value"):
                 ended[name] = end[name] + place * 1e-7
             writer.record("end", {**end, **ended, "run_id": run_id})
-            writer.seal()
         if place % 5 == 0:
             write_event(
                 folder,

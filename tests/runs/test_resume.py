@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -208,28 +207,3 @@ def test_the_commands(
     assert again.exit_code == 0
     assert f"all {EXPERIMENTS} experiments are the same" in " ".join(again.stdout.split())
     assert json.loads(CliRunner().invoke(app, ["replay", *journal, "--json"]).stdout)["identical"]
-
-
-def test_eight_runs_at_once_write_into_one_journal(table: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom gtmar import runs\n"
-        "runs.run(sys.argv[1], sys.argv[2], limits=runs.Limits(60), seed=int(sys.argv[4]),"
-        " journal=sys.argv[3])\n"
-    )
-    journal = tmp_path / "j"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(table), str(SPEC), str(journal), str(seed)]
-        )
-        for seed in range(8)
-    ]
-    assert [process.wait() for process in processes] == [0] * 8
-    with Journal(journal) as opened:
-        found = opened.query(
-            "select run_id, count(*) as n, max(number) as last from experiments group by run_id"
-        )
-        states = opened.sql("runs")["state"].to_list()
-    assert found["n"].to_list() == [61] * 8
-    assert found["last"].to_list() == [60] * 8
-    assert states == ["finished"] * 8
-    shutil.rmtree(journal)
