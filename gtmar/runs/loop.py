@@ -18,7 +18,7 @@ from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
 from gtmar.runs.interruption import Interruption, noticed
 from gtmar.runs.ledger import Ledger, Signature
-from gtmar.runs.plan import make_proposer
+from gtmar.runs.plan import constraints_of, make_proposer
 from gtmar.runs.results import Progress, RunResult
 from gtmar.search.climb import Climb, Outcome
 from gtmar.search.proposers import Levers
@@ -159,6 +159,7 @@ class Search:
                 seed=plan.seed,
                 sign=self.judge.sign,
                 remembered=remembered,
+                constraints=constraints_of(self.spec),
             ),
             self.start,
             self.baseline,

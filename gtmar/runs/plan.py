@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar.errors import UsageError, nearest
 from gtmar.runs.results import Limits
 from gtmar.search.climb import Given
+from gtmar.search.constraints import ConstrainedProposer, Constraints
 from gtmar.search.learned import LearnedProposer
 from gtmar.search.memory import Memory
 from gtmar.search.proposers import RandomProposer
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gtmar.search.proposers import Levers, Proposer
+    from gtmar.spec.model import ScoringSpec
 
-__all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "make_proposer"]
+__all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "constraints_of", "make_proposer"]
 
 DEFAULT_PROPOSER = "random"
 PROPOSERS = ("random", "learned")
@@ -107,6 +109,7 @@ def make_proposer(
     seed: int,
     sign: int,
     remembered: Sequence[tuple[tuple[int, ...], float]] = (),
+    constraints: Constraints | None = None,
 ) -> Proposer:
     """Return a proposer by its name.
 
@@ -120,18 +123,29 @@ def make_proposer(
         1 where more of the objective is better, -1 where less is.
     remembered
         Vectors and their values from earlier runs, the best first.
+    constraints
+        What the weights hold together.
 
     Raises
     ------
     UsageError
         If there is no such proposer.
     """
-    if name == "random":
-        return RandomProposer(levers, seed=seed)
-    if name == "learned":
-        return LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
-    likely = nearest(name, PROPOSERS)
-    raise UsageError(
-        f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
-        hint=f"--proposer {likely or DEFAULT_PROPOSER}",
+    if name not in PROPOSERS:
+        likely = nearest(name, PROPOSERS)
+        raise UsageError(
+            f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
+            hint=f"--proposer {likely or DEFAULT_PROPOSER}",
+        )
+    proposer: Proposer = (
+        RandomProposer(levers, seed=seed)
+        if name == "random"
+        else LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
     )
+    return ConstrainedProposer(proposer, constraints, levers) if constraints else proposer
+
+
+def constraints_of(spec: ScoringSpec) -> Constraints:
+    """Return what a spec's weights hold together, as the search takes it."""
+    own = spec.constraints
+    return Constraints() if own is None else Constraints(own.total, own.most_nonzero)

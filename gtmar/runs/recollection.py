@@ -8,6 +8,7 @@ from gtmar import spec as specs
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.evaluate.version import EVALUATOR_VERSION
 from gtmar.journal.catalog import Journal
+from gtmar.runs.plan import constraints_of
 from gtmar.runs.records import tiers_id
 from gtmar.search.climb import Known
 from gtmar.search.memory import MOST_GIVEN, Memory
@@ -63,6 +64,7 @@ def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -
     alike = {row["spec_id"] for row in texts.to_dicts() if _form_of(row["spec"]) == form}
     names = tuple(term.name for term in spec.terms)
     bounds = tuple((term.min, term.max) for term in spec.terms)
+    constraints = constraints_of(spec)
     known: dict[tuple[int, ...], Known] = {}
     best: list[tuple[int, ...]] = []
     for row in rows.iter_rows(named=True):
@@ -70,7 +72,9 @@ def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -
             continue
         vector = tuple(row["weights"][name] for name in names)
         known[vector] = Known(row["value_after"], f"{row['run_id']}/{row['experiment_id']}")
-        fits = all(low <= w <= high for w, (low, high) in zip(vector, bounds, strict=True))
+        fits = constraints.hold(vector) and all(
+            low <= w <= high for w, (low, high) in zip(vector, bounds, strict=True)
+        )
         if fits and row["outcome"] != "blocked" and len(best) < MOST_GIVEN:
             best.append(vector)
     if not known:

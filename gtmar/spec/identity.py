@@ -55,6 +55,9 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             "objective": data["objective"],
             "guardrails": data["guardrails"],
         }
+        if data["constraints"] is not None:
+            # Only where there are any, so that ids from before stay as they are.
+            form["constraints"] = data["constraints"]
     return form
 
 
@@ -79,7 +82,7 @@ def score_id(spec: ScoringSpec) -> str:
 
 
 def spec_id(spec: ScoringSpec) -> str:
-    """Return the id of a spec: `score_id`'s matter, bounds, objective, guardrails, outcomes."""
+    """Return the id of a spec: `score_id`'s matter and what changes a search or a verdict."""
     return _identifier("s", canonical(spec))
 
 

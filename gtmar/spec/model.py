@@ -27,6 +27,7 @@ from gtmar.spec.encoders import (
 __all__ = [
     "SCORE_UNITS",
     "VALUE_UNITS",
+    "Constraints",
     "Feature",
     "Guardrail",
     "Lineage",
@@ -135,6 +136,19 @@ class Guardrail(SpecModel):
         return self
 
 
+class Constraints(SpecModel):
+    """What the weights hold together, in the spec and in every candidate."""
+
+    total: StrictInt | None = None
+    most_nonzero: StrictInt | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Constraints:
+        if self.total is None and self.most_nonzero is None:
+            raise ValueError("constraints need a total or most_nonzero")
+        return self
+
+
 class Lineage(SpecModel):
     """Where a spec that the tool wrote came from."""
 
@@ -225,13 +239,18 @@ class ScoringSpec(SpecModel):
     split: Split = Split()
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    constraints: Constraints | None = None
     features: dict[str, Feature] = Field(min_length=1)
     tiers: dict[str, Tier] = Field(min_length=1)
     lineage: Lineage | None = None
 
     @model_validator(mode="after")
     def _holds_together(self) -> ScoringSpec:
-        problems = [*tier_problems(self.tiers, self.max_score), *self._column_problems()]
+        problems = [
+            *tier_problems(self.tiers, self.max_score),
+            *self._column_problems(),
+            *self._constraint_problems(),
+        ]
         if problems:
             raise ProblemsError(problems)
         return self
@@ -252,6 +271,20 @@ class ScoringSpec(SpecModel):
         if twice:
             problem = f"these names stand for more than one weight: {twice}"
             problems.append((("features",), problem))
+        return problems
+
+    def _constraint_problems(self) -> list[Problem]:
+        problems: list[Problem] = []
+        if self.constraints is None:
+            return problems
+        weights, total = list(self.weights.values()), self.constraints.total
+        if total is not None and sum(weights) != total:
+            problem = f"the weights must add up to {total}, they add up to {sum(weights)}"
+            problems.append((("constraints", "total"), problem))
+        nonzero, most = sum(weight != 0 for weight in weights), self.constraints.most_nonzero
+        if most is not None and nonzero > most:
+            problem = f"at most {most} weights may differ from 0, {nonzero} do"
+            problems.append((("constraints", "most_nonzero"), problem))
         return problems
 
     @property
