@@ -121,9 +121,10 @@ def ledger_in(folder: Path) -> Ledger:
 
     runs.record(spec, since="2024-01-31", note="as set up", author="RevOps", journal=folder)
     first = search("first", spec, 60)
+    # Before the second, so that what is taken over comes from the first, whoever finds more.
+    search("warm", first.spec, 30, seed=3, cold=False)
     search("second", spec, 40, seed=2)
     search("nothing", spec, 0)
-    search("warm", first.spec, 30, seed=3, cold=False)
     assert tried("worse", first.spec, {FEATURE: 0}).wins == 0
     better = tried("better", spec, {FEATURE: spec.weights[FEATURE] + 6, "session_depth": 9})
     assert better.wins == 1

@@ -50,7 +50,7 @@ def run(
     ] = None,
     author: a.Author = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
-    proposer: Annotated[str | None, typer.Option(help="random or learned.")] = None,
+    proposer: Annotated[str | None, typer.Option(help="learned (default) or random.")] = None,
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
     ] = False,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "constraints_of", "make_proposer"]
 
-DEFAULT_PROPOSER = "random"
+DEFAULT_PROPOSER = "learned"
 PROPOSERS = ("random", "learned")
 
 

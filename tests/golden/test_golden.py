@@ -1,4 +1,4 @@
-"""One run that stays put: digest, weights and metrics, to the last bit.
+"""One run by each proposer that stays put: digest, weights and metrics, to the last bit.
 
 ``python tests/golden/test_golden.py --overwrite`` makes `health_score.json` anew. Whoever has to do
 that because a number moved also raises `EVALUATOR_VERSION`, so that old journals aren't compared
@@ -11,9 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gtmar import spec as specs
 from gtmar.evaluate.version import EVALUATOR_VERSION
-from gtmar.runs import Limits, run
+from gtmar.runs import PROPOSERS, Limits, run
 from gtmar.synthetic import generate
 
 GOLDEN = Path(__file__).with_name("health_score.json")
@@ -24,11 +26,18 @@ ADVICE = (
 )
 
 
-def golden_run() -> dict[str, Any]:
+def golden_run(proposer: str) -> dict[str, Any]:
     """Do the run: 200 experiments over a small table."""
     table = generate("health_score", accounts=400, seed=7)
     with tempfile.TemporaryDirectory() as folder:
-        result = run(table, specs.load(SPEC), limits=Limits(200), seed=11, journal=folder)
+        result = run(
+            table,
+            specs.load(SPEC),
+            limits=Limits(200),
+            seed=11,
+            journal=folder,
+            proposer=proposer,
+        )
     assert result.holdout is not None
     return {
         "evaluator_version": EVALUATOR_VERSION,
@@ -44,10 +53,22 @@ def golden_run() -> dict[str, Any]:
     }
 
 
-def test_the_golden_run_has_not_moved() -> None:
+@pytest.fixture(scope="module")
+def golden() -> dict[str, dict[str, Any]]:
+    """Read what the runs were, by proposer."""
+    kept: dict[str, dict[str, Any]] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    return kept
+
+
+def test_every_proposer_has_a_golden_run_of_its_own(golden: dict[str, dict[str, Any]]) -> None:
+    assert tuple(golden) == PROPOSERS
+    assert len({kept["digest"] for kept in golden.values()}) == len(PROPOSERS)
+
+
+@pytest.mark.parametrize("proposer", PROPOSERS)
+def test_the_golden_run_has_not_moved(golden: dict[str, dict[str, Any]], proposer: str) -> None:
     # Through JSON, which keeps every double to its last bit.
-    found = json.loads(json.dumps(golden_run()))
-    kept = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    found, kept = json.loads(json.dumps(golden_run(proposer))), golden[proposer]
     moved = {name: (kept.get(name), found[name]) for name in found if found[name] != kept.get(name)}
     assert not moved, f"{ADVICE}; moved: {moved}"
     assert kept.keys() == found.keys(), ADVICE
@@ -56,4 +77,5 @@ def test_the_golden_run_has_not_moved() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--overwrite"]:
         raise SystemExit("usage: python tests/golden/test_golden.py --overwrite")
-    GOLDEN.write_text(json.dumps(golden_run(), indent=2) + "\n", encoding="utf-8")
+    made = {proposer: golden_run(proposer) for proposer in PROPOSERS}
+    GOLDEN.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")

@@ -50,7 +50,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("gtmar.journal.writer.FLUSH_ROWS", 20)
         patch.setattr("gtmar.runs.ledger._MEASURED_AT_ONCE", 10)
         for seed in range(2):
-            limits = runs.Limits(60)
+            limits = runs.Limits(90)
             runs.run(table, SPEC, limits=limits, seed=seed, journal=folder / "journal")
     return folder / "journal"
 

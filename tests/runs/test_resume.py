@@ -185,8 +185,7 @@ def test_replay_names_the_first_value_that_differs(
     assert same.identical
     assert same.digest == whole.digest
     assert same.experiments == EXPERIMENTS
-    monkeypatch.setattr("gtmar.search.proposers.STEP_SHARE", 0.9, raising=False)
-    monkeypatch.setattr("gtmar.search.proposers.MOST_CHANGES", 2)
+    monkeypatch.setattr("gtmar.search.learned._FIRST_RADIUS", 0.4)
     other = runs.replay(whole.run_id, journal=whole.journal)
     assert not other.identical
     assert other.difference is not None

@@ -21,7 +21,7 @@ from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError, Vi
 from gtmar.evaluate import LocalEvaluator
 from gtmar.metrics import all_metrics, measure
 from gtmar.objective import Judge
-from gtmar.runs import Limits, Progress, RunResult, check, run, score
+from gtmar.runs import DEFAULT_PROPOSER, Limits, Progress, RunResult, check, run, score
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 from gtmar.runs.records import start_record
@@ -295,7 +295,7 @@ def test_numbers_have_no_holes_and_parents_are_the_incumbents(rows: list[Row]) -
         assert row["outcome"] == ("win" if better else "lose")
         if row["outcome"] == "win":
             incumbent = row
-        assert row["proposer"] == "random"
+        assert row["proposer"] == DEFAULT_PROPOSER == "learned"
     assert sum(row["outcome"] == "win" for row in rows) > 5
     assert len({tuple(row["weights"].values()) for row in rows}) == 121
 
