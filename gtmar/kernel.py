@@ -16,7 +16,7 @@ import numpy as np
 from gtmar.errors import ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -85,7 +85,9 @@ class Cohorts:
 
 @dataclass(frozen=True)
 class Counts:
-    """Exact integers that one candidate's scores give; two of them add up, array by array.
+    """Exact integers that scores give; two of them add up, array by array.
+
+    Shapes are those of one candidate. Counts of K candidates have a leading axis K throughout.
 
     Parameters
     ----------
@@ -123,11 +125,21 @@ class Counts:
         """
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         for name in ("start", "end", "ltv", "tier_money"):
-            pairs[name] = _of_one_depth(*pairs[name], axis=1 if name == "tier_money" else 0)
+            pairs[name] = _of_one_depth(*pairs[name], axis=-3 if name == "tier_money" else -2)
         for name, (mine, theirs) in pairs.items():
             if mine.shape != theirs.shape:
                 raise ShapeError(f"counts.{name}: {mine.shape} and {theirs.shape} don't add up")
         return Counts(**{name: mine + theirs for name, (mine, theirs) in pairs.items()})
+
+    @classmethod
+    def stacked(cls, singles: Sequence[Counts]) -> Counts:
+        """Return the counts of K candidates, each counted on its own, as one."""
+        return cls(**{f.name: np.stack([getattr(c, f.name) for c in singles]) for f in fields(cls)})
+
+    def each(self) -> Iterator[Counts]:
+        """Give the counts of each of K candidates."""
+        for place in range(len(self.clipped)):
+            yield Counts(**{f.name: getattr(self, f.name)[place] for f in fields(self)})
 
 
 def _of_one_depth(mine: Int64s, theirs: Int64s, *, axis: int) -> tuple[Int64s, Int64s]:

@@ -60,16 +60,20 @@ class LocalEvaluator:
         Parameters
         ----------
         candidates
-            K weight vectors of F integers. The first of a batch's parents stays cached: call
-            `move` with the incumbent first, and a candidate costs its differences alone.
+            K weight vectors of F integers, one at least. Call `move` with the incumbent first, and
+            a candidate costs its differences alone.
 
         Returns
         -------
         ndarray of int64, shape (K, L, S)
             Sums by limb, in the order of `Bands.names`.
         """
+        return self.reduce(self.counts(candidates))
+
+    def counts(self, candidates: Sequence[Sequence[int]]) -> Counts:
+        """Count K candidates' accounts and cents; counts of two parts of a table add up."""
         out = np.empty_like(self._raw)
-        rows = []
+        found = []
         for weights in candidates:
             if self._incumbent is None:
                 raw = self._full(weights)
@@ -78,8 +82,12 @@ class LocalEvaluator:
                 steps = [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
                 add_steps(self._raw, self._matrix.columns, steps, out=out)
                 raw = out
-            rows.append(self._bands.sums(self._counts(raw)))
-        return np.stack(rows)
+            found.append(self._counts(raw))
+        return Counts.stacked(found)
+
+    def reduce(self, counts: Counts) -> NDArray[np.int64]:
+        """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
+        return np.stack([self._bands.sums(one) for one in counts.each()])
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import Accounts
+    from gtmar.evaluate.evaluator import Evaluator
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
     from gtmar.objective import Judge
@@ -45,7 +46,17 @@ _SMALLEST_BATCH = 4
 
 
 class Search:
-    """One run in progress: its parts, and the loop that ties them together."""
+    """One run in progress: its parts, and the loop that ties them together.
+
+    Parameters
+    ----------
+    accounts, spec, judge, plan
+        What is searched, for what, and how.
+    watch
+        Called after every batch.
+    evaluator
+        Who computes sums over the search part; None computes them in this process.
+    """
 
     def __init__(
         self,
@@ -55,6 +66,7 @@ class Search:
         plan: Plan,
         *,
         watch: Callable[[Progress], None] | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.accounts, self.spec, self.judge = accounts, spec, judge
         self.plan, self.watch = plan, watch
@@ -62,7 +74,7 @@ class Search:
         self.start = tuple(term.weight for term in spec.terms)
         ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
         self.levers = Levers(self.names, *(tuple(e) for e in ends))
-        self.evaluator = LocalEvaluator(accounts.search, spec)
+        self.evaluator: Evaluator = evaluator or LocalEvaluator(accounts.search, spec)
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])
         self.baseline = self._objective_or_error()
