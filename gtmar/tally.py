@@ -7,6 +7,7 @@ Two tallies of two parts of a table add up to the tally of the whole. A tally co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
 from gtmar.kernel import LIMB_BITS, PLACE_BLOCK, Cohorts, Counts, limb_count, place_total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ __all__ = ["Bands", "cohorts_of", "sums_frame", "tier_sum"]
 
 _CODES = len(Movement) * ACTIVATION_STATES
 _M = Movement
+#: As `numpy.sum`, without the detour that small arrays feel.
+_sum = np.add.reduce
 #: Ending of the column that holds a sum's high limb until the two are joined.
 _HIGH = "#high"
 _PAYING = (
@@ -52,11 +55,9 @@ _ACCOUNTS_OF = {
     "former": (_M.FORMER_LOST, _M.FORMER_WON_BACK),
     "won_back": (_M.FORMER_WON_BACK,),
 }
-_MOVED = {
-    "expansion": (_M.KEPT_EXPANDED,),
-    "contraction": (_M.KEPT_CONTRACTED,),
-    "churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST),
-}
+_CHANGED = {"expansion": (_M.KEPT_EXPANDED,), "contraction": (_M.KEPT_CONTRACTED,)}
+#: Accounts whose whole start MRR is gone.
+_CHURNED = {"churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST)}
 #: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
 TIER_SUMS = (
     *_ACCOUNTS_OF,
@@ -64,7 +65,8 @@ TIER_SUMS = (
     "activated",
     "start",
     "end",
-    *_MOVED,
+    *_CHANGED,
+    *_CHURNED,
     "days_known",
     "days_doubled",
 )
@@ -105,7 +107,7 @@ def tier_sum(name: str, tier: str) -> str:
     return f"{name}[{tier}]"
 
 
-def _indicator(groups: dict[str, tuple[Movement, ...]]) -> NDArray[np.int64]:
+def _indicator(groups: Mapping[str, tuple[Movement, ...]]) -> NDArray[np.int64]:
     """Return int64 (C, groups): 1 where a code's movement class is in the group."""
     table = np.zeros((len(Movement), ACTIVATION_STATES, len(groups)), dtype=np.int64)
     for i, classes in enumerate(groups.values()):
@@ -121,8 +123,9 @@ def _account_indicator() -> NDArray[np.int64]:
 
 
 _ACCOUNT_INDICATOR = _account_indicator()
-#: End less start is what expansion adds, and what contraction and churn take away.
-_CHANGE_INDICATOR = _indicator(_MOVED) * np.array([1, -1, -1])
+#: End less start is what expansion adds and contraction takes away.
+_CHANGE_INDICATOR = _indicator(_CHANGED) * np.array([1, -1])
+_CHURNED_INDICATOR = _indicator(_CHURNED)
 
 
 def cohorts_of(matrix: AccountMatrix) -> Cohorts:
@@ -143,6 +146,10 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
         positives=matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING),
         rest=matrix.rows(Movement.UNLABELLED, Movement.FORMER_WON_BACK),
         paying=paying,
+        changed=tuple(
+            matrix.rows(movement, movement)
+            for movement in (Movement.KEPT_CONTRACTED, Movement.KEPT_EXPANDED)
+        ),
         codes=matrix.codes,
         start=matrix.start,
         end=matrix.end,
@@ -192,7 +199,7 @@ class Bands:
             days=days,
         )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all sums, in the order in which `sums` gives them."""
         return (*SCALAR_SUMS, *(tier_sum(n, tier) for tier in self.tiers for n in TIER_SUMS))
@@ -257,10 +264,14 @@ class Bands:
         above = None
         for tier, low in enumerate(self.tier_lows):
             inside = slice(max(low - first, 0), above)
-            np.sum(counts.start[..., inside], axis=-1, out=rows[..., tier, split])
-            np.sum(counts.end[..., inside], axis=-1, out=rows[..., tier, split + 1])
+            rows[..., tier, split] = _sum(counts.start[..., inside], axis=-1)
+            rows[..., tier, split + 1] = _sum(counts.end[..., inside], axis=-1)
             above = inside.start
-        rows[..., split + 2 : split + 5] = counts.tier_change @ _CHANGE_INDICATOR
+        rows[..., split + 2 : split + 4] = counts.tier_change @ _CHANGE_INDICATOR
+        # What is lost is what the rest doesn't explain: no pass over the accounts needed.
+        start, end, expansion, contraction = np.moveaxis(rows[..., split : split + 4], -1, 0)
+        churned = counts.tier_counts @ _CHURNED_INDICATOR > 0
+        rows[..., split + 4] = (start - end + expansion - contraction) * churned[:, None, :, 0]
         if self.days is not None and len(self.days):
             rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(counts.tier_days, self.days)
         return rows
@@ -276,9 +287,9 @@ def _top_fifth(
     place, above, accounts = _top(paying, 5)
     rows[:, 0, 0] = accounts
     for k, at in enumerate(place.tolist()):
-        rows[k, :, 1] = start[k, :, at + 1 :].sum(axis=-1)
+        rows[k, :, 1] = _sum(start[k, :, at + 1 :], axis=-1)
         rows[k, :, 2] = start[k, :, at]
-        rows[k, :, 3] = end[k, :, at + 1 :].sum(axis=-1)
+        rows[k, :, 3] = _sum(end[k, :, at + 1 :], axis=-1)
         rows[k, :, 4] = end[k, :, at]
         rows[k, 0, 5] = paying[k, at]
     rows[:, 0, 6] = accounts - 5 * above
@@ -294,10 +305,10 @@ def _end_quarters(
     worst = valued.shape[1] - 1 - mirrored
     rows[:, 0, 0] = accounts
     for k, (high, low) in enumerate(zip(best.tolist(), worst.tolist(), strict=True)):
-        rows[k, :, 1] = ltv[k, :, high + 1 :].sum(axis=-1)
+        rows[k, :, 1] = _sum(ltv[k, :, high + 1 :], axis=-1)
         rows[k, :, 2] = ltv[k, :, high]
         rows[k, 0, 3] = valued[k, high]
-        rows[k, :, 5] = ltv[k, :, :low].sum(axis=-1)
+        rows[k, :, 5] = _sum(ltv[k, :, :low], axis=-1)
         rows[k, :, 6] = ltv[k, :, low]
         rows[k, 0, 7] = valued[k, low]
     rows[:, 0, 4] = accounts - 4 * above
@@ -321,14 +332,14 @@ def _top(
     """
     each = np.arange(len(histograms))
     blocks = histograms.reshape(len(histograms), -1, PLACE_BLOCK)
-    reached = np.cumsum(blocks.sum(axis=-1), axis=1)
+    reached = np.cumsum(_sum(blocks, axis=-1), axis=1)
     accounts = reached[:, -1]
     target = (accounts * (parts - 1) // parts)[:, None]
-    block = np.minimum((reached <= target).sum(axis=1), reached.shape[1] - 1)
+    block = np.minimum(_sum(reached <= target, axis=1), reached.shape[1] - 1)
     inner = blocks[each, block]
-    before = reached[each, block] - inner.sum(axis=1)
+    before = reached[each, block] - _sum(inner, axis=1)
     within = np.cumsum(inner, axis=1) + before[:, None]
-    place = np.minimum((within <= target).sum(axis=1), PLACE_BLOCK - 1)
+    place = np.minimum(_sum(within <= target, axis=1), PLACE_BLOCK - 1)
     return block * PLACE_BLOCK + place, accounts - within[each, place], accounts
 
 

@@ -210,6 +210,7 @@ def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
         positives=slice(lost, lost + kept),
         rest=slice(lost + kept, len(rows)),
         paying=slice(unpaying, lost + kept - freeloading),
+        changed=(slice(lost, lost + kept - freeloading), slice(unpaying, unpaying)),
         codes=column("code", np.int16),
         start=column("start"),
         end=column("end"),
@@ -301,7 +302,8 @@ def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
             coded = [row for row in inside if row["code"] == code]
             assert counts.tier_counts[tier, code] == len(coded)
             paying = [row for row in coded if row["label"] < 2 and row["pays"]]
-            change = sum(row["end"] - row["start"] for row in paying)
+            changed = [row for row in paying if row["label"] == 1]
+            change = sum(row["end"] - row["start"] for row in changed)
             assert cents(counts.tier_change[:, tier, code]) == change
         days = [sum(row["day"] == day for row in inside) for day in (0, 1)]
         assert counts.tier_days[tier].tolist() == days

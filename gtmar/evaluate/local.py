@@ -20,7 +20,7 @@ from gtmar.kernel import LIMB_BITS, PLACE_BLOCK, Counts, add_steps, count, raw_s
 from gtmar.tally import Bands, cohorts_of, sums_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,8 @@ __all__ = ["LocalEvaluator"]
 
 _R = TypeVar("_R")
 
+#: The column that the table alone gives: see `_ceiling_fifths`.
+CEILING = "ceiling_fifths"
 #: Rows of a part: its scores, places and cents then fit a core's own cache.
 PART_ROWS = 65_536
 #: Rows times candidates of one call, where the table is a single part.
@@ -133,10 +135,26 @@ class LocalEvaluator:
         add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
         self._incumbent = tuple(weights)
 
-    def frame_of(self, rows: NDArray[np.int64]) -> pl.DataFrame:
-        """Return sums as the frame that metrics read, the table's own constants beside them."""
-        frame = sums_frame(self._bands.names, rows)
-        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias("ceiling_fifths"))
+    def frame_of(
+        self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
+    ) -> pl.DataFrame:
+        """Return sums as the frame that metrics read, the table's own constants beside them.
+
+        Parameters
+        ----------
+        rows
+            From `sums`.
+        only
+            Names of the columns wanted; None for all. A column costs some microseconds.
+        """
+        names = self._bands.names
+        if only is not None:
+            wanted = [place for place, name in enumerate(names) if name in only]
+            names, rows = tuple(names[place] for place in wanted), rows[..., wanted]
+        frame = sums_frame(names, rows)
+        if only is not None and CEILING not in only:
+            return frame
+        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""

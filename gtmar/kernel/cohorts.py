@@ -59,9 +59,11 @@ class Cohorts:
     Parameters
     ----------
     negatives, positives, rest
-        Runs of rows: lost, retained, and those with neither label; together all, in this order.
+        Run of rows: lost, retained, and those with neither label; together all, in this order.
     paying
-        Runs of rows: the paying current accounts.
+        Run of rows: the paying current accounts.
+    changed
+        Runs of rows among them, whose cents at the end are neither 0 nor those at the start.
     codes
         int16, shape (N,), in [0, C): movement class and activation state.
     start, end
@@ -84,6 +86,7 @@ class Cohorts:
     positives: slice
     rest: slice
     paying: slice
+    changed: tuple[slice, ...]
     codes: Integers
     start: Int64s | None
     end: Int64s | None
@@ -125,9 +128,16 @@ class Cohorts:
         def cents(values: Int64s) -> tuple[Doubles, ...]:
             return tuple(np.tile(limb, copies) for limb in limbs(values, self.depth))
 
-        run = slice(first + here(self.paying).start, first + here(self.paying).stop)
-        start = None if self.start is None else self.start[run]
-        end = None if self.end is None else self.end[run]
+        def there(values: Int64s | None, run: slice) -> Int64s | None:
+            return None if values is None else values[first:last][here(run)]
+
+        start, end = there(self.start, self.paying), there(self.end, self.paying)
+        changes = [
+            after - before
+            for run in self.changed
+            if (after := there(self.end, run)) is not None
+            and (before := there(self.start, run)) is not None
+        ]
         valued = (self.valued[inside(self.valued)] - first).astype(np.intp)
         others, ltv = None, self.ltv
         if ltv is not None:
@@ -146,10 +156,11 @@ class Cohorts:
             positives=here(self.positives),
             rest=here(self.rest),
             paying=here(self.paying),
+            changed=tuple(here(run) for run in self.changed),
             codes=self.codes[first:last].astype(np.int32),
             start=() if start is None else cents(start),
             end=() if end is None else cents(end),
-            change=() if end is None or start is None else cents(end - start),
+            change=cents(np.concatenate(changes)) if changes else (),
             ltv=() if ltv is None else cents(ltv),
             valued=valued,
             unvalued=others,
@@ -167,12 +178,14 @@ class Part:
 
     Parameters
     ----------
-    negatives, positives, rest, paying
+    negatives, positives, rest, paying, changed
         As in `Cohorts`.
     codes
         int32, shape (n,).
-    start, end, change
-        L limbs of cents of the paying rows, and of end less start, times the copies asked for.
+    start, end
+        L limbs of cents of the paying rows, times the copies asked for.
+    change
+        L limbs of end less start, of the changed rows, times the copies.
     ltv
         L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
     valued, unvalued
@@ -185,6 +198,7 @@ class Part:
     positives: slice
     rest: slice
     paying: slice
+    changed: tuple[slice, ...]
     codes: Integers
     start: tuple[Doubles, ...]
     end: tuple[Doubles, ...]

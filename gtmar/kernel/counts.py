@@ -40,7 +40,7 @@ class Counts:
     tier_counts
         int64, shape (K, T, C): accounts per tier and code.
     tier_change
-        int64, shape (K, L, T, C): end less start cents of paying accounts, per tier and code.
+        int64, shape (K, L, T, C): end less start cents of changed accounts, per tier and code.
     tier_days
         int64, shape (K, T, U): activated accounts per tier and distinct value of days.
     """
@@ -141,7 +141,7 @@ def count(
     Notes
     -----
     Cost: a `bincount` over n for the accounts per place, one for each of start, end and LTV, and
-    two for tiers; each is a pass over n. All K candidates share a call.
+    one for tiers; each is a pass over n. All K candidates share a call.
     """
     candidates, tiers, total = len(places), len(tier_lows), len(window)
     coded = _offset(_tier_codes(places, part, tier_lows), tiers * part.code_count)
@@ -153,16 +153,14 @@ def count(
 
     def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], width: int) -> Int64s:
         summed = np.zeros((candidates, part.depth, width), dtype=np.int64)
-        flat = rows.ravel()
         for place, limb in enumerate(limbs):
-            added = np.bincount(flat, limb[: len(flat)], minlength=candidates * width)
+            added = np.bincount(rows, limb[: len(rows)], minlength=candidates * width)
             summed[:, place] = added.reshape(candidates, width)
         return summed
 
     negatives = tally(at[:, part.negatives], total)
     positives = tally(at[:, part.positives], total)
     rest = tally(at[:, part.rest], total)
-    paying_at = at[:, part.paying]
     if not part.start:
         paying = np.zeros((candidates, total), dtype=np.int64)
     else:
@@ -178,7 +176,8 @@ def count(
         valued += rest
         if len(part.unvalued):
             valued -= tally(at.take(part.unvalued, axis=1), total)
-    size = tiers * part.code_count
+    paying_at, size = at[:, part.paying].ravel(), tiers * part.code_count
+    changed = np.hstack([coded[:, run] for run in part.changed]).ravel()
     return Counts(
         clipped=clipped,
         negatives=negatives,
@@ -188,11 +187,9 @@ def count(
         valued=valued,
         start=cents(paying_at, part.start, total),
         end=cents(paying_at, part.end, total),
-        ltv=cents(valued_at, part.ltv, total),
+        ltv=cents(valued_at.ravel(), part.ltv, total),
         tier_counts=tally(coded, size).reshape(candidates, tiers, -1),
-        tier_change=cents(coded[:, part.paying], part.change, size).reshape(
-            candidates, part.depth, tiers, -1
-        ),
+        tier_change=cents(changed, part.change, size).reshape(candidates, part.depth, tiers, -1),
         tier_days=_tier_days(coded, part, tiers),
     )
 
