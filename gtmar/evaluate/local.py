@@ -42,6 +42,8 @@ CALL_ROWS = 65_536
 GROUP = 8
 #: Work, in accounts x candidates, below which a second thread costs more than it brings.
 _ALONE = 40_000
+#: A table of no more parts than this keeps them all.
+_KEPT_PARTS = 4
 #: Freed memory up to this size stays with the process.
 _KEPT_BYTES = 24 * 2**20
 
@@ -81,7 +83,9 @@ class LocalEvaluator:
         _keep_memory()
         self._matrix = matrix
         self._spec = spec
-        self._threads = threads or _cores()
+        self.threads = threads or _cores()
+        #: Candidates evaluated so far.
+        self.evaluated = 0
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._bands = Bands.of(spec, matrix.days)
@@ -95,8 +99,15 @@ class LocalEvaluator:
         # The smaller the table, the more candidates share a call.
         few = max(1, matrix.accounts)
         self._together = max(1, min(GROUP, CALL_ROWS // few)) if len(self._runs) == 1 else GROUP
-        if len(self._runs) == 1:
-            self._only = self._cohorts.part(0, matrix.accounts, copies=self._together)
+        self._parts: dict[int, Part] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
+        held = [self._raw, *self._matrix.columns, *(vars(self._matrix).values())]
+        held += [array for part in self._parts.values() for array in part.arrays]
+        own = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
+        return sum(own.values())
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates.
@@ -178,12 +189,13 @@ class LocalEvaluator:
         self, candidates: Sequence[Sequence[int]], work: Callable[[Sequence[Sequence[int]]], _R]
     ) -> list[_R]:
         """Do a piece of work for each group of candidates, on all threads."""
-        threads = self._threads if len(candidates) * self._matrix.accounts > _ALONE else 1
+        self.evaluated += len(candidates)
+        threads = self.threads if len(candidates) * self._matrix.accounts > _ALONE else 1
         size = min(self._together, -(-len(candidates) // threads))
         groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
         if threads == 1 or len(groups) == 1:
             return [work(group) for group in groups]
-        return list(_pool(self._threads).map(work, groups))
+        return list(_pool(self.threads).map(work, groups))
 
     def _group(self, candidates: Sequence[Sequence[int]]) -> tuple[Counts, int]:
         """Count a group's candidates, part by part of the table.
@@ -199,11 +211,12 @@ class LocalEvaluator:
         if len(self._runs) == 1:
             places, clipped = self._places(self._runs[0], steps)
             window = _window(places)
-            return self._count(places, clipped, self._only, window), window.start
+            part = self._part(self._runs[0])
+            return self._count(places, clipped, part, window), window.start
         found: list[Counts] = []
         window = range(self._bands.places)
         for run in self._runs:
-            part = self._cohorts.part(run.start, run.stop)
+            part = self._part(run)
             for place, step in enumerate(steps):
                 counts = self._count(*self._places(run, [step]), part, window)
                 if place == len(found):
@@ -211,6 +224,16 @@ class LocalEvaluator:
                 else:
                     found[place] += counts
         return Counts.joined(found), 0
+
+    def _part(self, run: slice) -> Part:
+        """Return a part of the table; where there are few of them, each is made once."""
+        part = self._parts.get(run.start)
+        if part is None:
+            copies = self._together if len(self._runs) == 1 else 1
+            part = self._cohorts.part(run.start, run.stop, copies=copies)
+            if len(self._runs) <= _KEPT_PARTS:
+                self._parts[run.start] = part
+        return part
 
     def _places(
         self, run: slice, steps: Sequence[Sequence[tuple[int, int]]]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gtmar.search.climb import Batch
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Search"]
+__all__ = ["STAGES", "Search"]
 
 #: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
 #: what follows a win is thrown away, and within these ends.
@@ -48,6 +48,10 @@ _LARGEST_BATCH = 64
 #: Where a batch's own cost is nothing beside a candidate's, fewer: the square root of the accounts
 #: beyond these decides.
 _SMALL_TABLE = 5_000
+
+
+#: What an experiment's time goes to, in the order of the loop.
+STAGES = ("propose", "evaluate", "judge", "journal")
 
 
 class Search:
@@ -88,6 +92,9 @@ class Search:
         #: Results taken over from earlier runs.
         self.known = 0
         self._resumed_from = 0
+        #: Seconds that each stage of the loop took.
+        self.spent = dict.fromkeys(STAGES, 0.0)
+        self._mark = 0.0
         growth = max(1.0, accounts.search.accounts / _SMALL_TABLE)
         self._largest = max(_SMALLEST_BATCH, round(_LARGEST_BATCH / math.sqrt(growth)))
 
@@ -151,8 +158,10 @@ class Search:
         else:
             with noticed() as interruption:
                 state = self._loop(climb, ledger, writer.run_id, interruption)
+        self._mark = time.perf_counter()
         ledger.write()
         writer.flush()
+        self._lap("journal")
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 
@@ -213,16 +222,26 @@ class Search:
             ahead = min(ahead, limits.experiments - climb.experiments)
             if limits.patience is not None:
                 ahead = min(ahead, limits.patience - climb.since_win)
-            self._evaluate(climb, climb.ask(ahead, until=limits.proposals), ledger)
+            self._mark = time.perf_counter()
+            batch = climb.ask(ahead, until=limits.proposals)
+            self._lap("propose")
+            self._evaluate(climb, batch, ledger)
             self._show(climb, run_id)
             if climb.exhausted:
                 return "exhausted"
         return "finished"
 
+    def _lap(self, stage: str) -> None:
+        """Book the time since the last stage ended."""
+        now = time.perf_counter()
+        self.spent[stage] += now - self._mark
+        self._mark = now
+
     def _evaluate(self, climb: Climb, batch: Batch, ledger: Ledger) -> None:
-        began = time.perf_counter()
+        began = self._mark
         if batch.fresh:
             sums = self.evaluator.sums([c.weights for c in batch.fresh])
+            self._lap("evaluate")
             frame = self.evaluator.frame_of(sums, only=self.judge.reads)
             values = self.judge.values(frame)
         else:
@@ -231,16 +250,18 @@ class Search:
         steps = climb.tell(
             batch, values, lambda place: () if frame is None else self.judge.breaches(frame[place])
         )
-        took = int((time.perf_counter() - began) * 1e6 / max(1, len(batch.fresh)))
+        self._lap("judge")
+        took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)
         self.known += len(steps) - judged
         if steps:
             ledger.add(steps, sums[:judged], took)
-        won = bool(steps) and steps[-1].outcome is Outcome.WIN
-        if won:
+        self._lap("journal")
+        if steps and steps[-1].outcome is Outcome.WIN:
             self.evaluator.move(climb.weights)
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
+            self._lap("evaluate")
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:
