@@ -43,7 +43,7 @@ HOMES = {
     "rich": ("cli/",),
 }
 #: Where a library must not be.
-BANS = {"polars": ("kernel.py", "search/")}
+BANS = {"polars": ("kernel/", "search/")}
 MOST_LINES = 380
 
 

@@ -16,7 +16,7 @@ _CODE = (
     "accounts/encode.py",
     "accounts/outcomes.py",
     "accounts/matrix.py",
-    "kernel.py",
+    "kernel/*.py",
     "tally.py",
     "metrics/*.py",
     "objective.py",

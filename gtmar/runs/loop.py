@@ -7,6 +7,7 @@ judges them in order, so that the journal is the one of a strictly sequential lo
 from __future__ import annotations
 
 import json
+import math
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import Accounts
+    from gtmar.evaluate.evaluator import Evaluator
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
     from gtmar.objective import Judge
@@ -37,15 +39,33 @@ if TYPE_CHECKING:
     from gtmar.search.climb import Batch
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Search"]
+__all__ = ["STAGES", "Search"]
 
-#: Candidates evaluated ahead of their turn: doubled after a batch without a win, up to this.
-_LARGEST_BATCH = 64
+#: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
+#: what follows a win is thrown away, and within these ends.
 _SMALLEST_BATCH = 4
+_LARGEST_BATCH = 64
+#: Where a batch's own cost is nothing beside a candidate's, fewer: the square root of the accounts
+#: beyond these decides.
+_SMALL_TABLE = 5_000
+
+
+#: What an experiment's time goes to, in the order of the loop.
+STAGES = ("propose", "evaluate", "judge", "journal")
 
 
 class Search:
-    """One run in progress: its parts, and the loop that ties them together."""
+    """One run in progress: its parts, and the loop that ties them together.
+
+    Parameters
+    ----------
+    accounts, spec, judge, plan
+        What is searched, for what, and how.
+    watch
+        Called after every batch.
+    evaluator
+        Who computes sums over the search part; None computes them in this process.
+    """
 
     def __init__(
         self,
@@ -55,6 +75,7 @@ class Search:
         plan: Plan,
         *,
         watch: Callable[[Progress], None] | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.accounts, self.spec, self.judge = accounts, spec, judge
         self.plan, self.watch = plan, watch
@@ -62,7 +83,7 @@ class Search:
         self.start = tuple(term.weight for term in spec.terms)
         ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
         self.levers = Levers(self.names, *(tuple(e) for e in ends))
-        self.evaluator = LocalEvaluator(accounts.search, spec)
+        self.evaluator: Evaluator = evaluator or LocalEvaluator(accounts.search, spec)
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])
         self.baseline = self._objective_or_error()
@@ -71,7 +92,11 @@ class Search:
         #: Results taken over from earlier runs.
         self.known = 0
         self._resumed_from = 0
-        self._batch = plan.batch or _SMALLEST_BATCH
+        #: Seconds that each stage of the loop took.
+        self.spent = dict.fromkeys(STAGES, 0.0)
+        self._mark = 0.0
+        growth = max(1.0, accounts.search.accounts / _SMALL_TABLE)
+        self._largest = max(_SMALLEST_BATCH, round(_LARGEST_BATCH / math.sqrt(growth)))
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
@@ -133,8 +158,10 @@ class Search:
         else:
             with noticed() as interruption:
                 state = self._loop(climb, ledger, writer.run_id, interruption)
+        self._mark = time.perf_counter()
         ledger.write()
         writer.flush()
+        self._lap("journal")
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 
@@ -190,20 +217,33 @@ class Search:
                 return "time_budget"
             if limits.patience is not None and climb.since_win >= limits.patience:
                 return "patience"
-            ahead = min(self._batch, limits.experiments - climb.experiments)
+            ahead = self.plan.batch or min(
+                max(_SMALLEST_BATCH, climb.since_win // 2), self._largest
+            )
+            ahead = min(ahead, limits.experiments - climb.experiments)
             if limits.patience is not None:
                 ahead = min(ahead, limits.patience - climb.since_win)
-            self._evaluate(climb, climb.ask(ahead, until=limits.proposals), ledger)
+            self._mark = time.perf_counter()
+            batch = climb.ask(ahead, until=limits.proposals)
+            self._lap("propose")
+            self._evaluate(climb, batch, ledger)
             self._show(climb, run_id)
             if climb.exhausted:
                 return "exhausted"
         return "finished"
 
+    def _lap(self, stage: str) -> None:
+        """Book the time since the last stage ended."""
+        now = time.perf_counter()
+        self.spent[stage] += now - self._mark
+        self._mark = now
+
     def _evaluate(self, climb: Climb, batch: Batch, ledger: Ledger) -> None:
-        began = time.perf_counter()
+        began = self._mark
         if batch.fresh:
             sums = self.evaluator.sums([c.weights for c in batch.fresh])
-            frame = self.evaluator.frame_of(sums)
+            self._lap("evaluate")
+            frame = self.evaluator.frame_of(sums, only=self.judge.reads)
             values = self.judge.values(frame)
         else:
             # Nothing but what is known already: it uses up proposals all the same.
@@ -211,22 +251,18 @@ class Search:
         steps = climb.tell(
             batch, values, lambda place: () if frame is None else self.judge.breaches(frame[place])
         )
-        took = int((time.perf_counter() - began) * 1e6 / max(1, len(batch.fresh)))
+        self._lap("judge")
+        took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)
         self.known += len(steps) - judged
         if steps:
             ledger.add(steps, sums[:judged], took)
-        won = bool(steps) and steps[-1].outcome is Outcome.WIN
-        if won:
+        self._lap("journal")
+        if steps and steps[-1].outcome is Outcome.WIN:
             self.evaluator.move(climb.weights)
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
-        if self.plan.batch is None:
-            self._batch = (
-                max(_SMALLEST_BATCH, self._batch // 4)
-                if won
-                else min(_LARGEST_BATCH, self._batch * 2)
-            )
+            self._lap("evaluate")
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,16 @@ def test_incremental_sums_are_the_full_ones_bit_for_bit(case: Case) -> None:
         np.testing.assert_array_equal(walking.sums(batch[::-1]), fresh[::-1])
         walking.move(batch[1])
     assert walking.frame_of(fresh).height == 3
+
+
+def test_counts_come_down_to_sums_and_two_of_them_add_up(case: Case) -> None:
+    evaluator = LocalEvaluator(case.accounts.search, case.spec)
+    batch = [case.weights, [0] * len(case.weights)]
+    counts, sums = evaluator.counts(batch), evaluator.sums(batch)
+    assert {len(getattr(counts, field.name)) for field in fields(counts)} == {len(batch)}
+    np.testing.assert_array_equal(evaluator.reduce(counts), sums)
+    twice = evaluator.frame_of(evaluator.reduce(counts + counts))
+    assert twice["scored"].to_list() == [2 * case.accounts.search.accounts] * 2
 
 
 def test_the_matrix_can_not_be_written_to(case: Case) -> None:
