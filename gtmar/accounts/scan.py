@@ -6,6 +6,7 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -15,15 +16,27 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.errors import AccountDataError
+from gtmar.errors import AccountDataError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ID_NAMES", "AccountTable", "collect", "refuse_empty", "scan"]
+__all__ = [
+    "ID_NAMES",
+    "AccountTable",
+    "collect",
+    "no_room",
+    "read_column",
+    "refuse_empty",
+    "scan",
+    "write_rows",
+]
 
 #: Column names taken for the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
+
+#: How the operating system says that a file, a disk, or somebody's share of it, is full.
+_NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -103,6 +116,37 @@ def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:
         raise _unreadable(table.source, err) from err
+
+
+def write_rows(table: AccountTable, lazy: pl.LazyFrame, path: Path) -> None:
+    """Write the rows of a query over the table to an Arrow file, streaming.
+
+    Raises
+    ------
+    AccountDataError
+        If the source can't be read to its end.
+    ResourceError
+        If there is no room for the file.
+    """
+    try:
+        lazy.sink_ipc(path, compression="uncompressed")
+    except (PolarsError, OSError) as err:
+        if reason := _NO_ROOM.search(str(err)):
+            raise no_room(path.parent.parent, reason[0]) from err
+        raise _unreadable(table.source, err) from err
+
+
+def no_room(folder: Path, reason: str) -> ResourceError:
+    """Word that a table finds no room in a folder for large files."""
+    return ResourceError(
+        f"{folder}: no room for the account table: {reason}",
+        hint="TMPDIR names another folder, and --memory lets the table stay in memory",
+    )
+
+
+def read_column(table: AccountTable, path: Path, name: str) -> pl.Series:
+    """Read one column of what `write_rows` wrote."""
+    return collect(table, pl.scan_ipc(path, glob=False).select(name)).to_series()
 
 
 def refuse_empty(table: AccountTable) -> None:

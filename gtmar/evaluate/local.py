@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gtmar.accounts.matrix import AccountMatrix
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["LocalEvaluator"]
+__all__ = ["LocalEvaluator", "ceiling_fifths"]
 
 
 class LocalEvaluator:
@@ -50,7 +50,7 @@ class LocalEvaluator:
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._bands = Bands.of(spec, matrix.days)
-        self._ceiling = _ceiling_fifths(matrix)
+        self._ceiling = ceiling_fifths(matrix)
         self._incumbent: tuple[int, ...] | None = None
         self._raw: NDArray[np.integer] = np.zeros(0, dtype=np.int64)
 
@@ -122,7 +122,7 @@ class LocalEvaluator:
         return count(places, clipped, self._cohorts, self._bands.tier_of_place)
 
 
-def _ceiling_fifths(matrix: AccountMatrix) -> int:
+def ceiling_fifths(matrix: AccountMatrix) -> int:
     """Five times the MRR of exactly the n/5 accounts that pay most, in cents."""
     if matrix.start is None:
         return 0
