@@ -7,6 +7,7 @@ greater by more than 1e-12 (less, for metrics where less is better); a null obje
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gtmar.errors import UsageError
@@ -90,6 +91,12 @@ class Judge:
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
         limits = tuple((g, *expression(g.metric, spec.tier_names)) for g in guardrails)
         return cls(name, metric, -1 if metric.better == "lower" else 1, value, limits)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """Names of the sums that objective and guardrails are computed from."""
+        asked = [self.value, *(value for _, _, value in self.limits)]
+        return frozenset(name for value in asked for name in value.meta.root_names())
 
     def lacking(self, outcomes: OutcomeColumns) -> dict[str, str]:
         """Say of the objective and each guardrail what column a table lacks for it."""

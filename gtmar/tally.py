@@ -7,16 +7,17 @@ Two tallies of two parts of a table add up to the tally of the whole. A tally co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
-from gtmar.kernel import LIMB_BITS, Cohorts, Counts, limbs, place_total
+from gtmar.kernel import LIMB_BITS, PLACE_BLOCK, Cohorts, Counts, limb_count, place_total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ __all__ = ["Bands", "cohorts_of", "sums_frame", "tier_sum"]
 
 _CODES = len(Movement) * ACTIVATION_STATES
 _M = Movement
+#: As `numpy.sum`, without the detour that small arrays feel.
+_sum = np.add.reduce
 #: Ending of the column that holds a sum's high limb until the two are joined.
 _HIGH = "#high"
 _PAYING = (
@@ -52,11 +55,9 @@ _ACCOUNTS_OF = {
     "former": (_M.FORMER_LOST, _M.FORMER_WON_BACK),
     "won_back": (_M.FORMER_WON_BACK,),
 }
-_MOVED = {
-    "expansion": (_M.KEPT_EXPANDED,),
-    "contraction": (_M.KEPT_CONTRACTED,),
-    "churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST),
-}
+_CHANGED = {"expansion": (_M.KEPT_EXPANDED,), "contraction": (_M.KEPT_CONTRACTED,)}
+#: Accounts whose whole start MRR is gone.
+_CHURNED = {"churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST)}
 #: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
 TIER_SUMS = (
     *_ACCOUNTS_OF,
@@ -64,7 +65,8 @@ TIER_SUMS = (
     "activated",
     "start",
     "end",
-    *_MOVED,
+    *_CHANGED,
+    *_CHURNED,
     "days_known",
     "days_doubled",
 )
@@ -105,7 +107,7 @@ def tier_sum(name: str, tier: str) -> str:
     return f"{name}[{tier}]"
 
 
-def _indicator(groups: dict[str, tuple[Movement, ...]]) -> NDArray[np.int64]:
+def _indicator(groups: Mapping[str, tuple[Movement, ...]]) -> NDArray[np.int64]:
     """Return int64 (C, groups): 1 where a code's movement class is in the group."""
     table = np.zeros((len(Movement), ACTIVATION_STATES, len(groups)), dtype=np.int64)
     for i, classes in enumerate(groups.values()):
@@ -121,30 +123,41 @@ def _account_indicator() -> NDArray[np.int64]:
 
 
 _ACCOUNT_INDICATOR = _account_indicator()
-_MONEY_INDICATOR = _indicator({"paying": _PAYING, **_MOVED})
+#: End less start is what expansion adds and contraction takes away.
+_CHANGE_INDICATOR = _indicator(_CHANGED) * np.array([1, -1])
+_CHURNED_INDICATOR = _indicator(_CHURNED)
 
 
 def cohorts_of(matrix: AccountMatrix) -> Cohorts:
-    """Return the kernel's view of an account matrix."""
+    """Return the kernel's view of an account matrix; it copies no column."""
     paying = matrix.paying_rows
-
-    def parts(values: NDArray[np.int64] | None, rows: Any) -> tuple[NDArray[np.float64], ...]:
-        return () if values is None else limbs(values[rows])
-
-    ltv_rows = matrix.ltv_rows
-    everyone = ltv_rows is not None and len(ltv_rows) == matrix.accounts
+    none = np.zeros(0, dtype=np.int32)
+    valued = none if matrix.ltv_rows is None else matrix.ltv_rows
+    dated, days = none, none
+    if matrix.day_codes is not None:
+        dated = np.flatnonzero(matrix.day_codes >= 0).astype(np.int32)
+        days = matrix.day_codes[dated]
+    money = [
+        *(values[paying] for values in (matrix.start, matrix.end) if values is not None),
+        *([] if matrix.ltv is None else [matrix.ltv[valued]]),
+    ]
     return Cohorts(
         negatives=matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING),
         positives=matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING),
-        paying=paying,
         rest=matrix.rows(Movement.UNLABELLED, Movement.FORMER_WON_BACK),
-        codes=matrix.codes.astype(np.intp),
-        start=parts(matrix.start, paying),
-        end=parts(matrix.end, paying),
-        ltv=parts(matrix.ltv, ltv_rows),
-        ltv_rows=None if everyone else ltv_rows,
-        ltv_known=ltv_rows is not None,
-        day_codes=None if matrix.day_codes is None else matrix.day_codes.astype(np.intp),
+        paying=paying,
+        changed=tuple(
+            matrix.rows(movement, movement)
+            for movement in (Movement.KEPT_CONTRACTED, Movement.KEPT_EXPANDED)
+        ),
+        codes=matrix.codes,
+        start=matrix.start,
+        end=matrix.end,
+        ltv=matrix.ltv,
+        valued=valued,
+        dated=dated,
+        days=days,
+        depth=max((limb_count(values) for values in money), default=1),
         code_count=_CODES,
         day_count=0 if matrix.days is None else len(matrix.days),
     )
@@ -152,148 +165,195 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
 
 @dataclass(frozen=True)
 class Bands:
-    """How a spec divides score places: the tiers and the order. Turns a tally into its sums.
+    """How a spec divides score places: the tiers and the order. Turns counts into sums.
 
     Parameters
     ----------
     tiers
         Tier names, T of them, from the highest scores down.
-    tier_of_place
-        intp, shape (P,): each place's tier.
+    tier_lows
+        The lowest place of each tier, from the highest tier down.
+    places
+        P.
     risk
         True where high scores are bad. The order of scores is turned here, once, before all
         ranking; scores and tiers stay as they are.
-    grid
-        int64, shape (P,): score values in hundredths of a point.
+    days
+        int64, shape (U,): the distinct values behind `day_codes`; None without such a column.
     """
 
     tiers: tuple[str, ...]
-    tier_of_place: NDArray[np.intp]
+    tier_lows: tuple[int, ...]
+    places: int
     risk: bool
-    grid: NDArray[np.int64]
     days: NDArray[np.int64] | None
 
     @classmethod
     def of(cls, spec: ScoringSpec, days: NDArray[np.int64] | None = None) -> Bands:
         """Read the bands off a spec; `days` are the distinct values behind `day_codes`."""
-        values = np.arange(place_total(spec.max_score), dtype=np.int64)
-        lows = np.array(spec.tier_lows[::-1])
-        from_bottom = np.searchsorted(lows, values, side="right") - 1
         return cls(
             tiers=spec.tier_names,
-            tier_of_place=(len(lows) - 1 - from_bottom).astype(np.intp),
+            tier_lows=tuple(spec.tier_lows),
+            places=place_total(spec.max_score),
             risk=spec.orientation == "risk",
-            grid=values,
             days=days,
         )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all sums, in the order in which `sums` gives them."""
         return (*SCALAR_SUMS, *(tier_sum(n, tier) for tier in self.tiers for n in TIER_SUMS))
 
-    def sums(self, counts: Counts) -> NDArray[np.int64]:
-        """Reduce a candidate's counts to its sums.
+    def sums(self, counts: Counts, *, first: int = 0) -> NDArray[np.int64]:
+        """Reduce the counts of K candidates to their sums.
 
         Parameters
         ----------
         counts
             The counts of all accounts, parts added up.
+        first
+            The place that the counts begin with. No account may be outside of what they hold.
 
         Returns
         -------
-        ndarray of int64, shape (L, S)
+        ndarray of int64, shape (K, L, S)
             A row a limb, in the order of `names`; `sums_frame` joins the limbs.
+
+        Notes
+        -----
+        Cost: some dozen passes over the places, whatever the number of accounts.
         """
-        depth = len(counts.start)
-        everyone = counts.negatives + counts.positives + counts.rest
-        weighted = self.grid * everyone
-        head = [
-            int(everyone.sum()),
-            *counts.clipped.tolist(),
-            int(weighted.sum()),
-            int(weighted @ self.grid),
-        ]
+        candidates, depth, places = counts.start.shape
+        tiers = self._tier_sums(counts, first)
+        accounts, labelled, retained = tiers[:, 0, :, :3].sum(axis=1).T
+        scalars = np.zeros((candidates, depth, len(SCALAR_SUMS)), dtype=np.int64)
+        head = scalars[:, 0]
+        grid = np.arange(first, first + places)
+        ranked = counts.negatives + counts.positives
+        everyone = ranked + counts.rest
+        head[:, 0] = accounts
+        head[:, 1:3] = counts.clipped
+        head[:, 3] = np.einsum("kp,p->k", everyone, grid)
+        head[:, 4] = np.einsum("kp,p->k", everyone, grid * grid)
+        head[:, 5], head[:, 6] = retained, labelled - retained
         turn = slice(None, None, -1 if self.risk else 1)
-        negatives, positives = counts.negatives[turn], counts.positives[turn]
-        labelled = negatives + positives
-        doubled = 2 * np.cumsum(labelled) - labelled + 1
-        head += [int(positives.sum()), int(negatives.sum()), int(positives @ doubled)]
-        rows = np.zeros((depth, len(SCALAR_SUMS)), dtype=np.int64)
-        rows[0, : len(head)] = head
-        rows[:, len(head) :] = _boundaries(
-            counts.paying[turn],
-            counts.valued[turn],
-            counts.start[:, turn],
-            counts.end[:, turn],
-            counts.ltv[:, turn],
+        # Average ranks for ties: of the accounts on a place, the ranks before it and half its own.
+        before = np.cumsum(ranked[:, turn], axis=1)
+        before *= 2
+        before -= ranked[:, turn]
+        head[:, 7] = np.einsum("kp,kp->k", before, counts.positives[:, turn]) + retained
+        _top_fifth(
+            scalars[..., SCALAR_SUMS.index("top_accounts") :],
+            counts.paying[:, turn],
+            counts.start[..., turn],
+            counts.end[..., turn],
         )
-        return np.hstack([rows, self._tier_sums(counts)])
+        _end_quarters(
+            scalars[..., SCALAR_SUMS.index("ltv_accounts") :],
+            counts.valued[:, turn],
+            counts.ltv[..., turn],
+        )
+        return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
 
-    def _tier_sums(self, counts: Counts) -> NDArray[np.int64]:
-        depth = len(counts.start)
-        rows = np.zeros((depth, len(self.tiers), len(TIER_SUMS)), dtype=np.int64)
+    def _tier_sums(self, counts: Counts, first: int) -> NDArray[np.int64]:
+        """Return the sums of each tier, int64 (K, L, T, sums)."""
+        shape = (*counts.start.shape[:2], len(self.tiers), len(TIER_SUMS))
+        rows = np.zeros(shape, dtype=np.int64)
         split = _ACCOUNT_INDICATOR.shape[1]
-        rows[0, :, :split] = counts.tier_counts @ _ACCOUNT_INDICATOR
-        start, end = counts.tier_money @ _MONEY_INDICATOR
-        rows[..., split] = start[..., 0]
-        rows[..., split + 1] = end[..., 0]
-        rows[..., split + 2] = end[..., 1] - start[..., 1]
-        rows[..., split + 3] = start[..., 2] - end[..., 2]
-        rows[..., split + 4] = start[..., 3]
-        if self.days is not None and counts.tier_days.size:
-            rows[0, :, -2:] = [_median_doubled(h, self.days) for h in counts.tier_days]
-        return rows.reshape(depth, -1)
+        rows[:, 0, :, :split] = counts.tier_counts @ _ACCOUNT_INDICATOR
+        above = None
+        for tier, low in enumerate(self.tier_lows):
+            inside = slice(max(low - first, 0), above)
+            rows[..., tier, split] = _sum(counts.start[..., inside], axis=-1)
+            rows[..., tier, split + 1] = _sum(counts.end[..., inside], axis=-1)
+            above = inside.start
+        rows[..., split + 2 : split + 4] = counts.tier_change @ _CHANGE_INDICATOR
+        # What is lost is what the rest doesn't explain: no pass over the accounts needed.
+        start, end, expansion, contraction = np.moveaxis(rows[..., split : split + 4], -1, 0)
+        churned = counts.tier_counts @ _CHURNED_INDICATOR > 0
+        rows[..., split + 4] = (start - end + expansion - contraction) * churned[:, None, :, 0]
+        if self.days is not None and len(self.days):
+            rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(counts.tier_days, self.days)
+        return rows
 
 
-def _boundaries(
+def _top_fifth(
+    rows: NDArray[np.int64],
     paying: NDArray[np.int64],
-    valued: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
-    ltv: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Sums of the top fifth of paying accounts and both end quarters of the LTV cohort."""
-    width = len(SCALAR_SUMS) - SCALAR_SUMS.index("top_accounts")
-    rows = np.zeros((len(start), width), dtype=np.int64)
-    rows[0, 0] = n = int(paying.sum())
-    if n:
-        place, above = _top(paying, 5)
-        rows[:, 1] = start[:, place + 1 :].sum(axis=-1)
-        rows[:, 2] = start[:, place]
-        rows[:, 3] = end[:, place + 1 :].sum(axis=-1)
-        rows[:, 4] = end[:, place]
-        rows[0, 5:7] = paying[place], n - 5 * above
-    rows[0, 7] = n = int(valued.sum())
-    if n:
-        place, above = _top(valued, 4)
-        rows[:, 8] = ltv[:, place + 1 :].sum(axis=-1)
-        rows[:, 9] = ltv[:, place]
-        rows[0, 10:12] = valued[place], n - 4 * above
-        # The worst quarter is the top one of the order read from its other end.
-        mirrored, below = _top(valued[::-1], 4)
-        place = len(valued) - 1 - mirrored
-        rows[:, 12] = ltv[:, :place].sum(axis=-1)
-        rows[:, 13] = ltv[:, place]
-        rows[0, 14:16] = valued[place], n - 4 * below
-    return rows
+) -> None:
+    """Fill in the sums of the top fifth of paying accounts, from `top_accounts` on."""
+    place, above, accounts = _top(paying, 5)
+    rows[:, 0, 0] = accounts
+    for k, at in enumerate(place.tolist()):
+        rows[k, :, 1] = _sum(start[k, :, at + 1 :], axis=-1)
+        rows[k, :, 2] = start[k, :, at]
+        rows[k, :, 3] = _sum(end[k, :, at + 1 :], axis=-1)
+        rows[k, :, 4] = end[k, :, at]
+        rows[k, 0, 5] = paying[k, at]
+    rows[:, 0, 6] = accounts - 5 * above
 
 
-def _top(histogram: NDArray[np.int64], parts: int) -> tuple[int, int]:
-    """Return the place on which the top 1/parts of the accounts ends, and the accounts above it."""
-    reached = np.cumsum(histogram)
-    n = int(reached[-1])
-    place = int(np.searchsorted(reached, n * (parts - 1) // parts, side="right"))
-    return place, n - int(reached[place])
+def _end_quarters(
+    rows: NDArray[np.int64], valued: NDArray[np.int64], ltv: NDArray[np.int64]
+) -> None:
+    """Fill in the sums of both end quarters of the LTV cohort, from `ltv_accounts` on."""
+    best, above, accounts = _top(valued, 4)
+    # The worst quarter is the top one of the order read from its other end.
+    mirrored, below, _ = _top(valued[:, ::-1], 4)
+    worst = valued.shape[1] - 1 - mirrored
+    rows[:, 0, 0] = accounts
+    for k, (high, low) in enumerate(zip(best.tolist(), worst.tolist(), strict=True)):
+        rows[k, :, 1] = _sum(ltv[k, :, high + 1 :], axis=-1)
+        rows[k, :, 2] = ltv[k, :, high]
+        rows[k, 0, 3] = valued[k, high]
+        rows[k, :, 5] = _sum(ltv[k, :, :low], axis=-1)
+        rows[k, :, 6] = ltv[k, :, low]
+        rows[k, 0, 7] = valued[k, low]
+    rows[:, 0, 4] = accounts - 4 * above
+    rows[:, 0, 8] = accounts - 4 * below
 
 
-def _median_doubled(histogram: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[int, int]:
-    reached = np.cumsum(histogram)
-    n = int(reached[-1])
-    if n == 0:
-        return 0, 0
-    low, high = np.searchsorted(reached, [(n - 1) // 2, n // 2], side="right")
-    return n, int(values[low] + values[high])
+def _top(
+    histograms: NDArray[np.int64], parts: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Find the places on which the top 1/parts of the accounts ends.
+
+    Parameters
+    ----------
+    histograms
+        int64, shape (K, places), whole blocks of places.
+
+    Returns
+    -------
+    tuple of ndarray of int64, each of shape (K,)
+        Those places, the accounts above them, and all accounts.
+    """
+    each = np.arange(len(histograms))
+    blocks = histograms.reshape(len(histograms), -1, PLACE_BLOCK)
+    reached = np.cumsum(_sum(blocks, axis=-1), axis=1)
+    accounts = reached[:, -1]
+    target = (accounts * (parts - 1) // parts)[:, None]
+    block = np.minimum(_sum(reached <= target, axis=1), reached.shape[1] - 1)
+    inner = blocks[each, block]
+    before = reached[each, block] - _sum(inner, axis=1)
+    within = np.cumsum(inner, axis=1) + before[:, None]
+    place = np.minimum(_sum(within <= target, axis=1), PLACE_BLOCK - 1)
+    return block * PLACE_BLOCK + place, accounts - within[each, place], accounts
+
+
+def _median_doubled(
+    histograms: NDArray[np.int64], values: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many there are and twice their median, 0 of none; (K, T, U) to (K, T)."""
+    reached = np.cumsum(histograms, axis=-1)
+    known = reached[..., -1:]
+    low = (reached <= (known - 1) // 2).sum(axis=-1)
+    high = (reached <= known // 2).sum(axis=-1)
+    last = len(values) - 1
+    doubled = values[np.minimum(low, last)] + values[np.minimum(high, last)]
+    return known[..., 0], np.where(known[..., 0] > 0, doubled, 0)
 
 
 def sums_frame(names: Sequence[str], rows: NDArray[np.int64]) -> pl.DataFrame:

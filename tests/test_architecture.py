@@ -46,7 +46,7 @@ HOMES = {
 #: What an extra of its own name brings.
 EXTRAS = {"ray"}
 #: Where a library must not be.
-BANS = {"polars": ("kernel.py", "search/")}
+BANS = {"polars": ("kernel/", "search/")}
 MOST_LINES = 380
 
 

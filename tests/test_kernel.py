@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from gtmar.errors import ShapeError
 from gtmar.kernel import (
     LIMB_BITS,
+    PLACE_BLOCK,
     Cohorts,
     Counts,
     add_steps,
     count,
+    limb_count,
     limbs,
     place_total,
     raw_scores,
@@ -130,8 +132,8 @@ def test_a_missing_weight_is_named() -> None:
 def test_rounding_is_half_up_and_ends_are_clipped(
     raw: int, place: int, clipped: tuple[int, int]
 ) -> None:
-    places, counted = score_places(np.array([raw]), 100)
-    assert (places.tolist(), tuple(counted.tolist())) == ([place], clipped)
+    places, counted = score_places(np.array([[raw]]), 100)
+    assert (places.tolist(), counted.tolist()) == ([[place]], [list(clipped)])
 
 
 @given(
@@ -142,20 +144,24 @@ def test_rounding_is_half_up_and_ends_are_clipped(
 def test_places_follow_the_definition(
     raw: list[int], max_score: int, dtype: type[np.integer[Any]]
 ) -> None:
-    places, clipped = score_places(np.array(raw, dtype=dtype), max_score)
-    assert places.dtype == np.intp
+    # The same accounts twice, as two candidates.
+    two = np.array([raw, raw[::-1]], dtype=dtype).reshape(2, -1)
+    places, clipped = score_places(two, max_score)
+    assert places is two
     rounded = [math.floor(Fraction(value, 100) + Fraction(1, 2)) for value in raw]
     top = 100 * max_score
-    assert places.tolist() == [min(max(value, 0), top) for value in rounded]
-    assert clipped.tolist() == [sum(v < 0 for v in rounded), sum(v > top for v in rounded)]
-    assert place_total(max_score) == top + 1
+    expected = [min(max(value, 0), top) for value in rounded]
+    assert places.tolist() == [expected, expected[::-1]]
+    assert clipped.tolist() == [[sum(v < 0 for v in rounded), sum(v > top for v in rounded)]] * 2
+    assert place_total(max_score) > top + 1
+    assert place_total(max_score) % PLACE_BLOCK == 0
 
 
 def test_rounding_does_not_wrap_next_to_the_end_of_int32() -> None:
     # Narrow scores keep a point's hundredth away from the end; the rounding must stay within it.
-    raw = np.array([2**31 - 101, -(2**31) + 101], dtype=np.int32)
+    raw = np.array([[2**31 - 101, -(2**31) + 101]], dtype=np.int32)
     places, clipped = score_places(raw, 100)
-    assert (places.tolist(), clipped.tolist()) == ([10_000, 0], [1, 1])
+    assert (places.tolist(), clipped.tolist()) == ([[10_000, 0]], [[1, 1]])
 
 
 # ---- limbs ----------------------------------------------------------------------------------
@@ -163,7 +169,8 @@ def test_rounding_does_not_wrap_next_to_the_end_of_int32() -> None:
 
 @given(st.lists(st.integers(0, 2**53 - 1) | st.integers(0, 10**6), max_size=30))
 def test_limbs_give_values_and_sums_back(values: list[int]) -> None:
-    parts = limbs(np.array(values, dtype=np.int64))
+    money = np.array(values, dtype=np.int64)
+    parts = limbs(money, limb_count(money))
     scales = [1, 2**LIMB_BITS][: len(parts)]
     for value, *pieces in zip(values, *(part.tolist() for part in parts), strict=True):
         assert sum(int(p) * s for p, s in zip(pieces, scales, strict=True)) == value
@@ -176,7 +183,8 @@ def test_limbs_give_values_and_sums_back(values: list[int]) -> None:
 def test_one_limb_would_round_where_two_are_taken() -> None:
     values = np.array([2**53 - 1] * 3)
     assert int(values.astype(np.float64).sum()) != 3 * (2**53 - 1)
-    low, high = limbs(values)
+    assert limb_count(values) == 2
+    low, high = limbs(values, 2)
     assert int(low.sum()) + int(high.sum()) * 2**LIMB_BITS == 3 * (2**53 - 1)
 
 
@@ -189,28 +197,28 @@ def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
     With `split` money comes in two limbs, however small it is.
     """
 
-    def money(values: list[int]) -> tuple[NDArray[np.float64], ...]:
-        low = [v % 2**LIMB_BITS if split else v for v in values]
-        high = [v >> LIMB_BITS for v in values]
-        return tuple(
-            np.array(part, dtype=np.float64) for part in ((low, high) if split else (low,))
-        )
+    def column(name: str, dtype: type[np.integer[Any]] = np.int64) -> NDArray[Any]:
+        return np.array([row[name] for row in rows], dtype=dtype)
 
     lost = sum(row["label"] == 0 for row in rows)
     kept = sum(row["label"] == 1 for row in rows)
-    valued = [i for i, row in enumerate(rows) if row["ltv"]]
+    unpaying = sum(row["label"] == 0 and not row["pays"] for row in rows)
+    freeloading = sum(row["label"] == 1 and not row["pays"] for row in rows)
+    dated = np.flatnonzero(column("day") >= 0).astype(np.int32)
     return Cohorts(
         negatives=slice(0, lost),
         positives=slice(lost, lost + kept),
-        paying=slice(0, lost + kept),
         rest=slice(lost + kept, len(rows)),
-        codes=np.array([row["code"] for row in rows], dtype=np.intp),
-        start=money([row["start"] for row in rows[: lost + kept]]),
-        end=money([row["end"] for row in rows[: lost + kept]]),
-        ltv=money([rows[i]["ltv"] for i in valued]),
-        ltv_rows=np.array(valued, dtype=np.int32),
-        ltv_known=True,
-        day_codes=np.array([row["day"] for row in rows], dtype=np.intp),
+        paying=slice(unpaying, lost + kept - freeloading),
+        changed=(slice(lost, lost + kept - freeloading), slice(unpaying, unpaying)),
+        codes=column("code", np.int16),
+        start=column("start"),
+        end=column("end"),
+        ltv=column("ltv"),
+        valued=np.flatnonzero(column("ltv")).astype(np.int32),
+        dated=dated,
+        days=column("day", np.int32)[dated],
+        depth=2 if split else 1,
         code_count=3,
         day_count=2,
     )
@@ -219,6 +227,7 @@ def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
 accounts = st.fixed_dictionaries(
     {
         "label": st.sampled_from((0, 1, 2)),
+        "pays": st.booleans(),
         "code": st.integers(0, 2),
         "start": st.integers(1, 10**12),
         "end": st.integers(0, 10**12),
@@ -227,42 +236,75 @@ accounts = st.fixed_dictionaries(
         "place": st.integers(0, 5),
     }
 )
-tables = st.lists(accounts, max_size=15).map(lambda rows: sorted(rows, key=lambda r: r["label"]))
+
+
+ACCOUNT: dict[str, Any] = {
+    "label": 0,
+    "pays": True,
+    "code": 0,
+    "start": 5,
+    "end": 0,
+    "ltv": 0,
+    "day": -1,
+    "place": 0,
+}
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lost before retained before rest; the paying are one run across the first border."""
+    return sorted(rows, key=lambda r: (r["label"], r["pays"] != (r["label"] == 1)))
+
+
+tables = st.lists(accounts, max_size=15).map(in_order)
 #: Six places and two tiers: high scores are tier 0.
-TIER_OF_PLACE = np.array([1, 1, 1, 0, 0, 0], dtype=np.intp)
+TIER_LOWS = (3, 0)
 
 
-def counted(rows: list[dict[str, Any]], *, split: bool = False) -> Counts:
-    places = np.array([row["place"] for row in rows], dtype=np.intp)
-    clipped = np.array([sum(row["place"] == end for row in rows) for end in (0, 5)])
-    return count(places, clipped, cohorts_by_hand(rows, split=split), TIER_OF_PLACE)
+def counted(
+    rows: list[dict[str, Any]], *, split: bool = False, window: range = range(6), copies: int = 1
+) -> Counts:
+    places = np.array([[row["place"] for row in rows]] * copies, dtype=np.int32)
+    clipped = np.array([[sum(row["place"] == end for row in rows) for end in (0, 5)]] * copies)
+    part = cohorts_by_hand(rows, split=split).part(0, len(rows), copies=copies)
+    return count(places, clipped, part, TIER_LOWS, window)
 
 
 def cents(counts: NDArray[np.int64]) -> int:
     return sum(int(limb) << (LIMB_BITS * i) for i, limb in enumerate(counts))
 
 
-@given(rows=tables, split=st.booleans())
-def test_counts_are_what_loops_count(rows: list[dict[str, Any]], split: bool) -> None:
-    counts = counted(rows, split=split)
+@given(rows=tables, split=st.booleans(), copies=st.integers(1, 3))
+def test_counts_are_what_loops_count(rows: list[dict[str, Any]], split: bool, copies: int) -> None:
+    many = counted(rows, split=split, copies=copies)
+    for candidate in range(copies):
+        assert_counted(each(many, candidate), rows)
+
+
+def each(counts: Counts, candidate: int) -> Counts:
+    """Return one candidate's counts, without the axis of candidates."""
+    return Counts(**{f.name: getattr(counts, f.name)[candidate] for f in fields(Counts)})
+
+
+def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
     for place in range(6):
         here = [row for row in rows if row["place"] == place]
-        labelled = [row for row in here if row["label"] < 2]
+        paying = [row for row in here if row["label"] < 2 and row["pays"]]
         for label, name in enumerate(("negatives", "positives", "rest")):
             assert getattr(counts, name)[place] == sum(row["label"] == label for row in here)
-        assert counts.paying[place] == len(labelled)
+        assert counts.paying[place] == len(paying)
         assert counts.valued[place] == sum(row["ltv"] > 0 for row in here)
-        assert cents(counts.start[:, place]) == sum(row["start"] for row in labelled)
-        assert cents(counts.end[:, place]) == sum(row["end"] for row in labelled)
+        assert cents(counts.start[:, place]) == sum(row["start"] for row in paying)
+        assert cents(counts.end[:, place]) == sum(row["end"] for row in paying)
         assert cents(counts.ltv[:, place]) == sum(row["ltv"] for row in here)
     for tier in range(2):
-        inside = [row for row in rows if TIER_OF_PLACE[row["place"]] == tier]
+        inside = [row for row in rows if (row["place"] < TIER_LOWS[0]) == tier]
         for code in range(3):
             coded = [row for row in inside if row["code"] == code]
             assert counts.tier_counts[tier, code] == len(coded)
-            for kind, name in enumerate(("start", "end")):
-                expected = sum(row[name] for row in coded if row["label"] < 2)
-                assert cents(counts.tier_money[kind, :, tier, code]) == expected
+            paying = [row for row in coded if row["label"] < 2 and row["pays"]]
+            changed = [row for row in paying if row["label"] == 1]
+            change = sum(row["end"] - row["start"] for row in changed)
+            assert cents(counts.tier_change[:, tier, code]) == change
         days = [sum(row["day"] == day for row in inside) for day in (0, 1)]
         assert counts.tier_days[tier].tolist() == days
 
@@ -280,10 +322,19 @@ def test_counts_of_two_parts_add_up_to_the_whole(
 
 
 def test_a_part_with_one_limb_adds_to_a_part_with_two() -> None:
-    small = {"label": 0, "code": 0, "start": 5, "end": 0, "ltv": 0, "day": -1, "place": 1}
+    small = {
+        "label": 0,
+        "pays": True,
+        "code": 0,
+        "start": 5,
+        "end": 0,
+        "ltv": 0,
+        "day": -1,
+        "place": 1,
+    }
     large = {**small, "start": 2**53 - 1}
     total = counted([small]) + counted([large], split=True)
-    assert cents(total.start[:, 1]) == 2**53 + 4
+    assert cents(total.start[0, :, 1]) == 2**53 + 4
 
 
 @settings(max_examples=20)
@@ -296,23 +347,66 @@ def test_nothing_wraps_with_the_money_of_ten_to_the_eight_accounts(
     counts, copies = counted(rows, split=True), 1
     while copies * len(rows) < 10**8:
         counts, copies = counts + counts, 2 * copies
-    labelled = [row for row in rows if row["label"] < 2]
-    assert sum(cents(m) for m in counts.start.T) == copies * sum(r["start"] for r in labelled)
-    assert sum(cents(m) for m in counts.end.T) == copies * sum(r["end"] for r in labelled)
+    paying = [row for row in rows if row["label"] < 2 and row["pays"]]
+    assert sum(cents(m) for m in counts.start[0].T) == copies * sum(r["start"] for r in paying)
+    assert sum(cents(m) for m in counts.end[0].T) == copies * sum(r["end"] for r in paying)
     assert int(counts.tier_counts.sum()) == copies * len(rows)
 
 
 def test_clipped_accounts_add_up() -> None:
-    row = {"label": 0, "code": 0, "start": 5, "end": 0, "ltv": 0, "day": -1, "place": 0}
+    row = {
+        "label": 0,
+        "pays": True,
+        "code": 0,
+        "start": 5,
+        "end": 0,
+        "ltv": 0,
+        "day": -1,
+        "place": 0,
+    }
     total = counted([row, {**row, "place": 5}]) + counted([row])
-    assert total.clipped.tolist() == [2, 1]
+    assert total.clipped.tolist() == [[2, 1]]
+
+
+def test_counts_with_other_limbs_are_not_added_in_place() -> None:
+    # The sum would be lost in a padded copy.
+    counts = counted([ACCOUNT])
+    with pytest.raises(ShapeError, match=r"^counts\.start: \(1, 1, 6\) and \(1, 2, 6\) don't add"):
+        counts += counted([ACCOUNT], split=True)
 
 
 def test_counts_that_do_not_fit_are_refused_by_name() -> None:
     counts = counted([])
-    other = replace(counts, paying=np.zeros(7, dtype=np.int64))
-    with pytest.raises(ShapeError, match=r"^counts\.paying: \(6,\) and \(7,\) don't add up$"):
+    other = replace(counts, paying=np.zeros((1, 7), dtype=np.int64))
+    with pytest.raises(ShapeError, match=r"^counts\.paying: \(1, 6\) and \(1, 7\) don't add up$"):
         counts + other
-    narrower = replace(counts, tier_days=np.zeros((2, 1), dtype=np.int64))
-    with pytest.raises(ShapeError, match=r"^counts\.tier_days: \(2, 2\) and \(2, 1\) don't"):
-        counts + narrower
+    narrower = replace(counts, tier_days=np.zeros((1, 2, 1), dtype=np.int64))
+    with pytest.raises(ShapeError, match=r"^counts\.tier_days: \(1, 2, 2\) and \(1, 2, 1\) don't"):
+        counts += narrower
+
+
+@given(rows=tables.filter(bool), split=st.booleans())
+def test_a_window_of_places_counts_the_same(rows: list[dict[str, Any]], split: bool) -> None:
+    found = [row["place"] for row in rows]
+    narrow = counted(rows, split=split, window=range(min(found), max(found) + 1), copies=2)
+    wide = counted(rows, split=split, copies=2)
+    widened = narrow.widened(min(found), 6)
+    for field in fields(Counts):
+        np.testing.assert_array_equal(getattr(widened, field.name), getattr(wide, field.name))
+
+
+@given(rows=tables, cuts=st.lists(st.integers(0, 15), max_size=3), split=st.booleans())
+def test_parts_of_a_table_add_up_to_the_whole(
+    rows: list[dict[str, Any]], cuts: list[int], split: bool
+) -> None:
+    cohorts = cohorts_by_hand(rows, split=split)
+    places = np.array([[row["place"] for row in rows]], dtype=np.int32)
+    ends = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
+    none = np.zeros((1, 2), dtype=np.int64)
+    whole = count(places, none, cohorts.part(0, len(rows)), TIER_LOWS, range(6))
+    total = count(places[:, :0], none, cohorts.part(0, 0), TIER_LOWS, range(6))
+    for first, last in pairwise(ends):
+        part = cohorts.part(first, last)
+        total += count(places[:, first:last], none, part, TIER_LOWS, range(6))
+    for field in fields(Counts):
+        np.testing.assert_array_equal(getattr(total, field.name), getattr(whole, field.name))

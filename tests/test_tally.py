@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -185,19 +186,26 @@ def test_ceiling_is_the_fifth_that_pays_most(paying: int) -> None:
         (1000, {"A": 999.99, "B": 500.0, "C": 0.0}),
     ],
 )
-def test_every_place_has_the_tier_of_its_score(max_score: int, tiers: dict[str, float]) -> None:
-    spec = tables.make_spec(max_score=max_score, tiers=tiers)
+def test_every_score_is_counted_in_its_own_tier(max_score: int, tiers: dict[str, float]) -> None:
+    # One account a score value, through one feature of weight 1.
+    values = [score / 100 for score in range(100 * max_score + 1)]
+    frame = pl.DataFrame({"x0": values, "retained_6mo": [1] * len(values)})
+    spec = tables.make_spec((1,), max_score=max_score, tiers=tiers, id=None)
+    matrix = tables.loaded(frame, spec).search
     bands = Bands.of(spec)
     assert bands.tiers == tuple(tiers)
-    assert bands.grid.tolist() == list(range(100 * max_score + 1))
-    assert len(bands.tier_of_place) == place_total(max_score)
-    expected = [tables.tier_at(score, tiers) for score in range(100 * max_score + 1)]
-    assert [bands.tiers[i] for i in bands.tier_of_place] == expected
+    assert len(values) < bands.places == place_total(max_score)
+    sums = LocalEvaluator(matrix, spec).frame([[1]])
+    expected = Counter(tables.tier_at(score, tiers) for score in range(100 * max_score + 1))
+    assert {t: sums[tier_sum("accounts", t)].item() for t in tiers} == expected
 
 
 def test_a_score_on_the_edge_is_in_the_upper_tier() -> None:
-    bands = Bands.of(tables.make_spec(tiers={"A": 33.35, "B": 0.0}))
-    assert [bands.tiers[i] for i in bands.tier_of_place[[3334, 3335]]] == ["B", "A"]
+    frame = pl.DataFrame({"x0": [33.34, 33.35], "retained_6mo": [0, 1]})
+    spec = tables.make_spec((1,), tiers={"A": 33.35, "B": 0.0}, id=None)
+    sums = LocalEvaluator(tables.loaded(frame, spec).search, spec).frame([[1]])
+    assert sums[tier_sum("retained", "A")].item() == 1
+    assert sums[tier_sum("retained", "B")].item() == 0
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 30))
@@ -275,8 +283,9 @@ def part_of(matrix: AccountMatrix, rows: NDArray[np.intp]) -> AccountMatrix:
 
 def counts_of(matrix: AccountMatrix, bands: Bands, weights: Sequence[int]) -> Counts:
     raw = raw_scores(matrix.columns, np.array(weights), BASE)
-    places, clipped = score_places(raw, 100)
-    return count(places, clipped, cohorts_of(matrix), bands.tier_of_place)
+    places, clipped = score_places(raw[None], 100)
+    part = cohorts_of(matrix).part(0, matrix.accounts)
+    return count(places, clipped, part, bands.tier_lows, range(bands.places))
 
 
 @given(
@@ -298,7 +307,7 @@ def test_counts_of_two_halves_give_the_sums_of_the_whole(
     weights = [40, 25, -10]
     halves = counts_of(one, bands, weights) + counts_of(two, bands, weights)
     whole = LocalEvaluator(matrix, spec).sums([weights])[0]
-    np.testing.assert_array_equal(bands.sums(halves), whole)
+    np.testing.assert_array_equal(bands.sums(halves)[0], whole)
 
 
 # ---- beyond Int64 ---------------------------------------------------------------------------
@@ -389,21 +398,15 @@ def test_the_metrics_of_ten_to_the_eight_accounts_of_ten_to_the_twelve_cents(
     spec = tables.make_spec((50, 30, 0), orientation=orientation)
     accounts = tables.loaded(frame, spec)
     matrix, bands = accounts.search, Bands.of(spec)
-    cohorts = cohorts_of(matrix)
-
-    def split(parts: tuple[NDArray[np.float64], ...]) -> tuple[NDArray[np.float64], ...]:
-        [whole] = parts
-        return np.mod(whole, 2**26), np.floor_divide(whole, 2**26)
-
-    cohorts = dataclasses.replace(
-        cohorts, start=split(cohorts.start), end=split(cohorts.end), ltv=split(cohorts.ltv)
-    )
+    # In two limbs, as a table of that size has them.
+    cohorts = dataclasses.replace(cohorts_of(matrix), depth=2)
     raw = raw_scores(matrix.columns, np.array([50, 30, 0]), 0)
-    counts = count(*score_places(raw, 100), cohorts, bands.tier_of_place)
+    part = cohorts.part(0, matrix.accounts)
+    counts = count(*score_places(raw[None], 100), part, bands.tier_lows, range(bands.places))
     copies = 1
     while copies * len(rows) < 10**8:
         counts, copies = counts + counts, 2 * copies
-    sums = sums_frame(bands.names, bands.sums(counts)[None])
+    sums = sums_frame(bands.names, bands.sums(counts))
     assert sum(sums[tier_sum("start", tier)].item() for tier in tables.TIERS) == copies * sum(
         row["start"] for row in rows
     )

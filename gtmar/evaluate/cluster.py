@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.errors import ResourceError, UsageError
-from gtmar.evaluate.local import LocalEvaluator, ceiling_fifths
+from gtmar.evaluate.local import CEILING, LocalEvaluator, ceiling_fifths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from types import ModuleType
 
     import numpy as np
@@ -43,8 +43,8 @@ _OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUST
 class _Shard:
     """What an actor does: hold some rows, and count candidates over them."""
 
-    def __init__(self, part: AccountMatrix, spec: ScoringSpec) -> None:
-        self._evaluator = LocalEvaluator(part, spec)
+    def __init__(self, part: AccountMatrix, spec: ScoringSpec, threads: int) -> None:
+        self._evaluator = LocalEvaluator(part, spec, threads=threads)
 
     def move(self, weights: Sequence[int]) -> None:
         self._evaluator.move(weights)
@@ -131,8 +131,9 @@ class ClusterEvaluator:
         self._ray = ray
         self._parts = [matrix.part(*ends[place : place + 2]) for place in range(count)]
         self._spec = spec
+        self._threads = max(1, cores // count)
         # More shards than cores share them: an actor that waits for a core would wait for ever.
-        self._actor = ray.remote(num_cpus=min(1, cores / count))(_Shard)
+        self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
         self._incumbent: tuple[int, ...] | None = None
         self._actors = [self._placed(place) for place in range(count)]
         # Over no account: it reduces what others count.
@@ -166,10 +167,14 @@ class ClusterEvaluator:
         counts: list[Counts] = self._everywhere(lambda actor: actor.counts.remote(batch))
         return self._reducer.reduce(reduce(add, counts))
 
-    def frame_of(self, rows: NDArray[np.int64]) -> pl.DataFrame:
-        """Return sums as the frame that metrics read, the table's own constants beside them."""
-        ceiling = pl.lit(self._ceiling, dtype=pl.Int128).alias("ceiling_fifths")
-        return self._reducer.frame_of(rows).with_columns(ceiling)
+    def frame_of(
+        self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
+    ) -> pl.DataFrame:
+        """Return sums as the frame that metrics read; see `Evaluator.frame_of`."""
+        frame = self._reducer.frame_of(rows, only=only)
+        if CEILING not in frame.columns:
+            return frame
+        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
@@ -177,7 +182,7 @@ class ClusterEvaluator:
 
     def _placed(self, place: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
-        actor = self._actor.remote(self._parts[place], self._spec)
+        actor = self._actor.remote(self._parts[place], self._spec, self._threads)
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
         return actor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy as np
     import polars as pl
@@ -25,8 +25,18 @@ class Evaluator(Protocol):
         """Evaluate K candidates; return int64 (K, L, S), sums by limb in `Bands.names`' order."""
         ...
 
-    def frame_of(self, rows: NDArray[np.int64]) -> pl.DataFrame:
-        """Return sums as the frame that metrics read, the table's own constants beside them."""
+    def frame_of(
+        self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
+    ) -> pl.DataFrame:
+        """Return sums as the frame that metrics read, the table's own constants beside them.
+
+        Parameters
+        ----------
+        rows
+            From `sums`.
+        only
+            Names of the columns wanted; None for all.
+        """
         ...
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:

@@ -1,28 +1,49 @@
 """The local evaluator: weights in, sums out, over arrays that nobody can write to.
 
-It keeps the incumbent's raw scores, so that a candidate costs one pass a changed weight.
+It keeps the incumbent's raw scores, so that a candidate costs one pass a changed weight. Parts of
+the table that stay in cache are counted for a group of candidates before the next part is touched;
+groups go to threads. None of it changes a sum, since sums are exact integers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
 
 from gtmar.accounts.matrix import check_reach
-from gtmar.kernel import LIMB_BITS, Counts, add_steps, count, raw_scores, score_places
+from gtmar.kernel import LIMB_BITS, PLACE_BLOCK, Counts, add_steps, count, raw_scores, score_places
 from gtmar.tally import Bands, cohorts_of, sums_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import AccountMatrix
+    from gtmar.kernel import Part
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["LocalEvaluator", "ceiling_fifths"]
+__all__ = ["CEILING", "LocalEvaluator", "ceiling_fifths"]
+
+_R = TypeVar("_R")
+
+#: The column that the table alone gives: see `ceiling_fifths`.
+CEILING = "ceiling_fifths"
+#: Rows of a part: its scores, places and cents then fit a core's own cache.
+PART_ROWS = 65_536
+#: Rows times candidates of one call, where the table is a single part.
+CALL_ROWS = 65_536
+#: Candidates of a group at most: their counts, 80 KB an array, shouldn't leave the cache either.
+GROUP = 8
+#: Work, in accounts x candidates, below which a second thread costs more than it brings.
+_ALONE = 40_000
+#: Freed memory up to this size stays with the process.
+_KEPT_BYTES = 24 * 2**20
 
 
 class LocalEvaluator:
@@ -34,25 +55,48 @@ class LocalEvaluator:
         The accounts.
     spec
         Bands, base and bounds; its weights are not used.
+    threads
+        How many work at once; None takes one for each core that this process may use. Changes no
+        sum.
+    part_rows
+        Rows counted before the next ones are touched. Changes no sum.
 
     Examples
     --------
     ``LocalEvaluator(accounts.search, spec).frame([[5, 3, 0]])`` gives one row of sums.
     """
 
-    def __init__(self, matrix: AccountMatrix, spec: ScoringSpec) -> None:
+    def __init__(
+        self,
+        matrix: AccountMatrix,
+        spec: ScoringSpec,
+        *,
+        threads: int | None = None,
+        part_rows: int = PART_ROWS,
+    ) -> None:
         ranges = {
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
             for name, column in zip(matrix.names, matrix.columns, strict=True)
         }
+        _keep_memory()
         self._matrix = matrix
         self._spec = spec
+        self._threads = threads or _cores()
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._bands = Bands.of(spec, matrix.days)
         self._ceiling = ceiling_fifths(matrix)
-        self._incumbent: tuple[int, ...] | None = None
-        self._raw: NDArray[np.integer] = np.zeros(0, dtype=np.int64)
+        self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
+        self._raw = self._full(self._incumbent)
+        self._runs = [
+            slice(first, min(first + part_rows, matrix.accounts))
+            for first in range(0, matrix.accounts, part_rows)
+        ] or [slice(0, 0)]
+        # The smaller the table, the more candidates share a call.
+        few = max(1, matrix.accounts)
+        self._together = max(1, min(GROUP, CALL_ROWS // few)) if len(self._runs) == 1 else GROUP
+        if len(self._runs) == 1:
+            self._only = self._cohorts.part(0, matrix.accounts, copies=self._together)
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates.
@@ -68,41 +112,49 @@ class LocalEvaluator:
         ndarray of int64, shape (K, L, S)
             Sums by limb, in the order of `Bands.names`.
         """
-        return self.reduce(self.counts(candidates))
+
+        def summed(group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+            counts, first = self._group(group)
+            return self._bands.sums(counts, first=first)
+
+        groups = self._each(candidates, summed)
+        return groups[0] if len(groups) == 1 else np.concatenate(groups)
 
     def counts(self, candidates: Sequence[Sequence[int]]) -> Counts:
         """Count K candidates' accounts and cents; counts of two parts of a table add up."""
-        out = np.empty_like(self._raw)
-        found = []
-        for weights in candidates:
-            if self._incumbent is None:
-                raw = self._full(weights)
-            else:
-                pairs = zip(self._incumbent, weights, strict=True)
-                steps = [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
-                add_steps(self._raw, self._matrix.columns, steps, out=out)
-                raw = out
-            found.append(self._counts(raw))
-        return Counts.stacked(found)
+        groups = self._each(candidates, self._group)
+        places = self._bands.places
+        return Counts.joined([counts.widened(first, places) for counts, first in groups])
 
     def reduce(self, counts: Counts) -> NDArray[np.int64]:
         """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
-        return np.stack([self._bands.sums(one) for one in counts.each()])
+        return self._bands.sums(counts)
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
-        if self._incumbent is None:
-            self._raw = self._full(weights)
-        else:
-            pairs = zip(self._incumbent, weights, strict=True)
-            steps = [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
-            add_steps(self._raw, self._matrix.columns, steps, out=self._raw)
+        add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
         self._incumbent = tuple(weights)
 
-    def frame_of(self, rows: NDArray[np.int64]) -> pl.DataFrame:
-        """Return sums as the frame that metrics read, the table's own constants beside them."""
-        frame = sums_frame(self._bands.names, rows)
-        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias("ceiling_fifths"))
+    def frame_of(
+        self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
+    ) -> pl.DataFrame:
+        """Return sums as the frame that metrics read, the table's own constants beside them.
+
+        Parameters
+        ----------
+        rows
+            From `sums`.
+        only
+            Names of the columns wanted; None for all. A column costs some microseconds.
+        """
+        names = self._bands.names
+        if only is not None:
+            wanted = [place for place, name in enumerate(names) if name in only]
+            names, rows = tuple(names[place] for place in wanted), rows[..., wanted]
+        frame = sums_frame(names, rows)
+        if only is not None and CEILING not in only:
+            return frame
+        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
@@ -110,16 +162,103 @@ class LocalEvaluator:
 
     def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
         """Return score values in hundredths of a point, clipped, shape (N,), in matrix order."""
-        places, _ = score_places(self._full(weights), self._spec.max_score)
-        return places.astype(np.int64)
+        raw = self._full(weights)
+        score_places(raw[None], self._spec.max_score)
+        return raw.astype(np.int64)
 
     def _full(self, weights: Sequence[int]) -> NDArray[np.integer]:
         vector = np.asarray(weights, dtype=np.int64)
         return raw_scores(self._matrix.columns, vector, self._spec.base, wide=self._wide)
 
-    def _counts(self, raw: NDArray[np.integer]) -> Counts:
-        places, clipped = score_places(raw, self._spec.max_score)
-        return count(places, clipped, self._cohorts, self._bands.tier_of_place)
+    def _steps(self, weights: Sequence[int]) -> list[tuple[int, int]]:
+        pairs = zip(self._incumbent, weights, strict=True)
+        return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
+
+    def _each(
+        self, candidates: Sequence[Sequence[int]], work: Callable[[Sequence[Sequence[int]]], _R]
+    ) -> list[_R]:
+        """Do a piece of work for each group of candidates, on all threads."""
+        threads = self._threads if len(candidates) * self._matrix.accounts > _ALONE else 1
+        size = min(self._together, -(-len(candidates) // threads))
+        groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
+        if threads == 1 or len(groups) == 1:
+            return [work(group) for group in groups]
+        return list(_pool(self._threads).map(work, groups))
+
+    def _group(self, candidates: Sequence[Sequence[int]]) -> tuple[Counts, int]:
+        """Count a group's candidates, part by part of the table.
+
+        Returns
+        -------
+        counts : Counts
+            Of all accounts.
+        first : int
+            The place that they begin with.
+        """
+        steps = [self._steps(weights) for weights in candidates]
+        if len(self._runs) == 1:
+            places, clipped = self._places(self._runs[0], steps)
+            window = _window(places)
+            return self._count(places, clipped, self._only, window), window.start
+        found: list[Counts] = []
+        window = range(self._bands.places)
+        for run in self._runs:
+            part = self._cohorts.part(run.start, run.stop)
+            for place, step in enumerate(steps):
+                counts = self._count(*self._places(run, [step]), part, window)
+                if place == len(found):
+                    found.append(counts)
+                else:
+                    found[place] += counts
+        return Counts.joined(found), 0
+
+    def _places(
+        self, run: slice, steps: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+        """Score a run of rows for some candidates; return places and who was clipped."""
+        columns = [column[run] for column in self._matrix.columns]
+        raw = np.empty((len(steps), run.stop - run.start), dtype=self._raw.dtype)
+        spare = np.empty_like(raw[0])
+        for row, each in zip(raw, steps, strict=True):
+            add_steps(self._raw[run], columns, each, out=row, spare=spare)
+        return score_places(raw, self._spec.max_score)
+
+    def _count(
+        self, places: NDArray[np.integer], clipped: NDArray[np.int64], part: Part, window: range
+    ) -> Counts:
+        return count(places, clipped, part, self._bands.tier_lows, window)
+
+
+def _window(places: NDArray[np.integer]) -> range:
+    """Return the whole blocks of places between the lowest and the highest that occur."""
+    if not places.size:
+        return range(PLACE_BLOCK)
+    low, high = int(places.min()) // PLACE_BLOCK, int(places.max()) // PLACE_BLOCK
+    return range(low * PLACE_BLOCK, (high + 1) * PLACE_BLOCK)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def _keep_memory() -> None:
+    """Make the C library keep what is freed, instead of handing it back after every batch.
+
+    Counts of a group are some megabytes, freed as soon as they are reduced. glibc gives such memory
+    back to the system, and the next group pays for it in page faults: two thirds of a run's time.
+    It stops doing so for sizes up to the largest that it has seen freed.
+    """
+    np.empty(_KEPT_BYTES, dtype=np.uint8)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads of this process; they wait for work and are shared by all evaluators."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="gtmar-evaluate")
 
 
 def ceiling_fifths(matrix: AccountMatrix) -> int:

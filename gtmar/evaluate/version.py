@@ -17,7 +17,7 @@ _CODE = (
     "accounts/outcomes.py",
     "accounts/arrays.py",
     "accounts/matrix.py",
-    "kernel.py",
+    "kernel/*.py",
     "tally.py",
     "metrics/*.py",
     "objective.py",

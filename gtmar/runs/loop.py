@@ -7,6 +7,7 @@ judges them in order, so that the journal is the one of a strictly sequential lo
 from __future__ import annotations
 
 import json
+import math
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Search"]
 
-#: Candidates evaluated ahead of their turn: doubled after a batch without a win, up to this.
-_LARGEST_BATCH = 64
+#: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
+#: what follows a win is thrown away, and within these ends.
 _SMALLEST_BATCH = 4
+_LARGEST_BATCH = 64
+#: Where a batch's own cost is nothing beside a candidate's, fewer: the square root of the accounts
+#: beyond these decides.
+_SMALL_TABLE = 5_000
 
 
 class Search:
@@ -83,7 +88,8 @@ class Search:
         #: Results taken over from earlier runs.
         self.known = 0
         self._resumed_from = 0
-        self._batch = plan.batch or _SMALLEST_BATCH
+        growth = max(1.0, accounts.search.accounts / _SMALL_TABLE)
+        self._largest = max(_SMALLEST_BATCH, round(_LARGEST_BATCH / math.sqrt(growth)))
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
@@ -201,7 +207,10 @@ class Search:
                 return "time_budget"
             if limits.patience is not None and climb.since_win >= limits.patience:
                 return "patience"
-            ahead = min(self._batch, limits.experiments - climb.experiments)
+            ahead = self.plan.batch or min(
+                max(_SMALLEST_BATCH, climb.since_win // 2), self._largest
+            )
+            ahead = min(ahead, limits.experiments - climb.experiments)
             if limits.patience is not None:
                 ahead = min(ahead, limits.patience - climb.since_win)
             self._evaluate(climb, climb.ask(ahead, until=limits.proposals), ledger)
@@ -214,7 +223,7 @@ class Search:
         began = time.perf_counter()
         if batch.fresh:
             sums = self.evaluator.sums([c.weights for c in batch.fresh])
-            frame = self.evaluator.frame_of(sums)
+            frame = self.evaluator.frame_of(sums, only=self.judge.reads)
             values = self.judge.values(frame)
         else:
             # Nothing but what is known already: it uses up proposals all the same.
@@ -232,12 +241,6 @@ class Search:
             self.evaluator.move(climb.weights)
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
-        if self.plan.batch is None:
-            self._batch = (
-                max(_SMALLEST_BATCH, self._batch // 4)
-                if won
-                else min(_LARGEST_BATCH, self._batch * 2)
-            )
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:
