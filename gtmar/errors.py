@@ -11,6 +11,7 @@ owns the library. Every room may import this one, and this one imports nothing o
     ├── SpecError                  3
     ├── AccountDataError           3   ViolationsError: all that is wrong with a table
     ├── ShapeError                 1   array contract of kernel and metrics
+    ├── ResourceError              4   a disk or a cluster lacks what a run needs
     ├── JournalError               5   RunNotFoundError · JournalVersionError ·
     │                                 NotComparableError · NotResumableError
     └── QueryError                 6
@@ -32,6 +33,7 @@ __all__ = [
     "NotComparableError",
     "NotResumableError",
     "QueryError",
+    "ResourceError",
     "RunNotFoundError",
     "ShapeError",
     "SpecError",
@@ -142,6 +144,13 @@ class ShapeError(GtmarError, ValueError):
     """Arrays handed to the kernel or to a metric don't fit together."""
 
     code = "shape"
+
+
+class ResourceError(GtmarError):
+    """A disk is full, or a cluster can't be reached or loses its workers."""
+
+    code = "resource"
+    exit_code = 4
 
 
 class JournalError(GtmarError):

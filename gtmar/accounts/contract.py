@@ -1,8 +1,8 @@
 """The data contract: every way in which a table and a spec don't fit, found in one pass.
 
-Names and types are looked at first; then one streaming query counts the rows that break each rule
-and fetches their first few culprits; then all violations are raised together. What is allowed but
-worth knowing becomes a note.
+Names and types are looked at first; then one streaming query counts the rows that break each rule,
+and a second one fetches the first few culprits where there are any; then all violations are raised
+together. What is allowed but worth knowing becomes a note.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 
 from gtmar.accounts.encode import NUMERIC, encoded_value
 from gtmar.accounts.facts import notes, outcome_facts
-from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
+from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
 from gtmar.accounts.rules import (
     ACCOUNT,
     EXACT,
@@ -232,8 +232,6 @@ def _check_types(
         dtype = table.schema[column]
         encoder = feature.encode
         number = dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)
-        # A column that is unknown for everybody has no type of its own; CSV calls it text.
-        number = number or (dtype == pl.String and not _first_values(table, column))
         if isinstance(encoder, DaysBeforeEncoder):
             if day is None:
                 hint = "give --as-of DATE, or name the column in the spec's as_of"
@@ -250,6 +248,10 @@ def _check_types(
             or (isinstance(encoder, Bins) and encoder.intervals)
         ) and not number:
             shown = _first_values(table, column)
+            if dtype == pl.String and not shown:
+                # A column that is unknown for everybody has no type of its own; CSV calls it text.
+                usable[name] = feature
+                continue
             violations.append(
                 Violation(
                     column,
@@ -306,37 +308,51 @@ def _run(
     identifier: str | None,
     day: pl.Expr | None,
 ) -> dict[str, Any]:
-    """Count and fetch everything in one streaming query; return it by name."""
+    """Count everything in one streaming query, and fetch culprits in another; return it by name."""
     schema = table.schema
-    account = (
-        pl.col(identifier).cast(pl.String)
-        if identifier is not None and identifier in schema
-        else pl.format("row {}", pl.int_range(1, pl.len() + 1))
-    )
     wanted: list[pl.Expr] = [pl.len().alias("accounts")]
     for i, rule in enumerate(rules):
-        broken = rule.broken.fill_null(value=False)
-        shown = rule.shown.filter(broken).unique(maintain_order=True).head(6)
-        wanted += [broken.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
+        count = _mask(rule).sum() if rule.sign is None else rule.sign
+        wanted.append(count.alias(f"{i}.count"))
     usable = [term for term in spec.terms if term.feature in features]
-    whole = len(usable) == len(spec.terms)
-    # As doubles: what is too large for an integer is a finding and not a failure.
-    encoded = {t.name: encoded_value(spec, t, schema, day) for t in usable} if whole else {}
-    lazy = table.frame.with_columns(account.alias(ACCOUNT))
-    first = collect(table, lazy.select(wanted)).row(0, named=True)
-    facts: dict[str, Any] = dict(first)
-    broken_rows = any(facts[f"{i}.count"] for i in range(len(rules)))
-    ends: list[pl.Expr] = []
-    if encoded and not broken_rows:
+    if len(usable) == len(spec.terms):
         for term in usable:
-            value = encoded[term.name]
-            ends += [value.min().alias(f"{term.name}.low"), value.max().alias(f"{term.name}.high")]
+            # As doubles: what is too large for an integer is a finding and not a failure.
+            value = encoded_value(spec, term, schema, day)
+            wanted += [
+                value.min().alias(f"{term.name}.low"),
+                value.max().alias(f"{term.name}.high"),
+            ]
+    lazy = table.frame
     if found.columns:
         named = {f"{OWN}{key}": value for key, value in canonical_outcomes(found, schema).items()}
         lazy = lazy.with_columns(**named)
-        ends += outcome_facts(found, schema)
-    if ends:
-        facts |= collect(table, lazy.select(ends)).row(0, named=True)
-    for term in usable:
+        wanted += outcome_facts(found, schema)
+    facts: dict[str, Any] = dict(collect(table, lazy.select(wanted)).row(0, named=True))
+    broken = [i for i in range(len(rules)) if facts[f"{i}.count"]]
+    fetched: list[pl.Expr] = []
+    for i in broken:
+        mask, rule = _mask(rules[i]), rules[i]
+        shown = rule.shown.filter(mask).unique(maintain_order=True).head(6)
+        fetched += [mask.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
+    if facts.get("unlabelled"):
+        bare = pl.col(ACCOUNT).filter(lacks_outcome(found, prefix=OWN)).head(6)
+        fetched.append(bare.implode().alias("unlabelled.culprits"))
+    if fetched:
+        account = (
+            pl.col(identifier).cast(pl.String)
+            if identifier is not None and identifier in schema
+            else pl.format("row {}", pl.int_range(1, pl.len() + 1))
+        )
+        lazy = lazy.with_columns(account.alias(ACCOUNT))
+        facts |= collect(table, lazy.select(fetched)).row(0, named=True)
+    for term in spec.terms:
+        if broken:
+            # What an encoder makes of a broken row says nothing.
+            facts[f"{term.name}.low"] = None
         facts.setdefault(f"{term.name}.low", None)
     return facts
+
+
+def _mask(rule: Rule) -> pl.Expr:
+    return rule.broken.fill_null(value=False)

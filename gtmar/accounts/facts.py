@@ -8,7 +8,7 @@ import polars as pl
 
 from gtmar.accounts.encode import half_up
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number, lacks_outcome
-from gtmar.accounts.rules import ACCOUNT, OWN
+from gtmar.accounts.rules import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
     bare = lacks_outcome(found, prefix=OWN)
     facts = [
         bare.sum().alias("unlabelled"),
-        pl.col(ACCOUNT).filter(bare).head(6).implode().alias("unlabelled.culprits"),
         ((pl.col(f"{OWN}retained") == 1) & (pl.col(f"{OWN}end") == 0) & (pl.col(f"{OWN}start") > 0))
         .sum()
         .alias("kept_without_revenue"),

@@ -1,95 +1,46 @@
-"""AccountMatrix: an account table as frozen integer arrays, ready for the kernel.
-
-`load_accounts` is the one way from a table to arrays: contract, encoding, split, fingerprints.
-Rows are put in the order of their movement class, so that each cohort of the kernel is a run of
-rows; since every tally is an exact sum, no result depends on that order.
-"""
+"""`load_accounts`, the one way from a table to arrays: contract, encoding, split, fingerprints."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
+from gtmar.accounts.arrays import AccountMatrix, freeze
 from gtmar.accounts.contract import Checked, as_of_date, check_contract
 from gtmar.accounts.encode import encoded_terms
-from gtmar.accounts.identity import content_keys, fingerprint, holdout_mask, key_expression
+from gtmar.accounts.identity import (
+    KeyOrder,
+    content_keys,
+    fingerprint,
+    holdout_mask,
+    key_expression,
+)
 from gtmar.accounts.outcomes import (
-    ACTIVATION_STATES,
-    Movement,
-    OutcomeColumns,
     canonical_outcomes,
     lacks_outcome,
     movement_class,
 )
-from gtmar.accounts.scan import AccountTable, collect
+from gtmar.accounts.storage import Storage
 from gtmar.errors import SpecError
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
+    from gtmar.accounts.scan import AccountTable
+    from gtmar.accounts.storage import Columns
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["AccountMatrix", "Accounts", "check_reach", "load_accounts"]
 
-_OUTCOMES = ("retained", "start", "end", "ltv", "activated", "days", "won_back")
-
-
-@dataclass(frozen=True)
-class AccountMatrix:
-    """Encoded features and outcomes of N accounts, F features; every array is read-only.
-
-    Parameters
-    ----------
-    names
-        Term names, F of them, in the spec's order.
-    columns
-        F arrays of shape (N,), each of the narrowest integer type that holds it, in 1/10,000ths.
-    codes
-        int16, shape (N,): movement class x 3 + activation state (0 unknown, 1 missed, 2 reached).
-        Ascending in the movement class.
-    offsets
-        int64, shape (12,): where each movement class begins, the last entry being N.
-    start, end, ltv
-        int64, shape (N,), in cents, unknown taken as 0; None where the table has no such column.
-    ltv_rows
-        Row numbers of the LTV cohort (current, LTV above 0), ascending; None without LTV.
-    day_codes, days
-        Place of each activated account's days in `days`, the sorted distinct values, or -1; None
-        without such a column.
-    """
-
-    names: tuple[str, ...]
-    columns: tuple[NDArray[np.integer], ...]
-    codes: NDArray[np.int16]
-    offsets: NDArray[np.int64]
-    outcomes: OutcomeColumns
-    start: NDArray[np.int64] | None = None
-    end: NDArray[np.int64] | None = None
-    ltv: NDArray[np.int64] | None = None
-    ltv_rows: NDArray[np.int32] | None = None
-    day_codes: NDArray[np.int32] | None = None
-    days: NDArray[np.int64] | None = None
-
-    @property
-    def accounts(self) -> int:
-        """N."""
-        return len(self.codes)
-
-    def rows(self, first: Movement, last: Movement) -> slice:
-        """Return the run of rows whose movement class lies between two, both included."""
-        return slice(int(self.offsets[first]), int(self.offsets[last + 1]))
-
-    @property
-    def paying_rows(self) -> slice:
-        """The revenue cohort: current accounts with start MRR above 0."""
-        unlabelled = self.rows(Movement.UNLABELLED_PAYING, Movement.UNLABELLED_PAYING)
-        if unlabelled.start < unlabelled.stop:
-            return unlabelled
-        return self.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
+_BYTES: dict[type[pl.DataType], int] = {pl.Int8: 1, pl.Int16: 2, pl.Int32: 4, pl.Int64: 8}
+#: Bytes an account: of `codes`, `ltv_rows` and `day_codes`, and while a table is read of its key
+#: (some 30), the key's order, seven outcomes and the movement class.
+_OTHER_BYTES = 10
+_READING_BYTES = 110
 
 
 @dataclass(frozen=True)
@@ -103,6 +54,8 @@ class Accounts:
     holdout: AccountMatrix | None
     outcomes_fingerprint: str
     features_fingerprint: str
+    #: Whether the arrays are mapped from files, since memory would not do.
+    on_disk: bool = False
 
 
 def load_accounts(
@@ -111,8 +64,21 @@ def load_accounts(
     *,
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    memory: int | None = None,
 ) -> Accounts:
     """Check, encode and split an account table.
+
+    Parameters
+    ----------
+    table, spec
+        What is loaded, and how.
+    as_of
+        ISO date for `days_before`, where the table has no such column.
+    drop_unlabelled
+        Leave accounts without any outcome out, and count them, instead of refusing.
+    memory
+        Bytes that the table may take; arrays that need more are mapped from a temporary file. None
+        for half of the machine's. Changes no result.
 
     Raises
     ------
@@ -121,41 +87,80 @@ def load_accounts(
     SpecError
         If a score could leave Int64 within the spec's bounds.
 
+    ResourceError
+        If the arrays have to go to disk, and it is full.
+
     Notes
     -----
-    Two streaming passes: one to check, one to encode. Memory is the encoded columns' own.
+    Two streaming passes over the source, of the columns that are needed: one to check, one to
+    encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, some
+    60 bytes an account for keys and their order.
     """
     table = table.with_text(spec.id)
     checked = check_contract(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
     check_reach(spec, checked.ranges)
+    widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
     date = as_of_date(spec, table.schema, as_of)
     encoded = [
-        expression.cast(_narrowest(*checked.ranges[name])).alias(f"x.{name}")
+        expression.cast(widths[name]).alias(f"x.{name}")
         for name, expression in encoded_terms(spec, table.schema, date).items()
     ]
-    key = key_expression(checked.id_column, table.schema).alias("key")
-    outcomes = list(canonical_outcomes(checked.outcomes, table.schema).values())
-    lazy = table.frame.select(key, *outcomes, *encoded)
+    key = key_expression(checked.id_column, table.schema)
+    if checked.id_column is None:
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    outcomes = canonical_outcomes(checked.outcomes, table.schema)
+    lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
-    frame = collect(table, lazy.with_columns(movement_class(checked.outcomes)))
-    keys = frame["key"] if checked.id_column else content_keys(frame["key"])
-    held_out = holdout_mask(keys, share=spec.split.holdout, salt=spec.split.salt)
-
+    lazy = lazy.with_columns(movement_class(checked.outcomes))
     names = [term.name for term in spec.terms]
-    split = pl.Series(held_out).cast(pl.Int8)
-    outcomes_print = fingerprint(keys, {"split": split, **{n: frame[n] for n in _OUTCOMES}})
-    features_print = fingerprint(keys, {name: frame[f"x.{name}"] for name in names})
-    frame = frame.drop("key")
-    holdout = frame.filter(pl.Series(held_out)) if held_out.any() else None
-    search = frame.filter(pl.Series(~held_out)) if holdout is not None else frame
+    storage = _storage(checked, widths, memory)
+    with storage.columns(table, lazy) as columns:
+        keys = columns.pop("key")
+        held_out = pl.Series(
+            holdout_mask(keys, share=spec.split.holdout, salt=spec.split.salt), dtype=pl.Int8
+        )
+        prints = _fingerprints(columns, keys, held_out, list(outcomes), names)
+        del keys
+        found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage)
     return Accounts(
         table=table,
         checked=checked,
-        search=_matrix(search, names, checked.outcomes),
-        holdout=None if holdout is None else _matrix(holdout, names, checked.outcomes),
-        outcomes_fingerprint=outcomes_print,
-        features_fingerprint=features_print,
+        search=found[0],
+        holdout=found[1] if len(found) > 1 else None,
+        outcomes_fingerprint=prints[0],
+        features_fingerprint=prints[1],
+        on_disk=storage.on_disk,
+    )
+
+
+def _fingerprints(
+    columns: Columns, keys: pl.Series, held_out: pl.Series, outcomes: list[str], names: list[str]
+) -> tuple[str, str]:
+    """Return the fingerprints of ids, outcomes and split, and of ids and features."""
+
+    def column(name: str) -> Callable[[], pl.Series]:
+        return lambda: columns[name]
+
+    order = KeyOrder.of(keys)
+    with ThreadPoolExecutor(2) as pool:
+        # Hashing lets go of Python's lock, so the two go on side by side.
+        of_outcomes = pool.submit(
+            fingerprint, order, {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
+        )
+        of_features = pool.submit(fingerprint, order, {n: column(f"x.{n}") for n in names})
+        return of_outcomes.result(), of_features.result()
+
+
+def _storage(checked: Checked, widths: dict[str, type[pl.DataType]], memory: int | None) -> Storage:
+    """Choose where the arrays go, by what they need an account."""
+    features = sum(_BYTES[width] for width in widths.values())
+    outcomes = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
+    kept = features + outcomes + _OTHER_BYTES
+    return Storage.fitting(
+        needed=checked.accounts * (features + kept + _READING_BYTES),
+        kept=checked.accounts * kept,
+        budget=memory,
     )
 
 
@@ -180,51 +185,7 @@ def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
 
 
 def _narrowest(low: int, high: int) -> type[pl.DataType]:
-    for dtype, bits in ((pl.Int8, 7), (pl.Int16, 15), (pl.Int32, 31)):
-        if -(2**bits) <= low and high < 2**bits:
+    for dtype, size in _BYTES.items():
+        if -(2 ** (8 * size - 1)) <= low and high < 2 ** (8 * size - 1):
             return dtype
     return pl.Int64
-
-
-def _matrix(frame: pl.DataFrame, names: list[str], outcomes: OutcomeColumns) -> AccountMatrix:
-    """Freeze a frame's columns, rows by movement class."""
-    order = np.argsort(frame["movement"].to_numpy(), kind="stable")
-
-    def frozen(values: NDArray[Any]) -> NDArray[Any]:
-        values = np.ascontiguousarray(values)
-        values.flags.writeable = False
-        return values
-
-    def column(name: str) -> NDArray[Any]:
-        return frozen(frame[name].fill_null(0).to_numpy()[order])
-
-    movement = frame["movement"].to_numpy()[order]
-    activated = frame["activated"].cast(pl.Int16).fill_null(-1).to_numpy()[order] + 1
-    codes = movement.astype(np.int16) * ACTIVATION_STATES + activated.astype(np.int16)
-    sizes = np.bincount(movement, minlength=len(Movement))
-    has = outcomes.has
-    ltv = column("ltv") if has("ltv") else None
-    ltv_rows = None
-    if ltv is not None:
-        cohort = (ltv > 0) & (movement < Movement.FORMER_LOST)
-        ltv_rows = frozen(np.flatnonzero(cohort).astype(np.int32))
-    days = day_codes = None
-    if has("days_to_activate"):
-        known = frame["days"].is_not_null() & (frame["activated"] == 1).fill_null(value=False)
-        value = frame["days"].fill_null(0).to_numpy()[order]
-        mask = known.to_numpy()[order]
-        days = frozen(np.unique(value[mask]))
-        day_codes = frozen(np.where(mask, np.searchsorted(days, value), -1).astype(np.int32))
-    return AccountMatrix(
-        names=tuple(names),
-        columns=tuple(column(f"x.{name}") for name in names),
-        codes=frozen(codes),
-        offsets=frozen(np.concatenate([[0], np.cumsum(sizes)])),
-        outcomes=outcomes,
-        start=column("start") if has("mrr") else None,
-        end=column("end") if outcomes.basis is not None else None,
-        ltv=ltv,
-        ltv_rows=ltv_rows,
-        day_codes=day_codes,
-        days=days,
-    )

@@ -14,7 +14,7 @@ import polars as pl
 
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
-from gtmar.accounts.identity import content_keys, holdout_mask, key_expression
+from gtmar.accounts.identity import content_keys, held_out, key_expression
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
 from gtmar.errors import AccountDataError, nearest
@@ -153,21 +153,20 @@ def _search_part(
                 hint="labels are 0 and 1, null where unknown; money is a number",
             )
     outcomes = canonical_outcomes(found, table.schema)
-    key = key_expression(identifier, table.schema).alias("\x00key")
-    frame = collect(table, table.frame.with_columns(key, outcomes[target].alias("\x00y")))
-    keys = frame["\x00key"].fill_null("")
+    key = key_expression(identifier, table.schema).fill_null("")
     if identifier is None:
-        keys = content_keys(keys)
-    seen = ~holdout_mask(keys, share=split.holdout, salt=split.salt)
-    if seen.sum() > _MOST_PROFILED:
-        seen &= holdout_mask(keys, share=_MOST_PROFILED / int(seen.sum()), salt="profile")
-    frame = frame.filter(pl.Series(seen))
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    lazy = table.frame.filter(~held_out(key, split))
+    seen = collect(table, lazy.select(pl.len())).item()
+    if seen > _MOST_PROFILED:
+        lazy = lazy.filter(held_out(key, Split(holdout=_MOST_PROFILED / seen, salt="profile")))
+    frame = collect(table, lazy.with_columns(outcomes[target].alias("\x00y")))
     y = frame["\x00y"].cast(pl.Float64)
     if target in ("ltv", "start"):
         # Money is skewed: its rank orients better than its amount.
         y = y.rank("average")
     spoken = {"retained": "retention", "ltv": "LTV", "start": "MRR", "won_back": "win-back"}
-    return frame.drop("\x00key", "\x00y"), y.to_numpy(), spoken.get(target, "activation")
+    return frame.drop("\x00y"), y.to_numpy(), spoken.get(target, "activation")
 
 
 def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:

@@ -47,6 +47,8 @@ class Rule:
     shown: pl.Expr
     problem: str
     hint: str = ""
+    #: Above 0 where any row breaks it, for a rule whose rows cost more to find than that.
+    sign: pl.Expr | None = None
 
 
 def id_rules(identifier: str | None, columns: list[str]) -> list[Rule]:
@@ -69,6 +71,7 @@ def id_rules(identifier: str | None, columns: list[str]) -> list[Rule]:
             name.cast(pl.String),
             "{count} rows share their account id with another",
             "one row per account: aggregate the table first",
+            sign=name.count() - name.drop_nulls().n_unique(),
         ),
     ]
 

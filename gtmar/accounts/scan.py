@@ -6,6 +6,7 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -15,15 +16,28 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.errors import AccountDataError
+from gtmar.accounts.partitions import with_partitions
+from gtmar.errors import AccountDataError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ID_NAMES", "AccountTable", "collect", "refuse_empty", "scan"]
+__all__ = [
+    "ID_NAMES",
+    "AccountTable",
+    "collect",
+    "no_room",
+    "read_column",
+    "refuse_empty",
+    "scan",
+    "write_rows",
+]
 
 #: Column names taken for the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
+
+#: How the operating system says that a file, a disk, or somebody's share of it, is full.
+_NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -68,8 +82,8 @@ def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
     Parameters
     ----------
     data
-        A Parquet, CSV or Arrow IPC file; a glob of such files; a folder of Parquet files, hive
-        partitions included; or a Polars frame.
+        A Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
+        included; or a Polars frame.
 
     Raises
     ------
@@ -83,7 +97,8 @@ def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
     kind, files = _locate(source)
     try:
         if kind in ("csv", "tsv"):
-            lazy, reopen = _scan_csv(files), partial(_scan_csv, files)
+            reopen = partial(_scan_csv, files, Path(source))
+            lazy = reopen()
             return AccountTable(source, lazy, lazy.collect_schema(), reopen)
         lazy = (_scan_parquet if kind == "parquet" else _scan_ipc)(files, Path(source))
         return AccountTable(source, lazy, lazy.collect_schema())
@@ -103,6 +118,37 @@ def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:
         raise _unreadable(table.source, err) from err
+
+
+def write_rows(table: AccountTable, lazy: pl.LazyFrame, path: Path) -> None:
+    """Write the rows of a query over the table to an Arrow file, streaming.
+
+    Raises
+    ------
+    AccountDataError
+        If the source can't be read to its end.
+    ResourceError
+        If there is no room for the file.
+    """
+    try:
+        lazy.sink_ipc(path, compression="uncompressed")
+    except (PolarsError, OSError) as err:
+        if reason := _NO_ROOM.search(str(err)):
+            raise no_room(path.parent.parent, reason[0]) from err
+        raise _unreadable(table.source, err) from err
+
+
+def no_room(folder: Path, reason: str) -> ResourceError:
+    """Word that a table finds no room in a folder for large files."""
+    return ResourceError(
+        f"{folder}: no room for the account table: {reason}",
+        hint="TMPDIR names another folder, and --memory lets the table stay in memory",
+    )
+
+
+def read_column(table: AccountTable, path: Path, name: str) -> pl.Series:
+    """Read one column of what `write_rows` wrote."""
+    return collect(table, pl.scan_ipc(path, glob=False).select(name)).to_series()
 
 
 def refuse_empty(table: AccountTable) -> None:
@@ -148,44 +194,80 @@ def _locate(source: str) -> tuple[str, list[Path]]:
 
 
 def _scan_parquet(files: Sequence[Path], source: Path) -> pl.LazyFrame:
-    endings = {file.suffix for file in files}
-    if source.is_dir() and len(endings) == 1:
-        # As a pattern, so that partitions are read from the folders below this one alone.
-        pattern = Path(escape(str(source))) / "**" / f"*{endings.pop()}"
-        return pl.scan_parquet(pattern, hive_partitioning=True)
-    in_hive = all("=" in file.parent.name for file in files)
-    return pl.scan_parquet(list(files), hive_partitioning=in_hive, glob=False)
+    scanned = partial(pl.scan_parquet, list(files), hive_partitioning=False, glob=False)
+    return with_partitions(scanned, files, source)
 
 
-def _scan_ipc(files: Sequence[Path], _source: Path) -> pl.LazyFrame:
-    return pl.scan_ipc([Path(escape(str(file))) for file in files])
+def _scan_ipc(files: Sequence[Path], source: Path) -> pl.LazyFrame:
+    escaped = [Path(escape(str(file))) for file in files]
+    return with_partitions(partial(pl.scan_ipc, escaped, hive_partitioning=False), files, source)
 
 
-def _scan_csv(files: Sequence[Path], text: str | None = None) -> pl.LazyFrame:
+def _scan_csv(files: Sequence[Path], source: Path, text: str | None = None) -> pl.LazyFrame:
     separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
     with files[0].open(encoding="utf-8-sig", errors="replace") as file:
         first = file.readline()
     names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
     # An id such as "00012" must stay the text that it is.
-    texts = {name: pl.String for name in names if name.lower() in ID_NAMES or name == text}
+    texts = {name: pl.String() for name in names if name.lower() in ID_NAMES or name == text}
 
-    def lazily(rows: int | None) -> pl.LazyFrame:
-        return pl.scan_csv(
+    def lazily(types: dict[str, pl.DataType], rows: int | None) -> pl.LazyFrame:
+        scanned = partial(
+            pl.scan_csv,
             list(files),
             separator=separator,
             glob=False,
-            schema_overrides=texts,
+            schema_overrides={**types, **texts},
             infer_schema_length=rows,
             try_parse_dates=True,
         )
+        return with_partitions(scanned, files, source)
 
-    lazy = lazily(10_000)
+    def guessed(rows: int | None) -> list[pl.Schema]:
+        return [
+            pl.scan_csv(
+                file,
+                separator=separator,
+                glob=False,
+                infer_schema_length=rows,
+                try_parse_dates=True,
+            ).collect_schema()
+            for file in files
+        ]
+
+    # Polars guesses by the first file. Where a column is empty there it says text, for another type
+    # elsewhere; so all files are asked.
+    lazy = lazily(_common(guessed(10_000)) if len(files) > 1 else {}, 10_000)
     try:
         # Types guessed from the first rows may fail later on: one pass that keeps nothing tells.
         lazy.select(pl.all().count()).collect(engine="streaming")
     except PolarsError:
-        return lazily(None)
+        text_wins = _common(guessed(None), text=True) if len(files) > 1 else {}
+        return lazily(text_wins, None)
     return lazy
+
+
+def _common(schemas: list[pl.Schema], *, text: bool = False) -> dict[str, pl.DataType]:
+    """Return each column's type over several files: text where nothing else fits all.
+
+    Parameters
+    ----------
+    schemas
+        A file's types each.
+    text
+        Whether a file that says text is believed, as after all its rows were read; else the column
+        may just be empty there.
+    """
+    seen: dict[str, list[pl.DataType]] = {}
+    for schema in schemas:
+        for name, dtype in schema.items():
+            seen.setdefault(name, []).append(dtype)
+    common: dict[str, pl.DataType] = {}
+    for name, dtypes in seen.items():
+        kinds = set(dtypes) if text else set(dtypes) - {pl.String()} or {pl.String()}
+        numbers = all(kind.is_numeric() for kind in kinds)
+        common[name] = kinds.pop() if len(kinds) == 1 else pl.Float64() if numbers else pl.String()
+    return common
 
 
 def _unreadable(source: str, err: Exception) -> AccountDataError:

@@ -9,14 +9,17 @@ import typer
 
 __all__ = [
     "DEFAULT_JOURNAL",
+    "Address",
     "AsOf",
     "Author",
     "Data",
     "DropUnlabelled",
+    "EngineKind",
     "Experiment",
     "ExperimentOrSpec",
     "JournalPath",
     "Json",
+    "Memory",
     "Metric",
     "MovedData",
     "NewSpec",
@@ -25,6 +28,7 @@ __all__ = [
     "OptionalSpec",
     "OutputSpec",
     "Quiet",
+    "Shards",
     "SpecPath",
     "app",
     "journal_app",
@@ -65,6 +69,15 @@ Metric = Annotated[str | None, typer.Option("--metric", help="Objective; none: t
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),
+]
+EngineKind = Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
+]
+Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 DEFAULT_JOURNAL = Path("journal")
 MovedData = Annotated[str | None, typer.Option("--data", help="The table, where it has moved.")]
 OptionalRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: the latest.")]

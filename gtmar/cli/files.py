@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.journal.catalog import Journal
-    from gtmar.runs import RunResult
+    from gtmar.runs import Engine, RunResult
     from gtmar.spec import Outcomes, ScoringSpec
 
 __all__ = [
     "ask",
+    "engine",
     "experiment_of",
     "outcomes",
     "refuse_to_replace",
@@ -29,6 +30,15 @@ __all__ = [
 
 #: Marks the specs that the tool wrote, which it may replace.
 _OWN = "Written by gtmar"
+
+
+def engine(kind: str, *, memory: str | None, address: str | None, shards: int | None) -> Engine:
+    """Read where to compute, the memory as a size such as 4GB."""
+    from gtmar.accounts.storage import parse_size
+    from gtmar.runs import Engine
+
+    size = None if memory is None else parse_size(memory)
+    return Engine(kind=kind, memory=size, address=address, shards=shards)
 
 
 def share(text: str | None) -> float | None:

@@ -56,6 +56,10 @@ def run(
     ] = False,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    memory: a.Memory = None,
+    engine: a.EngineKind = "local",
+    address: a.Address = None,
+    shards: a.Shards = None,
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
@@ -80,6 +84,7 @@ def run(
             note=note,
             proposer=proposer or runs.DEFAULT_PROPOSER,
             cold=cold,
+            engine=files.engine(engine, memory=memory, address=address, shards=shards),
             announce=None if quiet else progress.announce,
             watch=watch,
         )
@@ -99,6 +104,10 @@ def resume(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
     ] = None,
+    memory: a.Memory = None,
+    engine: a.EngineKind = "local",
+    address: a.Address = None,
+    shards: a.Shards = None,
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
@@ -113,7 +122,13 @@ def resume(
     with Journal(journal) as opened:
         run_id = opened.run_id(run_id)
     with watching(quiet=quiet or as_json) as watch:
-        result = runs.resume(run_id, journal=journal, data=data, watch=watch)
+        result = runs.resume(
+            run_id,
+            journal=journal,
+            data=data,
+            engine=files.engine(engine, memory=memory, address=address, shards=shards),
+            watch=watch,
+        )
     if output_path is not None:
         files.write_best(output_path, result)
     pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)

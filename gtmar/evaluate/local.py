@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from gtmar.kernel import Part
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["LocalEvaluator"]
+__all__ = ["CEILING", "LocalEvaluator", "ceiling_fifths"]
 
 _R = TypeVar("_R")
 
-#: The column that the table alone gives: see `_ceiling_fifths`.
+#: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
 #: Rows of a part: its scores, places and cents then fit a core's own cache.
 PART_ROWS = 65_536
@@ -89,7 +89,7 @@ class LocalEvaluator:
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._bands = Bands.of(spec, matrix.days)
-        self._ceiling = _ceiling_fifths(matrix)
+        self._ceiling = ceiling_fifths(matrix)
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
         self._raw = self._full(self._incumbent)
         self._runs = [
@@ -284,7 +284,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="gtmar-evaluate")
 
 
-def _ceiling_fifths(matrix: AccountMatrix) -> int:
+def ceiling_fifths(matrix: AccountMatrix) -> int:
     """Five times the MRR of exactly the n/5 accounts that pay most, in cents."""
     if matrix.start is None:
         return 0

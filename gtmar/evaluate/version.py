@@ -15,6 +15,7 @@ _ROOM = Path(__file__).parent.parent
 _CODE = (
     "accounts/encode.py",
     "accounts/outcomes.py",
+    "accounts/arrays.py",
     "accounts/matrix.py",
     "kernel/*.py",
     "tally.py",

@@ -3,6 +3,7 @@
 from gtmar.runs.benchmark import Pace, bench
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.difference import Difference, difference, is_spec_file
+from gtmar.runs.engine import Engine
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
 from gtmar.runs.results import Limits, Progress, RunResult
@@ -16,6 +17,7 @@ __all__ = [
     "PROPOSERS",
     "Checkup",
     "Difference",
+    "Engine",
     "Limits",
     "Pace",
     "Progress",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +18,12 @@ from gtmar.journal.schema import OUTSIDE_DIGEST
 from gtmar.journal.store import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
+from gtmar.runs.engine import Engine
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import polars as pl
 
@@ -42,6 +44,7 @@ def resume(
     *,
     journal: str | Path = "journal",
     data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    engine: Engine | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> RunResult:
     """Go on with a run that was cut off, to the digest that the uninterrupted run would have.
@@ -54,6 +57,8 @@ def resume(
         The journal's folder.
     data
         The account table, where it has moved since.
+    engine
+        Where to compute, and with how much memory; it may be another than before.
     watch
         Called after every batch.
 
@@ -68,8 +73,10 @@ def resume(
     files = RunFiles(folder, run_id)
     start = files.record("start")
     _refuse_imported(start)
-    search = _search_of(start, data, watch=watch)
-    with RunWriter(folder, run_id, resumed=True) as writer:
+    with (
+        _search_of(start, data, engine=engine, watch=watch) as search,
+        RunWriter(folder, run_id, resumed=True) as writer,
+    ):
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
         writer.record(f"resume-{number}", {"started_at": datetime.now(UTC)})
         done = files.judged() if files.whole_parts else None
@@ -85,14 +92,17 @@ def _refuse_imported(start: dict[str, Any]) -> None:
         )
 
 
+@contextmanager
 def _search_of(
     start: dict[str, Any],
     data: Any,
     *,
     plan: Plan | None = None,
+    engine: Engine | None = None,
     watch: Callable[[Progress], None] | None = None,
-) -> Search:
-    """Build the search that a start record asks for, over the table that it was made on."""
+) -> Iterator[Search]:
+    """Give the search that a start record asks for, over the table that it was made on."""
+    engine = engine or Engine()
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     accounts = load_accounts(
@@ -100,6 +110,7 @@ def _search_of(
         spec,
         as_of=parameters.get("as_of"),
         drop_unlabelled=parameters.get("drop_unlabelled") == "True",
+        memory=engine.memory,
     )
     now = {
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
@@ -119,7 +130,9 @@ def _search_of(
             differing=differing,
         )
     judge = Judge.of(spec, start["objective"])
-    return Search(accounts, spec, judge, plan or Plan.of_record(start), watch=watch)
+    plan = plan or Plan.of_record(start)
+    with engine.evaluator(accounts.search, spec) as evaluator:
+        yield Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
 
 
 @dataclass(frozen=True)
@@ -169,8 +182,8 @@ def replay(
     _refuse_imported(start)
     ended = files.record("end") if files.end.is_file() else None
     proposals = ended["proposals"] if ended else before["proposal"][-1].as_py()
-    search = _search_of(start, data, plan=Plan.of_record(start).up_to(proposals))
-    with tempfile.TemporaryDirectory() as scratch:
+    plan = Plan.of_record(start).up_to(proposals)
+    with _search_of(start, data, plan=plan) as search, tempfile.TemporaryDirectory() as scratch:
         with RunWriter(Path(scratch), run_id) as writer:
             search.run(writer)
             digest = writer.digest.hexdigest()

@@ -12,6 +12,7 @@ from gtmar.accounts.scan import scan
 from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
+from gtmar.runs.engine import Engine
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import DEFAULT_PROPOSER, Plan
 from gtmar.runs.recollection import recall, said
@@ -44,6 +45,7 @@ def run(
     batch: int | None = None,
     proposer: str = DEFAULT_PROPOSER,
     cold: bool = False,
+    engine: Engine | None = None,
     announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> RunResult:
@@ -77,6 +79,8 @@ def run(
         Who proposes: one of `plan.PROPOSERS`.
     cold
         Start without what earlier runs in the journal taught.
+    engine
+        Where to compute, and with how much memory. Changes no result; None for this process.
     announce
         Called with a sentence where the journal knows this table.
     watch
@@ -93,8 +97,11 @@ def run(
         Before anything is written.
     JournalError
         If the journal can't be written; what was written before stays.
+    ResourceError
+        If a disk is full, or a cluster can't be reached or is lost.
     """
     limits = limits or Limits()
+    engine = engine or Engine()
     _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
     table = scan(data)
     if spec is None:
@@ -105,7 +112,9 @@ def run(
         split = spec.split.model_copy(update={"holdout": holdout})
         spec = spec.model_copy(update={"split": split})
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    accounts = load_accounts(
+        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=engine.memory
+    )
     memory = None if cold else recall(Path(journal), accounts, spec, judge)
     if memory is not None and announce is not None:
         announce(said(memory, judge.name))
@@ -119,9 +128,10 @@ def run(
         note=note,
         as_of=as_of,
     )
-    search = Search(accounts, spec, judge, plan, watch=watch)
-    with RunWriter(Path(journal), new_run_id()) as writer:
-        return search.run(writer, start=start_record(search))
+    with engine.evaluator(accounts.search, spec) as evaluator:
+        search = Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
+        with RunWriter(Path(journal), new_run_id()) as writer:
+            return search.run(writer, start=start_record(search))
 
 
 def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: int | None) -> None:

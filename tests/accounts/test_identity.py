@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from factories import OUTCOMES, make_accounts, make_spec, weighted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtmar.accounts.identity import content_keys, fingerprint, holdout_mask, key_expression
+from gtmar.accounts.identity import (
+    KeyOrder,
+    content_keys,
+    fingerprint,
+    holdout_mask,
+    key_expression,
+)
 from gtmar.accounts.matrix import Accounts, load_accounts
 from gtmar.accounts.scan import scan
 
@@ -189,6 +196,12 @@ def sha(keys: list[str], columns: dict[str, list[int | None]]) -> str:
     return state.hexdigest()[:32]
 
 
+def hashed(keys: pl.Series, columns: dict[str, pl.Series]) -> str:
+    return fingerprint(
+        KeyOrder.of(keys), {name: partial(columns.__getitem__, name) for name in columns}
+    )
+
+
 integers = st.none() | st.integers(-(2**63), 2**63 - 1)
 
 
@@ -202,17 +215,33 @@ integers = st.none() | st.integers(-(2**63), 2**63 - 1)
 def test_fingerprint_is_a_plain_hash(rows: list[tuple[str, int | None, int | None]]) -> None:
     columns = {"b": [row[1] for row in rows], "a": [row[2] for row in rows]}
     ids = [row[0] for row in rows]
-    found = fingerprint(
+    found = hashed(
         pl.Series(ids, dtype=pl.String),
         {name: pl.Series(values, dtype=pl.Int64) for name, values in columns.items()},
     )
     assert found == sha(ids, columns)
 
 
+def test_twins_among_many_are_settled_by_their_values() -> None:
+    """Keys in any order, a few of them shared: more than what is read at a time."""
+    source = np.random.default_rng(5)
+    ids = [f"acct-{i:06}" for i in source.permutation(70_000) // 2 * 2]
+    columns: dict[str, list[int | None]] = {
+        "b": source.integers(-3, 3, len(ids)).tolist(),
+        "a": [None if v == 1 else v for v in source.integers(0, 3, len(ids)).tolist()],
+    }
+    expected = sha(ids, columns)
+    for keys, values in ((ids, columns), (ids[::-1], {n: v[::-1] for n, v in columns.items()})):
+        found = hashed(
+            pl.Series(keys), {n: pl.Series(v, dtype=pl.Int64) for n, v in values.items()}
+        )
+        assert found == expected
+
+
 def test_narrow_types_hash_like_wide_ones() -> None:
     ids = pl.Series(["a", "b"])
     narrow, wide = (
-        fingerprint(ids, {"x": pl.Series([1, None], dtype=dtype)}) for dtype in (pl.Int8, pl.Int64)
+        hashed(ids, {"x": pl.Series([1, None], dtype=dtype)}) for dtype in (pl.Int8, pl.Int64)
     )
     assert narrow == wide
 

@@ -1,6 +1,8 @@
 """Every source of an account table gives the same frame, or an error that names the source."""
 
 import re
+from datetime import date
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +101,41 @@ def test_glob_through_folders(tmp_path: Path) -> None:
     assert_frame_equal(read(tmp_path / "**" / "*.parquet"), ACCOUNTS)
 
 
-@pytest.mark.parametrize("pattern", ["", "*/*.parquet", "**/*.parquet"])
-def test_hive_folders_become_columns(tmp_path: Path, pattern: str) -> None:
-    hive = tmp_path / "hive"
+@pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "arrow"])
+@pytest.mark.parametrize("pattern", ["", "*/*", "plan=*/part-0.*"])
+def test_hive_folders_become_columns(tmp_path: Path, pattern: str, ending: str) -> None:
+    # The folder above names nothing of the table, unless a pattern goes through it.
+    hive = tmp_path / "hive[1]" / "accounts"
     for plan, part in ACCOUNTS.partition_by("plan", as_dict=True).items():
-        write(part.drop("plan"), hive / f"plan={plan[0]}" / "part-0.parquet")
-    found = read(hive / pattern if pattern else hive)
-    assert_frame_equal(found.select(ACCOUNTS.columns), ACCOUNTS)
+        write(part.drop("plan"), hive / f"plan={plan[0]}" / f"part-0.{ending}")
+    found = read(f"{escape(str(hive))}/{pattern}" if pattern else hive)
+    expected = ACCOUNTS.cast({"retained_6mo": found.schema["retained_6mo"]})
+    assert_frame_equal(found.select(ACCOUNTS.columns), expected, check_dtypes=ending == "parquet")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "arrow"])
+def test_values_in_folders_have_the_same_types_in_every_format(tmp_path: Path, ending: str) -> None:
+    above = tmp_path / "year=1999"
+    for i, part in enumerate(ACCOUNTS.iter_slices(20)):
+        region = ("__HIVE_DEFAULT_PARTITION__", "a b%2Fc")[i]
+        folder = f"region={region}/code=0{i}/day=2026-01-0{i + 1}"
+        write(part, above / folder / f"part-0.{ending}")
+    found = read(above).select("region", "code", "day").unique().sort("code")
+    assert found.to_dict(as_series=False) == {
+        "region": [None, "a b/c"],
+        "code": [0, 1],
+        "day": [date(2026, 1, 1), date(2026, 1, 2)],
+    }
+    assert "year" not in scan(above).columns
+
+
+@pytest.mark.parametrize("ending", ["csv", "arrow"])
+def test_folders_that_name_different_columns(tmp_path: Path, ending: str) -> None:
+    for folder in ("plan=a", "tariff=b", "."):
+        write(ACCOUNTS, tmp_path / "hive" / folder / f"part-0.{ending}")
+    expected = "expected folders that name the same columns, got none and plan and tariff"
+    with pytest.raises(AccountDataError, match=expected):
+        scan(tmp_path / "hive")
 
 
 @pytest.mark.parametrize(
