@@ -4,6 +4,7 @@ from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
+from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
@@ -15,7 +16,9 @@ __all__ = [
     "PROPOSERS",
     "Checkup",
     "Difference",
+    "FoundStability",
     "Limits",
+    "NullSearch",
     "Progress",
     "Replay",
     "RunResult",
@@ -23,12 +26,14 @@ __all__ = [
     "check",
     "difference",
     "is_spec_file",
+    "null_search",
     "promote",
     "record",
     "replay",
     "resume",
     "run",
     "score",
+    "stability",
     "try_weights",
     "write_table",
 ]

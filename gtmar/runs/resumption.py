@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gtmar.runs.results import Progress, RunResult
 
-__all__ = ["Replay", "replay", "resume"]
+__all__ = ["Replay", "replay", "resume", "search_of"]
 
 #: What must be as it was, and how to call it.
 _SAME = {
@@ -68,7 +68,7 @@ def resume(
     files = RunFiles(folder, run_id)
     start = files.record("start")
     _refuse_imported(start)
-    search = _search_of(start, data, watch=watch)
+    search = search_of(start, data, watch=watch)
     with RunWriter(folder, run_id, resumed=True) as writer:
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
         writer.record(f"resume-{number}", {"started_at": datetime.now(UTC)})
@@ -85,14 +85,20 @@ def _refuse_imported(start: dict[str, Any]) -> None:
         )
 
 
-def _search_of(
+def search_of(
     start: dict[str, Any],
     data: Any,
     *,
     plan: Plan | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> Search:
-    """Build the search that a start record asks for, over the table that it was made on."""
+    """Build the search that a start record asks for, over the table that it was made on.
+
+    Raises
+    ------
+    NotResumableError
+        If table or evaluator version differ from the run's.
+    """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     accounts = load_accounts(
@@ -169,7 +175,7 @@ def replay(
     _refuse_imported(start)
     ended = files.record("end") if files.end.is_file() else None
     proposals = ended["proposals"] if ended else before["proposal"][-1].as_py()
-    search = _search_of(start, data, plan=Plan.of_record(start).up_to(proposals))
+    search = search_of(start, data, plan=Plan.of_record(start).up_to(proposals))
     with tempfile.TemporaryDirectory() as scratch:
         with RunWriter(Path(scratch), run_id) as writer:
             search.run(writer)
