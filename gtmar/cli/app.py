@@ -32,6 +32,8 @@ _ORDER = [
     "review",
     "null",
     "stability",
+    "decide",
+    "refresh",
     "try_change",
     "promote",
     "log",

@@ -10,9 +10,9 @@ from gtmar.cli.output import data, following, say, some, table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gtmar.runs import FoundStability, NullSearch
+    from gtmar.runs import Decided, FoundStability, NullSearch
 
-__all__ = ["null", "stability"]
+__all__ = ["decision", "null", "stability"]
 
 
 def null(found: NullSearch, *, journal: Path, as_json: bool) -> None:
@@ -74,6 +74,36 @@ def stability(found: FoundStability, *, journal: Path, as_json: bool) -> None:
         )
     say()
     following(f"gtmar review {found.run_id}{_flag(journal)}")
+
+
+def decision(found: Decided, *, journal: Path, as_json: bool) -> None:
+    """Print a verdict with every reason."""
+    if as_json:
+        data(found.as_json())
+        return
+    say(str(found.verdict))
+    say(
+        f"{found.experiment} against its start, on {some(found.accounts, 'account')} of "
+        f"{found.source} that the search never saw."
+    )
+    if found.looks > 1:
+        say(
+            f"Comparison number {found.looks} on them: intervals at {found.level:.2%}. Each look "
+            "makes them less unseen."
+        )
+    table(
+        ["gate", "stated beforehand", "measured", ""],
+        ((gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates),
+    )
+    for note in found.notes:
+        say(f"Note: {note}")
+    if found.folder:
+        say(f"All of it: {found.folder}. The folder holds customer data.")
+    say()
+    if found.verdict == "READY_FOR_REVIEW":
+        following(f'gtmar promote {found.experiment} --note "why it goes live"{_flag(journal)}')
+    else:
+        following(f"gtmar review {found.run_id}{_flag(journal)}")
 
 
 def _flag(journal: Path) -> str:

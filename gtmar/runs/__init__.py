@@ -1,6 +1,7 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
 from gtmar.runs.checkup import Checkup, check
+from gtmar.runs.decision import Decided, decide, refresh
 from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
@@ -15,6 +16,7 @@ __all__ = [
     "DEFAULT_PROPOSER",
     "PROPOSERS",
     "Checkup",
+    "Decided",
     "Difference",
     "FoundStability",
     "Limits",
@@ -24,11 +26,13 @@ __all__ = [
     "RunResult",
     "WentLive",
     "check",
+    "decide",
     "difference",
     "is_spec_file",
     "null_search",
     "promote",
     "record",
+    "refresh",
     "replay",
     "resume",
     "run",

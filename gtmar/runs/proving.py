@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
     from gtmar.runs.loop import Search
 
-__all__ = ["FoundStability", "NullSearch", "null_search", "rehearsal_of", "stability"]
+__all__ = [
+    "FoundStability",
+    "NullSearch",
+    "null_search",
+    "past_search",
+    "rehearsal_of",
+    "stability",
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def null_search(
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
     _refuse_unfit(searches, seed)
-    files, start, ended, search = _past(run_id, journal, data)
+    start, ended, search = past_search(run_id, journal, data)
     rehearsal = rehearsal_of(search, start, ended)
     found = search.judge.sign * (ended["best_value"] - ended["baseline_value"])
     drawn: Chance = chance(
@@ -121,7 +128,7 @@ def null_search(
         "experiments": rehearsal.experiments,
         "seed": seed,
     }
-    event_id = _put_on_record(EventKind.NULL, files, start, facts, author)
+    event_id = _put_on_record(EventKind.NULL, Path(journal), start, facts, author)
     return NullSearch(run_id=run_id, event_id=event_id, **facts)  # type: ignore[arg-type] # as built above
 
 
@@ -140,9 +147,9 @@ def stability(
     Parameters and errors are those of `null_search`.
     """
     _refuse_unfit(searches, seed)
-    files, start, ended, search = _past(run_id, journal, data)
+    start, ended, search = past_search(run_id, journal, data)
     rehearsal = rehearsal_of(search, start, ended)
-    found = _best_weights(files, ended, search)
+    found = _best_weights(RunFiles(Path(journal), run_id), ended, search)
     drawn = searched_again(
         rehearsal, search.accounts.search, searches=searches, seed=seed, watch=watch
     )
@@ -154,7 +161,7 @@ def stability(
         "seed": seed,
     }
     listed = {"weights": [asdict(weight) for weight in weights]}
-    event_id = _put_on_record(EventKind.STABILITY, files, start, facts | listed, author)
+    event_id = _put_on_record(EventKind.STABILITY, Path(journal), start, facts | listed, author)
     return FoundStability(run_id=run_id, event_id=event_id, weights=weights, **facts)  # type: ignore[arg-type] # as built above
 
 
@@ -178,10 +185,18 @@ def rehearsal_of(search: Search, start: dict[str, Any], ended: dict[str, Any]) -
     )
 
 
-def _past(
+def past_search(
     run_id: str, journal: str | Path, data: Any
-) -> tuple[RunFiles, dict[str, Any], dict[str, Any], Search]:
-    """Read a run that has ended, and load its table again."""
+) -> tuple[dict[str, Any], dict[str, Any], Search]:
+    """Read a search that has ended, start and end, and load its table again.
+
+    Raises
+    ------
+    UsageError
+        If the run was no search.
+    NotResumableError
+        If it hasn't ended, or table or evaluator version differ.
+    """
     files = RunFiles(Path(journal), run_id)
     start = files.record("start")
     if start["kind"] != "search":
@@ -191,7 +206,7 @@ def _past(
         )
     if not files.end.is_file():
         raise NotResumableError(f"run {run_id} has not ended", hint=f"gtmar resume {run_id}")
-    return files, start, files.record("end"), search_of(start, data)
+    return start, files.record("end"), search_of(start, data)
 
 
 def _best_weights(files: RunFiles, ended: dict[str, Any], search: Search) -> tuple[int, ...]:
@@ -202,13 +217,13 @@ def _best_weights(files: RunFiles, ended: dict[str, Any], search: Search) -> tup
 
 def _put_on_record(
     kind: EventKind,
-    files: RunFiles,
+    journal: Path,
     start: dict[str, Any],
     facts: dict[str, Any],
     author: str | None,
 ) -> str:
     return write_event(
-        files.journal,
+        journal,
         kind,
         author=author,
         model=start["model"],
