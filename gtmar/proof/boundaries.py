@@ -14,7 +14,7 @@ import numpy as np
 
 from gtmar.accounts.outcomes import Movement
 from gtmar.metrics.ranking import TOP_SHARE
-from gtmar.proof.interval import Interval, from_students, unknown
+from gtmar.proof.interval import Interval, freedom, from_students, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -166,12 +166,17 @@ class Shares:
         Shape (3,): before, after, and after minus before.
     drawn, drawn_deviations
         Shape (3, B): the same in each replicate.
+    degrees
+        Of freedom, of each of the three standard errors.
+    accounts
+        Of the cohort.
     """
 
     values: Floats
     deviations: Floats
     drawn: Floats
     drawn_deviations: Floats
+    degrees: tuple[float, ...]
     accounts: int
 
     def interval(self, which: int, *, level: float) -> Interval:
@@ -190,7 +195,14 @@ class Shares:
             return unknown(value, level=level, accounts=accounts, reason=reason)
         with np.errstate(divide="ignore", invalid="ignore"):
             students = (self.drawn[which] - value) / self.drawn_deviations[which]
-        return from_students(value, deviation, students, level=level, accounts=accounts)
+        return from_students(
+            value,
+            deviation,
+            students,
+            level=level,
+            accounts=accounts,
+            degrees=self.degrees[which],
+        )
 
 
 def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Shares:
@@ -213,22 +225,24 @@ def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Sh
     cohort = panel.part(rows)
     if cohort.accounts == 0:
         nothing = np.full(3, np.nan)
-        return Shares(nothing, nothing, nothing[:, None], nothing[:, None], 0)
+        return Shares(nothing, nothing, nothing[:, None], nothing[:, None], (), 0)
     sides = [_Side(metric, cohort, side) for side in (cohort.before, cohort.after)]
-    values, deviations = _both(sides, np.ones((1, cohort.accounts)))
-    drawn = [_both(sides, w[:, rows]) for w in chunks]
+    values, deviations, pulls = _both(sides, np.ones((1, cohort.accounts)))
+    drawn = [_both(sides, w[:, rows])[:2] for w in chunks]
     return Shares(
         values=values[:, 0],
         deviations=deviations[:, 0],
         drawn=np.concatenate([np.empty((3, 0)), *(d[0] for d in drawn)], axis=1),
         drawn_deviations=np.concatenate([np.empty((3, 0)), *(d[1] for d in drawn)], axis=1),
+        degrees=tuple(freedom(p[0]) if p.any() else np.inf for p in pulls),
         accounts=cohort.accounts,
     )
 
 
-def _both(sides: list[_Side], weights: Floats) -> tuple[Floats, Floats]:
-    """Values and standard errors of both scores and of their difference, shape (3, b)."""
+def _both(sides: list[_Side], weights: Floats) -> tuple[Floats, Floats, tuple[Floats, ...]]:
+    """Values, standard errors and pulls of both scores and of their difference, shape (3, b)."""
     (old, pulls), (new, others) = (side.value(weights) for side in sides)
     values = np.stack([old, new, new - old])
-    squares = [(weights * p * p).sum(axis=1) for p in (pulls, others, others - pulls)]
-    return values, np.sqrt(np.stack(squares))
+    moved = (pulls, others, others - pulls)
+    squares = [(weights * p * p).sum(axis=1) for p in moved]
+    return values, np.sqrt(np.stack(squares)), moved

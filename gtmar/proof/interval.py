@@ -14,10 +14,21 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Interval", "from_normal", "from_proportion", "from_students", "level_of", "unknown"]
+__all__ = [
+    "Interval",
+    "freedom",
+    "from_normal",
+    "from_proportion",
+    "from_students",
+    "level_of",
+    "student_quantile",
+    "unknown",
+]
 
 #: Share of replicates that may have no value before an interval is refused.
 _FAILED = 0.05
+#: Degrees of freedom below which the expansion of Student's t isn't good enough.
+_LEAST_FREEDOM = 3.0
 _NORMAL = NormalDist()
 
 
@@ -128,6 +139,45 @@ def from_proportion(successes: int, accounts: int, *, level: float) -> Interval:
     return Interval(share, centre - reach, centre + reach, level, accounts)
 
 
+def freedom(pulls: Floats) -> float:
+    """Return the degrees of freedom that a standard error made of these pulls has.
+
+    Parameters
+    ----------
+    pulls
+        Shape (N,): by how much each account moves the value.
+
+    Notes
+    -----
+    Satterthwaite's: twice the squared sum of squares over the variance of the sum of squares. With
+    money a few large accounts make up most of the error, and it is itself as uncertain as that of
+    so few.
+    """
+    squares = pulls * pulls
+    total = float(squares.sum())
+    own = float((squares * squares).sum()) / total**2 - 1 / max(1, int(np.count_nonzero(squares)))
+    return max(_LEAST_FREEDOM, 2 / own) if own > 0 else math.inf
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """Return a quantile of Student's t, by the first terms of its expansion around the normal.
+
+    References
+    ----------
+    Abramowitz & Stegun 1964, 26.7.5.
+
+    Examples
+    --------
+    >>> round(student_quantile(0.975, 10), 3)
+    2.228
+    """
+    z = _NORMAL.inv_cdf(probability)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3
+
+
 def from_students(
     value: float,
     deviation: float,
@@ -135,8 +185,12 @@ def from_students(
     *,
     level: float,
     accounts: int,
+    degrees: float = math.inf,
 ) -> Interval:
-    """Take the studentised bootstrap interval.
+    """Take the studentised bootstrap interval, or Student's where that reaches further.
+
+    Either end is the farther one. The bootstrap knows the skewness, but only as far as the
+    accounts at hand show it; where few accounts make up the error, both are too narrow alone.
 
     Parameters
     ----------
@@ -144,20 +198,23 @@ def from_students(
         Estimate and its standard error.
     students
         Shape (B,): (replicate - value) / the replicate's own standard error; nan where a
-        replicate has none. Empty for the normal interval, which large tables have.
+        replicate has none. Empty for Student's interval alone, which large tables have.
     level, accounts
         As for `Interval`.
+    degrees
+        Degrees of freedom of the standard error.
 
     References
     ----------
     Efron & Tibshirani 1993, chapter 12.
     """
-    if not len(students):
-        return from_normal(value, deviation, level=level, accounts=accounts)
-    known = students[np.isfinite(students)]
-    if len(known) < (1 - _FAILED) * len(students):
-        return unknown(value, level=level, accounts=accounts, reason="too few accounts")
-    high, low = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(
-        value, value - float(low) * deviation, value - float(high) * deviation, level, accounts
-    )
+    reach = student_quantile((1 + level) / 2, degrees)
+    low, high = -reach, reach
+    if len(students):
+        known = students[np.isfinite(students)]
+        if len(known) < (1 - _FAILED) * len(students):
+            return unknown(value, level=level, accounts=accounts, reason="too few accounts")
+        wider = reach / _NORMAL.inv_cdf((1 + level) / 2)
+        ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) * wider
+        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
+    return Interval(value, value - high * deviation, value - low * deviation, level, accounts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtmar.accounts.outcomes import CENTS, Movement
-from gtmar.proof.interval import Interval, from_proportion, from_students, unknown
+from gtmar.proof.interval import Interval, freedom, from_proportion, from_students, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["RATIOS", "Cells", "Ratio", "gathered"]
 
 #: Accounts in a ratio's denominator below which it has no interval.
-LEAST = 20
+LEAST = 50
 #: Accounts that must have come into or left a tier before a gain has an interval.
 LEAST_MOVED = 10
 _M = Movement
@@ -152,11 +152,19 @@ class Cells:
         Shape (B, T, U, 5): the same in each replicate.
     counted
         Shape (T, U): accounts with x above 0.
+    parts
+        y and x of every account, shape (N,).
+    tiers
+        Tier before and tier after of every account, shape (N,).
+    proportion
+        Whether the ratio is a share of accounts.
     """
 
     known: Floats
     drawn: Floats
     counted: NDArray[np.int64]
+    parts: tuple[Floats, Floats]
+    tiers: tuple[NDArray[np.intp], NDArray[np.intp]]
     proportion: bool
 
     def level(self, tier: int | None, *, after: bool, level: float) -> Interval:
@@ -178,8 +186,14 @@ class Cells:
         cells = self.drawn[(slice(None), *rows)]
         drawn = cells.sum(axis=tuple(range(1, cells.ndim - 1)))
         values, deviations = _ratio(drawn)
-        students = _students(values - value, deviations)
-        return from_students(value, deviation, students, level=level, accounts=accounts)
+        return from_students(
+            value,
+            deviation,
+            _students(values - value, deviations),
+            level=level,
+            accounts=accounts,
+            degrees=freedom(self._pulls(tier, after=after)),
+        )
 
     def gain(self, one: int, two: int, *, level: float) -> Interval:
         """Return the ratio of a tier after minus that of a tier before, accounts paired."""
@@ -203,8 +217,23 @@ class Cells:
         if reason is not None:
             return unknown(value, level=level, accounts=min(accounts), reason=reason)
         values, deviations = _difference(self.drawn, one, two)
-        students = _students(values - value, deviations)
-        return from_students(value, deviation, students, level=level, accounts=min(accounts))
+        pulls = self._pulls(two, after=True) - self._pulls(one, after=False)
+        return from_students(
+            value,
+            deviation,
+            _students(values - value, deviations),
+            level=level,
+            accounts=min(accounts),
+            degrees=freedom(pulls),
+        )
+
+    def _pulls(self, tier: int | None, *, after: bool) -> Floats:
+        """By how much each account moves a tier's ratio, shape (N,)."""
+        y, x = self.parts
+        inside = 1.0 if tier is None else self.tiers[after] == tier
+        y, x = y * inside, x * inside
+        whole = x.sum()
+        return np.asarray((y - y.sum() / whole * x) / whole)
 
     def _rows(self, tier: int | None, *, after: bool) -> tuple[slice | int, ...]:
         if tier is None:
@@ -280,6 +309,8 @@ def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) ->
             known=known[:, own].reshape(tiers, others, 5),
             drawn=drawn[:, :, own].reshape(-1, tiers, others, 5),
             counted=counted,
+            parts=parts[place],
+            tiers=(panel.before.tiers, panel.after.tiers),
             proportion=ratio.proportion,
         )
     return found

@@ -1,11 +1,12 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
 from gtmar.runs.checkup import Checkup, check
-from gtmar.runs.decision import Decided, decide, refresh
+from gtmar.runs.decision import Decided, decide
 from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
 from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
+from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run

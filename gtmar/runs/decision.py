@@ -9,35 +9,25 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import AccountTable, collect, scan
-from gtmar.errors import AccountDataError, UsageError
+from gtmar.errors import UsageError
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.history import checkout
-from gtmar.objective import Judge
 from gtmar.proof.decision import Gate, Gates, Verdict, judged, verdict_of
 from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
 from gtmar.runs.dossier import refuse_existing, write_dossier
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.proving import past_search
-from gtmar.runs.run import run
+from gtmar.runs.segments import segment_panels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gtmar.accounts.matrix import AccountMatrix, Accounts
-    from gtmar.proof.panel import Panel
-    from gtmar.runs.results import Limits, Progress
+    from gtmar.objective import Judge
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Decided", "decide", "refresh"]
-
-#: Values of a segment column at most; more are no segments but ids.
-_MOST_SEGMENTS = 50
-_UNKNOWN_SEGMENT = "(unknown)"
+__all__ = ["Case", "Decided", "decide", "decided_on"]
 
 
 @dataclass(frozen=True)
@@ -140,8 +130,8 @@ def decide(
         )
     with Journal(journal) as opened:
         candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
-    return _decided(
-        _Case(
+    return decided_on(
+        Case(
             journal=Path(journal),
             run_id=run_id,
             experiment=f"{run_id}/{ended['best_experiment']}",
@@ -162,96 +152,8 @@ def decide(
     )
 
 
-def refresh(
-    train: str | Path | pl.DataFrame | pl.LazyFrame,
-    holdout: str | Path | pl.DataFrame | pl.LazyFrame,
-    spec: ScoringSpec | str | Path,
-    *,
-    journal: str | Path = "journal",
-    metric: str | None = None,
-    limits: Limits | None = None,
-    seed: int = 0,
-    gates: Gates | None = None,
-    folder: str | Path | None = None,
-    as_of: str | None = None,
-    holdout_as_of: str | None = None,
-    author: str | None = None,
-    note: str | None = None,
-    watch: Callable[[Progress], None] | None = None,
-) -> Decided:
-    """Search one table from the incumbent, and decide on another that the search never saw.
-
-    Parameters
-    ----------
-    train
-        The table to search, whole.
-    holdout
-        The table to decide on, best a later window.
-    spec
-        The incumbent, or its file.
-    metric, limits, seed, watch
-        As for `run`.
-    as_of, holdout_as_of
-        ISO dates that `days_before` counts from, in either table.
-    journal, gates, folder, author, note
-        As for `decide`.
-
-    Raises
-    ------
-    UsageError
-        If both tables have the same outcomes, or the folder exists.
-    AccountDataError
-        If a table breaks the contract, or an input changed meanwhile.
-    """
-    gates = gates or Gates()
-    refuse_existing(folder)
-    sources = (train, holdout, spec)
-    before = file_hashes(*sources)
-    incumbent = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
-    whole = incumbent.model_copy(
-        update={"split": incumbent.split.model_copy(update={"holdout": 0.0})}
-    )
-    judge = Judge.of(whole, metric)
-    later = load_accounts(scan(holdout), whole, as_of=holdout_as_of or as_of)
-    shared = _shared_accounts(scan(train), later)
-    found = run(
-        train,
-        whole,
-        metric=metric,
-        limits=limits,
-        seed=seed,
-        journal=journal,
-        as_of=as_of,
-        author=author,
-        note=note,
-        cold=True,
-        watch=watch,
-    )
-    return _decided(
-        _Case(
-            journal=Path(journal),
-            run_id=found.run_id,
-            experiment=f"{found.run_id}/{found.best_experiment}",
-            incumbent=whole,
-            candidate=found.spec,
-            judge=judge,
-            gates=gates,
-            accounts=later,
-            untouched=later.search,
-            held_out=False,
-            as_of=holdout_as_of or as_of,
-            sources=sources,
-            hashes=before,
-            folder=folder,
-            author=author,
-            note=note,
-            notes=shared,
-        )
-    )
-
-
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """All that a decision is made of."""
 
     journal: Path
@@ -274,12 +176,30 @@ class _Case:
     notes: tuple[str, ...] = ()
 
 
-def _decided(case: _Case) -> Decided:
+def decided_on(case: Case) -> Decided:
+    """Measure, judge, put on record, write; in this order, and nothing if an input changed.
+
+    Raises
+    ------
+    UsageError
+        If a segment's column isn't there, or the folder can't be written.
+    AccountDataError
+        If an input changed since the case was made.
+    """
     spec, judge, table = case.incumbent, case.judge, case.accounts.table
     old, new = ([weights[t.name] for t in spec.terms] for weights in _both_weights(case))
     looks = _looks(case)
     level = level_of(looks)
     panel = panel_of(case.untouched, spec, old, new)
+    segments = segment_panels(
+        case.accounts,
+        spec,
+        case.gates.segments,
+        old,
+        new,
+        held_out=case.held_out,
+        as_of=case.as_of,
+    )
     frame = LocalEvaluator(case.untouched, spec).frame([old, new])
     gates = judged(
         panel,
@@ -288,7 +208,7 @@ def _decided(case: _Case) -> Decided:
         level=level,
         changed=old != new,
         breaches=judge.breaches(frame[1]),
-        segments=_segments(case, old, new),
+        segments=segments,
     )
     tiers = range(len(spec.tiers))
     moves = tuple(
@@ -328,11 +248,11 @@ def _decided(case: _Case) -> Decided:
     return decided
 
 
-def _both_weights(case: _Case) -> tuple[dict[str, int], dict[str, int]]:
+def _both_weights(case: Case) -> tuple[dict[str, int], dict[str, int]]:
     return case.incumbent.weights, case.candidate.weights
 
 
-def _looks(case: _Case) -> int:
+def _looks(case: Case) -> int:
     """Count the comparisons on these accounts, this one included."""
     fingerprint = case.accounts.outcomes_fingerprint
     with Journal(case.journal) as opened:
@@ -340,7 +260,7 @@ def _looks(case: _Case) -> int:
     return len({*rows["comparison"].to_list(), case.experiment})
 
 
-def _put_on_record(case: _Case, decided: Decided, before: float | None, after: float | None) -> str:
+def _put_on_record(case: Case, decided: Decided, before: float | None, after: float | None) -> str:
     """Write the look and the decision as events; return the latter's id."""
     shared = {
         "author": case.author,
@@ -373,55 +293,3 @@ def _put_on_record(case: _Case, decided: Decided, before: float | None, after: f
         },
         **shared,
     )
-
-
-def _segments(case: _Case, old: list[int], new: list[int]) -> dict[str, Panel | None]:
-    """Load each segment's untouched accounts by themselves."""
-    table, spec = case.accounts.table, case.incumbent
-    unknown = [name for name in case.gates.segments if name not in table.columns]
-    if unknown:
-        raise UsageError(
-            f"{table.source}: no column {', '.join(unknown)} to take segments from",
-            hint=f"columns are {', '.join(table.columns[:8])}",
-        )
-    found: dict[str, Panel | None] = {}
-    for name in case.gates.segments:
-        values = collect(table, table.frame.select(pl.col(name).cast(pl.String)).unique())
-        listed = sorted(values[name].fill_null(_UNKNOWN_SEGMENT).to_list())
-        if len(listed) > _MOST_SEGMENTS:
-            raise UsageError(
-                f'column "{name}" has {len(listed):,} values, more than {_MOST_SEGMENTS} segments'
-            )
-        for value in listed:
-            inside = pl.col(name).cast(pl.String).fill_null(_UNKNOWN_SEGMENT) == value
-            part = AccountTable(table.source, table.frame.filter(inside), table.schema)
-            dropped = case.accounts.checked.dropped > 0
-            loaded = load_accounts(part, spec, as_of=case.as_of, drop_unlabelled=dropped)
-            matrix = loaded.holdout if case.held_out else loaded.search
-            if matrix is None or not matrix.accounts:
-                found[f"{name}={value}"] = None
-            else:
-                found[f"{name}={value}"] = panel_of(matrix, spec, old, new)
-    return found
-
-
-def _shared_accounts(train: AccountTable, later: Accounts) -> tuple[str, ...]:
-    """Say how many accounts stand in both tables; refuse two tables that are one."""
-    name = later.checked.id_column
-    if name is None or name not in train.columns:
-        return ("There is no id to tell whether accounts stand in both tables.",)
-    columns = [c for c in later.table.columns if c in train.columns]
-    if set(later.table.columns) == set(train.columns):
-        one, two = (collect(t, t.frame.select(columns)) for t in (train, later.table))
-        both = one.join(two, on=columns, how="semi", nulls_equal=True).height
-        if both:
-            raise AccountDataError(
-                f"{both:,} rows stand in both tables, id and outcomes alike: what was searched "
-                "can't be the holdout",
-                hint="give --holdout accounts, or a window, that --train doesn't have",
-            )
-    ids = [collect(t, t.frame.select(pl.col(name).cast(pl.String))) for t in (train, later.table)]
-    again = ids[0].join(ids[1], on=name, how="semi").height
-    if not again:
-        return ()
-    return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)

@@ -15,7 +15,7 @@ from gtmar.accounts.matrix import AccountMatrix, load_accounts
 from gtmar.accounts.scan import scan
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.metrics import measure
-from gtmar.proof.interval import from_proportion
+from gtmar.proof.interval import freedom, from_proportion, student_quantile
 from gtmar.proof.panel import weights
 from gtmar.proof.ranks import auc_gain, auc_interval, placements
 from gtmar.proof.resampling import repeated
@@ -138,6 +138,21 @@ def test_wilson_is_scipys() -> None:
         found = from_proportion(successes, accounts, level=0.95)
         expected = stats.binomtest(successes, accounts).proportion_ci(0.95, method="wilson")
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_students_quantiles_are_scipys() -> None:
+    for degrees in (3.0, 5.0, 12.5, 100.0):
+        for probability in (0.95, 0.975, 0.99):
+            expected = stats.t(degrees).ppf(probability)
+            assert student_quantile(probability, degrees) == pytest.approx(expected, rel=0.03)
+
+
+def test_degrees_of_freedom_are_few_where_few_accounts_decide() -> None:
+    assert freedom(np.ones(100)) == np.inf
+    normal = np.random.default_rng(1).normal(size=20_000)
+    # A normal sample's standard error has as many degrees of freedom as accounts.
+    assert freedom(normal) == pytest.approx(20_000, rel=0.05)
+    assert freedom(np.r_[np.full(4, 10.0), np.full(400, 0.1)]) < 9
 
 
 def test_standard_errors_are_the_bootstraps() -> None:
