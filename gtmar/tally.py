@@ -201,6 +201,11 @@ class Bands:
             days=days,
         )
 
+    def tiers_of(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return each place's tier, in [0, T)."""
+        from_bottom = np.searchsorted(self.tier_lows[::-1], places, side="right")
+        return len(self.tier_lows) - from_bottom
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all sums, in the order in which `sums` gives them."""

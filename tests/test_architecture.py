@@ -28,6 +28,7 @@ ROOMS = (
     "search",
     "evaluate",
     "journal",
+    "proof",
     "synthetic",
     "runs",
     "cli",

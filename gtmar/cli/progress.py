@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from gtmar.runs import Progress
 
-__all__ = ["announce", "watching"]
+__all__ = ["announce", "counting", "watching"]
 
 #: Seconds between plain lines, and between redraws of the bar.
 _LINE_SECONDS = 5.0
@@ -22,6 +22,22 @@ _DRAW_SECONDS = 0.1
 def announce(sentence: str) -> None:
     """Say something before a run begins; on stderr, since stdout is data."""
     sys.stderr.write(f"{sentence}\n")
+
+
+def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
+    """Give something to tell how many of how many searches are done; None where nobody watches."""
+    if quiet:
+        return None
+    last = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _LINE_SECONDS:
+            last = now
+            sys.stderr.write(f"{done:,} of {of:,} searches\n")
+
+    return tell
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Events: what came later than a run, or from a person, one small Parquet file each.
 
-Promotions, changes made elsewhere and put on record, imports, compactions. An event's file carries
-the hash of its own bytes in its name, so that a changed one is found without any other file.
+Promotions, changes made elsewhere and put on record, imports, compactions, looks at a holdout, and
+what was done to prove a run. An event's file carries the hash of its own bytes in its name, so that
+a changed one is found without any other file.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ class EventKind(StrEnum):
     IMPORT = "import"
     #: Parts of runs were packed.
     COMPACTION = "compaction"
+    #: Somebody measured something on a holdout.
+    LOOK = "look"
+    #: A run's gain was held against the same search on shuffled outcomes.
+    NULL = "null"
+    #: A run's search was done over resampled accounts.
+    STABILITY = "stability"
+    #: A candidate was put forward for review, or not.
+    DECISION = "decision"
 
 
 def event_schema() -> pa.Schema:

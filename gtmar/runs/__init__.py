@@ -2,10 +2,13 @@
 
 from gtmar.runs.benchmark import Pace, bench
 from gtmar.runs.checkup import Checkup, check
+from gtmar.runs.decision import Decided, decide
 from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.engine import Engine
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
+from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
+from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
@@ -16,9 +19,12 @@ __all__ = [
     "DEFAULT_PROPOSER",
     "PROPOSERS",
     "Checkup",
+    "Decided",
     "Difference",
     "Engine",
+    "FoundStability",
     "Limits",
+    "NullSearch",
     "Pace",
     "Progress",
     "Replay",
@@ -26,14 +32,18 @@ __all__ = [
     "WentLive",
     "bench",
     "check",
+    "decide",
     "difference",
     "is_spec_file",
+    "null_search",
     "promote",
     "record",
+    "refresh",
     "replay",
     "resume",
     "run",
     "score",
+    "stability",
     "try_weights",
     "write_table",
 ]

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from gtmar.accounts.matrix import Accounts
     from gtmar.runs.results import Progress, RunResult
+    from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Replay", "replay", "resume"]
+__all__ = ["Replay", "replay", "resume", "search_of"]
 
 #: What must be as it was, and how to call it.
 _SAME = {
@@ -74,7 +76,7 @@ def resume(
     start = files.record("start")
     _refuse_imported(start)
     with (
-        _search_of(start, data, engine=engine, watch=watch) as search,
+        _searching(start, data, engine=engine, watch=watch) as search,
         RunWriter(folder, run_id, resumed=True) as writer,
     ):
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
@@ -92,8 +94,21 @@ def _refuse_imported(start: dict[str, Any]) -> None:
         )
 
 
+def search_of(start: dict[str, Any], data: Any) -> Search:
+    """Build the search that a start record asks for, over the table that it was made on.
+
+    Raises
+    ------
+    NotResumableError
+        If table or evaluator version differ from the run's.
+    """
+    spec, accounts = _table_of(start, data)
+    judge = Judge.of(spec, start["objective"])
+    return Search(accounts, spec, judge, Plan.of_record(start))
+
+
 @contextmanager
-def _search_of(
+def _searching(
     start: dict[str, Any],
     data: Any,
     *,
@@ -101,8 +116,19 @@ def _search_of(
     engine: Engine | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> Iterator[Search]:
-    """Give the search that a start record asks for, over the table that it was made on."""
+    """Give the same search, computing where an engine says."""
     engine = engine or Engine()
+    spec, accounts = _table_of(start, data, memory=engine.memory)
+    judge = Judge.of(spec, start["objective"])
+    plan = plan or Plan.of_record(start)
+    with engine.evaluator(accounts.search, spec) as evaluator:
+        yield Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
+
+
+def _table_of(
+    start: dict[str, Any], data: Any, *, memory: int | None = None
+) -> tuple[ScoringSpec, Accounts]:
+    """Read a run's spec and load its table again; refuse another one."""
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     accounts = load_accounts(
@@ -110,7 +136,7 @@ def _search_of(
         spec,
         as_of=parameters.get("as_of"),
         drop_unlabelled=parameters.get("drop_unlabelled") == "True",
-        memory=engine.memory,
+        memory=memory,
     )
     now = {
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
@@ -129,10 +155,7 @@ def _search_of(
             hint="give the table that it was made on with --data",
             differing=differing,
         )
-    judge = Judge.of(spec, start["objective"])
-    plan = plan or Plan.of_record(start)
-    with engine.evaluator(accounts.search, spec) as evaluator:
-        yield Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
+    return spec, accounts
 
 
 @dataclass(frozen=True)
@@ -183,7 +206,7 @@ def replay(
     ended = files.record("end") if files.end.is_file() else None
     proposals = ended["proposals"] if ended else before["proposal"][-1].as_py()
     plan = Plan.of_record(start).up_to(proposals)
-    with _search_of(start, data, plan=plan) as search, tempfile.TemporaryDirectory() as scratch:
+    with _searching(start, data, plan=plan) as search, tempfile.TemporaryDirectory() as scratch:
         with RunWriter(Path(scratch), run_id) as writer:
             search.run(writer)
             digest = writer.digest.hexdigest()

@@ -24,7 +24,10 @@ faulty as (
         unnest(
             [
                 if(
-                    events.kind not in ('promotion', 'record', 'import', 'compaction'),
+                    events.kind not in (
+                        'promotion', 'record', 'import', 'compaction', 'look', 'null', 'stability',
+                        'decision'
+                    ),
                     'no such kind',
                     null
                 ),
@@ -32,6 +35,12 @@ faulty as (
                     events.kind in ('promotion', 'record')
                         and (events.spec is null or events.since is null or events.model is null),
                     'what is live, or since when, is not said',
+                    null
+                ),
+                if(
+                    events.kind in ('look', 'null', 'stability', 'decision')
+                        and events.details is null,
+                    'what was found is not said',
                     null
                 ),
                 if(events.since > events."at", 'live before it was so', null),

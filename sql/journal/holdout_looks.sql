@@ -1,34 +1,82 @@
 -- purpose: Every look at a holdout: the more of them, the less it is unseen.
 -- parameters: none
 -- columns:
---   at (timestamp with time zone): when the run ended, and looked
+--   at (timestamp with time zone): when somebody looked: when a run ended, or a decision was made
 --   run_id (varchar): the run
---   kind (varchar): search, human or record
+--   kind (varchar): search, human or record, of a run that looked as it ended; look, of a decision
 --   author (varchar): who asked for it
 --   model (varchar): the spec's model
---   source (varchar): the account table
+--   source (varchar): the account table with the holdout
 --   objective (varchar): the metric that decided
 --   baseline_value (double): objective of the start on the holdout
 --   best_value (double): objective of the best on the holdout
 --   held (boolean): whether the best was better there too; null where it has no value
 --   outcomes_fingerprint (varchar): ids, outcomes and split of the table
---   look (bigint): looks at this holdout so far, this one included
--- grain: one row per run that ended and had a holdout
+--   comparison (varchar): what was compared with its start, as RUN/EXP
+--   look (bigint): comparisons on this holdout so far, this one included; the same again is none
+-- grain: one row per run that ended and had a holdout, and per decision
 -- order: at
 
+with looks as (
+    select
+        ended_at as "at",
+        run_id,
+        kind,
+        author,
+        model,
+        source,
+        objective,
+        holdout_baseline_value as baseline_value,
+        holdout_best_value as best_value,
+        higher_is_better,
+        outcomes_fingerprint,
+        run_id || '/' || best_experiment as comparison
+    from runs
+    where holdout_baseline_metrics is not null
+    union all
+    select
+        "at",
+        run_id,
+        kind,
+        author,
+        model,
+        source,
+        details ->> '$.objective' as objective,
+        cast(details ->> '$.baseline_value' as double) as baseline_value,
+        cast(details ->> '$.best_value' as double) as best_value,
+        cast(details ->> '$.higher_is_better' as boolean) as higher_is_better,
+        details ->> '$.outcomes_fingerprint' as outcomes_fingerprint,
+        details ->> '$.comparison' as comparison
+    from events
+    where kind = 'look'
+),
+marked as (
+    select
+        *,
+        row_number() over (
+            partition by outcomes_fingerprint, comparison order by "at", run_id, kind
+        ) = 1 as first_time
+    from looks
+)
 select
-    ended_at as "at",
+    "at",
     run_id,
     kind,
     author,
     model,
     source,
     objective,
-    holdout_baseline_value as baseline_value,
-    holdout_best_value as best_value,
-    if(higher_is_better, 1, -1) * (holdout_best_value - holdout_baseline_value) > 1e-12 as held,
+    baseline_value,
+    best_value,
+    if(higher_is_better, 1, -1) * (best_value - baseline_value) > 1e-12 as held,
     outcomes_fingerprint,
-    row_number() over (partition by outcomes_fingerprint order by ended_at, run_id) as look
-from runs
-where holdout_baseline_metrics is not null
-order by ended_at, run_id;
+    comparison,
+    cast(
+        count(*) filter (first_time) over (
+            partition by outcomes_fingerprint
+            order by "at", run_id, kind
+            rows between unbounded preceding and current row
+        ) as bigint
+    ) as look
+from marked
+order by "at", run_id, kind;

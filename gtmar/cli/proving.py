@@ -1,0 +1,176 @@
+"""Commands that ask whether a found score holds: null, stability, decide, refresh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gtmar.cli import arguments as a
+from gtmar.cli.arguments import app
+from gtmar.cli.boundary import bounded
+
+__all__ = ["decide", "null", "refresh", "stability"]
+
+Searches = Annotated[int, typer.Option("--runs", help="Searches to do.")]
+MinGain = Annotated[float, typer.Option(help="Least gain of the objective.")]
+MaxMoved = Annotated[
+    float | None, typer.Option(help="Largest share of accounts that may change tier.")
+]
+Segments = Annotated[
+    list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
+]
+NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New folder for it all.")]
+Note = Annotated[str | None, typer.Option(help="Why.")]
+#: The decision KEEP_INCUMBENT, which is no error.
+_KEEP = 10
+Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
+
+
+@app.command(epilog="Example: gtmar null --runs 50")
+@bounded
+def null(
+    run_id: a.OptionalRun = None,
+    searches: Searches = 50,
+    data: a.MovedData = None,
+    seed: Seed = 0,
+    author: a.Author = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+    quiet: a.Quiet = False,
+) -> None:
+    """Say how much gain noise gives: a run's search again, on shuffled outcomes."""
+    from gtmar import runs
+    from gtmar.cli import progress, proof_pages
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        run_id = opened.run_id(run_id)
+    found = runs.null_search(
+        run_id,
+        journal=journal,
+        data=data,
+        searches=searches,
+        seed=seed,
+        author=author,
+        watch=progress.counting(quiet=quiet or as_json),
+    )
+    proof_pages.null(found, journal=journal, as_json=as_json)
+
+
+@app.command(epilog="Example: gtmar stability --runs 50")
+@bounded
+def stability(
+    run_id: a.OptionalRun = None,
+    searches: Searches = 50,
+    data: a.MovedData = None,
+    seed: Seed = 0,
+    author: a.Author = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+    quiet: a.Quiet = False,
+) -> None:
+    """Say which weights hold and which are noise: a run's search on resampled accounts."""
+    from gtmar import runs
+    from gtmar.cli import progress, proof_pages
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        run_id = opened.run_id(run_id)
+    found = runs.stability(
+        run_id,
+        journal=journal,
+        data=data,
+        searches=searches,
+        seed=seed,
+        author=author,
+        watch=progress.counting(quiet=quiet or as_json),
+    )
+    proof_pages.stability(found, journal=journal, as_json=as_json)
+
+
+@app.command(epilog="Example: gtmar decide RUN -o decision")
+@bounded
+def decide(
+    run_id: a.OptionalRun = None,
+    data: a.MovedData = None,
+    min_gain: MinGain = 0.0,
+    max_moved: MaxMoved = None,
+    segments: Segments = None,
+    output_path: NewFolder = None,
+    author: a.Author = None,
+    note: Note = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Decide on a run's best against its start, on the accounts it never saw."""
+    from gtmar import runs
+    from gtmar.cli import proof_pages
+    from gtmar.journal.catalog import Journal
+    from gtmar.proof.decision import Gates, Verdict
+
+    gates = Gates(min_gain, max_moved, tuple(segments or ()))
+    with Journal(journal) as opened:
+        run_id = opened.run_id(run_id)
+    found = runs.decide(
+        run_id,
+        journal=journal,
+        data=data,
+        gates=gates,
+        folder=output_path,
+        author=author,
+        note=note,
+    )
+    proof_pages.decision(found, journal=journal, as_json=as_json)
+    if found.verdict is Verdict.KEEP:
+        raise typer.Exit(_KEEP)
+
+
+@app.command(epilog="Example: gtmar refresh --train q1.parquet --holdout q2.parquet --spec s.yaml")
+@bounded
+def refresh(
+    train: Annotated[str, typer.Option(help="Account table to search.")],
+    holdout: Annotated[str, typer.Option(help="Account table to decide on.")],
+    spec: a.SpecPath,
+    metric: a.Metric = None,
+    n: Annotated[int, typer.Option("--n", help="Experiments to evaluate.")] = 2000,
+    seed: Seed = 0,
+    min_gain: MinGain = 0.0,
+    max_moved: MaxMoved = None,
+    segments: Segments = None,
+    output_path: NewFolder = None,
+    as_of: a.AsOf = None,
+    holdout_as_of: Annotated[str | None, typer.Option(help="The same for --holdout.")] = None,
+    author: a.Author = None,
+    note: Note = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+    quiet: a.Quiet = False,
+) -> None:
+    """Search one table from the incumbent, and decide on another, in one go."""
+    from gtmar import runs
+    from gtmar.cli import progress, proof_pages
+    from gtmar.proof.decision import Gates, Verdict
+
+    gates = Gates(min_gain, max_moved, tuple(segments or ()))
+    with progress.watching(quiet=quiet or as_json) as watch:
+        found = runs.refresh(
+            train,
+            holdout,
+            spec,
+            metric=metric,
+            limits=runs.Limits(n),
+            seed=seed,
+            gates=gates,
+            folder=output_path,
+            as_of=as_of,
+            holdout_as_of=holdout_as_of,
+            author=author,
+            note=note,
+            journal=journal,
+            watch=watch,
+        )
+    proof_pages.decision(found, journal=journal, as_json=as_json)
+    if found.verdict is Verdict.KEEP:
+        raise typer.Exit(_KEEP)

@@ -1,0 +1,1 @@
+"""Whether a found score holds: intervals, null searches, stability, and the decision."""

@@ -1,0 +1,220 @@
+"""An interval around a value, and the ways in which resampled values become one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = [
+    "Interval",
+    "freedom",
+    "from_normal",
+    "from_proportion",
+    "from_students",
+    "level_of",
+    "student_quantile",
+    "unknown",
+]
+
+#: Share of replicates that may have no value before an interval is refused.
+_FAILED = 0.05
+#: Degrees of freedom below which the expansion of Student's t isn't good enough.
+_LEAST_FREEDOM = 3.0
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the interval that covers the truth with the probability `level`.
+
+    Parameters
+    ----------
+    value
+        The estimate; None where the metric has none.
+    low, high
+        Ends; None where there is no interval.
+    level
+        Probability in (0, 1).
+    accounts
+        Accounts that the value rests on.
+    reason
+        Why there is no interval; None where there is one.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    accounts: int
+    reason: str | None = None
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above zero; never without an interval."""
+        return self.low is not None and self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the whole interval lies below zero; never without an interval."""
+        return self.high is not None and self.high < 0
+
+    def negated(self) -> Interval:
+        """Return the interval of minus the value."""
+        value, low, high = (None if v is None else -v for v in (self.value, self.high, self.low))
+        return Interval(value, low, high, self.level, self.accounts, self.reason)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def level_of(looks: int) -> float:
+    """Return the level at which the n-th look at a holdout takes its intervals: 1 - 0.05 / n.
+
+    Examples
+    --------
+    >>> level_of(1), level_of(2)
+    (0.95, 0.975)
+    """
+    return 1 - 0.05 / max(1, looks)
+
+
+def unknown(value: float | None, *, level: float, accounts: int, reason: str) -> Interval:
+    """Return a value without an interval, and why it has none."""
+    return Interval(value, None, None, level, accounts, reason)
+
+
+def from_normal(
+    value: float, deviation: float, *, level: float, accounts: int, logit: bool = False
+) -> Interval:
+    """Take the normal interval around a value.
+
+    Parameters
+    ----------
+    value, deviation
+        Estimate and its standard error.
+    level
+        Probability in (0, 1).
+    accounts
+        Accounts behind the value.
+    logit
+        For a value in (0, 1): build the interval on the logit scale, so that it stays inside.
+    """
+    z = _NORMAL.inv_cdf((1 + level) / 2)
+    if not logit:
+        return Interval(value, value - z * deviation, value + z * deviation, level, accounts)
+    centre = math.log(value / (1 - value))
+    reach = z * deviation / (value * (1 - value))
+    low, high = (1 / (1 + math.exp(-(centre + side * reach))) for side in (-1, 1))
+    return Interval(value, low, high, level, accounts)
+
+
+def from_proportion(successes: int, accounts: int, *, level: float) -> Interval:
+    """Take Wilson's interval of a share of accounts.
+
+    References
+    ----------
+    Wilson 1927.
+
+    Examples
+    --------
+    >>> found = from_proportion(9, 10, level=0.95)
+    >>> round(found.low, 4), round(found.high, 4)
+    (0.5958, 0.9821)
+    """
+    z = _NORMAL.inv_cdf((1 + level) / 2)
+    share, n = successes / accounts, accounts
+    shrunk = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrunk
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrunk
+    return Interval(share, centre - reach, centre + reach, level, accounts)
+
+
+def freedom(pulls: Floats) -> float:
+    """Return the degrees of freedom that a standard error made of these pulls has.
+
+    Parameters
+    ----------
+    pulls
+        Shape (N,): by how much each account moves the value.
+
+    Notes
+    -----
+    Satterthwaite's: twice the squared sum of squares over the variance of the sum of squares. With
+    money a few large accounts make up most of the error, and it is itself as uncertain as that of
+    so few.
+    """
+    squares = pulls * pulls
+    total = float(squares.sum())
+    own = float((squares * squares).sum()) / total**2 - 1 / max(1, int(np.count_nonzero(squares)))
+    return max(_LEAST_FREEDOM, 2 / own) if own > 0 else math.inf
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """Return a quantile of Student's t, by the first terms of its expansion around the normal.
+
+    References
+    ----------
+    Abramowitz & Stegun 1964, 26.7.5.
+
+    Examples
+    --------
+    >>> round(student_quantile(0.975, 10), 3)
+    2.228
+    """
+    z = _NORMAL.inv_cdf(probability)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3
+
+
+def from_students(
+    value: float,
+    deviation: float,
+    students: Floats,
+    *,
+    level: float,
+    accounts: int,
+    degrees: float = math.inf,
+) -> Interval:
+    """Take the studentised bootstrap interval, or Student's where that reaches further.
+
+    Either end is the farther one. The bootstrap knows the skewness, but only as far as the
+    accounts at hand show it; where few accounts make up the error, both are too narrow alone.
+
+    Parameters
+    ----------
+    value, deviation
+        Estimate and its standard error.
+    students
+        Shape (B,): (replicate - value) / the replicate's own standard error; nan where a
+        replicate has none. Empty for Student's interval alone, which large tables have.
+    level, accounts
+        As for `Interval`.
+    degrees
+        Degrees of freedom of the standard error.
+
+    References
+    ----------
+    Efron & Tibshirani 1993, chapter 12.
+    """
+    reach = student_quantile((1 + level) / 2, degrees)
+    low, high = -reach, reach
+    if len(students):
+        known = students[np.isfinite(students)]
+        if len(known) < (1 - _FAILED) * len(students):
+            return unknown(value, level=level, accounts=accounts, reason="too few accounts")
+        wider = reach / _NORMAL.inv_cdf((1 + level) / 2)
+        ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) * wider
+        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
+    return Interval(value, value - high * deviation, value - low * deviation, level, accounts)

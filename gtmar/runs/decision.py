@@ -1,0 +1,295 @@
+"""The decision on a candidate: measured on accounts that no search saw, and put on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.errors import UsageError
+from gtmar.evaluate.local import LocalEvaluator
+from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.history import checkout
+from gtmar.proof.decision import Gate, Gates, Verdict, judged, verdict_of
+from gtmar.proof.interval import level_of
+from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
+from gtmar.runs.dossier import refuse_existing, write_dossier
+from gtmar.runs.inputs import file_hashes, refuse_changed
+from gtmar.runs.proving import past_search
+from gtmar.runs.segments import segment_panels
+
+if TYPE_CHECKING:
+    from gtmar.accounts.matrix import AccountMatrix, Accounts
+    from gtmar.objective import Judge
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["Case", "Decided", "decide", "decided_on"]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A verdict, with all that it rests on."""
+
+    verdict: Verdict
+    gates: tuple[Gate, ...]
+    stated: Gates
+    run_id: str
+    #: ``RUN/EXP`` of the candidate.
+    experiment: str
+    objective: str
+    higher_is_better: bool
+    incumbent: ScoringSpec = field(repr=False)
+    candidate: ScoringSpec = field(repr=False)
+    #: The table with the untouched accounts, and how many they are.
+    source: str
+    accounts: int
+    #: Comparisons made on them so far, this one included, and the level that follows.
+    looks: int
+    level: float
+    intervals: Uncertainty = field(repr=False)
+    #: Accounts by tier before (rows) and after (columns), tiers from the highest down.
+    moves: tuple[tuple[int, ...], ...]
+    #: SHA-256 by file, and fingerprints of the tables.
+    inputs: dict[str, str]
+    fingerprints: dict[str, str]
+    notes: tuple[str, ...] = ()
+    folder: str | None = None
+    event_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        plain = (
+            "run_id experiment objective higher_is_better source accounts looks level moves inputs "
+            "fingerprints notes folder event_id"
+        )
+        return {
+            "verdict": str(self.verdict),
+            "gates": [gate.as_json() for gate in self.gates],
+            "stated": self.stated.as_json(),
+            **{name: getattr(self, name) for name in plain.split()},
+            "tiers": list(self.incumbent.tier_names),
+            "incumbent": {"spec_id": specs.spec_id(self.incumbent), **_weights(self.incumbent)},
+            "candidate": {"spec_id": specs.spec_id(self.candidate), **_weights(self.candidate)},
+            "intervals": self.intervals.as_json(),
+        }
+
+
+def _weights(spec: ScoringSpec) -> dict[str, Any]:
+    return {"score_id": specs.score_id(spec), "weights": spec.weights}
+
+
+def decide(
+    run_id: str,
+    *,
+    journal: str | Path = "journal",
+    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    gates: Gates | None = None,
+    folder: str | Path | None = None,
+    author: str | None = None,
+    note: str | None = None,
+) -> Decided:
+    """Decide on a run's best against its start, on the run's holdout.
+
+    Parameters
+    ----------
+    run_id
+        The run's full id.
+    journal
+        The journal's folder.
+    data
+        The account table, where it has moved since.
+    gates
+        What the candidate must pass; None for a proven gain and the spec's guardrails.
+    folder
+        New folder for report, account changes, specs and manifest; None for none.
+    author, note
+        Who asks, and why.
+
+    Raises
+    ------
+    UsageError
+        If the run had no holdout, or the folder exists.
+    NotResumableError
+        If the table isn't the run's.
+    AccountDataError
+        If an input changed meanwhile; nothing is written then.
+    """
+    gates = gates or Gates()
+    refuse_existing(folder)
+    start, ended, search = past_search(run_id, journal, data)
+    table = data if data is not None else start["source"]
+    before = file_hashes(table)
+    if search.accounts.holdout is None:
+        raise UsageError(
+            f"run {run_id} had no holdout: every account was searched",
+            hint="gtmar refresh --train TABLE --holdout LATER_TABLE --spec SPEC",
+        )
+    with Journal(journal) as opened:
+        candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
+    return decided_on(
+        Case(
+            journal=Path(journal),
+            run_id=run_id,
+            experiment=f"{run_id}/{ended['best_experiment']}",
+            incumbent=search.spec,
+            candidate=candidate,
+            judge=search.judge,
+            gates=gates,
+            accounts=search.accounts,
+            untouched=search.accounts.holdout,
+            held_out=True,
+            as_of=search.plan.as_of,
+            sources=(table,),
+            hashes=before,
+            folder=folder,
+            author=author,
+            note=note,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a decision is made of."""
+
+    journal: Path
+    run_id: str
+    experiment: str
+    incumbent: ScoringSpec
+    candidate: ScoringSpec
+    judge: Judge
+    gates: Gates
+    accounts: Accounts
+    untouched: AccountMatrix
+    #: Whether the untouched accounts are the holdout of the table, or all of it.
+    held_out: bool
+    as_of: str | None
+    sources: tuple[Any, ...]
+    hashes: dict[str, str]
+    folder: str | Path | None
+    author: str | None
+    note: str | None
+    notes: tuple[str, ...] = ()
+
+
+def decided_on(case: Case) -> Decided:
+    """Measure, judge, put on record, write; in this order, and nothing if an input changed.
+
+    Raises
+    ------
+    UsageError
+        If a segment's column isn't there, or the folder can't be written.
+    AccountDataError
+        If an input changed since the case was made.
+    """
+    spec, judge, table = case.incumbent, case.judge, case.accounts.table
+    old, new = ([weights[t.name] for t in spec.terms] for weights in _both_weights(case))
+    looks = _looks(case)
+    level = level_of(looks)
+    panel = panel_of(case.untouched, spec, old, new)
+    segments = segment_panels(
+        case.accounts,
+        spec,
+        case.gates.segments,
+        old,
+        new,
+        held_out=case.held_out,
+        as_of=case.as_of,
+    )
+    frame = LocalEvaluator(case.untouched, spec).frame([old, new])
+    gates = judged(
+        panel,
+        judge,
+        case.gates,
+        level=level,
+        changed=old != new,
+        breaches=judge.breaches(frame[1]),
+        segments=segments,
+    )
+    tiers = range(len(spec.tiers))
+    moves = tuple(
+        tuple(int(((panel.before.tiers == a) & (panel.after.tiers == b)).sum()) for b in tiers)
+        for a in tiers
+    )
+    decided = Decided(
+        verdict=verdict_of(gates),
+        gates=gates,
+        stated=case.gates,
+        run_id=case.run_id,
+        experiment=case.experiment,
+        objective=judge.name,
+        higher_is_better=judge.sign > 0,
+        incumbent=spec,
+        candidate=case.candidate,
+        source=table.source,
+        accounts=case.untouched.accounts,
+        looks=looks,
+        level=level,
+        intervals=uncertainty(panel, level=level),
+        moves=moves,
+        inputs=case.hashes,
+        fingerprints={
+            "outcomes": case.accounts.outcomes_fingerprint,
+            "features": case.accounts.features_fingerprint,
+        },
+        notes=case.notes,
+    )
+    refuse_changed(case.hashes, *case.sources)
+    before, after = judge.values(frame)
+    decided = replace(decided, event_id=_put_on_record(case, decided, before, after))
+    if case.folder is None:
+        return decided
+    decided = replace(decided, folder=str(case.folder))
+    write_dossier(Path(case.folder), decided, table, as_of=case.as_of)
+    return decided
+
+
+def _both_weights(case: Case) -> tuple[dict[str, int], dict[str, int]]:
+    return case.incumbent.weights, case.candidate.weights
+
+
+def _looks(case: Case) -> int:
+    """Count the comparisons on these accounts, this one included."""
+    fingerprint = case.accounts.outcomes_fingerprint
+    with Journal(case.journal) as opened:
+        rows = opened.sql("holdout_looks").filter(pl.col("outcomes_fingerprint") == fingerprint)
+    return len({*rows["comparison"].to_list(), case.experiment})
+
+
+def _put_on_record(case: Case, decided: Decided, before: float | None, after: float | None) -> str:
+    """Write the look and the decision as events; return the latter's id."""
+    shared = {
+        "author": case.author,
+        "note": case.note,
+        "model": case.incumbent.model,
+        "spec_id": specs.spec_id(case.incumbent),
+        "run_id": case.run_id,
+        "experiment_id": case.experiment.partition("/")[2],
+        "source": decided.source,
+    }
+    look = {
+        "outcomes_fingerprint": case.accounts.outcomes_fingerprint,
+        "comparison": case.experiment,
+        "objective": decided.objective,
+        "baseline_value": before,
+        "best_value": after,
+        "higher_is_better": decided.higher_is_better,
+    }
+    write_event(case.journal, EventKind.LOOK, details=look, **shared)
+    return write_event(
+        case.journal,
+        EventKind.DECISION,
+        details={
+            "verdict": str(decided.verdict),
+            "gates": [gate.as_json() for gate in decided.gates],
+            "looks": decided.looks,
+            "level": decided.level,
+            "incumbent": specs.score_id(case.incumbent),
+            "candidate": specs.score_id(case.candidate),
+        },
+        **shared,
+    )
