@@ -31,6 +31,7 @@ ROOMS = (
     "proof",
     "synthetic",
     "runs",
+    "report",
     "cli",
 )
 #: Where a library is at home: modules, or rooms that end in a slash.
@@ -43,9 +44,13 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("evaluate/cluster.py",),
+    "altair": ("report/",),
+    "vl_convert": ("report/",),
+    "jinja2": ("report/",),
+    "markupsafe": ("report/",),
 }
-#: What an extra of its own name brings.
-EXTRAS = {"ray"}
+#: Libraries of an extra, by its name; nothing but their home needs them.
+EXTRAS = {"ray": {"ray"}, "report": {"altair", "vl_convert", "jinja2", "markupsafe"}}
 #: Where a library must not be.
 BANS = {"polars": ("kernel/", "search/")}
 MOST_LINES = 380
@@ -141,11 +146,35 @@ def test_the_core_needs_no_more_than_it_says() -> None:
     assert found <= {*HOMES, *BANS, "numpy"}
     declared = re.search(r"^dependencies = \[(.*?)\]", pyproject(), re.S | re.M)
     assert declared is not None
-    for library in found - {"yaml", "pydantic_core"} - EXTRAS:
+    for library in found - {"yaml", "pydantic_core"}.union(*EXTRAS.values()):
         assert f'"{library}>=' in declared[1]
-    for library in EXTRAS:
-        assert f'"{library}>=' not in declared[1]
-        assert re.search(rf'^{library} = \["{library}>=', pyproject(), re.M)
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_names_its_libraries_and_the_tests_have_them(extra: str) -> None:
+    declared = re.search(rf"^{extra} = \[(.*?)\]", pyproject(), re.S | re.M)
+    wanted = re.search(r"^dev = \[(.*?)^\]", pyproject(), re.S | re.M)
+    assert declared is not None
+    assert wanted is not None
+    packages = {
+        # vl_convert's package has another name; jinja2 brings markupsafe.
+        {"vl_convert": "vl-convert-python", "markupsafe": "jinja2"}.get(library, library)
+        for library in EXTRAS[extra]
+    }
+    assert {p for p in packages if f'"{p}>=' in declared[1]} == packages
+    assert {p for p in packages if f'"{p}>=' in wanted[1]} == packages
+
+
+def test_the_commands_start_without_any_extra() -> None:
+    """Every command's help, in a process where the libraries of the extras can't be imported."""
+    hidden = sorted(set().union(*EXTRAS.values()))
+    code = (
+        f"import sys\nfor name in {hidden}: sys.modules[name] = None\n"
+        "import gtmar.report\nfrom gtmar.cli import main\nsys.argv = ['gtmar', '--help']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "report" in done.stdout
 
 
 def pyproject() -> str:
@@ -268,6 +297,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_wheel_holds_every_module(wheel: list[str]) -> None:
     assert {f"gtmar/{place(path)}" for path in MODULES} <= set(wheel)
     assert "gtmar/py.typed" in wheel
+
+
+def test_the_wheel_holds_the_templates_of_pages(wheel: list[str]) -> None:
+    templates = [path.name for path in (PACKAGE / "report" / "templates").iterdir()]
+    assert {"base.html", "style.css", "history.js"} <= set(templates)
+    assert {f"gtmar/report/templates/{name}" for name in templates} <= set(wheel)
 
 
 @pytest.mark.parametrize(("folder", "inside"), [("sql", "_sql"), ("examples", "_examples")])

@@ -28,7 +28,7 @@ __all__ = [
     "write_text",
 ]
 
-#: Marks the specs that the tool wrote, which it may replace.
+#: Marks the specs and pages that the tool wrote, which it may replace.
 _OWN = "Written by gtmar"
 
 
@@ -156,19 +156,19 @@ def experiment_of(name: str) -> str:
 
 
 def refuse_to_replace(path: Path, *, unless_own: bool = True) -> None:
-    """Refuse to write over a spec that somebody may have edited.
+    """Refuse to write over a spec or page that somebody may have edited.
 
     Parameters
     ----------
     path
-        Where a spec is to be written.
+        Where a spec or page is to be written.
     unless_own
-        Whether a spec that a run wrote may be replaced.
+        Whether one that gtmar wrote may be replaced.
 
     Raises
     ------
     UsageError
-        If the file exists and isn't one that a run wrote.
+        If the file exists and isn't one that gtmar wrote.
     """
     if str(path) == "-" or not path.exists():
         return
@@ -177,7 +177,9 @@ def refuse_to_replace(path: Path, *, unless_own: bool = True) -> None:
     except OSError as err:
         raise UsageError(f'"{path}": {err.strerror}') from err
     # JSON has no comments; there its lineage says who wrote it.
-    own = text.startswith(f"# {_OWN}") or (text.startswith("{") and '"lineage"' in text)
+    own = text.startswith((f"# {_OWN}", f"<!doctype html>\n<!-- {_OWN}")) or (
+        text.startswith("{") and '"lineage"' in text
+    )
     if not (own and unless_own):
         raise UsageError(
             f'"{path}" is there already and may have been edited; it is not replaced',

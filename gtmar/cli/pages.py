@@ -10,10 +10,12 @@ from gtmar.cli.output import data, following, say, some, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from gtmar.journal.integrity import Verification
     from gtmar.journal.library import SqlFile
     from gtmar.journal.reading import Comparison, Review
+    from gtmar.report import Page
     from gtmar.runs import Checkup, Pace, Replay, RunResult
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "listing",
     "pace",
     "replayed",
+    "reported",
     "review",
     "run",
     "verification",
@@ -167,6 +170,28 @@ def _drift(found: Review) -> None:
         ),
         title=f"Proxy drift: got worse while {objective} improved",
     )
+
+
+def reported(page: Page, *, written: Path, journal: str, as_json: bool) -> None:
+    """Print where a page was written, and what it has to do without."""
+    if as_json:
+        data(
+            {
+                "output": str(written),
+                "run_id": page.run_id,
+                "title": page.title,
+                "bytes": len(page.html.encode()),
+                "left_out": list(page.left_out),
+            }
+        )
+        return
+    say(f"{page.title}: {written}. Open it in any browser; it needs nothing else.")
+    for reason in page.left_out:
+        say(f"Left out, {reason}")
+    if page.run_id is None:
+        following(f"gtmar report{_journal_flag(journal)}")
+    else:
+        following(f"gtmar report --history -o history.html{_journal_flag(journal)}")
 
 
 def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:

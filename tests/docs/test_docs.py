@@ -52,6 +52,7 @@ GUIDES = [
         "spec",
         "journal-format",
         "history",
+        "report",
         "sql",
         "cli",
         "changelog",

@@ -1,0 +1,127 @@
+"""What a report takes from the run's account table, loaded again: moves between tiers, capture.
+
+Nothing of it is in a journal, which holds no account. The table must be the one that the run was
+made on, by its fingerprints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.scan import scan
+from gtmar.errors import NotComparableError
+from gtmar.evaluate.local import LocalEvaluator
+from gtmar.report.capture import capture_of
+from gtmar.runs.scoring import score
+from gtmar.tally import Bands
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gtmar.report.capture import Capture
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["TableEvidence", "read_table"]
+
+#: Accounts named, those whose score moves most.
+_NAMED = 10
+_SAME = {"outcomes_fingerprint": "ids, outcomes or split", "features_fingerprint": "features"}
+
+
+@dataclass(frozen=True)
+class TableEvidence:
+    """What two scores of a run, the start's and the best's, do to its accounts."""
+
+    #: int64, shape (T, T): accounts searched, by the start's tier and by the best's.
+    moves: NDArray[np.int64]
+    capture: Capture | None
+    #: Accounts of the whole table, holdout included, that change tier: account, tier_start,
+    #: score_start, tier_best, score_best; those whose score moves most, at most 10.
+    moved: pl.DataFrame
+    #: How many accounts of the whole table change tier.
+    moved_accounts: int
+
+
+def read_table(
+    run: Mapping[str, Any],
+    weights: Mapping[str, int],
+    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+) -> TableEvidence:
+    """Load a run's table and score it by its start and by its best weights.
+
+    Parameters
+    ----------
+    run
+        The run's row of the view `runs`.
+    weights
+        Its best weights.
+    data
+        The table, where it has moved since; None for where it was.
+
+    Raises
+    ------
+    AccountDataError
+        If it can't be read.
+    NotComparableError
+        If it isn't the table that the run was made on.
+    """
+    start = specs.parse(run["spec"], source=f"spec of run {run['run_id']}")
+    best = specs.reweighed(start, dict(weights))
+    as_of = run["parameters"].get("as_of")
+    table = scan(run["source"] if data is None else data)
+    accounts = load_accounts(
+        table, start, as_of=as_of, drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True"
+    )
+    differing = [word for key, word in _SAME.items() if getattr(accounts, key) != run[key]]
+    if differing:
+        raise NotComparableError(
+            f"{accounts.table.source} is not the table that run {run['run_id']} was made on: "
+            f"other {' and '.join(differing)}",
+            hint="give that table with --data",
+            differing=differing,
+        )
+    evaluator = LocalEvaluator(accounts.search, start)
+    scores = [evaluator.scores([t.weight for t in spec.terms]) for spec in (start, best)]
+    tiers = len(start.tier_names)
+    places = Bands.of(start).tier_of_place
+    pairs = places[scores[0]] * tiers + places[scores[1]]
+    moved = _moved(run["source"] if data is None else data, start, best, as_of=as_of)
+    return TableEvidence(
+        moves=np.bincount(pairs, minlength=tiers * tiers).reshape(tiers, tiers),
+        capture=capture_of(accounts.search, scores, risk=start.orientation == "risk"),
+        moved=moved.head(_NAMED),
+        moved_accounts=moved.height,
+    )
+
+
+def _moved(
+    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    start: ScoringSpec,
+    best: ScoringSpec,
+    *,
+    as_of: str | None,
+) -> pl.DataFrame:
+    """Return the accounts that change tier, those whose score moves most first."""
+    before, after = (score(data, spec, as_of=as_of) for spec in (start, best))
+    who = before[start.id] if start.id else pl.Series(range(1, before.height + 1))
+    both = pl.DataFrame(
+        {
+            "account": who.cast(pl.String),
+            "tier_start": before["tier"],
+            "score_start": before["score"],
+            "tier_best": after["tier"],
+            "score_best": after["score"],
+        }
+    )
+    distance = (pl.col("score_best") - pl.col("score_start")).abs()
+    changed = both.filter(pl.col("tier_start") != pl.col("tier_best"))
+    return changed.sort(distance, "account", descending=[True, False])

@@ -1,0 +1,118 @@
+"""Journals to make pages of: a search with every kind of outcome, a story, and hostile words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from factories import make_accounts, make_spec, weighted
+
+from gtmar import runs
+from gtmar.journal.catalog import Journal
+from gtmar.journal.history import checkout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
+    from gtmar.report import Page
+    from gtmar.spec import ScoringSpec
+
+#: What a hostile table, spec or person may say.
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    '" onmouseover="window.pwned=1',
+    "<img src=x onerror=window.pwned=1>",
+    "javascript:window.pwned=1",
+    "</script><script>window.pwned=1</script>",
+    "{{ 7919 * 7907 }} ${7919*7907} &lt; ' --> ]]>",
+)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A run, its journal and its table."""
+
+    folder: Path
+    table: Path
+    run_id: str
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal"
+
+    @cached_property
+    def report(self) -> Page:
+        """The run's report, made once."""
+        return self.page()
+
+    @cached_property
+    def past(self) -> Page:
+        """The journal's history, made once."""
+        return self.history()
+
+    def page(self, **options: Any) -> Page:
+        from gtmar import report
+
+        with Journal(self.journal) as opened:
+            return report.run_page(opened, self.run_id, **options)
+
+    def history(self, **options: Any) -> Page:
+        from gtmar import report
+
+        with Journal(self.journal) as opened:
+            return report.history_page(opened, **options)
+
+
+def search(
+    folder: Path, table: pl.DataFrame, spec: ScoringSpec, *, n: int = 120, **options: Any
+) -> Searched:
+    path = folder / "accounts.parquet"
+    table.write_parquet(path)
+    limits = runs.Limits(n)
+    result = runs.run(path, spec, limits=limits, journal=folder / "journal", **options)
+    return Searched(folder, path, result.run_id)
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A search in which wins, losses and blocked experiments are found."""
+    spec = make_spec(guardrails=[{"metric": "share_by_tier.A", "min": 0.05}])
+    return search(
+        tmp_path_factory.mktemp("searched"),
+        make_accounts(400, 7),
+        spec,
+        note="first baseline",
+        author="RevOps",
+    )
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A journal in which every text that a person or table can give is hostile."""
+    table = make_accounts(300, 5)
+    ids = [f"{HOSTILE[i % len(HOSTILE)]} {i}" for i in range(table.height)]
+    table = table.with_columns(account_id=table["account_id"].replace(table["account_id"], ids))
+    table = table.rename({"depth": HOSTILE[2], "logins": HOSTILE[4]})
+    features = {
+        HOSTILE[2]: weighted(5, low=-50, high=50),
+        HOSTILE[4]: weighted(5, encode={"kind": "range", "from": 0, "to": 40}),
+        "alert_created": weighted(20, encode={"kind": "bool"}),
+    }
+    tiers = {HOSTILE[0]: {"min": 20, "max": 101}, HOSTILE[1]: {"min": 0, "max": 20}}
+    spec = make_spec(model=HOSTILE[4], features=features, tiers=tiers)
+    folder = tmp_path_factory.mktemp("hostile")
+    made = search(folder, table, spec, note=HOSTILE[4], author=HOSTILE[0])
+    with Journal(made.journal) as journal:
+        best = checkout(journal, made.run_id)
+    runs.promote(
+        best,
+        note=HOSTILE[3],
+        author=HOSTILE[5],
+        expect=HOSTILE[2],
+        journal=made.journal,
+    )
+    return made

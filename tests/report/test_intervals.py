@@ -1,0 +1,18 @@
+"""Wilson's interval against scipy's."""
+
+import pytest
+from scipy.stats import binomtest
+
+from gtmar.report.intervals import wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials"), [(0, 1), (1, 1), (0, 50), (50, 50), (8, 10), (601, 627), (1, 10**7)]
+)
+def test_it_is_the_interval_of_scipy(successes: int, trials: int) -> None:
+    expected = binomtest(successes, trials).proportion_ci(method="wilson")
+    assert wilson(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_no_trial_gives_no_interval() -> None:
+    assert wilson(0, 0) is None

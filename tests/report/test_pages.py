@@ -1,0 +1,342 @@
+"""Pages read as HTML: every number the journal's, every text a text, what can't be shown named."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pages
+import polars as pl
+import pytest
+from factories import make_accounts, make_spec
+from report.conftest import HOSTILE, Searched, search
+from scipy.stats import binomtest
+from typer.testing import CliRunner
+
+from gtmar import report, runs
+from gtmar.cli.app import app
+from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.report import pages as made
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def numbers(html: str) -> dict[str, list[pages.Shown]]:
+    found = pages.values_in(html)
+    assert found
+    return found
+
+
+def test_every_number_of_a_report_is_the_journals(searched: Searched) -> None:
+    expected = pages.report_numbers(searched.journal, searched.run_id)
+    assert {"summary.blocked", "summary.last_win"} <= set(expected)
+    found = numbers(searched.report.html)
+    told = {key for key in found if key.split(".")[0] in ("summary", "wins", "weights", "tiers")}
+    intervals = {key for key in told if key.endswith((".low", ".high"))}
+    assert told - intervals == set(expected)
+    wrong = [
+        (key, shown, value)
+        for key, value in expected.items()
+        for shown in found[key]
+        if not pages.agrees(shown, value)
+    ]
+    assert not wrong
+
+
+def test_metrics_that_moved_are_the_journals(searched: Searched) -> None:
+    kept = [
+        row
+        for row in pages.experiments_of(searched.journal, searched.run_id)
+        if row["outcome"] in ("baseline", "win")
+    ]
+
+    def value(row: dict[str, object], metric: str) -> float | None:
+        key, _, tier = metric.partition(".")
+        found = row[key]
+        return found[tier] if tier else found  # type: ignore[index,return-value] # a MAP as a dict
+
+    found = {k: v for k, v in numbers(searched.report.html).items() if k.startswith("drift.")}
+    assert len(found) > 60
+    for key, shown in found.items():
+        metric, _, side = key.removeprefix("drift.").rpartition(".")
+        start, best = value(kept[0], metric), value(kept[-1], metric)
+        change = None if start is None or best is None else best - start
+        expected = {"start": start, "best": best, "change": change}[side]
+        assert all(pages.agrees(s, expected) for s in shown), (key, shown, expected)
+
+
+def test_metrics_on_the_holdout_are_those_of_the_end_record(searched: Searched) -> None:
+    end = pages.record_of(searched.journal, searched.run_id, "end")
+    found = {k: v for k, v in numbers(searched.report.html).items() if k.startswith("unseen.")}
+    metrics = {key.split(".")[1] for key in found}
+    assert {"auc_roc_retain", "revenue_capture_at_20", "nrr_at_20", "tier_separation"} <= metrics
+    for metric in metrics:
+        for side, record in (("start", "baseline"), ("best", "best")):
+            value = json.loads(end[f"holdout_{record}_metrics"])[metric]
+            [shown] = found[f"unseen.{metric}.holdout_{side}"]
+            assert pages.agrees(shown, value), (metric, side)
+
+
+def test_intervals_are_wilsons_of_the_labelled_accounts(searched: Searched) -> None:
+    kept = [
+        row
+        for row in pages.experiments_of(searched.journal, searched.run_id)
+        if row["outcome"] in ("baseline", "win")
+    ]
+    found = numbers(searched.report.html)
+    for stage, row in (("start", kept[0]), ("best", kept[-1])):
+        for tier, share in row["logo_retention_by_tier"].items():
+            labelled = row["labelled_by_tier"][tier]
+            if share is None:
+                continue
+            expected = binomtest(round(share * labelled), labelled).proportion_ci(method="wilson")
+            for side in ("low", "high"):
+                [shown] = found[f"tiers.{stage}.{tier}.{side}"]
+                assert float(str(shown.exact)) == pytest.approx(getattr(expected, side), abs=1e-12)
+
+
+def test_moves_add_up_to_the_tiers_of_start_and_best(searched: Searched) -> None:
+    found = numbers(searched.report.html)
+    tiers = pages.record_of(searched.journal, searched.run_id, "start")["tiers"]
+
+    def moved(one: str, two: str) -> int:
+        [shown] = found[f"moves.{one}.{two}"]
+        return int(str(shown.exact))
+
+    def accounts(stage: str, tier: str) -> int:
+        [shown] = found[f"tiers.{stage}.{tier}.accounts"]
+        return int(str(shown.exact))
+
+    assert any(moved(a, b) for a in tiers for b in tiers if a != b)
+    for tier in tiers:
+        assert sum(moved(tier, other) for other in tiers) == accounts("start", tier)
+        assert sum(moved(other, tier) for other in tiers) == accounts("best", tier)
+
+
+def test_accounts_named_are_those_that_diff_names(searched: Searched) -> None:
+    run = searched.run_id
+    found = runs.difference(f"{run}/start", run, journal=searched.journal, data=str(searched.table))
+    assert found.moved is not None
+    html = searched.report.html
+    rows = re.findall(r'<tr><th scope="row">(acct-\d+)</th><td class="n">([\d.]+)</td>', html)
+    first = found.moved.head(10)
+    assert [account for account, _ in rows] == first["account"].to_list()
+    assert [float(score) for _, score in rows] == first["score_one"].round(2).to_list()
+
+
+def test_it_says_how_to_do_it_again_and_that_is_true(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = re.search(r"<pre><code>(.*?)</code>", searched.report.html, re.S)
+    assert block is not None
+    lines = [line.split()[1:] for line in block[1].strip().splitlines()]
+    assert [line[0] for line in lines] == ["replay", "checkout", "run"]
+    shutil.copytree(searched.journal, tmp_path / "journal")
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code == 0, result.output
+    with Journal(tmp_path / "journal") as journal:
+        digests = journal.query("select digest from runs")["digest"].to_list()
+    assert len(digests) == 2
+    assert digests[0] == digests[1]
+
+
+# ---- what is not there ------------------------------------------------------------------------
+
+
+def test_without_the_table_its_sections_are_left_out_and_named(
+    searched: Searched, tmp_path: Path
+) -> None:
+    shutil.copytree(searched.journal, tmp_path / "journal")
+    gone = tmp_path / "gone.parquet"
+    search(tmp_path, make_accounts(200, 1), make_spec(), n=5)
+    (tmp_path / "accounts.parquet").rename(gone)
+    with Journal(tmp_path / "journal") as journal:
+        page = report.run_page(journal)
+        assert "accounts.parquet" in page.left_out[0]
+        assert 'id="moves"' not in page.html
+        assert 'id="capture"' not in page.html
+        assert "Left out" in page.html
+        whole = report.run_page(journal, data=gone)
+        assert whole.left_out == ()
+        assert 'id="moves"' in whole.html
+
+
+def test_another_table_is_refused_where_it_is_named(searched: Searched) -> None:
+    other = make_accounts(400, 7).with_columns(pl.col("mrr_end") * 2)
+    with pytest.raises(NotComparableError, match=r"not the table that run .* was made on"):
+        searched.page(data=other)
+
+
+def test_another_table_in_the_old_place_is_not_taken_for_it(
+    searched: Searched, tmp_path: Path
+) -> None:
+    found = search(tmp_path, make_accounts(200, 1), make_spec(), n=5)
+    make_accounts(200, 2).write_parquet(found.table)
+    page = found.page()
+    assert "is not the table" in page.left_out[0]
+    assert 'id="moves"' not in page.html
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        ("retained_6mo",),
+        ("mrr", "mrr_end"),
+        ("actual_ltv",),
+        ("retained_6mo", "mrr"),
+    ],
+    ids=" ".join,
+)
+def test_a_report_of_any_outcomes(kept: tuple[str, ...], tmp_path: Path) -> None:
+    outcomes = {"retained_6mo", "churned", "mrr", "mrr_end", "actual_ltv", "activated"}
+    table = make_accounts(200, 3, former=0).drop(
+        {*outcomes, "days_to_activate", "won_back"} - {*kept}
+    )
+    metric = "tier_separation" if kept == ("actual_ltv",) else None
+    found = search(tmp_path, table, make_spec(), n=30, metric=metric, drop_unlabelled=True)
+    page = found.page()
+    expected = pages.report_numbers(found.journal, found.run_id)
+    shown = numbers(page.html)
+    assert all(pages.agrees(s, value) for key, value in expected.items() for s in shown[key])
+
+
+def test_a_run_without_win_or_holdout_says_so(tmp_path: Path) -> None:
+    found = search(tmp_path, make_accounts(100, 3), make_spec(), n=0, holdout=0)
+    html = found.page().html
+    assert "No experiment yet" in html
+    assert 'id="unseen"' not in html
+    assert "Nothing was kept" in html
+
+
+def test_an_imported_run_has_a_report(searched: Searched, tmp_path: Path) -> None:
+    lines, journal = tmp_path / "lines.jsonl", tmp_path / "journal"
+    words = ["journal", "export", "-o", str(lines), "--journal", str(searched.journal)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    words = ["journal", "import", str(lines), "--journal", str(journal)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    with Journal(journal) as opened:
+        page = report.run_page(opened)
+        assert report.history_page(opened).html
+    assert "imported" in page.left_out[0]
+    assert "<pre>" not in page.html
+
+
+def test_an_unknown_run_is_an_error(searched: Searched) -> None:
+    with (
+        Journal(searched.journal) as journal,
+        pytest.raises(RunNotFoundError, match='has no run "r1999"'),
+    ):
+        report.run_page(journal, "r1999")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="altair, vl_convert, jinja2") as caught:
+        searched.page()
+    assert caught.value.hint == "pip install 'gtmar[report]'"
+
+
+# ---- history ----------------------------------------------------------------------------------
+
+
+def test_every_number_of_a_history_is_the_journals(hostile: Searched) -> None:
+    run = hostile.run_id
+    rows = {row["experiment_id"]: row for row in pages.experiments_of(hostile.journal, run)}
+    found = numbers(hostile.past.html)
+    told = {k: v for k, v in found.items() if k.startswith(f"experiment.{run}/")}
+    listed = {key.split("/")[1].split(".")[0] for key in told}
+    assert listed == {n for n, r in rows.items() if r["outcome"] in ("baseline", "win", "blocked")}
+    for key, shown in told.items():
+        name, _, column = key.removeprefix(f"experiment.{run}/").partition(".")
+        row = rows[name]
+        gain = None if row["value_before"] is None else row["value_after"] - row["value_before"]
+        expected = {"value_after": row["value_after"], "gain": gain}[column]
+        assert all(pages.agrees(s, expected) for s in shown), key
+    best = [row for row in rows.values() if row["outcome"] == "win"][-1]
+    for name, weight in best["weights"].items():
+        [after] = found[f"entry.{run}.after.{name}"]
+        [before] = found[f"entry.{run}.before.{name}"]
+        assert pages.agrees(after, weight)
+        assert pages.agrees(before, rows["exp_00000"]["weights"][name])
+
+
+def test_a_history_says_how_many_it_leaves_out(hostile: Searched) -> None:
+    page = hostile.history(most=1)
+    assert page.html.count('<li class="entry') == 1
+    assert "1 older entry not shown" in page.html
+    assert "not shown" not in hostile.past.html
+
+
+# ---- hostile words ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["report", "history"])
+def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
+    html = hostile.report.html if kind == "report" else hostile.past.html
+    assert "&lt;script&gt;window.pwned=1&lt;/script&gt;" in html
+    assert "<img" not in html
+    assert not [name for name in pages.attributes_in(html) if name.startswith("on")]
+    scripts = re.findall(r"<script[^>]*>", html)
+    expected = ['<script type="application/json" id="comparable">', "<script>"]
+    assert scripts == (expected if kind == "history" else [])
+    assert str(7919 * 7907) not in html, "a template in a template"
+    assert html.count("<svg") == (8 if kind == "report" else 0)
+    assert all(word not in html for word in HOSTILE[:3])
+
+
+def test_a_page_names_no_other_place(searched: Searched) -> None:
+    for html in (searched.report.html, searched.past.html):
+        links = re.findall(r"(?:href|src|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", html)
+        assert all(link.startswith("#") for link in links)
+        outside = set(re.findall(r"https?://[^\s\"'<]+", html))
+        assert outside <= {"http://www.w3.org/2000/svg"}
+
+
+# ---- the command ------------------------------------------------------------------------------
+
+
+def invoke(*words: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(words))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_writes_a_page_and_says_where(searched: Searched, tmp_path: Path) -> None:
+    page, journal = tmp_path / "page.html", str(searched.journal)
+    code, out, _ = invoke("report", "-o", str(page), "--journal", journal)
+    assert code == 0
+    assert str(page) in out
+    assert (
+        out.splitlines()[-1] == f"Next: gtmar report --history -o history.html --journal {journal}"
+    )
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    code, out, _ = invoke("report", "-o", str(page), "--journal", journal, "--json")
+    assert code == 0, "its own page is replaced"
+    told = json.loads(out)
+    assert told["run_id"] == searched.run_id
+    assert told["bytes"] == page.stat().st_size
+    code, out, _ = invoke("report", "--history", "-o", str(page), "--journal", journal)
+    assert code == 0
+    assert "History" in out
+
+
+def test_the_command_replaces_nobody_elses_file(searched: Searched, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html>\n<p>mine", "utf-8")
+    code, _, err = invoke("report", "-o", str(page), "--journal", str(searched.journal))
+    assert code == 2
+    assert "may have been edited" in err
+    assert page.read_text("utf-8") == "<!doctype html>\n<p>mine"
+
+
+def test_a_history_is_of_no_run(searched: Searched) -> None:
+    code, _, err = invoke("report", "r1", "--history", "--journal", str(searched.journal))
+    assert code == 2
+    assert "takes no RUN" in err
