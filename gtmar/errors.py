@@ -19,11 +19,12 @@ owns the library. Every room may import this one, and this one imports nothing o
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "AccountDataError",
@@ -42,6 +43,7 @@ __all__ = [
     "ViolationsError",
     "culprits",
     "nearest",
+    "needing",
 ]
 
 
@@ -219,3 +221,25 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     lowered = {option.lower(): option for option in options}
     match = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[match[0]] if match else None
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Word the error of a library that isn't installed, around the import of it.
+
+    Parameters
+    ----------
+    extra
+        The extra of gtmar that brings it.
+
+    Raises
+    ------
+    UsageError
+        If a library is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        raise UsageError(
+            f"this needs {err.name}, which is not installed", hint=f"pip install 'gtmar[{extra}]'"
+        ) from err

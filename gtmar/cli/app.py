@@ -11,6 +11,7 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     asking,
     changing,
     exchanging,
+    handing,
     proving,
     remembering,
     reporting,

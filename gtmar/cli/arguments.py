@@ -31,6 +31,7 @@ __all__ = [
     "Shards",
     "SpecPath",
     "app",
+    "export_app",
     "journal_app",
     "spec_app",
 ]
@@ -49,6 +50,10 @@ journal_app = typer.Typer(
     help="The journal as files: into other formats, from them, packed.", no_args_is_help=True
 )
 app.add_typer(journal_app, name="journal", rich_help_panel=None)
+export_app = typer.Typer(
+    help="A score for other systems: as SQL, as a dbt model.", no_args_is_help=True
+)
+app.add_typer(export_app, name="export", rich_help_panel=None)
 
 Data = Annotated[
     str,

@@ -20,12 +20,14 @@ __all__ = [
     "experiment_of",
     "outcomes",
     "refuse_to_replace",
+    "schema_of",
     "share",
     "spec_of",
     "weights",
     "write_best",
     "write_spec",
     "write_text",
+    "write_together",
 ]
 
 #: Marks the specs and pages that the tool wrote, which it may replace.
@@ -202,6 +204,39 @@ def write_text(path: Path, text: str) -> None:
     except OSError as err:
         beside.unlink(missing_ok=True)
         raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
+
+
+def write_together(texts: dict[Path, str]) -> list[Path]:
+    """Write text files beside each other; those that are there already must be gtmar's own.
+
+    Raises
+    ------
+    UsageError
+        If one exists that wasn't written by gtmar, or can't be written.
+    """
+    # The first file says by whom it was written; the others bear its name.
+    first = next(iter(texts))
+    try:
+        kept = first.exists() and _OWN not in first.read_text("utf-8", errors="replace")
+        kept = kept or (not first.exists() and any(path.exists() for path in texts))
+        if kept:
+            raise UsageError(
+                f'"{first}" or its neighbour is there already, not written by gtmar, and is kept',
+                hint="give --name another name",
+            )
+        first.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise UsageError(f'"{first}": can\'t be written: {err.strerror}') from err
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def schema_of(data: str) -> pl.Schema:
+    """Return the names and types of an account table's columns."""
+    from gtmar.accounts.scan import scan
+
+    return scan(data).schema
 
 
 def write_spec(path: Path, spec: ScoringSpec, *, heading: str) -> None:

@@ -92,8 +92,8 @@ def read_table(
     evaluator = LocalEvaluator(accounts.search, start)
     scores = [evaluator.scores([t.weight for t in spec.terms]) for spec in (start, best)]
     tiers = len(start.tier_names)
-    places = Bands.of(start).tier_of_place
-    pairs = places[scores[0]] * tiers + places[scores[1]]
+    before, after = (Bands.of(start).tiers_of(each) for each in scores)
+    pairs = before * tiers + after
     moved = _moved(run["source"] if data is None else data, start, best, as_of=as_of)
     return TableEvidence(
         moves=np.bincount(pairs, minlength=tiers * tiers).reshape(tiers, tiers),

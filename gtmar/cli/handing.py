@@ -1,0 +1,108 @@
+"""Commands that hand a score over to other systems: export sql, export dbt."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+from gtmar.cli import arguments as a  # noqa: TC001 - typer reads annotations at run time
+from gtmar.cli.arguments import export_app
+from gtmar.cli.boundary import bounded
+
+__all__ = ["export_dbt", "export_sql"]
+
+_Dialect = Annotated[
+    str,
+    typer.Option(
+        "--dialect",
+        help="duckdb, postgres, snowflake, bigquery, databricks, spark, redshift or trino.",
+    ),
+]
+_KnownData = Annotated[
+    str | None,
+    typer.Option("--data", help="The account table, or a few rows: what its columns are."),
+]
+
+
+@export_app.command("sql", epilog="Example: gtmar export sql --spec best.yaml --table crm.accounts")
+@bounded
+def export_sql(
+    spec: a.SpecPath,
+    table: Annotated[str, typer.Option("--table", help="The table's name.", show_default=False)],
+    dialect: _Dialect = "duckdb",
+    as_of: a.AsOf = None,
+    data: _KnownData = None,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
+    ] = None,
+    as_json: a.Json = False,
+) -> None:
+    """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
+    from gtmar import spec as specs
+    from gtmar.cli import files, output
+    from gtmar.errors import needing
+
+    with needing("export"):
+        from gtmar.export.sql import column_kinds, select
+
+    if output_path is not None:
+        files.refuse_to_replace(output_path, unless_own=False)
+    loaded = specs.load(spec)
+    kinds = column_kinds(files.schema_of(data)) if data else None
+    text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
+    if output_path is not None and str(output_path) != "-":
+        files.write_text(output_path, f"{text};\n")
+    if as_json:
+        output.data({"dialect": dialect, "spec_id": specs.spec_id(loaded), "sql": text})
+    elif output_path is None or str(output_path) == "-":
+        typer.echo(f"{text};")
+    else:
+        output.say(f'"{loaded.model}" as one SELECT over {table} in {output_path} ({dialect}).')
+
+
+@export_app.command(
+    "dbt", epilog="Example: gtmar export dbt --spec best.yaml --relation accounts -o models"
+)
+@bounded
+def export_dbt(
+    spec: a.SpecPath,
+    relation: Annotated[
+        str,
+        typer.Option(help="A model, accounts, or a source, crm.accounts.", show_default=False),
+    ],
+    folder: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of models.", show_default=False)
+    ],
+    name: Annotated[str | None, typer.Option(help="The model's name; none: the spec's.")] = None,
+    dialect: _Dialect = "duckdb",
+    as_of: a.AsOf = None,
+    data: _KnownData = None,
+    as_json: a.Json = False,
+) -> None:
+    """Write a spec as a dbt model with its tests."""
+    from gtmar import spec as specs
+    from gtmar.cli import files, output
+    from gtmar.errors import needing
+
+    with needing("export"):
+        from gtmar.export.dbt import dbt_model
+        from gtmar.export.sql import column_kinds
+
+    model = dbt_model(
+        specs.load(spec),
+        relation,
+        dialect=dialect,
+        name=name,
+        as_of=as_of,
+        kinds=column_kinds(files.schema_of(data)) if data else None,
+    )
+    written = files.write_together(
+        {folder / f"{model.name}.sql": model.sql, folder / f"{model.name}.yml": model.yml}
+    )
+    if as_json:
+        output.data({"model": model.name, "output": [str(path) for path in written]})
+    else:
+        output.say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
+        output.following(f"dbt build --select {model.name}")

@@ -1,0 +1,66 @@
+import json
+import sys
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from factories import make_accounts, make_spec
+from typer.testing import CliRunner
+
+from gtmar.cli.app import app
+from gtmar.runs import score
+from gtmar.spec import spec_id, to_yaml
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.yaml").write_text(to_yaml(make_spec()), "utf-8")
+    make_accounts(30).write_parquet("accounts.parquet")
+    return tmp_path
+
+
+def gtmar(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_export_sql_prints_a_statement_that_runs(folder: Path) -> None:
+    text = gtmar("export", "sql", "--spec", "spec.yaml", "--table", "accounts")
+    con = duckdb.connect()
+    con.execute("create view accounts as from 'accounts.parquet'")
+    got = con.sql(text).pl()["score"].cast(pl.Float64).to_list()
+    assert got == score("accounts.parquet", make_spec())["score"].to_list()
+
+
+def test_export_sql_as_json_and_into_a_file_that_it_does_not_replace(folder: Path) -> None:
+    words = ("export", "sql", "--spec", "spec.yaml", "--table", "a", "--data", "accounts.parquet")
+    found = json.loads(gtmar(*words, "--dialect", "trino", "-o", "score.sql", "--json"))
+    assert found["spec_id"] == spec_id(make_spec())
+    assert Path("score.sql").read_text("utf-8") == found["sql"] + ";\n"
+    assert "is not replaced" in gtmar(*words, "-o", "score.sql", code=2)
+
+
+def test_export_dbt_writes_both_files_and_replaces_only_its_own(folder: Path) -> None:
+    words = ("export", "dbt", "--spec", "spec.yaml", "--relation", "accounts", "-o", "models")
+    said = gtmar(*words, "--name", "health")
+    assert "Next: dbt build --select health" in said
+    assert {path.name for path in Path("models").iterdir()} == {"health.sql", "health.yml"}
+    gtmar(*words, "--name", "health")
+    Path("models/mine.sql").write_text("select 1", "utf-8")
+    assert "is kept" in gtmar(*words, "--name", "mine", code=2)
+    assert Path("models/mine.sql").read_text("utf-8") == "select 1"
+    assert not Path("models/mine.yml").exists()
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("gtmar.export.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sqlglot", None)
+    said = gtmar("export", "sql", "--spec", "spec.yaml", "--table", "a", code=2)
+    assert "this needs sqlglot, which is not installed" in said
+    assert "hint: pip install 'gtmar[export]'" in said

@@ -1,0 +1,191 @@
+"""SQL engines that tests start themselves: DuckDB in the process, PostgreSQL and Spark beside it.
+
+PostgreSQL is a server of its own, in a temporary folder, under a user that isn't root, reachable by
+a socket in that folder alone.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import polars as pl
+
+
+class Engine(Protocol):
+    """Something that holds tables and answers a SELECT."""
+
+    dialect: str
+
+    def load(self, name: str, frame: pl.DataFrame) -> None:
+        """Make a table of a frame."""
+
+    def ask(self, text: str) -> pl.DataFrame:
+        """Run a SELECT; decimals come as doubles or as text that is read as such."""
+
+
+class DuckDB:
+    """DuckDB in the process."""
+
+    dialect = "duckdb"
+
+    def __init__(self) -> None:
+        self._connection = duckdb.connect()
+
+    def load(self, name: str, frame: pl.DataFrame) -> None:
+        self._connection.register("loading", frame)
+        self._connection.execute(f'create or replace table "{name}" as from loading')
+        self._connection.unregister("loading")
+
+    def ask(self, text: str) -> pl.DataFrame:
+        found: pl.DataFrame = self._connection.sql(text).pl()
+        return found
+
+
+_POSTGRES_TYPES = {
+    pl.Float64: "double precision",
+    pl.Int64: "bigint",
+    pl.Boolean: "boolean",
+    pl.String: "text",
+    pl.Date: "date",
+    pl.Datetime: "timestamp",
+    pl.Decimal: "numeric",
+}
+
+
+class Postgres:
+    """A PostgreSQL server, spoken to by its own client."""
+
+    dialect = "postgres"
+
+    def __init__(self, folder: Path, psql: Path) -> None:
+        self._folder, self._psql = folder, psql
+
+    def load(self, name: str, frame: pl.DataFrame) -> None:
+        quoted = [column.replace('"', '""') for column in frame.columns]
+        types = [_POSTGRES_TYPES[dtype.base_type()] for dtype in frame.dtypes]
+        columns = ", ".join(f'"{n}" {t}' for n, t in zip(quoted, types, strict=True))
+        file = self._folder / "load.csv"
+        frame.write_csv(file, null_value="\\N", quote_style="non_numeric")
+        file.chmod(0o644)
+        self._run(
+            f'drop table if exists "{name}"; create table "{name}" ({columns});\n'
+            f"copy \"{name}\" from '{file}' (format csv, header, null '\\N');"
+        )
+
+    def ask(self, text: str) -> pl.DataFrame:
+        file = self._folder / "answer.csv"
+        file.write_text(self._run(f"copy ({text}\n) to stdout (format csv, header);"), "utf-8")
+        return pl.read_csv(file, infer_schema_length=None, try_parse_dates=False)
+
+    def _run(self, text: str) -> str:
+        # Single-quoted names could be read as variables by the client: text comes in by a file.
+        script = self._folder / "script.sql"
+        script.write_text(text, "utf-8")
+        command = [str(self._psql), "-h", str(self._folder), "-U", "gtmar", "-d", "postgres"]
+        command += ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres | None]:
+    """Start a PostgreSQL server; None where it isn't installed."""
+    places = [Path(found).parent for found in [shutil.which("initdb")] if found]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    tools = next((p for p in places if (p / "initdb").is_file() and (p / "pg_ctl").is_file()), None)
+    psql = shutil.which("psql")
+    if tools is None or psql is None:
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="gtmar-pg-", dir="/tmp"))
+    # The server refuses to run as root; Debian's package brings a user for it.
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        who = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        shutil.chown(folder, "postgres", "postgres")
+    folder.chmod(0o755)
+    data = folder / "data"
+
+    def tool(name: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(tools / name), "-D", str(data), *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            **who,
+        )
+
+    try:
+        tool("initdb", "-U", "gtmar", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        settings = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        tool("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", settings)
+        yield Postgres(folder, Path(psql))
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            tool("pg_ctl", "stop", "-m", "immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Spark:
+    """Spark in local mode."""
+
+    dialect = "spark"
+
+    def __init__(self, session: Any, folder: Path) -> None:
+        self._session, self._folder = session, folder
+
+    def load(self, name: str, frame: pl.DataFrame) -> None:
+        file = self._folder / f"{len(list(self._folder.iterdir()))}.parquet"
+        frame.write_parquet(file)
+        self._session.read.parquet(str(file)).createOrReplaceTempView(f"`{name}`")
+
+    def ask(self, text: str) -> pl.DataFrame:
+        folder = self._folder / f"{len(list(self._folder.iterdir()))}.answer"
+        found = self._session.sql(text)
+        names = found.columns
+        # Under names of our own: Parquet's writer takes no odd signs.
+        plain = found.toDF(*(f"c{i}" for i in range(len(names))))
+        plain.write.parquet(str(folder))
+        frame = pl.read_parquet(folder / "*.parquet")
+        return frame.rename(dict(zip(frame.columns, names, strict=True)))
+
+
+@contextmanager
+def spark() -> Iterator[Spark | None]:
+    """Start Spark; None where pyspark or Java isn't installed."""
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        yield None
+        return
+    if shutil.which("java") is None:
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="gtmar-spark-"))
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("gtmar")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+        .config("spark.log.level", "ERROR")
+        .getOrCreate()
+    )
+    tables = folder / "tables"
+    tables.mkdir()
+    try:
+        yield Spark(session, tables)
+    finally:
+        session.stop()
+        shutil.rmtree(folder, ignore_errors=True)
