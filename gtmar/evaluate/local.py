@@ -124,6 +124,8 @@ class LocalEvaluator:
 
         def summed(group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
             counts, first = self._group(group)
+            if len(self._runs) > 1:
+                counts, first = counts.narrowed(PLACE_BLOCK)
             return self._bands.sums(counts, first=first)
 
         groups = self._each(candidates, summed)

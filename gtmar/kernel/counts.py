@@ -85,6 +85,22 @@ class Counts:
         names = [field.name for field in fields(cls)]
         return cls(**{n: np.concatenate([getattr(g, n) for g in groups]) for n in names})
 
+    def narrowed(self, block: int) -> tuple[Counts, int]:
+        """Return the same counts less the blocks of places that nobody has, and their first place.
+
+        Parameters
+        ----------
+        block
+            Places of a block.
+        """
+        found = np.flatnonzero(self.accounts[:, :3].any(axis=(0, 1)))
+        low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+        window = slice(low // block * block, (high // block + 1) * block)
+        return (
+            replace(self, accounts=self.accounts[..., window], money=self.money[..., window]),
+            window.start,
+        )
+
     def widened(self, first: int, places: int) -> Counts:
         """Return the same counts over all P places; these begin with place `first`."""
         wide = {}
@@ -145,7 +161,11 @@ def count(
     at = _offset(places, total, less=window.start)
     accounts = _accounts(at, part, total)
     size = tiers * part.code_count
-    coded = _offset(_tier_codes(places, part, tier_lows), size)
+    tier = _tiers_of(places, tier_lows)
+    codes = tier.astype(np.int32)
+    codes *= part.code_count
+    codes += part.codes
+    coded = _offset(codes, size)
     changed = np.hstack([coded[:, run] for run in part.changed])
 
     def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], out: Int64s) -> None:
@@ -169,7 +189,7 @@ def count(
         money=money,
         tier_counts=_bincount(coded, candidates, size).reshape(candidates, tiers, -1),
         tier_change=change.reshape(candidates, part.depth, tiers, -1),
-        tier_days=_tier_days(coded, part, tiers),
+        tier_days=_tier_days(tier, part, tiers),
     )
 
 
@@ -220,27 +240,22 @@ def _offset(values: Integers, width: int, *, less: int = 0) -> NDArray[np.intp]:
     return raised
 
 
-def _tier_codes(places: Integers, part: Part, tier_lows: Sequence[int]) -> Integers:
-    """Return each account's tier x C + code, shape (K, n)."""
+def _tiers_of(places: Integers, tier_lows: Sequence[int]) -> Integers:
+    """Return each account's tier, 0 the highest, shape (K, n)."""
     # Comparisons are far cheaper than looking each place up.
     tier = np.zeros(places.shape, dtype=np.int8 if len(tier_lows) < 128 else np.int32)
     below = np.empty(places.shape, dtype=bool)
     for low in tier_lows[:-1]:
         np.less(places, low, out=below)
         tier += below.view(np.int8)
-    codes = tier.astype(np.int32)
-    codes *= part.code_count
-    codes += part.codes
-    return codes
+    return tier
 
 
-def _tier_days(coded: NDArray[np.intp], part: Part, tiers: int) -> Int64s:
-    candidates = len(coded)
-    shape = (candidates, tiers, part.day_count)
+def _tier_days(tier: Integers, part: Part, tiers: int) -> Int64s:
+    candidates, days = len(tier), part.day_count
     if not len(part.dated):
-        return np.zeros(shape, dtype=np.int64)
-    # Candidate x T + tier is what is left when the code is divided away.
-    rows = coded.take(part.dated, axis=1) // part.code_count
-    rows *= part.day_count
+        return np.zeros((candidates, tiers, days), dtype=np.int64)
+    rows = tier.take(part.dated, axis=1).astype(np.int32)
+    rows *= days
     rows += part.days
-    return np.bincount(rows.ravel(), minlength=np.prod(shape)).reshape(shape)
+    return _bincount(_offset(rows, tiers * days), candidates, tiers * days).reshape(-1, tiers, days)
