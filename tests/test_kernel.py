@@ -204,13 +204,18 @@ def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
     kept = sum(row["label"] == 1 for row in rows)
     unpaying = sum(row["label"] == 0 and not row["pays"] for row in rows)
     freeloading = sum(row["label"] == 1 and not row["pays"] for row in rows)
+    stay = [row for row in rows if row["label"] == 1 and row["pays"]]
+    less = sum(row["end"] < row["start"] for row in stay)
     dated = np.flatnonzero(column("day") >= 0).astype(np.int32)
     return Cohorts(
         negatives=slice(0, lost),
         positives=slice(lost, lost + kept),
         rest=slice(lost + kept, len(rows)),
         paying=slice(unpaying, lost + kept - freeloading),
-        changed=(slice(lost, lost + kept - freeloading), slice(unpaying, unpaying)),
+        gone=slice(unpaying, lost),
+        stays=slice(lost, lost + kept - freeloading),
+        contracted=slice(lost, lost + less),
+        expanded=slice(lost + less, lost + kept - freeloading),
         codes=column("code", np.int16),
         start=column("start"),
         end=column("end"),
@@ -251,8 +256,16 @@ ACCOUNT: dict[str, Any] = {
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lost before retained before rest; the paying are one run across the first border."""
-    return sorted(rows, key=lambda r: (r["label"], r["pays"] != (r["label"] == 1)))
+    """Lost before retained before rest; the paying are one run across the first border.
+
+    Of those that stay, the contracted come first.
+    """
+
+    def place(row: dict[str, Any]) -> tuple[int, bool, bool]:
+        kept = row["label"] == 1
+        return row["label"], row["pays"] != kept, kept and row["end"] >= row["start"]
+
+    return sorted(rows, key=place)
 
 
 tables = st.lists(accounts, max_size=15).map(in_order)
@@ -288,7 +301,7 @@ def each(counts: Counts, candidate: int) -> Counts:
 def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
     names = ("negatives", "positives", "rest", "paying", "valued")
     by_place = dict(zip(names, counts.accounts, strict=True))
-    start, end, ltv = counts.money
+    gone, stays, contraction, expansion, ltv = counts.money
     for place in range(6):
         here = [row for row in rows if row["place"] == place]
         paying = [row for row in here if row["label"] < 2 and row["pays"]]
@@ -296,18 +309,18 @@ def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
             assert by_place[name][place] == sum(row["label"] == label for row in here)
         assert by_place["paying"][place] == len(paying)
         assert by_place["valued"][place] == sum(row["ltv"] > 0 for row in here)
-        assert cents(start[:, place]) == sum(row["start"] for row in paying)
-        assert cents(end[:, place]) == sum(row["end"] for row in paying)
+        for kind, label in ((gone, 0), (stays, 1)):
+            expected = sum(row["start"] for row in paying if row["label"] == label)
+            assert cents(kind[:, place]) == expected
+        changes = [row["end"] - row["start"] for row in paying if row["label"] == 1]
+        assert cents(expansion[:, place]) == sum(max(change, 0) for change in changes)
+        assert cents(contraction[:, place]) == sum(max(-change, 0) for change in changes)
         assert cents(ltv[:, place]) == sum(row["ltv"] for row in here)
     for tier in range(2):
         inside = [row for row in rows if (row["place"] < TIER_LOWS[0]) == tier]
         for code in range(3):
             coded = [row for row in inside if row["code"] == code]
             assert counts.tier_counts[tier, code] == len(coded)
-            paying = [row for row in coded if row["label"] < 2 and row["pays"]]
-            changed = [row for row in paying if row["label"] == 1]
-            change = sum(row["end"] - row["start"] for row in changed)
-            assert cents(counts.tier_change[:, tier, code]) == change
         days = [sum(row["day"] == day for row in inside) for day in (0, 1)]
         assert counts.tier_days[tier].tolist() == days
 
@@ -351,8 +364,8 @@ def test_nothing_wraps_with_the_money_of_ten_to_the_eight_accounts(
     while copies * len(rows) < 10**8:
         counts, copies = counts + counts, 2 * copies
     paying = [row for row in rows if row["label"] < 2 and row["pays"]]
-    assert sum(cents(m) for m in counts.money[0, 0].T) == copies * sum(r["start"] for r in paying)
-    assert sum(cents(m) for m in counts.money[0, 1].T) == copies * sum(r["end"] for r in paying)
+    gone, stays = (sum(cents(m) for m in counts.money[0, kind].T) for kind in (0, 1))
+    assert gone + stays == copies * sum(row["start"] for row in paying)
     assert int(counts.tier_counts.sum()) == copies * len(rows)
 
 
@@ -374,7 +387,7 @@ def test_clipped_accounts_add_up() -> None:
 def test_counts_with_other_limbs_are_not_added_in_place() -> None:
     # The sum would be lost in a padded copy.
     counts = counted([ACCOUNT])
-    with pytest.raises(ShapeError, match=r"^counts\.money: \(1, 3, 1, 6\) and \(1, 3, 2, 6\)"):
+    with pytest.raises(ShapeError, match=r"^counts\.money: \(1, 5, 1, 6\) and \(1, 5, 2, 6\)"):
         counts += counted([ACCOUNT], split=True)
 
 

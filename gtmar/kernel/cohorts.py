@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     Doubles = NDArray[np.float64]
+    #: A run of rows and limbs of their cents.
+    Cash = tuple[slice, tuple[Doubles, ...]]
 
 __all__ = ["LIMB_BITS", "Cohorts", "Part", "limb_count", "limbs"]
 
@@ -62,8 +64,10 @@ class Cohorts:
         Run of rows: lost, retained, and those with neither label; together all, in this order.
     paying
         Run of rows: the paying current accounts.
-    changed
-        Runs of rows among them, whose cents at the end are neither 0 nor those at the start.
+    gone, stays
+        Runs of rows: the paying whose MRR is gone at the end, and all other paying ones.
+    contracted, expanded
+        Runs of rows among those that stay: with less and with more at the end.
     codes
         int16, shape (N,), in [0, C): movement class and activation state.
     start, end
@@ -86,7 +90,10 @@ class Cohorts:
     positives: slice
     rest: slice
     paying: slice
-    changed: tuple[slice, ...]
+    gone: slice
+    stays: slice
+    contracted: slice
+    expanded: slice
     codes: Integers
     start: Int64s | None
     end: Int64s | None
@@ -123,16 +130,13 @@ class Cohorts:
         def cents(values: Int64s) -> tuple[Doubles, ...]:
             return tuple(np.tile(limb, copies) for limb in limbs(values, self.depth))
 
-        def there(values: Int64s | None, run: slice) -> Int64s | None:
-            return None if values is None else values[first:last][here(run)]
+        def cash(run: slice, values: Int64s | None, less: Int64s | None = None) -> Cash:
+            rows = here(run)
+            if values is None or rows.start == rows.stop:
+                return rows, ()
+            found = values[first:last][rows]
+            return rows, cents(found if less is None else found - less[first:last][rows])
 
-        start, end = there(self.start, self.paying), there(self.end, self.paying)
-        changes = [
-            after - before
-            for run in self.changed
-            if (after := there(self.end, run)) is not None
-            and (before := there(self.start, run)) is not None
-        ]
         valued = (self.valued[inside(self.valued)] - first).astype(np.intp)
         others, ltv = None, self.ltv
         if ltv is not None:
@@ -151,11 +155,14 @@ class Cohorts:
             positives=here(self.positives),
             rest=here(self.rest),
             paying=here(self.paying),
-            changed=tuple(here(run) for run in self.changed),
+            cash=(
+                cash(self.gone, self.start),
+                cash(self.stays, self.start),
+                cash(self.contracted, self.start, self.end),
+                cash(self.expanded, self.end, self.start),
+            ),
             codes=self.codes[first:last].astype(np.int32),
-            start=() if start is None else cents(start),
-            end=() if end is None else cents(end),
-            change=cents(np.concatenate(changes)) if changes else (),
+            revenue=self.start is not None,
             ltv=() if ltv is None else cents(ltv),
             valued=valued,
             unvalued=others,
@@ -173,14 +180,15 @@ class Part:
 
     Parameters
     ----------
-    negatives, positives, rest, paying, changed
+    negatives, positives, rest, paying
         As in `Cohorts`.
+    revenue
+        Whether there is start MRR at all.
+    cash
+        Four runs of rows, each with L limbs of cents, times the copies asked for: the start MRR of
+        those gone, of those who stay, and what is lost by contraction and won by expansion.
     codes
         int32, shape (n,).
-    start, end
-        L limbs of cents of the paying rows, times the copies asked for.
-    change
-        L limbs of end less start, of the changed rows, times the copies.
     ltv
         L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
     valued, unvalued
@@ -193,11 +201,9 @@ class Part:
     positives: slice
     rest: slice
     paying: slice
-    changed: tuple[slice, ...]
+    revenue: bool
+    cash: tuple[Cash, ...]
     codes: Integers
-    start: tuple[Doubles, ...]
-    end: tuple[Doubles, ...]
-    change: tuple[Doubles, ...]
     ltv: tuple[Doubles, ...]
     valued: NDArray[np.intp]
     unvalued: NDArray[np.intp] | None
@@ -210,6 +216,6 @@ class Part:
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """All arrays of the part: what it holds in memory."""
-        cents = (*self.start, *self.end, *self.change, *self.ltv)
+        cents = (*(limb for _, limbs in self.cash for limb in limbs), *self.ltv)
         others = () if self.unvalued is None else (self.unvalued,)
         return (self.codes, self.valued, self.dated, self.days, *cents, *others)

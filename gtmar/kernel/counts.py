@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "count"]
 
 #: Where arrays have their limbs.
-_LIMBED = {"money": -2, "tier_change": -3}
-#: What `accounts` and `money` hold, in this order.
+_LIMBED = {"money": -2}
+#: How much `accounts` and `money` hold.
 _COHORTS = 5
-_KINDS = 3
+_KINDS = 5
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,10 @@ class Counts:
         int64, shape (K, 5, P): accounts per score place: negatives, positives, rest, paying, and
         valued, those of the LTV cohort.
     money
-        int64, shape (K, 3, L, P): start, end and LTV cents per score place; L limbs.
+        int64, shape (K, 5, L, P): cents per score place, in L limbs: start MRR of the paying that
+        are gone, of those that stay, contraction, expansion, and LTV. End MRR follows from these.
     tier_counts
         int64, shape (K, T, C): accounts per tier and code.
-    tier_change
-        int64, shape (K, L, T, C): end less start cents of changed accounts, per tier and code.
     tier_days
         int64, shape (K, T, U): activated accounts per tier and distinct value of days.
     """
@@ -53,7 +52,6 @@ class Counts:
     accounts: Int64s
     money: Int64s
     tier_counts: Int64s
-    tier_change: Int64s
     tier_days: Int64s
 
     def __add__(self, other: Counts) -> Counts:
@@ -154,8 +152,8 @@ def count(
 
     Notes
     -----
-    Cost: a `bincount` over n for the accounts per place, one for each of start, end and LTV, and
-    one for tiers; each is a pass over n. All K candidates share a call.
+    Cost: a `bincount` over n for the accounts per place, one for each of start MRR and LTV, and one
+    for tiers; each is a pass over n. All K candidates share a call.
     """
     candidates, tiers, total = len(places), len(tier_lows), len(window)
     at = _offset(places, total, less=window.start)
@@ -166,29 +164,25 @@ def count(
     codes *= part.code_count
     codes += part.codes
     coded = _offset(codes, size)
-    changed = np.hstack([coded[:, run] for run in part.changed])
 
     def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], out: Int64s) -> None:
+        flat = rows.ravel()
         for place, limb in enumerate(limbs):
-            width = out.shape[-1]
-            added = np.bincount(rows, limb[: len(rows)], minlength=candidates * width)
-            out[:, place] = added.reshape(candidates, width)
+            added = np.bincount(flat, limb[: len(flat)], minlength=candidates * total)
+            out[:, place] = added.reshape(candidates, total)
 
     money = np.zeros((candidates, _KINDS, part.depth, total), dtype=np.int64)
-    paying = at[:, part.paying].ravel()
-    cents(paying, part.start, money[:, 0])
-    cents(paying, part.end, money[:, 1])
+    for kind, (run, limbs) in enumerate(part.cash):
+        if limbs:
+            cents(at[:, run], limbs, money[:, kind])
     if part.ltv:
         valued = at if part.unvalued is not None else at.take(part.valued, axis=1)
-        cents(valued.ravel(), part.ltv, money[:, 2])
-    change = np.zeros((candidates, part.depth, size), dtype=np.int64)
-    cents(changed.ravel(), part.change, change)
+        cents(valued, part.ltv, money[:, -1])
     return Counts(
         clipped=clipped,
         accounts=accounts,
         money=money,
         tier_counts=_bincount(coded, candidates, size).reshape(candidates, tiers, -1),
-        tier_change=change.reshape(candidates, part.depth, tiers, -1),
         tier_days=_tier_days(tier, part, tiers),
     )
 
@@ -207,7 +201,7 @@ def _accounts(at: NDArray[np.intp], part: Part, total: int) -> Int64s:
     counts = _bincount(apart, candidates, total * _COHORTS).reshape(candidates, _COHORTS, total)
     negatives, positives, rest, paying, valued = counts.swapaxes(0, 1)
     labelled = np.add(negatives, positives, out=valued)
-    if part.start:
+    if part.revenue:
         # The paying, or all that are labelled but those who don't pay: whoever is fewer.
         run, end = part.paying, part.positives.stop
         outside = run.start + end - run.stop
