@@ -193,7 +193,8 @@ class LocalEvaluator:
         Threads share the candidates of a small table, and the rows of a large one.
         """
         self.evaluated += len(candidates)
-        alone = len(self._runs) > 1 or len(candidates) * self._matrix.accounts <= _ALONE
+        work_ahead = len(candidates) * self._matrix.accounts
+        alone = self.threads == 1 or len(self._runs) > 1 or work_ahead <= _ALONE
         size = min(self._together, -(-len(candidates) // (1 if alone else self.threads)))
         groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
         if alone or len(groups) == 1:
