@@ -138,6 +138,11 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
         gone = matrix.rows(Movement.LOST_PAYING, Movement.KEPT_REVENUE_LOST)
     none = np.zeros(0, dtype=np.int32)
     valued = none if matrix.ltv_rows is None else matrix.ltv_rows
+    unvalued = None
+    if 2 * len(valued) > matrix.accounts:
+        outside = np.ones(matrix.accounts, dtype=bool)
+        outside[valued] = False
+        unvalued = np.flatnonzero(outside).astype(np.int32)
     dated, days = none, none
     if matrix.day_codes is not None:
         dated = np.flatnonzero(matrix.day_codes >= 0).astype(np.int32)
@@ -160,6 +165,7 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
         end=matrix.end,
         ltv=matrix.ltv,
         valued=valued,
+        unvalued=unvalued,
         dated=dated,
         days=days,
         depth=max((limb_count(values) for values in money), default=1),

@@ -64,6 +64,7 @@ def by_hand(columns: Columns, weights: Sequence[int], base: int) -> list[int]:
 # ---- raw scores -----------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(data=st.data(), base=st.integers(-1000, 1000))
 def test_steps_give_what_a_full_score_gives(data: st.DataObject, base: int) -> None:
     table = data.draw(columns())
@@ -80,6 +81,7 @@ def test_steps_give_what_a_full_score_gives(data: st.DataObject, base: int) -> N
     assert raw.tolist() == by_hand(table, walk[-1], base)
 
 
+@settings(deadline=None)
 @given(data=st.data(), base=st.integers(-1000, 1000))
 def test_narrow_scores_are_the_wide_ones(data: st.DataObject, base: int) -> None:
     # Four columns of at most 10^4 with weights of at most 10^4 stay below 2^31, but a change of a
@@ -136,6 +138,7 @@ def test_rounding_is_half_up_and_ends_are_clipped(
     assert (places.tolist(), counted.tolist()) == ([[place]], [list(clipped)])
 
 
+@settings(deadline=None)
 @given(
     raw=st.lists(st.integers(-3_000_000, 3_000_000), max_size=20),
     max_score=st.sampled_from((1, 7, 100, 200)),
@@ -167,6 +170,7 @@ def test_rounding_does_not_wrap_next_to_the_end_of_int32() -> None:
 # ---- limbs ----------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**53 - 1) | st.integers(0, 10**6), max_size=30))
 def test_limbs_give_values_and_sums_back(values: list[int]) -> None:
     money = np.array(values, dtype=np.int64)
@@ -206,6 +210,8 @@ def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
     freeloading = sum(row["label"] == 1 and not row["pays"] for row in rows)
     stay = [row for row in rows if row["label"] == 1 and row["pays"]]
     less = sum(row["end"] < row["start"] for row in stay)
+    valued = np.flatnonzero(column("ltv")).astype(np.int32)
+    others = np.flatnonzero(column("ltv") == 0).astype(np.int32)
     dated = np.flatnonzero(column("day") >= 0).astype(np.int32)
     return Cohorts(
         negatives=slice(0, lost),
@@ -220,7 +226,8 @@ def cohorts_by_hand(rows: list[dict[str, Any]], *, split: bool) -> Cohorts:
         start=column("start"),
         end=column("end"),
         ltv=column("ltv"),
-        valued=np.flatnonzero(column("ltv")).astype(np.int32),
+        valued=valued,
+        unvalued=others if len(others) < len(valued) else None,
         dated=dated,
         days=column("day", np.int32)[dated],
         depth=2 if split else 1,
@@ -286,6 +293,7 @@ def cents(counts: NDArray[np.int64]) -> int:
     return sum(int(limb) << (LIMB_BITS * i) for i, limb in enumerate(counts))
 
 
+@settings(deadline=None)
 @given(rows=tables, split=st.booleans(), copies=st.integers(1, 3))
 def test_counts_are_what_loops_count(rows: list[dict[str, Any]], split: bool, copies: int) -> None:
     many = counted(rows, split=split, copies=copies)
@@ -325,6 +333,7 @@ def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
         assert counts.tier_days[tier].tolist() == days
 
 
+@settings(deadline=None)
 @given(rows=tables, mask=st.integers(0, 2**15 - 1), split=st.booleans())
 def test_counts_of_two_parts_add_up_to_the_whole(
     rows: list[dict[str, Any]], mask: int, split: bool
@@ -353,7 +362,7 @@ def test_a_part_with_one_limb_adds_to_a_part_with_two() -> None:
     assert cents(total.money[0, 0, :, 1]) == 2**53 + 4
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(rows=tables.filter(bool))
 def test_nothing_wraps_with_the_money_of_ten_to_the_eight_accounts(
     rows: list[dict[str, Any]],
@@ -401,6 +410,7 @@ def test_counts_that_do_not_fit_are_refused_by_name() -> None:
         counts += narrower
 
 
+@settings(deadline=None)
 @given(rows=tables.filter(bool), split=st.booleans())
 def test_a_window_of_places_counts_the_same(rows: list[dict[str, Any]], split: bool) -> None:
     found = [row["place"] for row in rows]
@@ -411,6 +421,7 @@ def test_a_window_of_places_counts_the_same(rows: list[dict[str, Any]], split: b
         np.testing.assert_array_equal(getattr(widened, field.name), getattr(wide, field.name))
 
 
+@settings(deadline=None)
 @given(rows=tables, cuts=st.lists(st.integers(0, 15), max_size=3), split=st.booleans())
 def test_parts_of_a_table_add_up_to_the_whole(
     rows: list[dict[str, Any]], cuts: list[int], split: bool

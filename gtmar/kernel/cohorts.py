@@ -76,6 +76,8 @@ class Cohorts:
         int64, shape (N,), in cents; None without LTV.
     valued
         int32: rows of the LTV cohort, ascending.
+    unvalued
+        int32: all other rows, ascending, where they are fewer and counted instead; else None.
     dated
         int32: rows whose days to activation are known, ascending.
     days
@@ -99,6 +101,7 @@ class Cohorts:
     end: Int64s | None
     ltv: Int64s | None
     valued: Integers
+    unvalued: Integers | None
     dated: Integers
     days: Integers
     depth: int
@@ -124,11 +127,13 @@ class Cohorts:
             start, stop = (min(max(end, first), last) - first for end in (run.start, run.stop))
             return slice(start, stop)
 
-        def inside(rows: Integers) -> slice:
-            return slice(*np.searchsorted(rows, (first, last)).tolist())
+        def inside(rows: Integers) -> NDArray[np.intp]:
+            start, stop = np.searchsorted(rows, (first, last)).tolist()
+            return rows[start:stop].astype(np.intp) - first
 
         def cents(values: Int64s) -> tuple[Doubles, ...]:
-            return tuple(np.tile(limb, copies) for limb in limbs(values, self.depth))
+            found = limbs(values, self.depth)
+            return found if copies == 1 else tuple(np.tile(limb, copies) for limb in found)
 
         def cash(run: slice, values: Int64s | None, less: Int64s | None = None) -> Cash:
             rows = here(run)
@@ -137,19 +142,16 @@ class Cohorts:
             found = values[first:last][rows]
             return rows, cents(found if less is None else found - less[first:last][rows])
 
-        valued = (self.valued[inside(self.valued)] - first).astype(np.intp)
-        others, ltv = None, self.ltv
+        ltv, valued, others = self.ltv, None, None
         if ltv is not None:
             ltv = ltv[first:last]
-            # Counted are those of the LTV cohort, or all but the others: whoever is fewer.
-            if 2 * len(valued) > last - first:
-                outside = np.ones(last - first, dtype=bool)
-                outside[valued] = False
-                others = np.flatnonzero(outside)
-                ltv = np.where(outside, 0, ltv) if len(others) else ltv
-            else:
+            if self.unvalued is None:
+                valued = inside(self.valued)
                 ltv = ltv[valued]
-        at = inside(self.dated)
+            elif len(others := inside(self.unvalued)):
+                ltv = ltv.copy()
+                ltv[others] = 0
+        at = slice(*np.searchsorted(self.dated, (first, last)).tolist())
         return Part(
             negatives=here(self.negatives),
             positives=here(self.positives),
@@ -192,7 +194,7 @@ class Part:
     ltv
         L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
     valued, unvalued
-        intp: rows within the LTV cohort, and those without; the latter None where they are more.
+        intp: rows within the LTV cohort, or those without; None for what isn't needed.
     dated, days
         intp, int32: rows whose days are known, and the place of their days.
     """
@@ -205,7 +207,7 @@ class Part:
     cash: tuple[Cash, ...]
     codes: Integers
     ltv: tuple[Doubles, ...]
-    valued: NDArray[np.intp]
+    valued: NDArray[np.intp] | None
     unvalued: NDArray[np.intp] | None
     dated: NDArray[np.intp]
     days: Integers
@@ -217,5 +219,5 @@ class Part:
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """All arrays of the part: what it holds in memory."""
         cents = (*(limb for _, limbs in self.cash for limb in limbs), *self.ltv)
-        others = () if self.unvalued is None else (self.unvalued,)
-        return (self.codes, self.valued, self.dated, self.days, *cents, *others)
+        rows = (rows for rows in (self.valued, self.unvalued) if rows is not None)
+        return (self.codes, self.dated, self.days, *cents, *rows)

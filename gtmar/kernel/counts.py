@@ -176,7 +176,7 @@ def count(
         if limbs:
             cents(at[:, run], limbs, money[:, kind])
     if part.ltv:
-        valued = at if part.unvalued is not None else at.take(part.valued, axis=1)
+        valued = at if part.valued is None else at.take(part.valued, axis=1)
         cents(valued, part.ltv, money[:, -1])
     return Counts(
         clipped=clipped,
@@ -214,11 +214,11 @@ def _accounts(at: NDArray[np.intp], part: Part, total: int) -> Int64s:
             paying[...] = labelled
     if not part.ltv:
         valued[...] = 0
-    elif part.unvalued is None:
+    elif part.valued is not None:
         valued[...] = _bincount(at.take(part.valued, axis=1), candidates, total)
     else:
         valued += rest
-        if len(part.unvalued):
+        if part.unvalued is not None and len(part.unvalued):
             valued -= _bincount(at.take(part.unvalued, axis=1), candidates, total)
     return counts
 
