@@ -2,7 +2,8 @@
 
 It keeps the incumbent's raw scores, so that a candidate costs one pass a changed weight. Parts of
 the table that stay in cache are counted for a group of candidates before the next part is touched;
-groups go to threads. None of it changes a sum, since sums are exact integers.
+groups, or the parts of a large table, go to threads. None of it changes a sum, since sums are exact
+integers.
 """
 
 from __future__ import annotations
@@ -42,8 +43,6 @@ CALL_ROWS = 65_536
 GROUP = 8
 #: Work, in accounts x candidates, below which a second thread costs more than it brings.
 _ALONE = 40_000
-#: A table of no more parts than this keeps them all.
-_KEPT_PARTS = 4
 #: Freed memory up to this size stays with the process.
 _KEPT_BYTES = 24 * 2**20
 
@@ -92,13 +91,11 @@ class LocalEvaluator:
         self._ceiling = ceiling_fifths(matrix)
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
         self._raw = self._full(self._incumbent)
-        self._runs = [
-            slice(first, min(first + part_rows, matrix.accounts))
-            for first in range(0, matrix.accounts, part_rows)
-        ] or [slice(0, 0)]
+        self._runs = _even_runs(matrix.accounts, part_rows, self.threads)
         # The smaller the table, the more candidates share a call.
         few = max(1, matrix.accounts)
         self._together = max(1, min(GROUP, CALL_ROWS // few)) if len(self._runs) == 1 else GROUP
+        self._in_memory = not any(isinstance(column, np.memmap) for column in matrix.columns)
         self._parts: dict[int, Part] = {}
 
     @property
@@ -126,6 +123,8 @@ class LocalEvaluator:
 
         def summed(group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
             counts, first = self._group(group)
+            if len(self._runs) > 1:
+                counts, first = counts.narrowed(PLACE_BLOCK)
             return self._bands.sums(counts, first=first)
 
         groups = self._each(candidates, summed)
@@ -188,12 +187,16 @@ class LocalEvaluator:
     def _each(
         self, candidates: Sequence[Sequence[int]], work: Callable[[Sequence[Sequence[int]]], _R]
     ) -> list[_R]:
-        """Do a piece of work for each group of candidates, on all threads."""
+        """Do a piece of work for each group of candidates, on all threads.
+
+        Threads share the candidates of a small table, and the rows of a large one.
+        """
         self.evaluated += len(candidates)
-        threads = self.threads if len(candidates) * self._matrix.accounts > _ALONE else 1
-        size = min(self._together, -(-len(candidates) // threads))
+        work_ahead = len(candidates) * self._matrix.accounts
+        alone = self.threads == 1 or len(self._runs) > 1 or work_ahead <= _ALONE
+        size = min(self._together, -(-len(candidates) // (1 if alone else self.threads)))
         groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
-        if threads == 1 or len(groups) == 1:
+        if alone or len(groups) == 1:
             return [work(group) for group in groups]
         return list(_pool(self.threads).map(work, groups))
 
@@ -213,9 +216,22 @@ class LocalEvaluator:
             window = _window(places)
             part = self._part(self._runs[0])
             return self._count(places, clipped, part, window), window.start
+        if self.threads == 1:
+            return self._over(self._runs, steps), 0
+        shares = [self._runs[thread :: self.threads] for thread in range(self.threads)]
+        found = _pool(self.threads).map(
+            lambda share: self._over(share, steps), filter(None, shares)
+        )
+        total = next(found)
+        for counts in found:
+            total += counts
+        return total, 0
+
+    def _over(self, runs: Sequence[slice], steps: Sequence[Sequence[tuple[int, int]]]) -> Counts:
+        """Count candidates over some parts of the table."""
         found: list[Counts] = []
         window = range(self._bands.places)
-        for run in self._runs:
+        for run in runs:
             part = self._part(run)
             for place, step in enumerate(steps):
                 counts = self._count(*self._places(run, [step]), part, window)
@@ -223,15 +239,15 @@ class LocalEvaluator:
                     found.append(counts)
                 else:
                     found[place] += counts
-        return Counts.joined(found), 0
+        return Counts.joined(found)
 
     def _part(self, run: slice) -> Part:
-        """Return a part of the table; where there are few of them, each is made once."""
+        """Return a part of the table: made once, unless the table itself isn't in memory."""
         part = self._parts.get(run.start)
         if part is None:
             copies = self._together if len(self._runs) == 1 else 1
             part = self._cohorts.part(run.start, run.stop, copies=copies)
-            if len(self._runs) <= _KEPT_PARTS:
+            if self._in_memory:
                 self._parts[run.start] = part
         return part
 
@@ -250,6 +266,16 @@ class LocalEvaluator:
         self, places: NDArray[np.integer], clipped: NDArray[np.int64], part: Part, window: range
     ) -> Counts:
         return count(places, clipped, part, self._bands.tier_lows, window)
+
+
+def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
+    """Cut rows into runs of at most `most`, as many as threads or a multiple, if more than one."""
+    parts = max(1, -(-accounts // most))
+    if parts > 1:
+        parts = -(-parts // threads) * threads
+    rows = max(1, -(-accounts // parts))
+    runs = [slice(at, min(at + rows, accounts)) for at in range(0, accounts, rows)]
+    return runs or [slice(0, 0)]
 
 
 def _window(places: NDArray[np.integer]) -> range:

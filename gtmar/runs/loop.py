@@ -45,8 +45,8 @@ __all__ = ["STAGES", "Search"]
 #: what follows a win is thrown away, and within these ends.
 _SMALLEST_BATCH = 4
 _LARGEST_BATCH = 64
-#: Where a batch's own cost is nothing beside a candidate's, fewer: the square root of the accounts
-#: beyond these decides.
+#: Where a batch's own cost is little beside a candidate's, both ends shrink: with the square root
+#: of how many times these accounts a table has.
 _SMALL_TABLE = 5_000
 
 
@@ -96,7 +96,9 @@ class Search:
         self.spent = dict.fromkeys(STAGES, 0.0)
         self._mark = 0.0
         growth = max(1.0, accounts.search.accounts / _SMALL_TABLE)
-        self._largest = max(_SMALLEST_BATCH, round(_LARGEST_BATCH / math.sqrt(growth)))
+        self._batches = [
+            max(1, round(end / math.sqrt(growth))) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)
+        ]
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
@@ -217,9 +219,8 @@ class Search:
                 return "time_budget"
             if limits.patience is not None and climb.since_win >= limits.patience:
                 return "patience"
-            ahead = self.plan.batch or min(
-                max(_SMALLEST_BATCH, climb.since_win // 2), self._largest
-            )
+            least, most = self._batches
+            ahead = self.plan.batch or min(max(least, climb.since_win // 2), most)
             ahead = min(ahead, limits.experiments - climb.experiments)
             if limits.patience is not None:
                 ahead = min(ahead, limits.patience - climb.since_win)
