@@ -159,7 +159,7 @@ def test_a_run_that_loses_workers_is_the_same(
         pending = before[:2]
 
         def kill_each_once(at: Progress) -> None:
-            # After wins the incumbent has moved: a new worker has to be brought there.
+            # After wins, so that the search is on its way; the second at another time.
             if pending and at.wins > 3 - len(pending):
                 os.kill(pending.pop(), signal.SIGKILL)
 
