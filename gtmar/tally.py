@@ -100,6 +100,8 @@ SCALAR_SUMS = (
     "worst_tied",
     "worst_fit",
 )
+#: How many of them, from `top_accounts` on, are found at a boundary.
+_BOUNDARIES = len(SCALAR_SUMS) - SCALAR_SUMS.index("top_accounts")
 
 
 def tier_sum(name: str, tier: str) -> str:
@@ -223,50 +225,42 @@ class Bands:
         -----
         Cost: some dozen passes over the places, whatever the number of accounts.
         """
-        candidates, depth, places = counts.start.shape
+        candidates, _, depth, places = counts.money.shape
         tiers = self._tier_sums(counts, first)
-        accounts, labelled, retained = tiers[:, 0, :, :3].sum(axis=1).T
+        all_accounts, labelled, retained = _sum(tiers[:, 0, :, :3], axis=1).T
         scalars = np.zeros((candidates, depth, len(SCALAR_SUMS)), dtype=np.int64)
         head = scalars[:, 0]
-        grid = np.arange(first, first + places)
-        ranked = counts.negatives + counts.positives
-        everyone = ranked + counts.rest
-        head[:, 0] = accounts
+        turn = slice(None, None, -1 if self.risk else 1)
+        accounts, money = counts.accounts[..., turn], counts.money[..., turn]
+        grid = np.arange(first, first + places)[turn]
+        ranked = accounts[:, 0] + accounts[:, 1]
+        everyone = ranked + accounts[:, 2]
+        head[:, 0] = all_accounts
         head[:, 1:3] = counts.clipped
         head[:, 3] = np.einsum("kp,p->k", everyone, grid)
         head[:, 4] = np.einsum("kp,p->k", everyone, grid * grid)
         head[:, 5], head[:, 6] = retained, labelled - retained
-        turn = slice(None, None, -1 if self.risk else 1)
         # Average ranks for ties: of the accounts on a place, the ranks before it and half its own.
-        before = np.cumsum(ranked[:, turn], axis=1)
+        before = np.cumsum(ranked, axis=1)
         before *= 2
-        before -= ranked[:, turn]
-        head[:, 7] = np.einsum("kp,kp->k", before, counts.positives[:, turn]) + retained
-        _top_fifth(
-            scalars[..., SCALAR_SUMS.index("top_accounts") :],
-            counts.paying[:, turn],
-            counts.start[..., turn],
-            counts.end[..., turn],
-        )
-        _end_quarters(
-            scalars[..., SCALAR_SUMS.index("ltv_accounts") :],
-            counts.valued[:, turn],
-            counts.ltv[..., turn],
-        )
+        before -= ranked
+        head[:, 7] = np.einsum("kp,kp->k", before, accounts[:, 1]) + retained
+        scalars[..., -_BOUNDARIES:] = _boundaries(accounts[:, 3:], money)
         return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
 
     def _tier_sums(self, counts: Counts, first: int) -> NDArray[np.int64]:
         """Return the sums of each tier, int64 (K, L, T, sums)."""
-        shape = (*counts.start.shape[:2], len(self.tiers), len(TIER_SUMS))
+        candidates, _, depth, places = counts.money.shape
+        shape = (candidates, depth, len(self.tiers), len(TIER_SUMS))
         rows = np.zeros(shape, dtype=np.int64)
         split = _ACCOUNT_INDICATOR.shape[1]
         rows[:, 0, :, :split] = counts.tier_counts @ _ACCOUNT_INDICATOR
-        above = None
-        for tier, low in enumerate(self.tier_lows):
-            inside = slice(max(low - first, 0), above)
-            rows[..., tier, split] = _sum(counts.start[..., inside], axis=-1)
-            rows[..., tier, split + 1] = _sum(counts.end[..., inside], axis=-1)
-            above = inside.start
+        # Runs of places by tier; a tier without a place here gets none.
+        lows = np.clip(np.array(self.tier_lows) - first, 0, places)
+        tops = np.append(places, lows[:-1])
+        held = np.flatnonzero(lows < tops)
+        inside = np.add.reduceat(counts.money[:, :2], lows[held][::-1], axis=-1)[..., ::-1]
+        rows[:, :, held, split : split + 2] = inside.transpose(0, 2, 3, 1)
         rows[..., split + 2 : split + 4] = counts.tier_change @ _CHANGE_INDICATOR
         # What is lost is what the rest doesn't explain: no pass over the accounts needed.
         start, end, expansion, contraction = np.moveaxis(rows[..., split : split + 4], -1, 0)
@@ -277,70 +271,62 @@ class Bands:
         return rows
 
 
-def _top_fifth(
-    rows: NDArray[np.int64],
-    paying: NDArray[np.int64],
-    start: NDArray[np.int64],
-    end: NDArray[np.int64],
-) -> None:
-    """Fill in the sums of the top fifth of paying accounts, from `top_accounts` on."""
-    place, above, accounts = _top(paying, 5)
-    rows[:, 0, 0] = accounts
-    for k, at in enumerate(place.tolist()):
-        rows[k, :, 1] = _sum(start[k, :, at + 1 :], axis=-1)
-        rows[k, :, 2] = start[k, :, at]
-        rows[k, :, 3] = _sum(end[k, :, at + 1 :], axis=-1)
-        rows[k, :, 4] = end[k, :, at]
-        rows[k, 0, 5] = paying[k, at]
-    rows[:, 0, 6] = accounts - 5 * above
-
-
-def _end_quarters(
-    rows: NDArray[np.int64], valued: NDArray[np.int64], ltv: NDArray[np.int64]
-) -> None:
-    """Fill in the sums of both end quarters of the LTV cohort, from `ltv_accounts` on."""
-    best, above, accounts = _top(valued, 4)
-    # The worst quarter is the top one of the order read from its other end.
-    mirrored, below, _ = _top(valued[:, ::-1], 4)
-    worst = valued.shape[1] - 1 - mirrored
-    rows[:, 0, 0] = accounts
-    for k, (high, low) in enumerate(zip(best.tolist(), worst.tolist(), strict=True)):
-        rows[k, :, 1] = _sum(ltv[k, :, high + 1 :], axis=-1)
-        rows[k, :, 2] = ltv[k, :, high]
-        rows[k, 0, 3] = valued[k, high]
-        rows[k, :, 5] = _sum(ltv[k, :, :low], axis=-1)
-        rows[k, :, 6] = ltv[k, :, low]
-        rows[k, 0, 7] = valued[k, low]
-    rows[:, 0, 4] = accounts - 4 * above
-    rows[:, 0, 8] = accounts - 4 * below
-
-
-def _top(
-    histograms: NDArray[np.int64], parts: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Find the places on which the top 1/parts of the accounts ends.
+def _boundaries(cohorts: NDArray[np.int64], money: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum the top fifth of the paying accounts, and both end quarters of the LTV cohort.
 
     Parameters
     ----------
-    histograms
-        int64, shape (K, places), whole blocks of places.
+    cohorts
+        int64, shape (K, 2, places): paying and valued accounts, in whole blocks of places.
+    money
+        int64, shape (K, 3, L, places): start, end and LTV cents.
 
     Returns
     -------
-    tuple of ndarray of int64, each of shape (K,)
-        Those places, the accounts above them, and all accounts.
+    ndarray of int64, shape (K, L, sums)
+        From `top_accounts` on.
     """
-    each = np.arange(len(histograms))
-    blocks = histograms.reshape(len(histograms), -1, PLACE_BLOCK)
-    reached = np.cumsum(_sum(blocks, axis=-1), axis=1)
-    accounts = reached[:, -1]
-    target = (accounts * (parts - 1) // parts)[:, None]
-    block = np.minimum(_sum(reached <= target, axis=1), reached.shape[1] - 1)
-    inner = blocks[each, block]
-    before = reached[each, block] - _sum(inner, axis=1)
-    within = np.cumsum(inner, axis=1) + before[:, None]
-    place = np.minimum(_sum(within <= target, axis=1), PLACE_BLOCK - 1)
-    return block * PLACE_BLOCK + place, accounts - within[each, place], accounts
+    candidates, _, depth, _ = money.shape
+    rows = np.zeros((candidates, depth, _BOUNDARIES), dtype=np.int64)
+    blocks = cohorts.reshape(candidates, 2, -1, PLACE_BLOCK)
+    reached = np.cumsum(_sum(blocks, axis=-1), axis=-1)
+    paying, valued = reached[..., -1].T
+    # Each boundary is the first place up to which more accounts lie than these: four fifths of the
+    # paying, three quarters of the valued, and, of the worst quarter, one less than a quarter.
+    least = np.stack([paying * 4 // 5, valued * 3 // 4, -(-valued // 4) - 1], axis=1)
+    cohort = np.array([0, 1, 1])
+    reached, each = reached[:, cohort], np.arange(candidates)[:, None]
+    block = np.minimum(_sum(reached <= least[..., None], axis=-1), reached.shape[-1] - 1)
+    inner = blocks[each, cohort, block]
+    within = np.cumsum(inner, axis=-1)
+    within += (reached[each, np.arange(3), block] - within[..., -1])[..., None]
+    place = np.minimum(_sum(within <= least[..., None], axis=-1), PLACE_BLOCK - 1)
+    upto, tied = within[each, np.arange(3), place], inner[each, np.arange(3), place]
+    place += block * PLACE_BLOCK
+
+    rows[:, 0, 0], rows[:, 0, 7] = paying, valued
+    rows[:, 0, [5, 10, 14]] = tied
+    rows[:, 0, 6] = paying - 5 * (paying - upto[:, 0])
+    rows[:, 0, 11] = valued - 4 * (valued - upto[:, 1])
+    rows[:, 0, 15] = valued - 4 * (upto[:, 2] - tied[:, 2])
+    _, on, above = _around(money, place[:, [0, 0, 1]])
+    rows[..., [1, 3, 8]], rows[..., [2, 4, 9]] = above, on
+    below, on, _ = _around(money[:, 2:], place[:, 2:])
+    rows[..., [12]], rows[..., [13]] = below, on
+    return rows
+
+
+def _around(
+    money: NDArray[np.int64], place: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sum what lies below, on and above a place; (K, M, L, places) and (K, M) to (K, L, M) each."""
+    *rows, places = money.shape
+    ends = np.stack([np.zeros_like(place), place, np.minimum(place + 1, places - 1)], axis=-1)
+    first = places * np.arange(np.prod(rows)).reshape(*rows, 1)
+    parts = np.add.reduceat(money.reshape(-1), (first + ends[:, :, None]).reshape(-1))
+    below, on, above = parts.reshape(*rows, 3).transpose(3, 0, 2, 1)
+    # Of an empty run, `reduceat` gives the place itself.
+    return below * (place > 0)[:, None], on, above * (place < places - 1)[:, None]
 
 
 def _median_doubled(

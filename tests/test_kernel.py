@@ -286,16 +286,19 @@ def each(counts: Counts, candidate: int) -> Counts:
 
 
 def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
+    names = ("negatives", "positives", "rest", "paying", "valued")
+    by_place = dict(zip(names, counts.accounts, strict=True))
+    start, end, ltv = counts.money
     for place in range(6):
         here = [row for row in rows if row["place"] == place]
         paying = [row for row in here if row["label"] < 2 and row["pays"]]
-        for label, name in enumerate(("negatives", "positives", "rest")):
-            assert getattr(counts, name)[place] == sum(row["label"] == label for row in here)
-        assert counts.paying[place] == len(paying)
-        assert counts.valued[place] == sum(row["ltv"] > 0 for row in here)
-        assert cents(counts.start[:, place]) == sum(row["start"] for row in paying)
-        assert cents(counts.end[:, place]) == sum(row["end"] for row in paying)
-        assert cents(counts.ltv[:, place]) == sum(row["ltv"] for row in here)
+        for label, name in enumerate(names[:3]):
+            assert by_place[name][place] == sum(row["label"] == label for row in here)
+        assert by_place["paying"][place] == len(paying)
+        assert by_place["valued"][place] == sum(row["ltv"] > 0 for row in here)
+        assert cents(start[:, place]) == sum(row["start"] for row in paying)
+        assert cents(end[:, place]) == sum(row["end"] for row in paying)
+        assert cents(ltv[:, place]) == sum(row["ltv"] for row in here)
     for tier in range(2):
         inside = [row for row in rows if (row["place"] < TIER_LOWS[0]) == tier]
         for code in range(3):
@@ -334,7 +337,7 @@ def test_a_part_with_one_limb_adds_to_a_part_with_two() -> None:
     }
     large = {**small, "start": 2**53 - 1}
     total = counted([small]) + counted([large], split=True)
-    assert cents(total.start[0, :, 1]) == 2**53 + 4
+    assert cents(total.money[0, 0, :, 1]) == 2**53 + 4
 
 
 @settings(max_examples=20)
@@ -348,8 +351,8 @@ def test_nothing_wraps_with_the_money_of_ten_to_the_eight_accounts(
     while copies * len(rows) < 10**8:
         counts, copies = counts + counts, 2 * copies
     paying = [row for row in rows if row["label"] < 2 and row["pays"]]
-    assert sum(cents(m) for m in counts.start[0].T) == copies * sum(r["start"] for r in paying)
-    assert sum(cents(m) for m in counts.end[0].T) == copies * sum(r["end"] for r in paying)
+    assert sum(cents(m) for m in counts.money[0, 0].T) == copies * sum(r["start"] for r in paying)
+    assert sum(cents(m) for m in counts.money[0, 1].T) == copies * sum(r["end"] for r in paying)
     assert int(counts.tier_counts.sum()) == copies * len(rows)
 
 
@@ -371,14 +374,14 @@ def test_clipped_accounts_add_up() -> None:
 def test_counts_with_other_limbs_are_not_added_in_place() -> None:
     # The sum would be lost in a padded copy.
     counts = counted([ACCOUNT])
-    with pytest.raises(ShapeError, match=r"^counts\.start: \(1, 1, 6\) and \(1, 2, 6\) don't add"):
+    with pytest.raises(ShapeError, match=r"^counts\.money: \(1, 3, 1, 6\) and \(1, 3, 2, 6\)"):
         counts += counted([ACCOUNT], split=True)
 
 
 def test_counts_that_do_not_fit_are_refused_by_name() -> None:
     counts = counted([])
-    other = replace(counts, paying=np.zeros((1, 7), dtype=np.int64))
-    with pytest.raises(ShapeError, match=r"^counts\.paying: \(1, 6\) and \(1, 7\) don't add up$"):
+    other = replace(counts, accounts=np.zeros((1, 5, 7), dtype=np.int64))
+    with pytest.raises(ShapeError, match=r"^counts\.accounts: \(1, 5, 6\) and \(1, 5, 7\) don't"):
         counts + other
     narrower = replace(counts, tier_days=np.zeros((1, 2, 1), dtype=np.int64))
     with pytest.raises(ShapeError, match=r"^counts\.tier_days: \(1, 2, 2\) and \(1, 2, 1\) don't"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["show"]
+__all__ = ["example_spec", "show"]
 
 
 def _examples() -> Path:
@@ -12,6 +12,11 @@ def _examples() -> Path:
     package = Path(__file__).parent.parent
     inside = package / "_examples"
     return inside if inside.is_dir() else package.parent / "examples"
+
+
+def example_spec(kind: str) -> Path:
+    """Return the spec of an example: `health_score`, `churn_risk`, `icp_fit`."""
+    return _examples() / kind / "spec.yaml"
 
 
 def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
@@ -26,7 +31,7 @@ def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_table(synthetic.generate("health_score"), table)
     if not guess.exists():
-        files.write_text(guess, (_examples() / "health_score" / "spec.yaml").read_text("utf-8"))
+        files.write_text(guess, example_spec("health_score").read_text("utf-8"))
     files.refuse_to_replace(best)
     if not as_json:
         output.say(f"A table of 5,000 accounts: {table}")

@@ -14,9 +14,18 @@ if TYPE_CHECKING:
     from gtmar.journal.integrity import Verification
     from gtmar.journal.library import SqlFile
     from gtmar.journal.reading import Comparison, Review
-    from gtmar.runs import Checkup, Replay, RunResult
+    from gtmar.runs import Checkup, Pace, Replay, RunResult
 
-__all__ = ["check", "comparison", "listing", "replayed", "review", "run", "verification"]
+__all__ = [
+    "check",
+    "comparison",
+    "listing",
+    "pace",
+    "replayed",
+    "review",
+    "run",
+    "verification",
+]
 
 #: Wins shown in a review, the largest gains first.
 _WINS_SHOWN = 5
@@ -289,3 +298,29 @@ _FOLDERS = {
     "checks": "Checks: no row when all is well",
     "metrics": "SQL twins of the metrics, to be run in DuckDB over a scored table (docs/sql.md)",
 }
+
+
+def pace(found: Pace, *, as_json: bool) -> None:
+    """Print how fast searches are here."""
+    if as_json:
+        data(found.as_json())
+        return
+    each = 1e6 / found.experiments_per_second
+    stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.spent.items())
+    say(
+        f"{found.experiments_per_second:,.0f} experiments a second, all metrics journaled: "
+        f"{some(found.accounts, 'account')}, {some(found.features, 'feature')}, "
+        f"{some(found.threads, 'thread')}, the best of {some(found.rounds, 'round')}."
+    )
+    say(f"An experiment takes {each:,.0f} us: {stages}.")
+    say(
+        f"To read once what it must touch takes {found.floor_microseconds:,.0f} us; "
+        f"{found.evaluated:.2f} candidates were evaluated for each experiment."
+    )
+    say(
+        f"Loaded and encoded in {found.load_seconds:.2f} s; "
+        f"{found.bytes_per_account:,.0f} bytes an account stay in memory."
+    )
+    if found.peak_bytes is not None:
+        say(f"Largest size of the process, libraries included: {found.peak_bytes / 1e6:,.0f} MB.")
+    following("gtmar run --data YOUR_TABLE --spec YOUR_SPEC")

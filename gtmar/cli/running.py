@@ -1,4 +1,4 @@
-"""Commands that search: demo, run, resume, replay."""
+"""Commands that search: demo, run, resume, replay, bench."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gtmar.cli import arguments as a
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
-__all__ = ["demo", "replay", "resume", "run"]
+__all__ = ["bench", "demo", "replay", "resume", "run"]
 
 
 @app.command(epilog="Example: gtmar demo")
@@ -155,3 +155,30 @@ def replay(
     pages.replayed(found, as_json=as_json)
     if not found.identical:
         raise typer.Exit(5)
+
+
+@app.command(epilog="Example: gtmar bench --accounts 100000 --n 500")
+@bounded
+def bench(
+    accounts: Annotated[
+        int, typer.Option(help="Accounts of the generated table, unless --data names one.")
+    ] = 5000,
+    data: Annotated[str | None, typer.Option(help="Account table; none: generate one.")] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="Scoring spec; none: the health_score example's.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Experiments of a round.")] = 2000,
+    rounds: Annotated[int, typer.Option(help="Rounds; the best counts.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="Threads; none: one a core.")] = None,
+    as_json: a.Json = False,
+) -> None:
+    """Time searches on this machine, and say where an experiment's time goes."""
+    from gtmar import runs, synthetic
+    from gtmar.cli import pages
+    from gtmar.cli.demonstration import example_spec
+
+    table = data or synthetic.generate("health_score", accounts=accounts)
+    found = runs.bench(
+        table, spec or example_spec("health_score"), experiments=n, rounds=rounds, threads=threads
+    )
+    pages.pace(found, as_json=as_json)

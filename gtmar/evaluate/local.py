@@ -2,7 +2,8 @@
 
 It keeps the incumbent's raw scores, so that a candidate costs one pass a changed weight. Parts of
 the table that stay in cache are counted for a group of candidates before the next part is touched;
-groups go to threads. None of it changes a sum, since sums are exact integers.
+groups, or the parts of a large table, go to threads. None of it changes a sum, since sums are exact
+integers.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ CALL_ROWS = 65_536
 GROUP = 8
 #: Work, in accounts x candidates, below which a second thread costs more than it brings.
 _ALONE = 40_000
+#: A table of no more parts than this keeps them all.
+_KEPT_PARTS = 4
 #: Freed memory up to this size stays with the process.
 _KEPT_BYTES = 24 * 2**20
 
@@ -81,22 +84,28 @@ class LocalEvaluator:
         _keep_memory()
         self._matrix = matrix
         self._spec = spec
-        self._threads = threads or _cores()
+        self.threads = threads or _cores()
+        #: Candidates evaluated so far.
+        self.evaluated = 0
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._bands = Bands.of(spec, matrix.days)
         self._ceiling = ceiling_fifths(matrix)
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
         self._raw = self._full(self._incumbent)
-        self._runs = [
-            slice(first, min(first + part_rows, matrix.accounts))
-            for first in range(0, matrix.accounts, part_rows)
-        ] or [slice(0, 0)]
+        self._runs = _even_runs(matrix.accounts, part_rows, self.threads)
         # The smaller the table, the more candidates share a call.
         few = max(1, matrix.accounts)
         self._together = max(1, min(GROUP, CALL_ROWS // few)) if len(self._runs) == 1 else GROUP
-        if len(self._runs) == 1:
-            self._only = self._cohorts.part(0, matrix.accounts, copies=self._together)
+        self._parts: dict[int, Part] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
+        held = [self._raw, *self._matrix.columns, *(vars(self._matrix).values())]
+        held += [array for part in self._parts.values() for array in part.arrays]
+        own = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
+        return sum(own.values())
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates.
@@ -177,13 +186,17 @@ class LocalEvaluator:
     def _each(
         self, candidates: Sequence[Sequence[int]], work: Callable[[Sequence[Sequence[int]]], _R]
     ) -> list[_R]:
-        """Do a piece of work for each group of candidates, on all threads."""
-        threads = self._threads if len(candidates) * self._matrix.accounts > _ALONE else 1
-        size = min(self._together, -(-len(candidates) // threads))
+        """Do a piece of work for each group of candidates, on all threads.
+
+        Threads share the candidates of a small table, and the rows of a large one.
+        """
+        self.evaluated += len(candidates)
+        alone = len(self._runs) > 1 or len(candidates) * self._matrix.accounts <= _ALONE
+        size = min(self._together, -(-len(candidates) // (1 if alone else self.threads)))
         groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
-        if threads == 1 or len(groups) == 1:
+        if alone or len(groups) == 1:
             return [work(group) for group in groups]
-        return list(_pool(self._threads).map(work, groups))
+        return list(_pool(self.threads).map(work, groups))
 
     def _group(self, candidates: Sequence[Sequence[int]]) -> tuple[Counts, int]:
         """Count a group's candidates, part by part of the table.
@@ -199,18 +212,42 @@ class LocalEvaluator:
         if len(self._runs) == 1:
             places, clipped = self._places(self._runs[0], steps)
             window = _window(places)
-            return self._count(places, clipped, self._only, window), window.start
+            part = self._part(self._runs[0])
+            return self._count(places, clipped, part, window), window.start
+        if self.threads == 1:
+            return self._over(self._runs, steps), 0
+        shares = [self._runs[thread :: self.threads] for thread in range(self.threads)]
+        found = _pool(self.threads).map(
+            lambda share: self._over(share, steps), filter(None, shares)
+        )
+        total = next(found)
+        for counts in found:
+            total += counts
+        return total, 0
+
+    def _over(self, runs: Sequence[slice], steps: Sequence[Sequence[tuple[int, int]]]) -> Counts:
+        """Count candidates over some parts of the table."""
         found: list[Counts] = []
         window = range(self._bands.places)
-        for run in self._runs:
-            part = self._cohorts.part(run.start, run.stop)
+        for run in runs:
+            part = self._part(run)
             for place, step in enumerate(steps):
                 counts = self._count(*self._places(run, [step]), part, window)
                 if place == len(found):
                     found.append(counts)
                 else:
                     found[place] += counts
-        return Counts.joined(found), 0
+        return Counts.joined(found)
+
+    def _part(self, run: slice) -> Part:
+        """Return a part of the table; where there are few of them, each is made once."""
+        part = self._parts.get(run.start)
+        if part is None:
+            copies = self._together if len(self._runs) == 1 else 1
+            part = self._cohorts.part(run.start, run.stop, copies=copies)
+            if len(self._runs) <= _KEPT_PARTS:
+                self._parts[run.start] = part
+        return part
 
     def _places(
         self, run: slice, steps: Sequence[Sequence[tuple[int, int]]]
@@ -227,6 +264,16 @@ class LocalEvaluator:
         self, places: NDArray[np.integer], clipped: NDArray[np.int64], part: Part, window: range
     ) -> Counts:
         return count(places, clipped, part, self._bands.tier_lows, window)
+
+
+def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
+    """Cut rows into runs of at most `most`, as many as threads or a multiple, if more than one."""
+    parts = max(1, -(-accounts // most))
+    if parts > 1:
+        parts = -(-parts // threads) * threads
+    rows = max(1, -(-accounts // parts))
+    runs = [slice(at, min(at + rows, accounts)) for at in range(0, accounts, rows)]
+    return runs or [slice(0, 0)]
 
 
 def _window(places: NDArray[np.integer]) -> range:

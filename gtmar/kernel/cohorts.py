@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -97,11 +97,6 @@ class Cohorts:
     depth: int
     code_count: int
     day_count: int
-
-    @property
-    def accounts(self) -> int:
-        """N."""
-        return len(self.codes)
 
     def part(self, first: int, last: int, *, copies: int = 1) -> Part:
         """Return the rows from `first` up to `last`, ready to be counted.
@@ -213,6 +208,8 @@ class Part:
     day_count: int
 
     @property
-    def accounts(self) -> int:
-        """N."""
-        return len(self.codes)
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All arrays of the part: what it holds in memory."""
+        cents = (*self.start, *self.end, *self.change, *self.ltv)
+        others = () if self.unvalued is None else (self.unvalued,)
+        return (self.codes, self.valued, self.dated, self.days, *cents, *others)

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "count"]
 
-_BY_PLACE = ("negatives", "positives", "rest", "paying", "valued", "start", "end", "ltv")
-_LIMBED = {"start": -2, "end": -2, "ltv": -2, "tier_change": -3}
+#: Where arrays have their limbs.
+_LIMBED = {"money": -2, "tier_change": -3}
+#: What `accounts` and `money` hold, in this order.
+_COHORTS = 5
+_KINDS = 3
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Counts:
     ----------
     clipped
         int64, shape (K, 2): accounts whose rounded raw score lies below 0, and above the maximum.
-    negatives, positives, rest, paying, valued
-        int64, shape (K, P): accounts per score place; `valued` are those of the LTV cohort.
-    start, end, ltv
-        int64, shape (K, L, P): cents per score place; L limbs.
+    accounts
+        int64, shape (K, 5, P): accounts per score place: negatives, positives, rest, paying, and
+        valued, those of the LTV cohort.
+    money
+        int64, shape (K, 3, L, P): start, end and LTV cents per score place; L limbs.
     tier_counts
         int64, shape (K, T, C): accounts per tier and code.
     tier_change
@@ -46,14 +50,8 @@ class Counts:
     """
 
     clipped: Int64s
-    negatives: Int64s
-    positives: Int64s
-    rest: Int64s
-    paying: Int64s
-    valued: Int64s
-    start: Int64s
-    end: Int64s
-    ltv: Int64s
+    accounts: Int64s
+    money: Int64s
     tier_counts: Int64s
     tier_change: Int64s
     tier_days: Int64s
@@ -89,12 +87,12 @@ class Counts:
 
     def widened(self, first: int, places: int) -> Counts:
         """Return the same counts over all P places; these begin with place `first`."""
-        counts = {}
-        for name in _BY_PLACE:
+        wide = {}
+        for name in ("accounts", "money"):
             narrow = getattr(self, name)
-            counts[name] = np.zeros((*narrow.shape[:-1], places), dtype=np.int64)
-            counts[name][..., first : first + narrow.shape[-1]] = narrow
-        return replace(self, **counts)
+            wide[name] = np.zeros((*narrow.shape[:-1], places), dtype=np.int64)
+            wide[name][..., first : first + narrow.shape[-1]] = narrow
+        return replace(self, **wide)
 
 
 def _matching(name: str, mine: Int64s, theirs: Int64s) -> tuple[Int64s, Int64s]:
@@ -144,54 +142,71 @@ def count(
     one for tiers; each is a pass over n. All K candidates share a call.
     """
     candidates, tiers, total = len(places), len(tier_lows), len(window)
-    coded = _offset(_tier_codes(places, part, tier_lows), tiers * part.code_count)
-    # A candidate has places of its own, one run of P after the other.
     at = _offset(places, total, less=window.start)
+    accounts = _accounts(at, part, total)
+    size = tiers * part.code_count
+    coded = _offset(_tier_codes(places, part, tier_lows), size)
+    changed = np.hstack([coded[:, run] for run in part.changed])
 
-    def tally(rows: NDArray[np.intp], width: int) -> Int64s:
-        return np.bincount(rows.ravel(), minlength=candidates * width).reshape(candidates, width)
-
-    def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], width: int) -> Int64s:
-        summed = np.zeros((candidates, part.depth, width), dtype=np.int64)
+    def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], out: Int64s) -> None:
         for place, limb in enumerate(limbs):
+            width = out.shape[-1]
             added = np.bincount(rows, limb[: len(rows)], minlength=candidates * width)
-            summed[:, place] = added.reshape(candidates, width)
-        return summed
+            out[:, place] = added.reshape(candidates, width)
 
-    negatives = tally(at[:, part.negatives], total)
-    positives = tally(at[:, part.positives], total)
-    rest = tally(at[:, part.rest], total)
-    if not part.start:
-        paying = np.zeros((candidates, total), dtype=np.int64)
-    else:
-        paying = _paying(at, part, negatives, positives, total)
-    valued_at = at
-    if not part.ltv:
-        valued = np.zeros((candidates, total), dtype=np.int64)
-    elif part.unvalued is None:
-        valued_at = at.take(part.valued, axis=1)
-        valued = tally(valued_at, total)
-    else:
-        valued = negatives + positives
-        valued += rest
-        if len(part.unvalued):
-            valued -= tally(at.take(part.unvalued, axis=1), total)
-    paying_at, size = at[:, part.paying].ravel(), tiers * part.code_count
-    changed = np.hstack([coded[:, run] for run in part.changed]).ravel()
+    money = np.zeros((candidates, _KINDS, part.depth, total), dtype=np.int64)
+    paying = at[:, part.paying].ravel()
+    cents(paying, part.start, money[:, 0])
+    cents(paying, part.end, money[:, 1])
+    if part.ltv:
+        valued = at if part.unvalued is not None else at.take(part.valued, axis=1)
+        cents(valued.ravel(), part.ltv, money[:, 2])
+    change = np.zeros((candidates, part.depth, size), dtype=np.int64)
+    cents(changed.ravel(), part.change, change)
     return Counts(
         clipped=clipped,
-        negatives=negatives,
-        positives=positives,
-        rest=rest,
-        paying=paying,
-        valued=valued,
-        start=cents(paying_at, part.start, total),
-        end=cents(paying_at, part.end, total),
-        ltv=cents(valued_at.ravel(), part.ltv, total),
-        tier_counts=tally(coded, size).reshape(candidates, tiers, -1),
-        tier_change=cents(changed, part.change, size).reshape(candidates, part.depth, tiers, -1),
+        accounts=accounts,
+        money=money,
+        tier_counts=_bincount(coded, candidates, size).reshape(candidates, tiers, -1),
+        tier_change=change.reshape(candidates, part.depth, tiers, -1),
         tier_days=_tier_days(coded, part, tiers),
     )
+
+
+def _bincount(rows: NDArray[np.intp], candidates: int, width: int) -> Int64s:
+    return np.bincount(rows.ravel(), minlength=candidates * width).reshape(candidates, width)
+
+
+def _accounts(at: NDArray[np.intp], part: Part, total: int) -> Int64s:
+    """Count each cohort's accounts per place, int64 (K, 5, P)."""
+    candidates = len(at)
+    # One call for the three that no account is in two of: a run of P for each, two left free.
+    apart = at + (total * (_COHORTS - 1) * np.arange(candidates))[:, None]
+    apart[:, part.positives] += total
+    apart[:, part.rest] += 2 * total
+    counts = _bincount(apart, candidates, total * _COHORTS).reshape(candidates, _COHORTS, total)
+    negatives, positives, rest, paying, valued = counts.swapaxes(0, 1)
+    labelled = np.add(negatives, positives, out=valued)
+    if part.start:
+        # The paying, or all that are labelled but those who don't pay: whoever is fewer.
+        run, end = part.paying, part.positives.stop
+        outside = run.start + end - run.stop
+        if run.stop > end or outside > run.stop - run.start:
+            paying[...] = _bincount(at[:, run], candidates, total)
+        elif outside:
+            others = np.hstack([at[:, : run.start], at[:, run.stop : end]])
+            np.subtract(labelled, _bincount(others, candidates, total), out=paying)
+        else:
+            paying[...] = labelled
+    if not part.ltv:
+        valued[...] = 0
+    elif part.unvalued is None:
+        valued[...] = _bincount(at.take(part.valued, axis=1), candidates, total)
+    else:
+        valued += rest
+        if len(part.unvalued):
+            valued -= _bincount(at.take(part.unvalued, axis=1), candidates, total)
+    return counts
 
 
 def _offset(values: Integers, width: int, *, less: int = 0) -> NDArray[np.intp]:
@@ -217,22 +232,6 @@ def _tier_codes(places: Integers, part: Part, tier_lows: Sequence[int]) -> Integ
     codes *= part.code_count
     codes += part.codes
     return codes
-
-
-def _paying(
-    at: NDArray[np.intp], part: Part, negatives: Int64s, positives: Int64s, total: int
-) -> Int64s:
-    """Count the paying, or all that are labelled but those who don't pay: whoever is fewer."""
-    run, labelled = part.paying, part.positives.stop
-    outside = run.start + labelled - run.stop
-    width = len(at) * total
-    if run.stop > labelled or outside > run.stop - run.start:
-        return np.bincount(at[:, run].ravel(), minlength=width).reshape(-1, total)
-    paying = negatives + positives
-    if outside:
-        rows = np.hstack([at[:, : run.start], at[:, run.stop : labelled]])
-        paying -= np.bincount(rows.ravel(), minlength=width).reshape(-1, total)
-    return paying
 
 
 def _tier_days(coded: NDArray[np.intp], part: Part, tiers: int) -> Int64s:

@@ -1,5 +1,6 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
+from gtmar.runs.benchmark import Pace, bench
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.engine import Engine
@@ -18,10 +19,12 @@ __all__ = [
     "Difference",
     "Engine",
     "Limits",
+    "Pace",
     "Progress",
     "Replay",
     "RunResult",
     "WentLive",
+    "bench",
     "check",
     "difference",
     "is_spec_file",

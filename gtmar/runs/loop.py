@@ -39,15 +39,19 @@ if TYPE_CHECKING:
     from gtmar.search.climb import Batch
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Search"]
+__all__ = ["STAGES", "Search"]
 
 #: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
 #: what follows a win is thrown away, and within these ends.
 _SMALLEST_BATCH = 4
 _LARGEST_BATCH = 64
-#: Where a batch's own cost is nothing beside a candidate's, fewer: the square root of the accounts
-#: beyond these decides.
+#: Where a batch's own cost is little beside a candidate's, both ends shrink: with the square root
+#: of how many times these accounts a table has.
 _SMALL_TABLE = 5_000
+
+
+#: What an experiment's time goes to, in the order of the loop.
+STAGES = ("propose", "evaluate", "judge", "journal")
 
 
 class Search:
@@ -88,8 +92,13 @@ class Search:
         #: Results taken over from earlier runs.
         self.known = 0
         self._resumed_from = 0
+        #: Seconds that each stage of the loop took.
+        self.spent = dict.fromkeys(STAGES, 0.0)
+        self._mark = 0.0
         growth = max(1.0, accounts.search.accounts / _SMALL_TABLE)
-        self._largest = max(_SMALLEST_BATCH, round(_LARGEST_BATCH / math.sqrt(growth)))
+        self._batches = [
+            max(1, round(end / math.sqrt(growth))) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)
+        ]
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
@@ -151,8 +160,10 @@ class Search:
         else:
             with noticed() as interruption:
                 state = self._loop(climb, ledger, writer.run_id, interruption)
+        self._mark = time.perf_counter()
         ledger.write()
         writer.flush()
+        self._lap("journal")
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 
@@ -207,22 +218,31 @@ class Search:
                 return "time_budget"
             if limits.patience is not None and climb.since_win >= limits.patience:
                 return "patience"
-            ahead = self.plan.batch or min(
-                max(_SMALLEST_BATCH, climb.since_win // 2), self._largest
-            )
+            least, most = self._batches
+            ahead = self.plan.batch or min(max(least, climb.since_win // 2), most)
             ahead = min(ahead, limits.experiments - climb.experiments)
             if limits.patience is not None:
                 ahead = min(ahead, limits.patience - climb.since_win)
-            self._evaluate(climb, climb.ask(ahead, until=limits.proposals), ledger)
+            self._mark = time.perf_counter()
+            batch = climb.ask(ahead, until=limits.proposals)
+            self._lap("propose")
+            self._evaluate(climb, batch, ledger)
             self._show(climb, run_id)
             if climb.exhausted:
                 return "exhausted"
         return "finished"
 
+    def _lap(self, stage: str) -> None:
+        """Book the time since the last stage ended."""
+        now = time.perf_counter()
+        self.spent[stage] += now - self._mark
+        self._mark = now
+
     def _evaluate(self, climb: Climb, batch: Batch, ledger: Ledger) -> None:
-        began = time.perf_counter()
+        began = self._mark
         if batch.fresh:
             sums = self.evaluator.sums([c.weights for c in batch.fresh])
+            self._lap("evaluate")
             frame = self.evaluator.frame_of(sums, only=self.judge.reads)
             values = self.judge.values(frame)
         else:
@@ -231,16 +251,18 @@ class Search:
         steps = climb.tell(
             batch, values, lambda place: () if frame is None else self.judge.breaches(frame[place])
         )
-        took = int((time.perf_counter() - began) * 1e6 / max(1, len(batch.fresh)))
+        self._lap("judge")
+        took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)
         self.known += len(steps) - judged
         if steps:
             ledger.add(steps, sums[:judged], took)
-        won = bool(steps) and steps[-1].outcome is Outcome.WIN
-        if won:
+        self._lap("journal")
+        if steps and steps[-1].outcome is Outcome.WIN:
             self.evaluator.move(climb.weights)
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
+            self._lap("evaluate")
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:

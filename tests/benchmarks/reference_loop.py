@@ -147,7 +147,9 @@ class ReferenceLoop:
         """Do experiments, keep what is better, write each one down."""
         for number in range(1, experiments + 1):
             weights = self.propose()
-            measured = self.metrics(weights)
+            # An empty tier has no rate.
+            with np.errstate(invalid="ignore"):
+                measured = self.metrics(weights)
             won = measured["auc_roc_retain"] > self.best["auc_roc_retain"]
             row = {"experiment": number, "won": bool(won), "weights": weights, **measured}
             log.write(json.dumps(row) + "\n")

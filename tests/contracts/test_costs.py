@@ -1,0 +1,168 @@
+"""What an experiment costs, counted and not timed: passes, bytes, memory, candidates in vain.
+
+Each number is exact or bounded tightly, so that a pass more than needed is seen on any machine.
+"""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tables
+
+from gtmar import spec as specs
+from gtmar.accounts.matrix import AccountMatrix
+from gtmar.accounts.outcomes import Movement
+from gtmar.evaluate import LocalEvaluator
+from gtmar.kernel import counts, scores
+from gtmar.runs.benchmark import Track
+from gtmar.synthetic import generate
+
+SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
+WEIGHTS = [term.weight for term in SPEC.terms]
+
+
+class Recording:
+    """numpy, with a note of every call of some of its functions."""
+
+    def __init__(self, *names: str) -> None:
+        self.calls: dict[str, list[tuple[Any, ...]]] = {name: [] for name in names}
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+        if name not in self.calls:
+            return function
+
+        def noted(*arguments: Any, **keywords: Any) -> Any:
+            self.calls[name].append(arguments)
+            return function(*arguments, **keywords)
+
+        return noted
+
+
+def matrix_of(accounts: int) -> AccountMatrix:
+    whole = SPEC.split.model_copy(update={"holdout": 0.0})
+    table = generate("health_score", accounts=accounts, seed=2)
+    return tables.loaded(table, SPEC.model_copy(update={"split": whole})).search
+
+
+def changed(places: dict[int, int]) -> list[int]:
+    return [weight + places.get(place, 0) for place, weight in enumerate(WEIGHTS)]
+
+
+def size(rows: slice) -> int:
+    return int(rows.stop - rows.start)
+
+
+@pytest.fixture(scope="module")
+def matrix() -> AccountMatrix:
+    return matrix_of(3_000)
+
+
+@pytest.fixture
+def evaluator(matrix: AccountMatrix) -> Callable[..., LocalEvaluator]:
+    def made(**how: int) -> LocalEvaluator:
+        found = LocalEvaluator(matrix, SPEC, threads=1, **how)
+        found.move(WEIGHTS)
+        return found
+
+    return made
+
+
+@pytest.mark.parametrize("part_rows", [500, 65_536])
+@pytest.mark.parametrize("candidates", [1, 8])
+def test_a_candidate_is_counted_in_the_fewest_passes(
+    monkeypatch: pytest.MonkeyPatch,
+    matrix: AccountMatrix,
+    evaluator: Callable[..., LocalEvaluator],
+    candidates: int,
+    part_rows: int,
+) -> None:
+    ready = evaluator(part_rows=part_rows)
+    numpy = Recording("bincount")
+    monkeypatch.setattr(counts, "np", numpy)
+    ready.sums([changed({place: 1}) for place in range(candidates)])
+    given = [arguments for arguments in numpy.calls["bincount"] if len(arguments[0])]
+    rows = sum(len(arguments[0]) for arguments in given)
+    paying = size(matrix.paying_rows)
+    labelled = size(matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING))
+    assert matrix.ltv_rows is not None
+    assert matrix.day_codes is not None
+    # Every account once by place and once by tier, the paying once for each end, all with an LTV
+    # once, and beside these the few that are taken away, changed, or have a date.
+    few = [
+        labelled - paying,
+        matrix.accounts - len(matrix.ltv_rows),
+        size(matrix.rows(Movement.KEPT_CONTRACTED, Movement.KEPT_CONTRACTED)),
+        size(matrix.rows(Movement.KEPT_EXPANDED, Movement.KEPT_EXPANDED)),
+        int((matrix.day_codes >= 0).sum()),
+    ]
+    assert rows == candidates * (3 * matrix.accounts + 2 * paying + sum(few))
+    assert rows < candidates * 5.5 * matrix.accounts
+    # What isn't of the platform's index type would be copied before it is counted.
+    assert {arguments[0].dtype for arguments in given} == {np.dtype(np.intp)}
+    if part_rows > matrix.accounts:
+        # All candidates of a small table share each call.
+        assert len(given) <= 9
+
+
+def test_a_candidate_touches_the_columns_that_changed_alone(
+    monkeypatch: pytest.MonkeyPatch, matrix: AccountMatrix, evaluator: Callable[..., LocalEvaluator]
+) -> None:
+    ready = evaluator()
+    numpy = Recording("multiply", "add", "floor_divide", "copyto")
+    monkeypatch.setattr(scores, "np", numpy)
+    ready.sums([changed({2: 1, 5: -2}), changed({11: 3}), WEIGHTS])
+    read = [arguments[0] for arguments in numpy.calls["multiply"]]
+    assert [column.nbytes for column in read] == [matrix.columns[i].nbytes for i in (2, 5, 11)]
+    for column, place in zip(read, (2, 5, 11), strict=True):
+        assert np.shares_memory(column, matrix.columns[place])
+    # A product is added where it is needed; only a candidate without a change is copied.
+    assert len(numpy.calls["add"]) == 3
+    assert len(numpy.calls["copyto"]) == 1
+    # All three are rounded in one pass.
+    assert len(numpy.calls["floor_divide"]) == 1
+
+
+def test_columns_have_the_narrowest_type(matrix: AccountMatrix) -> None:
+    assert sum(column.itemsize for column in matrix.columns) <= 2 * len(matrix.columns)
+
+
+def peak_of(matrix: AccountMatrix, part_rows: int) -> int:
+    """Measure the most memory that an evaluation needs beyond what is held."""
+    evaluator = LocalEvaluator(matrix, SPEC, threads=1, part_rows=part_rows)
+    evaluator.move(WEIGHTS)
+    candidates = [changed({place: 1}) for place in range(4)]
+    evaluator.sums(candidates)
+    tracemalloc.start()
+    try:
+        evaluator.sums(candidates)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_of_an_evaluation_does_not_grow_with_the_table() -> None:
+    small, large = (peak_of(matrix_of(accounts), 1_024) for accounts in (6_000, 18_000))
+    assert large < 1.05 * small
+    # Counts of four candidates: eleven arrays of 10,112 places each, and room to add to them.
+    assert small < 3 * 4 * 11 * 8 * 10_112
+
+
+def test_what_stays_in_memory_is_the_matrix_and_its_scores(matrix: AccountMatrix) -> None:
+    held = LocalEvaluator(matrix, SPEC, part_rows=256)
+    held.sums([WEIGHTS])
+    features = sum(column.nbytes for column in matrix.columns)
+    # Besides: three columns of cents, the class, the scores, the LTV cohort's rows, the days.
+    beside = (3 * 8 + 2 + 4 + 4 + 4) * matrix.accounts
+    assert held.nbytes < features + 1.1 * beside
+    assert held.nbytes / matrix.accounts <= 100
+
+
+@pytest.mark.parametrize("accounts", [2_000, 20_000])
+def test_few_candidates_are_evaluated_in_vain(accounts: int) -> None:
+    track = Track(generate("health_score", accounts=accounts), SPEC)
+    track.round(300)
+    assert track.pace(300).evaluated < 1.5
