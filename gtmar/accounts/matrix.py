@@ -86,15 +86,14 @@ def load_accounts(
         If the table breaks the data contract.
     SpecError
         If a score could leave Int64 within the spec's bounds.
-
     ResourceError
         If the arrays have to go to disk, and it is full.
 
     Notes
     -----
     Two streaming passes over the source, of the columns that are needed: one to check, one to
-    encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, some
-    60 bytes an account for keys and their order.
+    encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, that
+    of the ids, which must be told apart and sorted.
     """
     table = table.with_text(spec.id)
     checked = check_contract(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)

@@ -194,7 +194,8 @@ class Storage:
             return none, none
         size = count * dtype.itemsize
         if self._segment is None or self._used + size > len(self._segment[0]):
-            self._segment, self._used = self._mapped(max(size, self.expected)), 0
+            expected = self.expected if self._segment is None else 0
+            self._segment, self._used = self._mapped(max(size, expected)), 0
         first, second = (
             np.frombuffer(mapping, dtype, count, self._used) for mapping in self._segment
         )
@@ -217,8 +218,8 @@ def _reserve(file: int, size: int) -> None:
         os.posix_fallocate(file, 0, size)
         return
     zeros = bytes(_SLICE)
-    for start in range(0, size, _SLICE):
-        os.write(file, zeros[: size - start])
+    while size:
+        size -= os.write(file, zeros[:size])
 
 
 def _scratch() -> Path:

@@ -106,7 +106,7 @@ def test_counts_of_parts_add_up_to_those_of_the_whole(count: int, orientation: s
         LocalEvaluator(matrix.part(*ends[place : place + 2]), spec).counts(candidates)
         for place in range(count)
     ]
-    assert len({part.money.shape[2] for part in parts}) == min(count, 2), "limbs are not mixed"
+    assert len({part.money.shape[-2] for part in parts}) == min(count, 2), "limbs are not mixed"
     # A sum's limbs may be others, the sum is the same.
     found = whole.frame_of(LocalEvaluator(matrix.part(0, 0), spec).reduce(reduce(add, parts)))
     assert found.cast(pl.Int128).equals(whole.frame(candidates).cast(pl.Int128))
@@ -159,7 +159,7 @@ def test_a_run_that_loses_workers_is_the_same(
         pending = before[:2]
 
         def kill_each_once(at: Progress) -> None:
-            # After wins the incumbent has moved: a new worker has to be brought there.
+            # After wins, so that the search is on its way; the second at another time.
             if pending and at.wins > 3 - len(pending):
                 os.kill(pending.pop(), signal.SIGKILL)
 
