@@ -11,6 +11,7 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     asking,
     changing,
     exchanging,
+    judging,
     proving,
     remembering,
     running,
@@ -44,6 +45,8 @@ _ORDER = [
     "checkout",
     "record",
     "score",
+    "explain",
+    "backtest",
     "compare",
     "sql",
 ]

@@ -1,8 +1,10 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
+from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.decision import Decided, decide
 from gtmar.runs.difference import Difference, difference, is_spec_file
+from gtmar.runs.explanation import Explanation, explain
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
 from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
@@ -16,9 +18,11 @@ from gtmar.runs.trial import try_weights
 __all__ = [
     "DEFAULT_PROPOSER",
     "PROPOSERS",
+    "Backtest",
     "Checkup",
     "Decided",
     "Difference",
+    "Explanation",
     "FoundStability",
     "Limits",
     "NullSearch",
@@ -26,9 +30,11 @@ __all__ = [
     "Replay",
     "RunResult",
     "WentLive",
+    "backtest",
     "check",
     "decide",
     "difference",
+    "explain",
     "is_spec_file",
     "null_search",
     "promote",
