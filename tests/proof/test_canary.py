@@ -1,4 +1,4 @@
-"""Nothing of the holdout reaches the search: whatever stands in it, the search goes the same way."""
+"""Nothing of the holdout reaches the search: whatever stands in it, the search goes its way."""
 
 from __future__ import annotations
 
