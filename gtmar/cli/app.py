@@ -12,6 +12,7 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     changing,
     exchanging,
     handing,
+    judging,
     proving,
     remembering,
     reporting,
@@ -47,6 +48,8 @@ _ORDER = [
     "checkout",
     "record",
     "score",
+    "explain",
+    "backtest",
     "compare",
     "sql",
 ]

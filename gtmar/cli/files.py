@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ask",
+    "edges",
     "engine",
     "experiment_of",
     "outcomes",
@@ -118,6 +119,35 @@ def weights(settings: list[str]) -> dict[str, int]:
         raise UsageError(
             f"--set expects name=weight with a whole number, got {culprits(wrong)}",
             hint="--set nps=12",
+        )
+    return read
+
+
+def edges(text: str) -> dict[str, float]:
+    """Read ``A=80,B=60,C=0``.
+
+    Raises
+    ------
+    UsageError
+        If it isn't of that form.
+
+    Examples
+    --------
+    >>> edges("A=80,B=0")
+    {'A': 80.0, 'B': 0.0}
+    """
+    read, wrong = {}, []
+    for part in text.split(","):
+        name, sign, value = part.partition("=")
+        try:
+            read[name.strip()] = float(value)
+        except ValueError:
+            sign = ""
+        if not sign or not name.strip():
+            wrong.append(part)
+    if wrong:
+        raise UsageError(
+            f"--tiers expects tier=edge, got {culprits(wrong)}", hint="--tiers A=80,B=60,C=0"
         )
     return read
 

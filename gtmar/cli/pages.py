@@ -250,6 +250,16 @@ def check(found: Checkup, *, spec: str | None, as_json: bool) -> None:
         say(f"Objective {found.objective} has no value here: choose another with --metric.")
         return
     say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
+    deciding = found.holdout_accounts or found.search_accounts
+    if found.smallest_gain is None:
+        say(
+            f"{some(deciding, 'account')} can't prove a gain of it: too few, or it has no interval."
+        )
+    else:
+        say(
+            f"Smallest gain that {some(deciding, 'account')} would prove four times in five: about "
+            f"{found.smallest_gain:.2g}."
+        )
     flag = f" --spec {spec}" if spec else ""
     following(f"gtmar run --data {found.source}{flag} -o best.yaml")
 

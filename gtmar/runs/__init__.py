@@ -1,10 +1,12 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
+from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.benchmark import Pace, bench
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.decision import Decided, decide
 from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.engine import Engine
+from gtmar.runs.explanation import Explanation, explain
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
 from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
@@ -18,10 +20,12 @@ from gtmar.runs.trial import try_weights
 __all__ = [
     "DEFAULT_PROPOSER",
     "PROPOSERS",
+    "Backtest",
     "Checkup",
     "Decided",
     "Difference",
     "Engine",
+    "Explanation",
     "FoundStability",
     "Limits",
     "NullSearch",
@@ -30,10 +34,12 @@ __all__ = [
     "Replay",
     "RunResult",
     "WentLive",
+    "backtest",
     "bench",
     "check",
     "decide",
     "difference",
+    "explain",
     "is_spec_file",
     "null_search",
     "promote",

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.evaluate.local import LocalEvaluator
@@ -19,10 +17,13 @@ from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
 from gtmar.runs.dossier import refuse_existing, write_dossier
 from gtmar.runs.inputs import file_hashes, refuse_changed
+from gtmar.runs.looks import looks_at, record_look
 from gtmar.runs.proving import past_search
 from gtmar.runs.segments import segment_panels
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.objective import Judge
     from gtmar.spec.model import ScoringSpec
@@ -188,7 +189,7 @@ def decided_on(case: Case) -> Decided:
     """
     spec, judge, table = case.incumbent, case.judge, case.accounts.table
     old, new = ([weights[t.name] for t in spec.terms] for weights in _both_weights(case))
-    looks = _looks(case)
+    looks = looks_at(case.journal, case.accounts.outcomes_fingerprint, case.experiment)
     level = level_of(looks)
     panel = panel_of(case.untouched, spec, old, new)
     segments = segment_panels(
@@ -252,14 +253,6 @@ def _both_weights(case: Case) -> tuple[dict[str, int], dict[str, int]]:
     return case.incumbent.weights, case.candidate.weights
 
 
-def _looks(case: Case) -> int:
-    """Count the comparisons on these accounts, this one included."""
-    fingerprint = case.accounts.outcomes_fingerprint
-    with Journal(case.journal) as opened:
-        rows = opened.sql("holdout_looks").filter(pl.col("outcomes_fingerprint") == fingerprint)
-    return len({*rows["comparison"].to_list(), case.experiment})
-
-
 def _put_on_record(case: Case, decided: Decided, before: float | None, after: float | None) -> str:
     """Write the look and the decision as events; return the latter's id."""
     shared = {
@@ -271,15 +264,16 @@ def _put_on_record(case: Case, decided: Decided, before: float | None, after: fl
         "experiment_id": case.experiment.partition("/")[2],
         "source": decided.source,
     }
-    look = {
-        "outcomes_fingerprint": case.accounts.outcomes_fingerprint,
-        "comparison": case.experiment,
-        "objective": decided.objective,
-        "baseline_value": before,
-        "best_value": after,
-        "higher_is_better": decided.higher_is_better,
-    }
-    write_event(case.journal, EventKind.LOOK, details=look, **shared)
+    record_look(
+        case.journal,
+        case.accounts.outcomes_fingerprint,
+        case.experiment,
+        objective=decided.objective,
+        before=before,
+        after=after,
+        higher_is_better=decided.higher_is_better,
+        **shared,
+    )
     return write_event(
         case.journal,
         EventKind.DECISION,

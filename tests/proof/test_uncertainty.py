@@ -15,9 +15,10 @@ from gtmar.accounts.matrix import AccountMatrix, load_accounts
 from gtmar.accounts.scan import scan
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.metrics import measure
-from gtmar.proof.interval import freedom, from_proportion, student_quantile
+from gtmar.proof.interval import freedom, from_proportion, from_students, student_quantile
 from gtmar.proof.panel import weights
 from gtmar.proof.ranks import auc_gain, auc_interval, placements
+from gtmar.proof.ratios import RATIOS, _difference, gathered
 from gtmar.proof.resampling import repeated
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
 
@@ -153,6 +154,37 @@ def test_degrees_of_freedom_are_few_where_few_accounts_decide() -> None:
     # A normal sample's standard error has as many degrees of freedom as accounts.
     assert freedom(normal) == pytest.approx(20_000, rel=0.05)
     assert freedom(np.r_[np.full(4, 10.0), np.full(400, 0.1)]) < 9
+
+
+def test_either_end_is_the_farther_one() -> None:
+    normal = from_students(1.0, 0.1, np.empty(0), level=0.95, accounts=9)
+    assert (normal.low, normal.high) == pytest.approx((1 - 0.196, 1 + 0.196), abs=1e-4)
+    few = from_students(1.0, 0.1, np.empty(0), level=0.95, accounts=9, degrees=10)
+    assert few.high == pytest.approx(1 + 0.1 * stats.t(10).ppf(0.975), rel=1e-3)
+    # Replicates far below the value: the truth may lie as far above it.
+    skewed = np.r_[np.linspace(-6, -4, 100), np.linspace(-1, 1, 900)]
+    found = from_students(1.0, 0.1, skewed, level=0.95, accounts=9)
+    assert found.low == normal.low
+    assert found.high == pytest.approx(1 - 0.1 * np.quantile(skewed, 0.025))
+    holed = np.r_[np.full(60, np.nan), np.zeros(940)]
+    assert from_students(1.0, 0.1, holed, level=0.95, accounts=9).reason == "too few accounts"
+
+
+def test_the_standard_error_of_a_gain_is_that_of_the_accounts_own_pulls() -> None:
+    """The sums in cells against the residuals, account by account."""
+    spec, matrix = spec_and_matrix()
+    panel = panel_of(matrix, spec, START, OTHER)
+    chosen = [r for r in RATIOS if r.key in ("nrr_by_tier", "arpa_by_tier", "grr_by_tier")]
+    for key, cells in gathered(panel, chosen, []).items():
+        for tier in range(3):
+            y, x = cells.parts
+            pulls = []
+            for inside in (panel.before.tiers == tier, panel.after.tiers == tier):
+                whole = x[inside].sum()
+                ratio = y[inside].sum() / whole
+                pulls.append(inside * (y - ratio * x) / whole)
+            _, [deviation] = _difference(cells.known[None], tier, tier)
+            assert deviation == pytest.approx(np.linalg.norm(pulls[1] - pulls[0])), key
 
 
 def test_standard_errors_are_the_bootstraps() -> None:

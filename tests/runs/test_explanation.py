@@ -1,0 +1,86 @@
+"""One account's score taken apart."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from factories import binned, make_accounts, make_spec, weighted
+
+from gtmar import runs
+from gtmar.errors import AccountDataError
+
+
+def test_lines_add_up_to_the_score_of_every_account() -> None:
+    table, spec = make_accounts(40, seed=2), make_spec()
+    other = spec.with_weights({"depth": -30, "logins": 44})
+    scored = runs.score(table, spec)
+    for row in scored.to_dicts()[:15]:
+        found = runs.explain(row["account_id"], table, spec, other=other)
+        assert (found.score, found.tier) == (row["score"], row["tier"])
+        points = sum(round(line.points * 10_000) for line in found.lines)
+        assert points == round(found.score * 10_000)
+        others = sum(round((line.other_points or 0) * 10_000) for line in found.lines)
+        assert others == round((found.other_score or 0) * 10_000)
+        assert {"base", "rounding", "clipping"} <= {line.name for line in found.lines}
+
+
+def test_what_a_step_promises_comes_true() -> None:
+    """Whoever gets the best value of a feature is in the tier above just where it says so."""
+    table = make_accounts(60, seed=5)
+    spec = make_spec(features={"depth": weighted(37, high=50), "logins": weighted(1)})
+    checked = 0
+    for row in runs.score(table, spec).to_dicts():
+        found = runs.explain(row["account_id"], table, spec)
+        for step in found.up:
+            best = table[step.feature].max()
+            chosen = pl.col("account_id") == row["account_id"]
+            changed = table.with_columns(
+                pl.when(chosen).then(pl.lit(best)).otherwise(step.feature).alias(step.feature)
+            )
+            after = runs.score(changed, spec).filter(chosen)["score"].item()
+            assert step.reaches == (after >= spec.tiers[str(found.above)].min), step
+            checked += 1
+    assert checked > 40
+
+
+def test_distances_to_the_tiers_around_are_exact() -> None:
+    table, spec = make_accounts(40, seed=2), make_spec()
+    for row in runs.score(table, spec).to_dicts():
+        found = runs.explain(row["account_id"], table, spec)
+        if found.above is not None:
+            up = row["score"] + (found.points_to_above or 0)
+            assert up == pytest.approx(spec.tiers[found.above].min)
+        if found.below is not None:
+            down = row["score"] - (found.points_to_below or 0)
+            assert down == pytest.approx(spec.tiers[found.tier].min - 0.01)
+
+
+def test_a_binned_feature_is_one_step_and_an_unknown_value_is_said() -> None:
+    table = make_accounts(30, seed=1).with_columns(
+        plan=pl.when(pl.int_range(pl.len()) == 0).then(None).otherwise("plan")
+    )
+    feature = binned("basic", "team", "enterprise", "missing")
+    feature["encode"]["bins"]["team"]["weight"] = 25
+    spec = make_spec(base=0, features={"plan": feature})
+    found = runs.explain("acct-00000", table, spec)
+    assert [line.value for line in found.lines if line.name.startswith("plan")] == ["unknown"] * 4
+    [step] = found.up
+    assert (step.feature, step.points, step.possible) == ("plan", 5.0, 25.0)
+
+
+def test_an_account_that_is_not_there_is_named() -> None:
+    table, spec = make_accounts(10), make_spec()
+    with pytest.raises(AccountDataError, match='no account "nobody" in column "account_id"'):
+        runs.explain("nobody", table, spec)
+    twice = pl.concat([table, table.head(1)])
+    with pytest.raises(AccountDataError, match=r"2 accounts|repeat|twice|stand"):
+        runs.explain("acct-00000", twice, spec)
+
+
+def test_without_ids_a_row_is_named_by_its_number() -> None:
+    table = make_accounts(10).drop("account_id")
+    spec = make_spec(id=None)
+    found = runs.explain("3", table, spec)
+    assert found.score == runs.score(table, spec)["score"][2]
+    with pytest.raises(AccountDataError, match="named by their row, 1 to 10"):
+        runs.explain("11", table, spec)
