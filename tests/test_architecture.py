@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: From the ground up: a room imports from itself and from those before it.
 ROOMS = (
     "errors",
+    "locks",
     "spec",
     "accounts",
     "kernel",
@@ -35,7 +36,9 @@ ROOMS = (
 )
 #: Where a library is at home: modules, or rooms that end in a slash.
 HOMES = {
-    "duckdb": ("journal/catalog.py", "accounts/scan.py", "export/"),
+    "duckdb": ("locks.py", "journal/catalog.py", "accounts/sources.py", "export/"),
+    "deltalake": ("accounts/sources.py", "export/"),
+    "pyiceberg": ("accounts/sources.py",),
     "pyarrow": ("journal/",),
     "pydantic": ("spec/",),
     "pydantic_core": ("spec/",),
@@ -45,7 +48,7 @@ HOMES = {
     "rich": ("cli/",),
 }
 #: Libraries that a part of gtmar needs, each in the extra of that name or by it, imported late.
-EXTRAS = {"sqlglot": "export"}
+EXTRAS = {"deltalake": "delta", "pyiceberg": "iceberg", "sqlglot": "export"}
 #: Where a library must not be.
 BANS = {"polars": ("kernel.py", "search/")}
 MOST_LINES = 380

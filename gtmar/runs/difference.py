@@ -15,6 +15,7 @@ from gtmar.journal.history import Reference, checkout, measured_as, resolve
 from gtmar.runs.scoring import score
 
 if TYPE_CHECKING:
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Difference", "Side", "difference", "is_spec_file"]
@@ -82,7 +83,7 @@ def difference(
     two: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     as_of: str | None = None,
 ) -> Difference:
     """Say what differs between two specs.
@@ -198,7 +199,7 @@ def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
 
 
 def _moves(
-    data: str | Path | pl.DataFrame | pl.LazyFrame, one: Side, two: Side, *, as_of: str | None
+    data: Tabular, one: Side, two: Side, *, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Score a table by both specs and say who changes tier."""
     if one.spec.id != two.spec.id:

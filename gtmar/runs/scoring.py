@@ -18,6 +18,7 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["score", "write_table"]
@@ -27,9 +28,7 @@ _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 _RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
 
 
-def score(
-    data: str | Path | pl.DataFrame | pl.LazyFrame, spec: ScoringSpec, *, as_of: str | None = None
-) -> pl.DataFrame:
+def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
     Parameters
