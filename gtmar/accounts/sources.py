@@ -22,7 +22,16 @@ from gtmar.locks import failed, first_line, lock, refuse_all_but_select
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Opened", "Source", "Tabular", "named_sources", "opened", "without_credentials"]
+__all__ = [
+    "Opened",
+    "Source",
+    "Tabular",
+    "duckdb_place",
+    "named_sources",
+    "opened",
+    "quoted",
+    "without_credentials",
+]
 
 #: What the table that ``--data`` names is called in a query.
 ACCOUNTS = "accounts"
@@ -246,7 +255,7 @@ def _duckdb(location: str) -> pl.LazyFrame:
     """Open a table or view of a DuckDB file, reading only the columns that are asked for."""
     import duckdb
 
-    path, table = _duckdb_parts(location)
+    path, table = duckdb_place(location)
     if not path.is_file():
         raise AccountDataError(
             f'"{without_credentials(location)}": no file "{path}"',
@@ -268,21 +277,21 @@ def _duckdb(location: str) -> pl.LazyFrame:
             f'"{without_credentials(location)}": no table "{table}"; it has {culprits(names)}',
             hint=f'did you mean "{likely}"?' if likely else None,
         )
-    quoted = _quoted(table)
+    place = quoted(table)
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
-        listed = ", ".join(map(_quoted, columns)) if columns else "*"
+        listed = ", ".join(map(quoted, columns)) if columns else "*"
         limit = "" if rows is None else f" limit {rows}"
-        frame = ask(f"select {listed} from {quoted}{limit}")
+        frame = ask(f"select {listed} from {place}{limit}")
         yield frame if predicate is None else frame.filter(predicate)
 
-    schema = ask(f"select * from {quoted} limit 0").schema
+    schema = ask(f"select * from {place} limit 0").schema
     return pl.io.plugins.register_io_source(read, schema=schema)
 
 
-def _duckdb_parts(location: str) -> tuple[Path, str]:
+def duckdb_place(location: str) -> tuple[Path, str]:
     """Split ``duckdb:///file.db?table=accounts`` into path and table."""
     parts = urlsplit(location)
     tables = parse_qs(parts.query).get("table", [])
@@ -294,7 +303,8 @@ def _duckdb_parts(location: str) -> tuple[Path, str]:
     return Path(unquote(parts.path[1:])), tables[0]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Quote a name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
 
 

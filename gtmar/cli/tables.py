@@ -117,8 +117,18 @@ def score(
     data: a.Data,
     spec: a.SpecPath,
     output_path: Annotated[
-        Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Parquet, CSV or Arrow file; delta:FOLDER; duckdb:///file.db?table=NAME.",
+            show_default=False,
+        ),
     ],
+    since: Annotated[
+        str | None,
+        typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
+    ] = None,
     as_of: a.AsOf = None,
     at_version: a.AtVersion = None,
     query: a.Query = None,
@@ -132,13 +142,16 @@ def score(
 
     loaded = specs.load(spec)
     scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    if since is not None:
+        scored = runs.changed_since(since, scored, loaded)
     path = runs.write_table(scored, output_path)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
         output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
     else:
+        did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
-        output.say(f"{scored.height:,} accounts scored into {path}. Tiers: {listed}.")
+        output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
 
 
 @spec_app.command("schema", epilog="Example: gtmar spec schema > gtmar.schema.json")

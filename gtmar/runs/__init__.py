@@ -7,7 +7,7 @@ from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
-from gtmar.runs.scoring import score, write_table
+from gtmar.runs.scoring import changed_since, score, write_table
 from gtmar.runs.trial import try_weights
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Replay",
     "RunResult",
     "WentLive",
+    "changed_since",
     "check",
     "difference",
     "is_spec_file",
