@@ -11,27 +11,19 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.accounts.locations import duckdb_place, quoted, unreadable, without_credentials
 from gtmar.errors import AccountDataError, QueryError, UsageError, culprits, nearest, needing
 from gtmar.locks import failed, first_line, lock, refuse_all_but_select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = [
-    "Opened",
-    "Source",
-    "Tabular",
-    "duckdb_place",
-    "named_sources",
-    "opened",
-    "quoted",
-    "without_credentials",
-]
+__all__ = ["Opened", "Source", "Tabular", "named_sources", "opened"]
 
 #: What the table that ``--data`` names is called in a query.
 ACCOUNTS = "accounts"
@@ -134,27 +126,6 @@ def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | No
     return found
 
 
-def without_credentials(location: str) -> str:
-    """Take user, password and query out of a URL, but for a table's name; leave paths alone.
-
-    Examples
-    --------
-    >>> without_credentials("s3://key:secret@bucket/a.parquet?token=x")
-    's3://bucket/a.parquet'
-    >>> without_credentials("duckdb:///crm.db?table=accounts")
-    'duckdb:///crm.db?table=accounts'
-    """
-    if "://" not in location:
-        return location
-    parts = urlsplit(location)
-    query = parts.query if parts.scheme == "duckdb" else ""
-    kept = "&".join(item for item in query.split("&") if item.startswith("table="))
-    host = parts.netloc.rpartition("@")[2]
-    # urlunsplit would drop the empty host of duckdb:///file.db.
-    rest = urlunsplit(("", "", parts.path, kept, ""))
-    return f"{parts.scheme}://{host}{rest}"
-
-
 def _of_object(data: Any) -> pl.LazyFrame:
     """Turn a frame or relation of another library into a Polars frame."""
     kind = type(data)
@@ -194,7 +165,7 @@ def _located(source: Source) -> Opened | None:
             return Opened(name, _lazily(_SCANS[ending](location)))
         return _delta(source, location, name)
     except (PolarsError, OSError) as err:
-        raise _unreadable(location, err) from err
+        raise unreadable(location, err) from err
 
 
 def _lazily(lazy: pl.LazyFrame) -> pl.LazyFrame:
@@ -217,7 +188,7 @@ def _delta(source: Source, location: str, name: str) -> Opened:
         table = deltalake.DeltaTable(location, version=source.at_version)
         lazy = pl.scan_delta(table)
     except (deltalake.exceptions.DeltaError, OSError, ValueError) as err:
-        raise _unreadable(location, err) from err
+        raise unreadable(location, err) from err
     return Opened(name, lazy, {"source_kind": "delta", "source_version": str(table.version())})
 
 
@@ -237,7 +208,7 @@ def _iceberg(source: Source, name: str) -> Opened:
     except (NoSuchTableError, NoSuchNamespaceError) as err:
         raise AccountDataError(f'"{name}": catalog "{catalog}" has no table {table_name}') from err
     except (ValueError, OSError) as err:
-        raise _unreadable(source.location, err) from err
+        raise unreadable(source.location, err) from err
     snapshot = table.current_snapshot()
     wanted = source.at_version or (snapshot.snapshot_id if snapshot else None)
     if wanted is None or table.snapshot_by_id(wanted) is None:
@@ -268,7 +239,7 @@ def _duckdb(location: str) -> pl.LazyFrame:
                 found: pl.DataFrame = connection.sql(text).pl()
                 return found
         except duckdb.Error as err:
-            raise _unreadable(location, err) from err
+            raise unreadable(location, err) from err
 
     names = ask("select table_name from information_schema.tables")["table_name"].to_list()
     if table not in names:
@@ -289,23 +260,6 @@ def _duckdb(location: str) -> pl.LazyFrame:
 
     schema = ask(f"select * from {place} limit 0").schema
     return pl.io.plugins.register_io_source(read, schema=schema)
-
-
-def duckdb_place(location: str) -> tuple[Path, str]:
-    """Split ``duckdb:///file.db?table=accounts`` into path and table."""
-    parts = urlsplit(location)
-    tables = parse_qs(parts.query).get("table", [])
-    if parts.netloc or len(tables) != 1 or len(parts.path) < 2:
-        raise UsageError(
-            f'"{without_credentials(location)}": expected duckdb:///file.db?table=NAME',
-            hint="three slashes for a path from here, four for one from the root",
-        )
-    return Path(unquote(parts.path[1:])), tables[0]
-
-
-def quoted(name: str) -> str:
-    """Quote a name for DuckDB."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
@@ -362,7 +316,7 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
             try:
                 connection.register(name, frame.collect(engine="streaming"))
             except (PolarsError, OSError) as err:
-                raise _unreadable(place.location, err) from err
+                raise unreadable(place.location, err) from err
         lock(connection)
         try:
             result: pl.DataFrame = connection.sql(text).pl()
@@ -371,16 +325,3 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
         except PolarsError as err:
             raise QueryError(f"the query's result is no table: {first_line(err)}") from err
     return Opened(without_credentials(source.location), result.lazy(), origin)
-
-
-def _unreadable(location: str, err: Exception) -> AccountDataError:
-    """Word an error of a library, without what the location may hold of credentials."""
-    name = without_credentials(location)
-    reason = first_line(err).replace(location, name)
-    secret = urlsplit(location).netloc.rpartition("@")[0] if "://" in location else ""
-    if secret:
-        reason = reason.replace(secret, "...")
-    return AccountDataError(
-        f'"{name}": can\'t be read: {reason}',
-        hint="is it there, and are credentials in the environment, where it needs any?",
-    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.accounts.sources import duckdb_place, quoted, without_credentials
+from gtmar.accounts.locations import duckdb_place, quoted, without_credentials
 from gtmar.errors import UsageError, needing
 from gtmar.locks import first_line
 

@@ -12,6 +12,7 @@ from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.history import Reference, checkout, measured_as, resolve
+from gtmar.markup import sentence, table
 from gtmar.runs.scoring import score
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ class Difference:
     moves: pl.DataFrame | None
     #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
     moved: pl.DataFrame | None
+
+    def _repr_html_(self) -> str:
+        names = ("weight", self.one.name, self.two.name)
+        shown = table(names, self.weights, caption=f"{self.one.name} and {self.two.name}")
+        if self.parts:
+            shown += sentence(f"Also different: {', '.join(self.parts)}.")
+        if self.metrics is not None:
+            shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+        elif self.unmeasured:
+            shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
+        if self.moves is not None:
+            shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
+        return shown
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

@@ -17,8 +17,9 @@ from deltalake import DeltaTable, write_deltalake
 from factories import make_accounts, make_spec
 from polars.testing import assert_frame_equal
 
+from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.scan import collect, scan
-from gtmar.accounts.sources import Source, named_sources, without_credentials
+from gtmar.accounts.sources import Source, named_sources
 from gtmar.errors import AccountDataError, QueryError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, replay, run
