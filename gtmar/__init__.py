@@ -1,3 +1,58 @@
-"""Keep-or-revert research on account scores, with a journal that remembers every experiment."""
+"""Keep-or-revert research on account scores.
+
+``gtmar.run(frame, "spec.yaml")`` searches, ``gtmar.score(frame, spec)`` scores, ``gtmar.Journal``
+answers questions. Everything is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gtmar.accounts.sources import Source
+    from gtmar.journal.catalog import Journal
+    from gtmar.notebook import Run, diff, load_spec, run, score, try_weights
+    from gtmar.runs import Difference as Diff
+    from gtmar.spec import ScoringSpec as Spec
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Diff",
+    "Journal",
+    "Run",
+    "Source",
+    "Spec",
+    "__version__",
+    "diff",
+    "load_spec",
+    "run",
+    "score",
+    "try_weights",
+]
+
+#: Where each name is at home, and what it is called there.
+_HOMES = {
+    "Diff": ("gtmar.runs", "Difference"),
+    "Journal": ("gtmar.journal.catalog", "Journal"),
+    "Run": ("gtmar.notebook", "Run"),
+    "Source": ("gtmar.accounts.sources", "Source"),
+    "Spec": ("gtmar.spec", "ScoringSpec"),
+    "diff": ("gtmar.notebook", "diff"),
+    "load_spec": ("gtmar.notebook", "load_spec"),
+    "run": ("gtmar.notebook", "run"),
+    "score": ("gtmar.notebook", "score"),
+    "try_weights": ("gtmar.notebook", "try_weights"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gtmar' has no attribute {name!r}")
+    module, own = _HOMES[name]
+    return getattr(import_module(module), own)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -179,6 +179,12 @@ def spark() -> Iterator[Spark | None]:
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+        .config("spark.ui.showConsoleProgress", "false")
+        # Put into one, the steps of a score are worked out once for each time that they are named.
+        .config(
+            "spark.sql.optimizer.excludedRules",
+            "org.apache.spark.sql.catalyst.optimizer.CollapseProject",
+        )
         .config("spark.log.level", "ERROR")
         .getOrCreate()
     )

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from gtmar.accounts.matrix import AccountMatrix
 from gtmar.accounts.outcomes import Movement, OutcomeColumns
 from gtmar.evaluate import LocalEvaluator
+from gtmar.evaluate.cohorts import cohorts_of
 from gtmar.kernel import Counts, count, place_total, raw_scores, score_places
 from gtmar.metrics import measure
-from gtmar.tally import SCALAR_SUMS, TIER_SUMS, Bands, cohorts_of, sums_frame, tier_sum
+from gtmar.tally import SCALAR_SUMS, TIER_SUMS, Bands, sums_frame, tier_sum
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -17,10 +17,11 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar.accounts.partitions import with_partitions
+from gtmar.accounts.sources import Source, Tabular, opened
 from gtmar.errors import AccountDataError, ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "ID_NAMES",
@@ -60,6 +61,8 @@ class AccountTable:
     schema: pl.Schema
     #: Opens the source again with other columns taken as text; None for a format with types.
     reopen: Callable[[str], pl.LazyFrame] | None = None
+    #: What a run's record says of the source beside its name: version, query.
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def with_text(self, column: str | None) -> AccountTable:
         """Return the table with a column as the text that it is: an id such as 00012."""
@@ -76,7 +79,7 @@ class AccountTable:
         return self.schema.names()
 
 
-def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
+def scan(data: Tabular) -> AccountTable:
     """Open an account table without reading it.
 
     Parameters
@@ -93,7 +96,12 @@ def scan(data: str | Path | pl.LazyFrame | pl.DataFrame) -> AccountTable:
     if isinstance(data, pl.DataFrame | pl.LazyFrame):
         lazy = data.lazy()
         return AccountTable("frame", lazy, lazy.collect_schema())
-    source = str(data)
+    found = opened(data, lambda other: scan(other).frame)
+    if found is not None:
+        return AccountTable(
+            found.name, found.frame, found.frame.collect_schema(), origin=found.origin
+        )
+    source = data.location if isinstance(data, Source) else str(data)
     kind, files = _locate(source)
     try:
         if kind in ("csv", "tsv"):

@@ -11,6 +11,7 @@ __all__ = [
     "DEFAULT_JOURNAL",
     "Address",
     "AsOf",
+    "AtVersion",
     "Author",
     "Data",
     "DropUnlabelled",
@@ -26,7 +27,9 @@ __all__ = [
     "NewTable",
     "OptionalRun",
     "OptionalSpec",
+    "OtherSources",
     "OutputSpec",
+    "Query",
     "Quiet",
     "Shards",
     "SpecPath",
@@ -57,7 +60,22 @@ app.add_typer(export_app, name="export", rich_help_panel=None)
 
 Data = Annotated[
     str,
-    typer.Option("--data", help="Account table: a file, a folder or a glob.", show_default=False),
+    typer.Option(
+        "--data",
+        help="Account table: a file, folder or glob, a Delta, Iceberg or DuckDB table, a URL.",
+        show_default=False,
+    ),
+]
+AtVersion = Annotated[
+    int | None, typer.Option("--at-version", help="Version of a Delta table, Iceberg snapshot.")
+]
+Query = Annotated[
+    Path | None,
+    typer.Option("--query", help="File of one SELECT that makes the table from accounts, --data."),
+]
+OtherSources = Annotated[
+    list[str] | None,
+    typer.Option("--source", help="Another table for the query: usage=usage.parquet"),
 ]
 SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
 OptionalSpec = Annotated[

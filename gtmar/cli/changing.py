@@ -27,6 +27,9 @@ def try_change(
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    at_version: a.AtVersion = None,
+    query: a.Query = None,
+    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Measure a change of yours against the spec it starts from; journal it, kept or not."""
@@ -41,7 +44,7 @@ def try_change(
     if output_path is not None:
         files.refuse_to_replace(output_path)
     result = runs.try_weights(
-        data,
+        files.source(data, at_version, query, other),
         spec,
         files.weights(settings),
         note=note,

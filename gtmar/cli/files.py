@@ -10,6 +10,7 @@ from gtmar.errors import QueryError, UsageError, culprits
 if TYPE_CHECKING:
     import polars as pl
 
+    from gtmar.accounts.sources import Source
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Engine, RunResult
     from gtmar.spec import Outcomes, ScoringSpec
@@ -23,6 +24,7 @@ __all__ = [
     "refuse_to_replace",
     "schema_of",
     "share",
+    "source",
     "spec_of",
     "weights",
     "write_best",
@@ -150,6 +152,30 @@ def edges(text: str) -> dict[str, float]:
             f"--tiers expects tier=edge, got {culprits(wrong)}", hint="--tiers A=80,B=60,C=0"
         )
     return read
+
+
+def source(
+    data: str, at_version: int | None, query: Path | None, others: list[str] | None
+) -> str | Source:
+    """Return the account table that options name.
+
+    Raises
+    ------
+    UsageError
+        If the query can't be read, or tables are named and there is no query.
+    """
+    from gtmar.accounts.sources import Source, named_sources
+
+    named = named_sources(others or [])
+    if query is None:
+        if named:
+            raise UsageError("--source is for a query", hint="--query accounts.sql")
+        return data if at_version is None else Source(data, at_version)
+    try:
+        text = query.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f'"{query}": can\'t be read: {err}') from err
+    return Source(data, at_version, text, named)
 
 
 def spec_of(name: str, journal: Path) -> ScoringSpec:

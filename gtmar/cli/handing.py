@@ -1,4 +1,4 @@
-"""Commands that hand a score over to other systems: export sql, export dbt."""
+"""Commands that hand over: export sql, export dbt, journal publish."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from gtmar.cli import arguments as a  # noqa: TC001 - typer reads annotations at run time
-from gtmar.cli.arguments import export_app
+from gtmar.cli import arguments as a
+from gtmar.cli.arguments import export_app, journal_app
 from gtmar.cli.boundary import bounded
 
-__all__ = ["export_dbt", "export_sql"]
+__all__ = ["export_dbt", "export_sql", "journal_publish"]
 
 _Dialect = Annotated[
     str,
@@ -106,3 +106,31 @@ def export_dbt(
     else:
         output.say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
         output.following(f"dbt build --select {model.name}")
+
+
+@journal_app.command("publish", epilog="Example: gtmar journal publish --to delta:lake/gtmar")
+@bounded
+def journal_publish(
+    target: Annotated[
+        str,
+        typer.Option("--to", help="delta:FOLDER or duckdb:///file.db.", show_default=False),
+    ],
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Append runs and experiments to Delta or DuckDB tables, each run once."""
+    from gtmar.cli import output
+    from gtmar.export.publishing import publish
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        found = publish(opened, target)
+    if as_json:
+        output.data(found.as_json())
+    else:
+        output.say(
+            f"{output.some(found.runs, 'run')} appended to {found.runs_table}, "
+            f"{output.some(found.experiments, 'experiment')} to {found.experiments_table}."
+        )
+        if found.waiting:
+            output.say(f"{output.some(found.waiting, 'run')} not ended yet, left for later.")

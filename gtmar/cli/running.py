@@ -56,6 +56,9 @@ def run(
     ] = False,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    at_version: a.AtVersion = None,
+    query: a.Query = None,
+    other: a.OtherSources = None,
     memory: a.Memory = None,
     engine: a.EngineKind = "local",
     address: a.Address = None,
@@ -71,7 +74,7 @@ def run(
         files.refuse_to_replace(output_path)
     with progress.watching(quiet=quiet or as_json) as watch:
         result = runs.run(
-            data,
+            files.source(data, at_version, query, other),
             spec,
             metric=metric,
             limits=runs.Limits(n, patience, time_budget),

@@ -50,6 +50,9 @@ def init(
     ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
+    at_version: a.AtVersion = None,
+    query: a.Query = None,
+    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Detect features and write a first spec, commented, to edit."""
@@ -59,7 +62,7 @@ def init(
 
     files.refuse_to_replace(output_path, unless_own=False)
     found = first_spec(
-        scan(data),
+        scan(files.source(data, at_version, query, other)),
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
@@ -87,13 +90,22 @@ def check(
     metric: a.Metric = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    at_version: a.AtVersion = None,
+    query: a.Query = None,
+    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Check a table and a spec before any search: every violation, every note."""
     from gtmar import runs
-    from gtmar.cli import pages
+    from gtmar.cli import files, pages
 
-    found = runs.check(data, spec, metric=metric, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    found = runs.check(
+        files.source(data, at_version, query, other),
+        spec,
+        metric=metric,
+        as_of=as_of,
+        drop_unlabelled=drop_unlabelled,
+    )
     pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
 
 
@@ -105,25 +117,41 @@ def score(
     data: a.Data,
     spec: a.SpecPath,
     output_path: Annotated[
-        Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Parquet, CSV or Arrow file; delta:FOLDER; duckdb:///file.db?table=NAME.",
+            show_default=False,
+        ),
     ],
+    since: Annotated[
+        str | None,
+        typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
+    ] = None,
     as_of: a.AsOf = None,
+    at_version: a.AtVersion = None,
+    query: a.Query = None,
+    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Score a table: id, score, tier, and the points that add up to the score."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import output
+    from gtmar.cli import files, output
 
     loaded = specs.load(spec)
-    scored = runs.score(data, loaded, as_of=as_of)
+    scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    if since is not None:
+        scored = runs.changed_since(since, scored, loaded)
     path = runs.write_table(scored, output_path)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
         output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
     else:
+        did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
-        output.say(f"{scored.height:,} accounts scored into {path}. Tiers: {listed}.")
+        output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
 
 
 @spec_app.command("schema", epilog="Example: gtmar spec schema > gtmar.schema.json")

@@ -17,8 +17,9 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.matrix import check_reach
+from gtmar.evaluate.cohorts import cohorts_of
 from gtmar.kernel import LIMB_BITS, PLACE_BLOCK, Counts, add_steps, count, raw_scores, score_places
-from gtmar.tally import Bands, cohorts_of, sums_frame
+from gtmar.tally import Bands, sums_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -21,6 +21,7 @@ _CODE = (
     "tally.py",
     "metrics/*.py",
     "objective.py",
+    "evaluate/cohorts.py",
     "evaluate/local.py",
 )
 

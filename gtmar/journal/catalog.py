@@ -1,6 +1,6 @@
 """The journal as DuckDB sees it: views over its Parquet files, and queries under locks.
 
-This is one of the three homes of duckdb. A query from outside is one SELECT, as DuckDB's own parser
+A query from outside is one SELECT, as DuckDB's own parser
 sees it, in a connection that can read the journal's folder and nothing else.
 """
 
@@ -27,6 +27,7 @@ from gtmar.journal.events import event_schema
 from gtmar.journal.library import find_file, sql_folder
 from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
 from gtmar.journal.shelves import Shelf
+from gtmar.locks import failed, first_line, lock, refuse_all_but_select
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -88,11 +89,11 @@ class Journal:
         try:
             self._look()
             self._make_views()
-            _lock(self._connection, folder, scratch)
+            lock(self._connection, (folder, scratch))
             self._list()
         except duckdb.Error as err:
             self.close()
-            raise JournalError(f'journal "{self.path}": {_first_line(err)}') from err
+            raise JournalError(f'journal "{self.path}": {first_line(err)}') from err
         except JournalVersionError:
             self.close()
             raise
@@ -199,7 +200,9 @@ class Journal:
         QueryError
             If the text isn't one SELECT, or fails.
         """
-        _refuse_all_but_select(text)
+        refuse_all_but_select(
+            text, hint="the journal is read only; copy the result elsewhere with --json"
+        )
         self._set(variables)
         try:
             return self._frame(text)
@@ -208,11 +211,11 @@ class Journal:
             self._look()
             self._list(self._listed)
         except (duckdb.Error, PolarsError) as err:
-            raise _failed(err) from err
+            raise failed(err) from err
         try:
             return self._frame(text)
         except (duckdb.Error, PolarsError) as err:
-            raise _failed(err) from err
+            raise failed(err) from err
 
     def _frame(self, text: str) -> pl.DataFrame:
         frame: pl.DataFrame = self._connection.sql(text).pl()
@@ -278,45 +281,3 @@ class Journal:
                 self._connection.execute(f'set variable "{name}" = $value', {"value": value})
             except duckdb.Error as err:
                 raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
-
-
-def _lock(connection: duckdb.DuckDBPyConnection, folder: Path, scratch: Path) -> None:
-    """Lock a connection to the journal's folder."""
-    connection.execute(
-        "set allowed_directories = [$folder, $scratch]",
-        {"folder": str(folder), "scratch": str(scratch)},
-    )
-    for setting in (
-        "autoinstall_known_extensions = false",
-        "autoload_known_extensions = false",
-        "enable_external_access = false",
-        "lock_configuration = true",
-    ):
-        connection.execute(f"set {setting}")
-
-
-def _refuse_all_but_select(text: str) -> None:
-    """Refuse what isn't exactly one SELECT: the locks alone would let COPY overwrite a part."""
-    try:
-        statements = duckdb.extract_statements(text)
-    except duckdb.Error as err:
-        raise _failed(err) from err
-    if len(statements) != 1:
-        raise QueryError(
-            f"expected one SELECT, got {len(statements)} statements",
-            hint="values come in with --set name=value",
-        )
-    kind = statements[0].type
-    if kind != duckdb.StatementType.SELECT:
-        raise QueryError(
-            f"expected one SELECT, got {kind.name}",
-            hint="the journal is read only; copy the result elsewhere with --json",
-        )
-
-
-def _first_line(err: Exception) -> str:
-    return str(err).strip().splitlines()[0]
-
-
-def _failed(err: Exception) -> QueryError:
-    return QueryError(f"the query failed: {_first_line(err)}")

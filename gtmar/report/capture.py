@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.tally import cohorts_of
+from gtmar.evaluate.cohorts import cohorts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
-from gtmar.runs.scoring import score, write_table
+from gtmar.runs.scoring import changed_since, score, write_table
 from gtmar.runs.trial import try_weights
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "WentLive",
     "backtest",
     "bench",
+    "changed_since",
     "check",
     "decide",
     "difference",

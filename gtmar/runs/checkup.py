@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.accounts.matrix import AccountMatrix
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Checkup", "check"]
@@ -60,7 +61,7 @@ class Checkup:
 
 
 def check(
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     spec: ScoringSpec | str | Path | None = None,
     *,
     metric: str | None = None,

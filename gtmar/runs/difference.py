@@ -12,9 +12,11 @@ from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.history import Reference, checkout, measured_as, resolve
+from gtmar.markup import sentence, table
 from gtmar.runs.scoring import score
 
 if TYPE_CHECKING:
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Difference", "Side", "difference", "is_spec_file"]
@@ -58,6 +60,19 @@ class Difference:
     #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
     moved: pl.DataFrame | None
 
+    def _repr_html_(self) -> str:
+        names = ("weight", self.one.name, self.two.name)
+        shown = table(names, self.weights, caption=f"{self.one.name} and {self.two.name}")
+        if self.parts:
+            shown += sentence(f"Also different: {', '.join(self.parts)}.")
+        if self.metrics is not None:
+            shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+        elif self.unmeasured:
+            shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
+        if self.moves is not None:
+            shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
+        return shown
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {
@@ -82,7 +97,7 @@ def difference(
     two: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     as_of: str | None = None,
 ) -> Difference:
     """Say what differs between two specs.
@@ -198,7 +213,7 @@ def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
 
 
 def _moves(
-    data: str | Path | pl.DataFrame | pl.LazyFrame, one: Side, two: Side, *, as_of: str | None
+    data: Tabular, one: Side, two: Side, *, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Score a table by both specs and say who changes tier."""
     if one.spec.id != two.spec.id:

@@ -16,8 +16,7 @@ from gtmar.runs.trial import try_weights
 from gtmar.spec.identity import form_id
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
@@ -96,7 +95,7 @@ def record(
     since: str,
     note: str,
     author: str,
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     metric: str | None = None,
     as_of: str | None = None,
     drop_unlabelled: bool = False,

@@ -8,7 +8,6 @@ import secrets
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from gtmar import spec as specs
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
@@ -31,6 +30,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "holdout": spec.split.holdout,
         "salt": spec.split.salt,
         "drop_unlabelled": checked.dropped > 0,
+        **accounts.table.origin,
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {
@@ -50,7 +50,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "spec": specs.to_json(spec),
         "tiers": list(spec.tier_names),
         "tiers_id": tiers_id(spec),
-        "source": _without_credentials(accounts.table.source),
+        "source": accounts.table.source,
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
         "features_fingerprint": accounts.features_fingerprint,
         "accounts": checked.accounts,
@@ -77,11 +77,3 @@ def tiers_id(spec: ScoringSpec) -> str:
 def new_run_id() -> str:
     """Return a fresh run id: sortable by time, unique by chance, beginning with a letter."""
     return f"r{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-def _without_credentials(source: str) -> str:
-    """Take user, password and query out of a URL; leave paths alone."""
-    parts = urlsplit(source)
-    if not parts.scheme or not parts.netloc:
-        return source
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

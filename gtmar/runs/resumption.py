@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar import spec as specs
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import scan
+from gtmar.accounts.sources import Source
 from gtmar.errors import NotResumableError
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import OUTSIDE_DIGEST
@@ -25,9 +26,8 @@ from gtmar.runs.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import polars as pl
-
     from gtmar.accounts.matrix import Accounts
+    from gtmar.accounts.sources import Tabular
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
@@ -45,7 +45,7 @@ def resume(
     run_id: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     engine: Engine | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> RunResult:
@@ -132,7 +132,7 @@ def _table_of(
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     accounts = load_accounts(
-        scan(data if data is not None else start["source"]),
+        scan(data if data is not None else Source.of_record(start["source"], parameters)),
         spec,
         as_of=parameters.get("as_of"),
         drop_unlabelled=parameters.get("drop_unlabelled") == "True",
@@ -182,7 +182,7 @@ def replay(
     run_id: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
 ) -> Replay:
     """Do a run again and say whether every value is the same.
 

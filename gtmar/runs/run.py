@@ -22,15 +22,14 @@ from gtmar.runs.results import Limits, Progress, RunResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import polars as pl
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["run"]
 
 
 def run(
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     spec: ScoringSpec | str | Path | None = None,
     *,
     metric: str | None = None,

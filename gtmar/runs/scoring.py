@@ -12,24 +12,24 @@ from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, culprits
+from gtmar.export.tables import is_target, replace
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["score", "write_table"]
+__all__ = ["changed_since", "score", "write_table"]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
 _RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
 
 
-def score(
-    data: str | Path | pl.DataFrame | pl.LazyFrame, spec: ScoringSpec, *, as_of: str | None = None
-) -> pl.DataFrame:
+def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
     Parameters
@@ -106,14 +106,95 @@ def _tier(spec: ScoringSpec) -> pl.Expr:
     return tier.alias("tier")
 
 
-def write_table(frame: pl.DataFrame, path: str | Path) -> Path:
-    """Write a table as Parquet, CSV or Arrow IPC, by the file's ending; whole or not at all.
+def changed_since(
+    old: Tabular, new: pl.DataFrame, spec: ScoringSpec, *, identifier: str | None = None
+) -> pl.DataFrame:
+    """Return the accounts whose score or tier moved, as a CRM sync wants them.
+
+    Parameters
+    ----------
+    old
+        What `score` gave before; anything that `accounts.scan.scan` takes.
+    new
+        What it gives now.
+    spec
+        The spec of the new scores.
+    identifier
+        The account id's column; None for the first of `new`.
+
+    Returns
+    -------
+    DataFrame
+        In the order of `new`, a row an account that is new or moved: the id, `score`, `tier`,
+        `previous_score`, `previous_tier`, `reason` (the two or three weights whose points moved it
+        most, or ``new account``), `spec_id`. Accounts that are no longer there aren't in it.
+
+    Raises
+    ------
+    UsageError
+        If either table has no id, or the old one no score and tier, or an id twice.
+    """
+    from gtmar import spec as specs
+
+    key = identifier or new.columns[0]
+    table = scan(old).with_text(key if new.schema.get(key) == pl.String else None)
+    lacking = [name for name in (key, "score", "tier") if name not in table.columns]
+    if lacking or key == "score":
+        raise UsageError(
+            f"{table.source}: no column {culprits(lacking) or key}, so nothing can be compared",
+            hint="--changed-since takes a table that gtmar score wrote, of accounts with ids",
+        )
+    before = collect(table, table.frame).with_columns(pl.col(key).cast(new.schema[key]))
+    if before[key].is_duplicated().any():
+        raise UsageError(f'{table.source}: ids in "{key}" stand more than once')
+    points = [c for c in new.columns if c.startswith("points.") and c in before.columns]
+    then = before.select(
+        key,
+        previous_score=pl.col("score").cast(pl.Float64),
+        previous_tier=pl.col("tier").cast(pl.String),
+        **{f"{_RAW}{name}": pl.col(name).cast(pl.Float64) for name in points},
+    )
+    both = new.join(then, on=key, how="left", maintain_order="left")
+    moved = both.filter(
+        pl.col("score").ne_missing(pl.col("previous_score"))
+        | pl.col("tier").ne_missing(pl.col("previous_tier"))
+    )
+    reasons = [_reason(row, points) for row in moved.iter_rows(named=True)]
+    return moved.select(
+        key,
+        "score",
+        "tier",
+        "previous_score",
+        "previous_tier",
+        reason=pl.Series(reasons, dtype=pl.String),
+        spec_id=pl.lit(specs.spec_id(spec)),
+    )
+
+
+def _reason(row: dict[str, Any], points: list[str]) -> str:
+    """Name the weights whose points moved an account most, with how far."""
+    if row["previous_score"] is None:
+        return "new account"
+    moves = {name: row[name] - (row[f"{_RAW}{name}"] or 0.0) for name in points}
+    largest = sorted((n for n in moves if moves[n]), key=lambda n: (-abs(moves[n]), n))[:3]
+    listed = ", ".join(f"{name.removeprefix('points.')} {moves[name]:+.4g}" for name in largest)
+    return listed or "base, tiers or weights that were not there before"
+
+
+def write_table(frame: pl.DataFrame, path: str | Path) -> str | Path:
+    """Write a table as Parquet, CSV or Arrow IPC, by the file's ending, or to a table.
+
+    Whole or not at all. ``delta:FOLDER`` and ``duckdb:///file.db?table=NAME`` are tables, whose
+    rows are replaced.
 
     Raises
     ------
     UsageError
         If the ending is none of these, or the file can't be written.
     """
+    if is_target(str(path)):
+        replace(frame, str(path))
+        return str(path)
     path = Path(path)
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,

@@ -20,8 +20,7 @@ from gtmar.search.climb import Given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import polars as pl
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
@@ -29,7 +28,7 @@ __all__ = ["try_weights"]
 
 
 def try_weights(
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     spec: ScoringSpec | str | Path,
     weights: Mapping[str, int],
     *,

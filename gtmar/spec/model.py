@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat, StrictInt, model_validator
 
+from gtmar.markup import table
 from gtmar.spec.encoders import (
     WEIGHT_LIMIT,
     Bins,
@@ -325,6 +326,13 @@ class ScoringSpec(SpecModel):
     def tier_lows(self) -> tuple[int, ...]:
         """Each tier's lower edge in hundredths of a point, in the order of `tier_names`."""
         return tuple(self.tiers[name].low for name in self.tier_names)
+
+    def _repr_html_(self) -> str:
+        weights = [(term.name, term.weight, term.min, term.max) for term in self.terms]
+        tiers = [(name, self.tiers[name].min, self.tiers[name].max) for name in self.tier_names]
+        return table(
+            ("weight", "points", "min", "max"), weights, caption=f"Spec {self.model}"
+        ) + table(("tier", "from", "below"), tiers, caption="Tiers")
 
     def with_weights(self, weights: Mapping[str, int]) -> ScoringSpec:
         """Return the same spec with other weights.

@@ -180,6 +180,13 @@ def test_hostile_names_on_the_other_engines(kind: str) -> None:
             assert sorted(got["tier"]) == sorted(expected["tier"]), turned[:3]
 
 
+@pytest.mark.parametrize(("dialect", "name"), [("bigquery", "a.b"), ("duckdb", "nul\x00")])
+def test_a_name_that_the_dialect_would_lose_is_refused(dialect: str, name: str) -> None:
+    spec = make_spec(features={name: weighted(encode="identity")})
+    with pytest.raises(UsageError, match=f"{dialect} has no way to write these names or texts"):
+        select(spec, "accounts", dialect=dialect)
+
+
 # ---- what is refused ------------------------------------------------------------------------
 
 

@@ -1,0 +1,98 @@
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import polars as pl
+import pytest
+from factories import make_accounts, make_spec
+
+import gtmar
+from gtmar import spec as specs
+from gtmar.errors import SpecError
+
+ACCOUNTS = make_accounts(150)
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")
+    return tmp_path
+
+
+def test_every_name_of_the_package_is_there_and_no_other() -> None:
+    for name in gtmar.__all__:
+        assert getattr(gtmar, name) is not None
+    assert set(gtmar.__all__) <= set(dir(gtmar))
+    with pytest.raises(AttributeError, match="module 'gtmar' has no attribute 'rnu'"):
+        gtmar.rnu  # noqa: B018 - that it raises is the point
+
+
+def test_a_run_from_a_frame_and_a_file_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    found = gtmar.run(ACCOUNTS, "spec.yaml", metric="revenue_capture_at_20", n=40, seed=3)
+    again = gtmar.run(ACCOUNTS, gtmar.load_spec("spec.yaml"), n=1, cold=True)
+    assert found.result.metric == "revenue_capture_at_20"
+    assert again.result.metric == "auc_roc_retain"
+    experiments = found.experiments()
+    assert experiments["number"].to_list() == list(range(41))
+    assert set(experiments["run_id"]) == {found.id}
+    wins = experiments.filter(pl.col("outcome") == "win")
+    last = wins.row(-1, named=True) if wins.height else experiments.row(0, named=True)
+    assert found.best.weights == dict(last["weights"])
+    assert found.best.lineage is not None
+    gtmar.score(ACCOUNTS, found.best)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_score_and_try_and_diff() -> None:
+    scores = gtmar.score(ACCOUNTS, "spec.yaml")
+    assert scores.columns[:3] == ["account_id", "score", "tier"]
+    tried = gtmar.try_weights(ACCOUNTS, "spec.yaml", {"depth": 40}, note="more depth")
+    assert tried.result.experiments == 1
+    found = gtmar.diff(f"{tried.id}/0", f"{tried.id}/1")
+    assert found.weights == (("depth", 25, 40),)
+    with gtmar.Journal("journal") as journal:
+        assert journal.sql("runs").height == 1
+    with pytest.raises(SpecError):
+        gtmar.load_spec("none.yaml")
+
+
+def test_what_is_shown_in_a_notebook_says_what_is_and_is_escaped() -> None:
+    features = make_spec().model_dump(by_alias=True)["features"]
+    features[HOSTILE] = {**features["depth"], "column": "depth"}
+    spec = make_spec(features=features)
+    found = gtmar.run(ACCOUNTS, spec, n=30, note=HOSTILE)
+    Path("a.yaml").write_text(specs.to_yaml(spec), "utf-8")
+    Path("b.yaml").write_text(specs.to_yaml(specs.reweighed(spec, {HOSTILE: 2})), "utf-8")
+    compared = gtmar.diff("a.yaml", "b.yaml", data=ACCOUNTS)
+    for shown in (found._repr_html_(), spec._repr_html_(), compared._repr_html_()):
+        assert "<script" not in shown
+        assert "&lt;script&gt;" in shown
+        assert len(re.findall("<table>", shown)) == len(re.findall("</table>", shown)) >= 1
+    html = found._repr_html_()
+    for name, weight in found.result.weights.items():
+        if name != HOSTILE:
+            change = weight - spec.weights[name]
+            cells = (name, spec.weights[name], weight, change)
+            assert "".join(f"<td>{cell}</td>" for cell in cells) in html
+    assert f"{found.result.best_value:.4f}" in html
+    assert found.id in repr(found)
+
+
+def test_the_example_notebook_runs_and_finds_what_it_says() -> None:
+    path = Path(__file__).parents[1] / "examples" / "notebook.py"
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    sys.path.insert(0, str(path.parent))
+    try:
+        outputs, names = import_module("notebook").app.run()
+    finally:
+        sys.path.remove(str(path.parent))
+    assert names["found"].result.best_value > names["found"].result.baseline_value
+    assert names["tiers"]["accounts"].sum() == 2_000
+    assert any(output is not None for output in outputs)
