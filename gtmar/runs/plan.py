@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gtmar.search.proposers import Levers, Proposer
 
-__all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "make_proposer"]
+__all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "make_proposer", "refuse_unknown_proposer"]
 
 DEFAULT_PROPOSER = "random"
 PROPOSERS = ("random", "learned")
@@ -126,12 +126,23 @@ def make_proposer(
     UsageError
         If there is no such proposer.
     """
+    refuse_unknown_proposer(name)
     if name == "random":
         return RandomProposer(levers, seed=seed)
-    if name == "learned":
-        return LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
-    likely = nearest(name, PROPOSERS)
-    raise UsageError(
-        f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
-        hint=f"--proposer {likely or DEFAULT_PROPOSER}",
-    )
+    return LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
+
+
+def refuse_unknown_proposer(name: str) -> None:
+    """Refuse a name that is none of `PROPOSERS`, before anything is written.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if name not in PROPOSERS:
+        likely = nearest(name, PROPOSERS)
+        raise UsageError(
+            f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
+            hint=f"--proposer {likely or DEFAULT_PROPOSER}",
+        )

@@ -333,6 +333,8 @@ def test_a_slip_is_met_with_the_nearest_name(
     line: str, likely: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    before = run_ids(folder)
     result = CliRunner().invoke(app, line.split())
     assert result.exit_code in (2, 3, 5, 6)
     assert likely in result.output.splitlines()[-1]
+    assert run_ids(folder) == before, "a slip leaves nothing in the journal"
