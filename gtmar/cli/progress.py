@@ -49,7 +49,8 @@ def _words(at: Progress) -> str:
     rate = at.experiments / at.seconds if at.seconds else 0
     best = "-" if at.best is None else f"{at.best:.4f}"
     left = _left(at, rate)
-    return f"best {best}, {at.wins:,} wins, {rate:,.0f}/s" + (f", {left} left" if left else "")
+    wins = f"{at.wins:,} win{'' if at.wins == 1 else 's'}"
+    return f"best {best}, {wins}, {rate:,.0f}/s" + (f", {left} left" if left else "")
 
 
 def _left(at: Progress, rate: float) -> str | None:

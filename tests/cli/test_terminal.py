@@ -202,7 +202,7 @@ def at(**changes: Any) -> runs.Progress:
         ({"limit": 30_500}, "best 0.7624, 12 wins, 100/s, 5 min 00 s left"),
         ({"limit": 1_000_500}, "best 0.7624, 12 wins, 100/s, 2 h 46 min left"),
         ({"seconds": 0.1}, "best 0.7624, 12 wins, 5,000/s"),
-        ({"experiments": 0, "best": None}, "best -, 12 wins, 0/s"),
+        ({"experiments": 0, "best": None, "wins": 1}, "best -, 1 win, 0/s"),
     ],
 )
 def test_progress_says_rate_best_wins_and_time_left(changes: dict[str, Any], words: str) -> None:
