@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, culprits, nearest
 
 __all__ = ["KINDS", "Kind", "Logit", "generate"]
 
@@ -161,8 +161,11 @@ def generate(kind: str, *, accounts: int | None = None, seed: int | None = None)
     ['acct-00001', 'acct-00002']
     """
     if kind not in KINDS:
-        known = ", ".join(f'"{name}"' for name in KINDS)
-        raise UsageError(f'no kind of synthetic table is called "{kind}"', hint=f"use {known}")
+        likely = nearest(kind, KINDS)
+        raise UsageError(
+            f'no kind of synthetic table is called "{kind}"; there are {culprits(KINDS)}',
+            hint=f'did you mean "{likely}"?' if likely else None,
+        )
     shipped = KINDS[kind]
     size = shipped.accounts if accounts is None else accounts
     draw = _Draw(size, shipped.seed if seed is None else seed)

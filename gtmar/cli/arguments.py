@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from gtmar.cli import completion
+
 __all__ = [
     "DEFAULT_JOURNAL",
     "Address",
+    "AnyRun",
     "AsOf",
     "AtVersion",
     "Author",
@@ -31,6 +34,7 @@ __all__ = [
     "OutputSpec",
     "Query",
     "Quiet",
+    "Run",
     "Shards",
     "SpecPath",
     "app",
@@ -88,7 +92,12 @@ JournalPath = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Date that days_before counts from.")]
-Metric = Annotated[str | None, typer.Option("--metric", help="Objective; none: the spec's.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="Objective; none: the spec's.", autocompletion=completion.metrics
+    ),
+]
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
 ]
@@ -103,14 +112,32 @@ Address = Annotated[
 Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 DEFAULT_JOURNAL = Path("journal")
 MovedData = Annotated[str | None, typer.Option("--data", help="The table, where it has moved.")]
-OptionalRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: the latest.")]
+OptionalRun = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="None: the latest.", autocompletion=completion.runs),
+]
+AnyRun = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="None: all runs.", autocompletion=completion.runs),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=completion.runs)]
 NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
 OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
 NewSpec = Annotated[Path, typer.Option("-o", "--output", help="Where to write the spec.")]
 Author = Annotated[str | None, typer.Option("--author", help="Who.")]
 Experiment = Annotated[
-    str, typer.Argument(metavar="EXP", help="RUN/EXP, RUN for its best, or EXP of the latest run.")
+    str,
+    typer.Argument(
+        metavar="EXP",
+        help="RUN/EXP, RUN for its best, or EXP of the latest run.",
+        autocompletion=completion.experiments,
+    ),
 ]
 ExperimentOrSpec = Annotated[
-    str, typer.Argument(metavar="EXP|SPEC", help="RUN/EXP, RUN for its best, or a spec's file.")
+    str,
+    typer.Argument(
+        metavar="EXP|SPEC",
+        help="RUN/EXP, RUN for its best, or a spec's file.",
+        autocompletion=completion.experiments,
+    ),
 ]

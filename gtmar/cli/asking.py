@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gtmar.cli import arguments as a
+from gtmar.cli import completion
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
@@ -32,8 +33,8 @@ def review(
 @app.command(epilog="Example: gtmar compare RUN OTHER")
 @bounded
 def compare(
-    run_id: Annotated[str, typer.Argument(metavar="RUN")],
-    other: Annotated[str, typer.Argument(metavar="RUN")],
+    run_id: a.Run,
+    other: a.Run,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -51,7 +52,12 @@ def compare(
 @bounded
 def sql(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE]", help="None: list the library.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="None: list the library.",
+            autocompletion=completion.queries,
+        ),
     ] = None,
     text: Annotated[str | None, typer.Option("-c", "--command", help="One SELECT.")] = None,
     settings: Annotated[

@@ -45,6 +45,8 @@ def _show(err: GtmarError, *, as_json: bool) -> None:
         fault = {"code": err.code, "message": err.message, "hint": err.hint, **err.facts}
         typer.echo(json.dumps({"error": fault}, default=str), err=True)
         return
-    typer.echo(f"error: {err.message}", err=True)
+    from gtmar.cli.output import complain
+
+    complain("error", err.message, "bad")
     if err.hint:
-        typer.echo(f"hint: {err.hint}", err=True)
+        complain("hint", err.hint)

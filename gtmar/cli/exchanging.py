@@ -29,7 +29,7 @@ _NAMED = 5
 @journal_app.command("export", epilog="Example: gtmar journal export -o experiments.jsonl")
 @bounded
 def journal_export(
-    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: all runs.")] = None,
+    run_id: a.AnyRun = None,
     form: Annotated[str, typer.Option("--format", help="jsonl: an object a line.")] = "jsonl",
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
@@ -42,8 +42,7 @@ def journal_export(
     from gtmar.journal.catalog import Journal
     from gtmar.journal.exchange import export_jsonl
 
-    if form not in _FORMATS:
-        raise UsageError(f'no format "{form}"; there is {", ".join(_FORMATS)}')
+    files.refuse_unknown("format", form, _FORMATS)
     if output_path is not None:
         files.refuse_to_replace(output_path, unless_own=False)
     with Journal(journal) as opened:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtmar.errors import QueryError, UsageError, culprits
+from gtmar.errors import QueryError, UsageError, culprits, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import polars as pl
 
     from gtmar.accounts.sources import Source
@@ -22,6 +24,7 @@ __all__ = [
     "experiment_of",
     "outcomes",
     "refuse_to_replace",
+    "refuse_unknown",
     "schema_of",
     "share",
     "source",
@@ -211,6 +214,23 @@ def experiment_of(name: str) -> str:
             hint="gtmar log lists what the journal has",
         )
     return f"{lineage.run}/{lineage.experiment}"
+
+
+def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that isn't one of those known, and suggest the nearest.
+
+    Raises
+    ------
+    UsageError
+        If it isn't.
+    """
+    options = sorted(set(known))
+    if name not in options:
+        likely = nearest(name, options)
+        raise UsageError(
+            f'no {noun} "{name}"; there is {culprits(options) or "none"}',
+            hint=f'did you mean "{likely}"?' if likely else None,
+        )
 
 
 def refuse_to_replace(path: Path, *, unless_own: bool = True) -> None:

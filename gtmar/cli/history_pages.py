@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from gtmar.cli.output import Tone
     from gtmar.journal.history import Experiment, Reference
     from gtmar.runs import Difference, RunResult, WentLive
     from gtmar.spec import ScoringSpec
@@ -42,7 +43,7 @@ def tried(found: Experiment, result: RunResult, *, written: Path | None, as_json
     row = found.row
     say(_who_and_why(row["author"], row["note"]))
     say(f"Change: {row['changes']}")
-    say(_effect(row))
+    say(_effect(row), _EFFECTS.get(row["outcome"]))
     if result.holdout is not None:
         before, after = (result.holdout[f"{x}_value"] for x in ("baseline", "best"))
         if None not in (before, after):
@@ -64,6 +65,9 @@ def tried(found: Experiment, result: RunResult, *, written: Path | None, as_json
 
 def _who_and_why(author: str | None, note: str | None) -> str:
     return f"{note or 'No reason given'} ({author or 'nobody named'})"
+
+
+_EFFECTS: dict[str, Tone] = {"win": "good", "lose": "bad", "blocked": "warning"}
 
 
 def _effect(row: dict[str, Any]) -> str:
@@ -170,7 +174,7 @@ def experiment(found: Experiment, *, journal: Path, as_json: bool) -> None:
         say(_who_and_why(row["author"], row["note"]))
     if row["changes"]:
         say(f"Change: {row['changes']}")
-    say(_effect(row))
+    say(_effect(row), _EFFECTS.get(row["outcome"]))
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
     table(["weight", "value"], weights, title="Weights")
     _metrics(found.effect, "before", "after", title="What it did to the metrics")

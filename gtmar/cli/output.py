@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import polars as pl
 
-__all__ = ["data", "following", "frame", "number", "say", "some", "table"]
+__all__ = ["Tone", "complain", "data", "following", "frame", "number", "say", "some", "table"]
+
+#: What a colour means; nothing else has one. On a terminal only, and not with NO_COLOR.
+Tone: TypeAlias = Literal["good", "bad", "warning"]
+_STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "warning": "yellow"}
+#: Words that have a tone wherever they are a whole cell.
+_TONES: dict[str, Tone] = {
+    "better": "good",
+    "win": "good",
+    "worse": "bad",
+    "blocked": "warning",
+}
 
 #: Columns up to this wide are never broken, RUN/EXP among them; what doesn't fit is taken from the
 #: others.
@@ -32,12 +44,41 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=False)
 
 
-def say(text: str = "") -> None:
-    """Print a sentence to stdout, wrapped at the width of a terminal, whole elsewhere."""
+def say(text: str = "", tone: Tone | None = None) -> None:
+    """Print a sentence to stdout, wrapped at the width of a terminal, whole elsewhere.
+
+    Parameters
+    ----------
+    text
+        The sentence; blanks before it indent all its lines.
+    tone
+        What its colour says on a terminal; None for no colour.
+    """
     if sys.stdout.isatty():
-        _console().print(escape(text))
+        _print(_console(), text, tone)
     else:
         sys.stdout.write(f"{text}\n")
+
+
+def complain(label: str, text: str, tone: Tone | None = None) -> None:
+    """Print a message to stderr, its label toned; wrapped at the width of a terminal."""
+    if sys.stderr.isatty():
+        console = Console(stderr=True, highlight=False)
+        shown = Text(f"{label}: ", style=_STYLES[tone] if tone else "")
+        console.print(shown.append(text, style="default"))
+    else:
+        sys.stderr.write(f"{label}: {text}\n")
+
+
+def _print(console: Console, text: str, tone: Tone | None) -> None:
+    """Print a sentence to a terminal; an indented one stays indented."""
+    blanks = text[: len(text) - len(text.lstrip())]
+    lines = textwrap.wrap(
+        text, console.width, subsequent_indent=blanks, break_on_hyphens=False
+    ) or [""]
+    style = _STYLES[tone] if tone else ""
+    for line in lines:
+        console.print(Text(line, style=style), soft_wrap=True)
 
 
 def following(command: str) -> None:
@@ -82,17 +123,22 @@ def table(
         right = bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
         longest = max(map(len, [*texts, *name.split()]), default=0)
         shape.add_column(
-            escape(name),
+            Text(name),
             justify="right" if right else "left",
             overflow="fold",
             min_width=longest if longest <= _WHOLE else None,
         )
     for row in cells:
-        shape.add_row(*map(escape, row))
+        shape.add_row(*map(_toned, row))
     if title:
         say()
         say(title)
     _console().print(shape)
+
+
+def _toned(cell: str) -> Text:
+    tone = _TONES.get(cell)
+    return Text(cell, style=_STYLES[tone] if tone else "")
 
 
 def frame(rows: pl.DataFrame, *, as_json: bool) -> None:
@@ -107,7 +153,9 @@ def frame(rows: pl.DataFrame, *, as_json: bool) -> None:
         max(head, cell if cell <= _WHOLE else _WRAPPED)
         for head, cell in zip(heads, longest, strict=True)
     )
-    if sum(needed) + 3 * (len(heads) - 1) <= _console().width or not cells:
+    if not cells:
+        say(f"Columns: {', '.join(rows.columns)}.")
+    elif sum(needed) + 3 * (len(heads) - 1) <= _console().width:
         table(["\n".join(name.split("_")) for name in rows.columns], cells)
     else:
         for row in cells:

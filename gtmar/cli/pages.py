@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from gtmar.cli.output import Tone
     from gtmar.journal.integrity import Verification
     from gtmar.journal.library import SqlFile
     from gtmar.journal.reading import Comparison, Review
@@ -55,8 +56,8 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
     }
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
-    for sentence in verdict(row, improved=result.improved, held=held):
-        say(sentence)
+    said = verdict(row, improved=result.improved, held=held)
+    _verdict(said, improved=result.improved, held=held)
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(
@@ -67,6 +68,15 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
         say(f"Best spec: {written}")
     say()
     following(f"gtmar review {result.run_id}{_journal_flag(result.journal)}")
+
+
+def _verdict(sentences: list[str], *, improved: bool, held: bool | None) -> None:
+    """Print a verdict: good where a gain was found, and where it holds; bad where it doesn't."""
+    first, *rest = sentences
+    say(first, "good" if improved else None)
+    tone: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
+    for sentence in rest:
+        say(sentence, tone[held])
 
 
 _ENDED = {
@@ -92,8 +102,7 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         by = f" (by {s['author']})" if s["author"] else ""
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
-    for sentence in found.verdict:
-        say(sentence)
+    _verdict(found.verdict, improved=found.improved, held=found.held)
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
@@ -122,7 +131,7 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         title="Tiers",
     )
     for sentence in found.emptied:
-        say(sentence)
+        say(sentence, "warning")
     if found.hhi_reading:
         say(found.hhi_reading)
     if s["state"] == "imported":
@@ -270,20 +279,24 @@ def verification(found: Verification, *, as_json: bool) -> None:
         data(found.as_json())
         return
     for finding in found.findings:
-        say(f"{finding.kind}: {finding.file or 'run ' + finding.run_id}: {finding.problem}")
+        where = finding.file or f"run {finding.run_id}"
+        say(f"{finding.kind}: {where}: {finding.problem}", "bad")
     for note in found.notes:
         say(f"Note: {note}")
     looked = f"{some(found.runs, 'run')}, {some(found.experiments, 'experiment')}"
     if found.events:
         looked += f", {some(found.events, 'event')}"
     if found.findings:
-        say(f"{looked}: {some(len(found.findings), 'finding')}.")
+        say(f"{looked}: {some(len(found.findings), 'finding')}.", "bad")
     else:
-        say(f"{looked}: nothing is missing, torn, changed or added.")
+        say(f"{looked}: nothing is missing, torn, changed or added.", "good")
     if found.against_holds is False:
-        say("The digest given does not hold: something that it covered was changed or deleted.")
+        say(
+            "The digest given does not hold: something that it covered was changed or deleted.",
+            "bad",
+        )
     elif found.against_holds:
-        say("The digest given holds: all that it covered is there unchanged.")
+        say("The digest given holds: all that it covered is there unchanged.", "good")
     else:
         say("Keep this digest elsewhere, in a commit or a ticket; later, --against checks it:")
     sys.stdout.write(found.digest + "\n")
@@ -295,7 +308,9 @@ def replayed(found: Replay, *, as_json: bool) -> None:
         data(found.as_json())
         return
     if found.identical:
-        say(f"Run {found.run_id} again: all {found.experiments:,} experiments are the same.")
+        say(
+            f"Run {found.run_id} again: all {found.experiments:,} experiments are the same.", "good"
+        )
         say(f"Digest {found.digest}")
     elif found.difference and "column" in found.difference:
         d = found.difference

@@ -1,4 +1,7 @@
-"""Progress of a run on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of a run on stderr: a bar on a terminal, a plain line now and then elsewhere.
+
+It is told of every batch and draws seldom, so that nobody's search is slower for being watched.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,13 @@ __all__ = ["announce", "counting", "watching"]
 
 #: Seconds between plain lines, and between redraws of the bar.
 _LINE_SECONDS = 5.0
-_DRAW_SECONDS = 0.1
+_DRAW_SECONDS = 0.25
+#: Seconds before which a rate says nothing about the time left.
+_SETTLED = 0.5
+#: Work between two redraws, as a multiple of what a redraw costs: at most 0.5 % goes to drawing.
+_WORK = 200
+#: Cells of the bar; the words beside it need the rest of 80 columns.
+_BAR = 16
 
 
 def announce(sentence: str) -> None:
@@ -52,9 +61,27 @@ def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 def _words(at: Progress) -> str:
+    """Say how it goes: best so far, wins, rate, time left."""
     rate = at.experiments / at.seconds if at.seconds else 0
     best = "-" if at.best is None else f"{at.best:.4f}"
-    return f"best {best}, {at.wins} wins, {rate:,.0f}/s"
+    left = _left(at, rate)
+    wins = f"{at.wins:,} win{'' if at.wins == 1 else 's'}"
+    return f"best {best}, {wins}, {rate:,.0f}/s" + (f", {left} left" if left else "")
+
+
+def _left(at: Progress, rate: float) -> str | None:
+    """Say how long it takes at most; None while nobody can tell."""
+    if at.seconds < _SETTLED or not rate:
+        return None
+    seconds = (at.limit - at.experiments) / rate
+    if at.budget is not None:
+        seconds = min(seconds, at.budget - at.seconds)
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
 def _lines() -> Callable[[Progress], None]:
@@ -75,21 +102,54 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
 
     columns = (
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
+        progress.BarColumn(bar_width=_BAR),
+        progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         progress.TextColumn("{task.description}"),
-        progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        last = 0.0
+    shown = progress.Progress(
+        *columns,
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+        # No thread that draws by itself: it would take its turns from the search.
+        auto_refresh=False,
+    )
+    with shown as bar:
+        task = bar.add_task("", total=1, visible=False)
+        pace = _Pace()
 
         def tell(at: Progress) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= _DRAW_SECONDS or at.experiments >= at.limit:
-                last = now
-                done, total = at.experiments, at.limit
-                bar.update(task, completed=done, total=total, description=_words(at))
+            if pace.due():
+                bar.update(
+                    task,
+                    completed=at.experiments,
+                    total=at.limit,
+                    description=_words(at),
+                    visible=True,
+                    refresh=True,
+                )
+                pace.done()
 
         yield tell
+
+
+class _Pace:
+    """When to draw: a few times a second, and seldom beside the work done in between.
+
+    On a busy machine a search gets little done in a second, so the second alone won't do.
+    """
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+        self._next_work = 0.0
+        self._began = 0.0
+
+    def due(self) -> bool:
+        """Whether to draw now; then tell `done` when it is."""
+        self._began = time.process_time()
+        return time.monotonic() >= self._next_at and self._began >= self._next_work
+
+    def done(self) -> None:
+        """Take the cost of what was drawn, and with it the time of the next."""
+        now = time.process_time()
+        self._next_at = time.monotonic() + _DRAW_SECONDS
+        self._next_work = now + _WORK * (now - self._began)

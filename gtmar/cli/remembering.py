@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gtmar.cli import arguments as a
+from gtmar.cli import completion
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
@@ -22,12 +23,13 @@ def log(
     as_json: a.Json = False,
 ) -> None:
     """Say what is live since when, then runs and changes, newest first: who, why, what it did."""
-    from gtmar.cli import history_pages
+    from gtmar.cli import files, history_pages
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
         live, entries = opened.sql("live"), opened.sql("log")
     if model is not None:
+        files.refuse_unknown("model", model, entries["model"].drop_nulls().to_list())
         live = live.filter(live["model"] == model)
         entries = entries.filter(entries["model"] == model)
     history_pages.log(live, entries.head(most), journal=journal, as_json=as_json)
@@ -90,10 +92,18 @@ def lineage(
 @bounded
 def best(
     metric: Annotated[
-        str | None, typer.Option(help="Any metric; none: the run's objective.")
+        str | None,
+        typer.Option(
+            help="Any metric; none: the run's objective.", autocompletion=completion.metrics
+        ),
     ] = None,
     run_id: Annotated[
-        str | None, typer.Option("--run", help="A run on the table meant; none: the latest.")
+        str | None,
+        typer.Option(
+            "--run",
+            help="A run on the table meant; none: the latest.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Experiments shown.")] = 5,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gtmar.cli import arguments as a
+from gtmar.cli import completion
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
@@ -50,7 +51,10 @@ def run(
     ] = None,
     author: a.Author = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
-    proposer: Annotated[str | None, typer.Option(help="learned (default) or random.")] = None,
+    proposer: Annotated[
+        str | None,
+        typer.Option(help="learned (default) or random.", autocompletion=completion.proposers),
+    ] = None,
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
     ] = False,
@@ -101,7 +105,7 @@ def run(
 @app.command(epilog="Example: gtmar resume r20260101-120000-abc123")
 @bounded
 def resume(
-    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    run_id: a.Run,
     data: a.MovedData = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     output_path: Annotated[

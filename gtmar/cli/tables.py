@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gtmar.cli import arguments as a  # noqa: TC001 - typer reads annotations at run time
+from gtmar.cli import arguments as a
+from gtmar.cli import completion
 from gtmar.cli.arguments import app, spec_app
 from gtmar.cli.boundary import bounded
 
@@ -17,7 +18,10 @@ __all__ = ["check", "generate", "init", "score", "spec_schema", "spec_show"]
 @app.command(epilog="Example: gtmar generate health_score -o accounts.parquet")
 @bounded
 def generate(
-    kind: Annotated[str, typer.Argument(help="health_score, churn_risk or icp_fit")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="health_score, churn_risk or icp_fit", autocompletion=completion.kinds),
+    ],
     output_path: Annotated[
         Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
     ],

@@ -19,7 +19,7 @@ __all__ = ["compact", "verify"]
 @app.command(epilog="Example: gtmar verify --against gtmar1:12:0f3a...")
 @bounded
 def verify(
-    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="None: all runs.")] = None,
+    run_id: a.AnyRun = None,
     against: Annotated[str | None, typer.Option(help="A digest printed earlier.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,

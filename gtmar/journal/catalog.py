@@ -133,9 +133,11 @@ class Journal:
         known = {parameter.name for parameter in file.parameters}
         unknown = sorted(set(variables) - known)
         if unknown:
+            likely = nearest(unknown[0], known)
             raise QueryError(
-                f'query "{file.name}" has no parameter {culprits(unknown)}',
-                hint=f"it has {', '.join(sorted(known)) or 'none'}",
+                f'query "{file.name}" has no parameter {culprits(unknown)}; '
+                f"it has {', '.join(sorted(known)) or 'none'}",
+                hint=f'did you mean "{likely}"?' if likely else None,
             )
         if "chosen_" in file.text and variables.get("run") is None and self._run_ids():
             # The views would find it too, by reading the records of all runs.

@@ -41,6 +41,19 @@ _TRIED = """
     group by place
     order by place
 """
+_BY_HAND = """
+    select
+        number,
+        worded_changes(changes) as changes,
+        value_before,
+        value_after,
+        outcome
+    from experiments
+    where run_id = getvariable('run')
+        and proposer = 'human'
+        and number > 0
+    order by number
+"""
 _MEASURED = """
     select number, labelled_by_tier
     from experiments
@@ -80,6 +93,8 @@ class Evidence:
     tried
         By window of experiments: place, first, last, and the 10 % and 90 % quantiles of the
         objective over what was evaluated there.
+    by_hand
+        What a person proposed, kept or not: number, changes, value before and after, outcome.
     tiers
         A line per stage and tier.
     unseen
@@ -94,6 +109,7 @@ class Evidence:
     review: Review
     run: dict[str, Any]
     tried: pl.DataFrame
+    by_hand: pl.DataFrame
     tiers: tuple[TierLine, ...]
     unseen: tuple[dict[str, Any], ...]
     table: TableEvidence | None
@@ -158,6 +174,7 @@ def gather(
         review=review,
         run=run,
         tried=journal.query(_TRIED, run=run_id, windows=_WINDOWS, last=last),
+        by_hand=journal.query(_BY_HAND, run=run_id),
         tiers=_tiers(journal, review),
         unseen=_unseen(run, review),
         table=table,

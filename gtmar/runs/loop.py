@@ -276,6 +276,7 @@ class Search:
                     baseline=self.baseline,
                     best=climb.value,
                     seconds=time.perf_counter() - self._began,
+                    budget=self.plan.limits.seconds,
                 )
             )
 

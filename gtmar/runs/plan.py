@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from gtmar.search.proposers import Levers, Proposer
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["DEFAULT_PROPOSER", "PROPOSERS", "Plan", "constraints_of", "make_proposer"]
+__all__ = [
+    "DEFAULT_PROPOSER",
+    "PROPOSERS",
+    "Plan",
+    "constraints_of",
+    "make_proposer",
+    "refuse_unknown_proposer",
+]
 
 DEFAULT_PROPOSER = "learned"
 PROPOSERS = ("random", "learned")
@@ -131,18 +138,29 @@ def make_proposer(
     UsageError
         If there is no such proposer.
     """
-    if name not in PROPOSERS:
-        likely = nearest(name, PROPOSERS)
-        raise UsageError(
-            f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
-            hint=f"--proposer {likely or DEFAULT_PROPOSER}",
-        )
+    refuse_unknown_proposer(name)
     proposer: Proposer = (
         RandomProposer(levers, seed=seed)
         if name == "random"
         else LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
     )
     return ConstrainedProposer(proposer, constraints, levers) if constraints else proposer
+
+
+def refuse_unknown_proposer(name: str) -> None:
+    """Refuse a name that is none of `PROPOSERS`, before anything is written.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if name not in PROPOSERS:
+        likely = nearest(name, PROPOSERS)
+        raise UsageError(
+            f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
+            hint=f"--proposer {likely or DEFAULT_PROPOSER}",
+        )
 
 
 def constraints_of(spec: ScoringSpec) -> Constraints:

@@ -47,6 +47,8 @@ class Progress:
     baseline: float | None
     best: float | None
     seconds: float
+    #: Seconds after which the run stops whatever is done by then; None without such a limit.
+    budget: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
 from gtmar.runs.engine import Engine
 from gtmar.runs.loop import Search
-from gtmar.runs.plan import DEFAULT_PROPOSER, Plan
+from gtmar.runs.plan import DEFAULT_PROPOSER, Plan, refuse_unknown_proposer
 from gtmar.runs.recollection import recall, said
 from gtmar.runs.records import new_run_id, start_record
 from gtmar.runs.results import Limits, Progress, RunResult
@@ -102,6 +102,7 @@ def run(
     limits = limits or Limits()
     engine = engine or Engine()
     _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
+    refuse_unknown_proposer(proposer)
     table = scan(data)
     if spec is None:
         spec = first_spec(table, holdout=holdout).spec

@@ -162,7 +162,7 @@ def test_export_writes_a_new_file_and_replaces_none() -> None:
 
 def test_an_export_that_fails_leaves_no_file() -> None:
     brought_in()
-    assert 'no format "csv"; there is jsonl' in failed(2, "journal", "export", "--format", "csv")
+    assert 'no format "csv"; there is "jsonl"' in failed(2, "journal", "export", "--format", "csv")
     assert "can't be written" in failed(2, "journal", "export", "-o", "nowhere/out.jsonl")
     assert "has no run" in failed(5, "journal", "export", "r1999", "-o", "out.jsonl")
     part = next(Path("journal/experiments").glob("*/part-000002.parquet"))

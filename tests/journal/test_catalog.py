@@ -346,10 +346,11 @@ def test_a_value_of_no_known_type_is_refused(journal: Journal) -> None:
 def test_an_unknown_parameter_is_refused(journal: Journal) -> None:
     with pytest.raises(QueryError, match='query "journal/review" has no parameter "rum"') as err:
         journal.sql("review", rum="x")
-    assert err.value.hint == "it has run"
-    with pytest.raises(QueryError) as err:
+    assert "it has run" in err.value.message
+    assert err.value.hint == 'did you mean "run"?'
+    with pytest.raises(QueryError, match="it has none") as err:
         journal.sql("runs", run="x")
-    assert err.value.hint == "it has none"
+    assert err.value.hint is None
 
 
 @pytest.mark.parametrize("name", ["review", "journal/review"])

@@ -19,6 +19,7 @@ from gtmar import report, runs
 from gtmar.cli.app import app
 from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
 from gtmar.journal.catalog import Journal
+from gtmar.journal.history import checkout
 from gtmar.report import pages as made
 
 if TYPE_CHECKING:
@@ -144,6 +145,24 @@ def test_it_says_how_to_do_it_again_and_that_is_true(
         digests = journal.query("select digest from runs")["digest"].to_list()
     assert len(digests) == 2
     assert digests[0] == digests[1]
+
+
+def test_a_persons_change_is_told_kept_or_not(searched: Searched, tmp_path: Path) -> None:
+    shutil.copytree(searched.journal, tmp_path / "journal")
+    with Journal(searched.journal) as journal:
+        best = checkout(journal, searched.run_id)
+    tried = runs.try_weights(
+        searched.table, best, {"depth": -50}, note="why not", journal=tmp_path / "journal"
+    )
+    with Journal(tmp_path / "journal") as journal:
+        html = report.run_page(journal, tried.run_id).html
+    row = pages.experiments_of(tmp_path / "journal", tried.run_id)[1]
+    assert row["outcome"] == "lose"
+    for side in ("value_before", "value_after"):
+        [shown] = numbers(html)[f"hand.1.{side}"]
+        assert pages.agrees(shown, row[side])
+    assert f"depth: {best.weights['depth']} \u2192 -50" in html
+    assert "not better, not kept" in html
 
 
 # ---- what is not there ------------------------------------------------------------------------
