@@ -24,10 +24,14 @@ def test_lines_add_up_to_the_score_of_every_account() -> None:
         assert {"base", "rounding", "clipping"} <= {line.name for line in found.lines}
 
 
-def test_what_a_step_promises_comes_true() -> None:
-    """Whoever gets the best value of a feature is in the tier above just where it says so."""
+@pytest.mark.parametrize("base", [10, -50])
+def test_what_a_step_promises_comes_true(base: int) -> None:
+    """Whoever gets the best value of a feature is in the tier above just where it says so.
+
+    With a base far below 0 most scores are clipped there, and have that to make up for first.
+    """
     table = make_accounts(60, seed=5)
-    spec = make_spec(features={"depth": weighted(37, high=50), "logins": weighted(1)})
+    spec = make_spec(base=base, features={"depth": weighted(37, high=50), "logins": weighted(1)})
     checked = 0
     for row in runs.score(table, spec).to_dicts():
         found = runs.explain(row["account_id"], table, spec)
