@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.locks import first_line
 
-__all__ = ["duckdb_place", "quoted", "unreadable", "without_credentials"]
+__all__ = ["duckdb_place", "quoted", "unreadable", "without_credentials", "worded"]
 
 
 def without_credentials(location: str) -> str:
@@ -24,6 +24,8 @@ def without_credentials(location: str) -> str:
     >>> without_credentials("duckdb:///crm.db?table=accounts")
     'duckdb:///crm.db?table=accounts'
     """
+    if location.startswith("delta:"):
+        return f"delta:{without_credentials(location.removeprefix('delta:'))}"
     if "://" not in location:
         return location
     parts = urlsplit(location)
@@ -52,14 +54,21 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def worded(location: str, err: Exception) -> str:
+    """Return an error's first line, without what the location holds of credentials."""
+    url = location.removeprefix("delta:")
+    reason = first_line(err).replace(url, without_credentials(url))
+    if "://" in url:
+        parts = urlsplit(url)
+        for secret in (parts.netloc.rpartition("@")[0], parts.query):
+            if secret and not secret.startswith("table="):
+                reason = reason.replace(secret, "...")
+    return reason
+
+
 def unreadable(location: str, err: Exception) -> AccountDataError:
-    """Word an error of a library, without what the location may hold of credentials."""
-    name = without_credentials(location)
-    reason = first_line(err).replace(location, name)
-    secret = urlsplit(location).netloc.rpartition("@")[0] if "://" in location else ""
-    if secret:
-        reason = reason.replace(secret, "...")
+    """Word an error of a library that reads."""
     return AccountDataError(
-        f'"{name}": can\'t be read: {reason}',
+        f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
         hint="is it there, and are credentials in the environment, where it needs any?",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gtmar.accounts.locations import without_credentials
 from gtmar.errors import UsageError
 from gtmar.export.tables import append_new
 
@@ -62,7 +63,7 @@ def publish(journal: Journal, target: str) -> Published:
         places = tuple(f"{target}?table=gtmar_{name}" for name in ("runs", "experiments"))
     else:
         raise UsageError(
-            f'"{target}": expected delta:FOLDER, delta:URL or duckdb:///file.db',
+            f'"{without_credentials(target)}": expected delta:FOLDER, delta:URL or duckdb:///file.db',
             hint="two tables are written there, of runs and of experiments",
         )
     runs = journal.query("select * from runs where ended_at is not null order by started_at")
@@ -76,6 +77,6 @@ def publish(journal: Journal, target: str) -> Published:
         runs=append_new(runs, places[0]),
         experiments=appended,
         waiting=waiting,
-        runs_table=places[0],
-        experiments_table=places[1],
+        runs_table=without_credentials(places[0]),
+        experiments_table=without_credentials(places[1]),
     )

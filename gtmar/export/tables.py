@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.accounts.locations import duckdb_place, quoted, without_credentials
+from gtmar.accounts.locations import duckdb_place, quoted, without_credentials, worded
 from gtmar.errors import UsageError, needing
-from gtmar.locks import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,5 +129,4 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
 
 def _unwritable(location: str, err: Exception) -> UsageError:
     name = without_credentials(location)
-    reason = first_line(err).replace(location, name)
-    return UsageError(f'"{name}": can\'t be written: {reason}')
+    return UsageError(f'"{name}": can\'t be written: {worded(location, err)}')

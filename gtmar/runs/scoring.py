@@ -10,6 +10,7 @@ from polars.exceptions import PolarsError
 
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
+from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
 from gtmar.errors import UsageError, culprits
@@ -194,7 +195,7 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> str | Path:
     """
     if is_target(str(path)):
         replace(frame, str(path))
-        return str(path)
+        return without_credentials(str(path))
     path = Path(path)
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,

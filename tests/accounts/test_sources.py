@@ -225,10 +225,11 @@ def test_files_and_a_delta_table_in_an_object_store(bucket: str, tmp_path: Path)
 
 
 def test_what_is_not_in_the_store_and_no_credentials_in_the_error(bucket: str) -> None:
-    with pytest.raises(AccountDataError, match="can't be read") as caught:
-        scan("s3://user:pa55word@crm/none.parquet?token=t0ken")
-    assert "pa55word" not in str(caught.value)
-    assert "t0ken" not in str(caught.value)
+    for form in ("s3://user:pa55word@crm/none.parquet?token=t0ken", "delta:s3://u:pa55word@crm/no"):
+        with pytest.raises(AccountDataError, match="can't be read") as caught:
+            scan(form)
+        assert "pa55word" not in str(caught.value)
+        assert "t0ken" not in str(caught.value)
     with pytest.raises(AccountDataError, match="can't be read"):
         scan(f"{bucket}/nowhere")
 
@@ -240,6 +241,8 @@ def test_what_is_not_in_the_store_and_no_credentials_in_the_error(bucket: str) -
         ("a@b.parquet", "a@b.parquet"),
         ("https://u:p@host:8080/a.parquet?sig=1#x", "https://host:8080/a.parquet"),
         ("az://acct@box/a", "az://box/a"),
+        ("delta:s3://key:secret@box/a", "delta:s3://box/a"),
+        ("delta:scores", "delta:scores"),
         ("duckdb:////abs/c.db?table=t&password=p", "duckdb:////abs/c.db?table=t"),
     ],
 )
