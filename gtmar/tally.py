@@ -55,7 +55,6 @@ _ACCOUNTS_OF = {
     "former": (_M.FORMER_LOST, _M.FORMER_WON_BACK),
     "won_back": (_M.FORMER_WON_BACK,),
 }
-_CHANGED = {"expansion": (_M.KEPT_EXPANDED,), "contraction": (_M.KEPT_CONTRACTED,)}
 #: Accounts whose whole start MRR is gone.
 _CHURNED = {"churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST)}
 #: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
@@ -65,8 +64,9 @@ TIER_SUMS = (
     "activated",
     "start",
     "end",
-    *_CHANGED,
-    *_CHURNED,
+    "expansion",
+    "contraction",
+    "churned",
     "days_known",
     "days_doubled",
 )
@@ -125,16 +125,24 @@ def _account_indicator() -> NDArray[np.int64]:
 
 
 _ACCOUNT_INDICATOR = _account_indicator()
-#: End less start is what expansion adds and contraction takes away.
-_CHANGE_INDICATOR = _indicator(_CHANGED) * np.array([1, -1])
 _CHURNED_INDICATOR = _indicator(_CHURNED)
 
 
 def cohorts_of(matrix: AccountMatrix) -> Cohorts:
     """Return the kernel's view of an account matrix; it copies no column."""
     paying = matrix.paying_rows
+    labelled = matrix.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
+    # Of a table that says nothing of the window's end, no end MRR is known.
+    gone = paying
+    if paying == labelled:
+        gone = matrix.rows(Movement.LOST_PAYING, Movement.KEPT_REVENUE_LOST)
     none = np.zeros(0, dtype=np.int32)
     valued = none if matrix.ltv_rows is None else matrix.ltv_rows
+    unvalued = None
+    if 2 * len(valued) > matrix.accounts:
+        outside = np.ones(matrix.accounts, dtype=bool)
+        outside[valued] = False
+        unvalued = np.flatnonzero(outside).astype(np.int32)
     dated, days = none, none
     if matrix.day_codes is not None:
         dated = np.flatnonzero(matrix.day_codes >= 0).astype(np.int32)
@@ -148,15 +156,16 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
         positives=matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING),
         rest=matrix.rows(Movement.UNLABELLED, Movement.FORMER_WON_BACK),
         paying=paying,
-        changed=tuple(
-            matrix.rows(movement, movement)
-            for movement in (Movement.KEPT_CONTRACTED, Movement.KEPT_EXPANDED)
-        ),
+        gone=gone,
+        stays=matrix.rows(Movement.KEPT_CONTRACTED, Movement.KEPT_EXPANDED),
+        contracted=matrix.rows(Movement.KEPT_CONTRACTED, Movement.KEPT_CONTRACTED),
+        expanded=matrix.rows(Movement.KEPT_EXPANDED, Movement.KEPT_EXPANDED),
         codes=matrix.codes,
         start=matrix.start,
         end=matrix.end,
         ltv=matrix.ltv,
         valued=valued,
+        unvalued=unvalued,
         dated=dated,
         days=days,
         depth=max((limb_count(values) for values in money), default=1),
@@ -259,13 +268,16 @@ class Bands:
         lows = np.clip(np.array(self.tier_lows) - first, 0, places)
         tops = np.append(places, lows[:-1])
         held = np.flatnonzero(lows < tops)
-        inside = np.add.reduceat(counts.money[:, :2], lows[held][::-1], axis=-1)[..., ::-1]
-        rows[:, :, held, split : split + 2] = inside.transpose(0, 2, 3, 1)
-        rows[..., split + 2 : split + 4] = counts.tier_change @ _CHANGE_INDICATOR
-        # What is lost is what the rest doesn't explain: no pass over the accounts needed.
-        start, end, expansion, contraction = np.moveaxis(rows[..., split : split + 4], -1, 0)
+        inside = np.add.reduceat(counts.money[:, :4], lows[held][::-1], axis=-1)[..., ::-1]
+        gone, stays, contraction, expansion = inside.swapaxes(0, 1)
+        rows[:, :, held, split] = gone + stays
+        rows[:, :, held, split + 1] = stays - contraction + expansion
+        rows[:, :, held, split + 2] = expansion
+        rows[:, :, held, split + 3] = contraction
+        rows[:, :, held, split + 4] = gone
+        # Without a label nobody is known to have left.
         churned = counts.tier_counts @ _CHURNED_INDICATOR > 0
-        rows[..., split + 4] = (start - end + expansion - contraction) * churned[:, None, :, 0]
+        rows[..., split + 4] *= churned[:, None, :, 0]
         if self.days is not None and len(self.days):
             rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(counts.tier_days, self.days)
         return rows
@@ -279,7 +291,7 @@ def _boundaries(cohorts: NDArray[np.int64], money: NDArray[np.int64]) -> NDArray
     cohorts
         int64, shape (K, 2, places): paying and valued accounts, in whole blocks of places.
     money
-        int64, shape (K, 3, L, places): start, end and LTV cents.
+        int64, shape (K, 5, L, places): as in `Counts`.
 
     Returns
     -------
@@ -309,9 +321,13 @@ def _boundaries(cohorts: NDArray[np.int64], money: NDArray[np.int64]) -> NDArray
     rows[:, 0, 6] = paying - 5 * (paying - upto[:, 0])
     rows[:, 0, 11] = valued - 4 * (valued - upto[:, 1])
     rows[:, 0, 15] = valued - 4 * (upto[:, 2] - tied[:, 2])
-    _, on, above = _around(money, place[:, [0, 0, 1]])
-    rows[..., [1, 3, 8]], rows[..., [2, 4, 9]] = above, on
-    below, on, _ = _around(money[:, 2:], place[:, 2:])
+    _, on, above = _around(money, place[:, [0, 0, 0, 0, 1]])
+    for column, parts in ((1, above), (2, on)):
+        gone, stays, contraction, expansion, ltv = np.moveaxis(parts, -1, 0)
+        rows[..., column] = gone + stays
+        rows[..., column + 2] = stays - contraction + expansion
+        rows[..., column + 7] = ltv
+    below, on, _ = _around(money[:, -1:], place[:, 2:])
     rows[..., [12]], rows[..., [13]] = below, on
     return rows
 

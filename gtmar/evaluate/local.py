@@ -43,8 +43,6 @@ CALL_ROWS = 65_536
 GROUP = 8
 #: Work, in accounts x candidates, below which a second thread costs more than it brings.
 _ALONE = 40_000
-#: A table of no more parts than this keeps them all.
-_KEPT_PARTS = 4
 #: Freed memory up to this size stays with the process.
 _KEPT_BYTES = 24 * 2**20
 
@@ -97,6 +95,7 @@ class LocalEvaluator:
         # The smaller the table, the more candidates share a call.
         few = max(1, matrix.accounts)
         self._together = max(1, min(GROUP, CALL_ROWS // few)) if len(self._runs) == 1 else GROUP
+        self._in_memory = not any(isinstance(column, np.memmap) for column in matrix.columns)
         self._parts: dict[int, Part] = {}
 
     @property
@@ -124,6 +123,8 @@ class LocalEvaluator:
 
         def summed(group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
             counts, first = self._group(group)
+            if len(self._runs) > 1:
+                counts, first = counts.narrowed(PLACE_BLOCK)
             return self._bands.sums(counts, first=first)
 
         groups = self._each(candidates, summed)
@@ -191,7 +192,8 @@ class LocalEvaluator:
         Threads share the candidates of a small table, and the rows of a large one.
         """
         self.evaluated += len(candidates)
-        alone = len(self._runs) > 1 or len(candidates) * self._matrix.accounts <= _ALONE
+        work_ahead = len(candidates) * self._matrix.accounts
+        alone = self.threads == 1 or len(self._runs) > 1 or work_ahead <= _ALONE
         size = min(self._together, -(-len(candidates) // (1 if alone else self.threads)))
         groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
         if alone or len(groups) == 1:
@@ -240,12 +242,12 @@ class LocalEvaluator:
         return Counts.joined(found)
 
     def _part(self, run: slice) -> Part:
-        """Return a part of the table; where there are few of them, each is made once."""
+        """Return a part of the table: made once, unless the table itself isn't in memory."""
         part = self._parts.get(run.start)
         if part is None:
             copies = self._together if len(self._runs) == 1 else 1
             part = self._cohorts.part(run.start, run.stop, copies=copies)
-            if len(self._runs) <= _KEPT_PARTS:
+            if self._in_memory:
                 self._parts[run.start] = part
         return part
 

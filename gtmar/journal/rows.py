@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from gtmar.journal.schema import experiment_id, experiment_schema
+from gtmar.journal.schema import experiment_id, experiment_schema, repeated
 from gtmar.metrics.registry import all_metrics, metric_column
 
 if TYPE_CHECKING:
@@ -121,13 +121,14 @@ def experiment_rows(
         "duration_us": list(durations),
         **fields,
         "changes": [list(changes.items()) for changes in fields["changes"]],
-        "weights": _maps(names, weights, pa.int64()),
+        "weights": _maps(repeated(pa.array(names), count), weights, pa.int64()),
     }
+    tiers = repeated(pa.array(measured.tiers), count)
     for key, metric in all_metrics().items():
         kind = pa.int64() if metric.count else pa.float64()
         if metric.by_tier:
             flat = measured.values.select(metric_column(key, tier) for tier in measured.tiers)
-            columns[key] = _maps(measured.tiers, flat.to_numpy(), kind)
+            columns[key] = _maps(tiers, flat.to_numpy(), kind)
         else:
             columns[key] = measured.values[key].to_arrow().cast(kind)
     arrays = [
@@ -137,12 +138,11 @@ def experiment_rows(
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _maps(keys: Sequence[str], values: NDArray[Any], kind: pa.DataType) -> pa.MapArray:
-    """Return K maps from the same keys to a row of values each; NaN stands for null."""
+def _maps(keys: pa.Array, values: NDArray[Any], kind: pa.DataType) -> pa.MapArray:
+    """Return K maps from the same keys, repeated, to a row of values each; NaN stands for null."""
     count, width = values.shape
     flat = values.reshape(-1)
     mask = np.isnan(flat) if flat.dtype.kind == "f" else None
     items = pa.array(flat, mask=mask).cast(kind)
     offsets = pa.array(np.arange(0, count * width + 1, width, dtype=np.int32))
-    repeated = pa.array(list(keys) * count, type=pa.string())
-    return pa.MapArray.from_arrays(offsets, repeated, items)
+    return pa.MapArray.from_arrays(offsets, keys, items)

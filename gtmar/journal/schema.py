@@ -24,6 +24,7 @@ __all__ = [
     "RunDigest",
     "experiment_id",
     "experiment_schema",
+    "repeated",
     "run_schema",
 ]
 
@@ -191,12 +192,17 @@ def _shared_keys(column: pa.Array) -> list[str] | None:
     item = column.type.item_type
     if not (pa.types.is_integer(item) or pa.types.is_floating(item)):
         return None
-    keys = column.keys.to_numpy(zero_copy_only=False)
+    keys = column.keys
     width = len(keys) // len(column)
     if width == 0 or not (np.diff(column.offsets.to_numpy()) == width).all():
         return None
-    rows = keys.reshape(len(column), width)
-    return [str(key) for key in rows[0]] if (rows == rows[0]).all() else None
+    first = keys.slice(0, width)
+    return first.to_pylist() if keys.equals(repeated(first, len(column))) else None
+
+
+def repeated(keys: pa.Array, count: int) -> pa.Array:
+    """Return the same keys so many times, one after the other; never a Python object each."""
+    return keys.take(pa.array(np.tile(np.arange(len(keys)), count)))
 
 
 def _number_bytes(column: pa.Array, width: int) -> NDArray[np.uint8]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     Doubles = NDArray[np.float64]
+    #: A run of rows and limbs of their cents.
+    Cash = tuple[slice, tuple[Doubles, ...]]
 
 __all__ = ["LIMB_BITS", "Cohorts", "Part", "limb_count", "limbs"]
 
@@ -62,8 +64,10 @@ class Cohorts:
         Run of rows: lost, retained, and those with neither label; together all, in this order.
     paying
         Run of rows: the paying current accounts.
-    changed
-        Runs of rows among them, whose cents at the end are neither 0 nor those at the start.
+    gone, stays
+        Runs of rows: the paying whose MRR is gone at the end, and all other paying ones.
+    contracted, expanded
+        Runs of rows among those that stay: with less and with more at the end.
     codes
         int16, shape (N,), in [0, C): movement class and activation state.
     start, end
@@ -72,6 +76,8 @@ class Cohorts:
         int64, shape (N,), in cents; None without LTV.
     valued
         int32: rows of the LTV cohort, ascending.
+    unvalued
+        int32: all other rows, ascending, where they are fewer and counted instead; else None.
     dated
         int32: rows whose days to activation are known, ascending.
     days
@@ -86,12 +92,16 @@ class Cohorts:
     positives: slice
     rest: slice
     paying: slice
-    changed: tuple[slice, ...]
+    gone: slice
+    stays: slice
+    contracted: slice
+    expanded: slice
     codes: Integers
     start: Int64s | None
     end: Int64s | None
     ltv: Int64s | None
     valued: Integers
+    unvalued: Integers | None
     dated: Integers
     days: Integers
     depth: int
@@ -117,45 +127,44 @@ class Cohorts:
             start, stop = (min(max(end, first), last) - first for end in (run.start, run.stop))
             return slice(start, stop)
 
-        def inside(rows: Integers) -> slice:
-            return slice(*np.searchsorted(rows, (first, last)).tolist())
+        def inside(rows: Integers) -> NDArray[np.intp]:
+            start, stop = np.searchsorted(rows, (first, last)).tolist()
+            return rows[start:stop].astype(np.intp) - first
 
         def cents(values: Int64s) -> tuple[Doubles, ...]:
-            return tuple(np.tile(limb, copies) for limb in limbs(values, self.depth))
+            found = limbs(values, self.depth)
+            return found if copies == 1 else tuple(np.tile(limb, copies) for limb in found)
 
-        def there(values: Int64s | None, run: slice) -> Int64s | None:
-            return None if values is None else values[first:last][here(run)]
+        def cash(run: slice, values: Int64s | None, less: Int64s | None = None) -> Cash:
+            rows = here(run)
+            if values is None or rows.start == rows.stop:
+                return rows, ()
+            found = values[first:last][rows]
+            return rows, cents(found if less is None else found - less[first:last][rows])
 
-        start, end = there(self.start, self.paying), there(self.end, self.paying)
-        changes = [
-            after - before
-            for run in self.changed
-            if (after := there(self.end, run)) is not None
-            and (before := there(self.start, run)) is not None
-        ]
-        valued = (self.valued[inside(self.valued)] - first).astype(np.intp)
-        others, ltv = None, self.ltv
+        ltv, valued, others = self.ltv, None, None
         if ltv is not None:
             ltv = ltv[first:last]
-            # Counted are those of the LTV cohort, or all but the others: whoever is fewer.
-            if 2 * len(valued) > last - first:
-                outside = np.ones(last - first, dtype=bool)
-                outside[valued] = False
-                others = np.flatnonzero(outside)
-                ltv = np.where(outside, 0, ltv) if len(others) else ltv
-            else:
+            if self.unvalued is None:
+                valued = inside(self.valued)
                 ltv = ltv[valued]
-        at = inside(self.dated)
+            elif len(others := inside(self.unvalued)):
+                ltv = ltv.copy()
+                ltv[others] = 0
+        at = slice(*np.searchsorted(self.dated, (first, last)).tolist())
         return Part(
             negatives=here(self.negatives),
             positives=here(self.positives),
             rest=here(self.rest),
             paying=here(self.paying),
-            changed=tuple(here(run) for run in self.changed),
+            cash=(
+                cash(self.gone, self.start),
+                cash(self.stays, self.start),
+                cash(self.contracted, self.start, self.end),
+                cash(self.expanded, self.end, self.start),
+            ),
             codes=self.codes[first:last].astype(np.int32),
-            start=() if start is None else cents(start),
-            end=() if end is None else cents(end),
-            change=cents(np.concatenate(changes)) if changes else (),
+            revenue=self.start is not None,
             ltv=() if ltv is None else cents(ltv),
             valued=valued,
             unvalued=others,
@@ -173,18 +182,19 @@ class Part:
 
     Parameters
     ----------
-    negatives, positives, rest, paying, changed
+    negatives, positives, rest, paying
         As in `Cohorts`.
+    revenue
+        Whether there is start MRR at all.
+    cash
+        Four runs of rows, each with L limbs of cents, times the copies asked for: the start MRR of
+        those gone, of those who stay, and what is lost by contraction and won by expansion.
     codes
         int32, shape (n,).
-    start, end
-        L limbs of cents of the paying rows, times the copies asked for.
-    change
-        L limbs of end less start, of the changed rows, times the copies.
     ltv
         L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
     valued, unvalued
-        intp: rows within the LTV cohort, and those without; the latter None where they are more.
+        intp: rows within the LTV cohort, or those without; None for what isn't needed.
     dated, days
         intp, int32: rows whose days are known, and the place of their days.
     """
@@ -193,13 +203,11 @@ class Part:
     positives: slice
     rest: slice
     paying: slice
-    changed: tuple[slice, ...]
+    revenue: bool
+    cash: tuple[Cash, ...]
     codes: Integers
-    start: tuple[Doubles, ...]
-    end: tuple[Doubles, ...]
-    change: tuple[Doubles, ...]
     ltv: tuple[Doubles, ...]
-    valued: NDArray[np.intp]
+    valued: NDArray[np.intp] | None
     unvalued: NDArray[np.intp] | None
     dated: NDArray[np.intp]
     days: Integers
@@ -210,6 +218,6 @@ class Part:
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """All arrays of the part: what it holds in memory."""
-        cents = (*self.start, *self.end, *self.change, *self.ltv)
-        others = () if self.unvalued is None else (self.unvalued,)
-        return (self.codes, self.valued, self.dated, self.days, *cents, *others)
+        cents = (*(limb for _, limbs in self.cash for limb in limbs), *self.ltv)
+        rows = (rows for rows in (self.valued, self.unvalued) if rows is not None)
+        return (self.codes, self.dated, self.days, *cents, *rows)

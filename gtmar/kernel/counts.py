@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "count"]
 
 #: Where arrays have their limbs.
-_LIMBED = {"money": -2, "tier_change": -3}
-#: What `accounts` and `money` hold, in this order.
+_LIMBED = {"money": -2}
+#: How much `accounts` and `money` hold.
 _COHORTS = 5
-_KINDS = 3
+_KINDS = 5
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,10 @@ class Counts:
         int64, shape (K, 5, P): accounts per score place: negatives, positives, rest, paying, and
         valued, those of the LTV cohort.
     money
-        int64, shape (K, 3, L, P): start, end and LTV cents per score place; L limbs.
+        int64, shape (K, 5, L, P): cents per score place, in L limbs: start MRR of the paying that
+        are gone, of those that stay, contraction, expansion, and LTV. End MRR follows from these.
     tier_counts
         int64, shape (K, T, C): accounts per tier and code.
-    tier_change
-        int64, shape (K, L, T, C): end less start cents of changed accounts, per tier and code.
     tier_days
         int64, shape (K, T, U): activated accounts per tier and distinct value of days.
     """
@@ -53,7 +52,6 @@ class Counts:
     accounts: Int64s
     money: Int64s
     tier_counts: Int64s
-    tier_change: Int64s
     tier_days: Int64s
 
     def __add__(self, other: Counts) -> Counts:
@@ -84,6 +82,22 @@ class Counts:
             return groups[0]
         names = [field.name for field in fields(cls)]
         return cls(**{n: np.concatenate([getattr(g, n) for g in groups]) for n in names})
+
+    def narrowed(self, block: int) -> tuple[Counts, int]:
+        """Return the same counts less the blocks of places that nobody has, and their first place.
+
+        Parameters
+        ----------
+        block
+            Places of a block.
+        """
+        found = np.flatnonzero(self.accounts[:, :3].any(axis=(0, 1)))
+        low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+        window = slice(low // block * block, (high // block + 1) * block)
+        return (
+            replace(self, accounts=self.accounts[..., window], money=self.money[..., window]),
+            window.start,
+        )
 
     def widened(self, first: int, places: int) -> Counts:
         """Return the same counts over all P places; these begin with place `first`."""
@@ -138,38 +152,38 @@ def count(
 
     Notes
     -----
-    Cost: a `bincount` over n for the accounts per place, one for each of start, end and LTV, and
-    one for tiers; each is a pass over n. All K candidates share a call.
+    Cost: a `bincount` over n for the accounts per place, one for each of start MRR and LTV, and one
+    for tiers; each is a pass over n. All K candidates share a call.
     """
     candidates, tiers, total = len(places), len(tier_lows), len(window)
     at = _offset(places, total, less=window.start)
     accounts = _accounts(at, part, total)
     size = tiers * part.code_count
-    coded = _offset(_tier_codes(places, part, tier_lows), size)
-    changed = np.hstack([coded[:, run] for run in part.changed])
+    tier = _tiers_of(places, tier_lows)
+    codes = tier.astype(np.int32)
+    codes *= part.code_count
+    codes += part.codes
+    coded = _offset(codes, size)
 
     def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], out: Int64s) -> None:
+        flat = rows.ravel()
         for place, limb in enumerate(limbs):
-            width = out.shape[-1]
-            added = np.bincount(rows, limb[: len(rows)], minlength=candidates * width)
-            out[:, place] = added.reshape(candidates, width)
+            added = np.bincount(flat, limb[: len(flat)], minlength=candidates * total)
+            out[:, place] = added.reshape(candidates, total)
 
     money = np.zeros((candidates, _KINDS, part.depth, total), dtype=np.int64)
-    paying = at[:, part.paying].ravel()
-    cents(paying, part.start, money[:, 0])
-    cents(paying, part.end, money[:, 1])
+    for kind, (run, limbs) in enumerate(part.cash):
+        if limbs:
+            cents(at[:, run], limbs, money[:, kind])
     if part.ltv:
-        valued = at if part.unvalued is not None else at.take(part.valued, axis=1)
-        cents(valued.ravel(), part.ltv, money[:, 2])
-    change = np.zeros((candidates, part.depth, size), dtype=np.int64)
-    cents(changed.ravel(), part.change, change)
+        valued = at if part.valued is None else at.take(part.valued, axis=1)
+        cents(valued, part.ltv, money[:, -1])
     return Counts(
         clipped=clipped,
         accounts=accounts,
         money=money,
         tier_counts=_bincount(coded, candidates, size).reshape(candidates, tiers, -1),
-        tier_change=change.reshape(candidates, part.depth, tiers, -1),
-        tier_days=_tier_days(coded, part, tiers),
+        tier_days=_tier_days(tier, part, tiers),
     )
 
 
@@ -187,7 +201,7 @@ def _accounts(at: NDArray[np.intp], part: Part, total: int) -> Int64s:
     counts = _bincount(apart, candidates, total * _COHORTS).reshape(candidates, _COHORTS, total)
     negatives, positives, rest, paying, valued = counts.swapaxes(0, 1)
     labelled = np.add(negatives, positives, out=valued)
-    if part.start:
+    if part.revenue:
         # The paying, or all that are labelled but those who don't pay: whoever is fewer.
         run, end = part.paying, part.positives.stop
         outside = run.start + end - run.stop
@@ -200,11 +214,11 @@ def _accounts(at: NDArray[np.intp], part: Part, total: int) -> Int64s:
             paying[...] = labelled
     if not part.ltv:
         valued[...] = 0
-    elif part.unvalued is None:
+    elif part.valued is not None:
         valued[...] = _bincount(at.take(part.valued, axis=1), candidates, total)
     else:
         valued += rest
-        if len(part.unvalued):
+        if part.unvalued is not None and len(part.unvalued):
             valued -= _bincount(at.take(part.unvalued, axis=1), candidates, total)
     return counts
 
@@ -220,27 +234,22 @@ def _offset(values: Integers, width: int, *, less: int = 0) -> NDArray[np.intp]:
     return raised
 
 
-def _tier_codes(places: Integers, part: Part, tier_lows: Sequence[int]) -> Integers:
-    """Return each account's tier x C + code, shape (K, n)."""
+def _tiers_of(places: Integers, tier_lows: Sequence[int]) -> Integers:
+    """Return each account's tier, 0 the highest, shape (K, n)."""
     # Comparisons are far cheaper than looking each place up.
     tier = np.zeros(places.shape, dtype=np.int8 if len(tier_lows) < 128 else np.int32)
     below = np.empty(places.shape, dtype=bool)
     for low in tier_lows[:-1]:
         np.less(places, low, out=below)
         tier += below.view(np.int8)
-    codes = tier.astype(np.int32)
-    codes *= part.code_count
-    codes += part.codes
-    return codes
+    return tier
 
 
-def _tier_days(coded: NDArray[np.intp], part: Part, tiers: int) -> Int64s:
-    candidates = len(coded)
-    shape = (candidates, tiers, part.day_count)
+def _tier_days(tier: Integers, part: Part, tiers: int) -> Int64s:
+    candidates, days = len(tier), part.day_count
     if not len(part.dated):
-        return np.zeros(shape, dtype=np.int64)
-    # Candidate x T + tier is what is left when the code is divided away.
-    rows = coded.take(part.dated, axis=1) // part.code_count
-    rows *= part.day_count
+        return np.zeros((candidates, tiers, days), dtype=np.int64)
+    rows = tier.take(part.dated, axis=1).astype(np.int32)
+    rows *= days
     rows += part.days
-    return np.bincount(rows.ravel(), minlength=np.prod(shape)).reshape(shape)
+    return _bincount(_offset(rows, tiers * days), candidates, tiers * days).reshape(-1, tiers, days)

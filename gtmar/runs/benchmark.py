@@ -113,6 +113,8 @@ class Track:
         self.load_seconds = time.perf_counter() - began
         self._threads = threads
         self._rates: list[float] = []
+        #: Processor time of the last round's search, of all threads together.
+        self.cpu_seconds = 0.0
         self._best: tuple[Search, LocalEvaluator, str] | None = None
 
     def round(self, experiments: int) -> float:
@@ -124,7 +126,9 @@ class Track:
             tempfile.TemporaryDirectory() as journal,
             RunWriter(Path(journal), new_run_id()) as writer,
         ):
+            began = time.process_time()
             found = search.run(writer, start=start_record(search))
+            self.cpu_seconds = time.process_time() - began
         rate = found.experiments_per_second
         if rate >= max(self._rates, default=0.0):
             self._best = (search, evaluator, found.digest)

@@ -79,12 +79,11 @@ def row(size: tuple[int, int, int, int], rounds: int) -> dict[str, Any]:
     del table
     best = np.full(3, np.inf)
     for number in range(1, rounds + 1):
-        before = time.process_time()
         rate = track.round(ours)
         between, began = time.process_time(), time.perf_counter()
         loop.run(theirs, io.StringIO())
         spent = (time.perf_counter() - began) / theirs
-        cpu = (between - before) / ours, (time.process_time() - between) / theirs
+        cpu = track.cpu_seconds / ours, (time.process_time() - between) / theirs
         best = np.minimum(best, (spent, *cpu))
         print(
             f"{accounts:,} x {features}, round {number}: {rate:,.0f} experiments/s, reference "

@@ -377,3 +377,35 @@ def test_ctrl_c_ends_a_run_with_all_it_has_found(folder: Path, tmp_path: Path) -
     rows = as_json("sql", "-c", "select count(*) as n from experiments", "--journal", journal)
     assert rows[0]["n"] == found["experiments"] + 1
     assert as_json("review", "--journal", journal)["state"] == "interrupted"
+
+
+# ---- bench ----------------------------------------------------------------------------------
+
+
+def test_bench_says_how_fast_and_where_the_time_goes(folder: Path) -> None:
+    page = succeeded("bench", "--accounts", 300, "--n", 30, "--rounds", 2, "--threads", 1)
+    assert "experiments a second, all metrics journaled: 300 accounts, 14 features" in page
+    assert "the best of 2 rounds" in page
+    for stage in ("propose", "evaluate", "judge", "journal"):
+        assert f"{stage} " in page
+    assert page.rstrip().endswith("Next: gtmar run --data YOUR_TABLE --spec YOUR_SPEC")
+
+
+def test_bench_does_what_a_run_does(folder: Path, tmp_path: Path) -> None:
+    table = folder / "accounts.parquet"
+    found = json.loads(
+        succeeded("bench", "--data", table, "--spec", SPEC, "--n", 40, "--rounds", 1, "--json")
+    )
+    run = runs.run(table, SPEC, limits=runs.Limits(40), holdout=0.0, journal=tmp_path)
+    assert found["digest"] == run.digest
+    assert found["accounts"] == 900
+    assert sum(found["spent"].values()) == pytest.approx(1)
+    assert found["evaluated"] >= 1
+    assert found["bytes_per_account"] > 28
+    assert found["floor_microseconds"] > 0
+
+
+def test_bench_refuses_numbers_that_are_too_small_all_at_once() -> None:
+    page = failed(2, "bench", "--n", 0, "--rounds", -1, "--threads", 0)
+    for name, value in (("n", 0), ("rounds", -1), ("threads", 0)):
+        assert f"{name} must be 1 or more, got {value}" in " ".join(page.split())
