@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
-from gtmar.kernel import LIMB_BITS, PLACE_BLOCK, Cohorts, Counts, limb_count, place_total
+from gtmar.kernel import LIMB_BITS, Cohorts, Counts, limb_count, place_total
+from gtmar.kernel.boundaries import BOUNDARY_SUMS, boundaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +29,6 @@ __all__ = ["Bands", "cohorts_of", "sums_frame", "tier_sum"]
 
 _CODES = len(Movement) * ACTIVATION_STATES
 _M = Movement
-#: As `numpy.sum`, without the detour that small arrays feel.
-_sum = np.add.reduce
 #: Ending of the column that holds a sum's high limb until the two are joined.
 _HIGH = "#high"
 _PAYING = (
@@ -100,8 +99,6 @@ SCALAR_SUMS = (
     "worst_tied",
     "worst_fit",
 )
-#: How many of them, from `top_accounts` on, are found at a boundary.
-_BOUNDARIES = len(SCALAR_SUMS) - SCALAR_SUMS.index("top_accounts")
 
 
 def tier_sum(name: str, tier: str) -> str:
@@ -236,7 +233,7 @@ class Bands:
         """
         candidates, _, depth, places = counts.money.shape
         tiers = self._tier_sums(counts, first)
-        all_accounts, labelled, retained = _sum(tiers[:, 0, :, :3], axis=1).T
+        all_accounts, labelled, retained = tiers[:, 0, :, :3].sum(axis=1).T
         scalars = np.zeros((candidates, depth, len(SCALAR_SUMS)), dtype=np.int64)
         head = scalars[:, 0]
         turn = slice(None, None, -1 if self.risk else 1)
@@ -254,7 +251,7 @@ class Bands:
         before *= 2
         before -= ranked
         head[:, 7] = np.einsum("kp,kp->k", before, accounts[:, 1]) + retained
-        scalars[..., -_BOUNDARIES:] = _boundaries(accounts[:, 3:], money)
+        scalars[..., -BOUNDARY_SUMS:] = boundaries(accounts[:, 3:], money)
         return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
 
     def _tier_sums(self, counts: Counts, first: int) -> NDArray[np.int64]:
@@ -281,68 +278,6 @@ class Bands:
         if self.days is not None and len(self.days):
             rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(counts.tier_days, self.days)
         return rows
-
-
-def _boundaries(cohorts: NDArray[np.int64], money: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum the top fifth of the paying accounts, and both end quarters of the LTV cohort.
-
-    Parameters
-    ----------
-    cohorts
-        int64, shape (K, 2, places): paying and valued accounts, in whole blocks of places.
-    money
-        int64, shape (K, 5, L, places): as in `Counts`.
-
-    Returns
-    -------
-    ndarray of int64, shape (K, L, sums)
-        From `top_accounts` on.
-    """
-    candidates, _, depth, _ = money.shape
-    rows = np.zeros((candidates, depth, _BOUNDARIES), dtype=np.int64)
-    blocks = cohorts.reshape(candidates, 2, -1, PLACE_BLOCK)
-    reached = np.cumsum(_sum(blocks, axis=-1), axis=-1)
-    paying, valued = reached[..., -1].T
-    # Each boundary is the first place up to which more accounts lie than these: four fifths of the
-    # paying, three quarters of the valued, and, of the worst quarter, one less than a quarter.
-    least = np.stack([paying * 4 // 5, valued * 3 // 4, -(-valued // 4) - 1], axis=1)
-    cohort = np.array([0, 1, 1])
-    reached, each = reached[:, cohort], np.arange(candidates)[:, None]
-    block = np.minimum(_sum(reached <= least[..., None], axis=-1), reached.shape[-1] - 1)
-    inner = blocks[each, cohort, block]
-    within = np.cumsum(inner, axis=-1)
-    within += (reached[each, np.arange(3), block] - within[..., -1])[..., None]
-    place = np.minimum(_sum(within <= least[..., None], axis=-1), PLACE_BLOCK - 1)
-    upto, tied = within[each, np.arange(3), place], inner[each, np.arange(3), place]
-    place += block * PLACE_BLOCK
-
-    rows[:, 0, 0], rows[:, 0, 7] = paying, valued
-    rows[:, 0, [5, 10, 14]] = tied
-    rows[:, 0, 6] = paying - 5 * (paying - upto[:, 0])
-    rows[:, 0, 11] = valued - 4 * (valued - upto[:, 1])
-    rows[:, 0, 15] = valued - 4 * (upto[:, 2] - tied[:, 2])
-    _, on, above = _around(money, place[:, [0, 0, 0, 0, 1]])
-    for column, parts in ((1, above), (2, on)):
-        gone, stays, contraction, expansion, ltv = np.moveaxis(parts, -1, 0)
-        rows[..., column] = gone + stays
-        rows[..., column + 2] = stays - contraction + expansion
-        rows[..., column + 7] = ltv
-    below, on, _ = _around(money[:, -1:], place[:, 2:])
-    rows[..., [12]], rows[..., [13]] = below, on
-    return rows
-
-
-def _around(
-    money: NDArray[np.int64], place: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Sum what lies below, on and above a place; (K, M, L, places) and (K, M) to (K, L, M) each."""
-    *rows, places = money.shape
-    ends = np.stack([np.zeros_like(place), place, np.minimum(place + 1, places - 1)], axis=-1)
-    first = places * np.arange(np.prod(rows)).reshape(*rows, 1)
-    parts = np.add.reduceat(money.reshape(-1), (first + ends[:, :, None]).reshape(-1))
-    below, on, above = parts.reshape(*rows, 3).transpose(3, 0, 2, 1)
-    # Of an empty run, `reduceat` gives the place itself.
-    return below * (place > 0)[:, None], on, above * (place < places - 1)[:, None]
 
 
 def _median_doubled(
