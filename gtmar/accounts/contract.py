@@ -346,8 +346,9 @@ def _run(
         )
         lazy = lazy.with_columns(account.alias(ACCOUNT))
         facts |= collect(table, lazy.select(fetched)).row(0, named=True)
+    really_broken = any(facts[f"{i}.count"] for i in broken)
     for term in spec.terms:
-        if broken:
+        if really_broken:
             # What an encoder makes of a broken row says nothing.
             facts[f"{term.name}.low"] = None
         facts.setdefault(f"{term.name}.low", None)

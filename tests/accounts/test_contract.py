@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import polars as pl
 import pytest
 from factories import OUTCOMES, binned, make_accounts, make_spec, weighted
 
+from gtmar.accounts import contract
 from gtmar.accounts.contract import Checked, check_contract
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import OutcomeColumns
 from gtmar.accounts.profile import first_spec
+from gtmar.accounts.rules import Rule, id_rules
 from gtmar.accounts.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, Violation, ViolationsError
 from gtmar.runs.run import run
@@ -413,6 +416,18 @@ def test_ids_that_several_rows_share(ids: list[Any], shown: str) -> None:
     violation = the_violation(small(account_id=ids))
     assert violation.problem == (f"3 of 4 rows share their account id with another: {shown}")
     assert violation.hint == "one row per account: aggregate the table first"
+
+
+def test_ids_whose_hashes_alone_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ids of one hash are told apart by the rows themselves, and cost nothing but time."""
+
+    def alarmed(*arguments: Any) -> list[Rule]:
+        return [replace(rule, sign=pl.lit(1)) for rule in id_rules(*arguments)]
+
+    expected = check(ACCOUNTS)
+    monkeypatch.setattr(contract, "id_rules", alarmed)
+    assert check(ACCOUNTS) == expected
+    assert expected.ranges["depth"][1] > 0
 
 
 def test_id_is_found_under_its_usual_names() -> None:

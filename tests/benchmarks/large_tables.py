@@ -3,7 +3,7 @@
 Run it from the checkout: ``python tests/benchmarks/large_tables.py``. Tables of the health_score
 kind are made part by part in a temporary folder. Each line is measured in a process of its own: how
 long the table takes to load (check, encode, fingerprints, arrays) and the search to start
-(evaluator and baseline), the best batch's time an experiment, on the clock and of all cores, and
+(evaluator and baseline), the best batch's time to evaluate an experiment, by clock and cores, and
 the most memory that the process ever had, all of it and what is not mapped from files. It prints
 Markdown. How time grows with accounts is taken from the time of all cores, which hardly depends on
 what else the machine does.
