@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.accounts.locations import without_credentials
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
 
@@ -50,7 +51,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "spec": specs.to_json(spec),
         "tiers": list(spec.tier_names),
         "tiers_id": tiers_id(spec),
-        "source": accounts.table.source,
+        "source": without_credentials(accounts.table.source),
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
         "features_fingerprint": accounts.features_fingerprint,
         "accounts": checked.accounts,
