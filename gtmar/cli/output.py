@@ -35,6 +35,8 @@ _TONES: dict[str, Tone] = {
 #: Columns up to this wide are never broken, RUN/EXP among them; what doesn't fit is taken from the
 #: others.
 _WHOLE = 33
+#: Between two columns.
+_GAP = 3
 #: Least width that a longer text is wrapped to; narrower, and a row becomes a block of lines.
 _WRAPPED = 20
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?%?|-|")
@@ -118,15 +120,21 @@ def table(
     """Print a table that fits the terminal; numbers to the right."""
     cells = [[v if isinstance(v, str) else number(v) for v in row] for row in rows]
     shape = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for i, name in enumerate(columns):
-        texts = [row[i] for row in cells]
-        right = bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
-        longest = max(map(len, [*texts, *name.split()]), default=0)
+    texts = [[row[i] for row in cells] for i in range(len(columns))]
+    heads = [max(map(len, name.split()), default=0) for name in columns]
+    longest = [max([head, *map(len, t)]) for head, t in zip(heads, texts, strict=True)]
+    # Left to itself, rich takes width from short columns too.
+    short = [n for n in longest if n <= _WHOLE]
+    room = _console().width - sum(short) - _GAP * (len(columns) - 1)
+    share = max(_WRAPPED, room // max(1, len(longest) - len(short)))
+    for name, column, most in zip(columns, texts, longest, strict=True):
+        right = bool(column) and all(_NUMBER.fullmatch(text) for text in column)
         shape.add_column(
             Text(name),
             justify="right" if right else "left",
             overflow="fold",
-            min_width=longest if longest <= _WHOLE else None,
+            min_width=most if most <= _WHOLE else None,
+            max_width=None if most <= _WHOLE else share,
         )
     for row in cells:
         shape.add_row(*map(_toned, row))

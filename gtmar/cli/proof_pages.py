@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["decision", "null", "stability"]
 
+#: Above this a p-value says that noise gains as much; as many searches on noise can say less.
+_LEVEL, _ENOUGH = 0.05, 20
+
 
 def null(found: NullSearch, *, journal: Path, as_json: bool) -> None:
     """Print a run's gain beside those of the same search on noise."""
@@ -35,10 +38,14 @@ def null(found: NullSearch, *, journal: Path, as_json: bool) -> None:
         f"{as_much:,} of them gained as much as the run: p = (1 + {as_much}) / (1 + {searches}) = "
         f"{found.p_value:.3f}."
     )
-    if found.p_value > 0.05:
+    few = as_much == 0 and found.p_value > _LEVEL
+    if few:
+        say(f"So few searches can't say less than {found.p_value:.3f}: {_ENOUGH} or more can.")
+    elif found.p_value > _LEVEL:
         say("Noise gives as much: on these accounts the gain proves nothing.")
     say()
-    following(f"gtmar stability {found.run_id}{_flag(journal)}")
+    again = f"gtmar null {found.run_id} --runs 50"
+    following((again if few else f"gtmar stability {found.run_id}") + _flag(journal))
 
 
 def stability(found: FoundStability, *, journal: Path, as_json: bool) -> None:

@@ -1,9 +1,8 @@
 """The local evaluator: weights in, sums out, over arrays that nobody can write to.
 
-It keeps the incumbent's raw scores, so that a candidate costs one pass a changed weight. Parts of
-the table that stay in cache are counted for a group of candidates before the next part is touched;
-groups, or the parts of a large table, go to threads. None of it changes a sum, since sums are exact
-integers.
+It keeps the incumbent's raw scores, so that a candidate costs one pass a changed weight. Candidates
+of a small table share calls; the parts of a large one go to threads. None of it changes a sum,
+since sums are exact integers.
 """
 
 from __future__ import annotations
@@ -36,14 +35,13 @@ _R = TypeVar("_R")
 
 #: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
-#: Rows of a part: its scores, places and cents then fit a core's own cache.
-PART_ROWS = 65_536
+#: Rows of a part at most. A thread waits some 50 microseconds for Python's lock after each call, so
+#: threads pay where a call takes several hundred; smaller tables are a single part, for one thread.
+PART_ROWS = 524_288
 #: Rows times candidates of one call, where the table is a single part.
 CALL_ROWS = 65_536
 #: Candidates of a group at most: their counts, 80 KB an array, shouldn't leave the cache either.
 GROUP = 8
-#: Work, in accounts x candidates, below which a second thread costs more than it brings.
-_ALONE = 40_000
 #: Freed memory up to this size stays with the process.
 _KEPT_BYTES = 24 * 2**20
 
@@ -188,18 +186,10 @@ class LocalEvaluator:
     def _each(
         self, candidates: Sequence[Sequence[int]], work: Callable[[Sequence[Sequence[int]]], _R]
     ) -> list[_R]:
-        """Do a piece of work for each group of candidates, on all threads.
-
-        Threads share the candidates of a small table, and the rows of a large one.
-        """
+        """Do a piece of work for each group of candidates."""
         self.evaluated += len(candidates)
-        work_ahead = len(candidates) * self._matrix.accounts
-        alone = self.threads == 1 or len(self._runs) > 1 or work_ahead <= _ALONE
-        size = min(self._together, -(-len(candidates) // (1 if alone else self.threads)))
-        groups = [candidates[at : at + size] for at in range(0, len(candidates), size)]
-        if alone or len(groups) == 1:
-            return [work(group) for group in groups]
-        return list(_pool(self.threads).map(work, groups))
+        size = self._together
+        return [work(candidates[at : at + size]) for at in range(0, len(candidates), size)]
 
     def _group(self, candidates: Sequence[Sequence[int]]) -> tuple[Counts, int]:
         """Count a group's candidates, part by part of the table.

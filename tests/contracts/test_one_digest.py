@@ -27,11 +27,6 @@ def accounts() -> Accounts:
     return tables.loaded(generate("health_score", accounts=1_200, seed=5), SPEC)
 
 
-@pytest.fixture(autouse=True)
-def _threads_whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_ALONE", 0)
-
-
 def digest(
     accounts: Accounts, journal: Path, *, batch: int | None, threads: int, part_rows: int
 ) -> str:
