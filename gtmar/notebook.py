@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.accounts.sources import Tabular
+    from gtmar.report import Page
     from gtmar.runs import Difference, RunResult
     from gtmar.spec import ScoringSpec
 
@@ -61,6 +62,27 @@ class Run:
                 "select * from experiments where run_id = getvariable('run') order by number",
                 run=self.id,
             )
+
+    def report(self, *, data: Tabular | None = None) -> Page:
+        """Make the run's report: one HTML page, to be written wherever it is wanted.
+
+        Parameters
+        ----------
+        data
+            The run's table, where it was a frame or has moved since. Without it, what needs the
+            table is left out and named in the page's `left_out`.
+
+        Raises
+        ------
+        UsageError
+            If ``gtmar[report]`` isn't installed.
+        NotComparableError
+            If `data` isn't the run's table.
+        """
+        from gtmar.report import run_page
+
+        with Journal(self.journal) as opened:
+            return run_page(opened, self.id, data=data)
 
     def _said(self) -> str:
         result = self.result

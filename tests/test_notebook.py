@@ -96,3 +96,13 @@ def test_the_example_notebook_runs_and_finds_what_it_says() -> None:
     assert names["found"].result.best_value > names["found"].result.baseline_value
     assert names["tiers"]["accounts"].sum() == 2_000
     assert any(output is not None for output in outputs)
+
+
+def test_a_run_makes_its_report() -> None:
+    found = gtmar.run(ACCOUNTS, "spec.yaml", n=20)
+    page = found.report(data=ACCOUNTS)
+    assert page.html.startswith("<!doctype html>")
+    assert found.id in page.html
+    assert page.left_out == ()
+    # The table was a frame: without it the page says what it lacks.
+    assert found.report().left_out

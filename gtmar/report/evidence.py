@@ -14,10 +14,9 @@ from gtmar.report.intervals import wilson
 from gtmar.report.table import read_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import polars as pl
 
+    from gtmar.accounts.sources import Tabular
     from gtmar.journal.catalog import Journal
     from gtmar.journal.reading import Review
     from gtmar.report.table import TableEvidence
@@ -138,7 +137,7 @@ def gather(
     journal: Journal,
     name: str | None = None,
     *,
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
 ) -> Evidence:
     """Read all that a run's report shows.
 

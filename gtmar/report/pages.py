@@ -19,8 +19,7 @@ from gtmar import __version__
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.journal.catalog import Journal
 
 __all__ = ["Page", "history_page", "run_page"]
@@ -45,7 +44,7 @@ def run_page(
     journal: Journal,
     run: str | None = None,
     *,
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
 ) -> Page:
     """Make the report of one run.
 

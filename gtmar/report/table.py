@@ -15,6 +15,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import scan
+from gtmar.accounts.sources import Source
 from gtmar.errors import NotComparableError
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.report.capture import capture_of
@@ -23,10 +24,10 @@ from gtmar.tally import Bands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from gtmar.accounts.sources import Tabular
     from gtmar.report.capture import Capture
     from gtmar.spec.model import ScoringSpec
 
@@ -54,7 +55,7 @@ class TableEvidence:
 def read_table(
     run: Mapping[str, Any],
     weights: Mapping[str, int],
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
 ) -> TableEvidence:
     """Load a run's table and score it by its start and by its best weights.
 
@@ -77,7 +78,8 @@ def read_table(
     start = specs.parse(run["spec"], source=f"spec of run {run['run_id']}")
     best = specs.reweighed(start, dict(weights))
     as_of = run["parameters"].get("as_of")
-    table = scan(run["source"] if data is None else data)
+    source = Source.of_record(run["source"], run["parameters"]) if data is None else data
+    table = scan(source)
     accounts = load_accounts(
         table, start, as_of=as_of, drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True"
     )
@@ -94,7 +96,7 @@ def read_table(
     tiers = len(start.tier_names)
     before, after = (Bands.of(start).tiers_of(each) for each in scores)
     pairs = before * tiers + after
-    moved = _moved(run["source"] if data is None else data, start, best, as_of=as_of)
+    moved = _moved(source, start, best, as_of=as_of)
     return TableEvidence(
         moves=np.bincount(pairs, minlength=tiers * tiers).reshape(tiers, tiers),
         capture=capture_of(accounts.search, scores, risk=start.orientation == "risk"),
@@ -104,7 +106,7 @@ def read_table(
 
 
 def _moved(
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     start: ScoringSpec,
     best: ScoringSpec,
     *,
