@@ -57,9 +57,9 @@ def test_every_array_is_read_only_and_contiguous() -> None:
 def test_records_are_frozen() -> None:
     accounts = load(ACCOUNTS)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        accounts.search.start = None  # type: ignore[misc]
+        accounts.search.start = None  # type: ignore[misc] # frozen
     with pytest.raises(dataclasses.FrozenInstanceError):
-        accounts.holdout = None  # type: ignore[misc]
+        accounts.holdout = None  # type: ignore[misc] # frozen
 
 
 # Narrow

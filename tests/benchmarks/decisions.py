@@ -60,14 +60,14 @@ def main() -> None:
     total = 0
     cells = [(size, rate) for size in (300, 1_000, 4_000) for rate in (0.3, 0.7, 0.92)]
     for size, rate in cells:
-        count = ready(lambda seed, s=size, r=rate: noise(s, r, seed), None, seeds, n)  # type: ignore[misc] # bound now
+        count = ready(lambda seed, s=size, r=rate: noise(s, r, seed), None, seeds, n)  # type: ignore[misc] # bound # bound now
         total += count
         print(f"| noise, {rate:.0%} retained | {size:,} | {count} of {seeds} |", flush=True)
     share = total / (seeds * len(cells))
     print(f"| noise, all | | {total} of {seeds * len(cells)} ({share:.1%}) |")
     for size in (1_500, 5_000):
         count = ready(
-            lambda seed, s=size: synthetic.generate("health_score", accounts=s, seed=1_000 + seed),  # type: ignore[misc] # bound now
+            lambda seed, s=size: synthetic.generate("health_score", accounts=s, seed=1_000 + seed),  # type: ignore[misc] # bound # bound now
             SPEC,
             seeds,
             n,
