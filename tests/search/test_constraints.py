@@ -91,6 +91,11 @@ def test_what_cant_be_kept_is_no_proposal() -> None:
     assert Constraints(most_nonzero=1).kept((0, 3), {0: 2}, levers, first=0) in ({0: 0}, {})
 
 
+def test_a_total_out_of_reach_once_a_weight_has_gone_is_no_proposal() -> None:
+    levers = Levers(tuple("abc"), (0, 3, 0), (1, 3, 2))
+    assert Constraints(5, 2).kept((0, 3, 2), {0: 1}, levers, first=0) == {}
+
+
 @pytest.mark.parametrize("constraints", [Constraints(), Constraints(total=None)])
 def test_no_constraint_is_false(constraints: Constraints) -> None:
     assert not constraints
