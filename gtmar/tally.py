@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
-from gtmar.kernel import LIMB_BITS, Counts, place_total
-from gtmar.kernel.boundaries import BOUNDARY_SUMS, boundaries
+from gtmar.kernel import CASH, LIMB_BITS, Counts, Totals, place_total
+from gtmar.kernel.boundaries import boundaries
+from gtmar.kernel.totals import BOUNDARY_SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,52 +190,67 @@ class Bands:
         -----
         Cost: some dozen passes over the places, whatever the number of accounts.
         """
-        candidates, _, depth, places = counts.money.shape
-        tiers = self._tier_sums(counts, first)
+        return self.sums_of(self._totals(counts, first))
+
+    def sums_of(self, totals: Totals) -> NDArray[np.int64]:
+        """Put the sums of K candidates together from their totals; shape (K, L, S)."""
+        tiers = self._tier_sums(totals)
+        candidates, depth = tiers.shape[:2]
         all_accounts, labelled, retained = tiers[:, 0, :, :3].sum(axis=1).T
         scalars = np.zeros((candidates, depth, len(SCALAR_SUMS)), dtype=np.int64)
         head = scalars[:, 0]
+        head[:, 0] = all_accounts
+        head[:, 1:3] = totals.clipped
+        head[:, 3:5] = totals.moments
+        head[:, 5], head[:, 6] = retained, labelled - retained
+        # Average ranks for ties: of the accounts on a place, the ranks before it and half its own.
+        head[:, 7] = totals.ranks + retained
+        scalars[..., -BOUNDARY_SUMS:] = totals.boundaries
+        return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
+
+    def _totals(self, counts: Counts, first: int) -> Totals:
+        candidates, _, depth, places = counts.money.shape
         turn = slice(None, None, -1 if self.risk else 1)
         accounts, money = counts.accounts[..., turn], counts.money[..., turn]
         grid = np.arange(first, first + places)[turn]
         ranked = accounts[:, 0] + accounts[:, 1]
         everyone = ranked + accounts[:, 2]
-        head[:, 0] = all_accounts
-        head[:, 1:3] = counts.clipped
-        head[:, 3] = np.einsum("kp,p->k", everyone, grid)
-        head[:, 4] = np.einsum("kp,p->k", everyone, grid * grid)
-        head[:, 5], head[:, 6] = retained, labelled - retained
-        # Average ranks for ties: of the accounts on a place, the ranks before it and half its own.
         before = np.cumsum(ranked, axis=1)
         before *= 2
         before -= ranked
-        head[:, 7] = np.einsum("kp,kp->k", before, accounts[:, 1]) + retained
-        scalars[..., -BOUNDARY_SUMS:] = boundaries(accounts[:, 3:], money)
-        return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
-
-    def _tier_sums(self, counts: Counts, first: int) -> NDArray[np.int64]:
-        """Return the sums of each tier, int64 (K, L, T, sums)."""
-        candidates, _, depth, places = counts.money.shape
-        shape = (candidates, depth, len(self.tiers), len(TIER_SUMS))
-        rows = np.zeros(shape, dtype=np.int64)
-        split = _ACCOUNT_INDICATOR.shape[1]
-        rows[:, 0, :, :split] = counts.tier_counts @ _ACCOUNT_INDICATOR
         # Runs of places by tier; a tier without a place here gets none.
         lows = np.clip(np.array(self.tier_lows) - first, 0, places)
         tops = np.append(places, lows[:-1])
         held = np.flatnonzero(lows < tops)
-        inside = np.add.reduceat(counts.money[:, :4], lows[held][::-1], axis=-1)[..., ::-1]
-        gone, stays, contraction, expansion = inside.swapaxes(0, 1)
-        rows[:, :, held, split] = gone + stays
-        rows[:, :, held, split + 1] = stays - contraction + expansion
-        rows[:, :, held, split + 2] = expansion
-        rows[:, :, held, split + 3] = contraction
-        rows[:, :, held, split + 4] = gone
+        by_tier = np.zeros((candidates, CASH, depth, len(self.tiers)), dtype=np.int64)
+        inside = np.add.reduceat(counts.money[:, :CASH], lows[held][::-1], axis=-1)
+        by_tier[..., held] = inside[..., ::-1]
+        return Totals(
+            clipped=counts.clipped,
+            moments=np.stack([np.einsum("kp,p->k", everyone, g) for g in (grid, grid * grid)], 1),
+            ranks=np.einsum("kp,kp->k", before, accounts[:, 1]),
+            tier_counts=counts.tier_counts,
+            tier_days=counts.tier_days,
+            tier_money=by_tier,
+            boundaries=boundaries(accounts[:, 3:], money),
+        )
+
+    def _tier_sums(self, totals: Totals) -> NDArray[np.int64]:
+        """Return the sums of each tier, int64 (K, L, T, sums)."""
+        candidates, _, depth, tiers = totals.tier_money.shape
+        rows = np.zeros((candidates, depth, tiers, len(TIER_SUMS)), dtype=np.int64)
+        split = _ACCOUNT_INDICATOR.shape[1]
+        rows[:, 0, :, :split] = totals.tier_counts @ _ACCOUNT_INDICATOR
+        gone, stays, contraction, expansion = totals.tier_money.swapaxes(0, 1)
+        rows[..., split] = gone + stays
+        rows[..., split + 1] = stays - contraction + expansion
+        rows[..., split + 2] = expansion
+        rows[..., split + 3] = contraction
         # Without a label nobody is known to have left.
-        churned = counts.tier_counts @ _CHURNED_INDICATOR > 0
-        rows[..., split + 4] *= churned[:, None, :, 0]
+        churned = totals.tier_counts @ _CHURNED_INDICATOR > 0
+        rows[..., split + 4] = gone * churned[:, None, :, 0]
         if self.days is not None and len(self.days):
-            rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(counts.tier_days, self.days)
+            rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(totals.tier_days, self.days)
         return rows
 
 

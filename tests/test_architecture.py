@@ -51,6 +51,7 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("evaluate/cluster.py",),
+    "numba": ("kernel/compiled.py",),
     "altair": ("report/",),
     "vl_convert": ("report/",),
     "jinja2": ("report/",),
@@ -60,6 +61,7 @@ HOMES = {
 EXTRAS = {
     "delta": {"deltalake"},
     "export": {"sqlglot"},
+    "fast": {"numba"},
     "iceberg": {"pyiceberg"},
     "ray": {"ray"},
     "report": {"altair", "vl_convert", "jinja2", "markupsafe"},

@@ -143,9 +143,12 @@ def test_sums_are_what_loops_give(
     drawn = tables.draw_table(random.Random(seed), size, kind)
     spec = tables.make_spec(base=BASE, orientation=orientation)
     matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
-    got = LocalEvaluator(matrix, spec).frame([weights]).row(0, named=True)
-    got.pop("ceiling_fifths")
-    assert got == expected_sums(drawn, kind, weights, orientation)
+    expected = expected_sums(drawn, kind, weights, orientation)
+    for compiled in (False, True):
+        evaluator = LocalEvaluator(matrix, spec, compiled=compiled)
+        got = evaluator.frame([weights]).row(0, named=True)
+        got.pop("ceiling_fifths")
+        assert got == expected
 
 
 def test_the_loops_know_every_sum() -> None:

@@ -23,6 +23,7 @@ _CODE = (
     "objective.py",
     "evaluate/cohorts.py",
     "evaluate/local.py",
+    "evaluate/parts.py",
 )
 
 

@@ -7,14 +7,20 @@ hundredths of a point, from 0 up.
 
 from gtmar.kernel.cohorts import LIMB_BITS, Cohorts, Part, limb_count, limbs
 from gtmar.kernel.counts import Counts, count
+from gtmar.kernel.fused import FusedTable, Workers
 from gtmar.kernel.scores import PLACE_BLOCK, add_steps, place_total, raw_scores, score_places
+from gtmar.kernel.totals import CASH, Totals
 
 __all__ = [
+    "CASH",
     "LIMB_BITS",
     "PLACE_BLOCK",
     "Cohorts",
     "Counts",
+    "FusedTable",
     "Part",
+    "Totals",
+    "Workers",
     "add_steps",
     "count",
     "limb_count",

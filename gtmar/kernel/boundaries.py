@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtmar.kernel.scores import PLACE_BLOCK
+from gtmar.kernel.totals import boundary_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BOUNDARY_SUMS", "boundaries"]
+__all__ = ["boundaries"]
 
-#: Sums that a boundary gives: see `boundaries`.
-BOUNDARY_SUMS = 16
 #: As `numpy.sum`, without the detour that small arrays feel.
 _sum = np.add.reduce
 
@@ -31,11 +30,10 @@ def boundaries(cohorts: NDArray[np.int64], money: NDArray[np.int64]) -> NDArray[
 
     Returns
     -------
-    ndarray of int64, shape (K, L, sums)
-        From `top_accounts` on.
+    ndarray of int64, shape (K, L, 16)
+        As `boundary_rows` gives them.
     """
-    candidates, _, depth, _ = money.shape
-    rows = np.zeros((candidates, depth, BOUNDARY_SUMS), dtype=np.int64)
+    candidates = len(money)
     blocks = cohorts.reshape(candidates, 2, -1, PLACE_BLOCK)
     reached = np.cumsum(_sum(blocks, axis=-1), axis=-1)
     paying, valued = reached[..., -1].T
@@ -52,20 +50,14 @@ def boundaries(cohorts: NDArray[np.int64], money: NDArray[np.int64]) -> NDArray[
     upto, tied = within[each, np.arange(3), place], inner[each, np.arange(3), place]
     place += block * PLACE_BLOCK
 
-    rows[:, 0, 0], rows[:, 0, 7] = paying, valued
-    rows[:, 0, [5, 10, 14]] = tied
-    rows[:, 0, 6] = paying - 5 * (paying - upto[:, 0])
-    rows[:, 0, 11] = valued - 4 * (valued - upto[:, 1])
-    rows[:, 0, 15] = valued - 4 * (upto[:, 2] - tied[:, 2])
     _, on, above = _around(money, place[:, [0, 0, 0, 0, 1]])
-    for column, parts in ((1, above), (2, on)):
-        gone, stays, contraction, expansion, ltv = np.moveaxis(parts, -1, 0)
-        rows[..., column] = gone + stays
-        rows[..., column + 2] = stays - contraction + expansion
-        rows[..., column + 7] = ltv
-    below, on, _ = _around(money[:, -1:], place[:, 2:])
-    rows[..., [12]], rows[..., [13]] = below, on
-    return rows
+    below, last, _ = _around(money[:, -1:], place[:, 2:])
+    return boundary_rows(
+        (paying, valued),
+        np.stack([upto, tied], axis=-1),
+        (above[..., :-1], on[..., :-1]),
+        np.concatenate([above[..., -1:], on[..., -1:], below, last], axis=-1),
+    )
 
 
 def _around(

@@ -248,10 +248,8 @@ class Search:
             values = self.judge.values(frame)
         else:
             # Nothing but what is known already: it uses up proposals all the same.
-            sums, frame, values = self.baseline_sums[:0], None, []
-        steps = climb.tell(
-            batch, values, lambda place: () if frame is None else self.judge.breaches(frame[place])
-        )
+            sums, values = self.baseline_sums[:0], []
+        steps = climb.tell(batch, values, lambda place: self._breaches(sums[place : place + 1]))
         self._lap("judge")
         took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)
@@ -264,6 +262,12 @@ class Search:
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
             self._lap("evaluate")
+
+    def _breaches(self, sums: NDArray[np.int64]) -> tuple[str, ...]:
+        """Name the guardrails that one row of sums breaks; asked of would-be wins alone."""
+        if not self.judge.limits:
+            return ()
+        return self.judge.breaches(self.evaluator.frame_of(sums, only=self.judge.limited))
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:

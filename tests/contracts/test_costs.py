@@ -16,6 +16,7 @@ from gtmar import spec as specs
 from gtmar.accounts.matrix import AccountMatrix
 from gtmar.accounts.outcomes import Movement
 from gtmar.evaluate import LocalEvaluator
+from gtmar.evaluate.parts import PART_ROWS
 from gtmar.kernel import counts, scores
 from gtmar.runs.benchmark import Track
 from gtmar.synthetic import generate
@@ -63,8 +64,8 @@ def matrix() -> AccountMatrix:
 
 @pytest.fixture
 def evaluator(matrix: AccountMatrix) -> Callable[..., LocalEvaluator]:
-    def made(**how: int) -> LocalEvaluator:
-        found = LocalEvaluator(matrix, SPEC, threads=1, **how)
+    def made(part_rows: int = PART_ROWS) -> LocalEvaluator:
+        found = LocalEvaluator(matrix, SPEC, threads=1, part_rows=part_rows, compiled=False)
         found.move(WEIGHTS)
         return found
 
@@ -130,9 +131,9 @@ def test_columns_have_the_narrowest_type(matrix: AccountMatrix) -> None:
     assert sum(column.itemsize for column in matrix.columns) <= 2 * len(matrix.columns)
 
 
-def peak_of(matrix: AccountMatrix, part_rows: int) -> int:
+def peak_of(matrix: AccountMatrix, *, compiled: bool) -> int:
     """Measure the most memory that an evaluation needs beyond what is held."""
-    evaluator = LocalEvaluator(matrix, SPEC, threads=1, part_rows=part_rows)
+    evaluator = LocalEvaluator(matrix, SPEC, threads=1, part_rows=1_024, compiled=compiled)
     evaluator.move(WEIGHTS)
     candidates = [changed({place: 1}) for place in range(4)]
     evaluator.sums(candidates)
@@ -145,20 +146,36 @@ def peak_of(matrix: AccountMatrix, part_rows: int) -> int:
 
 
 def test_memory_of_an_evaluation_does_not_grow_with_the_table() -> None:
-    small, large = (peak_of(matrix_of(accounts), 1_024) for accounts in (6_000, 18_000))
+    small, large = (peak_of(matrix_of(n), compiled=False) for n in (6_000, 18_000))
     assert large < 1.05 * small
     # Counts of four candidates: thirteen arrays of 10,112 places each, and room to add to them.
     assert small < 3 * 4 * 13 * 8 * 10_112
 
 
-def test_what_stays_in_memory_is_the_matrix_and_its_scores(matrix: AccountMatrix) -> None:
-    held = LocalEvaluator(matrix, SPEC, part_rows=256)
+def test_machine_code_needs_two_bytes_an_account_and_room_for_one_candidate() -> None:
+    small, large = (peak_of(matrix_of(n), compiled=True) for n in (6_000, 18_000))
+    assert large - small < 2.1 * 12_000
+    # Five counts and two bands of a place, whatever the number of candidates, and their sums.
+    assert small - 2 * 6_000 < 1.25 * (5 * 4 + 2) * 10_112
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_stays_in_memory_is_the_matrix_and_its_scores(
+    matrix: AccountMatrix, *, compiled: bool
+) -> None:
+    held = LocalEvaluator(matrix, SPEC, part_rows=256, compiled=compiled)
     held.sums([WEIGHTS])
     features = sum(column.nbytes for column in matrix.columns)
     # Besides: three columns of cents, the class, the scores, the LTV cohort's rows, the days; and
     # ready to be counted the class again, start MRR, LTV, and the changes of some.
     beside = (3 * 8 + 2 + 4 + 4 + 4) + (4 + 8 + 8 + 0.3 * 8)
+    if compiled:
+        # Beside the matrix: start MRR, LTV and the changes of some, narrow.
+        beside = (3 * 8 + 2 + 4 + 4 + 4) + (4 + 4 + 0.3 * 4)
+    # What a place means is the same for any number of accounts.
+    features += 2 * 10_001 if compiled else 0
     assert held.nbytes < features + 1.1 * beside * matrix.accounts
+    assert held.nbytes > features + 0.9 * beside * matrix.accounts
     assert held.nbytes / matrix.accounts <= 100
 
 

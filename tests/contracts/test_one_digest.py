@@ -1,17 +1,22 @@
 """One run, however it is computed: batches, threads and parts of a table change no digit."""
 
 import random
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import tables
 
 from gtmar import spec as specs
 from gtmar.accounts.matrix import Accounts
 from gtmar.evaluate import LocalEvaluator, local
+from gtmar.evaluate.parts import PART_ROWS
 from gtmar.journal.writer import RunWriter
+from gtmar.kernel import FusedTable, fused
 from gtmar.objective import Judge
 from gtmar.runs import Limits
 from gtmar.runs.loop import Search
@@ -28,9 +33,17 @@ def accounts() -> Accounts:
 
 
 def digest(
-    accounts: Accounts, journal: Path, *, batch: int | None, threads: int, part_rows: int
+    accounts: Accounts,
+    journal: Path,
+    *,
+    batch: int | None,
+    threads: int,
+    part_rows: int = PART_ROWS,
+    compiled: bool = False,
 ) -> str:
-    evaluator = LocalEvaluator(accounts.search, SPEC, threads=threads, part_rows=part_rows)
+    evaluator = LocalEvaluator(
+        accounts.search, SPEC, threads=threads, part_rows=part_rows, compiled=compiled
+    )
     plan = Plan(limits=Limits(80), seed=4, batch=batch)
     search = Search(accounts, SPEC, Judge.of(SPEC), plan, evaluator=evaluator)
     with RunWriter(journal, new_run_id()) as writer:
@@ -43,10 +56,10 @@ def digest(
 def sequential(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the plain loop: one candidate after the other, one thread, one part."""
     folder = tmp_path_factory.mktemp("sequential")
-    return digest(accounts, folder, batch=1, threads=1, part_rows=local.PART_ROWS)
+    return digest(accounts, folder, batch=1, threads=1)
 
 
-@pytest.mark.parametrize("part_rows", [500, local.PART_ROWS])
+@pytest.mark.parametrize("part_rows", [500, PART_ROWS])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [1, 7, 64, None])
 def test_batches_threads_and_parts_give_one_digest(
@@ -61,6 +74,86 @@ def test_batches_threads_and_parts_give_one_digest(
     assert found == sequential
 
 
+@pytest.mark.parametrize("many_rows", [100, 10_000])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 7, None])
+def test_machine_code_gives_the_digest_of_numpy(
+    accounts: Accounts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sequential: str,
+    batch: int | None,
+    threads: int,
+    many_rows: int,
+) -> None:
+    monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
+    found = digest(accounts, tmp_path, batch=batch, threads=threads, compiled=True)
+    assert found == sequential
+
+
+def test_without_numba_numpy_counts(
+    accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "gtmar.kernel.compiled", None)
+    assert not LocalEvaluator(accounts.search, SPEC, compiled=True).compiles
+    assert digest(accounts, tmp_path, batch=None, threads=2, compiled=True) == sequential
+
+
+@pytest.mark.parametrize(
+    ("spec", "frame"),
+    [
+        (tables.make_spec((1,), max_score=1000, id=None), {"x0": [0.5, 900.0]}),
+        (tables.make_spec((1,), id=None), {"x0": [0.5, 3e5]}),
+        (tables.make_spec((1,), id=None), {"x0": [0.5, 3.0], "mrr": [6e13, 6e13]}),
+    ],
+    ids=["places", "scores", "cents"],
+)
+def test_what_is_too_wide_for_machine_code_is_left_to_numpy(
+    spec: specs.ScoringSpec, frame: dict[str, list[float]]
+) -> None:
+    table = pl.DataFrame({**frame, "retained_6mo": [0, 1]})
+    matrix = tables.loaded(table, spec).search
+    quick = LocalEvaluator(matrix, spec, compiled=True)
+    assert not quick.compiles
+    plain = LocalEvaluator(matrix, spec, compiled=False)
+    np.testing.assert_array_equal(quick.sums([[1]]), plain.sums([[1]]))
+
+
+def test_cents_that_need_64_bits_are_counted_by_machine_code() -> None:
+    spec = tables.make_spec((1,), id=None)
+    table = pl.DataFrame(
+        {"x0": [10.0, 90.0, 50.0], "retained_6mo": [0, 1, 1], "mrr": [3e8, 5.0, 4e9]}
+    ).with_columns(mrr_end=pl.Series([0.0, 6e8, 1.0]))
+    matrix = tables.loaded(table, spec).search
+    quick = LocalEvaluator(matrix, spec, compiled=True)
+    assert quick.compiles
+    plain = LocalEvaluator(matrix, spec, compiled=False)
+    np.testing.assert_array_equal(quick.sums([[1], [-1]]), plain.sums([[1], [-1]]))
+
+
+def test_a_run_goes_over_to_machine_code_on_its_way(
+    accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
+) -> None:
+    monkeypatch.setattr(local, "_WORTH_COMPILED", 200_000)
+    # As in a process that hasn't loaded it.
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    evaluator = LocalEvaluator(accounts.search, SPEC, threads=1)
+    counted: list[int] = []
+    original = FusedTable.totals
+
+    def noted(self: FusedTable, raw: Any, changes: Any, workers: Any) -> Any:
+        counted.append(len(changes))
+        return original(self, raw, changes, workers)
+
+    monkeypatch.setattr(FusedTable, "totals", noted)
+    plan = Plan(limits=Limits(80), seed=4)
+    search = Search(accounts, SPEC, Judge.of(SPEC), plan, evaluator=evaluator)
+    with RunWriter(tmp_path, new_run_id()) as writer:
+        found = search.run(writer, start=start_record(search))
+    assert found.digest == sequential
+    assert 0 < sum(counted) < evaluator.evaluated
+
+
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 @pytest.mark.parametrize("kind", tables.LABELLED)
 def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
@@ -71,13 +164,36 @@ def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
     matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
     source = np.random.default_rng(8)
     candidates = source.integers(-100, 101, size=(11, 3)).tolist()
-    alone = LocalEvaluator(matrix, spec, threads=1)
+    alone = LocalEvaluator(matrix, spec, threads=1, compiled=False)
     expected = np.concatenate([alone.sums([weights]) for weights in candidates])
     for threads, part_rows in ((1, 7), (3, 25), (2, 10_000)):
         many = LocalEvaluator(matrix, spec, threads=threads, part_rows=part_rows)
         np.testing.assert_array_equal(many.sums(candidates), expected)
         many.move(candidates[3])
         np.testing.assert_array_equal(many.reduce(many.counts(candidates)), expected)
+
+
+@pytest.mark.parametrize("many_rows", [10, 10_000])
+@pytest.mark.parametrize("orientation", ["health", "risk"])
+@pytest.mark.parametrize("kind", tables.LABELLED)
+def test_machine_code_gives_the_sums_of_numpy(
+    monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int
+) -> None:
+    monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
+    spec = tables.make_spec(base=5, orientation=orientation)
+    source = np.random.default_rng(8)
+    candidates = source.integers(-100, 101, size=(19, 3)).tolist()
+    for size in (1, 5, 60):
+        drawn = tables.draw_table(random.Random(size), size, kind)
+        matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
+        plain = LocalEvaluator(matrix, spec, threads=1, compiled=False)
+        for threads in (1, 2, 3):
+            quick = LocalEvaluator(matrix, spec, threads=threads, compiled=True)
+            assert quick.compiles
+            np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
+            for each in (plain, quick):
+                each.move(candidates[threads])
+            np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
 
 
 def test_money_in_two_limbs_is_the_same_in_parts() -> None:
