@@ -16,7 +16,7 @@ import polars as pl
 from gtmar.accounts.matrix import check_reach
 from gtmar.evaluate.cohorts import cohorts_of
 from gtmar.evaluate.parts import PART_ROWS, PartedTable
-from gtmar.evaluate.threads import cores, pool
+from gtmar.evaluate.resources import cores, keep_memory, pool
 from gtmar.kernel import (
     LIMB_BITS,
     Counts,
@@ -83,6 +83,7 @@ class LocalEvaluator:
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
             for name, column in zip(matrix.names, matrix.columns, strict=True)
         }
+        keep_memory()
         self._matrix = matrix
         self._spec = spec
         self.threads = threads or cores()

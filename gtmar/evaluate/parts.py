@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.evaluate.threads import pool
+from gtmar.evaluate.resources import pool
 from gtmar.kernel import PLACE_BLOCK, Counts, add_steps, count, score_places
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ PART_ROWS = 524_288
 CALL_ROWS = 65_536
 #: Candidates of a group at most: their counts, 80 KB an array, shouldn't leave the cache either.
 GROUP = 8
-#: Freed memory up to this size stays with the process.
-_KEPT_BYTES = 24 * 2**20
 
 
 class PartedTable:
@@ -64,7 +61,6 @@ class PartedTable:
         threads: int,
         part_rows: int,
     ) -> None:
-        _keep_memory()
         self._columns, self._cohorts, self._tier_lows = columns, cohorts, tier_lows
         self._most, self._max_score, self._threads = places, max_score, threads
         accounts = len(cohorts.codes)
@@ -168,14 +164,3 @@ def _window(places: NDArray[np.integer]) -> range:
         return range(PLACE_BLOCK)
     low, high = int(places.min()) // PLACE_BLOCK, int(places.max()) // PLACE_BLOCK
     return range(low * PLACE_BLOCK, (high + 1) * PLACE_BLOCK)
-
-
-@cache
-def _keep_memory() -> None:
-    """Make the C library keep what is freed, instead of handing it back after every batch.
-
-    Counts of a group are some megabytes, freed as soon as they are reduced. glibc gives such memory
-    back to the system, and the next group pays for it in page faults: two thirds of a run's time.
-    It stops doing so for sizes up to the largest that it has seen freed.
-    """
-    np.empty(_KEPT_BYTES, dtype=np.uint8)

@@ -208,34 +208,47 @@ def _boundary(order: Order, counted: Int32s, least: int, end: Int64s) -> int:
 
     `end` receives how many lie up to there, and how many on it.
     """
-    most, before = len(order.tier_of), 0
+    most, before, total = len(order.tier_of), 0, 0
     for step in range(0, most, _STRETCH):
-        stop = min(step + _STRETCH, most)
         # A stretch is added up at once, and walked along only where the boundary is.
-        stretch = counted[most - stop : most - step] if order.risk else counted[step:stop]
-        inside = 0
-        for accounts in stretch:
-            inside += accounts
-        if before + inside > least:
-            for within in range(len(stretch)):
-                place = most - 1 - step - within if order.risk else step + within
+        stop = min(step + _STRETCH, most)
+        low, high = (most - stop, most - step) if order.risk else (step, stop)
+        stretch = counted[low:high]
+        total = before
+        for place in range(len(stretch)):
+            total += stretch[place]
+        if total > least:
+            for within in range(high - low):
+                place = high - 1 - within if order.risk else low + within
                 before += counted[place]
                 if before > least and counted[place] > 0:
                     end[0], end[1] = before, counted[place]
                     return place
-        before += inside
+        before = total
     return -1
+
+
+@_compiled
+def _add_side(tiers: Bands, side: int, bands: Bands) -> None:
+    for place in range(len(bands)):
+        bands[place] = tiers[place] + side
 
 
 @_compiled
 def _name_bands(tiers: Bands, boundary: int, sides: Bands, bands: Bands) -> None:
     """Write tiers plus the side of a boundary that each place lies on."""
-    for place in range(boundary + 1):
-        bands[place] = tiers[place] + sides[0]
-    for place in range(boundary + 1, len(tiers)):
-        bands[place] = tiers[place] + sides[2]
+    after = boundary + 1
+    _add_side(tiers[:after], sides[0], bands[:after])
+    _add_side(tiers[after:], sides[2], bands[after:])
     if boundary >= 0:
         bands[boundary] += sides[1] - sides[0]
+
+
+@_compiled
+def _others(everyone: Int32s, counted: Int32s) -> None:
+    """Turn counts of some accounts into counts of all others."""
+    for place in range(len(counted)):
+        counted[place] = everyone[place] - counted[place]
 
 
 @_compiled
@@ -248,14 +261,13 @@ def locate(order: Order, scratch: Scratch, slot: int, found: Found, k: int) -> N
     counts, bands = scratch.counts[slot], scratch.bands[slot]
     negatives, positives, rest = counts[_NEGATIVE], counts[_POSITIVE], counts[_REST]
     paying, valued = counts[_PAYING], counts[_VALUED]
-    if not order.paying_direct:
-        for place in range(len(paying)):
-            paying[place] = negatives[place] + positives[place] - paying[place]
-    if not order.valued_direct:
-        for place in range(len(valued)):
-            everyone = negatives[place] + positives[place] + rest[place]
-            valued[place] = everyone - valued[place]
     found.ranks[k] = _rank(order, negatives, positives)
+    everyone = negatives + positives
+    if not order.paying_direct:
+        _others(everyone, paying)
+    everyone += rest
+    if not order.valued_direct:
+        _others(everyone, valued)
     ends, most = found.ends[k], len(order.tier_of)
     top = _boundary(order, paying, order.paying * 4 // 5, ends[0])
     best = _boundary(order, valued, order.valued * 3 // 4, ends[1])

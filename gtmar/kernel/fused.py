@@ -32,8 +32,9 @@ _I = TypeVar("_I", bound=np.integer)
 
 #: The most places whose number 16 bits hold, and bands that 8 bits do.
 _MOST_PLACES, _MOST_BANDS = 2**16, 2**8
-#: Rows from which on threads share the rows; below they share the candidates.
-_MANY_ROWS = 65_536
+#: Rows from which on threads share the rows; below they share the candidates. A thread is there
+#: some 50 microseconds after it was called, so few rows are left to one.
+_MANY_ROWS, _FEW_ROWS = 262_144, 16_384
 #: Places of a candidate's five counts.
 _NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED = range(5)
 
@@ -190,7 +191,10 @@ class FusedTable:
             scratch = self._scratch(np.empty((1, len(raw)), dtype=np.uint16))
             survey(self._rows, self._order, raw, changes, first, last, scratch, found)
 
-        workers.share(work, len(changes))
+        if len(raw) < _FEW_ROWS:
+            work(0, len(changes))
+        else:
+            workers.share(work, len(changes))
         return found
 
     def _by_rows(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Found:

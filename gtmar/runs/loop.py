@@ -47,7 +47,7 @@ _SMALLEST_BATCH = 4
 _LARGEST_BATCH = 64
 #: Where a batch's own cost is little beside a candidate's, both ends shrink: with the square root
 #: of how many times these accounts a table has.
-_SMALL_TABLE = 5_000
+_SMALL_TABLE = 50_000
 
 
 #: What an experiment's time goes to, in the order of the loop.

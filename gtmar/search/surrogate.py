@@ -7,12 +7,15 @@ logarithms differ in their last digits from build to build, and a search would g
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from numpy.typing import NDArray
 
     Doubles = NDArray[np.float64]
@@ -39,11 +42,24 @@ _FENCE_SLOPE, _FENCE_ERROR, _FENCE_BOLDNESS = 5.0, 0.1, 0.5
 _FENCE_ROUNDS = 4
 
 
+def _machine_code() -> ModuleType | None:
+    """Return the same arithmetic in machine code, if the evaluator found numba worth loading."""
+    if "numba" not in sys.modules:
+        return None
+    try:
+        from gtmar.search import compiled
+    except (ImportError, RuntimeError):
+        return None
+    return compiled
+
+
 def total(values: Doubles) -> Doubles:
     """Add along the first axis, by halves: an order that no library or processor changes."""
     count = len(values)
     if not count:
         return np.zeros(values.shape[1:])
+    if values.ndim == 2 and (code := _machine_code()) is not None:
+        return code.total(np.ascontiguousarray(values))  # type: ignore[no-any-return]
     while count > 1:
         half = count // 2
         added = values[:half] + values[half : 2 * half]
@@ -55,6 +71,8 @@ def total(values: Doubles) -> Doubles:
 
 def product(left: Doubles, right: Doubles) -> Doubles:
     """Return the matrix product, shapes (A, K) and (K, B)."""
+    if len(right) and (code := _machine_code()) is not None:
+        return code.product(*map(np.ascontiguousarray, (left, right)))  # type: ignore[no-any-return]
     return total(left.T[:, :, None] * right[:, None, :])
 
 
@@ -76,6 +94,9 @@ def solved(matrix: Doubles, right: Doubles) -> Doubles | None:
     ndarray or None
         Shape (A, B); None where the matrix isn't positive definite.
     """
+    if (code := _machine_code()) is not None:
+        fine, found = code.solved(*map(np.ascontiguousarray, (matrix, right)))
+        return found if fine else None
     size = len(matrix)
     # Transposed, so that what is left to do lies in one piece.
     work = np.concatenate([matrix, right.T])

@@ -1,0 +1,38 @@
+"""What evaluators of a process share: its cores, threads, and memory that was freed."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+
+__all__ = ["cores", "keep_memory", "pool"]
+
+#: Freed memory up to this size stays with the process.
+_KEPT_BYTES = 24 * 2**20
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads of this process; they wait for work and are shared by all evaluators."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="gtmar-evaluate")
+
+
+@cache
+def keep_memory() -> None:
+    """Make the C library keep what is freed, instead of handing it back after every batch.
+
+    Counts of a group are some megabytes, freed as soon as they are reduced. glibc gives such memory
+    back to the system, and the next group pays for it in page faults: two thirds of a run's time.
+    It stops doing so for sizes up to the largest that it has seen freed.
+    """
+    np.empty(_KEPT_BYTES, dtype=np.uint8)
