@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-import polars as pl
+from typing import TYPE_CHECKING, cast
 
 from gtmar.errors import UsageError
+from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import expression, objective_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
+
     from gtmar.accounts.outcomes import OutcomeColumns
+    from gtmar.metrics.exact import Exact
     from gtmar.metrics.metric import Metric
     from gtmar.spec.model import Guardrail, ScoringSpec
 
@@ -57,6 +61,8 @@ class Judge:
         1 where more is better, -1 where less is.
     limits
         All guardrails that hold, the implied one on a tier's size included.
+    tiers
+        The spec's tier names.
     """
 
     name: str
@@ -64,6 +70,7 @@ class Judge:
     sign: int
     value: pl.Expr
     limits: tuple[tuple[Guardrail, Metric, pl.Expr], ...]
+    tiers: tuple[str, ...]
 
     @classmethod
     def of(cls, spec: ScoringSpec, name: str | None = None) -> Judge:
@@ -90,7 +97,8 @@ class Judge:
             if not any(g.metric == size and g.min is not None for g in guardrails):
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
         limits = tuple((g, *expression(g.metric, spec.tier_names)) for g in guardrails)
-        return cls(name, metric, -1 if metric.better == "lower" else 1, value, limits)
+        sign = -1 if metric.better == "lower" else 1
+        return cls(name, metric, sign, value, limits, spec.tier_names)
 
     @cached_property
     def reads(self) -> frozenset[str]:
@@ -102,6 +110,16 @@ class Judge:
         """Names of the sums that the guardrails are computed from."""
         return frozenset(name for *_, value in self.limits for name in value.meta.root_names())
 
+    def decide(self, known: Mapping[str, Sequence[int]]) -> list[float | None]:
+        """Return the objective of each of K candidates, from the sums that `reads` names.
+
+        The same values as of `values`, to the last bit. Cost: some microseconds, where a query
+        takes a hundred: a search asks thousands of times.
+        """
+        tier = self.name.partition(".")[2] or None
+        found = self.metric.formula_of(Sums(self.tiers, tier, known))
+        return list(cast("Exact", found).values)
+
     def lacking(self, outcomes: OutcomeColumns) -> dict[str, str]:
         """Say of the objective and each guardrail what column a table lacks for it."""
         asked = {self.name: self.metric, **{g.metric: metric for g, metric, _ in self.limits}}
@@ -109,16 +127,8 @@ class Judge:
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def values(self, sums: pl.DataFrame) -> list[float | None]:
-        """Return the objective of each of K rows of sums.
-
-        Notes
-        -----
-        Cost: some 60 microseconds. A query of one expression over a few rows has nothing to gain
-        from an optimizer, which would double that, for every batch of a search.
-        """
-        query = sums.lazy().select(self.value.alias("value"))
-        found = query.collect(engine="in-memory", optimizations=pl.QueryOptFlags.none())
-        return found["value"].to_list()
+        """Return the objective of each of K rows of sums."""
+        return sums.select(self.value.alias("value"))["value"].to_list()
 
     def breaches(self, sums: pl.DataFrame) -> tuple[str, ...]:
         """Name the guardrails that one row of sums breaks: "share_by_tier.A 0.04 < min 0.05"."""

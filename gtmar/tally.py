@@ -171,6 +171,35 @@ class Bands:
         """Names of all sums, in the order in which `sums` gives them."""
         return (*SCALAR_SUMS, *(tier_sum(n, tier) for tier in self.tiers for n in TIER_SUMS))
 
+    @cached_property
+    def _place_of(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
+
+    def known(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, list[int]]:
+        """Return some sums by name, as Python's integers.
+
+        Parameters
+        ----------
+        rows
+            int64, shape (K, L, S).
+        names
+            Which.
+
+        Returns
+        -------
+        dict
+            K integers by name.
+        """
+        places = [self._place_of[name] for name in names]
+        columns: list[list[int]] = rows[:, 0, places].T.tolist()
+        for limb in range(1, rows.shape[1]):
+            high = rows[:, limb, places].T.tolist()
+            columns = [
+                [low + (more << LIMB_BITS * limb) for low, more in zip(*pair, strict=True)]
+                for pair in zip(columns, high, strict=True)
+            ]
+        return dict(zip(names, columns, strict=True))
+
     def sums(self, counts: Counts, *, first: int = 0) -> NDArray[np.int64]:
         """Reduce the counts of K candidates to their sums.
 

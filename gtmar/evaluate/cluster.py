@@ -176,6 +176,11 @@ class ClusterEvaluator:
             return frame
         return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
 
+    def known_of(self, rows: NDArray[np.int64], names: Collection[str]) -> dict[str, list[int]]:
+        """Return some sums of K candidates by name; see `Evaluator.known_of`."""
+        known = self._reducer.known_of(rows, names)
+        return known | {CEILING: [self._ceiling] * len(rows)} if CEILING in names else known
+
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
         return self.frame_of(self.sums(candidates))

@@ -39,6 +39,10 @@ class Evaluator(Protocol):
         """
         ...
 
+    def known_of(self, rows: NDArray[np.int64], names: Collection[str]) -> dict[str, list[int]]:
+        """Return some sums of K candidates by name, K integers each; `rows` are from `sums`."""
+        ...
+
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
         ...

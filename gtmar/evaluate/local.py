@@ -174,6 +174,13 @@ class LocalEvaluator:
             return frame
         return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
 
+    def known_of(self, rows: NDArray[np.int64], names: Collection[str]) -> dict[str, list[int]]:
+        """Return some sums of K candidates by name, K integers each."""
+        found = self._bands.known(rows, [name for name in names if name != CEILING])
+        if CEILING in names:
+            found[CEILING] = [self._ceiling] * len(rows)
+        return found
+
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
         return self.frame_of(self.sums(candidates))

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import polars as pl
-
-from gtmar.metrics.metric import Metric, Sums, ratio
+from gtmar.metrics.metric import Metric, Quantity, Sums, nonzero, nothing, ratio, real, where
 
 __all__ = ["METRICS"]
 
 _SOURCE = "US DOJ/FTC Horizontal Merger Guidelines; Herfindahl 1950"
 
 
-def _sum_of_squares(s: Sums) -> pl.Expr:
+def _sum_of_squares(s: Sums) -> Quantity:
     """Σ over tiers (100 x share of start MRR)², in doubles, tiers from the highest down."""
     total = s("start")
-    return pl.sum_horizontal(
-        ratio(100 * each.cast(pl.Float64), total).pow(2) for each in s.each("start")
-    )
+    return _by_halves([ratio(100 * real(each), total).pow(2) for each in s.each("start")])
 
 
-def hhi(s: Sums) -> pl.Expr:
+def _by_halves(values: list[Quantity]) -> Quantity:
+    """Add doubles up, each half by itself: in what order Polars adds depends on its threads."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return _by_halves(values[:half]) + _by_halves(values[half:])
+
+
+def hhi(s: Sums) -> Quantity:
     """Σ over tiers (100 x share)², null without start MRR."""
-    return pl.when(s("start") != 0).then(_sum_of_squares(s))
+    return where(nonzero(s("start")), _sum_of_squares(s))
 
 
-def hhi_normalised(s: Sums) -> pl.Expr:
+def hhi_normalised(s: Sums) -> Quantity:
     """(HHI - 10000/K) / (10000 - 10000/K), K being the spec's tiers."""
     tiers = len(s.tiers)
     if tiers == 1:
-        return pl.lit(None, dtype=pl.Float64)
+        return nothing(s("start"))
     floor = 10_000 / tiers
     # A column as divisor: Polars divides by a literal inexactly.
-    span = s("start").cast(pl.Float64) * 0 + (10_000 - floor)
+    span = real(s("start")) * 0 + (10_000 - floor)
     return (hhi(s) - floor) / span
 
 
@@ -39,7 +43,7 @@ METRICS = (
     Metric(
         key="revenue_concentration_hhi",
         answers="How concentrated is MRR in few tiers?",
-        expression=hhi,
+        formula_of=hhi,
         by_tier=False,
         needs=("mrr",),
         null_when="no start MRR",
@@ -52,7 +56,7 @@ METRICS = (
     Metric(
         key="hhi_normalised",
         answers="The same between 0, an even split, and 1, all MRR in one tier?",
-        expression=hhi_normalised,
+        formula_of=hhi_normalised,
         by_tier=False,
         needs=("mrr",),
         null_when="no start MRR, or one tier only",

@@ -1,22 +1,56 @@
-"""What a metric is, and the sums that its expression reads.
+"""What a metric is, and the sums that its formula reads.
 
-A metric is one Polars expression over sums: exact integers in, one division last. The same
-expression decides a search, fills the journal and stands on every page; there is no other.
+A metric is one formula over sums: exact integers in, one division last. The same formula decides a
+search, fills the journal and stands on every page; there is no other. It is written once, and read
+as a Polars expression wherever there are frames; a search, which asks for one value of a few
+candidates thousands of times, reads it over Python's own integers (`exact`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import polars as pl
 
+from gtmar.metrics.exact import Exact
 from gtmar.tally import tier_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Metric", "Sums", "ratio", "wide"]
+__all__ = [
+    "Metric",
+    "Quantity",
+    "Sums",
+    "added",
+    "nonzero",
+    "nothing",
+    "ratio",
+    "real",
+    "where",
+    "wide",
+]
+
+
+class Quantity(Protocol):
+    """What formulas calculate with: a Polars expression, or integers of Python (`Exact`)."""
+
+    def __add__(self, other: Any, /) -> Quantity: ...
+    def __radd__(self, other: Any, /) -> Quantity: ...
+    def __sub__(self, other: Any, /) -> Quantity: ...
+    def __mul__(self, other: Any, /) -> Quantity: ...
+    def __rmul__(self, other: Any, /) -> Quantity: ...
+    def __truediv__(self, other: Any, /) -> Quantity: ...
+    def __gt__(self, other: Any, /) -> Quantity: ...
+    def __ge__(self, other: Any, /) -> Quantity: ...
+    def sqrt(self) -> Quantity:
+        """Return the square root."""
+        ...
+
+    def pow(self, exponent: int, /) -> Quantity:
+        """Return a power."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,20 +63,29 @@ class Sums:
         All tier names of the spec.
     tier
         The tier meant; None for the whole, where a tier sum is added up over all tiers.
+    known
+        The sums themselves, K integers each by name; None for columns of a frame to come.
     """
 
     tiers: tuple[str, ...]
     tier: str | None = None
+    known: Mapping[str, Sequence[int]] | None = None
 
-    def __call__(self, name: str) -> pl.Expr:
+    def __call__(self, name: str) -> Quantity:
         """Return a tier's sum, or the total over all tiers."""
         if self.tier is not None:
-            return pl.col(tier_sum(name, self.tier))
-        return pl.sum_horizontal(self.each(name))
+            return self.whole(tier_sum(name, self.tier))
+        return added(self.each(name))
 
-    def each(self, name: str) -> list[pl.Expr]:
+    def each(self, name: str) -> list[Quantity]:
         """Return a sum of every tier."""
-        return [pl.col(tier_sum(name, tier)) for tier in self.tiers]
+        return [self.whole(tier_sum(name, tier)) for tier in self.tiers]
+
+    def whole(self, name: str) -> Quantity:
+        """Return a sum by its own name, one of the whole."""
+        if self.known is None:
+            return pl.col(name)
+        return Exact(self.known[name])
 
 
 @dataclass(frozen=True)
@@ -53,7 +96,7 @@ class Metric:
     key: str
     #: The question it answers.
     answers: str
-    expression: Callable[[Sums], pl.Expr]
+    formula_of: Callable[[Sums], Quantity]
     by_tier: bool
     #: Outcome roles that it needs; ``label`` is any source of retention.
     needs: tuple[str, ...]
@@ -67,13 +110,46 @@ class Metric:
     #: True for counts, which are integers and never null.
     count: bool = False
 
+    def expression(self, sums: Sums) -> pl.Expr:
+        """Return the formula as an expression over a frame of sums."""
+        return cast("pl.Expr", self.formula_of(sums))
 
-def ratio(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
+
+def ratio(numerator: Quantity, denominator: Quantity) -> Quantity:
     """Divide two exact integers as doubles; null where the denominator is 0."""
-    divided = numerator.cast(pl.Float64) / denominator.cast(pl.Float64)
-    return pl.when(denominator != 0).then(divided)
+    return where(nonzero(denominator), real(numerator) / real(denominator))
 
 
-def wide(value: pl.Expr) -> pl.Expr:
+def nonzero(value: Quantity) -> Quantity:
+    """Return where a quantity isn't 0."""
+    return cast("Any", value) != 0  # type: ignore[no-any-return]  # both kinds give one of theirs
+
+
+def where(condition: Quantity, value: Quantity) -> Quantity:
+    """Return a value where a condition holds, null elsewhere."""
+    if isinstance(condition, Exact):
+        return condition.where(value)
+    return pl.when(cast("pl.Expr", condition)).then(cast("pl.Expr", value))
+
+
+def real(value: Quantity) -> Quantity:
+    """Return the nearest doubles."""
+    return value.real() if isinstance(value, Exact) else cast("pl.Expr", value).cast(pl.Float64)
+
+
+def wide(value: Quantity) -> Quantity:
     """Widen a sum, so that a product of two can't wrap."""
-    return value.cast(pl.Int128)
+    return value if isinstance(value, Exact) else cast("pl.Expr", value).cast(pl.Int128)
+
+
+def added(values: Iterable[Quantity]) -> Quantity:
+    """Add up integers."""
+    listed = list(values)
+    if isinstance(listed[0], Exact):
+        return Exact.added(cast("list[Exact]", listed))
+    return pl.sum_horizontal(cast("list[pl.Expr]", listed))
+
+
+def nothing(like: Quantity) -> Quantity:
+    """Return nulls, as many as `like` has values."""
+    return like.nothing() if isinstance(like, Exact) else pl.lit(None, dtype=pl.Float64)

@@ -7,9 +7,7 @@ over all orders.
 
 from __future__ import annotations
 
-import polars as pl
-
-from gtmar.metrics.metric import Metric, Sums, ratio, wide
+from gtmar.metrics.metric import Metric, Quantity, Sums, ratio, where, wide
 
 __all__ = ["METRICS", "TOP_SHARE"]
 
@@ -19,67 +17,68 @@ TOP_SHARE = 0.2
 _MANN_WHITNEY = "Hanley & McNeil 1982; Mann & Whitney 1947"
 
 
-def auc_retain(_: Sums) -> pl.Expr:
+def auc_retain(s: Sums) -> Quantity:
     """(R - m(m+1)/2) / (m n), R being the rank sum of the retained by score."""
-    m, n = pl.col("positives"), pl.col("negatives")
-    return ratio(pl.col("rank_doubled") - m * (m + 1), 2 * wide(m) * n)
+    m, n = s.whole("positives"), s.whole("negatives")
+    return ratio(s.whole("rank_doubled") - m * (m + 1), 2 * wide(m) * n)
 
 
-def auc_churn(_: Sums) -> pl.Expr:
+def auc_churn(s: Sums) -> Quantity:
     """The same with the churned as positives, ranked by minus the score.
 
     An account of rank r by score has rank N + 1 - r by minus the score.
     """
-    m, n = pl.col("positives"), pl.col("negatives")
+    m, n = s.whole("positives"), s.whole("negatives")
     total = wide(m) + n
     # Twice the churned accounts' rank sum by score, then by minus the score.
-    ascending = total * (total + 1) - pl.col("rank_doubled")
+    ascending = total * (total + 1) - s.whole("rank_doubled")
     descending = 2 * n * (total + 1) - ascending
     return ratio(descending - wide(n) * (n + 1), 2 * wide(m) * n)
 
 
-def _top_fifth(kind: str) -> pl.Expr:
+def _top_fifth(s: Sums, kind: str) -> Quantity:
     """Cents of the top fifth, times five times the tied accounts: an integer."""
-    tied = pl.col("top_tied")
-    beyond = wide(pl.col(f"top_{kind}")) * 5 * tied
-    return beyond + wide(pl.col(f"top_{kind}_tied")) * pl.col("top_fit")
+    tied = s.whole("top_tied")
+    beyond = wide(s.whole(f"top_{kind}")) * 5 * tied
+    return beyond + wide(s.whole(f"top_{kind}_tied")) * s.whole("top_fit")
 
 
-def capture(s: Sums) -> pl.Expr:
+def capture(s: Sums) -> Quantity:
     """MRR of the top fifth by score / all MRR."""
-    return ratio(_top_fifth("start"), wide(s("start")) * 5 * pl.col("top_tied"))
+    return ratio(_top_fifth(s, "start"), wide(s("start")) * 5 * s.whole("top_tied"))
 
 
-def ceiling(s: Sums) -> pl.Expr:
+def ceiling(s: Sums) -> Quantity:
     """MRR of the fifth that pays most / all MRR."""
-    return ratio(pl.col("ceiling_fifths"), wide(s("start")) * 5)
+    return ratio(s.whole("ceiling_fifths"), wide(s("start")) * 5)
 
 
-def lift(s: Sums) -> pl.Expr:
+def lift(s: Sums) -> Quantity:
     """Capture against the fifth that a random order captures."""
-    return ratio(_top_fifth("start"), wide(s("start")) * pl.col("top_tied"))
+    return ratio(_top_fifth(s, "start"), wide(s("start")) * s.whole("top_tied"))
 
 
-def nrr_at_20(_: Sums) -> pl.Expr:
+def nrr_at_20(s: Sums) -> Quantity:
     """NRR of the top fifth by score."""
-    return ratio(_top_fifth("end"), _top_fifth("start"))
+    return ratio(_top_fifth(s, "end"), _top_fifth(s, "start"))
 
 
-def separation(_: Sums) -> pl.Expr:
+def separation(s: Sums) -> Quantity:
     """Mean LTV of the top quarter by score / that of the bottom quarter."""
-    best_tied, worst_tied = pl.col("best_tied"), pl.col("worst_tied")
-    best = wide(pl.col("best_ltv")) * 4 * best_tied
-    best += wide(pl.col("best_ltv_tied")) * pl.col("best_fit")
-    worst = wide(pl.col("worst_ltv")) * 4 * worst_tied
-    worst += wide(pl.col("worst_ltv_tied")) * pl.col("worst_fit")
-    return pl.when(pl.col("ltv_accounts") >= 4).then(ratio(best * worst_tied, worst * best_tied))
+    best_tied, worst_tied = s.whole("best_tied"), s.whole("worst_tied")
+    best = wide(s.whole("best_ltv")) * 4 * best_tied
+    best += wide(s.whole("best_ltv_tied")) * s.whole("best_fit")
+    worst = wide(s.whole("worst_ltv")) * 4 * worst_tied
+    worst += wide(s.whole("worst_ltv_tied")) * s.whole("worst_fit")
+    enough = s.whole("ltv_accounts") >= 4
+    return where(enough, ratio(best * worst_tied, worst * best_tied))
 
 
 METRICS = (
     Metric(
         key="auc_roc_retain",
         answers="How often does a retained account score better than a churned one?",
-        expression=auc_retain,
+        formula_of=auc_retain,
         by_tier=False,
         needs=("label",),
         null_when="one class only",
@@ -92,7 +91,7 @@ METRICS = (
     Metric(
         key="auc_roc_churn",
         answers="How often does a churned account score worse than a retained one?",
-        expression=auc_churn,
+        formula_of=auc_churn,
         by_tier=False,
         needs=("label",),
         null_when="one class only",
@@ -105,7 +104,7 @@ METRICS = (
     Metric(
         key="revenue_capture_at_20",
         answers="What share of MRR sits in the best-scored fifth of accounts?",
-        expression=capture,
+        formula_of=capture,
         by_tier=False,
         needs=("mrr",),
         null_when="no start MRR",
@@ -118,7 +117,7 @@ METRICS = (
     Metric(
         key="revenue_capture_ceiling",
         answers="What share of MRR could the best fifth hold at most?",
-        expression=ceiling,
+        formula_of=ceiling,
         by_tier=False,
         needs=("mrr",),
         null_when="no start MRR",
@@ -131,7 +130,7 @@ METRICS = (
     Metric(
         key="revenue_capture_lift",
         answers="How many times better than chance does the top fifth capture MRR?",
-        expression=lift,
+        formula_of=lift,
         by_tier=False,
         needs=("mrr",),
         null_when="no start MRR",
@@ -144,7 +143,7 @@ METRICS = (
     Metric(
         key="nrr_at_20",
         answers="What is the NRR of the best-scored fifth of accounts?",
-        expression=nrr_at_20,
+        formula_of=nrr_at_20,
         by_tier=False,
         needs=("mrr", "label"),
         null_when="no start MRR in the top fifth",
@@ -157,7 +156,7 @@ METRICS = (
     Metric(
         key="tier_separation",
         answers="How many times the LTV of the worst-scored quarter does the best quarter have?",
-        expression=separation,
+        formula_of=separation,
         by_tier=False,
         needs=("ltv",),
         null_when="fewer than 4 accounts with LTV",

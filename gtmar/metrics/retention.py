@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gtmar.metrics.metric import Metric, Sums, ratio
-
-if TYPE_CHECKING:
-    import polars as pl
+from gtmar.metrics.metric import Metric, Quantity, Sums, ratio
 
 __all__ = ["METRICS"]
 
@@ -16,62 +11,62 @@ _NO_START = "no start MRR"
 _NO_KEPT = "no retained paying account"
 
 
-def nrr(s: Sums) -> pl.Expr:
+def nrr(s: Sums) -> Quantity:
     """Σ end / Σ start."""
     return ratio(s("end"), s("start"))
 
 
-def grr(s: Sums) -> pl.Expr:
+def grr(s: Sums) -> Quantity:
     """Σ min(start, end) / Σ start: end MRR without what grew, capped account by account."""
     return ratio(s("end") - s("expansion"), s("start"))
 
 
-def logo_retention(s: Sums) -> pl.Expr:
+def logo_retention(s: Sums) -> Quantity:
     """Retained accounts / accounts with an outcome."""
     return ratio(s("retained"), s("labelled"))
 
 
-def expansion_rate(s: Sums) -> pl.Expr:
+def expansion_rate(s: Sums) -> Quantity:
     """Σ (end - start)+ / Σ start."""
     return ratio(s("expansion"), s("start"))
 
 
-def contraction_rate(s: Sums) -> pl.Expr:
+def contraction_rate(s: Sums) -> Quantity:
     """Σ (start - end)+ over end > 0 / Σ start."""
     return ratio(s("contraction"), s("start"))
 
 
-def quick_ratio(s: Sums) -> pl.Expr:
+def quick_ratio(s: Sums) -> Quantity:
     """Expansion / (contraction + churned)."""
     return ratio(s("expansion"), s("contraction") + s("churned"))
 
 
-def winback_rate(s: Sums) -> pl.Expr:
+def winback_rate(s: Sums) -> Quantity:
     """Won back / churned before the window."""
     return ratio(s("won_back"), s("former"))
 
 
-def activation_rate(s: Sums) -> pl.Expr:
+def activation_rate(s: Sums) -> Quantity:
     """Activated / accounts for which activation applies."""
     return ratio(s("activated"), s("applies"))
 
 
-def median_days(s: Sums) -> pl.Expr:
+def median_days(s: Sums) -> Quantity:
     """Median days to activate: half the sum of the two middle values."""
     return ratio(s("days_doubled"), 2 * (s("days_known") > 0))
 
 
-def arpa(s: Sums) -> pl.Expr:
+def arpa(s: Sums) -> Quantity:
     """Σ start / paying accounts, in currency units."""
     return ratio(s("start"), 100 * s("paying"))
 
 
-def expanded_share(s: Sums) -> pl.Expr:
+def expanded_share(s: Sums) -> Quantity:
     """Accounts that grew / retained paying accounts."""
     return ratio(s("expanded"), s("kept_paying"))
 
 
-def contracted_share(s: Sums) -> pl.Expr:
+def contracted_share(s: Sums) -> Quantity:
     """Accounts that shrank but stayed / retained paying accounts."""
     return ratio(s("contracted"), s("kept_paying"))
 
@@ -80,7 +75,7 @@ METRICS = (
     Metric(
         key="nrr_by_tier",
         answers="Of each tier's MRR at the start, how much is there at the end, growth included?",
-        expression=nrr,
+        formula_of=nrr,
         by_tier=True,
         needs=("mrr", "label"),
         null_when=_NO_START,
@@ -93,7 +88,7 @@ METRICS = (
     Metric(
         key="grr_by_tier",
         answers="Of each tier's MRR at the start, how much stayed, growth not counted?",
-        expression=grr,
+        formula_of=grr,
         by_tier=True,
         needs=("mrr", "label"),
         null_when=_NO_START,
@@ -106,7 +101,7 @@ METRICS = (
     Metric(
         key="logo_retention_by_tier",
         answers="How many of each tier's accounts are still customers?",
-        expression=logo_retention,
+        formula_of=logo_retention,
         by_tier=True,
         needs=("label",),
         null_when="no labelled account",
@@ -119,7 +114,7 @@ METRICS = (
     Metric(
         key="expansion_rate_by_tier",
         answers="How much did each tier's accounts grow, against its MRR at the start?",
-        expression=expansion_rate,
+        formula_of=expansion_rate,
         by_tier=True,
         needs=("mrr", "mrr_end"),
         null_when=_NO_START,
@@ -132,7 +127,7 @@ METRICS = (
     Metric(
         key="expanded_share_by_tier",
         answers="How many of each tier's retained accounts grew?",
-        expression=expanded_share,
+        formula_of=expanded_share,
         by_tier=True,
         needs=("mrr", "mrr_end"),
         null_when=_NO_KEPT,
@@ -145,7 +140,7 @@ METRICS = (
     Metric(
         key="contraction_rate_by_tier",
         answers="How much did each tier's staying accounts shrink?",
-        expression=contraction_rate,
+        formula_of=contraction_rate,
         by_tier=True,
         needs=("mrr", "mrr_end"),
         null_when=_NO_START,
@@ -158,7 +153,7 @@ METRICS = (
     Metric(
         key="contracted_share_by_tier",
         answers="How many of each tier's retained accounts shrank?",
-        expression=contracted_share,
+        formula_of=contracted_share,
         by_tier=True,
         needs=("mrr", "mrr_end"),
         null_when=_NO_KEPT,
@@ -171,7 +166,7 @@ METRICS = (
     Metric(
         key="quick_ratio_by_tier",
         answers="How much growth stands against each unit of MRR lost?",
-        expression=quick_ratio,
+        formula_of=quick_ratio,
         by_tier=True,
         needs=("mrr", "mrr_end"),
         null_when="no losses",
@@ -184,7 +179,7 @@ METRICS = (
     Metric(
         key="winback_rate_by_former_tier",
         answers="How many former accounts of each tier came back?",
-        expression=winback_rate,
+        formula_of=winback_rate,
         by_tier=True,
         needs=("won_back",),
         null_when="none churned before",
@@ -197,7 +192,7 @@ METRICS = (
     Metric(
         key="activation_rate_by_tier",
         answers="How many new accounts of each tier reached their milestone?",
-        expression=activation_rate,
+        formula_of=activation_rate,
         by_tier=True,
         needs=("activated",),
         null_when="activation applies to none",
@@ -210,7 +205,7 @@ METRICS = (
     Metric(
         key="median_days_to_activate_by_tier",
         answers="How long did activation take, for half of each tier's activated accounts?",
-        expression=median_days,
+        formula_of=median_days,
         by_tier=True,
         needs=("activated", "days_to_activate"),
         null_when="no activated account with known days",
@@ -223,7 +218,7 @@ METRICS = (
     Metric(
         key="arpa_by_tier",
         answers="What does a paying account of each tier pay a month?",
-        expression=arpa,
+        formula_of=arpa,
         by_tier=True,
         needs=("mrr",),
         null_when="no paying account",

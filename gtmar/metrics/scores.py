@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import polars as pl
-
-from gtmar.metrics.metric import Metric, Sums, ratio, wide
+from gtmar.metrics.metric import Metric, Quantity, Sums, ratio, real, where, wide
 
 __all__ = ["METRICS"]
 
 
-def score_mean(_: Sums) -> pl.Expr:
+def score_mean(s: Sums) -> Quantity:
     """Mean score in points."""
-    return ratio(pl.col("score_sum"), 100 * pl.col("scored"))
+    return ratio(s.whole("score_sum"), 100 * s.whole("scored"))
 
 
-def score_deviation(_: Sums) -> pl.Expr:
+def score_deviation(s: Sums) -> Quantity:
     """Population standard deviation of the score in points, from exact sums of squares."""
-    n, total = wide(pl.col("scored")), wide(pl.col("score_sum"))
-    variance = (n * pl.col("score_squares") - total * total).cast(pl.Float64)
-    return pl.when(n > 0).then(variance.sqrt() / (100 * n).cast(pl.Float64))
+    n, total = wide(s.whole("scored")), wide(s.whole("score_sum"))
+    variance = real(n * s.whole("score_squares") - total * total)
+    return where(n > 0, variance.sqrt() / real(100 * n))
 
 
 def _share(name: str) -> Metric:
@@ -26,7 +24,7 @@ def _share(name: str) -> Metric:
     return Metric(
         key=f"share_{name}",
         answers=f"What share of accounts would score {end} and is clipped?",
-        expression=lambda _: ratio(pl.col(name), pl.col("scored")),
+        formula_of=lambda s: ratio(s.whole(name), s.whole("scored")),
         by_tier=False,
         needs=(),
         null_when="no account",
@@ -43,7 +41,7 @@ def _count(key: str, name: str, answers: str) -> Metric:
     return Metric(
         key=key,
         answers=answers,
-        expression=lambda s: s(name) if by_tier else pl.col(name),
+        formula_of=lambda s: s(name) if by_tier else s.whole(name),
         by_tier=by_tier,
         needs=(),
         null_when="",
@@ -61,7 +59,7 @@ METRICS = (
     Metric(
         key="score_mean",
         answers="What does an account score on average?",
-        expression=score_mean,
+        formula_of=score_mean,
         by_tier=False,
         needs=(),
         null_when="no account",
@@ -74,7 +72,7 @@ METRICS = (
     Metric(
         key="score_deviation",
         answers="How far do scores spread?",
-        expression=score_deviation,
+        formula_of=score_deviation,
         by_tier=False,
         needs=(),
         null_when="no account",
@@ -89,7 +87,7 @@ METRICS = (
     Metric(
         key="share_by_tier",
         answers="What share of accounts is in each tier?",
-        expression=lambda s: ratio(s("accounts"), pl.col("scored")),
+        formula_of=lambda s: ratio(s("accounts"), s.whole("scored")),
         by_tier=True,
         needs=(),
         null_when="no account",

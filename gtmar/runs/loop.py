@@ -244,8 +244,7 @@ class Search:
         if batch.fresh:
             sums = self.evaluator.sums([c.weights for c in batch.fresh])
             self._lap("evaluate")
-            frame = self.evaluator.frame_of(sums, only=self.judge.reads)
-            values = self.judge.values(frame)
+            values = self.judge.decide(self.evaluator.known_of(sums, self.judge.reads))
         else:
             # Nothing but what is known already: it uses up proposals all the same.
             sums, values = self.baseline_sums[:0], []
