@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from gtmar.errors import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import duckdb
 
 __all__ = ["failed", "first_line", "lock", "refuse_all_but_select"]
 
@@ -56,6 +56,8 @@ def refuse_all_but_select(text: str, *, hint: str) -> None:
     QueryError
         If it is more than one statement, none, or no SELECT.
     """
+    import duckdb
+
     try:
         statements = duckdb.extract_statements(text)
     except duckdb.Error as err:

@@ -62,8 +62,10 @@ class LocalEvaluator:
     part_rows
         Rows that numpy counts before the next ones are touched. Changes no sum.
     compiled
-        Whether machine code counts, as far as it can. None leaves it to the work that is asked for:
+        Whether machine code counts, as far as it can. None leaves it to the work that there is:
         what is short isn't worth loading numba for. Changes no sum.
+    expected
+        How many candidates will be asked for, about; None if nobody knows.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class LocalEvaluator:
         threads: int | None = None,
         part_rows: int = PART_ROWS,
         compiled: bool | None = None,
+        expected: int | None = None,
     ) -> None:
         ranges = {
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
@@ -98,7 +101,7 @@ class LocalEvaluator:
         self._part_rows = part_rows
         self._parted: PartedTable | None = None
         self._compiled = compiled
-        self._work = 0
+        self._asked, self._expected = 0, expected or 0
         self._fused: FusedTable | None = None
 
     @property
@@ -202,8 +205,10 @@ class LocalEvaluator:
     def _fused_table(self, candidates: int) -> FusedTable | None:
         """Return the table for machine code, made when there is enough work to pay for it."""
         if self._compiled is None:
-            self._work += candidates * (self._bands.places + self._matrix.accounts)
-            if self._work < _WORTH_COMPILED and "numba" not in sys.modules:
+            self._asked += candidates
+            each = self._bands.places + self._matrix.accounts
+            work = max(self._asked, self._expected) * each
+            if work < _WORTH_COMPILED and "numba" not in sys.modules:
                 return None
             self._compiled = True
         if self._compiled and self._fused is None:

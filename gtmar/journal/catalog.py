@@ -12,7 +12,6 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import duckdb
 from polars.exceptions import PolarsError
 
 from gtmar.errors import (
@@ -78,6 +77,8 @@ class Journal:
                 + ("no run in it" if self.path.is_dir() else "no such folder"),
                 hint="gtmar run writes one; --journal DIR or GTMAR_JOURNAL says where it is",
             )
+        import duckdb
+
         scratch = Path(tempfile.mkdtemp(prefix="gtmar-"))
         self._tidy = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         self._shelves = {
@@ -202,6 +203,8 @@ class Journal:
         QueryError
             If the text isn't one SELECT, or fails.
         """
+        import duckdb
+
         refuse_all_but_select(
             text, hint="the journal is read only; copy the result elsewhere with --json"
         )
@@ -269,6 +272,8 @@ class Journal:
         return latest
 
     def _set(self, variables: dict[str, Any]) -> None:
+        import duckdb
+
         held = self._connection.sql("select name from duckdb_variables()").fetchall()
         for (name,) in held:
             if name not in _OWN:

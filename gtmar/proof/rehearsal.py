@@ -69,7 +69,7 @@ class Rehearsal:
     def over(self, matrix: AccountMatrix) -> Rehearsed:
         """Search one matrix."""
         start = tuple(term.weight for term in self.spec.terms)
-        evaluator = LocalEvaluator(matrix, self.spec)
+        evaluator = LocalEvaluator(matrix, self.spec, expected=self.experiments)
         evaluator.move(start)
         [start_value] = self.judge.values(evaluator.frame([start]))
         climb = Climb(self.proposer(), start, start_value, better=self.judge.gain)

@@ -119,7 +119,9 @@ class Track:
 
     def round(self, experiments: int) -> float:
         """Do one seeded search, journaled in a folder that is deleted; return experiments/s."""
-        evaluator = LocalEvaluator(self.accounts.search, self.spec, threads=self._threads)
+        evaluator = LocalEvaluator(
+            self.accounts.search, self.spec, threads=self._threads, expected=experiments
+        )
         plan = Plan(limits=Limits(experiments))
         search = Search(self.accounts, self.spec, self.judge, plan, evaluator=evaluator)
         with (

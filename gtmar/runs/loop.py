@@ -83,7 +83,9 @@ class Search:
         self.start = tuple(term.weight for term in spec.terms)
         ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
         self.levers = Levers(self.names, *(tuple(e) for e in ends))
-        self.evaluator: Evaluator = evaluator or LocalEvaluator(accounts.search, spec)
+        self.evaluator: Evaluator = evaluator or LocalEvaluator(
+            accounts.search, spec, expected=plan.limits.experiments
+        )
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])
         self.baseline = self._objective_or_error()
