@@ -1,4 +1,4 @@
-"""The arithmetic of `surrogate` as machine code, by numba: the same operations in the same order.
+"""The arithmetic of `surrogate` and `draws` as machine code: the same operations in the same order.
 
 numba contracts no multiplication and addition into one rounding and adds in no other order unless
 asked to, so every double is the one that numpy's loops give; a test compares bit by bit.
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Doubles = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+    Raw = NDArray[np.uint64]
 
-__all__ = ["product", "solved", "total"]
+__all__ = ["moves", "product", "solved", "total"]
 
 #: A pivot below this means a matrix that isn't positive definite.
 _SMALLEST_PIVOT = 1e-9
@@ -81,3 +83,43 @@ def solved(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
                 work[row, column] -= factor * work[step, column]
             work[row, step] = factor
     return True, work[size:].T
+
+
+@_compiled
+def _below(raw: int, end: int) -> np.int64:
+    """See `draws.below`."""
+    high = np.uint64(raw) >> np.uint64(32)
+    return np.int64((high * np.uint64(end)) >> np.uint64(32))
+
+
+@_compiled
+def moves(
+    here: Integers, lows: Integers, highs: Integers, sizes: Integers, chosen: Raw, stepped: Raw
+) -> Integers:
+    """See `draws.random_moves`: `sizes` weights a move, which, and how far."""
+    count, width = len(sizes), len(here)
+    down, span = np.empty(width, dtype=np.int64), np.empty(width, dtype=np.int64)
+    for place in range(width):
+        reach = max(1, -(-3 * abs(here[place]) // 10))
+        down[place] = min(reach, here[place] - lows[place])
+        span[place] = down[place] + min(reach, highs[place] - here[place])
+    found = np.empty((count, width), dtype=np.int64)
+    places = np.empty((3, count), dtype=np.int64)
+    for row in range(count):
+        found[row] = here
+        first = _below(chosen[row], width)
+        second = _below(chosen[count + row], max(1, width - 1))
+        third = _below(chosen[2 * count + row], max(1, width - 2))
+        second += second >= first
+        third += third >= min(first, second)
+        third += third >= max(first, second)
+        places[0, row], places[1, row], places[2, row] = first, second, third
+    entry = 0
+    for order in range(3):
+        for row in range(count):
+            if sizes[row] > order:
+                place = places[order, row]
+                drawn = _below(stepped[entry], span[place])
+                found[row, place] += drawn - down[place] + (drawn >= down[place])
+                entry += 1
+    return found

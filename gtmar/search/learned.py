@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gtmar.search.draws import Draws, random_moves
 from gtmar.search.surrogate import Fence, Frame, Surface, length, solved, total
 
 if TYPE_CHECKING:
@@ -55,10 +56,6 @@ _OVER_RADIUS = 1.5
 _MARGIN, _MOST_SCALING = 0.2, 0.15
 #: Least factor by which a step is shortened to fit into bounds, before it is cut at them.
 _LEAST_FIT = 0.7
-
-#: A sum of four uniform 16-bit numbers, less its mean, over this is about standard normal.
-_LOW_HALVES = np.uint64(0x0000FFFF0000FFFF)
-_NORMAL_MEAN, _NORMAL_SPREAD = 131_070.0, math.sqrt((65_536**2 - 1) / 3)
 
 
 class LearnedProposer:
@@ -111,6 +108,8 @@ class LearnedProposer:
         self._plan: list[Vector] = []
 
     def _freed(self, weights: Sequence[int]) -> Vector:
+        if len(weights) == len(self._free):
+            return tuple(weights)
         return tuple(weights[i] for i in self._free)
 
     def learn(self, result: Result) -> None:
@@ -153,9 +152,9 @@ class LearnedProposer:
 
     def _block_from(self, since: int, center: Vector) -> list[Vector]:
         """Return the vectors that proposals `since` + 1 and on stand for."""
-        draws = _Draws(self._seed, since + 1)
+        draws = Draws(self._seed, since + 1)
         here = np.array(center, dtype=np.int64)
-        moves = self._moves(draws, here)
+        moves = random_moves(draws, here, self._lows, self._highs, count=_RANKED + _SPARE)
         stale = since - self._last_win >= _STALE_AFTER
         roles = _FRESH if not stale else _STALE if since // _BLOCK % 2 else _CHANCE
         ranked: list[Iterator[Integers]] = []
@@ -190,30 +189,7 @@ class LearnedProposer:
                 return vector
         return None
 
-    def _moves(self, draws: _Draws, here: Integers) -> Integers:
-        """Return moves by chance as `RandomProposer` makes them, a row each."""
-        count, width = _RANKED + _SPARE, len(here)
-        reach = np.maximum(1, -(-3 * np.abs(here) // 10))
-        down = np.minimum(reach, here - self._lows)
-        span = down + np.minimum(reach, self._highs - here)
-        sizes = 1 + draws.below(min(3, width), count)
-        first = draws.below(width, count)
-        second = draws.below(max(1, width - 1), count)
-        third = draws.below(max(1, width - 2), count)
-        # Distinct places: each is drawn from those that are left.
-        second += second >= first
-        third += third >= np.minimum(first, second)
-        third += third >= np.maximum(first, second)
-        moves = np.tile(here, (count, 1))
-        rows = np.arange(count)
-        for order, places in enumerate((first, second, third)):
-            used = sizes > order
-            place = places[used]
-            drawn = draws.below(span[place], len(place))
-            moves[rows[used], place] += drawn - down[place] + (drawn >= down[place])
-        return moves
-
-    def _surface(self, frame: Frame, draws: _Draws) -> Surface:
+    def _surface(self, frame: Frame, draws: Draws) -> Surface:
         """Fit to the results nearest to the incumbent, itself among them."""
         width = len(frame.center)
         slopes = draws.normal(width, _BLOCK)
@@ -226,7 +202,7 @@ class LearnedProposer:
             values = np.concatenate([[self._level], values])
         return Surface.through(places, values, (slopes, draws.normal(len(values), _BLOCK)))
 
-    def _fence(self, frame: Frame, draws: _Draws) -> Fence | None:
+    def _fence(self, frame: Frame, draws: Draws) -> Fence | None:
         """Fit to candidates that were better; None while nothing was blocked."""
         vectors, kept = self._fenced.vectors, self._fenced.values
         if (kept > 0).all():
@@ -239,9 +215,7 @@ class LearnedProposer:
         noise = draws.normal(width + 1, _BLOCK), draws.normal(len(kept), _BLOCK)
         return Fence.between(places, kept, noise)
 
-    def _steps(
-        self, frame: Frame, surface: Surface, fence: Fence | None, draws: _Draws
-    ) -> Integers:
+    def _steps(self, frame: Frame, surface: Surface, fence: Fence | None, draws: Draws) -> Integers:
         """Return where samples of the surface are highest within the radius, shape (B, F)."""
         slopes = frame.softened(surface.slopes)
         curvature = frame.softened(frame.softened(surface.curvature).T)
@@ -328,28 +302,3 @@ class _Latest:
     def values(self) -> Doubles:
         """Shape (K,)."""
         return self._values[: self._count]
-
-
-class _Draws:
-    """Numbers from a pinned stream: the generator's raw output, mapped by integers alone."""
-
-    def __init__(self, seed: int, number: int) -> None:
-        self._raw = np.random.Philox(key=[seed, number]).random_raw
-
-    def below(self, ends: int | Integers, count: int) -> Integers:
-        """Return whole numbers in [0, end), for one end or for one each, at most 2^32."""
-        high = self._raw(count) >> np.uint64(32)
-        scaled: NDArray[np.uint64] = (high * np.asarray(ends, dtype=np.uint64)) >> np.uint64(32)
-        return scaled.astype(np.int64)
-
-    def uniform(self, count: int) -> Doubles:
-        """Return numbers in [0, 1)."""
-        return (self._raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-    def normal(self, rows: int, columns: int) -> Doubles:
-        """Return about standard normal numbers."""
-        raw = self._raw(rows * columns)
-        low = (raw & _LOW_HALVES) + ((raw >> np.uint64(16)) & _LOW_HALVES)
-        sums = (low & np.uint64(2**32 - 1)) + (low >> np.uint64(32))
-        scaled: Doubles = (sums.astype(np.float64) - _NORMAL_MEAN) / _NORMAL_SPREAD
-        return scaled.reshape(rows, columns)

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Fence", "Frame", "Surface", "length", "product", "solved", "total"]
+__all__ = [
+    "Fence",
+    "Frame",
+    "Surface",
+    "length",
+    "machine_code",
+    "product",
+    "solved",
+    "total",
+]
 
 #: A pivot below this means a matrix that isn't positive definite.
 _SMALLEST_PIVOT = 1e-9
@@ -42,7 +51,7 @@ _FENCE_SLOPE, _FENCE_ERROR, _FENCE_BOLDNESS = 5.0, 0.1, 0.5
 _FENCE_ROUNDS = 4
 
 
-def _machine_code() -> ModuleType | None:
+def machine_code() -> ModuleType | None:
     """Return the same arithmetic in machine code, if the evaluator found numba worth loading."""
     if "numba" not in sys.modules:
         return None
@@ -58,7 +67,7 @@ def total(values: Doubles) -> Doubles:
     count = len(values)
     if not count:
         return np.zeros(values.shape[1:])
-    if values.ndim == 2 and (code := _machine_code()) is not None:
+    if values.ndim == 2 and (code := machine_code()) is not None:
         return code.total(np.ascontiguousarray(values))  # type: ignore[no-any-return]
     while count > 1:
         half = count // 2
@@ -71,7 +80,7 @@ def total(values: Doubles) -> Doubles:
 
 def product(left: Doubles, right: Doubles) -> Doubles:
     """Return the matrix product, shapes (A, K) and (K, B)."""
-    if len(right) and (code := _machine_code()) is not None:
+    if len(right) and (code := machine_code()) is not None:
         return code.product(*map(np.ascontiguousarray, (left, right)))  # type: ignore[no-any-return]
     return total(left.T[:, :, None] * right[:, None, :])
 
@@ -94,7 +103,7 @@ def solved(matrix: Doubles, right: Doubles) -> Doubles | None:
     ndarray or None
         Shape (A, B); None where the matrix isn't positive definite.
     """
-    if (code := _machine_code()) is not None:
+    if (code := machine_code()) is not None:
         fine, found = code.solved(*map(np.ascontiguousarray, (matrix, right)))
         return found if fine else None
     size = len(matrix)
