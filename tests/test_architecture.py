@@ -51,7 +51,9 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("evaluate/cluster.py",),
-    "numba": ("kernel/compiled.py",),
+    "numba": ("kernel/compiled.py", "search/compiled.py"),
+    "mlflow": ("export/tracking.py",),
+    "sqlalchemy": ("export/tracking.py",),
     "altair": ("report/",),
     "vl_convert": ("report/",),
     "jinja2": ("report/",),
@@ -63,6 +65,7 @@ EXTRAS = {
     "export": {"sqlglot"},
     "fast": {"numba"},
     "iceberg": {"pyiceberg"},
+    "mlflow": {"mlflow", "sqlalchemy"},
     "ray": {"ray"},
     "report": {"altair", "vl_convert", "jinja2", "markupsafe"},
 }
@@ -171,7 +174,9 @@ def test_an_extra_names_its_libraries_and_the_tests_have_them(extra: str) -> Non
     assert wanted is not None
     packages = {
         # vl_convert's package has another name; jinja2 brings markupsafe.
-        {"vl_convert": "vl-convert-python", "markupsafe": "jinja2"}.get(library, library)
+        {"vl_convert": "vl-convert-python", "markupsafe": "jinja2", "mlflow": "mlflow-skinny"}.get(
+            library, library
+        )
         for library in EXTRAS[extra]
     }
     assert {p for p in packages if f'"{p}>=' in declared[1]} == packages

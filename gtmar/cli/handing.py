@@ -1,4 +1,4 @@
-"""Commands that hand over: export sql, export dbt, journal publish."""
+"""Commands that hand over: export sql, export dbt, export mlflow, journal publish."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gtmar.cli import arguments as a
 from gtmar.cli.arguments import export_app, journal_app
 from gtmar.cli.boundary import bounded
 
-__all__ = ["export_dbt", "export_sql", "journal_publish"]
+__all__ = ["export_dbt", "export_mlflow", "export_sql", "journal_publish"]
 
 _Dialect = Annotated[
     str,
@@ -106,6 +106,59 @@ def export_dbt(
     else:
         output.say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
         output.following(f"dbt build --select {model.name}")
+
+
+@export_app.command("mlflow", epilog="Example: gtmar export mlflow --store sqlite:///mlflow.db")
+@bounded
+def export_mlflow(
+    run_id: a.OptionalRun = None,
+    store: Annotated[
+        str, typer.Option("--store", help="MLflow's store: sqlite:///FILE.")
+    ] = "sqlite:///mlflow.db",
+    experiment: Annotated[
+        str, typer.Option("--experiment", help="MLflow's experiment; made where there is none.")
+    ] = "gtmar",
+    data: a.MovedData = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Log a run to a local MLflow store: parameters, metrics, specs, page; each run once."""
+    from gtmar import spec as specs
+    from gtmar.cli import output
+    from gtmar.errors import SpecError, UsageError, needing
+    from gtmar.export.tracking import log_run
+    from gtmar.journal.catalog import Journal
+    from gtmar.journal.history import checkout
+
+    with needing("mlflow"), Journal(journal) as opened:
+        run = opened.run_id(run_id)
+        texts, without = {}, []
+        try:
+            for name, which in (("start.yaml", f"{run}/0"), ("best.yaml", run)):
+                texts[name] = specs.to_yaml(checkout(opened, which))
+        except SpecError as err:
+            without.append(str(err))
+        try:
+            from gtmar.report import run_page
+
+            texts["report.html"] = run_page(opened, run, data=data).html
+        except UsageError as err:
+            without.append(str(err))
+        found = log_run(opened, run, store, experiment=experiment, texts=texts)
+    if as_json:
+        output.data({**found.as_json(), "files": sorted(texts), "without": without})
+        return
+    if not found.new:
+        output.say(f"Run {run} is in {store} already, as {found.mlflow_run_id}: nothing written.")
+        return
+    output.say(
+        f"Run {run} in {store}, experiment {experiment}, as {found.mlflow_run_id}, "
+        f"with {', '.join(sorted(texts)) or 'no file'}."
+    )
+    for reason in without:
+        output.say(f"Left out: {reason}")
+    output.say("To look at it, with all of MLflow installed:")
+    output.following(f"mlflow ui --backend-store-uri {store}")
 
 
 @journal_app.command("publish", epilog="Example: gtmar journal publish --to delta:lake/gtmar")

@@ -64,3 +64,17 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     said = gtmar("export", "sql", "--spec", "spec.yaml", "--table", "a", code=2)
     assert "this needs sqlglot, which is not installed" in said
     assert "hint: pip install 'gtmar[export]'" in said
+
+
+def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -> None:
+    pytest.importorskip("mlflow", reason="MLflow isn't installed")
+    gtmar("run", "--data", "accounts.parquet", "--spec", "spec.yaml", "--n", "10", "--quiet")
+    said = gtmar("export", "mlflow", "--store", "sqlite:///here.db")
+    assert "with best.yaml, report.html, start.yaml." in said
+    assert "Next: mlflow ui --backend-store-uri sqlite:///here.db" in said
+    assert Path("here.db").exists()
+    assert "already" in gtmar("export", "mlflow", "--store", "sqlite:///here.db")
+    found = json.loads(gtmar("export", "mlflow", "--store", "sqlite:///here.db", "--json"))
+    assert (found["new"], found["without"]) == (False, [])
+    written = next(Path("here-artifacts").rglob("best.yaml"))
+    assert "weight" in written.read_text("utf-8")

@@ -1,0 +1,261 @@
+"""A run as one MLflow run: parameters, metrics, spec and page, in a store of one's own.
+
+MLflow is for looking at runs beside those of other tools. The journal stays what is true: an MLflow
+run says which run and digest it shows, and each is logged once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import JournalError, ResourceError, UsageError
+from gtmar.metrics.registry import all_metrics, metric_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow import MlflowClient
+
+    from gtmar.journal.catalog import Journal
+
+__all__ = ["Logged", "log_run"]
+
+_SQLITE = "sqlite:///"
+#: Entries of one request: MLflow's own limits.
+_METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
+#: Characters that MLflow doesn't take in names.
+_FOREIGN = re.compile(r"[^\w\-. :/]")
+_MOST_CHARACTERS = 6000
+#: What of a run's record is a parameter there.
+_PARAMETERS = (
+    "kind",
+    "model",
+    "objective",
+    "orientation",
+    "seed",
+    "spec_id",
+    "source",
+    "outcomes_fingerprint",
+    "features_fingerprint",
+    "accounts",
+    "search_accounts",
+    "holdout_accounts",
+    "basis",
+    "evaluator_version",
+    "state",
+)
+_TAGS = ("run_id", "digest", "author", "note")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a run stands in the store."""
+
+    #: The journal's run, and MLflow's.
+    run_id: str
+    mlflow_run_id: str
+    experiment: str
+    store: str
+    #: False where it was there already: then nothing was written.
+    new: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def log_run(
+    journal: Journal,
+    run: str | None,
+    store: str,
+    *,
+    experiment: str = "gtmar",
+    texts: Mapping[str, str] | None = None,
+) -> Logged:
+    """Log a run that has ended, once.
+
+    Parameters
+    ----------
+    journal
+        The journal.
+    run
+        The run; None for the latest.
+    store
+        ``sqlite:///mlflow.db``. Files lie beside it, in a folder of its name and ``-artifacts``.
+    experiment
+        MLflow's experiment; made where there is none.
+    texts
+        Files to keep with it, text by name: specs, the run's page.
+
+    Returns
+    -------
+    Logged
+        Done twice, nothing more is written.
+
+    Raises
+    ------
+    UsageError
+        If MLflow isn't installed, or the store isn't one of SQLite.
+    JournalError
+        If the run has not ended.
+    ResourceError
+        If the store can't be opened.
+
+    Notes
+    -----
+    Metrics: ``objective`` and ``best_so_far`` with a step an experiment; ``start/``, ``best/``,
+    ``holdout_start/`` and ``holdout_best/`` with every metric that has a value. MLflow has no null.
+    """
+    run_id = journal.run_id(run)
+    [record] = journal.query(
+        "select * from runs where run_id = getvariable('run')", run=run_id
+    ).to_dicts()
+    if record["ended_at"] is None:
+        raise JournalError(
+            f"run {run_id} has not ended", hint=f"gtmar resume {run_id}, then log it again"
+        )
+    with warnings.catch_warnings():
+        # MLflow's own, of newer versions of its libraries than it was written with.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _logged(journal, record, store, experiment, texts or {})
+
+
+def _logged(
+    journal: Journal,
+    record: dict[str, Any],
+    store: str,
+    experiment: str,
+    texts: Mapping[str, str],
+) -> Logged:
+    run_id = record["run_id"]
+    client, experiment_id = _opened(store, experiment)
+    there = client.search_runs([experiment_id], f"tags.`gtmar.run_id` = '{run_id}'")
+    if there:
+        return Logged(run_id, there[0].info.run_id, experiment, store, new=False)
+    rows = journal.query(
+        "select * from experiments where run_id = getvariable('run') order by number", run=run_id
+    ).to_dicts()
+    tags = {f"gtmar.{name}": str(record[name]) for name in _TAGS if record[name] is not None}
+    logged = client.create_run(
+        experiment_id,
+        start_time=_milliseconds(record["started_at"]),
+        run_name=run_id,
+        tags={**tags, "mlflow.source.name": "gtmar"},
+    )
+    target = logged.info.run_id
+    try:
+        _log(client, target, record, rows)
+        for name, text in texts.items():
+            client.log_text(target, text, name)
+        client.set_terminated(target, end_time=_milliseconds(record["ended_at"]))
+    except BaseException:
+        # Half a run would count as logged.
+        client.delete_run(target)
+        raise
+    return Logged(run_id, target, experiment, store, new=True)
+
+
+def _opened(store: str, experiment: str) -> tuple[MlflowClient, str]:
+    """Open a store, and make the experiment where there is none."""
+    path = Path(store.removeprefix(_SQLITE)).absolute()
+    if not store.startswith(_SQLITE) or store == _SQLITE:
+        raise UsageError(
+            f'"{store}": expected a store of SQLite',
+            hint="sqlite:///mlflow.db; MLflow no longer writes folders of files",
+        )
+    # Nothing is sent anywhere, and what MLflow says of its own tables is for nobody here.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not path.parent.is_dir():
+        raise ResourceError(f'store "{path}": there is no folder {path.parent}')
+    try:
+        client = MlflowClient(tracking_uri=f"{_SQLITE}{path}")
+        found = client.get_experiment_by_name(experiment)
+        if found is not None:
+            return client, found.experiment_id
+        files = path.with_name(f"{path.stem}-artifacts")
+        return client, client.create_experiment(experiment, artifact_location=files.as_uri())
+    except (MlflowException, SQLAlchemyError) as err:
+        reason = (str(err).strip() or type(err).__name__).splitlines()[0]
+        raise ResourceError(f'store "{path}": {reason}') from err
+
+
+def _log(
+    client: MlflowClient, target: str, record: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    best = next(row for row in rows if row["experiment_id"] == record["best_experiment"])
+    parameters = {name: record[name] for name in _PARAMETERS if record[name] is not None}
+    parameters |= dict(record["parameters"] or {})
+    parameters |= {f"start_weight/{name}": w for name, w in dict(rows[0]["weights"]).items()}
+    parameters |= {f"best_weight/{name}": w for name, w in dict(best["weights"]).items()}
+    listed = [Param(_name(k), str(v)[:_MOST_CHARACTERS]) for k, v in parameters.items()]
+    ended = _milliseconds(record["ended_at"])
+    metrics = [
+        *(Metric(name, value, at, step) for name, value, at, step in _path(record, rows)),
+        *(
+            Metric(_name(f"{place}/{name}"), float(value), ended, 0)
+            for place, values in _ends(record, rows[0], best).items()
+            for name, value in values
+        ),
+    ]
+    for at in range(0, len(listed), _PARAMETERS_AT_ONCE):
+        client.log_batch(target, params=listed[at : at + _PARAMETERS_AT_ONCE])
+    for at in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(target, metrics=metrics[at : at + _METRICS_AT_ONCE])
+
+
+def _path(
+    record: dict[str, Any], rows: list[dict[str, Any]]
+) -> Iterator[tuple[str, float, int, int]]:
+    """Give the objective of each experiment, and of the best so far."""
+    best = record["baseline_value"]
+    for row in rows:
+        at, value = _milliseconds(row["evaluated_at"]), row["value_after"]
+        if value is not None:
+            yield "objective", value, at, row["number"]
+        if row["outcome"] == "win":
+            best = value
+        if best is not None:
+            yield "best_so_far", best, at, row["number"]
+
+
+def _ends(
+    record: dict[str, Any], start: dict[str, Any], best: dict[str, Any]
+) -> dict[str, list[tuple[str, float]]]:
+    """Return the metrics of start and best, searched and on the holdout, by where they belong."""
+    found = {"start": list(_values(start)), "best": list(_values(best))}
+    for place, column in (("holdout_start", "baseline"), ("holdout_best", "best")):
+        text = record[f"holdout_{column}_metrics"]
+        found[place] = list(_values(json.loads(text))) if text else []
+    return found
+
+
+def _values(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, metric in all_metrics().items():
+        value = row.get(key)
+        tiers = dict(value or {}) if metric.by_tier else {None: value}
+        for tier, each in tiers.items():
+            if each is not None:
+                yield metric_column(key, tier), each
+
+
+def _name(text: str) -> str:
+    return _FOREIGN.sub("_", text)
+
+
+def _milliseconds(moment: Any) -> int:
+    return int(moment.timestamp() * 1000)
