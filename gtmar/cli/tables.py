@@ -14,6 +14,12 @@ from gtmar.cli.boundary import bounded
 
 __all__ = ["check", "generate", "init", "score", "spec_schema", "spec_show"]
 
+Keep = Annotated[
+    list[str] | None, typer.Option(help="Column that may be a feature though it seems to leak.")
+]
+#: Exit code where a feature tells the outcome, as for a table that breaks the contract.
+_LEAKS = 3
+
 
 @app.command(epilog="Example: gtmar generate health_score -o accounts.parquet")
 @bounded
@@ -53,6 +59,7 @@ def init(
         list[str] | None, typer.Option(help="Your name of an outcome: retained=renewed")
     ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
+    keep: Keep = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
     at_version: a.AtVersion = None,
     query: a.Query = None,
@@ -70,6 +77,7 @@ def init(
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
+        keep=keep or (),
     )
     if str(output_path) == "-":
         typer.echo(found.text, nl=False)
@@ -94,14 +102,15 @@ def check(
     metric: a.Metric = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    keep: Keep = None,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
-    """Check a table and a spec before any search: every violation, every note."""
+    """Check a table and a spec before any search: every violation, leakage, every note."""
     from gtmar import runs
-    from gtmar.cli import files, pages
+    from gtmar.cli import checkup_pages, files
 
     found = runs.check(
         files.source(data, at_version, query, other),
@@ -109,8 +118,11 @@ def check(
         metric=metric,
         as_of=as_of,
         drop_unlabelled=drop_unlabelled,
+        keep=keep or (),
     )
-    pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
+    checkup_pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
+    if found.leaking:
+        raise typer.Exit(_LEAKS)
 
 
 @app.command(

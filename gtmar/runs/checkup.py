@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
+from gtmar.accounts.sample import search_sample
 from gtmar.accounts.scan import scan
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.metrics.metric import Sums
@@ -17,11 +19,12 @@ from gtmar.objective import Judge
 from gtmar.proof.power import smallest_gain
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     import polars as pl
 
-    from gtmar.accounts.matrix import AccountMatrix
+    from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
@@ -54,6 +57,11 @@ class Checkup:
     notes: tuple[str, ...]
     outcomes_fingerprint: str
     features_fingerprint: str
+    #: Leakage in the features' columns, of the search part; where features were detected, in the
+    #: columns left out as well.
+    leaks: tuple[Leak, ...]
+    #: Columns that tell the outcome and are features all the same.
+    leaking: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -67,6 +75,7 @@ def check(
     metric: str | None = None,
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    keep: Collection[str] = (),
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
 
@@ -78,6 +87,8 @@ def check(
         The objective to show; None takes the spec's.
     as_of, drop_unlabelled
         As for `run`.
+    keep
+        Columns that may be features though they seem to know the outcome.
 
     Raises
     ------
@@ -85,9 +96,10 @@ def check(
         With everything that is wrong.
     """
     table = scan(data)
-    detected = spec is None
+    detected = None
     if spec is None:
-        spec = first_spec(table).spec
+        detected = first_spec(table, keep=keep)
+        spec = detected.spec
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
     judge = Judge.of(spec, metric)
@@ -97,10 +109,13 @@ def check(
     values, reasons = _overall(sums, spec, accounts.checked.outcomes)
     lacking = judge.lacking(accounts.checked.outcomes)
     parts = [part for part in (accounts.search, accounts.holdout) if part is not None]
+    used = dict.fromkeys(term.column for term in spec.terms)
+    leaks = detected.leaks if detected else _leaks(accounts, spec, list(used))
+    leaks = tuple(leak for leak in leaks if leak.column not in keep)
     return Checkup(
         source=table.source,
         model=spec.model,
-        detected=detected,
+        detected=detected is not None,
         accounts=accounts.checked.accounts,
         dropped=accounts.checked.dropped,
         search_accounts=accounts.search.accounts,
@@ -120,7 +135,16 @@ def check(
         notes=(*accounts.checked.notes, *_order_note(values, spec), *_limit_notes(judge, sums)),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
         features_fingerprint=accounts.features_fingerprint,
+        leaks=leaks,
+        leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
     )
+
+
+def _leaks(accounts: Accounts, spec: ScoringSpec, columns: list[str]) -> tuple[Leak, ...]:
+    """Look for leakage in the columns that a spec reads."""
+    found = accounts.checked.outcomes
+    sample = search_sample(accounts.table, found, accounts.checked.id_column, spec.split)
+    return find_leaks(sample, columns, found)
 
 
 def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]:

@@ -308,3 +308,33 @@ def test_as_json_is_plain_data() -> None:
     assert plain["cohorts"] == found.cohorts
     assert plain["metrics"] == found.metrics
     assert plain["accounts"] == 150
+
+
+# Leakage
+
+
+LEAKY = ACCOUNTS.with_columns(tenure=pl.col("retained_6mo").fill_null(1) * 9 + pl.col("logins"))
+
+
+def test_leakage_is_looked_for_in_the_columns_that_the_spec_reads() -> None:
+    assert check(LEAKY, SPEC).leaks == ()
+    feature = {"weight": 5, "min": 0, "max": 25, "encode": {"kind": "range", "from": 0, "to": 70}}
+    data = SPEC.model_dump(by_alias=True, exclude_defaults=True)
+    reading = ScoringSpec.model_validate(
+        {**data, "features": {**data["features"], "stay": {**feature, "column": "tenure"}}}
+    )
+    found = check(LEAKY.with_columns(tenure=1 - pl.col("churned").fill_null(0)), reading)
+    assert [(leak.column, leak.kind) for leak in found.leaks] == [("tenure", "outcome")]
+    assert found.leaking == ("tenure",)
+    assert found.as_json()["leaks"][0]["grade"] == "error"
+    kept = check(
+        LEAKY.with_columns(tenure=1 - pl.col("churned").fill_null(0)), reading, keep=["tenure"]
+    )
+    assert (kept.leaks, kept.leaking) == ((), ())
+
+
+def test_detected_features_are_no_leaks_and_what_was_left_out_is_named() -> None:
+    told = ACCOUNTS.with_columns(copy=1 - pl.col("retained_6mo"))
+    found = check(told)
+    assert [leak.column for leak in found.leaks] == ["copy"]
+    assert (found.leaking, found.features) == ((), 4)
