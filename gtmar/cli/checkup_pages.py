@@ -38,6 +38,7 @@ def check(found: Checkup, *, spec: str | None, as_json: bool) -> None:
         ),
     )
     _leaks(found)
+    _drift(found)
     for note in found.notes:
         say(f"Note: {note}")
     if found.objective_value is None:
@@ -74,3 +75,13 @@ def _leaks(found: Checkup) -> None:
         )
         say(f"  Why: {leak.why}.")
         say(f"  Do: {leak.advice}.")
+
+
+def _drift(found: Checkup) -> None:
+    """Say whether the holdout is spread as the search part is."""
+    moved = [each for each in found.drift if each.reading in ("moderate", "large")]
+    if moved:
+        listed = ", ".join(f"{each.name} ({each.index:.2f}, {each.reading})" for each in moved)
+        say(f"Drift between search part and holdout, by stability index: {listed}.", "warning")
+    elif found.drift:
+        say("Drift between search part and holdout: none beyond what chance gives.")

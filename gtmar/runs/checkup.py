@@ -10,13 +10,14 @@ from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
-from gtmar.accounts.sample import search_sample
+from gtmar.accounts.sample import part, search_sample
 from gtmar.accounts.scan import scan
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective import Judge
 from gtmar.proof.power import smallest_gain
+from gtmar.runs.drift import shifts_between
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.accounts.sources import Tabular
+    from gtmar.proof.drift import Shift
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Checkup", "check"]
@@ -62,6 +64,8 @@ class Checkup:
     leaks: tuple[Leak, ...]
     #: Columns that tell the outcome and are features all the same.
     leaking: tuple[str, ...]
+    #: Each feature and the score of the holdout against the search part; none without a holdout.
+    drift: tuple[Shift, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -108,7 +112,7 @@ def check(
     sums = evaluator.frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, accounts.checked.outcomes)
     lacking = judge.lacking(accounts.checked.outcomes)
-    parts = [part for part in (accounts.search, accounts.holdout) if part is not None]
+    parts = [each for each in (accounts.search, accounts.holdout) if each is not None]
     used = dict.fromkeys(term.column for term in spec.terms)
     leaks = detected.leaks if detected else _leaks(accounts, spec, list(used))
     leaks = tuple(leak for leak in leaks if leak.column not in keep)
@@ -137,6 +141,7 @@ def check(
         features_fingerprint=accounts.features_fingerprint,
         leaks=leaks,
         leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
+        drift=_drift(accounts, spec, as_of),
     )
 
 
@@ -145,6 +150,17 @@ def _leaks(accounts: Accounts, spec: ScoringSpec, columns: list[str]) -> tuple[L
     found = accounts.checked.outcomes
     sample = search_sample(accounts.table, found, accounts.checked.id_column, spec.split)
     return find_leaks(sample, columns, found)
+
+
+def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Shift, ...]:
+    """Hold the holdout against the search part: columns and score, no outcome."""
+    if accounts.holdout is None or not accounts.holdout.accounts:
+        return ()
+    identifier = accounts.checked.id_column
+    search, held = (
+        part(accounts.table, identifier, spec.split, held=held) for held in (False, True)
+    )
+    return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
 
 
 def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]:

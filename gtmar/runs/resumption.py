@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Replay", "replay", "resume", "search_of"]
+__all__ = ["Replay", "replay", "resume", "search_of", "table_of"]
 
 #: What must be as it was, and how to call it.
 _SAME = {
@@ -102,7 +102,7 @@ def search_of(start: dict[str, Any], data: Any) -> Search:
     NotResumableError
         If table or evaluator version differ from the run's.
     """
-    spec, accounts = _table_of(start, data)
+    spec, accounts = table_of(start, data)
     judge = Judge.of(spec, start["objective"])
     return Search(accounts, spec, judge, Plan.of_record(start))
 
@@ -118,17 +118,23 @@ def _searching(
 ) -> Iterator[Search]:
     """Give the same search, computing where an engine says."""
     engine = engine or Engine()
-    spec, accounts = _table_of(start, data, memory=engine.memory)
+    spec, accounts = table_of(start, data, memory=engine.memory)
     judge = Judge.of(spec, start["objective"])
     plan = plan or Plan.of_record(start)
     with engine.evaluator(accounts.search, spec) as evaluator:
         yield Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
 
 
-def _table_of(
+def table_of(
     start: dict[str, Any], data: Any, *, memory: int | None = None
 ) -> tuple[ScoringSpec, Accounts]:
-    """Read a run's spec and load its table again; refuse another one."""
+    """Read a run's spec and load its table again; refuse another one.
+
+    Raises
+    ------
+    NotResumableError
+        If table or evaluator version differ from the run's.
+    """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     accounts = load_accounts(
