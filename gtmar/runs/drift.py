@@ -120,7 +120,7 @@ def _made_on(
             hint="--against OLD_TABLE names it",
         )
     start = RunFiles(Path(journal), spec.lineage.run).record("start")
-    _, accounts = table_of(start, None)
+    _, accounts = table_of(start, None, untouched=False)
     return accounts.table, as_of or dict(start["parameters"]).get("as_of")
 
 

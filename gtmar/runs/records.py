@@ -13,6 +13,7 @@ from gtmar import spec as specs
 from gtmar.accounts.locations import without_credentials
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.runs.holdout import recorded
 
 if TYPE_CHECKING:
     from gtmar.runs.loop import Search
@@ -32,6 +33,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "salt": spec.split.salt,
         "drop_unlabelled": checked.dropped > 0,
         **accounts.table.origin,
+        **recorded(accounts),
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {
