@@ -105,6 +105,7 @@ def check(
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
     keep: Keep = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
@@ -121,6 +122,7 @@ def check(
         as_of=as_of,
         drop_unlabelled=drop_unlabelled,
         keep=keep or (),
+        journal=journal,
     )
     checkup_pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
     if found.leaking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
@@ -12,7 +13,9 @@ from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
 from gtmar.accounts.sample import part, search_sample
 from gtmar.accounts.scan import scan
+from gtmar.errors import JournalError
 from gtmar.evaluate.local import LocalEvaluator
+from gtmar.journal.store import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective import Judge
@@ -21,7 +24,6 @@ from gtmar.runs.drift import shifts_between
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     import polars as pl
 
@@ -80,6 +82,7 @@ def check(
     as_of: str | None = None,
     drop_unlabelled: bool = False,
     keep: Collection[str] = (),
+    journal: str | Path = "journal",
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
 
@@ -93,6 +96,8 @@ def check(
         As for `run`.
     keep
         Columns that may be features though they seem to know the outcome.
+    journal
+        The journal's folder, which may know the table that the spec was made on.
 
     Raises
     ------
@@ -136,7 +141,12 @@ def check(
         ),
         metrics=values,
         reasons=reasons,
-        notes=(*accounts.checked.notes, *_order_note(values, spec), *_limit_notes(judge, sums)),
+        notes=(
+            *accounts.checked.notes,
+            *_order_note(values, spec),
+            *_limit_notes(judge, sums),
+            *_made_on_note(accounts, spec, Path(journal)),
+        ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
         features_fingerprint=accounts.features_fingerprint,
         leaks=leaks,
@@ -173,6 +183,23 @@ def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]
     return [
         f"auc_roc_retain is {value:.4f}, below 0.5: the score puts accounts in the wrong order. If "
         f"a high score is {bad} here, set orientation: {turned} in the spec."
+    ]
+
+
+def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:
+    """Say that a spec was made on another table, where the journal knows which."""
+    if spec.lineage is None:
+        return []
+    try:
+        start = RunFiles(journal, spec.lineage.run).record("start")
+    except JournalError:
+        return []
+    known = ("outcomes_fingerprint", "features_fingerprint")
+    if all(start[name] == getattr(accounts, name) for name in known):
+        return []
+    return [
+        f"The spec was made on another table or split, {start['source']}, in run "
+        f"{start['run_id']}; gtmar drift says what moved since."
     ]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gtmar.accounts.matrix import Accounts
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["load_with_holdout", "recorded", "shared_note", "source_of", "whole"]
+__all__ = ["dropped_later", "load_with_holdout", "recorded", "shared_note", "source_of", "whole"]
 
 #: What a start record's parameters call whatever concerns the holdout's table.
 _PREFIX = "holdout_"
@@ -141,6 +141,11 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
     if not again:
         return ()
     return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)
+
+
+def dropped_later(accounts: Accounts) -> bool:
+    """Whether accounts without an outcome were left out of a holdout's own table."""
+    return accounts.later is not None and accounts.later.checked.dropped > 0
 
 
 def recorded(accounts: Accounts) -> dict[str, str]:

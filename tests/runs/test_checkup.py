@@ -15,6 +15,8 @@ from gtmar.accounts.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, ViolationsError
 from gtmar.metrics.registry import all_metrics
 from gtmar.runs.checkup import Checkup, check
+from gtmar.runs.results import Limits
+from gtmar.runs.run import run
 from gtmar.runs.scoring import score
 from gtmar.spec import ScoringSpec, to_yaml
 
@@ -338,3 +340,20 @@ def test_detected_features_are_no_leaks_and_what_was_left_out_is_named() -> None
     found = check(told)
     assert [leak.column for leak in found.leaks] == ["copy"]
     assert (found.leaking, found.features) == ((), 4)
+
+
+def test_a_spec_that_was_made_on_another_table_is_said(tmp_path: Path) -> None:
+    path, journal = tmp_path / "a.parquet", tmp_path / "journal"
+    ACCOUNTS.write_parquet(path)
+    made = run(path, SPEC, limits=Limits(3), journal=journal).spec
+    assert made.lineage is not None
+    told = [f"The spec was made on another table or split, {path}, in run {made.lineage.run}"]
+
+    def said(frame: Any, **more: Any) -> list[str]:
+        notes = check(frame, made, **{"journal": journal, **more}).notes
+        return [note.partition(";")[0] for note in notes if "made on" in note]
+
+    assert said(path) == said(ACCOUNTS.reverse()) == []
+    assert said(ACCOUNTS.with_columns(depth=pl.col("depth") / 2)) == told
+    assert said(ACCOUNTS.head(149)) == told
+    assert said(ACCOUNTS.head(149), journal=tmp_path / "other") == []

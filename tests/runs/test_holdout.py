@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from factories import make_accounts, make_spec
+from factories import OUTCOMES, make_accounts, make_spec, weighted
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -144,6 +145,43 @@ def test_a_file_that_changed_voids(tables: tuple[Path, Path, Path]) -> None:
     later.unlink()
     assert runs.null_search(found.run_id, journal=journal, searches=2).run_id == found.run_id
     assert runs.stability(found.run_id, journal=journal, searches=2).run_id == found.run_id
+
+
+def test_each_table_has_its_own_day_and_its_own_unlabelled_accounts(tmp_path: Path) -> None:
+    encode = {"kind": "days_before", "then": {"kind": "range", "from": 0, "to": 60}}
+    spec = make_spec(features={"seen": weighted(encode=encode), "depth": weighted()})
+
+    def dated(table: pl.DataFrame, day: date) -> pl.DataFrame:
+        ago = pl.duration(days=pl.col("logins"))
+        return table.with_columns(seen=pl.lit(day) - ago)
+
+    later = dated(LATER, date(2026, 7, 1))
+    blank = pl.int_range(pl.len()) < 9
+    later = later.with_columns(
+        pl.when(blank).then(None).otherwise(name).alias(name) for name in OUTCOMES
+    )
+    found = runs.run(
+        dated(NOW, date(2026, 1, 1)),
+        spec,
+        holdout_file=later,
+        limits=runs.Limits(5),
+        as_of="2026-01-01",
+        holdout_as_of="2026-07-01",
+        drop_unlabelled=True,
+        journal=tmp_path / "j",
+    )
+    assert found.holdout is not None
+    assert found.holdout["accounts"] == 291
+    labelled = later.filter(~blank)
+    scored = runs.score(labelled, spec, as_of="2026-07-01")["score"]
+    known = labelled["retained_6mo"].is_not_null()
+    expected = roc_auc_score(labelled["retained_6mo"].filter(known), scored.filter(known))
+    assert found.holdout["baseline_value"] == pytest.approx(expected, abs=1e-12)
+    tables: dict[str, Any] = {"data": dated(NOW, date(2026, 1, 1)), "holdout_file": later}
+    assert runs.replay(found.run_id, journal=tmp_path / "j", **tables).identical
+    done = runs.decide(found.run_id, journal=tmp_path / "j", folder=tmp_path / "d", **tables)
+    assert done.accounts == 291
+    assert done.intervals.before["auc_roc_retain"].value == pytest.approx(expected, abs=1e-12)
 
 
 # ---- decisions and looks ---------------------------------------------------------------------
