@@ -181,6 +181,9 @@ def test_each_table_has_its_own_day_and_its_own_unlabelled_accounts(tmp_path: Pa
     assert runs.replay(found.run_id, journal=tmp_path / "j", **tables).identical
     done = runs.decide(found.run_id, journal=tmp_path / "j", folder=tmp_path / "d", **tables)
     assert done.accounts == 291
+    changes = pl.read_csv(tmp_path / "d" / "account_changes.csv").sort("account")
+    before = runs.score(later, spec, as_of="2026-07-01").sort("account_id")
+    assert changes["score_before"].to_list() == before["score"].to_list()
     assert done.intervals.before["auc_roc_retain"].value == pytest.approx(expected, abs=1e-12)
 
 
