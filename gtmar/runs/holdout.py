@@ -102,6 +102,14 @@ def load_with_holdout(
     return replace(one, holdout=two.search, later=two, checked=replace(one.checked, notes=notes))
 
 
+def _one_table(rows: int) -> AccountDataError:
+    return AccountDataError(
+        f"{rows:,} rows stand in both tables, id and outcomes alike: what was searched can't be "
+        "the holdout",
+        hint="give a holdout of other accounts, or of another window",
+    )
+
+
 def shared_note(accounts: Accounts) -> tuple[str, ...]:
     """Return what is said of accounts in both tables; nothing where there is one table."""
     return () if accounts.later is None else accounts.later.checked.notes
@@ -120,6 +128,8 @@ def _lacking(searched: Accounts, later: Accounts) -> list[Violation]:
 def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str, ...]:
     """Say how many accounts stand in both tables; refuse two tables that are one."""
     name = later.checked.id_column
+    if searched.outcomes_fingerprint == later.outcomes_fingerprint:
+        raise _one_table(later.checked.accounts)
     if name is None or searched.checked.id_column != name:
         return ("There is no id to tell whether accounts stand in both tables.",)
     outcomes = later.checked.outcomes.columns.values()
@@ -132,11 +142,7 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
     if [one.schema[c] for c in columns] == [two.schema[c] for c in columns]:
         same = one.join(two, on=columns, how="semi", nulls_equal=True).height
         if same:
-            raise AccountDataError(
-                f"{same:,} rows stand in both tables, id and outcomes alike: what was searched "
-                "can't be the holdout",
-                hint="give a holdout of other accounts, or of another window",
-            )
+            raise _one_table(same)
     again = one.join(two, on=name, how="semi").height
     if not again:
         return ()

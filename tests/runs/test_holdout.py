@@ -250,6 +250,8 @@ def test_without_ids_that_is_said(tmp_path: Path) -> None:
         plain[0], spec, holdout_file=plain[1], limits=runs.Limits(2), journal=tmp_path / "j"
     )
     assert found.notes[0] == "There is no id to tell whether accounts stand in both tables."
+    with pytest.raises(AccountDataError, match="400 rows stand in both tables"):
+        runs.run(plain[0], spec, holdout_file=plain[0].reverse(), journal=tmp_path / "j")
 
 
 # ---- the commands ----------------------------------------------------------------------------
