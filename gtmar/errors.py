@@ -125,6 +125,7 @@ class ViolationsError(AccountDataError):
     code = "contract"
 
     def __init__(self, source: str, violations: Sequence[Violation]) -> None:
+        self.source = source
         self.violations = tuple(violations)
         count = len(violations)
         lines = [f"{source}: {count} violation{'s' if count != 1 else ''} of the data contract"]

@@ -27,6 +27,7 @@ from gtmar.accounts.rules import (
     outcome_rules,
 )
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
+from gtmar.accounts.windows import complete_by, window_rules, window_violations
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
 
@@ -118,6 +119,11 @@ def check_contract(
         rules += feature_rules(name, feature, table.schema)
     if outcomes:
         rules += outcome_rules(numeric, table.schema)
+        if spec.window is not None:
+            unfit = window_violations(spec.window, table)
+            violations += unfit
+            by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
+            rules += [] if unfit else window_rules(spec.window, by)
     facts = _run(table, spec, rules, usable, numeric, identifier, day)
     accounts = int(facts["accounts"])
     for i, rule in enumerate(rules):

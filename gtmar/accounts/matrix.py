@@ -56,6 +56,8 @@ class Accounts:
     features_fingerprint: str
     #: Whether the arrays are mapped from files, since memory would not do.
     on_disk: bool = False
+    #: The table that the holdout is all of, where it isn't a part of this one.
+    later: Accounts | None = None
 
 
 def load_accounts(

@@ -14,28 +14,28 @@ import polars as pl
 
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
-from gtmar.accounts.identity import content_keys, held_out, key_expression
-from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
-from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
+from gtmar.accounts.leakage import Grade, Leak, find_leaks
+from gtmar.accounts.outcomes import OutcomeColumns
+from gtmar.accounts.rules import OWN
+from gtmar.accounts.sample import search_sample
+from gtmar.accounts.scan import ID_NAMES, AccountTable, refuse_empty
 from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, ScoringSpec, Split
 from gtmar.spec.text import commented_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
 __all__ = ["FirstSpec", "first_spec"]
 
-#: More accounts than this teach a first spec nothing more; a hash draws them.
-_MOST_PROFILED = 200_000
 #: A text column of more distinct values is taken for free text.
 _MOST_CATEGORIES = 50
 #: What the first weights add up to, when nothing is at its floor.
 _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
-#: A feature this correlated with the outcome is the outcome under another name.
-_TOO_GOOD = 0.95
 #: Least share of accounts that a search must leave in each tier.
 _TIER_SHARE = 0.05
 
@@ -48,6 +48,8 @@ class FirstSpec:
     text: str
     #: Why each column that is no feature was left out, by column.
     left_out: dict[str, str]
+    #: What was found of leakage, in columns that are a feature and in those that were left out.
+    leaks: tuple[Leak, ...] = ()
 
 
 def first_spec(
@@ -56,6 +58,7 @@ def first_spec(
     holdout: float | None = None,
     outcomes: Outcomes | None = None,
     identifier: str | None = None,
+    keep: Collection[str] = (),
 ) -> FirstSpec:
     """Detect features and write a first spec.
 
@@ -69,18 +72,25 @@ def first_spec(
         Which column is which outcome, where they aren't called as usual.
     identifier
         The account id's column; None takes the first usual name.
+    keep
+        Columns to take though they seem to know the outcome.
 
     Raises
     ------
     AccountDataError
-        If no column can be a feature, or there is no outcome to orient by.
+        If a column that is named isn't there, no column can be a feature, or there is no outcome to
+        orient by.
     """
     refuse_empty(table)
     split = Split() if holdout is None else Split(holdout=holdout)
     outcomes = outcomes or Outcomes()
     found = OutcomeColumns.found(outcomes, table.columns)
-    identifier = _identifier(table, identifier, outcomes)
-    frame, target, target_name = _search_part(table, found, identifier, split)
+    identifier = _identifier(table, identifier, outcomes, keep)
+    sample, target, target_name = _search_part(table, found, identifier, split)
+    frame = sample.select(table.columns)
+    candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
+    leaks = find_leaks(sample, candidates, found)
+    telling = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR}
     left_out: dict[str, str] = {}
     fitted: dict[str, Fitted] = {}
     for name in table.columns:
@@ -88,15 +98,12 @@ def first_spec(
             left_out[name] = "the account id"
         elif name in found.columns.values():
             left_out[name] = "an outcome"
+        elif name in telling and name not in keep:
+            left_out[name] = telling[name]
         else:
             result = _fit(frame[name], target)
             if isinstance(result, str):
                 left_out[name] = result
-            elif abs(result.r) >= _TOO_GOOD:
-                left_out[name] = (
-                    f"predicts {target_name} almost perfectly (r = {result.r:+.3f}): "
-                    "is it an outcome? Then name it with --outcome"
-                )
             else:
                 fitted[name] = result
     if not fitted:
@@ -109,13 +116,16 @@ def first_spec(
     heading = _heading(table, found, target_name, len(frame), split)
     comments = {name: fit.comment for name, fit in fitted.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
-    return FirstSpec(parse(text, source="detected spec"), text, left_out)
+    return FirstSpec(parse(text, source="detected spec"), text, left_out, leaks)
 
 
-def _identifier(table: AccountTable, named: str | None, outcomes: Outcomes) -> str | None:
-    """Return the id's column; refuse names, of it or of an outcome, that the table lacks."""
+def _identifier(
+    table: AccountTable, named: str | None, outcomes: Outcomes, keep: Collection[str]
+) -> str | None:
+    """Return the id's column; refuse names, of it, outcomes or columns kept, that aren't there."""
     given = {r: c for r, c in outcomes.model_dump().items() if c != getattr(Outcomes(), r)}
-    for role, column in {**given, **({"id": named} if named else {})}.items():
+    named_columns = [*given.items(), *([("id", named)] if named else [])]
+    for role, column in [*named_columns, *(("--keep", column) for column in keep)]:
         if column not in table.columns:
             likely = nearest(column, table.columns)
             raise AccountDataError(
@@ -152,21 +162,13 @@ def _search_part(
                 f"got {table.schema[column]}",
                 hint="labels are 0 and 1, null where unknown; money is a number",
             )
-    outcomes = canonical_outcomes(found, table.schema)
-    key = key_expression(identifier, table.schema).fill_null("")
-    if identifier is None:
-        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
-    lazy = table.frame.filter(~held_out(key, split))
-    seen = collect(table, lazy.select(pl.len())).item()
-    if seen > _MOST_PROFILED:
-        lazy = lazy.filter(held_out(key, Split(holdout=_MOST_PROFILED / seen, salt="profile")))
-    frame = collect(table, lazy.with_columns(outcomes[target].alias("\x00y")))
-    y = frame["\x00y"].cast(pl.Float64)
+    sample = search_sample(table, found, identifier, split)
+    y = sample[f"{OWN}{target}"].cast(pl.Float64)
     if target in ("ltv", "start"):
         # Money is skewed: its rank orients better than its amount.
         y = y.rank("average")
     spoken = {"retained": "retention", "ltv": "LTV", "start": "MRR", "won_back": "win-back"}
-    return frame.drop("\x00y"), y.to_numpy(), spoken.get(target, "activation")
+    return sample, y.to_numpy(), spoken.get(target, "activation")
 
 
 def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:

@@ -31,6 +31,7 @@ _ORDER = [
     "generate",
     "init",
     "check",
+    "drift",
     "run",
     "review",
     "report",

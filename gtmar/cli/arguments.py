@@ -21,11 +21,13 @@ __all__ = [
     "EngineKind",
     "Experiment",
     "ExperimentOrSpec",
+    "HoldoutAsOf",
     "JournalPath",
     "Json",
     "Memory",
     "Metric",
     "MovedData",
+    "MovedHoldout",
     "NewSpec",
     "NewTable",
     "OptionalRun",
@@ -112,6 +114,10 @@ Address = Annotated[
 Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 DEFAULT_JOURNAL = Path("journal")
 MovedData = Annotated[str | None, typer.Option("--data", help="The table, where it has moved.")]
+MovedHoldout = Annotated[
+    str | None, typer.Option("--holdout-file", help="The holdout's own table, where it has moved.")
+]
+HoldoutAsOf = Annotated[str | None, typer.Option(help="The same for the holdout's own table.")]
 OptionalRun = Annotated[
     str | None,
     typer.Argument(metavar="[RUN]", help="None: the latest.", autocompletion=completion.runs),

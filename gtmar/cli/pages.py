@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from gtmar.journal.library import SqlFile
     from gtmar.journal.reading import Comparison, Review
     from gtmar.report import Page
-    from gtmar.runs import Checkup, Pace, Replay, RunResult
+    from gtmar.runs import Pace, Replay, RunResult
 
 __all__ = [
-    "check",
     "comparison",
     "listing",
     "pace",
@@ -226,51 +225,6 @@ def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
     else:
         say("Both end with the same weights.")
     following(f"gtmar review {two['run_id']}{_journal_flag(journal)}")
-
-
-def check(found: Checkup, *, spec: str | None, as_json: bool) -> None:
-    """Print what a table offers."""
-    if as_json:
-        data(found.as_json())
-        return
-    by = "features detected" if found.detected else f"spec {found.model}"
-    say(f"{found.source} keeps the data contract ({by}, {some(found.features, 'feature')}).")
-    left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
-    say(
-        f"{found.accounts:,} accounts{left_out}: {found.search_accounts:,} to search, "
-        f"{found.holdout_accounts:,} held out."
-    )
-    cohorts = ", ".join(f"{count:,} {name}" for name, count in found.cohorts.items() if count)
-    say(f"Cohorts: {cohorts}.")
-    basis = {"observed": "start and end MRR are there", "binary": "MRR is assumed flat", None: None}
-    if found.basis:
-        say(f"Revenue retention: {found.basis} ({basis[found.basis]}).")
-    table(
-        ["metric, search part, all tiers", "value", ""],
-        (
-            (name, value, found.reasons.get(name, ""))
-            for name, value in found.metrics.items()
-            if not name.startswith(("share_clipped", "score_"))
-        ),
-    )
-    for note in found.notes:
-        say(f"Note: {note}")
-    if found.objective_value is None:
-        say(f"Objective {found.objective} has no value here: choose another with --metric.")
-        return
-    say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
-    deciding = found.holdout_accounts or found.search_accounts
-    if found.smallest_gain is None:
-        say(
-            f"{some(deciding, 'account')} can't prove a gain of it: too few, or it has no interval."
-        )
-    else:
-        say(
-            f"Smallest gain that {some(deciding, 'account')} would prove four times in five: about "
-            f"{found.smallest_gain:.2g}."
-        )
-    flag = f" --spec {spec}" if spec else ""
-    following(f"gtmar run --data {found.source}{flag} -o best.yaml")
 
 
 def verification(found: Verification, *, as_json: bool) -> None:

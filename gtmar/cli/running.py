@@ -45,6 +45,9 @@ def run(
     holdout: Annotated[
         str | None, typer.Option(help="Share that the search never sees, or none.")
     ] = None,
+    holdout_file: Annotated[
+        str | None, typer.Option(help="A later table as holdout; all of --data is searched.")
+    ] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
@@ -59,6 +62,7 @@ def run(
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
     ] = False,
     as_of: a.AsOf = None,
+    holdout_as_of: a.HoldoutAsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
     at_version: a.AtVersion = None,
     query: a.Query = None,
@@ -85,7 +89,9 @@ def run(
             seed=seed,
             journal=journal,
             holdout=files.share(holdout),
+            holdout_file=holdout_file,
             as_of=as_of,
+            holdout_as_of=holdout_as_of,
             drop_unlabelled=drop_unlabelled,
             author=author,
             note=note,
@@ -107,6 +113,7 @@ def run(
 def resume(
     run_id: a.Run,
     data: a.MovedData = None,
+    holdout_file: a.MovedHoldout = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
@@ -133,6 +140,7 @@ def resume(
             run_id,
             journal=journal,
             data=data,
+            holdout_file=holdout_file,
             engine=files.engine(engine, memory=memory, address=address, shards=shards),
             watch=watch,
         )
@@ -148,6 +156,7 @@ def resume(
 def replay(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
+    holdout_file: a.MovedHoldout = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -158,7 +167,7 @@ def replay(
 
     with Journal(journal) as opened:
         run_id = opened.run_id(run_id)
-    found = runs.replay(run_id, journal=journal, data=data)
+    found = runs.replay(run_id, journal=journal, data=data, holdout_file=holdout_file)
     pages.replayed(found, as_json=as_json)
     if not found.identical:
         raise typer.Exit(5)

@@ -1,4 +1,4 @@
-"""Commands over tables and specs: generate, init, check, score, spec."""
+"""Commands over tables and specs: generate, init, check, drift, score, spec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from gtmar.cli import completion
 from gtmar.cli.arguments import app, spec_app
 from gtmar.cli.boundary import bounded
 
-__all__ = ["check", "generate", "init", "score", "spec_schema", "spec_show"]
+__all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
+
+Keep = Annotated[
+    list[str] | None, typer.Option(help="Column that may be a feature though it seems to leak.")
+]
+#: Exit code where a feature tells the outcome, as for a table that breaks the contract.
+_LEAKS = 3
+#: A finding that is no error: what the spec was made on has moved.
+_MOVED = 10
 
 
 @app.command(epilog="Example: gtmar generate health_score -o accounts.parquet")
@@ -53,6 +61,7 @@ def init(
         list[str] | None, typer.Option(help="Your name of an outcome: retained=renewed")
     ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
+    keep: Keep = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
     at_version: a.AtVersion = None,
     query: a.Query = None,
@@ -70,6 +79,7 @@ def init(
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
+        keep=keep or (),
     )
     if str(output_path) == "-":
         typer.echo(found.text, nl=False)
@@ -94,14 +104,16 @@ def check(
     metric: a.Metric = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    keep: Keep = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
-    """Check a table and a spec before any search: every violation, every note."""
+    """Check a table and a spec before any search: every violation, leakage, every note."""
     from gtmar import runs
-    from gtmar.cli import files, pages
+    from gtmar.cli import checkup_pages, files
 
     found = runs.check(
         files.source(data, at_version, query, other),
@@ -109,8 +121,37 @@ def check(
         metric=metric,
         as_of=as_of,
         drop_unlabelled=drop_unlabelled,
+        keep=keep or (),
+        journal=journal,
     )
-    pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
+    checkup_pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
+    if found.leaking:
+        raise typer.Exit(_LEAKS)
+
+
+@app.command(epilog="Example: gtmar drift --data july.parquet --spec best.yaml")
+@bounded
+def drift(
+    data: a.Data,
+    spec: a.SpecPath,
+    against: Annotated[
+        str | None, typer.Option(help="Table to hold it against; none: that of the spec's run.")
+    ] = None,
+    as_of: a.AsOf = None,
+    against_as_of: Annotated[str | None, typer.Option(help="The same for --against.")] = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Say whether a table's features, and the score, are spread as they were."""
+    from gtmar import runs
+    from gtmar.cli import drift_pages
+
+    found = runs.drift(
+        data, spec, against=against, journal=journal, as_of=as_of, against_as_of=against_as_of
+    )
+    drift_pages.drift(found, as_json=as_json)
+    if found.moved:
+        raise typer.Exit(_MOVED)
 
 
 @app.command(

@@ -5,6 +5,7 @@ from gtmar.runs.benchmark import Pace, bench
 from gtmar.runs.checkup import Checkup, check
 from gtmar.runs.decision import Decided, decide
 from gtmar.runs.difference import Difference, difference, is_spec_file
+from gtmar.runs.drift import Drift, drift
 from gtmar.runs.engine import Engine
 from gtmar.runs.explanation import Explanation, explain
 from gtmar.runs.going_live import WentLive, promote, record
@@ -24,6 +25,7 @@ __all__ = [
     "Checkup",
     "Decided",
     "Difference",
+    "Drift",
     "Engine",
     "Explanation",
     "FoundStability",
@@ -40,6 +42,7 @@ __all__ = [
     "check",
     "decide",
     "difference",
+    "drift",
     "explain",
     "is_spec_file",
     "null_search",

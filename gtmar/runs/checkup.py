@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
+from gtmar.accounts.sample import part, search_sample
 from gtmar.accounts.scan import scan
+from gtmar.errors import JournalError
 from gtmar.evaluate.local import LocalEvaluator
+from gtmar.journal.store import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective import Judge
 from gtmar.proof.power import smallest_gain
+from gtmar.runs.drift import shifts_between
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection
 
     import polars as pl
 
-    from gtmar.accounts.matrix import AccountMatrix
+    from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.accounts.sources import Tabular
+    from gtmar.proof.drift import Shift
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Checkup", "check"]
@@ -54,6 +61,13 @@ class Checkup:
     notes: tuple[str, ...]
     outcomes_fingerprint: str
     features_fingerprint: str
+    #: Leakage in the features' columns, of the search part; where features were detected, in the
+    #: columns left out as well.
+    leaks: tuple[Leak, ...]
+    #: Columns that tell the outcome and are features all the same.
+    leaking: tuple[str, ...]
+    #: Each feature and the score of the holdout against the search part; none without a holdout.
+    drift: tuple[Shift, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -67,6 +81,8 @@ def check(
     metric: str | None = None,
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    keep: Collection[str] = (),
+    journal: str | Path = "journal",
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
 
@@ -78,6 +94,10 @@ def check(
         The objective to show; None takes the spec's.
     as_of, drop_unlabelled
         As for `run`.
+    keep
+        Columns that may be features though they seem to know the outcome.
+    journal
+        The journal's folder, which may know the table that the spec was made on.
 
     Raises
     ------
@@ -85,9 +105,10 @@ def check(
         With everything that is wrong.
     """
     table = scan(data)
-    detected = spec is None
+    detected = None
     if spec is None:
-        spec = first_spec(table).spec
+        detected = first_spec(table, keep=keep)
+        spec = detected.spec
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
     judge = Judge.of(spec, metric)
@@ -96,11 +117,14 @@ def check(
     sums = evaluator.frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, accounts.checked.outcomes)
     lacking = judge.lacking(accounts.checked.outcomes)
-    parts = [part for part in (accounts.search, accounts.holdout) if part is not None]
+    parts = [each for each in (accounts.search, accounts.holdout) if each is not None]
+    used = dict.fromkeys(term.column for term in spec.terms)
+    leaks = detected.leaks if detected else _leaks(accounts, spec, list(used))
+    leaks = tuple(leak for leak in leaks if leak.column not in keep)
     return Checkup(
         source=table.source,
         model=spec.model,
-        detected=detected,
+        detected=detected is not None,
         accounts=accounts.checked.accounts,
         dropped=accounts.checked.dropped,
         search_accounts=accounts.search.accounts,
@@ -117,10 +141,36 @@ def check(
         ),
         metrics=values,
         reasons=reasons,
-        notes=(*accounts.checked.notes, *_order_note(values, spec), *_limit_notes(judge, sums)),
+        notes=(
+            *accounts.checked.notes,
+            *_order_note(values, spec),
+            *_limit_notes(judge, sums),
+            *_made_on_note(accounts, spec, Path(journal)),
+        ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
         features_fingerprint=accounts.features_fingerprint,
+        leaks=leaks,
+        leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
+        drift=_drift(accounts, spec, as_of),
     )
+
+
+def _leaks(accounts: Accounts, spec: ScoringSpec, columns: list[str]) -> tuple[Leak, ...]:
+    """Look for leakage in the columns that a spec reads."""
+    found = accounts.checked.outcomes
+    sample = search_sample(accounts.table, found, accounts.checked.id_column, spec.split)
+    return find_leaks(sample, columns, found)
+
+
+def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Shift, ...]:
+    """Hold the holdout against the search part: columns and score, no outcome."""
+    if accounts.holdout is None or not accounts.holdout.accounts:
+        return ()
+    identifier = accounts.checked.id_column
+    search, held = (
+        part(accounts.table, identifier, spec.split, held=held) for held in (False, True)
+    )
+    return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
 
 
 def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]:
@@ -133,6 +183,23 @@ def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]
     return [
         f"auc_roc_retain is {value:.4f}, below 0.5: the score puts accounts in the wrong order. If "
         f"a high score is {bad} here, set orientation: {turned} in the spec."
+    ]
+
+
+def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:
+    """Say that a spec was made on another table, where the journal knows which."""
+    if spec.lineage is None:
+        return []
+    try:
+        start = RunFiles(journal, spec.lineage.run).record("start")
+    except JournalError:
+        return []
+    known = ("outcomes_fingerprint", "features_fingerprint")
+    if all(start[name] == getattr(accounts, name) for name in known):
+        return []
+    return [
+        f"The spec was made on another table or split, {start['source']}, in run "
+        f"{start['run_id']}; gtmar drift says what moved since."
     ]
 
 

@@ -16,6 +16,7 @@ from gtmar.proof.decision import Gate, Gates, Verdict, judged, verdict_of
 from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
 from gtmar.runs.dossier import refuse_existing, write_dossier
+from gtmar.runs.holdout import shared_note
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.looks import looks_at, record_look
 from gtmar.runs.proving import past_search
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gtmar.objective import Judge
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Case", "Decided", "decide", "decided_on"]
+__all__ = ["Case", "Decided", "case_of", "decide", "decided_on"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def decide(
     *,
     journal: str | Path = "journal",
     data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    holdout_file: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
     gates: Gates | None = None,
     folder: str | Path | None = None,
     author: str | None = None,
@@ -101,8 +103,8 @@ def decide(
         The run's full id.
     journal
         The journal's folder.
-    data
-        The account table, where it has moved since.
+    data, holdout_file
+        The account table and the holdout's own, where they have moved since.
     gates
         What the candidate must pass; None for a proven gain and the spec's guardrails.
     folder
@@ -115,41 +117,72 @@ def decide(
     UsageError
         If the run had no holdout, or the folder exists.
     NotResumableError
-        If the table isn't the run's.
+        If a table isn't the run's.
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
-    gates = gates or Gates()
     refuse_existing(folder)
-    start, ended, search = past_search(run_id, journal, data)
-    table = data if data is not None else start["source"]
-    before = file_hashes(table)
-    if search.accounts.holdout is None:
-        raise UsageError(
-            f"run {run_id} had no holdout: every account was searched",
-            hint="gtmar refresh --train TABLE --holdout LATER_TABLE --spec SPEC",
-        )
-    with Journal(journal) as opened:
-        candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
     return decided_on(
-        Case(
-            journal=Path(journal),
-            run_id=run_id,
-            experiment=f"{run_id}/{ended['best_experiment']}",
-            incumbent=search.spec,
-            candidate=candidate,
-            judge=search.judge,
+        case_of(
+            run_id,
+            journal=journal,
+            data=data,
+            holdout_file=holdout_file,
             gates=gates,
-            accounts=search.accounts,
-            untouched=search.accounts.holdout,
-            held_out=True,
-            as_of=search.plan.as_of,
-            sources=(table,),
-            hashes=before,
             folder=folder,
             author=author,
             note=note,
         )
+    )
+
+
+def case_of(
+    run_id: str,
+    *,
+    journal: str | Path,
+    data: Any,
+    holdout_file: Any,
+    gates: Gates | None,
+    folder: str | Path | None,
+    author: str | None,
+    note: str | None,
+) -> Case:
+    """Make the case of a run's best against its start.
+
+    Parameters and errors are those of `decide`.
+    """
+    start, ended, search = past_search(run_id, journal, data, holdout_file)
+    later = search.accounts.later
+    sources = [data if data is not None else start["source"]]
+    if later is not None:
+        sources.append(holdout_file if holdout_file is not None else later.table.source)
+    before = file_hashes(*sources)
+    if search.accounts.holdout is None:
+        raise UsageError(
+            f"run {run_id} had no holdout: every account was searched",
+            hint="gtmar run --holdout-file LATER_TABLE, or gtmar refresh",
+        )
+    with Journal(journal) as opened:
+        candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
+    plan = search.plan
+    return Case(
+        journal=Path(journal),
+        run_id=run_id,
+        experiment=f"{run_id}/{ended['best_experiment']}",
+        incumbent=search.spec,
+        candidate=candidate,
+        judge=search.judge,
+        gates=gates or Gates(),
+        accounts=later or search.accounts,
+        untouched=search.accounts.holdout,
+        held_out=later is None,
+        as_of=plan.as_of if later is None else plan.holdout_as_of or plan.as_of,
+        sources=tuple(sources),
+        hashes=before,
+        folder=folder,
+        author=author,
+        note=note,
+        notes=shared_note(search.accounts),
     )
 
 

@@ -52,8 +52,8 @@ class Plan:
         Candidates evaluated ahead of their turn. Changes no result; None adapts.
     author, note
         Who asked, and why.
-    as_of
-        ISO date that `days_before` counts from.
+    as_of, holdout_as_of
+        ISO dates that `days_before` counts from; the second in a holdout's own table.
     """
 
     kind: str = "search"
@@ -66,6 +66,7 @@ class Plan:
     author: str | None = None
     note: str | None = None
     as_of: str | None = None
+    holdout_as_of: str | None = None
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -78,6 +79,7 @@ class Plan:
             "proposer": self.proposer,
             "given": " ".join(",".join(map(str, vector)) for vector in given) or None,
             "as_of": self.as_of,
+            "holdout_as_of": self.holdout_as_of,
         }
 
     @classmethod
@@ -101,6 +103,7 @@ class Plan:
             author=start["author"],
             note=start["note"],
             as_of=parameters.get("as_of"),
+            holdout_as_of=parameters.get("holdout_as_of"),
         )
 
     def up_to(self, proposals: int) -> Plan:

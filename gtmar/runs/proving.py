@@ -112,7 +112,7 @@ def null_search(
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
     _refuse_unfit(searches, seed)
-    start, ended, search = past_search(run_id, journal, data)
+    start, ended, search = past_search(run_id, journal, data, untouched=False)
     rehearsal = rehearsal_of(search, start, ended)
     found = search.judge.sign * (ended["best_value"] - ended["baseline_value"])
     drawn: Chance = chance(
@@ -147,7 +147,7 @@ def stability(
     Parameters and errors are those of `null_search`.
     """
     _refuse_unfit(searches, seed)
-    start, ended, search = past_search(run_id, journal, data)
+    start, ended, search = past_search(run_id, journal, data, untouched=False)
     rehearsal = rehearsal_of(search, start, ended)
     found = _best_weights(RunFiles(Path(journal), run_id), ended, search)
     drawn = searched_again(
@@ -192,9 +192,21 @@ def rehearsal_of(search: Search, start: dict[str, Any], ended: dict[str, Any]) -
 
 
 def past_search(
-    run_id: str, journal: str | Path, data: Any
+    run_id: str,
+    journal: str | Path,
+    data: Any,
+    holdout_file: Any = None,
+    *,
+    untouched: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Any], Search]:
     """Read a search that has ended, start and end, and load its table again.
+
+    Parameters
+    ----------
+    run_id, journal
+        The run, and where it is.
+    data, holdout_file, untouched
+        As for `search_of`.
 
     Raises
     ------
@@ -212,7 +224,7 @@ def past_search(
         )
     if not files.end.is_file():
         raise NotResumableError(f"run {run_id} has not ended", hint=f"gtmar resume {run_id}")
-    return start, files.record("end"), search_of(start, data)
+    return start, files.record("end"), search_of(start, data, holdout_file, untouched=untouched)
 
 
 def _best_weights(files: RunFiles, ended: dict[str, Any], search: Search) -> tuple[int, ...]:

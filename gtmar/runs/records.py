@@ -13,6 +13,7 @@ from gtmar import spec as specs
 from gtmar.accounts.locations import without_credentials
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.runs.holdout import dropped_later, recorded
 
 if TYPE_CHECKING:
     from gtmar.runs.loop import Search
@@ -30,8 +31,9 @@ def start_record(search: Search) -> dict[str, Any]:
         **plan.parameters,
         "holdout": spec.split.holdout,
         "salt": spec.split.salt,
-        "drop_unlabelled": checked.dropped > 0,
+        "drop_unlabelled": checked.dropped > 0 or dropped_later(accounts),
         **accounts.table.origin,
+        **recorded(accounts),
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import polars as pl
-
-from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import AccountTable, collect, scan
-from gtmar.errors import AccountDataError
-from gtmar.objective import Judge
-from gtmar.proof.decision import Gates
-from gtmar.runs.decision import Case, Decided, decided_on
+from gtmar.runs.decision import Decided, case_of, decided_on
 from gtmar.runs.dossier import refuse_existing
-from gtmar.runs.inputs import file_hashes
+from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from gtmar.accounts.matrix import Accounts
+    import polars as pl
+
+    from gtmar.proof.decision import Gates
     from gtmar.runs.results import Limits, Progress
     from gtmar.spec.model import ScoringSpec
 
@@ -65,74 +60,37 @@ def refresh(
     Raises
     ------
     UsageError
-        If both tables have the same outcomes, or the folder exists.
+        If the folder exists.
     AccountDataError
-        If a table breaks the contract, or an input changed meanwhile.
+        If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
-    gates = gates or Gates()
     refuse_existing(folder)
     sources = (train, holdout, spec)
     before = file_hashes(*sources)
-    incumbent = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
-    whole = incumbent.model_copy(
-        update={"split": incumbent.split.model_copy(update={"holdout": 0.0})}
-    )
-    judge = Judge.of(whole, metric)
-    later = load_accounts(scan(holdout), whole, as_of=holdout_as_of or as_of)
-    shared = _shared_accounts(scan(train), later)
     found = run(
         train,
-        whole,
+        spec,
         metric=metric,
         limits=limits,
         seed=seed,
         journal=journal,
+        holdout_file=holdout,
         as_of=as_of,
+        holdout_as_of=holdout_as_of,
         author=author,
         note=note,
         cold=True,
         watch=watch,
     )
-    return decided_on(
-        Case(
-            journal=Path(journal),
-            run_id=found.run_id,
-            experiment=f"{found.run_id}/{found.best_experiment}",
-            incumbent=whole,
-            candidate=found.spec,
-            judge=judge,
-            gates=gates,
-            accounts=later,
-            untouched=later.search,
-            held_out=False,
-            as_of=holdout_as_of or as_of,
-            sources=sources,
-            hashes=before,
-            folder=folder,
-            author=author,
-            note=note,
-            notes=shared,
-        )
+    refuse_changed(before, *sources)
+    case = case_of(
+        found.run_id,
+        journal=journal,
+        data=train,
+        holdout_file=holdout,
+        gates=gates,
+        folder=folder,
+        author=author,
+        note=note,
     )
-
-
-def _shared_accounts(train: AccountTable, later: Accounts) -> tuple[str, ...]:
-    """Say how many accounts stand in both tables; refuse two tables that are one."""
-    name = later.checked.id_column
-    if name is None or name not in train.columns:
-        return ("There is no id to tell whether accounts stand in both tables.",)
-    columns = [c for c in later.table.columns if c in train.columns]
-    if set(later.table.columns) == set(train.columns):
-        one, two = (collect(t, t.frame.select(columns)) for t in (train, later.table))
-        both = one.join(two, on=columns, how="semi", nulls_equal=True).height
-        if both:
-            raise AccountDataError(
-                f"{both:,} rows stand in both tables, id and outcomes alike: what was searched "
-                "can't be the holdout",
-                hint="give --holdout accounts, or a window, that --train doesn't have",
-            )
-    ids = [collect(t, t.frame.select(pl.col(name).cast(pl.String))) for t in (train, later.table)]
-    again = ids[0].join(ids[1], on=name, how="semi").height
-    if not again:
-        return ()
-    return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)
+    return decided_on(replace(case, sources=sources, hashes=before))

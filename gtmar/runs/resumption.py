@@ -20,6 +20,7 @@ from gtmar.journal.store import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
 from gtmar.runs.engine import Engine
+from gtmar.runs.holdout import load_with_holdout, recorded, source_of
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 
@@ -31,14 +32,7 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Replay", "replay", "resume", "search_of"]
-
-#: What must be as it was, and how to call it.
-_SAME = {
-    "outcomes_fingerprint": "table (ids, outcomes or split)",
-    "features_fingerprint": "table (features)",
-    "evaluator_version": "evaluator version",
-}
+__all__ = ["Replay", "replay", "resume", "search_of", "table_of"]
 
 
 def resume(
@@ -46,6 +40,7 @@ def resume(
     *,
     journal: str | Path = "journal",
     data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
     engine: Engine | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> RunResult:
@@ -57,8 +52,8 @@ def resume(
         The run's full id.
     journal
         The journal's folder.
-    data
-        The account table, where it has moved since.
+    data, holdout_file
+        The account table and the holdout's own, where they have moved since.
     engine
         Where to compute, and with how much memory; it may be another than before.
     watch
@@ -76,7 +71,7 @@ def resume(
     start = files.record("start")
     _refuse_imported(start)
     with (
-        _searching(start, data, engine=engine, watch=watch) as search,
+        _searching(start, data, holdout_file, engine=engine, watch=watch) as search,
         RunWriter(folder, run_id, resumed=True) as writer,
     ):
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
@@ -94,15 +89,26 @@ def _refuse_imported(start: dict[str, Any]) -> None:
         )
 
 
-def search_of(start: dict[str, Any], data: Any) -> Search:
+def search_of(
+    start: dict[str, Any], data: Any, holdout_file: Any = None, *, untouched: bool = True
+) -> Search:
     """Build the search that a start record asks for, over the table that it was made on.
+
+    Parameters
+    ----------
+    start
+        The record.
+    data, holdout_file
+        The account table and the holdout's own, where they have moved since.
+    untouched
+        Whether a holdout in a table of its own is opened, too.
 
     Raises
     ------
     NotResumableError
         If table or evaluator version differ from the run's.
     """
-    spec, accounts = _table_of(start, data)
+    spec, accounts = table_of(start, data, holdout_file, untouched=untouched)
     judge = Judge.of(spec, start["objective"])
     return Search(accounts, spec, judge, Plan.of_record(start))
 
@@ -111,6 +117,7 @@ def search_of(start: dict[str, Any], data: Any) -> Search:
 def _searching(
     start: dict[str, Any],
     data: Any,
+    holdout_file: Any = None,
     *,
     plan: Plan | None = None,
     engine: Engine | None = None,
@@ -118,44 +125,78 @@ def _searching(
 ) -> Iterator[Search]:
     """Give the same search, computing where an engine says."""
     engine = engine or Engine()
-    spec, accounts = _table_of(start, data, memory=engine.memory)
+    spec, accounts = table_of(start, data, holdout_file, memory=engine.memory)
     judge = Judge.of(spec, start["objective"])
     plan = plan or Plan.of_record(start)
     with engine.evaluator(accounts.search, spec) as evaluator:
         yield Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
 
 
-def _table_of(
-    start: dict[str, Any], data: Any, *, memory: int | None = None
+def table_of(
+    start: dict[str, Any],
+    data: Any,
+    holdout_file: Any = None,
+    *,
+    memory: int | None = None,
+    untouched: bool = True,
 ) -> tuple[ScoringSpec, Accounts]:
-    """Read a run's spec and load its table again; refuse another one."""
+    """Read a run's spec and load its table again; refuse another one.
+
+    Parameters are those of `search_of`, and `memory` that of `load_accounts`.
+
+    Raises
+    ------
+    NotResumableError
+        If a table or the evaluator version differ from the run's.
+    """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
-    accounts = load_accounts(
-        scan(data if data is not None else Source.of_record(start["source"], parameters)),
-        spec,
-        as_of=parameters.get("as_of"),
-        drop_unlabelled=parameters.get("drop_unlabelled") == "True",
-        memory=memory,
-    )
-    now = {
-        "outcomes_fingerprint": accounts.outcomes_fingerprint,
-        "features_fingerprint": accounts.features_fingerprint,
-        "evaluator_version": EVALUATOR_VERSION,
+    table = scan(data if data is not None else Source.of_record(start["source"], parameters))
+    later = source_of(parameters, holdout_file) if untouched else None
+    options: dict[str, Any] = {
+        "as_of": parameters.get("as_of"),
+        "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
+        "memory": memory,
     }
-    differing = [name for column, name in _SAME.items() if now[column] != start[column]]
+    if later is None:
+        accounts = load_accounts(table, spec, **options)
+    else:
+        options["later_as_of"] = parameters.get("holdout_as_of")
+        accounts = load_with_holdout(table, later, spec, **options)
+    _refuse_another(start, accounts)
+    return spec, accounts
+
+
+def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
+    """Refuse tables or an evaluator that aren't those of the run; say which, then and now."""
+    parameters = dict(start["parameters"])
+    now = {
+        "table (ids, outcomes or split)": (
+            start["outcomes_fingerprint"],
+            accounts.outcomes_fingerprint,
+        ),
+        "table (features)": (start["features_fingerprint"], accounts.features_fingerprint),
+        "evaluator version": (start["evaluator_version"], EVALUATOR_VERSION),
+    }
+    if accounts.later is not None:
+        own = recorded(accounts)
+        now |= {
+            f"holdout's table ({what})": (parameters.get(name), own[name])
+            for what, name in (
+                ("ids or outcomes", "holdout_outcomes_fingerprint"),
+                ("features", "holdout_features_fingerprint"),
+            )
+        }
+    differing = [name for name, (was, is_) in now.items() if was != is_]
     if differing:
         details = "; ".join(
-            f"{name}: {start[column]} then, {now[column]} now"
-            for column, name in _SAME.items()
-            if now[column] != start[column]
+            f"{name}: {now[name][0]} then, {now[name][1]} now" for name in differing
         )
         raise NotResumableError(
             f"run {start['run_id']} can't be done again here: what differs is {details}",
-            hint="give the table that it was made on with --data",
+            hint="give the table that it was made on with --data, a later one with --holdout-file",
             differing=differing,
         )
-    return spec, accounts
 
 
 @dataclass(frozen=True)
@@ -183,6 +224,7 @@ def replay(
     *,
     journal: str | Path = "journal",
     data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
 ) -> Replay:
     """Do a run again and say whether every value is the same.
 
@@ -192,13 +234,13 @@ def replay(
         The run's full id.
     journal
         The journal's folder; nothing is written to it.
-    data
-        The account table, where it has moved since.
+    data, holdout_file
+        The account table and the holdout's own, where they have moved since.
 
     Raises
     ------
     NotResumableError
-        If table or evaluator version differ from the run's.
+        If a table or the evaluator version differ from the run's.
     """
     files = RunFiles(Path(journal), run_id)
     start, before = files.record("start"), files.rows()
@@ -206,7 +248,10 @@ def replay(
     ended = files.record("end") if files.end.is_file() else None
     proposals = ended["proposals"] if ended else before["proposal"][-1].as_py()
     plan = Plan.of_record(start).up_to(proposals)
-    with _searching(start, data, plan=plan) as search, tempfile.TemporaryDirectory() as scratch:
+    with (
+        _searching(start, data, holdout_file, plan=plan) as search,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         with RunWriter(Path(scratch), run_id) as writer:
             search.run(writer)
             digest = writer.digest.hexdigest()

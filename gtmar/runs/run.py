@@ -13,6 +13,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
 from gtmar.runs.engine import Engine
+from gtmar.runs.holdout import load_with_holdout, shared_note, whole
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import DEFAULT_PROPOSER, Plan, refuse_unknown_proposer
 from gtmar.runs.recollection import recall, said
@@ -37,7 +38,9 @@ def run(
     seed: int = 0,
     journal: str | Path = "journal",
     holdout: float | None = None,
+    holdout_file: Tabular | None = None,
     as_of: str | None = None,
+    holdout_as_of: str | None = None,
     drop_unlabelled: bool = False,
     author: str | None = None,
     note: str | None = None,
@@ -66,8 +69,10 @@ def run(
         The journal's folder.
     holdout
         Share of accounts that the search never sees; None takes the spec's, 0 switches it off.
-    as_of
-        ISO date that `days_before` counts from.
+    holdout_file
+        A later table that is the holdout, whole; all of `data` is then searched.
+    as_of, holdout_as_of
+        ISO dates that `days_before` counts from, in `data` and in the holdout's table.
     drop_unlabelled
         Leave accounts without any outcome out.
     author, note
@@ -81,7 +86,7 @@ def run(
     engine
         Where to compute, and with how much memory. Changes no result; None for this process.
     announce
-        Called with a sentence where the journal knows this table.
+        Called with a sentence where the journal knows this table, or accounts stand in both.
     watch
         Called after every batch.
 
@@ -105,16 +110,32 @@ def run(
     refuse_unknown_proposer(proposer)
     table = scan(data)
     if spec is None:
-        spec = first_spec(table, holdout=holdout).spec
+        spec = first_spec(table, holdout=holdout if holdout_file is None else 0.0).spec
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
-    if holdout is not None:
+    if holdout_file is not None:
+        spec = whole(spec, share=holdout)
+    elif holdout is not None:
         split = spec.split.model_copy(update={"holdout": holdout})
         spec = spec.model_copy(update={"split": split})
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(
-        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=engine.memory
-    )
+    if holdout_file is None:
+        accounts = load_accounts(
+            table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=engine.memory
+        )
+    else:
+        accounts = load_with_holdout(
+            table,
+            scan(holdout_file),
+            spec,
+            as_of=as_of,
+            later_as_of=holdout_as_of,
+            drop_unlabelled=drop_unlabelled,
+            memory=engine.memory,
+        )
+    if announce is not None:
+        for sentence in shared_note(accounts):
+            announce(sentence)
     memory = None if cold else recall(Path(journal), accounts, spec, judge)
     if memory is not None and announce is not None:
         announce(said(memory, judge.name))
@@ -127,6 +148,7 @@ def run(
         author=author,
         note=note,
         as_of=as_of,
+        holdout_as_of=holdout_as_of,
     )
     with engine.evaluator(accounts.search, spec) as evaluator:
         search = Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)

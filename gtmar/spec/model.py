@@ -24,6 +24,7 @@ from gtmar.spec.encoders import (
     SpecModel,
     Weight,
 )
+from gtmar.spec.window import Window  # noqa: TC001 - pydantic reads annotations at run time
 
 __all__ = [
     "SCORE_UNITS",
@@ -236,6 +237,7 @@ class ScoringSpec(SpecModel):
     orientation: Literal["health", "risk"] = "health"
     base: StrictInt = Field(default=0, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     as_of: str | None = None
+    window: Window | None = None
     outcomes: Outcomes = Outcomes()
     split: Split = Split()
     objective: str | None = None

@@ -24,12 +24,14 @@ with looks as (
         kind,
         author,
         model,
-        source,
+        coalesce(parameters['holdout_source'], source) as source,
         objective,
         holdout_baseline_value as baseline_value,
         holdout_best_value as best_value,
         higher_is_better,
-        outcomes_fingerprint,
+        coalesce(
+            parameters['holdout_outcomes_fingerprint'], outcomes_fingerprint
+        ) as outcomes_fingerprint,
         run_id || '/' || best_experiment as comparison
     from runs
     where holdout_baseline_metrics is not null

@@ -409,3 +409,31 @@ def test_bench_refuses_numbers_that_are_too_small_all_at_once() -> None:
     page = failed(2, "bench", "--n", 0, "--rounds", -1, "--threads", 0)
     for name, value in (("n", 0), ("rounds", -1), ("threads", 0)):
         assert f"{name} must be 1 or more, got {value}" in " ".join(page.split())
+
+
+# ---- leakage ---------------------------------------------------------------------------------
+
+
+def test_init_and_check_name_leaks_and_keep_what_they_are_told_to(tmp_path: Path) -> None:
+    table, spec = tmp_path / "t.parquet", tmp_path / "spec.yaml"
+    generated = synthetic.generate("health_score", accounts=600)
+    generated.with_columns(churn_reason=1 - pl.col("retained_6mo")).write_parquet(table)
+    succeeded("init", "--data", table, "-o", spec)
+    assert "#   churn_reason: each of its values goes with one value of ret" in spec.read_text(
+        "utf-8"
+    )
+    assert "Leakage: nothing suspicious" in succeeded("check", "--data", table, "--spec", spec)
+    assert 'error: column "churn_reason" (left out)' in succeeded("check", "--data", table)
+    kept = tmp_path / "kept.yaml"
+    succeeded("init", "--data", table, "--keep", "churn_reason", "-o", kept)
+    assert "churn_reason" in specs.load(kept).features
+    result = gtmar("check", "--data", table, "--spec", kept)
+    assert result.exit_code == 3
+    assert result.stderr == ""
+    said = " ".join(result.stdout.split())
+    assert 'error: column "churn_reason": each of its values goes with one value' in said
+    assert "Why: it is the outcome under another name" in said
+    assert "Do: leave it out" in said
+    words = ("check", "--data", table, "--spec", kept, "--keep", "churn_reason")
+    assert "Leakage: nothing suspicious" in succeeded(*words)
+    assert as_json(*words[:-2])["leaking"] == ["churn_reason"]

@@ -53,6 +53,7 @@ GUIDES = [
         "journal-format",
         "history",
         "report",
+        "leakage",
         "lakehouse",
         "program",
         "sql",

@@ -15,6 +15,8 @@ from gtmar.accounts.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, ViolationsError
 from gtmar.metrics.registry import all_metrics
 from gtmar.runs.checkup import Checkup, check
+from gtmar.runs.results import Limits
+from gtmar.runs.run import run
 from gtmar.runs.scoring import score
 from gtmar.spec import ScoringSpec, to_yaml
 
@@ -308,3 +310,50 @@ def test_as_json_is_plain_data() -> None:
     assert plain["cohorts"] == found.cohorts
     assert plain["metrics"] == found.metrics
     assert plain["accounts"] == 150
+
+
+# Leakage
+
+
+LEAKY = ACCOUNTS.with_columns(tenure=pl.col("retained_6mo").fill_null(1) * 9 + pl.col("logins"))
+
+
+def test_leakage_is_looked_for_in_the_columns_that_the_spec_reads() -> None:
+    assert check(LEAKY, SPEC).leaks == ()
+    feature = {"weight": 5, "min": 0, "max": 25, "encode": {"kind": "range", "from": 0, "to": 70}}
+    data = SPEC.model_dump(by_alias=True, exclude_defaults=True)
+    reading = ScoringSpec.model_validate(
+        {**data, "features": {**data["features"], "stay": {**feature, "column": "tenure"}}}
+    )
+    found = check(LEAKY.with_columns(tenure=1 - pl.col("churned").fill_null(0)), reading)
+    assert [(leak.column, leak.kind) for leak in found.leaks] == [("tenure", "outcome")]
+    assert found.leaking == ("tenure",)
+    assert found.as_json()["leaks"][0]["grade"] == "error"
+    kept = check(
+        LEAKY.with_columns(tenure=1 - pl.col("churned").fill_null(0)), reading, keep=["tenure"]
+    )
+    assert (kept.leaks, kept.leaking) == ((), ())
+
+
+def test_detected_features_are_no_leaks_and_what_was_left_out_is_named() -> None:
+    told = ACCOUNTS.with_columns(copy=1 - pl.col("retained_6mo"))
+    found = check(told)
+    assert [leak.column for leak in found.leaks] == ["copy"]
+    assert (found.leaking, found.features) == ((), 4)
+
+
+def test_a_spec_that_was_made_on_another_table_is_said(tmp_path: Path) -> None:
+    path, journal = tmp_path / "a.parquet", tmp_path / "journal"
+    ACCOUNTS.write_parquet(path)
+    made = run(path, SPEC, limits=Limits(3), journal=journal).spec
+    assert made.lineage is not None
+    told = [f"The spec was made on another table or split, {path}, in run {made.lineage.run}"]
+
+    def said(frame: Any, **more: Any) -> list[str]:
+        notes = check(frame, made, **{"journal": journal, **more}).notes
+        return [note.partition(";")[0] for note in notes if "made on" in note]
+
+    assert said(path) == said(ACCOUNTS.reverse()) == []
+    assert said(ACCOUNTS.with_columns(depth=pl.col("depth") / 2)) == told
+    assert said(ACCOUNTS.head(149)) == told
+    assert said(ACCOUNTS.head(149), journal=tmp_path / "other") == []

@@ -1,0 +1,73 @@
+"""The search part of a table in memory, a hash's draw of it where it is large.
+
+What a first spec is fitted to, and what leakage is looked for in: nothing of the holdout is in it.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from gtmar.accounts.identity import content_keys, held_out, key_expression
+from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
+from gtmar.accounts.rules import OWN
+from gtmar.accounts.scan import AccountTable, collect
+from gtmar.spec.model import Split
+
+__all__ = ["part", "search_sample"]
+
+#: More accounts than this teach a first spec nothing more; a hash draws them.
+_MOST_SAMPLED = 200_000
+
+
+def part(
+    table: AccountTable, identifier: str | None, split: Split, *, held: bool = False
+) -> AccountTable:
+    """Return the search part of a table, or its holdout, as a table of its own.
+
+    Parameters
+    ----------
+    table
+        The account table.
+    identifier
+        The account id's column; None to split by the rows' content.
+    split
+        Share and salt of the holdout.
+    held
+        Whether the holdout is meant.
+    """
+    key = key_expression(identifier, table.schema).fill_null("")
+    if identifier is None:
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    drawn = held_out(key, split)
+    return AccountTable(table.source, table.frame.filter(drawn if held else ~drawn), table.schema)
+
+
+def search_sample(
+    table: AccountTable, found: OutcomeColumns, identifier: str | None, split: Split
+) -> pl.DataFrame:
+    """Collect the accounts of the search part, with their canonical outcomes.
+
+    Parameters
+    ----------
+    table
+        The account table.
+    found
+        Its outcome columns.
+    identifier, split
+        As for `part`.
+
+    Returns
+    -------
+    DataFrame
+        The table's own columns, and each canonical outcome under its name with `OWN` before it. At
+        most some 200,000 accounts, drawn by a hash of their ids.
+    """
+    lazy = part(table, identifier, split).frame
+    seen = collect(table, lazy.select(pl.len())).item()
+    if seen > _MOST_SAMPLED:
+        fewer = Split(holdout=_MOST_SAMPLED / seen, salt="profile")
+        sampled = AccountTable(table.source, lazy, table.schema)
+        lazy = part(sampled, identifier, fewer, held=True).frame
+    outcomes = canonical_outcomes(found, table.schema)
+    named = {f"{OWN}{name}": value for name, value in outcomes.items()}
+    return collect(table, lazy.with_columns(**named))

@@ -1,0 +1,198 @@
+"""Drift of a table against the one a spec was made on: every feature's column, and the score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.accounts.contract import as_of_date, check_contract
+from gtmar.accounts.scan import AccountTable, collect, scan
+from gtmar.errors import UsageError
+from gtmar.journal.store import RunFiles
+from gtmar.proof.drift import Reading, Shift, shift_of_categories, shift_of_numbers
+from gtmar.runs.pairs import both
+from gtmar.runs.resumption import table_of
+from gtmar.runs.scoring import score
+from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
+
+if TYPE_CHECKING:
+    from gtmar.accounts.sources import Tabular
+    from gtmar.spec.model import Feature, ScoringSpec
+
+__all__ = ["Drift", "drift", "shifts_between"]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What moved between two tables."""
+
+    model: str
+    #: The reference and the table held against it, and their accounts.
+    against: str
+    source: str
+    accounts_before: int
+    accounts: int
+    #: Features in the spec's order, then the score under the name `score`.
+    shifts: tuple[Shift, ...]
+
+    @property
+    def moved(self) -> tuple[Shift, ...]:
+        """What moved by 0.25 or more, and not by chance."""
+        return tuple(each for each in self.shifts if each.reading is Reading.LARGE)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        plain = "model against source accounts_before accounts"
+        return {
+            **{name: getattr(self, name) for name in plain.split()},
+            "shifts": [each.as_json() for each in self.shifts],
+            "moved": [each.name for each in self.moved],
+        }
+
+
+def drift(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    *,
+    against: Tabular | None = None,
+    journal: str | Path = "journal",
+    as_of: str | None = None,
+    against_as_of: str | None = None,
+) -> Drift:
+    """Hold a table against the one that a spec was made on. Outcomes aren't needed.
+
+    Parameters
+    ----------
+    data
+        The table of today.
+    spec
+        The scoring spec, or its file.
+    against
+        The reference. None for the table of the run that the spec came from, which must still be
+        as it was.
+    journal
+        The journal's folder, where that run is.
+    as_of, against_as_of
+        ISO dates that `days_before` counts from, in either table; None for the other's.
+
+    Raises
+    ------
+    UsageError
+        If there is no reference: none was given, and the spec has no lineage.
+    RunNotFoundError
+        If the spec's run isn't in the journal.
+    NotResumableError
+        If the run's table is no longer what it was.
+    ViolationsError
+        If either table doesn't fit the spec; with all that is wrong in both.
+    """
+    if not isinstance(spec, specs.ScoringSpec):
+        spec = specs.load(spec)
+    before_as_of = against_as_of or as_of
+    if against is None:
+        reference, before_as_of = _made_on(spec, journal, before_as_of)
+    else:
+        reference = scan(against)
+    shifts, accounts = shifts_between(
+        reference, scan(data), spec, as_of=(before_as_of, as_of or against_as_of)
+    )
+    return Drift(
+        model=spec.model,
+        against=reference.source,
+        source=scan(data).source,
+        accounts_before=accounts[0],
+        accounts=accounts[1],
+        shifts=shifts,
+    )
+
+
+def _made_on(
+    spec: ScoringSpec, journal: str | Path, as_of: str | None
+) -> tuple[AccountTable, str | None]:
+    """Open the table of the run that a spec came from."""
+    if spec.lineage is None:
+        raise UsageError(
+            f'spec "{spec.model}" has no lineage, so nothing says what table it was made on',
+            hint="--against OLD_TABLE names it",
+        )
+    start = RunFiles(Path(journal), spec.lineage.run).record("start")
+    _, accounts = table_of(start, None, untouched=False)
+    return accounts.table, as_of or dict(start["parameters"]).get("as_of")
+
+
+def shifts_between(
+    reference: AccountTable,
+    now: AccountTable,
+    spec: ScoringSpec,
+    *,
+    as_of: tuple[str | None, str | None] = (None, None),
+) -> tuple[tuple[Shift, ...], tuple[int, int]]:
+    """Hold each feature's column of one table against another's, and the score.
+
+    Parameters
+    ----------
+    reference, now
+        The tables.
+    spec
+        Which columns count, and how.
+    as_of
+        ISO dates that `days_before` counts from, of the reference and now.
+
+    Returns
+    -------
+    tuple
+        The shifts, features in the spec's order and `score` last; and both numbers of accounts.
+
+    Notes
+    -----
+    Cost: the columns that the spec reads are held in memory, of both tables.
+    """
+    sides = both(
+        lambda: _read(reference, spec, as_of[0]),
+        lambda: _read(now, spec, as_of[1]),
+    )
+    before, after = sides
+    shifts = []
+    for name, feature in spec.features.items():
+        if _categorical(feature):
+            lists = (before[name].to_list(), after[name].to_list())
+            shifts.append(shift_of_categories(name, *lists))
+        else:
+            shifts.append(shift_of_numbers(name, before[name].to_numpy(), after[name].to_numpy()))
+    scores = (before[_SCORE].to_numpy(), after[_SCORE].to_numpy())
+    shifts.append(shift_of_numbers("score", *scores))
+    return tuple(shifts), (before.height, after.height)
+
+
+#: The score's own column, under a name that no feature has.
+_SCORE = "\x00score"
+
+
+def _read(table: AccountTable, spec: ScoringSpec, as_of: str | None) -> pl.DataFrame:
+    """Return each feature's values by its name, numbers or texts as its encoder reads them."""
+    check_contract(table, spec, as_of=as_of, outcomes=False)
+    day = as_of_date(spec, table.schema, as_of)
+    values = [_value(name, feature, day).alias(name) for name, feature in spec.features.items()]
+    frame = collect(table, table.frame.select(values))
+    return frame.with_columns(score(table.frame, spec, as_of=as_of)["score"].alias(_SCORE))
+
+
+def _categorical(feature: Feature) -> bool:
+    encoder = feature.encode
+    return isinstance(encoder, OneOfEncoder) or (
+        isinstance(encoder, Bins) and not encoder.intervals
+    )
+
+
+def _value(name: str, feature: Feature, day: pl.Expr | None) -> pl.Expr:
+    """Return a feature's value before any encoding; dates as days before the table's own day."""
+    column = pl.col(feature.column or name)
+    if _categorical(feature):
+        return column.cast(pl.String)
+    if isinstance(feature.encode, DaysBeforeEncoder) and day is not None:
+        return (day - column.dt.date()).dt.total_days().cast(pl.Float64)
+    return column.cast(pl.Float64)

@@ -1,0 +1,188 @@
+"""A holdout that is a table of its own: opened beside the one that is searched, and kept apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar.accounts.locations import without_credentials
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.scan import AccountTable, collect, scan
+from gtmar.accounts.sources import Source
+from gtmar.accounts.windows import overlap
+from gtmar.errors import AccountDataError, UsageError, Violation, ViolationsError
+from gtmar.runs.pairs import both
+
+if TYPE_CHECKING:
+    from gtmar.accounts.matrix import Accounts
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["dropped_later", "load_with_holdout", "recorded", "shared_note", "source_of", "whole"]
+
+#: What a start record's parameters call whatever concerns the holdout's table.
+_PREFIX = "holdout_"
+
+
+def whole(spec: ScoringSpec, *, share: float | None = None) -> ScoringSpec:
+    """Return a spec that searches all of its table.
+
+    Parameters
+    ----------
+    spec
+        The scoring spec.
+    share
+        The holdout's share, where one was asked for as well.
+
+    Raises
+    ------
+    UsageError
+        If a share was asked for: accounts are held out of the table, or in another one.
+    """
+    if share:
+        raise UsageError(
+            f"a holdout of {share:g} of the table and one in a file exclude each other",
+            hint="leave --holdout away: with --holdout-file the whole table is searched",
+        )
+    return spec.model_copy(update={"split": spec.split.model_copy(update={"holdout": 0.0})})
+
+
+def load_with_holdout(
+    searched: AccountTable,
+    later: AccountTable,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    later_as_of: str | None = None,
+    drop_unlabelled: bool = False,
+    memory: int | None = None,
+) -> Accounts:
+    """Load a table to search and the one that is its holdout, by the same spec.
+
+    Parameters
+    ----------
+    searched, later
+        The tables.
+    spec
+        It searches all of a table, see `whole`.
+    as_of, later_as_of
+        ISO dates that `days_before` counts from, in either table; None in the second for the first.
+    drop_unlabelled, memory
+        As for `load_accounts`, of both.
+
+    Returns
+    -------
+    Accounts
+        The searched ones, `later` as their holdout. What is said of accounts in both tables is
+        among the notes.
+
+    Raises
+    ------
+    ViolationsError
+        With all that is wrong in either table, or between them.
+    AccountDataError
+        If rows stand in both tables.
+    """
+    one, two = both(
+        lambda: load_accounts(
+            searched, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=memory
+        ),
+        lambda: load_accounts(
+            later, spec, as_of=later_as_of or as_of, drop_unlabelled=drop_unlabelled, memory=memory
+        ),
+    )
+    violations = _lacking(one, two)
+    if spec.window is not None:
+        violations += overlap(spec.window, one.table, two.table)
+    if violations:
+        raise ViolationsError(later.source, violations)
+    two = replace(two, checked=replace(two.checked, notes=_shared(one, two, spec)))
+    notes = (*two.checked.notes, *one.checked.notes)
+    return replace(one, holdout=two.search, later=two, checked=replace(one.checked, notes=notes))
+
+
+def _one_table(rows: int) -> AccountDataError:
+    return AccountDataError(
+        f"{rows:,} rows stand in both tables, id and outcomes alike: what was searched can't be "
+        "the holdout",
+        hint="give a holdout of other accounts, or of another window",
+    )
+
+
+def shared_note(accounts: Accounts) -> tuple[str, ...]:
+    """Return what is said of accounts in both tables; nothing where there is one table."""
+    return () if accounts.later is None else accounts.later.checked.notes
+
+
+def _lacking(searched: Accounts, later: Accounts) -> list[Violation]:
+    """Say which outcomes the holdout lacks."""
+    there = later.checked.outcomes.columns
+    return [
+        Violation(column, f"no such column (outcome {role}), which the searched table has")
+        for role, column in searched.checked.outcomes.columns.items()
+        if role not in there
+    ]
+
+
+def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str, ...]:
+    """Say how many accounts stand in both tables; refuse two tables that are one."""
+    name = later.checked.id_column
+    if searched.outcomes_fingerprint == later.outcomes_fingerprint:
+        raise _one_table(later.checked.accounts)
+    if name is None or searched.checked.id_column != name:
+        return ("There is no id to tell whether accounts stand in both tables.",)
+    outcomes = later.checked.outcomes.columns.values()
+    read = dict.fromkeys([name, *outcomes, *(term.column for term in spec.terms)])
+    columns = [column for column in read if column in searched.table.columns]
+    one, two = (
+        collect(table, table.frame.select(pl.col(name).cast(pl.String), *columns[1:]))
+        for table in (searched.table, later.table)
+    )
+    if [one.schema[c] for c in columns] == [two.schema[c] for c in columns]:
+        same = one.join(two, on=columns, how="semi", nulls_equal=True).height
+        if same:
+            raise _one_table(same)
+    again = one.join(two, on=name, how="semi").height
+    if not again:
+        return ()
+    return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)
+
+
+def dropped_later(accounts: Accounts) -> bool:
+    """Whether accounts without an outcome were left out of a holdout's own table."""
+    return accounts.later is not None and accounts.later.checked.dropped > 0
+
+
+def recorded(accounts: Accounts) -> dict[str, str]:
+    """Return what a start record's parameters say of a holdout that is a table of its own."""
+    later = accounts.later
+    if later is None:
+        return {}
+    facts = {
+        "source": without_credentials(later.table.source),
+        "outcomes_fingerprint": later.outcomes_fingerprint,
+        "features_fingerprint": later.features_fingerprint,
+        **later.table.origin,
+    }
+    return {f"{_PREFIX}{name}": value for name, value in facts.items()}
+
+
+def source_of(parameters: dict[str, Any], data: Any) -> AccountTable | None:
+    """Open the holdout's table that a start record names; None where the run had none.
+
+    Parameters
+    ----------
+    parameters
+        Of the start record.
+    data
+        The table, where it has moved since; None for where it was.
+    """
+    if f"{_PREFIX}source" not in parameters:
+        return None
+    own = {
+        name.removeprefix(_PREFIX): value
+        for name, value in parameters.items()
+        if name.startswith(_PREFIX)
+    }
+    return scan(data if data is not None else Source.of_record(own["source"], own))
