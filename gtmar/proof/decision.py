@@ -155,7 +155,7 @@ def judged(
                 passed=moved <= gates.max_moved,
             )
         )
-    if judge.limits:
+    if judge.limits or judge.comparisons:
         found.append(
             Gate(
                 "guardrails",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
@@ -10,6 +10,7 @@ from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
 from gtmar.accounts.scan import scan
+from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
@@ -117,7 +118,11 @@ def check(
         ),
         metrics=values,
         reasons=reasons,
-        notes=(*accounts.checked.notes, *_order_note(values, spec), *_limit_notes(judge, sums)),
+        notes=(
+            *accounts.checked.notes,
+            *_order_note(values, spec),
+            *_limit_notes(judge, spec, accounts.search, sums),
+        ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
         features_fingerprint=accounts.features_fingerprint,
     )
@@ -136,11 +141,23 @@ def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]
     ]
 
 
-def _limit_notes(judge: Judge, sums: pl.DataFrame) -> list[str]:
-    """Say which guardrails the start itself breaks."""
+def _limit_notes(
+    judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
+) -> list[str]:
+    """Say which guardrails the start itself breaks, and which nothing can be asked of."""
+    start = [term.weight for term in spec.terms]
+    # A gain is asked of what comes after the start.
+    asked = replace(judge, comparisons=tuple(g for g in judge.comparisons if g.metric != "gain"))
+    guard = Guard(matrix, spec, asked, start)
+    lacking = guard.lacking()
+    broken = () if lacking else guard.breaches(sums, start, None, None)
     return [
-        f"The start breaks a guardrail, {breach}: nothing is kept until a candidate respects it."
-        for breach in judge.breaches(sums)
+        *(f"Guardrail {name} can't be asked here: {why}." for name, why in lacking.items()),
+        *(
+            f"The start breaks a guardrail, {breach}: nothing is kept until a candidate respects "
+            "it."
+            for breach in broken
+        ),
     ]
 
 

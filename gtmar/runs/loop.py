@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.errors import AccountDataError
+from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
@@ -84,6 +85,7 @@ class Search:
         ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
         self.levers = Levers(self.names, *(tuple(e) for e in ends))
         self.evaluator: Evaluator = evaluator or LocalEvaluator(accounts.search, spec)
+        self.guard = Guard(accounts.search, spec, judge, self.start)
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])
         self.baseline = self._objective_or_error()
@@ -103,6 +105,7 @@ class Search:
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
         lacking = self.judge.lacking(self.accounts.checked.outcomes)
+        lacking = lacking or self.guard.lacking()
         if lacking:
             listed = "; ".join(f'"{name}": {reason}' for name, reason in lacking.items())
             raise AccountDataError(
@@ -249,9 +252,14 @@ class Search:
         else:
             # Nothing but what is known already: it uses up proposals all the same.
             sums, frame, values = self.baseline_sums[:0], None, []
-        steps = climb.tell(
-            batch, values, lambda place: () if frame is None else self.judge.breaches(frame[place])
-        )
+
+        def breaches(place: int) -> tuple[str, ...]:
+            if frame is None:
+                return ()
+            weights = batch.fresh[place].weights
+            return self.guard.breaches(frame[place], weights, values[place], climb.value)
+
+        steps = climb.tell(batch, values, breaches)
         self._lap("judge")
         took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)

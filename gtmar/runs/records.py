@@ -31,6 +31,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "holdout": spec.split.holdout,
         "salt": spec.split.salt,
         "drop_unlabelled": checked.dropped > 0,
+        "segments_fingerprint": accounts.segments_fingerprint,
         **accounts.table.origin,
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")

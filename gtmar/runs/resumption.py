@@ -37,6 +37,7 @@ __all__ = ["Replay", "replay", "resume", "search_of"]
 _SAME = {
     "outcomes_fingerprint": "table (ids, outcomes or split)",
     "features_fingerprint": "table (features)",
+    "segments_fingerprint": "table (segments)",
     "evaluator_version": "evaluator version",
 }
 
@@ -141,14 +142,16 @@ def _table_of(
     now = {
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
         "features_fingerprint": accounts.features_fingerprint,
+        "segments_fingerprint": accounts.segments_fingerprint,
         "evaluator_version": EVALUATOR_VERSION,
     }
-    differing = [name for column, name in _SAME.items() if now[column] != start[column]]
+    then = {**start, "segments_fingerprint": parameters.get("segments_fingerprint")}
+    differing = [name for column, name in _SAME.items() if now[column] != then[column]]
     if differing:
         details = "; ".join(
-            f"{name}: {start[column]} then, {now[column]} now"
+            f"{name}: {then[column]} then, {now[column]} now"
             for column, name in _SAME.items()
-            if now[column] != start[column]
+            if now[column] != then[column]
         )
         raise NotResumableError(
             f"run {start['run_id']} can't be done again here: what differs is {details}",

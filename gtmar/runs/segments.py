@@ -1,70 +1,44 @@
-"""Segments of a table: its untouched accounts, value by value of a column."""
+"""Segments of a table: its accounts, value by value of a column."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import AccountTable, collect
 from gtmar.errors import UsageError
 from gtmar.proof.uncertainty import panel_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gtmar.accounts.matrix import Accounts
+    from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.proof.panel import Panel
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["segment_panels"]
-
-#: Values of a segment column at most; more are no segments but ids.
-_MOST_SEGMENTS = 50
-_UNKNOWN = "(unknown)"
+__all__ = ["segment_panels", "segmented"]
 
 
-def segment_panels(
-    accounts: Accounts,
-    spec: ScoringSpec,
-    columns: Sequence[str],
-    before: Sequence[int],
-    after: Sequence[int],
-    *,
-    held_out: bool,
-    as_of: str | None,
-) -> dict[str, Panel | None]:
-    """Score each segment's untouched accounts by two weight vectors.
+def segmented(
+    accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
+) -> Accounts:
+    """Return a table with these segment columns: as it is, or loaded again where it lacks one.
 
     Parameters
     ----------
-    accounts
-        The table.
-    spec
-        The scoring model.
+    accounts, spec
+        The table, loaded by this spec.
     columns
         Columns whose every value is a segment; an unknown value is one too.
-    before, after
-        Weight vectors, F each.
-    held_out
-        Whether the untouched accounts are the holdout of the table, or all of it.
     as_of
         ISO date that `days_before` counts from.
-
-    Returns
-    -------
-    dict
-        Panel by ``COLUMN=VALUE``; None where no account of it is among the untouched.
 
     Raises
     ------
     UsageError
-        If a column isn't there, or has too many values to be segments.
-
-    Notes
-    -----
-    Cost: the table is loaded once a segment.
+        If a column isn't there.
+    ViolationsError
+        If it has too many values to be segments.
     """
     table = accounts.table
     unknown = [name for name in columns if name not in table.columns]
@@ -73,22 +47,43 @@ def segment_panels(
             f"{table.source}: no column {', '.join(unknown)} to take segments from",
             hint=f"columns are {', '.join(table.columns[:8])}",
         )
+    own = {each.column: each for each in accounts.search.segments}
+    if not set(columns) <= own.keys():
+        other = spec.model_copy(update={"segments": tuple(dict.fromkeys(columns))})
+        dropped = accounts.checked.dropped > 0
+        return load_accounts(table, other, as_of=as_of, drop_unlabelled=dropped)
+
+    def only(matrix: AccountMatrix) -> AccountMatrix:
+        held = {each.column: each for each in matrix.segments}
+        return replace(matrix, segments=tuple(held[name] for name in dict.fromkeys(columns)))
+
+    holdout = None if accounts.holdout is None else only(accounts.holdout)
+    return replace(accounts, search=only(accounts.search), holdout=holdout)
+
+
+def segment_panels(
+    matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
+) -> dict[str, Panel | None]:
+    """Score each segment's accounts by two weight vectors.
+
+    Parameters
+    ----------
+    matrix
+        The accounts, with their segments.
+    spec
+        The scoring model.
+    before, after
+        Weight vectors, F each.
+
+    Returns
+    -------
+    dict
+        Panel by ``COLUMN=VALUE``; None where none of the matrix's accounts is in the segment.
+    """
     found: dict[str, Panel | None] = {}
-    for name in columns:
-        values = collect(table, table.frame.select(pl.col(name).cast(pl.String)).unique())
-        listed = sorted(values[name].fill_null(_UNKNOWN).to_list())
-        if len(listed) > _MOST_SEGMENTS:
-            raise UsageError(
-                f'column "{name}" has {len(listed):,} values, more than {_MOST_SEGMENTS} segments'
-            )
-        for value in listed:
-            inside = pl.col(name).cast(pl.String).fill_null(_UNKNOWN) == value
-            part = AccountTable(table.source, table.frame.filter(inside), table.schema)
-            dropped = accounts.checked.dropped > 0
-            loaded = load_accounts(part, spec, as_of=as_of, drop_unlabelled=dropped)
-            matrix = loaded.holdout if held_out else loaded.search
-            if matrix is None or not matrix.accounts:
-                found[f"{name}={value}"] = None
-            else:
-                found[f"{name}={value}"] = panel_of(matrix, spec, before, after)
+    for column in matrix.segments:
+        for place in range(len(column.values)):
+            rows = column.rows(place)
+            part = panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
+            found[column.name(place)] = part
     return found
