@@ -186,6 +186,11 @@ def test_a_run_is_looked_at_where_it_searched_and_where_it_did_not(
     assert found.experiment == f"{run.run_id}/{run.best_experiment}"
     # The other run's best is another look at the same accounts.
     assert (searched.level, held.level) == (0.95, 0.975)
+    accounts = load_accounts(scan(folder / "a.parquet"), make())
+    weights = [run.weights[name] for name in NAMES]
+    assert list(START) != weights
+    judge = Judge.of(make())
+    assert searched == segment_part(accounts.search, make(), judge, START, weights)
     assert sum(line.accounts for part in found.parts for line in part.lines) == 3_000
     assert verify(folder / "journal").digest == before
     done = runs.decide(run.run_id, journal=folder / "journal")
@@ -208,6 +213,30 @@ def test_any_column_can_be_asked_for_and_a_persons_change_too(
     own = runs.by_segment(tried.run_id, journal=tmp_path, data=both)
     again = runs.by_segment(tried.run_id, journal=tmp_path, data=both, columns=["region", "half"])
     assert again.parts[0].lines == (*own.parts[0].lines, *found.parts[0].lines)
+
+
+def test_some_of_the_specs_segments_can_be_asked_for(tmp_path: Path) -> None:
+    both = TABLE.with_columns(half=pl.int_range(pl.len()) % 2)
+    spec = make(segments=["region", "half"])
+    run = runs.run(both, spec, limits=runs.Limits(5), journal=tmp_path)
+    found = runs.by_segment(run.run_id, journal=tmp_path, data=both, columns=["half"])
+    assert [line.name for line in found.parts[0].lines] == ["half=0", "half=1"]
+
+
+def test_a_decision_takes_a_segment_of_forty_nine_for_unknown(tmp_path: Path) -> None:
+    """Both classes have ten accounts and more, so an interval there is; it proves nothing."""
+    outcomes = {}
+    for few in (49, 50):
+        later = table(2_000, seed=9).with_columns(
+            region=pl.when(pl.int_range(pl.len()) < few).then(pl.lit("few")).otherwise("region")
+        )
+        done = runs.refresh(
+            TABLE, later, make(), limits=runs.Limits(20), journal=tmp_path / str(few)
+        )
+        [gate] = [gate for gate in done.gates if gate.name == "segment region=few"]
+        outcomes[few] = (gate.outcome, gate.found.split(",")[0])
+    assert outcomes[49] == ("unknown", "unknown: 49 accounts")
+    assert outcomes[50][0] != "unknown"
 
 
 def test_what_can_not_be_answered_is_refused(tmp_path: Path) -> None:
