@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import scan
+from gtmar.cli.app import app
 from gtmar.errors import AccountDataError, NotResumableError
 from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
@@ -254,3 +257,28 @@ def test_a_decision_asks_them_of_the_holdout_and_the_specs_segments(tmp_path: Pa
     assert gate.outcome == "failed"
     assert gate.found.startswith("worst_segment_change -0.")
     assert gate.found.endswith("< min -0.005 in region=apac")
+
+
+def test_the_commands_refuse_with_the_count_and_show_what_broke(tmp_path: Path) -> None:
+    limits = [{"metric": "worst_segment_change", "min": -0.005}]
+    TABLE.with_columns(city=pl.int_range(pl.len())).write_parquet(tmp_path / "a.parquet")
+    for name, spec in (
+        ("good", spec_with(limits)),
+        ("bad", spec_with(limits, segments=["region", "city"])),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(specs.to_yaml(spec), "utf-8")
+    data = ["--data", str(tmp_path / "a.parquet")]
+    journal = ["--journal", str(tmp_path / "j")]
+    for command in (["check"], ["run", "--n", "5", *journal]):
+        refused = CliRunner().invoke(app, [*command, *data, "--spec", str(tmp_path / "bad.yaml")])
+        assert refused.exit_code == 3
+        assert 'column "city": has 2,000 values, more than 50 segments' in refused.stderr
+    assert not (tmp_path / "j").exists()
+    good = ["--spec", str(tmp_path / "good.yaml")]
+    change = ["--set", "x0=25", "--note", "x0 counts", "--json"]
+    tried = CliRunner().invoke(app, ["try", *data, *good, *change, *journal])
+    assert tried.exit_code == 0, tried.output
+    run = json.loads(tried.stdout)["run_id"]
+    shown = CliRunner().invoke(app, ["show", f"{run}/exp_00001", *journal])
+    assert "worst_segment_change -0." in shown.stdout
+    assert "in region=apac" in shown.stdout
