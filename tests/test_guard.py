@@ -201,6 +201,29 @@ def test_breaches_of_metrics_and_comparisons_stand_together() -> None:
     assert [text.split()[0] for text in said] == ["auc_roc_retain", "moved_share", "gain"]
 
 
+def test_two_limits_of_a_kind_are_both_asked() -> None:
+    """The laxer one of two must not hide that the stricter one is broken."""
+    changes = [auc(OTHER, c, v) - auc(START, c, v) for c, v in NAMES]
+    for metric, end, strict, lax in (
+        ("worst_segment_change", "min", 0.5, min(changes) - 1),
+        ("segment_gap", "max", 0.0, 1.0),
+        ("moved_share", "max", 0.0, 1.0),
+        ("gain", "min", 0.9, -1.0),
+    ):
+        for order in ((strict, lax), (lax, strict)):
+            limits = [{"metric": metric, end: limit} for limit in order]
+            [said] = asked(make(guardrails=limits))
+            assert said.startswith(metric)
+
+
+def test_of_one_segment_alone_there_is_no_gap_to_break() -> None:
+    """A rehearsal may draw accounts so that one is left: nothing is known, nothing broken."""
+    spec = make(segments=["region"], guardrails=[{"metric": "segment_gap", "max": 0.0}])
+    matrix = load_accounts(scan(TABLE.with_columns(region=pl.lit("one"))), spec).search
+    frame = LocalEvaluator(matrix, spec).frame([OTHER])
+    assert Guard(matrix, spec, Judge.of(spec), START).breaches(frame, OTHER, 0.9, 0.8) == ()
+
+
 @pytest.mark.parametrize("rows", [37, 350, 700])
 def test_a_table_in_slices_gives_the_same(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     spec = make()

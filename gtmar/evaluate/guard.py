@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gtmar.accounts.matrix import AccountMatrix
     from gtmar.kernel import Counts
     from gtmar.objective import Judge
+    from gtmar.spec.limits import Guardrail
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["SMALLEST_SEGMENT", "Guard", "gap_of"]
@@ -85,18 +86,19 @@ class Guard:
         broken = self._judge.breaches(sums)
         if not self._judge.comparisons:
             return broken
-        found: dict[str, str | None] = {}
-        if self._names.intersection(BY_SEGMENT):
-            found |= self._by_segment(self.segment_values(weights))
-        for guardrail in self._judge.comparisons:
-            if guardrail.metric == "moved_share":
-                found[guardrail.metric] = breach(guardrail, self.moved_share(weights))
-            elif guardrail.metric == "gain":
-                gain = None
-                if value is not None and than is not None:
-                    gain = self._judge.sign * (value - than)
-                found[guardrail.metric] = breach(guardrail, gain)
-        said = [found.get(guardrail.metric) for guardrail in self._judge.comparisons]
+        by_segment = self._names.intersection(BY_SEGMENT)
+        now = self.segment_values(weights) if by_segment else {}
+        known = None if value is None or than is None else self._judge.sign * (value - than)
+        of_all = {
+            "moved_share": self.moved_share(weights) if "moved_share" in self._names else None,
+            "gain": known,
+        }
+        said = [
+            self._by_segment(guardrail, now)
+            if guardrail.metric in BY_SEGMENT
+            else breach(guardrail, of_all[guardrail.metric])
+            for guardrail in self._judge.comparisons
+        ]
         return (*broken, *(text for text in said if text is not None))
 
     def lacking(self) -> dict[str, str]:
@@ -135,25 +137,22 @@ class Guard:
             moved += int((self._tiers(rows, weights) != before).sum())
         return moved / max(1, self._matrix.accounts)
 
-    def _by_segment(self, now: dict[str, float | None]) -> dict[str, str | None]:
-        """Word what the guardrails by segment find."""
+    def _by_segment(self, guardrail: Guardrail, now: dict[str, float | None]) -> str | None:
+        """Word how a guardrail by segment is broken; None where it is kept, or nothing is known."""
         known = {name: then for name, then in self._at_start.items() if then is not None}
-        found: dict[str, str | None] = {}
-        for guardrail in self._judge.comparisons:
-            lost = [name for name in known if now[name] is None]
-            values = {name: value for name in known if (value := now[name]) is not None}
-            if guardrail.metric not in BY_SEGMENT or not known:
-                continue
-            if lost:
-                found[guardrail.metric] = f"{guardrail.metric} is null: no value in {lost[0]}"
-            elif guardrail.metric == "segment_gap":
-                found[guardrail.metric] = breach(guardrail, gap_of(values.values()))
-            else:
-                changes = {n: self._judge.sign * (values[n] - known[n]) for n in values}
-                worst = min(changes, key=lambda name: (changes[name], name))
-                text = breach(guardrail, changes[worst])
-                found[guardrail.metric] = text and f"{text} in {worst}"
-        return found
+        if not known:
+            return None
+        values = {name: value for name in known if (value := now[name]) is not None}
+        lost = [name for name in known if name not in values]
+        if lost:
+            return f"{guardrail.metric} is null: no value in {lost[0]}"
+        if guardrail.metric == "segment_gap":
+            gap = gap_of(values.values())
+            return None if gap is None else breach(guardrail, gap)
+        changes = {name: self._judge.sign * (values[name] - known[name]) for name in values}
+        worst = min(changes, key=lambda name: (changes[name], name))
+        text = breach(guardrail, changes[worst])
+        return text and f"{text} in {worst}"
 
     @cached_property
     def _at_start(self) -> dict[str, float | None]:
