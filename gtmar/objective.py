@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, nearest
 from gtmar.metrics.registry import expression, objective_keys
 from gtmar.spec.limits import COMPARISONS, Guardrail
 
@@ -42,6 +42,17 @@ def better(value: float | None, than: float | None, *, sign: int = 1) -> bool:
     if value is None:
         return False
     return than is None or sign * (value - than) > _EPSILON
+
+
+def _metric_of(guardrail: Guardrail, spec: ScoringSpec) -> tuple[Metric, pl.Expr]:
+    """Return a guardrail's metric; one that is nearly a comparison's name is met with that."""
+    try:
+        return expression(guardrail.metric, spec.tier_names)
+    except UsageError as err:
+        likely = nearest(guardrail.metric, COMPARISONS)
+        if likely is None:
+            raise
+        raise UsageError(err.message, hint=f'did you mean "{likely}"?') from err
 
 
 def breach(guardrail: Guardrail, value: float | None) -> str | None:
@@ -109,7 +120,7 @@ class Judge:
             size = f"share_by_tier.{name.partition('.')[2]}"
             if not any(g.metric == size and g.min is not None for g in guardrails):
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
-        limits = tuple((g, *expression(g.metric, spec.tier_names)) for g in guardrails)
+        limits = tuple((g, *_metric_of(g, spec)) for g in guardrails)
         comparisons = tuple(g for g in spec.guardrails if g.metric in COMPARISONS)
         sign = -1 if metric.better == "lower" else 1
         return cls(name, metric, sign, value, limits, comparisons)
