@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, nearest
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import expression, objective_keys
+from gtmar.spec.limits import COMPARISONS, Guardrail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from gtmar.accounts.outcomes import OutcomeColumns
     from gtmar.metrics.exact import Exact
     from gtmar.metrics.metric import Metric
-    from gtmar.spec.model import Guardrail, ScoringSpec
+    from gtmar.spec.model import ScoringSpec
 
-__all__ = ["DEFAULT_OBJECTIVE", "TIER_SHARE_FLOOR", "Judge", "better"]
+__all__ = ["DEFAULT_OBJECTIVE", "TIER_SHARE_FLOOR", "Judge", "better", "breach"]
 
 DEFAULT_OBJECTIVE = "auc_roc_retain"
 #: Least share of accounts in the tier whose metric is the objective, unless the spec sets one:
@@ -47,6 +48,34 @@ def better(value: float | None, than: float | None, *, sign: int = 1) -> bool:
     return than is None or sign * (value - than) > _EPSILON
 
 
+def _metric_of(guardrail: Guardrail, spec: ScoringSpec) -> tuple[Metric, pl.Expr]:
+    """Return a guardrail's metric; one that is nearly a comparison's name is met with that."""
+    try:
+        return expression(guardrail.metric, spec.tier_names)
+    except UsageError as err:
+        likely = nearest(guardrail.metric, COMPARISONS)
+        if likely is None:
+            raise
+        raise UsageError(err.message, hint=f'did you mean "{likely}"?') from err
+
+
+def breach(guardrail: Guardrail, value: float | None) -> str | None:
+    """Word how a value breaks a guardrail; None where it keeps it.
+
+    Examples
+    --------
+    >>> breach(Guardrail(metric="share_by_tier.A", min=0.05), 0.04)
+    'share_by_tier.A 0.04 < min 0.05'
+    """
+    if value is None:
+        return f"{guardrail.metric} is null"
+    if guardrail.min is not None and value < guardrail.min:
+        return f"{guardrail.metric} {value:.4g} < min {guardrail.min:g}"
+    if guardrail.max is not None and value > guardrail.max:
+        return f"{guardrail.metric} {value:.4g} > max {guardrail.max:g}"
+    return None
+
+
 @dataclass(frozen=True)
 class Judge:
     """An objective and guardrails, ready to be asked about frames of sums.
@@ -60,7 +89,10 @@ class Judge:
     sign
         1 where more is better, -1 where less is.
     limits
-        All guardrails that hold, the implied one on a tier's size included.
+        Guardrails on metrics, the implied one on a tier's size included.
+    comparisons
+        Guardrails that compare a candidate with what it comes from. They need the accounts:
+        `evaluate.guard` asks them.
     tiers
         The spec's tier names.
     """
@@ -70,7 +102,8 @@ class Judge:
     sign: int
     value: pl.Expr
     limits: tuple[tuple[Guardrail, Metric, pl.Expr], ...]
-    tiers: tuple[str, ...]
+    comparisons: tuple[Guardrail, ...] = ()
+    tiers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, spec: ScoringSpec, name: str | None = None) -> Judge:
@@ -81,8 +114,6 @@ class Judge:
         UsageError
             If a metric or tier isn't there, or the objective has no better direction.
         """
-        from gtmar.spec.model import Guardrail
-
         name = name or spec.objective or DEFAULT_OBJECTIVE
         metric, value = expression(name, spec.tier_names)
         if metric.key not in objective_keys():
@@ -91,14 +122,15 @@ class Judge:
                 f"objectives are {', '.join(objective_keys())}",
                 hint=f"for example {DEFAULT_OBJECTIVE}",
             )
-        guardrails = list(spec.guardrails)
+        guardrails = [g for g in spec.guardrails if g.metric not in COMPARISONS]
         if metric.by_tier:
             size = f"share_by_tier.{name.partition('.')[2]}"
             if not any(g.metric == size and g.min is not None for g in guardrails):
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
-        limits = tuple((g, *expression(g.metric, spec.tier_names)) for g in guardrails)
+        limits = tuple((g, *_metric_of(g, spec)) for g in guardrails)
+        comparisons = tuple(g for g in spec.guardrails if g.metric in COMPARISONS)
         sign = -1 if metric.better == "lower" else 1
-        return cls(name, metric, sign, value, limits, spec.tier_names)
+        return cls(name, metric, sign, value, limits, comparisons, spec.tier_names)
 
     @cached_property
     def reads(self) -> frozenset[str]:
@@ -131,19 +163,13 @@ class Judge:
         return sums.select(self.value.alias("value"))["value"].to_list()
 
     def breaches(self, sums: pl.DataFrame) -> tuple[str, ...]:
-        """Name the guardrails that one row of sums breaks: "share_by_tier.A 0.04 < min 0.05"."""
-        found = []
-        values = sums.select(value.alias(str(i)) for i, (_, _, value) in enumerate(self.limits))
-        for (guardrail, *_), got in zip(
-            self.limits, values.row(0) if self.limits else (), strict=True
-        ):
-            if got is None:
-                found.append(f"{guardrail.metric} is null")
-            elif guardrail.min is not None and got < guardrail.min:
-                found.append(f"{guardrail.metric} {got:.4g} < min {guardrail.min:g}")
-            elif guardrail.max is not None and got > guardrail.max:
-                found.append(f"{guardrail.metric} {got:.4g} > max {guardrail.max:g}")
-        return tuple(found)
+        """Name the metrics' guardrails that one row of sums breaks, in the spec's order."""
+        if not self.limits:
+            return ()
+        found = sums.select(value.alias(str(i)) for i, (_, _, value) in enumerate(self.limits))
+        pairs = zip(self.limits, found.row(0), strict=True)
+        said = [breach(guardrail, value) for (guardrail, *_), value in pairs]
+        return tuple(text for text in said if text is not None)
 
     def gain(self, value: float | None, than: float | None) -> bool:
         """Whether the first value is better than the second."""

@@ -5,6 +5,7 @@ The second uses none of gtmar's queries, so that the two can be held against eac
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -19,9 +20,12 @@ __all__ = [
     "Shown",
     "agrees",
     "attributes_in",
+    "details_of",
     "experiments_of",
+    "proof_numbers",
     "record_of",
     "report_numbers",
+    "revenue_numbers",
     "values_in",
 ]
 
@@ -145,6 +149,65 @@ def report_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
             found[f"{key}.accounts"] = row["accounts_by_tier"][tier]
             for name in ("logo_retention", *shown):
                 found[f"{key}.{name}"] = row[f"{name}_by_tier"][tier]
+    return found
+
+
+def details_of(journal: Path, run_id: str, kind: str) -> dict[str, Any] | None:
+    """Return what a run's latest event of a kind says."""
+    rows = [
+        row
+        for path in journal.glob("events/*.parquet")
+        for row in pq.read_table(path, partitioning=None).to_pylist()
+        if row["kind"] == kind and row["run_id"] == run_id
+    ]
+    if not rows:
+        return None
+    details: dict[str, Any] = json.loads(max(rows, key=lambda row: row["at"])["details"])
+    return details
+
+
+def proof_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
+    """Return what a report must show of null search and stability, by key, where on record."""
+    found: dict[str, float | None] = {}
+    null = details_of(journal, run_id, "null")
+    if null:
+        found |= {f"null.{name}": null[name] for name in ("found", "typical", "high", "p_value")}
+        found["null.as_much"] = sum(gain >= null["found"] for gain in null["gains"])
+    stability = details_of(journal, run_id, "stability")
+    for weight in stability["weights"] if stability else ():
+        for name in ("found", "low", "middle", "high", "sign_held"):
+            found[f"stability.{weight['name']}.{name}"] = weight[name]
+    return found
+
+
+#: Revenue metrics of a report, of the whole score and tier by tier.
+_WHOLE = ("revenue_capture_at_20", "nrr_at_20")
+_TIERS = ("logo_retention", "nrr", "grr", "expansion_rate", "contraction_rate", "arpa")
+
+
+def revenue_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
+    """Return a report's revenue metrics: those on the holdout where there is one, else searched.
+
+    Metrics that the table has no column for are not among them.
+    """
+    start, end = record_of(journal, run_id, "start"), record_of(journal, run_id, "end")
+    if end["holdout_best_metrics"] is not None:
+        sides = [json.loads(end[f"holdout_{side}_metrics"]) for side in ("baseline", "best")]
+    else:
+        rows = experiments_of(journal, run_id)
+        kept = [row for row in rows if row["outcome"] in ("baseline", "win")]
+        sides = [kept[0], kept[-1]]
+    reasons = experiments_of(journal, run_id)[0]["null_reasons"] or {}
+    found: dict[str, float | None] = {}
+    for key in (*_WHOLE, *(f"{name}_by_tier" for name in _TIERS)):
+        for tier in start["tiers"] if key.endswith("_by_tier") else (None,):
+            column = key if tier is None else f"{key}.{tier}"
+            if reasons.get(column, "").startswith("no ") and "column" in reasons[column]:
+                continue
+            before, after = (side[key] if tier is None else side[key][tier] for side in sides)
+            found[f"revenue.{column}.start"], found[f"revenue.{column}.best"] = before, after
+            change = None if before is None or after is None else after - before
+            found[f"revenue.{column}.change"] = change
     return found
 
 

@@ -122,6 +122,22 @@ def test_an_unknown_guardrail_is_refused() -> None:
         judged(guardrails=[{"metric": "no_such_metric", "min": 0.5}])
 
 
+def test_one_that_is_nearly_a_comparison_is_met_with_its_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        judged(guardrails=[{"metric": "moved_shares", "max": 0.5}])
+    assert caught.value.hint == 'did you mean "moved_share"?'
+    with pytest.raises(UsageError) as caught:
+        judged(guardrails=[{"metric": "auc_roc_retained", "min": 0.5}])
+    assert caught.value.hint == 'did you mean "auc_roc_retain"?'
+
+
+def test_comparisons_are_no_metrics_and_stand_apart() -> None:
+    own = [{"metric": "moved_share", "max": 0.5}, {"metric": "share_by_tier.A", "min": 0.1}]
+    judge = judged(guardrails=own)
+    assert [g.metric for g in judge.comparisons] == ["moved_share"]
+    assert limits_of(judge) == {"share_by_tier.A": (0.1, None)}
+
+
 def test_values_are_one_a_candidate_and_null_where_there_is_none(sums: pl.DataFrame) -> None:
     values = judged("nrr_by_tier.A").values(sums)
     assert len(values) == 3

@@ -15,11 +15,40 @@ import polars as pl
 from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement, OutcomeColumns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from gtmar.accounts.storage import Columns, Storage
 
-__all__ = ["AccountMatrix", "freeze"]
+__all__ = ["AccountMatrix", "Segments", "freeze"]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """One column whose every value is a segment, over N accounts.
+
+    Parameters
+    ----------
+    column
+        Its name.
+    values
+        V values in the order of their text, the unknown last where there is one.
+    codes
+        int8, shape (N,), in [0, V): each account's value.
+    """
+
+    column: str
+    values: tuple[str, ...]
+    codes: NDArray[np.int8]
+
+    def rows(self, place: int) -> NDArray[np.intp]:
+        """Return the row numbers of one value's accounts, ascending."""
+        return np.flatnonzero(self.codes == place)
+
+    def name(self, place: int) -> str:
+        """Return how a segment is called: ``COLUMN=VALUE``."""
+        return f"{self.column}={self.values[place]}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +73,8 @@ class AccountMatrix:
     day_codes, days
         Place of each activated account's days in `days`, the sorted distinct values, or -1; None
         without such a column.
+    segments
+        The spec's segment columns.
     """
 
     names: tuple[str, ...]
@@ -57,6 +88,7 @@ class AccountMatrix:
     ltv_rows: NDArray[np.int32] | None = None
     day_codes: NDArray[np.int32] | None = None
     days: NDArray[np.int64] | None = None
+    segments: tuple[Segments, ...] = ()
 
     @property
     def accounts(self) -> int:
@@ -87,6 +119,41 @@ class AccountMatrix:
             ltv=None if self.ltv is None else self.ltv[some],
             ltv_rows=ltv_rows,
             day_codes=None if self.day_codes is None else self.day_codes[some],
+            segments=tuple(replace(each, codes=each.codes[some]) for each in self.segments),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> AccountMatrix:
+        """Copy some rows, a row as often as it is named.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, ascending: so they stay in the order of their movement class.
+        """
+
+        def taken(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else _frozen(values[rows])
+
+        codes = _frozen(self.codes[rows])
+        sizes = np.bincount(codes // ACTIVATION_STATES, minlength=len(Movement))
+        ltv_rows = None
+        if self.ltv_rows is not None:
+            valued = np.zeros(self.accounts, dtype=bool)
+            valued[self.ltv_rows] = True
+            ltv_rows = _frozen(np.flatnonzero(valued[rows]).astype(np.int32))
+        return replace(
+            self,
+            columns=tuple(_frozen(column[rows]) for column in self.columns),
+            codes=codes,
+            offsets=_frozen(np.concatenate([[0], np.cumsum(sizes)])),
+            start=taken(self.start),
+            end=taken(self.end),
+            ltv=taken(self.ltv),
+            ltv_rows=ltv_rows,
+            day_codes=taken(self.day_codes),
+            segments=tuple(
+                replace(each, codes=_frozen(each.codes[rows])) for each in self.segments
+            ),
         )
 
     @property
@@ -98,19 +165,27 @@ class AccountMatrix:
         return self.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
 
 
+def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+    values = np.ascontiguousarray(values)
+    values.flags.writeable = False
+    return values
+
+
 def freeze(
     columns: Columns,
     names: list[str],
     outcomes: OutcomeColumns,
     held_out: NDArray[np.int8],
     storage: Storage,
+    segments: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[AccountMatrix]:
     """Freeze columns, rows by movement class: the search part, then the holdout if there is one.
 
     Parameters
     ----------
     columns
-        The canonical outcomes, `movement`, and each term's encoded values as `x.` and its name.
+        The canonical outcomes, `movement`, each term's encoded values as `x.` and its name, and
+        each segment column's codes as `s.` and its name.
     names
         Term names, in the spec's order.
     outcomes
@@ -119,6 +194,8 @@ def freeze(
         int8, shape (N,): 1 where an account is of the holdout, else 0.
     storage
         Where the arrays are kept.
+    segments
+        Values by segment column.
 
     Notes
     -----
@@ -147,6 +224,7 @@ def freeze(
         reached = columns.pop("days").set((activated != 1).fill_null(value=True), None)
         days = [_days(reached.gather(order), storage) for order in orders]
     features = [column(f"x.{name}") for name in names]
+    grouped = [(name, values, column(f"s.{name}")) for name, values in (segments or {}).items()]
     start = column("start", there=outcomes.has("mrr"))
     end = column("end", there=outcomes.basis is not None)
     ltv = column("ltv", there=outcomes.has("ltv"))
@@ -173,6 +251,7 @@ def freeze(
                 ltv_rows=valued,
                 day_codes=days[place][0],
                 days=days[place][1],
+                segments=tuple(Segments(name, v, codes[place]) for name, v, codes in grouped),
             )
         )
     return found

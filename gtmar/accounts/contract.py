@@ -27,6 +27,7 @@ from gtmar.accounts.rules import (
     outcome_rules,
 )
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
+from gtmar.accounts.segments import segment_violations
 from gtmar.accounts.windows import complete_by, window_rules, window_violations
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
@@ -111,6 +112,7 @@ def check_contract(
     day = as_of_date(spec, table.schema, as_of)
     usable = _check_types(table, spec, usable, day, violations)
     numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
+    violations += segment_violations(table, spec.segments) if outcomes else []
 
     rules = id_rules(identifier, table.columns)
     if spec.as_of is not None and as_of is None and spec.as_of in table.columns:

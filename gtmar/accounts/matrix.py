@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,12 +24,13 @@ from gtmar.accounts.outcomes import (
     lacks_outcome,
     movement_class,
 )
+from gtmar.accounts.segments import segment_codes, segment_values
 from gtmar.accounts.storage import Storage
 from gtmar.errors import SpecError
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gtmar.accounts.scan import AccountTable
     from gtmar.accounts.storage import Columns
@@ -54,6 +56,8 @@ class Accounts:
     holdout: AccountMatrix | None
     outcomes_fingerprint: str
     features_fingerprint: str
+    #: Of ids and segments; None where the spec has none.
+    segments_fingerprint: str | None = None
     #: Whether the arrays are mapped from files, since memory would not do.
     on_disk: bool = False
     #: The table that the holdout is all of, where it isn't a part of this one.
@@ -110,20 +114,22 @@ def load_accounts(
     if checked.id_column is None:
         key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
-    lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded)
+    segments = segment_values(table, spec.segments)
+    coded = segment_codes(segments)
+    lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded, *coded)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
     lazy = lazy.with_columns(movement_class(checked.outcomes))
     names = [term.name for term in spec.terms]
-    storage = _storage(checked, widths, memory)
+    storage = _storage(checked, widths, memory, segments=len(segments))
     with storage.columns(table, lazy) as columns:
         keys = columns.pop("key")
         held_out = pl.Series(
             holdout_mask(keys, share=spec.split.holdout, salt=spec.split.salt), dtype=pl.Int8
         )
-        prints = _fingerprints(columns, keys, held_out, list(outcomes), names)
+        prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
         del keys
-        found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage)
+        found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
     return Accounts(
         table=table,
         checked=checked,
@@ -131,14 +137,20 @@ def load_accounts(
         holdout=found[1] if len(found) > 1 else None,
         outcomes_fingerprint=prints[0],
         features_fingerprint=prints[1],
+        segments_fingerprint=prints[2],
         on_disk=storage.on_disk,
     )
 
 
 def _fingerprints(
-    columns: Columns, keys: pl.Series, held_out: pl.Series, outcomes: list[str], names: list[str]
-) -> tuple[str, str]:
-    """Return the fingerprints of ids, outcomes and split, and of ids and features."""
+    columns: Columns,
+    keys: pl.Series,
+    held_out: pl.Series,
+    outcomes: list[str],
+    names: list[str],
+    segments: Mapping[str, tuple[str, ...]],
+) -> tuple[str, str, str | None]:
+    """Return the fingerprints of ids, outcomes and split; of ids and features; and of segments."""
 
     def column(name: str) -> Callable[[], pl.Series]:
         return lambda: columns[name]
@@ -150,14 +162,21 @@ def _fingerprints(
             fingerprint, order, {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
         )
         of_features = pool.submit(fingerprint, order, {n: column(f"x.{n}") for n in names})
-        return of_outcomes.result(), of_features.result()
+        prints = of_outcomes.result(), of_features.result()
+    if not segments:
+        return *prints, None
+    # Values stand in the name, since a code says nothing without them.
+    named = {json.dumps([name, *values]): column(f"s.{name}") for name, values in segments.items()}
+    return *prints, fingerprint(order, named)
 
 
-def _storage(checked: Checked, widths: dict[str, type[pl.DataType]], memory: int | None) -> Storage:
+def _storage(
+    checked: Checked, widths: dict[str, type[pl.DataType]], memory: int | None, *, segments: int
+) -> Storage:
     """Choose where the arrays go, by what they need an account."""
     features = sum(_BYTES[width] for width in widths.values())
     outcomes = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
-    kept = features + outcomes + _OTHER_BYTES
+    kept = features + outcomes + segments + _OTHER_BYTES
     return Storage.fitting(
         needed=checked.accounts * (features + kept + _READING_BYTES),
         kept=checked.accounts * kept,

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gtmar.cli.output import data, following, say, some, table
+from gtmar.proof.chance import CHANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["decision", "null", "stability"]
 
-#: Above this a p-value says that noise gains as much; as many searches on noise can say less.
-_LEVEL, _ENOUGH = 0.05, 20
+#: As many searches on noise can have a p-value that says more than chance.
+_ENOUGH = 20
 
 
 def null(found: NullSearch, *, journal: Path, as_json: bool) -> None:
@@ -38,10 +39,10 @@ def null(found: NullSearch, *, journal: Path, as_json: bool) -> None:
         f"{as_much:,} of them gained as much as the run: p = (1 + {as_much}) / (1 + {searches}) = "
         f"{found.p_value:.3f}."
     )
-    few = as_much == 0 and found.p_value > _LEVEL
+    few = as_much == 0 and found.p_value > CHANCE
     if few:
         say(f"So few searches can't say less than {found.p_value:.3f}: {_ENOUGH} or more can.")
-    elif found.p_value > _LEVEL:
+    elif found.p_value > CHANCE:
         say("Noise gives as much: on these accounts the gain proves nothing.")
     say()
     again = f"gtmar null {found.run_id} --runs 50"

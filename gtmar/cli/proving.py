@@ -1,4 +1,4 @@
-"""Commands that ask whether a found score holds: null, stability, decide, refresh."""
+"""Commands that ask whether a found score holds: null, stability, segments, decide, refresh."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gtmar.cli import arguments as a
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
 
-__all__ = ["decide", "null", "refresh", "stability"]
+__all__ = ["decide", "null", "refresh", "segments", "stability"]
 
 Searches = Annotated[int, typer.Option("--runs", help="Searches to do.")]
 MinGain = Annotated[float, typer.Option(help="Least gain of the objective.")]
@@ -88,6 +88,28 @@ def stability(
         watch=progress.counting(quiet=quiet or as_json),
     )
     proof_pages.stability(found, journal=journal, as_json=as_json)
+
+
+@app.command(epilog="Example: gtmar segments RUN --segment plan")
+@bounded
+def segments(
+    run_id: a.OptionalRun = None,
+    data: a.MovedData = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--segment", help="Column whose values are looked at apart.")
+    ] = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    as_json: a.Json = False,
+) -> None:
+    """Say what a run's best does to each segment: objective and retention, start and best."""
+    from gtmar import runs
+    from gtmar.cli import segment_pages
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        run_id = opened.run_id(run_id)
+    found = runs.by_segment(run_id, journal=journal, data=data, columns=tuple(columns or ()))
+    segment_pages.by_segment(found, as_json=as_json)
 
 
 @app.command(epilog="Example: gtmar decide RUN -o decision")

@@ -22,6 +22,7 @@ _CODE = (
     "metrics/*.py",
     "objective.py",
     "evaluate/cohorts.py",
+    "evaluate/guard.py",
     "evaluate/local.py",
     "evaluate/parts.py",
 )

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from gtmar.accounts.matrix import AccountMatrix
     from gtmar.proof.rehearsal import Rehearsal
 
-__all__ = ["Chance", "chance"]
+__all__ = ["CHANCE", "Chance", "chance"]
+
+#: Above this a p-value says that noise gains as much.
+CHANCE = 0.05
 
 
 @dataclass(frozen=True)

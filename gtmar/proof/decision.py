@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtmar.errors import UsageError
+from gtmar.evaluate.guard import SMALLEST_SEGMENT
 from gtmar.proof.uncertainty import uncertainty
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def judged(
                 passed=moved <= gates.max_moved,
             )
         )
-    if judge.limits:
+    if judge.limits or judge.comparisons:
         found.append(
             Gate(
                 "guardrails",
@@ -166,7 +167,7 @@ def judged(
         )
     for name, part in segments.items():
         gain = None if part is None else gain_of(part, judge, level=level)
-        found.append(_segment_gate(name, gain, judge.name))
+        found.append(_segment_gate(name, part, gain, judge.name))
     return tuple(found)
 
 
@@ -188,8 +189,11 @@ def _gain_gate(gain: Interval | None, name: str, least: float, level: float) -> 
     return Gate("gain", limit, found, passed=gain.above_zero and gain.value >= least)
 
 
-def _segment_gate(name: str, gain: Interval | None, objective: str) -> Gate:
+def _segment_gate(name: str, part: Panel | None, gain: Interval | None, objective: str) -> Gate:
     limit = f"{objective} is not proven worse"
+    if part is not None and part.accounts < SMALLEST_SEGMENT:
+        few = f"unknown: {part.accounts:,} accounts, {SMALLEST_SEGMENT} needed"
+        return Gate(f"segment {name}", limit, few, passed=None)
     if gain is None or gain.low is None or not np.isfinite(gain.low):
         reason = "none of its accounts is among them" if gain is None else gain.reason
         return Gate(f"segment {name}", limit, f"unknown: {reason}", passed=None)

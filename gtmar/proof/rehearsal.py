@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.search.climb import Climb, Outcome
 
@@ -72,6 +73,7 @@ class Rehearsal:
         evaluator = LocalEvaluator(matrix, self.spec, expected=self.experiments)
         evaluator.move(start)
         [start_value] = self.judge.values(evaluator.frame([start]))
+        guard = Guard(matrix, self.spec, self.judge, start)
         climb = Climb(self.proposer(), start, start_value, better=self.judge.gain)
         free = any(not term.fixed for term in self.spec.terms)
         ahead = _AHEAD[0]
@@ -80,18 +82,23 @@ class Rehearsal:
             if self.patience is not None:
                 left = min(left, self.patience - climb.since_win)
             batch = climb.ask(min(ahead, left))
-            won = self._judged(climb, batch, evaluator)
+            won = self._judged(climb, batch, evaluator, guard)
             ahead = max(_AHEAD[0], ahead // 4) if won else min(_AHEAD[1], ahead * 2)
         return Rehearsed(start_value, climb.value, climb.weights, climb.experiments)
 
-    def _judged(self, climb: Climb, batch: Batch, evaluator: LocalEvaluator) -> bool:
+    def _judged(self, climb: Climb, batch: Batch, evaluator: LocalEvaluator, guard: Guard) -> bool:
         """Evaluate and judge a batch; say whether its last step was kept."""
         if not batch.fresh:
             climb.tell(batch, [], lambda _: ())
             return False
         frame = evaluator.frame([candidate.weights for candidate in batch.fresh])
         values = self.judge.values(frame)
-        steps = climb.tell(batch, values, lambda place: self.judge.breaches(frame[place]))
+
+        def breaches(place: int) -> tuple[str, ...]:
+            weights = batch.fresh[place].weights
+            return guard.breaches(frame[place], weights, values[place], climb.value)
+
+        steps = climb.tell(batch, values, breaches)
         won = bool(steps) and steps[-1].outcome is Outcome.WIN
         if won:
             evaluator.move(climb.weights)

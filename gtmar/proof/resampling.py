@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
-
 if TYPE_CHECKING:
     from typing import Any
 
@@ -34,11 +32,16 @@ def shuffled(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
 
     Notes
     -----
-    Features move, outcomes stay: MRR, end MRR and flags of an account keep together.
+    Features move, outcomes stay: MRR, end MRR and flags of an account keep together. A segment is
+    what an account is, so it moves with the features.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, number]))
     order = generator.permutation(matrix.accounts)
-    return replace(matrix, columns=tuple(_frozen(column[order]) for column in matrix.columns))
+    return replace(
+        matrix,
+        columns=tuple(_frozen(column[order]) for column in matrix.columns),
+        segments=tuple(replace(s, codes=_frozen(s.codes[order])) for s in matrix.segments),
+    )
 
 
 def bootstrapped(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
@@ -50,29 +53,7 @@ def bootstrapped(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMat
 
 def repeated(matrix: AccountMatrix, times: NDArray[np.intp]) -> AccountMatrix:
     """Return the matrix with each account as often as said, shape (N,), 0 leaving it out."""
-    rows = np.repeat(np.arange(matrix.accounts), times)
-
-    def taken(values: NDArray[Any] | None) -> NDArray[Any] | None:
-        return None if values is None else _frozen(values[rows])
-
-    codes = _frozen(matrix.codes[rows])
-    sizes = np.bincount(codes // ACTIVATION_STATES, minlength=len(Movement))
-    ltv_rows = None
-    if matrix.ltv_rows is not None:
-        valued = np.zeros(matrix.accounts, dtype=bool)
-        valued[matrix.ltv_rows] = True
-        ltv_rows = _frozen(np.flatnonzero(valued[rows]).astype(np.int32))
-    return replace(
-        matrix,
-        columns=tuple(_frozen(column[rows]) for column in matrix.columns),
-        codes=codes,
-        offsets=_frozen(np.concatenate([[0], np.cumsum(sizes)])),
-        start=taken(matrix.start),
-        end=taken(matrix.end),
-        ltv=taken(matrix.ltv),
-        ltv_rows=ltv_rows,
-        day_codes=taken(matrix.day_codes),
-    )
+    return matrix.take(np.repeat(np.arange(matrix.accounts), times))
 
 
 def _frozen(values: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from gtmar.report.capture import GRID
-from gtmar.report.drawing import INK, WIDE, Chart, both, legible, over
+from gtmar.report.drawing import INK, WIDE, Chart, both, legible, names_axis, over, room
+from gtmar.report.spans import span_chart
 from gtmar.report.words import arrows
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ def weight_chart(evidence: Evidence) -> Markup:
     order = [row["name"] for row in rows]
 
     def draw(width: int) -> Chart:
-        side = _room(order, 240 if width == WIDE else 130)
-        base = over(rows).encode(y=_names_axis("name:N", order, side))
+        side = room(order, 240 if width == WIDE else 130)
+        base = over(rows).encode(y=names_axis("name:N", order, side))
         x = alt.X(
             f"{_START}:Q",
             title="points",
@@ -167,25 +168,13 @@ def weight_chart(evidence: Evidence) -> Markup:
     return both(draw, text)
 
 
-def _room(names: Sequence[str], most: int) -> int:
-    """Return the pixels that names need at the left, in a wide font, `most` at most."""
-    return min(most, 8 * max(map(len, names), default=0) + 8)
-
-
-def _names_axis(field: str, order: Sequence[str], room: int) -> alt.Y:
-    """Return an axis of names; they have their room, whatever font the page finds."""
-    limit = int(room * 0.85)
-    axis = alt.Axis(labelColor=INK["ink"], labelLimit=limit, minExtent=room)
-    return alt.Y(field, sort=order, title=None, axis=axis)
-
-
 def tier_chart(tiers: Sequence[TierLine]) -> Markup | None:
     """Draw logo retention by tier with its intervals; None where no tier has any."""
     rows = [
         {
-            "tier": legible(line.tier),
+            "name": legible(line.tier),
             "stage": line.stage,
-            "share": line.logo_retention,
+            "value": line.logo_retention,
             "low": line.logo_interval[0],
             "high": line.logo_interval[1],
         }
@@ -195,37 +184,11 @@ def tier_chart(tiers: Sequence[TierLine]) -> Markup | None:
     if not rows:
         return None
     order = [legible(line.tier) for line in tiers if line.stage == _START]
-
-    def draw(width: int) -> Chart:
-        side = _room(order, 110)
-        y = _names_axis("tier:N", order, side)
-        colours = alt.Color(
-            "stage:N",
-            scale=alt.Scale(domain=[_START, _BEST], range=[INK["start"], INK["best"]]),
-            legend=None,
-        )
-        base = over(rows).encode(
-            y=y, yOffset=alt.YOffset("stage:N", sort=[_START, _BEST]), color=colours
-        )
-        scale = alt.Scale(domain=[0, 1])
-        x = alt.X(
-            "low:Q",
-            title="logos kept, with 95 % interval",
-            scale=scale,
-            axis=alt.Axis(format=".0%", tickCount=5),
-        )
-        layers = [
-            base.mark_rule(strokeWidth=2, aria=False).encode(x=x, x2="high:Q"),
-            base.mark_point(filled=True, size=60, opacity=1, aria=False).encode(x="share:Q"),
-        ]
-        step = alt.Step(20, **{"for": "offset"})
-        return alt.layer(*layers).properties(width=width - side - 40, height=step)
-
     text = (
         f"Dot chart of the share of accounts kept in each of {len(order)} tiers, at the start and "
         "at the best, with 95 % intervals. The table below has the numbers."
     )
-    return both(draw, text)
+    return span_chart(rows, order, text, title="logos kept, with 95 % interval", share=True)
 
 
 def capture_chart(capture: Capture) -> Markup:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["INK", "WIDE", "Chart", "both", "legible", "over"]
+__all__ = ["INK", "WIDE", "Chart", "both", "legible", "names_axis", "over", "room"]
 
 #: CSS variables by the colour that stands for them in a drawing; no two alike, none of them seen.
 INK = {
@@ -37,6 +37,8 @@ _SVG = "http://www.w3.org/2000/svg"
 _VARIABLES = {colour: f"var(--{name})" for name, colour in INK.items()}
 #: What a screen reader needs not hear, the image having a text of its own.
 _INNER = ("role", "aria-roledescription", "aria-label", "aria-hidden", "class", "pointer-events")
+#: Stands for a quote while a drawing is written.
+_QUOTE = "\uffff"
 #: Attributes that say what holds anyway.
 _DEFAULTS = {"opacity": "1", "stroke-width": "0"}
 
@@ -56,6 +58,18 @@ def legible(text: str) -> str:
         c if c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff" else "\ufffd"
         for c in text
     )
+
+
+def room(names: Sequence[str], most: int) -> int:
+    """Return the pixels that names need at the left, in a wide font, `most` at most."""
+    return min(most, 8 * max(map(len, names), default=0) + 8)
+
+
+def names_axis(field: str, order: Sequence[str], pixels: int) -> alt.Y:
+    """Return an axis of names; they have their room, whatever font the page finds."""
+    limit = int(pixels * 0.85)
+    axis = alt.Axis(labelColor=INK["ink"], labelLimit=limit, minExtent=pixels)
+    return alt.Y(field, sort=order, title=None, axis=axis)
 
 
 def both(draw: Callable[[int], Chart], alt_text: str) -> Markup:
@@ -102,8 +116,11 @@ def _svg(chart: Chart, alt_text: str, kind: str) -> Markup:
     root.set("aria-label", alt_text)
     root.set("style", f"max-width:{width}px")
     ET.register_namespace("", _SVG)
-    # ElementTree escapes all text; nothing in here was pasted together.
-    return Markup(ET.tostring(root, encoding="unicode"))
+    # ElementTree escapes all text but quotes, which need it in attributes alone. They are escaped
+    # too, by way of a character that `legible` lets nobody use.
+    for node in root.iter():
+        node.text = node.text and node.text.replace('"', _QUOTE)
+    return Markup(ET.tostring(root, encoding="unicode").replace(_QUOTE, "&quot;"))
 
 
 def _adapt(root: ET.Element) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import GtmarError
 from gtmar.journal import reading
 from gtmar.metrics.registry import all_metrics
+from gtmar.proof.interval import level_of
 from gtmar.report.intervals import wilson
+from gtmar.report.proof import null_record, stability_record
 from gtmar.report.table import read_table
+from gtmar.runs.looks import looks_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from gtmar.accounts.sources import Tabular
     from gtmar.journal.catalog import Journal
     from gtmar.journal.reading import Review
+    from gtmar.report.proof import NullRecord, StabilityRecord
     from gtmar.report.table import TableEvidence
 
 __all__ = ["Evidence", "TierLine", "gather"]
@@ -103,6 +108,8 @@ class Evidence:
         What the account table adds; None where it isn't there, or is another by now.
     absent
         Why it isn't; None where it is.
+    null, stability
+        The latest on record; None where nobody has done one.
     """
 
     review: Review
@@ -113,6 +120,8 @@ class Evidence:
     unseen: tuple[dict[str, Any], ...]
     table: TableEvidence | None
     absent: str | None
+    null: NullRecord | None
+    stability: StabilityRecord | None
 
     @property
     def commands(self) -> list[str]:
@@ -168,7 +177,8 @@ def gather(
     ).to_dicts()
     last = max(1, review.summary["experiments"] + review.summary["known"])
     weights = dict(review.weights.select("feature", "best").rows())
-    table, absent = _table(run, weights, data)
+    looks = _looks(journal, run, review)
+    table, absent = _table(run, weights, data, looks)
     return Evidence(
         review=review,
         run=run,
@@ -178,17 +188,27 @@ def gather(
         unseen=_unseen(run, review),
         table=table,
         absent=absent,
+        null=null_record(journal, run_id),
+        stability=stability_record(journal, run_id),
     )
 
 
+def _looks(journal: Journal, run: dict[str, Any], review: Review) -> int:
+    """Count the looks at the run's holdout; its own as it ended is one."""
+    if not run["outcomes_fingerprint"]:
+        return 1
+    comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
+    return looks_at(Path(journal.path), run["outcomes_fingerprint"], comparison)
+
+
 def _table(
-    run: dict[str, Any], weights: dict[str, int], data: Any
+    run: dict[str, Any], weights: dict[str, int], data: Any, looks: int
 ) -> tuple[TableEvidence | None, str | None]:
     """Read the account table; what was named and doesn't fit is an error, what wasn't is absent."""
     if run["kind"] == "import":
         return None, "The run was imported, so its account table is not known here."
     try:
-        return read_table(run, weights, data), None
+        return read_table(run, weights, data, level=level_of(looks)), None
     except GtmarError as err:
         if data is not None:
             raise

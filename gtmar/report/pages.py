@@ -67,7 +67,7 @@ def run_page(
         If `data` can't be read, or isn't the run's table.
     """
     _require_extra()
-    from gtmar.report import charts
+    from gtmar.report import charts, spans
     from gtmar.report.evidence import gather
 
     found = gather(journal, run, data=data)
@@ -77,11 +77,18 @@ def run_page(
         "weights": charts.weight_chart(found),
         "tiers": charts.tier_chart(found.tiers),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
+        "noise": spans.noise_chart(found.null) if found.null else None,
+        "stability": spans.stability_chart(found.stability) if found.stability else None,
+        "segments": {
+            part.part: spans.segment_chart(part, found.run["objective"])
+            for part in (table.segments if table else ())
+        },
     }
     s = found.review.summary
     title = f"{s['model']}: what run {s['run_id']} found"
     html = _fill("run.html", title=title, e=found, s=s, charts=drawings, tiers=found.run["tiers"])
-    left_out = ("moves between tiers, capture: " + found.absent,) if found.absent else ()
+    needy = "moves between tiers, capture, revenue with intervals, segments"
+    left_out = (f"{needy}: {found.absent}",) if found.absent else ()
     return Page(html, title, s["run_id"], left_out)
 
 

@@ -18,8 +18,11 @@ from gtmar.accounts.scan import scan
 from gtmar.accounts.sources import Source
 from gtmar.errors import NotComparableError
 from gtmar.evaluate.local import LocalEvaluator
+from gtmar.objective import Judge
 from gtmar.report.capture import capture_of
+from gtmar.report.revenue import revenue_of
 from gtmar.runs.scoring import score
+from gtmar.runs.segments import segment_part
 from gtmar.tally import Bands
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.sources import Tabular
     from gtmar.report.capture import Capture
+    from gtmar.report.revenue import Revenue
+    from gtmar.runs.segments import SegmentPart
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["TableEvidence", "read_table"]
@@ -50,12 +55,18 @@ class TableEvidence:
     moved: pl.DataFrame
     #: How many accounts of the whole table change tier.
     moved_accounts: int
+    #: The spec's segments, on the accounts searched and on those held out; empty without segments.
+    segments: tuple[SegmentPart, ...]
+    #: On the accounts held out, or those searched; None without revenue or retention.
+    revenue: Revenue | None
 
 
 def read_table(
     run: Mapping[str, Any],
     weights: Mapping[str, int],
     data: Tabular | None = None,
+    *,
+    level: float = 0.95,
 ) -> TableEvidence:
     """Load a run's table and score it by its start and by its best weights.
 
@@ -67,6 +78,8 @@ def read_table(
         Its best weights.
     data
         The table, where it has moved since; None for where it was.
+    level
+        Of intervals on the holdout, by how often it was looked at.
 
     Raises
     ------
@@ -84,6 +97,8 @@ def read_table(
         table, start, as_of=as_of, drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True"
     )
     differing = [word for key, word in _SAME.items() if getattr(accounts, key) != run[key]]
+    if accounts.segments_fingerprint != run["parameters"].get("segments_fingerprint"):
+        differing.append("segments")
     if differing:
         raise NotComparableError(
             f"{accounts.table.source} is not the table that run {run['run_id']} was made on: "
@@ -97,11 +112,22 @@ def read_table(
     before, after = (Bands.of(start).tiers_of(each) for each in scores)
     pairs = before * tiers + after
     moved = _moved(source, start, best, as_of=as_of)
+    ends = [[term.weight for term in spec.terms] for spec in (start, best)]
+    judge = Judge.of(start, run["objective"])
+    parts = [(accounts.search, "searched", 0.95)]
+    if accounts.holdout is not None:
+        parts.append((accounts.holdout, "held out", level))
     return TableEvidence(
         moves=np.bincount(pairs, minlength=tiers * tiers).reshape(tiers, tiers),
         capture=capture_of(accounts.search, scores, risk=start.orientation == "risk"),
         moved=moved.head(_NAMED),
         moved_accounts=moved.height,
+        segments=tuple(
+            segment_part(matrix, start, judge, *ends, part=part, level=at)
+            for matrix, part, at in parts
+            if matrix.segments
+        ),
+        revenue=revenue_of(parts[-1][0], start, *ends, part=parts[-1][1], level=parts[-1][2]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["FILTERS", "arrows", "moment", "number", "percent", "signed", "whole"]
+__all__ = ["FILTERS", "arrows", "moment", "number", "percent", "signed", "signed_percent", "whole"]
 
 #: What stands for null, and for the minus of a negative number.
 _NONE, _MINUS = "\u2013", "\u2212"
@@ -40,6 +40,17 @@ def signed(value: float | None) -> str:
     return text.replace("-", _MINUS)
 
 
+def signed_percent(value: float | None) -> str:
+    """Write a change of a share in percentage points, with its sign; a true minus.
+
+    Examples
+    --------
+    >>> signed_percent(0.0312)
+    '+3.1%'
+    """
+    return _NONE if value is None else f"{value:+.1%}".replace("-", _MINUS)
+
+
 def percent(value: float | None) -> str:
     """Write a share as a percentage with one decimal.
 
@@ -48,7 +59,7 @@ def percent(value: float | None) -> str:
     >>> percent(0.91573)
     '91.6%'
     """
-    return _NONE if value is None else f"{value:.1%}"
+    return _NONE if value is None else f"{value:.1%}".replace("-", _MINUS)
 
 
 def whole(value: int | None) -> str:
@@ -86,6 +97,7 @@ FILTERS = {
     "number": number,
     "signed": signed,
     "percent": percent,
+    "signed_percent": signed_percent,
     "whole": whole,
     "moment": moment,
 }

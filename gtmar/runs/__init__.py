@@ -16,12 +16,14 @@ from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
 from gtmar.runs.scoring import changed_since, score, write_table
+from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.trial import try_weights
 
 __all__ = [
     "DEFAULT_PROPOSER",
     "PROPOSERS",
     "Backtest",
+    "BySegment",
     "Checkup",
     "Decided",
     "Difference",
@@ -38,6 +40,7 @@ __all__ = [
     "WentLive",
     "backtest",
     "bench",
+    "by_segment",
     "changed_since",
     "check",
     "decide",

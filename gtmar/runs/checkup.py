@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from gtmar.accounts.profile import first_spec
 from gtmar.accounts.sample import part, search_sample
 from gtmar.accounts.scan import scan
 from gtmar.errors import JournalError
+from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.store import RunFiles
 from gtmar.metrics.metric import Sums
@@ -144,7 +145,7 @@ def check(
         notes=(
             *accounts.checked.notes,
             *_order_note(values, spec),
-            *_limit_notes(judge, sums),
+            *_limit_notes(judge, spec, accounts.search, sums),
             *_made_on_note(accounts, spec, Path(journal)),
         ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
@@ -203,11 +204,23 @@ def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[
     ]
 
 
-def _limit_notes(judge: Judge, sums: pl.DataFrame) -> list[str]:
-    """Say which guardrails the start itself breaks."""
+def _limit_notes(
+    judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
+) -> list[str]:
+    """Say which guardrails the start itself breaks, and which nothing can be asked of."""
+    start = [term.weight for term in spec.terms]
+    # A gain is asked of what comes after the start.
+    asked = replace(judge, comparisons=tuple(g for g in judge.comparisons if g.metric != "gain"))
+    guard = Guard(matrix, spec, asked, start)
+    lacking = guard.lacking()
+    broken = () if lacking else guard.breaches(sums, start, None, None)
     return [
-        f"The start breaks a guardrail, {breach}: nothing is kept until a candidate respects it."
-        for breach in judge.breaches(sums)
+        *(f"Guardrail {name} can't be asked here: {why}." for name, why in lacking.items()),
+        *(
+            f"The start breaks a guardrail, {breach}: nothing is kept until a candidate respects "
+            "it."
+            for breach in broken
+        ),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.errors import UsageError
+from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
@@ -20,7 +21,7 @@ from gtmar.runs.holdout import shared_note
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.looks import looks_at, record_look
 from gtmar.runs.proving import past_search
-from gtmar.runs.segments import segment_panels
+from gtmar.runs.segments import segment_panels, segmented
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,7 +107,8 @@ def decide(
     data, holdout_file
         The account table and the holdout's own, where they have moved since.
     gates
-        What the candidate must pass; None for a proven gain and the spec's guardrails.
+        What the candidate must pass; None for a proven gain and the spec's guardrails. Without
+        segments of their own they ask of the spec's.
     folder
         New folder for report, account changes, specs and manifest; None for none.
     author, note
@@ -221,27 +223,25 @@ def decided_on(case: Case) -> Decided:
         If an input changed since the case was made.
     """
     spec, judge, table = case.incumbent, case.judge, case.accounts.table
+    # The spec's own segments are looked at, unless somebody named others.
+    stated = replace(case.gates, segments=case.gates.segments or spec.segments)
     old, new = ([weights[t.name] for t in spec.terms] for weights in _both_weights(case))
     looks = looks_at(case.journal, case.accounts.outcomes_fingerprint, case.experiment)
     level = level_of(looks)
     panel = panel_of(case.untouched, spec, old, new)
-    segments = segment_panels(
-        case.accounts,
-        spec,
-        case.gates.segments,
-        old,
-        new,
-        held_out=case.held_out,
-        as_of=case.as_of,
-    )
+    parts = segmented(case.accounts, spec, stated.segments, as_of=case.as_of)
+    untouched = parts.holdout if case.held_out else parts.search
+    segments = {} if untouched is None else segment_panels(untouched, spec, old, new)
     frame = LocalEvaluator(case.untouched, spec).frame([old, new])
+    before, after = judge.values(frame)
+    guard = Guard(case.untouched, spec, judge, old)
     gates = judged(
         panel,
         judge,
-        case.gates,
+        stated,
         level=level,
         changed=old != new,
-        breaches=judge.breaches(frame[1]),
+        breaches=guard.breaches(frame[1], new, after, before),
         segments=segments,
     )
     tiers = range(len(spec.tiers))
@@ -252,7 +252,7 @@ def decided_on(case: Case) -> Decided:
     decided = Decided(
         verdict=verdict_of(gates),
         gates=gates,
-        stated=case.gates,
+        stated=stated,
         run_id=case.run_id,
         experiment=case.experiment,
         objective=judge.name,
@@ -273,7 +273,6 @@ def decided_on(case: Case) -> Decided:
         notes=case.notes,
     )
     refuse_changed(case.hashes, *case.sources)
-    before, after = judge.values(frame)
     decided = replace(decided, event_id=_put_on_record(case, decided, before, after))
     if case.folder is None:
         return decided

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.errors import AccountDataError
+from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
@@ -86,6 +87,7 @@ class Search:
         self.evaluator: Evaluator = evaluator or LocalEvaluator(
             accounts.search, spec, expected=plan.limits.experiments
         )
+        self.guard = Guard(accounts.search, spec, judge, self.start)
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])
         self.baseline = self._objective_or_error()
@@ -105,6 +107,7 @@ class Search:
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
         lacking = self.judge.lacking(self.accounts.checked.outcomes)
+        lacking = lacking or self.guard.lacking()
         if lacking:
             listed = "; ".join(f'"{name}": {reason}' for name, reason in lacking.items())
             raise AccountDataError(
@@ -250,7 +253,15 @@ class Search:
         else:
             # Nothing but what is known already: it uses up proposals all the same.
             sums, values = self.baseline_sums[:0], []
-        steps = climb.tell(batch, values, lambda place: self._breaches(sums[place : place + 1]))
+
+        def breaches(place: int) -> tuple[str, ...]:
+            frame = self.evaluator.frame_of(
+                sums[place : place + 1], only=self.judge.limited | self.judge.reads
+            )
+            weights = batch.fresh[place].weights
+            return self.guard.breaches(frame, weights, values[place], climb.value)
+
+        steps = climb.tell(batch, values, breaches)
         self._lap("judge")
         took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)
@@ -263,12 +274,6 @@ class Search:
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
             self._lap("evaluate")
-
-    def _breaches(self, sums: NDArray[np.int64]) -> tuple[str, ...]:
-        """Name the guardrails that one row of sums breaks; asked of would-be wins alone."""
-        if not self.judge.limits:
-            return ()
-        return self.judge.breaches(self.evaluator.frame_of(sums, only=self.judge.limited))
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = [
     "FoundStability",
     "NullSearch",
+    "best_weights",
     "null_search",
+    "past_run",
     "past_search",
     "rehearsal_of",
     "stability",
@@ -149,7 +151,7 @@ def stability(
     _refuse_unfit(searches, seed)
     start, ended, search = past_search(run_id, journal, data, untouched=False)
     rehearsal = rehearsal_of(search, start, ended)
-    found = _best_weights(RunFiles(Path(journal), run_id), ended, search)
+    found = best_weights(RunFiles(Path(journal), run_id), ended, search)
     drawn = searched_again(
         rehearsal, search.accounts.search, searches=searches, seed=seed, watch=watch
     )
@@ -215,19 +217,48 @@ def past_search(
     NotResumableError
         If it hasn't ended, or table or evaluator version differ.
     """
-    files = RunFiles(Path(journal), run_id)
-    start = files.record("start")
+    start = RunFiles(Path(journal), run_id).record("start")
     if start["kind"] != "search":
         raise UsageError(
             f"run {run_id} is no search but of kind {start['kind']}: there is nothing to do again",
             hint="gtmar sql runs lists the searches",
+        )
+    return past_run(run_id, journal, data, holdout_file, untouched=untouched)
+
+
+def past_run(
+    run_id: str,
+    journal: str | Path,
+    data: Any,
+    holdout_file: Any = None,
+    *,
+    untouched: bool = True,
+) -> tuple[dict[str, Any], dict[str, Any], Search]:
+    """Read a run of any kind that has ended, start and end, and load its table again.
+
+    Parameters are those of `past_search`.
+
+    Raises
+    ------
+    UsageError
+        If the run was imported, so that its table isn't known.
+    NotResumableError
+        If it hasn't ended, or table or evaluator version differ.
+    """
+    files = RunFiles(Path(journal), run_id)
+    start = files.record("start")
+    if start["kind"] == "import":
+        raise UsageError(
+            f"run {run_id} was imported: its table isn't known here",
+            hint="gtmar try, with the table, measures its weights anew",
         )
     if not files.end.is_file():
         raise NotResumableError(f"run {run_id} has not ended", hint=f"gtmar resume {run_id}")
     return start, files.record("end"), search_of(start, data, holdout_file, untouched=untouched)
 
 
-def _best_weights(files: RunFiles, ended: dict[str, Any], search: Search) -> tuple[int, ...]:
+def best_weights(files: RunFiles, ended: dict[str, Any], search: Search) -> tuple[int, ...]:
+    """Return the weights that a run ended with, F of them."""
     [row] = [r for r in files.judged() if experiment_id(r["number"]) == ended["best_experiment"]]
     weights = dict(row["weights"])
     return tuple(weights[name] for name in search.names)

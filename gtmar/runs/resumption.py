@@ -176,6 +176,10 @@ def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
             accounts.outcomes_fingerprint,
         ),
         "table (features)": (start["features_fingerprint"], accounts.features_fingerprint),
+        "table (segments)": (
+            parameters.get("segments_fingerprint"),
+            accounts.segments_fingerprint,
+        ),
         "evaluator version": (start["evaluator_version"], EVALUATOR_VERSION),
     }
     if accounts.later is not None:

@@ -1,70 +1,296 @@
-"""Segments of a table: its untouched accounts, value by value of a column."""
+"""Segments of a table: its accounts, value by value of a column, under a run's start and best."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import polars as pl
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import AccountTable, collect
 from gtmar.errors import UsageError
-from gtmar.proof.uncertainty import panel_of
+from gtmar.evaluate.guard import SMALLEST_SEGMENT, Guard, gap_of
+from gtmar.journal.store import RunFiles
+from gtmar.proof.interval import level_of, unknown
+from gtmar.proof.uncertainty import OVERALL, panel_of, uncertainty
+from gtmar.runs.looks import looks_at
+from gtmar.runs.proving import best_weights, past_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gtmar.accounts.matrix import Accounts
+    import polars as pl
+
+    from gtmar.accounts.matrix import AccountMatrix, Accounts
+    from gtmar.objective import Judge
+    from gtmar.proof.interval import Interval
     from gtmar.proof.panel import Panel
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["segment_panels"]
+__all__ = [
+    "RETENTION",
+    "BySegment",
+    "SegmentLine",
+    "SegmentPart",
+    "best_tier",
+    "by_segment",
+    "segment_panels",
+    "segment_part",
+    "segmented",
+]
 
-#: Values of a segment column at most; more are no segments but ids.
-_MOST_SEGMENTS = 50
-_UNKNOWN = "(unknown)"
+#: Retention by segment: short name, and the metric behind it.
+RETENTION = {
+    "nrr": "nrr_by_tier",
+    "grr": "grr_by_tier",
+    "logo_retention": "logo_retention_by_tier",
+}
 
 
-def segment_panels(
-    accounts: Accounts,
-    spec: ScoringSpec,
-    columns: Sequence[str],
-    before: Sequence[int],
-    after: Sequence[int],
-    *,
-    held_out: bool,
-    as_of: str | None,
-) -> dict[str, Panel | None]:
-    """Score each segment's untouched accounts by two weight vectors.
+@dataclass(frozen=True)
+class SegmentLine:
+    """One segment under a run's start and best.
 
     Parameters
     ----------
+    name
+        ``COLUMN=VALUE``.
     accounts
-        The table.
-    spec
-        The scoring model.
-    columns
-        Columns whose every value is a segment; an unknown value is one too.
-    before, after
-        Weight vectors, F each.
-    held_out
-        Whether the untouched accounts are the holdout of the table, or all of it.
-    as_of
-        ISO date that `days_before` counts from.
+        How many; below `SMALLEST_SEGMENT` there is nothing but this.
+    start, best
+        The objective, with its interval.
+    change
+        Best minus start, accounts paired.
+    reading
+        `better` or `worse` where the whole interval of the change says so, `no proven change` where
+        it doesn't, `unknown` where there is none.
+    retention
+        By short name: of all accounts, whatever their tier, which no score changes.
+    at_start, at_best
+        By short name: of the accounts in the best tier, by either score.
+    """
 
-    Returns
-    -------
-    dict
-        Panel by ``COLUMN=VALUE``; None where no account of it is among the untouched.
+    name: str
+    accounts: int
+    start: Interval
+    best: Interval
+    change: Interval
+    reading: str
+    retention: dict[str, Interval]
+    at_start: dict[str, Interval]
+    at_best: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class SegmentPart:
+    """All segments of the accounts searched, or of those held out."""
+
+    #: `searched` or `held out`.
+    part: str
+    level: float
+    lines: tuple[SegmentLine, ...]
+    #: The objective of the best segment less that of the worst; None of fewer than two.
+    gap_start: float | None
+    gap_best: float | None
+
+
+@dataclass(frozen=True)
+class BySegment:
+    """What a run's best does to each segment."""
+
+    run_id: str
+    experiment: str
+    objective: str
+    higher_is_better: bool
+    #: The tier that `at_start` and `at_best` are about.
+    tier: str
+    columns: tuple[str, ...]
+    parts: tuple[SegmentPart, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def by_segment(
+    run_id: str,
+    *,
+    journal: str | Path = "journal",
+    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    columns: Sequence[str] = (),
+) -> BySegment:
+    """Say what a run's best does to each segment, on the accounts searched and those held out.
+
+    It compares what the run itself compared as it ended, so it is no further look at the holdout.
+
+    Parameters
+    ----------
+    run_id
+        The run's full id.
+    journal
+        The journal's folder; nothing is written to it.
+    data
+        The account table, where it has moved since.
+    columns
+        Columns whose every value is a segment; none for the spec's `segments`.
 
     Raises
     ------
     UsageError
-        If a column isn't there, or has too many values to be segments.
+        If there are no segments, or a column isn't there, or the run was imported.
+    NotResumableError
+        If the run hasn't ended, or the table isn't the run's.
+    """
+    _, ended, search = past_run(run_id, journal, data)
+    spec, as_of = search.spec, search.plan.as_of
+    columns = tuple(columns) or spec.segments
+    if not columns:
+        raise UsageError(
+            f"the spec of run {run_id} names no segments",
+            hint="--segment COLUMN, or segments: [COLUMN] in the spec",
+        )
+    best = best_weights(RunFiles(Path(journal), run_id), ended, search)
+    experiment = f"{run_id}/{ended['best_experiment']}"
+    accounts = segmented(search.accounts, spec, columns, as_of=as_of)
+    looks = looks_at(Path(journal), accounts.outcomes_fingerprint, experiment)
+    parts = [segment_part(accounts.search, spec, search.judge, search.start, best)]
+    if accounts.holdout is not None:
+        parts.append(
+            segment_part(
+                accounts.holdout,
+                spec,
+                search.judge,
+                search.start,
+                best,
+                part="held out",
+                level=level_of(looks),
+            )
+        )
+    return BySegment(
+        run_id=run_id,
+        experiment=experiment,
+        objective=search.judge.name,
+        higher_is_better=search.judge.sign > 0,
+        tier=best_tier(spec),
+        columns=tuple(columns),
+        parts=tuple(parts),
+    )
+
+
+def best_tier(spec: ScoringSpec) -> str:
+    """Return the tier of the accounts that a score thinks best of."""
+    return spec.tier_names[-1 if spec.orientation == "risk" else 0]
+
+
+def segment_part(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    judge: Judge,
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    part: str = "searched",
+    level: float = 0.95,
+) -> SegmentPart:
+    """Measure each segment of a matrix under two weight vectors.
+
+    Parameters
+    ----------
+    matrix
+        The accounts, with their segments.
+    spec, judge
+        The scoring model, and what decides.
+    before, after
+        Weight vectors, F each.
+    part
+        Which accounts these are, in words.
+    level
+        Of the intervals.
 
     Notes
     -----
-    Cost: the table is loaded once a segment.
+    Cost: some tenths of a second a segment of a thousand accounts, for the intervals.
+    """
+    guard = Guard(matrix, spec, judge, before)
+    values = [guard.segment_values(weights) for weights in (before, after)]
+    lines = []
+    for name, panel in segment_panels(matrix, spec, before, after).items():
+        objective = tuple(side[name] for side in values)
+        lines.append(_line(name, panel, judge, objective, best_tier(spec), level))
+    gaps = [gap_of(v for v in side.values() if v is not None) for side in values]
+    return SegmentPart(part, level, tuple(lines), *gaps)
+
+
+def _line(
+    name: str,
+    panel: Panel | None,
+    judge: Judge,
+    objective: tuple[float | None, ...],
+    tier: str,
+    level: float,
+) -> SegmentLine:
+    count = 0 if panel is None else panel.accounts
+    few = f"too few: {count:,} accounts, {SMALLEST_SEGMENT} needed"
+    nothing = unknown(None, level=level, accounts=count, reason=few)
+    none = dict.fromkeys(RETENTION, nothing)
+    if panel is None or count < SMALLEST_SEGMENT:
+        return SegmentLine(name, count, nothing, nothing, nothing, "unknown", none, none, none)
+    keys = {judge.name.partition(".")[0], *RETENTION.values()}
+    found = uncertainty(panel, level=level, metrics=keys)
+    then, now = objective
+    change = None if then is None or now is None else now - then
+    sides = ((found.before, then), (found.after, now), (found.gain, change))
+    lacking = replace(nothing, reason="the metric has no interval")
+    # The value is the one that decides, to the last bit.
+    start, best, gain = (
+        replace(side.get(judge.name, lacking), value=value) for side, value in sides
+    )
+    return SegmentLine(
+        name=name,
+        accounts=count,
+        start=start,
+        best=best,
+        change=gain,
+        reading=_reading(gain, judge.sign),
+        retention=_retention(found.after, OVERALL, nothing),
+        at_start=_retention(found.before, tier, nothing),
+        at_best=_retention(found.after, tier, nothing),
+    )
+
+
+def _retention(found: dict[str, Interval], tier: str, nothing: Interval) -> dict[str, Interval]:
+    lacking = replace(nothing, reason="the table has no column for it")
+    return {short: found.get(f"{key}.{tier}", lacking) for short, key in RETENTION.items()}
+
+
+def _reading(change: Interval, sign: int) -> str:
+    if change.low is None or change.high is None:
+        return "unknown"
+    improvement = change if sign > 0 else change.negated()
+    if improvement.below_zero:
+        return "worse"
+    return "better" if improvement.above_zero else "no proven change"
+
+
+def segmented(
+    accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
+) -> Accounts:
+    """Return a table with these segment columns: as it is, or loaded again where it lacks one.
+
+    Parameters
+    ----------
+    accounts, spec
+        The table, loaded by this spec.
+    columns
+        Columns whose every value is a segment; an unknown value is one too.
+    as_of
+        ISO date that `days_before` counts from.
+
+    Raises
+    ------
+    UsageError
+        If a column isn't there.
+    ViolationsError
+        If it has too many values to be segments.
     """
     table = accounts.table
     unknown = [name for name in columns if name not in table.columns]
@@ -73,22 +299,43 @@ def segment_panels(
             f"{table.source}: no column {', '.join(unknown)} to take segments from",
             hint=f"columns are {', '.join(table.columns[:8])}",
         )
+    own = {each.column: each for each in accounts.search.segments}
+    if not set(columns) <= own.keys():
+        other = spec.model_copy(update={"segments": tuple(dict.fromkeys(columns))})
+        dropped = accounts.checked.dropped > 0
+        return load_accounts(table, other, as_of=as_of, drop_unlabelled=dropped)
+
+    def only(matrix: AccountMatrix) -> AccountMatrix:
+        held = {each.column: each for each in matrix.segments}
+        return replace(matrix, segments=tuple(held[name] for name in dict.fromkeys(columns)))
+
+    holdout = None if accounts.holdout is None else only(accounts.holdout)
+    return replace(accounts, search=only(accounts.search), holdout=holdout)
+
+
+def segment_panels(
+    matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
+) -> dict[str, Panel | None]:
+    """Score each segment's accounts by two weight vectors.
+
+    Parameters
+    ----------
+    matrix
+        The accounts, with their segments.
+    spec
+        The scoring model.
+    before, after
+        Weight vectors, F each.
+
+    Returns
+    -------
+    dict
+        Panel by ``COLUMN=VALUE``; None where none of the matrix's accounts is in the segment.
+    """
     found: dict[str, Panel | None] = {}
-    for name in columns:
-        values = collect(table, table.frame.select(pl.col(name).cast(pl.String)).unique())
-        listed = sorted(values[name].fill_null(_UNKNOWN).to_list())
-        if len(listed) > _MOST_SEGMENTS:
-            raise UsageError(
-                f'column "{name}" has {len(listed):,} values, more than {_MOST_SEGMENTS} segments'
-            )
-        for value in listed:
-            inside = pl.col(name).cast(pl.String).fill_null(_UNKNOWN) == value
-            part = AccountTable(table.source, table.frame.filter(inside), table.schema)
-            dropped = accounts.checked.dropped > 0
-            loaded = load_accounts(part, spec, as_of=as_of, drop_unlabelled=dropped)
-            matrix = loaded.holdout if held_out else loaded.search
-            if matrix is None or not matrix.accounts:
-                found[f"{name}={value}"] = None
-            else:
-                found[f"{name}={value}"] = panel_of(matrix, spec, before, after)
+    for column in matrix.segments:
+        for place in range(len(column.values)):
+            rows = column.rows(place)
+            part = panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
+            found[column.name(place)] = part
     return found

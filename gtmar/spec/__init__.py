@@ -2,9 +2,9 @@
 
 from gtmar.spec.document import json_schema, load, parse, reweighed, to_json, to_yaml
 from gtmar.spec.identity import canonical, score_id, spec_id
+from gtmar.spec.limits import Guardrail
 from gtmar.spec.model import (
     Feature,
-    Guardrail,
     Lineage,
     Outcomes,
     ScoringSpec,

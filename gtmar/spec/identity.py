@@ -58,6 +58,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         if data["constraints"] is not None:
             # Only where there are any, so that ids from before stay as they are.
             form["constraints"] = data["constraints"]
+        if data["segments"]:
+            form["segments"] = sorted(data["segments"])
     return form
 
 

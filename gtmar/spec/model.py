@@ -24,14 +24,13 @@ from gtmar.spec.encoders import (
     SpecModel,
     Weight,
 )
+from gtmar.spec.limits import BY_SEGMENT, Constraints, Guardrail
 from gtmar.spec.window import Window  # noqa: TC001 - pydantic reads annotations at run time
 
 __all__ = [
     "SCORE_UNITS",
     "VALUE_UNITS",
-    "Constraints",
     "Feature",
-    "Guardrail",
     "Lineage",
     "Outcomes",
     "ProblemsError",
@@ -122,33 +121,6 @@ class Split(SpecModel):
 
     holdout: FiniteFloat = Field(default=0.3, ge=0, lt=1)
     salt: str = "gtmar"
-
-
-class Guardrail(SpecModel):
-    """A limit on a metric, or on one tier of a by-tier metric, that a kept candidate respects."""
-
-    metric: str
-    min: FiniteFloat | None = None
-    max: FiniteFloat | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Guardrail:
-        if self.min is None and self.max is None:
-            raise ValueError(f"guardrail on {self.metric} needs a min or a max")
-        return self
-
-
-class Constraints(SpecModel):
-    """What the weights hold together, in the spec and in every candidate."""
-
-    total: StrictInt | None = None
-    most_nonzero: StrictInt | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Constraints:
-        if self.total is None and self.most_nonzero is None:
-            raise ValueError("constraints need a total or most_nonzero")
-        return self
 
 
 class Lineage(SpecModel):
@@ -243,6 +215,7 @@ class ScoringSpec(SpecModel):
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
     constraints: Constraints | None = None
+    segments: tuple[str, ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
     tiers: dict[str, Tier] = Field(min_length=1)
     lineage: Lineage | None = None
@@ -253,6 +226,7 @@ class ScoringSpec(SpecModel):
             *tier_problems(self.tiers, self.max_score),
             *self._column_problems(),
             *self._constraint_problems(),
+            *self._segment_problems(),
         ]
         if problems:
             raise ProblemsError(problems)
@@ -288,6 +262,31 @@ class ScoringSpec(SpecModel):
         if most is not None and nonzero > most:
             problem = f"at most {most} weights may differ from 0, {nonzero} do"
             problems.append((("constraints", "most_nonzero"), problem))
+        return problems
+
+    def _segment_problems(self) -> list[Problem]:
+        outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
+        features = {feature.column or name: name for name, feature in self.features.items()}
+        problems: list[Problem] = []
+        for place, column in enumerate(self.segments):
+            problem = None
+            if column in self.segments[:place]:
+                problem = "stands twice"
+            elif column in outcomes:
+                problem = f'is the outcome "{outcomes[column]}"'
+            elif column in features:
+                problem = f'is what feature "{features[column]}" reads'
+            elif column == self.id:
+                problem = "is the account id"
+            if problem is not None:
+                text = f'segment column "{column}" {problem}'
+                problems.append((("segments",), text))
+        if not self.segments:
+            problems += [
+                (("guardrails",), f"a guardrail on {limit.metric} needs segments in the spec")
+                for limit in self.guardrails
+                if limit.metric in BY_SEGMENT
+            ]
         return problems
 
     @property

@@ -67,6 +67,8 @@ def commented_yaml(
             parts.append("\n# What a kept change must not break\n" + _dump({key: value}))
         elif key == "constraints":
             parts.append("\n# What the weights hold together\n" + _dump({key: value}))
+        elif key == "segments":
+            parts.append("\n# Whose accounts are looked at apart\n" + _dump({key: value}))
         else:
             parts.append(_dump({key: value}))
     return "".join(parts)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 from factories import make_accounts, make_spec, weighted
 
@@ -15,8 +16,6 @@ from gtmar.journal.history import checkout
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import polars as pl
 
     from gtmar.report import Page
     from gtmar.spec import ScoringSpec
@@ -88,6 +87,22 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
         note="first baseline",
         author="RevOps",
     )
+
+
+@pytest.fixture(scope="session")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A run with segments, hostile and small ones too, and null search and stability on record."""
+    table = make_accounts(900, 3)
+    regions = ["emea", "apac", "amer", None, HOSTILE[1]]
+    named = pl.Series([regions[i % 5] if i > 40 else HOSTILE[0] for i in range(900)])
+    made = search(
+        tmp_path_factory.mktemp("proven"),
+        table.with_columns(region=named),
+        make_spec(segments=["region"]),
+    )
+    runs.null_search(made.run_id, journal=made.journal, searches=6)
+    runs.stability(made.run_id, journal=made.journal, searches=6)
+    return made
 
 
 @pytest.fixture(scope="session")

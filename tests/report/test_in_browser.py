@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from itertools import pairwise
@@ -71,7 +72,9 @@ def check_report(browser: Browser, page: Path, searched: Searched, width: int, s
     size = browser.ask("return [document.documentElement.scrollWidth, innerWidth]")
     assert size[0] <= size[1], "the page is wider than the window where all is unfolded"
     assert contrast(browser) == []
-    expected = pages.report_numbers(searched.journal, searched.run_id)
+    of_run = (searched.journal, searched.run_id)
+    expected = pages.report_numbers(*of_run) | pages.proof_numbers(*of_run)
+    expected |= pages.revenue_numbers(*of_run) | segment_numbers(searched)
     seen: dict[str, list[pages.Shown]] = {}
     for key, text, exact in browser.ask(NUMBERS):
         seen.setdefault(key, []).append(pages.Shown(text, exact))
@@ -89,6 +92,32 @@ def check_report(browser: Browser, page: Path, searched: Searched, width: int, s
     ground = browser.ask("return getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
     picture(browser, f"{page.stem}-{width}-{scheme}")
+
+
+def segment_numbers(searched: Searched) -> dict[str, float | None]:
+    """What a report must show of segments, as `gtmar segments --json` has it."""
+    words = ["segments", searched.run_id, "--journal", str(searched.journal), "--json"]
+    told = CliRunner().invoke(app, words)
+    if told.exit_code:
+        assert "names no segments" in told.stderr
+        return {}
+    found: dict[str, float | None] = {}
+    for part in json.loads(told.stdout)["parts"]:
+        of_part = f"segments.{part['part']}"
+        gaps = {f"{of_part}.gap.{end}": part[f"gap_{end}"] for end in ("start", "best")}
+        found |= gaps if None not in gaps.values() else {}
+        for line in part["lines"]:
+            key = f"{of_part}.{line['name']}"
+            found[f"{key}.accounts"] = line["accounts"]
+            spans = {name: line[name] for name in ("start", "best", "change")}
+            if line["start"]["value"] is not None:
+                for side in ("retention", "at_start", "at_best"):
+                    spans |= {f"{side}.{name}": span for name, span in line[side].items()}
+            for name, span in spans.items():
+                found[f"{key}.{name}"] = span["value"]
+                if span["low"] is not None:
+                    found |= {f"{key}.{name}.{end}": span[end] for end in ("low", "high")}
+    return found
 
 
 #: Charts that are seen: one of the two drawings of each figure, with its text.
@@ -144,6 +173,23 @@ def test_the_report_of_a_real_table(name: str, browser: Browser, tmp_path: Path)
         searched = Searched(tmp_path, table, opened.run_id())
     for width, scheme in WAYS:
         check_report(browser, page, searched, width, scheme)
+
+
+@pytest.mark.parametrize(("width", "scheme"), WAYS)
+def test_the_report_of_a_run_with_segments_and_proof(
+    browser: Browser, proven: Searched, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = saved(proven.report, tmp_path, "proven")
+    assert segment_numbers(proven)
+    assert pages.proof_numbers(proven.journal, proven.run_id)
+    check_report(browser, page, proven, width, scheme)
+    for section in ("revenue", "segments", "chance"):
+        assert browser.visible(f"nav a[href='#{section}']")
+        said = browser.ask(
+            "return document.querySelector(`#${arguments[0]} p`).textContent", section
+        )
+        assert len(said.split()) > 8, "a sentence comes first"
+    assert browser.ask(script("faults")) == []
 
 
 # ---- for everybody ----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from gtmar import report, runs
 from gtmar.cli.app import app
 from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
 from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.history import checkout
 from gtmar.report import pages as made
 
@@ -294,6 +295,135 @@ def test_a_history_says_how_many_it_leaves_out(hostile: Searched) -> None:
     assert "not shown" not in hostile.past.html
 
 
+# ---- does it hold, and for whom -----------------------------------------------------------------
+
+
+def keyed(html: str, *prefixes: str) -> dict[str, list[pages.Shown]]:
+    return {k: v for k, v in numbers(html).items() if k.split(".")[0] in prefixes}
+
+
+def exact(shown: list[pages.Shown]) -> float:
+    return float(str(shown[0].exact))
+
+
+def test_revenue_is_the_journals_and_its_intervals_are_those_of_a_decision(
+    searched: Searched, tmp_path: Path
+) -> None:
+    found = keyed(searched.report.html, "revenue")
+    expected = pages.revenue_numbers(searched.journal, searched.run_id)
+    ends = {key for key in found if key.endswith((".low", ".high"))}
+    assert found.keys() - ends == expected.keys()
+    wrong = [(k, found[k], v) for k, v in expected.items() if not pages.agrees(found[k][0], v)]
+    assert not wrong
+    # A decision is put on record: not in the journal that other tests read.
+    shutil.copytree(searched.journal, tmp_path / "journal")
+    done = runs.decide(searched.run_id, journal=tmp_path / "journal").intervals
+    assert len(ends) > 20
+    for key in ends:
+        column, side, end = key.removeprefix("revenue.").rsplit(".", 2)
+        intervals = {"start": done.before, "best": done.after, "change": done.gain}[side]
+        assert exact(found[key]) == getattr(intervals[column], end)
+
+
+def test_a_score_without_holdout_says_that_its_revenue_is_in_sample(
+    searched: Searched, tmp_path: Path
+) -> None:
+    table = pl.read_parquet(searched.table)
+    made = search(tmp_path, table, make_spec(), n=30, holdout=0)
+    section = made.report.html.partition('id="revenue"')[2].partition("</section>")[0]
+    assert "400 accounts searched" in section
+    assert "The weights were chosen on these very accounts" in section
+    held = searched.report.html.partition('id="revenue"')[2].partition("</section>")[0]
+    assert "accounts held out" in held
+    assert "The weights were chosen" not in held
+    expected = pages.revenue_numbers(made.journal, made.run_id)
+    found = keyed(made.report.html, "revenue")
+    assert all(pages.agrees(found[key][0], value) for key, value in expected.items())
+
+
+def test_null_search_and_stability_are_the_events_and_said_first(proven: Searched) -> None:
+    html = proven.report.html
+    expected = pages.proof_numbers(proven.journal, proven.run_id)
+    found = keyed(html, "null", "stability")
+    assert found.keys() == expected.keys()
+    assert not [k for k, v in expected.items() if not pages.agrees(found[k][0], v)]
+    details = pages.details_of(proven.journal, proven.run_id, "stability")
+    assert details is not None
+    noise = [w["name"] for w in details["weights"] if w["reading"] == "noise"]
+    assert noise
+    assert f"for or against an account: {', '.join(noise)}." in html
+
+
+@pytest.mark.parametrize(
+    ("gains", "p_value", "said"),
+    [
+        ([0.0] * 19, 0.05, "Noise seldom gives as much."),
+        ([0.0] * 18 + [0.9], 0.1, "Noise gives as much"),
+        ([0.0] * 5, 1 / 6, "So few searches can't say less; 20 or more can."),
+    ],
+)
+def test_what_a_null_search_says_is_put_into_a_sentence(
+    searched: Searched, tmp_path: Path, gains: list[float], p_value: float, said: str
+) -> None:
+    shutil.copytree(searched.journal, tmp_path / "journal")
+    facts = {"found": 0.1, "gains": gains, "p_value": p_value, "typical": 0.0, "high": 0.0}
+    for value in (0.5, 0.1):
+        # The latest of two counts.
+        write_event(
+            tmp_path / "journal",
+            EventKind.NULL,
+            run_id=searched.run_id,
+            details={**facts, "found": value, "experiments": 120, "seed": 0},
+        )
+    made = Searched(tmp_path, searched.table, searched.run_id)
+    assert said in made.report.html
+    assert exact(keyed(made.report.html, "null")["null.found"]) == 0.1
+    assert 'id="chance"' in made.report.html
+    assert 'id="chance"' not in searched.report.html
+
+
+def test_segments_are_those_of_the_command_and_small_ones_are_unknown(proven: Searched) -> None:
+    found = keyed(proven.report.html, "segments")
+    told = runs.by_segment(proven.run_id, journal=proven.journal)
+    shown = 0
+    for part in told.parts:
+        for line in part.lines:
+            key = f"segments.{part.part}.{line.name}"
+            assert exact(found[f"{key}.accounts"]) == line.accounts
+            for name in ("start", "best", "change"):
+                interval = getattr(line, name)
+                assert pages.agrees(found[f"{key}.{name}"][0], interval.value)
+                for end in ("low", "high") if interval.low is not None else ():
+                    assert exact(found[f"{key}.{name}.{end}"]) == getattr(interval, end)
+                    shown += 1
+            known = f"{key}.retention.nrr" in found
+            assert known == (line.start.value is not None)
+    assert shown > 20
+    small = [line for part in told.parts for line in part.lines if line.accounts < 50]
+    assert {line.reading for line in small} == {"unknown"}
+    assert "Unknown for &lt;script&gt;" not in proven.report.html
+    assert "Unknown for region=&lt;script&gt;" in proven.report.html
+    assert "pass" not in re.sub(r"is no pass|<[^>]*>", "", proven.report.html)
+    assert 'id="segments"' not in searched_without(proven)
+
+
+def searched_without(proven: Searched) -> str:
+    """The report where the table's segments are others by now: it is not used."""
+    table = pl.read_parquet(proven.table).with_columns(region=pl.lit("emea"))
+    other = proven.folder / "other.parquet"
+    table.write_parquet(other)
+    with pytest.raises(NotComparableError, match="other segments"):
+        proven.page(data=str(other))
+    hidden = proven.table.with_suffix(".hidden")
+    proven.table.rename(hidden)
+    try:
+        page = proven.page()
+    finally:
+        hidden.rename(proven.table)
+    assert page.left_out[0].startswith("moves between tiers, capture, revenue with intervals, seg")
+    return page.html
+
+
 # ---- hostile words ----------------------------------------------------------------------------
 
 
@@ -309,6 +439,14 @@ def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
     assert str(7919 * 7907) not in html, "a template in a template"
     assert html.count("<svg") == (8 if kind == "report" else 0)
     assert all(word not in html for word in HOSTILE[:3])
+
+
+def test_hostile_segments_are_escaped(proven: Searched) -> None:
+    html = proven.report.html
+    assert "region=&lt;script&gt;window.pwned=1&lt;/script&gt;" in html
+    assert not [name for name in pages.attributes_in(html) if name.startswith("on")]
+    assert "<script" not in html
+    assert all(word not in html for word in HOSTILE[:2])
 
 
 def test_a_page_names_no_other_place(searched: Searched) -> None:

@@ -1,0 +1,97 @@
+"""Segments of an account table: which values a column has, and each account's as a code.
+
+A value is a column's text. An unknown value is a segment of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gtmar.accounts.scan import collect
+from gtmar.errors import Violation, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gtmar.accounts.scan import AccountTable
+
+__all__ = ["MOST_SEGMENTS", "UNKNOWN", "segment_codes", "segment_values", "segment_violations"]
+
+#: Values of a segment column at most; more are no segments but ids.
+MOST_SEGMENTS = 50
+#: How the segment of accounts without a value is called.
+UNKNOWN = "(unknown)"
+
+
+def segment_violations(table: AccountTable, columns: Sequence[str]) -> list[Violation]:
+    """Say which columns are no segments: absent, nested, or of too many values.
+
+    Notes
+    -----
+    Cost: one pass over those columns, none where there are none.
+    """
+    found = []
+    usable = []
+    for name in columns:
+        dtype = table.schema.get(name)
+        if dtype is None:
+            likely = nearest(name, table.columns)
+            hint = f'did you mean "{likely}"?' if likely else "take it out of the spec's segments"
+            found.append(Violation(name, "no such column (a segment)", hint=hint))
+        elif dtype.is_nested():
+            found.append(Violation(name, f"expected values of a segment, got {dtype}"))
+        else:
+            usable.append(name)
+    if not usable:
+        return found
+    counts = collect(table, table.frame.select(_text(name).n_unique() for name in usable))
+    for name in usable:
+        count = counts[name].item()
+        if count > MOST_SEGMENTS:
+            found.append(
+                Violation(
+                    name,
+                    f"has {count:,} values, more than {MOST_SEGMENTS} segments",
+                    hint="name a column with few values, such as a plan or a region",
+                )
+            )
+    return found
+
+
+def segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return each column's values, V of them, in the order of their text, the unknown last.
+
+    The columns must have passed `segment_violations`. Where a value is written as the unknown is
+    called, the unknown is called by one more pair of brackets.
+    """
+    found = {}
+    for name in columns:
+        values = collect(table, table.frame.select(_text(name).unique()))[name].to_list()
+        known = sorted(value for value in values if value is not None)
+        label = UNKNOWN
+        while label in known:
+            label = f"({label})"
+        found[name] = (*known, *([label] if None in values else []))
+    return found
+
+
+def segment_codes(values: Mapping[str, tuple[str, ...]]) -> list[pl.Expr]:
+    """Return each column's codes as int8, by the places of `segment_values`, named `s.COLUMN`."""
+    return [
+        _text(name)
+        .replace_strict(
+            pl.Series(listed, dtype=pl.String),
+            pl.Series(range(len(listed)), dtype=pl.Int8),
+            # What is no listed text is unknown; that is the last one, where there is any.
+            default=pl.lit(len(listed) - 1, dtype=pl.Int8),
+            return_dtype=pl.Int8,
+        )
+        .alias(f"s.{name}")
+        for name, listed in values.items()
+    ]
+
+
+def _text(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.String)
