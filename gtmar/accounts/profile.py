@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gtmar.accounts.additive import every_so_many
+from gtmar.accounts.bins import fit_bins
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.accounts.identity import content_keys, held_out, key_expression
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
+from gtmar.accounts.shapes import Shape, fit_shapes
 from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, ScoringSpec, Split
@@ -36,8 +39,8 @@ _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
 #: A feature this correlated with the outcome is the outcome under another name.
 _TOO_GOOD = 0.95
-#: Least share of accounts that a search must leave in each tier.
-_TIER_SHARE = 0.05
+#: Least and largest share of accounts that a search may leave in a tier; a quarter at first.
+_TIER_SHARES = (0.05, 0.5)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def first_spec(
     holdout: float | None = None,
     outcomes: Outcomes | None = None,
     identifier: str | None = None,
+    bins: bool = False,
 ) -> FirstSpec:
     """Detect features and write a first spec.
 
@@ -69,6 +73,8 @@ def first_spec(
         Which column is which outcome, where they aren't called as usual.
     identifier
         The account id's column; None takes the first usual name.
+    bins
+        Cut numbers and categories into bins, a weight each, in place of curves.
 
     Raises
     ------
@@ -105,9 +111,11 @@ def first_spec(
             + "; ".join(f'"{name}" ({reason})' for name, reason in left_out.items()),
             hint="features are numbers, flags and categories known at the window's start",
         )
-    data = _spec_data(found, outcomes, identifier, split, fitted, frame)
+    apart = every_so_many(len(frame), len(fitted))
+    shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
+    data = _spec_data(found, outcomes, identifier, split, shapes, frame)
     heading = _heading(table, found, target_name, len(frame), split)
-    comments = {name: fit.comment for name, fit in fitted.items()}
+    comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     return FirstSpec(parse(text, source="detected spec"), text, left_out)
 
@@ -160,13 +168,15 @@ def _search_part(
     seen = collect(table, lazy.select(pl.len())).item()
     if seen > _MOST_PROFILED:
         lazy = lazy.filter(held_out(key, Split(holdout=_MOST_PROFILED / seen, salt="profile")))
-    frame = collect(table, lazy.with_columns(outcomes[target].alias("\x00y")))
+    # In the order of their keys, so that the order of the table's rows changes no digit.
+    added = {"\x00y": outcomes[target], "\x00key": key}
+    frame = collect(table, lazy.with_columns(**added)).sort("\x00key")
     y = frame["\x00y"].cast(pl.Float64)
     if target in ("ltv", "start"):
         # Money is skewed: its rank orients better than its amount.
         y = y.rank("average")
     spoken = {"retained": "retention", "ltv": "LTV", "start": "MRR", "won_back": "win-back"}
-    return frame.drop("\x00y"), y.to_numpy(), spoken.get(target, "activation")
+    return frame.drop(added), y.to_numpy(), spoken.get(target, "activation")
 
 
 def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
@@ -201,25 +211,37 @@ def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
     return fit_categories(column, target)
 
 
+def _weight_and_bound(features: int) -> tuple[int, int]:
+    """Return each feature's first weight, and how far a search may take it."""
+    weight = max(1, round(_TOTAL_POINTS / features))
+    return weight, max(_LEAST_BOUND, 3 * weight)
+
+
+def _shapes(
+    frame: pl.DataFrame, y: NDArray[np.float64], fitted: dict[str, Fitted], *, bins: bool
+) -> dict[str, Shape]:
+    if not bins:
+        return fit_shapes(frame, fitted, y)
+    weight, bound = _weight_and_bound(len(fitted))
+    return fit_bins(frame, fitted, y, points=weight, bound=bound)
+
+
 def _spec_data(
     found: OutcomeColumns,
     outcomes: Outcomes,
     identifier: str | None,
     split: Split,
-    fitted: dict[str, Fitted],
+    shapes: dict[str, Shape],
     frame: pl.DataFrame,
 ) -> dict[str, Any]:
     """Return the spec as plain data, tiers at the quartiles of the starting score."""
-    weight = max(1, round(_TOTAL_POINTS / len(fitted)))
-    bound = max(_LEAST_BOUND, 3 * weight)
-    features = {}
-    for name, fit in fitted.items():
-        feature: dict[str, Any] = {"weight": weight, "min": -bound, "max": bound}
-        if fit.encode is not None:
-            feature["encode"] = fit.encode
-        if fit.missing is not None:
-            feature["missing"] = {"value": fit.missing}
-        features[name] = feature
+    weight, bound = _weight_and_bound(len(shapes))
+    features: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        own = {"weight": weight, "min": -bound, "max": bound}
+        features[name] = {**({} if shape.encode["kind"] == "bins" else own), "encode": shape.encode}
+        if shape.missing is not None:
+            features[name]["missing"] = {"value": shape.missing}
     data: dict[str, Any] = {
         "model": "first_spec",
         "max_score": 100,
@@ -232,7 +254,8 @@ def _spec_data(
     }
     spec = ScoringSpec.model_validate(data)
     encoded = frame.select(encoded_terms(spec, frame.schema).values())
-    scores = np.clip(weight * encoded.to_numpy().sum(axis=1) / 10_000, 0, 100)
+    weights = np.array(list(spec.weights.values()))
+    scores = np.clip(encoded.to_numpy() @ weights / 10_000, 0, 100)
     edges = [round(float(q)) for q in np.quantile(scores, [0.25, 0.5, 0.75])]
     low = min(max(edges[0], 1), 98)
     middle = min(max(edges[1], low + 1), 99)
@@ -244,8 +267,9 @@ def _spec_data(
         "D": {"min": 0, "max": low},
     }
     # Rescaled weights would give the same order and other tiers: keep every tier in use.
+    least, most = _TIER_SHARES
     data["guardrails"] = [
-        {"metric": f"share_by_tier.{t}", "min": _TIER_SHARE} for t in data["tiers"]
+        {"metric": f"share_by_tier.{t}", "min": least, "max": most} for t in data["tiers"]
     ]
     return data
 

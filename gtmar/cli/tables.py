@@ -54,6 +54,9 @@ def init(
     ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
+    bins: Annotated[
+        bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
+    ] = False,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
@@ -70,6 +73,7 @@ def init(
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
+        bins=bins,
     )
     if str(output_path) == "-":
         typer.echo(found.text, nl=False)
