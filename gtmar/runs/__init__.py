@@ -8,7 +8,7 @@ from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.engine import Engine
 from gtmar.runs.explanation import Explanation, explain
 from gtmar.runs.going_live import WentLive, promote, record
-from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
+from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS
 from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
 from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
@@ -19,7 +19,9 @@ from gtmar.runs.trial import try_weights
 
 __all__ = [
     "DEFAULT_PROPOSER",
+    "DEFAULT_START",
     "PROPOSERS",
+    "STARTS",
     "Backtest",
     "Checkup",
     "Decided",
