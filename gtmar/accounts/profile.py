@@ -39,8 +39,8 @@ _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
 #: A feature this correlated with the outcome is the outcome under another name.
 _TOO_GOOD = 0.95
-#: Least and largest share of accounts that a search may leave in a tier; a quarter at first.
-_TIER_SHARES = (0.05, 0.5)
+#: Least share of accounts that a search must leave in each tier.
+_TIER_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def first_spec(
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
     data = _spec_data(found, outcomes, identifier, split, shapes, frame)
-    heading = _heading(table, found, target_name, len(frame), split)
+    heading = _heading(table, found, target_name, len(frame), split, bins=bins)
     comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     return FirstSpec(parse(text, source="detected spec"), text, left_out)
@@ -267,9 +267,8 @@ def _spec_data(
         "D": {"min": 0, "max": low},
     }
     # Rescaled weights would give the same order and other tiers: keep every tier in use.
-    least, most = _TIER_SHARES
     data["guardrails"] = [
-        {"metric": f"share_by_tier.{t}", "min": least, "max": most} for t in data["tiers"]
+        {"metric": f"share_by_tier.{t}", "min": _TIER_SHARE} for t in data["tiers"]
     ]
     return data
 
@@ -285,7 +284,13 @@ def _objective(found: OutcomeColumns) -> str:
 
 
 def _heading(
-    table: AccountTable, found: OutcomeColumns, target: str, accounts: int, split: Split
+    table: AccountTable,
+    found: OutcomeColumns,
+    target: str,
+    accounts: int,
+    split: Split,
+    *,
+    bins: bool,
 ) -> str:
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     unseen = (
@@ -295,9 +300,10 @@ def _heading(
     )
     return (
         f"First spec, detected by gtmar from {table.source}. Edit it: it is yours.\n"
-        f"Encoders were fitted to {accounts:,} accounts of the search part; {unseen}.\n"
+        f"Encoders were fitted together to {accounts:,} accounts of the search part; {unseen}.\n"
         f"Each feature is turned so that more of it goes with more {target}; r is the correlation\n"
         "before that turn.\n"
         f"Outcomes found: {roles}.\n"
-        "All weights start equal: `gtmar run` finds out which deserve more."
+        f"{'All features reach equally far' if bins else 'All weights start equal'}: `gtmar run` "
+        "finds out which deserve more."
     )

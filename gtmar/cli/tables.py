@@ -87,7 +87,8 @@ def init(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
         )
-        output.following(f"gtmar run --data {data} --spec {output_path} -o best.yaml")
+        start = " --start logistic" if bins else ""
+        output.following(f"gtmar run --data {data} --spec {output_path}{start} -o best.yaml")
 
 
 @app.command(epilog="Example: gtmar check --data accounts.parquet --spec spec.yaml")

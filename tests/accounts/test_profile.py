@@ -188,19 +188,21 @@ def test_share_of_the_holdout_is_written_into_the_spec() -> None:
     half = detect(ACCOUNTS, holdout=0.5)
     assert half.spec.split.holdout == 0.5
     seen = N - int(holdout_mask(ACCOUNTS["account_id"], share=0.5, salt="gtmar").sum())
-    assert f"fitted to {seen:,} accounts of the search part; the other 50% are" in half.text
+    assert (
+        f"fitted together to {seen:,} accounts of the search part; the other 50% are" in half.text
+    )
 
 
 def test_without_a_holdout_all_is_looked_at() -> None:
     found = detect(ACCOUNTS, holdout=0)
-    assert f"fitted to {N} accounts of the search part; there is no holdout" in found.text
+    assert f"fitted together to {N} accounts of the search part; there is no holdout" in found.text
 
 
 def test_split_is_the_one_of_the_run() -> None:
     accounts = load_accounts(scan(ACCOUNTS), detect(ACCOUNTS).spec)
     assert accounts.holdout is not None
     assert accounts.holdout.accounts == HELD_OUT.sum()
-    assert f"fitted to {accounts.search.accounts} accounts" in detect(ACCOUNTS).text
+    assert f"fitted together to {accounts.search.accounts} accounts" in detect(ACCOUNTS).text
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,7 @@ def test_tiers_are_the_quarters_of_the_search_part() -> None:
 def test_guardrails_keep_every_tier_in_use() -> None:
     guardrails = detect(ACCOUNTS).spec.guardrails
     assert [(g.metric, g.min, g.max) for g in guardrails] == [
-        (f"share_by_tier.{tier}", 0.05, 0.5) for tier in "ABCD"
+        (f"share_by_tier.{tier}", 0.05, None) for tier in "ABCD"
     ]
 
 
@@ -484,7 +486,7 @@ def test_table_without_an_id() -> None:
     found = detect(frame)
     assert found.spec.id is None
     accounts = load_accounts(scan(frame), found.spec)
-    assert f"fitted to {accounts.search.accounts} accounts" in found.text
+    assert f"fitted together to {accounts.search.accounts} accounts" in found.text
 
 
 def test_outcomes_that_are_named() -> None:

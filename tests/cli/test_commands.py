@@ -409,3 +409,12 @@ def test_bench_refuses_numbers_that_are_too_small_all_at_once() -> None:
     page = failed(2, "bench", "--n", 0, "--rounds", -1, "--threads", 0)
     for name, value in (("n", 0), ("rounds", -1), ("threads", 0)):
         assert f"{name} must be 1 or more, got {value}" in " ".join(page.split())
+
+
+def test_init_with_bins_names_the_start_that_suits_them(folder: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.yaml"
+    done = gtmar("init", "--data", str(folder / "accounts.parquet"), "--bins", "-o", str(card))
+    assert done.exit_code == 0
+    assert f"--spec {card} --start logistic" in done.stdout + done.stderr
+    assert "kind: bins" in card.read_text("utf-8")
+    assert "All features reach equally far" in card.read_text("utf-8")
