@@ -21,6 +21,7 @@ ROOMS = (
     "errors",
     "locks",
     "markup",
+    "regression",
     "spec",
     "accounts",
     "kernel",

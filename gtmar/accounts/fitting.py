@@ -1,13 +1,12 @@
-"""Fitting one column's encoder to an outcome: ends, shapes, category values, unknowns.
+"""What a column alone says of an outcome: which sort of feature it is, and its correlation.
 
-Plain numpy on the search part's values; the numbers found go into the spec, rounded as people
-would write them, and are never refitted.
+Its encoder comes later, beside all others: see `additive`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,26 +16,37 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Fitted", "fit_categories", "fit_flag", "fit_number"]
+__all__ = ["Fitted", "correlation", "fit_categories", "fit_flag", "fit_number", "written"]
 
-#: A curve is preferred to a range only where its correlation is clearly larger.
-_CURVE_GAIN = 0.01
-_CURVE_QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+#: Numbers beyond these quantiles count as these.
+_ENDS = (0.01, 0.99)
 #: A category's rate is drawn to the mean as if this many average accounts were in it.
 _SHRINKAGE = 20
-#: Rarer categories take the default.
+#: Rarer categories aren't listed.
 _LEAST_ACCOUNTS = 10
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """An encoder's parameters as plain data, the value of an unknown, and a comment for people."""
+    """A column as a feature.
 
-    encode: dict[str, Any]
-    missing: float | None
-    comment: str
-    #: Correlation with the outcome, before any turn.
+    Parameters
+    ----------
+    kind
+        `flag`, `number` or `categories`.
+    r
+        Correlation with the outcome, in [-1, 1]; 0 where either doesn't vary. Of a number, its
+        own or its ranks', whichever is further from 0; of categories, that of their mean outcomes.
+    unknown
+        Share of accounts without a value.
+    listed
+        Of categories, those with ten accounts or more, sorted.
+    """
+
+    kind: str
     r: float
+    unknown: float
+    listed: tuple[str, ...] = ()
 
 
 def correlation(x: Doubles, y: Doubles) -> float:
@@ -48,90 +58,33 @@ def correlation(x: Doubles, y: Doubles) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _unknown_value(x: Doubles, y: Doubles) -> float | None:
-    """Place the unknown where their mean outcome lies on the line through the known."""
-    unknown = np.isnan(x)
-    if not unknown.any():
-        return None
-    known = ~unknown & ~np.isnan(y)
-    their = y[unknown & ~np.isnan(y)]
-    if not len(their) or known.sum() < 2 or x[known].std() == 0:
-        return 0.0
-    slope, intercept = np.polyfit(x[known], y[known], 1)
-    if abs(slope) < 1e-12:
-        return 0.5
-    return round(float(np.clip((their.mean() - intercept) / slope, 0, 1)), 2)
-
-
-def _comment(r: float, x: Doubles, shape: str) -> str:
-    unknown = float(np.isnan(x).mean())
-    missing = f"; {unknown:.1%} unknown" if unknown else ""
-    return f"r = {r:+.3f}; {shape}{missing}"
-
-
-def fit_flag(column: pl.Series, y: Doubles) -> Fitted:
-    """Fit a flag: 1 where it goes with the better outcome."""
-    x = column.cast(pl.Float64).to_numpy()
-    r = correlation(x, y)
-    encode: dict[str, Any] = {"kind": "bool", **({"invert": True} if r < 0 else {})}
-    if r < 0:
-        x = 1 - x
-    return Fitted(encode, _unknown_value(x, y), _comment(r, x, "flag"), r)
-
-
-def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
-    """Fit a number: a straight line between its 1st and 99th percentile, or a curve by rank."""
-    x = column.cast(pl.Float64).to_numpy()
-    known = x[~np.isnan(x)]
-    if known.min() == known.max():
-        return f"always {known[0]:g} where it is known"
-    low, high = _ends(known)
-    straight = (np.clip(x, low, high) - low) / (high - low)
-    r = correlation(straight, y)
-    points = _rank_points(known)
-    bent = straight
-    if len(points) > 2:
-        bent = np.interp(x, [p for p, _ in points], [share for _, share in points])
-    r_bent = correlation(bent, y)
-    if abs(r_bent) > abs(r) + _CURVE_GAIN:
-        if r_bent < 0:
-            points, bent = [(p, round(1 - share, 2)) for p, share in points], 1 - bent
-        encode: dict[str, Any] = {"kind": "curve", "points": [list(p) for p in points]}
-        comment = _comment(r_bent, x, "curve through its ranks")
-        return Fitted(encode, _unknown_value(bent, y), comment, r_bent)
-    encode = {"kind": "range", "from": low, "to": high}
-    if r < 0:
-        encode["invert"], straight = True, 1 - straight
-    return Fitted(encode, _unknown_value(straight, y), _comment(r, x, "1st to 99th percentile"), r)
-
-
-def _ends(known: Doubles) -> tuple[float, float]:
-    """Return two different ends, outliers cut where that leaves something."""
-    low, high = (_written(float(q)) for q in np.quantile(known, [0.01, 0.99]))
-    if low < high:
-        return low, high
-    return float(known.min()), float(known.max())
-
-
-def _rank_points(known: Doubles) -> list[tuple[float, float]]:
-    """Return points (value, share of accounts below it), ascending in both, from 0 to 1."""
-    ordered = np.sort(known)
-    xs = sorted({_written(float(q)) for q in np.quantile(known, _CURVE_QUANTILES)})
-    below = np.searchsorted(ordered, xs, side="left") + np.searchsorted(ordered, xs, side="right")
-    share = below / (2 * len(ordered))
-    if len(xs) < 2 or share[-1] == share[0]:
-        return []
-    scaled = (share - share[0]) / (share[-1] - share[0])
-    return [(x, round(float(s), 2)) for x, s in zip(xs, scaled, strict=True)]
-
-
-def _written(value: float) -> float:
+def written(value: float) -> float:
     """Round to four significant digits, as a person would write it."""
     return float(f"{value:.4g}")
 
 
+def fit_flag(column: pl.Series, y: Doubles) -> Fitted:
+    """Look at a flag."""
+    x = column.cast(pl.Float64).to_numpy()
+    return Fitted("flag", correlation(x, y), float(np.isnan(x).mean()))
+
+
+def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
+    """Look at a number, or say why it is no feature."""
+    x = column.cast(pl.Float64).to_numpy()
+    known = x[~np.isnan(x)]
+    if known.min() == known.max():
+        return f"always {known[0]:g} where it is known"
+    low, high = np.quantile(known, _ENDS)
+    own = correlation(np.clip(x, low, high) if low < high else x, y)
+    ranks = pl.Series(x).fill_nan(None).rank("average").cast(pl.Float64).to_numpy()
+    by_rank = correlation(ranks, y)
+    r = by_rank if abs(by_rank) > abs(own) else own
+    return Fitted("number", r, float(np.isnan(x).mean()))
+
+
 def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
-    """Fit categories: each worth its mean outcome, the rare drawn to the mean, from 0 to 1."""
+    """Look at categories, or say why they are no feature."""
     frame = pl.DataFrame({"category": column.cast(pl.String), "y": y}).filter(
         pl.col("y").is_not_nan() & pl.col("y").is_not_null()
     )
@@ -139,32 +92,20 @@ def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
     if not isinstance(mean, float):
         return "no account has both it and an outcome"
     groups = (
-        frame.group_by("category")
+        frame.drop_nulls("category")
+        .group_by("category")
         .agg(accounts=pl.len(), total=pl.col("y").sum())
         .with_columns(
             rate=(pl.col("total") + _SHRINKAGE * mean) / (pl.col("accounts") + _SHRINKAGE)
         )
-        .sort("category", nulls_last=True)
+        .filter(pl.col("accounts") >= _LEAST_ACCOUNTS)
+        .sort("category")
     )
-    listed = groups.filter(pl.col("category").is_not_null(), pl.col("accounts") >= _LEAST_ACCOUNTS)
-    low, high = listed["rate"].min(), listed["rate"].max()
-    if not isinstance(low, float) or not isinstance(high, float) or low == high:
+    if groups["rate"].n_unique() < 2:
         return "no category differs from the others"
-
-    def scaled(rate: float) -> float:
-        return round(min(1.0, max(0.0, (rate - low) / (high - low))), 2)
-
-    values = {row["category"]: scaled(row["rate"]) for row in listed.iter_rows(named=True)}
-    unknown = groups.filter(pl.col("category").is_null())
-    missing = None
-    if column.null_count():
-        missing = scaled(unknown["rate"][0]) if len(unknown) else scaled(mean)
-    encode = {"kind": "one_of", "values": values, "default": scaled(mean)}
-    replaced = frame["category"].replace_strict(
-        list(values), list(values.values()), default=scaled(mean), return_dtype=pl.Float64
+    rates = frame["category"].replace_strict(
+        groups["category"], groups["rate"], default=mean, return_dtype=pl.Float64
     )
-    r = correlation(replaced.to_numpy(), frame["y"].to_numpy())
-    share = column.null_count() / len(column)
-    shape = f"{len(values)} categories by their mean outcome"
-    comment = f"r = {r:+.3f}; {shape}" + (f"; {share:.1%} unknown" if share else "")
-    return Fitted(encode, missing, comment, r)
+    r = correlation(rates.to_numpy(), frame["y"].to_numpy())
+    unknown = column.null_count() / len(column)
+    return Fitted("categories", r, unknown, tuple(groups["category"]))

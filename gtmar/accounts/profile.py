@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gtmar.accounts.additive import every_so_many
+from gtmar.accounts.bins import fit_bins
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.accounts.leakage import Grade, Leak, find_leaks
@@ -19,6 +21,7 @@ from gtmar.accounts.outcomes import OutcomeColumns
 from gtmar.accounts.rules import OWN
 from gtmar.accounts.sample import search_sample
 from gtmar.accounts.scan import ID_NAMES, AccountTable, refuse_empty
+from gtmar.accounts.shapes import Shape, fit_shapes
 from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, ScoringSpec, Split
@@ -59,6 +62,7 @@ def first_spec(
     outcomes: Outcomes | None = None,
     identifier: str | None = None,
     keep: Collection[str] = (),
+    bins: bool = False,
 ) -> FirstSpec:
     """Detect features and write a first spec.
 
@@ -74,6 +78,8 @@ def first_spec(
         The account id's column; None takes the first usual name.
     keep
         Columns to take though they seem to know the outcome.
+    bins
+        Cut numbers and categories into bins, a weight each, in place of curves.
 
     Raises
     ------
@@ -112,9 +118,11 @@ def first_spec(
             + "; ".join(f'"{name}" ({reason})' for name, reason in left_out.items()),
             hint="features are numbers, flags and categories known at the window's start",
         )
-    data = _spec_data(found, outcomes, identifier, split, fitted, frame)
-    heading = _heading(table, found, target_name, len(frame), split)
-    comments = {name: fit.comment for name, fit in fitted.items()}
+    apart = every_so_many(len(frame), len(fitted))
+    shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
+    data = _spec_data(found, outcomes, identifier, split, shapes, frame)
+    heading = _heading(table, found, target_name, len(frame), split, bins=bins)
+    comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     return FirstSpec(parse(text, source="detected spec"), text, left_out, leaks)
 
@@ -203,25 +211,37 @@ def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
     return fit_categories(column, target)
 
 
+def _weight_and_bound(features: int) -> tuple[int, int]:
+    """Return each feature's first weight, and how far a search may take it."""
+    weight = max(1, round(_TOTAL_POINTS / features))
+    return weight, max(_LEAST_BOUND, 3 * weight)
+
+
+def _shapes(
+    frame: pl.DataFrame, y: NDArray[np.float64], fitted: dict[str, Fitted], *, bins: bool
+) -> dict[str, Shape]:
+    if not bins:
+        return fit_shapes(frame, fitted, y)
+    weight, bound = _weight_and_bound(len(fitted))
+    return fit_bins(frame, fitted, y, points=weight, bound=bound)
+
+
 def _spec_data(
     found: OutcomeColumns,
     outcomes: Outcomes,
     identifier: str | None,
     split: Split,
-    fitted: dict[str, Fitted],
+    shapes: dict[str, Shape],
     frame: pl.DataFrame,
 ) -> dict[str, Any]:
     """Return the spec as plain data, tiers at the quartiles of the starting score."""
-    weight = max(1, round(_TOTAL_POINTS / len(fitted)))
-    bound = max(_LEAST_BOUND, 3 * weight)
-    features = {}
-    for name, fit in fitted.items():
-        feature: dict[str, Any] = {"weight": weight, "min": -bound, "max": bound}
-        if fit.encode is not None:
-            feature["encode"] = fit.encode
-        if fit.missing is not None:
-            feature["missing"] = {"value": fit.missing}
-        features[name] = feature
+    weight, bound = _weight_and_bound(len(shapes))
+    features: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        own = {"weight": weight, "min": -bound, "max": bound}
+        features[name] = {**({} if shape.encode["kind"] == "bins" else own), "encode": shape.encode}
+        if shape.missing is not None:
+            features[name]["missing"] = {"value": shape.missing}
     data: dict[str, Any] = {
         "model": "first_spec",
         "max_score": 100,
@@ -234,7 +254,8 @@ def _spec_data(
     }
     spec = ScoringSpec.model_validate(data)
     encoded = frame.select(encoded_terms(spec, frame.schema).values())
-    scores = np.clip(weight * encoded.to_numpy().sum(axis=1) / 10_000, 0, 100)
+    weights = np.array(list(spec.weights.values()))
+    scores = np.clip(encoded.to_numpy() @ weights / 10_000, 0, 100)
     edges = [round(float(q)) for q in np.quantile(scores, [0.25, 0.5, 0.75])]
     low = min(max(edges[0], 1), 98)
     middle = min(max(edges[1], low + 1), 99)
@@ -263,7 +284,13 @@ def _objective(found: OutcomeColumns) -> str:
 
 
 def _heading(
-    table: AccountTable, found: OutcomeColumns, target: str, accounts: int, split: Split
+    table: AccountTable,
+    found: OutcomeColumns,
+    target: str,
+    accounts: int,
+    split: Split,
+    *,
+    bins: bool,
 ) -> str:
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     unseen = (
@@ -273,9 +300,10 @@ def _heading(
     )
     return (
         f"First spec, detected by gtmar from {table.source}. Edit it: it is yours.\n"
-        f"Encoders were fitted to {accounts:,} accounts of the search part; {unseen}.\n"
+        f"Encoders were fitted together to {accounts:,} accounts of the search part; {unseen}.\n"
         f"Each feature is turned so that more of it goes with more {target}; r is the correlation\n"
         "before that turn.\n"
         f"Outcomes found: {roles}.\n"
-        "All weights start equal: `gtmar run` finds out which deserve more."
+        f"{'All features reach equally far' if bins else 'All weights start equal'}: `gtmar run` "
+        "finds out which deserve more."
     )

@@ -35,10 +35,7 @@ def part(
     held
         Whether the holdout is meant.
     """
-    key = key_expression(identifier, table.schema).fill_null("")
-    if identifier is None:
-        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
-    drawn = held_out(key, split)
+    drawn = held_out(_key(table, identifier), split)
     return AccountTable(table.source, table.frame.filter(drawn if held else ~drawn), table.schema)
 
 
@@ -60,7 +57,8 @@ def search_sample(
     -------
     DataFrame
         The table's own columns, and each canonical outcome under its name with `OWN` before it. At
-        most some 200,000 accounts, drawn by a hash of their ids.
+        most some 200,000 accounts, drawn by a hash of their ids. In the order of their ids, so that
+        the order of the table's rows changes no digit of what is fitted to them.
     """
     lazy = part(table, identifier, split).frame
     seen = collect(table, lazy.select(pl.len())).item()
@@ -69,5 +67,14 @@ def search_sample(
         sampled = AccountTable(table.source, lazy, table.schema)
         lazy = part(sampled, identifier, fewer, held=True).frame
     outcomes = canonical_outcomes(found, table.schema)
+    key = f"{OWN}key"
     named = {f"{OWN}{name}": value for name, value in outcomes.items()}
-    return collect(table, lazy.with_columns(**named))
+    named[key] = _key(table, identifier)
+    return collect(table, lazy.with_columns(**named)).sort(key).drop(key)
+
+
+def _key(table: AccountTable, identifier: str | None) -> pl.Expr:
+    key = key_expression(identifier, table.schema).fill_null("")
+    if identifier is None:
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    return key

@@ -15,7 +15,7 @@ import typer  # noqa: TC002 - typer reads annotations at run time
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["experiments", "kinds", "metrics", "proposers", "queries", "runs"]
+__all__ = ["experiments", "kinds", "metrics", "proposers", "queries", "runs", "starts"]
 
 
 def _offered(options: Iterable[str], incomplete: str) -> list[str]:
@@ -89,3 +89,10 @@ def proposers(incomplete: str) -> list[str]:
     from gtmar.runs.plan import PROPOSERS
 
     return _offered(PROPOSERS, incomplete)
+
+
+def starts(incomplete: str) -> list[str]:
+    """Offer where a search can begin."""
+    from gtmar.runs.plan import STARTS
+
+    return _offered(STARTS, incomplete)

@@ -58,6 +58,13 @@ def run(
         str | None,
         typer.Option(help="learned (default) or random.", autocompletion=completion.proposers),
     ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            help="What to try first: spec, or logistic for fitted weights.",
+            autocompletion=completion.starts,
+        ),
+    ] = "spec",
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
     ] = False,
@@ -96,6 +103,7 @@ def run(
             author=author,
             note=note,
             proposer=proposer or runs.DEFAULT_PROPOSER,
+            start=start,
             cold=cold,
             engine=files.engine(engine, memory=memory, address=address, shards=shards),
             announce=None if quiet else progress.announce,

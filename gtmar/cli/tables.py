@@ -63,6 +63,9 @@ def init(
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
     keep: Keep = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
+    bins: Annotated[
+        bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
+    ] = False,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
@@ -80,6 +83,7 @@ def init(
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
         keep=keep or (),
+        bins=bins,
     )
     if str(output_path) == "-":
         typer.echo(found.text, nl=False)
@@ -93,7 +97,8 @@ def init(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
         )
-        output.following(f"gtmar run --data {data} --spec {output_path} -o best.yaml")
+        start = " --start logistic" if bins else ""
+        output.following(f"gtmar run --data {data} --spec {output_path}{start} -o best.yaml")
 
 
 @app.command(epilog="Example: gtmar check --data accounts.parquet --spec spec.yaml")

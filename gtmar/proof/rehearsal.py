@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.matrix import AccountMatrix
     from gtmar.objective import Judge
-    from gtmar.search.climb import Batch
+    from gtmar.search.climb import Batch, Given
     from gtmar.search.proposers import Proposer
     from gtmar.spec.model import ScoringSpec
 
@@ -59,6 +59,8 @@ class Rehearsal:
         Experiments a search has.
     patience
         Stop after so many without a win; None for never.
+    given
+        Fits the vectors to try first to a matrix, anew for each; None for none.
     """
 
     spec: ScoringSpec
@@ -66,6 +68,7 @@ class Rehearsal:
     proposer: Callable[[], Proposer]
     experiments: int
     patience: int | None = None
+    given: Callable[[AccountMatrix], Given | None] | None = None
 
     def over(self, matrix: AccountMatrix) -> Rehearsed:
         """Search one matrix."""
@@ -74,7 +77,14 @@ class Rehearsal:
         evaluator.move(start)
         [start_value] = self.judge.values(evaluator.frame([start]))
         guard = Guard(matrix, self.spec, self.judge, start)
-        climb = Climb(self.proposer(), start, start_value, better=self.judge.gain)
+        given = self.given(matrix) if self.given else None
+        climb = Climb(
+            self.proposer(),
+            start,
+            start_value,
+            better=self.judge.gain,
+            given=(given,) if given else (),
+        )
         free = any(not term.fixed for term in self.spec.terms)
         ahead = _AHEAD[0]
         while free and self._goes_on(climb):

@@ -9,7 +9,7 @@ from gtmar.runs.drift import Drift, drift
 from gtmar.runs.engine import Engine
 from gtmar.runs.explanation import Explanation, explain
 from gtmar.runs.going_live import WentLive, promote, record
-from gtmar.runs.plan import DEFAULT_PROPOSER, PROPOSERS
+from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS
 from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
 from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
@@ -21,7 +21,9 @@ from gtmar.runs.trial import try_weights
 
 __all__ = [
     "DEFAULT_PROPOSER",
+    "DEFAULT_START",
     "PROPOSERS",
+    "STARTS",
     "Backtest",
     "BySegment",
     "Checkup",

@@ -22,8 +22,8 @@ from gtmar.runs.interruption import Interruption, noticed
 from gtmar.runs.ledger import Ledger, Signature
 from gtmar.runs.plan import constraints_of, make_proposer
 from gtmar.runs.results import Progress, RunResult
+from gtmar.runs.starting import levers_of
 from gtmar.search.climb import Climb, Outcome
-from gtmar.search.proposers import Levers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,8 +82,7 @@ class Search:
         self.plan, self.watch = plan, watch
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
-        ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
-        self.levers = Levers(self.names, *(tuple(e) for e in ends))
+        self.levers = levers_of(spec)
         self.evaluator: Evaluator = evaluator or LocalEvaluator(
             accounts.search, spec, expected=plan.limits.experiments
         )
@@ -198,7 +197,7 @@ class Search:
             self.start,
             self.baseline,
             better=self.judge.gain,
-            given=plan.given or (memory.given if memory else None),
+            given=plan.tried_first,
             known=memory.known if memory else None,
         )
 

@@ -21,15 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PROPOSER",
+    "DEFAULT_START",
     "PROPOSERS",
+    "STARTS",
     "Plan",
     "constraints_of",
     "make_proposer",
     "refuse_unknown_proposer",
+    "refuse_unknown_start",
 ]
 
 DEFAULT_PROPOSER = "learned"
 PROPOSERS = ("random", "learned")
+DEFAULT_START = "spec"
+STARTS = ("spec", "logistic")
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,10 @@ class Plan:
         Who proposes: one of `PROPOSERS`.
     memory
         What earlier runs taught; None for nothing.
+    start
+        What is tried first: one of `STARTS`.
     given
-        Vectors to try before any proposal; None for those that the memory holds best.
+        Vectors to try before any proposal, and before those that the memory holds best.
     batch
         Candidates evaluated ahead of their turn. Changes no result; None adapts.
     author, note
@@ -61,12 +68,19 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     proposer: str = DEFAULT_PROPOSER
     memory: Memory | None = None
+    start: str = DEFAULT_START
     given: Given | None = None
     batch: int | None = None
     author: str | None = None
     note: str | None = None
     as_of: str | None = None
     holdout_as_of: str | None = None
+
+    @property
+    def tried_first(self) -> tuple[Given, ...]:
+        """What is tried before any proposal, in order."""
+        remembered = self.memory.given if self.memory else None
+        return tuple(given for given in (self.given, remembered) if given)
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -77,6 +91,7 @@ class Plan:
             "patience": self.limits.patience,
             "time_budget": self.limits.seconds,
             "proposer": self.proposer,
+            "start": None if self.start == DEFAULT_START else self.start,
             "given": " ".join(",".join(map(str, vector)) for vector in given) or None,
             "as_of": self.as_of,
             "holdout_as_of": self.holdout_as_of,
@@ -87,7 +102,8 @@ class Plan:
         """Read the plan of a run off its start record."""
         parameters = dict(start["parameters"])
         patience, seconds = parameters.get("patience"), parameters.get("time_budget")
-        given = parameters.get("given")
+        given, first = parameters.get("given"), parameters.get("start", DEFAULT_START)
+        by = "human" if first == DEFAULT_START else first
         vectors = tuple(tuple(map(int, v.split(","))) for v in given.split()) if given else ()
         return cls(
             kind=start["kind"],
@@ -99,7 +115,8 @@ class Plan:
             ),
             proposer=parameters["proposer"],
             memory=Memory.from_json(start["memory"]) if start["memory"] else None,
-            given=Given("human", vectors) if vectors else None,
+            start=first,
+            given=Given(by, vectors) if vectors else None,
             author=start["author"],
             note=start["note"],
             as_of=parameters.get("as_of"),
@@ -163,6 +180,21 @@ def refuse_unknown_proposer(name: str) -> None:
         raise UsageError(
             f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
             hint=f"--proposer {likely or DEFAULT_PROPOSER}",
+        )
+
+
+def refuse_unknown_start(name: str) -> None:
+    """Refuse a name that is none of `STARTS`, before anything is written.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if name not in STARTS:
+        raise UsageError(
+            f'no start "{name}"; there are {", ".join(STARTS)}',
+            hint=f"--start {nearest(name, STARTS) or DEFAULT_START}",
         )
 
 

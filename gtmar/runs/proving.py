@@ -18,6 +18,7 @@ from gtmar.proof.rehearsal import Rehearsal
 from gtmar.proof.stability import WeightStability, read_weights, searched_again
 from gtmar.runs.plan import constraints_of, make_proposer
 from gtmar.runs.resumption import search_of
+from gtmar.runs.starting import given_at_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,8 +171,9 @@ def stability(
 def rehearsal_of(search: Search, start: dict[str, Any], ended: dict[str, Any]) -> Rehearsal:
     """Return a run's search to do over other matrices.
 
-    It begins cold. A run that took over results of earlier ones has as many experiments more: its
-    best is the best of all of them.
+    It begins cold; a start that was fitted to outcomes is fitted anew to each matrix's. A run that
+    took over results of earlier ones has as many experiments more: its best is the best of all of
+    them.
     """
     memory, plan = search.plan.memory, search.plan
 
@@ -190,6 +192,7 @@ def rehearsal_of(search: Search, start: dict[str, Any], ended: dict[str, Any]) -
         proposer=proposer,
         experiments=int(ended["experiments"]) + (len(memory.known) if memory else 0),
         patience=plan.limits.patience if start["kind"] == "search" and not memory else None,
+        given=lambda matrix: given_at_start(plan.start, matrix, search.spec),
     )
 
 

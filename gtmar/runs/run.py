@@ -15,10 +15,17 @@ from gtmar.objective import Judge
 from gtmar.runs.engine import Engine
 from gtmar.runs.holdout import load_with_holdout, shared_note, whole
 from gtmar.runs.loop import Search
-from gtmar.runs.plan import DEFAULT_PROPOSER, Plan, refuse_unknown_proposer
+from gtmar.runs.plan import (
+    DEFAULT_PROPOSER,
+    DEFAULT_START,
+    Plan,
+    refuse_unknown_proposer,
+    refuse_unknown_start,
+)
 from gtmar.runs.recollection import recall, said
 from gtmar.runs.records import new_run_id, start_record
 from gtmar.runs.results import Limits, Progress, RunResult
+from gtmar.runs.starting import given_at_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +53,7 @@ def run(
     note: str | None = None,
     batch: int | None = None,
     proposer: str = DEFAULT_PROPOSER,
+    start: str = DEFAULT_START,
     cold: bool = False,
     engine: Engine | None = None,
     announce: Callable[[str], None] | None = None,
@@ -81,6 +89,9 @@ def run(
         Candidates evaluated ahead of their turn. Changes no result; None adapts.
     proposer
         Who proposes: one of `plan.PROPOSERS`.
+    start
+        Where to begin: one of `plan.STARTS`. With `logistic`, weights of a logistic regression of
+        retention over the accounts searched are the first experiments.
     cold
         Start without what earlier runs in the journal taught.
     engine
@@ -108,6 +119,7 @@ def run(
     engine = engine or Engine()
     _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
     refuse_unknown_proposer(proposer)
+    refuse_unknown_start(start)
     table = scan(data)
     if spec is None:
         spec = first_spec(table, holdout=holdout if holdout_file is None else 0.0).spec
@@ -144,6 +156,8 @@ def run(
         limits=limits,
         proposer=proposer,
         memory=memory,
+        start=start,
+        given=given_at_start(start, accounts.search, spec),
         batch=batch,
         author=author,
         note=note,

@@ -61,7 +61,7 @@ class Given:
     Parameters
     ----------
     by
-        Who proposes them: `memory` or `human`.
+        Who proposes them: `memory`, `human` or `logistic`.
     vectors
         F weights each.
     """
@@ -133,7 +133,7 @@ class Climb:
     better
         Whether a value beats another.
     given
-        Vectors to try first.
+        Vectors to try first, in this order.
     known
         Results of earlier runs, by vector.
     """
@@ -145,12 +145,12 @@ class Climb:
         value: float | None,
         *,
         better: Callable[[float | None, float | None], bool],
-        given: Given | None = None,
+        given: Sequence[Given] = (),
         known: Mapping[tuple[int, ...], Known] | None = None,
     ) -> None:
         self._proposer = proposer
         self._better = better
-        self._given = given or Given("")
+        self._given = [(vector, each.by) for each in given for vector in each.vectors]
         self._known = known or {}
         self._seen = {tuple(start)}
         self._known_in_row = 0
@@ -223,9 +223,8 @@ class Climb:
 
     def _candidate(self, number: int) -> Candidate:
         """Return what a proposal of this number leads to from the incumbent."""
-        given = self._given.vectors
-        if number <= len(given):
-            vector, by = given[number - 1], self._given.by
+        if number <= len(self._given):
+            vector, by = self._given[number - 1]
             pairs = zip(self.weights, vector, strict=True)
             changes = {i: new for i, (old, new) in enumerate(pairs) if old != new}
         else:

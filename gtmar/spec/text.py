@@ -57,7 +57,7 @@ def commented_yaml(
             parts.append("\nfeatures:\n")
             for name, feature in value.items():
                 comment = f"  # {comments[name]}\n" if name in comments else ""
-                parts.append(comment + _indented(_dump({name: _Flow(feature)})))
+                parts.append(comment + _indented(_dump({name: _laid_out(feature)})))
             if left_out:
                 parts.append("  # Left out:\n")
                 parts += [f"  #   {_one_line(n)}: {_one_line(r)}\n" for n, r in left_out.items()]
@@ -72,6 +72,19 @@ def commented_yaml(
         else:
             parts.append(_dump({key: value}))
     return "".join(parts)
+
+
+def _laid_out(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put a feature on one line; with bins, each bin on one."""
+    encode = feature.get("encode")
+    if not isinstance(encode, dict) or encode.get("kind") != "bins":
+        return _Flow(feature)
+    bins = {key: _Flow(weight) for key, weight in encode["bins"].items()}
+    return _Block({**feature, "encode": {**encode, "bins": bins}})
+
+
+class _Block(dict[str, Any]):
+    """A mapping of which each key has its line."""
 
 
 class _Flow(dict[str, Any]):
@@ -89,6 +102,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(_Block, yaml.SafeDumper.represent_dict)
 # What our own reader takes for a number must be quoted where it is text.
 for _tag, _pattern, _first in CORE_SCALARS:
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
@@ -101,7 +115,10 @@ _Dumper.add_representer(
 def _dump(data: Mapping[str, Any]) -> str:
     """Write keys in block style, and what they hold on one line."""
     shaped: dict[str, Any] = {
-        k: _Flow(v) if isinstance(v, dict) and k != "tiers" else v for k, v in data.items()
+        key: value
+        if isinstance(value, _Block) or key == "tiers" or not isinstance(value, dict)
+        else _Flow(value)
+        for key, value in data.items()
     }
     if "tiers" in shaped:
         shaped["tiers"] = {name: _Flow(tier) for name, tier in data["tiers"].items()}

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from factories import OUTCOMES, make_accounts
 
+from gtmar.accounts import additive
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.identity import holdout_mask
 from gtmar.accounts.matrix import load_accounts
@@ -61,14 +62,15 @@ def test_features_of_the_shared_table() -> None:
         (cycled(0, 1, 1), "bool"),
         (cycled(0.0, 1.0, None), "bool"),
         (cycled(1, None), "bool"),
-        (cycled(1, 2, 3), "range"),
-        (cycled(0.5, 1.0, math.nan), "range"),
+        (cycled(1, 2), "range"),
+        (cycled(1, 2, 3), "curve"),
+        (cycled(0.5, 1.0, math.nan), "curve"),
         (cycled("a", "b", None), "one_of"),
         (pl.Series(cycled("a", "b")).cast(pl.Categorical), "one_of"),
         (pl.Series(cycled("1.5", "2.5")).cast(pl.Decimal(5, 1)), "range"),
     ],
     ids=[
-        *("boolean", "0 and 1", "doubles", "1 or unknown", "integers", "with NaN", "text"),
+        *("boolean", "0 and 1", "doubles", "1 or unknown", "two", "three", "with NaN", "text"),
         *("categorical", "decimal"),
     ],
 )
@@ -182,24 +184,36 @@ def test_fit_does_not_depend_on_the_order_of_rows() -> None:
     assert detect(shuffled).spec == detect(ACCOUNTS).spec
 
 
+def test_accounts_that_a_large_table_is_thinned_to_do_not_depend_on_the_order_of_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = detect(ACCOUNTS).spec
+    monkeypatch.setattr(additive, "_MOST_CELLS", 4_000)
+    assert detect(ACCOUNTS).spec != whole
+    shuffled = ACCOUNTS.sample(fraction=1, shuffle=True, seed=2)
+    assert detect(shuffled).spec == detect(ACCOUNTS).spec
+
+
 def test_share_of_the_holdout_is_written_into_the_spec() -> None:
     assert detect(ACCOUNTS).spec.split.holdout == 0.3
     half = detect(ACCOUNTS, holdout=0.5)
     assert half.spec.split.holdout == 0.5
     seen = N - int(holdout_mask(ACCOUNTS["account_id"], share=0.5, salt="gtmar").sum())
-    assert f"fitted to {seen:,} accounts of the search part; the other 50% are" in half.text
+    assert (
+        f"fitted together to {seen:,} accounts of the search part; the other 50% are" in half.text
+    )
 
 
 def test_without_a_holdout_all_is_looked_at() -> None:
     found = detect(ACCOUNTS, holdout=0)
-    assert f"fitted to {N} accounts of the search part; there is no holdout" in found.text
+    assert f"fitted together to {N} accounts of the search part; there is no holdout" in found.text
 
 
 def test_split_is_the_one_of_the_run() -> None:
     accounts = load_accounts(scan(ACCOUNTS), detect(ACCOUNTS).spec)
     assert accounts.holdout is not None
     assert accounts.holdout.accounts == HELD_OUT.sum()
-    assert f"fitted to {accounts.search.accounts} accounts" in detect(ACCOUNTS).text
+    assert f"fitted together to {accounts.search.accounts} accounts" in detect(ACCOUNTS).text
 
 
 @pytest.mark.parametrize(
@@ -219,6 +233,13 @@ def test_what_the_holdout_alone_holds_is_for_the_contract_to_name(late: float | 
 # Orientation
 
 
+def rises(encode: dict[str, Any]) -> bool:
+    """Whether more of the column is more of the feature, from end to end."""
+    if encode["kind"] == "curve":
+        return bool(encode["points"][0][1] < encode["points"][-1][1])
+    return not encode["invert"]
+
+
 def test_every_feature_is_turned_towards_the_outcome() -> None:
     frame = ACCOUNTS.with_columns(
         shallow=1 - pl.col("depth"),
@@ -232,9 +253,9 @@ def test_every_feature_is_turned_towards_the_outcome() -> None:
     for name in encoded.columns:
         assert np.corrcoef(encoded[name].to_numpy(), label)[0, 1] >= 0, name
     stated = {name: f.encode.model_dump() for name, f in spec.features.items()}
-    assert stated["depth"]["invert"] is False
-    assert stated["shallow"]["invert"] is True
-    assert stated["alert_created"]["invert"] is not stated["silent"]["invert"]
+    assert rises(stated["depth"])
+    assert not rises(stated["shallow"])
+    assert rises(stated["alert_created"]) is not rises(stated["silent"])
 
 
 def test_comment_states_the_correlation_before_the_turn() -> None:
@@ -345,7 +366,59 @@ def test_money_orients_by_its_rank() -> None:
         actual_ltv=pl.when(here).then(1e12).otherwise(pl.col("depth") * 100 + 1)
         + pl.int_range(pl.len()) % 97,
     )
-    assert detect(frame).spec.features["depth"].encode.model_dump()["invert"] is False
+    assert rises(detect(frame).spec.features["depth"].encode.model_dump())
+
+
+# Bins
+
+
+def test_with_bins_each_account_is_in_one_bin_of_each_feature() -> None:
+    frame = ACCOUNTS.with_columns(
+        depth=pl.when(pl.int_range(pl.len()) % 5 == 0).then(None).otherwise("depth")
+    )
+    spec = detect(frame, bins=True).spec
+    kinds = {name: feature.encode.kind for name, feature in spec.features.items()}
+    assert kinds == {"alert_created": "bool", "depth": "bins", "logins": "bins", "plan": "bins"}
+    encoded = frame.select(**encoded_terms(spec, frame.schema))
+    for name in ("depth", "logins", "plan"):
+        own = [term.name for term in spec.terms if term.feature == name]
+        assert (encoded.select(pl.sum_horizontal(own)).to_series() == 10_000).all()
+    assert "depth[missing]" in spec.weights
+    assert "logins[missing]" not in spec.weights
+
+
+def test_with_bins_each_feature_reaches_from_0_to_the_same_points() -> None:
+    spec = detect(ACCOUNTS, bins=True).spec
+    for name in ("depth", "logins", "plan"):
+        points = [term.weight for term in spec.terms if term.feature == name]
+        assert (min(points), max(points)) == (0, 25)
+    assert {(t.min, t.max) for t in spec.terms if t.bin is not None} == {(0, 75)}
+    assert spec.weights["alert_created"] == 25
+
+
+def test_text_with_bins_parses_to_the_spec_a_line_a_bin() -> None:
+    found = detect(ACCOUNTS, bins=True)
+    assert parse(found.text) == found.spec
+    lines = {line.strip().replace("'", "") for line in found.text.splitlines()}
+    for term in found.spec.terms:
+        if term.bin is not None:
+            weight = f"{{weight: {term.weight}, min: {term.min}, max: {term.max}}}"
+            assert f"{term.bin}: {weight}" in lines
+
+
+def test_bins_do_not_depend_on_the_order_of_rows() -> None:
+    shuffled = ACCOUNTS.sample(fraction=1, shuffle=True, seed=2)
+    assert detect(shuffled, bins=True).text == detect(ACCOUNTS, bins=True).text
+
+
+def test_bins_are_fitted_to_the_search_part_alone() -> None:
+    wild = ACCOUNTS.with_columns(
+        depth=pl.when(HELD_OUT).then(pl.lit(1e9)).otherwise("depth"),
+        plan=pl.when(HELD_OUT).then(pl.lit("never seen")).otherwise("plan"),
+        retained_6mo=pl.when(HELD_OUT).then(1 - pl.col("retained_6mo")).otherwise("retained_6mo"),
+        churned=pl.when(HELD_OUT).then(1 - pl.col("churned")).otherwise("churned"),
+    )
+    assert detect(wild, bins=True).text == detect(ACCOUNTS, bins=True).text
 
 
 # The text
@@ -423,7 +496,7 @@ def test_table_without_an_id() -> None:
     found = detect(frame)
     assert found.spec.id is None
     accounts = load_accounts(scan(frame), found.spec)
-    assert f"fitted to {accounts.search.accounts} accounts" in found.text
+    assert f"fitted together to {accounts.search.accounts} accounts" in found.text
 
 
 def test_outcomes_that_are_named() -> None:

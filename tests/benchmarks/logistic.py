@@ -4,7 +4,8 @@ Run it with the folder of the tables: ``python tests/benchmarks/logistic.py FOLD
 is split anew ten times, 70 to 30, by giving every account another id. Nothing is edited by hand:
 `init` writes the spec, `run` searches with its defaults, and the holdout is scored once. The
 others are scikit-learn's, untuned, fitted to the same accounts and the same features: numbers
-standardised, unknown ones at their mean with a flag of their own, categories one-hot.
+standardised, unknown ones at their mean with a flag of their own, categories one-hot. With
+``--bins`` the spec is that of `init --bins`, and the regression has its very bins, one-hot.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from gtmar import runs
+from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.profile import first_spec
 from gtmar.accounts.scan import scan
 
@@ -51,6 +53,14 @@ def held_out(ids: pl.Series) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Draw the split again, as docs/spec.md has it."""
     numbers = (int(hashlib.md5(f"gtmar:{each}".encode()).hexdigest()[:8], 16) for each in ids)
     return np.array([number < SHARE * 2**32 for number in numbers])
+
+
+def binned(table: pl.DataFrame, spec: ScoringSpec) -> float:
+    """Return the AUC on the holdout of logistic regression over the spec's own bins."""
+    terms = table.select(encoded_terms(spec, table.schema).values()).to_numpy() / 10_000
+    y, held = table[LABEL].to_numpy(), held_out(table[ID])
+    model = LogisticRegression(max_iter=5_000).fit(terms[~held], y[~held])
+    return float(roc_auc_score(y[held], model.predict_proba(terms[held])[:, 1]))
 
 
 def others(table: pl.DataFrame, spec: ScoringSpec) -> dict[str, float]:
@@ -81,17 +91,22 @@ def others(table: pl.DataFrame, spec: ScoringSpec) -> dict[str, float]:
     return found
 
 
-def one(path: Path, number: int, n: int) -> dict[str, float]:
+def one(path: Path, number: int, n: int, *, bins: bool, start: str) -> dict[str, float]:
     """Return AUCs on the holdout of one split: ours, before and after, and the others'."""
     table = split_anew(pl.read_parquet(path), number)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "accounts.parquet"
         table.write_parquet(made)
-        spec = first_spec(scan(made)).spec
-        found = runs.run(made, spec, limits=runs.Limits(n), journal=Path(folder) / "journal")
+        spec = first_spec(scan(made), bins=bins).spec
+        journal = Path(folder) / "journal"
+        found = runs.run(made, spec, limits=runs.Limits(n), journal=journal, start=start)
     held = found.holdout or {}
     ours = {"start": held["baseline_value"], "score": held["best_value"]}
-    return {**ours, **others(table, spec), "searched": found.best_value or 0.0}
+    theirs = others(table, spec)
+    if bins:
+        theirs["logistic"] = binned(table, spec)
+    ours["weights"] = len(spec.weights)
+    return {**ours, **theirs, "searched": found.best_value or 0.0}
 
 
 def main() -> None:
@@ -100,12 +115,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--n", type=int, default=2_000)
+    parser.add_argument("--bins", action="store_true")
+    parser.add_argument("--start", default="spec")
     arguments = parser.parse_args()
     print(f"gtmar {version('gtmar')}, scikit-learn {version('scikit-learn')}\n")
     print("| table | start | score | logistic | score - logistic | boosting | searched |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for path in sorted(arguments.folder.glob("*.parquet")):
-        rows = [one(path, number, arguments.n) for number in range(arguments.splits)]
+        rows = [
+            one(path, number, arguments.n, bins=arguments.bins, start=arguments.start)
+            for number in range(arguments.splits)
+        ]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         gap = mean["score"] - mean["logistic"]
         print(

@@ -437,3 +437,12 @@ def test_init_and_check_name_leaks_and_keep_what_they_are_told_to(tmp_path: Path
     words = ("check", "--data", table, "--spec", kept, "--keep", "churn_reason")
     assert "Leakage: nothing suspicious" in succeeded(*words)
     assert as_json(*words[:-2])["leaking"] == ["churn_reason"]
+
+
+def test_init_with_bins_names_the_start_that_suits_them(folder: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.yaml"
+    done = gtmar("init", "--data", str(folder / "accounts.parquet"), "--bins", "-o", str(card))
+    assert done.exit_code == 0
+    assert f"--spec {card} --start logistic" in done.stdout + done.stderr
+    assert "kind: bins" in card.read_text("utf-8")
+    assert "All features reach equally far" in card.read_text("utf-8")

@@ -326,7 +326,7 @@ def test_the_incumbent_never_falls() -> None:
 
 def test_given_vectors_come_first_whatever_the_incumbent() -> None:
     given = Given("memory", ((3, 3), (0, 0), (4, 4)))
-    climb = Climb(Scripted({0: 9}), (0, 0), 0.5, better=better, given=given)
+    climb = Climb(Scripted({0: 9}), (0, 0), 0.5, better=better, given=(given,))
     steps = tell_all(climb, [0.9], limit=1)
     assert [(s.candidate.proposal, s.candidate.by, s.outcome) for s in steps] == [
         (1, "memory", Outcome.WIN)
