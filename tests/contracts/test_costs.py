@@ -3,6 +3,10 @@
 Each number is exact or bounded tightly, so that a pass more than needed is seen on any machine.
 """
 
+import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +21,7 @@ from gtmar.accounts.matrix import AccountMatrix
 from gtmar.accounts.outcomes import Movement
 from gtmar.evaluate import LocalEvaluator
 from gtmar.evaluate.parts import PART_ROWS
-from gtmar.kernel import counts, scores
+from gtmar.kernel import compiled, counts, fused, scores
 from gtmar.runs.benchmark import Track
 from gtmar.synthetic import generate
 
@@ -184,3 +188,55 @@ def test_few_candidates_are_evaluated_in_vain(accounts: int) -> None:
     track = Track(generate("health_score", accounts=accounts), SPEC)
     track.round(300)
     assert track.pace(300).evaluated < 1.5
+
+
+#: Evaluates candidates with the addresses of some columns made invalid: to read one is the end.
+_TRAPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from test_costs import SPEC, WEIGHTS, changed, matrix_of
+from gtmar.evaluate import LocalEvaluator
+
+evaluator = LocalEvaluator(matrix_of(1_000), SPEC, threads=1, compiled=True)
+evaluator.move(WEIGHTS)
+table = evaluator._fused_table(1)
+trapped = [int(place) for place in sys.argv[2].split(",")]
+table._rows.columns[trapped] = 8
+evaluator.sums([changed({2: 1, 5: -2}), changed({11: 3})])
+"""
+
+
+@pytest.mark.parametrize(
+    ("trapped", "survives"), [("0,1,3,4,6,7,8,9,10,12,13", True), ("5", False)]
+)
+def test_machine_code_reads_the_columns_that_changed_alone(trapped: str, *, survives: bool) -> None:
+    command = [sys.executable, "-c", _TRAPPED, str(Path(__file__).parent), trapped]
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        command, check=False, capture_output=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    assert (done.returncode == 0) is survives, done.stderr.decode()
+    if not survives:
+        assert done.returncode == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_machine_code_is_called_once_a_thread_with_one_room(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(fused, "_FEW_ROWS", 0)
+    matrix = matrix_of(3_000)
+    evaluator = LocalEvaluator(matrix, SPEC, threads=threads, compiled=True)
+    evaluator.move(WEIGHTS)
+    calls: list[int] = []
+    survey = compiled.survey
+
+    def noted(*arguments: Any) -> None:
+        scratch = arguments[6]
+        calls.append(scratch.counts.shape[0])
+        survey(*arguments)
+
+    monkeypatch.setattr(compiled, "survey", noted)
+    evaluator.sums([changed({place: 1}) for place in range(8)])
+    assert calls == [1] * threads
