@@ -44,7 +44,7 @@ CEILING = "ceiling_fifths"
 #: Accounts and places, times candidates, that numpy counts in the time that numba takes to load.
 _WORTH_COMPILED = 4_000_000
 #: Candidates of a call to machine code at most, and accounts times candidates.
-_COMPILED_GROUP, _COMPILED_ROWS = 16, 2**24
+_COMPILED_GROUP, _COMPILED_ROWS = 16, 2**26
 
 
 class LocalEvaluator:

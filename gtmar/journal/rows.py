@@ -130,7 +130,8 @@ def experiment_rows(
             flat = measured.values.select(metric_column(key, tier) for tier in measured.tiers)
             columns[key] = _maps(tiers, flat.to_numpy(), kind)
         else:
-            columns[key] = measured.values[key].to_arrow().cast(kind)
+            values = measured.values[key].to_arrow()
+            columns[key] = values if values.type == kind else values.cast(kind)
     arrays = [
         c if isinstance(c := columns[field.name], pa.Array) else pa.array(c, type=field.type)
         for field in schema
@@ -143,6 +144,9 @@ def _maps(keys: pa.Array, values: NDArray[Any], kind: pa.DataType) -> pa.MapArra
     count, width = values.shape
     flat = values.reshape(-1)
     mask = np.isnan(flat) if flat.dtype.kind == "f" else None
-    items = pa.array(flat, mask=mask).cast(kind)
+    if mask is not None and pa.types.is_integer(kind):
+        flat = np.where(mask, 0, flat).astype(np.int64)
+    # Of its type at once: a cast would import all of pyarrow's compute functions.
+    items = pa.array(flat, type=kind, mask=mask)
     offsets = pa.array(np.arange(0, count * width + 1, width, dtype=np.int32))
     return pa.MapArray.from_arrays(offsets, keys, items)

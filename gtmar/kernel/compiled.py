@@ -28,17 +28,13 @@ if TYPE_CHECKING:
     Bands = NDArray[np.uint8]
     Places = NDArray[np.uint16]
 
-__all__ = [
-    "SIDES",
-    "TURNS",
-    "locate",
-    "survey",
-    "tabulate",
-    "weigh",
-]
+__all__ = ["SIDES", "TURNS", "locate", "survey", "tabulate_all", "weigh_all"]
 
 #: Rows of a block: what is made of them on the way stays in a core's own cache.
 _BLOCK = 2_048
+#: Rows that all candidates of a large table are counted over before the next ones are touched, so
+#: that their columns come from a core's own cache for all candidates but the first.
+_SHARED = 32_768
 #: Raw scores are in 1/10,000 of a point, score values in 1/100.
 _RAW_PER_SCORE = 100
 #: ``a // 100`` is ``(a * _MAGIC) >> _SHIFT`` for every a of 32 bits, and unlike a division it is
@@ -118,12 +114,7 @@ def _count(places: Places, counted: Int32s) -> None:
 
 
 @_compiled
-def _count_codes(
-    places: Places,
-    codes: NDArray[np.int16],
-    tier_of: Bands,
-    found: Int64s,
-) -> None:
+def _count_codes(places: Places, codes: NDArray[np.int16], tier_of: Bands, found: Int64s) -> None:
     """Count accounts by tier and code."""
     even = len(places) // TURNS * TURNS
     for row in range(0, even, TURNS):
@@ -152,7 +143,7 @@ def tabulate(
     found: Found,
     k: int,
 ) -> None:
-    """Score the rows from `first` to before `last` for a candidate, and count their accounts.
+    """Score the rows from `first` to before `last` for a candidate, and add up their accounts.
 
     Parameters
     ----------
@@ -165,7 +156,6 @@ def tabulate(
     """
     made = np.empty(_BLOCK, dtype=np.int32)
     places, counts = scratch.places[slot], scratch.counts[slot]
-    counts[:] = 0
     scratch.codes[:] = 0
     for begin in range(first, last, _BLOCK):
         end = min(begin + _BLOCK, last)
@@ -282,12 +272,7 @@ def locate(order: Order, scratch: Scratch, slot: int, found: Found, k: int) -> N
 
 
 @_compiled
-def _add_cents(
-    places: Places,
-    cents: Integers,
-    band_of: Bands,
-    found: Int64s,
-) -> None:
+def _add_cents(places: Places, cents: Integers, band_of: Bands, found: Int64s) -> None:
     even = len(places) // TURNS * TURNS
     for row in range(0, even, TURNS):
         for turn in range(TURNS):
@@ -298,13 +283,7 @@ def _add_cents(
 
 @_compiled
 def _weigh_run(
-    cents: Integers,
-    start: int,
-    first: int,
-    last: int,
-    places: Places,
-    bands: Bands,
-    cash: Int64s,
+    cents: Integers, start: int, first: int, last: int, places: Places, bands: Bands, cash: Int64s
 ) -> None:
     """Add up the cents of a run's rows from `first` to before `last` by band, in `cash[0]`."""
     cash[:] = 0
@@ -317,13 +296,7 @@ def _weigh_run(
 
 @_compiled
 def weigh(
-    rows: Rows,
-    first: int,
-    last: int,
-    scratch: Scratch,
-    slot: int,
-    found: Found,
-    k: int,
+    rows: Rows, first: int, last: int, scratch: Scratch, slot: int, found: Found, k: int
 ) -> None:
     """Add up the cents of the rows from `first` to before `last` for a candidate."""
     places, bands, cash = scratch.places[slot], scratch.bands[slot], scratch.cash
@@ -343,17 +316,12 @@ def weigh(
             found.top[k, 0, kind] += above
             found.top[k, 1, kind] += on
     _weigh_run(rows.ltv, 0, first, last, places, bands[1], cash)
-    for one in range(SIDES):
-        for other in range(SIDES):
-            cents = cash[0, SIDES * one + other]
-            if one == 2:
-                found.ltv[k, 0] += cents
-            elif one == 1:
-                found.ltv[k, 1] += cents
-            if other == 0:
-                found.ltv[k, 2] += cents
-            elif other == 1:
-                found.ltv[k, 3] += cents
+    for band in range(SIDES * SIDES):
+        best, worst, cents = band // SIDES, band % SIDES, cash[0, band]
+        found.ltv[k, 0] += cents * (best == 2)
+        found.ltv[k, 1] += cents * (best == 1)
+        found.ltv[k, 2] += cents * (worst == 0)
+        found.ltv[k, 3] += cents * (worst == 1)
 
 
 @_compiled
@@ -373,6 +341,34 @@ def survey(
     """
     accounts = len(raw)
     for k in range(first, last):
+        scratch.counts[0] = 0
         tabulate(rows, order, raw, changes[k], 0, accounts, scratch, 0, found, k)
         locate(order, scratch, 0, found, k)
         weigh(rows, 0, accounts, scratch, 0, found, k)
+
+
+@_compiled
+def tabulate_all(
+    rows: Rows,
+    order: Order,
+    raw: Integers,
+    changes: Int32s,
+    first: int,
+    last: int,
+    scratch: Scratch,
+    found: Found,
+) -> None:
+    """Score and count the rows from `first` to before `last` for all candidates, a slot each."""
+    scratch.counts[:] = 0
+    for begin in range(first, last, _SHARED):
+        end = min(begin + _SHARED, last)
+        for k in range(len(changes)):
+            tabulate(rows, order, raw, changes[k], begin, end, scratch, k, found, k)
+
+
+@_compiled
+def weigh_all(rows: Rows, first: int, last: int, scratch: Scratch, found: Found) -> None:
+    """Add up the cents of the rows from `first` to before `last` for all candidates."""
+    for begin in range(first, last, _SHARED):
+        for k in range(len(found.ranks)):
+            weigh(rows, begin, min(begin + _SHARED, last), scratch, k, found, k)

@@ -198,22 +198,19 @@ class FusedTable:
         return found
 
     def _by_rows(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Found:
-        from gtmar.kernel.compiled import locate, tabulate, weigh
+        from gtmar.kernel.compiled import locate, tabulate_all, weigh_all
 
         places = np.empty((len(changes), len(raw)), dtype=np.uint16)
         parts: dict[int, tuple[Scratch, Found]] = {}
 
         def score(first: int, last: int) -> None:
             scratch, found = self._scratch(places), self._found(len(changes))
-            for k, change in enumerate(changes):
-                tabulate(self._rows, self._order, raw, change, first, last, scratch, k, found, k)
+            tabulate_all(self._rows, self._order, raw, changes, first, last, scratch, found)
             parts[first] = scratch, found
 
         def add_cents(first: int, last: int) -> None:
             scratch, found = parts[first]
-            banded = scratch._replace(bands=whole.bands)
-            for k in range(len(changes)):
-                weigh(self._rows, first, last, banded, k, found, k)
+            weigh_all(self._rows, first, last, scratch._replace(bands=whole.bands), found)
 
         workers.share(score, len(raw))
         (whole, found), *others = (parts[first] for first in sorted(parts))

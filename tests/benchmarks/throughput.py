@@ -201,7 +201,7 @@ def main() -> None:
         print(f"\ngtmar run --n 2000 on 5,000 accounts, start to finish: {least:.2f} s")
     if asked in ("threads", "all"):
         accounts = arguments.accounts or 1_000_000
-        print("\n" + threads_against_processes(accounts, 100, arguments.rounds))
+        print("\n" + threads_against_processes(accounts, 500, arguments.rounds))
     packages = ("polars", "numpy", "pyarrow", "pandas", "scikit-learn")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

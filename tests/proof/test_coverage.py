@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from benchmarks.coverage import measured, rows
+from benchmarks.interval_coverage import measured, rows
 
 TABLES, ACCOUNTS = 60, 2_500
 
