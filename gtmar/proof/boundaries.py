@@ -14,7 +14,7 @@ import numpy as np
 
 from gtmar.accounts.outcomes import Movement
 from gtmar.metrics.ranking import TOP_SHARE
-from gtmar.proof.interval import Interval, freedom, from_students, unknown
+from gtmar.proof.interval import Interval, freedom, from_students, too_few, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -188,8 +188,7 @@ class Shares:
         if which == 2 and deviation == 0 and value == 0:
             return Interval(0.0, 0.0, 0.0, level, accounts)
         if accounts < LEAST:
-            reason = f"too few: {accounts:,} accounts"
-            return unknown(value, level=level, accounts=accounts, reason=reason)
+            return unknown(value, level=level, accounts=accounts, reason=too_few(accounts))
         if deviation == 0:
             reason = "no two accounts differ, so there is nothing to judge the spread by"
             return unknown(value, level=level, accounts=accounts, reason=reason)

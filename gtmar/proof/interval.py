@@ -22,6 +22,7 @@ __all__ = [
     "from_students",
     "level_of",
     "student_quantile",
+    "too_few",
     "unknown",
 ]
 
@@ -86,6 +87,17 @@ def level_of(looks: int) -> float:
     (0.95, 0.975)
     """
     return 1 - 0.05 / max(1, looks)
+
+
+def too_few(accounts: int) -> str:
+    """Word why so many accounts give no interval.
+
+    Examples
+    --------
+    >>> too_few(1), too_few(1_200)
+    ('too few: 1 account', 'too few: 1,200 accounts')
+    """
+    return f"too few: {accounts:,} account{'' if accounts == 1 else 's'}"
 
 
 def unknown(value: float | None, *, level: float, accounts: int, reason: str) -> Interval:

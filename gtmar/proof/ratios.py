@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtmar.accounts.outcomes import CENTS, Movement
-from gtmar.proof.interval import Interval, freedom, from_proportion, from_students, unknown
+from gtmar.proof.interval import Interval, freedom, from_proportion, from_students, too_few, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -178,8 +178,7 @@ class Cells:
             return from_proportion(int(known[1]), accounts, level=level)
         value, deviation = (float(v) for v in _ratio(known))
         if accounts < LEAST:
-            reason = f"too few: {accounts:,} accounts"
-            return unknown(value, level=level, accounts=accounts, reason=reason)
+            return unknown(value, level=level, accounts=accounts, reason=too_few(accounts))
         if deviation == 0:
             reason = "no two accounts differ, so there is nothing to judge the spread by"
             return unknown(value, level=level, accounts=accounts, reason=reason)

@@ -1,8 +1,8 @@
 """How often a 95 % interval covers the truth: in 93 to 97 % of simulated tables, or it is no good.
 
-Run it as ``python tests/benchmarks/interval_coverage.py``. Each table is a `health_score` table of another
-seed; scored by the example's guess, by its best spec, and the gain of one over the other. The truth
-is the value on a million accounts of a seed that no table has. "top tier" is tier A of the spec.
+Run it as ``python tests/benchmarks/interval_coverage.py``. Each table is a `health_score` table of
+another seed; scored by the example's guess, by its best spec, and the gain of one over the other.
+The truth is the value on a million accounts of a seed that no table has. "top tier" is tier A.
 """
 
 from __future__ import annotations
