@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, njit, types  # type: ignore[attr-defined]  # it lists no exports
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -71,7 +71,8 @@ def _score(rows: Rows, change: Int32s, raw: Integers, first: int, made: Int32s) 
         step, width = change[feature], rows.widths[feature]
         if step == 0:
             continue
-        start: Any = _pointer(rows.columns[feature] + first * width)  # type: ignore[call-arg]
+        place = rows.columns[feature] + first * width
+        start: Any = _pointer(place)  # type: ignore[call-arg]  # numba gives the context itself
         if width == 1:
             byte = carray(start, (size,), np.int8)
             for row in range(size):

@@ -47,7 +47,7 @@ def total(values: Doubles) -> Doubles:
     """See `surrogate.total`, for shape (K, M), K one at least."""
     work = values.copy()
     _halve(work)
-    return work[0]  # type: ignore[no-any-return]
+    return work[0]  # type: ignore[no-any-return]  # an array, compiled
 
 
 @_compiled

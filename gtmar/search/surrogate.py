@@ -68,7 +68,7 @@ def total(values: Doubles) -> Doubles:
     if not count:
         return np.zeros(values.shape[1:])
     if values.ndim == 2 and (code := machine_code()) is not None:
-        return code.total(np.ascontiguousarray(values))  # type: ignore[no-any-return]
+        return code.total(np.ascontiguousarray(values))  # type: ignore[no-any-return]  # compiled: doubles
     while count > 1:
         half = count // 2
         added = values[:half] + values[half : 2 * half]
@@ -81,7 +81,7 @@ def total(values: Doubles) -> Doubles:
 def product(left: Doubles, right: Doubles) -> Doubles:
     """Return the matrix product, shapes (A, K) and (K, B)."""
     if len(right) and (code := machine_code()) is not None:
-        return code.product(*map(np.ascontiguousarray, (left, right)))  # type: ignore[no-any-return]
+        return code.product(*map(np.ascontiguousarray, (left, right)))  # type: ignore[no-any-return]  # the same
     return total(left.T[:, :, None] * right[:, None, :])
 
 
