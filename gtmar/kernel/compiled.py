@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]  # it lists no exports
+from numba import carray, njit, types  # type: ignore[attr-defined]  # numba lists no exports
 from numba.core import cgutils
 from numba.extending import intrinsic
 

@@ -58,7 +58,7 @@ def test_correlation_of_what_does_not_vary_is_0(x: list[float], y: list[float]) 
 
 def test_flag() -> None:
     found = fit_flag(pl.Series([True, False, True, None]), np.array([1.0, 0, 1, 0]))
-    assert found == Fitted("flag", pytest.approx(1.0), 0.25)  # type: ignore[arg-type]
+    assert found == Fitted("flag", pytest.approx(1.0), 0.25)  # type: ignore[arg-type] # approx stands for a number
 
 
 @pytest.mark.parametrize("sign", [1, -1])
