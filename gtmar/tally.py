@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.outcomes import ACTIVATION_STATES, Movement
-from gtmar.kernel import CASH, LIMB_BITS, Counts, Totals, place_total
+from gtmar.kernel import CASH, LIMB_BITS, Counts, Recipe, Totals, place_total
 from gtmar.kernel.boundaries import boundaries
 from gtmar.kernel.totals import BOUNDARY_SUMS
 
@@ -175,6 +175,12 @@ class Bands:
     def _place_of(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.names)}
 
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How machine code puts a tier's sums together; the rest of their order it has by heart."""
+        days = np.zeros(0, dtype=np.int64) if self.days is None else self.days
+        return Recipe(_ACCOUNT_INDICATOR, _CHURNED_INDICATOR[:, 0].copy(), days)
+
     def known(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, list[int]]:
         """Return some sums by name, as Python's integers.
 
@@ -219,10 +225,7 @@ class Bands:
         -----
         Cost: some dozen passes over the places, whatever the number of accounts.
         """
-        return self.sums_of(self._totals(counts, first))
-
-    def sums_of(self, totals: Totals) -> NDArray[np.int64]:
-        """Put the sums of K candidates together from their totals; shape (K, L, S)."""
+        totals = self._totals(counts, first)
         tiers = self._tier_sums(totals)
         candidates, depth = tiers.shape[:2]
         all_accounts, labelled, retained = tiers[:, 0, :, :3].sum(axis=1).T

@@ -1,7 +1,7 @@
 """AccountMatrix: N accounts as frozen integer arrays, ready for the kernel.
 
-Rows are put in the order of their movement class, so that each cohort of the kernel is a run of
-rows; since every tally is an exact sum, no result depends on that order.
+Rows are put in the order of their movement class and activation, so that each cohort of the kernel
+is a run of rows; since every tally is an exact sum, no result depends on that order.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class AccountMatrix:
         F arrays of shape (N,), each of the narrowest integer type that holds it, in 1/10,000ths.
     codes
         int16, shape (N,): movement class x 3 + activation state (0 unknown, 1 missed, 2 reached).
-        Ascending in the movement class.
+        Ascending.
     offsets
         int64, shape (12,): where each movement class begins, the last entry being N.
     start, end, ltv
@@ -128,7 +128,7 @@ class AccountMatrix:
         Parameters
         ----------
         rows
-            Row numbers, ascending: so they stay in the order of their movement class.
+            Row numbers, ascending: so they stay in the order of their codes.
         """
 
         def taken(values: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -179,7 +179,7 @@ def freeze(
     storage: Storage,
     segments: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[AccountMatrix]:
-    """Freeze columns, rows by movement class: the search part, then the holdout if there is one.
+    """Freeze columns, rows by code: the search part, then the holdout if there is one.
 
     Parameters
     ----------
@@ -202,9 +202,12 @@ def freeze(
     A column is let go of once it is frozen, so that there are no two copies of the table.
     """
     movement = columns.pop("movement").to_numpy()
+    activated = columns.pop("activated").cast(pl.Int8)
+    states = activated.fill_null(-1).to_numpy() + np.int8(1)
+    codes_of = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
     # Sorted stably: numpy puts small integers in order by counting them, in one pass.
     orders = [
-        rows[np.argsort(movement[rows], kind="stable")].astype(np.int32)
+        rows[np.argsort(codes_of[rows], kind="stable")].astype(np.int32)
         for rows in (np.flatnonzero(held_out == part) for part in (0, 1))
         if len(rows)
     ]
@@ -216,9 +219,7 @@ def freeze(
     def column(name: str, *, there: bool = True) -> list[Any]:
         return kept(columns.pop(name)) if there else [None for _ in orders]
 
-    activated = columns.pop("activated").cast(pl.Int16)
-    state = pl.Series(movement).cast(pl.Int16) * ACTIVATION_STATES
-    codes = kept(state + activated.fill_null(-1) + 1)
+    codes = kept(pl.Series(codes_of).cast(pl.Int16))
     days: list[Any] = [(None, None) for _ in orders]
     if outcomes.has("days_to_activate"):
         reached = columns.pop("days").set((activated != 1).fill_null(value=True), None)

@@ -43,8 +43,8 @@ __all__ = ["CEILING", "LocalEvaluator", "ceiling_fifths"]
 CEILING = "ceiling_fifths"
 #: Accounts and places, times candidates, that numpy counts in the time that numba takes to load.
 _WORTH_COMPILED = 4_000_000
-#: Candidates of a call to machine code at most, and accounts times candidates.
-_COMPILED_GROUP, _COMPILED_ROWS = 16, 2**26
+#: Candidates of a call to machine code at most.
+_COMPILED_GROUP = 16
 
 
 class LocalEvaluator:
@@ -217,8 +217,8 @@ class LocalEvaluator:
                     self._matrix.columns,
                     self._cohorts,
                     self._bands.tier_lows,
-                    self._bands.places,
                     SCORE_UNITS * self._spec.max_score,
+                    self._bands.recipe,
                     risk=self._bands.risk,
                 )
             self._compiled = self._fused is not None
@@ -231,14 +231,12 @@ class LocalEvaluator:
         self.evaluated += len(candidates)
         workers = Workers(self.threads, lambda: pool(self.threads))
         changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
-        size = max(1, min(_COMPILED_GROUP, _COMPILED_ROWS // self._matrix.accounts))
+        narrow, width = changes.astype(np.int32), len(self._bands.names)
         groups = [
-            self._bands.sums_of(
-                fused.totals(self._raw, changes[at : at + size].astype(np.int32), workers)
-            )
-            for at in range(0, len(changes), size)
+            fused.sums(self._raw, narrow[at : at + _COMPILED_GROUP], workers, width)
+            for at in range(0, len(narrow), _COMPILED_GROUP)
         ]
-        return _joined(groups)
+        return _joined(groups)[:, None]
 
     def _groups(self, candidates: Sequence[Sequence[int]]) -> Iterator[tuple[Counts, int]]:
         """Count candidates with numpy, group by group; each with the place that it begins with."""

@@ -1,7 +1,7 @@
-"""All rows of a table counted in machine code, and in threads: `compiled` with arrays around it.
+"""All rows of a table counted in machine code, and in threads: what `compiled_rows` needs.
 
-The passes of `compiled` need numba, of the extra `fast`. Where it isn't installed, or a table needs
-wider integers than they have, `counts` does the same with numpy; either gives the same integers.
+Machine code needs numba, of the extra `fast`. Where it isn't installed, or a table needs wider
+integers than it has, `counts` does the same with numpy; either gives the same integers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from gtmar.kernel.layout import Found, Order, Rows, Scratch
-from gtmar.kernel.totals import CASH, Totals, boundary_rows
+from gtmar.kernel.layout import Desk, Found, Order, Recipe, Rows
+from gtmar.kernel.totals import CASH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,12 +31,16 @@ __all__ = ["FusedTable", "Workers"]
 _I = TypeVar("_I", bound=np.integer)
 
 #: The most places whose number 16 bits hold, and bands that 8 bits do.
-_MOST_PLACES, _MOST_BANDS = 2**16, 2**8
+_MOST_PLACES, _MOST_BANDS, _MOST_COUNTED = 2**16, 2**8, 2**16
 #: Rows from which on threads share the rows; below they share the candidates. A thread is there
 #: some 50 microseconds after it was called, so few rows are left to one.
 _MANY_ROWS, _FEW_ROWS = 262_144, 16_384
-#: Places of a candidate's five counts.
-_NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED = range(5)
+#: A candidate's five counts, and its heaps of cents, as many.
+_COUNTS = 5
+_NEGATIVE, _POSITIVE, _REST = range(3)
+#: Sides of a boundary, and tables that cents are added to by turns: with one, a row waits for the
+#: row before it.
+_SIDES, _TURNS = 3, 4
 
 
 @dataclass(frozen=True)
@@ -70,23 +74,24 @@ class FusedTable:
 
     Parameters
     ----------
-    rows, order
+    rows, order, recipe
         For the passes.
     columns
         F arrays, kept alive here since `rows` has no more than their addresses.
-    shape
-        P, T, C and U.
     """
 
     def __init__(
-        self, rows: Rows, order: Order, columns: Sequence[Integers], shape: tuple[int, ...]
+        self, rows: Rows, order: Order, recipe: Recipe, columns: Sequence[Integers]
     ) -> None:
-        self._rows, self._order, self._columns, self._shape = rows, order, columns, shape
+        self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
+        #: Room of threads that are done, for those that come.
+        self._rooms: list[tuple[Desk, Found]] = []
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """What it holds in memory, the columns aside."""
-        return (*self._rows, self._order.tier_of, self._order.tier_thirds)
+        rooms = (array for room in self._rooms for part in room for array in part)
+        return (*self._rows, self._order.tier_of, self._order.tier_thirds, *rooms)
 
     @classmethod
     def of(
@@ -94,8 +99,8 @@ class FusedTable:
         columns: Sequence[Integers],
         cohorts: Cohorts,
         tier_lows: Sequence[int],
-        places: int,
         top: int,
+        recipe: Recipe,
         *,
         risk: bool,
     ) -> FusedTable | None:
@@ -108,9 +113,11 @@ class FusedTable:
         cohorts
             What the counting needs of accounts.
         tier_lows
-            The lowest place of each of T tiers, from the highest tier down.
-        places, top
-            P, and the highest place that occurs: 100 x max_score.
+            The lowest place of each of T tiers, from the highest tier down; 0 is the last one's.
+        top
+            The highest place that occurs: 100 x max_score.
+        recipe
+            How sums of tiers come from counts.
         risk
             Whether high scores are bad.
 
@@ -119,23 +126,24 @@ class FusedTable:
         Cost: a copy of start MRR and one of LTV, of 4 bytes an account each where the cents fit.
         """
         tiers = len(tier_lows)
-        fits = top < _MOST_PLACES and 3 * tiers <= _MOST_BANDS and cohorts.depth == 1
+        fits = top < _MOST_PLACES and _SIDES * tiers <= _MOST_BANDS and cohorts.depth == 1
         narrow = all(column.itemsize <= 4 for column in columns)
         if not (fits and narrow and len(cohorts.codes)):
             return None
         try:
-            from gtmar.kernel.compiled import SIDES
+            from gtmar.kernel.compiled_rows import tabulate  # noqa: F401  # whether it can be had
         except (ImportError, RuntimeError):
             # Not installed; or numba finds no folder to keep what it compiles in.
             return None
         tier_of = np.searchsorted(-np.array(tier_lows), -np.arange(top + 1)).astype(np.uint8)
-        sides = np.arange(SIDES, dtype=np.uint8)
+        sides = np.arange(_SIDES, dtype=np.uint8)
         paying = cohorts.paying
         return cls(
             _rows(columns, cohorts),
             Order(
+                lows=np.array(tier_lows, dtype=np.int64),
                 tier_of=tier_of,
-                tier_thirds=(tier_of * SIDES).astype(np.uint8),
+                tier_thirds=(tier_of * _SIDES).astype(np.uint8),
                 sides=sides[::-1].copy() if risk else sides,
                 risk=risk,
                 paying=0 if cohorts.start is None else paying.stop - paying.start,
@@ -143,12 +151,14 @@ class FusedTable:
                 paying_direct=_counts_paying(cohorts),
                 valued_direct=cohorts.unvalued is None,
             ),
+            recipe,
             columns,
-            (places, tiers, cohorts.code_count, cohorts.day_count),
         )
 
-    def totals(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Totals:
-        """Count K candidates over all rows.
+    def sums(
+        self, raw: Integers, changes: NDArray[np.int32], workers: Workers, width: int
+    ) -> Int64s:
+        """Evaluate K candidates over all rows.
 
         Parameters
         ----------
@@ -158,88 +168,90 @@ class FusedTable:
             int32, shape (K, F): each candidate's weights less the incumbent's.
         workers
             Who does it.
+        width
+            S.
+
+        Returns
+        -------
+        ndarray of int64, shape (K, S)
+            In the order of `tally.Bands.names`.
 
         Notes
         -----
-        Cost: a pass over N a changed column, and about four nanoseconds an account besides; some
-        passes over P. A thread needs 2 N + 22 P bytes while it lasts, times K for a large table.
+        Cost: a pass over N a changed column, and about three nanoseconds an account besides; some
+        passes over the places that have accounts. A thread keeps 22 P + 2 N bytes for each of the
+        most candidates that it ever had; 62 P for those of a large table.
         """
+        sums = np.zeros((len(changes), width), dtype=np.int64)
         count = self._by_candidates if len(raw) < _MANY_ROWS else self._by_rows
-        found = count(raw, changes, workers)
-        ones = np.ones(len(changes), dtype=np.int64)
-        return Totals(
-            clipped=found.clipped,
-            moments=found.moments,
-            ranks=found.ranks,
-            tier_counts=found.tier_counts,
-            tier_days=found.tier_days,
-            tier_money=found.tier_money[:, :, None],
-            boundaries=boundary_rows(
-                (self._order.paying * ones, self._order.valued * ones),
-                found.ends,
-                (found.top[:, :1], found.top[:, 1:]),
-                found.ltv[:, None],
-            ),
-        )
+        count(raw, changes, workers, sums)
+        return sums
 
-    def _by_candidates(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Found:
-        from gtmar.kernel.compiled import survey
-
-        found = self._found(len(changes))
+    def _by_candidates(
+        self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
+    ) -> None:
+        from gtmar.kernel.compiled_places import assemble, locate
+        from gtmar.kernel.compiled_rows import tabulate, weigh
 
         def work(first: int, last: int) -> None:
-            scratch = self._scratch(np.empty((1, len(raw)), dtype=np.uint16))
-            survey(self._rows, self._order, raw, changes, first, last, scratch, found)
+            count = last - first
+            desk, found = self._room(count, len(raw))
+            tabulate(self._rows, self._order, raw, changes[first:last], 0, len(raw), desk, found)
+            locate(self._order, desk, found, count)
+            weigh(self._rows, desk, found, count)
+            assemble(self._order, self._recipe, found, count, sums[first:last])
+            self._rooms.append((desk, found))
 
         if len(raw) < _FEW_ROWS:
             work(0, len(changes))
         else:
             workers.share(work, len(changes))
-        return found
 
-    def _by_rows(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Found:
-        from gtmar.kernel.compiled import locate, tabulate_all, weigh_all
+    def _by_rows(
+        self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
+    ) -> None:
+        from gtmar.kernel.compiled_places import conclude, gather
+        from gtmar.kernel.compiled_rows import tabulate
 
-        places = np.empty((len(changes), len(raw)), dtype=np.uint16)
-        parts: dict[int, tuple[Scratch, Found]] = {}
+        order, rooms = self._order, []
 
-        def score(first: int, last: int) -> None:
-            scratch, found = self._scratch(places), self._found(len(changes))
-            tabulate_all(self._rows, self._order, raw, changes, first, last, scratch, found)
-            parts[first] = scratch, found
+        def add_up(first: int, last: int) -> None:
+            desk, found = self._room(len(changes))
+            tabulate(self._rows, order, raw, changes, first, last, desk, found)
+            rooms.append((desk, found))
 
-        def add_cents(first: int, last: int) -> None:
-            scratch, found = parts[first]
-            weigh_all(self._rows, first, last, scratch._replace(bands=whole.bands), found)
+        def put_together(first: int, last: int) -> None:
+            (desk, found), *others = rooms
+            for other, more in others:
+                gather(order, desk, found, other, more, first, last)
+            conclude(order, self._recipe, desk, found, first, last, sums)
 
-        workers.share(score, len(raw))
-        (whole, found), *others = (parts[first] for first in sorted(parts))
-        for scratch, _ in others:
-            np.add(whole.counts, scratch.counts, out=whole.counts)
-        for k in range(len(changes)):
-            locate(self._order, whole, k, found, k)
-        workers.share(add_cents, len(raw))
-        same = zip(found, *(other for _, other in others), strict=True)
-        return Found(*(np.add.reduce(arrays) for arrays in same))
+        workers.share(add_up, len(raw))
+        workers.share(put_together, len(changes))
+        self._rooms += rooms
 
-    def _scratch(self, places: NDArray[np.uint16]) -> Scratch:
-        from gtmar.kernel.compiled import SIDES, TURNS
-
-        slots, (most, tiers, codes, _) = len(places), self._shape
-        return Scratch(
-            places=places,
-            counts=np.empty((slots, _VALUED + 1, most), dtype=np.int32),
-            codes=np.empty((TURNS, tiers, codes), dtype=np.int64),
-            bands=np.empty((slots, 2, most), dtype=np.uint8),
-            cash=np.empty((TURNS, max(tiers, SIDES) * SIDES), dtype=np.int64),
-        )
-
-    def _found(self, candidates: int) -> Found:
-        _, tiers, codes, days = self._shape
+    def _room(self, slots: int, accounts: int = 0) -> tuple[Desk, Found]:
+        """Return room for so many candidates, used before if there is such."""
+        # Taken off the list by one thread alone; one that fails leaves its room behind.
+        while self._rooms:
+            room = self._rooms.pop()
+            if len(room[1].ranks) >= slots:
+                return room
+        places, tiers = len(self._order.tier_of), len(self._order.lows)
+        codes, days = len(self._recipe.churned), len(self._recipe.days)
+        heaps = 0 if accounts else slots
+        narrow = np.uint16 if 0 < accounts < _MOST_COUNTED else np.int32
         shapes = (
-            (2,), (2,), (), (3, 2), (tiers, codes), (tiers, days), (CASH, tiers), (2, CASH), (4,)
+            (2,), (2,), (2,), (), (3, 2), (tiers, codes), (tiers, days), (CASH, tiers), (2, CASH),
+            (4,),
         )  # fmt: skip
-        return Found(*(np.zeros((candidates, *shape), dtype=np.int64) for shape in shapes))
+        return Desk(
+            places=np.empty((slots - heaps, accounts), dtype=np.uint16),
+            counts=np.zeros((slots, _COUNTS, places), dtype=narrow),
+            heaps=np.zeros((heaps, _COUNTS, places), dtype=np.int64),
+            bands=np.empty((slots - heaps, 2, places), dtype=np.uint8),
+            cash=np.empty((_TURNS, max(tiers, _SIDES) * _SIDES), dtype=np.int64),
+        ), Found(*(np.zeros((slots, *shape), dtype=np.int64) for shape in shapes))
 
 
 def _counts_paying(cohorts: Cohorts) -> bool:
@@ -257,7 +269,7 @@ def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> Rows:
         columns=np.array([column.ctypes.data for column in columns], dtype=np.int64),
         widths=np.array([column.itemsize for column in columns], dtype=np.int64),
         runs=_runs(cohorts),
-        codes=_plain(cohorts.codes, np.int16),
+        paying=_paying(cohorts),
         listed=_plain(listed if cohorts.ltv is not None else listed[:0], np.int32),
         dated=_plain(cohorts.dated, np.int32),
         days=_plain(cohorts.days, np.int32),
@@ -271,18 +283,31 @@ def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> Rows:
 
 
 def _runs(cohorts: Cohorts) -> Int64s:
-    """Return which rows each count takes in, shape (R, 3)."""
+    """Return runs of rows of one code, and which count each adds to, shape (R, 4)."""
+    codes = cohorts.codes
+    kinds = (cohorts.negatives, cohorts.positives, cohorts.rest)
+    inner = {run.start for run in kinds} | {run.stop for run in kinds} - {0, len(codes)}
+    steps = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+    ends = np.unique([0, *steps, *inner, len(codes)]).tolist()
+
+    def kind_of(row: int) -> int:
+        return next(
+            kind
+            for kind, run in zip((_NEGATIVE, _POSITIVE, _REST), kinds, strict=True)
+            if run.start <= row < run.stop
+        )
+
+    runs = [(first, last, codes[first], kind_of(first)) for first, last in pairwise(ends)]
+    return np.array(runs, dtype=np.int64)
+
+
+def _paying(cohorts: Cohorts) -> Int64s:
+    """Return runs of the paying, or of the labelled who don't pay, shape (R, 2)."""
     paying, end = cohorts.paying, cohorts.positives.stop
-    runs = [
-        (cohorts.negatives.start, cohorts.negatives.stop, _NEGATIVE),
-        (cohorts.positives.start, cohorts.positives.stop, _POSITIVE),
-        (cohorts.rest.start, cohorts.rest.stop, _REST),
-    ]
+    runs = [(paying.start, paying.stop)] if cohorts.start is not None else []
     if not _counts_paying(cohorts):
-        runs += [(0, paying.start, _PAYING), (paying.stop, end, _PAYING)]
-    elif cohorts.start is not None:
-        runs += [(paying.start, paying.stop, _PAYING)]
-    return np.array([run for run in runs if run[0] < run[1]], dtype=np.int64).reshape(-1, 3)
+        runs = [(0, paying.start), (paying.stop, end)]
+    return np.array([run for run in runs if run[0] < run[1]], dtype=np.int64).reshape(-1, 2)
 
 
 def _cash(cohorts: Cohorts) -> tuple[list[tuple[slice, Integers]], Integers]:

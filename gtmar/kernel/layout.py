@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Int32s = NDArray[np.int32]
     Bands = NDArray[np.uint8]
 
-__all__ = ["Found", "Order", "Rows", "Scratch"]
+__all__ = ["Desk", "Found", "Order", "Recipe", "Rows"]
 
 
 class Rows(NamedTuple):
@@ -26,9 +26,10 @@ class Rows(NamedTuple):
     columns, widths
         int64, shape (F,): each column's address, and its bytes an item.
     runs
-        int64, shape (R, 3): a run of rows, and which of a candidate's five counts it adds to.
-    codes
-        int16, shape (N,), in [0, C).
+        int64, shape (R, 4): rows of one code from the first to before the last, the code, and which
+        of a candidate's first three counts they add to. Together all rows.
+    paying
+        int64, shape (R, 2): runs of rows that the fourth count takes in.
     listed
         int32: rows that the fifth count takes in, ascending.
     dated, days
@@ -42,7 +43,7 @@ class Rows(NamedTuple):
     columns: Int64s
     widths: Int64s
     runs: Int64s
-    codes: NDArray[np.int16]
+    paying: Int64s
     listed: Int32s
     dated: Int32s
     days: Int32s
@@ -59,6 +60,8 @@ class Order(NamedTuple):
 
     Parameters
     ----------
+    lows
+        int64, shape (T,): each tier's lowest place, from the highest tier down.
     tier_of, tier_thirds
         uint8, shape (100 x max_score + 1,): a place's tier, 0 the highest; three times that.
     sides
@@ -72,9 +75,10 @@ class Order(NamedTuple):
         Whether the fourth and the fifth count are of these accounts; else of all others.
     """
 
-    tier_of: NDArray[np.uint8]
-    tier_thirds: NDArray[np.uint8]
-    sides: NDArray[np.uint8]
+    lows: Int64s
+    tier_of: Bands
+    tier_thirds: Bands
+    sides: Bands
     risk: bool
     paying: int
     valued: int
@@ -82,17 +86,40 @@ class Order(NamedTuple):
     valued_direct: bool
 
 
-class Scratch(NamedTuple):
-    """Room to count S candidates in, one a slot; what is counted in is zeroed before.
+class Recipe(NamedTuple):
+    """How the sums of a tier come from what was counted in it.
+
+    Parameters
+    ----------
+    groups
+        int64, shape (C, G): 1 where accounts of a code count in one of G groups.
+    churned
+        int64, shape (C,): 1 where a code says that the whole start MRR is gone.
+    days
+        int64, shape (U,): the distinct values of days, ascending.
+    """
+
+    groups: Int64s
+    churned: Int64s
+    days: Int64s
+
+
+class Desk(NamedTuple):
+    """Room for a thread to count S candidates in, one a slot.
+
+    Counts and heaps are zero whenever nobody counts.
 
     Parameters
     ----------
     places
-        uint16, shape (S, N): each account's place.
+        uint16, shape (S, N): each account's place, where cents are added up in a pass of their own;
+        of no slots where they are not.
     counts
-        int32, shape (S, 5, P): accounts per place: negatives, positives, rest, paying, valued.
-    codes
-        int64, shape (4, T, C): accounts by tier and code; see `TURNS`.
+        int32, or uint16 for few accounts, shape (S, 5, P): accounts per place: negatives,
+        positives, rest, paying, valued.
+    heaps
+        int64, shape (S, 5, P): cents per place: of the gone, of those who stay, contraction,
+        expansion, LTV. Of no slots where cents have a pass of their own.
     bands
         uint8, shape (S, 2, P): a place's tier x 3 and its side of the top fifth's boundary; three
         times the side of the best quarter's and the side of the worst quarter's.
@@ -101,35 +128,39 @@ class Scratch(NamedTuple):
     """
 
     places: NDArray[np.uint16]
-    counts: Int32s
-    codes: Int64s
-    bands: NDArray[np.uint8]
+    counts: NDArray[np.integer]
+    heaps: Int64s
+    bands: Bands
     cash: Int64s
 
 
 class Found(NamedTuple):
-    """What K candidates come to.
+    """What the candidates in S slots come to; zero whenever nobody counts.
 
     Parameters
     ----------
+    extent
+        int64, shape (S, 2): of all that there are, how many places there are from the lowest
+        account's up, and from 0 to the highest account's.
     clipped, moments
-        int64, shape (K, 2): accounts below 0 and above the maximum; the sum of places, and of
+        int64, shape (S, 2): accounts below 0 and above the maximum; the sum of places, and of
         their squares.
     ranks
-        int64, shape (K,): the sum, over positives, of twice the accounts on places before and the
+        int64, shape (S,): the sum, over positives, of twice the accounts on places before and the
         accounts on their own.
     ends
-        int64, shape (K, 3, 2): for the top fifth, the best and the worst quarter, the accounts up
+        int64, shape (S, 3, 2): for the top fifth, the best and the worst quarter, the accounts up
         to the boundary's place, it included, and those on it.
     tier_counts, tier_days
-        int64, shapes (K, T, C) and (K, T, U).
+        int64, shapes (S, T, C) and (S, T, U).
     tier_money
-        int64, shape (K, 4, T): cents of the gone, of those who stay, contraction, expansion.
+        int64, shape (S, 4, T): cents of the gone, of those who stay, contraction, expansion.
     top, ltv
-        int64, shapes (K, 2, 4) and (K, 4): the same cents above the top fifth's boundary and on it;
+        int64, shapes (S, 2, 4) and (S, 4): the same cents above the top fifth's boundary and on it;
         LTV above the best quarter's boundary, on it, below the worst quarter's, on it.
     """
 
+    extent: Int64s
     clipped: Int64s
     moments: Int64s
     ranks: Int64s

@@ -21,7 +21,7 @@ from gtmar.accounts.matrix import AccountMatrix
 from gtmar.accounts.outcomes import Movement
 from gtmar.evaluate import LocalEvaluator
 from gtmar.evaluate.parts import PART_ROWS
-from gtmar.kernel import compiled, counts, fused, scores
+from gtmar.kernel import compiled_places, compiled_rows, counts, fused, scores
 from gtmar.runs.benchmark import Track
 from gtmar.synthetic import generate
 
@@ -156,11 +156,32 @@ def test_memory_of_an_evaluation_does_not_grow_with_the_table() -> None:
     assert small < 3 * 4 * 13 * 8 * 10_112
 
 
-def test_machine_code_needs_two_bytes_an_account_and_room_for_one_candidate() -> None:
+def test_machine_code_keeps_its_room() -> None:
     small, large = (peak_of(matrix_of(n), compiled=True) for n in (6_000, 18_000))
-    assert large - small < 2.1 * 12_000
-    # Five counts and two bands of a place, whatever the number of candidates, and their sums.
-    assert small - 2 * 6_000 < 1.3 * (5 * 4 + 2) * 10_112
+    # Sums and changes of four candidates; whoever comes second finds all else there.
+    assert large < 1.05 * small
+    assert small < 4 * 10_000
+
+
+@pytest.mark.parametrize(
+    ("many_rows", "each"),
+    # An account's place, five counts and two bands of a place; or five counts and five heaps.
+    [(10_000, (2, 5 * 2 + 2)), (1_000, (0, 5 * 4 + 5 * 8))],
+)
+def test_room_is_for_the_candidates_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch, many_rows: int, each: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
+    matrix = matrix_of(3_000)
+    evaluator = LocalEvaluator(matrix, SPEC, threads=1, compiled=True)
+    table = evaluator._fused_table(1)
+    assert table is not None
+    before = sum(array.nbytes for array in table.arrays)
+    for candidates in (4, 1, 3):
+        evaluator.sums([changed({place: 1}) for place in range(candidates)])
+    room = sum(array.nbytes for array in table.arrays) - before
+    expected = 4 * (each[0] * matrix.accounts + each[1] * 10_001)
+    assert expected < room < 1.05 * expected + 4 * 8 * 4 * 100
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -176,11 +197,13 @@ def test_what_stays_in_memory_is_the_matrix_and_its_scores(
     if compiled:
         # Beside the matrix: start MRR, LTV and the changes of some, narrow.
         beside = (3 * 8 + 2 + 4 + 4 + 4) + (4 + 4 + 0.3 * 4)
-    # What a place means is the same for any number of accounts.
-    features += 2 * 10_001 if compiled else 0
-    assert held.nbytes < features + 1.1 * beside * matrix.accounts
-    assert held.nbytes > features + 0.9 * beside * matrix.accounts
-    assert held.nbytes / matrix.accounts <= 100
+    # What a place means, and the room of a candidate, are the same for any number of accounts.
+    fixed = (2 + 12) * 10_001 if compiled else 0
+    # Its own places.
+    beside += 2 if compiled else 0
+    assert held.nbytes < fixed + features + 1.1 * beside * matrix.accounts
+    assert held.nbytes > fixed + features + 0.9 * beside * matrix.accounts
+    assert (held.nbytes - fixed) / matrix.accounts <= 100
 
 
 @pytest.mark.parametrize("accounts", [2_000, 20_000])
@@ -222,21 +245,31 @@ def test_machine_code_reads_the_columns_that_changed_alone(trapped: str, *, surv
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_machine_code_is_called_once_a_thread_with_one_room(
-    monkeypatch: pytest.MonkeyPatch, threads: int
+@pytest.mark.parametrize(("many_rows", "calls"), [(10_000, 4), (1_000, 2)])
+def test_machine_code_is_called_a_few_times_a_batch(
+    monkeypatch: pytest.MonkeyPatch, threads: int, many_rows: int, calls: int
 ) -> None:
     monkeypatch.setattr(fused, "_FEW_ROWS", 0)
+    monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
     matrix = matrix_of(3_000)
     evaluator = LocalEvaluator(matrix, SPEC, threads=threads, compiled=True)
     evaluator.move(WEIGHTS)
-    calls: list[int] = []
-    survey = compiled.survey
+    noted: list[str] = []
 
-    def noted(*arguments: Any) -> None:
-        scratch = arguments[6]
-        calls.append(scratch.counts.shape[0])
-        survey(*arguments)
+    def note(module: Any, name: str) -> None:
+        function = getattr(module, name)
 
-    monkeypatch.setattr(compiled, "survey", noted)
+        def noting(*arguments: Any) -> None:
+            noted.append(name)
+            function(*arguments)
+
+        monkeypatch.setattr(module, name, noting)
+
+    for module in (compiled_rows, compiled_places):
+        for name in module.__all__:
+            note(module, name)
     evaluator.sums([changed({place: 1}) for place in range(8)])
-    assert calls == [1] * threads
+    # Of a large table what the other threads counted is gathered, by each for its candidates.
+    gathered = noted.count("gather")
+    assert gathered == (threads * (threads - 1) if calls == 2 else 0)
+    assert len(noted) - gathered == calls * threads

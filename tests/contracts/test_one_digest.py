@@ -94,7 +94,7 @@ def test_machine_code_gives_the_digest_of_numpy(
 def test_without_numba_numpy_counts(
     accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "gtmar.kernel.compiled", None)
+    monkeypatch.setitem(sys.modules, "gtmar.kernel.compiled_rows", None)
     assert not LocalEvaluator(accounts.search, SPEC, compiled=True).compiles
     assert digest(accounts, tmp_path, batch=None, threads=2, compiled=True) == sequential
 
@@ -139,13 +139,13 @@ def test_a_run_goes_over_to_machine_code_on_its_way(
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     evaluator = LocalEvaluator(accounts.search, SPEC, threads=1)
     counted: list[int] = []
-    original = FusedTable.totals
+    original = FusedTable.sums
 
-    def noted(self: FusedTable, raw: Any, changes: Any, workers: Any) -> Any:
+    def noted(self: FusedTable, raw: Any, changes: Any, workers: Any, width: int) -> Any:
         counted.append(len(changes))
-        return original(self, raw, changes, workers)
+        return original(self, raw, changes, workers, width)
 
-    monkeypatch.setattr(FusedTable, "totals", noted)
+    monkeypatch.setattr(FusedTable, "sums", noted)
     plan = Plan(limits=Limits(80), seed=4)
     search = Search(accounts, SPEC, Judge.of(SPEC), plan, evaluator=evaluator)
     with RunWriter(tmp_path, new_run_id()) as writer:
@@ -173,13 +173,14 @@ def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
         np.testing.assert_array_equal(many.reduce(many.counts(candidates)), expected)
 
 
-@pytest.mark.parametrize("many_rows", [10, 10_000])
+@pytest.mark.parametrize(("many_rows", "narrow"), [(10, 10_000), (10_000, 10_000), (10_000, 10)])
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 @pytest.mark.parametrize("kind", tables.LABELLED)
 def test_machine_code_gives_the_sums_of_numpy(
-    monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int
+    monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int, narrow: int
 ) -> None:
     monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
+    monkeypatch.setattr(fused, "_MOST_COUNTED", narrow)
     spec = tables.make_spec(base=5, orientation=orientation)
     source = np.random.default_rng(8)
     candidates = source.integers(-100, 101, size=(19, 3)).tolist()
