@@ -202,7 +202,7 @@ def freeze(
     A column is let go of once it is frozen, so that there are no two copies of the table.
     """
     movement = columns.pop("movement").to_numpy()
-    activated = columns.pop("activated").cast(pl.Int8)
+    activated = columns.pop("activated")
     states = activated.fill_null(-1).to_numpy() + np.int8(1)
     codes_of = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
     # Sorted stably: numpy puts small integers in order by counting them, in one pass.

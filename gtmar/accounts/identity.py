@@ -129,9 +129,9 @@ class KeyOrder:
         else:
             rows = keys.arg_sort()
             ordered = keys.gather(rows)
-        as_before = (ordered == ordered.shift(1)).fill_null(value=False)
-        tied = as_before | as_before.shift(-1, fill_value=False)
-        return cls(keys, rows, tied.arg_true())
+        # Slices, where `shift` would copy the keys.
+        alike = (ordered.slice(1) == ordered.slice(0, max(0, len(ordered) - 1))).arg_true()
+        return cls(keys, rows, pl.concat([alike, alike + 1]).unique().sort())
 
     def settled(self, columns: Mapping[str, Callable[[], pl.Series]]) -> pl.Series:
         """Return row numbers, accounts of equal keys in the order of their values."""

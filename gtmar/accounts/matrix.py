@@ -119,7 +119,10 @@ def load_accounts(
     lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded, *coded)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
-    lazy = lazy.with_columns(movement_class(checked.outcomes))
+    # The contract has seen to it that these are 0 and 1.
+    lazy = lazy.with_columns(
+        movement_class(checked.outcomes), pl.col("retained", "activated", "won_back").cast(pl.Int8)
+    )
     names = [term.name for term in spec.terms]
     storage = _storage(checked, widths, memory, segments=len(segments))
     with storage.columns(table, lazy) as columns:

@@ -328,6 +328,27 @@ def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
     assert f"Example: gtmar {' '.join(command)}" in " ".join(said.split())
 
 
+@pytest.mark.parametrize(
+    ("given", "found"), [(None, "muzzy_decay_ms:0"), ("narenas:1", "narenas:1")]
+)
+def test_the_allocator_is_told_to_give_memory_back_unless_somebody_said_otherwise(
+    given: str | None, found: str
+) -> None:
+    code = (
+        "import sys, runpy, os; sys.argv = ['gtmar', 'bench', '--accounts', '50', '--n', '1']\n"
+        "try: runpy.run_module('gtmar', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert 'polars' in sys.modules\n"
+        "print(os.environ['_RJEM_MALLOC_CONF'])\n"
+    )
+    shell = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
+    shell |= {} if given is None else {"_RJEM_MALLOC_CONF": given}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=shell
+    )
+    assert found in done.stdout
+
+
 def test_the_module_is_the_command_and_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, runpy; sys.argv = ['gtmar', '--help']\n"
