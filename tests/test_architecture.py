@@ -52,7 +52,7 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("evaluate/cluster.py",),
-    "numba": ("kernel/compiled.py", "search/compiled.py"),
+    "numba": ("kernel/compiled.py", "search/compiled/"),
     "mlflow": ("export/tracking.py",),
     "sqlalchemy": ("export/tracking.py",),
     "altair": ("report/",),
