@@ -136,8 +136,8 @@ def options(
 
     Notes
     -----
-    Cost: a tenth of a millisecond in machine code, with a dozen weights; some five times that with
-    numpy.
+    Cost: a tenth of a millisecond in machine code, with a dozen weights; more than ten times that
+    with numpy.
     """
     code = machine_code()
     if code is not None:
