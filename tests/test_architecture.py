@@ -52,7 +52,7 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("evaluate/cluster.py",),
-    "numba": ("kernel/compiled_places.py", "kernel/compiled_rows.py", "search/compiled.py"),
+    "numba": ("kernel/compiled_places.py", "kernel/compiled_rows.py", "search/compiled/"),
     "mlflow": ("export/tracking.py",),
     "sqlalchemy": ("export/tracking.py",),
     "altair": ("report/",),

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.search.surrogate import machine_code
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
     Raw = NDArray[np.uint64]
 
-__all__ = ["Draws", "random_moves"]
+__all__ = ["Draws", "Stream", "random_moves"]
 
 #: A move changes one to this many weights.
 _MOST_CHANGES = 3
@@ -26,23 +24,46 @@ _LOW_HALVES = np.uint64(0x0000FFFF0000FFFF)
 _NORMAL_MEAN, _NORMAL_SPREAD = 131_070.0, math.sqrt((65_536**2 - 1) / 3)
 
 
-class Draws:
-    """Numbers from a pinned stream: the generator's raw output, mapped by integers alone."""
+class Stream:
+    """The pinned stream of a seed: the raw output of one generator, a sequence for each number."""
 
-    def __init__(self, seed: int, number: int) -> None:
-        self._raw = np.random.Philox(key=[seed, number]).random_raw
+    def __init__(self, seed: int) -> None:
+        # Sent to the start of another sequence: a new generator costs three times as much.
+        self._philox = np.random.Philox(key=[seed, 0])
+        self._start = self._philox.state
+        self._key = self._start["state"]["key"]
+
+    def raw(self, number: int, count: int) -> Raw:
+        """Return the first numbers of a sequence, 64 bits each."""
+        self._key[1] = number
+        self._philox.state = self._start
+        return self._philox.random_raw(count)
+
+
+class Draws:
+    """Numbers in the order of a stream, mapped by integers alone.
+
+    Parameters
+    ----------
+    raw
+        What the stream gave, 64 bits each; at least as many as are drawn.
+    """
+
+    def __init__(self, raw: Raw) -> None:
+        self._left = raw
 
     def raw(self, count: int) -> Raw:
         """Return 64 bits each."""
-        return self._raw(count)
+        drawn, self._left = self._left[:count], self._left[count:]
+        return drawn
 
     def uniform(self, count: int) -> Doubles:
         """Return numbers in [0, 1)."""
-        return (self._raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return (self.raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def normal(self, rows: int, columns: int) -> Doubles:
         """Return about standard normal numbers."""
-        raw = self._raw(rows * columns)
+        raw = self.raw(rows * columns)
         low = (raw & _LOW_HALVES) + ((raw >> np.uint64(16)) & _LOW_HALVES)
         sums = (low & np.uint64(2**32 - 1)) + (low >> np.uint64(32))
         scaled: Doubles = (sums.astype(np.float64) - _NORMAL_MEAN) / _NORMAL_SPREAD
@@ -79,10 +100,6 @@ def random_moves(
     sizes = 1 + below(draws.raw(count), min(_MOST_CHANGES, width))
     chosen = draws.raw(_MOST_CHANGES * count)
     stepped = draws.raw(int(sizes.sum()))
-    code = machine_code()
-    if code is not None:
-        moved: Integers = code.moves(here, lows, highs, sizes, chosen, stepped)
-        return moved
     reach = np.maximum(1, -(-3 * np.abs(here) // 10))
     down = np.minimum(reach, here - lows)
     span = down + np.minimum(reach, highs - here)

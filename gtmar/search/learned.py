@@ -7,18 +7,20 @@ alone. A fence, fitted to candidates that guardrails blocked, keeps steps on the
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
+from itertools import chain, compress
+from operator import ne
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.search.draws import Draws, random_moves
-from gtmar.search.surrogate import Fence, Frame, Surface, length, solved, total
+from gtmar.search.draws import Stream
+from gtmar.search.planning import Bounds, Knowledge, chance, most_draws, options
+from gtmar.search.tuning import TUNING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,31 +33,27 @@ if TYPE_CHECKING:
 __all__ = ["LearnedProposer"]
 
 #: Proposals made on the same knowledge.
-_BLOCK = 8
-#: Latest results kept, and how many of them, the nearest to the incumbent, a surface is fitted to.
-_KEPT, _FITTED = 256, 64
+_BLOCK = TUNING.block
+#: Latest results kept.
+_KEPT = 256
 #: Candidates that beat the incumbent, kept or blocked, that a fence is fitted to.
 _FENCED = 64
-#: Moves drawn by chance: to be ranked, and beside them.
-_RANKED, _SPARE = 200, 32
 #: What a block consists of: steps on the surface, ranked moves, chance; and when it's long ago that
 #: a block won.
 _FRESH = ("step", "step", "ranked", "step", "ranked", "step", "ranked", "chance")
 _STALE = ("step", "step", "ranked", "step", "chance", "chance", "chance", "chance")
 _CHANCE = ("chance",) * _BLOCK
 _STALE_AFTER = 4 * _BLOCK
+#: The samples by which moves are ranked: those of their places.
+_RANKED: dict[tuple[str, ...], Integers] = {
+    roles: np.array([place for place, role in enumerate(roles) if role == "ranked"], dtype=np.int64)
+    for roles in (_FRESH, _STALE)
+}
 
 #: A radius is the length of a step in units of the incumbent's length: at first, at least, at most.
 _FIRST_RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.5, 0.04, 0.8
 #: After a win it is at least this times the step that won; after a loss this times itself.
 _GROWTH, _DECAY = 1.5, 0.92
-#: Damping of steps: the first that is enough for the radius, or the last times fours.
-_DAMPING = (0.02, 0.5, 5.0)
-_OVER_RADIUS = 1.5
-#: How far inside a fence steps should end, and how much all weights may grow or shrink by one step.
-_MARGIN, _MOST_SCALING = 0.2, 0.15
-#: Least factor by which a step is shortened to fit into bounds, before it is cut at them.
-_LEAST_FIT = 0.7
 
 
 class LearnedProposer:
@@ -75,7 +73,7 @@ class LearnedProposer:
     Notes
     -----
     A proposal is a function of seed, number, incumbent and what was told up to the last win or the
-    last full block of eight, whichever is later. Cost: about a millisecond a block and a win.
+    last full block of eight, whichever is later. Cost: see `planning.options`, a block and a win.
     """
 
     name = "learned"
@@ -90,9 +88,12 @@ class LearnedProposer:
         remembered: Sequence[tuple[Vector, float]] = (),
     ) -> None:
         self._free = levers.free
-        self._lows = np.array([levers.lows[i] for i in self._free], dtype=np.int64)
-        self._highs = np.array([levers.highs[i] for i in self._free], dtype=np.int64)
-        self._seed, self._sign = seed, sign
+        self._places = range(len(self._free))
+        self._whole = len(self._free) == len(levers.names)
+        lows = np.array([levers.lows[i] for i in self._free], dtype=np.int64)
+        highs = np.array([levers.highs[i] for i in self._free], dtype=np.int64)
+        self._bounds = Bounds(lows, highs)
+        self._stream, self._sign = Stream(seed), sign
         self._waiting: deque[Result] = deque()
         self._last_win = 0
         self._results = _Latest(_KEPT, len(self._free))
@@ -108,9 +109,7 @@ class LearnedProposer:
         self._plan: list[Vector] = []
 
     def _freed(self, weights: Sequence[int]) -> Vector:
-        if len(weights) == len(self._free):
-            return tuple(weights)
-        return tuple(weights[i] for i in self._free)
+        return tuple(weights) if self._whole else tuple([weights[i] for i in self._free])
 
     def learn(self, result: Result) -> None:
         """Take note of what a proposal came to; it counts from the next block or win on."""
@@ -128,18 +127,20 @@ class LearnedProposer:
             self._plan = self._block_from(since, center)
             self._planned = since, center
         vector = self._plan[number - since - 1]
-        pairs = zip(self._free, center, vector, strict=True)
-        return {index: new for index, old, new in pairs if new != old}
+        changed = compress(self._places, map(ne, center, vector))
+        return {self._free[place]: vector[place] for place in changed}
 
     def _absorb(self, result: Result) -> None:
-        before, after = self._freed(result.before), self._freed(result.weights)
-        old = None if result.value_before is None else self._sign * result.value_before
-        new = None if result.value is None else self._sign * result.value
+        _, before, after, old, new, won = result
+        if not self._whole:
+            before, after = self._freed(before), self._freed(after)
+        old = None if old is None else self._sign * old
+        new = None if new is None else self._sign * new
         if self._level is None and old is not None:
             self._results.add(before, old)
             self._level = old
         better = new is not None and (old is None or new > old)
-        if result.won:
+        if won:
             self._radius = min(max(self._radius, _GROWTH * _turned(before, after)), _MOST_RADIUS)
             self._level = new
         elif not better:
@@ -148,116 +149,55 @@ class LearnedProposer:
         if new is not None:
             self._results.add(after, new)
         if better:
-            self._fenced.add(after, 1.0 if result.won else -1.0)
+            self._fenced.add(after, 1.0 if won else -1.0)
 
     def _block_from(self, since: int, center: Vector) -> list[Vector]:
         """Return the vectors that proposals `since` + 1 and on stand for."""
-        draws = Draws(self._seed, since + 1)
-        here = np.array(center, dtype=np.int64)
-        moves = random_moves(draws, here, self._lows, self._highs, count=_RANKED + _SPARE)
         stale = since - self._last_win >= _STALE_AFTER
         roles = _FRESH if not stale else _STALE if since // _BLOCK % 2 else _CHANCE
-        ranked: list[Iterator[Integers]] = []
-        steps = moves[:0]
-        if roles is not _CHANCE:
-            frame = Frame.at(here.astype(np.float64))
-            surface = self._surface(frame, draws)
-            fence = self._fence(frame, draws)
-            steps = self._steps(frame, surface, fence, draws)
-            ranked = [
-                map(moves.__getitem__, order)
-                for order in _orders(frame, surface, fence, moves[:_RANKED])
-            ]
-        chosen = {center}
-        spare = map(moves.__getitem__, [*range(_RANKED, len(moves)), *range(_RANKED)])
+        known = None if roles is _CHANCE else self._knowledge()
+        raw = self._stream.raw(since + 1, most_draws(known, len(center)))
+        here = np.array(center, dtype=np.int64)
+        if known is None:
+            moves, steps, heights = chance(raw, here, self._bounds)
+        else:
+            moves, steps, heights = options(known, raw, here, self._bounds, _RANKED[roles])
+        taken = {center}
+        spare = chain(_rows(moves[TUNING.ranked :]), _rows(moves[: TUNING.ranked]))
+        ranked = iter(heights)
         plan = []
         for place, role in enumerate(roles):
-            options: Iterator[Integers] = spare
+            vectors: Iterable[Vector] = spare
             if role == "step":
-                options = itertools.chain([steps[place]], spare)
+                vectors = chain((tuple(steps[place].tolist()),), spare)
             elif role == "ranked":
-                options = itertools.chain(ranked[place], spare)
-            vector = self._first_new(options, chosen) or tuple(moves[place].tolist())
-            chosen.add(vector)
+                vectors = chain(_falling(moves, next(ranked)), spare)
+            vector = self._first_new(vectors, taken) or tuple(moves[place].tolist())
+            taken.add(vector)
             plan.append(vector)
         return plan
 
-    def _first_new(self, options: Iterator[Integers], chosen: set[Vector]) -> Vector | None:
-        for option in options:
-            vector = tuple(option.tolist())
-            if vector not in chosen and vector not in self._seen:
+    def _knowledge(self) -> Knowledge:
+        results, fenced = self._results, self._fenced
+        return Knowledge(
+            vectors=results.vectors,
+            values=results.values,
+            results=results.filled,
+            told=self._level is not None,
+            level=self._level or 0.0,
+            better=fenced.vectors,
+            kept=fenced.values,
+            fenced=fenced.filled,
+            radius=self._radius,
+        )
+
+    def _first_new(self, vectors: Iterable[Vector], taken: set[Vector]) -> Vector | None:
+        """Return the first of some vectors that was neither seen nor taken."""
+        seen = self._seen
+        for vector in vectors:
+            if vector not in seen and vector not in taken:
                 return vector
         return None
-
-    def _surface(self, frame: Frame, draws: Draws) -> Surface:
-        """Fit to the results nearest to the incumbent, itself among them."""
-        width = len(frame.center)
-        slopes = draws.normal(width, _BLOCK)
-        vectors, values = self._results.vectors, self._results.values
-        places = frame.coordinates(vectors)
-        near = np.sort(np.argsort(total(places * places), kind="stable")[: _FITTED - 1])
-        places, values = places[:, near], values[near]
-        if self._level is not None:
-            places = np.concatenate([np.zeros((width, 1)), places], axis=1)
-            values = np.concatenate([[self._level], values])
-        return Surface.through(places, values, (slopes, draws.normal(len(values), _BLOCK)))
-
-    def _fence(self, frame: Frame, draws: Draws) -> Fence | None:
-        """Fit to candidates that were better; None while nothing was blocked."""
-        vectors, kept = self._fenced.vectors, self._fenced.values
-        if (kept > 0).all():
-            return None
-        width = len(frame.center)
-        apart = (vectors - frame.center[:, None]) / frame.size
-        # The incumbent itself is inside.
-        places = np.concatenate([np.zeros((width, 1)), apart], axis=1)
-        kept = np.concatenate([[1.0], kept])
-        noise = draws.normal(width + 1, _BLOCK), draws.normal(len(kept), _BLOCK)
-        return Fence.between(places, kept, noise)
-
-    def _steps(self, frame: Frame, surface: Surface, fence: Fence | None, draws: Draws) -> Integers:
-        """Return where samples of the surface are highest within the radius, shape (B, F)."""
-        slopes = frame.softened(surface.slopes)
-        curvature = frame.softened(frame.softened(surface.curvature).T)
-        right = slopes if fence is None else np.concatenate([slopes, fence.slopes], axis=1)
-        steps, toward = self._damped(curvature, right)
-        cap = self._radius * (0.5 + draws.uniform(_BLOCK))
-        steps = steps * np.minimum(1, cap / np.maximum(length(steps), 1e-12))
-        if fence is not None:
-            lacking = _MARGIN - fence.levels - total(fence.slopes * steps)
-            gain = np.maximum(total(fence.slopes * toward), 1e-9)
-            steps = steps + toward * np.maximum(lacking / gain, 0)
-
-        along = total(frame.unit[:, None] * steps)
-        turned = frame.unit[:, None] * (1 - along) + steps
-        scaling = 1 + np.clip(along, -_MOST_SCALING, _MOST_SCALING)
-        vectors = turned * (frame.size * scaling / np.maximum(length(turned), 1e-9))
-        return self._fitted(vectors).T
-
-    def _damped(self, curvature: Doubles, right: Doubles) -> tuple[Doubles, Doubles]:
-        """Solve for the tops of samples, damped until most are within reach."""
-        diagonal = np.eye(len(curvature))
-        trial, damping = 0, 0.0
-        while True:
-            damping = _DAMPING[trial] if trial < len(_DAMPING) else 4 * damping
-            trial += 1
-            found = solved(damping * diagonal - curvature, right)
-            if found is None:
-                continue
-            steps = found[:, :_BLOCK]
-            typical = float(np.sort(length(steps))[_BLOCK // 2])
-            if typical <= _OVER_RADIUS * self._radius or trial >= len(_DAMPING):
-                return steps, found[:, _BLOCK:]
-
-    def _fitted(self, vectors: Doubles) -> Integers:
-        """Bring vectors, shape (F, B), within bounds, if possible by one factor, and round."""
-        lows, highs = self._lows[:, None].astype(float), self._highs[:, None].astype(float)
-        tall = np.where(highs > 0, highs / np.maximum(np.maximum(vectors, highs), 1e-9), 1.0)
-        deep = np.where(lows < 0, lows / np.minimum(np.minimum(vectors, lows), -1e-9), 1.0)
-        factor = np.maximum(np.minimum(tall, deep).min(axis=0), _LEAST_FIT)
-        rounded = np.floor(vectors * factor + 0.5)
-        fitted: Integers = np.clip(rounded, lows, highs).astype(np.int64)
-        return fitted
 
 
 def _turned(before: Vector, after: Vector) -> float:
@@ -267,38 +207,32 @@ def _turned(before: Vector, after: Vector) -> float:
     return math.sqrt(max(0.0, 2 - 2 * (inner / math.sqrt(own)))) if own else 0.0
 
 
-def _orders(
-    frame: Frame, surface: Surface, fence: Fence | None, moves: Integers
-) -> NDArray[np.intp]:
-    """Rank moves of shape (K, F) by each sample, those outside the fence last; shape (B, K)."""
-    vectors = moves.T.astype(np.float64)
-    heights = surface.heights(frame.coordinates(vectors))
-    if fence is not None:
-        inside = fence.margins((vectors - frame.center[:, None]) / frame.size) - _MARGIN
-        heights = np.where(inside < 0, heights.min() - 1 + inside, heights)
-    return np.argsort(-heights, axis=1, kind="stable")
+def _rows(vectors: Integers) -> Iterator[Vector]:
+    """Give vectors of shape (K, F) as tuples, some at a time, since few are ever asked for."""
+    for start in range(0, len(vectors), _BLOCK):
+        yield from map(tuple, vectors[start : start + _BLOCK].tolist())
+
+
+def _falling(vectors: Integers, heights: Doubles) -> Iterator[Vector]:
+    """Give vectors by their heights, the highest first, of equal ones the first; lowers them."""
+    for _ in range(len(heights)):
+        place = heights.argmax()
+        heights[place] = -np.inf
+        yield tuple(vectors[place].tolist())
 
 
 class _Latest:
     """The latest so many vectors of F weights, each with a number."""
 
     def __init__(self, most: int, width: int) -> None:
-        self._vectors = np.zeros((width, most))
-        self._values = np.zeros(most)
-        self._count = 0
+        #: Shapes (F, K) and (K,); the first `filled` of the K count.
+        self.vectors, self.values = np.zeros((width, most)), np.zeros(most)
+        self.filled = 0
+        self._next = 0
 
     def add(self, vector: Vector, value: float) -> None:
-        place = self._count % len(self._values)
-        self._vectors[:, place] = vector
-        self._values[place] = value
-        self._count += 1
-
-    @property
-    def vectors(self) -> Doubles:
-        """Shape (F, K)."""
-        return self._vectors[:, : self._count]
-
-    @property
-    def values(self) -> Doubles:
-        """Shape (K,)."""
-        return self._values[: self._count]
+        """Take in one more, in the place of the oldest where there is no room."""
+        self.vectors[:, self._next] = vector
+        self.values[self._next] = value
+        self._next = (self._next + 1) % len(self.values)
+        self.filled = max(self.filled, self._next or len(self.values))

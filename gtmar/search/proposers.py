@@ -8,7 +8,7 @@ ahead of their turn and still write the journal of a strictly sequential loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,8 +38,7 @@ class Levers:
         return tuple(i for i, (low, high) in enumerate(ends) if low < high)
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a proposal came to, as the loop tells it to the proposer.
 
     Parameters

@@ -7,15 +7,14 @@ logarithms differ in their last digits from build to build, and a search would g
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from types import ModuleType
+from gtmar.search.tuning import TUNING
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Doubles = NDArray[np.float64]
@@ -25,41 +24,10 @@ __all__ = [
     "Frame",
     "Surface",
     "length",
-    "machine_code",
     "product",
     "solved",
     "total",
 ]
-
-#: A pivot below this means a matrix that isn't positive definite.
-_SMALLEST_PIVOT = 1e-9
-#: How much of a change of all weights by one factor counts: most objectives hardly see it.
-_SCALE_SHARE = 0.1
-#: Shortest length that an incumbent is taken to have, in points.
-_SHORTEST = 3.0
-
-# Prior variances of a surface: of slopes, of curvatures of any direction, of those of single
-# weights on top; and the curvature expected, downwards, all in units of its amplitude.
-_SLOPE, _CURVATURE, _OWN_CURVATURE, _EXPECTED = 1.0, 0.2, 0.5, 1.0
-#: What a quadratic surface gets wrong: at no distance, and per cube of the distance.
-_NEAR_ERROR, _FAR_ERROR = 0.001, 0.15
-#: Spread of the samples, as a share of what is really unknown.
-_BOLDNESS = 0.3
-
-# A fence: prior spread of its slope, error of a label, spread of its samples.
-_FENCE_SLOPE, _FENCE_ERROR, _FENCE_BOLDNESS = 5.0, 0.1, 0.5
-_FENCE_ROUNDS = 4
-
-
-def machine_code() -> ModuleType | None:
-    """Return the same arithmetic in machine code, if the evaluator found numba worth loading."""
-    if "numba" not in sys.modules:
-        return None
-    try:
-        from gtmar.search import compiled
-    except (ImportError, RuntimeError):
-        return None
-    return compiled
 
 
 def total(values: Doubles) -> Doubles:
@@ -67,8 +35,6 @@ def total(values: Doubles) -> Doubles:
     count = len(values)
     if not count:
         return np.zeros(values.shape[1:])
-    if values.ndim == 2 and (code := machine_code()) is not None:
-        return code.total(np.ascontiguousarray(values))  # type: ignore[no-any-return]  # compiled: doubles
     while count > 1:
         half = count // 2
         added = values[:half] + values[half : 2 * half]
@@ -80,8 +46,6 @@ def total(values: Doubles) -> Doubles:
 
 def product(left: Doubles, right: Doubles) -> Doubles:
     """Return the matrix product, shapes (A, K) and (K, B)."""
-    if len(right) and (code := machine_code()) is not None:
-        return code.product(*map(np.ascontiguousarray, (left, right)))  # type: ignore[no-any-return]  # compiled: doubles
     return total(left.T[:, :, None] * right[:, None, :])
 
 
@@ -103,16 +67,13 @@ def solved(matrix: Doubles, right: Doubles) -> Doubles | None:
     ndarray or None
         Shape (A, B); None where the matrix isn't positive definite.
     """
-    if (code := machine_code()) is not None:
-        fine, found = code.solved(*map(np.ascontiguousarray, (matrix, right)))
-        return found if fine else None
     size = len(matrix)
     # Transposed, so that what is left to do lies in one piece.
     work = np.concatenate([matrix, right.T])
     scratch = np.empty_like(work)
     for step in range(size):
         pivot = work[step, step]
-        if not pivot > _SMALLEST_PIVOT:
+        if not pivot > TUNING.smallest_pivot:
             return None
         rest, change = work[step + 1 :], scratch[step + 1 :]
         column = rest[:, step] / pivot
@@ -146,19 +107,19 @@ class Frame:
     @classmethod
     def at(cls, weights: Doubles) -> Frame:
         """Take an incumbent as the origin."""
-        size = max(float(length(weights[:, None])[0]), _SHORTEST)
+        size = max(float(length(weights[:, None])[0]), TUNING.shortest)
         return cls(weights, size, weights / size)
 
     def coordinates(self, vectors: Doubles) -> Doubles:
         """Return where vectors lie, both of shape (F, K)."""
         sizes = np.maximum(length(vectors), 1e-9)
         moved = (vectors * (self.size / sizes) - self.center[:, None]) / self.size
-        return moved + (_SCALE_SHARE * (sizes - self.size) / self.size) * self.unit[:, None]
+        return moved + (TUNING.scale_share * (sizes - self.size) / self.size) * self.unit[:, None]
 
     def softened(self, slopes: Doubles) -> Doubles:
         """Turn slopes in these coordinates into slopes per step of weights, shape (F, K)."""
         along = total(self.unit[:, None] * slopes)
-        return slopes - (1 - _SCALE_SHARE) * self.unit[:, None] * along
+        return slopes - (1 - TUNING.scale_share) * self.unit[:, None] * along
 
 
 @dataclass(frozen=True)
@@ -198,25 +159,27 @@ class Surface:
         squares = places * places
         reach = total(squares)
         inner = product(places.T, places)
-        error = _NEAR_ERROR**2 + _FAR_ERROR**2 * reach * reach * reach
-        kernel = inner * (_SLOPE + _CURVATURE / 2 * inner)
-        kernel += _OWN_CURVATURE / 4 * product(squares.T, squares)
+        error = TUNING.near_error**2 + TUNING.far_error**2 * reach * reach * reach
+        kernel = inner * (TUNING.slope + TUNING.curvature / 2 * inner)
+        kernel += TUNING.own_curvature / 4 * product(squares.T, squares)
         index = np.arange(len(values))
         kernel[index, index] += error
 
-        expected = -0.5 * _EXPECTED * reach
+        expected = -0.5 * TUNING.expected * reach
         base = values[reach.argmin()] if len(values) else 0.0
-        slopes = draws[0] * _BOLDNESS
-        guesses = product(places.T, slopes) + draws[1] * _BOLDNESS * np.sqrt(error)[:, None]
+        slopes = draws[0] * TUNING.boldness
+        guesses = product(places.T, slopes) + draws[1] * TUNING.boldness * np.sqrt(error)[:, None]
         right = np.concatenate([(values - base)[:, None], expected[:, None], guesses], axis=1)
         # The errors on the diagonal keep every pivot above zero.
         parts = solved(kernel, right)
         assert parts is not None
         mean = parts[:, 0] / _amplitude(values - base, expected, parts) - parts[:, 1]
-        slopes = slopes + _SLOPE * product(places, mean[:, None] - parts[:, 2:])
-        curvature = _CURVATURE * product(places * mean, places.T)
+        slopes = slopes + TUNING.slope * product(places, mean[:, None] - parts[:, 2:])
+        curvature = TUNING.curvature * product(places * mean, places.T)
         diagonal = np.arange(len(places))
-        curvature[diagonal, diagonal] += _OWN_CURVATURE / 2 * total((squares * mean).T) - _EXPECTED
+        curvature[diagonal, diagonal] += (
+            TUNING.own_curvature / 2 * total((squares * mean).T) - TUNING.expected
+        )
         return cls(slopes, curvature)
 
     def heights(self, places: Doubles) -> Doubles:
@@ -263,25 +226,27 @@ class Fence:
             Standard normal numbers, shapes (1 + F, B) and (K, B).
         """
         rows = np.concatenate([np.ones((1, places.shape[1])), places])
-        prior = np.full(len(rows), _FENCE_SLOPE**-2)
+        prior = np.full(len(rows), TUNING.fence_slope**-2)
         prior[0] = 1.0
         goal = np.zeros(len(rows))
         goal[0] = 1.0
         near = np.ones(len(kept))
         # Candidates well on their own side say no more about the fence.
-        for _ in range(_FENCE_ROUNDS):
-            system = product(rows * (near / _FENCE_ERROR**2), rows.T) + np.diag(prior)
-            right = total((rows * (near * kept / _FENCE_ERROR**2)).T) + goal
+        for _ in range(TUNING.fence_rounds):
+            system = product(rows * (near / TUNING.fence_error**2), rows.T) + np.diag(prior)
+            right = total((rows * (near * kept / TUNING.fence_error**2)).T) + goal
             found = solved(system, right[:, None])
             assert found is not None
             closer = (kept * total(rows * found) < 1).astype(np.float64)
             if (closer == near).all():
                 break
             near = closer
-        noise = kept[:, None] + _FENCE_BOLDNESS * _FENCE_ERROR * draws[1]
-        spread = _FENCE_BOLDNESS * np.sqrt(prior)[:, None] * draws[0]
-        right = product(rows * (near / _FENCE_ERROR**2), noise) + goal[:, None] + spread
-        found = solved(product(rows * (near / _FENCE_ERROR**2), rows.T) + np.diag(prior), right)
+        noise = kept[:, None] + TUNING.fence_boldness * TUNING.fence_error * draws[1]
+        spread = TUNING.fence_boldness * np.sqrt(prior)[:, None] * draws[0]
+        right = product(rows * (near / TUNING.fence_error**2), noise) + goal[:, None] + spread
+        found = solved(
+            product(rows * (near / TUNING.fence_error**2), rows.T) + np.diag(prior), right
+        )
         assert found is not None
         return cls(found[0], found[1:])
 
