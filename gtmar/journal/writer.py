@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from gtmar.errors import JournalError
-from gtmar.journal.schema import FORMAT_VERSION, RunDigest, run_schema
+from gtmar.journal.digest import RunDigest
+from gtmar.journal.schema import FORMAT_VERSION, run_schema
 from gtmar.journal.store import (
     RunFiles,
     is_whole,
