@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import json.encoder
 from itertools import chain, pairwise, repeat
 from typing import TYPE_CHECKING, cast
 
@@ -143,13 +144,18 @@ def _worded(column: pa.Array) -> str | list[str]:
     """Return each value of a column as JSON; one text where all are the same."""
     if pa.types.is_string(column.type):
         values = column.to_numpy(zero_copy_only=False).tolist()
-        words = {value: _AS_JSON(value) for value in set(values)}
+        words = {value: _quoted(value) for value in set(values)}
         if len(words) == 1:
             return next(iter(words.values()))
         return [words[value] for value in values]
     if _is_plain_change(column):
         return _worded_changes(column)
     return [_AS_JSON(value) for value in column.to_pylist()]
+
+
+def _quoted(text: str | None) -> str:
+    """Word a text as JSON, at a third of the cost of the whole encoder."""
+    return "null" if text is None else json.encoder.encode_basestring(text)
 
 
 def _is_plain_change(column: pa.Array) -> bool:
@@ -168,10 +174,15 @@ def _is_plain_change(column: pa.Array) -> bool:
 def _worded_changes(column: pa.Array) -> list[str]:
     """Return each row's changes as JSON, from the flat arrays of all of them."""
     keys = column.keys.to_numpy(zero_copy_only=False).tolist()
-    words = {key: _AS_JSON(key) for key in set(keys)}
-    names = [field.name for field in column.type.item_type]
-    numbers = [column.items.field(name).to_numpy().tolist() for name in names]
-    form = "[%s, {" + ", ".join(f"{_AS_JSON(name)}: %d" for name in names) + "}]"
-    flat = [form % row for row in zip([words[key] for key in keys], *numbers, strict=True)]
+    heads = {key: f"[{_quoted(key)}, {{" for key in set(keys)}
+    pieces = [[heads[key] for key in keys]]
+    lead = ""
+    for field in column.type.item_type:
+        numbers = column.items.field(field.name).to_numpy().tolist()
+        # Weights are few numbers, said over and over.
+        words = {number: f"{lead}{_quoted(field.name)}: {number}" for number in set(numbers)}
+        pieces.append([words[number] for number in numbers])
+        lead = ", "
+    flat = ["".join(row) + "}]" for row in zip(*pieces, strict=True)]
     ends = column.offsets.to_numpy().tolist()
     return [f"[{', '.join(flat[first:last])}]" for first, last in pairwise(ends)]
