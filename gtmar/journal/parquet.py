@@ -40,9 +40,11 @@ def write_parquet(
     compression
         `FAST` or `SMALL`.
     """
+    # Into memory first: each of some hundred small writes to a file of Python would take its lock.
+    whole = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata(footer),
-        file,
+        whole,
         compression=compression,
         # Numbers hardly repeat: to look for it takes a third of the time of writing them.
         use_dictionary=[path for field in table.schema for path in _texts(field.name, field.type)],
@@ -51,6 +53,7 @@ def write_parquet(
         row_group_size=rows,
         write_page_checksum=True,
     )
+    file.write(whole.getvalue())
 
 
 def _texts(path: str, kind: pa.DataType) -> Iterator[str]:

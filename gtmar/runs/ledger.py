@@ -1,26 +1,20 @@
 """What a run has judged and not yet written: measured in one query, handed to the journal.
 
-To decide takes the objective alone; the full metrics are computed here, many rows at once. All of
-it is done in the background: most of it is work of Polars, pyarrow and the disk, which lets the
-search go on meanwhile.
+To decide takes the objective alone; the full metrics are computed here, many rows at once.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.evaluate.resources import cores
 from gtmar.journal.rows import baseline_fields, experiment_rows, step_fields
-from gtmar.runs.background import Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -31,10 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger", "Signature"]
 
-#: Experiments whose metrics are computed in one query, and that make a part: half of those still to
-#: come, since the loop waits for the last ones, and within these ends. A query and a part cost
-#: some milliseconds each, however few their rows.
-_MEASURED_AT_LEAST = 256
+#: Experiments whose metrics are computed in one query: as many as make a part. A query costs three
+#: milliseconds however few they are.
 _MEASURED_AT_ONCE = 4096
 #: Or after so many seconds, so that a slow run reaches the journal too.
 _MEASURED_AFTER = 1.0
@@ -59,39 +51,17 @@ class Signature:
     note: str | None = None
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Steps of one batch of the search.
-
-    Parameters
-    ----------
-    steps
-        In order.
-    sums
-        Of those that were evaluated, shape (K, L, S).
-    at, took
-        When they were judged, in microseconds since 1970; how many each evaluated one took.
-    """
-
-    steps: Sequence[Step]
-    sums: NDArray[np.int64]
-    at: int
-    took: int
-
-
 class Ledger:
-    """Judged steps on their way to the journal; a context manager that ends the work on it.
+    """Judged steps on their way to the journal.
 
     Parameters
     ----------
     writer
-        Of the run. From here on it is the ledger's alone, until `finish` or the context's end.
+        Of the run.
     measure
-        Gives all metrics of K rows of sums; called from another thread.
+        Gives all metrics of K rows of sums.
     signature
         What every row says.
-    expected
-        Steps to come at most, about.
     """
 
     def __init__(
@@ -99,37 +69,21 @@ class Ledger:
         writer: RunWriter,
         measure: Callable[[NDArray[np.int64]], Measured],
         signature: Signature,
-        *,
-        expected: int,
     ) -> None:
         self._writer = writer
         self._measure = measure
         self._signature = signature
-        self._expected = expected
-        self._waiting: list[_Judged] = []
-        self._count = 0
+        self._steps: list[Step] = []
+        self._sums: list[NDArray[np.int64]] = []
+        self._times: list[int] = []
+        self._durations: list[int] = []
         self._since = 0.0
-        # On one core it would take the search's own time, and the changing of threads besides.
-        self._background = Background(threaded=cores() > 1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.__exit__(kind, error, trace)
 
     def open(self, weights: Sequence[int], value: float | None, sums: NDArray[np.int64]) -> None:
         """Write the baseline as the run's first part; `sums` have shape (1, L, S)."""
-        self._background.do(partial(self._write_baseline, weights, value, sums, _now()))
-
-    def record(self, kind: str, fields: dict[str, Any]) -> None:
-        """Write a record of the run after all that came before it."""
-        self._background.do(partial(self._writer.record, kind, fields))
+        fields = baseline_fields(weights, value)
+        self._append(fields, self._measure(sums), np.array([_now()]), np.array([0]))
+        self._writer.flush()
 
     def add(self, steps: Sequence[Step], sums: NDArray[np.int64], took: int) -> None:
         """Take in judged steps.
@@ -142,59 +96,35 @@ class Ledger:
             Of those that were evaluated, shape (K, L, S).
         took
             Microseconds that each of these took.
-
-        Raises
-        ------
-        JournalError
-            If what came before couldn't be written.
         """
-        if not self._waiting:
+        if not self._steps:
             self._since = time.perf_counter()
-        self._waiting.append(_Judged(steps, sums, _now(), took))
-        self._count += len(steps)
-        self._expected -= len(steps)
-        coming = (self._expected + self._count) // 2
-        full = self._count >= min(max(_MEASURED_AT_LEAST, coming), _MEASURED_AT_ONCE)
-        if full or time.perf_counter() - self._since > _MEASURED_AFTER:
-            self._hand_over(flush=full)
+        self._steps += steps
+        self._sums.append(sums)
+        self._times += [_now()] * len(steps)
+        self._durations += [0 if step.candidate.taken_over else took for step in steps]
+        waited = time.perf_counter() - self._since
+        if len(self._steps) >= _MEASURED_AT_ONCE or waited > _MEASURED_AFTER:
+            self.write()
 
-    def finish(self) -> None:
-        """Write all that waits, and wait until it is written."""
-        self._hand_over(flush=True)
-        self._background.finish()
-
-    def _hand_over(self, *, flush: bool) -> None:
-        waiting, self._waiting, self._count = self._waiting, [], 0
-        self._background.do(partial(self._write, waiting, flush=flush))
-
-    # What follows is done in the background.
-
-    def _write_baseline(
-        self, weights: Sequence[int], value: float | None, sums: NDArray[np.int64], at: int
-    ) -> None:
-        self._append(baseline_fields(weights, value), self._measure(sums), [at], [0])
-        self._writer.flush()
-
-    def _write(self, waiting: Sequence[_Judged], *, flush: bool) -> None:
+    def write(self) -> None:
         """Measure what waits in one query, and hand it to the journal."""
-        if waiting:
-            steps = [step for judged in waiting for step in judged.steps]
-            measured = self._measure(np.concatenate([judged.sums for judged in waiting]))
-            if len(steps) > measured.values.height:
-                measured = measured.spread(*_places(steps))
-            times = [judged.at for judged in waiting for _ in judged.steps]
-            durations = [
-                0 if step.candidate.taken_over else judged.took
-                for judged in waiting
-                for step in judged.steps
-            ]
-            fields = step_fields(steps, self._signature.names)
-            self._append(fields, measured, times, durations)
-        if flush:
-            self._writer.flush()
+        if not self._steps:
+            return
+        steps, self._steps = self._steps, []
+        measured = self._measure(np.concatenate(self._sums))
+        if len(steps) > measured.values.height:
+            measured = measured.spread(*_places(steps))
+        fields = step_fields(steps, self._signature.names)
+        self._append(fields, measured, np.array(self._times), np.array(self._durations))
+        self._sums, self._times, self._durations = [], [], []
 
     def _append(
-        self, fields: Fields, measured: Measured, times: list[int], durations: list[int]
+        self,
+        fields: Fields,
+        measured: Measured,
+        times: NDArray[np.int64],
+        durations: NDArray[np.int64],
     ) -> None:
         signature = self._signature
         rows = experiment_rows(
@@ -206,8 +136,8 @@ class Ledger:
             basis=signature.basis,
             author=signature.author,
             note=signature.note,
-            times=np.array(times),
-            durations=np.array(durations),
+            times=times,
+            durations=durations,
         )
         self._writer.append(rows)
 

@@ -151,23 +151,23 @@ class Search:
         """
         began = time.perf_counter()
         self._began = began
-        left = self.plan.limits.experiments - len(done or ())
-        with Ledger(writer, self.measure, self._signature(), expected=left) as ledger:
-            if done is None:
-                ledger.open(self.start, self.baseline, self.baseline_sums)
-            if start is not None:
-                ledger.record("start", start)
-            climb = self._climb()
-            if done is not None:
-                self._restore(climb, done)
-            if not self.levers.free:
-                state = "exhausted"
-            else:
-                with noticed() as interruption:
-                    state = self._loop(climb, ledger, writer.run_id, interruption)
-            self._mark = time.perf_counter()
-            ledger.finish()
-            self._lap("journal")
+        ledger = Ledger(writer, self.measure, self._signature())
+        if done is None:
+            ledger.open(self.start, self.baseline, self.baseline_sums)
+        if start is not None:
+            writer.record("start", start)
+        climb = self._climb()
+        if done is not None:
+            self._restore(climb, done)
+        if not self.levers.free:
+            state = "exhausted"
+        else:
+            with noticed() as interruption:
+                state = self._loop(climb, ledger, writer.run_id, interruption)
+        self._mark = time.perf_counter()
+        ledger.write()
+        writer.flush()
+        self._lap("journal")
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 

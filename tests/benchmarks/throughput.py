@@ -20,7 +20,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -185,19 +185,13 @@ def threads_against_processes(accounts: int, experiments: int, rounds: int) -> s
 class Unwritten:
     """In the place of a run's ledger: measures nothing, writes nothing."""
 
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def nothing(self, *_: object) -> None:
         pass
 
-    open = record = add = finish = nothing
+    open = add = write = nothing
 
 
 def journal_share(accounts: int, experiments: int, rounds: int) -> str:
