@@ -146,7 +146,7 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
 
     Notes
     -----
-    Cost: about two milliseconds for 256 candidates and four tiers.
+    Cost: for four tiers about three milliseconds, and one more for each thousand candidates.
     """
     names = tuple(tiers)
     static: dict[str, str] = {}
