@@ -37,7 +37,8 @@ def measured_of(count: int) -> Measured:
 def steps_of(count: int) -> list[Step]:
     """Steps of which every third wins, every fifth is known and every seventh is blocked."""
     draw = np.random.default_rng(1)
-    incumbent, parent, steps = (5, 0, -3), 0, []
+    incumbent: tuple[int, ...] = (5, 0, -3)
+    parent, steps = 0, []
     for number in range(1, count + 1):
         weights = tuple(w + int(s) for w, s in zip(incumbent, draw.integers(-1, 2, 3), strict=True))
         changes = {
@@ -59,12 +60,13 @@ def steps_of(count: int) -> list[Step]:
 def built(fields: dict[str, Any], measured: Measured, **more: Any) -> list[dict[str, Any]]:
     count = measured.values.height
     since = int(WHEN.timestamp() * 1_000_000)
-    shared = {"run_id": "r1", "objective": "auc", "names": NAMES, "basis": "binary"}
-    shared |= {"author": None, "note": None, **more}
+    shared: dict[str, Any] = {"run_id": "r1", "objective": "auc", "names": NAMES}
+    shared |= {"basis": "binary", "author": None, "note": None, **more}
     times, durations = since + np.arange(count), np.arange(count) * 10
     table = experiment_rows(fields, measured, times=times, durations=durations, **shared)
     table.validate(full=True)
-    return table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
