@@ -48,7 +48,7 @@ def write_parquet(
         compression=compression,
         # Numbers hardly repeat: to look for it takes a third of the time of writing them.
         use_dictionary=[path for field in table.schema for path in _texts(field.name, field.type)],
-        # No engine passes over a map by the least and the greatest of its values.
+        # The least and the greatest of a map's values are of all its keys together: no use.
         write_statistics=[f.name for f in table.schema if not pa.types.is_nested(f.type)],
         row_group_size=rows,
         write_page_checksum=True,
