@@ -22,6 +22,7 @@ from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.examination import examine
 from gtmar.journal.integrity import packings, run_ids
+from gtmar.journal.parquet import SMALL, write_parquet
 from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.journal.store import (
     PACKED_NAME,
@@ -33,7 +34,6 @@ from gtmar.journal.store import (
     stage,
     sync_folder,
     unwritable,
-    write_parquet,
 )
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _pack(files: RunFiles, parts: list[Link], room: Path) -> None:
     staged.mkdir()
     try:
         new = staged / PACKED_NAME
-        write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS)
+        write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS, compression=SMALL)
         settle(stage(new, write), new)
         _refuse_other(new, rows, files.run_id)
         # A torn part that a resume has put aside stays where it was.

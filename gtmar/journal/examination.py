@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.chain import find_breaks
-from gtmar.journal.schema import RunDigest
+from gtmar.journal.digest import RunDigest
 from gtmar.journal.store import (
     PACKED_NAME,
     Link,

@@ -1,4 +1,4 @@
-"""What a journal's rows are: Arrow schemas, ids, and the digest over a run's experiments.
+"""What a journal's rows are: Arrow schemas, and ids.
 
 The format is described in `docs/journal-format.md`; a change of a column is a change of
 `FORMAT_VERSION`.
@@ -6,25 +6,14 @@ The format is described in `docs/journal-format.md`; a change of a column is a c
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 import pyarrow as pa
 
 from gtmar.metrics.registry import all_metrics
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 __all__ = [
     "FORMAT_VERSION",
-    "OUTSIDE_DIGEST",
-    "RunDigest",
     "experiment_id",
     "experiment_schema",
-    "repeated",
     "run_schema",
 ]
 
@@ -111,9 +100,6 @@ _TAIL = {
     "evaluated_at": _TIME,
     "duration_us": _COUNT,
 }
-#: What a digest leaves out: the run's id, times, durations, and wording, which follows from the
-#: values and may get better from version to version.
-OUTSIDE_DIGEST = ("run_id", "evaluated_at", "duration_us", "null_reasons", "breaches")
 
 
 def experiment_id(number: int) -> str:
@@ -139,83 +125,3 @@ def experiment_schema() -> pa.Schema:
         scalar = _COUNT if metric.count else _VALUE
         metrics[key] = pa.map_(_TEXT, scalar) if metric.by_tier else scalar
     return pa.schema({**_HEAD, **metrics, **_TAIL})
-
-
-_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
-
-
-class RunDigest:
-    """A hash over a run's rows in order, whatever parts they are written in.
-
-    It leaves out the run's id, times, durations, null reasons and breaches, so that the same table,
-    spec, seed, parameters and memory give the same digest on any machine. Of each row it takes in
-    the numbers as their 64 bits, little-endian, each with a byte for null before it, then the texts
-    as JSON.
-    """
-
-    def __init__(self) -> None:
-        self._state = hashlib.sha256()
-
-    def update(self, table: pa.Table) -> None:
-        """Take in the next rows. Cost: about 10 microseconds a row."""
-        numbers: list[NDArray[np.uint8]] = []
-        constants: list[str] = []
-        texts: list[list[Any]] = []
-        for name in table.column_names:
-            if name in OUTSIDE_DIGEST:
-                continue
-            column = table[name].combine_chunks()
-            keys = _shared_keys(column)
-            if keys is not None:
-                constants.append(json.dumps([name, keys]))
-                numbers.append(_number_bytes(column.items, len(keys)))
-            elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-                numbers.append(_number_bytes(column, 1))
-            else:
-                texts.append(column.to_pylist())
-        head = "".join(constants).encode()
-        fixed = np.hstack(numbers)
-        width, cells = fixed.shape[1], fixed.tobytes()
-        for place, row in enumerate(zip(*texts, strict=True)):
-            numbers_of_row = cells[place * width : (place + 1) * width]
-            self._state.update(b"".join((head, numbers_of_row, _AS_JSON(row).encode())))
-
-    def hexdigest(self) -> str:
-        """Return the digest so far."""
-        return self._state.hexdigest()
-
-
-def _shared_keys(column: pa.Array) -> list[str] | None:
-    """Return the keys of a MAP of numbers whose rows all have the same ones; else None."""
-    if not pa.types.is_map(column.type) or column.null_count or len(column) == 0:
-        return None
-    item = column.type.item_type
-    if not (pa.types.is_integer(item) or pa.types.is_floating(item)):
-        return None
-    keys = column.keys
-    width = len(keys) // len(column)
-    if width == 0 or not (np.diff(column.offsets.to_numpy()) == width).all():
-        return None
-    first = keys.slice(0, width)
-    return first.to_pylist() if keys.equals(repeated(first, len(column))) else None
-
-
-def repeated(keys: pa.Array, count: int) -> pa.Array:
-    """Return the same keys so many times, one after the other; never a Python object each."""
-    # Not `take`: that imports all of pyarrow's compute functions, a twentieth of a second.
-    return pa.concat_arrays([keys] * count) if count else keys.slice(0, 0)
-
-
-def _number_bytes(column: pa.Array, width: int) -> NDArray[np.uint8]:
-    """Return uint8 (K, 9 x width): a byte for null, then the value's 64 bits, little-endian."""
-    here = slice(column.offset, column.offset + len(column))
-    validity, data = column.buffers()
-    kind = "<i8" if pa.types.is_integer(column.type) else "<f8"
-    bits = np.frombuffer(data, dtype=kind)[here].copy()
-    known = np.ones(len(column), dtype=np.uint8)
-    if validity is not None:
-        known = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), bitorder="little")[here]
-        # What lies under a null is anything.
-        bits[known == 0] = 0
-    cells = np.hstack([known.reshape(-1, 1), bits.view(np.uint8).reshape(-1, 8)])
-    return cells.reshape(len(column) // width, 9 * width)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gtmar.errors import JournalError, RunNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "steadily",
     "sync_folder",
     "unwritable",
-    "write_parquet",
 ]
 
 Looked = TypeVar("Looked")
@@ -95,45 +94,6 @@ def settle(beside: Path, path: Path) -> None:
 def place_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside its place, synced, then renamed."""
     settle(stage(path, lambda file: file.write(content)), path)
-
-
-def write_parquet(table: pa.Table, file: IO[bytes], footer: dict[str, str], rows: int) -> None:
-    """Write a table as all of a journal's files are: with checksums of its pages.
-
-    Parameters
-    ----------
-    table
-        What to write.
-    file
-        Receives it.
-    footer
-        Metadata, in place of the table's own.
-    rows
-        Most rows of a row group.
-    """
-    pq.write_table(
-        table.replace_schema_metadata(footer),
-        file,
-        compression="zstd",
-        # Numbers hardly repeat: to look for it takes a third of the time of writing them.
-        use_dictionary=[path for field in table.schema for path in _texts(field.name, field.type)],
-        row_group_size=rows,
-        write_page_checksum=True,
-    )
-
-
-def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Name the columns of text that a field is stored in, as Parquet does."""
-    if pa.types.is_map(kind):
-        yield from _texts(f"{path}.key_value.key", kind.key_type)
-        yield from _texts(f"{path}.key_value.value", kind.item_type)
-    elif pa.types.is_list(kind):
-        yield from _texts(f"{path}.list.element", kind.value_type)
-    elif pa.types.is_struct(kind):
-        for field in kind:
-            yield from _texts(f"{path}.{field.name}", field.type)
-    elif pa.types.is_string(kind):
-        yield path
 
 
 def unwritable(journal: Path, err: OSError) -> JournalError:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from gtmar.errors import JournalError
-from gtmar.journal.schema import FORMAT_VERSION, RunDigest, run_schema
+from gtmar.journal.digest import RunDigest
+from gtmar.journal.parquet import FAST, write_parquet
+from gtmar.journal.schema import FORMAT_VERSION, run_schema
 from gtmar.journal.store import (
     RunFiles,
     is_whole,
@@ -25,7 +27,6 @@ from gtmar.journal.store import (
     sha256_of,
     stage,
     unwritable,
-    write_parquet,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +173,9 @@ class RunWriter:
             "gtmar_place": str(self._place),
         }
         try:
-            beside = stage(path, lambda file: write_parquet(table, file, footer, table.num_rows))
+            beside = stage(
+                path, lambda file: write_parquet(table, file, footer, table.num_rows, FAST)
+            )
             written = sha256_of(beside)
             if sealed:
                 place_file(self._files.seal, f"{written}\n".encode("ascii"))

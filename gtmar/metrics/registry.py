@@ -124,7 +124,7 @@ def _expressions(tiers: tuple[str, ...], lacking: frozenset[str]) -> tuple[pl.Ex
     for key, metric in all_metrics().items():
         for tier in tiers if metric.by_tier else (None,):
             value = (
-                pl.lit(None, dtype=pl.Float64)
+                pl.lit(None, dtype=pl.Int64 if metric.count else pl.Float64)
                 if key in lacking
                 else metric.expression(Sums(tiers, tier))
             )
@@ -146,7 +146,7 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
 
     Notes
     -----
-    Cost: about two milliseconds for 256 candidates and four tiers.
+    Cost: for four tiers about three milliseconds, and one more for each thousand candidates.
     """
     names = tuple(tiers)
     static: dict[str, str] = {}
@@ -161,17 +161,20 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
 def _reasons(values: pl.DataFrame, static: dict[str, str]) -> tuple[dict[str, str], ...]:
     """Word each row's nulls. Rows with the same nulls share one mapping."""
     metrics = all_metrics()
-    holed = [name for name in values.columns if values[name].null_count()]
-    if not holed:
-        return ({},) * values.height
+    counts = dict(zip(values.columns, values.null_count().row(0), strict=True))
+    holed = [name for name, count in counts.items() if count]
+    # What the table lacks is null in every row: no row is asked for it.
+    varying = [name for name in holed if counts[name] < values.height]
     worded: dict[tuple[bool, ...], dict[str, str]] = {}
     rows = []
-    for nulls in values.select(pl.col(holed).is_null()).rows():
+    nulls_by_row = values.select(pl.col(varying).is_null()).rows() if varying else ()
+    for nulls in nulls_by_row or ((),) * values.height:
         if nulls not in worded:
+            known = {name for name, null in zip(varying, nulls, strict=True) if not null}
             worded[nulls] = {
                 name: static.get(key := name.partition(".")[0], metrics[key].null_when)
-                for name, null in zip(holed, nulls, strict=True)
-                if null
+                for name in holed
+                if name not in known
             }
         rows.append(worded[nulls])
     return tuple(rows)

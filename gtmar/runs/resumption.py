@@ -15,7 +15,7 @@ from gtmar.accounts.scan import scan
 from gtmar.accounts.sources import Source
 from gtmar.errors import NotResumableError
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
-from gtmar.journal.schema import OUTSIDE_DIGEST
+from gtmar.journal.digest import OUTSIDE_DIGEST
 from gtmar.journal.store import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge

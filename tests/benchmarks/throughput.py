@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -20,6 +21,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -31,6 +33,7 @@ from benchmarks.reference_loop import ReferenceLoop
 from gtmar import spec as specs
 from gtmar import synthetic
 from gtmar.runs.benchmark import Track, floor_bytes, read_seconds
+from gtmar.runs.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "examples" / "health_score" / "spec.yaml"
@@ -186,12 +189,40 @@ def threads_against_processes(accounts: int, experiments: int, rounds: int) -> s
     )
 
 
+class Unwritten:
+    """In the place of a run's ledger: measures nothing, writes nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def nothing(self, *_: object) -> None:
+        pass
+
+    open = add = write = nothing
+
+
+def journal_share(accounts: int, experiments: int, rounds: int) -> str:
+    """Compare the same seeded search with a journal and without one."""
+    table, spec = made(accounts, 14)
+    track = Track(table, spec)
+    least = {"journaled": math.inf, "alone": math.inf}
+    for _ in range(rounds):
+        for kind, ledger in (("journaled", Ledger), ("alone", Unwritten)):
+            with mock.patch("gtmar.runs.loop.Ledger", ledger):
+                least[kind] = min(least[kind], 1e6 / track.round(experiments))
+    spent, alone = least.values()
+    return (
+        f"{accounts:,} accounts, {experiments:,} experiments: {spent:.1f} microseconds each, "
+        f"{alone:.1f} without a journal: {1 - alone / spent:.1%} of the loop"
+    )
+
+
 def main() -> None:
     """Print a line a round, then the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--accounts", type=int, help="this size alone")
-    parser.add_argument("--only", choices=("table", "peak", "process", "threads"))
+    parser.add_argument("--only", choices=("table", "peak", "process", "threads", "journal"))
     arguments = parser.parse_args()
     asked = arguments.only or "all"
     if asked in ("table", "all"):
@@ -209,6 +240,11 @@ def main() -> None:
     if asked in ("threads", "all"):
         accounts = arguments.accounts or 1_000_000
         print("\n" + threads_against_processes(accounts, 500, arguments.rounds))
+    if asked in ("journal", "all"):
+        print()
+        for accounts, experiments in ((5_000, 2_000), (5_000, 20_000), (100_000, 600)):
+            if arguments.accounts in (None, accounts):
+                print(journal_share(accounts, experiments, 2 * arguments.rounds), flush=True)
     packages = ("polars", "numpy", "pyarrow", "pandas", "scikit-learn")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

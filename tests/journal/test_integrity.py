@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from gtmar import runs, synthetic
 from gtmar.cli.app import app
 from gtmar.errors import JournalError, RunNotFoundError, UsageError
+from gtmar.journal.digest import RunDigest
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.integrity import verify
-from gtmar.journal.schema import RunDigest
 from gtmar.journal.store import RunFiles, sha256_of
 from gtmar.journal.writer import RunWriter
 

@@ -14,7 +14,8 @@ import pytest
 
 from gtmar.errors import JournalError
 from gtmar.journal import writer as room
-from gtmar.journal.schema import FORMAT_VERSION, RunDigest, experiment_schema
+from gtmar.journal.digest import RunDigest
+from gtmar.journal.schema import FORMAT_VERSION, experiment_schema
 from gtmar.journal.writer import RunWriter
 
 RUN = "r20260101-120000-abc123"
