@@ -90,6 +90,7 @@ class LocalEvaluator:
         self._matrix = matrix
         self._spec = spec
         self.threads = threads or cores()
+        self._workers = Workers(self.threads, lambda: pool(self.threads))
         #: Candidates evaluated so far.
         self.evaluated = 0
         self._wide = check_reach(spec, ranges) >= 2**31
@@ -153,7 +154,11 @@ class LocalEvaluator:
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
-        add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
+        if self._fused is None:
+            add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
+        else:
+            change = np.array(weights, dtype=np.int64) - np.array(self._incumbent)
+            self._fused.move(self._raw, change.astype(np.int32), self._workers)
         self._incumbent = tuple(weights)
 
     def frame_of(
@@ -229,11 +234,10 @@ class LocalEvaluator:
         self, fused: FusedTable, candidates: Sequence[Sequence[int]]
     ) -> NDArray[np.int64]:
         self.evaluated += len(candidates)
-        workers = Workers(self.threads, lambda: pool(self.threads))
         changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
         narrow, width = changes.astype(np.int32), len(self._bands.names)
         groups = [
-            fused.sums(self._raw, narrow[at : at + _COMPILED_GROUP], workers, width)
+            fused.sums(self._raw, narrow[at : at + _COMPILED_GROUP], self._workers, width)
             for at in range(0, len(narrow), _COMPILED_GROUP)
         ]
         return _joined(groups)[:, None]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Bands = NDArray[np.uint8]
     Places = NDArray[np.uint16]
 
-__all__ = ["tabulate", "weigh"]
+__all__ = ["move", "tabulate", "weigh"]
 
 #: Rows of a block: what is made of them on the way stays in a core's own cache.
 _BLOCK = 2_048
@@ -281,3 +281,13 @@ def weigh(rows: Rows, desk: Desk, found: Found, count: int) -> None:
             found.ltv[k, 1] += cents * (best == 1)
             found.ltv[k, 2] += cents * (worst == 0)
             found.ltv[k, 3] += cents * (worst == 1)
+
+
+@_compiled
+def move(rows: Rows, change: Int32s, raw: Integers, first: int, last: int) -> None:
+    """Add changes x columns to the raw scores of the rows from `first` to before `last`."""
+    made = np.empty(_BLOCK, dtype=np.int32)
+    for begin in range(first, last, _BLOCK):
+        scores = made[: min(_BLOCK, last - begin)]
+        _score(rows, change, raw, begin, scores)
+        raw[begin : begin + len(scores)] = scores

@@ -7,7 +7,8 @@ integers than it has, `counts` does the same with numpy; either gives the same i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -34,7 +35,9 @@ _I = TypeVar("_I", bound=np.integer)
 _MOST_PLACES, _MOST_BANDS, _MOST_COUNTED = 2**16, 2**8, 2**16
 #: Rows from which on threads share the rows; below they share the candidates. A thread is there
 #: some 50 microseconds after it was called, so few rows are left to one.
-_MANY_ROWS, _FEW_ROWS = 262_144, 16_384
+_MANY_ROWS, _FEW_ROWS = 262_144, 49_152
+#: Rows, or candidates of a smaller table, that a thread takes at a time.
+_PIECE, _TOGETHER = 65_536, 2
 #: A candidate's five counts, and its heaps of cents, as many.
 _COUNTS = 5
 _NEGATIVE, _POSITIVE, _REST = range(3)
@@ -58,13 +61,22 @@ class Workers:
     threads: int
     pool: Callable[[], Executor]
 
-    def share(self, work: Callable[[int, int], None], items: int) -> None:
-        """Do a piece of work over items [0, items), cut into even runs, one a thread."""
-        ends = [items * thread // self.threads for thread in range(self.threads + 1)]
-        runs = [(a, b) for a, b in pairwise(ends) if a < b]
-        others = [self.pool().submit(work, *run) for run in runs[1:]]
-        if runs:
-            work(*runs[0])
+    def share(self, work: Callable[[int, int], None], items: int, piece: int) -> None:
+        """Do work over items [0, items), a piece at a time; who is free takes the next one.
+
+        So a thread that comes late, or whose items take longer, does fewer of them.
+        """
+        # One call gives one number to one thread.
+        numbers = count()
+
+        def take() -> None:
+            while (first := next(numbers) * piece) < items:
+                work(first, min(first + piece, items))
+
+        others = [
+            self.pool().submit(take) for _ in range(min(self.threads, -(-items // piece)) - 1)
+        ]
+        take()
         for other in others:
             other.result()
 
@@ -187,6 +199,15 @@ class FusedTable:
         count(raw, changes, workers, sums)
         return sums
 
+    def move(self, raw: Integers, change: NDArray[np.int32], workers: Workers) -> None:
+        """Add a change of weights, int32 of shape (F,), to raw scores, int32 of shape (N,)."""
+        from gtmar.kernel.compiled_rows import move
+
+        def work(first: int, last: int) -> None:
+            move(self._rows, change, raw, first, last)
+
+        workers.share(work, len(raw), _PIECE)
+
     def _by_candidates(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
     ) -> None:
@@ -194,18 +215,16 @@ class FusedTable:
         from gtmar.kernel.compiled_rows import tabulate, weigh
 
         def work(first: int, last: int) -> None:
-            count = last - first
-            desk, found = self._room(count, len(raw))
+            slots = last - first
+            desk, found = self._room(slots, len(raw))
             tabulate(self._rows, self._order, raw, changes[first:last], 0, len(raw), desk, found)
-            locate(self._order, desk, found, count)
-            weigh(self._rows, desk, found, count)
-            assemble(self._order, self._recipe, found, count, sums[first:last])
+            locate(self._order, desk, found, slots)
+            weigh(self._rows, desk, found, slots)
+            assemble(self._order, self._recipe, found, slots, sums[first:last])
             self._rooms.append((desk, found))
 
-        if len(raw) < _FEW_ROWS:
-            work(0, len(changes))
-        else:
-            workers.share(work, len(changes))
+        few = len(raw) < _FEW_ROWS
+        workers.share(work, len(changes), len(changes) if few else _TOGETHER)
 
     def _by_rows(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
@@ -213,22 +232,24 @@ class FusedTable:
         from gtmar.kernel.compiled_places import conclude, gather
         from gtmar.kernel.compiled_rows import tabulate
 
-        order, rooms = self._order, []
+        order = self._order
+        rooms: dict[int, tuple[Desk, Found]] = {}
 
         def add_up(first: int, last: int) -> None:
-            desk, found = self._room(len(changes))
-            tabulate(self._rows, order, raw, changes, first, last, desk, found)
-            rooms.append((desk, found))
+            room = rooms.get(get_ident())
+            if room is None:
+                room = rooms[get_ident()] = self._room(len(changes))
+            tabulate(self._rows, order, raw, changes, first, last, *room)
 
         def put_together(first: int, last: int) -> None:
-            (desk, found), *others = rooms
+            (desk, found), *others = rooms.values()
             for other, more in others:
                 gather(order, desk, found, other, more, first, last)
             conclude(order, self._recipe, desk, found, first, last, sums)
 
-        workers.share(add_up, len(raw))
-        workers.share(put_together, len(changes))
-        self._rooms += rooms
+        workers.share(add_up, len(raw), _PIECE)
+        workers.share(put_together, len(changes), 1)
+        self._rooms += rooms.values()
 
     def _room(self, slots: int, accounts: int = 0) -> tuple[Desk, Found]:
         """Return room for so many candidates, used before if there is such."""

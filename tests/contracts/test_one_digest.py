@@ -2,6 +2,7 @@
 
 import random
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gtmar.accounts.matrix import Accounts
 from gtmar.evaluate import LocalEvaluator, local
 from gtmar.evaluate.parts import PART_ROWS
 from gtmar.journal.writer import RunWriter
-from gtmar.kernel import FusedTable, fused
+from gtmar.kernel import FusedTable, compiled_places, compiled_rows, fused
 from gtmar.objective import Judge
 from gtmar.runs import Limits
 from gtmar.runs.loop import Search
@@ -86,7 +87,8 @@ def test_machine_code_gives_the_digest_of_numpy(
     threads: int,
     many_rows: int,
 ) -> None:
-    monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
+    for name, value in (("_MANY_ROWS", many_rows), ("_FEW_ROWS", 0), ("_PIECE", 64)):
+        monkeypatch.setattr(fused, name, value)
     found = digest(accounts, tmp_path, batch=batch, threads=threads, compiled=True)
     assert found == sequential
 
@@ -179,7 +181,8 @@ def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
 def test_machine_code_gives_the_sums_of_numpy(
     monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int, narrow: int
 ) -> None:
-    monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
+    for name, value in (("_MANY_ROWS", many_rows), ("_FEW_ROWS", 0), ("_PIECE", 7)):
+        monkeypatch.setattr(fused, name, value)
     monkeypatch.setattr(fused, "_MOST_COUNTED", narrow)
     spec = tables.make_spec(base=5, orientation=orientation)
     source = np.random.default_rng(8)
@@ -195,6 +198,40 @@ def test_machine_code_gives_the_sums_of_numpy(
             for each in (plain, quick):
                 each.move(candidates[threads])
             np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
+
+
+@pytest.mark.parametrize("orientation", ["health", "risk"])
+def test_what_two_threads_counted_is_put_together(
+    monkeypatch: pytest.MonkeyPatch, orientation: str
+) -> None:
+    for name, value in (("_MANY_ROWS", 10), ("_PIECE", 7)):
+        monkeypatch.setattr(fused, name, value)
+    both, met = threading.Barrier(2), set()
+    tabulate, gather = compiled_rows.tabulate, compiled_places.gather
+    gathered = []
+
+    def together(*arguments: Any) -> None:
+        # Nobody goes on before both threads have rows to count.
+        if threading.get_ident() not in met:
+            met.add(threading.get_ident())
+            both.wait(timeout=60)
+        tabulate(*arguments)
+
+    def noted(*arguments: Any) -> None:
+        gathered.append(arguments[-2:])
+        gather(*arguments)
+
+    monkeypatch.setattr(compiled_rows, "tabulate", together)
+    monkeypatch.setattr(compiled_places, "gather", noted)
+    spec = tables.make_spec(base=5, orientation=orientation)
+    drawn = tables.draw_table(random.Random(5), 60, "everything")
+    matrix = tables.loaded(tables.frame_of(drawn, "everything"), spec).search
+    candidates = np.random.default_rng(8).integers(-100, 101, size=(3, 3)).tolist()
+    quick = LocalEvaluator(matrix, spec, threads=2, compiled=True)
+    plain = LocalEvaluator(matrix, spec, threads=1, compiled=False)
+    np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
+    assert len(met) == 2
+    assert sorted(gathered) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_money_in_two_limbs_is_the_same_in_parts() -> None:
