@@ -177,7 +177,7 @@ def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
 
 @pytest.mark.parametrize(("many_rows", "narrow"), [(10, 10_000), (10_000, 10_000), (10_000, 10)])
 @pytest.mark.parametrize("orientation", ["health", "risk"])
-@pytest.mark.parametrize("kind", tables.LABELLED)
+@pytest.mark.parametrize("kind", list(tables.KINDS))
 def test_machine_code_gives_the_sums_of_numpy(
     monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int, narrow: int
 ) -> None:
@@ -198,6 +198,22 @@ def test_machine_code_gives_the_sums_of_numpy(
             for each in (plain, quick):
                 each.move(candidates[threads])
             np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_scores_on_the_edges_are_counted_where_they_belong(*, compiled: bool) -> None:
+    # Rounded half up to hundredths: the last that is clipped and the first that isn't, and so on.
+    edges = {"low": (-0.0051, -0.005), "high": (100.0049, 100.005), "A": (59.9949, 59.995)}
+    points = [value for pair in edges.values() for value in pair]
+    frame = pl.DataFrame({"x0": points, "retained_6mo": [0, 1] * 3})
+    spec = tables.make_spec((1,), id=None)
+    assert spec.tiers["A"].min == 60
+    matrix = tables.loaded(frame, spec).search
+    evaluator = LocalEvaluator(matrix, spec, threads=1, compiled=compiled)
+    sums = evaluator.frame([[1]]).row(0, named=True)
+    assert (sums["clipped_low"], sums["clipped_high"]) == (1, 1)
+    assert sums["accounts[A]"] == 3
+    assert sums["score_sum"] == 0 + 0 + 10_000 + 10_000 + 5_999 + 6_000
 
 
 @pytest.mark.parametrize("orientation", ["health", "risk"])
