@@ -16,6 +16,7 @@ from gtmar import spec as specs
 from gtmar.errors import AccountDataError
 from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
+from gtmar.evaluate.resources import set_aside
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
 from gtmar.runs.interruption import Interruption, noticed
@@ -162,7 +163,7 @@ class Search:
         if not self.levers.free:
             state = "exhausted"
         else:
-            with noticed() as interruption:
+            with noticed() as interruption, set_aside():
                 state = self._loop(climb, ledger, writer.run_id, interruption)
         self._mark = time.perf_counter()
         ledger.write()

@@ -3,6 +3,7 @@
 Each number is exact or bounded tightly, so that a pass more than needed is seen on any machine.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -21,7 +22,9 @@ from gtmar.accounts.matrix import AccountMatrix
 from gtmar.accounts.outcomes import Movement
 from gtmar.evaluate import LocalEvaluator
 from gtmar.evaluate.parts import PART_ROWS
+from gtmar.evaluate.resources import set_aside
 from gtmar.kernel import compiled_places, compiled_rows, counts, fused, scores
+from gtmar.runs import Limits, run
 from gtmar.runs.benchmark import Track
 from gtmar.synthetic import generate
 
@@ -284,3 +287,31 @@ def test_machine_code_is_called_a_few_times_a_batch(
     noted.clear()
     evaluator.move(WEIGHTS)
     assert noted == ["move"] * (3 if shared == "rows" else 1)
+
+
+def test_a_search_does_not_look_through_what_was_there_before_for_garbage(tmp_path: Path) -> None:
+    assert gc.get_freeze_count() == 0
+    counts: list[int] = []
+    table = generate("health_score", accounts=300, seed=2)
+    seen = len(gc.get_objects()) // 2
+
+    def watch(_: object) -> None:
+        counts.append(gc.get_freeze_count())
+
+    run(table, SPEC, watch=watch, limits=Limits(20), journal=tmp_path)
+    assert counts
+    assert min(counts) > seen
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_somebody_else_has_set_aside_stays_so() -> None:
+    gc.freeze()
+    try:
+        with set_aside():
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+    with pytest.raises(ZeroDivisionError), set_aside():
+        1 / 0  # noqa: B018  # what is raised inside
+    assert gc.get_freeze_count() == 0
