@@ -34,7 +34,7 @@ __all__ = ["move", "tabulate", "weigh"]
 _BLOCK = 2_048
 #: Rows that all candidates of a large table are counted over before the next ones are touched, so
 #: that their columns come from a cache for all candidates but the first.
-_SHARED = 65_536
+_SHARED = 32_768
 #: Raw scores are in 1/10,000 of a point, score values in 1/100; half of one rounds up.
 _RAW_PER_SCORE, _HALF = 100, 50
 _LEAST, _MOST = -(2**31), 2**31 - 1
