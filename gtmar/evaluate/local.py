@@ -23,6 +23,7 @@ from gtmar.kernel import (
     FusedTable,
     Workers,
     add_steps,
+    compiled_before,
     raw_scores,
     score_places,
 )
@@ -118,6 +119,11 @@ class LocalEvaluator:
     def compiles(self) -> bool:
         """Whether machine code counts this table from now on."""
         return self._compiled is not False and self._fused_table(0) is not None
+
+    @property
+    def compiles_first(self) -> bool:
+        """Whether it will have to wait for machine code that was never compiled here."""
+        return self.compiles and not compiled_before()
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates.

@@ -7,7 +7,7 @@ hundredths of a point, from 0 up.
 
 from gtmar.kernel.cohorts import LIMB_BITS, Cohorts, Part, limb_count, limbs
 from gtmar.kernel.counts import Counts, count
-from gtmar.kernel.fused import FusedTable, Workers
+from gtmar.kernel.fused import FusedTable, Workers, compiled_before
 from gtmar.kernel.layout import Recipe
 from gtmar.kernel.scores import PLACE_BLOCK, add_steps, place_total, raw_scores, score_places
 from gtmar.kernel.totals import CASH, Totals
@@ -24,6 +24,7 @@ __all__ = [
     "Totals",
     "Workers",
     "add_steps",
+    "compiled_before",
     "count",
     "limb_count",
     "limbs",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count, pairwise
+from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
 
-__all__ = ["FusedTable", "Workers"]
+__all__ = ["FusedTable", "Workers", "compiled_before"]
 
 _I = TypeVar("_I", bound=np.integer)
 
@@ -273,6 +274,16 @@ class FusedTable:
             bands=np.empty((slots - heaps, 2, places), dtype=np.uint8),
             cash=np.empty((_TURNS, max(tiers, _SIDES) * _SIDES), dtype=np.int64),
         ), Found(*(np.zeros((slots, *shape), dtype=np.int64) for shape in shapes))
+
+
+def compiled_before() -> bool:
+    """Whether machine code as it is now was compiled before, and kept; numba has to be there."""
+    from gtmar.kernel import compiled_rows
+
+    place = compiled_rows.tabulate.stats.cache_path
+    kept = [] if place is None else Path(place).glob("compiled_rows.tabulate-*.nbi")
+    written = Path(compiled_rows.__file__).stat().st_mtime
+    return any(index.stat().st_mtime >= written for index in kept)
 
 
 def _counts_paying(cohorts: Cohorts) -> bool:

@@ -52,6 +52,8 @@ _LARGEST_BATCH = 64
 _SMALL_TABLE = 50_000
 
 
+_COMPILING = "Compiling machine code; it takes about half a minute and is done once."
+
 #: What an experiment's time goes to, in the order of the loop.
 STAGES = ("propose", "evaluate", "judge", "journal")
 
@@ -67,6 +69,8 @@ class Search:
         Called after every batch.
     evaluator
         Who computes sums over the search part; None computes them in this process.
+    announce
+        Called with a sentence where the first experiment keeps one waiting.
     """
 
     def __init__(
@@ -78,15 +82,18 @@ class Search:
         *,
         watch: Callable[[Progress], None] | None = None,
         evaluator: Evaluator | None = None,
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         self.accounts, self.spec, self.judge = accounts, spec, judge
         self.plan, self.watch = plan, watch
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
         self.levers = levers_of(spec)
-        self.evaluator: Evaluator = evaluator or LocalEvaluator(
-            accounts.search, spec, expected=plan.limits.experiments
-        )
+        if evaluator is None:
+            evaluator = LocalEvaluator(accounts.search, spec, expected=plan.limits.experiments)
+            if announce is not None and evaluator.compiles_first:
+                announce(_COMPILING)
+        self.evaluator: Evaluator = evaluator
         self.guard = Guard(accounts.search, spec, judge, self.start)
         self.evaluator.move(self.start)
         self.baseline_sums = self.evaluator.sums([self.start])

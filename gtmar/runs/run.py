@@ -97,7 +97,8 @@ def run(
     engine
         Where to compute, and with how much memory. Changes no result; None for this process.
     announce
-        Called with a sentence where the journal knows this table, or accounts stand in both.
+        Called with a sentence where the journal knows this table, accounts stand in both, or
+        machine code has to be compiled first.
     watch
         Called after every batch.
 
@@ -165,7 +166,9 @@ def run(
         holdout_as_of=holdout_as_of,
     )
     with engine.evaluator(accounts.search, spec) as evaluator:
-        search = Search(accounts, spec, judge, plan, watch=watch, evaluator=evaluator)
+        search = Search(
+            accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
+        )
         with RunWriter(Path(journal), new_run_id()) as writer:
             return search.run(writer, start=start_record(search))
 

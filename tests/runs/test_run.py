@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -18,7 +20,8 @@ from gtmar import spec as specs
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import scan
 from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError, ViolationsError
-from gtmar.evaluate import LocalEvaluator
+from gtmar.evaluate import LocalEvaluator, local
+from gtmar.kernel import compiled_before, compiled_rows
 from gtmar.metrics import all_metrics, measure
 from gtmar.objective import Judge
 from gtmar.runs import DEFAULT_PROPOSER, Limits, Progress, RunResult, check, run, score
@@ -574,3 +577,35 @@ def test_of_a_table_with_mrr_alone_those_without_it_are_left_out() -> None:
     )
     accounts = load_accounts(scan(frame), tables.make_spec(), drop_unlabelled=True)
     assert (accounts.checked.dropped, accounts.search.accounts) == (1, 2)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_that_machine_code_is_compiled_first_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, before: bool
+) -> None:
+    monkeypatch.setattr(local, "compiled_before", lambda: before)
+    said: list[str] = []
+    limits = Limits(2_000, proposals=20)
+    run(
+        generate("health_score", accounts=500),
+        SPEC,
+        limits=limits,
+        journal=tmp_path,
+        announce=said.append,
+    )
+    assert any("machine code" in sentence for sentence in said) is not before
+
+
+def test_machine_code_that_was_kept_is_found_unless_it_is_older_than_its_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source, kept = tmp_path / "compiled_rows.py", tmp_path / "compiled_rows.tabulate-1.py311.nbi"
+    source.touch()
+    monkeypatch.setattr(compiled_rows, "__file__", str(source))
+    stats = SimpleNamespace(cache_path=str(tmp_path))
+    monkeypatch.setattr(compiled_rows, "tabulate", SimpleNamespace(stats=stats))
+    assert not compiled_before()
+    kept.touch()
+    assert compiled_before()
+    os.utime(kept, (0, 0))
+    assert not compiled_before()
