@@ -20,8 +20,9 @@ __all__ = ["announce", "counting", "watching"]
 #: Seconds between plain lines, and between redraws of the bar.
 _LINE_SECONDS = 5.0
 _DRAW_SECONDS = 0.25
-#: Seconds before which a rate says nothing about the time left.
-_SETTLED = 0.5
+#: Experiments before which a rate says nothing, since the first may wait for machine code; and
+#: seconds before which it says nothing about the time left.
+_FEW, _SETTLED = 10, 0.5
 #: Work between two redraws, as a multiple of what a redraw costs: at most 0.5 % goes to drawing.
 _WORK = 200
 #: Cells of the bar; the words beside it need the rest of 80 columns.
@@ -62,16 +63,18 @@ def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 def _words(at: Progress) -> str:
     """Say how it goes: best so far, wins, rate, time left."""
-    rate = at.experiments / at.seconds if at.seconds else 0
     best = "-" if at.best is None else f"{at.best:.4f}"
-    left = _left(at, rate)
-    wins = f"{at.wins:,} win{'' if at.wins == 1 else 's'}"
-    return f"best {best}, {wins}, {rate:,.0f}/s" + (f", {left} left" if left else "")
+    words = [f"best {best}", f"{at.wins:,} win{'' if at.wins == 1 else 's'}"]
+    if at.experiments >= _FEW and at.seconds:
+        rate = at.experiments / at.seconds
+        left = _left(at, rate)
+        words += [f"{rate:,.0f}/s", *([f"{left} left"] if left else [])]
+    return ", ".join(words)
 
 
 def _left(at: Progress, rate: float) -> str | None:
     """Say how long it takes at most; None while nobody can tell."""
-    if at.seconds < _SETTLED or not rate:
+    if at.seconds < _SETTLED:
         return None
     seconds = (at.limit - at.experiments) / rate
     if at.budget is not None:
