@@ -20,9 +20,8 @@ __all__ = ["announce", "counting", "watching"]
 #: Seconds between plain lines, and between redraws of the bar.
 _LINE_SECONDS = 5.0
 _DRAW_SECONDS = 0.25
-#: Experiments before which a rate says nothing, since the first may wait for machine code; and
-#: seconds before which it says nothing about the time left.
-_FEW, _SETTLED = 10, 0.5
+#: Seconds before which a rate says nothing about the time left.
+_SETTLED = 0.5
 #: Work between two redraws, as a multiple of what a redraw costs: at most 0.5 % goes to drawing.
 _WORK = 200
 #: Cells of the bar; the words beside it need the rest of 80 columns.
@@ -61,21 +60,22 @@ def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         yield _lines()
 
 
-def _words(at: Progress) -> str:
-    """Say how it goes: best so far, wins, rate, time left."""
+def _words(at: Progress, since: Progress) -> str:
+    """Say how it goes: best so far, wins, and since an earlier moment the rate; the time left.
+
+    The rate is not the whole run's, whose first experiments wait for machine code to be loaded.
+    """
     best = "-" if at.best is None else f"{at.best:.4f}"
     words = [f"best {best}", f"{at.wins:,} win{'' if at.wins == 1 else 's'}"]
-    if at.experiments >= _FEW and at.seconds:
-        rate = at.experiments / at.seconds
-        left = _left(at, rate)
-        words += [f"{rate:,.0f}/s", *([f"{left} left"] if left else [])]
+    done, seconds = at.experiments - since.experiments, at.seconds - since.seconds
+    if done and seconds:
+        left = _left(at, done / seconds) if seconds >= _SETTLED else None
+        words += [f"{done / seconds:,.0f}/s", *([f"{left} left"] if left else [])]
     return ", ".join(words)
 
 
-def _left(at: Progress, rate: float) -> str | None:
-    """Say how long it takes at most; None while nobody can tell."""
-    if at.seconds < _SETTLED:
-        return None
+def _left(at: Progress, rate: float) -> str:
+    """Say how long it takes at most."""
     seconds = (at.limit - at.experiments) / rate
     if at.budget is not None:
         seconds = min(seconds, at.budget - at.seconds)
@@ -89,13 +89,16 @@ def _left(at: Progress, rate: float) -> str | None:
 
 def _lines() -> Callable[[Progress], None]:
     last = time.monotonic()
+    first: Progress | None = None
 
     def tell(at: Progress) -> None:
-        nonlocal last
+        nonlocal first, last
+        first = first or at
         now = time.monotonic()
         if now - last >= _LINE_SECONDS:
             last = now
-            sys.stderr.write(f"{at.experiments:,} of {at.limit:,} experiments, {_words(at)}\n")
+            words = _words(at, first)
+            sys.stderr.write(f"{at.experiments:,} of {at.limit:,} experiments, {words}\n")
 
     return tell
 
@@ -118,15 +121,19 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     )
     with shown as bar:
         task = bar.add_task("", total=1, visible=False)
+        first: Progress | None = None
         pace = _Pace()
 
         def tell(at: Progress) -> None:
+            nonlocal first, pace
+            if first is None:
+                first, pace = at, _Pace()
             if pace.due():
                 bar.update(
                     task,
                     completed=at.experiments,
                     total=at.limit,
-                    description=_words(at),
+                    description=_words(at, first),
                     visible=True,
                     refresh=True,
                 )
@@ -142,7 +149,8 @@ class _Pace:
     """
 
     def __init__(self) -> None:
-        self._next_at = 0.0
+        # The first drawing costs most, and at once there would be little to say.
+        self._next_at = time.monotonic() + _DRAW_SECONDS
         self._next_work = 0.0
         self._began = 0.0
 

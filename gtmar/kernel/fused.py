@@ -277,13 +277,14 @@ class FusedTable:
 
 
 def compiled_before() -> bool:
-    """Whether machine code as it is now was compiled before, and kept; numba has to be there."""
-    from gtmar.kernel import compiled_rows
+    """Whether machine code was compiled in this installation, and kept; numba has to be there.
 
-    place = compiled_rows.tabulate.stats.cache_path
-    kept = [] if place is None else Path(place).glob("compiled_rows.tabulate-*.nbi")
-    written = Path(compiled_rows.__file__).stat().st_mtime
-    return any(index.stat().st_mtime >= written for index in kept)
+    Not whether it was the same code: that numba alone can tell, by what its files hold.
+    """
+    from gtmar.kernel.compiled_rows import tabulate
+
+    place = tabulate.stats.cache_path
+    return place is not None and any(Path(place).glob("compiled_rows.tabulate-*.nbi"))
 
 
 def _counts_paying(cohorts: Cohorts) -> bool:

@@ -23,7 +23,9 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.library import library
 from gtmar.metrics import all_metrics
 from gtmar.metrics.registry import objective_keys
+from gtmar.synthetic import generate
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 RUN = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")
 
 
@@ -205,22 +207,32 @@ def at(**changes: Any) -> runs.Progress:
         ({"limit": 30_500}, "best 0.7624, 12 wins, 100/s, 5 min 00 s left"),
         ({"limit": 1_000_500}, "best 0.7624, 12 wins, 100/s, 2 h 46 min left"),
         ({"seconds": 0.1}, "best 0.7624, 12 wins, 5,000/s"),
-        ({"experiments": 0, "best": None, "wins": 1}, "best -, 1 win, 0/s"),
+        ({"experiments": 0, "best": None, "wins": 1}, "best -, 1 win"),
     ],
 )
 def test_progress_says_rate_best_wins_and_time_left(changes: dict[str, Any], words: str) -> None:
-    assert progress._words(at(**changes)) == words
+    assert progress._words(at(**changes), since=at(experiments=0, seconds=0.0)) == words
+
+
+def test_the_rate_is_that_since_something_was_said_first() -> None:
+    # The first experiments waited half a minute for machine code.
+    first = at(experiments=4, seconds=30.0)
+    assert progress._words(first, first) == "best 0.7624, 12 wins"
+    later = at(experiments=1_004, seconds=31.0)
+    assert progress._words(later, first) == "best 0.7624, 12 wins, 1,000/s, 1 s left"
 
 
 def test_progress_is_live_on_a_terminal_and_leaves_nothing(folder: Path) -> None:
-    words = ["run", "--data", "accounts.parquet", "--spec", "spec.yaml", "--n", "4000", "--cold"]
+    # Weights enough for a search of a second or two.
+    generate("health_score", accounts=300, seed=4).write_parquet(folder / "many.parquet")
+    words = ["run", "--data", "many.parquet", "--spec", str(EXAMPLE), "--n", "20000", "--cold"]
     seen = in_terminal(*words, folder=folder, NO_COLOR="1")
     assert seen.exit_code == 0
-    shown = [text.rstrip() for text in re.split(r"[\r\n]+", seen.text) if "of 4,000" in text]
+    shown = [text.rstrip() for text in re.split(r"[\r\n]+", seen.text) if "of 20,000" in text]
     assert shown
-    assert re.search(r"[\d,]+ of 4,000 best 0\.\d{4}, \d+ wins, [\d,]+/s", shown[-1])
+    assert re.search(r"[\d,]+ of 20,000 best 0\.\d{4}, \d+ wins, [\d,]+/s", shown[-1])
     assert max(map(len, shown)) <= 80
-    assert not [line for line in seen.lines[-6:] if "of 4,000" in line], "it goes when it is done"
+    assert not [line for line in seen.lines[-6:] if "of 20,000" in line], "it goes when it is done"
 
 
 @pytest.mark.parametrize("share", [1.0, 0.05], ids=["alone", "on a busy machine"])
