@@ -43,7 +43,7 @@ __all__ = ["CEILING", "LocalEvaluator", "ceiling_fifths"]
 #: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
 #: Accounts and places, times candidates, that numpy counts in the time that numba takes to load.
-_WORTH_COMPILED = 4_000_000
+_WORTH_COMPILED = 16_000_000
 #: Candidates of a call to machine code at most.
 _COMPILED_GROUP = 16
 
