@@ -23,7 +23,7 @@ def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
     """Run the demo in a folder of its own."""
     from gtmar import runs, synthetic
     from gtmar.cli import files, output, pages
-    from gtmar.cli.progress import watching
+    from gtmar.cli.progress import announce, watching
     from gtmar.journal import reading
     from gtmar.journal.catalog import Journal
 
@@ -38,8 +38,15 @@ def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
         output.say(f"A health score as a team might have guessed it: {guess}")
         output.say("Searching for better weights ...")
         output.say()
-    with watching(quiet=quiet or as_json) as watch:
-        result = runs.run(table, guess, journal=folder / "journal", watch=watch)
+    quiet = quiet or as_json
+    with watching(quiet=quiet) as watch:
+        result = runs.run(
+            table,
+            guess,
+            journal=folder / "journal",
+            announce=None if quiet else announce,
+            watch=watch,
+        )
     files.write_best(best, result)
     with Journal(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
