@@ -1,4 +1,4 @@
-"""A journal made by version 0.1.0 is read, verified, resumed and replayed by this one, to the digit.
+"""A journal made by version 0.1.0 is read, verified, resumed and replayed the same, to the digit.
 
 `journal_0_1_0/` holds searches by both proposers, with a warm start, a fitted start, a by-tier
 objective and a holdout of its own; a person's change, a promotion, a null search, a stability
@@ -28,7 +28,7 @@ SEARCHES = [run for run, end in BEFORE["runs"].items() if end["experiments"] > 1
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copy the journal and its tables, and stand beside them: records name tables by relative path."""
+    """Copy the journal and its tables, and stand beside them: records hold relative paths."""
     shutil.copytree(MADE, tmp_path / "made")
     monkeypatch.chdir(tmp_path / "made")
     return tmp_path / "made"
