@@ -86,7 +86,7 @@ def init(
         bins=bins,
     )
     if str(output_path) == "-":
-        typer.echo(found.text, nl=False)
+        output.text(found.text)
         return
     files.write_text(output_path, found.text)
     if as_json:
@@ -231,4 +231,4 @@ def spec_show(
         output.data({**ids, "spec": json.loads(specs.to_json(spec))})
     else:
         heading = "\n".join(f"{key} {value}" for key, value in ids.items())
-        typer.echo(specs.to_yaml(spec, heading=heading), nl=False)
+        output.text(specs.to_yaml(spec, heading=heading))

@@ -10,11 +10,11 @@ from polars.exceptions import PolarsError
 
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
-from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
 from gtmar.errors import UsageError, culprits
 from gtmar.export.tables import is_target, replace
+from gtmar.redaction import without_credentials
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
