@@ -11,6 +11,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import polars as pl
 
 __all__ = ["exact_json", "from_spreadsheet", "markdown", "safe_cell", "spreadsheet_safe", "visible"]
@@ -102,54 +104,44 @@ def markdown(text: str) -> str:
 #: Cells that a spreadsheet runs as a formula, whatever blanks stand before; with any number of
 #: apostrophes, so that what is escaped can be told from what was so before.
 _FORMULA = "^'*(?:[\\s\\x00-\\x1f\u200b-\u200f\ufeff]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\\t\\r\\n])"
-_NUMBER = r"^[-+]?(?:\d+(?:[.,]\d+)*|\.\d+)(?:[eE][-+]?\d+)?%?$"
 
 
 def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula; a number stays one.
+    """Return a text that no spreadsheet takes for a formula.
 
     Examples
     --------
-    >>> safe_cell("=1+1"), safe_cell("acct-1"), safe_cell("-5.2")
-    ("'=1+1", 'acct-1', '-5.2')
+    >>> safe_cell("=1+1"), safe_cell("acct-1")
+    ("'=1+1", 'acct-1')
     """
-    formula = re.search(_FORMULA, text) and not re.search(_NUMBER, text, re.ASCII)
-    return f"'{text}" if formula else text
+    return f"'{text}" if re.search(_FORMULA, text) else text
 
 
 def spreadsheet_safe(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a frame with all texts, names of columns among them, as `safe_cell` has them."""
-    import polars as pl
+    """Return a frame with all texts, names of columns too, as `safe_cell` has them.
 
-    def safe(column: pl.Series) -> pl.Series:
-        text = column.cast(pl.String)
-        formula = text.str.contains(_FORMULA)
-        if not formula.any():
-            return column
-        return text.map_elements(safe_cell, return_dtype=pl.String)
-
-    texts = [name for name, kind in frame.schema.items() if _is_text(kind)]
-    changed = frame.with_columns([safe(frame[name]) for name in texts])
-    return changed.rename({name: safe_cell(name) for name in frame.columns})
+    Columns of numbers stay as they are.
+    """
+    return _texts(frame, safe_cell, _FORMULA)
 
 
 def from_spreadsheet(frame: pl.DataFrame) -> pl.DataFrame:
     """Undo `spreadsheet_safe`."""
-    import polars as pl
 
     def plain(text: str) -> str:
         return text[1:] if text[:1] == "'" and safe_cell(text[1:]) == text else text
 
-    texts = [name for name, kind in frame.schema.items() if _is_text(kind)]
-    changed = frame.with_columns(
-        pl.col(name).cast(pl.String).map_elements(plain, return_dtype=pl.String)
-        for name in texts
-        if frame[name].cast(pl.String).str.starts_with("'").any()
-    )
-    return changed.rename({name: plain(name) for name in frame.columns})
+    return _texts(frame, plain, "^'")
 
 
-def _is_text(kind: pl.DataType) -> bool:
+def _texts(frame: pl.DataFrame, changed: Callable[[str], str], pattern: str) -> pl.DataFrame:
+    """Change the texts of a frame that fit a pattern, and the names of its columns."""
     import polars as pl
 
-    return isinstance(kind, pl.String | pl.Categorical | pl.Enum)
+    columns = []
+    for column in frame:
+        if isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum):
+            text = column.cast(pl.String)
+            if text.str.contains(pattern).any():
+                columns.append(text.map_elements(changed, return_dtype=pl.String))
+    return frame.with_columns(columns).rename({name: changed(name) for name in frame.columns})

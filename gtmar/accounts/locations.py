@@ -79,8 +79,8 @@ def refuse_unasked(location: str, *, recorded: bool) -> None:
     answer = _consent.get(None)
     if not (name in _named if answer is None else answer(location)):
         raise AccountDataError(
-            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is not '
-            "opened unasked",
+            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is '
+            "not opened unasked",
             hint="--data names the table, or --yes opens what the record names",
         )
 

@@ -79,7 +79,7 @@ class Commands(TyperGroup):
         output.given(w.partition("=")[2] if w.startswith("--") else w for w in map(str, words))
         code: object = 0
         try:
-            with _ending(as_json="--json" in words):
+            with _ending(as_json="--json" in words), _as_output():
                 code = super().main(args, standalone_mode=False, **extra)
                 output.finish()
         except typer.Exit as ended:
@@ -159,6 +159,17 @@ def _ending(*, as_json: bool) -> Iterator[None]:
         if isinstance(worded, OutputError):
             _silence()
         raise typer.Exit(worded.exit_code) from err
+
+
+@contextmanager
+def _as_output() -> Iterator[None]:
+    """Word what typer's own printing, of help, runs into; commands have been within already."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise output.unwritable(err.strerror or str(err)) from err
 
 
 def _silence() -> None:

@@ -44,6 +44,7 @@ __all__ = [
     "some",
     "table",
     "text",
+    "unwritable",
     "without_secrets",
 ]
 
@@ -102,7 +103,7 @@ def _write(content: str, *, to_errors: bool = False) -> None:
     stream = sys.stderr if to_errors else sys.stdout
     if stream is None:
         if not to_errors:
-            raise _unwritable("it is closed")
+            raise unwritable("it is closed")
         return
     try:
         try:
@@ -114,10 +115,11 @@ def _write(content: str, *, to_errors: bool = False) -> None:
         raise
     except (OSError, ValueError) as err:
         if not to_errors:
-            raise _unwritable(getattr(err, "strerror", None) or str(err)) from err
+            raise unwritable(getattr(err, "strerror", None) or str(err)) from err
 
 
-def _unwritable(reason: str) -> OutputError:
+def unwritable(reason: str) -> OutputError:
+    """Word that stdout can't be written."""
     return OutputError(
         f"stdout can't be written: {reason}",
         hint="what the command did stays; only what it had to say is lost",
@@ -139,7 +141,7 @@ def finish() -> None:
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as err:
-        raise _unwritable(getattr(err, "strerror", None) or str(err)) from err
+        raise unwritable(getattr(err, "strerror", None) or str(err)) from err
 
 
 def without_secrets(content: str, *, foreign: bool = False) -> str:
