@@ -24,6 +24,7 @@ from gtmar.accounts.locations import (
 )
 from gtmar.errors import (
     AccountDataError,
+    GtmarError,
     JournalError,
     QueryError,
     UsageError,
@@ -32,7 +33,7 @@ from gtmar.errors import (
     needing,
 )
 from gtmar.locks import failed, first_line, lock, refuse_all_but_select
-from gtmar.redaction import without_credentials
+from gtmar.redaction import is_remote, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -194,6 +195,13 @@ def _located(source: Source) -> Opened | None:
         return _delta(source, location, name)
     except (PolarsError, OSError) as err:
         raise unreadable(location, err) from err
+    except GtmarError:
+        raise
+    except Exception as err:
+        # Stores' own libraries have errors of their own, of lacking credentials for one.
+        if is_remote(location):
+            raise unreadable(location, err) from err
+        raise
 
 
 def _lazily(lazy: pl.LazyFrame) -> pl.LazyFrame:

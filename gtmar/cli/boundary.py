@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +29,7 @@ from gtmar.redaction import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Command", "Commands", "bounded", "set_debug", "set_yes"]
+__all__ = ["Command", "Commands", "at_interrupt", "bounded", "set_debug", "set_yes"]
 
 P = ParamSpec("P")
 
@@ -170,6 +172,36 @@ def _as_output() -> Iterator[None]:
         raise
     except OSError as err:
         raise output.unwritable(err.strerror or str(err)) from err
+
+
+@contextmanager
+def at_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Call something at Ctrl-C, from a thread, where the main one waits in a library."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    except ValueError:
+        # Not in the main thread, which alone gets signals.
+        os.close(reading)
+        os.close(writing)
+        yield
+        return
+
+    def wait() -> None:
+        while number := os.read(reading, 1):
+            if number[0] == signal.SIGINT:
+                stop()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        thread.join(1)
+        os.close(reading)
 
 
 def _silence() -> None:
