@@ -151,11 +151,13 @@ def _secrets(location: str) -> Iterable[str]:
     start = _URL.match(location)
     if start is None:
         return
-    user, _, _, query, fragment = _parts(location[start.end() :])
+    user, _, path, query, fragment = _parts(location[start.end() :])
     password = user.partition(":")[2] if _CONTAINERS.match(start[0]) or ":" in user else user
-    items = [item.partition("=") for item in re.split("[&;]", query)]
+    pairs = [*re.split("[&;]", query), *re.split("[&;]", fragment), *re.findall(";([^/;]*)", path)]
+    items = [item.partition("=") for item in pairs]
     values = [value or key for key, _, value in items if key not in _PUBLIC]
-    for part in (user if ":" in user else "", password, fragment, *values):
+    pieces = re.split("[/?#]", password)
+    for part in (user if ":" in user else "", password, *pieces, fragment, *values):
         for form in (part, unquote(part), quote(part), quote(part, safe="")):
             if len(form) >= _TELLING:
                 yield form
