@@ -159,7 +159,7 @@ SLOW = ("bench", "demo", "null", "stability", "refresh", "run", "export mlflow")
 
 def fuzzed(draws: int, seed: int) -> None:
     """Draw commands with hostile values; none may end in a fault or a traceback."""
-    commands = {}
+    commands: dict[str, Any] = {}
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined] # a group has them
         below = getattr(command, "commands", None)
         commands |= {f"{name} {n}": c for n, c in below.items()} if below else {name: command}
@@ -173,7 +173,7 @@ def fuzzed(draws: int, seed: int) -> None:
         victim = generator.choice(parameters) if parameters else None
         for parameter in parameters:
             label = max(parameter.opts, key=len)
-            if not (parameter is victim or parameter.required) or getattr(parameter, "is_flag", 0):
+            if not (parameter is victim or parameter.required) or getattr(parameter, "is_flag", False):
                 continue
             hostile = generator.choice(HOSTILE)
             value = hostile if parameter is victim else known.get(label, "x")
