@@ -173,7 +173,8 @@ def fuzzed(draws: int, seed: int) -> None:
         victim = generator.choice(parameters) if parameters else None
         for parameter in parameters:
             label = max(parameter.opts, key=len)
-            if not (parameter is victim or parameter.required) or getattr(parameter, "is_flag", False):
+            is_flag = getattr(parameter, "is_flag", False)
+            if is_flag or not (parameter is victim or parameter.required):
                 continue
             hostile = generator.choice(HOSTILE)
             value = hostile if parameter is victim else known.get(label, "x")
