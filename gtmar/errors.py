@@ -1,8 +1,10 @@
 """The whole error tree, and the exit code that each branch gives the command line.
 
 Everything that a user can cause ends in one of these; programming errors stay plain Python
-exceptions and keep their traceback. Libraries' own errors are translated once, in the module that
-owns the library. Every room may import this one, and this one imports nothing of gtmar.
+exceptions, of which the command line makes a `FaultError`. Libraries' own errors are translated
+once, in the module that owns the library. Every room may import this one. What a message quotes, of
+tables and journals that somebody else wrote, is shown without credentials and with nothing that a
+terminal obeys.
 
 ::
 
@@ -14,25 +16,33 @@ owns the library. Every room may import this one, and this one imports nothing o
     ├── ResourceError              4   a disk or a cluster lacks what a run needs
     ├── JournalError               5   RunNotFoundError · JournalVersionError ·
     │                                 NotComparableError · NotResumableError
-    └── QueryError                 6
+    ├── QueryError                 6
+    ├── FaultError                70   what nobody foresaw: a fault of gtmar
+    └── OutputError               74   stdout or stderr can't be written
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
+
+from gtmar.escaping import visible
+from gtmar.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "AccountDataError",
+    "FaultError",
     "GtmarError",
     "JournalError",
     "JournalVersionError",
     "NotComparableError",
     "NotResumableError",
+    "OutputError",
     "QueryError",
     "ResourceError",
     "RunNotFoundError",
@@ -47,6 +57,12 @@ __all__ = [
 ]
 
 
+#: Longer names, and more of them, are not compared with a name that isn't there.
+_LONGEST_NAME, _COMPARED = 200, 5_000
+#: Characters of a line of a message; whole cells and files would drown what it says.
+_LONGEST_LINE = 20_000
+
+
 class GtmarError(Exception):
     """Root of all errors that gtmar raises on purpose.
 
@@ -56,6 +72,8 @@ class GtmarError(Exception):
         Whose name, what was expected, what was found, how many and which.
     hint
         The one argument or command that most likely mends it; printed on a line of its own.
+    listing
+        Lines below the message, of several findings.
     facts
         The same facts as plain values, for ``--json``.
     """
@@ -65,14 +83,23 @@ class GtmarError(Exception):
     #: Exit code of the command line.
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(
+        self, message: str, *, hint: str | None = None, listing: Sequence[str] = (), **facts: object
+    ) -> None:
+        # Only the lines of a listing are lines: a name with a line's end in it forges none.
+        self.message = "\n".join(map(_presentable, (message, *listing)))
+        super().__init__(self.message)
+        self.hint = None if hint is None else _presentable(hint)
         self.facts = facts
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+def _presentable(line: str) -> str:
+    """Return a line of bounded length without credentials, control characters shown."""
+    cut = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}... and so on"
+    return visible(redacted(cut))
 
 
 class UsageError(GtmarError, ValueError):
@@ -128,14 +155,15 @@ class ViolationsError(AccountDataError):
         self.source = source
         self.violations = tuple(violations)
         count = len(violations)
-        lines = [f"{source}: {count} violation{'s' if count != 1 else ''} of the data contract"]
+        lines = []
         for violation in violations:
             where = f'column "{violation.column}": ' if violation.column else ""
             lines.append(f"  - {where}{violation.problem}")
             if violation.hint:
                 lines.append(f"    hint: {violation.hint}")
         super().__init__(
-            "\n".join(lines),
+            f"{source}: {count} violation{'s' if count != 1 else ''} of the data contract",
+            listing=lines,
             violations=[
                 {"column": v.column, "problem": v.problem, "hint": v.hint, "rows": v.rows}
                 for v in violations
@@ -194,6 +222,20 @@ class QueryError(GtmarError):
     exit_code = 6
 
 
+class FaultError(GtmarError):
+    """Something that nobody foresaw: a fault of gtmar and not of who uses it."""
+
+    code = "fault"
+    exit_code = 70
+
+
+class OutputError(GtmarError):
+    """Standard output or error can't be written: closed, or its disk is full."""
+
+    code = "output"
+    exit_code = 74
+
+
 def culprits(values: Iterable[object], *, limit: int = 5) -> str:
     """Word the first few culprits of an error, quoted and in order.
 
@@ -213,13 +255,18 @@ def culprits(values: Iterable[object], *, limit: int = 5) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that the given one was most likely meant to be, or None.
 
+    Very long names, and names beyond some thousands, are not compared: that would take seconds.
+
     Examples
     --------
     >>> nearest("alert_creatd", ["alert_created", "mrr"])
     'alert_created'
     """
-    options = list(known)
-    lowered = {option.lower(): option for option in options}
+    if len(name) > _LONGEST_NAME:
+        return None
+    # By difflib's measure, a name more than 7/3 as long as another is never near.
+    near = (o for o in known if 3 * max(len(o), len(name)) <= 7 * min(len(o), len(name)))
+    lowered = {option.lower(): option for option in islice(near, _COMPARED)}
     match = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[match[0]] if match else None
 

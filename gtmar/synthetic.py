@@ -133,6 +133,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
 # fmt: on
 
 
+#: A table of more needs another tool: it is made in memory.
+_MOST_ACCOUNTS = 100_000_000
+
+
 def generate(kind: str, *, accounts: int | None = None, seed: int | None = None) -> pl.DataFrame:
     """Make an account table with planted signals; the same arguments give the same table.
 
@@ -153,7 +157,7 @@ def generate(kind: str, *, accounts: int | None = None, seed: int | None = None)
     Raises
     ------
     UsageError
-        If there is no such kind.
+        If there is no such kind, or the size or the seed can't be one.
 
     Examples
     --------
@@ -168,6 +172,11 @@ def generate(kind: str, *, accounts: int | None = None, seed: int | None = None)
         )
     shipped = KINDS[kind]
     size = shipped.accounts if accounts is None else accounts
+    if not 1 <= size <= _MOST_ACCOUNTS or (seed is not None and not 0 <= seed < 2**128):
+        raise UsageError(
+            f"a synthetic table has 1 to {_MOST_ACCOUNTS:,} accounts and a seed of 0 or more, "
+            f"got {size} and {seed if seed is not None else shipped.seed}"
+        )
     draw = _Draw(size, shipped.seed if seed is None else seed)
     ids = [f"acct-{number:05d}" for number in range(1, size + 1)]
     return pl.DataFrame(

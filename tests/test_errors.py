@@ -14,11 +14,13 @@ import gtmar
 from gtmar import errors
 from gtmar.errors import (
     AccountDataError,
+    FaultError,
     GtmarError,
     JournalError,
     JournalVersionError,
     NotComparableError,
     NotResumableError,
+    OutputError,
     QueryError,
     ResourceError,
     RunNotFoundError,
@@ -44,6 +46,8 @@ TREE: dict[type[GtmarError], tuple[type[GtmarError], str, int]] = {
     NotResumableError: (JournalError, "not_resumable", 5),
     JournalVersionError: (JournalError, "journal_version", 5),
     QueryError: (GtmarError, "query", 6),
+    FaultError: (GtmarError, "fault", 70),
+    OutputError: (GtmarError, "output", 74),
 }
 
 

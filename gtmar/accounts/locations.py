@@ -5,41 +5,104 @@ Who opens what a location names is `sources`, for reading, and `export.tables`, 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.locks import first_line
+from gtmar.redaction import is_remote, redacted, without_credentials
 
-__all__ = ["duckdb_place", "quoted", "unreadable", "without_credentials", "worded"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "consenting",
+    "duckdb_place",
+    "quoted",
+    "refuse_unasked",
+    "split",
+    "unreadable",
+    "without_credentials",
+    "worded",
+]
+
+#: Locations elsewhere that somebody named in this process, without credentials.
+_named: set[str] = set()
+#: Whether a location that a record names may be opened, though it is beyond this machine's files.
+_consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
 
 
-def without_credentials(location: str) -> str:
-    """Take user, password and query out of a URL, but for a table's name; leave paths alone.
+@contextmanager
+def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
+    """Ask, within the block, before a location of a journal's record is opened elsewhere.
 
-    Examples
-    --------
-    >>> without_credentials("s3://key:secret@bucket/a.parquet?token=x")
-    's3://bucket/a.parquet'
-    >>> without_credentials("duckdb:///crm.db?table=accounts")
-    'duckdb:///crm.db?table=accounts'
+    Parameters
+    ----------
+    answer
+        Is told the location, and says whether to open it.
     """
-    if location.startswith("delta:"):
-        return f"delta:{without_credentials(location.removeprefix('delta:'))}"
-    if "://" not in location:
-        return location
-    parts = urlsplit(location)
-    query = parts.query if parts.scheme == "duckdb" else ""
-    kept = "&".join(item for item in query.split("&") if item.startswith("table="))
-    host = parts.netloc.rpartition("@")[2]
-    # urlunsplit would drop the empty host of duckdb:///file.db.
-    rest = urlunsplit(("", "", parts.path, kept, ""))
-    return f"{parts.scheme}://{host}{rest}"
+    token = _consent.set(answer)
+    try:
+        yield
+    finally:
+        _consent.reset(token)
+
+
+def refuse_unasked(location: str, *, recorded: bool) -> None:
+    """Refuse what a record names beyond this machine's files, unless somebody agrees.
+
+    Who made a journal may have named any address in it: to open it would call there, with the
+    credentials of whoever looks at the journal. Where nobody can be asked, as from Python, what was
+    named before in the same process may be opened again.
+
+    Parameters
+    ----------
+    location
+        The location.
+    recorded
+        Whether a record names it; else a person did.
+
+    Raises
+    ------
+    AccountDataError
+        If nobody agreed.
+    """
+    if not is_remote(location):
+        return
+    name = without_credentials(location)
+    if not recorded:
+        _named.add(name)
+        return
+    answer = _consent.get(None)
+    if not (name in _named if answer is None else answer(location)):
+        raise AccountDataError(
+            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is '
+            "not opened unasked",
+            hint="--data names the table, or --yes opens what the record names",
+        )
+
+
+def split(location: str) -> SplitResult:
+    """Split a URL.
+
+    Raises
+    ------
+    UsageError
+        If it can't be one, as with half of an IPv6 address.
+    """
+    try:
+        return urlsplit(location)
+    except ValueError as err:
+        name = without_credentials(location)
+        raise UsageError(f'"{name}": not a URL: {redacted(str(err), location)}') from err
 
 
 def duckdb_place(location: str) -> tuple[Path, str]:
     """Split ``duckdb:///file.db?table=accounts`` into path and table."""
-    parts = urlsplit(location)
+    parts = split(location)
     tables = parse_qs(parts.query).get("table", [])
     if parts.netloc or len(tables) != 1 or len(parts.path) < 2:
         raise UsageError(
@@ -56,14 +119,7 @@ def quoted(name: str) -> str:
 
 def worded(location: str, err: Exception) -> str:
     """Return an error's first line, without what the location holds of credentials."""
-    url = location.removeprefix("delta:")
-    reason = first_line(err).replace(url, without_credentials(url))
-    if "://" in url:
-        parts = urlsplit(url)
-        for secret in (parts.netloc.rpartition("@")[0], parts.query):
-            if secret and not secret.startswith("table="):
-                reason = reason.replace(secret, "...")
-    return reason
+    return redacted(first_line(err), location, location.removeprefix("delta:"), foreign=True)
 
 
 def unreadable(location: str, err: Exception) -> AccountDataError:

@@ -180,7 +180,12 @@ def _locate(source: str) -> tuple[str, list[Path]]:
                 hint="quote the pattern, and look whether its folder is right",
             )
     elif path.is_dir():
-        files = sorted(found for found in path.rglob("*") if found.suffix.lower() in _FORMATS)
+        files = sorted(
+            found
+            for found in path.rglob("*")
+            # A pipe or a device never ends.
+            if found.suffix.lower() in _FORMATS and found.is_file()
+        )
         if not files:
             raise AccountDataError(
                 f'"{source}": a folder without a data file in it',

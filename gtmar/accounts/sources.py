@@ -11,14 +11,29 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import urlsplit
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.accounts.locations import duckdb_place, quoted, unreadable, without_credentials
-from gtmar.errors import AccountDataError, QueryError, UsageError, culprits, nearest, needing
+from gtmar.accounts.locations import (
+    duckdb_place,
+    quoted,
+    refuse_unasked,
+    split,
+    unreadable,
+)
+from gtmar.errors import (
+    AccountDataError,
+    GtmarError,
+    JournalError,
+    QueryError,
+    UsageError,
+    culprits,
+    nearest,
+    needing,
+)
 from gtmar.locks import failed, first_line, lock, refuse_all_but_select
+from gtmar.redaction import is_remote, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,12 +68,16 @@ class Source:
         One SELECT that gives the account table, over `location` as ``accounts`` and `others`.
     others
         Further tables of the query, by name.
+    recorded
+        Whether a journal's record names it and no person: then it is opened beyond this machine's
+        files only where somebody agrees, and a DuckDB file's views reach no other file.
     """
 
     location: str
     at_version: int | None = None
     query: str | None = None
     others: tuple[tuple[str, Source], ...] = ()
+    recorded: bool = False
 
     @classmethod
     def of_record(cls, location: str, parameters: Mapping[str, str]) -> Source:
@@ -66,14 +85,23 @@ class Source:
         prefix, versions = "source.", "source_version"
 
         def version(key: str) -> int | None:
-            return int(parameters[key]) if key in parameters else None
+            try:
+                return int(parameters[key]) if key in parameters else None
+            except ValueError as err:
+                raise JournalError(
+                    f'the run\'s record has "{parameters[key]}" as {key}, which is no version'
+                ) from err
 
         others = tuple(
-            (name.removeprefix(prefix), cls(other, version(f"{versions}.{name[len(prefix) :]}")))
+            (
+                name.removeprefix(prefix),
+                cls(other, version(f"{versions}.{name[len(prefix) :]}"), recorded=True),
+            )
             for name, other in parameters.items()
             if name.startswith(prefix)
         )
-        return cls(location, version(versions), parameters.get("query"), others)
+        query = parameters.get("query")
+        return cls(location, version(versions), query, others, recorded=True)
 
 
 @dataclass(frozen=True)
@@ -145,11 +173,12 @@ def _located(source: Source) -> Opened | None:
     """Open what a location's form says; None for a plain path."""
     location = source.location
     name = without_credentials(location)
-    scheme = location.partition("://")[0] if "://" in location else ""
+    scheme = location.partition("://")[0].lower() if "://" in location else ""
+    refuse_unasked(location, recorded=source.recorded)
     try:
         if scheme == "duckdb":
             _refuse_version(source)
-            return Opened(name, _duckdb(location))
+            return Opened(name, _duckdb(location, locked=source.recorded))
         if scheme == "iceberg":
             return _iceberg(source, name)
         if location.startswith("delta:"):
@@ -159,13 +188,20 @@ def _located(source: Source) -> Opened | None:
             return _delta(source, location, name) if is_delta else None
         if scheme == "file":
             return None
-        ending = Path(urlsplit(location).path).suffix.lower()
+        ending = Path(split(location).path).suffix.lower()
         if ending in _SCANS:
             _refuse_version(source)
             return Opened(name, _lazily(_SCANS[ending](location)))
         return _delta(source, location, name)
     except (PolarsError, OSError) as err:
         raise unreadable(location, err) from err
+    except GtmarError:
+        raise
+    except Exception as err:
+        # Stores' own libraries have errors of their own, of lacking credentials for one.
+        if is_remote(location):
+            raise unreadable(location, err) from err
+        raise
 
 
 def _lazily(lazy: pl.LazyFrame) -> pl.LazyFrame:
@@ -196,7 +232,7 @@ def _iceberg(source: Source, name: str) -> Opened:
     with needing("iceberg"):
         from pyiceberg.catalog import load_catalog
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
-    parts = urlsplit(source.location)
+    parts = split(source.location)
     catalog, table_name = parts.netloc, parts.path.strip("/").replace("/", ".")
     if not catalog or "." not in table_name:
         raise UsageError(
@@ -222,8 +258,16 @@ def _iceberg(source: Source, name: str) -> Opened:
     return Opened(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
 
 
-def _duckdb(location: str) -> pl.LazyFrame:
-    """Open a table or view of a DuckDB file, reading only the columns that are asked for."""
+def _duckdb(location: str, *, locked: bool = False) -> pl.LazyFrame:
+    """Open a table or view of a DuckDB file, reading only the columns that are asked for.
+
+    Parameters
+    ----------
+    location
+        Where it is.
+    locked
+        Whether its views must not reach other files, nor a network.
+    """
     import duckdb
 
     path, table = duckdb_place(location)
@@ -236,6 +280,8 @@ def _duckdb(location: str) -> pl.LazyFrame:
     def ask(text: str) -> pl.DataFrame:
         try:
             with duckdb.connect(path, read_only=True) as connection:
+                if locked:
+                    lock(connection)
                 found: pl.DataFrame = connection.sql(text).pl()
                 return found
         except duckdb.Error as err:
@@ -296,7 +342,8 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
 
     text = str(source.query)
     refuse_all_but_select(text, hint="the query gives the account table; it changes nothing")
-    places = {ACCOUNTS: Source(source.location, source.at_version)}
+    first = Source(source.location, source.at_version, recorded=source.recorded)
+    places = {ACCOUNTS: first}
     places |= dict(source.others)
     origin = {"query": text}
     with duckdb.connect() as connection:

@@ -21,7 +21,9 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     tables,
     trusting,
 )
-from gtmar.cli.arguments import app
+from gtmar.cli.arguments import app, export_app, journal_app, spec_app
+from gtmar.cli.boundary import Command, Commands, set_debug, set_yes
+from gtmar.cli.output import text
 
 __all__ = ["app", "main"]
 
@@ -63,6 +65,9 @@ def _place(command: typer.models.CommandInfo) -> int:
 
 
 app.registered_commands.sort(key=_place)
+for _group in (app, export_app, journal_app, spec_app):
+    for _registered in _group.registered_commands:
+        _registered.cls = Command
 
 
 #: When Polars' allocator, jemalloc, gives freed pages back: after a tenth of a second, and then
@@ -73,6 +78,11 @@ _ALLOCATOR = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0")
 
 def main() -> None:
     """Run the command line."""
+    # Where stdin, stdout or stderr is closed, the next file opened would take its number, and get
+    # what a library prints.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
     # Before Polars is loaded, which no import so far has done.
     os.environ.setdefault(*_ALLOCATOR)
     app()
@@ -80,14 +90,32 @@ def main() -> None:
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"gtmar {__version__}")
+        text(f"gtmar {__version__}\n")
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(cls=Commands)
 def _root(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=set_debug,
+            expose_value=False,
+            help="With an error, print where it came from. Before or after a command's name.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            callback=set_yes,
+            expose_value=False,
+            help="Open what a run's record names elsewhere than on this machine.",
+        ),
     ] = False,
 ) -> None:
     pass

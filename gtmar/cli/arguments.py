@@ -39,6 +39,7 @@ __all__ = [
     "Run",
     "Shards",
     "SpecPath",
+    "SpreadsheetSafe",
     "app",
     "export_app",
     "journal_app",
@@ -110,6 +111,13 @@ Memory = Annotated[
 EngineKind = Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
 Address = Annotated[
     str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
+]
+SpreadsheetSafe = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet-safe/--no-spreadsheet-safe",
+        help="In CSV, put an apostrophe before texts that a spreadsheet would run.",
+    ),
 ]
 Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 DEFAULT_JOURNAL = Path("journal")

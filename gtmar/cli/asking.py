@@ -9,7 +9,7 @@ import typer
 from gtmar.cli import arguments as a
 from gtmar.cli import completion
 from gtmar.cli.arguments import app
-from gtmar.cli.boundary import bounded
+from gtmar.cli.boundary import at_interrupt, bounded
 
 __all__ = ["compare", "review", "sql"]
 
@@ -74,5 +74,5 @@ def sql(
     if name is None and text is None:
         pages.listing(library(), as_json=as_json)
         return
-    with Journal(journal) as opened:
+    with Journal(journal) as opened, at_interrupt(opened.interrupt):
         output.frame(files.ask(opened, name, text, settings or []), as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +37,7 @@ def journal_export(
     as_json: a.Json = False,
 ) -> None:
     """Write experiments as JSONL, in the format of earlier tools."""
-    from gtmar.cli import files
+    from gtmar.cli import files, output
     from gtmar.journal.catalog import Journal
     from gtmar.journal.exchange import export_jsonl
 
@@ -48,7 +47,8 @@ def journal_export(
     with Journal(journal) as opened:
         lines = export_jsonl(opened, run_id)
         if output_path is None or str(output_path) == "-":
-            sys.stdout.writelines(f"{line}\n" for line in lines)
+            for line in lines:
+                output.json_line(line)
         else:
             _say_exported(output_path, _written(output_path, lines), as_json=as_json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gtmar.documents import read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
 
 if TYPE_CHECKING:
@@ -175,8 +176,8 @@ def source(
             raise UsageError("--source is for a query", hint="--query accounts.sql")
         return data if at_version is None else Source(data, at_version)
     try:
-        text = query.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
+        text = read_text(query)
+    except ValueError as err:
         raise UsageError(f'"{query}": can\'t be read: {err}') from err
     return Source(data, at_version, text, named)
 
@@ -362,7 +363,11 @@ def ask(journal: Journal, name: str | None, text: str | None, settings: list[str
         return journal.query(text or "", **values)
     path = Path(name)
     if path.suffix == ".sql" and path.is_file():
-        return journal.query(path.read_text(encoding="utf-8"), **values)
+        try:
+            text = read_text(path)
+        except ValueError as err:
+            raise QueryError(f'"{path}": can\'t be read: {err}') from err
+        return journal.query(text, **values)
     if find_file(name).name.startswith("metrics/"):
         raise QueryError(
             f'"{name}" reads a scored table, not the journal',

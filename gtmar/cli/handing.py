@@ -57,7 +57,7 @@ def export_sql(
     if as_json:
         output.data({"dialect": dialect, "spec_id": specs.spec_id(loaded), "sql": text})
     elif output_path is None or str(output_path) == "-":
-        typer.echo(f"{text};")
+        output.text(f"{text};\n")
     else:
         output.say(f'"{loaded.model}" as one SELECT over {table} in {output_path} ({dialect}).')
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from gtmar.cli.output import data, following, say, some, table
+from gtmar.cli.output import data, following, say, some, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -253,7 +252,7 @@ def verification(found: Verification, *, as_json: bool) -> None:
         say("The digest given holds: all that it covered is there unchanged.", "good")
     else:
         say("Keep this digest elsewhere, in a commit or a ticket; later, --against checks it:")
-    sys.stdout.write(found.digest + "\n")
+    text(found.digest + "\n")
 
 
 def replayed(found: Replay, *, as_json: bool) -> None:

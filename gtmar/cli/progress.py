@@ -10,6 +10,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gtmar.cli.output import announce, is_terminal
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -28,11 +30,6 @@ _WORK = 200
 _BAR = 16
 
 
-def announce(sentence: str) -> None:
-    """Say something before a run begins; on stderr, since stdout is data."""
-    sys.stderr.write(f"{sentence}\n")
-
-
 def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
     """Give something to tell how many of how many searches are done; None where nobody watches."""
     if quiet:
@@ -44,7 +41,7 @@ def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
         now = time.monotonic()
         if now - last >= _LINE_SECONDS:
             last = now
-            sys.stderr.write(f"{done:,} of {of:,} searches\n")
+            announce(f"{done:,} of {of:,} searches")
 
     return tell
 
@@ -54,7 +51,7 @@ def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """Give a run something to tell its progress to; None where nobody watches."""
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+    elif is_terminal(sys.stderr):
         yield from _bar()
     else:
         yield _lines()
@@ -98,7 +95,7 @@ def _lines() -> Callable[[Progress], None]:
         if now - last >= _LINE_SECONDS:
             last = now
             words = _words(at, first)
-            sys.stderr.write(f"{at.experiments:,} of {at.limit:,} experiments, {words}\n")
+            announce(f"{at.experiments:,} of {at.limit:,} experiments, {words}")
 
     return tell
 
@@ -109,8 +106,8 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 
     columns = (
         progress.BarColumn(bar_width=_BAR),
-        progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}", markup=False),
+        progress.TextColumn("{task.description}", markup=False),
     )
     shown = progress.Progress(
         *columns,

@@ -35,6 +35,7 @@ def generate(
     ],
     accounts: Annotated[int | None, typer.Option(help="Number of accounts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another table.")] = None,
+    spreadsheet_safe: a.SpreadsheetSafe = True,
     as_json: a.Json = False,
 ) -> None:
     """Generate an account table with planted signals."""
@@ -42,7 +43,7 @@ def generate(
     from gtmar.cli import output
 
     table = synthetic.generate(kind, accounts=accounts, seed=seed)
-    path = runs.write_table(table, output_path)
+    path = runs.write_table(table, output_path, spreadsheet_safe=spreadsheet_safe)
     if as_json:
         output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
     else:
@@ -86,7 +87,7 @@ def init(
         bins=bins,
     )
     if str(output_path) == "-":
-        typer.echo(found.text, nl=False)
+        output.text(found.text)
         return
     files.write_text(output_path, found.text)
     if as_json:
@@ -183,6 +184,7 @@ def score(
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
+    spreadsheet_safe: a.SpreadsheetSafe = True,
     as_json: a.Json = False,
 ) -> None:
     """Score a table: id, score, tier, and the points that add up to the score."""
@@ -194,7 +196,7 @@ def score(
     scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
-    path = runs.write_table(scored, output_path)
+    path = runs.write_table(scored, output_path, spreadsheet_safe=spreadsheet_safe)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
         output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
@@ -231,4 +233,4 @@ def spec_show(
         output.data({**ids, "spec": json.loads(specs.to_json(spec))})
     else:
         heading = "\n".join(f"{key} {value}" for key, value in ids.items())
-        typer.echo(specs.to_yaml(spec, heading=heading), nl=False)
+        output.text(specs.to_yaml(spec, heading=heading))

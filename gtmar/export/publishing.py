@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gtmar.accounts.locations import without_credentials
 from gtmar.errors import UsageError
 from gtmar.export.tables import append_new
+from gtmar.redaction import without_credentials
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.accounts.locations import duckdb_place, quoted, without_credentials, worded
-from gtmar.errors import UsageError, needing
+from gtmar.accounts.locations import duckdb_place, quoted, split, worded
+from gtmar.errors import GtmarError, UsageError, needing
+from gtmar.redaction import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,8 +109,12 @@ def _delta(location: str) -> Iterator[tuple[Any, str]]:
         raise UsageError(
             f'"{location}": expected delta:FOLDER or delta:URL', hint="-o delta:scores"
         )
+    if "://" in target:
+        split(target)
     try:
         yield deltalake, target
+    except GtmarError:
+        raise
     except (deltalake.exceptions.DeltaError, PolarsError, OSError, ValueError) as err:
         raise _unwritable(location, err) from err
 

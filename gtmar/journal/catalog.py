@@ -115,6 +115,10 @@ class Journal:
         self._connection.close()
         self._tidy()
 
+    def interrupt(self) -> None:
+        """End the query that runs, from another thread."""
+        self._connection.interrupt()
+
     def sql(self, name: str, **variables: Any) -> pl.DataFrame:
         """Run a query of the SQL library.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gtmar.documents import parse_json
 from gtmar.errors import JournalError, culprits
 from gtmar.metrics.registry import all_metrics
 from gtmar.spec.encoders import WEIGHT_LIMIT
@@ -111,8 +112,8 @@ class Problems:
         head = f'"{source}": nothing was imported'
         if len(texts) == 1:
             return JournalError(f"{head}: {texts[0]}", problems=texts)
-        listing = "\n".join(f"  - {text}" for text in texts)
-        return JournalError(f"{head}, {len(texts)} problems\n{listing}", problems=texts)
+        listing = [f"  - {text}" for text in texts]
+        return JournalError(f"{head}, {len(texts)} problems", listing=listing, problems=texts)
 
 
 class _Reader:
@@ -139,7 +140,11 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fault(f"{what} must be a number or null", value)
             return None
-        return float(value) if math.isfinite(value) else None
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:
+            self.fault(f"{what} must be a number below 1e308", value)
+            return None
 
     def count(self, value: object, what: str) -> int | None:
         number = self.number(value, what)
@@ -154,9 +159,8 @@ class _Reader:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not abs(value) <= WEIGHT_LIMIT
             or value != int(value)
-            or abs(value) > WEIGHT_LIMIT
         ):
             limit = f"at most {WEIGHT_LIMIT:,} either way"
             self.fault(f"{what} must be whole numbers, {limit}", value)
@@ -279,9 +283,9 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
         None where anything is wrong.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as err:
-        problems.add(line, f"not JSON: {getattr(err, 'msg', type(err).__name__)}")
+        data = parse_json(text)
+    except ValueError as err:
+        problems.add(line, f"not JSON: {getattr(err, 'msg', err)}")
         return None
     if not isinstance(data, dict):
         problems.add(line, "each line must be one JSON object", data)

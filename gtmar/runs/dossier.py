@@ -16,6 +16,7 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.errors import UsageError
+from gtmar.escaping import markdown, spreadsheet_safe
 from gtmar.evaluate.version import EVALUATOR_VERSION
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.scoring import score
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from gtmar.runs.decision import Decided
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["account_changes", "refuse_existing", "safe_cell", "write_dossier"]
+__all__ = ["account_changes", "refuse_existing", "write_dossier"]
 
-#: A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _CUSTOMERS = (
     "This folder holds customer data: account ids, scores and what moved them. Keep it where such "
     "data may be kept."
@@ -140,28 +139,11 @@ def account_changes(
             "change": difference("score"),
             "tier_before": before["tier"],
             "tier_after": after["tier"],
-            **{safe_cell(label): difference(name) for label, name in parts.items()},
+            **{label: difference(name) for label, name in parts.items()},
         }
     )
-    texts = [name for name, kind in changes.schema.items() if kind == pl.String]
-    return changes.with_columns(
-        pl.when(pl.any_horizontal(pl.col(name).str.starts_with(sign) for sign in _FORMULA))
-        .then("'" + pl.col(name))
-        .otherwise(pl.col(name))
-        .alias(name)
-        for name in texts
-    ).sort(pl.col("change").abs(), "account", descending=[True, False])
-
-
-def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula.
-
-    Examples
-    --------
-    >>> safe_cell("=1+1"), safe_cell("acct-1")
-    ("'=1+1", 'acct-1')
-    """
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    safe = spreadsheet_safe(changes)
+    return safe.sort(pl.col("change").abs(), "account", descending=[True, False])
 
 
 def _manifest(decided: Decided, folder: Path) -> str:
@@ -194,8 +176,9 @@ def _report(decided: Decided, listed: int) -> str:
     lines = [
         f"# {decided.verdict}",
         "",
-        f"{decided.incumbent.model}: {decided.experiment} against the spec that it started from, "
-        f"on {decided.accounts:,} accounts of {decided.source} that the search never saw.",
+        f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
+        f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "
+        "that the search never saw.",
         "",
         f"**{_CUSTOMERS}**",
         "",
@@ -206,7 +189,7 @@ def _report(decided: Decided, listed: int) -> str:
         "| gate | stated beforehand | measured | |",
         "|---|---|---|---|",
         *(
-            f"| {_cell(g.name)} | {_cell(g.limit)} | {_cell(g.found)} | {g.outcome} |"
+            f"| {markdown(g.name)} | {markdown(g.limit)} | {markdown(g.found)} | {g.outcome} |"
             for g in decided.gates
         ),
         "",
@@ -217,16 +200,16 @@ def _report(decided: Decided, listed: int) -> str:
     ]
     new = decided.candidate.weights
     lines += [
-        f"| {_cell(name)} | {old} | {new[name]} |"
+        f"| {markdown(name)} | {old} | {new[name]} |"
         for name, old in decided.incumbent.weights.items()
         if old != new[name]
     ]
     lines += ["", "## Accounts by tier, before (rows) and after (columns)", ""]
     tiers = decided.incumbent.tier_names
-    lines.append(f"| | {' | '.join(map(_cell, tiers))} |")
+    lines.append(f"| | {' | '.join(map(markdown, tiers))} |")
     lines.append("|---|" + "---:|" * len(tiers))
     for name, row in zip(tiers, decided.moves, strict=True):
-        lines.append(f"| {_cell(name)} | {' | '.join(f'{n:,}' for n in row)} |")
+        lines.append(f"| {markdown(name)} | {' | '.join(f'{n:,}' for n in row)} |")
     lines += [
         "",
         f"`account_changes.csv` lists all {listed:,} accounts of the table.",
@@ -239,13 +222,13 @@ def _report(decided: Decided, listed: int) -> str:
     found = decided.intervals
     order = sorted(found.after, key=lambda name: (_rank(name), name))
     lines += [
-        f"| {_cell(name)} | {_worded(found.before[name])} | {_worded(found.after[name])} "
+        f"| {markdown(name)} | {_worded(found.before[name])} | {_worded(found.after[name])} "
         f"| {_worded(found.gain[name]) if name in found.gain else 'none: any score has it'} |"
         for name in order
         if name in found.before
     ]
     if decided.notes:
-        lines += ["", "## Notes", "", *(f"- {note}" for note in decided.notes)]
+        lines += ["", "## Notes", "", *(f"- {markdown(note)}" for note in decided.notes)]
     return "\n".join([*lines, ""])
 
 
@@ -265,11 +248,7 @@ def _rank(name: str) -> int:
 
 def _worded(interval: Interval) -> str:
     if interval.value is None:
-        return f"none: {interval.reason}"
+        return f"none: {markdown(str(interval.reason))}"
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.4g} ({interval.reason})"
+        return f"{interval.value:.4g} ({markdown(str(interval.reason))})"
     return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.accounts.sources import Source
 from gtmar.accounts.windows import overlap
 from gtmar.errors import AccountDataError, UsageError, Violation, ViolationsError
+from gtmar.redaction import without_credentials
 from gtmar.runs.pairs import both
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
-from gtmar.accounts.locations import without_credentials
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.redaction import without_credentials
 from gtmar.runs.holdout import dropped_later, recorded
 
 if TYPE_CHECKING:

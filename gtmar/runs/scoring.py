@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar import escaping
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
-from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
 from gtmar.errors import UsageError, culprits
 from gtmar.export.tables import is_target, replace
+from gtmar.redaction import without_credentials
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
@@ -138,14 +139,21 @@ def changed_since(
     from gtmar import spec as specs
 
     key = identifier or new.columns[0]
-    table = scan(old).with_text(key if new.schema.get(key) == pl.String else None)
-    lacking = [name for name in (key, "score", "tier") if name not in table.columns]
+    table = scan(old)
+    escaped = escaping.safe_cell(key)
+    name = key if key in table.columns else escaped
+    table = table.with_text(name if new.schema.get(key) == pl.String else None)
+    before = collect(table, table.frame)
+    if table.source.lower().endswith(".csv"):
+        # What was written for spreadsheets is read as it was before.
+        before = escaping.from_spreadsheet(before)
+    lacking = [name for name in (key, "score", "tier") if name not in before.columns]
     if lacking or key == "score":
         raise UsageError(
             f"{table.source}: no column {culprits(lacking) or key}, so nothing can be compared",
             hint="--changed-since takes a table that gtmar score wrote, of accounts with ids",
         )
-    before = collect(table, table.frame).with_columns(pl.col(key).cast(new.schema[key]))
+    before = before.with_columns(pl.col(key).cast(new.schema[key]))
     if before[key].is_duplicated().any():
         raise UsageError(f'{table.source}: ids in "{key}" stand more than once')
     points = [c for c in new.columns if c.startswith("points.") and c in before.columns]
@@ -182,11 +190,22 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
     return listed or "base, tiers or weights that were not there before"
 
 
-def write_table(frame: pl.DataFrame, path: str | Path) -> str | Path:
+def write_table(
+    frame: pl.DataFrame, path: str | Path, *, spreadsheet_safe: bool = True
+) -> str | Path:
     """Write a table as Parquet, CSV or Arrow IPC, by the file's ending, or to a table.
 
     Whole or not at all. ``delta:FOLDER`` and ``duckdb:///file.db?table=NAME`` are tables, whose
     rows are replaced.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    path
+        Where to.
+    spreadsheet_safe
+        Whether, in CSV, an apostrophe goes before texts that a spreadsheet would run.
 
     Raises
     ------
@@ -197,6 +216,8 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> str | Path:
         replace(frame, str(path))
         return without_credentials(str(path))
     path = Path(path)
+    if spreadsheet_safe and path.suffix.lower() == ".csv":
+        frame = escaping.spreadsheet_safe(frame)
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
         ".csv": frame.write_csv,

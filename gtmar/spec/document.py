@@ -1,7 +1,9 @@
 """Specs as files and text: reading YAML and JSON with line numbers, writing, JSON Schema.
 
 YAML is read by YAML 1.2's core rules: ``no``, ``on`` and ``12:30`` are the words that they look
-like, as category names often are. A key given twice is refused. Writing makes new text from a spec;
+like, as category names often are. A key given twice is refused, and so is what makes a short file a
+large one: aliases of mappings and lists, merge keys, more levels, entries or bytes than any spec
+needs. Writing makes new text from a spec;
 a user's file, with the comments in it, is never written to. What other tools write is put into a
 spec's own words by `foreign` and validated here.
 """
@@ -10,20 +12,21 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
 from gtmar.errors import SpecError, culprits, nearest
 from gtmar.spec.foreign import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
 from gtmar.spec.text import CORE_SCALARS, commented_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -31,9 +34,43 @@ __all__ = ["json_schema", "load", "parse", "reweighed", "to_json", "to_yaml"]
 
 _Place = tuple[str | int, ...]
 
+#: Keys, values and items of a document.
+_MOST_NODES = 200_000
+#: Problems that a message lists, and wrong keys of which the likely name is looked for; the facts
+#: of the error have all.
+_LISTED, _GUESSED = 200, 20
+
 
 class _CoreLoader(yaml.SafeLoader):
-    """Safe loader with the scalars of YAML 1.2's core schema alone."""
+    """Safe loader with the scalars of YAML 1.2's core schema alone, of bounded documents."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._levels = self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node as PyYAML does, and count it before it is made."""
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call] # so in its stubs
+        mark: Any = event.start_mark
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {_MOST_NODES:,} keys and values", problem_mark=mark
+            )
+        if self._levels > MOST_LEVELS:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MOST_LEVELS} levels of lists and mappings within each other",
+                problem_mark=mark,
+            )
+        self._levels += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._levels -= 1
+        if isinstance(event, yaml.AliasEvent) and not isinstance(node, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(
+                problem=f"*{event.anchor} is an alias of a mapping or list; write it out",
+                problem_mark=mark,
+            )
+        return node
 
 
 _CoreLoader.yaml_implicit_resolvers = {}
@@ -56,11 +93,10 @@ def load(path: str | Path) -> ScoringSpec:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        reason = err.strerror if isinstance(err, OSError) else "not UTF-8 text"
+        text = read_text(path)
+    except ValueError as err:
         raise SpecError(
-            f'spec "{path}": {reason}', hint="gtmar init --data TABLE -o spec.yaml makes a spec"
+            f'spec "{path}": {err}', hint="gtmar init --data TABLE -o spec.yaml makes a spec"
         ) from err
     if path.suffix.lower() == ".csv":
         return _validated(from_csv(text, name=path.stem), source=str(path))
@@ -111,23 +147,39 @@ def _read(text: str, source: str) -> tuple[object, dict[_Place, int]]:
     """Read text to plain data, and each place's line."""
     lines: dict[_Place, int] = {}
     # Nearly all JSON is YAML, but for escapes beyond the basic plane and tabs as indentation.
+    is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
-        as_yaml = _plain(root, (), lines, source) if root is not None else None
+        # In JSON two halves make a character; its own reader tells.
+        strict = not is_json
+        as_yaml = _plain(root, (), lines, source, strict=strict) if root is not None else None
     except SpecError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError, KeyError, AttributeError) as err:
-        if text.lstrip().startswith("{"):
-            with suppress(json.JSONDecodeError, RecursionError):
-                return json.loads(text, object_pairs_hook=partial(_once, source)), {}
+        if is_json:
+            with suppress(json.JSONDecodeError):
+                return _json(text, source, pairs=partial(_once, source)), {}
         mark = getattr(err, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         what = getattr(err, "problem", None) or str(err)
         raise SpecError(f"{where}: not readable as YAML or JSON: {what}") from err
-    if text.lstrip().startswith("{"):
-        with suppress(json.JSONDecodeError, RecursionError):
-            return json.loads(text), lines
+    if is_json:
+        with suppress(json.JSONDecodeError):
+            return _json(text, source), lines
+        if not is_text(as_yaml):
+            raise SpecError(f"{source}: {HALF}")
     return as_yaml, lines
+
+
+def _json(
+    text: str, source: str, pairs: Callable[[list[tuple[str, Any]]], object] | None = None
+) -> object:
+    try:
+        return parse_json(text, pairs=pairs)
+    except (json.JSONDecodeError, SpecError):
+        raise
+    except ValueError as err:
+        raise SpecError(f"{source}: not readable as YAML or JSON: {err}") from err
 
 
 def _once(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,7 +192,9 @@ def _once(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str) -> object:
+def _plain(
+    node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str, *, strict: bool
+) -> object:
     """Turn YAML nodes into plain data, noting each place's line."""
     lines[place] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
@@ -150,20 +204,37 @@ def _plain(node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str
                 where = f"{source}:{key_node.start_mark.line + 1}"
                 raise SpecError(f"{where}: a key must be a word, got a list or mapping")
             key = str(key_node.value)
+            if strict and not is_text(key):
+                raise SpecError(f'{source}:{key_node.start_mark.line + 1}: key "{key}": {HALF}')
+            if key == "<<" and key_node.style is None:
+                where = f"{source}:{key_node.start_mark.line + 1}"
+                raise SpecError(f"{where}: merge keys (<<) are not read; write the keys out")
             if key in data:
                 raise SpecError(
                     f'{source}:{key_node.start_mark.line + 1}: key "{key}" stands twice'
                 )
-            data[key] = _plain(value_node, (*place, key), lines, source)
+            data[key] = _plain(value_node, (*place, key), lines, source, strict=strict)
             lines[(*place, key)] = key_node.start_mark.line + 1
         return data
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*place, i), lines, source) for i, item in enumerate(node.value)]
+        return [
+            _plain(item, (*place, i), lines, source, strict=strict)
+            for i, item in enumerate(node.value)
+        ]
     if place == ("version",):
         return str(node.value)  # 3.10 is a version and no number
-    loader = _CoreLoader("")
-    value: object = loader.construct_object(node)
+    if strict and not is_text(node.value):
+        raise _unreadable_value(node, place, source, HALF)
+    try:
+        value: object = _CoreLoader("").construct_object(node)
+    except ValueError as err:
+        raise _unreadable_value(node, place, source, "a number of thousands of digits") from err
     return value
+
+
+def _unreadable_value(node: yaml.Node, place: _Place, source: str, problem: str) -> SpecError:
+    name = ".".join(map(str, place)) or "spec"
+    return SpecError(f"{source}:{node.start_mark.line + 1}: {name}: {problem}")
 
 
 def _findings(
@@ -186,20 +257,26 @@ def _refusal(found: list[tuple[int, str]], *, source: str, hint: str | None = No
     texts = [text for _, text in sorted(set(found))]
     if len(texts) == 1:
         return SpecError(texts[0], hint=hint, problems=texts)
-    listing = "\n".join(f"  - {text}" for text in texts)
-    return SpecError(f"{source}: {len(texts)} problems\n{listing}", hint=hint, problems=texts)
+    listing = [f"  - {text}" for text in texts[:_LISTED]]
+    if len(texts) > _LISTED:
+        listing.append(f"  - and {len(texts) - _LISTED:,} more")
+    return SpecError(f"{source}: {len(texts)} problems", hint=hint, listing=listing, problems=texts)
 
 
 def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]]:
     """Give each finding's place and wording; one finding may hold several problems."""
-    for detail in err.errors(include_url=False):
+    details = err.errors(include_url=False)
+    guessed = 0
+    for detail in details:
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, ProblemsError):
             yield from cause.problems
         else:
-            yield _real_place(detail["loc"], data), _problem(detail)
+            guessed += detail["type"] == "extra_forbidden"
+            problem = _problem(detail, guess=guessed <= _GUESSED)
+            yield _real_place(detail["loc"], data), problem
     # The whole is looked at only where its parts hold; the tiers can be, all the same.
-    places = [detail["loc"] for detail in err.errors()]
+    places = [detail["loc"] for detail in details]
     if isinstance(data, dict) and all(p and p[0] not in ("max_score", "tiers") for p in places):
         with suppress(ValidationError):
             tiers = TypeAdapter(dict[str, Tier]).validate_python(data.get("tiers"))
@@ -221,12 +298,11 @@ def _real_place(loc: _Place, data: object) -> _Place:
     return tuple(place)
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
-        known = _known_keys()
-        likely = nearest(key, known - {key})
+        likely = nearest(key, _known_keys() - {key}) if guess else None
         return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
     if kind == "missing":
         return f'"{detail["loc"][-1]}" is required'
@@ -240,12 +316,12 @@ def _problem(detail: ErrorDetails) -> str:
     return f"{message}, got {culprits([shown]) if isinstance(shown, str) else shown}"
 
 
-def _known_keys() -> set[str]:
-    keys: set[str] = set()
+@cache
+def _known_keys() -> frozenset[str]:
     schema = json_schema()
-    for part in (schema, *schema["$defs"].values()):
-        keys |= set(part.get("properties", {}))
-    return keys
+    return frozenset(
+        key for part in (schema, *schema["$defs"].values()) for key in part.get("properties", {})
+    )
 
 
 def json_schema() -> dict[str, Any]:

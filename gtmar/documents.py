@@ -1,0 +1,109 @@
+"""Text that people give, bounded: files of so many bytes, JSON of so many levels.
+
+A file of a few bytes can stand for gigabytes, and a device never ends; so whatever a person or
+another machine hands in is read by these limits, and refused with the limit named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HALF", "LARGEST_TEXT", "MOST_LEVELS", "is_text", "parse_json", "read_text"]
+
+#: Bytes of a spec, a weights file, a query.
+LARGEST_TEXT = 4 * 1024 * 1024
+#: Mappings and lists within each other.
+MOST_LEVELS = 50
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8 of at most `LARGEST_TEXT` bytes.
+
+    Raises
+    ------
+    ValueError
+        If it can't be read, is larger, or is no such text; its message is the reason.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_TEXT + 1)
+        text = content[:LARGEST_TEXT].decode("utf-8")
+    except OSError as err:
+        raise ValueError(err.strerror or str(err)) from err
+    except UnicodeDecodeError as err:
+        raise ValueError("not UTF-8 text") from err
+    if len(content) > LARGEST_TEXT:
+        raise ValueError(f"larger than {LARGEST_TEXT:,} bytes")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(
+    text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], object] | None = None
+) -> Any:
+    """Read JSON of at most `MOST_LEVELS` levels.
+
+    Parameters
+    ----------
+    text
+        The JSON.
+    pairs
+        Makes an object of its pairs; None for a dict.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, is nested deeper, or holds what Python reads and nothing can write: a
+        number of thousands of digits, half a character.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=pairs)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except UnicodeDecodeError as err:
+        raise ValueError("not UTF-8 text") from err
+    except ValueError as err:
+        if "digits" not in str(err):
+            raise
+        raise ValueError("a number in it has thousands of digits") from err
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        level = list(chain.from_iterable(map(_below, level)))
+        if not level:
+            break
+    else:
+        raise ValueError(_TOO_DEEP)
+    if not is_text(value):
+        raise ValueError(HALF)
+    return value
+
+
+#: What is wrong with a text that `is_text` refuses.
+HALF = "half a character in it, a lone surrogate, which no file can hold"
+
+
+def is_text(value: object) -> bool:
+    """Whether texts can be written as UTF-8: none has a lone surrogate in it."""
+    if isinstance(value, dict):
+        return all(is_text(key) and is_text(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(is_text, value))
+    return not isinstance(value, str) or value.isascii() or not _SURROGATE.search(value)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOO_DEEP = f"more than {MOST_LEVELS} levels of lists and objects within each other"
+
+
+def _below(value: object) -> list[object]:
+    """Return the lists and objects that stand in a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [each for each in inner if isinstance(each, dict | list)]
