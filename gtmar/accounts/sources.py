@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.accounts.csv_files import CSV_ENDINGS, TextFile, scan_text, text_file
 from gtmar.accounts.locations import duckdb_place, quoted, unreadable, without_credentials
 from gtmar.errors import AccountDataError, QueryError, UsageError, culprits, nearest, needing
 from gtmar.locks import failed, first_line, lock, refuse_all_but_select
@@ -30,7 +31,6 @@ ACCOUNTS = "accounts"
 _SCANS: dict[str, Callable[..., pl.LazyFrame]] = {
     ".parquet": pl.scan_parquet,
     ".pq": pl.scan_parquet,
-    ".csv": pl.scan_csv,
     ".arrow": pl.scan_ipc,
     ".ipc": pl.scan_ipc,
     ".feather": pl.scan_ipc,
@@ -85,6 +85,10 @@ class Opened:
     frame: pl.LazyFrame
     #: For a run's record: version or snapshot, query, the other tables.
     origin: dict[str, str] = field(default_factory=dict)
+    #: Columns that can't be read, with the reason.
+    unread: dict[str, str] = field(default_factory=dict)
+    #: The file of separated text that it is, where it is one.
+    text: TextFile | None = None
 
 
 #: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
@@ -159,7 +163,12 @@ def _located(source: Source) -> Opened | None:
             return _delta(source, location, name) if is_delta else None
         if scheme == "file":
             return None
-        ending = Path(urlsplit(location).path).suffix.lower()
+        path = Path(urlsplit(location).path)
+        ending = path.suffix.lower()
+        if path.name.lower().endswith(CSV_ENDINGS):
+            _refuse_version(source)
+            file = text_file(location)
+            return Opened(name, scan_text([file], None), text=file)
         if ending in _SCANS:
             _refuse_version(source)
             return Opened(name, _lazily(_SCANS[ending](location)))

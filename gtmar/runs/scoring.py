@@ -56,7 +56,7 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
     UsageError
         If the id's column has the name of a result.
     """
-    table = scan(data).with_text(spec.id)
+    table = scan(data).read_for(spec)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
     date = as_of_date(spec, table.schema, as_of)
