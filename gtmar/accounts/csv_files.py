@@ -10,6 +10,7 @@ import csv
 import gzip
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,22 +132,19 @@ def scan_text(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
 
 def _scan_alike(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
     first = files[0]
-    named: Any = [file.location for file in files]
+    shape: dict[str, Any] = {
+        "separator": first.separator,
+        "skip_lines": first.before,
+        "infer_schema": False,
+        "glob": False,
+    }
     if isinstance(first.location, str):
-        named = first.location
-
-    def scanned(**more: Any) -> pl.LazyFrame:
-        return pl.scan_csv(
-            named,
-            separator=first.separator,
-            skip_lines=first.before,
-            glob=False,
-            infer_schema=False,
-            with_column_names=lambda _: list(first.columns),
-            **more,
-        )
-
-    paths = [file.location for file in files if isinstance(file.location, Path)]
+        # Polars looks for the file here where it is to name the columns itself.
+        lazy = pl.scan_csv(first.location, **shape)
+        return lazy.rename(dict(zip(lazy.collect_schema().names(), first.columns, strict=True)))
+    paths = [Path(file.location) for file in files]
+    names = list(first.columns)
+    scanned = partial(pl.scan_csv, paths, with_column_names=lambda _: names, **shape)
     return scanned() if source is None else with_partitions(scanned, paths, source)
 
 
@@ -161,7 +159,6 @@ def _first_lines(location: str | Path) -> list[str]:
             separator="\x1f",
             quote_char=None,
             n_rows=50,
-            glob=False,
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
         ).collect()
