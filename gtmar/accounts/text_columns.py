@@ -22,7 +22,7 @@ from gtmar.accounts.text_values import (
     contents,
     converted,
 )
-from gtmar.errors import culprits
+from gtmar.errors import AccountDataError, culprits, nearest
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.spec.model import Reading
 from gtmar.spec.window import stated_date
@@ -30,9 +30,10 @@ from gtmar.spec.window import stated_date
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from gtmar.accounts.scan import AccountTable
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["TEXT_TYPES", "Texts", "stated_kinds", "texts_for"]
+__all__ = ["TEXT_TYPES", "Texts", "settled", "stated_kinds", "texts_for"]
 
 #: Types of columns that hold text.
 TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
@@ -144,6 +145,62 @@ class Texts:
 def stated_kinds(reading: Reading) -> dict[str, Kind]:
     """Return the kinds of columns that a spec states."""
     return {name: Kind(kind) for name, kind in reading.columns.items()}
+
+
+def settled(table: AccountTable, reading: Reading) -> Reading:
+    """Return how cells are to be read, money's decimal sign chosen by the cells.
+
+    Raises
+    ------
+    AccountDataError
+        If a column that is named isn't there or isn't text, or its cells aren't written so.
+    """
+    wrong: list[str] = []
+    columns: dict[str, str] = dict(reading.columns)
+    raw = table.frame if table.texts is None else table.texts.raw
+    schema = raw.collect_schema()
+    for name, stated in reading.columns.items():
+        if name not in schema:
+            likely = nearest(name, schema.names())
+            wrong.append(f'no column "{name}"' + (f', did you mean "{likely}"?' if likely else ""))
+            continue
+        if schema[name] not in TEXT_TYPES:
+            wrong.append(f'column "{name}" is {schema[name]} and no text')
+            continue
+        ways = [Kind(stated)]
+        if ways == [Kind.MONEY]:
+            ways.append(Kind.MONEY_COMMA)
+        nulls = NULL_MARKERS if reading.nulls is None else reading.nulls
+        text = cleaned(pl.col(name).cast(pl.String), nulls)
+        read = [converted(text, way) for way in ways]
+        odd = [(text.is_not_null() & each.is_null()) for each in read]
+        counts = raw.select(
+            text.count().alias("known"),
+            *(each.sum().alias(f"odd{i}") for i, each in enumerate(odd)),
+            (read[0] != read[-1]).sum().alias("unlike"),
+            text.filter(odd[0]).unique(maintain_order=True).head(5).implode().alias("shown"),
+        )
+        found = counts.collect(engine="streaming").row(0, named=True)
+        fitting = [way for i, way in enumerate(ways) if not found[f"odd{i}"]]
+        if not fitting:
+            wrong.append(
+                f'column "{name}": {found["odd0"]:,} of {found["known"]:,} cells are not written '
+                f"as {stated}: {culprits(found['shown'])}"
+            )
+        elif len(fitting) > 1 and found["unlike"]:
+            wrong.append(
+                f'column "{name}": 1.234 may be a thousand or not, and no cell tells; say '
+                f"{name}=number or {name}={Kind.MONEY_COMMA}"
+            )
+        else:
+            columns[name] = fitting[0].value
+    if wrong:
+        raise AccountDataError(
+            f"{table.source}: --parse can't read {'; '.join(wrong)}",
+            hint="--parse mrr=money; kinds are text, number, percent, decimal-comma, money, "
+            "money-comma",
+        )
+    return Reading.model_validate({"nulls": reading.nulls, "columns": columns})
 
 
 def texts_for(

@@ -30,10 +30,13 @@ __all__ = [
     "MovedHoldout",
     "NewSpec",
     "NewTable",
+    "NullMarkers",
+    "Nulls",
     "OptionalRun",
     "OptionalSpec",
     "OtherSources",
     "OutputSpec",
+    "Parse",
     "Query",
     "Quiet",
     "Run",
@@ -74,6 +77,22 @@ Data = Annotated[
 ]
 AtVersion = Annotated[
     int | None, typer.Option("--at-version", help="Version of a Delta table, Iceberg snapshot.")
+]
+Parse = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How a text column's numbers are written: mrr=money, rate=percent, code=text."
+    ),
+]
+Nulls = Annotated[
+    str | None,
+    typer.Option(help="More cells that mean unknown, beside the usual ones: TBD,n.v."),
+]
+NullMarkers = Annotated[
+    bool,
+    typer.Option(
+        "--null-markers/--no-null-markers", help="Read NULL, N/A, - and their like as unknown."
+    ),
 ]
 Query = Annotated[
     Path | None,

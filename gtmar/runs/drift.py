@@ -153,8 +153,8 @@ def shifts_between(
     Cost: the columns that the spec reads are held in memory, of both tables.
     """
     sides = both(
-        lambda: _read(reference, spec, as_of[0]),
-        lambda: _read(now, spec, as_of[1]),
+        lambda: _read(reference.read_for(spec), spec, as_of[0]),
+        lambda: _read(now.read_for(spec), spec, as_of[1]),
     )
     before, after = sides
     shifts = []
