@@ -20,7 +20,6 @@ from gtmar.accounts.csv_files import CSV_ENDINGS, TextFile, scan_text, text_file
 from gtmar.accounts.partitions import with_partitions
 from gtmar.accounts.sources import Source, Tabular, opened
 from gtmar.accounts.text_columns import TEXT_TYPES, Texts, stated_kinds, texts_for
-from gtmar.accounts.text_values import Kind
 from gtmar.errors import AccountDataError, ResourceError
 from gtmar.spec.model import Reading
 
@@ -80,7 +79,7 @@ class AccountTable:
         """Return the table with columns as the text that they are: an id such as 00012."""
         if self.texts is None or not self.texts.typeless:
             return self
-        return self._read(self.texts.taken_as(dict.fromkeys(filter(None, columns), Kind.TEXT)))
+        return self._read(self.texts.identifying(filter(None, columns)))
 
     def read_for(self, spec: ScoringSpec) -> AccountTable:
         """Return the table with its text read as a spec wants it.

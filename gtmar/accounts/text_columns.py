@@ -56,6 +56,8 @@ class Texts:
     found: Mapping[str, Content] = field(default_factory=dict)
     #: What columns are taken for; those of a typed format that aren't here stay as they are.
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    #: Columns of ids: text, and NULL or - an id as any other.
+    ids: tuple[str, ...] = ()
     #: Markers of nothing that a column's own categories are called by.
     kept: Mapping[str, Collection[str]] = field(default_factory=dict)
 
@@ -68,6 +70,7 @@ class Texts:
         """Return the columns as another spec says that cells are read."""
         known = self.found if reading.nulls == self.reading.nulls else {}
         kinds = {name: content.kind for name, content in known.items()}
+        kinds |= dict.fromkeys(self.ids, Kind.TEXT)
         return replace(self, reading=reading, found=known, kinds=kinds, kept={})
 
     def looked_at(
@@ -86,6 +89,11 @@ class Texts:
         stated = {name: kind for name, kind in kinds.items() if name in self.columns}
         return replace(self, kinds={**self.kinds, **stated})
 
+    def identifying(self, columns: Iterable[str]) -> Texts:
+        """Return the columns, some of them as ids."""
+        ids = tuple(columns)
+        return replace(self.taken_as(dict.fromkeys(ids, Kind.TEXT)), ids=(*self.ids, *ids))
+
     def typed(self) -> pl.LazyFrame:
         """Return the table with its text as what it is taken for."""
         read = []
@@ -93,7 +101,8 @@ class Texts:
             kind = self.kinds.get(name, Kind.TEXT)
             if kind is Kind.TEXT and not self.typeless:
                 continue
-            nulls = [marker for marker in self.nulls if marker not in self.kept.get(name, ())]
+            kept = self.nulls if name in self.ids else self.kept.get(name, ())
+            nulls = [marker for marker in self.nulls if marker not in kept]
             text = cleaned(pl.col(name).cast(pl.String), nulls)
             read.append(converted(text, kind).alias(name))
         return self.raw.with_columns(read) if read else self.raw
@@ -107,7 +116,7 @@ class Texts:
                 continue
             if not self.typeless and self.kinds.get(name, Kind.TEXT) is Kind.TEXT:
                 continue
-            kept = self.kept.get(name, ())
+            kept = self.nulls if name in self.ids else self.kept.get(name, ())
             markers = {m: n for m, n in content.markers.items() if m not in kept}
             if markers:
                 listed = ", ".join(f'{count:,} "{marker}"' for marker, count in markers.items())
@@ -240,7 +249,8 @@ def texts_for(
     lowered = {name.lower() for name in values}
     values = {name for name in present if name.lower() in lowered} - set(categories)
     texts = texts.looked_at(sorted((values | dates) & set(texts.columns)), collect)
-    kinds = dict.fromkeys([*categories, *([spec.id] if spec.id else [])], Kind.TEXT)
+    read = {name: texts.found[name].kind for name in values | dates if name in texts.found}
+    kinds = {**read, **dict.fromkeys(categories, Kind.TEXT)}
     codes = [name for name in values if _of_codes(texts, name)]
     if codes:
         # What looks like codes, 007, is to be numbers here: a number if all cells are.
@@ -248,7 +258,8 @@ def texts_for(
         row = collect(texts.raw.select(**number)).row(0, named=True)
         kinds |= {name: Kind.NUMBER for name, whole in row.items() if whole}
     kinds |= stated_kinds(texts.reading)
-    return replace(texts.taken_as(kinds), kept=categories)
+    ids = [spec.id] if spec.id else []
+    return replace(texts.taken_as(kinds), kept=categories).identifying(ids)
 
 
 def _of_codes(texts: Texts, name: str) -> bool:
