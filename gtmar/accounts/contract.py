@@ -178,6 +178,7 @@ def check_contract(
         ranges=ranges,
         notes=(
             *(notes(facts, found, identifier) if outcomes else ()),
+            *table.notes,
             *strange,
             *([unknown] if unknown else []),
         ),

@@ -10,7 +10,7 @@ import csv
 import gzip
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,20 +123,24 @@ def scan_text(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
         The folder or pattern that was named, below which folders name columns; None where there
         are no such folders.
     """
-    groups: dict[tuple[object, ...], list[TextFile]] = {}
-    for file in files:
-        groups.setdefault(file.dialect, []).append(file)
-    frames = [_scan_alike(group, source) for group in groups.values()]
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
+
+    def scanned(**more: Any) -> pl.LazyFrame:
+        alike = groupby(files, key=lambda file: file.dialect)
+        frames = [_scan_alike(list(group), **more) for _, group in alike]
+        return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
+
+    paths = [Path(file.location) for file in files]
+    return scanned() if source is None else with_partitions(scanned, paths, source)
 
 
-def _scan_alike(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
+def _scan_alike(files: Sequence[TextFile], **more: Any) -> pl.LazyFrame:
     first = files[0]
     shape: dict[str, Any] = {
         "separator": first.separator,
         "skip_lines": first.before,
         "infer_schema": False,
         "glob": False,
+        **more,
     }
     if isinstance(first.location, str):
         # Polars looks for the file here where it is to name the columns itself.
@@ -144,8 +148,7 @@ def _scan_alike(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
         return lazy.rename(dict(zip(lazy.collect_schema().names(), first.columns, strict=True)))
     paths = [Path(file.location) for file in files]
     names = list(first.columns)
-    scanned = partial(pl.scan_csv, paths, with_column_names=lambda _: names, **shape)
-    return scanned() if source is None else with_partitions(scanned, paths, source)
+    return pl.scan_csv(paths, with_column_names=lambda _: names, **shape)
 
 
 def _first_lines(location: str | Path) -> list[str]:

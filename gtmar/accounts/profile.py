@@ -242,8 +242,6 @@ def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
     many = distinct > _MOST_OF_MANY or distinct * _ACCOUNTS_EACH > len(known)
     if distinct > _MOST_CATEGORIES and many:
         return f"free text or an identifier: {distinct:,} distinct values"
-    if known.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
-        return "a date as text; store it as a date and encode it with days_before"
     return fit_categories(column, target)
 
 

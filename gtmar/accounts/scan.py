@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import escape
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -67,6 +68,8 @@ class AccountTable:
     origin: Mapping[str, str] = field(default_factory=dict)
     #: Columns that the source has and that can't be read, with the reason.
     unread: Mapping[str, str] = field(default_factory=dict)
+    #: What is worth knowing of how its files fit together.
+    notes: tuple[str, ...] = ()
     #: Its columns of text as the source has them, and what their cells are.
     texts: Texts | None = None
 
@@ -140,8 +143,8 @@ def scan(data: Tabular) -> AccountTable:
     try:
         if f".{kind}" in CSV_ENDINGS:
             return _of_text(source, [text_file(file) for file in files], Path(source), {})
-        lazy = (_scan_parquet if kind == "parquet" else _scan_ipc)(files, Path(source))
-        return AccountTable(source, lazy, lazy.collect_schema())
+        lazy, notes = _scan_typed(kind, files, Path(source))
+        return AccountTable(source, lazy, lazy.collect_schema(), notes=tuple(notes))
     except (PolarsError, OSError) as err:
         raise _unreadable(source, err) from err
 
@@ -254,14 +257,67 @@ def _ending(path: Path) -> str:
     return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
 
 
-def _scan_parquet(files: Sequence[Path], source: Path) -> pl.LazyFrame:
-    scanned = partial(pl.scan_parquet, list(files), hive_partitioning=False, glob=False)
-    return with_partitions(scanned, files, source)
+def _scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyFrame, list[str]]:
+    """Scan Parquet or Arrow files as one table, and say which columns some of them lack.
+
+    A column that is an integer here and a double there is a double; what a file lacks is null.
+    """
+    scanner: Any = partial(pl.scan_parquet, glob=False) if kind == "parquet" else pl.scan_ipc
+
+    def alike(part: Iterable[Path], **more: Any) -> pl.LazyFrame:
+        named = [file if kind == "parquet" else Path(escape(str(file))) for file in part]
+        lazy: pl.LazyFrame = scanner(named, hive_partitioning=False, **more)
+        return lazy
+
+    several = files if len(files) > 1 else []
+    schemas = [tuple(alike([file]).collect_schema().items()) for file in several]
+    if len(set(schemas)) <= 1:
+        return with_partitions(partial(alike, files), files, source), []
+    types: dict[str, list[pl.DataType]] = {}
+    for schema in schemas:
+        for name, dtype in schema:
+            types.setdefault(name, []).append(dtype)
+    common = {name: _common(dtypes) for name, dtypes in types.items()}
+    if unlike := [name for name, dtype in common.items() if dtype is None]:
+        listed = "; ".join(f'"{n}" is {" and ".join(map(str, set(types[n])))}' for n in unlike)
+        raise AccountDataError(
+            f'"{source}": its files differ in columns\' types: {listed}',
+            hint="write the files with one schema",
+        )
+
+    def unlike_ones(**more: Any) -> pl.LazyFrame:
+        frames = []
+        pairs = zip(files, schemas, strict=True)
+        for schema, group in groupby(pairs, key=lambda pair: pair[1]):
+            frame = alike((file for file, _ in group), **more)
+            frames.append(frame.cast({name: common[name] for name, _ in schema}))  # type: ignore[misc] # None is refused above
+        return pl.concat(frames, how="diagonal")
+
+    lacking = {name: len(files) - len(dtypes) for name, dtypes in types.items()}
+    notes = [
+        f'Column "{name}" is in {len(files) - count:,} of {len(files):,} files; accounts of the '
+        "others have it unknown."
+        for name, count in lacking.items()
+        if count
+    ]
+    return with_partitions(unlike_ones, files, source), notes
 
 
-def _scan_ipc(files: Sequence[Path], source: Path) -> pl.LazyFrame:
-    escaped = [Path(escape(str(file))) for file in files]
-    return with_partitions(partial(pl.scan_ipc, escaped, hive_partitioning=False), files, source)
+def _common(dtypes: Sequence[pl.DataType]) -> pl.DataType | None:
+    """Return the type that holds all that columns of these types hold; None for no such."""
+    kinds = {dtype for dtype in dtypes if dtype != pl.Null}
+    if len(kinds) <= 1:
+        return kinds.pop() if kinds else pl.Null()
+    if all(dtype.is_integer() for dtype in kinds) and pl.UInt64 not in kinds:
+        return pl.Int64()
+    if all(dtype.is_numeric() for dtype in kinds):
+        return pl.Float64()
+    if all(dtype in TEXT_TYPES for dtype in kinds):
+        return pl.String()
+    if all(dtype in (pl.Date, pl.Datetime) for dtype in kinds):
+        zones = {getattr(dtype, "time_zone", None) for dtype in kinds}
+        return pl.Datetime("us") if zones == {None} else None
+    return None
 
 
 def _unreadable(source: str, err: Exception) -> AccountDataError:

@@ -106,9 +106,20 @@ SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_def
 OptionalSpec = Annotated[
     Path | None, typer.Option("--spec", help="Scoring spec; none: detect one.")
 ]
+
+
+def _local(path: Path) -> Path:
+    """Put the home folder in for ``~``, which no shell does in a variable; take file URLs."""
+    from gtmar.accounts.locations import expanded
+
+    return expanded(path)
+
+
 JournalPath = Annotated[
     Path,
-    typer.Option("--journal", envvar="GTMAR_JOURNAL", help="The journal's folder."),
+    typer.Option(
+        "--journal", envvar="GTMAR_JOURNAL", help="The journal's folder.", callback=_local
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

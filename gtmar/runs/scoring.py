@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,7 +9,7 @@ from polars.exceptions import PolarsError
 
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
-from gtmar.accounts.locations import without_credentials
+from gtmar.accounts.locations import expanded, refuse_remote, without_credentials
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
 from gtmar.errors import UsageError, culprits
@@ -19,6 +18,7 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
@@ -196,7 +196,12 @@ def write_table(frame: pl.DataFrame, path: str | Path) -> str | Path:
     if is_target(str(path)):
         replace(frame, str(path))
         return without_credentials(str(path))
-    path = Path(path)
+    path = expanded(path)
+    refuse_remote(
+        path,
+        what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
+        hint="write a file here and copy it there, or give delta: and the URL of a folder",
+    )
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
         ".csv": frame.write_csv,
