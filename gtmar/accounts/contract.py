@@ -52,6 +52,8 @@ class Checked:
     ranges: dict[str, tuple[int, int]]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
+    #: Those of `notes` that say how the table was read, and what of it the spec doesn't know.
+    reading: tuple[str, ...] = ()
 
 
 def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
@@ -170,6 +172,7 @@ def check_contract(
         raise ViolationsError(table.source, violations)
     read = [term.column for term in spec.terms] + [*found.columns.values(), *spec.segments]
     unknown = table.texts and table.texts.markers_note(read)
+    as_read = (*table.notes, *strange, *([unknown] if unknown else []))
     return Checked(
         accounts=accounts - (unlabelled if drop_unlabelled else 0),
         dropped=unlabelled if drop_unlabelled else 0,
@@ -178,10 +181,9 @@ def check_contract(
         ranges=ranges,
         notes=(
             *(notes(facts, found, identifier) if outcomes else ()),
-            *table.notes,
-            *strange,
-            *([unknown] if unknown else []),
+            *as_read,
         ),
+        reading=as_read,
     )
 
 

@@ -25,7 +25,7 @@ from gtmar.errors import AccountDataError, ResourceError
 from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gtmar.spec.model import ScoringSpec
 

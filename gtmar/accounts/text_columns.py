@@ -38,6 +38,7 @@ __all__ = ["TEXT_TYPES", "Texts", "settled", "stated_kinds", "texts_for"]
 #: Types of columns that hold text.
 TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 _DATES = (Kind.DATE, Kind.DATETIME)
+_COMMA = Kind.DECIMAL_COMMA
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,9 @@ def texts_for(
     values = {name for name in present if name.lower() in lowered} - set(categories)
     texts = texts.looked_at(sorted((values | dates) & set(texts.columns)), collect)
     read = {name: texts.found[name].kind for name in values | dates if name in texts.found}
-    kinds = {**read, **dict.fromkeys(categories, Kind.TEXT)}
+    # A category stays the text that it is, but for numbers of another country's spelling.
+    commas = {n for n in categories if n in texts.found and texts.found[n].kind is _COMMA}
+    kinds = {**read, **{n: _COMMA if n in commas else Kind.TEXT for n in categories}}
     codes = [name for name in values if _of_codes(texts, name)]
     if codes:
         # What looks like codes, 007, is to be numbers here: a number if all cells are.

@@ -208,13 +208,19 @@ def score(
     from gtmar.cli import files, output
 
     loaded = specs.load(spec)
-    scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    said: list[str] = []
+    scored = runs.score(
+        files.source(data, at_version, query, other), loaded, as_of=as_of, announce=said.append
+    )
+    for note in said:
+        output.complain("note", note)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
     path = runs.write_table(scored, output_path)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
-        output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
+        facts = {"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers}
+        output.data({**facts, "notes": said})
     else:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())

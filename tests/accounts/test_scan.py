@@ -258,7 +258,8 @@ def test_folder_without_a_table(tmp_path: Path) -> None:
     error = refusal(tmp_path)
     assert error.message == f'"{tmp_path}": a folder without a data file in it'
     assert error.hint == (
-        "expected files ending in .arrow, .csv, .csv.gz, .feather, .ipc, .parquet, .pq, .tsv, .tsv.gz"
+        "expected files ending in .arrow, .csv, .csv.gz, .feather, .ipc, .parquet, .pq, .tsv, "
+        ".tsv.gz"
     )
 
 
