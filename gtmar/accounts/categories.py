@@ -88,9 +88,15 @@ def written_otherwise(
     numbers = {name: number for name in listed if (number := _number(name)) is not None}
     if not numbers:
         return None
-    cell = category(column, dtype, listed)
-    equal = as_text(column, dtype).cast(pl.Float64, strict=False).is_in(list(numbers.values()))
-    return equal & ~cell.is_in(list(listed)), list(numbers)
+    # Two numbers that are written without need are equal only where they are alike.
+    forms = value_forms(listed)
+    plain = [number for name, number in numbers.items() if name in forms.values()]
+    odd = [number for name, number in numbers.items() if name not in forms.values()]
+    text = as_text(column, dtype)
+    number = text.cast(pl.Float64, strict=False)
+    needless = ~text.str.contains(r"^-?(?:0|[1-9]\d*)(?:\.\d+)?$")
+    equal = number.is_in(odd) | (number.is_in(plain) & needless)
+    return equal & ~category(column, dtype, listed).is_in(list(listed)), list(numbers)
 
 
 def _number(text: str) -> float | None:

@@ -132,9 +132,8 @@ def test_sql_matches_by_value_too(sql_type: str) -> None:
 def test_sql_takes_a_flag_by_its_value(words: tuple[str, str]) -> None:
     values = dict(zip(words, (1.0, 0.2), strict=True))
     with duckdb.connect() as connection:
-        connection.execute(
-            "create table accounts as select * from (values ('a', true), ('b', false)) t(account_id, code)"
-        )
+        connection.execute("create table accounts (account_id varchar, code boolean)")
+        connection.execute("insert into accounts values ('a', true), ('b', false)")
         scored = connection.sql(select(spec_of(values), "accounts")).pl().sort("account_id")
     assert scored["points.code"].cast(pl.Float64).to_list() == [10, 2]
 
