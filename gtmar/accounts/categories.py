@@ -85,13 +85,13 @@ def written_otherwise(
     tuple or None
         Whether a cell is one, and the categories meant; None where no category is a number.
     """
-    numbers = {name: number for name in listed if (number := _number(name)) is not None}
+    numbers = {name: each for name in listed if (each := _number(name)) is not None}
     if not numbers:
         return None
     # Two numbers that are written without need are equal only where they are alike.
     forms = value_forms(listed)
-    plain = [number for name, number in numbers.items() if name in forms.values()]
-    odd = [number for name, number in numbers.items() if name not in forms.values()]
+    plain = [each for name, each in numbers.items() if name in forms.values()]
+    odd = [each for name, each in numbers.items() if name not in forms.values()]
     text = as_text(column, dtype)
     number = text.cast(pl.Float64, strict=False)
     needless = ~text.str.contains(r"^-?(?:0|[1-9]\d*)(?:\.\d+)?$")

@@ -6,6 +6,7 @@ taken for more than text here. What the text means is `text_values`'.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import zlib
@@ -33,7 +34,6 @@ _SEPARATORS = (",", ";", "\t", "|")
 #: Bytes that the header is looked for in.
 _HEAD = 2**18
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_LOST = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,16 @@ def _first_lines(location: str | Path) -> list[str]:
             "UTF-16, and not UTF-8 text",
             hint=f"iconv -f UTF-16 -t UTF-8 {location.name} > utf8.csv; or save it as CSV UTF-8",
         )
-    text = raw.decode("utf-8-sig", errors="replace")
+    try:
+        # A sign that is cut at the end of what was read is no fault.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(raw)
+    except UnicodeDecodeError as err:
+        line = raw[: err.start].count(b"\n") + 1
+        raise _refused(
+            location,
+            f"invalid utf-8 in line {line}, so perhaps Latin-1 or Windows-1252",
+            hint=f"iconv -f WINDOWS-1252 -t UTF-8 {location.name} > utf8.csv; or save it as UTF-8",
+        ) from err
     return text.splitlines(keepends=True) or [""]
 
 

@@ -16,6 +16,7 @@ from gtmar.accounts.categories import categories_of
 from gtmar.accounts.text_values import (
     NULL_MARKERS,
     NUMBER_KINDS,
+    SHOWN,
     Content,
     Kind,
     cleaned,
@@ -144,7 +145,7 @@ class Texts:
             hints.append(f"--parse {column}={kind} reads them; in a spec, {stated}")
         if content.other_cells:
             listed = culprits(content.others)
-            more = ", ..." if content.other_cells > len(content.others) else ""
+            more = ", ..." if len(content.others) == SHOWN else ""
             cells = f"{content.other_cells:,} of {content.known:,} cells"
             problem += f" but for {cells}: {listed}{more}"
             marks = ",".join(content.others)

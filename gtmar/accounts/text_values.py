@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NULL_MARKERS",
     "NUMBER_KINDS",
+    "SHOWN",
     "Content",
     "Kind",
     "as_date",
@@ -56,7 +57,7 @@ NULL_MARKERS = (
 #: named.
 _FEW = 0.2
 #: How many cells of another kind are shown.
-_SHOWN = 5
+SHOWN = 5
 #: What stands around an amount: signs and codes of currencies, and blanks.
 _CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|US\$|Fr\.|kr\.?|z\u0142)"
 _BLANKS = "[ \u00a0\u202f]*"
@@ -285,7 +286,7 @@ def contents(
 def _others(name: str, kind: Kind, nulls: Collection[str]) -> pl.Expr:
     text = cleaned(pl.col(name), nulls)
     strange = text.filter(text.is_not_null() & converted(text, kind).is_null())
-    return strange.unique(maintain_order=True).head(_SHOWN)
+    return strange.unique(maintain_order=True).head(SHOWN)
 
 
 def _counts(

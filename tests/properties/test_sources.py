@@ -265,7 +265,7 @@ def test_the_same_accounts_however_they_come_many_times(frame: pl.DataFrame) -> 
     all_ways_agree(frame, WAYS)
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, list[Any]] = {
     "integers": [10, 20, 30, 40],
     "doubles": [10.0, 20.0, 30.0, 40.0],
     "decimals": [Decimal("10.00"), Decimal("20.00"), Decimal("30.00"), Decimal("40.00")],
