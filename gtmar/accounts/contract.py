@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.accounts.categories import categories_of, category
 from gtmar.accounts.encode import NUMERIC, encoded_value
 from gtmar.accounts.facts import notes, outcome_facts
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
@@ -51,6 +52,8 @@ class Checked:
     ranges: dict[str, tuple[int, int]]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
+    #: Those of `notes` that say how the table was read, and what of it the spec doesn't know.
+    reading: tuple[str, ...] = ()
 
 
 def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
@@ -164,16 +167,64 @@ def check_contract(
                         hint="scale it with `encode: {kind: range, ...}`",
                     )
                 )
+    strange = _strange_categories(table, usable, facts, violations)
     if violations:
         raise ViolationsError(table.source, violations)
+    read = [term.column for term in spec.terms] + [*found.columns.values(), *spec.segments]
+    unknown = table.texts and table.texts.markers_note(read)
+    as_read = (*table.notes, *strange, *([unknown] if unknown else []))
     return Checked(
         accounts=accounts - (unlabelled if drop_unlabelled else 0),
         dropped=unlabelled if drop_unlabelled else 0,
         id_column=identifier,
         outcomes=found,
         ranges=ranges,
-        notes=tuple(notes(facts, found, identifier)) if outcomes else (),
+        notes=(
+            *(notes(facts, found, identifier) if outcomes else ()),
+            *as_read,
+        ),
+        reading=as_read,
     )
+
+
+def _strange_categories(
+    table: AccountTable,
+    features: dict[str, Feature],
+    facts: dict[str, Any],
+    violations: list[Violation],
+) -> list[str]:
+    """Say where most values are none of a spec's categories; refuse a column where none is one."""
+    notes = []
+    for name, feature in features.items():
+        listed = categories_of(feature.encode)
+        known, strange = facts.get(f"{name}.known") or 0, facts.get(f"{name}.strange") or 0
+        if listed is None or strange <= known / 2:
+            continue
+        column = feature.column or name
+        cell = category(column, table.schema[column], listed)
+        odd = cell.filter(cell.is_not_null() & ~cell.is_in(listed)).value_counts(sort=True).head(6)
+        rows = collect(table, table.frame.select(odd.struct.field(column))).to_series()
+        shown, rest = (
+            _first(rows.to_list()),
+            "default" if feature.encode.kind == "one_of" else "other",
+        )
+        if strange < known:
+            notes.append(
+                f'Feature "{name}": {strange:,} of {known:,} known values are none of the spec\'s '
+                f"{len(listed):,} categories and count as {rest}: {shown}."
+            )
+            continue
+        likely = {str(value): nearest(str(value), listed) for value in rows.to_list()[:5]}
+        pairs = [f'"{value}" for "{meant}"' for value, meant in likely.items() if meant]
+        hint = f"the spec has {culprits(listed[:5])}" + ", ..." * (len(listed) > 5)
+        if pairs:
+            hint = f"is {', '.join(pairs)}? write them one way, here or in the spec"
+        problem = (
+            f'feature "{name}": none of its {known:,} known values is one of the spec\'s '
+            f"categories, so all would count as {rest}: {shown}"
+        )
+        violations.append(Violation(column, problem, hint=hint, rows=strange))
+    return notes
 
 
 def _check_names(
@@ -189,6 +240,10 @@ def _check_names(
     columns = table.columns
 
     def absent(column: str, role: str) -> None:
+        if column in table.unread:
+            problem = f"can't be read ({role}): {table.unread[column]}"
+            violations.append(Violation(column, problem, hint="store it as a number or a date"))
+            return
         likely = nearest(column, columns)
         hint = f'did you mean "{likely}"?' if likely else f"the table has {culprits(columns)}"
         violations.append(Violation(column, f"no such column ({role})", hint=hint))
@@ -211,10 +266,21 @@ def _check_names(
                     hint="name yours in the spec: outcomes: {retained: my_column}",
                 )
             )
+    for column in spec.read.columns:
+        if column not in columns:
+            absent(column, "the spec's read")
     usable = set()
     for name, feature in spec.features.items():
         column = feature.column or name
-        if column in columns:
+        if outcomes and column in found.columns.values():
+            violations.append(
+                Violation(
+                    column,
+                    f'feature "{name}" reads it, and it is an outcome: a score must not see that',
+                    hint="take the feature out, or name the outcome's own column in the spec",
+                )
+            )
+        elif column in columns:
             usable.add(name)
         else:
             absent(column, f'feature "{name}"')
@@ -247,15 +313,18 @@ def _check_types(
                     Violation(column, "days_before has no date to count from", hint=hint)
                 )
                 continue
-            if not dtype.is_temporal():
-                hint = "store it as a date; CSV dates are read as YYYY-MM-DD"
-                violations.append(Violation(column, f"expected dates, got {dtype}", hint=hint))
+            if dtype not in (pl.Date, pl.Datetime):
+                hint = "store it as a date; dates as text are read as YYYY-MM-DD"
+                unlike = table.texts and table.texts.unlike(column)
+                got = unlike[0] if unlike else dtype
+                violations.append(Violation(column, f"expected dates, got {got}", hint=hint))
                 continue
         elif (
             isinstance(encoder, (*NUMERIC, BoolEncoder))
             or (isinstance(encoder, Bins) and encoder.intervals)
         ) and not number:
             shown = _first_values(table, column)
+            unlike = table.texts and table.texts.unlike(column)
             if dtype == pl.String and not shown:
                 # A column that is unknown for everybody has no type of its own; CSV calls it text.
                 usable[name] = feature
@@ -264,8 +333,8 @@ def _check_types(
                 Violation(
                     column,
                     f'feature "{name}" has encoder {encoder.kind} and expects numbers, '
-                    f"got {dtype}: {shown}",
-                    hint="encode categories with one_of or bins",
+                    f"got {unlike[0] if unlike else f'{dtype}: {shown}'}",
+                    hint=unlike[1] if unlike else "encode categories with one_of or bins",
                 )
             )
             continue
@@ -287,11 +356,13 @@ def _check_outcome_types(
             numeric[role] = column
             continue
         expected = "amounts" if role in ("mrr", "mrr_end", "ltv") else "0 and 1"
+        unlike = table.texts and table.texts.unlike(column)
+        got = unlike[0] if unlike else f"{dtype}: {_first_values(table, column)}"
         violations.append(
             Violation(
                 column,
-                f"outcome {role} expects {expected}, got {dtype}: {_first_values(table, column)}",
-                hint="store it as a number",
+                f"outcome {role} expects {expected}, got {got}",
+                hint=unlike[1] if unlike else "store it as a number",
             )
         )
     return OutcomeColumns(numeric)
@@ -331,6 +402,12 @@ def _run(
                 value.min().alias(f"{term.name}.low"),
                 value.max().alias(f"{term.name}.high"),
             ]
+    for name, feature in features.items():
+        listed, column = categories_of(feature.encode), feature.column or name
+        if listed:
+            cell = category(column, schema[column], listed)
+            wanted.append(cell.count().alias(f"{name}.known"))
+            wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
     lazy = table.frame
     if found.columns:
         named = {f"{OWN}{key}": value for key, value in canonical_outcomes(found, schema).items()}

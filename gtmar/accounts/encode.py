@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.accounts.categories import category
 from gtmar.spec.encoders import (
     Bins,
     BoolEncoder,
@@ -84,7 +85,7 @@ def _scaled(encoder: ScaleEncoder, x: pl.Expr) -> pl.Expr:
     return x
 
 
-def _unscaled(feature: Feature, column: str, as_of: pl.Expr | None) -> pl.Expr:
+def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr | None) -> pl.Expr:
     """Return the encoder's double, unknowns not yet replaced."""
     encoder = feature.encode
     x = pl.col(column)
@@ -92,7 +93,7 @@ def _unscaled(feature: Feature, column: str, as_of: pl.Expr | None) -> pl.Expr:
         flag = x.cast(pl.Float64)
         return 1.0 - flag if encoder.invert else flag
     if isinstance(encoder, OneOfEncoder):
-        return x.cast(pl.String).replace_strict(
+        return category(column, dtype, encoder.values).replace_strict(
             list(encoder.values),
             list(encoder.values.values()),
             default=encoder.default,
@@ -129,14 +130,14 @@ def encoded_value(
     dtype = schema[term.column]
     unknown = is_missing(term.column, dtype)
     if isinstance(feature.encode, Bins):
-        return _membership(feature.encode, term, unknown) * VALUE_UNITS
-    value = _unscaled(feature, term.column, as_of)
+        return _membership(feature.encode, term, dtype, unknown) * VALUE_UNITS
+    value = _unscaled(feature, term.column, dtype, as_of)
     if isinstance(feature.missing, MissingValue):
         value = pl.when(unknown).then(pl.lit(feature.missing.value)).otherwise(value)
     return half_up(value, VALUE_UNITS)
 
 
-def _membership(encoder: Bins, term: Term, unknown: pl.Expr) -> pl.Expr:
+def _membership(encoder: Bins, term: Term, dtype: pl.DataType, unknown: pl.Expr) -> pl.Expr:
     """1.0 where the account falls into the term's bin, else 0.0."""
     key = str(term.bin)
     intervals, categories = encoder.intervals, encoder.categories
@@ -150,11 +151,11 @@ def _membership(encoder: Bins, term: Term, unknown: pl.Expr) -> pl.Expr:
         named = (
             reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in intervals.values()])
             if intervals
-            else x.cast(pl.String).is_in(categories)
+            else category(term.column, dtype, categories).is_in(categories)
         )
         inside = ~named & ~unknown
     else:
-        inside = pl.col(term.column).cast(pl.String) == key
+        inside = category(term.column, dtype, categories) == key
     return inside.fill_null(value=False).cast(pl.Float64)
 
 

@@ -5,6 +5,7 @@ Who opens what a location names is `sources`, for reading, and `export.tables`, 
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "consenting",
     "duckdb_place",
+    "expanded",
     "quoted",
+    "refuse_remote",
     "refuse_unasked",
     "split",
     "unreadable",
@@ -33,6 +36,40 @@ __all__ = [
 _named: set[str] = set()
 #: Whether a location that a record names may be opened, though it is beyond this machine's files.
 _consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
+#: How a URL begins, or what a path makes of it.
+_URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
+    found = _URL.match(str(path))
+    if found is not None and found["scheme"].lower() == "file":
+        return Path("/" + unquote(found["rest"]))
+    return Path(path).expanduser()
+
+
+def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
+    """Refuse a URL where a local path is meant: a folder of that name would be made here.
+
+    Parameters
+    ----------
+    path
+        What was given.
+    what
+        What it is to be: ``a journal is a local folder``.
+    hint
+        What to do instead.
+
+    Raises
+    ------
+    UsageError
+        If it is a URL, or begins with ``~``, which nothing expands here.
+    """
+    found = _URL.match(str(path))
+    if found is not None:
+        raise UsageError(f"{what}, got a URL: {found['scheme']}://...", hint=hint)
+    if str(path).startswith("~"):
+        raise UsageError(f'{what}, got "{path}"', hint="Path.expanduser() puts in the home folder")
 
 
 @contextmanager

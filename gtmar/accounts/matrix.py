@@ -101,7 +101,7 @@ def load_accounts(
     encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, that
     of the ids, which must be told apart and sorted.
     """
-    table = table.with_text(spec.id)
+    table = table.read_for(spec)
     checked = check_contract(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
     check_reach(spec, checked.ranges)
     widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
@@ -115,7 +115,7 @@ def load_accounts(
         key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
     segments = segment_values(table, spec.segments)
-    coded = segment_codes(segments)
+    coded = segment_codes(segments, table.schema)
     lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded, *coded)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))

@@ -13,6 +13,7 @@ from enum import IntEnum
 import polars as pl
 
 from gtmar.accounts.encode import half_up
+from gtmar.errors import AccountDataError, culprits
 from gtmar.spec.model import Outcomes
 
 __all__ = [
@@ -66,9 +67,23 @@ class OutcomeColumns:
 
     @classmethod
     def found(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
-        """Match a spec's outcome names with a table's columns."""
-        names = outcomes.model_dump()
-        return cls({role: name for role, name in names.items() if name in present})
+        """Match a spec's outcome names with a table's columns, in any case.
+
+        Raises
+        ------
+        AccountDataError
+            If more than one column may be meant.
+        """
+        columns: dict[str, str] = {}
+        for role, name in outcomes.model_dump().items():
+            alike = [column for column in present if column.strip().lower() == name.lower()]
+            if len(alike) > 1:
+                raise AccountDataError(
+                    f'outcome {role} is "{name}", and columns {culprits(alike)} may be it',
+                    hint="rename or drop all but one",
+                )
+            columns |= dict(zip([role], alike, strict=False))
+        return cls(columns)
 
     def has(self, *roles: str) -> bool:
         """Whether the table has any of these roles."""

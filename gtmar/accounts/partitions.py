@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
+from gtmar.accounts.text_values import contents, converted
 from gtmar.errors import AccountDataError
 
 if TYPE_CHECKING:
@@ -67,10 +68,7 @@ def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
 
 
 def _typed(values: list[str | None]) -> pl.Series:
-    """Take texts for numbers or dates where all of them are."""
-    texts = pl.Series(values, dtype=pl.String)
-    numbers = (texts.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Float64))
-    for cast in (*numbers, texts.str.to_date("%Y-%m-%d", strict=False)):
-        if cast.null_count() == texts.null_count():
-            return cast
-    return texts
+    """Take texts for numbers or dates where all of them are, codes such as 01 for texts."""
+    texts = pl.DataFrame({"value": pl.Series(values, dtype=pl.String)})
+    kind = contents(texts.lazy(), ["value"], pl.LazyFrame.collect, nulls=())["value"].kind
+    return texts.select(converted(pl.col("value"), kind).alias("value")).to_series()

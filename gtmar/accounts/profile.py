@@ -22,9 +22,10 @@ from gtmar.accounts.rules import OWN
 from gtmar.accounts.sample import search_sample
 from gtmar.accounts.scan import ID_NAMES, AccountTable, refuse_empty
 from gtmar.accounts.shapes import Shape, fit_shapes
+from gtmar.accounts.text_columns import settled
 from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
-from gtmar.spec.model import Outcomes, ScoringSpec, Split
+from gtmar.spec.model import Outcomes, Reading, ScoringSpec, Split
 from gtmar.spec.text import commented_yaml
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ __all__ = ["FirstSpec", "first_spec"]
 
 #: A text column of more distinct values is taken for free text.
 _MOST_CATEGORIES = 50
+#: Unless each has so many accounts on average, as states and countries have.
+_ACCOUNTS_EACH, _MOST_OF_MANY = 10, 500
 #: What the first weights add up to, when nothing is at its floor.
 _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
@@ -53,6 +56,8 @@ class FirstSpec:
     left_out: dict[str, str]
     #: What was found of leakage, in columns that are a feature and in those that were left out.
     leaks: tuple[Leak, ...] = ()
+    #: What is worth knowing of how the table was read, a sentence each.
+    notes: tuple[str, ...] = ()
 
 
 def first_spec(
@@ -63,6 +68,7 @@ def first_spec(
     identifier: str | None = None,
     keep: Collection[str] = (),
     bins: bool = False,
+    reading: Reading | None = None,
 ) -> FirstSpec:
     """Detect features and write a first spec.
 
@@ -80,6 +86,8 @@ def first_spec(
         Columns to take though they seem to know the outcome.
     bins
         Cut numbers and categories into bins, a weight each, in place of curves.
+    reading
+        How cells of text are read, where that isn't as usual; it becomes the spec's own.
 
     Raises
     ------
@@ -88,16 +96,19 @@ def first_spec(
         orient by.
     """
     refuse_empty(table)
+    reading = settled(table, reading or Reading())
+    table = table.detected(reading)
     split = Split() if holdout is None else Split(holdout=holdout)
     outcomes = outcomes or Outcomes()
     found = OutcomeColumns.found(outcomes, table.columns)
     identifier = _identifier(table, identifier, outcomes, keep)
+    table = table.with_text(identifier)
     sample, target, target_name = _search_part(table, found, identifier, split)
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
     leaks = find_leaks(sample, candidates, found)
     telling = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = dict(table.unread)
     fitted: dict[str, Fitted] = {}
     for name in table.columns:
         if name == identifier:
@@ -107,7 +118,8 @@ def first_spec(
         elif name in telling and name not in keep:
             left_out[name] = telling[name]
         else:
-            result = _fit(frame[name], target)
+            unlike = table.texts and table.texts.unlike(name)
+            result = "; ".join(unlike) if unlike else _fit(frame[name], target)
             if isinstance(result, str):
                 left_out[name] = result
             else:
@@ -120,11 +132,33 @@ def first_spec(
         )
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
-    data = _spec_data(found, outcomes, identifier, split, shapes, frame)
+    data = _spec_data(found, outcomes, identifier, split, reading, shapes, frame)
     heading = _heading(table, found, target_name, len(frame), split, bins=bins)
     comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
-    return FirstSpec(parse(text, source="detected spec"), text, left_out, leaks)
+    return FirstSpec(
+        parse(text, source="detected spec"),
+        text,
+        left_out,
+        leaks,
+        tuple(_reading_notes(table, {*fitted, *found.columns.values()})),
+    )
+
+
+def _reading_notes(table: AccountTable, used: Collection[str]) -> list[str]:
+    """Say what was read as unknown, and which columns are numbers but for some cells."""
+    if table.texts is None:
+        return []
+    unknown = table.texts.markers_note(used)
+    nearly = {name: table.texts.unlike(name) for name in table.columns}
+    return [
+        *([unknown] if unknown else []),
+        *(
+            f'Column "{name}" is left out: {found[0]}. {found[1]}.'
+            for name, found in nearly.items()
+            if found is not None
+        ),
+    ]
 
 
 def _identifier(
@@ -165,10 +199,13 @@ def _search_part(
         )
     for name, column in found.columns.items():
         if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
+            unlike = table.texts and table.texts.unlike(column)
             raise AccountDataError(
                 f'{table.source}: column "{column}": outcome {name} expects numbers, '
-                f"got {table.schema[column]}",
-                hint="labels are 0 and 1, null where unknown; money is a number",
+                f"got {unlike[0] if unlike else table.schema[column]}",
+                hint=unlike[1]
+                if unlike
+                else "labels are 0 and 1, null where unknown; money is a number",
             )
     sample = search_sample(table, found, identifier, split)
     y = sample[f"{OWN}{target}"].cast(pl.Float64)
@@ -182,10 +219,8 @@ def _search_part(
 def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
     """Fit an encoder to a column, or say why it is no feature."""
     dtype = column.dtype
-    if dtype.is_temporal():
-        return "a date; encode it with days_before and --as-of"
-    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
-        return f"of type {dtype}, neither number nor category"
+    if unfit := _unfit(dtype):
+        return unfit
     if dtype.is_float():
         column = column.fill_nan(None)
         if column.is_infinite().any():
@@ -204,11 +239,21 @@ def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
         if set(known.unique().to_list()) <= {0, 1}:
             return fit_flag(column, target)
         return fit_number(column, target)
-    if distinct > _MOST_CATEGORIES:
+    many = distinct > _MOST_OF_MANY or distinct * _ACCOUNTS_EACH > len(known)
+    if distinct > _MOST_CATEGORIES and many:
         return f"free text or an identifier: {distinct:,} distinct values"
-    if known.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
-        return "a date as text; store it as a date and encode it with days_before"
     return fit_categories(column, target)
+
+
+def _unfit(dtype: pl.DataType) -> str | None:
+    """Say why no column of a type is a feature as it stands."""
+    if dtype in (pl.Date, pl.Datetime):
+        return "a date; encode it with days_before and --as-of"
+    if dtype.is_temporal():
+        return f"a {dtype}, no date and no number; store it as a number, of hours or days"
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        return f"of type {dtype}, neither number nor category"
+    return None
 
 
 def _weight_and_bound(features: int) -> tuple[int, int]:
@@ -231,6 +276,7 @@ def _spec_data(
     outcomes: Outcomes,
     identifier: str | None,
     split: Split,
+    reading: Reading,
     shapes: dict[str, Shape],
     frame: pl.DataFrame,
 ) -> dict[str, Any]:
@@ -248,6 +294,7 @@ def _spec_data(
         **({"id": identifier} if identifier else {}),
         **({"outcomes": named} if (named := outcomes.model_dump(exclude_defaults=True)) else {}),
         "split": {"holdout": split.holdout, "salt": split.salt},
+        **({"read": stated} if (stated := reading.model_dump(exclude_defaults=True)) else {}),
         "objective": _objective(found),
         "features": features,
         "tiers": {"all": {"min": 0, "max": 101}},

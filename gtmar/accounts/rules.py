@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from gtmar.accounts.categories import categories_of, category, written_otherwise
 from gtmar.accounts.encode import is_missing
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
+from gtmar.errors import culprits
 from gtmar.spec.encoders import Bins, BoolEncoder, MissingValue, OneOfEncoder
 
 if TYPE_CHECKING:
@@ -112,14 +114,25 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
         rules.append(Rule(column, odd, x, problem, "encode it with range or identity"))
     unlisted = None
     if isinstance(encoder, OneOfEncoder) and encoder.default is None:
-        unlisted = ~x.cast(pl.String).is_in(list(encoder.values))
+        listed = list(encoder.values)
+        unlisted = ~category(column, dtype, listed).is_in(listed)
     elif isinstance(encoder, Bins) and "other" not in encoder.bins:
         inside = (
             reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in encoder.intervals.values()])
             if encoder.intervals
-            else x.cast(pl.String).is_in(encoder.categories)
+            else category(column, dtype, encoder.categories).is_in(encoder.categories)
         )
         unlisted = ~inside
+    otherwise = written_otherwise(column, dtype, categories_of(encoder) or ())
+    if otherwise is not None:
+        problem = (
+            f'{{count}} values of feature "{name}" equal one of the spec\'s categories as numbers, '
+            "and are written otherwise"
+        )
+        hint = f"the spec has {culprits(otherwise[1])}: write them one way, here or there"
+        rules.append(Rule(column, otherwise[0], x, problem, hint))
+        if unlisted is not None:
+            unlisted &= ~otherwise[0].fill_null(value=False)
     if unlisted is not None:
         problem = (
             f'{{count}} values of feature "{name}" are in none of the spec\'s categories or bins'

@@ -7,21 +7,27 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import escape
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.accounts.csv_files import CSV_ENDINGS, TextFile, scan_text, text_file
 from gtmar.accounts.partitions import with_partitions
 from gtmar.accounts.sources import Source, Tabular, opened
+from gtmar.accounts.text_columns import TEXT_TYPES, Texts, stated_kinds, texts_for
 from gtmar.errors import AccountDataError, ResourceError
+from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "ID_NAMES",
@@ -43,8 +49,7 @@ _NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGN
 _FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
+    **{ending: ending.split(".")[1] for ending in CSV_ENDINGS},
     ".arrow": "ipc",
     ".ipc": "ipc",
     ".feather": "ipc",
@@ -59,24 +64,55 @@ class AccountTable:
     source: str
     frame: pl.LazyFrame
     schema: pl.Schema
-    #: Opens the source again with other columns taken as text; None for a format with types.
-    reopen: Callable[[str], pl.LazyFrame] | None = None
     #: What a run's record says of the source beside its name: version, query.
     origin: Mapping[str, str] = field(default_factory=dict)
-
-    def with_text(self, column: str | None) -> AccountTable:
-        """Return the table with a column as the text that it is: an id such as 00012."""
-        if column is None or self.reopen is None:
-            return self
-        if self.schema.get(column) in (None, pl.String):
-            return self
-        lazy = self.reopen(column)
-        return AccountTable(self.source, lazy, lazy.collect_schema(), self.reopen)
+    #: Columns that the source has and that can't be read, with the reason.
+    unread: Mapping[str, str] = field(default_factory=dict)
+    #: What is worth knowing of how its files fit together.
+    notes: tuple[str, ...] = ()
+    #: Its columns of text as the source has them, and what their cells are.
+    texts: Texts | None = None
 
     @property
     def columns(self) -> list[str]:
         """Column names, in the table's order."""
         return self.schema.names()
+
+    def with_text(self, *columns: str | None) -> AccountTable:
+        """Return the table with columns as the text that they are: an id such as 00012."""
+        if self.texts is None or not self.texts.typeless:
+            return self
+        return self._read(self.texts.identifying(filter(None, columns)))
+
+    def read_for(self, spec: ScoringSpec) -> AccountTable:
+        """Return the table with its text read as a spec wants it.
+
+        A column of categories stays the text that it is; what is to be a number or a date becomes
+        one where all of its cells are. Columns of formats that have types are left as they are,
+        but for text that is to be a number or a date.
+        """
+        return self._read(texts_for(self._texts(spec.read), spec, self.columns, self._collected))
+
+    def detected(self, reading: Reading | None = None) -> AccountTable:
+        """Return the table with each text column as what its cells are."""
+        texts = self._texts(reading or Reading())
+        looked_at = texts.looked_at(texts.columns, self._collected)
+        return self._read(looked_at.taken_as(stated_kinds(texts.reading)))
+
+    def _texts(self, reading: Reading) -> Texts:
+        """Return the columns of text as the source has them, to be read in a stated way."""
+        if self.texts is None:
+            dtypes = self.schema.items()
+            names = tuple(name for name, dtype in dtypes if dtype in TEXT_TYPES)
+            return Texts(self.frame, names, typeless=False, reading=reading)
+        return self.texts.read_by(reading)
+
+    def _read(self, texts: Texts) -> AccountTable:
+        frame = texts.typed()
+        return replace(self, frame=frame, schema=frame.collect_schema(), texts=texts)
+
+    def _collected(self, lazy: pl.LazyFrame) -> pl.DataFrame:
+        return collect(self, lazy)
 
 
 def scan(data: Tabular) -> AccountTable:
@@ -98,20 +134,32 @@ def scan(data: Tabular) -> AccountTable:
         return AccountTable("frame", lazy, lazy.collect_schema())
     found = opened(data, lambda other: scan(other).frame)
     if found is not None:
-        return AccountTable(
-            found.name, found.frame, found.frame.collect_schema(), origin=found.origin
-        )
+        schema = found.frame.collect_schema()
+        if found.text is not None:
+            return _of_text(found.name, [found.text], None, found.origin)
+        return AccountTable(found.name, found.frame, schema, found.origin, found.unread)
     source = data.location if isinstance(data, Source) else str(data)
     kind, files = _locate(source)
     try:
-        if kind in ("csv", "tsv"):
-            reopen = partial(_scan_csv, files, Path(source))
-            lazy = reopen()
-            return AccountTable(source, lazy, lazy.collect_schema(), reopen)
-        lazy = (_scan_parquet if kind == "parquet" else _scan_ipc)(files, Path(source))
-        return AccountTable(source, lazy, lazy.collect_schema())
+        if f".{kind}" in CSV_ENDINGS:
+            return _of_text(source, [text_file(file) for file in files], Path(source), {})
+        lazy, notes = _scan_typed(kind, files, Path(source))
+        return AccountTable(source, lazy, lazy.collect_schema(), notes=tuple(notes))
     except (PolarsError, OSError) as err:
         raise _unreadable(source, err) from err
+
+
+def _of_text(
+    name: str, files: Sequence[TextFile], source: Path | None, origin: Mapping[str, str]
+) -> AccountTable:
+    """Open files of text, and see what their columns are."""
+    raw = scan_text(files, source)
+    schema = raw.collect_schema()
+    columns = tuple(name for name, dtype in schema.items() if dtype == pl.String)
+    comma = any(file.decimal_comma for file in files)
+    texts = Texts(raw, columns, typeless=True, comma=comma)
+    ids = [name for name in columns if name.lower() in ID_NAMES]
+    return AccountTable(name, raw, schema, origin, texts=texts).detected().with_text(*ids)
 
 
 def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
@@ -180,16 +228,15 @@ def _locate(source: str) -> tuple[str, list[Path]]:
                 hint="quote the pattern, and look whether its folder is right",
             )
     elif path.is_dir():
+        # A folder's .txt files are more often read than scored; a pipe or a device never ends.
+        endings = {ending for ending, kind in _FORMATS.items() if kind != "txt"}
         files = sorted(
-            found
-            for found in path.rglob("*")
-            # A pipe or a device never ends.
-            if found.suffix.lower() in _FORMATS and found.is_file()
+            found for found in path.rglob("*") if _ending(found) in endings and found.is_file()
         )
         if not files:
             raise AccountDataError(
                 f'"{source}": a folder without a data file in it',
-                hint=f"expected files ending in {', '.join(sorted(_FORMATS))}",
+                hint=f"expected files ending in {', '.join(sorted(endings))}",
             )
     elif path.is_file():
         files = [path]
@@ -197,7 +244,7 @@ def _locate(source: str) -> tuple[str, list[Path]]:
         raise AccountDataError(
             f'"{source}": no such file or folder', hint="give --data a file, a folder or a glob"
         )
-    kinds = {_FORMATS.get(file.suffix.lower(), file.suffix or "no ending") for file in files}
+    kinds = {_FORMATS.get(_ending(file), file.suffix or "no ending") for file in files}
     if len(kinds) > 1 or not kinds <= set(_FORMATS.values()):
         raise AccountDataError(
             f'"{source}": expected files of one format, got {", ".join(sorted(kinds))}',
@@ -206,81 +253,73 @@ def _locate(source: str) -> tuple[str, list[Path]]:
     return kinds.pop(), files
 
 
-def _scan_parquet(files: Sequence[Path], source: Path) -> pl.LazyFrame:
-    scanned = partial(pl.scan_parquet, list(files), hive_partitioning=False, glob=False)
-    return with_partitions(scanned, files, source)
+def _ending(path: Path) -> str:
+    """Return what a file's name ends in, what it is packed by included."""
+    ending = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
 
 
-def _scan_ipc(files: Sequence[Path], source: Path) -> pl.LazyFrame:
-    escaped = [Path(escape(str(file))) for file in files]
-    return with_partitions(partial(pl.scan_ipc, escaped, hive_partitioning=False), files, source)
+def _scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyFrame, list[str]]:
+    """Scan Parquet or Arrow files as one table, and say which columns some of them lack.
 
-
-def _scan_csv(files: Sequence[Path], source: Path, text: str | None = None) -> pl.LazyFrame:
-    separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
-    with files[0].open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
-    names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
-    # An id such as "00012" must stay the text that it is.
-    texts = {name: pl.String() for name in names if name.lower() in ID_NAMES or name == text}
-
-    def lazily(types: dict[str, pl.DataType], rows: int | None) -> pl.LazyFrame:
-        scanned = partial(
-            pl.scan_csv,
-            list(files),
-            separator=separator,
-            glob=False,
-            schema_overrides={**types, **texts},
-            infer_schema_length=rows,
-            try_parse_dates=True,
-        )
-        return with_partitions(scanned, files, source)
-
-    def guessed(rows: int | None) -> list[pl.Schema]:
-        return [
-            pl.scan_csv(
-                file,
-                separator=separator,
-                glob=False,
-                infer_schema_length=rows,
-                try_parse_dates=True,
-            ).collect_schema()
-            for file in files
-        ]
-
-    # Polars guesses by the first file. Where a column is empty there it says text, for another type
-    # elsewhere; so all files are asked.
-    lazy = lazily(_common(guessed(10_000)) if len(files) > 1 else {}, 10_000)
-    try:
-        # Types guessed from the first rows may fail later on: one pass that keeps nothing tells.
-        lazy.select(pl.all().count()).collect(engine="streaming")
-    except PolarsError:
-        text_wins = _common(guessed(None), text=True) if len(files) > 1 else {}
-        return lazily(text_wins, None)
-    return lazy
-
-
-def _common(schemas: list[pl.Schema], *, text: bool = False) -> dict[str, pl.DataType]:
-    """Return each column's type over several files: text where nothing else fits all.
-
-    Parameters
-    ----------
-    schemas
-        A file's types each.
-    text
-        Whether a file that says text is believed, as after all its rows were read; else the column
-        may just be empty there.
+    A column that is an integer here and a double there is a double; what a file lacks is null.
     """
-    seen: dict[str, list[pl.DataType]] = {}
+    scanner: Any = partial(pl.scan_parquet, glob=False) if kind == "parquet" else pl.scan_ipc
+
+    def alike(part: Iterable[Path], **more: Any) -> pl.LazyFrame:
+        named = [file if kind == "parquet" else Path(escape(str(file))) for file in part]
+        lazy: pl.LazyFrame = scanner(named, hive_partitioning=False, **more)
+        return lazy
+
+    several = files if len(files) > 1 else []
+    schemas = [tuple(alike([file]).collect_schema().items()) for file in several]
+    if len(set(schemas)) <= 1:
+        return with_partitions(partial(alike, files), files, source), []
+    types: dict[str, list[pl.DataType]] = {}
     for schema in schemas:
-        for name, dtype in schema.items():
-            seen.setdefault(name, []).append(dtype)
-    common: dict[str, pl.DataType] = {}
-    for name, dtypes in seen.items():
-        kinds = set(dtypes) if text else set(dtypes) - {pl.String()} or {pl.String()}
-        numbers = all(kind.is_numeric() for kind in kinds)
-        common[name] = kinds.pop() if len(kinds) == 1 else pl.Float64() if numbers else pl.String()
-    return common
+        for name, dtype in schema:
+            types.setdefault(name, []).append(dtype)
+    common = {name: _common(dtypes) for name, dtypes in types.items()}
+    if unlike := [name for name, dtype in common.items() if dtype is None]:
+        listed = "; ".join(f'"{n}" is {" and ".join(map(str, set(types[n])))}' for n in unlike)
+        raise AccountDataError(
+            f'"{source}": its files differ in columns\' types: {listed}',
+            hint="write the files with one schema",
+        )
+
+    def unlike_ones(**more: Any) -> pl.LazyFrame:
+        frames = []
+        pairs = zip(files, schemas, strict=True)
+        for schema, group in groupby(pairs, key=lambda pair: pair[1]):
+            frame = alike((file for file, _ in group), **more)
+            frames.append(frame.cast({name: common[name] for name, _ in schema}))  # type: ignore[misc] # None is refused above
+        return pl.concat(frames, how="diagonal")
+
+    lacking = {name: len(files) - len(dtypes) for name, dtypes in types.items()}
+    notes = [
+        f'Column "{name}" is in {len(files) - count:,} of {len(files):,} files; accounts of the '
+        "others have it unknown."
+        for name, count in lacking.items()
+        if count
+    ]
+    return with_partitions(unlike_ones, files, source), notes
+
+
+def _common(dtypes: Sequence[pl.DataType]) -> pl.DataType | None:
+    """Return the type that holds all that columns of these types hold; None for no such."""
+    kinds = {dtype for dtype in dtypes if dtype != pl.Null}
+    if len(kinds) <= 1:
+        return kinds.pop() if kinds else pl.Null()
+    if all(dtype.is_integer() for dtype in kinds) and pl.UInt64 not in kinds:
+        return pl.Int64()
+    if all(dtype.is_numeric() for dtype in kinds):
+        return pl.Float64()
+    if all(dtype in TEXT_TYPES for dtype in kinds):
+        return pl.String()
+    if all(dtype in (pl.Date, pl.Datetime) for dtype in kinds):
+        zones = {getattr(dtype, "time_zone", None) for dtype in kinds}
+        return pl.Datetime("us") if zones == {None} else None
+    return None
 
 
 def _unreadable(source: str, err: Exception) -> AccountDataError:

@@ -1,6 +1,7 @@
 """Segments of an account table: which values a column has, and each account's as a code.
 
-A value is a column's text. An unknown value is a segment of its own.
+A value is a column's text, a number's without zeros behind its fraction. An unknown value is a
+segment of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from gtmar.accounts.categories import as_text
 from gtmar.accounts.scan import collect
 from gtmar.errors import Violation, nearest
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_SEGMENTS", "UNKNOWN", "segment_codes", "segment_values", "segment_violations"]
 
 #: Values of a segment column at most; more are no segments but ids.
-MOST_SEGMENTS = 50
+MOST_SEGMENTS = 100
 #: How the segment of accounts without a value is called.
 UNKNOWN = "(unknown)"
 
@@ -46,7 +48,9 @@ def segment_violations(table: AccountTable, columns: Sequence[str]) -> list[Viol
             usable.append(name)
     if not usable:
         return found
-    counts = collect(table, table.frame.select(_text(name).n_unique() for name in usable))
+    counts = collect(
+        table, table.frame.select(as_text(name, table.schema[name]).n_unique() for name in usable)
+    )
     for name in usable:
         count = counts[name].item()
         if count > MOST_SEGMENTS:
@@ -68,7 +72,8 @@ def segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tup
     """
     found = {}
     for name in columns:
-        values = collect(table, table.frame.select(_text(name).unique()))[name].to_list()
+        text = as_text(name, table.schema[name])
+        values = collect(table, table.frame.select(text.unique()))[name].to_list()
         known = sorted(value for value in values if value is not None)
         label = UNKNOWN
         while label in known:
@@ -77,10 +82,10 @@ def segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tup
     return found
 
 
-def segment_codes(values: Mapping[str, tuple[str, ...]]) -> list[pl.Expr]:
+def segment_codes(values: Mapping[str, tuple[str, ...]], schema: pl.Schema) -> list[pl.Expr]:
     """Return each column's codes as int8, by the places of `segment_values`, named `s.COLUMN`."""
     return [
-        _text(name)
+        as_text(name, schema[name])
         .replace_strict(
             pl.Series(listed, dtype=pl.String),
             pl.Series(range(len(listed)), dtype=pl.Int8),
@@ -91,7 +96,3 @@ def segment_codes(values: Mapping[str, tuple[str, ...]]) -> list[pl.Expr]:
         .alias(f"s.{name}")
         for name, listed in values.items()
     ]
-
-
-def _text(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.String)

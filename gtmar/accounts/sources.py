@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.accounts.csv_files import (
+    CSV_ENDINGS,
+    TextFile,
+    refuse_repeated,
+    scan_text,
+    text_file,
+)
 from gtmar.accounts.locations import (
     duckdb_place,
     quoted,
@@ -45,7 +52,6 @@ ACCOUNTS = "accounts"
 _SCANS: dict[str, Callable[..., pl.LazyFrame]] = {
     ".parquet": pl.scan_parquet,
     ".pq": pl.scan_parquet,
-    ".csv": pl.scan_csv,
     ".arrow": pl.scan_ipc,
     ".ipc": pl.scan_ipc,
     ".feather": pl.scan_ipc,
@@ -113,6 +119,10 @@ class Opened:
     frame: pl.LazyFrame
     #: For a run's record: version or snapshot, query, the other tables.
     origin: dict[str, str] = field(default_factory=dict)
+    #: Columns that can't be read, with the reason.
+    unread: dict[str, str] = field(default_factory=dict)
+    #: The file of separated text that it is, where it is one.
+    text: TextFile | None = None
 
 
 #: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
@@ -144,7 +154,7 @@ def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | No
         If the query isn't one SELECT, or fails.
     """
     if not isinstance(data, str | Path | Source):
-        return Opened("frame", _of_object(data))
+        return _of_object(data)
     source = data if isinstance(data, Source) else Source(str(data))
     if source.query is not None:
         return _queried(source, plainly)
@@ -154,19 +164,87 @@ def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | No
     return found
 
 
-def _of_object(data: Any) -> pl.LazyFrame:
+def _of_object(data: Any) -> Opened:
     """Turn a frame or relation of another library into a Polars frame."""
     kind = type(data)
-    if kind.__module__.split(".")[0] == "pandas":
+    library = kind.__module__.split(".")[0]
+    frame: pl.DataFrame | None = None
+    unread: dict[str, str] = {}
+    if library == "pandas":
         # NaN is how pandas writes an unknown.
-        frame = pl.from_pandas(data)
-        return (frame.to_frame() if isinstance(frame, pl.Series) else frame).lazy()
-    if hasattr(data, "__arrow_c_stream__"):
-        return pl.DataFrame(data).lazy()
-    raise UsageError(
-        f"an account table can't be a {kind.__module__}.{kind.__qualname__}",
-        hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
-    )
+        wide = data.to_frame() if data.ndim == 1 else data
+        names = list(wide.columns)
+        frame, unread = _column_by_column(
+            lambda places: pl.from_pandas(wide.iloc[:, places]), list(map(str, names))
+        )
+    elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
+        names, unread = _readable(data)
+        frame = data.project(", ".join(map(quoted, names))).pl()
+    elif hasattr(data, "select") and hasattr(data, "column_names"):
+        frame, unread = _column_by_column(
+            lambda places: pl.DataFrame(data.select(places)), list(data.column_names)
+        )
+    elif hasattr(data, "__arrow_c_stream__"):
+        frame = pl.DataFrame(data)
+    if frame is None:
+        raise UsageError(
+            f"an account table can't be a {kind.__module__}.{kind.__qualname__}",
+            hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
+        )
+    return Opened("frame", frame.lazy(), unread=unread)
+
+
+def _column_by_column(
+    convert: Callable[[list[int]], pl.DataFrame], names: list[str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
+    refuse_repeated("frame", names)
+    try:
+        return convert(list(range(len(names)))), {}
+    except (PolarsError, TypeError, ValueError, ArithmeticError):
+        pass
+    frames, unread = [], {}
+    for place, name in enumerate(names):
+        try:
+            frames.append(convert([place]))
+        except (PolarsError, TypeError, ValueError, ArithmeticError) as err:
+            unread[name] = f"of values that no column has together: {first_line(err)}"
+    if not frames:
+        raise AccountDataError("frame: no column can be read: " + culprits(names))
+    return pl.concat(frames, how="horizontal"), unread
+
+
+#: Types of DuckDB that no column of a frame has.
+_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
+
+
+def _readable(relation: Any) -> tuple[list[str], dict[str, str]]:
+    """Return a relation's columns that can be read, and of what type the others are.
+
+    Raises
+    ------
+    AccountDataError
+        If two have one name, or none can be read.
+    """
+
+    def foreign(dtype: Any) -> bool:
+        if dtype.id in _FOREIGN:
+            return True
+        nested = dtype.id in ("list", "array", "struct", "map")
+        parts = [part for _, part in dtype.children] if nested else []
+        return any(foreign(part) for part in parts if hasattr(part, "id"))
+
+    names = list(relation.columns)
+    refuse_repeated("the table", names)
+    types = dict(zip(names, relation.types, strict=True))
+    unread = {
+        name: f"of DuckDB's type {dtype}, neither number, date nor category"
+        for name, dtype in types.items()
+        if foreign(dtype)
+    }
+    if len(unread) == len(names):
+        raise AccountDataError("no column can be read: " + culprits(names))
+    return [name for name in names if name not in unread], unread
 
 
 def _located(source: Source) -> Opened | None:
@@ -178,7 +256,8 @@ def _located(source: Source) -> Opened | None:
     try:
         if scheme == "duckdb":
             _refuse_version(source)
-            return Opened(name, _duckdb(location, locked=source.recorded))
+            frame, unread = _duckdb(location, locked=source.recorded)
+            return Opened(name, frame, unread=unread)
         if scheme == "iceberg":
             return _iceberg(source, name)
         if location.startswith("delta:"):
@@ -188,7 +267,12 @@ def _located(source: Source) -> Opened | None:
             return _delta(source, location, name) if is_delta else None
         if scheme == "file":
             return None
-        ending = Path(split(location).path).suffix.lower()
+        path = Path(split(location).path)
+        ending = path.suffix.lower()
+        if path.name.lower().endswith(CSV_ENDINGS):
+            _refuse_version(source)
+            file = text_file(location)
+            return Opened(name, scan_text([file], None), text=file)
         if ending in _SCANS:
             _refuse_version(source)
             return Opened(name, _lazily(_SCANS[ending](location)))
@@ -258,7 +342,7 @@ def _iceberg(source: Source, name: str) -> Opened:
     return Opened(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
 
 
-def _duckdb(location: str, *, locked: bool = False) -> pl.LazyFrame:
+def _duckdb(location: str, *, locked: bool = False) -> tuple[pl.LazyFrame, dict[str, str]]:
     """Open a table or view of a DuckDB file, reading only the columns that are asked for.
 
     Parameters
@@ -287,25 +371,68 @@ def _duckdb(location: str, *, locked: bool = False) -> pl.LazyFrame:
         except duckdb.Error as err:
             raise unreadable(location, err) from err
 
-    names = ask("select table_name from information_schema.tables")["table_name"].to_list()
-    if table not in names:
-        likely = nearest(table, names)
-        raise AccountDataError(
-            f'"{without_credentials(location)}": no table "{table}"; it has {culprits(names)}',
-            hint=f'did you mean "{likely}"?' if likely else None,
-        )
-    place = quoted(table)
+    tables = ask(
+        "select table_catalog, table_schema, table_name from information_schema.tables order by all"
+    )
+    place = _table_named(table, tables.rows(), without_credentials(location))
+    try:
+        with duckdb.connect(path, read_only=True) as connection:
+            names, unread = _readable(connection.sql(f"select * from {place}"))
+    except duckdb.Error as err:
+        raise unreadable(location, err) from err
+    every = ", ".join(map(quoted, names))
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
-        listed = ", ".join(map(quoted, columns)) if columns else "*"
+        listed = ", ".join(map(quoted, columns)) if columns else every
         limit = "" if rows is None else f" limit {rows}"
         frame = ask(f"select {listed} from {place}{limit}")
         yield frame if predicate is None else frame.filter(predicate)
 
-    schema = ask(f"select * from {place} limit 0").schema
-    return pl.io.plugins.register_io_source(read, schema=schema)
+    schema = ask(f"select {every} from {place} limit 0").schema
+    return pl.io.plugins.register_io_source(read, schema=schema), unread
+
+
+#: A part of a table's name, quoted or not.
+_PART = r'"(?:[^"]|"")+"|[^."]+'
+
+
+def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -> str:
+    """Return a table's quoted name: ``accounts``, ``marts.accounts``, ``crm.marts.accounts``.
+
+    A name that a table of the main schema has as it stands is that table's, dots included. A hint
+    names no table of another schema than the one asked for.
+    """
+
+    def shown(schema: str, table: str) -> str:
+        parts = (table,) if schema == "main" else (schema, table)
+        return ".".join(quoted(part) if re.search(r'[."]', part) else part for part in parts)
+
+    def unquoted(part: str) -> str:
+        return part[1:-1].replace('""', '"') if part.startswith('"') else part
+
+    if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
+        parts = [unquoted(part) for part in re.findall(_PART, name)]
+    else:
+        parts = [name]
+    wanted = [("main", name)]
+    wanted.append(("main", parts[0]) if len(parts) == 1 else (parts[-2], parts[-1]))
+    for schema, table in wanted:
+        for catalog, its_schema, its_table in tables:
+            outside = len(parts) == 3 and parts[0].lower() != catalog.lower()
+            if (its_schema, its_table) == (schema, table) and not outside:
+                return ".".join(map(quoted, (catalog, its_schema, its_table)))
+    schema = wanted[-1][0]
+    known = [shown(its_schema, its_table) for _, its_schema, its_table in tables]
+    alike = [shown(s, t) for _, s, t in tables if s == schema]
+    if len(parts) == 1:
+        alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
+    likely = nearest(name, alike) or next((each for each in alike if each.endswith(f".{name}")), "")
+    raise AccountDataError(
+        f'"{location}": no table "{name}"; it has {culprits(known) or "none"}',
+        hint=f'did you mean "{likely}"?' if likely else None,
+    )
 
 
 def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
@@ -349,7 +476,7 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
     with duckdb.connect() as connection:
         for name, place in places.items():
             found = _located(place)
-            if found is None:
+            if found is None or found.text is not None:
                 _refuse_version(place)
                 frame = plainly(place.location)
             else:
@@ -366,9 +493,11 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
                 raise unreadable(place.location, err) from err
         lock(connection)
         try:
-            result: pl.DataFrame = connection.sql(text).pl()
+            relation = connection.sql(text)
+            names, unread = _readable(relation)
+            result: pl.DataFrame = relation.project(", ".join(map(quoted, names))).pl()
         except duckdb.Error as err:
             raise failed(err) from err
         except PolarsError as err:
             raise QueryError(f"the query's result is no table: {first_line(err)}") from err
-    return Opened(without_credentials(source.location), result.lazy(), origin)
+    return Opened(without_credentials(source.location), result.lazy(), origin, unread)

@@ -30,10 +30,13 @@ __all__ = [
     "MovedHoldout",
     "NewSpec",
     "NewTable",
+    "NullMarkers",
+    "Nulls",
     "OptionalRun",
     "OptionalSpec",
     "OtherSources",
     "OutputSpec",
+    "Parse",
     "Query",
     "Quiet",
     "Run",
@@ -76,6 +79,22 @@ Data = Annotated[
 AtVersion = Annotated[
     int | None, typer.Option("--at-version", help="Version of a Delta table, Iceberg snapshot.")
 ]
+Parse = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How a text column's numbers are written: mrr=money, rate=percent, code=text."
+    ),
+]
+Nulls = Annotated[
+    str | None,
+    typer.Option(help="More cells that mean unknown, beside the usual ones: TBD,n.v."),
+]
+NullMarkers = Annotated[
+    bool,
+    typer.Option(
+        "--null-markers/--no-null-markers", help="Read NULL, N/A, - and their like as unknown."
+    ),
+]
 Query = Annotated[
     Path | None,
     typer.Option("--query", help="File of one SELECT that makes the table from accounts, --data."),
@@ -88,9 +107,20 @@ SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_def
 OptionalSpec = Annotated[
     Path | None, typer.Option("--spec", help="Scoring spec; none: detect one.")
 ]
+
+
+def _local(path: Path) -> Path:
+    """Put the home folder in for ``~``, which no shell does in a variable; take file URLs."""
+    from gtmar.accounts.locations import expanded
+
+    return expanded(path)
+
+
 JournalPath = Annotated[
     Path,
-    typer.Option("--journal", envvar="GTMAR_JOURNAL", help="The journal's folder."),
+    typer.Option(
+        "--journal", envvar="GTMAR_JOURNAL", help="The journal's folder.", callback=_local
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Engine, RunResult
     from gtmar.spec import Outcomes, ScoringSpec
+    from gtmar.spec.model import Reading
 
 __all__ = [
     "ask",
@@ -24,6 +25,7 @@ __all__ = [
     "engine",
     "experiment_of",
     "outcomes",
+    "reading",
     "refuse_to_replace",
     "refuse_unknown",
     "schema_of",
@@ -95,6 +97,37 @@ def outcomes(settings: list[str]) -> Outcomes:
             )
         named[role] = column
     return Outcomes(**named)
+
+
+def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Reading | None:
+    """Read how cells of text are to be read; None where nothing was given.
+
+    Raises
+    ------
+    UsageError
+        If a setting isn't column=kind.
+    """
+    from gtmar.accounts.text_values import NULL_MARKERS
+    from gtmar.spec.model import Reading
+
+    columns, wrong = {}, []
+    kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
+    for setting in parse or ():
+        name, sign, kind = setting.rpartition("=")
+        if not sign or not name or kind not in kinds:
+            wrong.append(setting)
+        columns[name] = kind
+    if wrong:
+        raise UsageError(
+            f"--parse expects column=kind, a kind being one of {', '.join(kinds)}; "
+            f"got {culprits(wrong)}",
+            hint="--parse mrr=money",
+        )
+    if not columns and nulls is None and usual:
+        return None
+    more = [mark.strip() for mark in (nulls or "").split(",") if mark.strip()]
+    markers = None if usual and not more else (*(NULL_MARKERS if usual else ()), *more)
+    return Reading.model_validate({"nulls": markers, "columns": columns})
 
 
 def weights(settings: list[str]) -> dict[str, int]:

@@ -51,6 +51,9 @@ def backtest(
     ] = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    drop_unscored: Annotated[
+        bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
+    ] = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -68,5 +71,6 @@ def backtest(
         journal=journal,
         as_of=as_of,
         drop_unlabelled=drop_unlabelled,
+        drop_unscored=drop_unscored,
     )
     judging_pages.backtest(found, as_json=as_json)

@@ -67,6 +67,9 @@ def init(
     bins: Annotated[
         bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
     ] = False,
+    parse: a.Parse = None,
+    nulls: a.Nulls = None,
+    null_markers: a.NullMarkers = True,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
@@ -85,6 +88,7 @@ def init(
         identifier=identifier,
         keep=keep or (),
         bins=bins,
+        reading=files.reading(parse, nulls, usual=null_markers),
     )
     if str(output_path) == "-":
         output.text(found.text)
@@ -92,12 +96,21 @@ def init(
     files.write_text(output_path, found.text)
     if as_json:
         features = list(found.spec.features)
-        output.data({"output": str(output_path), "features": features, "left_out": found.left_out})
+        output.data(
+            {
+                "output": str(output_path),
+                "features": features,
+                "left_out": found.left_out,
+                "notes": list(found.notes),
+            }
+        )
     else:
         output.say(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
         )
+        for note in found.notes:
+            output.complain("note", note)
         start = " --start logistic" if bins else ""
         output.following(f"gtmar run --data {data} --spec {output_path}{start} -o best.yaml")
 
@@ -111,6 +124,9 @@ def check(
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
     keep: Keep = None,
+    parse: a.Parse = None,
+    nulls: a.Nulls = None,
+    null_markers: a.NullMarkers = True,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     at_version: a.AtVersion = None,
     query: a.Query = None,
@@ -128,6 +144,7 @@ def check(
         as_of=as_of,
         drop_unlabelled=drop_unlabelled,
         keep=keep or (),
+        reading=files.reading(parse, nulls, usual=null_markers),
         journal=journal,
     )
     checkup_pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
@@ -193,13 +210,19 @@ def score(
     from gtmar.cli import files, output
 
     loaded = specs.load(spec)
-    scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    said: list[str] = []
+    scored = runs.score(
+        files.source(data, at_version, query, other), loaded, as_of=as_of, announce=said.append
+    )
+    for note in said:
+        output.complain("note", note)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
     path = runs.write_table(scored, output_path, spreadsheet_safe=spreadsheet_safe)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
-        output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
+        facts = {"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers}
+        output.data({**facts, "notes": said})
     else:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqlglot import exp
 
 from gtmar.errors import UsageError
+from gtmar.spec.categories import number_spellings, value_forms
 from gtmar.spec.encoders import (
     Bins,
     BoolEncoder,
@@ -153,8 +154,8 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
             unknown.append((_is_nan(x, dialect), value))
     if isinstance(encoder, OneOfEncoder):
         named: list[tuple[Sql, Sql]] = [
-            (x.eq(exp.Literal.string(category)), integer(units(value)))
-            for category, value in encoder.values.items()
+            (within, integer(units(encoder.values[name])))
+            for name, within in _within(x, list(encoder.values)).items()
         ]
         if encoder.default is not None:
             named.append((exp.not_(x.is_(exp.null())), integer(units(encoder.default))))
@@ -219,13 +220,21 @@ def _membership(encoder: Bins, key: str, x: Sql, dialect: str) -> Sql:
         if not math.isinf(interval.high):
             ends.append(x < double(interval.high))
         places[name] = exp.and_(*ends)
-    for name in encoder.categories:
-        places[name] = x.eq(exp.Literal.string(name))
+    places |= _within(x, encoder.categories)
     if "other" in encoder.bins:
         places["other"] = known
     return _case(
         [(place, integer(VALUE_UNITS if name == key else 0)) for name, place in places.items()]
     )
+
+
+def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
+    """Return by category whether a text is it, or one of the ways in which engines write it."""
+    spelled = {name: [name] for name in categories}
+    for form, name in value_forms(categories).items():
+        spelled[name] += [text for text in number_spellings(form) if text != name]
+    texts = {name: list(map(exp.Literal.string, each)) for name, each in spelled.items()}
+    return {n: x.isin(*each) if len(each) > 1 else x.eq(each[0]) for n, each in texts.items()}
 
 
 def _share(along: Sql, begin: float, length: float) -> Sql:

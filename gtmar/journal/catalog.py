@@ -26,6 +26,7 @@ from gtmar.journal.events import event_schema
 from gtmar.journal.library import find_file, sql_folder
 from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
 from gtmar.journal.shelves import Shelf
+from gtmar.journal.store import refuse_remote_journal
 from gtmar.locks import failed, first_line, lock, refuse_all_but_select
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Journal:
     """
 
     def __init__(self, path: str | Path = "journal") -> None:
+        refuse_remote_journal(path)
         self.path = Path(path)
         self._folder = folder = self.path.resolve()
         begun = (folder.glob(pattern) for pattern in ("runs/*/start.parquet", "events/*.parquet"))

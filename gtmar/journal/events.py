@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.journal.store import place_file, unwritable
+from gtmar.journal.store import place_file, refuse_remote_journal, unwritable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +101,7 @@ def write_event(
     JournalError
         If the folder can't be written.
     """
+    refuse_remote_journal(journal)
     now = datetime.now(UTC)
     event_id = f"e{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     row = {

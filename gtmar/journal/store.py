@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gtmar.accounts.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "lock_alone",
     "place_file",
     "read_checked",
+    "refuse_remote_journal",
     "settle",
     "sha256_of",
     "stage",
@@ -50,6 +52,21 @@ _LEAST_BYTES = 12
 #: How often a lock is asked for: whoever looks whether it is held holds it for a moment.
 _LOCK_TRIES = 20
 _LOCK_PAUSE = 0.01
+
+
+def refuse_remote_journal(path: str | Path) -> None:
+    """Refuse a journal that isn't a local folder: a folder named as a URL would be made here.
+
+    Raises
+    ------
+    UsageError
+        If it is a URL, or begins with ``~``.
+    """
+    refuse_remote(
+        path,
+        what="a journal is a local folder",
+        hint="keep it on a local disk and copy or sync the folder to the store",
+    )
 
 
 def sha256_of(path: Path) -> str:

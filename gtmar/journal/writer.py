@@ -23,6 +23,7 @@ from gtmar.journal.store import (
     is_whole,
     lock_alone,
     place_file,
+    refuse_remote_journal,
     settle,
     sha256_of,
     stage,
@@ -61,6 +62,7 @@ class RunWriter:
     """
 
     def __init__(self, journal: Path, run_id: str, *, resumed: bool = False) -> None:
+        refuse_remote_journal(journal)
         self.journal = journal
         self.run_id = run_id
         self.digest = RunDigest()

@@ -12,7 +12,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import CENTS, canonical_outcomes
-from gtmar.accounts.scan import collect, scan
+from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.metrics.registry import measure
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import AccountMatrix, Accounts
-    from gtmar.accounts.scan import AccountTable
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Backtest", "backtest"]
@@ -90,6 +89,7 @@ def backtest(
     journal: str | Path = "journal",
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    drop_unscored: bool = False,
 ) -> Backtest:
     """Judge a score by the outcomes of the accounts that had it.
 
@@ -109,13 +109,15 @@ def backtest(
         The journal's folder: a comparison on accounts held out is a look, and put on record there.
     as_of, drop_unlabelled
         As for `run`.
+    drop_unscored
+        Leave accounts out that have no value in `score_column`, and count them.
 
     Raises
     ------
     UsageError
         If there is nothing to judge.
     AccountDataError
-        If the column holds no score.
+        If the column holds no score, or not for every account.
 
     Notes
     -----
@@ -128,12 +130,15 @@ def backtest(
             hint="--score-column current_health",
         )
     table = scan(data)
+    if spec is not None:
+        table = table.read_for(spec)
     notes: list[str] = []
     if score_column is None:
         assert spec is not None
         today, candidate = spec, None
     else:
         today = _spec_of_column(table, score_column, spec, tiers, orientation, notes)
+        table = _scored(table, score_column, notes, drop=drop_unscored)
         candidate = spec
     whole = candidate or _unsplit(today)
     joined = whole if candidate is None else _joined(today, candidate)
@@ -163,6 +168,22 @@ def backtest(
         red_and_renewed=surprises[1],
         notes=(*notes, *accounts.checked.notes),
     )
+
+
+def _scored(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:
+    """Return the accounts that have a score today; refuse others unless they are to be dropped."""
+    known = pl.col(column).cast(pl.Float64).is_not_nan().fill_null(value=False)
+    accounts, scored = collect(table, table.frame.select(pl.len(), known.sum().alias("k"))).row(0)
+    if scored == accounts:
+        return table
+    sentence = f"{accounts - scored:,} of {accounts:,} accounts have no score"
+    if not drop:
+        raise AccountDataError(
+            f'{table.source}: column "{column}": {sentence}',
+            hint="--drop-unscored leaves them out and counts them",
+        )
+    notes.append(f'{sentence} in "{column}" and are left out.')
+    return AccountTable(table.source, table.frame.filter(known), table.schema, table.origin)
 
 
 def _unsplit(spec: ScoringSpec) -> ScoringSpec:

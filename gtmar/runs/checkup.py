@@ -13,7 +13,7 @@ from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
 from gtmar.accounts.sample import part, search_sample
 from gtmar.accounts.scan import scan
-from gtmar.errors import JournalError
+from gtmar.errors import JournalError, UsageError
 from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.store import RunFiles
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.accounts.sources import Tabular
     from gtmar.proof.drift import Shift
-    from gtmar.spec.model import ScoringSpec
+    from gtmar.spec.model import Reading, ScoringSpec
 
 __all__ = ["Checkup", "check"]
 
@@ -83,6 +83,7 @@ def check(
     as_of: str | None = None,
     drop_unlabelled: bool = False,
     keep: Collection[str] = (),
+    reading: Reading | None = None,
     journal: str | Path = "journal",
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
@@ -97,6 +98,8 @@ def check(
         As for `run`.
     keep
         Columns that may be features though they seem to know the outcome.
+    reading
+        How cells of text are read, where features are detected; a spec says that itself.
     journal
         The journal's folder, which may know the table that the spec was made on.
 
@@ -108,8 +111,13 @@ def check(
     table = scan(data)
     detected = None
     if spec is None:
-        detected = first_spec(table, keep=keep)
+        detected = first_spec(table, keep=keep, reading=reading)
         spec = detected.spec
+    elif reading is not None:
+        raise UsageError(
+            "a spec says itself how cells are read",
+            hint="read: {nulls: [TBD], columns: {mrr: money}} in the spec",
+        )
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
     judge = Judge.of(spec, metric)
@@ -144,6 +152,7 @@ def check(
         reasons=reasons,
         notes=(
             *accounts.checked.notes,
+            *(detected.notes if detected else ()),
             *_order_note(values, spec),
             *_limit_notes(judge, spec, accounts.search, sums),
             *_made_on_note(accounts, spec, Path(journal)),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.accounts.categories import categories_of, category
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.errors import UsageError
@@ -17,7 +18,7 @@ from gtmar.proof.drift import Reading, Shift, shift_of_categories, shift_of_numb
 from gtmar.runs.pairs import both
 from gtmar.runs.resumption import table_of
 from gtmar.runs.scoring import score
-from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
+from gtmar.spec.encoders import DaysBeforeEncoder
 
 if TYPE_CHECKING:
     from gtmar.accounts.sources import Tabular
@@ -152,13 +153,13 @@ def shifts_between(
     Cost: the columns that the spec reads are held in memory, of both tables.
     """
     sides = both(
-        lambda: _read(reference, spec, as_of[0]),
-        lambda: _read(now, spec, as_of[1]),
+        lambda: _read(reference.read_for(spec), spec, as_of[0]),
+        lambda: _read(now.read_for(spec), spec, as_of[1]),
     )
     before, after = sides
     shifts = []
     for name, feature in spec.features.items():
-        if _categorical(feature):
+        if categories_of(feature.encode) is not None:
             lists = (before[name].to_list(), after[name].to_list())
             shifts.append(shift_of_categories(name, *lists))
         else:
@@ -176,23 +177,20 @@ def _read(table: AccountTable, spec: ScoringSpec, as_of: str | None) -> pl.DataF
     """Return each feature's values by its name, numbers or texts as its encoder reads them."""
     check_contract(table, spec, as_of=as_of, outcomes=False)
     day = as_of_date(spec, table.schema, as_of)
-    values = [_value(name, feature, day).alias(name) for name, feature in spec.features.items()]
+    values = [
+        _value(name, feature, table.schema, day).alias(name)
+        for name, feature in spec.features.items()
+    ]
     frame = collect(table, table.frame.select(values))
     return frame.with_columns(score(table.frame, spec, as_of=as_of)["score"].alias(_SCORE))
 
 
-def _categorical(feature: Feature) -> bool:
-    encoder = feature.encode
-    return isinstance(encoder, OneOfEncoder) or (
-        isinstance(encoder, Bins) and not encoder.intervals
-    )
-
-
-def _value(name: str, feature: Feature, day: pl.Expr | None) -> pl.Expr:
+def _value(name: str, feature: Feature, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:
     """Return a feature's value before any encoding; dates as days before the table's own day."""
     column = pl.col(feature.column or name)
-    if _categorical(feature):
-        return column.cast(pl.String)
+    listed = categories_of(feature.encode)
+    if listed is not None:
+        return category(feature.column or name, schema[feature.column or name], listed)
     if isinstance(feature.encode, DaysBeforeEncoder) and day is not None:
         return (day - column.dt.date()).dt.total_days().cast(pl.Float64)
     return column.cast(pl.Float64)

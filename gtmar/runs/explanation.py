@@ -115,7 +115,7 @@ def explain(
     ViolationsError
         If the table doesn't fit a spec.
     """
-    table = scan(data).with_text(spec.id)
+    table = scan(data).read_for(spec)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
     compared = None

@@ -33,6 +33,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "salt": spec.split.salt,
         "drop_unlabelled": checked.dropped > 0 or dropped_later(accounts),
         "segments_fingerprint": accounts.segments_fingerprint,
+        "reading": "\n".join(checked.reading) or None,
         **accounts.table.origin,
         **recorded(accounts),
     }

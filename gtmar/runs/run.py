@@ -97,8 +97,9 @@ def run(
     engine
         Where to compute, and with how much memory. Changes no result; None for this process.
     announce
-        Called with a sentence where the journal knows this table, accounts stand in both, or
-        machine code has to be compiled first.
+        Called with a sentence where cells were read as unknown or are none of the spec's
+        categories, the journal knows this table, accounts stand in both, or machine code has to be
+        compiled first.
     watch
         Called after every batch.
 
@@ -147,7 +148,7 @@ def run(
             memory=engine.memory,
         )
     if announce is not None:
-        for sentence in shared_note(accounts):
+        for sentence in (*accounts.checked.reading, *shared_note(accounts)):
             announce(sentence)
     memory = None if cold else recall(Path(journal), accounts, spec, judge)
     if memory is not None and announce is not None:

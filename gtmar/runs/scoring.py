@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,6 +10,7 @@ from polars.exceptions import PolarsError
 from gtmar import escaping
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
+from gtmar.accounts.locations import expanded, refuse_remote
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
 from gtmar.errors import UsageError, culprits
@@ -20,6 +20,7 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
@@ -31,7 +32,13 @@ _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 _RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
 
 
-def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.DataFrame:
+def score(
+    data: Tabular,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
     Parameters
@@ -42,6 +49,9 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
         The scoring spec.
     as_of
         ISO date that `days_before` counts from.
+    announce
+        Called with a sentence where cells were read as unknown, or most of a column's values are
+        none of the spec's categories.
 
     Returns
     -------
@@ -57,9 +67,12 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
     UsageError
         If the id's column has the name of a result.
     """
-    table = scan(data).with_text(spec.id)
+    table = scan(data).read_for(spec)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
+    if announce is not None:
+        for sentence in checked.reading:
+            announce(sentence)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
     own = {"score", "tier", "base", "rounding", "clipping"}
@@ -215,7 +228,12 @@ def write_table(
     if is_target(str(path)):
         replace(frame, str(path))
         return without_credentials(str(path))
-    path = Path(path)
+    path = expanded(path)
+    refuse_remote(
+        path,
+        what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
+        hint="write a file here and copy it there, or give delta: and the URL of a folder",
+    )
     if spreadsheet_safe and path.suffix.lower() == ".csv":
         frame = escaping.spreadsheet_safe(frame)
     writers: dict[str, Callable[[Path], object]] = {

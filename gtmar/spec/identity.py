@@ -10,6 +10,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from gtmar.spec.model import Reading
+
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
 
@@ -48,6 +50,9 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "features": features,
         "tiers": {name: [tier.low, tier.high] for name, tier in spec.tiers.items()},
     }
+    if data["read"] != Reading().model_dump(mode="json"):
+        # Only where there is any, so that ids from before stay as they are.
+        form["read"] = data["read"]
     if bounds:
         form |= {
             "orientation": data["orientation"],
@@ -56,7 +61,6 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             "guardrails": data["guardrails"],
         }
         if data["constraints"] is not None:
-            # Only where there are any, so that ids from before stay as they are.
             form["constraints"] = data["constraints"]
         if data["segments"]:
             form["segments"] = sorted(data["segments"])

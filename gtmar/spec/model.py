@@ -34,6 +34,7 @@ __all__ = [
     "Lineage",
     "Outcomes",
     "ProblemsError",
+    "Reading",
     "ScoringSpec",
     "Split",
     "Term",
@@ -121,6 +122,19 @@ class Split(SpecModel):
 
     holdout: FiniteFloat = Field(default=0.3, ge=0, lt=1)
     salt: str = "gtmar"
+
+
+class Reading(SpecModel):
+    """How the text of a table's cells is read, where that isn't as usual.
+
+    `nulls` are the markers of nothing, in place of the usual ones; `columns` says what a column's
+    cells are written as.
+    """
+
+    nulls: tuple[str, ...] | None = None
+    columns: dict[
+        str, Literal["text", "number", "percent", "decimal-comma", "money", "money-comma"]
+    ] = Field(default_factory=dict)
 
 
 class Lineage(SpecModel):
@@ -212,6 +226,7 @@ class ScoringSpec(SpecModel):
     window: Window | None = None
     outcomes: Outcomes = Outcomes()
     split: Split = Split()
+    read: Reading = Reading()
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
     constraints: Constraints | None = None

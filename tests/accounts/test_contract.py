@@ -373,7 +373,7 @@ def test_days_before_needs_dates() -> None:
     frame = small(today=[date(2026, 1, 3)] * 4)
     violation = the_violation(frame, DAYS)
     assert violation.problem == "expected dates, got Float64"
-    assert violation.hint == "store it as a date; CSV dates are read as YYYY-MM-DD"
+    assert violation.hint == "store it as a date; dates as text are read as YYYY-MM-DD"
 
 
 @pytest.mark.parametrize(

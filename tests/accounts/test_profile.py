@@ -95,10 +95,14 @@ LATER = datetime(2026, 1, 1)
             [LATER + timedelta(i) for i in range(N)],
             "a date; encode it with days_before and --as-of",
         ),
-        ([timedelta(i) for i in range(N)], "a date; encode it with days_before and --as-of"),
+        (
+            [timedelta(i) for i in range(N)],
+            "a Duration(time_unit='us'), no date and no number; store it as a number, of hours or "
+            "days",
+        ),
         (
             cycled("2026-01-31", "2026-02-01"),
-            "a date as text; store it as a date and encode it with days_before",
+            "a date; encode it with days_before and --as-of",
         ),
         ([[1, 2]] * N, "of type List(Int64), neither number nor category"),
         ([{"a": 1}] * N, "of type Struct({'a': Int64}), neither number nor category"),

@@ -1,5 +1,6 @@
 """Every source of an account table gives the same frame, or an error that names the source."""
 
+import gzip
 import re
 from datetime import date
 from glob import escape
@@ -12,6 +13,7 @@ from factories import make_accounts
 from polars.testing import assert_frame_equal
 
 from gtmar.accounts.scan import AccountTable, collect, scan
+from gtmar.accounts.sources import Source
 from gtmar.errors import AccountDataError
 
 ACCOUNTS = make_accounts(40)
@@ -123,7 +125,7 @@ def test_values_in_folders_have_the_same_types_in_every_format(tmp_path: Path, e
     found = read(above).select("region", "code", "day").unique().sort("code")
     assert found.to_dict(as_series=False) == {
         "region": [None, "a b/c"],
-        "code": [0, 1],
+        "code": ["00", "01"],
         "day": [date(2026, 1, 1), date(2026, 1, 2)],
     }
     assert "year" not in scan(above).columns
@@ -199,7 +201,7 @@ def test_id_behind_a_byte_order_mark_stays_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("usual", "late", "found"), [("1", "2.5", 2.5), ("1", "many", "many"), ("1.5", "n/a", "n/a")]
+    ("usual", "late", "found"), [("1", "2.5", 2.5), ("1", "many", "many"), ("1.5", "odd", "odd")]
 )
 def test_late_value_of_another_type_widens_the_column(
     tmp_path: Path, usual: str, late: str, found: object
@@ -233,6 +235,59 @@ def test_empty_cells_are_null(tmp_path: Path) -> None:
     assert read(path).rows() == [("a", None, 1), ("b", 2, None)]
 
 
+# Text files of other lands and tools
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"account_id;x;y\na;1,5;2\nb;2;3\n",
+        b"account_id\tx\ty\na\t1.5\t2\nb\t2\t3\n",
+        b"account_id|x|y\na|1.5|2\nb|2|3\n",
+        b"sep=;\naccount_id;x;y\na;1,5;2\nb;2;3\n",
+        b"\xef\xbb\xbfaccount_id,x,y\r\na,1.5,2\r\nb,2,3\r\n",
+        b"account_id , x ,y\na,1.5,2\nb, 2 ,3\n",
+        b'"account_id","x","y"\n"a","1.5","2"\n"b","2","3"\n',
+    ],
+    ids=["semicolon", "tab", "bar", "sep=", "mark and CRLF", "blanks", "quoted"],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.csv.gz"])
+def test_a_text_file_of_any_dialect(tmp_path: Path, content: bytes, name: str) -> None:
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    (tmp_path / name).write_bytes(packed)
+    expected = {"account_id": ["a", "b"], "x": [1.5, 2.0], "y": [2, 3]}
+    assert read(tmp_path / name).to_dict(as_series=False) == expected
+
+
+def test_utf_16_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("account_id,x\na,1\n".encode("utf-16"))
+    error = refusal(tmp_path / "a.csv")
+    assert "UTF-16, and not UTF-8 text" in error.message
+    assert error.hint is not None
+    assert "iconv -f UTF-16 -t UTF-8 a.csv" in error.hint
+
+
+def test_a_name_that_stands_twice_is_refused_whatever_the_source(tmp_path: Path) -> None:
+    told = 'more than one column is called "mrr"'
+    assert told in refusal(csv(tmp_path / "a.csv", "account_id,mrr,mrr ", "a,1,2")).message
+    twice = ACCOUNTS.to_pandas()[["account_id", "mrr", "mrr"]]
+    assert told in refusal(twice).message
+    arrow = ACCOUNTS.to_arrow().select(["account_id", "mrr", "mrr"])
+    assert told in refusal(arrow).message
+    write(ACCOUNTS, tmp_path / "a.parquet")
+    query = Source(str(tmp_path / "a.parquet"), query="select *, 0 as mrr from accounts")
+    assert told in refusal(query).message
+
+
+def test_parts_with_integers_here_and_doubles_there(tmp_path: Path) -> None:
+    for name, dtype in {"a": pl.Int64, "b": pl.Float64, "c": pl.Int32}.items():
+        frame = pl.DataFrame({"account_id": [name], "x": pl.Series([3], dtype=dtype)})
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    assert read(tmp_path)["x"].to_list() == [3.0, 3.0, 3.0]
+    pl.DataFrame({"account_id": ["d"], "x": ["many"]}).write_parquet(tmp_path / "d.parquet")
+    assert 'its files differ in columns\' types: "x" is ' in refusal(tmp_path).message
+
+
 # What can't be read
 
 
@@ -258,7 +313,8 @@ def test_folder_without_a_table(tmp_path: Path) -> None:
     error = refusal(tmp_path)
     assert error.message == f'"{tmp_path}": a folder without a data file in it'
     assert error.hint == (
-        "expected files ending in .arrow, .csv, .feather, .ipc, .parquet, .pq, .tsv"
+        "expected files ending in .arrow, .csv, .csv.gz, .feather, .ipc, .parquet, .pq, .tsv, "
+        ".tsv.gz"
     )
 
 
@@ -267,7 +323,8 @@ def test_ending_that_is_not_read(tmp_path: Path, name: str, got: str) -> None:
     (tmp_path / name).write_text("x", encoding="utf-8")
     error = refusal(tmp_path / name)
     assert error.message == f'"{tmp_path / name}": expected files of one format, got {got}'
-    assert error.hint == "endings that are read: .arrow, .csv, .feather, .ipc, .parquet, .pq, .tsv"
+    assert error.hint is not None
+    assert error.hint.startswith("endings that are read: .arrow, .csv, .csv.gz, .feather, ")
 
 
 def test_files_of_several_formats(tmp_path: Path) -> None:
@@ -330,7 +387,12 @@ def test_csv_with_a_row_that_is_too_long(tmp_path: Path) -> None:
 def test_files_of_different_columns(tmp_path: Path) -> None:
     write(ACCOUNTS, tmp_path / "a.parquet")
     write(ACCOUNTS.rename({"depth": "width"}), tmp_path / "b.parquet")
-    assert "can't be read" in refusal(tmp_path / "*.parquet").message
+    table = scan(tmp_path / "*.parquet")
+    assert collect(table, table.frame)["depth"].null_count() == 40
+    assert [note.split(";")[0] for note in table.notes] == [
+        'Column "depth" is in 1 of 2 files',
+        'Column "width" is in 1 of 2 files',
+    ]
 
 
 def test_error_in_a_lazy_frame_comes_to_light_when_it_is_read() -> None:

@@ -122,13 +122,13 @@ def test_too_many_values_and_no_such_column_are_refused_in_one_message() -> None
     assert len(caught.value.violations) == 4
 
 
-def test_fifty_values_are_segments_and_one_more_is_too_many() -> None:
-    fifty = TABLE.with_columns(city=pl.int_range(pl.len()) % MOST_SEGMENTS)
+def test_as_many_values_as_may_be_are_segments_and_one_more_is_too_many() -> None:
+    many = TABLE.with_columns(city=pl.int_range(pl.len()) % MOST_SEGMENTS)
     spec = make_spec(segments=["city"])
-    assert len(load(fifty, spec).search.segments[0].values) == MOST_SEGMENTS
+    assert len(load(many, spec).search.segments[0].values) == MOST_SEGMENTS
     unknown = pl.when(pl.int_range(pl.len()) > 0).then("city")
-    with pytest.raises(ViolationsError, match="51 values"):
-        load(fifty.with_columns(city=unknown), spec)
+    with pytest.raises(ViolationsError, match=f"{MOST_SEGMENTS + 1} values"):
+        load(many.with_columns(city=unknown), spec)
 
 
 def test_scoring_needs_no_segments() -> None:

@@ -14,13 +14,15 @@ import pandas as pd
 import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from factories import make_accounts, make_spec
+from factories import make_accounts, make_spec, weighted
 from polars.testing import assert_frame_equal
 
 from gtmar.accounts.locations import without_credentials
+from gtmar.accounts.matrix import load_accounts
+from gtmar.accounts.profile import first_spec
 from gtmar.accounts.scan import collect, scan
 from gtmar.accounts.sources import Source, named_sources
-from gtmar.errors import AccountDataError, QueryError, UsageError
+from gtmar.errors import AccountDataError, QueryError, UsageError, ViolationsError
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, replay, run
 
@@ -161,6 +163,57 @@ def test_what_is_not_there_in_duckdb(crm: Path) -> None:
     for malformed in ("duckdb:///crm.db", "duckdb://crm.db?table=a", "duckdb:///?table=a"):
         with pytest.raises(UsageError, match=r"expected duckdb:///file\.db\?table=NAME"):
             scan(malformed)
+
+
+def test_a_table_of_another_schema_and_no_hint_to_another_table(crm: Path) -> None:
+    with duckdb.connect("crm.db") as con:
+        con.execute("create schema marts; create table marts.accounts as from accounts limit 7")
+        con.execute(
+            'create table marts.fct as from accounts limit 3; create table "a.b" as select 1'
+        )
+    assert read("duckdb:///crm.db?table=marts.accounts").height == 7
+    assert read("duckdb:///crm.db?table=crm.marts.fct").height == 3
+    assert read('duckdb:///crm.db?table="marts"."fct"').height == 3
+    assert read("duckdb:///crm.db?table=a.b").height == 1
+    for name, hint in {
+        "fct": 'did you mean "marts.fct"?',
+        "marts.acounts": 'did you mean "marts.accounts"?',
+        "sales.accounts": None,
+    }.items():
+        with pytest.raises(AccountDataError, match="no table") as caught:
+            scan(f"duckdb:///crm.db?table={name}")
+        assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "interval '1 month'",
+        "union_value(a := 1)",
+        "12345678901234567890123::bignum",
+        "'10:00:00+02'::timetz",
+        "[interval '1 month']",
+    ],
+)
+def test_a_column_that_no_frame_has_is_left_out_and_named_where_asked_for(
+    crm: Path, odd: str
+) -> None:
+    with duckdb.connect("crm.db") as con:
+        con.execute(f"create table odd as select *, {odd} as strange from accounts")
+    table = scan("duckdb:///crm.db?table=odd")
+    assert table.columns == NEW.columns
+    assert "strange" in first_spec(table).left_out
+    assert read(Source("duckdb:///crm.db?table=odd", query="from accounts")).height == NEW.height
+    spec = make_spec(features={"strange": weighted()})
+    with pytest.raises(ViolationsError, match=r"strange.*can't be read.*of DuckDB's type"):
+        load_accounts(table, spec)
+
+
+def test_pandas_columns_that_no_feature_uses(tmp_path: Path) -> None:
+    whole = NEW.to_pandas().assign(mixed=[1, "x"] * (NEW.height // 2))
+    table = scan(whole)
+    assert table.columns == NEW.columns
+    assert "of values that no column has together" in table.unread["mixed"]
 
 
 # ---- an object store ------------------------------------------------------------------------
