@@ -22,10 +22,10 @@ from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.examination import examine
 from gtmar.journal.integrity import packings, run_ids
+from gtmar.journal.names import PACKED_NAME
 from gtmar.journal.parquet import SMALL, write_parquet
 from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.journal.store import (
-    PACKED_NAME,
     RunFiles,
     lock_alone,
     read_checked,
@@ -122,7 +122,7 @@ def _compact(journal: Path, room: Path, ids: list[str]) -> Compaction:
         files = RunFiles(journal, run_id)
         reason = _reason_to_wait(files)
         if reason is None and not (len(files.parts) == 1 and run_id in on_record):
-            examined = examine(files, on_record.get(run_id))
+            examined = examine(files, on_record.get(run_id), rows=True)
             parts = [link for link in examined.links if link.path.parent == files.experiments]
             if examined.findings:
                 reason = "damaged; gtmar verify says how"
