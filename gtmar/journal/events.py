@@ -23,6 +23,7 @@ from gtmar.journal.names import event_of
 from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.journal.store import (
     JournalFile,
+    make_folder,
     parquet_files,
     place_file,
     sha256_of,
@@ -133,7 +134,7 @@ def write_event(
     digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
     try:
         folder = journal / "events"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, exist_ok=True)
         place_file(folder / f"event_id={event_id}.{digest}.parquet", content)
     except OSError as err:
         raise unwritable(journal, err) from err

@@ -153,7 +153,7 @@ class _Examiner:
             return None
         count = _rows_in(parts)
         begun = next((file for file in kept if file.path == files.start), None)
-        start = begun and begun.table(_NOTED)
+        start = None if begun is None else begun.table(_NOTED)
         if count is None or start is None or start.num_rows != 1:
             return None
         noted: dict[str, Any] = start.to_pylist()[0]
@@ -347,9 +347,12 @@ def _are_in_order(links: list[Link]) -> bool:
 def _rows_in(parts: list[JournalFile]) -> int | None:
     """Return how many rows parts have, by their footers; None where one can't be read."""
     try:
-        return sum(pq.read_metadata(pa.BufferReader(part.data)).num_rows for part in parts)
+        counts: list[int] = [
+            pq.read_metadata(pa.BufferReader(part.data)).num_rows for part in parts
+        ]
     except (pa.ArrowException, OSError):
         return None
+    return sum(counts)
 
 
 def _sealed(files: RunFiles) -> str:

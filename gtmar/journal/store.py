@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,11 +32,13 @@ __all__ = [
     "RunFiles",
     "is_whole",
     "lock_alone",
+    "make_folder",
     "parquet_files",
     "place_file",
     "read_checked",
     "settle",
     "sha256_of",
+    "share",
     "stage",
     "steadily",
     "sync_folder",
@@ -73,6 +76,35 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path, *, exist_ok: bool = False) -> None:
+    """Make a folder, and those above it that are missing, for the group that shares the journal."""
+    if not path.parent.is_dir():
+        make_folder(path.parent, exist_ok=True)
+    there = path.is_dir()
+    path.mkdir(exist_ok=exist_ok)
+    if not there:
+        share(path)
+
+
+def share(path: Path) -> None:
+    """Open a new file or folder to the group of its folder, where that group may write there.
+
+    So a colleague's umask keeps nobody from a folder that was made for a group. Where the group
+    mayn't write to the folder, the umask holds.
+    """
+    folder, made = path.parent.stat(), path.stat()
+    if not folder.st_mode & stat.S_IWGRP:
+        return
+    try:
+        if made.st_gid != folder.st_gid:
+            os.chown(path, -1, folder.st_gid)
+        is_folder = stat.S_ISDIR(made.st_mode)
+        path.chmod(stat.S_IMODE(made.st_mode) | (0o2070 if is_folder else 0o060))
+    except PermissionError:
+        # Not a member of that group: what is made stays its maker's.
+        return
+
+
 def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     """Write a file beside its place, synced, and return where; `settle` puts it there."""
     beside = path.with_suffix(".partial")
@@ -81,6 +113,7 @@ def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        share(beside)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
