@@ -8,14 +8,16 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from typing import TYPE_CHECKING, ParamSpec
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 import typer
 
-from gtmar.errors import GtmarError
+from gtmar.errors import GtmarError, JournalWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["bounded"]
 
@@ -28,7 +30,8 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def inner(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with _warnings_as_notes():
+                command(*args, **kwargs)
         except GtmarError as err:
             _show(err, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(err.exit_code) from err
@@ -38,6 +41,27 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(0) from None
 
     return inner
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Print what a journal's reader warns of as a note on stderr, once each."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", JournalWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if not issubclass(category, JournalWarning):
+                others(message, category, *rest)
+            elif str(message) not in said:
+                from gtmar.cli.output import complain
+
+                said.add(str(message))
+                complain("note", str(message))
+
+        warnings.showwarning = cast("Any", show)
+        yield
 
 
 def _show(err: GtmarError, *, as_json: bool) -> None:

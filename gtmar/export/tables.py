@@ -182,7 +182,7 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
                     yield connection, quoted(table)
                 if beside is not None:
                     # Not a rename: that would replace what another process has made meanwhile.
-                    os.link(beside, path)
+                    _link(beside, path)
             finally:
                 if beside is not None:
                     beside.unlink(missing_ok=True)
@@ -193,11 +193,23 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
     except (duckdb.Error, OSError) as err:
         if path.is_file() and not _is_duckdb(path):
             raise UsageError(
-                f'"{path}" is no DuckDB database',
-                hint="if a process was killed while it made it, delete it and run this again; "
-                "or name another file",
+                f'"{without_credentials(location)}": can\'t be written: it is no DuckDB database',
+                hint="if a process was killed while it made the file, delete it and run this "
+                "again; else name another one",
             ) from err
         raise _unwritable(location, err) from err
+
+
+def _link(beside: Path, path: Path) -> None:
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has a second name for a file.
+        if path.exists():
+            raise
+        beside.rename(path)
 
 
 class _OvertakenError(UsageError):

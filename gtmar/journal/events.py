@@ -33,10 +33,18 @@ from gtmar.journal.store import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["EventKind", "event_files", "event_schema", "read_event", "untouched", "write_event"]
+__all__ = [
+    "HASH_DIGITS",
+    "EventKind",
+    "event_files",
+    "event_schema",
+    "read_event",
+    "untouched",
+    "write_event",
+]
 
 #: Hexadecimal digits of the file's hash in its name.
-_DIGITS = 16
+HASH_DIGITS = 16
 
 
 class EventKind(StrEnum):
@@ -131,7 +139,7 @@ def write_event(
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     content = buffer.getvalue()
-    digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
+    digest = hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
     try:
         folder = journal / "events"
         make_folder(folder, exist_ok=True)
@@ -149,7 +157,7 @@ def event_files(journal: Path) -> list[Path]:
 def untouched(path: Path) -> bool:
     """Whether an event's file is the one that was written, by the hash in its name."""
     named = event_of(path.name)
-    return named is not None and sha256_of(path).startswith(named[1])
+    return named is not None and sha256_of(path)[:HASH_DIGITS] == named[1]
 
 
 def read_event(path: Path) -> dict[str, Any]:

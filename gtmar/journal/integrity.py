@@ -13,11 +13,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import JournalError, RunNotFoundError, culprits, nearest
+from gtmar.journal.clock import ahead, clock_note
 from gtmar.journal.entries import (
     Entry,
     digest_of,
@@ -26,7 +26,7 @@ from gtmar.journal.entries import (
     run_entry,
     saved_list,
 )
-from gtmar.journal.events import EventKind, event_files
+from gtmar.journal.events import HASH_DIGITS, EventKind, event_files
 from gtmar.journal.examination import Examination, Finding, examine
 from gtmar.journal.names import event_of, run_of
 from gtmar.journal.store import JournalFile, RunFiles, parquet_files
@@ -35,12 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Finding", "Verification", "packings", "run_ids", "run_named", "verify"]
+__all__ = ["Finding", "Verification", "covered", "packings", "run_ids", "run_named", "verify"]
 
 #: Runs examined at once: to read and to hash takes no turn of Python's.
 _AT_ONCE = 8
-#: Ids begin with a letter, then the time as this.
-_TIME_OF_ID = "%Y%m%d-%H%M%S"
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,9 @@ def verify(
     if run_id is None:
         findings += _strays(journal) + _verify_events(journal, events)
         notes += _absent(ids, [one.start for one in mine])
-        notes += _unfinished(journal, undone, sound_events) + _ahead(ids, sound_events)
+        notes += _unfinished(journal, undone, sound_events)
+        dated = ahead([*ids, *(event["event_id"] for event in sound_events)])
+        notes += [note] if (note := clock_note(dated)) else []
     is_old = against is not None and against.startswith("gtmar1")
     entries = [
         *(
@@ -213,6 +213,25 @@ def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
     return found
 
 
+def covered(journal: Path, runs: Sequence[str]) -> list[dict[str, str]]:
+    """Return what digests cover of some runs, for an event that says that they were taken back.
+
+    Raises
+    ------
+    JournalError
+        If one isn't as it was written.
+    """
+    packed = packings(journal)
+    examined = {run: _examined(journal, packed, run, rows=None) for run in runs}
+    unsound = [run for run, one in examined.items() if one.findings or not one.ended]
+    if unsound:
+        raise JournalError(
+            f"{culprits(unsound)}: not as it was written", hint="gtmar verify says how"
+        )
+    entries = [_entry(journal, run, one, is_old=True) for run, one in examined.items()]
+    return [{"name": e.name, "sha256": e.sha256, "old_line": e.old_line} for e in entries]
+
+
 def _examined(
     journal: Path, packed: dict[str, set[str]], run_id: str, *, rows: bool | None
 ) -> Examination:
@@ -237,7 +256,7 @@ def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
 def _states_hash(file: JournalFile) -> bool:
     """Whether an event's file is the one that was written, by the hash in its name."""
     named = event_of(file.path.name)
-    return named is not None and file.sha256.startswith(named[1])
+    return named is not None and file.sha256[:HASH_DIGITS] == named[1]
 
 
 def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[Entry], set[str]]:
@@ -306,19 +325,6 @@ def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]
         if len(ids) > 1
     ]
     return notes
-
-
-def _ahead(ids: list[str], events: Sequence[dict[str, Any]]) -> list[str]:
-    """Note what is dated after this machine's clock."""
-    now = f"{datetime.now(UTC):{_TIME_OF_ID}}"
-    dated = [*ids, *(event["event_id"] for event in events)]
-    ahead = sorted((each for each in dated if each[1:] > f"{now}~"), key=lambda each: each[1:])
-    if not ahead:
-        return []
-    return [
-        f"dated after this machine's clock, the latest {ahead[-1]}: {len(ahead):,} of runs and "
-        f"events ({culprits(ahead)}); one of two clocks is wrong"
-    ]
 
 
 def _verify_events(journal: Path, events: dict[Path, JournalFile | None]) -> list[Finding]:

@@ -20,7 +20,7 @@ __all__ = ["PACKED_NAME", "event_of", "holds_rows_of", "is_own", "replaced_names
 #: The part that all others of its run are packed into.
 PACKED_NAME = "part-000001.parquet"
 _RUN = re.compile(r"run_id=(r[0-9a-z-]+)")
-_EVENT = re.compile(r"event_id=(e[0-9a-z-]+)\.([0-9a-f]{16})\.parquet")
+_EVENT = re.compile(r"event_id=(e[0-9a-z-]+)\.([0-9a-f]+)\.parquet")
 _OWN = {
     "runs": re.compile(r"(?:start|end|resume-[0-9]+)\.parquet"),
     "experiments": re.compile(r"part-[0-9]{6,}\.parquet"),
