@@ -484,7 +484,8 @@ select
     if(runs.kind in ('human', 'record'), shown.outcome, runs.state) as outcome,
     runs.run_id as run_id,
     shown.experiment_id as experiment_id,
-    cast(null as varchar) as event_id
+    cast(null as varchar) as event_id,
+    cast(null as bigint) as position
 from runs
 left join shown on shown.run_id = runs.run_id
 -- A change made elsewhere is its event; where that is missing, the run that measured it.
@@ -510,7 +511,8 @@ select
     live_result.outcome as outcome,
     live_result.run_id as run_id,
     live_result.experiment_id as experiment_id,
-    live_result.event_id as event_id
+    live_result.event_id as event_id,
+    live_result.position as position
 from live_result
 left join shown on shown.run_id = live_result.run_id
 union all
@@ -528,7 +530,8 @@ select
     'dated after this clock' as outcome,
     run_id,
     experiment_id,
-    event_id
+    event_id,
+    position
 from went_live
 where since > now();
 

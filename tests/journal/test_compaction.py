@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from journals import IDS, WHEN, begin, content, finish, rows
+from journals import IDS, WHEN, Killed, Mortal, begin, content, finish, rows
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -249,45 +249,12 @@ def test_a_journal_without_a_run_is_refused(tmp_path: Path) -> None:
 # ---- kills and full disks -------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """What a process does when it is killed: nothing more."""
-
-
-class Mortal:
-    """Counts what changes a disk, and dies before the call of a given number."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, last: int) -> None:
-        self.calls = 0
-        self._last = last
-        for owner, name in (
-            (os, "fsync"),
-            (os, "unlink"),
-            (Path, "rename"),
-            (Path, "mkdir"),
-            (Path, "unlink"),
-            (shutil, "rmtree"),
-            (shutil, "copy2"),
-            (pq, "write_table"),
-            (room, "_exchange"),
-        ):
-            patch.setattr(owner, name, self._mortal(getattr(owner, name)))
-
-    def _mortal(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def mortal(*arguments: Any, **more: Any) -> Any:
-            self.calls += 1
-            if self.calls >= self._last:
-                raise Killed
-            return call(*arguments, **more)
-
-        return mortal
-
-
 def compact_until(journal: Path, last: int, *, exchange: bool = True) -> bool:
     """Compact, killed before the given call; say whether it got to its end."""
     with pytest.MonkeyPatch.context() as patch:
         if not exchange:
             patch.setattr(room, "_exchange", lambda one, other: False)
-        Mortal(patch, last)
+        Mortal(patch, last, (room, "_exchange"))
         try:
             compact(journal)
         except Killed:
@@ -301,7 +268,7 @@ def calls_of(made: Path, folder: Path, *, exchange: bool = True) -> int:
     with pytest.MonkeyPatch.context() as patch:
         if not exchange:
             patch.setattr(room, "_exchange", lambda one, other: False)
-        mortal = Mortal(patch, 10**6)
+        mortal = Mortal(patch, 10**6, (room, "_exchange"))
         compact(folder)
     shutil.rmtree(folder)
     return mortal.calls
