@@ -10,6 +10,7 @@ import os
 import random
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
@@ -22,7 +23,7 @@ from gtmar.accounts.locations import duckdb_place, quoted, without_credentials, 
 from gtmar.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import duckdb
 
@@ -56,9 +57,7 @@ def replace(frame: pl.DataFrame, location: str) -> None:
             overwrite: dict[str, object] = {"mode": "overwrite", "schema_mode": "overwrite"}
             deltalake.write_deltalake(target, frame.to_arrow(), **overwrite)
         return
-    with _duckdb(location) as (connection, table):
-        connection.register("gtmar_frame", frame)
-        connection.execute(f"create or replace table {table} as from gtmar_frame")
+    _in_duckdb(location, partial(_replace_in_duckdb, location, frame))
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
@@ -90,13 +89,25 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
     if location.startswith("delta:"):
         with _delta(location) as (deltalake, target):
             return _append_to_delta(deltalake, target, frame, key)
-    for attempt in range(_TRIES):
+    return _in_duckdb(location, partial(_append_to_duckdb, location, frame, key))
+
+
+def _in_duckdb(location: str, act: Callable[[], int]) -> int:
+    """Act on a database, again where another process made its file meanwhile."""
+    for _ in range(_TRIES):
         try:
-            return _append_to_duckdb(location, frame, key)
+            return act()
         except _OvertakenError:
-            if attempt == _TRIES - 1:
-                raise
-    return 0
+            continue
+    name = without_credentials(location)
+    raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
+
+
+def _replace_in_duckdb(location: str, frame: pl.DataFrame) -> int:
+    with _duckdb(location) as (connection, table):
+        connection.register("gtmar_frame", frame)
+        connection.execute(f"create or replace table {table} as from gtmar_frame")
+    return frame.height
 
 
 def _append_to_duckdb(location: str, frame: pl.DataFrame, key: str) -> int:
@@ -187,9 +198,7 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
                 if beside is not None:
                     beside.unlink(missing_ok=True)
     except FileExistsError:
-        raise _OvertakenError(
-            f'"{path}": made by another process meanwhile', hint="again"
-        ) from None
+        raise _OvertakenError from None
     except (duckdb.Error, OSError) as err:
         if path.is_file() and not _is_duckdb(path):
             raise UsageError(
@@ -212,7 +221,7 @@ def _link(beside: Path, path: Path) -> None:
         beside.rename(path)
 
 
-class _OvertakenError(UsageError):
+class _OvertakenError(Exception):
     """Another process made the database file first."""
 
 

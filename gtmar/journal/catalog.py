@@ -175,11 +175,11 @@ class Journal:
                 hint="install the newer gtmar",
             )
         self._mixed = not all(stock.alike for stock in self._stocks.values())
-        unreadable = [path for stock in self._stocks.values() for path in stock.unreadable]
-        if unreadable:
+        left_out = [path for stock in self._stocks.values() for path in stock.left_out]
+        if left_out:
             warnings.warn(
-                f'journal "{self.path}": not yours to read, and left out: {culprits(unreadable)}; '
-                "chmod -R g+rX by their owner shares them",
+                f'journal "{self.path}": left out, being links or not yours to read: '
+                f"{culprits(left_out)}; chmod -R g+rX by their owner shares them",
                 JournalWarning,
                 stacklevel=4,
             )

@@ -103,6 +103,8 @@ class _Examiner:
     def examine(self) -> Examination:
         """Look at the bytes, and where they don't say enough at everything."""
         self._findings, self._notes = [], []
+        if self._files.records.is_symlink() or self._files.experiments.is_symlink():
+            self._note(": a folder of it is a link, which queries don't follow")
         on_disk = [JournalFile.load(path) for path in _listing(self._files)]
         replaced = self._replaced(on_disk)
         kept = [file for file in on_disk if file.path not in replaced]

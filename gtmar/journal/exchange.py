@@ -315,13 +315,13 @@ def _imports(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
     """Refuse a file that an import event of the journal names by its hash."""
-    for event, details in _imports(folder):
+    for _, details in _imports(folder):
         if details.get("file_sha256") == digest:
             runs = details["runs"]
             raise JournalError(
                 f'"{path}" is in the journal "{folder}" already, as '
                 f"run{'s' if len(runs) > 1 else ''} {culprits(runs)}",
-                hint=f"gtmar review {runs[0]}; gtmar journal import --undo {event} takes it back",
+                hint=f"gtmar review {runs[0]}",
                 runs=runs,
             )
 

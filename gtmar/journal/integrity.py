@@ -115,7 +115,8 @@ def verify(
     looked = partial(_examined, journal, packed, rows=how)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         examined = dict(zip(asked, pool.map(looked, asked), strict=True))
-    mine = [examined[each] for each in ids if each not in undone]
+    unfinished = undone | _half_imported(journal)
+    mine = [examined[each] for each in ids if each not in unfinished]
     findings = [finding for one in mine for finding in one.findings]
     notes = [note for one in mine for note in one.notes]
     if run_id is None:
@@ -129,7 +130,7 @@ def verify(
         *(
             _entry(journal, each, one, is_old=is_old)
             for each, one in examined.items()
-            if one.ended and each not in undone
+            if one.ended and each not in unfinished
         ),
         *(
             event_entry(file, _arrival(file.path), _old_event_line(file) if is_old else "")
@@ -294,6 +295,15 @@ def _absent(ids: list[str], starts: list[dict[str, Any]]) -> list[str]:
         f"run {run} isn't in this journal, though {count:,} of its runs came or learnt from it"
         for run, count in sorted(followers.items())
     ]
+
+
+def _half_imported(journal: Path) -> set[str]:
+    """Return runs whose parts an import has put in place, and their records not yet."""
+    named: set[str] = set()
+    for mark in journal.glob("packing/import-*"):
+        with suppress(OSError, UnicodeDecodeError):
+            named.update(mark.read_text(encoding="ascii").split())
+    return {run for run in named if not RunFiles(journal, run).records.exists()}
 
 
 def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]]) -> list[str]:

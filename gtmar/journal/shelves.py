@@ -43,8 +43,8 @@ class Stock:
     alike: bool
     #: The newest format among them; 0 where none states one.
     newest: int
-    #: Files and folders that mayn't be read.
-    unreadable: tuple[str, ...] = ()
+    #: Files and folders that mayn't be read, and links.
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Shelf:
         a packed one stands for.
         """
         paths, alike, newest = [], True, 0
-        unreadable: list[str] = []
-        for run_id, found in self._found(journal, unreadable):
+        left_out: list[str] = []
+        for run_id, found in self._found(journal, left_out):
             footers: list[tuple[str, bytes]] = []
             for path in found:
                 try:
@@ -94,7 +94,7 @@ class Shelf:
                 except FileNotFoundError:
                     continue
                 except PermissionError:
-                    unreadable.append(path)
+                    left_out.append(path)
                     continue
                 if footer is not None and (run_id is None or holds_rows_of(run_id, footer)):
                     footers.append((path, footer))
@@ -107,32 +107,38 @@ class Shelf:
                 place = footer.rfind(_FORMAT_KEY)
                 if place >= 0 and (stated := _FORMAT.match(footer, place + len(_FORMAT_KEY))):
                     newest = max(newest, int(stated[1]))
-        return Stock(tuple(paths), alike, newest, tuple(unreadable))
+        return Stock(tuple(paths), alike, newest, tuple(left_out))
 
-    def _found(
-        self, journal: Path, unreadable: list[str]
-    ) -> Iterator[tuple[str | None, list[str]]]:
+    def _found(self, journal: Path, left_out: list[str]) -> Iterator[tuple[str | None, list[str]]]:
         """Give each folder's files with names of the journal's own, and the run that it is of."""
         top = str(journal / self.folder)
         folders: list[tuple[str | None, str]] = [(None, top)]
         if self.by_run:
-            names = sorted(name for name, _ in _listed(top, unreadable))
+            names = sorted(name for name, _ in _listed(top, left_out))
             folders = [(run, f"{top}/{name}") for name in names if (run := run_of(name))]
         for run_id, folder in folders:
-            listed = _listed(folder, unreadable)
+            listed = _listed(folder, left_out)
             yield run_id, sorted(path for name, path in listed if is_own(self.folder, name))
 
 
-def _listed(folder: str, unreadable: list[str]) -> list[tuple[str, str]]:
-    """List names and paths in a folder; none where there is no folder, or it mayn't be read."""
+def _listed(folder: str, left_out: list[str]) -> list[tuple[str, str]]:
+    """List names and paths in a folder, without links, which may lead out of the journal.
+
+    None where there is no folder, or it mayn't be read.
+    """
+    found = []
     try:
         with os.scandir(folder) as entries:
-            return [(entry.name, entry.path) for entry in entries]
+            for entry in entries:
+                if entry.is_symlink():
+                    left_out.append(entry.path)
+                else:
+                    found.append((entry.name, entry.path))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError:
-        unreadable.append(folder)
-        return []
+        left_out.append(folder)
+    return found
 
 
 @cache

@@ -14,7 +14,7 @@ from journals import IDS, begin, content, finish
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
-from gtmar.errors import JournalError
+from gtmar.errors import JournalError, JournalWarning
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, event_files, write_event
@@ -38,19 +38,25 @@ NAMES = [
 #: What somebody without rights finds out about a journal.
 LOOKS = """
 import os, sys, warnings
-os.setgid(65534); os.setuid(65534)
 from pathlib import Path
-from gtmar.errors import GtmarError, JournalWarning
 from gtmar.journal.catalog import Journal
 from gtmar.journal.integrity import verify
 folder = Path(sys.argv[1])
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    with Journal(folder) as opened:
-        print(opened.query("select count(*) as n from runs")["n"].item())
-        print(opened.query("select count(*) as n from events")["n"].item())
-print(sum("not yours to read" in str(w.message) for w in caught))
-print(sorted(f.kind for f in verify(folder).findings))
+def look():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with Journal(folder) as opened:
+            runs, events = (
+                opened.query(f"select count(*) as n from {view}")["n"].item()
+                for view in ("runs", "events")
+            )
+    left_out = sum("not yours to read" in str(w.message) for w in caught)
+    return runs, events, left_out, sorted(f.kind for f in verify(folder).findings)
+# Once before, so that all code is loaded: it may lie where nobody else may read.
+look()
+os.setgid(65534)
+os.setuid(65534)
+print(*look())
 """
 
 
@@ -77,7 +83,7 @@ def test_what_may_not_be_read_is_named_and_left_out(journal: Path, what: str) ->
     )
     assert done.returncode == 0, done.stderr
     runs = "3" if what == "parts" else "2"
-    assert done.stdout.split("\n")[:4] == [runs, "1", "1", "['unreadable', 'unreadable']"]
+    assert done.stdout.strip() == f"{runs} 1 1 ['unreadable', 'unreadable']"
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
@@ -115,7 +121,7 @@ def test_a_journal_under_any_name(journal: Path, tmp_path: Path, name: str) -> N
     shutil.copytree(journal, other)
     with Journal(other) as opened:
         assert opened.query("select count(*) as n from experiments")["n"].item() == 27
-        assert opened.sql("events").is_empty()
+        assert opened.query("select count(*) as n from events")["n"].item() == 2
     kept = verify(other).digest
     compact(other)
     found = verify(other, against=kept)
@@ -127,16 +133,17 @@ def test_a_journal_under_any_name(journal: Path, tmp_path: Path, name: str) -> N
     assert (done.exit_code, "3" in done.stdout) == (0, True)
 
 
-def test_a_run_whose_folder_is_a_link_is_read_and_left_unpacked(
+def test_a_run_whose_folder_is_a_link_is_named_and_left_alone(
     journal: Path, tmp_path: Path
 ) -> None:
     folder = RunFiles(journal, IDS[1]).experiments
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     before = content(tmp_path / "elsewhere")
-    with Journal(journal) as opened:
-        assert opened.query("select count(*) as n from experiments")["n"].item() == 27
-    assert verify(journal).findings == ()
+    with pytest.warns(JournalWarning, match=IDS[1]), Journal(journal) as opened:
+        assert opened.query("select count(*) as n from experiments")["n"].item() == 18
+    found = verify(journal)
+    assert (found.findings, len(found.notes)) == ((), 1)
     assert compact(journal).left_alone == {"a folder of it is a link": (IDS[1],)}
     assert content(tmp_path / "elsewhere") == before
 
