@@ -311,7 +311,13 @@ def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]
     notes = []
     if any(journal.glob("packing/run_id=*")):
         notes.append("parts are being packed, or that was cut off: gtmar journal compact mends it")
-    if any(journal.glob("packing/import-*")):
+    on_record = {
+        json.loads(event["details"])["file_sha256"]
+        for event in events
+        if event["kind"] == EventKind.IMPORT
+    }
+    marks = {path.name.removeprefix("import-") for path in journal.glob("packing/import-*")}
+    if any(not mark.endswith(".partial") for mark in marks - on_record):
         notes.append(
             "an import is going on, or was cut off: gtmar journal import of the same file goes on "
             "with it"

@@ -128,7 +128,7 @@ def test_a_journal_under_any_name(journal: Path, tmp_path: Path, name: str) -> N
     assert (found.findings, found.experiments, found.against_holds) == ((), 24, True)
     assert RunFiles(other, IDS[0]).rows().num_rows == 9
     done = CliRunner().invoke(
-        app, ["sql", "-c", "select count(*) as n from runs", "--journal", other]
+        app, ["sql", "-c", "select count(*) as n from runs", "--journal", str(other)]
     )
     assert (done.exit_code, "3" in done.stdout) == (0, True)
 
