@@ -396,6 +396,8 @@ def undo_import(
                 None,
             )
             there = [run for run in details["runs"] if RunFiles(folder, run).records.exists()]
+            # Of an import killed after its event: brought in again, the file gets ids of its own.
+            (room / f"{_MARK}{details['file_sha256']}").unlink(missing_ok=True)
             if begun is None:
                 _refuse_needed(folder, set(details["runs"]), found[0], events)
                 begun = write_event(
