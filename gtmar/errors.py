@@ -40,6 +40,7 @@ __all__ = [
     "GtmarError",
     "JournalError",
     "JournalVersionError",
+    "JournalWarning",
     "NotComparableError",
     "NotResumableError",
     "OutputError",
@@ -189,6 +190,10 @@ class JournalError(GtmarError):
 
     code = "journal"
     exit_code = 5
+
+
+class JournalWarning(UserWarning):
+    """What a journal's reader left out or passed over, and why; on stderr from the command line."""
 
 
 class RunNotFoundError(JournalError):

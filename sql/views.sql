@@ -328,7 +328,44 @@ from (
     from experiments
 );
 
--- One row per spec that went live, by promotion or put on record later: until when, instead of what.
+-- One row per spec that went live, by promotion or put on record later, in the order that holds:
+-- by time, but that what was recorded later comes later, whatever the clocks of two machines say.
+-- An event names those that it follows though they are dated after it: these hold until then at most.
+create or replace view went_live as
+with told as (
+    select
+        *,
+        coalesce(
+            cast(json_extract(details, '$.recorded_after') as varchar[]),
+            cast([] as varchar[])
+        ) as follows
+    from events
+    where kind in ('promotion', 'record')
+),
+followed as (
+    select
+        event_id,
+        min(since) as since
+    from (
+        select
+            unnest(follows) as event_id,
+            since
+        from told
+    )
+    group by event_id
+)
+select
+    told.* exclude (follows, since),
+    least(told.since, followed.since) as since,
+    row_number() over (
+        partition by told.model
+        order by least(told.since, followed.since), len(told.follows), told."at", told.event_id
+    ) as position
+from told
+left join followed on followed.event_id = told.event_id;
+
+-- One row per spec that is or was live: until when, instead of what. What is dated after this
+-- machine's clock isn't live yet.
 create or replace view live_specs as
 select
     event_id,
@@ -345,15 +382,16 @@ select
     run_id,
     experiment_id,
     lag(weights) over next_of_model as weights_before,
-    weights
+    weights,
+    position
 from (
     select
         *,
         spec_weights(spec) as weights
-    from events
-    where kind in ('promotion', 'record')
+    from went_live
+    where since <= now()
 )
-window next_of_model as (partition by model order by since, "at", event_id);
+window next_of_model as (partition by model order by position);
 
 -- One row per run or spec that went live: who, why, from what to what, with what effect.
 create or replace view history as
@@ -446,7 +484,8 @@ select
     if(runs.kind in ('human', 'record'), shown.outcome, runs.state) as outcome,
     runs.run_id as run_id,
     shown.experiment_id as experiment_id,
-    cast(null as varchar) as event_id
+    cast(null as varchar) as event_id,
+    cast(null as bigint) as position
 from runs
 left join shown on shown.run_id = runs.run_id
 -- A change made elsewhere is its event; where that is missing, the run that measured it.
@@ -472,17 +511,38 @@ select
     live_result.outcome as outcome,
     live_result.run_id as run_id,
     live_result.experiment_id as experiment_id,
-    live_result.event_id as event_id
+    live_result.event_id as event_id,
+    live_result.position as position
 from live_result
-left join shown on shown.run_id = live_result.run_id;
+left join shown on shown.run_id = live_result.run_id
+union all
+select
+    since as happened_at,
+    kind,
+    author,
+    note,
+    model,
+    cast(null as map(varchar, bigint)) as weights_before,
+    cast(null as map(varchar, bigint)) as weights_after,
+    cast(null as varchar) as objective,
+    cast(null as double) as value_before,
+    cast(null as double) as value_after,
+    'dated after this clock' as outcome,
+    run_id,
+    experiment_id,
+    event_id,
+    position
+from went_live
+where since > now();
 
--- The run that a query is about: the variable `run`, else the latest.
+-- The run that a query is about: the variable `run`, else the latest, one of a clock that was ahead
+-- only where there is no other.
 create or replace view chosen_run as
 select
     *
 from runs
 where run_id = coalesce(getvariable('run'), run_id)
-order by started_at desc, run_id desc
+order by started_at > now(), started_at desc, run_id desc
 limit 1;
 
 -- The chosen run's best experiment so far: the last win, else the baseline.

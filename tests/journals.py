@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import experiment_schema
 from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-__all__ = ["IDS", "WHEN", "begin", "content", "finish", "rows"]
+    import pytest
+
+__all__ = ["IDS", "WHEN", "Killed", "Mortal", "begin", "content", "finish", "rows"]
 
 IDS = [f"r20260101-12000{n}-abc12{n}" for n in range(3)]
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,3 +100,36 @@ def content(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+class Killed(BaseException):
+    """What a process does when it is killed: nothing more."""
+
+
+class Mortal:
+    """Counts what changes a disk, and dies before the call of a given number."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, last: int, *more: tuple[object, str]) -> None:
+        self.calls = 0
+        self._last = last
+        for owner, name in (
+            (os, "fsync"),
+            (os, "unlink"),
+            (Path, "rename"),
+            (Path, "mkdir"),
+            (Path, "unlink"),
+            (shutil, "rmtree"),
+            (shutil, "copy2"),
+            (pq, "write_table"),
+            *more,
+        ):
+            patch.setattr(owner, name, self._mortal(getattr(owner, name)))
+
+    def _mortal(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def mortal(*arguments: Any, **more: Any) -> Any:
+            self.calls += 1
+            if self.calls >= self._last:
+                raise Killed
+            return call(*arguments, **more)
+
+        return mortal

@@ -13,9 +13,10 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -23,7 +24,14 @@ from typer.core import TyperCommand, TyperGroup
 from gtmar.accounts.locations import consenting
 from gtmar.cli import output
 from gtmar.documents import is_text
-from gtmar.errors import FaultError, GtmarError, OutputError, ResourceError, UsageError
+from gtmar.errors import (
+    FaultError,
+    GtmarError,
+    JournalWarning,
+    OutputError,
+    ResourceError,
+    UsageError,
+)
 from gtmar.redaction import without_credentials
 
 if TYPE_CHECKING:
@@ -94,13 +102,33 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def inner(*args: P.args, **kwargs: P.kwargs) -> None:
-        with _ending(as_json=bool(kwargs.get("as_json"))), consenting(_agreed):
+        as_json = bool(kwargs.get("as_json"))
+        with _ending(as_json=as_json), consenting(_agreed), _warnings_as_notes():
             words = list(_texts(kwargs))
             output.given(text for _, text in words)
             _refuse_unwritable(words)
             command(*args, **kwargs)
 
     return inner
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Print what a journal's reader warns of as a note on stderr, once each."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", JournalWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if not issubclass(category, JournalWarning):
+                others(message, category, *rest)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                output.complain("note", str(message))
+
+        warnings.showwarning = cast("Any", show)
+        yield
 
 
 def _texts(options: dict[str, Any]) -> Iterator[tuple[str, str]]:

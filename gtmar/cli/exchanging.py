@@ -16,7 +16,7 @@ from gtmar.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gtmar.journal.exchange import Imported
+    from gtmar.journal.exchange import Imported, Undone
 
 __all__ = ["journal_export", "journal_import"]
 
@@ -56,19 +56,41 @@ def journal_export(
 @journal_app.command("import", epilog="Example: gtmar journal import experiment_journal.jsonl")
 @bounded
 def journal_import(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, an experiment a line.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="JSONL, an experiment a line.")
+    ] = None,
+    undo: Annotated[
+        str | None, typer.Option(metavar="EVENT", help="Take back the import of this event.")
+    ] = None,
     author: Annotated[str | None, typer.Option(help="Who brings it in.")] = None,
     note: Annotated[str | None, typer.Option(help="Why, or what it is.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Bring in experiments of an earlier tool, marked as imported."""
-    from gtmar.journal.exchange import import_jsonl
+    """Bring in experiments of an earlier tool, marked as imported; or take them back."""
+    from gtmar.journal.exchange import import_jsonl, undo_import
 
-    _say_imported(
-        import_jsonl(path, journal, author=author, note=note),
-        journal=journal,
-        as_json=as_json,
+    if undo is not None and path is None:
+        _say_undone(undo_import(undo, journal, author=author, note=note), as_json=as_json)
+    elif path is not None and undo is None:
+        found = import_jsonl(path, journal, author=author, note=note)
+        _say_imported(found, journal=journal, as_json=as_json)
+    else:
+        raise UsageError(
+            "name a FILE to bring in, or with --undo the event of an import to take back",
+            hint="gtmar journal import experiments.jsonl",
+        )
+
+
+def _say_undone(found: Undone, *, as_json: bool) -> None:
+    from gtmar.cli.output import data, say, some
+
+    if as_json:
+        data(found.as_json())
+        return
+    say(
+        f"{some(found.experiments, 'experiment')} from {found.source} taken back: "
+        f"{some(len(found.runs), 'run')} deleted. Event {found.event_id} says so."
     )
 
 

@@ -134,6 +134,8 @@ def went_live(found: WentLive, *, as_json: bool) -> None:
         return
     by = f" by {found.author}" if found.author else ""
     say(f"{found.model} is live since {_moment(found.since)}{by}: {found.note}")
+    for note in found.notes:
+        say(f"Note: {note}. What is recorded now counts as the later.", "warning")
     if found.expect:
         say(f"Expected: {found.expect}")
     if found.replaced_since is None:

@@ -244,15 +244,30 @@ def verification(found: Verification, *, as_json: bool) -> None:
     else:
         say(f"{looked}: nothing is missing, torn, changed or added.", "good")
     if found.against_holds is False:
-        say(
-            "The digest given does not hold: something that it covered was changed or deleted.",
-            "bad",
-        )
+        _broken_promise(found)
     elif found.against_holds:
-        say("The digest given holds: all that it covered is there unchanged.", "good")
+        count = found.against_added or 0
+        since = f"; {count:,} {'entry' if count == 1 else 'entries'} added since" if count else ""
+        say(f"The digest given holds: all that it covered is there unchanged{since}.", "good")
     else:
         say("Keep this digest elsewhere, in a commit or a ticket; later, --against checks it:")
     text(found.digest + "\n")
+
+
+def _broken_promise(found: Verification) -> None:
+    """Say how what was given with --against doesn't hold."""
+    if found.against_added is not None:
+        for name in found.against_missing:
+            say(f"gone: {name}", "bad")
+        for name in found.against_changed:
+            say(f"changed: {name}", "bad")
+        say("The list given does not hold: what is named above was changed or deleted.", "bad")
+        return
+    say(
+        "The digest given does not hold: something that it covered was changed or deleted, or too "
+        "much was merged in between to tell. A list, which verify --save writes, tells always.",
+        "bad",
+    )
 
 
 def replayed(found: Replay, *, as_json: bool) -> None:

@@ -84,9 +84,14 @@ def run(
     """Search for better weights: change, measure, keep or revert, journal everything."""
     from gtmar import runs
     from gtmar.cli import files, pages, progress
+    from gtmar.cli.output import complain
+    from gtmar.journal.clock import clock_note, dated_ahead
 
     if output_path is not None:
         files.refuse_to_replace(output_path)
+    clock = clock_note(dated_ahead(journal))
+    if clock:
+        complain("note", f"{clock}. Name this run where the latest is meant.")
     with progress.watching(quiet=quiet or as_json) as watch:
         result = runs.run(
             files.source(data, at_version, query, other),

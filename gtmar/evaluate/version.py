@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 __all__ = ["EVALUATOR_VERSION", "evaluator_code"]
@@ -28,6 +29,7 @@ _CODE = (
 )
 
 
+@cache
 def evaluator_code() -> str:
     """Return a hash of the evaluator's source files: information, not a condition."""
     state = hashlib.sha256()

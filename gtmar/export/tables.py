@@ -6,7 +6,14 @@ Where a table goes is said as where one comes from: ``delta:FOLDER`` or ``delta:
 
 from __future__ import annotations
 
+import os
+import random
+import time
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,11 +24,20 @@ from gtmar.errors import GtmarError, UsageError, needing
 from gtmar.redaction import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import duckdb
 
 __all__ = ["append_new", "is_target", "replace"]
+
+
+#: How often is tried what another process is in the way of, and how long is waited in between.
+_TRIES = 40
+_PAUSE = 0.25
+#: Whose commits conflict with each other, in Delta's words.
+_APPLICATION = "gtmar"
+#: Connections of one process share a database: its lock keeps other processes out alone.
+_ALONE = Lock()
 
 
 def is_target(location: str) -> bool:
@@ -42,15 +58,15 @@ def replace(frame: pl.DataFrame, location: str) -> None:
             overwrite: dict[str, object] = {"mode": "overwrite", "schema_mode": "overwrite"}
             deltalake.write_deltalake(target, frame.to_arrow(), **overwrite)
         return
-    with _duckdb(location) as (connection, table):
-        connection.register("gtmar_frame", frame)
-        connection.execute(f"create or replace table {table} as from gtmar_frame")
+    _in_duckdb(location, partial(_replace_in_duckdb, location, frame))
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
     """Append the rows whose key isn't in the table yet; done twice, nothing more is added.
 
-    All rows go in by one commit. The table is made where it isn't there.
+    All rows go in by one commit, which fails where another one of gtmar's came between the look
+    and the commit; then it looks again. So two that run at once, and one that was killed and comes
+    again, leave each row once. The table is made where it isn't there.
 
     Parameters
     ----------
@@ -73,13 +89,29 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
     """
     if location.startswith("delta:"):
         with _delta(location) as (deltalake, target):
-            there = deltalake.DeltaTable.is_deltatable(target)
-            held = _keys_of_delta(target, key) if there else set()
-            new = frame.filter(~pl.col(key).is_in(held))
-            if new.height or not there:
-                merged: dict[str, object] = {"schema_mode": "merge"} if there else {}
-                deltalake.write_deltalake(target, new.to_arrow(), mode="append", **merged)
-            return new.height
+            return _append_to_delta(deltalake, target, frame, key)
+    return _in_duckdb(location, partial(_append_to_duckdb, location, frame, key))
+
+
+def _in_duckdb(location: str, act: Callable[[], int]) -> int:
+    """Act on a database, again where another process made its file meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            return act()
+        except _OvertakenError:
+            continue
+    name = without_credentials(location)
+    raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
+
+
+def _replace_in_duckdb(location: str, frame: pl.DataFrame) -> int:
+    with _duckdb(location) as (connection, table):
+        connection.register("gtmar_frame", frame)
+        connection.execute(f"create or replace table {table} as from gtmar_frame")
+    return frame.height
+
+
+def _append_to_duckdb(location: str, frame: pl.DataFrame, key: str) -> int:
     with _duckdb(location) as (connection, table):
         connection.register("gtmar_frame", frame)
         connection.execute("begin")
@@ -94,8 +126,36 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
         return int(after - before)
 
 
-def _keys_of_delta(target: str, key: str) -> set[str]:
-    keys = pl.scan_delta(target).select(pl.col(key).unique()).collect()
+def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str) -> int:
+    for attempt in range(_TRIES):
+        try:
+            if not deltalake.DeltaTable.is_deltatable(target):
+                # Without rows: to make a table with rows doesn't conflict with another who does.
+                deltalake.write_deltalake(target, frame.clear().to_arrow(), mode="ignore")
+            table = deltalake.DeltaTable(target)
+            new = frame.filter(~pl.col(key).is_in(_keys_of_delta(table, key)))
+            if new.height:
+                # Appends don't conflict by themselves: two commits of one application do.
+                turn = deltalake.Transaction(_APPLICATION, table.version() + 1)
+                turns = deltalake.CommitProperties(app_transactions=[turn])
+                deltalake.write_deltalake(
+                    table,
+                    new.to_arrow(),
+                    mode="append",
+                    schema_mode="merge",
+                    commit_properties=turns,
+                )
+        except deltalake.exceptions.CommitFailedError:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(random.uniform(0, _PAUSE))
+            continue
+        return new.height
+    return 0
+
+
+def _keys_of_delta(table: Any, key: str) -> set[Any]:
+    keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
     return set(keys[key].to_list())
 
 
@@ -121,15 +181,75 @@ def _delta(location: str) -> Iterator[tuple[Any, str]]:
 
 @contextmanager
 def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Give a connection to the file and the table's name, quoted; word DuckDB's errors."""
+    """Give a connection to the file and the table's name, quoted; word DuckDB's errors.
+
+    A file that isn't there is made beside its place and put there when all is in it: a process
+    killed meanwhile leaves none that is half made.
+    """
     import duckdb
 
-    path, table = duckdb_place(location)
+    name, table = duckdb_place(location)
+    path = Path(name)
     try:
-        with duckdb.connect(path) as connection:
-            yield connection, quoted(table)
-    except duckdb.Error as err:
+        with _ALONE:
+            beside = None if path.exists() else path.with_name(f".{path.name}.{token_hex(4)}.new")
+            try:
+                with _connected(path if beside is None else beside) as connection:
+                    yield connection, quoted(table)
+                if beside is not None:
+                    # Not a rename: that would replace what another process has made meanwhile.
+                    _link(beside, path)
+            finally:
+                if beside is not None:
+                    beside.unlink(missing_ok=True)
+    except FileExistsError:
+        raise _OvertakenError from None
+    except (duckdb.Error, OSError) as err:
+        if path.is_file() and not _is_duckdb(path):
+            raise UsageError(
+                f'"{without_credentials(location)}": can\'t be written: it is no DuckDB database',
+                hint="if a process was killed while it made the file, delete it and run this "
+                "again; else name another one",
+            ) from err
         raise _unwritable(location, err) from err
+
+
+def _link(beside: Path, path: Path) -> None:
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has a second name for a file.
+        if path.exists():
+            raise
+        beside.rename(path)
+
+
+class _OvertakenError(Exception):
+    """Another process made the database file first."""
+
+
+def _connected(path: Path) -> duckdb.DuckDBPyConnection:
+    """Connect to a file; wait for a process that holds its lock."""
+    import duckdb
+
+    for attempt in range(_TRIES):
+        try:
+            connection = duckdb.connect(str(path))
+        except duckdb.IOException as err:
+            if "lock" not in str(err) or attempt == _TRIES - 1:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return connection
+    raise AssertionError
+
+
+def _is_duckdb(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[8:] == b"DUCK"
 
 
 def _unwritable(location: str, err: Exception) -> UsageError:

@@ -6,8 +6,10 @@ sees it, in a connection that can read the journal's folder and nothing else.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
+import warnings
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,11 +19,13 @@ from polars.exceptions import PolarsError
 from gtmar.errors import (
     JournalError,
     JournalVersionError,
+    JournalWarning,
     QueryError,
     RunNotFoundError,
     culprits,
     nearest,
 )
+from gtmar.journal.clock import ahead, clock_note
 from gtmar.journal.events import event_schema
 from gtmar.journal.library import find_file, sql_folder
 from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
+#: What no path may hold that DuckDB is to read as it stands.
+_PLAIN = re.compile(r"[^*?\[\]{}'\"\\\n\r\ud800-\udfff]+")
 #: Variables that the views read, and nobody else sets.
 _OWN = {
     "journal",
@@ -82,6 +88,11 @@ class Journal:
         import duckdb
 
         scratch = Path(tempfile.mkdtemp(prefix="gtmar-"))
+        if not _PLAIN.fullmatch(str(folder)):
+            # DuckDB takes a name for a pattern, and only UTF-8: it goes by a name without these.
+            plain = scratch / "journal"
+            plain.symlink_to(folder)
+            self._folder = folder = plain
         self._tidy = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         self._shelves = {
             "record_files": Shelf.of("runs", run_schema(), scratch),
@@ -170,6 +181,14 @@ class Journal:
                 hint="install the newer gtmar",
             )
         self._mixed = not all(stock.alike for stock in self._stocks.values())
+        left_out = [path for stock in self._stocks.values() for path in stock.left_out]
+        if left_out:
+            warnings.warn(
+                f'journal "{self.path}": left out, being links or not yours to read: '
+                f"{culprits(left_out)}; chmod -R g+rX by their owner shares them",
+                JournalWarning,
+                stacklevel=4,
+            )
 
     def _make_views(self) -> None:
         self._set_own("journal", str(self._folder))
@@ -268,10 +287,20 @@ class Journal:
 
     def _latest(self, ids: list[str]) -> str:
         """Return the run that began last. Ids tell the second; within a minute the records do."""
+        future = ahead(ids)
+        if 0 < len(future) < len(ids):
+            ids = [run for run in ids if run not in future]
+            note = (
+                f'journal "{self.path}": {clock_note(future)}; the latest is taken to be {max(ids)}'
+            )
+            warnings.warn(note, JournalWarning, stacklevel=3)
         minute = max(ids)[: len("r20260101-1200")]
         self._list([run for run in ids if run.startswith(minute)])
         try:
-            frame = self.query("select max_by(run_id, (started_at, run_id)) as run_id from runs")
+            frame = self.query(
+                "select max_by(run_id, (started_at <= now(), started_at, run_id)) as run_id "
+                "from runs"
+            )
         finally:
             self._list()
         latest: str = frame["run_id"].item()

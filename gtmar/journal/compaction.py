@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,30 +23,36 @@ from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.examination import examine
 from gtmar.journal.integrity import packings, run_ids
+from gtmar.journal.names import PACKED_NAME, run_of
 from gtmar.journal.parquet import SMALL, write_parquet
 from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.journal.store import (
-    PACKED_NAME,
     RunFiles,
     lock_alone,
+    make_folder,
     read_checked,
     settle,
     sha256_of,
+    share,
     stage,
     sync_folder,
     unwritable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pyarrow as pa
 
     from gtmar.journal.store import Link
 
-__all__ = ["Compaction", "Packed", "compact"]
+__all__ = ["Compaction", "Packed", "compact", "work_folder"]
 
+#: Runs packed at once.
+_AT_ONCE = 8
+#: Why a run that was packed before isn't described again.
+_TIDIED = "tidied"
 #: Rows of a row group: what an engine reads at once, and may skip at once.
 _GROUP_ROWS = 65_536
 #: Linux: two paths change places (`renameat2(2)`), both from the working folder.
@@ -77,6 +84,8 @@ class Compaction:
     left_alone: dict[str, tuple[str, ...]]
     #: The event that keeps it; None where nothing was packed.
     event_id: str | None
+    #: Runs packed before, whose old parts a sync had put back beside the packed one: taken away.
+    tidied: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -107,8 +116,7 @@ def compact(journal: Path) -> Compaction:
             f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
         )
     try:
-        with _alone(journal) as room:
-            _clear(journal, room)
+        with work_folder(journal) as room:
             return _compact(journal, room, ids)
     except OSError as err:
         raise unwritable(journal, err) from err
@@ -116,34 +124,68 @@ def compact(journal: Path) -> Compaction:
 
 def _compact(journal: Path, room: Path, ids: list[str]) -> Compaction:
     on_record = packings(journal)
-    packed: list[Packed] = []
+
+    def outcome(run_id: str) -> Packed | str | None:
+        return _compact_run(RunFiles(journal, run_id), on_record.get(run_id), room)
+
+    # Most of the time goes by in waiting for the disk, and in code that leaves Python's lock free.
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        outcomes = dict(zip(ids, pool.map(outcome, ids), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    packed = tuple(each for each in outcomes.values() if isinstance(each, Packed))
     left_alone: dict[str, list[str]] = {}
-    for run_id in ids:
-        files = RunFiles(journal, run_id)
-        reason = _reason_to_wait(files)
-        if reason is None and not (len(files.parts) == 1 and run_id in on_record):
-            examined = examine(files, on_record.get(run_id))
-            parts = [link for link in examined.links if link.path.parent == files.experiments]
-            if examined.findings:
-                reason = "damaged; gtmar verify says how"
-            elif len(parts) > 1:
-                if len(files.parts) > 1:
-                    _pack(files, parts, room)
-                packed.append(_described(files, len(parts), examined.experiments + 1))
-        if reason is not None:
-            left_alone.setdefault(reason, []).append(run_id)
+    for run_id, each in outcomes.items():
+        if isinstance(each, str):
+            left_alone.setdefault(each, []).append(run_id)
     return Compaction(
-        packed=tuple(packed),
+        packed=packed,
+        tidied=tuple(left_alone.pop(_TIDIED, ())),
         left_alone={reason: tuple(runs) for reason, runs in left_alone.items()},
         event_id=_keep(journal, packed) if packed else None,
     )
 
 
+def _compact_run(files: RunFiles, on_record: set[str] | None, room: Path) -> Packed | str | None:
+    """Pack one run; return what was packed, or why nothing was, or None where nothing is to do."""
+    reason = _reason_to_wait(files)
+    if reason is not None:
+        return reason
+    listed = files.parts
+    if len(listed) == 1 and on_record:
+        return None
+    examined = examine(files, on_record, rows=True)
+    if examined.findings or examined.rows is None:
+        return "damaged; gtmar verify says how"
+    parts = [link for link in examined.links if link.path.parent == files.experiments]
+    if len(parts) < 2:
+        return None
+    is_packed = {link.path.name for link in parts} == {PACKED_NAME}
+    if not is_packed:
+        _put_in_place(files, partial(_write_packed, files, examined.rows, parts), room)
+    elif len(listed) > 1:
+        _put_in_place(files, partial(_copied, files.experiments / PACKED_NAME), room)
+        if on_record:
+            return _TIDIED
+    return _described(files, len(parts), examined.experiments + 1)
+
+
 def _reason_to_wait(files: RunFiles) -> str | None:
-    if files.running():
-        return "running"
-    if not files.end.is_file():
-        return "cut off, and may be resumed"
+    try:
+        if files.running():
+            return "running"
+        if not files.end.is_file():
+            return "cut off, and may be resumed"
+        if files.experiments.is_symlink() or files.records.is_symlink():
+            return "a folder of it is a link"
+        with os.scandir(files.experiments) as entries:
+            if not all(entry.is_file(follow_symlinks=False) for entry in entries):
+                return "its folder holds links or folders"
+    except FileNotFoundError:
+        return "damaged; gtmar verify says how"
+    except PermissionError:
+        return "not yours to read"
     return None
 
 
@@ -152,7 +194,7 @@ def _described(files: RunFiles, parts: int, rows: int) -> Packed:
     return Packed(files.run_id, parts_before=parts, parts_after=1, rows=rows, sha256=sha256)
 
 
-def _keep(journal: Path, packed: list[Packed]) -> str:
+def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
     return write_event(
         journal,
         EventKind.COMPACTION,
@@ -174,9 +216,8 @@ def _refuse_other(path: Path, rows: pa.Table, run_id: str) -> None:
         )
 
 
-def _pack(files: RunFiles, parts: list[Link], room: Path) -> None:
-    """Write a run's rows as one part, and put it in place of the others."""
-    rows = files.rows()
+def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path) -> None:
+    """Write a run's rows as one part, read it back and compare."""
     parts = sorted(parts, key=lambda link: link.place)
     footer = {
         "gtmar_format": str(FORMAT_VERSION),
@@ -189,13 +230,22 @@ def _pack(files: RunFiles, parts: list[Link], room: Path) -> None:
             ]
         ),
     }
+    write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS, compression=SMALL)
+    settle(stage(new, write), new)
+    _refuse_other(new, rows, files.run_id)
+
+
+def _copied(packed: Path, new: Path) -> None:
+    content = packed.read_bytes()
+    settle(stage(new, lambda file: file.write(content)), new)
+
+
+def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) -> None:
+    """Put a folder with one part, as `write` writes it, in place of the run's."""
     staged = room / files.experiments.name
-    staged.mkdir()
+    make_folder(staged)
     try:
-        new = staged / PACKED_NAME
-        write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS, compression=SMALL)
-        settle(stage(new, write), new)
-        _refuse_other(new, rows, files.run_id)
+        write(staged / PACKED_NAME)
         # A torn part that a resume has put aside stays where it was.
         for other in files.experiments.iterdir():
             if other.suffix not in (".parquet", ".partial"):
@@ -209,16 +259,32 @@ def _pack(files: RunFiles, parts: list[Link], room: Path) -> None:
 
 
 @contextmanager
-def _alone(journal: Path) -> Iterator[Path]:
-    """Give the folder for packing, with a lock on it."""
+def work_folder(journal: Path) -> Iterator[Path]:
+    """Give the folder for packing and imports, tidied, with a lock on it.
+
+    Raises
+    ------
+    JournalError
+        If another process holds the lock, or the folder is a link.
+    """
     room = journal / "packing"
-    room.mkdir(exist_ok=True)
-    with (room / "lock").open("a") as lock:
+    if room.is_symlink():
+        raise JournalError(
+            f'"{room}" is a link: what is done there is deleted afterwards',
+            hint="remove the link; gtmar makes a folder of that name",
+        )
+    make_folder(room, exist_ok=True)
+    lock_path = room / "lock"
+    is_new = not lock_path.exists()
+    with lock_path.open("a") as lock:
+        if is_new:
+            share(lock_path)
         if not lock_alone(lock):
             raise JournalError(
-                f'journal "{journal}": another process is compacting it',
+                f'journal "{journal}": another process is compacting it, or imports into it',
                 hint="wait for it, then there may be nothing left to do",
             )
+        _clear(journal, room)
         yield room
 
 
@@ -230,7 +296,9 @@ def _clear(journal: Path, room: Path) -> None:
             aside.rename(place)
             sync_folder(place.parent)
     for left in room.iterdir():
-        if left.is_dir():
+        # By their names they are a compaction's or an import's; anything else is somebody's.
+        own = run_of(left.name.removesuffix(".old")) is not None
+        if own and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
 
 

@@ -18,16 +18,34 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gtmar.errors import JournalError
+from gtmar.journal.names import event_of
 from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.journal.store import place_file, refuse_remote_journal, unwritable
+from gtmar.journal.store import (
+    JournalFile,
+    make_folder,
+    parquet_files,
+    place_file,
+    refuse_remote_journal,
+    sha256_of,
+    unwritable,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["EventKind", "event_files", "event_schema", "read_event", "untouched", "write_event"]
+__all__ = [
+    "HASH_DIGITS",
+    "EventKind",
+    "event_files",
+    "event_schema",
+    "read_event",
+    "untouched",
+    "write_event",
+]
 
 #: Hexadecimal digits of the file's hash in its name.
-_DIGITS = 16
+HASH_DIGITS = 16
 
 
 class EventKind(StrEnum):
@@ -39,6 +57,8 @@ class EventKind(StrEnum):
     RECORD = "record"
     #: A journal of another tool was brought in.
     IMPORT = "import"
+    #: An import was taken back.
+    UNDO = "undo"
     #: Parts of runs were packed.
     COMPACTION = "compaction"
     #: Somebody measured something on a holdout.
@@ -121,10 +141,10 @@ def write_event(
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     content = buffer.getvalue()
-    digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
+    digest = hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
     try:
         folder = journal / "events"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, exist_ok=True)
         place_file(folder / f"event_id={event_id}.{digest}.parquet", content)
     except OSError as err:
         raise unwritable(journal, err) from err
@@ -133,16 +153,18 @@ def write_event(
 
 def event_files(journal: Path) -> list[Path]:
     """Return the files of all events, in the order of their ids."""
-    return sorted(journal.glob("events/*.parquet"))
+    return parquet_files(journal / "events")
 
 
 def untouched(path: Path) -> bool:
     """Whether an event's file is the one that was written, by the hash in its name."""
-    stated = path.name.split(".")[-2]
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] == stated
+    named = event_of(path.name)
+    return named is not None and sha256_of(path)[:HASH_DIGITS] == named[1]
 
 
 def read_event(path: Path) -> dict[str, Any]:
     """Return an event's row."""
-    row: dict[str, Any] = pq.read_table(path, partitioning=None).to_pylist()[0]
+    row = JournalFile.load(path).row()
+    if row is None:
+        raise JournalError(f'"{path}" isn\'t what was written', hint="gtmar verify names it")
     return row

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gtmar.errors import JournalError, culprits
+from gtmar.errors import GtmarError, JournalError, culprits
+from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
 from gtmar.journal.foreign import ForeignFile, baseline_row, foreign_rows
+from gtmar.journal.integrity import covered, run_ids
 from gtmar.journal.jsonl import KEYS, Problems
+from gtmar.journal.names import run_of
 from gtmar.journal.schema import FORMAT_VERSION, experiment_id
-from gtmar.journal.store import RunFiles
+from gtmar.journal.store import RunFiles, make_folder, place_file, sync_folder, unwritable
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import all_metrics
 
@@ -33,10 +37,12 @@ if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
     from gtmar.journal.foreign import ForeignRun, Placed
 
-__all__ = ["Imported", "export_jsonl", "import_jsonl"]
+__all__ = ["Imported", "Undone", "export_jsonl", "import_jsonl", "undo_import"]
 
 #: What the format knows as a win or a lost experiment.
 _EXPORTED = {"win": "win", "lose": "lose", "blocked": "lose"}
+#: How the file begins that says which runs an import is about to write.
+_MARK = "import-"
 #: Rows in memory at once.
 _BATCH = 2048
 #: How often a run's parts are looked for.
@@ -198,18 +204,61 @@ def import_jsonl(
         raise problems.error(str(path))
     digest = file.hexdigest()
     _refuse_twice(folder, path, digest)
+    try:
+        with work_folder(folder) as room:
+            _tidy(folder, room)
+            # Another process may have brought it in before the lock was to be had.
+            _refuse_twice(folder, path, digest)
+            return _place(folder, room, file, digest, ignored, {"author": author, "note": note})
+    except OSError as err:
+        raise unwritable(folder, err) from err
+
+
+def _place(
+    folder: Path,
+    room: Path,
+    file: ForeignFile,
+    digest: str,
+    ignored: Mapping[str, int],
+    by: dict[str, str | None],
+) -> Imported:
+    """Write the runs of a file that is sound, each whole or not at all, and put them on record.
+
+    Their ids stand in a mark before the first is written, so that an import that was killed goes on
+    when it comes again: runs that are there stay, the others are written.
+    """
     now = datetime.now(UTC)
-    ids: list[str] = []
-    lines = groupby(ForeignFile(path, problems), key=lambda placed: placed.run)
-    for (place, of_run), run in zip(lines, file.runs, strict=True):
+    mark = room / f"{_MARK}{digest}"
+    if mark.is_file():
+        ids = mark.read_text(encoding="ascii").split()
+    else:
         # Where the file doesn't say when, its runs keep their order all the same.
+        starts = [
+            run.first.at or now + timedelta(microseconds=n) for n, run in enumerate(file.runs)
+        ]
+        ids = [f"r{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}" for at in starts]
+        place_file(mark, "\n".join(ids).encode("ascii"))
+    lines = groupby(ForeignFile(file.path, Problems()), key=lambda placed: placed.run)
+    for (place, of_run), run in zip(lines, file.runs, strict=True):
+        there = RunFiles(folder, ids[place])
+        if there.end.is_file():
+            continue
         started = run.first.at or now + timedelta(microseconds=place)
-        ids.append(f"r{started:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
-        start = _start(run, path, digest) | {"started_at": started, "author": author, "note": note}
-        with RunWriter(folder, ids[-1]) as writer:
+        start = _start(run, file.path, digest) | {"started_at": started, **by}
+        with RunWriter(room, ids[place]) as writer:
             _write(writer, run, start, of_run)
+        staged = RunFiles(room, ids[place])
+        make_folder(there.experiments.parent, exist_ok=True)
+        make_folder(there.records.parent, exist_ok=True)
+        # The records last: a run that has none is none.
+        for new, place_of_it in (
+            (staged.experiments, there.experiments),
+            (staged.records, there.records),
+        ):
+            new.rename(place_of_it)
+            sync_folder(place_of_it.parent)
     found = Imported(
-        source=str(path),
+        source=str(file.path),
         runs=tuple(ids),
         experiments=sum(run.experiments for run in file.runs),
         wins=sum(run.wins for run in file.runs),
@@ -218,21 +267,56 @@ def import_jsonl(
     write_event(
         folder,
         EventKind.IMPORT,
-        author=author,
-        note=note,
+        **by,
         run_id=ids[0] if len(ids) == 1 else None,
-        source=str(path),
+        source=str(file.path),
         details={"file_sha256": digest, **found.as_json()},
     )
+    mark.unlink()
+    _clear(room)
     return found
+
+
+def _tidy(folder: Path, room: Path) -> None:
+    """Take away what an import that was killed left half done, and the marks of those at an end."""
+    _clear(room)
+    on_record = {details["file_sha256"] for _, details in _imports(folder)}
+    for half in room.glob(f"{_MARK}*.partial"):
+        half.unlink()
+    for mark in room.glob(f"{_MARK}*"):
+        for run_id in mark.read_text(encoding="ascii").split():
+            files = RunFiles(folder, run_id)
+            if run_of(f"run_id={run_id}") and not files.records.exists():
+                shutil.rmtree(files.experiments, ignore_errors=True)
+        if mark.name.removeprefix(_MARK) in on_record:
+            mark.unlink()
+
+
+def _clear(room: Path) -> None:
+    for kind in ("runs", "experiments"):
+        shutil.rmtree(room / kind, ignore_errors=True)
+
+
+def _imports(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the imports on record that were not taken back: event and details."""
+    found: dict[str, dict[str, Any]] = {}
+    undone: set[str] = set()
+    for path in event_files(folder):
+        try:
+            event = read_event(path) if untouched(path) else {}
+        except PermissionError:
+            continue
+        if event.get("kind") == EventKind.IMPORT:
+            found[event["event_id"]] = json.loads(event["details"])
+        elif event.get("kind") == EventKind.UNDO:
+            undone.add(json.loads(event["details"])["event"])
+    return [(event, details) for event, details in found.items() if event not in undone]
 
 
 def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
     """Refuse a file that an import event of the journal names by its hash."""
-    for file in event_files(folder):
-        event = read_event(file) if untouched(file) else {}
-        details = json.loads(event.get("details") or "{}")
-        if event.get("kind") == EventKind.IMPORT and details.get("file_sha256") == digest:
+    for _, details in _imports(folder):
+        if details.get("file_sha256") == digest:
             runs = details["runs"]
             raise JournalError(
                 f'"{path}" is in the journal "{folder}" already, as '
@@ -240,6 +324,140 @@ def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
                 hint=f"gtmar review {runs[0]}",
                 runs=runs,
             )
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What was taken back."""
+
+    #: The import's event, and the one that says that it was taken back.
+    event: str
+    event_id: str
+    source: str
+    runs: tuple[str, ...]
+    experiments: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def undo_import(
+    event: str,
+    journal: str | Path = "journal",
+    *,
+    author: str | None = None,
+    note: str | None = None,
+) -> Undone:
+    """Take an import back: its runs are deleted, and an event says so.
+
+    The event comes first and holds what the journal's digest covered of these runs, so that an
+    older digest still holds. The import's own event stays. Done again after it was cut off, it goes
+    on; the same file can be brought in again afterwards.
+
+    Parameters
+    ----------
+    event
+        The import's event, or the only one that begins or ends so.
+    journal
+        The journal's folder.
+    author, note
+        Who takes it back, and why.
+
+    Raises
+    ------
+    JournalError
+        If there is no such import, a run of it isn't as it was written, or something else in the
+        journal depends on one of its runs.
+    """
+    folder = Path(journal)
+    try:
+        with work_folder(folder) as room:
+            on_record, events = {}, []
+            for path in event_files(folder):
+                events.append(read_event(path) if untouched(path) else {})
+                if events[-1].get("kind") == EventKind.IMPORT:
+                    on_record[events[-1]["event_id"]] = json.loads(events[-1]["details"])
+            found = [e for e in on_record if e.startswith(event) or e.endswith(event)]
+            if len(found) != 1:
+                raise JournalError(
+                    f'"{event}" stands for {len(found)} imports of the journal "{folder}"; '
+                    f"it has {culprits(sorted(on_record)) if on_record else 'none'}",
+                    hint="gtmar sql -c \"from events where kind = 'import'\" lists them",
+                )
+            details = on_record[found[0]]
+            begun = next(
+                (
+                    each["event_id"]
+                    for each in events
+                    if each.get("kind") == EventKind.UNDO
+                    and json.loads(each["details"])["event"] == found[0]
+                ),
+                None,
+            )
+            there = [run for run in details["runs"] if RunFiles(folder, run).records.exists()]
+            # Of an import killed after its event: brought in again, the file gets ids of its own.
+            (room / f"{_MARK}{details['file_sha256']}").unlink(missing_ok=True)
+            if begun is None:
+                _refuse_needed(folder, set(details["runs"]), found[0], events)
+                begun = write_event(
+                    folder,
+                    EventKind.UNDO,
+                    author=author,
+                    note=note,
+                    source=details["source"],
+                    details={
+                        "event": found[0],
+                        "runs": details["runs"],
+                        "entries": covered(folder, there),
+                    },
+                )
+            elif not any(
+                (folder / kind / f"run_id={run}").exists()
+                for run in details["runs"]
+                for kind in ("runs", "experiments")
+            ):
+                raise JournalError(f"the import {found[0]} was taken back already, by {begun}")
+            for run in details["runs"]:
+                files = RunFiles(folder, run)
+                # Out of the readers' sight in one step each, then deleted.
+                for kind, old in (("runs", files.records), ("experiments", files.experiments)):
+                    aside = room / f"run_id={run}"
+                    if old.exists():
+                        old.rename(aside)
+                        sync_folder(folder / kind)
+                        shutil.rmtree(aside)
+    except OSError as err:
+        raise unwritable(folder, err) from err
+    return Undone(
+        event=found[0],
+        event_id=begun,
+        source=details["source"],
+        runs=tuple(details["runs"]),
+        experiments=details["experiments"],
+    )
+
+
+def _refuse_needed(folder: Path, runs: set[str], event: str, events: list[dict[str, Any]]) -> None:
+    """Refuse where something outside an import points to one of its runs."""
+    needing = [
+        each["event_id"]
+        for each in events
+        if each.get("run_id") in runs and each["event_id"] != event
+    ]
+    for run_id in set(run_ids(folder)) - runs:
+        try:
+            start = RunFiles(folder, run_id).record("start")
+        except GtmarError:
+            continue
+        memory = json.loads(start["memory"] or "{}").get("runs", [])
+        if start["parent_run"] in runs or runs.intersection(memory):
+            needing.append(run_id)
+    if needing:
+        raise JournalError(
+            f"the import {event} can't be taken back: {culprits(sorted(needing))} came from it",
+            hint="what others depend on stays",
+        )
 
 
 def _start(run: ForeignRun, path: Path, digest: str) -> dict[str, Any]:

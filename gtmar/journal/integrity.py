@@ -8,29 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from gtmar.errors import RunNotFoundError, UsageError, culprits, nearest
-from gtmar.journal.events import EventKind, event_files, untouched
-from gtmar.journal.examination import Examination, Finding, examine, row_of
-from gtmar.journal.store import RunFiles, is_whole, links_of, read_checked, sha256_of, steadily
+from gtmar.errors import JournalError, RunNotFoundError, culprits, nearest
+from gtmar.journal.clock import ahead, clock_note
+from gtmar.journal.entries import (
+    Entry,
+    digest_of,
+    event_entry,
+    hold_against,
+    run_entry,
+    saved_list,
+)
+from gtmar.journal.events import HASH_DIGITS, EventKind, event_files
+from gtmar.journal.examination import Examination, Finding, examine
+from gtmar.journal.names import event_of, run_of
+from gtmar.journal.store import JournalFile, RunFiles, parquet_files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Finding", "Verification", "packings", "run_ids", "run_named", "verify"]
+__all__ = ["Finding", "Verification", "covered", "packings", "run_ids", "run_named", "verify"]
 
-_PREFIX = "gtmar1"
-#: Entries that may have reached the disk after later ones, and how far back they are looked for.
-_MOST_LATE = 2
-_LATE_AMONG = 60
+#: Runs examined at once: to read and to hash takes no turn of Python's.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,15 @@ class Verification:
     notes: tuple[str, ...]
     #: To be kept elsewhere; covers all runs that have ended and all events.
     digest: str
-    #: Whether the digest given with `against` still holds; None where none was given.
+    #: Whether what was given with `against` still holds; None where nothing was given.
     against_holds: bool | None
+    #: Entries that came since; None where that can't be told.
+    against_added: int | None = None
+    #: What a saved list names and isn't there, or isn't what it was; a digest names nothing.
+    against_missing: tuple[str, ...] = ()
+    against_changed: tuple[str, ...] = ()
+    #: The entries as text, a line each.
+    entries: str = field(default="", repr=False)
 
     @property
     def sound(self) -> bool:
@@ -55,10 +70,14 @@ class Verification:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {"sound": self.sound, **asdict(self)}
+        plain = asdict(self)
+        del plain["entries"]
+        return {"sound": self.sound, **plain}
 
 
-def verify(journal: Path, run_id: str | None = None, *, against: str | None = None) -> Verification:
+def verify(
+    journal: Path, run_id: str | None = None, *, against: str | None = None, rows: bool = False
+) -> Verification:
     """Check a journal, or one run of it.
 
     Parameters
@@ -68,49 +87,90 @@ def verify(journal: Path, run_id: str | None = None, *, against: str | None = No
     run_id
         One run's full id; None for all, and all events.
     against
-        A digest that was printed earlier, for the whole journal: still holds where all that it
-        covered is there unchanged, whatever came later.
+        A digest that was printed earlier, for the whole journal, or the path of a saved list: still
+        holds where all that it covered is there unchanged, whatever came later or was merged.
+    rows
+        Whether rows are read and held against their run's digest where hashes hold too.
 
     Raises
     ------
     RunNotFoundError
         If the journal holds neither run nor event.
     UsageError
-        If `against` isn't a digest of this tool.
+        If `against` is neither a digest of this tool nor a list.
     """
     ids = [run_id] if run_id is not None else run_ids(journal)
-    events = event_files(journal) if run_id is None else []
-    if not ids and not events:
+    events = _load_events(journal)
+    if not ids and not (events and run_id is None):
         raise RunNotFoundError(
             f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
         )
-    packed = packings(journal)
-    examined = [examine(RunFiles(journal, each), packed.get(each)) for each in ids]
-    findings = [finding for one in examined for finding in one.findings]
-    notes = [note for one in examined for note in one.notes]
+    told = [file.row() for file in events.values() if file is not None and _states_hash(file)]
+    sound_events = [event for event in told if event is not None]
+    packed = _packings(sound_events)
+    withdrawn, undone = _withdrawn(sound_events)
+    # Hashes of parts that were packed stand for files that are gone: with `against`, rows do.
+    how = True if rows else None if against is not None else False
+    asked = ids if against is None else run_ids(journal)
+    looked = partial(_examined, journal, packed, rows=how)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        examined = dict(zip(asked, pool.map(looked, asked), strict=True))
+    unfinished = undone | _half_imported(journal)
+    mine = [examined[each] for each in ids if each not in unfinished]
+    findings = [finding for one in mine for finding in one.findings]
+    notes = [note for one in mine for note in one.notes]
     if run_id is None:
         findings += _strays(journal) + _verify_events(journal, events)
-        notes += _absent(ids, [one.start for one in examined])
-        if any(journal.glob("packing/run_id=*")):
-            notes.append(
-                "parts are being packed, or that was cut off: gtmar journal compact mends it"
-            )
-    entries = _entries(journal, dict(zip(ids, examined, strict=True)))
+        notes += _absent(ids, [one.start for one in mine])
+        notes += _unfinished(journal, undone, sound_events)
+        dated = ahead([*ids, *(event["event_id"] for event in sound_events)])
+        notes += [note] if (note := clock_note(dated)) else []
+    is_old = against is not None and against.startswith("gtmar1")
+    entries = [
+        *(
+            _entry(journal, each, one, is_old=is_old)
+            for each, one in examined.items()
+            if one.ended and each not in unfinished
+        ),
+        *(
+            event_entry(file, _arrival(file.path), _old_event_line(file) if is_old else "")
+            for file in events.values()
+            if file is not None and event_of(file.path.name) is not None
+        ),
+    ]
+    held = None if against is None else hold_against(entries, against, withdrawn)
     return Verification(
-        runs=len(ids),
-        experiments=sum(one.experiments for one in examined),
-        events=len(events),
+        runs=len(mine),
+        experiments=sum(one.experiments for one in mine),
+        events=len(events) if run_id is None else 0,
         findings=tuple(findings),
         notes=tuple(notes),
-        digest=_digest(entries),
-        against_holds=None if against is None else _holds(entries, against),
+        digest=digest_of(entries),
+        against_holds=None if held is None else held.holds,
+        against_added=None if held is None else held.added,
+        against_missing=() if held is None else held.missing,
+        against_changed=() if held is None else held.changed,
+        entries=saved_list(entries),
     )
 
 
 def run_ids(journal: Path) -> list[str]:
     """Return ids of all runs that have a record or a part, in order."""
-    folders = [*journal.glob("runs/run_id=*"), *journal.glob("experiments/run_id=*")]
-    return sorted({folder.name.partition("=")[2] for folder in folders})
+    names = {folder.name for room in ("runs", "experiments") for folder in _folders(journal, room)}
+    return sorted(run for name in names if (run := run_of(name)) is not None)
+
+
+def _folders(journal: Path, room: str) -> list[Path]:
+    try:
+        with os.scandir(journal / room) as found:
+            return sorted(journal / room / each.name for each in found if each.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as err:
+        raise JournalError(
+            f'journal "{journal}": can\'t be read: {err.strerror} ({err.filename})',
+            hint="ask its owner to let the folder's group read it: chmod -R g+rX",
+        ) from err
 
 
 def run_named(journal: Path, name: str) -> str:
@@ -140,24 +200,86 @@ def run_named(journal: Path, name: str) -> str:
 
 def packings(journal: Path) -> dict[str, set[str]]:
     """Return by run the hashes of packed files, as untouched events of compactions say."""
+    files = _load_events(journal).values()
+    events = (file.row() for file in files if file is not None and _states_hash(file))
+    return _packings([event for event in events if event is not None])
+
+
+def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for path in event_files(journal):
-        event = _record(path) if untouched(path) else None
-        if event is None:
-            continue
+    for event in events:
         if event["kind"] == EventKind.COMPACTION:
             for run in json.loads(event["details"])["runs"]:
                 found.setdefault(run["run_id"], set()).add(run["sha256"])
     return found
 
 
+def covered(journal: Path, runs: Sequence[str]) -> list[dict[str, str]]:
+    """Return what digests cover of some runs, for an event that says that they were taken back.
+
+    Raises
+    ------
+    JournalError
+        If one isn't as it was written.
+    """
+    packed = packings(journal)
+    examined = {run: _examined(journal, packed, run, rows=None) for run in runs}
+    unsound = [run for run, one in examined.items() if one.findings or not one.ended]
+    if unsound:
+        raise JournalError(
+            f"{culprits(unsound)}: not as it was written", hint="gtmar verify says how"
+        )
+    entries = [_entry(journal, run, one, is_old=True) for run, one in examined.items()]
+    return [{"name": e.name, "sha256": e.sha256, "old_line": e.old_line} for e in entries]
+
+
+def _examined(
+    journal: Path, packed: dict[str, set[str]], run_id: str, *, rows: bool | None
+) -> Examination:
+    found = examine(RunFiles(journal, run_id), packed.get(run_id), rows=rows)
+    # Thousands of runs are examined: their rows needn't stay.
+    return replace(found, rows=None)
+
+
+def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
+    """Read all events' files; None for one that mayn't be read."""
+    found: dict[Path, JournalFile | None] = {}
+    for path in event_files(journal):
+        try:
+            found[path] = JournalFile.load(path)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            found[path] = None
+    return found
+
+
+def _states_hash(file: JournalFile) -> bool:
+    """Whether an event's file is the one that was written, by the hash in its name."""
+    named = event_of(file.path.name)
+    return named is not None and file.sha256[:HASH_DIGITS] == named[1]
+
+
+def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[Entry], set[str]]:
+    """Return entries and ids of the runs that were taken back on record."""
+    entries: list[Entry] = []
+    runs: set[str] = set()
+    for event in events:
+        if event["kind"] == EventKind.UNDO:
+            details = json.loads(event["details"])
+            entries += [Entry(e["name"], e["sha256"], 0, e["old_line"]) for e in details["entries"]]
+            runs.update(details["runs"])
+    return entries, runs
+
+
 def _strays(journal: Path) -> list[Finding]:
-    """Find files that readers take in though they belong to no run."""
+    """Find files that look like a run's and belong to none, such as a sync's second copies."""
     return [
         Finding("", path.relative_to(journal).as_posix(), "added", "it belongs to no run")
         for room in ("runs", "experiments")
-        for path in sorted(journal.glob(f"{room}/*/*.parquet"))
-        if not path.parent.name.startswith("run_id=")
+        for folder in _folders(journal, room)
+        if run_of(folder.name) is None
+        for path in parquet_files(folder)
     ]
 
 
@@ -175,95 +297,104 @@ def _absent(ids: list[str], starts: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _verify_events(journal: Path, events: list[Path]) -> list[Finding]:
+def _half_imported(journal: Path) -> set[str]:
+    """Return runs whose parts an import has put in place, and their records not yet."""
+    named: set[str] = set()
+    for mark in journal.glob("packing/import-*"):
+        with suppress(OSError, UnicodeDecodeError):
+            named.update(mark.read_text(encoding="ascii").split())
+    return {run for run in named if not RunFiles(journal, run).records.exists()}
+
+
+def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]]) -> list[str]:
+    """Note work on the journal that was cut off, and files that were brought in twice."""
+    notes = []
+    if any(journal.glob("packing/run_id=*")):
+        notes.append("parts are being packed, or that was cut off: gtmar journal compact mends it")
+    on_record = {
+        json.loads(event["details"])["file_sha256"]
+        for event in events
+        if event["kind"] == EventKind.IMPORT
+    }
+    marks = {path.name.removeprefix("import-") for path in journal.glob("packing/import-*")}
+    if any(not mark.endswith(".partial") for mark in marks - on_record):
+        notes.append(
+            "an import is going on, or was cut off: gtmar journal import of the same file goes on "
+            "with it"
+        )
+    left = sorted(undone.intersection(run_ids(journal)))
+    if left:
+        notes.append(
+            f"{len(left):,} of the runs of an import that was taken back are still there: "
+            "gtmar journal import --undo of the same event goes on with it"
+        )
+    imports: dict[str, list[str]] = {}
+    for event in events:
+        if event["kind"] == EventKind.IMPORT:
+            details = json.loads(event["details"])
+            if not undone.intersection(details["runs"]):
+                imports.setdefault(details["file_sha256"], []).append(event["event_id"])
+    notes += [
+        f"one file was brought in {len(ids)} times, by events {culprits(ids)}: its experiments are "
+        f"there as often; gtmar journal import --undo {ids[-1]} takes one back"
+        for ids in imports.values()
+        if len(ids) > 1
+    ]
+    return notes
+
+
+def _verify_events(journal: Path, events: dict[Path, JournalFile | None]) -> list[Finding]:
     """Hold each event against the hash in its name."""
     findings = []
-    for path in events:
+    for path, file in events.items():
         kind, problem = "", ""
-        if not path.name.startswith("event_id="):
+        named = event_of(path.name)
+        if file is None:
+            kind, problem = "unreadable", "Permission denied: it wasn't checked"
+        elif named is None:
             kind, problem = "added", "it is no event's file"
-        elif not is_whole(path):
+        elif not file.is_whole:
             kind, problem = "torn", "cut off: it has no end"
-        elif not untouched(path) or (event := _record(path)) is None:
+        elif not _states_hash(file) or (event := file.row()) is None:
             kind, problem = "changed", "its bytes are not those that its name says"
-        elif event.get("event_id") != path.name.partition("=")[2].partition(".")[0]:
+        elif event.get("event_id") != named[0]:
             kind, problem = "changed", "it is not the event that its name says"
         if kind:
             findings.append(Finding("", path.relative_to(journal).as_posix(), kind, problem))
     return findings
 
 
-def _entries(journal: Path, examined: dict[str, Examination]) -> list[str]:
-    """Return a line for each run that has ended and each event, in the order of their times."""
-    lines: list[tuple[str, str, object]] = []
-    for run_id in run_ids(journal):
-        one = examined.get(run_id)
-        start: dict[str, Any] | None
-        end: dict[str, Any] | None
-        if one is not None and not one.findings:
-            # Sound: what was read of it needn't be read again.
-            parts = sorted((x.name, x.sha256) for x in one.links if x.name.startswith("part"))
-            start, end, hashes = one.start, one.end or None, "".join(x for _, x in parts)
-        else:
-            files = RunFiles(journal, run_id)
-            start, end = _record(files.start), _record(files.end)
-            hashes = steadily(partial(_hashes, files)) if end is not None else ""
-        if end is not None:
-            lines.append((str(end.get("ended_at")), run_id, [start, end, hashes]))
-    for path in event_files(journal):
-        event = _record(path)
-        if event is not None:
-            lines.append((str(event.get("at")), path.name, event))
-    return sorted(f"{when} {name} {_hash(content)}" for when, name, content in lines)
+def _entry(journal: Path, run_id: str, one: Examination, *, is_old: bool) -> Entry:
+    files = RunFiles(journal, run_id)
+    old_line = _old_run_line(files, one) if is_old else ""
+    return run_entry(run_id, one.links, _arrival(files.end), old_line)
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """Return a record's row; None where it isn't there or can't be read."""
-    table = read_checked(path) if path.is_file() and is_whole(path) else None
-    return None if table is None else row_of(table)
+def _arrival(path: Path) -> int:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return 0
+
+
+def _old_run_line(files: RunFiles, one: Examination) -> str:
+    """Return a run as digests of the old form cover it."""
+    try:
+        start, end = (JournalFile.load(path).row() for path in (files.start, files.end))
+    except OSError:
+        return ""
+    parts = sorted({(x.name, x.sha256) for x in one.links if x.name.startswith("part")})
+    hashes = "".join(sha256 for _, sha256 in parts)
+    return (
+        "" if end is None else f"{end.get('ended_at')} {files.run_id} {_hash([start, end, hashes])}"
+    )
+
+
+def _old_event_line(file: JournalFile) -> str:
+    event = file.row()
+    return "" if event is None else f"{event.get('at')} {file.path.name} {_hash(event)}"
 
 
 def _hash(content: object) -> str:
     body = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(body.encode()).hexdigest()
-
-
-def _hashes(files: RunFiles) -> str:
-    """Return the hashes of a run's parts as they were written; packing changes none."""
-    found = []
-    for part in files.parts:
-        try:
-            packed = [link.sha256 for link in links_of(part) if link.packed]
-        except (pa.ArrowException, OSError):
-            packed = []
-        found += packed or [sha256_of(part)]
-    return "".join(found)
-
-
-def _digest(entries: list[str]) -> str:
-    state = hashlib.sha256("\n".join(entries).encode())
-    return f"{_PREFIX}:{len(entries)}:{state.hexdigest()}"
-
-
-def _holds(entries: list[str], against: str) -> bool:
-    """Whether a digest is that of entries that are still there.
-
-    It covered the first `count` of them, but for those few that carry an earlier time and reached
-    the disk later, as runs that end in the same moment may.
-    """
-    prefix, _, rest = against.partition(":")
-    digits, _, _ = rest.partition(":")
-    if prefix != _PREFIX or not digits.isdigit():
-        raise UsageError(
-            f'"{against}" is no digest of a journal',
-            hint=f"it looks like {_PREFIX}:12:0f3a..., as gtmar verify prints it",
-        )
-    count = int(digits)
-    for late in range(_MOST_LATE + 1):
-        reach = entries[: count + late]
-        recent = range(max(0, len(reach) - _LATE_AMONG), len(reach))
-        for left_out in combinations(recent, late):
-            kept = [entry for place, entry in enumerate(reach) if place not in left_out]
-            if _digest(kept) == against:
-                return True
-    return False

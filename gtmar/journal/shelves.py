@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Self
@@ -17,7 +16,10 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gtmar.journal.names import holds_rows_of, is_own, replaced_names, run_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["Shelf", "Stock"]
@@ -41,6 +43,8 @@ class Stock:
     alike: bool
     #: The newest format among them; 0 where none states one.
     newest: int
+    #: Files and folders that mayn't be read, and links.
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,36 +79,66 @@ class Shelf:
         return cls(folder, by_run, str(empty), columns)
 
     def stock(self, journal: Path) -> Stock:
-        """Look through the files; those cut off by a crash, or gone meanwhile, are passed over."""
-        paths, alike, newest = [], True, 0
-        for path in self._found(journal):
-            try:
-                footer = _footer(path)
-            except FileNotFoundError:
-                continue
-            if footer is None:
-                continue
-            paths.append(path)
-            alike &= footer.startswith(self.columns)
-            place = footer.rfind(_FORMAT_KEY)
-            if place >= 0 and (stated := _FORMAT.match(footer, place + len(_FORMAT_KEY))):
-                newest = max(newest, int(stated[1]))
-        return Stock(tuple(paths), alike, newest)
+        """Look through the files; those cut off by a crash, or gone meanwhile, are passed over.
 
-    def _found(self, journal: Path) -> list[str]:
-        """List what ends in `.parquet`, in the order of names."""
-        top = journal / self.folder
-        if not top.is_dir():
-            return []
-        folders = [str(top)]
+        So is what `names` says that readers don't take in: second copies of a sync, and parts that
+        a packed one stands for.
+        """
+        paths, alike, newest = [], True, 0
+        left_out: list[str] = []
+        for run_id, found in self._found(journal, left_out):
+            footers: list[tuple[str, bytes]] = []
+            for path in found:
+                try:
+                    footer = _footer(path)
+                except FileNotFoundError:
+                    continue
+                except PermissionError:
+                    left_out.append(path)
+                    continue
+                if footer is not None and (run_id is None or holds_rows_of(run_id, footer)):
+                    footers.append((path, footer))
+            replaced = replaced_names((path.rpartition("/")[2], footer) for path, footer in footers)
+            for path, footer in footers:
+                if path.rpartition("/")[2] in replaced:
+                    continue
+                paths.append(path)
+                alike &= footer.startswith(self.columns)
+                place = footer.rfind(_FORMAT_KEY)
+                if place >= 0 and (stated := _FORMAT.match(footer, place + len(_FORMAT_KEY))):
+                    newest = max(newest, int(stated[1]))
+        return Stock(tuple(paths), alike, newest, tuple(left_out))
+
+    def _found(self, journal: Path, left_out: list[str]) -> Iterator[tuple[str | None, list[str]]]:
+        """Give each folder's files with names of the journal's own, and the run that it is of."""
+        top = str(journal / self.folder)
+        folders: list[tuple[str | None, str]] = [(None, top)]
         if self.by_run:
-            with os.scandir(top) as entries:
-                folders = sorted(e.path for e in entries if e.name.startswith("run_id="))
-        found = []
-        for folder in folders:
-            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-                found += sorted(e.path for e in entries if e.name.endswith(".parquet"))
-        return found
+            names = sorted(name for name, _ in _listed(top, left_out))
+            folders = [(run, f"{top}/{name}") for name in names if (run := run_of(name))]
+        for run_id, folder in folders:
+            listed = _listed(folder, left_out)
+            yield run_id, sorted(path for name, path in listed if is_own(self.folder, name))
+
+
+def _listed(folder: str, left_out: list[str]) -> list[tuple[str, str]]:
+    """List names and paths in a folder, without links, which may lead out of the journal.
+
+    None where there is no folder, or it mayn't be read.
+    """
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    left_out.append(entry.path)
+                else:
+                    found.append((entry.name, entry.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError:
+        left_out.append(folder)
+    return found
 
 
 @cache

@@ -10,45 +10,54 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.accounts.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError
+from gtmar.journal.names import is_own, replaced_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 __all__ = [
-    "PACKED_NAME",
+    "JournalFile",
     "Link",
     "RunFiles",
     "is_whole",
-    "links_of",
     "lock_alone",
+    "make_folder",
+    "parquet_files",
     "place_file",
     "read_checked",
     "refuse_remote_journal",
     "settle",
     "sha256_of",
+    "share",
     "stage",
     "steadily",
     "sync_folder",
+    "unreadable",
     "unwritable",
 ]
 
 Looked = TypeVar("Looked")
 
-#: The part that all others of its run are packed into.
-PACKED_NAME = "part-000001.parquet"
+_PARTS = "experiments"
 _MAGIC = b"PAR1"
 #: Magic, an empty footer's length, magic.
 _LEAST_BYTES = 12
+#: A footer's length, and magic.
+_FOOTER_END = 8
+#: Between a key and the length of its value: Thrift's mark for a text in the next field.
+_VALUE_FOLLOWS = b"\x18"
 #: How often a lock is asked for: whoever looks whether it is held holds it for a moment.
 _LOCK_TRIES = 20
 _LOCK_PAUSE = 0.01
@@ -84,6 +93,35 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path, *, exist_ok: bool = False) -> None:
+    """Make a folder, and those above it that are missing, for the group that shares the journal."""
+    if not path.parent.is_dir():
+        make_folder(path.parent, exist_ok=True)
+    there = path.is_dir()
+    path.mkdir(exist_ok=exist_ok)
+    if not there:
+        share(path)
+
+
+def share(path: Path) -> None:
+    """Open a new file or folder to the group of its folder, where that group may write there.
+
+    So a colleague's umask keeps nobody from a folder that was made for a group. Where the group
+    mayn't write to the folder, the umask holds.
+    """
+    folder, made = path.parent.stat(), path.stat()
+    if not folder.st_mode & stat.S_IWGRP:
+        return
+    try:
+        if made.st_gid != folder.st_gid:
+            os.chown(path, -1, folder.st_gid)
+        is_folder = stat.S_ISDIR(made.st_mode)
+        path.chmod(stat.S_IMODE(made.st_mode) | (0o2070 if is_folder else 0o060))
+    except PermissionError:
+        # Not a member of that group: what is made stays its maker's.
+        return
+
+
 def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     """Write a file beside its place, synced, and return where; `settle` puts it there."""
     beside = path.with_suffix(".partial")
@@ -92,6 +130,7 @@ def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        share(beside)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
@@ -127,6 +166,14 @@ def unwritable(journal: Path, err: OSError) -> JournalError:
     )
 
 
+def unreadable(run_id: str, err: OSError) -> JournalError:
+    """Word an operating system's refusal to let a run's file be read."""
+    return JournalError(
+        f'run {run_id}: "{err.filename}" can\'t be read: {err.strerror}',
+        hint="ask its owner to let the folder's group read it: chmod -R g+rX",
+    )
+
+
 def lock_alone(file: IO[Any]) -> bool:
     """Take a lock that nobody else then has; say whether it was to be had."""
     for attempt in range(_LOCK_TRIES):
@@ -150,6 +197,18 @@ def steadily(look: Callable[[], Looked]) -> Looked:
     return look()
 
 
+def parquet_files(folder: Path) -> list[Path]:
+    """List a folder's files that end in `.parquet`, by name; none where there is no folder.
+
+    A folder that mayn't be read is a `PermissionError`: a pattern alone would say that it is empty.
+    """
+    try:
+        os.scandir(folder).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(folder.glob("*.parquet"))
+
+
 def is_whole(path: Path) -> bool:
     """Whether a Parquet file has both its ends."""
     with path.open("rb") as file:
@@ -160,16 +219,6 @@ def is_whole(path: Path) -> bool:
             return False
         file.seek(-4, 2)
         return file.read(4) == _MAGIC
-
-
-def read_checked(path: Path) -> pa.Table | None:
-    """Return a whole file's rows; None where a page isn't what was written, by its checksum."""
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError):
-        return None
 
 
 @dataclass(frozen=True)
@@ -190,22 +239,90 @@ class Link:
     packed: bool = False
 
 
-def links_of(path: Path) -> list[Link]:
-    """Return the links that a file of readable footer stands for: more than one if packed."""
-    metadata = pq.read_schema(path).metadata or {}
-    try:
-        listed = json.loads(metadata.get(b"gtmar_packed", b"null"))
-        if listed is not None:
-            return [
-                Link(path, e["name"], e["place"], e["previous"], e["sha256"], packed=True)
-                for e in listed
-            ]
-        place = int(metadata.get(b"gtmar_place", b"-1"))
-    except (ValueError, KeyError, TypeError):
-        place = -1
-    previous: bytes = metadata.get(b"gtmar_previous", b"?")
-    stated = previous.decode("ascii", errors="replace")
-    return [Link(path, path.name, place, stated, sha256_of(path))]
+@dataclass(frozen=True)
+class JournalFile:
+    """A file's bytes, read once: its hash, its footer, its rows."""
+
+    path: Path
+    data: bytes
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file."""
+        return cls(path, path.read_bytes())
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def footer(self) -> bytes:
+        """The Parquet footer; empty where the file has no end."""
+        data = self.data
+        if len(data) < _LEAST_BYTES or not (data.startswith(_MAGIC) and data.endswith(_MAGIC)):
+            return b""
+        length = int.from_bytes(data[-_FOOTER_END:-4], "little")
+        return data[-_FOOTER_END - length : -_FOOTER_END] if length < len(data) else b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file has both its ends."""
+        data = self.data
+        return len(data) >= _LEAST_BYTES and data[:4] == _MAGIC == data[-4:]
+
+    def stated(self, key: bytes) -> bytes | None:
+        """Return what the footer states under a key: a length in Thrift's way, then text."""
+        at = self.footer.rfind(key + _VALUE_FOLLOWS)
+        if at < 0:
+            return None
+        at += len(key) + 1
+        length = shift = 0
+        for byte in self.footer[at : at + 5]:
+            length |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                break
+        return self.footer[at : at + length]
+
+    def links(self) -> list[Link]:
+        """Return the links that a file of readable footer stands for: more than one if packed."""
+        try:
+            listed = json.loads(self.stated(b"gtmar_packed") or b"null")
+            if listed is not None:
+                return [
+                    Link(self.path, e["name"], e["place"], e["previous"], e["sha256"], packed=True)
+                    for e in listed
+                ]
+            place = int(self.stated(b"gtmar_place") or b"-1")
+        except (ValueError, KeyError, TypeError):
+            place = -1
+        previous = self.stated(b"gtmar_previous")
+        before = "?" if previous is None else previous.decode("ascii", errors="replace")
+        return [Link(self.path, self.path.name, place, before, self.sha256)]
+
+    def table(self, columns: list[str] | None = None) -> pa.Table | None:
+        """Return the rows; None where a page isn't what was written, by its checksum."""
+        try:
+            file = pq.ParquetFile(pa.BufferReader(self.data), page_checksum_verification=True)
+            # Parts are small: to share one out among threads takes longer than to read it.
+            return file.read(columns, use_threads=False)
+        except (pa.ArrowException, OSError):
+            return None
+
+    def row(self) -> dict[str, Any] | None:
+        """Return the row of a record or an event; None where it isn't there or can't be read."""
+        table = self.table() if self.is_whole else None
+        try:
+            rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
+        except (pa.ArrowException, ValueError):
+            rows = []
+        return rows[0] if rows else None
+
+
+def read_checked(path: Path) -> pa.Table | None:
+    """Return a whole file's rows; None where a page isn't what was written, by its checksum."""
+    return JournalFile.load(path).table()
 
 
 @dataclass(frozen=True)
@@ -223,7 +340,7 @@ class RunFiles:
     @property
     def experiments(self) -> Path:
         """Folder of the run's parts."""
-        return self.journal / "experiments" / f"run_id={self.run_id}"
+        return self.journal / _PARTS / f"run_id={self.run_id}"
 
     @property
     def lock(self) -> Path:
@@ -247,13 +364,18 @@ class RunFiles:
 
     @property
     def parts(self) -> list[Path]:
-        """Parts in order, whole or torn."""
-        return sorted(self.experiments.glob("part-*.parquet"))
+        """Parts in order, whole or torn; what bears another name is none of the run's."""
+        return [path for path in parquet_files(self.experiments) if is_own(_PARTS, path.name)]
 
     @property
     def whole_parts(self) -> list[Path]:
-        """Parts in order, torn ones left out."""
-        return [part for part in self.parts if is_whole(part)]
+        """Parts in order, without torn ones and those that a packed part stands for."""
+        parts = [part for part in self.parts if is_whole(part)]
+        if len(parts) < 2:
+            return parts
+        first = JournalFile.load(parts[0])
+        replaced = replaced_names([(first.path.name, first.footer)])
+        return [part for part in parts if part.name not in replaced]
 
     def record(self, kind: str) -> dict[str, Any]:
         """Return a record's row.
@@ -264,9 +386,16 @@ class RunFiles:
             If there is no such record.
         """
         path = self.records / f"{kind}.parquet"
-        if not path.is_file():
-            raise RunNotFoundError(f'run {self.run_id}: no {kind} record in "{self.journal}"')
-        row: dict[str, Any] = pq.read_table(path, partitioning=None).to_pylist()[0]
+        try:
+            row = JournalFile.load(path).row()
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunNotFoundError(
+                f'run {self.run_id}: no {kind} record in "{self.journal}"'
+            ) from None
+        except PermissionError as err:
+            raise unreadable(self.run_id, err) from err
+        if row is None:
+            raise self._damaged(f'"{path.name}" isn\'t what was written')
         return row
 
     def rows(self) -> pa.Table:
@@ -279,7 +408,10 @@ class RunFiles:
         JournalError
             If a part isn't what was written.
         """
-        tables = steadily(self._tables)
+        try:
+            tables = steadily(self._tables)
+        except PermissionError as err:
+            raise unreadable(self.run_id, err) from err
         if not tables:
             raise RunNotFoundError(f"run {self.run_id} has no experiment yet")
         try:
@@ -312,12 +444,12 @@ class RunFiles:
 
         It ends where no file names the one before; `integrity` says what that means.
         """
-        files = [f for f in [*self.records.glob("*.parquet"), *self.parts] if is_whole(f)]
+        paths = [*parquet_files(self.records), *self.whole_parts]
         after: dict[str, Link] = {}
-        for link in (
-            link for file in files if read_checked(file) is not None for link in links_of(file)
-        ):
-            after.setdefault(link.previous, link)
+        for file in (JournalFile.load(path) for path in paths):
+            if file.is_whole and file.table() is not None:
+                for link in file.links():
+                    after.setdefault(link.previous, link)
         linked: list[Link] = []
         previous = ""
         while previous in after and after[previous] not in linked:

@@ -22,10 +22,12 @@ from gtmar.journal.store import (
     RunFiles,
     is_whole,
     lock_alone,
+    make_folder,
     place_file,
     refuse_remote_journal,
     settle,
     sha256_of,
+    share,
     stage,
     unwritable,
 )
@@ -74,11 +76,12 @@ class RunWriter:
         self._files = RunFiles(journal, run_id)
         try:
             if not resumed:
-                (journal / "runs").mkdir(parents=True, exist_ok=True)
                 # Made, not found: so a run has one writer.
-                self._files.records.mkdir()
-                self._files.experiments.mkdir(parents=True)
-            self._files.lock.touch()
+                make_folder(self._files.records)
+                make_folder(self._files.experiments)
+            if not self._files.lock.exists():
+                self._files.lock.touch()
+                share(self._files.lock)
             self._lock = self._files.lock.open("r+b")
             try:
                 self._hold()

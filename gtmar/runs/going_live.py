@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar import spec as specs
 from gtmar.errors import RunNotFoundError, SpecError, UsageError
 from gtmar.journal.catalog import Journal
+from gtmar.journal.clock import clock_note, dated_ahead
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.history import measured_as
 from gtmar.runs.trial import try_weights
@@ -42,6 +43,8 @@ class WentLive:
     #: ``RUN/EXP`` that it comes from or was measured as.
     experiment: str | None
     measured: RunResult | None = None
+    #: Worth knowing: entries of the journal that are dated after this machine's clock.
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -131,8 +134,7 @@ def record(
     from_when = _moment(since)
     folder = Path(journal)
     before = _live_spec(folder, spec.model, at=from_when)
-    if before is not None and specs.score_id(before[0]) == specs.score_id(spec):
-        raise _live_already(spec, before[1])
+    _refuse_the_same(spec, before)
     measured = None
     if data is not None:
         old = before[0] if before is not None else spec
@@ -194,9 +196,12 @@ def _go_live(
 ) -> WentLive:
     if not note.strip():
         raise UsageError("a change that goes live needs a reason", hint="--note WHY")
-    before = _live_spec(journal, spec.model, at=since)
-    if before is not None and specs.score_id(before[0]) == specs.score_id(spec):
-        raise _live_already(spec, before[1])
+    # A promotion follows whatever is on record, though another clock dated it later.
+    before = _live_spec(journal, spec.model, at=since if kind is EventKind.RECORD else None)
+    _refuse_the_same(spec, before)
+    now = datetime.now(UTC)
+    note_on_clock = clock_note(dated_ahead(journal, now), now)
+    later = _dated_after(journal, spec.model, now)
     changes = None
     if before is not None and form_id(before[0]) == form_id(spec):
         old = before[0].weights
@@ -215,6 +220,7 @@ def _go_live(
         spec=specs.to_json(spec),
         run_id=run_id or None,
         experiment_id=experiment_id or None,
+        details={"recorded_after": later} if later else None,
     )
     return WentLive(
         event_id=event_id,
@@ -228,20 +234,26 @@ def _go_live(
         replaced_since=before[1] if before is not None else None,
         experiment=experiment,
         measured=measured,
+        notes=(note_on_clock,) if note_on_clock else (),
     )
 
 
-def _live_spec(journal: Path, model: str, *, at: datetime) -> tuple[ScoringSpec, datetime] | None:
-    """Return the spec that was live at a moment, and since when; None where none was."""
+def _live_spec(
+    journal: Path, model: str, *, at: datetime | None
+) -> tuple[ScoringSpec, datetime] | None:
+    """Return the spec that was live at a moment, and since when; None where none was.
+
+    Without a moment it is the one recorded last, however it is dated.
+    """
     try:
         opened = Journal(journal)
     except RunNotFoundError:
         return None
     with opened:
         rows = opened.query(
-            "select spec, since from events where kind in ('promotion', 'record') "
-            "and model = getvariable('model') and since <= getvariable('at') "
-            "order by since desc, events.at desc, event_id desc limit 1",
+            "select spec, since from went_live where model = getvariable('model') "
+            "and (getvariable('at') is null or since <= getvariable('at')) "
+            "order by position desc limit 1",
             model=model,
             at=at,
         ).to_dicts()
@@ -251,6 +263,22 @@ def _live_spec(journal: Path, model: str, *, at: datetime) -> tuple[ScoringSpec,
         return specs.parse(rows[0]["spec"], source="the live spec"), rows[0]["since"]
     except SpecError:
         return None
+
+
+def _dated_after(journal: Path, model: str, now: datetime) -> list[str]:
+    """Return what went live by clocks ahead of this one, which what is recorded now follows."""
+    try:
+        opened = Journal(journal)
+    except RunNotFoundError:
+        return []
+    with opened:
+        rows = opened.query(
+            "select event_id from went_live where model = getvariable('model') "
+            "and since > getvariable('now') order by position",
+            model=model,
+            now=now,
+        )
+    return rows["event_id"].to_list()
 
 
 def _measured_as(journal: Path, spec: ScoringSpec) -> str | None:
@@ -264,6 +292,16 @@ def _measured_as(journal: Path, spec: ScoringSpec) -> str | None:
     return None if reference is None else str(reference)
 
 
+def _refuse_the_same(spec: ScoringSpec, before: tuple[ScoringSpec, datetime] | None) -> None:
+    """Refuse what is live already; what only a clock that was ahead says is live isn't."""
+    if (
+        before is not None
+        and before[1] <= datetime.now(UTC)
+        and specs.score_id(before[0]) == specs.score_id(spec)
+    ):
+        raise _live_already(spec, before[1])
+
+
 def _live_already(spec: ScoringSpec, since: datetime) -> UsageError:
     return UsageError(
         f'"{spec.model}" with these weights and tiers is live already, since '
@@ -273,7 +311,7 @@ def _live_already(spec: ScoringSpec, since: datetime) -> UsageError:
 
 
 def _moment(text: str) -> datetime:
-    """Read an ISO date or date and time as a moment; without a zone it is UTC."""
+    """Read an ISO date or date and time as a moment; without a zone it is this machine's."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -283,7 +321,7 @@ def _moment(text: str) -> datetime:
             f'--since expects a date such as 2026-03-31, got "{text}"',
             hint=f"--since {date.today():%Y-%m-%d}",
         )
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment.astimezone(UTC)
     if moment > datetime.now(UTC):
         raise UsageError(f"--since {text} is in the future; only what has happened goes on record")
-    return moment.astimezone(UTC)
+    return moment

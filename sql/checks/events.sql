@@ -17,6 +17,12 @@ with pointed_at as (
         and experiments.experiment_id = events.experiment_id
     group by events.event_id
 ),
+taken_back as (
+    select
+        json_extract_string(details, '$.event') as event_id
+    from events
+    where kind = 'undo'
+),
 faulty as (
     select
         events.event_id as event_id,
@@ -25,8 +31,8 @@ faulty as (
             [
                 if(
                     events.kind not in (
-                        'promotion', 'record', 'import', 'compaction', 'look', 'null', 'stability',
-                        'decision'
+                        'promotion', 'record', 'import', 'undo', 'compaction', 'look', 'null',
+                        'stability', 'decision'
                     ),
                     'no such kind',
                     null
@@ -46,7 +52,8 @@ faulty as (
                 if(events.since > events."at", 'live before it was so', null),
                 if(
                     events.run_id is not null
-                        and events.run_id not in (select run_id from runs),
+                        and events.run_id not in (select run_id from runs)
+                        and events.event_id not in (select event_id from taken_back),
                     'its run is not in this journal',
                     null
                 ),

@@ -34,4 +34,4 @@ select
 from live_specs
 where getvariable('model') is null
     or model = getvariable('model')
-order by model, since desc, recorded_at desc, event_id desc;
+order by model, position desc;

@@ -12,7 +12,8 @@
 --   value_before (double): objective before; null where there is nothing before, or something else
 --     was live than what it was measured against
 --   value_after (double): objective after
---   outcome (varchar): how a search ended; of the others win, lose, blocked, known or baseline
+--   outcome (varchar): how a search ended; of the others win, lose, blocked, known or baseline;
+--     of what isn't live yet, that it is dated after this clock
 --   reference (varchar): the experiment as RUN/EXP; the event where it was not measured
 -- grain: one row per run or spec that went live; a change made elsewhere is one, measured or not
 -- order: at, newest first
@@ -36,4 +37,4 @@ select
     outcome,
     coalesce(run_id || '/' || experiment_id, event_id, run_id) as reference
 from history
-order by happened_at desc, reference desc;
+order by happened_at desc, position desc nulls last, reference desc;

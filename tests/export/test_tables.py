@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -11,6 +15,7 @@ from typer.testing import CliRunner
 from gtmar.cli.app import app
 from gtmar.errors import UsageError
 from gtmar.export.publishing import publish
+from gtmar.export.tables import append_new
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, changed_since, run, score, write_table
 from gtmar.spec import ScoringSpec, reweighed, spec_id, to_yaml
@@ -183,3 +188,65 @@ def test_a_target_that_is_neither_is_refused() -> None:
     done = CliRunner().invoke(app, ["journal", "publish", "--to", "lake.db"])
     assert done.exit_code == 2
     assert '"lake.db": expected delta:FOLDER, delta:URL or duckdb:///file.db' in done.stderr
+
+
+TWICE = """
+import sys, time
+import polars as pl
+from gtmar.export.tables import append_new
+frame = pl.DataFrame({"run_id": [f"r{n}" for n in range(20)], "value": list(range(20))})
+while time.time() < float(sys.argv[2]):
+    pass
+print(append_new(frame, sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["delta:{}/table", "duckdb:///{}/lake.db?table=runs"])
+def test_two_that_append_at_once_leave_each_row_once(tmp_path: Path, target: str) -> None:
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        location = target.format(folder)
+        arguments = [sys.executable, "-c", TWICE, location, str(time.time() + 3)]
+        both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert sorted(process.communicate()[0].strip() for process in both) == ["0", "20"]
+        [made] = folder.iterdir()
+        if made.is_dir():
+            kept = pl.read_delta(str(made))["value"].to_list()
+        else:
+            with duckdb.connect(str(made)) as connection:
+                kept = [value for (value,) in connection.sql("select value from runs").fetchall()]
+        assert sorted(kept) == list(range(20))
+
+
+def test_two_threads_that_append_at_once_leave_each_row_once(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"run_id": [f"r{n}" for n in range(20)], "value": list(range(20))})
+    location = f"duckdb:///{tmp_path}/lake.db?table=runs"
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: append_new(frame, location), range(4)))
+    assert sorted(done) == [0, 0, 0, 20]
+
+
+def test_a_duckdb_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Killed before its last step, none is there, and the next finds its place free."""
+    frame = pl.DataFrame({"run_id": ["r1"]})
+    location = f"duckdb:///{tmp_path}/lake.db?table=runs"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gtmar.export.tables._link", killed)
+        with pytest.raises(KeyboardInterrupt):
+            append_new(frame, location)
+    assert list(tmp_path.iterdir()) == []
+    assert append_new(frame, location) == 1
+
+
+@pytest.mark.parametrize("half", [b"", bytes(4096), b"\0" * 8 + b"DUC"])
+def test_a_half_made_duckdb_file_is_named_with_the_way_out(tmp_path: Path, half: bytes) -> None:
+    (tmp_path / "lake.db").write_bytes(half)
+    with pytest.raises(UsageError, match="it is no DuckDB database"):
+        append_new(pl.DataFrame({"run_id": ["r1"]}), f"duckdb:///{tmp_path}/lake.db?table=runs")
+    assert (tmp_path / "lake.db").read_bytes() == half

@@ -385,7 +385,7 @@ def test_metrics_that_do_not_agree(broken: Broken, change: Change, identity: str
 
 def test_records_that_do_not_belong_together(broken: Broken) -> None:
     early = datetime(2000, 1, 1, tzinfo=UTC)
-    broken.record("first", "start", copied_to="start-again")
+    broken.record("first", "start", copied_to="resume-9")
     broken.record("warm", "end", ended_at=early)
     found = {(row["run_id"], row["problem"]) for row in broken.found("records")}
     assert found == {

@@ -1,0 +1,168 @@
+"""Folders that several people share: rights, groups, links and names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from journals import IDS, begin, content, finish
+from typer.testing import CliRunner
+
+from gtmar.cli.app import app
+from gtmar.errors import JournalError, JournalWarning
+from gtmar.journal.catalog import Journal
+from gtmar.journal.compaction import compact
+from gtmar.journal.events import EventKind, event_files, write_event
+from gtmar.journal.integrity import verify
+from gtmar.journal.store import RunFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = [
+    "a [b] c",
+    "*",
+    "?",
+    "it's",
+    "two words",
+    "line\nbreak",
+    "{a,b}",
+    os.fsdecode(b"n\xf6n-utf-8"),
+    'q"uote',
+]
+#: What somebody without rights finds out about a journal.
+LOOKS = """
+import os, sys, warnings
+from pathlib import Path
+from gtmar.journal.catalog import Journal
+from gtmar.journal.integrity import verify
+folder = Path(sys.argv[1])
+def look():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with Journal(folder) as opened:
+            runs, events = (
+                opened.query(f"select count(*) as n from {view}")["n"].item()
+                for view in ("runs", "events")
+            )
+    left_out = sum("not yours to read" in str(w.message) for w in caught)
+    return runs, events, left_out, sorted(f.kind for f in verify(folder).findings)
+# Once before, so that all code is loaded: it may lie where nobody else may read.
+look()
+os.setgid(65534)
+os.setuid(65534)
+print(*look())
+"""
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    folder = tmp_path / "journal"
+    for run_id in IDS:
+        finish(begin(folder, run_id))
+    write_event(folder, EventKind.RECORD, note="one")
+    write_event(folder, EventKind.RECORD, note="two")
+    return folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
+@pytest.mark.parametrize("what", ["folder", "file", "parts"])
+def test_what_may_not_be_read_is_named_and_left_out(journal: Path, what: str) -> None:
+    files = RunFiles(journal, IDS[1])
+    {"folder": files.records, "file": files.start, "parts": files.experiments}[what].chmod(0)
+    event_files(journal)[0].chmod(0)
+    for folder in [*journal.parents][:3]:
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS, str(journal)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    runs = "3" if what == "parts" else "2"
+    assert done.stdout.strip() == f"{runs} 1 1 ['unreadable', 'unreadable']"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_journal_that_is_a_groups_to_write_stays_so(tmp_path: Path, mask: int) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    folder.chmod(0o2775)
+    before = os.umask(mask)
+    try:
+        finish(begin(folder, IDS[0]))
+        write_event(folder, EventKind.RECORD, note="one")
+        compact(folder)
+    finally:
+        os.umask(before)
+    for path in folder.rglob("*"):
+        mode = path.stat().st_mode
+        assert mode & stat.S_IRGRP, path
+        if path.is_dir():
+            assert mode & 0o2070 == 0o2070, path
+
+
+def test_without_a_group_that_may_write_the_umask_holds(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    before = os.umask(0o077)
+    try:
+        finish(begin(folder, IDS[0]))
+    finally:
+        os.umask(before)
+    assert not any(path.stat().st_mode & 0o077 for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_journal_under_any_name(journal: Path, tmp_path: Path, name: str) -> None:
+    other = tmp_path / "in here" / name
+    shutil.copytree(journal, other)
+    with Journal(other) as opened:
+        assert opened.query("select count(*) as n from experiments")["n"].item() == 27
+        assert opened.query("select count(*) as n from events")["n"].item() == 2
+    kept = verify(other).digest
+    compact(other)
+    found = verify(other, against=kept)
+    assert (found.findings, found.experiments, found.against_holds) == ((), 24, True)
+    assert RunFiles(other, IDS[0]).rows().num_rows == 9
+    done = CliRunner().invoke(
+        app, ["sql", "-c", "select count(*) as n from runs", "--journal", str(other)]
+    )
+    assert (done.exit_code, "3" in done.stdout) == (0, True)
+
+
+def test_a_run_whose_folder_is_a_link_is_named_and_left_alone(
+    journal: Path, tmp_path: Path
+) -> None:
+    folder = RunFiles(journal, IDS[1]).experiments
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    before = content(tmp_path / "elsewhere")
+    with pytest.warns(JournalWarning, match=IDS[1]), Journal(journal) as opened:
+        assert opened.query("select count(*) as n from experiments")["n"].item() == 18
+    found = verify(journal)
+    assert (found.findings, len(found.notes)) == ((), 1)
+    assert compact(journal).left_alone == {"a folder of it is a link": (IDS[1],)}
+    assert content(tmp_path / "elsewhere") == before
+
+
+def test_a_link_in_place_of_the_folder_for_packing_is_refused(
+    journal: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "precious"
+    (other / f"run_id={IDS[0]}").mkdir(parents=True)
+    (other / "folder").mkdir()
+    (journal / "packing").symlink_to(other)
+    with pytest.raises(JournalError, match="is a link"):
+        compact(journal)
+    assert sorted(path.name for path in other.iterdir()) == ["folder", f"run_id={IDS[0]}"]
+
+
+def test_what_somebody_put_beside_a_runs_parts_stays(journal: Path) -> None:
+    theirs = RunFiles(journal, IDS[1]).experiments / "notes"
+    theirs.mkdir()
+    (theirs / "mine.txt").write_text("mine")
+    assert compact(journal).left_alone == {"its folder holds links or folders": (IDS[1],)}
+    assert (theirs / "mine.txt").read_text() == "mine"
