@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from gtmar.metrics.metric import Metric
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["DEFAULT_OBJECTIVE", "TIER_SHARE_FLOOR", "Judge", "better", "breach"]
+__all__ = [
+    "DEFAULT_OBJECTIVE",
+    "TIER_SHARE_FLOOR",
+    "Judge",
+    "better",
+    "breach",
+    "guardrail_of",
+    "missed_by",
+]
 
 DEFAULT_OBJECTIVE = "auc_roc_retain"
 #: Least share of accounts in the tier whose metric is the objective, unless the spec sets one:

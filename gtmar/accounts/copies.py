@@ -147,7 +147,7 @@ def _beyond_coincidence(
         repeats &= own > 1
     by_chance = _BEYOND * float(expected[rare].sum()) / 2
     least = max(by_chance + 3 * by_chance**0.5, _almost(hashes, whole.to_numpy()[at], at, rare))
-    return repeats & (repeats.sum() > least)
+    return repeats if repeats.sum() > least else np.zeros_like(repeats)
 
 
 def _hashes(columns: Columns, blocks: Mapping[str, Collection[str]]) -> dict[str, Hashes]:

@@ -41,6 +41,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
         data({**result.as_json(), "output": written})
         return
     from gtmar.journal.reading import verdict
+    from gtmar.runs.findings import warnings_of
 
     holdout = result.holdout or {}
     row = {
@@ -52,11 +53,14 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
         "holdout_accounts": holdout.get("accounts", 0),
         "holdout_baseline_value": holdout.get("baseline_value"),
         "holdout_best_value": holdout.get("best_value"),
+        **{name: getattr(result, name) for name in ("blocked", "broken", "tied", "null")},
     }
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
     said = verdict(row, improved=result.improved, held=held)
     _verdict(said, improved=result.improved, held=held)
+    for sentence in warnings_of(result.findings):
+        say(sentence, "warning")
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(
@@ -102,6 +106,8 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
     _verdict(found.verdict, improved=found.improved, held=found.held)
+    for sentence in found.warnings:
+        say(sentence, "warning")
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""

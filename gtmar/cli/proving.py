@@ -24,6 +24,9 @@ Segments = Annotated[
     list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
 ]
 MaxDrop = Annotated[float, typer.Option(help="Largest loss of the objective in a segment.")]
+Kept = Annotated[
+    list[str] | None, typer.Option("--keep", help="Column that seems to know the outcome, and may.")
+]
 NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New folder for it all.")]
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.

@@ -194,6 +194,8 @@ def _report(decided: Decided, listed: int) -> str:
     lines = [
         f"# {decided.verdict}",
         "",
+        *(f"- {sentence}" for sentence in decided.headline),
+        "",
         f"{decided.incumbent.model}: {decided.experiment} against the spec that it started from, "
         f"on {decided.accounts:,} accounts of {decided.source} that the search never saw.",
         "",

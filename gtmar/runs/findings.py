@@ -38,8 +38,6 @@ __all__ = [
 
 #: Leaks that say nothing against a result: columns that add nothing.
 _HARMLESS = ("constant", "duplicate")
-#: Repeated accounts are named as a warning from this share of all on; below, they are a note.
-COPIES_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -148,13 +146,12 @@ def copies_finding(accounts: Accounts) -> list[Finding]:
             continue
         repeated, all_of_them = loaded.copies.repeated, loaded.checked.accounts
         where = "" if loaded is accounts else " of the holdout's table"
-        grade = "warning" if repeated >= COPIES_SHARE * all_of_them else "note"
         text = (
             f"{repeated:,} of {all_of_them:,} accounts{where} repeat another one under another id, "
             f"features and outcomes alike (one {loaded.copies.largest:,} times): intervals are "
             "narrower than so many different accounts would give. The split keeps them together."
         )
-        found.append(Finding("copies", grade, text))
+        found.append(Finding("copies", "warning", text))
     return found
 
 

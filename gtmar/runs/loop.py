@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gtmar import spec as specs
 from gtmar.errors import AccountDataError
@@ -149,7 +149,7 @@ class Search:
         if self.plan.findings is not None:
             return self.plan.findings
         frame = self.evaluator.frame_of(self.baseline_sums)
-        auc = self.measure(self.baseline_sums).row(0).get("auc_roc_retain")
+        auc = cast("float | None", self.measure(self.baseline_sums).row(0).get("auc_roc_retain"))
         return findings_of(self.accounts, self.spec, self.judge, frame, auc)
 
     def measure(self, sums: NDArray[np.int64]) -> Measured:
