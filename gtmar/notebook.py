@@ -14,6 +14,7 @@ from gtmar import spec as specs
 from gtmar.journal.catalog import Journal
 from gtmar.journal.reading import unimproved
 from gtmar.markup import sentence, table
+from gtmar.metrics.basis import basis_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +127,7 @@ class Run:
         ]
         weights = table(("weight", "start", "best", "change"), rows, caption=f"Run {self.id}")
         said = [f"{self._said()}.", *self.warnings]
+        said += [note for note in (basis_note(self.result.basis),) if note]
         return "".join(map(sentence, said)) + weights
 
 

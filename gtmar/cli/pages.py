@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gtmar.cli.output import data, following, say, some, table
+from gtmar.metrics.basis import basis_note, marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,8 +113,8 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
-    if s["basis"] == "binary":
-        say("Revenue retention is on the binary basis: MRR is assumed flat for who stays.")
+    if note := basis_note(s["basis"]):
+        say(note)
     if not found.wins.is_empty():
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
         rows = gains.select("number", "changes", "gain").rows()
@@ -177,8 +178,15 @@ def _drift(found: Review) -> None:
     table(
         ["metric", "start", "best", "change"],
         (
-            (metric, start, best, f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}")
-            for metric, start, best, change in worse.select("metric", "start", "best", "change")
+            (
+                marked(metric, basis),
+                start,
+                best,
+                f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}",
+            )
+            for metric, start, best, change, basis in worse.select(
+                "metric", "start", "best", "change", "basis"
+            )
             .head(_DRIFT_SHOWN)
             .rows()
         ),
@@ -215,6 +223,8 @@ def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
         return
     one, two = found.one, found.two
     say(found.verdict)
+    if note := basis_note(one["basis"]):
+        say(note)
     hidden = {"weights", "outcomes_fingerprint", "features_fingerprint", "tiers_id", "run_id"}
     rows = [
         (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)

@@ -16,6 +16,7 @@ from gtmar.journal.history import checkout
 from gtmar.journal.reading import why_none
 from gtmar.markup import sentence
 from gtmar.markup import table as html_table
+from gtmar.metrics.basis import basis_note
 from gtmar.proof.decision import Gate, Gates, Verdict, judged, segment_safety, verdict_of
 from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
@@ -280,6 +281,7 @@ def decided_on(case: Case) -> Decided:
     )
     if case.blocked and old == new:
         gates = tuple(replace(gate, found=case.blocked) for gate in gates)
+    basis = case.accounts.checked.outcomes.basis
     tiers = range(len(spec.tiers))
     moves = tuple(
         tuple(int(((panel.before.tiers == a) & (panel.after.tiers == b)).sum()) for b in tiers)
@@ -306,9 +308,9 @@ def decided_on(case: Case) -> Decided:
             "outcomes": case.accounts.outcomes_fingerprint,
             "features": case.accounts.features_fingerprint,
         },
-        notes=case.notes,
+        notes=tuple(filter(None, (*case.notes, basis_note(basis)))),
         findings=case.findings,
-        basis=case.accounts.checked.outcomes.basis,
+        basis=basis,
     )
     refuse_changed(case.hashes, *case.sources)
     decided = replace(decided, event_id=_put_on_record(case, decided, before, after))

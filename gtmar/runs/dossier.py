@@ -17,6 +17,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.evaluate.version import EVALUATOR_VERSION
+from gtmar.metrics.basis import marked
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.scoring import score
 from gtmar.spec.model import VALUE_UNITS
@@ -241,8 +242,8 @@ def _report(decided: Decided, listed: int) -> str:
     found = decided.intervals
     order = sorted(found.after, key=lambda name: (_rank(name), name))
     lines += [
-        f"| {_cell(name)} | {_worded(found.before[name])} | {_worded(found.after[name])} "
-        f"| {_worded(found.gain[name]) if name in found.gain else 'none: any score has it'} |"
+        f"| {_cell(marked(name, decided.basis))} | {_worded(found.before[name])} "
+        f"| {_worded(found.after[name])} | {_worded(found.gain[name]) if name in found.gain else 'none: any score has it'} |"
         for name in order
         if name in found.before
     ]

@@ -388,6 +388,7 @@ class Search:
             broken=dict(self.broken.most_common()),
             tied=self.tied,
             null=self.null,
+            basis=self.accounts.checked.outcomes.basis,
             resumed_from=self._resumed_from,
         )
 

@@ -84,6 +84,8 @@ class RunResult:
     #: Evaluated with exactly the baseline's value, and without any.
     tied: int = 0
     null: int = 0
+    #: `observed` or `binary` revenue retention; None without MRR.
+    basis: str | None = None
 
     #: Results taken over from earlier runs, not evaluated here.
     known: int = 0
@@ -105,7 +107,7 @@ class RunResult:
         names = (
             "run_id journal metric state baseline_value best_value experiments known wins seconds "
             "experiments_per_second best_experiment weights metrics holdout digest notes blocked "
-            "broken"
+            "broken basis"
         )
         plain = {name: getattr(self, name) for name in names.split()}
         return {
