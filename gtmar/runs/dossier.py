@@ -243,7 +243,8 @@ def _report(decided: Decided, listed: int) -> str:
     order = sorted(found.after, key=lambda name: (_rank(name), name))
     lines += [
         f"| {_cell(marked(name, decided.basis))} | {_worded(found.before[name])} "
-        f"| {_worded(found.after[name])} | {_worded(found.gain[name]) if name in found.gain else 'none: any score has it'} |"
+        f"| {_worded(found.after[name])} "
+        f"| {_worded(found.gain[name]) if name in found.gain else 'none: any score has it'} |"
         for name in order
         if name in found.before
     ]

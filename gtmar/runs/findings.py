@@ -16,7 +16,7 @@ from gtmar.evaluate.guard import Guard
 from gtmar.objective import missed_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import polars as pl
 
@@ -201,8 +201,3 @@ def limit_findings(
 def _by(breach: str) -> str:
     missed = missed_by(breach)
     return "" if missed is None else f", by {missed:.4g}"
-
-
-def breaks_at_start(findings: Sequence[Finding]) -> list[str]:
-    """Return the sentences on guardrails that the start itself breaks."""
-    return [each.text for each in findings if each.text.startswith("The start breaks")]

@@ -171,7 +171,8 @@ def run(
             accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
         )
         if announce is not None:
-            for sentence in warnings_of(search.findings):
+            # What else was found stands beside the result.
+            for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
                 announce(sentence)
         with RunWriter(Path(journal), new_run_id()) as writer:
             return search.run(writer, start=start_record(search))
