@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-import gtmar
-from gtmar import runs, synthetic
+from gtmar import notebook, runs, synthetic
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.errors import UsageError
 from gtmar.journal import reading
 from gtmar.journal.catalog import Journal
 from gtmar.journal.store import RunFiles
@@ -92,7 +92,7 @@ def test_a_leak_stands_in_the_record_and_in_every_verdict(
         page = run_page(opened, found.run_id).html
     assert "Leak: Column" in page
     assert "Segment safety: not asked." in page
-    assert "Leak: Column" in gtmar.notebook.Run(found)._repr_html_()
+    assert "Leak: Column" in notebook.Run(found)._repr_html_()
     again = runs.backtest(folder / "a.parquet", spec=found.spec, journal=journal)
     assert [note for note in again.notes if note.startswith("Leak")]
     result = invoke(
@@ -193,7 +193,7 @@ def test_a_start_that_breaks_a_guardrail_is_said_before_and_after(tmp_path: Path
     done = runs.decide(found.run_id, data=table, journal=journal)
     [gate] = done.gates
     assert gate.found == review.verdict[0]
-    assert "broke a guardrail" in gtmar.notebook.Run(found)._repr_html_()
+    assert "broke a guardrail" in notebook.Run(found)._repr_html_()
     table.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "s.yaml").write_text(specs.to_yaml(blocked_spec()), "utf-8")
     words = ["run", "--data", str(tmp_path / "a.parquet"), "--spec", str(tmp_path / "s.yaml")]
@@ -224,7 +224,6 @@ def test_weights_that_change_nothing_and_weights_that_can_not_move(tmp_path: Pat
                 "model": "one",
                 "features": {"x": {"weight": 100, "min": low, "max": high}},
                 "tiers": {"A": {"min": 50, "max": 101}, "B": {"min": 0, "max": 50}},
-                "objective": "score_order" if False else "auc_roc_retain",
             }
         )
 
@@ -335,7 +334,7 @@ def test_a_stated_limit_decides_and_what_is_no_limit_is_refused(tmp_path: Path) 
     low, high = (float(word.strip(",")) for word in gate.found.split(" ")[2:5:2])
     assert gate.passed is not (high < 0)
     assert low < high
-    with pytest.raises(gtmar.errors.UsageError, match="largest drop of a segment"):
+    with pytest.raises(UsageError, match="largest drop of a segment"):
         Gates(max_segment_drop=-0.1)
 
 
@@ -363,8 +362,14 @@ def test_retention_on_the_binary_basis_is_marked_wherever_it_stands(
         "best": ["best", "--metric", "nrr_by_tier.A", *place],
         "segments": ["segments", found.run_id, "--segment", "has_saved", *place],
         "review": ["review", found.run_id, *place],
-        "backtest": ["backtest", "--data", str(folder / "a.parquet"), "--spec", str(EXAMPLE)]
-        + place,
+        "backtest": [
+            "backtest",
+            "--data",
+            str(folder / "a.parquet"),
+            "--spec",
+            str(EXAMPLE),
+            *place,
+        ],
         "decide": ["decide", found.run_id, *place, "-o", str(folder / "decision")],
     }
     for name, words in pages.items():
@@ -383,8 +388,8 @@ def test_retention_on_the_binary_basis_is_marked_wherever_it_stands(
     marked = drift.filter(pl.col("basis") == "binary")["metric"].to_list()
     assert "nrr_by_tier.A" in marked
     assert "revenue_capture_at_20" not in marked
-    assert "binary basis" in gtmar.notebook.Run(found)._repr_html_()
-    exported = invoke("export", "jsonl", found.run_id, *place).splitlines()
+    assert "binary basis" in notebook.Run(found)._repr_html_()
+    exported = invoke("journal", "export", found.run_id, *place).splitlines()
     assert all(json.loads(line)["basis"] == "binary" for line in exported)
 
 
@@ -392,16 +397,16 @@ def test_revenue_weighted_retention_survives_import_and_export(
     tmp_path: Path, binary: tuple[Path, runs.RunResult]
 ) -> None:
     folder, found = binary
-    lines = invoke("export", "jsonl", found.run_id, "--journal", str(folder / "journal"))
+    lines = invoke("journal", "export", found.run_id, "--journal", str(folder / "journal"))
     rows = [json.loads(line) for line in lines.splitlines()]
     rows[0]["metrics"]["revenue_weighted_retention"] = 0.8312345
     rows[1]["metrics"]["revenue_weighted_retention"] = {"A": 0.5, "B": None}
     file = tmp_path / "old.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     place = ["--journal", str(tmp_path / "j")]
-    told = json.loads(invoke("import", str(file), *place, "--json"))
+    told = json.loads(invoke("journal", "import", str(file), *place, "--json"))
     assert "metrics.revenue_weighted_retention" not in told["ignored"]
-    again = [json.loads(x) for x in invoke("export", "jsonl", *place).splitlines()]
+    again = [json.loads(x) for x in invoke("journal", "export", *place).splitlines()]
     kept = [row["metrics"].get("revenue_weighted_retention") for row in again]
     assert kept[:3] == [0.8312345, {"A": 0.5, "B": None}, None]
     assert {row["basis"] for row in again} == {"binary"}
