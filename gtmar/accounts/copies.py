@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -106,10 +106,17 @@ def find_copies(
     have values that no other content has. Apart from all that, twenty contents or more that each
     occur twice, or six times, or a multiple of it, are a table that was copied as a whole.
 
-    Cost: a hash of each column, and a hash table of N numbers; some ten more where a row repeats.
+    Cost: a hash of each column, and a hash table of N numbers, 8 bytes each; twice more where a row
+    repeats.
     """
-    hashes = _hashes(columns, blocks)
-    whole = pl.Series(sum(hashes.values(), np.zeros(len(keys), np.uint64)))
+
+    def hashes() -> Iterator[Hashes]:
+        # One block at a time, and again where it is needed again: a table may outgrow memory.
+        for seed, names in enumerate(blocks.values()):
+            block = pl.DataFrame([columns[name].alias(name) for name in names])
+            yield block.hash_rows(seed=seed).to_numpy()
+
+    whole = pl.Series(sum(hashes(), np.zeros(len(keys), np.uint64)))
     if not whole.is_duplicated().any():
         return None
     distinct = pl.DataFrame({"whole": whole}).with_row_index("row").unique("whole", keep="first")
@@ -132,11 +139,11 @@ def find_copies(
 
 
 def _beyond_coincidence(
-    hashes: Mapping[str, Hashes], whole: pl.Series, at: NDArray[np.uint32], sizes: Doubles
+    hashes: Callable[[], Iterator[Hashes]], whole: pl.Series, at: NDArray[np.uint32], sizes: Doubles
 ) -> NDArray[np.bool_]:
     """Say which contents are repeated beyond coincidence: rare ones, or none."""
     shares, own = np.zeros(len(at)), np.zeros(len(at))
-    for values in hashes.values():
+    for values in hashes():
         alike = _sizes(pl.Series(values))[at]
         shares += np.log(alike / len(whole))
         own += alike == sizes
@@ -150,16 +157,6 @@ def _beyond_coincidence(
     return repeats if repeats.sum() > least else np.zeros_like(repeats)
 
 
-def _hashes(columns: Columns, blocks: Mapping[str, Collection[str]]) -> dict[str, Hashes]:
-    """Hash each block's values, differently for each block."""
-    return {
-        block: pl.DataFrame([columns[name].alias(name) for name in names])
-        .hash_rows(seed=seed)
-        .to_numpy()
-        for seed, (block, names) in enumerate(blocks.items())
-    }
-
-
 def _sizes(values: pl.Series) -> Doubles:
     """Return for each value how often it occurs."""
     counted = values.to_frame("v").select(pl.len().over("v"))
@@ -167,11 +164,14 @@ def _sizes(values: pl.Series) -> Doubles:
 
 
 def _almost(
-    hashes: Mapping[str, Hashes], whole: Hashes, at: NDArray[np.uint32], rare: NDArray[np.bool_]
+    hashes: Callable[[], Iterator[Hashes]],
+    whole: Hashes,
+    at: NDArray[np.uint32],
+    rare: NDArray[np.bool_],
 ) -> float:
     """Count pairs of rare contents and others that differ from them in one block alone."""
     found = 0.0
-    for values in hashes.values():
+    for values in hashes():
         # Sums of hashes wrap, so that taking a block away leaves the sum of the others.
         rest = pl.Series(whole - values[at])
         found += float((_sizes(rest)[rare] - 1).sum())

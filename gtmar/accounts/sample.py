@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.copies import Copies
 
-__all__ = ["part", "search_sample"]
+__all__ = ["MOST_SAMPLED", "part", "search_sample"]
 
 #: More accounts than this teach a first spec nothing more; a hash draws them.
-_MOST_SAMPLED = 200_000
+MOST_SAMPLED = 200_000
 
 
 def part(
@@ -64,6 +64,7 @@ def search_sample(
     *,
     copies: Copies | None = None,
     columns: Sequence[str] | None = None,
+    most: int = MOST_SAMPLED,
 ) -> pl.DataFrame:
     """Collect the accounts of the search part, with their canonical outcomes.
 
@@ -77,6 +78,8 @@ def search_sample(
         As for `part`.
     columns
         Which of the table's columns; None for all.
+    most
+        Accounts at most, about; a hash of their ids draws them.
 
     Returns
     -------
@@ -87,8 +90,8 @@ def search_sample(
     """
     lazy = part(table, identifier, split, copies=copies).frame
     seen = collect(table, lazy.select(pl.len())).item()
-    if seen > _MOST_SAMPLED:
-        fewer = Split(holdout=_MOST_SAMPLED / seen, salt="profile")
+    if seen > most:
+        fewer = Split(holdout=most / seen, salt="profile")
         sampled = AccountTable(table.source, lazy, table.schema)
         lazy = part(sampled, identifier, fewer, held=True).frame
     outcomes = canonical_outcomes(found, table.schema)
