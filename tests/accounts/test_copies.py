@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 from factories import make_accounts, make_spec
 
 from gtmar import synthetic
+from gtmar.accounts import profile
 from gtmar.accounts.matrix import Accounts, load_accounts
 from gtmar.accounts.profile import first_spec
 from gtmar.accounts.sample import part
@@ -108,3 +111,19 @@ def test_one_account_of_its_own_values_that_stands_twice_is_found() -> None:
     accounts = loaded(twice)
     assert accounts.copies is not None
     assert accounts.copies.repeated == 1
+
+
+def test_a_first_spec_is_fitted_to_what_a_run_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = copied(synthetic.generate("health_score", accounts=300, seed=3), 3)
+    samples = []
+    drawn = profile.search_sample
+
+    def noted(*arguments: Any, **options: Any) -> pl.DataFrame:
+        samples.append(drawn(*arguments, **options))
+        return samples[-1]
+
+    monkeypatch.setattr(profile, "search_sample", noted)
+    spec = first_spec(scan(table)).spec
+    accounts = load_accounts(scan(table), spec)
+    assert samples[-1].height == accounts.search.accounts
+    assert samples[-1]["account_id"].str.replace(r"-\d$", "").unique_counts().unique().item() == 3
