@@ -113,12 +113,15 @@ class Gate:
         What was measured, in words.
     passed
         None where the accounts are too few to say; that is no pass.
+    mrr_share
+        A segment's share of the MRR at the start; None of other gates, and without MRR.
     """
 
     name: str
     limit: str
     found: str
     passed: bool | None
+    mrr_share: float | None = None
 
     @property
     def outcome(self) -> str:
@@ -132,6 +135,7 @@ class Gate:
             "limit": self.limit,
             "found": self.found,
             "outcome": self.outcome,
+            "mrr_share": self.mrr_share,
         }
 
 
@@ -252,7 +256,9 @@ def segment_safety(gates: Iterable[Mapping[str, Any]]) -> str:
         if gate["name"] == "change":
             return "not measured, nothing would change"
         if gate["name"].startswith(_SEGMENT):
-            by_outcome[gate["outcome"]].append(gate["name"].removeprefix(_SEGMENT))
+            share = gate.get("mrr_share")
+            of_all = "" if share is None else f" ({share:.0%} of the MRR)"
+            by_outcome[gate["outcome"]].append(gate["name"].removeprefix(_SEGMENT) + of_all)
     said = [f"{outcome} in {', '.join(names)}" for outcome, names in by_outcome.items() if names]
     return "; ".join(said) or "not asked"
 
@@ -275,26 +281,28 @@ def _segment_gate(
     before, gain = (0.0, None) if part is None else _objective(part, judge, level)
     allowed = most * max(1.0, abs(before))
     limit = f"{judge.name} is not proven worse, and falls by {allowed:.4g} at most"
-    size = "none of its accounts is among them" if part is None else _size(part, panel)
-    value = None if gain is None or gain.value is None else gain.value
-    if part is None or part.accounts < SMALLEST_SEGMENT:
-        reason = size if part is None else f"{size}, {SMALLEST_SEGMENT} accounts needed"
-        passed = None
+    value = None if gain is None else gain.value
+    lost = value is not None and value < -allowed
+    count = 0 if part is None else part.accounts
+    size = f"{count:,} account{'' if count == 1 else 's'}"
+    measured = "" if value is None else f", measured {value:+.4f}"
+    passed: bool | None = None
+    if part is None:
+        found = "unknown: none of its accounts is among them"
+    elif count < SMALLEST_SEGMENT:
+        found = f"unknown: {size}, {SMALLEST_SEGMENT} needed{measured}"
     elif gain is None or gain.low is None or not np.isfinite(gain.low):
-        reason = f"{size}, {'the metric has no interval' if gain is None else gain.reason}"
-        passed = False if value is not None and value < -allowed else None
+        reason = "the metric has no interval" if gain is None else gain.reason
+        found = f"{'' if lost else 'unknown: '}{reason}, {size}{measured}"
+        passed = False if lost else None
     else:
         found = f"{gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f}, {size}"
-        fell = gain.below_zero or (value is not None and value < -allowed)
-        return Gate(f"{_SEGMENT}{name}", limit, found, passed=not fell)
-    change = "" if value is None else f"{value:+.4f}, "
-    unknown = "" if passed is False else "unknown: "
-    return Gate(f"{_SEGMENT}{name}", limit, f"{unknown}{change}{reason}", passed=passed)
+        passed = not (gain.below_zero or lost)
+    return Gate(f"{_SEGMENT}{name}", limit, found, passed, _mrr_share(part, panel))
 
 
-def _size(part: Panel, panel: Panel) -> str:
-    """Word how much of the accounts, and of their MRR at the start, a segment is."""
-    of_all = f"{part.accounts:,} account{'' if part.accounts == 1 else 's'}"
-    if part.start is None or panel.start is None or not panel.start.sum() > 0:
-        return of_all
-    return f"{of_all} with {part.start.sum() / panel.start.sum():.0%} of the MRR"
+def _mrr_share(part: Panel | None, panel: Panel) -> float | None:
+    """Return a segment's share of the MRR at the start; None where there is none."""
+    if part is None or part.start is None or panel.start is None or not panel.start.sum() > 0:
+        return None
+    return float(part.start.sum() / panel.start.sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,8 +13,11 @@ from gtmar import synthetic
 from gtmar.accounts import profile
 from gtmar.accounts.matrix import Accounts, load_accounts
 from gtmar.accounts.profile import first_spec
-from gtmar.accounts.sample import part
+from gtmar.accounts.sample import part, search_sample
 from gtmar.accounts.scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SPEC = make_spec()
 
@@ -27,7 +30,7 @@ def copied(table: pl.DataFrame, times: int) -> pl.DataFrame:
 def coarse(n: int, seed: int, kind: str) -> pl.DataFrame:
     draw = np.random.default_rng([seed, n])
     active = draw.random(n) < 0.4
-    columns = {
+    kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "flags": lambda: {f"x{i}": draw.random(n) < 0.5 for i in range(3)},
         "rare flags": lambda: {f"x{i}": draw.random(n) < 0.02 for i in range(12)},
         "counts": lambda: {f"x{i}": draw.poisson(3, n) for i in range(4)},
@@ -36,7 +39,8 @@ def coarse(n: int, seed: int, kind: str) -> pl.DataFrame:
             **{f"t{i}": np.sort(draw.integers(0, 1000, n)) * i + 1 for i in (1, 2)},
             **{f"x{i}": draw.random(n) < 0.4 for i in range(4)},
         },
-    }[kind]()
+    }
+    columns = kinds[kind]()
     # Dependent columns go one to one.
     if kind == "dependent":
         columns["t2"] = columns["t1"] * 3
@@ -116,7 +120,7 @@ def test_one_account_of_its_own_values_that_stands_twice_is_found() -> None:
 def test_a_first_spec_is_fitted_to_what_a_run_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     table = copied(synthetic.generate("health_score", accounts=300, seed=3), 3)
     samples = []
-    drawn = profile.search_sample
+    drawn = search_sample
 
     def noted(*arguments: Any, **options: Any) -> pl.DataFrame:
         samples.append(drawn(*arguments, **options))
