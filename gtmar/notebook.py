@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.journal.catalog import Journal
+from gtmar.journal.reading import unimproved
 from gtmar.markup import sentence, table
+from gtmar.metrics.basis import basis_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +50,11 @@ class Run:
     def journal(self) -> str:
         """The journal's folder."""
         return self.result.journal
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a check of table and start found against the result, a sentence each."""
+        return runs.warnings_of(self.result.findings)
 
     def experiments(self) -> pl.DataFrame:
         """Return all experiments, the baseline first, a row each, with all metrics.
@@ -86,6 +93,9 @@ class Run:
 
     def _said(self) -> str:
         result = self.result
+        if not result.improved and result.blocked:
+            row = {**vars(result), "objective": result.metric}
+            return unimproved(row).removesuffix(".")
         before, after = result.baseline_value, result.best_value
         told = (
             f"{result.metric}: {before:.4f} -> {after:.4f} on the accounts searched, in "
@@ -116,7 +126,9 @@ class Run:
             for name, weight in self.result.weights.items()
         ]
         weights = table(("weight", "start", "best", "change"), rows, caption=f"Run {self.id}")
-        return sentence(f"{self._said()}.") + weights
+        said = [f"{self._said()}.", *self.warnings]
+        said += [note for note in (basis_note(self.result.basis),) if note]
+        return "".join(map(sentence, said)) + weights
 
 
 def run(

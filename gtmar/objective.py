@@ -6,6 +6,7 @@ greater by more than 1e-12 (less, for metrics where less is better); a null obje
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
     from gtmar.metrics.metric import Metric
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["DEFAULT_OBJECTIVE", "TIER_SHARE_FLOOR", "Judge", "better", "breach"]
+__all__ = [
+    "DEFAULT_OBJECTIVE",
+    "TIER_SHARE_FLOOR",
+    "Judge",
+    "better",
+    "breach",
+    "guardrail_of",
+    "missed_by",
+]
 
 DEFAULT_OBJECTIVE = "auc_roc_retain"
 #: Least share of accounts in the tier whose metric is the objective, unless the spec sets one:
@@ -74,6 +83,30 @@ def breach(guardrail: Guardrail, value: float | None) -> str | None:
     if guardrail.max is not None and value > guardrail.max:
         return f"{guardrail.metric} {value:.4g} > max {guardrail.max:g}"
     return None
+
+
+def guardrail_of(text: str) -> str:
+    """Return the guardrail that a breach is about, its limit included, without the value.
+
+    Examples
+    --------
+    >>> guardrail_of("share_by_tier.A 0.04 < min 0.05")
+    'share_by_tier.A min 0.05'
+    """
+    found = re.match(r"(.*) \S+ [<>] ((?:min|max) \S+)", text)
+    return f"{found[1]} {found[2]}" if found else text
+
+
+def missed_by(text: str) -> float | None:
+    """Return by how much a breach that `breach` words misses its limit; None where it has no value.
+
+    Examples
+    --------
+    >>> missed_by("share_by_tier.A 0.04 < min 0.05")
+    0.01
+    """
+    found = re.search(r" (\S+) [<>] (?:min|max) (\S+)", text)
+    return None if found is None else round(abs(float(found[1]) - float(found[2])), 12)
 
 
 @dataclass(frozen=True)

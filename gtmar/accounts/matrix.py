@@ -11,6 +11,7 @@ import polars as pl
 
 from gtmar.accounts.arrays import AccountMatrix, freeze
 from gtmar.accounts.contract import Checked, as_of_date, check_contract
+from gtmar.accounts.copies import Copies, find_copies
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.identity import (
     KeyOrder,
@@ -62,6 +63,10 @@ class Accounts:
     on_disk: bool = False
     #: The table that the holdout is all of, where it isn't a part of this one.
     later: Accounts | None = None
+    #: Accounts of one content under several ids; None where there are none.
+    copies: Copies | None = None
+    #: How many accounts repeat another one, of those searched and of those held out.
+    repeated: tuple[int, int] = (0, 0)
 
 
 def load_accounts(
@@ -71,6 +76,7 @@ def load_accounts(
     as_of: str | None = None,
     drop_unlabelled: bool = False,
     memory: int | None = None,
+    copies_together: bool = True,
 ) -> Accounts:
     """Check, encode and split an account table.
 
@@ -85,6 +91,9 @@ def load_accounts(
     memory
         Bytes that the table may take; arrays that need more are mapped from a temporary file. None
         for half of the machine's. Changes no result.
+    copies_together
+        Whether copies, see `find_copies`, are in one part of the split, drawn by the smallest of
+        their ids. False for runs from before this was so.
 
     Raises
     ------
@@ -127,9 +136,14 @@ def load_accounts(
     storage = _storage(checked, widths, memory, segments=len(segments))
     with storage.columns(table, lazy) as columns:
         keys = columns.pop("key")
-        held_out = pl.Series(
-            holdout_mask(keys, share=spec.split.holdout, salt=spec.split.salt), dtype=pl.Int8
-        )
+        blocks: dict[str, list[str]] = {"": list(outcomes)}
+        for term in spec.terms:
+            blocks.setdefault(f"x.{term.column}", []).append(f"x.{term.name}")
+        copies = find_copies(keys, columns, blocks)
+        drawn_by = copies.drawn_by(keys) if copies and copies_together else keys
+        mask = holdout_mask(drawn_by, share=spec.split.holdout, salt=spec.split.salt)
+        repeated = [copies.repeated_in(mask, held=h) if copies else 0 for h in (False, True)]
+        held_out = pl.Series(mask, dtype=pl.Int8)
         prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
         del keys
         found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
@@ -142,6 +156,8 @@ def load_accounts(
         features_fingerprint=prints[1],
         segments_fingerprint=prints[2],
         on_disk=storage.on_disk,
+        copies=copies,
+        repeated=(repeated[0], repeated[1]),
     )
 
 

@@ -17,13 +17,14 @@ from gtmar.accounts.bins import fit_bins
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.accounts.leakage import Grade, Leak, find_leaks
+from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import OutcomeColumns
 from gtmar.accounts.rules import OWN
 from gtmar.accounts.sample import search_sample
 from gtmar.accounts.scan import ID_NAMES, AccountTable, refuse_empty
 from gtmar.accounts.shapes import Shape, fit_shapes
 from gtmar.accounts.text_columns import settled
-from gtmar.errors import AccountDataError, nearest
+from gtmar.errors import AccountDataError, GtmarError, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, Reading, ScoringSpec, Split
 from gtmar.spec.text import commented_yaml
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import NDArray
+
+    from gtmar.accounts.copies import Copies
 
 __all__ = ["FirstSpec", "first_spec"]
 
@@ -98,12 +101,45 @@ def first_spec(
     refuse_empty(table)
     reading = settled(table, reading or Reading())
     table = table.detected(reading)
-    split = Split() if holdout is None else Split(holdout=holdout)
-    outcomes = outcomes or Outcomes()
+    options: dict[str, Any] = {
+        "split": Split() if holdout is None else Split(holdout=holdout),
+        "outcomes": outcomes or Outcomes(),
+        "identifier": identifier,
+        "keep": keep,
+        "bins": bins,
+        "reading": reading,
+    }
+    first = _detected(table, copies=None, **options)
+    copies = _copies(table, first.spec)
+    return first if copies is None else _detected(table, copies=copies, **options)
+
+
+def _copies(table: AccountTable, spec: ScoringSpec) -> Copies | None:
+    """Find accounts that a run of this spec draws together; what breaks the contract has none."""
+    if not spec.split.holdout:
+        return None
+    try:
+        return load_accounts(table, spec, drop_unlabelled=True).copies
+    except GtmarError:
+        return None
+
+
+def _detected(
+    table: AccountTable,
+    *,
+    split: Split,
+    outcomes: Outcomes,
+    identifier: str | None,
+    keep: Collection[str],
+    bins: bool,
+    reading: Reading,
+    copies: Copies | None,
+) -> FirstSpec:
+    """Detect features on the search part, copies of an account being in one part."""
     found = OutcomeColumns.found(outcomes, table.columns)
     identifier = _identifier(table, identifier, outcomes, keep)
     table = table.with_text(identifier)
-    sample, target, target_name = _search_part(table, found, identifier, split)
+    sample, target, target_name = _search_part(table, found, identifier, split, copies)
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
     leaks = find_leaks(sample, candidates, found)
@@ -181,7 +217,11 @@ def _identifier(
 
 
 def _search_part(
-    table: AccountTable, found: OutcomeColumns, identifier: str | None, split: Split
+    table: AccountTable,
+    found: OutcomeColumns,
+    identifier: str | None,
+    split: Split,
+    copies: Copies | None,
 ) -> tuple[pl.DataFrame, NDArray[np.float64], str]:
     """Return the search part of the table and what its features are oriented by."""
     roles = {
@@ -207,7 +247,7 @@ def _search_part(
                 if unlike
                 else "labels are 0 and 1, null where unknown; money is a number",
             )
-    sample = search_sample(table, found, identifier, split)
+    sample = search_sample(table, found, identifier, split, copies=copies)
     y = sample[f"{OWN}{target}"].cast(pl.Float64)
     if target in ("ltv", "start"):
         # Money is skewed: its rank orients better than its amount.

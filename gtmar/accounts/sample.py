@@ -5,6 +5,8 @@ What a first spec is fitted to, and what leakage is looked for in: nothing of th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from gtmar.accounts.identity import content_keys, held_out, key_expression
@@ -13,14 +15,24 @@ from gtmar.accounts.rules import OWN
 from gtmar.accounts.scan import AccountTable, collect
 from gtmar.spec.model import Split
 
-__all__ = ["part", "search_sample"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gtmar.accounts.copies import Copies
+
+__all__ = ["MOST_SAMPLED", "part", "search_sample"]
 
 #: More accounts than this teach a first spec nothing more; a hash draws them.
-_MOST_SAMPLED = 200_000
+MOST_SAMPLED = 200_000
 
 
 def part(
-    table: AccountTable, identifier: str | None, split: Split, *, held: bool = False
+    table: AccountTable,
+    identifier: str | None,
+    split: Split,
+    *,
+    held: bool = False,
+    copies: Copies | None = None,
 ) -> AccountTable:
     """Return the search part of a table, or its holdout, as a table of its own.
 
@@ -34,13 +46,25 @@ def part(
         Share and salt of the holdout.
     held
         Whether the holdout is meant.
+    copies
+        Accounts of one content, which are drawn together.
     """
-    drawn = held_out(_key(table, identifier), split)
+    key = _key(table, identifier)
+    if copies is not None and identifier is not None:
+        key = key.replace(copies.keys, copies.first)
+    drawn = held_out(key, split)
     return AccountTable(table.source, table.frame.filter(drawn if held else ~drawn), table.schema)
 
 
 def search_sample(
-    table: AccountTable, found: OutcomeColumns, identifier: str | None, split: Split
+    table: AccountTable,
+    found: OutcomeColumns,
+    identifier: str | None,
+    split: Split,
+    *,
+    copies: Copies | None = None,
+    columns: Sequence[str] | None = None,
+    most: int = MOST_SAMPLED,
 ) -> pl.DataFrame:
     """Collect the accounts of the search part, with their canonical outcomes.
 
@@ -50,8 +74,12 @@ def search_sample(
         The account table.
     found
         Its outcome columns.
-    identifier, split
+    identifier, split, copies
         As for `part`.
+    columns
+        Which of the table's columns; None for all.
+    most
+        Accounts at most, about; a hash of their ids draws them.
 
     Returns
     -------
@@ -60,17 +88,18 @@ def search_sample(
         most some 200,000 accounts, drawn by a hash of their ids. In the order of their ids, so that
         the order of the table's rows changes no digit of what is fitted to them.
     """
-    lazy = part(table, identifier, split).frame
+    lazy = part(table, identifier, split, copies=copies).frame
     seen = collect(table, lazy.select(pl.len())).item()
-    if seen > _MOST_SAMPLED:
-        fewer = Split(holdout=_MOST_SAMPLED / seen, salt="profile")
+    if seen > most:
+        fewer = Split(holdout=most / seen, salt="profile")
         sampled = AccountTable(table.source, lazy, table.schema)
         lazy = part(sampled, identifier, fewer, held=True).frame
     outcomes = canonical_outcomes(found, table.schema)
     key = f"{OWN}key"
     named = {f"{OWN}{name}": value for name, value in outcomes.items()}
     named[key] = _key(table, identifier)
-    return collect(table, lazy.with_columns(**named)).sort(key).drop(key)
+    own = table.columns if columns is None else columns
+    return collect(table, lazy.select(*own, **named)).sort(key).drop(key)
 
 
 def _key(table: AccountTable, identifier: str | None) -> pl.Expr:

@@ -72,7 +72,10 @@ _EFFECTS: dict[str, Tone] = {"win": "good", "lose": "bad", "blocked": "warning"}
 
 def _effect(row: dict[str, Any]) -> str:
     """Say what a change did to the objective, and what became of it."""
-    before, after, name = row["value_before"], row["value_after"], row["objective"]
+    from gtmar.metrics.basis import marked
+
+    before, after = row["value_before"], row["value_after"]
+    name = marked(row["objective"], row.get("basis"))
     if row["outcome"] == "baseline":
         return f"{name} {number(after)}: where its run started."
     if row["outcome"] == "known":
@@ -93,6 +96,7 @@ def _metrics(frame: pl.DataFrame | None, one: str, two: str, *, title: str = "Me
     if frame is None:
         return
     from gtmar.metrics import all_metrics
+    from gtmar.metrics.basis import basis_note, marked
 
     counts = {key for key, metric in all_metrics().items() if metric.count}
     moved = [row for row in frame.to_dicts() if row["reading"] != "same"]
@@ -101,8 +105,13 @@ def _metrics(frame: pl.DataFrame | None, one: str, two: str, *, title: str = "Me
     if not shown:
         say("No metric differs by more than rounding.")
         return
-    rows = [(r["metric"], r["one"], r["two"], _signed(r["change"]), r["reading"]) for r in shown]
+    rows = [
+        (marked(r["metric"], r["basis"]), r["one"], r["two"], _signed(r["change"]), r["reading"])
+        for r in shown
+    ]
     table(["metric", one, two, "change", ""], rows, title=title)
+    if note := basis_note(next((r["basis"] for r in shown if r["basis"]), None)):
+        say(note)
     if len(moved) > len(shown):
         say(f"{len(moved) - len(shown)} more that moved, neither better nor worse, with --json.")
 
@@ -308,9 +317,14 @@ def best(rows: pl.DataFrame, metric: str, *, journal: Path, as_json: bool) -> No
     if rows.is_empty():
         say(f"No kept experiment has a value of {metric}.")
         return
+    from gtmar.metrics.basis import basis_note, marked
+
     top = rows.to_dicts()[0]
+    metric = marked(metric, top["basis"])
     name = f"{top['run_id']}/{top['experiment_id']}"
     say(f"Best {metric} ever kept on this table: {number(top['value'])}, {name}.")
+    if said := basis_note(top["basis"]):
+        say(said)
     if top["note"]:
         say(_who_and_why(top["author"], top["note"]))
     shown = [

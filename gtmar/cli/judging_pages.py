@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gtmar.cli.output import data as print_json
 from gtmar.cli.output import following, number, say, some, table
+from gtmar.metrics.basis import marked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,12 +79,16 @@ def backtest(found: Backtest, *, as_json: bool) -> None:
         print_json(found.as_json())
         return
     say(f"{found.name} on {some(found.accounts, 'account')} of {found.source}.")
+    for note in found.notes:
+        if note.startswith(("In-sample", "Leak", "The candidate may")):
+            say(note, "warning")
+    mark = " (binary)" if found.basis == "binary" else ""
     by_tier = found.metrics
     columns = {
         "accounts": "accounts_by_tier",
         "logos kept": "logo_retention_by_tier",
-        "NRR": "nrr_by_tier",
-        "GRR": "grr_by_tier",
+        f"NRR{mark}": "nrr_by_tier",
+        f"GRR{mark}": "grr_by_tier",
         "ARPA": "arpa_by_tier",
     }
     shown = {head: key for head, key in columns.items() if any(by_tier[key].values())}
@@ -98,11 +103,14 @@ def backtest(found: Backtest, *, as_json: bool) -> None:
     before, after, gain = found.intervals.before, found.intervals.after, found.intervals.gain
     names = [name for name in before if "." not in name or name.endswith(".*")]
     heads = ["metric", found.name]
-    rows = [[name, _worded(before[name])] for name in names]
+    rows = [[marked(name, found.basis), _worded(before[name])] for name in names]
     if found.candidate is not None:
         heads += [found.candidate, "gain"]
         names = [name for name in names if name in gain]
-        rows = [[n, _worded(before[n]), _worded(after[n]), _worded(gain[n])] for n in names]
+        rows = [
+            [marked(n, found.basis), _worded(before[n]), _worded(after[n]), _worded(gain[n])]
+            for n in names
+        ]
     table(heads, rows, title=f"Metrics with {found.level:.1%} intervals")
     table(
         ["share of accounts", "MRR held by the best", "lost among the worst"],

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gtmar.cli.output import data, following, say, some, table, text
+from gtmar.metrics.basis import basis_note, marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
         data({**result.as_json(), "output": written})
         return
     from gtmar.journal.reading import verdict
+    from gtmar.runs.findings import warnings_of
 
     holdout = result.holdout or {}
     row = {
@@ -51,11 +53,14 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
         "holdout_accounts": holdout.get("accounts", 0),
         "holdout_baseline_value": holdout.get("baseline_value"),
         "holdout_best_value": holdout.get("best_value"),
+        **{name: getattr(result, name) for name in ("blocked", "broken", "tied", "null")},
     }
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
     said = verdict(row, improved=result.improved, held=held)
     _verdict(said, improved=result.improved, held=held)
+    for sentence in warnings_of(result.findings):
+        say(sentence, "warning")
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(
@@ -101,12 +106,14 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
     _verdict(found.verdict, improved=found.improved, held=found.held)
+    for sentence in found.warnings:
+        say(sentence, "warning")
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
-    if s["basis"] == "binary":
-        say("Revenue retention is on the binary basis: MRR is assumed flat for who stays.")
+    if note := basis_note(s["basis"]):
+        say(note)
     if not found.wins.is_empty():
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
         rows = gains.select("number", "changes", "gain").rows()
@@ -170,8 +177,15 @@ def _drift(found: Review) -> None:
     table(
         ["metric", "start", "best", "change"],
         (
-            (metric, start, best, f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}")
-            for metric, start, best, change in worse.select("metric", "start", "best", "change")
+            (
+                marked(metric, basis),
+                start,
+                best,
+                f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}",
+            )
+            for metric, start, best, change, basis in worse.select(
+                "metric", "start", "best", "change", "basis"
+            )
             .head(_DRIFT_SHOWN)
             .rows()
         ),
@@ -208,6 +222,8 @@ def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
         return
     one, two = found.one, found.two
     say(found.verdict)
+    if note := basis_note(one["basis"]):
+        say(note)
     hidden = {"weights", "outcomes_fingerprint", "features_fingerprint", "tiers_id", "run_id"}
     rows = [
         (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)

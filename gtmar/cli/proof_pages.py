@@ -90,6 +90,8 @@ def decision(found: Decided, *, journal: Path, as_json: bool) -> None:
         data(found.as_json())
         return
     say(str(found.verdict))
+    for sentence in found.headline:
+        say(sentence, "warning" if sentence != found.headline[-1] else None)
     say(
         f"{found.experiment} against its start, on {some(found.accounts, 'account')} of "
         f"{found.source} that the search never saw."

@@ -13,6 +13,8 @@ from gtmar.cli.boundary import bounded
 
 __all__ = ["decide", "null", "refresh", "segments", "stability"]
 
+#: As `proof.decision` has it, which is imported when it is needed alone.
+DEFAULT_SEGMENT_DROP = 0.05
 Searches = Annotated[int, typer.Option("--runs", help="Searches to do.")]
 MinGain = Annotated[float, typer.Option(help="Least gain of the objective.")]
 MaxMoved = Annotated[
@@ -21,10 +23,14 @@ MaxMoved = Annotated[
 Segments = Annotated[
     list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
 ]
+MaxDrop = Annotated[float, typer.Option(help="Largest loss of the objective in a segment.")]
+Kept = Annotated[
+    list[str] | None, typer.Option("--keep", help="Column that seems to know the outcome, and may.")
+]
 NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New folder for it all.")]
 Note = Annotated[str | None, typer.Option(help="Why.")]
-#: The decision KEEP_INCUMBENT, which is no error.
-_KEEP = 10
+#: Exit codes of the decisions that put nothing forward, which are no errors.
+_CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
 Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
 
 
@@ -121,6 +127,8 @@ def decide(
     min_gain: MinGain = 0.0,
     max_moved: MaxMoved = None,
     segments: Segments = None,
+    max_segment_drop: MaxDrop = DEFAULT_SEGMENT_DROP,
+    keep: Kept = None,
     output_path: NewFolder = None,
     author: a.Author = None,
     note: Note = None,
@@ -131,9 +139,9 @@ def decide(
     from gtmar import runs
     from gtmar.cli import proof_pages
     from gtmar.journal.catalog import Journal
-    from gtmar.proof.decision import Gates, Verdict
+    from gtmar.proof.decision import Gates
 
-    gates = Gates(min_gain, max_moved, tuple(segments or ()))
+    gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
     with Journal(journal) as opened:
         run_id = opened.run_id(run_id)
     found = runs.decide(
@@ -147,8 +155,8 @@ def decide(
         note=note,
     )
     proof_pages.decision(found, journal=journal, as_json=as_json)
-    if found.verdict is Verdict.KEEP:
-        raise typer.Exit(_KEEP)
+    if code := _CODES.get(found.verdict):
+        raise typer.Exit(code)
 
 
 @app.command(epilog="Example: gtmar refresh --train q1.parquet --holdout q2.parquet --spec s.yaml")
@@ -163,6 +171,8 @@ def refresh(
     min_gain: MinGain = 0.0,
     max_moved: MaxMoved = None,
     segments: Segments = None,
+    max_segment_drop: MaxDrop = DEFAULT_SEGMENT_DROP,
+    keep: Kept = None,
     output_path: NewFolder = None,
     as_of: a.AsOf = None,
     holdout_as_of: a.HoldoutAsOf = None,
@@ -175,9 +185,9 @@ def refresh(
     """Search one table from the incumbent, and decide on another, in one go."""
     from gtmar import runs
     from gtmar.cli import progress, proof_pages
-    from gtmar.proof.decision import Gates, Verdict
+    from gtmar.proof.decision import Gates
 
-    gates = Gates(min_gain, max_moved, tuple(segments or ()))
+    gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
     with progress.watching(quiet=quiet or as_json) as watch:
         found = runs.refresh(
             train,
@@ -196,5 +206,5 @@ def refresh(
             watch=watch,
         )
     proof_pages.decision(found, journal=journal, as_json=as_json)
-    if found.verdict is Verdict.KEEP:
-        raise typer.Exit(_KEEP)
+    if code := _CODES.get(found.verdict):
+        raise typer.Exit(code)

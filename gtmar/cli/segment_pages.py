@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gtmar.cli.output import data, following, number, say, some, table
+from gtmar.metrics.basis import BINARY, basis_note
 
 if TYPE_CHECKING:
     from gtmar.proof.interval import Interval
@@ -21,6 +22,8 @@ def by_segment(found: BySegment, *, as_json: bool) -> None:
         data(found.as_json())
         return
     say(f"{found.experiment} against its start, by {', '.join(found.columns)}.")
+    if note := basis_note(found.basis):
+        say(note)
     for part in found.parts:
         _part(part, found)
     if len(found.parts) == 1:
@@ -51,6 +54,8 @@ def _part(part: SegmentPart, found: BySegment) -> None:
     gaps = (part.gap_start, part.gap_best)
     if None not in gaps:
         say(f"Gap between the best and the worst segment: {number(gaps[0])} -> {number(gaps[1])}.")
+    binary = " (binary)" if found.basis == BINARY else ""
+    mark = {"logo_retention": "", "nrr": binary, "grr": binary}
     for key, head in _HEADS.items():
         if any(line.retention[key].value is not None for line in known):
             table(
@@ -64,7 +69,7 @@ def _part(part: SegmentPart, found: BySegment) -> None:
                         (f"{found.tier}, best", line.at_best[key]),
                     )
                 ),
-                title=f"{head[0].upper()}{head[1:]}, of all and of tier {found.tier}",
+                title=f"{head[0].upper()}{head[1:]}{mark[key]}, of all and of tier {found.tier}",
             )
 
 

@@ -7,6 +7,7 @@ and the spec, stays null, so that an imported run compares with no other.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -24,11 +25,12 @@ from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
 from gtmar.journal.foreign import ForeignFile, baseline_row, foreign_rows
 from gtmar.journal.integrity import covered, run_ids
-from gtmar.journal.jsonl import KEYS, Problems
+from gtmar.journal.jsonl import KEPT_REASON, KEYS, REVENUE_WEIGHTED, Problems
 from gtmar.journal.names import run_of
 from gtmar.journal.schema import FORMAT_VERSION, experiment_id
 from gtmar.journal.store import RunFiles, make_folder, place_file, sync_folder, unwritable
 from gtmar.journal.writer import RunWriter
+from gtmar.metrics.basis import BINARY
 from gtmar.metrics.registry import all_metrics
 
 if TYPE_CHECKING:
@@ -129,7 +131,13 @@ def _line(row: Mapping[str, Any], name: str, note: str | None) -> str:
         row["note"] or note or _sentence(changes),
         None if duration is None else duration / 1000,
     )
-    return json.dumps(dict(zip(KEYS, values, strict=True)), ensure_ascii=False)
+    line = dict(zip(KEYS, values, strict=True))
+    kept = re.fullmatch(KEPT_REASON, dict(row["null_reasons"] or ()).get(REVENUE_WEIGHTED, ""))
+    if kept:
+        line["metrics"] = {**metrics, REVENUE_WEIGHTED: json.loads(kept[1])}
+    if row["basis"] == BINARY:
+        line["basis"] = BINARY
+    return json.dumps(line, ensure_ascii=False)
 
 
 def _sentence(changes: Mapping[str, tuple[int, int]]) -> str:

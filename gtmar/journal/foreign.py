@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gtmar.errors import JournalError
-from gtmar.journal.jsonl import Entry, Problems, entry_of
+from gtmar.journal.jsonl import KEPT_REASON, REVENUE_WEIGHTED, Entry, Problems, entry_of
 from gtmar.journal.schema import experiment_id, experiment_schema
 from gtmar.metrics.registry import all_metrics
 
@@ -253,7 +253,8 @@ def foreign_rows(run: ForeignRun, placed: Sequence[Placed], run_id: str) -> pa.T
         ],
         # In one order, since JSON's doesn't mean anything.
         "weights": [[(name, entry.weights[name]) for name in run.start] for entry in entries],
-        "null_reasons": [[("*", _NOT_THERE)]] * len(placed),
+        "null_reasons": [_reasons(entry) for entry in entries],
+        "basis": [entry.basis for entry in entries],
         "breaches": [[]] * len(placed),
         "proposer": ["import"] * len(placed),
         "note": [entry.hypothesis for entry in entries],
@@ -267,6 +268,14 @@ def foreign_rows(run: ForeignRun, placed: Sequence[Placed], run_id: str) -> pa.T
         elif not metric.by_tier:
             columns[key] = [entry.scalars.get(key) for entry in entries]
     return _table(columns)
+
+
+def _reasons(entry: Entry) -> list[tuple[str, str]]:
+    """Say why metrics are null, and keep the one that no column has."""
+    reasons = [("*", _NOT_THERE)]
+    if entry.revenue_weighted is not None:
+        reasons.append((REVENUE_WEIGHTED, KEPT_REASON.replace("(.*)", entry.revenue_weighted)))
+    return reasons
 
 
 def _table(columns: dict[str, list[Any]]) -> pa.Table:

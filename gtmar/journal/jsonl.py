@@ -21,7 +21,7 @@ from gtmar.spec.encoders import WEIGHT_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["KEYS", "Entry", "Problems", "entry_of"]
+__all__ = ["KEPT_REASON", "KEYS", "REVENUE_WEIGHTED", "Entry", "Problems", "entry_of"]
 
 #: An object's keys, in order. The last three are not in every file.
 KEYS = (
@@ -39,7 +39,12 @@ KEYS = (
 )
 _REQUIRED = KEYS[:8]
 #: Keys that some tools add, and that say which rows are of one run.
-_OF_A_RUN = ("seed", "evaluation_version")
+_OF_A_RUN = ("seed", "evaluation_version", "basis")
+#: A metric of earlier tools that is no column of ours: NRR on the binary basis, of all accounts or
+#: by tier. It is kept as the reason why it is none, and given back from there.
+REVENUE_WEIGHTED = "revenue_weighted_retention"
+#: How that reason reads, the value being JSON.
+KEPT_REASON = r"no column has it; the file says (.*)"
 #: Our names of metrics that the format calls otherwise.
 _OTHER_NAMES = {"n_scored": "scored", "score_std": "score_deviation"}
 _TIER_SHARE = re.compile(r"pct_(.+)_tier")
@@ -78,6 +83,10 @@ class Entry:
     duration_us: int | None
     seed: int | None
     evaluation: str | None
+    #: `observed` or `binary`; None where the file doesn't say.
+    basis: str | None = None
+    #: `REVENUE_WEIGHTED` as JSON; None where the line has none.
+    revenue_weighted: str | None = None
 
     @property
     def origin(self) -> tuple[str, int | None, str | None, str]:
@@ -122,6 +131,7 @@ class _Reader:
     def __init__(self, line: int, data: dict[str, Any], problems: Problems) -> None:
         self.line, self.data, self.problems = line, data, problems
         self.sound = True
+        self.revenue_weighted: str | None = None
 
     def fault(self, problem: str, got: object = _NOTHING) -> None:
         self.sound = False
@@ -204,6 +214,8 @@ class _Reader:
             if share := _TIER_SHARE.fullmatch(name):
                 number = self.number(value, f"metrics.{name}")
                 by_tier.setdefault("share_by_tier", {})[share[1]] = number
+            elif name == REVENUE_WEIGHTED:
+                self.revenue_weighted = self.kept(value)
             elif key not in known:
                 ignored.append(f"metrics.{name}")
             elif known[key].by_tier:
@@ -217,6 +229,14 @@ class _Reader:
                 read = self.count if known[key].count else self.number
                 scalars[key] = read(value, f"metrics.{name}")
         return scalars, by_tier, ignored
+
+    def kept(self, value: object) -> str | None:
+        """Return a metric that no column has as JSON: a number, or an object of them by tier."""
+        what = f"metrics.{REVENUE_WEIGHTED}"
+        if isinstance(value, dict):
+            return json.dumps({tier: self.number(v, what) for tier, v in value.items()})
+        number = self.number(value, what)
+        return None if number is None else json.dumps(number)
 
     def time(self) -> datetime | None:
         value = self.data.get("timestamp")
@@ -326,5 +346,7 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
         duration_us=reader.duration(),
         seed=seed if isinstance(seed, int) and 0 <= seed < 2**63 else None,
         evaluation=None if evaluation is None else str(evaluation),
+        basis=data.get("basis") if data.get("basis") in ("observed", "binary") else None,
+        revenue_weighted=reader.revenue_weighted,
     )
     return entry if reader.sound else None

@@ -5,10 +5,13 @@ Every number here comes out of a file under `sql/journal/`.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
+from gtmar.objective import guardrail_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +26,17 @@ IMPORTED = "imported"
 #: A tier with this share of accounts is in use; with less than the other it is all but empty.
 _IN_USE, _EMPTY = 0.05, 0.01
 
-__all__ = ["IMPORTED", "RUNNING", "Comparison", "Review", "compare", "review", "verdict"]
+__all__ = [
+    "IMPORTED",
+    "RUNNING",
+    "Comparison",
+    "Review",
+    "compare",
+    "review",
+    "unimproved",
+    "verdict",
+    "why_none",
+]
 
 #: What must agree for two runs' values to mean the same, and how to call it.
 _SHARED = {
@@ -43,6 +56,23 @@ class Review:
     weights: pl.DataFrame
     tiers: pl.DataFrame
     drift: pl.DataFrame
+    #: What a check of table and start brought out, each with `grade` and `text`.
+    findings: tuple[dict[str, Any], ...] = ()
+    #: The latest decision on the run, as its event has it; None where there is none.
+    decision: dict[str, Any] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Say what was found against the run's table and start, and what was decided."""
+        said = [
+            f"{'Leak: ' if each['kind'] == 'leak' else ''}{each['text']}"
+            for each in self.findings
+            if each["grade"] != "note"
+        ]
+        if self.decision is not None:
+            safety = self.decision.get("segment_safety", "not on record")
+            said.append(f"Decided: {self.decision['verdict']}; segment safety: {safety}.")
+        return said
 
     @property
     def improved(self) -> bool:
@@ -104,6 +134,8 @@ class Review:
             "improved": self.improved,
             "held_on_holdout": self.held,
             "hhi_reading": self.hhi_reading,
+            "findings": list(self.findings),
+            "decision": self.decision,
             **self.summary,
             "wins_list": self.wins.to_dicts(),
             "weights": self.weights.to_dicts(),
@@ -118,10 +150,7 @@ def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[s
     if not tried:
         return ["No experiment yet: the run is at its baseline, or was cut off there."]
     if not improved:
-        return [
-            f"No experiment of {tried:,} beat the baseline's {name} of "
-            f"{row['baseline_value']:.4f}: keep the spec."
-        ]
+        return [unimproved(row)]
     moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
     said = [
         f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
@@ -150,6 +179,75 @@ def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[s
     return said
 
 
+def unimproved(row: dict[str, Any]) -> str:
+    """Say why no experiment was kept: none was better, or those that were broke a guardrail."""
+    name, tried = row["objective"], row["experiments"]
+    baseline = f"the baseline's {name} of {row['baseline_value']:.4f}"
+    blocked = row.get("blocked") or 0
+    if blocked:
+        broken = row.get("broken") or {}
+        listed = "; ".join(f"{guardrail} ({count:,})" for guardrail, count in broken.items())
+        return (
+            f"No experiment of {tried:,} was kept: {blocked:,} {'was' if blocked == 1 else 'were'} "
+            f"better than {baseline} and broke a guardrail{': ' + listed if listed else ''}."
+        )
+    if row.get("tied") == tried:
+        return f"All {tried:,} experiments tie with {baseline}: no weight that may move changes it."
+    without = f", {row['null']:,} of them without a value" if row.get("null") else ""
+    return f"No experiment of {tried:,} beat {baseline}{without}: keep the spec."
+
+
+_WHY_NONE = """
+    select
+        any_value(objective) as objective,
+        any_value(value_after) filter (where outcome = 'baseline') as baseline_value,
+        count(*) filter (where outcome not in ('baseline', 'known')) as experiments,
+        count(*) filter (where outcome = 'blocked') as blocked,
+        count(*) filter (where outcome not in ('baseline', 'known', 'blocked')
+            and value_after = (
+                select value_after
+                from experiments
+                where run_id = getvariable('run') and number = 0
+            )) as tied,
+        count(*) filter (where outcome = 'lose' and value_after is null) as "null"
+    from experiments
+    where run_id = getvariable('run')
+"""
+_BROKEN = """
+    select breaches
+    from experiments
+    where run_id = getvariable('run') and outcome = 'blocked'
+"""
+_FINDINGS = """
+    select parameters['findings'] as findings
+    from runs
+    where run_id = getvariable('run')
+"""
+_DECISION = """
+    select details
+    from events
+    where kind = 'decision' and run_id = getvariable('run')
+    order by "at" desc, event_id desc
+    limit 1
+"""
+
+
+def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
+    """Count why experiments of a run were not kept."""
+    [row] = journal.query(_WHY_NONE, run=run_id).to_dicts()
+    broken: Counter[str] = Counter()
+    if row["blocked"]:
+        for breaches in journal.query(_BROKEN, run=run_id)["breaches"].to_list():
+            broken.update({guardrail_of(breach) for breach in breaches or ()})
+    return {**row, "broken": dict(broken.most_common())}
+
+
+def why_none(journal: Journal, run_id: str) -> str | None:
+    """Say why nothing of a run that ended without a win was kept; None where nothing was tried."""
+    row = _tried(journal, run_id)
+    return unimproved(row) if row["experiments"] else None
+
+
 def review(journal: Journal, run: str | None = None) -> Review:
     """Read one run; the latest where none is named.
 
@@ -165,12 +263,18 @@ def review(journal: Journal, run: str | None = None) -> Review:
             f"run {run_id} has no experiment yet",
             hint=_NO_EXPERIMENT,
         )
+    found = journal.query(_FINDINGS, run=run_id)["findings"].to_list()
+    decided = journal.query(_DECISION, run=run_id)["details"].to_list()
+    tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
+    counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     return Review(
-        summary=rows[0],
+        summary={**rows[0], **counts},
         wins=journal.sql("convergence", run=run_id),
         weights=journal.sql("weights", run=run_id),
         tiers=journal.sql("tier_table", run=run_id),
         drift=journal.sql("proxy_drift", run=run_id),
+        findings=tuple(json.loads(found[0])) if found and found[0] else (),
+        decision=json.loads(decided[0]) if decided else None,
     )
 
 

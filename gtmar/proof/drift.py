@@ -147,42 +147,61 @@ def shift_of_numbers(name: str, reference: Doubles, now: Doubles) -> Shift:
 
     Notes
     -----
-    A bin is closed once it holds a tenth of the reference, and begins with a value of it; so where
-    many accounts share the lowest value, such as 0, it has a bin of its own. Where the reference
-    has ten values at most, each is a bin.
+    A bin is closed once it holds a tenth of the reference, and begins with a value of it; a value
+    that a tenth of the accounts share begins one. Where the reference has ten values at most, each
+    begins a bin. A bin of one value that two accounts share ends with that value: what is new
+    beside it is a bin of its own, and so is what lies below or above all of the reference. These
+    hold none of the reference, so a constant that is none any more shows.
     """
-    cuts = _cuts(reference[~np.isnan(reference)])
+    cuts, labels = _bins(reference[~np.isnan(reference)])
     sides = []
     for values in (reference, now):
         unknown = np.isnan(values)
         places = np.searchsorted(cuts, values[~unknown], side="right")
         counts = np.bincount(places, minlength=len(cuts) + 1)
         sides.append(np.append(counts, unknown.sum()))
-    return _shift(name, [*_intervals(cuts), "(unknown)"], *sides)
+    return _shift(name, [*labels, "(unknown)"], *sides)
 
 
-def _cuts(known: Doubles) -> Doubles:
-    """Return the values that bins begin with, the first one's aside."""
+def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
+    """Return the ascending values at which bins begin, the first bin's aside, and all labels."""
     distinct, counts = np.unique(known, return_counts=True)
-    if len(distinct) <= _BINS:
-        return distinct[1:]
-    full, cuts, held, left = len(known) / _BINS, [], 0, len(known)
-    for value, count in zip(distinct[1:], counts[:-1], strict=True):
+    if not len(distinct):
+        return distinct, ["any value"]
+    begins = _begins(counts, len(known) / _BINS)
+    cuts, labels = [distinct[0]], [f"below {distinct[0]:g}"]
+    for first, after in pairwise([*begins, len(distinct)]):
+        value, highest = distinct[first], distinct[after - 1]
+        last = after == len(distinct)
+        shared = after == first + 1 and counts[first] > 1
+        if value == highest and (last or shared):
+            labels.append(f"{value:g}")
+        else:
+            labels.append(
+                f"{value:g} to {highest:g}" if last else f"{value:g} to below {distinct[after]:g}"
+            )
+        if (last or shared) and highest < np.inf:
+            # The next double begins what lies beside a shared value, or above all of them.
+            cuts.append(np.nextafter(highest, np.inf))
+            beside = f"between {highest:g} and {distinct[after]:g}" if not last else None
+            labels.append(beside or f"above {highest:g}")
+        if not last:
+            cuts.append(distinct[after])
+    return np.array(cuts), labels
+
+
+def _begins(counts: Counts, full: float) -> list[int]:
+    """Return the places of the distinct values that bins of the reference begin with."""
+    if len(counts) <= _BINS:
+        return list(range(len(counts)))
+    begins, held, left = [0], 0, int(counts.sum())
+    for place, (count, coming) in enumerate(pairwise(counts.tolist()), start=1):
         held, left = held + count, left - count
-        # What would be left for the last bin must be worth one.
-        if held >= full and left >= full / 2:
-            cuts.append(value)
+        # What would be left for the last bin must be worth one, but beside a value of a full bin.
+        if (held >= full and left >= full / 2) or max(count, coming) >= full:
+            begins.append(place)
             held = 0
-    return np.array(cuts)
-
-
-def _intervals(cuts: Doubles) -> list[str]:
-    """Word the bins between cuts."""
-    edges = [f"{cut:g}" for cut in cuts]
-    if not edges:
-        return ["any value"]
-    inner = [f"{low} to below {high}" for low, high in pairwise(edges)]
-    return [f"below {edges[0]}", *inner, f"{edges[-1]} or more"]
+    return begins
 
 
 def shift_of_categories(
@@ -222,7 +241,9 @@ def _shift(name: str, labels: Sequence[str], reference: Counts, now: Counts) -> 
     used = (reference > 0) | (now > 0)
     parts = population_stability(reference, now)
     index = float(parts.sum())
-    chance = chance_bound(int(reference.sum()), int(now.sum()), int(used.sum()))
+    # What lies beside so few accounts varies more than a bin of many: it counts for two.
+    bins_counted = int(used.sum() + (used & (reference == 0)).sum())
+    chance = chance_bound(int(reference.sum()), int(now.sum()), bins_counted)
     if index < _MODERATE:
         reading = Reading.STABLE
     elif index <= chance:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from gtmar.metrics.basis import basis_note
+
 __all__ = ["FILTERS", "arrows", "moment", "number", "percent", "signed", "signed_percent", "whole"]
 
 #: What stands for null, and for the minus of a negative number.
@@ -94,6 +96,7 @@ def arrows(text: str) -> str:
 
 FILTERS = {
     "arrows": arrows,
+    "basis_note": basis_note,
     "number": number,
     "signed": signed,
     "percent": percent,

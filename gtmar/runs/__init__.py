@@ -8,6 +8,7 @@ from gtmar.runs.difference import Difference, difference, is_spec_file
 from gtmar.runs.drift import Drift, drift
 from gtmar.runs.engine import Engine
 from gtmar.runs.explanation import Explanation, explain
+from gtmar.runs.findings import Finding, warnings_of
 from gtmar.runs.going_live import WentLive, promote, record
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS
 from gtmar.runs.proving import FoundStability, NullSearch, null_search, stability
@@ -32,6 +33,7 @@ __all__ = [
     "Drift",
     "Engine",
     "Explanation",
+    "Finding",
     "FoundStability",
     "Limits",
     "NullSearch",
@@ -60,5 +62,6 @@ __all__ = [
     "score",
     "stability",
     "try_weights",
+    "warnings_of",
     "write_table",
 ]

@@ -12,14 +12,19 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import CENTS, canonical_outcomes
+from gtmar.accounts.sample import part
 from gtmar.accounts.scan import AccountTable, collect, scan
-from gtmar.errors import AccountDataError, UsageError
+from gtmar.accounts.sources import Source
+from gtmar.errors import AccountDataError, JournalError, UsageError
 from gtmar.evaluate.local import LocalEvaluator
+from gtmar.journal.catalog import Journal
+from gtmar.journal.store import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective import Judge
 from gtmar.proof.interval import level_of
 from gtmar.proof.panel import Panel, Scored
 from gtmar.proof.uncertainty import Uncertainty, uncertainty
+from gtmar.runs.findings import Finding, copies_finding, leaks_of, warnings_of
 from gtmar.runs.looks import looks_at, record_look
 from gtmar.runs.scoring import score
 from gtmar.spec.model import SCORE_UNITS
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import AccountMatrix, Accounts
-    from gtmar.spec.model import ScoringSpec
+    from gtmar.spec.model import ScoringSpec, Split
 
 __all__ = ["Backtest", "backtest"]
 
@@ -67,10 +72,16 @@ class Backtest:
     green_and_churned: pl.DataFrame
     red_and_renewed: pl.DataFrame
     notes: tuple[str, ...]
+    #: `observed` or `binary` revenue retention; None without MRR.
+    basis: str | None = None
+    #: Whether a search chose the spec's weights on these accounts; None where it isn't known.
+    in_sample: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        plain = "source name accounts tiers edges metrics level candidate curve notes"
+        plain = (
+            "source name accounts tiers edges metrics level candidate curve notes basis in_sample"
+        )
         return {
             **{key: getattr(self, key) for key in plain.split()},
             "intervals": self.intervals.as_json(),
@@ -143,7 +154,10 @@ def backtest(
     whole = candidate or _unsplit(today)
     joined = whole if candidate is None else _joined(today, candidate)
     accounts = load_accounts(table, joined, as_of=as_of, drop_unlabelled=drop_unlabelled)
-    matrix = _untouched(accounts, candidate, notes)
+    in_sample = None if spec is None else _in_sample(accounts, spec, Path(journal), notes, as_of)
+    matrix = _untouched(accounts, candidate, notes, known=in_sample is not None)
+    if candidate is not None and matrix is accounts.holdout:
+        in_sample = False
     panel, own = _panel(matrix, today, candidate)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
     values = measure(
@@ -166,7 +180,9 @@ def backtest(
         curve=_curve(panel),
         green_and_churned=surprises[0],
         red_and_renewed=surprises[1],
-        notes=(*notes, *accounts.checked.notes),
+        notes=(*notes, *_findings(accounts, joined), *accounts.checked.notes),
+        basis=accounts.checked.outcomes.basis,
+        in_sample=in_sample,
     )
 
 
@@ -265,18 +281,99 @@ def _joined(today: ScoringSpec, candidate: ScoringSpec) -> ScoringSpec:
 
 
 def _untouched(
-    accounts: Accounts, candidate: ScoringSpec | None, notes: list[str]
+    accounts: Accounts, candidate: ScoringSpec | None, notes: list[str], *, known: bool
 ) -> AccountMatrix:
     if candidate is None:
         return accounts.search
     if accounts.holdout is None:
-        notes.append("The candidate may have been searched on these very accounts.")
+        if not known:
+            notes.append("The candidate may have been searched on these very accounts.")
         return accounts.search
     notes.append(
         f"Compared on the {accounts.holdout.accounts:,} accounts that the candidate's spec holds "
         "out."
     )
     return accounts.holdout
+
+
+def _in_sample(
+    accounts: Accounts, spec: ScoringSpec, journal: Path, notes: list[str], as_of: str | None
+) -> bool | None:
+    """Say whether a run of the journal searched these accounts for the spec's weights.
+
+    None where no run is on record, by the spec's lineage or by the table, or its table isn't there
+    to compare ids with.
+    """
+    start = _searched_by(accounts, spec, journal, as_of)
+    if start is None:
+        return None
+    split = specs.parse(start["spec"], source="the run's spec").split
+    if start["outcomes_fingerprint"] == _split_as(accounts, spec, split, as_of):
+        count = start["search_accounts"]
+    else:
+        shared = _shared(accounts, start, split)
+        if shared is None:
+            return None
+        count = shared
+    if count:
+        notes.append(
+            f"In-sample: run {start['run_id']} searched {count:,} of these "
+            f"{accounts.checked.accounts:,} accounts for its weights, so the score looks better on "
+            "them than it is."
+        )
+    return bool(count)
+
+
+def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | None:
+    """Count accounts that a run searched in its own table; None where ids can't be compared."""
+    identifier, path = accounts.checked.id_column, Path(start["source"])
+    if identifier is None or not path.exists():
+        return None
+    searched = scan(Source.of_record(start["source"], dict(start["parameters"])))
+    if identifier not in searched.columns:
+        return None
+    key = pl.col(identifier).cast(pl.String)
+    sides = (part(searched.with_text(identifier), identifier, split), accounts.table)
+    old, now = (collect(side, side.frame.select(key)) for side in sides)
+    return now.join(old, on=identifier, how="semi").height
+
+
+def _searched_by(
+    accounts: Accounts, spec: ScoringSpec, journal: Path, as_of: str | None
+) -> dict[str, Any] | None:
+    """Return the start record of the run that a spec came from; else of one on this table."""
+    try:
+        if spec.lineage is not None:
+            return RunFiles(journal, spec.lineage.run).record("start")
+        with Journal(journal) as opened:
+            print_ = _split_as(accounts, spec, spec.split, as_of)
+            ids = opened.query(
+                "select run_id from runs where kind = 'search' and model = getvariable('model') "
+                "and outcomes_fingerprint = getvariable('print') order by started_at",
+                model=spec.model,
+                print=print_,
+            )["run_id"].to_list()
+        return RunFiles(journal, ids[-1]).record("start") if ids else None
+    except JournalError:
+        return None
+
+
+def _split_as(accounts: Accounts, spec: ScoringSpec, split: Split, as_of: str | None) -> str:
+    """Return the fingerprint of ids, outcomes and split that a run with such a split has."""
+    other = spec.model_copy(update={"split": split})
+    dropped = accounts.checked.dropped > 0
+    loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
+    return loaded.outcomes_fingerprint
+
+
+def _findings(accounts: Accounts, spec: ScoringSpec) -> list[str]:
+    """Say what seems to know the outcome, and which accounts are copies."""
+    leaks = [
+        Finding("leak", str(leak.grade), f'Column "{leak.column}": {leak.found}; {leak.why}.')
+        for leak in leaks_of(accounts, spec)
+        if leak.kind not in ("constant", "duplicate")
+    ]
+    return warnings_of([*leaks, *copies_finding(accounts)])
 
 
 def _intervals(

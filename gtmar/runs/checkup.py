@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
-from gtmar.accounts.leakage import Grade, Leak, find_leaks
+from gtmar.accounts.leakage import Grade, Leak
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
 from gtmar.accounts.profile import first_spec
-from gtmar.accounts.sample import part, search_sample
+from gtmar.accounts.sample import part
 from gtmar.accounts.scan import scan
 from gtmar.errors import JournalError, UsageError
-from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.store import RunFiles
 from gtmar.metrics.metric import Sums
@@ -22,6 +21,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective import Judge
 from gtmar.proof.power import smallest_gain
 from gtmar.runs.drift import shifts_between
+from gtmar.runs.findings import copies_finding, leaks_of, limit_findings, order_findings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -69,6 +69,8 @@ class Checkup:
     leaking: tuple[str, ...]
     #: Each feature and the score of the holdout against the search part; none without a holdout.
     drift: tuple[Shift, ...]
+    #: Accounts that repeat another one under another id.
+    repeated: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -128,7 +130,7 @@ def check(
     lacking = judge.lacking(accounts.checked.outcomes)
     parts = [each for each in (accounts.search, accounts.holdout) if each is not None]
     used = dict.fromkeys(term.column for term in spec.terms)
-    leaks = detected.leaks if detected else _leaks(accounts, spec, list(used))
+    leaks = detected.leaks if detected else leaks_of(accounts, spec)
     leaks = tuple(leak for leak in leaks if leak.column not in keep)
     return Checkup(
         source=table.source,
@@ -153,8 +155,14 @@ def check(
         notes=(
             *accounts.checked.notes,
             *(detected.notes if detected else ()),
-            *_order_note(values, spec),
-            *_limit_notes(judge, spec, accounts.search, sums),
+            *(
+                finding.text
+                for finding in (
+                    *copies_finding(accounts),
+                    *order_findings(values.get("auc_roc_retain"), spec),
+                    *limit_findings(judge, spec, accounts.search, sums),
+                )
+            ),
             *_made_on_note(accounts, spec, Path(journal)),
         ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
@@ -162,14 +170,8 @@ def check(
         leaks=leaks,
         leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
         drift=_drift(accounts, spec, as_of),
+        repeated=accounts.copies.repeated if accounts.copies else 0,
     )
-
-
-def _leaks(accounts: Accounts, spec: ScoringSpec, columns: list[str]) -> tuple[Leak, ...]:
-    """Look for leakage in the columns that a spec reads."""
-    found = accounts.checked.outcomes
-    sample = search_sample(accounts.table, found, accounts.checked.id_column, spec.split)
-    return find_leaks(sample, columns, found)
 
 
 def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Shift, ...]:
@@ -178,22 +180,10 @@ def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Sh
         return ()
     identifier = accounts.checked.id_column
     search, held = (
-        part(accounts.table, identifier, spec.split, held=held) for held in (False, True)
+        part(accounts.table, identifier, spec.split, held=held, copies=accounts.copies)
+        for held in (False, True)
     )
     return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
-
-
-def _order_note(values: dict[str, float | None], spec: ScoringSpec) -> list[str]:
-    """Say that a score puts accounts in the wrong order, and what may be the reason."""
-    value = values.get("auc_roc_retain")
-    if value is None or value >= 0.5:
-        return []
-    turned = "health" if spec.orientation == "risk" else "risk"
-    bad = "good" if spec.orientation == "risk" else "bad"
-    return [
-        f"auc_roc_retain is {value:.4f}, below 0.5: the score puts accounts in the wrong order. If "
-        f"a high score is {bad} here, set orientation: {turned} in the spec."
-    ]
 
 
 def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:
@@ -210,26 +200,6 @@ def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[
     return [
         f"The spec was made on another table or split, {start['source']}, in run "
         f"{start['run_id']}; gtmar drift says what moved since."
-    ]
-
-
-def _limit_notes(
-    judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
-) -> list[str]:
-    """Say which guardrails the start itself breaks, and which nothing can be asked of."""
-    start = [term.weight for term in spec.terms]
-    # A gain is asked of what comes after the start.
-    asked = replace(judge, comparisons=tuple(g for g in judge.comparisons if g.metric != "gain"))
-    guard = Guard(matrix, spec, asked, start)
-    lacking = guard.lacking()
-    broken = () if lacking else guard.breaches(sums, start, None, None)
-    return [
-        *(f"Guardrail {name} can't be asked here: {why}." for name, why in lacking.items()),
-        *(
-            f"The start breaks a guardrail, {breach}: nothing is kept until a candidate respects "
-            "it."
-            for breach in broken
-        ),
     ]
 
 

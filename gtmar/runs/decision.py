@@ -13,10 +13,15 @@ from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.history import checkout
-from gtmar.proof.decision import Gate, Gates, Verdict, judged, verdict_of
+from gtmar.journal.reading import why_none
+from gtmar.markup import sentence
+from gtmar.markup import table as html_table
+from gtmar.metrics.basis import basis_note
+from gtmar.proof.decision import Gate, Gates, Verdict, judged, segment_safety, verdict_of
 from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
 from gtmar.runs.dossier import refuse_existing, write_dossier
+from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import shared_note
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.looks import looks_at, record_look
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.objective import Judge
+    from gtmar.runs.findings import Finding
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Case", "Decided", "case_of", "decide", "decided_on"]
@@ -62,12 +68,32 @@ class Decided:
     notes: tuple[str, ...] = ()
     folder: str | None = None
     event_id: str | None = None
+    #: What a check of the searched table brought out, copies in the holdout's included.
+    findings: tuple[Finding, ...] = ()
+    #: `binary` where MRR is assumed flat, so that NRR and GRR are logo retention by revenue.
+    basis: str | None = None
+
+    @property
+    def segment_safety(self) -> str:
+        """What is known of the segments: in which the gates failed, are unknown, or passed."""
+        return segment_safety(gate.as_json() for gate in self.gates)
+
+    @property
+    def headline(self) -> list[str]:
+        """Return what stands right below the verdict: findings, segments."""
+        return [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
+
+    def _repr_html_(self) -> str:
+        rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
+        said = "".join(map(sentence, self.headline))
+        heads = ("gate", "stated beforehand", "measured", "")
+        return said + html_table(heads, rows, caption=str(self.verdict))
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         plain = (
             "run_id experiment objective higher_is_better source accounts looks level moves inputs "
-            "fingerprints notes folder event_id"
+            "fingerprints notes folder event_id segment_safety basis"
         )
         return {
             "verdict": str(self.verdict),
@@ -78,6 +104,7 @@ class Decided:
             "incumbent": {"spec_id": specs.spec_id(self.incumbent), **_weights(self.incumbent)},
             "candidate": {"spec_id": specs.spec_id(self.candidate), **_weights(self.candidate)},
             "intervals": self.intervals.as_json(),
+            "findings": [finding.as_json() for finding in self.findings],
         }
 
 
@@ -166,6 +193,7 @@ def case_of(
         )
     with Journal(journal) as opened:
         candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
+        blocked = None if ended["wins"] else why_none(opened, run_id)
     plan = search.plan
     return Case(
         journal=Path(journal),
@@ -185,6 +213,8 @@ def case_of(
         author=author,
         note=note,
         notes=shared_note(search.accounts),
+        findings=search.findings,
+        blocked=blocked,
     )
 
 
@@ -210,6 +240,9 @@ class Case:
     author: str | None
     note: str | None
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    #: Why better experiments were not kept; None where there were none.
+    blocked: str | None = None
 
 
 def decided_on(case: Case) -> Decided:
@@ -243,7 +276,12 @@ def decided_on(case: Case) -> Decided:
         changed=old != new,
         breaches=guard.breaches(frame[1], new, after, before),
         segments=segments,
+        leaking=[each.column for each in case.findings if each.grade == "error" and each.column],
+        repeated=case.accounts.repeated[1 if case.held_out else 0],
     )
+    if case.blocked and old == new:
+        gates = tuple(replace(gate, found=case.blocked) for gate in gates)
+    basis = case.accounts.checked.outcomes.basis
     tiers = range(len(spec.tiers))
     moves = tuple(
         tuple(int(((panel.before.tiers == a) & (panel.after.tiers == b)).sum()) for b in tiers)
@@ -270,7 +308,9 @@ def decided_on(case: Case) -> Decided:
             "outcomes": case.accounts.outcomes_fingerprint,
             "features": case.accounts.features_fingerprint,
         },
-        notes=case.notes,
+        notes=tuple(filter(None, (*case.notes, basis_note(basis)))),
+        findings=case.findings,
+        basis=basis,
     )
     refuse_changed(case.hashes, *case.sources)
     decided = replace(decided, event_id=_put_on_record(case, decided, before, after))
@@ -312,6 +352,9 @@ def _put_on_record(case: Case, decided: Decided, before: float | None, after: fl
         details={
             "verdict": str(decided.verdict),
             "gates": [gate.as_json() for gate in decided.gates],
+            "stated": decided.stated.as_json(),
+            "segment_safety": decided.segment_safety,
+            "findings": [finding.as_json() for finding in decided.findings],
             "looks": decided.looks,
             "level": decided.level,
             "incumbent": specs.score_id(case.incumbent),

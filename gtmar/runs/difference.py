@@ -13,6 +13,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.history import Reference, checkout, measured_as, resolve
 from gtmar.markup import sentence, table
+from gtmar.metrics.basis import basis_note
 from gtmar.runs.scoring import score
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Difference:
             shown += sentence(f"Also different: {', '.join(self.parts)}.")
         if self.metrics is not None:
             shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+            told = self.metrics["basis"].drop_nulls().unique().to_list()
+            if note := basis_note(told[0] if told else None):
+                shown += sentence(note)
         elif self.unmeasured:
             shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
         if self.moves is not None:

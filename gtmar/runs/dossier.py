@@ -18,6 +18,7 @@ from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.escaping import markdown, spreadsheet_safe
 from gtmar.evaluate.version import EVALUATOR_VERSION
+from gtmar.metrics.basis import marked
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.scoring import score
 from gtmar.spec.model import VALUE_UNITS
@@ -176,6 +177,8 @@ def _report(decided: Decided, listed: int) -> str:
     lines = [
         f"# {decided.verdict}",
         "",
+        *(f"- {markdown(sentence)}" for sentence in decided.headline),
+        "",
         f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
         f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "
         "that the search never saw.",
@@ -222,7 +225,8 @@ def _report(decided: Decided, listed: int) -> str:
     found = decided.intervals
     order = sorted(found.after, key=lambda name: (_rank(name), name))
     lines += [
-        f"| {markdown(name)} | {_worded(found.before[name])} | {_worded(found.after[name])} "
+        f"| {markdown(marked(name, decided.basis))} | {_worded(found.before[name])} "
+        f"| {_worded(found.after[name])} "
         f"| {_worded(found.gain[name]) if name in found.gain else 'none: any score has it'} |"
         for name in order
         if name in found.before

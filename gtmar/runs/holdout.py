@@ -57,6 +57,7 @@ def load_with_holdout(
     later_as_of: str | None = None,
     drop_unlabelled: bool = False,
     memory: int | None = None,
+    copies_together: bool = True,
 ) -> Accounts:
     """Load a table to search and the one that is its holdout, by the same spec.
 
@@ -68,7 +69,7 @@ def load_with_holdout(
         It searches all of a table, see `whole`.
     as_of, later_as_of
         ISO dates that `days_before` counts from, in either table; None in the second for the first.
-    drop_unlabelled, memory
+    drop_unlabelled, memory, copies_together
         As for `load_accounts`, of both.
 
     Returns
@@ -84,13 +85,14 @@ def load_with_holdout(
     AccountDataError
         If rows stand in both tables.
     """
+    options: dict[str, Any] = {
+        "drop_unlabelled": drop_unlabelled,
+        "memory": memory,
+        "copies_together": copies_together,
+    }
     one, two = both(
-        lambda: load_accounts(
-            searched, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=memory
-        ),
-        lambda: load_accounts(
-            later, spec, as_of=later_as_of or as_of, drop_unlabelled=drop_unlabelled, memory=memory
-        ),
+        lambda: load_accounts(searched, spec, as_of=as_of, **options),
+        lambda: load_accounts(later, spec, as_of=later_as_of or as_of, **options),
     )
     violations = _lacking(one, two)
     if spec.window is not None:
@@ -99,6 +101,8 @@ def load_with_holdout(
         raise ViolationsError(later.source, violations)
     two = replace(two, checked=replace(two.checked, notes=_shared(one, two, spec)))
     notes = (*two.checked.notes, *one.checked.notes)
+    repeated = (one.repeated[0], two.repeated[0])
+    one = replace(one, repeated=repeated)
     return replace(one, holdout=two.search, later=two, checked=replace(one.checked, notes=notes))
 
 

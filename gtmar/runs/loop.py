@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 from gtmar import spec as specs
 from gtmar.errors import AccountDataError
@@ -19,6 +21,8 @@ from gtmar.evaluate.local import LocalEvaluator
 from gtmar.evaluate.resources import set_aside
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
+from gtmar.objective import guardrail_of
+from gtmar.runs.findings import findings_of
 from gtmar.runs.interruption import Interruption, noticed
 from gtmar.runs.ledger import Ledger, Signature
 from gtmar.runs.plan import constraints_of, make_proposer
@@ -27,7 +31,7 @@ from gtmar.runs.starting import levers_of
 from gtmar.search.climb import Climb, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
     from gtmar.objective import Judge
+    from gtmar.runs.findings import Finding
     from gtmar.runs.plan import Plan
     from gtmar.search.climb import Batch
     from gtmar.spec.model import ScoringSpec
@@ -102,6 +107,11 @@ class Search:
         self.wins = 0
         #: Results taken over from earlier runs.
         self.known = 0
+        #: Better than the incumbent, and breaking a guardrail; by guardrail.
+        self.blocked = 0
+        self.broken: Counter[str] = Counter()
+        #: Evaluated, and exactly the baseline's objective; and without a value.
+        self.tied = self.null = 0
         self._resumed_from = 0
         #: Seconds that each stage of the loop took.
         self.spent = dict.fromkeys(STAGES, 0.0)
@@ -132,6 +142,15 @@ class Search:
                 hint="choose another with --metric, or look at gtmar check",
             )
         return value
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What a check of table and start brings out, or brought out as the run began."""
+        if self.plan.findings is not None:
+            return self.plan.findings
+        frame = self.evaluator.frame_of(self.baseline_sums)
+        auc = cast("float | None", self.measure(self.baseline_sums).row(0).get("auc_roc_retain"))
+        return findings_of(self.accounts, self.spec, self.judge, frame, auc)
 
     def measure(self, sums: NDArray[np.int64]) -> Measured:
         """Return all metrics of K rows of sums, shape (K, L, S)."""
@@ -217,6 +236,7 @@ class Search:
                 climb.restore(row["proposal"], weights, row["value_after"], row["outcome"])
                 self.wins += row["outcome"] == "win"
                 self.known += row["outcome"] == "known"
+                self._count(row["outcome"], row["value_after"], row["breaches"] or ())
         self._resumed_from = climb.experiments
         self.evaluator.move(climb.weights)
         self.best_sums = self.evaluator.sums([climb.weights])
@@ -273,6 +293,8 @@ class Search:
         took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
         judged = sum(not step.candidate.taken_over for step in steps)
         self.known += len(steps) - judged
+        for step in steps:
+            self._count(step.outcome, step.value, step.breaches)
         if steps:
             ledger.add(steps, sums[:judged], took)
         self._lap("journal")
@@ -281,6 +303,15 @@ class Search:
             self.best_sums = sums[judged - 1 : judged]
             self.wins += 1
             self._lap("evaluate")
+
+    def _count(self, outcome: str, value: float | None, breaches: Sequence[str]) -> None:
+        """Count why a candidate was not kept."""
+        if outcome == "blocked":
+            self.blocked += 1
+            self.broken.update({guardrail_of(breach) for breach in breaches})
+        elif outcome != "known":
+            self.tied += value == self.baseline
+            self.null += value is None
 
     def _show(self, climb: Climb, run_id: str) -> None:
         if self.watch is not None:
@@ -352,6 +383,12 @@ class Search:
             higher_is_better=self.judge.sign > 0,
             spec=found,
             notes=self.accounts.checked.notes,
+            findings=self.findings,
+            blocked=self.blocked,
+            broken=dict(self.broken.most_common()),
+            tied=self.tied,
+            null=self.null,
+            basis=self.accounts.checked.outcomes.basis,
             resumed_from=self._resumed_from,
         )
 

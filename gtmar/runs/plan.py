@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import UsageError, nearest
+from gtmar.runs.findings import findings_in
 from gtmar.runs.results import Limits
 from gtmar.search.climb import Given
 from gtmar.search.constraints import ConstrainedProposer, Constraints
@@ -16,6 +17,7 @@ from gtmar.search.proposers import RandomProposer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gtmar.runs.findings import Finding
     from gtmar.search.proposers import Levers, Proposer
     from gtmar.spec.model import ScoringSpec
 
@@ -61,6 +63,8 @@ class Plan:
         Who asked, and why.
     as_of, holdout_as_of
         ISO dates that `days_before` counts from; the second in a holdout's own table.
+    findings
+        What a check of table and start brought out; None where it was not looked for yet.
     """
 
     kind: str = "search"
@@ -75,6 +79,7 @@ class Plan:
     note: str | None = None
     as_of: str | None = None
     holdout_as_of: str | None = None
+    findings: tuple[Finding, ...] | None = None
 
     @property
     def tried_first(self) -> tuple[Given, ...]:
@@ -121,6 +126,7 @@ class Plan:
             note=start["note"],
             as_of=parameters.get("as_of"),
             holdout_as_of=parameters.get("holdout_as_of"),
+            findings=findings_in(parameters),
         )
 
     def up_to(self, proposals: int) -> Plan:

@@ -13,6 +13,7 @@ from gtmar import spec as specs
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.redaction import without_credentials
+from gtmar.runs.findings import recorded_findings
 from gtmar.runs.holdout import dropped_later, recorded
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def start_record(search: Search) -> dict[str, Any]:
         "drop_unlabelled": checked.dropped > 0 or dropped_later(accounts),
         "segments_fingerprint": accounts.segments_fingerprint,
         "reading": "\n".join(checked.reading) or None,
+        "findings": recorded_findings(search.findings),
+        "copies_together": accounts.copies.repeated if accounts.copies else None,
         **accounts.table.origin,
         **recorded(accounts),
     }

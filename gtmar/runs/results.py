@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar import spec as specs
 
 if TYPE_CHECKING:
+    from gtmar.runs.findings import Finding
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Limits", "Progress", "RunResult"]
@@ -75,6 +76,17 @@ class RunResult:
     spec: ScoringSpec = field(repr=False)
     notes: tuple[str, ...] = ()
 
+    #: What a check of table and start brought out.
+    findings: tuple[Finding, ...] = ()
+    #: Better than the incumbent but breaking a guardrail: all, and by guardrail.
+    blocked: int = 0
+    broken: dict[str, int] = field(default_factory=dict)
+    #: Evaluated with exactly the baseline's value, and without any.
+    tied: int = 0
+    null: int = 0
+    #: `observed` or `binary` revenue retention; None without MRR.
+    basis: str | None = None
+
     #: Results taken over from earlier runs, not evaluated here.
     known: int = 0
     #: Experiments that were in the journal already when a run was resumed.
@@ -94,11 +106,13 @@ class RunResult:
         """Return everything as plain data."""
         names = (
             "run_id journal metric state baseline_value best_value experiments known wins seconds "
-            "experiments_per_second best_experiment weights metrics holdout digest notes"
+            "experiments_per_second best_experiment weights metrics holdout digest notes blocked "
+            "broken basis"
         )
         plain = {name: getattr(self, name) for name in names.split()}
         return {
             **plain,
             "in_sample": self.holdout is None,
+            "findings": [finding.as_json() for finding in self.findings],
             "spec": json.loads(specs.to_json(self.spec)),
         }

@@ -157,6 +157,7 @@ def table_of(
         "as_of": parameters.get("as_of"),
         "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
         "memory": memory,
+        "copies_together": "copies_together" in parameters,
     }
     if later is None:
         accounts = load_accounts(table, spec, **options)

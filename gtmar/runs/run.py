@@ -13,6 +13,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective import Judge
 from gtmar.runs.engine import Engine
+from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import load_with_holdout, shared_note, whole
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import (
@@ -170,6 +171,10 @@ def run(
         search = Search(
             accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
         )
+        if announce is not None:
+            # What else was found stands beside the result.
+            for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
+                announce(sentence)
         with RunWriter(Path(journal), new_run_id()) as writer:
             return search.run(writer, start=start_record(search))
 

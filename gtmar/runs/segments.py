@@ -105,6 +105,8 @@ class BySegment:
     tier: str
     columns: tuple[str, ...]
     parts: tuple[SegmentPart, ...]
+    #: `observed` or `binary` revenue retention; None without MRR.
+    basis: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -173,6 +175,7 @@ def by_segment(
         tier=best_tier(spec),
         columns=tuple(columns),
         parts=tuple(parts),
+        basis=search.accounts.checked.outcomes.basis,
     )
 
 

@@ -11,6 +11,7 @@
 --   change (double): two - one
 --   reading (varchar): better, worse, moved (where neither direction is good) or same (by less
 --     than 0.0005, or that share of the first where it is above 1)
+--   basis (varchar): of revenue retention, observed or binary; null of other metrics
 -- grain: one row per metric, or metric and tier, that differs
 -- order: worse first, then better, moved, same, each by metric
 -- reads: the runs named
@@ -33,7 +34,8 @@ with paired as (
 ),
 best_tier as (
     select
-        tiers[if(orientation = 'risk', -1, 1)] as tier
+        tiers[if(orientation = 'risk', -1, 1)] as tier,
+        basis
     from runs
     where run_id = getvariable('run')
 )
@@ -42,7 +44,8 @@ select
     paired.one as one,
     paired.two as two,
     paired.two - paired.one as change,
-    metric_reading(paired.metric, paired.tier, best_tier.tier, paired.one, paired.two) as reading
+    metric_reading(paired.metric, paired.tier, best_tier.tier, paired.one, paired.two) as reading,
+    case when paired.metric in ('nrr_by_tier', 'grr_by_tier', 'nrr_at_20') then best_tier.basis end as basis
 from paired
 left join best_tier on true
 where paired.one is distinct from paired.two

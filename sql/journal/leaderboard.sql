@@ -23,6 +23,7 @@
 --   outcomes_fingerprint (varchar): ids, outcomes and split of the table
 --   tiers_id (varchar): the tiers' edges
 --   evaluator_version (bigint): version of the evaluator
+--   basis (varchar): of revenue retention, observed or binary; null where the metric is none
 -- grain: one row per distinct weights; experiments that were kept alone, so no guardrail is broken
 -- order: outcomes_fingerprint, tiers_id, evaluator_version, metric, rank
 
@@ -194,7 +195,11 @@ select
     ground.source as source,
     ground.outcomes_fingerprint as outcomes_fingerprint,
     ground.tiers_id as tiers_id,
-    ground.evaluator_version as evaluator_version
+    ground.evaluator_version as evaluator_version,
+    case
+        when split_part(ground.metric, '.', 1) in ('nrr_by_tier', 'grr_by_tier', 'nrr_at_20')
+            then experiments.basis
+    end as basis
 from ranked
 join ground on ground.run_id = ranked.run_id
 join experiments

@@ -8,6 +8,7 @@
 --   change (double): best - start
 --   reading (varchar): better, worse, moved (where neither direction is good) or same (by less
 --     than 0.0005, or that share of the start where it is above 1)
+--   basis (varchar): of revenue retention, observed or binary; null of other metrics
 -- grain: one row per metric, or metric and tier
 -- order: worse first, then better, moved, same, each by metric
 -- reads: the runs named
@@ -57,7 +58,8 @@ select
         chosen_run.tiers[if(chosen_run.orientation = 'risk', -1, 1)],
         paired.start,
         paired.best
-    ) as reading
+    ) as reading,
+    case when paired.metric in ('nrr_by_tier', 'grr_by_tier', 'nrr_at_20') then chosen_run.basis end as basis
 from paired
 cross join chosen_run
 where paired.start is not null

@@ -11,6 +11,7 @@
 --   grr (double): gross revenue retention; null without start MRR
 --   logo_retention (double): retained / labelled accounts; null without a labelled account
 --   arpa (double): start MRR a paying account; null without one
+--   basis (varchar): observed or binary revenue retention; null without MRR
 -- grain: one row per stage and tier
 -- order: start before best, tiers from the highest scores down
 -- reads: the runs named
@@ -36,7 +37,8 @@ select
     stage.nrr_by_tier[tier.tier] as nrr,
     stage.grr_by_tier[tier.tier] as grr,
     stage.logo_retention_by_tier[tier.tier] as logo_retention,
-    stage.arpa_by_tier[tier.tier] as arpa
+    stage.arpa_by_tier[tier.tier] as arpa,
+    stage.basis as basis
 from stage
 cross join tier
 order by stage.place, tier.place;

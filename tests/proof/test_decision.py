@@ -139,7 +139,7 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     }
 
 
-def test_a_small_segment_is_unknown_and_never_passes(tmp_path: Path) -> None:
+def test_a_small_segment_is_unknown_and_the_decision_unverified(tmp_path: Path) -> None:
     later = window(1_500, 2, pulls={"x0": 4})
     rare = pl.when(pl.int_range(pl.len()) < 12).then(pl.lit("latam")).otherwise("region")
     later = later.with_columns(region=rare)
@@ -153,7 +153,8 @@ def test_a_small_segment_is_unknown_and_never_passes(tmp_path: Path) -> None:
     )
     outcomes = {gate.name: gate.outcome for gate in done.gates}
     assert outcomes["segment region=latam"] == "unknown"
-    assert done.verdict is Verdict.READY
+    assert done.verdict is Verdict.UNVERIFIED
+    assert done.segment_safety.startswith("unknown in region=latam; passed in ")
 
 
 def test_gates_on_movement_gain_and_guardrails(searched: tuple[Path, runs.RunResult]) -> None:

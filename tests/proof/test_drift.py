@@ -86,12 +86,12 @@ def test_chance_holds_where_nothing_moved() -> None:
 
 def test_ten_bins_of_equal_mass_fixed_on_the_reference() -> None:
     found = shift_of_numbers("x", np.arange(1000.0), np.full(50, 1e6))
-    assert [before for _, before, _ in found.bins] == [100] * 10
-    assert [after for *_, after in found.bins] == [0] * 9 + [50]
-    assert found.bins[0][0] == "below 100"
+    assert [before for _, before, _ in found.bins] == [100] * 10 + [0]
+    assert [after for *_, after in found.bins] == [0] * 10 + [50]
+    assert found.bins[0][0] == "0 to below 100"
     assert found.bins[1][0] == "100 to below 200"
-    assert found.bins[9][0] == "900 or more"
-    assert found.bins[found.most][0] == "900 or more"
+    assert found.bins[9][0] == "900 to 999"
+    assert found.bins[found.most][0] == "above 999"
 
 
 def test_a_rest_too_small_for_a_bin_joins_the_last() -> None:
@@ -103,11 +103,78 @@ def test_values_that_many_accounts_share_are_not_torn_apart() -> None:
     values = np.repeat([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [500, *[10] * 11])
     found = shift_of_numbers("x", values, values)
     assert sum(before for _, before, _ in found.bins) == 610
-    assert found.bins[0] == ("below 1", 500, 500)
+    assert found.bins[0] == ("0", 500, 500)
     assert found.index == 0
     flags = shift_of_numbers("x", np.array([0.0, 0, 1]), np.array([1.0, 1, 1, 0]))
-    assert flags.bins == (("below 1", 2, 1), ("1 or more", 1, 3))
-    assert shift_of_numbers("x", np.array([3.0, 3]), np.array([9.0])).bins == (("any value", 2, 1),)
+    assert flags.bins == (("0", 2, 1), ("1", 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("reference", "now", "index"),
+    [
+        # Constant, and 40 % elsewhere: (.4 - .5/400) ln(.4 / (.5/400)) + (.6 - 1) ln .6
+        ([0.0] * 400, [0.0] * 600 + [1.0] * 400, 2.504),
+        ([7.0] * 400, [7.0] * 60 + [1.0] * 40, 2.504),
+        ([NAN] * 400, [NAN] * 60 + [1.0] * 40, 2.504),
+        ([1.0] * 400, [1.0] * 60 + [NAN] * 40, 2.504),
+        ([math.inf] * 400, [math.inf] * 60 + [1.0] * 40, 2.504),
+        ([-math.inf] * 400, [-math.inf] * 60 + [1.0] * 40, 2.504),
+        # Between the values of a reference of few: as much by half of its accounts.
+        ([0.0, 10.0] * 200, [0.0] * 30 + [10.0] * 30 + [5.0] * 40, 2.504),
+        # A value that most share, in the midst of others, moves by a little.
+        ([*range(200), *[50.5] * 400], [*range(200), *[50.6] * 400], None),
+        ([*range(200), *[500.0] * 400], [*range(200), *[499.5] * 400], None),
+        # Beyond the range of the lowest and the highest bin.
+        (range(1000), [*range(900), *[10_000] * 100], None),
+        (range(1000), [*range(100, 1000), *[-5] * 100], None),
+    ],
+)
+def test_values_beside_those_of_the_reference_show(
+    reference: list[float], now: list[float], index: float | None
+) -> None:
+    found = shift_of_numbers("x", np.array(reference, float), np.array(now, float))
+    assert found.reading is Reading.LARGE
+    if index is not None:
+        assert found.index == pytest.approx(index, abs=5e-4)
+    assert sum(before for _, before, _ in found.bins) == len(reference)
+    assert sum(after for *_, after in found.bins) == len(now)
+    same = shift_of_numbers("x", np.array(reference, float), np.array(reference, float))
+    assert (same.index, same.reading) == (0.0, Reading.STABLE)
+
+
+def test_a_category_beside_a_constant_one_shows_as_much() -> None:
+    found = shift_of_categories("x", ["a"] * 400, ["a"] * 60 + ["b"] * 40)
+    assert found.index == pytest.approx(2.504, abs=5e-4)
+
+
+def test_a_reference_of_one_account_proves_nothing() -> None:
+    now = np.random.default_rng(1).normal(size=200)
+    assert shift_of_numbers("x", now[:1], now).reading is Reading.UNCLEAR
+
+
+@pytest.mark.parametrize("accounts", [5, 10, 30, 500])
+@pytest.mark.parametrize("share", [0.0, 0.6], ids=["smooth", "zeros"])
+def test_few_accounts_seldom_show_what_is_not_there(accounts: int, share: float) -> None:
+    draw = np.random.default_rng(accounts)
+
+    def values(n: int) -> np.ndarray:
+        return np.where(draw.random(n) < share, 0.0, draw.exponential(size=n))
+
+    found = [shift_of_numbers("x", values(accounts), values(300)) for _ in range(200)]
+    # 10 expected at most; beyond 21 in one of some 2,000 such counts.
+    assert sum(each.reading in {Reading.MODERATE, Reading.LARGE} for each in found) <= 21
+
+
+def test_a_score_that_tied_all_accounts_and_ties_them_elsewhere_now_shows() -> None:
+    features = {"x": {"weight": 10, "min": 0, "max": 50}}
+    tiers = {"A": {"min": 50, "max": 101}, "B": {"min": 0, "max": 50}}
+    spec = specs.ScoringSpec.model_validate({"model": "tied", "features": features, "tiers": tiers})
+    table = pl.DataFrame({"account_id": [f"a{i}" for i in range(100)], "x": [1.0] * 100})
+    found = by_name(runs.drift(table.with_columns(x=2.0), spec, against=table))
+    assert {name: each.reading for name, each in found.items()} == {
+        "x": Reading.LARGE,
+        "score": Reading.LARGE,
+    }
 
 
 def test_the_unknown_is_a_bin_of_its_own() -> None:

@@ -1,0 +1,208 @@
+"""What a check of a run's table and start brings out, kept in its record and said by every verdict.
+
+Leaks, copied accounts, guardrails that the start itself breaks, what is allowed but worth knowing.
+It is looked for once, before the run begins.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gtmar.accounts.leakage import Leak, find_leaks
+from gtmar.accounts.sample import MOST_SAMPLED, search_sample
+from gtmar.evaluate.guard import Guard
+from gtmar.objective import missed_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import polars as pl
+
+    from gtmar.accounts.matrix import AccountMatrix, Accounts
+    from gtmar.objective import Judge
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = [
+    "Finding",
+    "copies_finding",
+    "findings_in",
+    "findings_of",
+    "leaks_of",
+    "limit_findings",
+    "order_findings",
+    "recorded_findings",
+    "warnings_of",
+]
+
+#: Accounts that a run looks for leaks in: so many show an area of 0.85, and a search doesn't wait.
+_LOOKED_AT = 20_000
+#: Leaks that say nothing against a result: columns that add nothing.
+_HARMLESS = ("constant", "duplicate")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Parameters
+    ----------
+    kind
+        `leak`, `copies`, `limit` (a guardrail or bounds), `order`, or `note`.
+    grade
+        `error`, `warning` or `note`.
+    text
+        A sentence.
+    column
+        The column that a leak is about.
+    """
+
+    kind: str
+    grade: str
+    text: str
+    column: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def findings_of(
+    accounts: Accounts, spec: ScoringSpec, judge: Judge, sums: pl.DataFrame, auc: float | None
+) -> tuple[Finding, ...]:
+    """Look for all that a verdict on a run of this spec has to say, the worst first.
+
+    Parameters
+    ----------
+    accounts, spec, judge
+        What is searched, and for what.
+    sums
+        The start's sums over the accounts searched.
+    auc
+        The start's `auc_roc_retain` there; None where it has none.
+
+    Notes
+    -----
+    Cost: a pass over the columns that the spec reads, and what `find_leaks` costs.
+    """
+    found = [
+        Finding(
+            "leak",
+            "note" if leak.kind in _HARMLESS else str(leak.grade),
+            f'Column "{leak.column}": {leak.found}; {leak.why}.',
+            leak.column,
+        )
+        for leak in leaks_of(accounts, spec, most=_LOOKED_AT)
+    ]
+    found += [
+        *copies_finding(accounts),
+        *limit_findings(judge, spec, accounts.search, sums),
+        *order_findings(auc, spec),
+        *(Finding("note", "note", note) for note in accounts.checked.notes),
+    ]
+    grades = ("error", "warning", "note")
+    return tuple(sorted(found, key=lambda each: grades.index(each.grade)))
+
+
+def recorded_findings(findings: Iterable[Finding]) -> str:
+    """Return findings as a start record's parameters keep them."""
+    return json.dumps([finding.as_json() for finding in findings], ensure_ascii=False)
+
+
+def findings_in(parameters: dict[str, Any]) -> tuple[Finding, ...] | None:
+    """Read findings off a start record's parameters; None for a run from before they were kept."""
+    text = parameters.get("findings")
+    return None if text is None else tuple(Finding(**each) for each in json.loads(text))
+
+
+def warnings_of(findings: Iterable[Finding]) -> list[str]:
+    """Return what a verdict says in its first lines: a sentence for each error and warning."""
+    return [
+        f"{'Leak: ' if each.kind == 'leak' else ''}{each.text}"
+        for each in findings
+        if each.grade != "note"
+    ]
+
+
+def leaks_of(
+    accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
+) -> tuple[Leak, ...]:
+    """Look for leakage in the columns that a spec reads, on so many of the accounts searched."""
+    columns = list(dict.fromkeys(term.column for term in spec.terms))
+    found = accounts.checked.outcomes
+    sample = search_sample(
+        accounts.table,
+        found,
+        accounts.checked.id_column,
+        spec.split,
+        copies=accounts.copies,
+        columns=columns,
+        most=most,
+    )
+    return find_leaks(sample, columns, found)
+
+
+def copies_finding(accounts: Accounts) -> list[Finding]:
+    """Say how many accounts repeat others, in the table or in the holdout's own."""
+    found = []
+    for loaded in (accounts, accounts.later):
+        if loaded is None or loaded.copies is None:
+            continue
+        repeated, all_of_them = loaded.copies.repeated, loaded.checked.accounts
+        where = "" if loaded is accounts else " of the holdout's table"
+        text = (
+            f"{repeated:,} of {all_of_them:,} accounts{where} repeat another one under another id, "
+            f"features and outcomes alike (one {loaded.copies.largest:,} times): intervals are "
+            "narrower than so many different accounts would give. The split keeps them together."
+        )
+        found.append(Finding("copies", "warning", text))
+    return found
+
+
+def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
+    """Say that a score puts accounts in the wrong order, and what may be the reason."""
+    if auc is None or auc >= 0.5:
+        return []
+    turned = "health" if spec.orientation == "risk" else "risk"
+    bad = "good" if spec.orientation == "risk" else "bad"
+    text = (
+        f"auc_roc_retain is {auc:.4f}, below 0.5: the score puts accounts in the wrong order. If "
+        f"a high score is {bad} here, set orientation: {turned} in the spec."
+    )
+    return [Finding("order", "note", text)]
+
+
+def limit_findings(
+    judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
+) -> list[Finding]:
+    """Say which guardrails the start itself breaks, which can't be asked, and what can't move."""
+    start = [term.weight for term in spec.terms]
+    # A gain is asked of what comes after the start.
+    asked = replace(judge, comparisons=tuple(g for g in judge.comparisons if g.metric != "gain"))
+    guard = Guard(matrix, spec, asked, start)
+    lacking = guard.lacking()
+    said = [
+        Finding("limit", "note", f"Guardrail {name} can't be asked here: {why}.")
+        for name, why in lacking.items()
+    ]
+    if not lacking:
+        said += [
+            Finding(
+                "limit",
+                "warning",
+                f"The start breaks a guardrail, {breach}{_by(breach)}: nothing is kept until a "
+                "candidate respects it.",
+            )
+            for breach in guard.breaches(sums, start, None, None)
+        ]
+    if all(term.fixed for term in spec.terms):
+        said.append(
+            Finding("limit", "warning", "No weight can move: each has one value within its bounds.")
+        )
+    return said
+
+
+def _by(breach: str) -> str:
+    missed = missed_by(breach)
+    return "" if missed is None else f", by {missed:.4g}"
