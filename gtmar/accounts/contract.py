@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.accounts.encode import NUMERIC, encoded_value
-from gtmar.accounts.facts import notes, outcome_facts
+from gtmar.accounts.encode import NUMERIC, encoded_value, is_missing
+from gtmar.accounts.facts import notes, outcome_facts, stated_unknowns, unknown_notes
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
 from gtmar.accounts.rules import (
     ACCOUNT,
@@ -49,6 +49,8 @@ class Checked:
     outcomes: OutcomeColumns
     #: Smallest and largest encoded value by term, in 1/10,000ths.
     ranges: dict[str, tuple[int, int]]
+    #: Unknown values by feature that count as its `missing` says; features without any left out.
+    unknowns: dict[str, int]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
 
@@ -166,13 +168,17 @@ def check_contract(
                 )
     if violations:
         raise ViolationsError(table.source, violations)
+    unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in stated_unknowns(spec)}
+    unknowns = {name: count for name, count in unknowns.items() if count}
+    said = unknown_notes(unknowns, accounts)
     return Checked(
         accounts=accounts - (unlabelled if drop_unlabelled else 0),
         dropped=unlabelled if drop_unlabelled else 0,
         id_column=identifier,
         outcomes=found,
         ranges=ranges,
-        notes=tuple(notes(facts, found, identifier)) if outcomes else (),
+        unknowns=unknowns,
+        notes=(*(notes(facts, found, identifier) if outcomes else ()), *said),
     )
 
 
@@ -331,6 +337,8 @@ def _run(
                 value.min().alias(f"{term.name}.low"),
                 value.max().alias(f"{term.name}.high"),
             ]
+        for name, column in stated_unknowns(spec).items():
+            wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
     lazy = table.frame
     if found.columns:
         named = {f"{OWN}{key}": value for key, value in canonical_outcomes(found, schema).items()}

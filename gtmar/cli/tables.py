@@ -191,17 +191,22 @@ def score(
     from gtmar.cli import files, output
 
     loaded = specs.load(spec)
-    scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    notes: list[str] = []
+    source = files.source(data, at_version, query, other)
+    scored = runs.score(source, loaded, as_of=as_of, note=notes.append)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
     path = runs.write_table(scored, output_path)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
-        output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
+        counts = {"accounts": scored.height, "accounts_by_tier": tiers}
+        output.data({"output": str(path), **counts, "notes": notes})
     else:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
         output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
+        for note in notes:
+            output.say(f"Note: {note}")
 
 
 @spec_app.command("schema", epilog="Example: gtmar spec schema > gtmar.schema.json")

@@ -30,7 +30,13 @@ _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 _RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
 
 
-def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.DataFrame:
+def score(
+    data: Tabular,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    note: Callable[[str], None] | None = None,
+) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
     Parameters
@@ -41,6 +47,8 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
         The scoring spec.
     as_of
         ISO date that `days_before` counts from.
+    note
+        Called with each thing worth knowing of the table, such as how many values are unknown.
 
     Returns
     -------
@@ -59,6 +67,8 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
     table = scan(data).with_text(spec.id)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
+    for sentence in checked.notes if note else ():
+        note(sentence)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
     own = {"score", "tier", "base", "rounding", "clipping"}
