@@ -476,13 +476,13 @@ select
 from live_result
 left join shown on shown.run_id = live_result.run_id;
 
--- The run that a query is about: the variable `run`, else the latest.
+-- The run that a query is about: the variable `run`, else the latest search, else the latest.
 create or replace view chosen_run as
 select
     *
 from runs
 where run_id = coalesce(getvariable('run'), run_id)
-order by started_at desc, run_id desc
+order by kind = 'search' desc, started_at desc, run_id desc
 limit 1;
 
 -- The chosen run's best experiment so far: the last win, else the baseline.

@@ -65,7 +65,8 @@ def fit_bins(
     levels = fit_levels([cut.part for cut in cuts.values()], y)
     labelled = ~np.isnan(y)
     shapes = {}
-    for (name, each), cut, own in zip(fitted.items(), cuts.values(), levels, strict=True):
+    for (name, each), cut, found in zip(fitted.items(), cuts.values(), levels, strict=True):
+        own = found
         unknowns = unknown_accounts(frame[name], labelled)
         if each.kind == "flag":
             shapes[name] = flag_shape(each, cut.part, own, unknowns)

@@ -21,7 +21,8 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     tables,
     trusting,
 )
-from gtmar.cli.arguments import app
+from gtmar.cli.arguments import app, export_app, journal_app, spec_app
+from gtmar.cli.next_step import Command
 
 __all__ = ["app", "main"]
 
@@ -63,6 +64,9 @@ def _place(command: typer.models.CommandInfo) -> int:
 
 
 app.registered_commands.sort(key=_place)
+for _group in (app, spec_app, journal_app, export_app):
+    for _each in _group.registered_commands:
+        _each.cls = Command
 
 
 #: When Polars' allocator, jemalloc, gives freed pages back: after a tenth of a second, and then

@@ -227,7 +227,10 @@ class Journal:
         return frame
 
     def run_id(self, name: str | None = None) -> str:
-        """Return a run's full id: the latest, or the only one that begins or ends with `name`.
+        """Return a run's full id: the only one that begins or ends with `name`.
+
+        Without a name, that of the latest search; of the latest run where none is a search, but
+        changes by people, or runs of other tools.
 
         Raises
         ------
@@ -251,7 +254,7 @@ class Journal:
         likely = nearest(name, ids)
         raise RunNotFoundError(
             f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
-            f"the latest {self._latest(ids)}",
+            f"the latest search {self._latest(ids)}",
             hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
         )
 
@@ -261,14 +264,26 @@ class Journal:
         return [p.parent.name.partition("=")[2] for p in starts if p.name == "start.parquet"]
 
     def _latest(self, ids: list[str]) -> str:
-        """Return the run that began last. Ids tell the second; within a minute the records do."""
-        minute = max(ids)[: len("r20260101-1200")]
-        self._list([run for run in ids if run.startswith(minute)])
-        try:
-            frame = self.query("select max_by(run_id, (started_at, run_id)) as run_id from runs")
-        finally:
-            self._list()
-        latest: str = frame["run_id"].item()
+        """Return the search that began last, else the run that did.
+
+        Ids tell the second; within a minute the records do. Records are read a few at a time, the
+        newest first, since the first few nearly always hold a search.
+        """
+        minutes = sorted({run[: len("r20260101-1200")] for run in ids}, reverse=True)
+        latest, most = "", 1
+        while minutes:
+            some, minutes, most = minutes[:most], minutes[most:], 8 * most
+            self._list([run for run in ids if run.startswith(tuple(some))])
+            try:
+                frame = self.query(
+                    "select run_id, kind from runs order by started_at desc, run_id desc"
+                )
+            finally:
+                self._list()
+            latest = latest or frame["run_id"][0]
+            searches = frame.filter(frame["kind"] == "search")["run_id"]
+            if not searches.is_empty():
+                return str(searches[0])
         return latest
 
     def _set(self, variables: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.matrix import AccountMatrix, Accounts
     from gtmar.accounts.scan import AccountTable
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Backtest", "backtest"]
@@ -81,7 +82,7 @@ class Backtest:
 
 
 def backtest(
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     *,
     score_column: str | None = None,
     spec: ScoringSpec | None = None,

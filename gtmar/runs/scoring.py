@@ -67,8 +67,9 @@ def score(
     table = scan(data).with_text(spec.id)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
-    for sentence in checked.notes if note else ():
-        note(sentence)
+    if note is not None:
+        for sentence in checked.notes:
+            note(sentence)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
     own = {"score", "tier", "base", "rounding", "clipping"}
