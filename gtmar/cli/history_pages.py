@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gtmar.spec import ScoringSpec
 
 __all__ = [
+    "WHY",
     "best",
     "checked_out",
     "difference",

@@ -65,12 +65,16 @@ def next_command(command: str, *arguments: object, **options: object) -> str:
         A line for a shell. Passwords and keys of locations aren't in it.
     """
     context = _running.get()
-    words = []
-    for parameter in _command(context, command).params:
-        name = str(parameter.name)
-        if isinstance(parameter, TyperOption):
-            value = options[name] if name in options else _kept(context, parameter)
-            words += _words(parameter, value)
+    known = {
+        str(each.name): each
+        for each in _command(context, command).params
+        if isinstance(each, TyperOption)
+    }
+    kept = {name: _kept(context, option) for name, option in known.items() if name not in options}
+    # In the order in which people write them: the table, what is new, the journal.
+    journal = {"journal": kept.pop("journal")} if "journal" in kept else {}
+    given = {**kept, **options, **journal}
+    words = [word for name, value in given.items() for word in _words(known[name], value)]
     plain = [str(argument) for argument in arguments]
     # A shell's words that begin with a dash are options, unless two dashes end those.
     ordered = [*words, "--", *plain] if any(each[:1] == "-" for each in plain) else [*plain, *words]
@@ -106,7 +110,8 @@ def _kept(context: Any, parameter: TyperOption) -> object:
 
 def _words(parameter: TyperOption, value: object) -> list[str]:
     """Write an option with its value, each of several; nothing for None and a flag not set."""
-    flag = next((opt for opt in parameter.opts if opt.startswith("--")), parameter.opts[0])
+    long = next((opt for opt in parameter.opts if opt.startswith("--")), parameter.opts[0])
+    flag = "-o" if "-o" in parameter.opts else long
     if value is None or value is False:
         return []
     if value is True:
@@ -114,7 +119,7 @@ def _words(parameter: TyperOption, value: object) -> list[str]:
     values: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
     words: list[str] = []
     for text in map(_without_secrets, map(str, values)):
-        words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+        words += [f"{long}={text}"] if text.startswith("-") else [flag, text]
     return words
 
 

@@ -184,7 +184,7 @@ def test_no_output_is_proposed_that_is_there(tmp_path: Path) -> None:
         ["backtest", "--data", "accounts.parquet", "--score-column", "session_depth"], tmp_path
     )
     assert back is not None
-    assert back[-2:] == ["--output", "spec-2.yaml"]
+    assert back[-2:] == ["-o", "spec-2.yaml"]
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,8 @@ def test_secrets_are_left_out_and_odd_words_are_quoted() -> None:
     assert "secret" not in words
     assert "token" not in words
     assert shlex.split(words) == [
-        *("gtmar", "check", "--data", "s3://bucket/a b.parquet", "--spec=-spec.yaml"),
+        *("gtmar", "check", "--data", "s3://bucket/a b.parquet"),
         *("--source", "usage=s3://bucket/u.parquet", "--source", "plain=it's.csv"),
+        "--spec=-spec.yaml",
     ]
     assert next_command("show", "-x", journal="j") == "gtmar show --journal j -- -x"
