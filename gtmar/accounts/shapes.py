@@ -180,7 +180,7 @@ def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
     ends = [(encode.get("from"), 0), (encode.get("to"), 1)]
     xs, ys = zip(*encode.get("points", ends), strict=True)
     drawn = np.interp(knots, xs, ys)
-    return 1 - drawn if encode.get("invert") else drawn
+    return np.asarray(1 - drawn if encode.get("invert") else drawn, dtype=np.float64)
 
 
 def said(fitted: Fitted, shape: str, unknowns: int) -> str:
