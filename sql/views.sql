@@ -535,14 +535,14 @@ select
 from went_live
 where since > now();
 
--- The run that a query is about: the variable `run`, else the latest, one of a clock that was ahead
--- only where there is no other.
+-- The run that a query is about: the variable `run`, else the latest search, else the latest run;
+-- one of a clock that was ahead only where there is no other.
 create or replace view chosen_run as
 select
     *
 from runs
 where run_id = coalesce(getvariable('run'), run_id)
-order by started_at > now(), started_at desc, run_id desc
+order by kind = 'search' desc, started_at > now(), started_at desc, run_id desc
 limit 1;
 
 -- The chosen run's best experiment so far: the last win, else the baseline.

@@ -15,7 +15,7 @@ import polars as pl
 
 from gtmar.accounts.additive import Part, fit_levels
 from gtmar.accounts.fitting import written
-from gtmar.accounts.shapes import Shape, flag_shape, said
+from gtmar.accounts.shapes import ENOUGH_UNKNOWN, Shape, flag_shape, said, unknown_accounts
 from gtmar.spec.encoders import Interval
 
 if TYPE_CHECKING:
@@ -57,23 +57,35 @@ def fit_bins(
     Returns
     -------
     dict
-        By feature: numbers and categories as bins, flags as flags.
+        By feature: numbers and categories as bins, flags as flags. Each has a bin `missing`; where
+        nothing of the search part is in it, it is fixed at the mean, since no search can tell.
     """
     most = max(2, min(_MOST_BINS, _MOST_IN_ALL // len(fitted)))
     cuts = {name: _Cut.of(frame[name], each, most) for name, each in fitted.items()}
     levels = fit_levels([cut.part for cut in cuts.values()], y)
+    labelled = ~np.isnan(y)
     shapes = {}
-    for (name, each), cut, own in zip(fitted.items(), cuts.values(), levels, strict=True):
+    for (name, each), cut, found in zip(fitted.items(), cuts.values(), levels, strict=True):
+        own = found
+        unknowns = unknown_accounts(frame[name], labelled)
         if each.kind == "flag":
-            shapes[name] = flag_shape(each, own)
+            shapes[name] = flag_shape(each, cut.part, own, unknowns)
             continue
+        sizes = cut.part.columns.sum(axis=0)
+        known = cut.known
+        if unknowns < ENOUGH_UNKNOWN:
+            mean = np.average(own[:known], weights=sizes[:known])
+            own = np.append(own[:known], mean)
         low, high = float(own.min()), float(own.max())
         scored = [round(points * (level - low) / (high - low or 1)) for level in own.tolist()]
         bins = {
             key: {"weight": weight, "min": 0, "max": bound}
             for key, weight in cut.joined(scored).items()
         }
-        comment = said(each, f"{len(bins)} bins")
+        if not each.unknown:
+            mean_weight = bins["missing"]["weight"]
+            bins["missing"] = {"weight": mean_weight, "min": mean_weight, "max": mean_weight}
+        comment = said(each, f"{len(bins)} bins", unknowns)
         shapes[name] = Shape({"kind": "bins", "bins": bins}, None, comment)
     return shapes
 
@@ -85,11 +97,11 @@ class _Cut:
     Parameters
     ----------
     part
-        Its bins in the fit, in the order of `edges` or `keys`, the unknown last if there are any.
+        Its bins in the fit, in the order of `edges` and `keys`, the unknown if there are any.
     edges
         Ends of a number's bins, infinite ones included.
     keys
-        Other bins.
+        Other bins, that of the unknown the last.
     """
 
     part: Part
@@ -100,19 +112,23 @@ class _Cut:
     def of(cls, column: pl.Series, fitted: Fitted, most: int) -> _Cut:
         if fitted.kind == "flag":
             return cls(Part.of_flag(column.cast(pl.Float64).to_numpy()))
-        unknown = ("missing",) if fitted.unknown else ()
         if fitted.kind == "number":
             x = column.cast(pl.Float64).to_numpy()
             edges = (-np.inf, *_cuts(x[~np.isnan(x)], most), np.inf)
             members = [(x >= low) & (x < high) for low, high in pairwise(edges)]
-            return cls(Part.of_steps(members, np.isnan(x)), edges, unknown)
+            return cls(Part.of_steps(members, np.isnan(x)), edges, ("missing",))
         text = column.cast(pl.String)
         alone = _alone(text)
         members = [(text == key).fill_null(value=False).to_numpy() for key in alone]
         members.append((~text.is_in(alone).fill_null(value=True)).to_numpy())
-        if unknown:
+        if fitted.unknown:
             members.append(text.is_null().to_numpy())
-        return cls(Part.of_groups(members), (), (*alone, "other", *unknown))
+        return cls(Part.of_groups(members), (), (*alone, "other", "missing"))
+
+    @property
+    def known(self) -> int:
+        """Number of bins but that of the unknown."""
+        return max(0, len(self.edges) - 1) + len(self.keys) - 1
 
     def joined(self, scored: list[int]) -> dict[str, int]:
         """Return points by bin, neighbours that have the same made one."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.accounts.categories import categories_of, category
-from gtmar.accounts.encode import NUMERIC, encoded_value
-from gtmar.accounts.facts import notes, outcome_facts
+from gtmar.accounts.encode import NUMERIC, encoded_value, is_missing
+from gtmar.accounts.facts import notes, outcome_facts, stated_unknowns, unknown_notes
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
 from gtmar.accounts.rules import (
     ACCOUNT,
@@ -50,6 +50,8 @@ class Checked:
     outcomes: OutcomeColumns
     #: Smallest and largest encoded value by term, in 1/10,000ths.
     ranges: dict[str, tuple[int, int]]
+    #: Unknown values by feature that count as its `missing` says; features without any left out.
+    unknowns: dict[str, int]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
     #: Those of `notes` that say how the table was read, and what of it the spec doesn't know.
@@ -173,14 +175,18 @@ def check_contract(
     read = [term.column for term in spec.terms] + [*found.columns.values(), *spec.segments]
     unknown = table.texts and table.texts.markers_note(read)
     as_read = (*table.notes, *strange, *([unknown] if unknown else []))
+    unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in stated_unknowns(spec)}
+    unknowns = {name: count for name, count in unknowns.items() if count}
     return Checked(
         accounts=accounts - (unlabelled if drop_unlabelled else 0),
         dropped=unlabelled if drop_unlabelled else 0,
         id_column=identifier,
         outcomes=found,
         ranges=ranges,
+        unknowns=unknowns,
         notes=(
             *(notes(facts, found, identifier) if outcomes else ()),
+            *unknown_notes(unknowns, accounts),
             *as_read,
         ),
         reading=as_read,
@@ -402,6 +408,8 @@ def _run(
                 value.min().alias(f"{term.name}.low"),
                 value.max().alias(f"{term.name}.high"),
             ]
+        for name, column in stated_unknowns(spec).items():
+            wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
     for name, feature in features.items():
         listed, column = categories_of(feature.encode), feature.column or name
         if listed:

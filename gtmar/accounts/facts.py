@@ -9,11 +9,17 @@ import polars as pl
 from gtmar.accounts.encode import half_up
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number, lacks_outcome
 from gtmar.accounts.rules import OWN
+from gtmar.spec.encoders import Bins, MissingValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["notes", "outcome_facts"]
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["notes", "outcome_facts", "stated_unknowns", "unknown_notes"]
+
+#: Features with unknown values that a note names, those with the most first.
+_FEATURES_NAMED = 5
 
 
 def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
@@ -41,6 +47,29 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
                 rounded.abs().sum().alias(f"{role}.cents"),
             ]
     return facts
+
+
+def stated_unknowns(spec: ScoringSpec) -> dict[str, str]:
+    """Return the column of each feature whose spec says what an unknown is worth."""
+    return {
+        name: feature.column or name
+        for name, feature in spec.features.items()
+        if isinstance(feature.missing, MissingValue)
+        or (isinstance(feature.encode, Bins) and "missing" in feature.encode.bins)
+    }
+
+
+def unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
+    """Say how many values are unknown and count as the spec's `missing` says."""
+    if not unknowns:
+        return []
+    names = sorted(unknowns, key=lambda name: -unknowns[name])
+    listed = ", ".join(f"{name} {unknowns[name]:,}" for name in names[:_FEATURES_NAMED])
+    rest = len(names) - _FEATURES_NAMED
+    return [
+        f"Unknown values that count as the spec's missing says, of {accounts:,} accounts: {listed}"
+        + (f" and {rest} more." if rest > 0 else ".")
+    ]
 
 
 def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None) -> list[str]:

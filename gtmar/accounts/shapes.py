@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Shape", "fit_shapes", "flag_shape", "said"]
+__all__ = ["ENOUGH_UNKNOWN", "Shape", "fit_shapes", "flag_shape", "said", "unknown_accounts"]
+
+#: With fewer accounts whose value is unknown and whose outcome is known, theirs says nothing.
+ENOUGH_UNKNOWN = 10
 
 #: Quantiles of its known values at which a number's line may bend: the first of these that leave
 #: the fit small, by the number of features.
@@ -39,6 +42,7 @@ class Shape:
     """An encoder's parameters as plain data, the value of an unknown, and a comment for people."""
 
     encode: dict[str, Any]
+    #: On the encoder's scale; None for bins, which have one of their own for it.
     missing: float | None
     comment: str
 
@@ -59,16 +63,25 @@ def fit_shapes(frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles) -> di
     -------
     dict
         By feature: a number as a straight line or a curve, a flag turned, categories; the unknown
-        at its own level.
+        at its own level, or at the mean where there are too few to fit one.
     """
     quantiles = next((q for most, q in _KNOTS.items() if len(fitted) <= most), ())
     marks = {name: _marks(frame[name], each, quantiles) for name, each in fitted.items()}
     parts = [_part(frame[name], each, marks[name]) for name, each in fitted.items()]
     levels = fit_levels(parts, y)
+    labelled = ~np.isnan(y)
     return {
-        name: _shape(each, marks[name], part, own)
+        name: _shape(each, marks[name], part, own, unknown_accounts(frame[name], labelled))
         for (name, each), part, own in zip(fitted.items(), parts, levels, strict=True)
     }
+
+
+def unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
+    """Count the accounts of which a column doesn't know the value, and `y` the outcome."""
+    unknown = column.is_null()
+    if column.dtype.is_float():
+        unknown |= column.is_nan().fill_null(value=False)
+    return int((unknown.to_numpy() & labelled).sum())
 
 
 def _marks(column: pl.Series, fitted: Fitted, quantiles: tuple[float, ...]) -> tuple[Any, ...]:
@@ -98,41 +111,50 @@ def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
     return Part.of_groups([*members, rest.to_numpy(), text.is_null().to_numpy()])
 
 
-def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, levels: Doubles) -> Shape:
+def _shape(
+    fitted: Fitted, marks: tuple[Any, ...], part: Part, levels: Doubles, unknowns: int
+) -> Shape:
     """Return a feature's encoder by its levels."""
     if fitted.kind == "flag":
-        return flag_shape(fitted, levels)
+        return flag_shape(fitted, part, levels, unknowns)
     count = len(marks)
+    own = unknowns >= ENOUGH_UNKNOWN
     listed, unknown = levels[:count], levels[-1]
-    used = [*listed, *([unknown] if fitted.unknown else [])]
+    used = [*listed, *([unknown] if own else [])]
     low, high = min(used), max(used)
 
     def scaled(level: float) -> float:
         return round(float(np.clip((level - low) / (high - low or 1), 0, 1)), 2)
 
-    missing = scaled(unknown) if fitted.unknown else None
     values = [scaled(level) for level in listed]
+    sizes = part.columns.sum(axis=0)
     if fitted.kind == "number":
         encode = _line(marks, values)
+        mean = float(np.average(_at(encode, marks), weights=sizes[:count]))
+        missing = scaled(unknown) if own else round(mean, 2)
         points = len(encode.get("points", ()))
-        return Shape(encode, missing, said(fitted, f"{points} points" if points else "a line"))
-    sizes = part.columns.sum(axis=0)
+        text = said(fitted, f"{points} points" if points else "a line", unknowns)
+        return Shape(encode, missing, text)
     # Whoever is in no listed category: their own level where there are any.
     rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])
     by_name = dict(zip(marks, values, strict=True))
     encode = {"kind": "one_of", "values": by_name, "default": scaled(rest)}
-    return Shape(encode, missing, said(fitted, f"{count} categories"))
+    mean = float(np.average([*values, scaled(rest)], weights=sizes[: count + 1]))
+    missing = scaled(unknown) if own else round(mean, 2)
+    return Shape(encode, missing, said(fitted, f"{count} categories", unknowns))
 
 
-def flag_shape(fitted: Fitted, levels: Doubles) -> Shape:
+def flag_shape(fitted: Fitted, part: Part, levels: Doubles, unknowns: int) -> Shape:
     """Return a flag's encoder by its level and that of the unknown."""
     level, unknown = levels.tolist()
-    encode = {"kind": "bool", **({"invert": True} if level < 0 else {})}
-    missing = None
-    if fitted.unknown:
+    inverted = level < 0
+    encode = {"kind": "bool", **({"invert": True} if inverted else {})}
+    true, absent = part.columns.mean(axis=0).tolist()
+    place = true / ((1 - absent) or 1)
+    if unknowns >= ENOUGH_UNKNOWN:
         place = unknown / level if level else 0.5
-        missing = round(float(np.clip(place if level >= 0 else 1 - place, 0, 1)), 2)
-    return Shape(encode, missing, said(fitted, "flag"))
+    missing = round(float(np.clip(1 - place if inverted else place, 0, 1)), 2)
+    return Shape(encode, missing, said(fitted, "flag", unknowns))
 
 
 def _line(knots: tuple[float, ...], values: list[float]) -> dict[str, Any]:
@@ -153,7 +175,20 @@ def _line(knots: tuple[float, ...], values: list[float]) -> dict[str, Any]:
     return {"kind": "curve", "points": [[knots[place], values[place]] for place in kept]}
 
 
-def said(fitted: Fitted, shape: str) -> str:
-    """Say of a feature what people want to know first."""
-    unknown = f"; {fitted.unknown:.1%} unknown" if fitted.unknown else ""
-    return f"r = {fitted.r:+.3f}; {shape}{unknown}"
+def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
+    """Return what a written line gives at a number's knots."""
+    ends = [(encode.get("from"), 0), (encode.get("to"), 1)]
+    xs, ys = zip(*encode.get("points", ends), strict=True)
+    drawn = np.interp(knots, xs, ys)
+    return np.asarray(1 - drawn if encode.get("invert") else drawn, dtype=np.float64)
+
+
+def said(fitted: Fitted, shape: str, unknowns: int) -> str:
+    """Say of a feature what people want to know first, and how its `missing` came about."""
+    if unknowns >= ENOUGH_UNKNOWN:
+        unknown = f"{fitted.unknown:.1%} unknown, which count as their outcomes say"
+    elif fitted.unknown:
+        unknown = f"{fitted.unknown:.1%} unknown, too few to fit, which count as the mean"
+    else:
+        unknown = "none unknown; one that comes counts as the mean"
+    return f"r = {fitted.r:+.3f}; {shape}; {unknown}"

@@ -22,7 +22,8 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     trusting,
 )
 from gtmar.cli.arguments import app, export_app, journal_app, spec_app
-from gtmar.cli.boundary import Command, Commands, set_debug, set_yes
+from gtmar.cli.boundary import Commands, set_debug, set_yes
+from gtmar.cli.next_step import Command
 from gtmar.cli.output import text
 
 __all__ = ["app", "main"]

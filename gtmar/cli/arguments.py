@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from gtmar.cli import completion
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 __all__ = [
     "DEFAULT_JOURNAL",
     "Address",
+    "Against",
     "AnyRun",
     "AsOf",
-    "AtVersion",
     "Author",
     "Data",
     "DropUnlabelled",
@@ -24,6 +29,7 @@ __all__ = [
     "HoldoutAsOf",
     "JournalPath",
     "Json",
+    "LaterTable",
     "Memory",
     "Metric",
     "MovedData",
@@ -34,19 +40,21 @@ __all__ = [
     "Nulls",
     "OptionalRun",
     "OptionalSpec",
-    "OtherSources",
+    "OptionalTable",
     "OutputSpec",
     "Parse",
-    "Query",
     "Quiet",
     "Run",
     "Shards",
     "SpecPath",
+    "SpecTable",
     "SpreadsheetSafe",
+    "TrainTable",
     "app",
     "export_app",
     "journal_app",
     "spec_app",
+    "takes_tables",
 ]
 
 app = typer.Typer(
@@ -68,16 +76,31 @@ export_app = typer.Typer(
 )
 app.add_typer(export_app, name="export", rich_help_panel=None)
 
+
+class _Required:
+    """Marks an option that names an account table, and must be given."""
+
+
+class _Optional:
+    """Marks one that may be left out."""
+
+
+# The table that such an option names reaches the command opened up, see `takes_tables`.
 Data = Annotated[
-    str,
+    Any,
+    _Required,
     typer.Option(
         "--data",
         help="Account table: a file, folder or glob, a Delta, Iceberg or DuckDB table, a URL.",
         show_default=False,
     ),
 ]
-AtVersion = Annotated[
-    int | None, typer.Option("--at-version", help="Version of a Delta table, Iceberg snapshot.")
+MovedData = Annotated[Any, _Optional, typer.Option("--data", help="The table, where it has moved.")]
+OptionalTable = Annotated[Any, _Optional, typer.Option("--data", help="Account table.")]
+SpecTable = Annotated[
+    Any,
+    _Optional,
+    typer.Option("--data", help="The account table, or a few rows: what its columns are."),
 ]
 Parse = Annotated[
     list[str] | None,
@@ -95,13 +118,18 @@ NullMarkers = Annotated[
         "--null-markers/--no-null-markers", help="Read NULL, N/A, - and their like as unknown."
     ),
 ]
-Query = Annotated[
+TrainTable = Annotated[Any, _Required, typer.Option("--train", help="Account table to search.")]
+LaterTable = Annotated[
+    Any, _Required, typer.Option("--holdout", help="Account table to decide on.")
+]
+Against = Annotated[
+    Any,
+    _Optional,
+    typer.Option("--against", help="Table to hold it against; none: that of the spec's run."),
+]
+_Query = Annotated[
     Path | None,
     typer.Option("--query", help="File of one SELECT that makes the table from accounts, --data."),
-]
-OtherSources = Annotated[
-    list[str] | None,
-    typer.Option("--source", help="Another table for the query: usage=usage.parquet"),
 ]
 SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
 OptionalSpec = Annotated[
@@ -151,14 +179,13 @@ SpreadsheetSafe = Annotated[
 ]
 Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 DEFAULT_JOURNAL = Path("journal")
-MovedData = Annotated[str | None, typer.Option("--data", help="The table, where it has moved.")]
 MovedHoldout = Annotated[
     str | None, typer.Option("--holdout-file", help="The holdout's own table, where it has moved.")
 ]
 HoldoutAsOf = Annotated[str | None, typer.Option(help="The same for the holdout's own table.")]
 OptionalRun = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="None: the latest.", autocompletion=completion.runs),
+    typer.Argument(metavar="[RUN]", help="None: the last search.", autocompletion=completion.runs),
 ]
 AnyRun = Annotated[
     str | None,
@@ -173,7 +200,7 @@ Experiment = Annotated[
     str,
     typer.Argument(
         metavar="EXP",
-        help="RUN/EXP, RUN for its best, or EXP of the latest run.",
+        help="RUN/EXP, RUN for its best, or EXP of the last search.",
         autocompletion=completion.experiments,
     ),
 ]
@@ -185,3 +212,83 @@ ExperimentOrSpec = Annotated[
         autocompletion=completion.experiments,
     ),
 ]
+
+
+def takes_tables(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take account tables in every form: a version of one, a query over several.
+
+    Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
+    and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
+    theirs: ``--holdout-at-version``. The command gets what they name together, as `files.source`
+    reads it, in place of the location alone.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    tables = [
+        name
+        for name, hint in hints.items()
+        if {_Required, _Optional} & set(getattr(hint, "__metadata__", ()))
+    ]
+    parameters = {
+        name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
+    }
+    for name in tables:
+        kind, option = hints[name].__metadata__
+        taken: Any = str if kind is _Required else str | None
+        parameters[name] = parameters[name].replace(annotation=Annotated[taken, option])
+    own = [parameter for name in tables for parameter in _beside(name, first=name == tables[0])]
+    parameters |= {parameter.name: parameter for parameter in own}
+    # What programs ask for stays last in a command's help.
+    order = sorted(parameters.values(), key=lambda each: each.name in ("as_json", "quiet"))
+
+    @functools.wraps(command)
+    def inner(**given: Any) -> None:
+        from gtmar.cli import files
+
+        query = given.pop("query")
+        for name in tables:
+            version, others = (given.pop(each) for each in _names(name, first=name == tables[0]))
+            given[name] = files.source(given[name], version, query, others, option=_flag(name))
+        command(**given)
+
+    inner.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined] # typer reads it
+    inner.__annotations__ = {each.name: each.annotation for each in order}
+    return inner
+
+
+def _names(table: str, *, first: bool) -> tuple[str, str]:
+    """Return the parameters of a table's version and of its query's further tables."""
+    return ("at_version", "other") if first else (f"{table}_at_version", f"{table}_source")
+
+
+def _flag(table: str) -> str:
+    return f"--{table.replace('_', '-')}"
+
+
+def _beside(table: str, *, first: bool) -> Iterator[inspect.Parameter]:
+    """Give the parameters that a table's option brings with it."""
+    version, others = _names(table, first=first)
+    at = Annotated[
+        int | None,
+        typer.Option(
+            "--at-version" if first else _flag(version),
+            help="Version of a Delta table, Iceberg snapshot."
+            if first
+            else f"The same for {_flag(table)}.",
+        ),
+    ]
+    sources = Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source" if first else _flag(others),
+            help="Another table for the query: usage=usage.parquet"
+            if first
+            else f"The same for {_flag(table)}.",
+        ),
+    ]
+    annotations = {version: at, **({"query": _Query} if first else {}), others: sources}
+    for name, annotation in annotations.items():
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        )

@@ -15,6 +15,7 @@ __all__ = ["checkout", "promote", "record", "try_change"]
 
 @app.command("try", epilog='Example: gtmar try --data accounts.parquet --set nps=12 --note "why"')
 @bounded
+@a.takes_tables
 def try_change(
     data: a.Data,
     spec: a.SpecPath,
@@ -27,9 +28,6 @@ def try_change(
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    at_version: a.AtVersion = None,
-    query: a.Query = None,
-    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Measure a change of yours against the spec it starts from; journal it, kept or not."""
@@ -44,7 +42,7 @@ def try_change(
     if output_path is not None:
         files.refuse_to_replace(output_path)
     result = runs.try_weights(
-        files.source(data, at_version, query, other),
+        data,
         spec,
         files.weights(settings),
         note=note,
@@ -80,7 +78,9 @@ def checkout(
         reference = history.resolve(opened, experiment)
         spec = history.checkout(opened, str(reference))
     files.write_spec(output_path, spec, heading=f"checkout, experiment {reference}.")
-    history_pages.checked_out(reference, spec, written=output_path, as_json=as_json)
+    history_pages.checked_out(
+        reference, spec, written=output_path, journal=journal, as_json=as_json
+    )
 
 
 @app.command(epilog='Example: gtmar promote RUN/EXP --note "approved by the CS team"')
@@ -104,12 +104,13 @@ def promote(
 
 @app.command(epilog="Example: gtmar record --spec tool.yaml --since 2026-03-31 --note N --author A")
 @bounded
+@a.takes_tables
 def record(
     spec: a.SpecPath,
     since: Annotated[str, typer.Option(help="Date since when it is live.")],
     note: Annotated[str, typer.Option(help="Why.")],
     author: Annotated[str, typer.Option(help="Who made the change.")],
-    data: Annotated[str | None, typer.Option("--data", help="Account table to measure on.")] = None,
+    data: a.OptionalTable = None,
     metric: a.Metric = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gtmar.cli.output import data, following, say, some, table
+from gtmar.cli.next_step import follow, unused
+from gtmar.cli.output import data, say, some, table
 
 if TYPE_CHECKING:
     from gtmar.runs import Checkup
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-def check(found: Checkup, *, spec: str | None, as_json: bool) -> None:
-    """Print what a table offers."""
+def check(found: Checkup, *, scorecard: bool, as_json: bool) -> None:
+    """Print what a table offers; a scorecard is best searched from fitted weights."""
     if as_json:
         data(found.as_json())
         return
@@ -55,8 +56,9 @@ def check(found: Checkup, *, spec: str | None, as_json: bool) -> None:
             f"Smallest gain that {some(deciding, 'account')} would prove four times in five: about "
             f"{found.smallest_gain:.2g}."
         )
-    flag = f" --spec {spec}" if spec else ""
-    following(f"gtmar run --data {found.source}{flag} -o best.yaml")
+    fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
+    start = "logistic" if fitted else None
+    follow("run", start=start, output_path=unused("best.yaml"))
 
 
 def _leaks(found: Checkup) -> None:

@@ -53,5 +53,4 @@ def show(folder: Path, *, as_json: bool, quiet: bool) -> None:
     pages.review(found, journal=str(folder / "journal"), as_json=as_json, best=str(best))
     if not as_json:
         output.say()
-        output.say("With your own table:")
-        output.following("gtmar init --data YOUR_TABLE -o spec.yaml")
+        output.say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")

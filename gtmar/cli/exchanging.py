@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,7 +120,8 @@ def _say_exported(path: Path, count: int, *, as_json: bool) -> None:
 
 
 def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
-    from gtmar.cli.output import data, following, say, some
+    from gtmar.cli.next_step import elsewhere, follow
+    from gtmar.cli.output import data, say, some
 
     if as_json:
         data(found.as_json())
@@ -136,6 +136,4 @@ def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
         names = sorted(found.ignored, key=lambda name: (-found.ignored[name], name))
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         say(f"Left out, since the journal has no place for it: {', '.join(names[:_NAMED])}{rest}.")
-    usual = str(journal) == os.environ.get("GTMAR_JOURNAL", "journal")
-    flag = "" if usual else f" --journal {journal}"
-    following(f"gtmar review {found.runs[-1]}{flag}")
+    follow("review", found.runs[-1], journal=elsewhere(journal))

@@ -192,17 +192,30 @@ def edges(text: str) -> dict[str, float]:
 
 
 def source(
-    data: str, at_version: int | None, query: Path | None, others: list[str] | None
-) -> str | Source:
-    """Return the account table that options name.
+    data: str | None,
+    at_version: int | None,
+    query: Path | None,
+    others: list[str] | None,
+    *,
+    option: str = "--data",
+) -> str | Source | None:
+    """Return the account table that options name; None where they name none.
 
     Raises
     ------
     UsageError
-        If the query can't be read, or tables are named and there is no query.
+        If the query can't be read, or tables are named and there is no query, or a version or a
+        query of a table that isn't given.
     """
     from gtmar.accounts.sources import Source, named_sources
 
+    if data is None:
+        if at_version is not None or others or (query is not None and option == "--data"):
+            raise UsageError(
+                f"a version, a query or its tables are for a table, and {option} names none",
+                hint=f"{option} accounts.parquet",
+            )
+        return None
     named = named_sources(others or [])
     if query is None:
         if named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import Annotated
 
@@ -20,20 +21,17 @@ _Dialect = Annotated[
         help="duckdb, postgres, snowflake, bigquery, databricks, spark, redshift or trino.",
     ),
 ]
-_KnownData = Annotated[
-    str | None,
-    typer.Option("--data", help="The account table, or a few rows: what its columns are."),
-]
 
 
 @export_app.command("sql", epilog="Example: gtmar export sql --spec best.yaml --table crm.accounts")
 @bounded
+@a.takes_tables
 def export_sql(
     spec: a.SpecPath,
     table: Annotated[str, typer.Option("--table", help="The table's name.", show_default=False)],
     dialect: _Dialect = "duckdb",
     as_of: a.AsOf = None,
-    data: _KnownData = None,
+    data: a.SpecTable = None,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
     ] = None,
@@ -66,6 +64,7 @@ def export_sql(
     "dbt", epilog="Example: gtmar export dbt --spec best.yaml --relation accounts -o models"
 )
 @bounded
+@a.takes_tables
 def export_dbt(
     spec: a.SpecPath,
     relation: Annotated[
@@ -78,7 +77,7 @@ def export_dbt(
     name: Annotated[str | None, typer.Option(help="The model's name; none: the spec's.")] = None,
     dialect: _Dialect = "duckdb",
     as_of: a.AsOf = None,
-    data: _KnownData = None,
+    data: a.SpecTable = None,
     as_json: a.Json = False,
 ) -> None:
     """Write a spec as a dbt model with its tests."""
@@ -105,11 +104,12 @@ def export_dbt(
         output.data({"model": model.name, "output": [str(path) for path in written]})
     else:
         output.say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
-        output.following(f"dbt build --select {model.name}")
+        output.following(shlex.join(["dbt", "build", "--select", model.name]))
 
 
 @export_app.command("mlflow", epilog="Example: gtmar export mlflow --store sqlite:///mlflow.db")
 @bounded
+@a.takes_tables
 def export_mlflow(
     run_id: a.OptionalRun = None,
     store: Annotated[
@@ -158,7 +158,7 @@ def export_mlflow(
     for reason in without:
         output.say(f"Left out: {reason}")
     output.say("To look at it, with all of MLflow installed:")
-    output.following(f"mlflow ui --backend-store-uri {store}")
+    output.following(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
 
 
 @journal_app.command("publish", epilog="Example: gtmar journal publish --to delta:lake/gtmar")

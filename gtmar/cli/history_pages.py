@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from gtmar.cli.output import data, following, number, say, some, table
+from gtmar.cli.next_step import elsewhere, follow, made_on, unused
+from gtmar.cli.output import data, number, say, some, table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gtmar.spec import ScoringSpec
 
 __all__ = [
+    "WHY",
     "best",
     "checked_out",
     "difference",
@@ -32,6 +33,9 @@ __all__ = [
 
 #: Accounts that change tier, and metrics, shown for people; --json has all.
 _MOVED_SHOWN = 10
+#: Stands for a reason that only people know.
+WHY = "why it goes live"
+_IMPORT = "import"
 _METRICS_SHOWN = 20
 
 
@@ -58,9 +62,11 @@ def tried(found: Experiment, result: RunResult, *, written: Path | None, as_json
     if written:
         kept = "" if row["outcome"] == "win" else " You keep it against that verdict."
         say(f"Changed spec: {written}.{kept}")
-        following(f'gtmar promote {written} --note "why it goes live"{_flag(result.journal)}')
+        follow("promote", written, note=WHY, journal=elsewhere(result.journal))
     else:
-        following(f"gtmar checkout {found.reference} -o new.yaml{_flag(result.journal)}")
+        output_path = unused("new.yaml")
+        journal = elsewhere(result.journal)
+        follow("checkout", found.reference, output_path=output_path, journal=journal)
 
 
 def _who_and_why(author: str | None, note: str | None) -> str:
@@ -122,18 +128,20 @@ def _signed(change: float | None) -> str:
     return f"{change:+,.2f}" if abs(change) >= 100 else f"{change:+.4f}"
 
 
-def _flag(journal: str | Path) -> str:
-    standard = os.environ.get("GTMAR_JOURNAL", "journal")
-    return "" if str(journal) == standard else f" --journal {journal}"
-
-
-def checked_out(reference: Reference, spec: ScoringSpec, *, written: Path, as_json: bool) -> None:
+def checked_out(
+    reference: Reference, spec: ScoringSpec, *, written: Path, journal: Path, as_json: bool
+) -> None:
     """Print where a spec was written."""
     if as_json:
         data({"experiment": str(reference), "output": written, "weights": spec.weights})
         return
     say(f"{spec.model} as of {reference}: {written}. Its lineage is in it.")
-    following(f"gtmar run --data TABLE --spec {written} -o best.yaml")
+    table = made_on(journal, reference.run_id)
+    if table is None:
+        follow("spec show", written)
+    else:
+        options = {"spec": written, "output_path": unused("best.yaml"), **table}
+        follow("run", journal=elsewhere(journal), **options)
 
 
 def went_live(found: WentLive, *, as_json: bool) -> None:
@@ -160,13 +168,13 @@ def went_live(found: WentLive, *, as_json: bool) -> None:
     if found.measured is not None and found.measured.experiments:
         verb = "better" if found.measured.improved else "not better"
         say(f"Measured as {found.experiment}: {verb} than what was live before, by its objective.")
-        following(f"gtmar show {found.experiment}{_flag(found.measured.journal)}")
+        follow("show", found.experiment, journal=elsewhere(found.measured.journal))
     else:
         if found.experiment:
             say(f"Measured as {found.experiment}.")
         else:
             say("Not measured in this journal.")
-        following("gtmar log")
+        follow("log")
 
 
 def _moment(at: datetime) -> str:
@@ -190,7 +198,12 @@ def experiment(found: Experiment, *, journal: Path, as_json: bool) -> None:
     table(["weight", "value"], weights, title="Weights")
     _metrics(found.effect, "before", "after", title="What it did to the metrics")
     say()
-    following(f"gtmar checkout {found.reference} -o spec.yaml{_flag(journal)}")
+    if row["kind"] == _IMPORT:
+        # Its weights are known, its spec isn't.
+        follow("log", journal=elsewhere(journal))
+    else:
+        output_path = unused("spec.yaml")
+        follow("checkout", found.reference, output_path=output_path, journal=elsewhere(journal))
 
 
 def difference(found: Difference, *, as_json: bool) -> None:
@@ -255,7 +268,7 @@ def log(live: pl.DataFrame, entries: pl.DataFrame, *, journal: Path, as_json: bo
     say()
     newest = entries["reference"][0] if entries.height else None
     if newest and "/" in newest:
-        following(f"gtmar show {newest}{_flag(journal)}")
+        follow("show", newest, journal=elsewhere(journal))
 
 
 _KINDS = {
@@ -283,9 +296,10 @@ def lineage(rows: pl.DataFrame, *, journal: Path, as_json: bool) -> None:
     for _, steps in groupby(rows.to_dicts(), key=lambda row: row["run_id"]):
         _stage(list(steps))
     say()
-    ends = [f"{row['run_id']}/{row['experiment_id']}" for row in rows.to_dicts()]
+    known = [row for row in rows.to_dicts() if row["kind"] is not None]
+    ends = [f"{row['run_id']}/{row['experiment_id']}" for row in known]
     if len(ends) > 1:
-        following(f"gtmar diff {ends[-1]} {ends[0]}{_flag(journal)}")
+        follow("diff", ends[-1], ends[0], journal=elsewhere(journal))
 
 
 def _stage(steps: list[dict[str, Any]]) -> None:
@@ -332,4 +346,4 @@ def best(rows: pl.DataFrame, metric: str, *, journal: Path, as_json: bool) -> No
         for r in rows.to_dicts()
     ]
     table(["experiment", metric, "at"], shown)
-    following(f"gtmar checkout {name} -o best.yaml{_flag(journal)}")
+    follow("checkout", name, output_path=unused("best.yaml"), journal=elsewhere(journal))

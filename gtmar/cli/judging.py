@@ -16,6 +16,7 @@ __all__ = ["backtest", "explain"]
 
 @app.command(epilog="Example: gtmar explain acct-00042 --data accounts.parquet --spec best.yaml")
 @bounded
+@a.takes_tables
 def explain(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its id, or its row from 1.")],
     data: a.Data,
@@ -33,12 +34,17 @@ def explain(
     from gtmar.cli import files, judging_pages
 
     other = None if versus is None else files.spec_of(versus, journal)
-    found = runs.explain(account, data, specs.load(spec), other=other, as_of=as_of)
-    judging_pages.explanation(found, data=data, spec=spec, versus=versus, as_json=as_json)
+    loaded = specs.load(spec)
+    found = runs.explain(account, data, loaded, other=other, as_of=as_of)
+    run = None if loaded.lineage is None else loaded.lineage.run
+    known = run is not None and (journal / "runs" / f"run_id={run}" / "start.parquet").is_file()
+    start = f"{run}/start" if known else None
+    judging_pages.explanation(found, spec=spec, versus=versus, start=start, as_json=as_json)
 
 
 @app.command(epilog="Example: gtmar backtest --data accounts.parquet --score-column current_health")
 @bounded
+@a.takes_tables
 def backtest(
     data: a.Data,
     score_column: Annotated[str | None, typer.Option(help="Column with today's score.")] = None,
@@ -73,4 +79,4 @@ def backtest(
         drop_unlabelled=drop_unlabelled,
         drop_unscored=drop_unscored,
     )
-    judging_pages.backtest(found, as_json=as_json)
+    judging_pages.backtest(found, spec=spec, as_json=as_json)

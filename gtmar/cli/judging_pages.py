@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.output import data as print_json
-from gtmar.cli.output import following, number, say, some, table
+from gtmar.cli.output import number, say, some, table
 from gtmar.metrics.basis import marked
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ _SURPRISES_SHOWN = 5
 
 
 def explanation(
-    found: Explanation, *, data: str, spec: Path, versus: str | None, as_json: bool
+    found: Explanation, *, spec: Path, versus: str | None, start: str | None, as_json: bool
 ) -> None:
-    """Print a score line by line."""
+    """Print a score line by line; `start` names what the spec's run began with, if it is known."""
     if as_json:
         print_json(found.as_json())
         return
@@ -67,14 +68,16 @@ def explanation(
         say(f"{found.points_to_below:.2f} points down, and it is in tier {found.below}.")
     say("Points say what goes with the outcome, not what causes it.")
     say()
-    if versus is None:
-        following(f"gtmar explain {found.account} --data {data} --spec {spec} --vs other.yaml")
+    if versus is not None:
+        follow("diff", versus, spec)
+    elif start is not None:
+        follow("explain", found.account, versus=start)
     else:
-        following(f"gtmar diff {versus} {spec} --data {data}")
+        follow("score", output_path=unused("scored.parquet"))
 
 
-def backtest(found: Backtest, *, as_json: bool) -> None:
-    """Print what a score was worth."""
+def backtest(found: Backtest, *, spec: Path | None, as_json: bool) -> None:
+    """Print what a score was worth: a column's alone, or beside a spec's."""
     if as_json:
         print_json(found.as_json())
         return
@@ -132,7 +135,10 @@ def backtest(found: Backtest, *, as_json: bool) -> None:
     for note in found.notes:
         say(f"Note: {note}")
     say()
-    following(f"gtmar init --data {found.source} -o spec.yaml")
+    if spec is None:
+        follow("init", output_path=unused("spec.yaml"))
+    else:
+        follow("run", output_path=unused("best.yaml"))
 
 
 def _worded(interval: Interval) -> str:

@@ -12,9 +12,11 @@ import re
 import sys
 import textwrap
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +26,7 @@ from gtmar.escaping import exact_json, visible
 from gtmar.redaction import redacted, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import polars as pl
 
@@ -59,13 +61,18 @@ _TONES: dict[str, Tone] = {
     "blocked": "warning",
 }
 
-#: Columns up to this wide are never broken, RUN/EXP among them; what doesn't fit is taken from the
-#: others.
-_WHOLE = 33
-#: Between two columns.
-_GAP = 3
-#: Least width that a longer text is wrapped to; narrower, and a row becomes a block of lines.
-_WRAPPED = 20
+#: Between two columns, and what it may shrink to before rows become blocks of lines.
+_GAPS = (3, 2, 1)
+#: A word is shortened to this at the least; a number, a run's name, a verdict never is.
+_SHORTEST = 12
+#: Columns up to this wide are whole in a query's result, RUN/EXP among them; least width that a
+#: longer text is wrapped to there.
+_WHOLE, _WRAPPED = 33, 20
+#: Words that nobody can do with in part: numbers and dates, runs and experiments, verdicts.
+_ENTIRE = re.compile(
+    r"[(\[]?[-+]?[\d.,:/%+-]+(e[-+]?\d+)?[%)\],;.]*|r\d{8}-\d{6}-[0-9a-f]{6}(/\w+)?[,;.]?|[A-Z_]{3,}[,;.]?"
+)
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?%?|-|")
 
 
@@ -292,16 +299,23 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     title: str | None = None,
+    fold: bool = False,
     broken: bool = False,
 ) -> None:
     """Print a table that fits the terminal; numbers to the right.
 
+    Where the width doesn't suffice, texts are wrapped at blanks and long names lose their middle,
+    each still another than the others of its column; numbers and verdicts stay whole. Where that
+    doesn't suffice either, each row becomes a block of lines.
+
     Parameters
     ----------
     columns, rows
-        Its head and cells.
+        Heads and cells.
     title
-        What stands above it.
+        A line above.
+    fold
+        Whether long words go on in the next line rather than lose their middle.
     broken
         Whether a line of the head ends at each underscore.
     """
@@ -309,32 +323,136 @@ def table(
     columns = [visible(name) for name in columns]
     if broken:
         columns = ["\n".join(name.split("_")) for name in columns]
-    shape = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    texts = [[row[i] for row in cells] for i in range(len(columns))]
-    heads = [max(map(len, name.split()), default=0) for name in columns]
-    longest = [max([head, *map(len, t)]) for head, t in zip(heads, texts, strict=True)]
-    # Left to itself, rich takes width from short columns too.
-    short = [n for n in longest if n <= _WHOLE]
-    room = _console().width - sum(short) - _GAP * (len(columns) - 1)
-    share = max(_WRAPPED, room // max(1, len(longest) - len(short)))
-    for name, column, most in zip(columns, texts, longest, strict=True):
-        right = bool(column) and all(_NUMBER.fullmatch(text) for text in column)
-        shape.add_column(
-            Text(name),
-            justify="right" if right else "left",
-            overflow="fold",
-            min_width=most if most <= _WHOLE else None,
-            max_width=None if most <= _WHOLE else share,
-        )
-    for row in cells:
-        shape.add_row(*map(_toned, row))
+    texts = [[head, *(row[i] for row in cells)] for i, head in enumerate(columns)]
+    natural = [max(cell_len(line) for text in each for line in text.split("\n")) for each in texts]
+    least = [
+        max((_least(word) for text in each for word in text.split()), default=0) for each in texts
+    ]
+    width = _console().width
     if title:
         say()
         say(title)
+    for gap in _GAPS:
+        room = width - gap * (len(columns) - 1)
+        if sum(least) <= room or (len(columns) <= 2 and gap == _GAPS[-1]):
+            _print_table(texts, _widths(natural, least, room), gap, fold=fold)
+            return
+    for row in cells:
+        block = [[head.replace("\n", " "), cell] for head, cell in zip(columns, row, strict=True)]
+        table(["", ""], block, fold=fold)
+
+
+def _least(word: str) -> int:
+    """Return the width below which a word can't go."""
+    return cell_len(word) if _ENTIRE.fullmatch(word) else min(cell_len(word), _SHORTEST)
+
+
+def _widths(natural: list[int], least: list[int], room: int) -> list[int]:
+    """Share a room among columns: each its least, and what is left to those that lack least."""
+    widths, left = list(least), room - sum(least)
+    lacking = sorted(range(len(natural)), key=lambda i: natural[i] - least[i])
+    for place, i in enumerate(lacking):
+        more = min(max(0, natural[i] - least[i]), left // (len(lacking) - place))
+        widths[i] += more
+        left -= more
+    return widths
+
+
+def _print_table(texts: list[list[str]], widths: list[int], gap: int, *, fold: bool) -> None:
+    """Print columns, each a head and its cells, at widths that hold their shortest words."""
+    left = {3: 1, 2: 0, 1: 0}[gap]
+    shape = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, gap - 1 - left, 0, left),
+    )
+    columns = [
+        [_wrapped(text, width, short) for text in column]
+        for column, width in zip(texts, widths, strict=True)
+        for short in [{} if fold else _shortened(column, width)]
+    ]
+    for column, text, width in zip(columns, texts, widths, strict=True):
+        right = len(text) > 1 and all(_NUMBER.fullmatch(cell) for cell in text[1:])
+        shape.add_column(
+            Text(column[0]),
+            justify="right" if right else "left",
+            overflow="fold",
+            min_width=width,
+            max_width=width,
+        )
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        shape.add_row(*map(_toned, row))
     console = _console()
     with console.capture() as captured:
         console.print(shape)
     _write(captured.get())
+
+
+def _wrapped(text: str, width: int, short: Mapping[str, str]) -> str:
+    """Break a text at blanks into lines of a width, long words put by what stands for them."""
+    lines = []
+    for part in text.split("\n"):
+        if cell_len(part) <= width:
+            lines.append(part)
+            continue
+        line = ""
+        for word in (short.get(word, word) for word in part.split()):
+            if line and cell_len(line) + 1 + cell_len(word) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}" if line else word
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _shortened(texts: Sequence[str], width: int) -> dict[str, str]:
+    """Take the middle out of words that are wider than a column, so that all of them differ.
+
+    Examples
+    --------
+    >>> _shortened(["monthly_active_users", "monthly_paying_users"], 12)
+    {'monthly_active_users': 'mont…e_users', 'monthly_paying_users': 'mont…g_users'}
+    """
+    words = list(dict.fromkeys(word for text in texts for word in text.split()))
+    long = [word for word in words if cell_len(word) > width]
+    others = set(words).difference(long)
+    room = width - 1
+    halves = sorted(range(room + 1), key=lambda head: (abs(head - (room + 1) // 2), head))
+    for head in halves:
+        short = {word: _ends(word, head, room - head) for word in long}
+        if len({*short.values()} | others) == len(long) + len(others):
+            return short
+    # They differ in the middle alone: show where, or number them.
+    first, last = _common(long), _common([word[::-1] for word in long])
+    middles = {word: word[first : max(first, len(word) - last)] for word in long}
+    for mark in (middles, {word: f"~{place}" for place, word in enumerate(long, start=1)}):
+        free = max(0, room - 1 - max(cell_len(text) for text in mark.values()))
+        short = {
+            word: f"{_ends(word, free - free // 2, 0)}{text}{_ends(word, 0, free // 2)}"
+            for word, text in mark.items()
+        }
+        fits = all(cell_len(text) <= width for text in short.values())
+        if fits and len({*short.values()} | others) == len(long) + len(others):
+            break
+    return short
+
+
+def _common(words: Sequence[str]) -> int:
+    """Return the length of what all words begin with."""
+    letters = zip(*words, strict=False)
+    return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, letters))
+
+
+def _ends(word: str, head: int, tail: int) -> str:
+    """Return a word's beginning and end, of so many cells each, an ellipsis between them."""
+    begun, ended = word, word
+    while cell_len(begun) > head:
+        begun = begun[:-1]
+    while cell_len(ended) > tail:
+        ended = ended[1:]
+    return f"{begun}{_ELLIPSIS}{ended}"
 
 
 def _toned(cell: str) -> Text:
@@ -357,10 +475,10 @@ def frame(rows: pl.DataFrame, *, as_json: bool) -> None:
     if not cells:
         say(f"Columns: {', '.join(rows.columns)}.")
     elif sum(needed) + 3 * (len(heads) - 1) <= _console().width:
-        table(rows.columns, cells, broken=True)
+        table(rows.columns, cells, fold=True, broken=True)
     else:
         for row in cells:
-            table(["", ""], zip(rows.columns, row, strict=True))
+            table(["", ""], list(zip(rows.columns, row, strict=True)), fold=True)
     say(some(rows.height, "row"))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtmar.cli.output import data, following, say, some, table, text
+from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.output import data, say, some, table, text
 from gtmar.metrics.basis import basis_note, marked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from gtmar.cli.output import Tone
     from gtmar.journal.integrity import Verification
@@ -58,9 +58,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
     said = verdict(row, improved=result.improved, held=held)
-    _verdict(said, improved=result.improved, held=held)
-    for sentence in warnings_of(result.findings):
-        say(sentence, "warning")
+    _verdict(said, improved=result.improved, held=held, warnings=warnings_of(result.findings))
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(
@@ -70,16 +68,20 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
     if written:
         say(f"Best spec: {written}")
     say()
-    following(f"gtmar review {result.run_id}{_journal_flag(result.journal)}")
+    follow("review", result.run_id, journal=elsewhere(result.journal))
 
 
-def _verdict(sentences: list[str], *, improved: bool, held: bool | None) -> None:
+def _verdict(
+    sentences: list[str], *, improved: bool, held: bool | None, warnings: Iterable[str]
+) -> None:
     """Print a verdict: good where a gain was found, and where it holds; bad where it doesn't."""
     first, *rest = sentences
     say(first, "good" if improved else None)
     tone: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
     for sentence in rest:
         say(sentence, tone[held])
+    for sentence in warnings:
+        say(sentence, "warning")
 
 
 _ENDED = {
@@ -88,10 +90,6 @@ _ENDED = {
     "exhausted": "a thousand proposals in a row were known already; nothing near is left to try.",
     "interrupted": "interrupted; everything found so far is in the journal.",
 }
-
-
-def _journal_flag(journal: str) -> str:
-    return "" if journal == os.environ.get("GTMAR_JOURNAL", "journal") else f" --journal {journal}"
 
 
 def review(found: Review, *, journal: str, as_json: bool, best: str | None = None) -> None:
@@ -105,9 +103,7 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         by = f" (by {s['author']})" if s["author"] else ""
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
-    _verdict(found.verdict, improved=found.improved, held=found.held)
-    for sentence in found.warnings:
-        say(sentence, "warning")
+    _verdict(found.verdict, improved=found.improved, held=found.held, warnings=found.warnings)
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
@@ -141,18 +137,26 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         say(found.hhi_reading)
     if s["state"] == "imported":
         say()
-        following(f"gtmar show {s['run_id']}{_journal_flag(journal)}")
+        follow("show", s["run_id"], journal=elsewhere(journal))
         return
     _drift(found)
     say()
-    if found.improved and found.held is not False:
-        if best is None:
-            say("To see what it does to each account, with the spec that the run wrote by -o:")
-        spec = best or "best.yaml"
-        following(f"gtmar score --data {s['source']} --spec {spec} -o scored.parquet")
-    else:
+    if not found.improved or found.held is False:
         say("Other features or encoders in the spec may do better than other weights.")
-        following(f"gtmar sql convergence --set run={s['run_id']}{_journal_flag(journal)}")
+        settings = [f"run={s['run_id']}"]
+        follow("sql", "convergence", settings=settings, journal=elsewhere(journal))
+    elif best is not None:
+        scored = unused(Path(best).with_name("scored.parquet"))
+        follow("score", data=s["source"], spec=best, output_path=scored)
+    elif s["holdout_accounts"] and s["source"] != _FRAME:
+        follow("decide", s["run_id"], journal=elsewhere(journal))
+    else:
+        output_path = unused("best.yaml")
+        follow("checkout", s["run_id"], output_path=output_path, journal=elsewhere(journal))
+
+
+#: What the journal calls a table that a program held, which no command can open.
+_FRAME = "frame"
 
 
 #: How a tier table's columns are called.
@@ -209,10 +213,14 @@ def reported(page: Page, *, written: Path, journal: str, as_json: bool) -> None:
     say(f"{page.title}: {written}. Open it in any browser; it needs nothing else.")
     for reason in page.left_out:
         say(f"Left out, {reason}")
-    if page.run_id is None:
-        following(f"gtmar report{_journal_flag(journal)}")
-    else:
-        following(f"gtmar report --history -o history.html{_journal_flag(journal)}")
+    whole = page.run_id is None
+    follow(
+        "report",
+        history=not whole,
+        output_path=unused("report.html" if whole else "history.html"),
+        journal=elsewhere(journal),
+        **dict.fromkeys(("data", "at_version", "query", "other")),
+    )
 
 
 def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
@@ -239,7 +247,7 @@ def comparison(found: Comparison, *, journal: str, as_json: bool) -> None:
         table(["weight", one["run_id"], two["run_id"]], differing, title="Weights that differ")
     else:
         say("Both end with the same weights.")
-    following(f"gtmar review {two['run_id']}{_journal_flag(journal)}")
+    follow("review", two["run_id"], journal=elsewhere(journal))
 
 
 def verification(found: Verification, *, as_json: bool) -> None:
@@ -323,7 +331,7 @@ def listing(files: Mapping[str, SqlFile], *, as_json: bool) -> None:
             table(["query", "parameters", "purpose"], rows, title=title)
     say()
     say("Or one SELECT of your own over the views runs and experiments:")
-    following("gtmar sql -c 'select outcome, count(*) from experiments group by all'")
+    follow("sql", text="select outcome, count(*) from experiments group by all")
 
 
 #: Folders of the SQL library, and what to call them.
@@ -334,8 +342,8 @@ _FOLDERS = {
 }
 
 
-def pace(found: Pace, *, as_json: bool) -> None:
-    """Print how fast searches are here."""
+def pace(found: Pace, *, given: bool, as_json: bool) -> None:
+    """Print how fast searches are here; `given` says whether on a table of the user's."""
     if as_json:
         data(found.as_json())
         return
@@ -357,4 +365,4 @@ def pace(found: Pace, *, as_json: bool) -> None:
     )
     if found.peak_bytes is not None:
         say(f"Largest size of the process, libraries included: {found.peak_bytes / 1e6:,.0f} MB.")
-    following("gtmar run --data YOUR_TABLE --spec YOUR_SPEC")
+    follow("run" if given else "demo")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from gtmar.cli.output import data, following, say, some, table
+from gtmar.cli.history_pages import WHY
+from gtmar.cli.next_step import elsewhere, follow
+from gtmar.cli.output import data, say, some, table
 from gtmar.proof.chance import CHANCE
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def null(found: NullSearch, *, journal: Path, as_json: bool) -> None:
     elif found.p_value > CHANCE:
         say("Noise gives as much: on these accounts the gain proves nothing.")
     say()
-    again = f"gtmar null {found.run_id} --runs 50"
-    following((again if few else f"gtmar stability {found.run_id}") + _flag(journal))
+    if few:
+        follow("null", found.run_id, searches=50, journal=elsewhere(journal))
+    else:
+        follow("stability", found.run_id, journal=elsewhere(journal))
 
 
 def stability(found: FoundStability, *, journal: Path, as_json: bool) -> None:
@@ -81,7 +84,7 @@ def stability(found: FoundStability, *, journal: Path, as_json: bool) -> None:
             "weight is for or against an account changes with the accounts drawn."
         )
     say()
-    following(f"gtmar review {found.run_id}{_flag(journal)}")
+    follow("review", found.run_id, journal=elsewhere(journal))
 
 
 def decision(found: Decided, *, journal: Path, as_json: bool) -> None:
@@ -111,11 +114,6 @@ def decision(found: Decided, *, journal: Path, as_json: bool) -> None:
         say(f"All of it: {found.folder}. The folder holds customer data.")
     say()
     if found.verdict == "READY_FOR_REVIEW":
-        following(f'gtmar promote {found.experiment} --note "why it goes live"{_flag(journal)}')
+        follow("promote", found.experiment, note=WHY, journal=elsewhere(journal))
     else:
-        following(f"gtmar review {found.run_id}{_flag(journal)}")
-
-
-def _flag(journal: Path) -> str:
-    standard = os.environ.get("GTMAR_JOURNAL", "journal")
-    return "" if str(journal) == standard else f" --journal {journal}"
+        follow("review", found.run_id, journal=elsewhere(journal))

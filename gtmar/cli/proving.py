@@ -36,6 +36,7 @@ Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
 
 @app.command(epilog="Example: gtmar null --runs 50")
 @bounded
+@a.takes_tables
 def null(
     run_id: a.OptionalRun = None,
     searches: Searches = 50,
@@ -67,6 +68,7 @@ def null(
 
 @app.command(epilog="Example: gtmar stability --runs 50")
 @bounded
+@a.takes_tables
 def stability(
     run_id: a.OptionalRun = None,
     searches: Searches = 50,
@@ -98,6 +100,7 @@ def stability(
 
 @app.command(epilog="Example: gtmar segments RUN --segment plan")
 @bounded
+@a.takes_tables
 def segments(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
@@ -120,6 +123,7 @@ def segments(
 
 @app.command(epilog="Example: gtmar decide RUN -o decision")
 @bounded
+@a.takes_tables
 def decide(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
@@ -161,9 +165,10 @@ def decide(
 
 @app.command(epilog="Example: gtmar refresh --train q1.parquet --holdout q2.parquet --spec s.yaml")
 @bounded
+@a.takes_tables
 def refresh(
-    train: Annotated[str, typer.Option(help="Account table to search.")],
-    holdout: Annotated[str, typer.Option(help="Account table to decide on.")],
+    train: a.TrainTable,
+    holdout: a.LaterTable,
     spec: a.SpecPath,
     metric: a.Metric = None,
     n: Annotated[int, typer.Option("--n", help="Experiments to evaluate.")] = 2000,
@@ -176,6 +181,7 @@ def refresh(
     output_path: NewFolder = None,
     as_of: a.AsOf = None,
     holdout_as_of: a.HoldoutAsOf = None,
+    drop_unlabelled: a.DropUnlabelled = False,
     author: a.Author = None,
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -200,6 +206,7 @@ def refresh(
             folder=output_path,
             as_of=as_of,
             holdout_as_of=holdout_as_of,
+            drop_unlabelled=drop_unlabelled,
             author=author,
             note=note,
             journal=journal,

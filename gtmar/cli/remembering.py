@@ -52,12 +52,11 @@ def show(
 
 @app.command(epilog="Example: gtmar diff RUN/EXP spec.yaml --data accounts.parquet")
 @bounded
+@a.takes_tables
 def diff(
     one: a.ExperimentOrSpec,
     two: a.ExperimentOrSpec,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Account table, to see who changes tier.")
-    ] = None,
+    data: a.OptionalTable = None,
     as_of: a.AsOf = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,

@@ -16,6 +16,7 @@ __all__ = ["report"]
 
 @app.command(epilog="Example: gtmar report r20260101-120000-abc123 -o report.html")
 @bounded
+@a.takes_tables
 def report(
     run_id: a.OptionalRun = None,
     output_path: Annotated[

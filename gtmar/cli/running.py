@@ -32,6 +32,7 @@ def demo(
 
 @app.command(epilog="Example: gtmar run --data accounts.parquet --spec spec.yaml -o best.yaml")
 @bounded
+@a.takes_tables
 def run(
     data: a.Data,
     spec: a.OptionalSpec = None,
@@ -71,9 +72,6 @@ def run(
     as_of: a.AsOf = None,
     holdout_as_of: a.HoldoutAsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
-    at_version: a.AtVersion = None,
-    query: a.Query = None,
-    other: a.OtherSources = None,
     memory: a.Memory = None,
     engine: a.EngineKind = "local",
     address: a.Address = None,
@@ -94,7 +92,7 @@ def run(
         complain("note", f"{clock}. Name this run where the latest is meant.")
     with progress.watching(quiet=quiet or as_json) as watch:
         result = runs.run(
-            files.source(data, at_version, query, other),
+            data,
             spec,
             metric=metric,
             limits=runs.Limits(n, patience, time_budget),
@@ -123,6 +121,7 @@ def run(
 
 @app.command(epilog="Example: gtmar resume r20260101-120000-abc123")
 @bounded
+@a.takes_tables
 def resume(
     run_id: a.Run,
     data: a.MovedData = None,
@@ -166,6 +165,7 @@ def resume(
 
 @app.command(epilog="Example: gtmar replay r20260101-120000-abc123")
 @bounded
+@a.takes_tables
 def replay(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
@@ -188,11 +188,12 @@ def replay(
 
 @app.command(epilog="Example: gtmar bench --accounts 100000 --n 500")
 @bounded
+@a.takes_tables
 def bench(
     accounts: Annotated[
         int, typer.Option(help="Accounts of the generated table, unless --data names one.")
     ] = 5000,
-    data: Annotated[str | None, typer.Option(help="Account table; none: generate one.")] = None,
+    data: a.OptionalTable = None,
     spec: Annotated[
         Path | None, typer.Option(help="Scoring spec; none: the health_score example's.")
     ] = None,
@@ -206,8 +207,8 @@ def bench(
     from gtmar.cli import pages
     from gtmar.cli.demonstration import example_spec
 
-    table = data or synthetic.generate("health_score", accounts=accounts)
+    table = synthetic.generate("health_score", accounts=accounts) if data is None else data
     found = runs.bench(
         table, spec or example_spec("health_score"), experiments=n, rounds=rounds, threads=threads
     )
-    pages.pace(found, as_json=as_json)
+    pages.pace(found, given=data is not None, as_json=as_json)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gtmar.cli.output import data, following, number, say, some, table
+from gtmar.cli.next_step import follow
+from gtmar.cli.output import data, number, say, some, table
 from gtmar.metrics.basis import BINARY, basis_note
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ def by_segment(found: BySegment, *, as_json: bool) -> None:
     if len(found.parts) == 1:
         say("In-sample: the weights were chosen on these very accounts.")
     say()
-    following(f"gtmar decide {found.run_id}")
+    if len(found.parts) > 1:
+        follow("decide", found.run_id, segments=found.columns)
+    else:
+        follow("review", found.run_id)
 
 
 def _part(part: SegmentPart, found: BySegment) -> None:

@@ -11,6 +11,7 @@ from gtmar.cli import arguments as a
 from gtmar.cli import completion
 from gtmar.cli.arguments import app, spec_app
 from gtmar.cli.boundary import bounded
+from gtmar.cli.next_step import follow
 
 __all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
 
@@ -48,11 +49,12 @@ def generate(
         output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
     else:
         output.say(f"{table.height:,} accounts in {path}.")
-        output.following(f"gtmar check --data {path}")
+        follow("check", data=path)
 
 
 @app.command(epilog="Example: gtmar init --data accounts.parquet -o spec.yaml")
 @bounded
+@a.takes_tables
 def init(
     data: a.Data,
     output_path: Annotated[
@@ -70,9 +72,6 @@ def init(
     parse: a.Parse = None,
     nulls: a.Nulls = None,
     null_markers: a.NullMarkers = True,
-    at_version: a.AtVersion = None,
-    query: a.Query = None,
-    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Detect features and write a first spec, commented, to edit."""
@@ -82,7 +81,7 @@ def init(
 
     files.refuse_to_replace(output_path, unless_own=False)
     found = first_spec(
-        scan(files.source(data, at_version, query, other)),
+        scan(data),
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
@@ -111,12 +110,12 @@ def init(
         )
         for note in found.notes:
             output.complain("note", note)
-        start = " --start logistic" if bins else ""
-        output.following(f"gtmar run --data {data} --spec {output_path}{start} -o best.yaml")
+        follow("check", spec=output_path)
 
 
 @app.command(epilog="Example: gtmar check --data accounts.parquet --spec spec.yaml")
 @bounded
+@a.takes_tables
 def check(
     data: a.Data,
     spec: a.OptionalSpec = None,
@@ -128,17 +127,15 @@ def check(
     nulls: a.Nulls = None,
     null_markers: a.NullMarkers = True,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    at_version: a.AtVersion = None,
-    query: a.Query = None,
-    other: a.OtherSources = None,
     as_json: a.Json = False,
 ) -> None:
     """Check a table and a spec before any search: every violation, leakage, every note."""
     from gtmar import runs
+    from gtmar import spec as specs
     from gtmar.cli import checkup_pages, files
 
     found = runs.check(
-        files.source(data, at_version, query, other),
+        data,
         spec,
         metric=metric,
         as_of=as_of,
@@ -147,19 +144,20 @@ def check(
         reading=files.reading(parse, nulls, usual=null_markers),
         journal=journal,
     )
-    checkup_pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
+    loaded = None if spec is None else specs.load(spec)
+    scorecard = loaded is not None and any(term.bin is not None for term in loaded.terms)
+    checkup_pages.check(found, scorecard=scorecard, as_json=as_json)
     if found.leaking:
         raise typer.Exit(_LEAKS)
 
 
 @app.command(epilog="Example: gtmar drift --data july.parquet --spec best.yaml")
 @bounded
+@a.takes_tables
 def drift(
     data: a.Data,
     spec: a.SpecPath,
-    against: Annotated[
-        str | None, typer.Option(help="Table to hold it against; none: that of the spec's run.")
-    ] = None,
+    against: a.Against = None,
     as_of: a.AsOf = None,
     against_as_of: Annotated[str | None, typer.Option(help="The same for --against.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -181,6 +179,7 @@ def drift(
     epilog="Example: gtmar score --data accounts.parquet --spec best.yaml -o scored.parquet"
 )
 @bounded
+@a.takes_tables
 def score(
     data: a.Data,
     spec: a.SpecPath,
@@ -198,35 +197,35 @@ def score(
         typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
     ] = None,
     as_of: a.AsOf = None,
-    at_version: a.AtVersion = None,
-    query: a.Query = None,
-    other: a.OtherSources = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
     as_json: a.Json = False,
 ) -> None:
     """Score a table: id, score, tier, and the points that add up to the score."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import files, output
+    from gtmar.cli import output
 
     loaded = specs.load(spec)
-    said: list[str] = []
-    scored = runs.score(
-        files.source(data, at_version, query, other), loaded, as_of=as_of, announce=said.append
-    )
-    for note in said:
+    notes: list[str] = []
+    scored = runs.score(data, loaded, as_of=as_of, announce=notes.append)
+    for note in notes:
         output.complain("note", note)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
     path = runs.write_table(scored, output_path, spreadsheet_safe=spreadsheet_safe)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
-        facts = {"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers}
-        output.data({**facts, "notes": said})
+        counts = {"accounts": scored.height, "accounts_by_tier": tiers}
+        output.data({"output": str(path), **counts, "notes": notes})
     else:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
         output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
+        for note in notes:
+            output.say(f"Note: {note}")
+        if scored.height:
+            key = scored.columns[0]
+            follow("explain", 1 if key == "score" else scored[key][0])
 
 
 @spec_app.command("schema", epilog="Example: gtmar spec schema > gtmar.schema.json")

@@ -252,7 +252,10 @@ class Journal:
         return frame
 
     def run_id(self, name: str | None = None) -> str:
-        """Return a run's full id: the latest, or the only one that begins or ends with `name`.
+        """Return a run's full id: the only one that begins or ends with `name`.
+
+        Without a name, that of the latest search; of the latest run where none is a search, but
+        changes by people, or runs of other tools.
 
         Raises
         ------
@@ -276,7 +279,7 @@ class Journal:
         likely = nearest(name, ids)
         raise RunNotFoundError(
             f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
-            f"the latest {self._latest(ids)}",
+            f"the latest search {self._latest(ids)}",
             hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
         )
 
@@ -286,7 +289,12 @@ class Journal:
         return [p.parent.name.partition("=")[2] for p in starts if p.name == "start.parquet"]
 
     def _latest(self, ids: list[str]) -> str:
-        """Return the run that began last. Ids tell the second; within a minute the records do."""
+        """Return the search that began last, else the run that did.
+
+        Runs dated ahead of this clock count where there is no other. Ids tell the second; within a
+        minute the records do. Records are read a few at a time, the newest first, since the first
+        few nearly always hold a search.
+        """
         future = ahead(ids)
         if 0 < len(future) < len(ids):
             ids = [run for run in ids if run not in future]
@@ -294,16 +302,22 @@ class Journal:
                 f'journal "{self.path}": {clock_note(future)}; the latest is taken to be {max(ids)}'
             )
             warnings.warn(note, JournalWarning, stacklevel=3)
-        minute = max(ids)[: len("r20260101-1200")]
-        self._list([run for run in ids if run.startswith(minute)])
-        try:
-            frame = self.query(
-                "select max_by(run_id, (started_at <= now(), started_at, run_id)) as run_id "
-                "from runs"
-            )
-        finally:
-            self._list()
-        latest: str = frame["run_id"].item()
+        minutes = sorted({run[: len("r20260101-1200")] for run in ids}, reverse=True)
+        latest, most = "", 1
+        while minutes:
+            some, minutes, most = minutes[:most], minutes[most:], 8 * most
+            self._list([run for run in ids if run.startswith(tuple(some))])
+            try:
+                frame = self.query(
+                    "select run_id, kind from runs "
+                    "order by started_at > now(), started_at desc, run_id desc"
+                )
+            finally:
+                self._list()
+            latest = latest or frame["run_id"][0]
+            searches = frame.filter(frame["kind"] == "search")["run_id"]
+            if not searches.is_empty():
+                return str(searches[0])
         return latest
 
     def _set(self, variables: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.accounts.matrix import AccountMatrix, Accounts
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec, Split
 
 __all__ = ["Backtest", "backtest"]
@@ -91,7 +92,7 @@ class Backtest:
 
 
 def backtest(
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     *,
     score_column: str | None = None,
     spec: ScoringSpec | None = None,

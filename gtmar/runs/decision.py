@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.accounts.sources import Source
 from gtmar.errors import UsageError
 from gtmar.evaluate.guard import Guard
 from gtmar.evaluate.local import LocalEvaluator
@@ -22,16 +23,15 @@ from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
 from gtmar.runs.dossier import refuse_existing, write_dossier
 from gtmar.runs.findings import warnings_of
-from gtmar.runs.holdout import shared_note
+from gtmar.runs.holdout import later_source, shared_note
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.looks import looks_at, record_look
 from gtmar.runs.proving import past_search
 from gtmar.runs.segments import segment_panels, segmented
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from gtmar.accounts.matrix import AccountMatrix, Accounts
+    from gtmar.accounts.sources import Tabular
     from gtmar.objective import Judge
     from gtmar.runs.findings import Finding
     from gtmar.spec.model import ScoringSpec
@@ -116,8 +116,8 @@ def decide(
     run_id: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
-    holdout_file: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
     gates: Gates | None = None,
     folder: str | Path | None = None,
     author: str | None = None,
@@ -182,9 +182,10 @@ def case_of(
     """
     start, ended, search = past_search(run_id, journal, data, holdout_file)
     later = search.accounts.later
-    sources = [data if data is not None else start["source"]]
+    parameters = dict(start["parameters"])
+    sources = [data if data is not None else Source.of_record(start["source"], parameters)]
     if later is not None:
-        sources.append(holdout_file if holdout_file is not None else later.table.source)
+        sources.append(holdout_file if holdout_file is not None else later_source(parameters))
     before = file_hashes(*sources)
     if search.accounts.holdout is None:
         raise UsageError(

@@ -98,13 +98,14 @@ def drift(
         reference, before_as_of = _made_on(spec, journal, before_as_of)
     else:
         reference = scan(against)
+    table = scan(data)
     shifts, accounts = shifts_between(
-        reference, scan(data), spec, as_of=(before_as_of, as_of or against_as_of)
+        reference, table, spec, as_of=(before_as_of, as_of or against_as_of)
     )
     return Drift(
         model=spec.model,
         against=reference.source,
-        source=scan(data).source,
+        source=table.source,
         accounts_before=accounts[0],
         accounts=accounts[1],
         shifts=shifts,

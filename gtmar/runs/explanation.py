@@ -15,8 +15,7 @@ from gtmar.runs.scoring import score
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Explanation", "Line", "Step", "explain"]
@@ -87,7 +86,7 @@ class Explanation:
 
 def explain(
     account: str,
-    data: str | Path | pl.DataFrame | pl.LazyFrame,
+    data: Tabular,
     spec: ScoringSpec,
     *,
     other: ScoringSpec | None = None,

@@ -16,10 +16,20 @@ from gtmar.redaction import without_credentials
 from gtmar.runs.pairs import both
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gtmar.accounts.matrix import Accounts
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["dropped_later", "load_with_holdout", "recorded", "shared_note", "source_of", "whole"]
+__all__ = [
+    "dropped_later",
+    "later_source",
+    "load_with_holdout",
+    "recorded",
+    "shared_note",
+    "source_of",
+    "whole",
+]
 
 #: What a start record's parameters call whatever concerns the holdout's table.
 _PREFIX = "holdout_"
@@ -182,11 +192,17 @@ def source_of(parameters: dict[str, Any], data: Any) -> AccountTable | None:
     data
         The table, where it has moved since; None for where it was.
     """
-    if f"{_PREFIX}source" not in parameters:
+    found = later_source(parameters)
+    if found is None:
         return None
+    return scan(data if data is not None else found)
+
+
+def later_source(parameters: Mapping[str, Any]) -> Source | None:
+    """Read where a holdout's own table was off a start record; None where the run had none."""
     own = {
         name.removeprefix(_PREFIX): value
         for name, value in parameters.items()
         if name.startswith(_PREFIX)
     }
-    return scan(data if data is not None else Source.of_record(own["source"], own))
+    return Source.of_record(own["source"], own) if "source" in own else None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from gtmar.accounts.locations import duckdb_place
+from gtmar.accounts.sources import Source
 from gtmar.errors import AccountDataError, culprits
 
 if TYPE_CHECKING:
@@ -20,19 +23,31 @@ def file_hashes(*sources: object) -> dict[str, str]:
     Parameters
     ----------
     sources
-        Files, folders or globs. Frames and addresses have no file here, and no hash.
+        Files, folders, globs, Delta folders, DuckDB files, and those of a query. Frames and
+        addresses have no file here, and no hash.
     """
     hashes = {}
     for source in sources:
-        if isinstance(source, str | Path):
-            for path in _files(str(source)):
+        for location in _locations(source):
+            for path in _files(location):
                 with path.open("rb") as file:
                     hashes[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
 
 
+def _locations(source: object) -> list[str]:
+    if isinstance(source, Source):
+        others = [location for _, other in source.others for location in _locations(other)]
+        return [source.location, *others]
+    return [str(source)] if isinstance(source, str | Path) else []
+
+
 def _files(source: str) -> list[Path]:
-    path = Path(source)
+    if source.startswith("duckdb://"):
+        return [path for path in (duckdb_place(source)[0],) if path.is_file()]
+    if source.startswith("file://"):
+        source = unquote(urlsplit(source).path)
+    path = Path(source.removeprefix("delta:"))
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -23,8 +23,7 @@ from gtmar.runs.starting import given_at_start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import polars as pl
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.runs.loop import Search
 
 __all__ = [
@@ -84,7 +83,7 @@ def null_search(
     run_id: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     searches: int = 50,
     seed: int = 0,
     author: str | None = None,
@@ -139,7 +138,7 @@ def stability(
     run_id: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     searches: int = 50,
     seed: int = 0,
     author: str | None = None,

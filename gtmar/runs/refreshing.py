@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import polars as pl
-
+    from gtmar.accounts.sources import Tabular
     from gtmar.proof.decision import Gates
     from gtmar.runs.results import Limits, Progress
     from gtmar.spec.model import ScoringSpec
@@ -24,8 +23,8 @@ __all__ = ["refresh"]
 
 
 def refresh(
-    train: str | Path | pl.DataFrame | pl.LazyFrame,
-    holdout: str | Path | pl.DataFrame | pl.LazyFrame,
+    train: Tabular,
+    holdout: Tabular,
     spec: ScoringSpec | str | Path,
     *,
     journal: str | Path = "journal",
@@ -36,6 +35,7 @@ def refresh(
     folder: str | Path | None = None,
     as_of: str | None = None,
     holdout_as_of: str | None = None,
+    drop_unlabelled: bool = False,
     author: str | None = None,
     note: str | None = None,
     watch: Callable[[Progress], None] | None = None,
@@ -54,6 +54,8 @@ def refresh(
         As for `run`.
     as_of, holdout_as_of
         ISO dates that `days_before` counts from, in either table.
+    drop_unlabelled
+        Leave accounts without any outcome out of both, and count them.
     journal, gates, folder, author, note
         As for `decide`.
 
@@ -77,6 +79,7 @@ def refresh(
         holdout_file=holdout,
         as_of=as_of,
         holdout_as_of=holdout_as_of,
+        drop_unlabelled=drop_unlabelled,
         author=author,
         note=note,
         cold=True,

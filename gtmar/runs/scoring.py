@@ -50,8 +50,8 @@ def score(
     as_of
         ISO date that `days_before` counts from.
     announce
-        Called with a sentence where cells were read as unknown, or most of a column's values are
-        none of the spec's categories.
+        Called with each thing worth knowing of the table, such as how many values are unknown,
+        or that most of a column's values are none of the spec's categories.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def score(
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
     if announce is not None:
-        for sentence in checked.reading:
+        for sentence in checked.notes:
             announce(sentence)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)

@@ -18,9 +18,8 @@ from gtmar.runs.proving import best_weights, past_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import polars as pl
-
     from gtmar.accounts.matrix import AccountMatrix, Accounts
+    from gtmar.accounts.sources import Tabular
     from gtmar.objective import Judge
     from gtmar.proof.interval import Interval
     from gtmar.proof.panel import Panel
@@ -117,7 +116,7 @@ def by_segment(
     run_id: str,
     *,
     journal: str | Path = "journal",
-    data: str | Path | pl.DataFrame | pl.LazyFrame | None = None,
+    data: Tabular | None = None,
     columns: Sequence[str] = (),
 ) -> BySegment:
     """Say what a run's best does to each segment, on the accounts searched and those held out.

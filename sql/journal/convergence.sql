@@ -1,6 +1,6 @@
 -- purpose: Every win of a run: when it came, what it changed, what it gained.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 -- columns:
 --   number (bigint): the experiment's number
 --   experiment_id (varchar): the experiment

@@ -1,6 +1,6 @@
 -- purpose: One experiment in full: who, why, what it changed, its weights and metrics.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 --   experiment (varchar): the experiment within it; the run's best where not set
 -- columns:
 --   run_id (varchar): the run

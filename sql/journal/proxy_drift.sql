@@ -1,6 +1,6 @@
 -- purpose: What else moved while the objective rose: every other metric at the start and at the best.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 -- columns:
 --   metric (varchar): metric, with its tier where it has one
 --   start (double): value of the starting weights; null where it has none

@@ -1,6 +1,6 @@
 -- purpose: One run in one row: start and best, wins, when the last win came, the holdout.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 -- columns:
 --   run_id (varchar): the run
 --   kind (varchar): search, human, record or import

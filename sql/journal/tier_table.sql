@@ -1,6 +1,6 @@
 -- purpose: A run's tiers at the start and at the best: accounts, NRR, GRR, logo retention, ARPA.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 -- columns:
 --   stage (varchar): start or best
 --   tier (varchar): tier name

@@ -1,6 +1,6 @@
 -- purpose: How each weight moved over the wins of a run.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 -- columns:
 --   feature (varchar): name of the weight
 --   number (bigint): the experiment's number, 0 for the start

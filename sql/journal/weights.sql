@@ -1,6 +1,6 @@
 -- purpose: A run's best weights beside the ones it started from.
 -- parameters:
---   run (varchar): the run's id; the latest where not set
+--   run (varchar): the run's id; the latest search where not set
 -- columns:
 --   feature (varchar): name of the weight
 --   start (bigint): weight at the start

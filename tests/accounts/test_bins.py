@@ -17,7 +17,7 @@ X, Z = DRAW.random(N) * 100, DRAW.random(N)
 
 
 def bins(values: Any, y: Any, *, points: int = 20) -> dict[str, int]:
-    """Return a single feature's points by bin."""
+    """Return a single feature's points by bin; without `missing` where it is fixed."""
     column = pl.Series("x", values, strict=False)
     kind = "categories" if column.dtype == pl.String else "number"
     fitted = Fitted(kind, 0.5, column.null_count() / len(column))
@@ -25,8 +25,14 @@ def bins(values: Any, y: Any, *, points: int = 20) -> dict[str, int]:
         column.to_frame(), {"x": fitted}, np.asarray(y, dtype=float), points=points, bound=60
     ).values()
     assert shape.encode["kind"] == "bins"
-    assert {(b["min"], b["max"]) for b in shape.encode["bins"].values()} == {(0, 60)}
-    return {key: weight["weight"] for key, weight in shape.encode["bins"].items()}
+    found = dict(shape.encode["bins"])
+    if not column.null_count():
+        fixed = found.pop("missing")
+        assert fixed["min"] == fixed["weight"] == fixed["max"]
+        points_found = [weight["weight"] for weight in found.values()]
+        assert min(points_found) <= fixed["weight"] <= max(points_found)
+    assert {(b["min"], b["max"]) for b in found.values()} == {(0, 60)}
+    return {key: weight["weight"] for key, weight in found.items()}
 
 
 def outcome(logit: Any) -> Any:
@@ -68,6 +74,15 @@ def test_the_unknown_has_a_bin_where_there_is_any() -> None:
     found = bins(values, outcome(np.where(unknown, -3, X / 50)))
     assert found["missing"] == 0
     assert "missing" not in bins(X, outcome(X / 50))
+
+
+def test_a_few_unknown_accounts_say_nothing_and_count_as_the_mean() -> None:
+    values = [None if i < 9 else x for i, x in enumerate(X)]
+    y = outcome(X / 20 - 2.5)
+    y[:9] = 0.0
+    found = bins(values, y)
+    assert found["missing"] == pytest.approx(np.mean([*found.values()][:-1]), abs=1)
+    assert (min(found.values()), max(found.values())) == (0, 20)
 
 
 def test_rare_categories_and_names_with_another_meaning_join_the_others() -> None:

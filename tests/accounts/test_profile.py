@@ -222,16 +222,72 @@ def test_split_is_the_one_of_the_run() -> None:
 
 @pytest.mark.parametrize(
     "late",
-    [None, math.nan, math.inf, 2.0],
-    ids=["null", "NaN", "infinite", "2 in a flag"],
+    [math.inf, 2.0],
+    ids=["infinite", "2 in a flag"],
 )
-def test_what_the_holdout_alone_holds_is_for_the_contract_to_name(late: float | None) -> None:
+def test_what_the_holdout_alone_holds_is_for_the_contract_to_name(late: float) -> None:
     """The spec can't know of it, since the holdout is not looked at; the run says what to do."""
     values = cycled(0.0, 1.0, 1.0) if late == 2.0 else cycled(0.0, 0.25, 0.5)
     column = pl.Series(values).zip_with(~HELD_OUT, pl.Series([late] * N, dtype=pl.Float64))
     frame = ACCOUNTS.with_columns(extra=column)
     with pytest.raises(ViolationsError, match=f"{HELD_OUT.sum():,} of {N:,} values of feature"):
         load_accounts(scan(frame), detect(frame).spec)
+
+
+@pytest.mark.parametrize("bins", [False, True])
+@pytest.mark.parametrize("late", [None, math.nan], ids=["null", "NaN"])
+def test_an_unknown_that_the_holdout_alone_holds_counts_as_the_mean(
+    late: float | None, bins: bool
+) -> None:
+    """Every kind of feature says what an unknown is worth, though the search part has none."""
+    frame = ACCOUNTS.with_columns(
+        curve=pl.Series(cycled(1, 2, 3)).cast(pl.Float64), same=pl.Series(cycled(0.5, 1.5))
+    )
+    names = ["alert_created", "depth", "logins", "plan", "curve", "same"]
+    whole = detect(frame, bins=bins)
+    gone = frame.with_columns(
+        pl.when(HELD_OUT)
+        .then(pl.lit(late) if frame.schema[name] == pl.Float64 else None)
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in names
+    )
+    found = detect(gone, bins=bins)
+    assert found.text == whole.text
+    accounts = load_accounts(scan(gone), found.spec)
+    assert accounts.checked.unknowns == dict.fromkeys(names, HELD_OUT.sum())
+    [note] = [n for n in accounts.checked.notes if n.startswith("Unknown values")]
+    assert f"of {N} accounts: alert_created {HELD_OUT.sum()}" in note
+    assert note.endswith(" and 1 more.")
+    encoded = frame.filter(~HELD_OUT).select(**encoded_terms(found.spec, frame.schema))
+    for name, feature in found.spec.features.items():
+        if feature.encode.kind == "bins":
+            points = {t.bin: t for t in found.spec.terms if t.feature == name}
+            fixed = points.pop("missing")
+            assert fixed.min == fixed.weight == fixed.max
+            shares = [encoded[t.name].mean() / 10_000 for t in points.values()]
+            mean = sum(s * t.weight for s, t in zip(shares, points.values(), strict=True))
+            assert fixed.weight == pytest.approx(mean, abs=1)
+        else:
+            assert not isinstance(feature.missing, str)
+            mean = encoded[name].mean() / 10_000
+            assert feature.missing.value == pytest.approx(mean, abs=0.06)
+
+
+def test_what_an_unknown_is_worth_changes_no_score_of_a_table_without_any() -> None:
+    spec = detect(ACCOUNTS).spec
+    bare = spec.model_copy(
+        update={
+            "features": {
+                name: feature.model_copy(update={"missing": "error"})
+                for name, feature in spec.features.items()
+            }
+        }
+    )
+    schema = ACCOUNTS.schema
+    assert ACCOUNTS.select(**encoded_terms(spec, schema)).equals(
+        ACCOUNTS.select(**encoded_terms(bare, schema))
+    )
 
 
 # Orientation
@@ -294,7 +350,9 @@ def test_unknown_number_gets_a_value_of_its_own() -> None:
     depth = pl.when(pl.int_range(pl.len()) % 5 == 0).then(None).otherwise("depth")
     feature = detect(ACCOUNTS.with_columns(depth=depth)).spec.features["depth"]
     assert feature.model_dump()["missing"]["value"] == pytest.approx(0.5, abs=0.3)
-    assert detect(ACCOUNTS).spec.features["depth"].missing == "error"
+    lines = detect(ACCOUNTS).text.splitlines()
+    row = next(i for i, line in enumerate(lines) if line.startswith("  depth:"))
+    assert lines[row - 1].endswith("; none unknown; one that comes counts as the mean")
 
 
 # The rest of the spec
@@ -388,7 +446,8 @@ def test_with_bins_each_account_is_in_one_bin_of_each_feature() -> None:
         own = [term.name for term in spec.terms if term.feature == name]
         assert (encoded.select(pl.sum_horizontal(own)).to_series() == 10_000).all()
     assert "depth[missing]" in spec.weights
-    assert "logins[missing]" not in spec.weights
+    fixed = {term.name for term in spec.terms if term.fixed}
+    assert fixed == {"logins[missing]", "plan[missing]"}
 
 
 def test_with_bins_each_feature_reaches_from_0_to_the_same_points() -> None:
@@ -396,7 +455,7 @@ def test_with_bins_each_feature_reaches_from_0_to_the_same_points() -> None:
     for name in ("depth", "logins", "plan"):
         points = [term.weight for term in spec.terms if term.feature == name]
         assert (min(points), max(points)) == (0, 25)
-    assert {(t.min, t.max) for t in spec.terms if t.bin is not None} == {(0, 75)}
+    assert {(t.min, t.max) for t in spec.terms if t.bin not in (None, "missing")} == {(0, 75)}
     assert spec.weights["alert_created"] == 25
 
 

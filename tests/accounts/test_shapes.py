@@ -73,7 +73,7 @@ def test_the_unknown_lies_at_its_own_level(level: float, place: float) -> None:
     y = outcome(np.where(unknown, level, 0.4 * X - 2))
     found = shapes(y, x=[None if no else x for x, no in zip(X, unknown, strict=True)])["x"]
     assert found.missing == pytest.approx(place, abs=0.12)
-    assert found.comment.endswith(" unknown")
+    assert found.comment.endswith(" unknown, which count as their outcomes say")
 
 
 def test_the_unknown_may_be_worse_than_all_that_is_known() -> None:
@@ -84,12 +84,34 @@ def test_the_unknown_may_be_worse_than_all_that_is_known() -> None:
     assert found.encode["points"][0][1] > 0.4
 
 
+def test_few_unknown_accounts_count_as_the_mean() -> None:
+    """Nine accounts that all left say nothing of who comes next; ten do."""
+    y = outcome(0.4 * X - 2)
+    flag = Z < 0.8
+    for few, missing in ((9, 0.5), (40, 0.0)):
+        y[:few] = 0.0
+        unknown = np.arange(N) < few
+        columns = {
+            "x": [None if no else x for x, no in zip(X, unknown, strict=True)],
+            "f": [None if no else bool(f) for f, no in zip(flag, unknown, strict=True)],
+        }
+        found = shapes(y, **columns)
+        assert found["x"].missing == pytest.approx(missing, abs=0.1)
+        worded = "too few to fit" if few < 10 else "as their outcomes say"
+        assert worded in found["x"].comment
+        if few < 10:
+            mean = flag[few:].mean()
+            turned = found["f"].encode.get("invert", False)
+            assert found["f"].missing == pytest.approx(1 - mean if turned else mean, abs=0.01)
+
+
 def test_categories_are_at_their_levels_and_others_at_the_mean() -> None:
     place = (Z * 3).astype(int)
     found = shapes(outcome(1.5 * place - 1.5), c=[("low", "mid", "top")[p] for p in place])["c"]
     assert found.encode["values"] == {"low": 0.0, "mid": pytest.approx(0.5, abs=0.1), "top": 1.0}
     assert found.encode["default"] == pytest.approx(0.5, abs=0.1)
-    assert found.missing is None
+    assert found.missing == pytest.approx(0.5, abs=0.1)
+    assert found.comment.endswith("; none unknown; one that comes counts as the mean")
 
 
 @pytest.mark.parametrize("invert", [False, True])

@@ -314,7 +314,8 @@ def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
     said = succeeded("demo", "--folder", tmp_path / "d", "-q")
     assert "accounts that the search never saw" in said.replace("\n", " ")
     assert specs.load(tmp_path / "d" / "best.yaml").model == "health_score"
-    assert "Next: gtmar init" in said
+    assert "With your own table: gtmar init --data YOUR_TABLE" in said
+    assert not [line for line in said.splitlines() if line.startswith("Next:") and "YOUR" in line]
 
 
 def _commands() -> list[list[str]]:
@@ -419,7 +420,7 @@ def test_bench_says_how_fast_and_where_the_time_goes(folder: Path) -> None:
     assert "the best of 2 rounds" in page
     for stage in ("propose", "evaluate", "judge", "journal"):
         assert f"{stage} " in page
-    assert page.rstrip().endswith("Next: gtmar run --data YOUR_TABLE --spec YOUR_SPEC")
+    assert page.rstrip().endswith("Next: gtmar demo")
 
 
 def test_bench_does_what_a_run_does(folder: Path, tmp_path: Path) -> None:
@@ -474,6 +475,8 @@ def test_init_with_bins_names_the_start_that_suits_them(folder: Path, tmp_path: 
     card = tmp_path / "card.yaml"
     done = gtmar("init", "--data", str(folder / "accounts.parquet"), "--bins", "-o", str(card))
     assert done.exit_code == 0
-    assert f"--spec {card} --start logistic" in done.stdout + done.stderr
+    assert f"Next: gtmar check --data {folder / 'accounts.parquet'} --spec {card}" in done.stdout
+    said = succeeded("check", "--data", folder / "accounts.parquet", "--spec", card)
+    assert f"--spec {card} --start logistic" in said
     assert "kind: bins" in card.read_text("utf-8")
     assert "All features reach equally far" in card.read_text("utf-8")

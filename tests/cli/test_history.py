@@ -74,7 +74,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     with Journal(journal) as opened:
-        tried = f"{opened.run_id()}/exp_00001"
+        # The change is no search, which is what a journal's run is where none is named.
+        assert opened.run_id() == searches[-1].run_id
+        [run_id] = opened.query("select run_id from runs where kind = 'human'")["run_id"]
+        tried = f"{run_id}/exp_00001"
     runs.promote(
         specs.load(folder / "changed.yaml"),
         note="asked for by the VP of CS",
