@@ -21,6 +21,7 @@ ROOMS = (
     "errors",
     "locks",
     "markup",
+    "outputs",
     "regression",
     "spec",
     "accounts",

@@ -21,13 +21,14 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to put table, specs and journal.")] = Path(
         "gtmar-demo"
     ),
+    force: a.Force = False,
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
     """Generate a table, search it, review the run: the whole way in a few seconds."""
     from gtmar.cli import demonstration
 
-    demonstration.show(folder, as_json=as_json, quiet=quiet)
+    demonstration.show(folder, force=force, as_json=as_json, quiet=quiet)
 
 
 @app.command(epilog="Example: gtmar run --data accounts.parquet --spec spec.yaml -o best.yaml")
@@ -52,6 +53,7 @@ def run(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
     ] = None,
+    force: a.Force = False,
     author: a.Author = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     proposer: Annotated[
@@ -85,11 +87,11 @@ def run(
     from gtmar import runs
     from gtmar.cli import files, pages, progress
 
-    if output_path is not None:
-        files.refuse_to_replace(output_path)
+    source = files.source(data, at_version, query, other)
+    new = files.output(output_path, source, spec, query, holdout_file, journal, force=force)
     with progress.watching(quiet=quiet or as_json) as watch:
         result = runs.run(
-            files.source(data, at_version, query, other),
+            source,
             spec,
             metric=metric,
             limits=runs.Limits(n, patience, time_budget),
@@ -109,8 +111,8 @@ def run(
             announce=None if quiet else progress.announce,
             watch=watch,
         )
-    if output_path is not None:
-        files.write_best(output_path, result)
+    if new is not None:
+        files.write_best(new, result)
     pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)
     if result.state == "interrupted":
         raise typer.Exit(130)
@@ -126,6 +128,7 @@ def resume(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
     ] = None,
+    force: a.Force = False,
     memory: a.Memory = None,
     engine: a.EngineKind = "local",
     address: a.Address = None,
@@ -139,10 +142,10 @@ def resume(
     from gtmar.cli.progress import watching
     from gtmar.journal.catalog import Journal
 
-    if output_path is not None:
-        files.refuse_to_replace(output_path)
     with Journal(journal) as opened:
         run_id = opened.run_id(run_id)
+    read = (data, holdout_file, *files.recorded(journal, run_id))
+    new = files.output(output_path, *read, force=force)
     with watching(quiet=quiet or as_json) as watch:
         result = runs.resume(
             run_id,
@@ -152,8 +155,8 @@ def resume(
             engine=files.engine(engine, memory=memory, address=address, shards=shards),
             watch=watch,
         )
-    if output_path is not None:
-        files.write_best(output_path, result)
+    if new is not None:
+        files.write_best(new, result)
     pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)
     if result.state == "interrupted":
         raise typer.Exit(130)

@@ -35,14 +35,16 @@ def generate(
     ],
     accounts: Annotated[int | None, typer.Option(help="Number of accounts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another table.")] = None,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Generate an account table with planted signals."""
     from gtmar import runs, synthetic
     from gtmar.cli import output
 
+    runs.refuse_table(output_path, force=force)
     table = synthetic.generate(kind, accounts=accounts, seed=seed)
-    path = runs.write_table(table, output_path)
+    path = runs.write_table(table, output_path, force=force)
     if as_json:
         output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
     else:
@@ -69,6 +71,7 @@ def init(
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Detect features and write a first spec, commented, to edit."""
@@ -76,19 +79,21 @@ def init(
     from gtmar.accounts.scan import scan
     from gtmar.cli import files, output
 
-    files.refuse_to_replace(output_path, unless_own=False)
+    source = files.source(data, at_version, query, other)
+    path = None if files.printed(output_path) else output_path
+    new = files.output(path, source, query, force=force)
     found = first_spec(
-        scan(files.source(data, at_version, query, other)),
+        scan(source),
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
         keep=keep or (),
         bins=bins,
     )
-    if str(output_path) == "-":
+    if new is None:
         typer.echo(found.text, nl=False)
         return
-    files.write_text(output_path, found.text)
+    new.write(found.text)
     if as_json:
         features = list(found.spec.features)
         output.data({"output": str(output_path), "features": features, "left_out": found.left_out})
@@ -183,18 +188,23 @@ def score(
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Score a table: id, score, tier, and the points that add up to the score."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import files, output
+    from gtmar.runs.inputs import local_inputs
 
+    source = files.source(data, at_version, query, other)
+    inputs = local_inputs(source, spec, query, since)
+    runs.refuse_table(output_path, inputs=inputs, force=force)
     loaded = specs.load(spec)
-    scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    scored = runs.score(source, loaded, as_of=as_of)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
-    path = runs.write_table(scored, output_path)
+    path = runs.write_table(scored, output_path, inputs=inputs, force=force)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
         output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})

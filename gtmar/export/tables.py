@@ -6,7 +6,9 @@ Where a table goes is said as where one comes from: ``delta:FOLDER`` or ``delta:
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,13 +16,14 @@ from polars.exceptions import PolarsError
 
 from gtmar.accounts.locations import duckdb_place, quoted, without_credentials, worded
 from gtmar.errors import UsageError, needing
+from gtmar.outputs import Output, refuse_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import duckdb
 
-__all__ = ["append_new", "is_target", "replace"]
+__all__ = ["append_new", "is_target", "refuse_target", "replace"]
 
 
 def is_target(location: str) -> bool:
@@ -28,22 +31,89 @@ def is_target(location: str) -> bool:
     return location.startswith(("delta:", "duckdb:"))
 
 
-def replace(frame: pl.DataFrame, location: str) -> None:
-    """Write a frame to a table, in place of what it holds; a Delta table keeps the old version.
+def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bool = False) -> None:
+    """Refuse a table that is an input or, unless `force` says so, there already.
+
+    In a DuckDB file that is an input, a new table may be made and none replaced.
 
     Raises
     ------
     UsageError
-        If the location is malformed, a library is missing, or it can't be written.
+        If it is one, the location is malformed, a library is missing, or it can't be opened.
     """
     if location.startswith("delta:"):
+        there = _refuse_delta(location, inputs)
+    else:
+        path, table = duckdb_place(location)
+        others = [given for given in inputs if not (path.exists() and _is(path, given))]
+        refuse_inputs(path, others)
+        force = force and len(others) == len(list(inputs))
+        there = table.lower() in _tables(location, path)
+    if there and not force:
+        raise UsageError(
+            f'"{without_credentials(location)}" is there already; it is not replaced',
+            hint="give -o another table, or --force to replace it, where it is no input",
+        )
+
+
+def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
+    """Refuse a folder of something else; say whether the table is there."""
+    target = location.removeprefix("delta:")
+    local = Path(target.removeprefix("file://"))
+    if "://" not in str(local) and target:
+        refuse_inputs(local, inputs)
+    with _delta(location) as (deltalake, target):
+        if deltalake.DeltaTable.is_deltatable(target):
+            return True
+        foreign = os.path.lexists(local) and (local.is_symlink() or any(local.iterdir()))
+    if foreign:
+        raise UsageError(
+            f'"{location}": can\'t be written: what is there is no Delta table',
+            hint="give -o another name",
+        )
+    return False
+
+
+def _tables(location: str, path: Path) -> set[str]:
+    """Return the tables and views of a DuckDB file in small letters, as its names compare."""
+    if not os.path.lexists(path):
+        Output(path)
+        return set()
+    with _duckdb(location, path, read_only=True) as connection:
+        names = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'main'"
+        ).fetchall()
+    return {name.lower() for (name,) in names}
+
+
+def _is(path: Path, other: str | Path) -> bool:
+    return Path(other).exists() and path.samefile(other)
+
+
+def replace(
+    frame: pl.DataFrame, location: str, inputs: Iterable[str | Path] = (), *, force: bool = False
+) -> None:
+    """Write a frame to a new table or, with `force`, in place of what a table holds.
+
+    A Delta table keeps the old version.
+
+    Raises
+    ------
+    UsageError
+        If `refuse_target` refuses it, or it can't be written.
+    """
+    refuse_target(location, inputs, force=force)
+    if location.startswith("delta:"):
         with _delta(location) as (deltalake, target):
-            overwrite: dict[str, object] = {"mode": "overwrite", "schema_mode": "overwrite"}
-            deltalake.write_deltalake(target, frame.to_arrow(), **overwrite)
+            how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
+            deltalake.write_deltalake(target, frame.to_arrow(), **how)
         return
-    with _duckdb(location) as (connection, table):
+    path, table = duckdb_place(location)
+    new = nullcontext(path) if path.exists() else Output(path).made()
+    with new as place, _duckdb(location, place) as connection:
         connection.register("gtmar_frame", frame)
-        connection.execute(f"create or replace table {table} as from gtmar_frame")
+        create = "create or replace" if force else "create"
+        connection.execute(f"{create} table {quoted(table)} as from gtmar_frame")
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
@@ -79,7 +149,9 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
                 merged: dict[str, object] = {"schema_mode": "merge"} if there else {}
                 deltalake.write_deltalake(target, new.to_arrow(), mode="append", **merged)
             return new.height
-    with _duckdb(location) as (connection, table):
+    path, name = duckdb_place(location)
+    table = quoted(name)
+    with _duckdb(location, path) as connection:
         connection.register("gtmar_frame", frame)
         connection.execute("begin")
         connection.execute(f"create table if not exists {table} as from gtmar_frame limit 0")
@@ -115,14 +187,15 @@ def _delta(location: str) -> Iterator[tuple[Any, str]]:
 
 
 @contextmanager
-def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Give a connection to the file and the table's name, quoted; word DuckDB's errors."""
+def _duckdb(
+    location: str, path: Path, *, read_only: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a connection to a DuckDB file; word DuckDB's errors."""
     import duckdb
 
-    path, table = duckdb_place(location)
     try:
-        with duckdb.connect(path) as connection:
-            yield connection, quoted(table)
+        with duckdb.connect(path, read_only=read_only) as connection:
+            yield connection
     except duckdb.Error as err:
         raise _unwritable(location, err) from err
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.journal.store import place_file, unwritable
+from gtmar.journal.store import unwritable
+from gtmar.outputs import place_file
 
 if TYPE_CHECKING:
     from pathlib import Path

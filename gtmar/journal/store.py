@@ -1,7 +1,7 @@
 """A journal's files as they lie on disk: which are whole, how they are chained, who holds the lock.
 
-A Parquet file ends in ``PAR1``: one that doesn't was cut off. Writing a file whole or not at all is
-here too. What is in a run's files is the matter of `writer`.
+A Parquet file ends in ``PAR1``: one that doesn't was cut off. What is in a run's files is the
+matter of `writer`; that a file is written whole or not at all, of `outputs`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ __all__ = [
     "is_whole",
     "links_of",
     "lock_alone",
-    "place_file",
+    "open_lock",
     "read_checked",
-    "settle",
     "sha256_of",
-    "stage",
     "steadily",
-    "sync_folder",
     "unwritable",
 ]
 
@@ -58,44 +55,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder outlive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
-    """Write a file beside its place, synced, and return where; `settle` puts it there."""
-    beside = path.with_suffix(".partial")
-    try:
-        with beside.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    return beside
-
-
-def settle(beside: Path, path: Path) -> None:
-    """Put a file written by `stage` in its place."""
-    try:
-        beside.rename(path)
-        sync_folder(path.parent)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def place_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, synced, then renamed."""
-    settle(stage(path, lambda file: file.write(content)), path)
-
-
 def unwritable(journal: Path, err: OSError) -> JournalError:
     """Word an operating system's refusal to write."""
     reason = err.strerror or str(err)
@@ -108,6 +67,11 @@ def unwritable(journal: Path, err: OSError) -> JournalError:
         if gone
         else "give --journal DIR, or set GTMAR_JOURNAL, to a folder that you may write to",
     )
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open a file to lock, made where it isn't there; a link is not followed."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
 
 
 def lock_alone(file: IO[Any]) -> bool:

@@ -1,6 +1,6 @@
 """The journal writer: appends a run's records and experiments, and has no opinion.
 
-Files are written beside their place under another ending, synced, then renamed, so that a reader
+Files are written beside their place under a fresh name, synced, then renamed, so that a reader
 never sees half of one; nothing is ever edited. Each file's footer carries the hash of the one
 before it in its run. A lock that the operating system holds says that a run is running.
 """
@@ -22,12 +22,11 @@ from gtmar.journal.store import (
     RunFiles,
     is_whole,
     lock_alone,
-    place_file,
-    settle,
+    open_lock,
     sha256_of,
-    stage,
     unwritable,
 )
+from gtmar.outputs import place_file, settle, staged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,8 +75,7 @@ class RunWriter:
                 # Made, not found: so a run has one writer.
                 self._files.records.mkdir()
                 self._files.experiments.mkdir(parents=True)
-            self._files.lock.touch()
-            self._lock = self._files.lock.open("r+b")
+            self._lock = open_lock(self._files.lock)
             try:
                 self._hold()
                 if resumed:
@@ -173,19 +171,19 @@ class RunWriter:
             "gtmar_place": str(self._place),
         }
         try:
-            beside = stage(
+            with staged(
                 path, lambda file: write_parquet(table, file, footer, table.num_rows, FAST)
-            )
-            written = sha256_of(beside)
-            if sealed:
-                place_file(self._files.seal, f"{written}\n".encode("ascii"))
-            settle(beside, path)
+            ) as beside:
+                written = sha256_of(beside)
+                if sealed:
+                    place_file(self._files.seal, f"{written}\n".encode("ascii"))
+                # The run's lock is held, so nobody else has this name.
+                settle(beside, path, replace=True)
             if not sealed:
                 # No later file carries its hash yet: so a change of it is found all the same.
                 os.pwrite(self._lock.fileno(), f"{self._place:06d} {written}\n".encode("ascii"), 0)
         except OSError as err:
             with suppress(OSError):
-                path.with_suffix(".partial").unlink(missing_ok=True)
                 if sealed and not path.exists():
                     self._files.seal.unlink(missing_ok=True)
             raise unwritable(self.journal, err) from err

@@ -16,7 +16,7 @@ from gtmar.journal.history import checkout
 from gtmar.proof.decision import Gate, Gates, Verdict, judged, verdict_of
 from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
-from gtmar.runs.dossier import refuse_existing, write_dossier
+from gtmar.runs.dossier import new_folder, write_dossier
 from gtmar.runs.holdout import shared_note
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.looks import looks_at, record_look
@@ -123,7 +123,7 @@ def decide(
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
-    refuse_existing(folder)
+    new_folder(folder, data, holdout_file, journal)
     return decided_on(
         case_of(
             run_id,
@@ -222,6 +222,7 @@ def decided_on(case: Case) -> Decided:
     AccountDataError
         If an input changed since the case was made.
     """
+    output = new_folder(case.folder, *case.sources, case.journal)
     spec, judge, table = case.incumbent, case.judge, case.accounts.table
     # The spec's own segments are looked at, unless somebody named others.
     stated = replace(case.gates, segments=case.gates.segments or spec.segments)
@@ -274,10 +275,10 @@ def decided_on(case: Case) -> Decided:
     )
     refuse_changed(case.hashes, *case.sources)
     decided = replace(decided, event_id=_put_on_record(case, decided, before, after))
-    if case.folder is None:
+    if output is None:
         return decided
     decided = replace(decided, folder=str(case.folder))
-    write_dossier(Path(case.folder), decided, table, as_of=case.as_of)
+    write_dossier(output, decided, table, as_of=case.as_of)
     return decided
 
 
