@@ -206,7 +206,9 @@ class Output:
         except FileNotFoundError:
             return
         if stat.S_ISDIR(mode) and not self.folder:
-            raise UsageError(f'"{self.path}" is a folder', hint="give -o a file's name")
+            raise UsageError(
+                f'"{self.path}": can\'t be written: Is a directory', hint="give -o a file's name"
+            )
         if self.folder or not self.force:
             raise self.taken()
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
@@ -218,13 +220,16 @@ class Output:
             parent = next(p for p in self.path.absolute().parents if os.path.lexists(p))
         if not parent.exists():
             raise UsageError(
-                f'"{self.path}": there is no folder "{parent}"', hint=f'mkdir -p "{parent}"'
+                f'"{self.path}": can\'t be written: No such file or directory: "{parent}"',
+                hint="make the folder first",
             )
         if not parent.is_dir():
-            raise UsageError(f'"{self.path}": "{parent}" is no folder', hint=_ANOTHER)
+            raise UsageError(
+                f'"{self.path}": can\'t be written: Not a directory: "{parent}"', hint=_ANOTHER
+            )
         if not os.access(parent, os.W_OK | os.X_OK):
             raise UsageError(
-                f'"{self.path}": can\'t be written: you may not write to "{parent}"', hint=_ANOTHER
+                f'"{self.path}": can\'t be written: Permission denied: "{parent}"', hint=_ANOTHER
             )
 
     def _make_parents(self) -> None:
@@ -360,9 +365,11 @@ def _is_or_in(path: Path, given: str) -> bool:
     places = {path.parent.resolve() / path.name, path.resolve()}
     if any(_same(p, used) for place in places for p in (place, *place.parents)):
         return True
-    # One that isn't there yet, as a journal before its first run.
+    # One of the two isn't there yet, as a journal before its first run.
     real = used.resolve()
-    return any(p == real or p in real.parents or real in p.parents for p in places)
+    return any(
+        p == real or real in p.parents or (p in real.parents and not p.exists()) for p in places
+    )
 
 
 def _matching(pattern: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.accounts.locations import duckdb_place, quoted, without_credentials, worded
+from gtmar.accounts.locations import duckdb_place, local_path, quoted, without_credentials, worded
 from gtmar.errors import UsageError, needing
 from gtmar.outputs import Output, refuse_inputs
 
@@ -58,14 +58,15 @@ def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bo
 
 def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
     """Refuse a folder of something else; say whether the table is there."""
-    target = location.removeprefix("delta:")
-    local = Path(target.removeprefix("file://"))
-    if "://" not in str(local) and target:
+    local = local_path(location)
+    foreign = False
+    if local is not None and location != "delta:":
         refuse_inputs(local, inputs)
     with _delta(location) as (deltalake, target):
         if deltalake.DeltaTable.is_deltatable(target):
             return True
-        foreign = os.path.lexists(local) and (local.is_symlink() or any(local.iterdir()))
+        if local is not None and os.path.lexists(local):
+            foreign = local.is_symlink() or any(local.iterdir())
     if foreign:
         raise UsageError(
             f'"{location}": can\'t be written: what is there is no Delta table',

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtmar.accounts.locations import duckdb_place
+from gtmar.accounts.locations import local_path
 from gtmar.accounts.sources import Source
-from gtmar.errors import AccountDataError, UsageError, culprits
+from gtmar.errors import AccountDataError, culprits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,12 +39,9 @@ def _local(source: object) -> Iterator[Path]:
     elif isinstance(source, Path):
         yield source
     elif isinstance(source, str):
-        place = source.removeprefix("delta:").removeprefix("file://")
-        if place.startswith("duckdb:"):
-            with suppress(UsageError):
-                yield duckdb_place(place)[0]
-        elif "://" not in place:
-            yield Path(place)
+        path = local_path(source)
+        if path is not None:
+            yield path
 
 
 def recorded_inputs(start: Mapping[str, Any]) -> tuple[Path, ...]:
