@@ -161,7 +161,7 @@ class Output:
     Parameters
     ----------
     path
-        Where it goes. A link there is not followed.
+        Where it goes. A link there is neither followed nor replaced.
     inputs
         Files, folders and globs that are read, and the journal's folder.
     force
@@ -195,7 +195,7 @@ class Output:
             refuse_inputs(path, self.inputs)
             self._refuse_existing()
             self._refuse_parent()
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, RuntimeError) as err:
             if isinstance(err, UsageError):
                 raise
             raise self.unwritable(err) from err
@@ -209,10 +209,13 @@ class Output:
             raise UsageError(
                 f'"{self.path}": can\'t be written: Is a directory', hint="give -o a file's name"
             )
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "no file"
+            raise UsageError(
+                f'"{self.path}" is there already and is {kind}; it is not replaced', hint=_ANOTHER
+            )
         if self.folder or not self.force:
             raise self.taken()
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise UsageError(f'"{self.path}" is no file, and is not replaced', hint=_ANOTHER)
 
     def _refuse_parent(self) -> None:
         parent = self.path.parent
@@ -238,9 +241,8 @@ class Output:
 
     def taken(self) -> UsageError:
         """Word that something is there already."""
-        kind = "a link that is there already" if self.path.is_symlink() else "there already"
         return UsageError(
-            f'"{self.path}" is {kind} and may have been edited; it is not replaced',
+            f'"{self.path}" is there already and may have been edited; it is not replaced',
             hint=_ANOTHER if self.folder else f"{_ANOTHER}, or --force to replace it",
         )
 
@@ -343,13 +345,13 @@ def refuse_inputs(path: Path, inputs: Iterable[str | Path]) -> None:
     Raises
     ------
     UsageError
-        Naming all inputs that it is or lies in.
+        Naming all of them.
     """
     hit = [str(given) for given in dict.fromkeys(map(str, inputs)) if _is_or_in(path, given)]
     if hit:
         raise UsageError(
-            f'"{path}" is or lies in {culprits(hit)}, which this command uses; an output goes '
-            "onto no input and into no journal",
+            f'"{path}" would be written onto or into {culprits(hit)}, which this command uses; '
+            "no output goes onto an input or into a journal",
             hint="give it a name elsewhere",
         )
 
