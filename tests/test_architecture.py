@@ -24,6 +24,7 @@ ROOMS = (
     "documents",
     "locks",
     "markup",
+    "outputs",
     "regression",
     "spec",
     "accounts",

@@ -23,6 +23,7 @@ __all__ = [
     "consenting",
     "duckdb_place",
     "expanded",
+    "local_path",
     "quoted",
     "refuse_remote",
     "refuse_unasked",
@@ -147,6 +148,20 @@ def duckdb_place(location: str) -> tuple[Path, str]:
             hint="three slashes for a path from here, four for one from the root",
         )
     return Path(unquote(parts.path[1:])), tables[0]
+
+
+def local_path(location: str) -> Path | None:
+    """Return the file, folder or glob of this machine that a location names; None for a URL.
+
+    Examples
+    --------
+    >>> str(local_path("duckdb:///crm.db?table=accounts")), local_path("s3://bucket/a.parquet")
+    ('crm.db', None)
+    """
+    place = location.removeprefix("delta:").removeprefix("file://")
+    if place.startswith("duckdb:///"):
+        return Path(unquote(urlsplit(place).path[1:]))
+    return None if "://" in place else Path(place)
 
 
 def quoted(name: str) -> str:

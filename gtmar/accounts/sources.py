@@ -77,6 +77,8 @@ class Source:
     recorded
         Whether a journal's record names it and no person: then it is opened beyond this machine's
         files only where somebody agrees, and a DuckDB file's views reach no other file.
+    query_file
+        The file that the query was read from, so that no output goes onto it.
     """
 
     location: str
@@ -84,6 +86,7 @@ class Source:
     query: str | None = None
     others: tuple[tuple[str, Source], ...] = ()
     recorded: bool = False
+    query_file: Path | None = field(default=None, compare=False)
 
     @classmethod
     def of_record(cls, location: str, parameters: Mapping[str, str]) -> Source:

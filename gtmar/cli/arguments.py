@@ -26,6 +26,7 @@ __all__ = [
     "EngineKind",
     "Experiment",
     "ExperimentOrSpec",
+    "Force",
     "HoldoutAsOf",
     "JournalPath",
     "Json",
@@ -192,6 +193,7 @@ AnyRun = Annotated[
     typer.Argument(metavar="[RUN]", help="None: all runs.", autocompletion=completion.runs),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=completion.runs)]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
 NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
 OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
 NewSpec = Annotated[Path, typer.Option("-o", "--output", help="Where to write the spec.")]

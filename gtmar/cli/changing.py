@@ -24,6 +24,7 @@ def try_change(
     author: a.Author = None,
     keep: Annotated[bool, typer.Option("--keep", help="Write the changed spec, to -o.")] = False,
     output_path: a.OutputSpec = None,
+    force: a.Force = False,
     metric: a.Metric = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
@@ -39,8 +40,7 @@ def try_change(
 
     if keep != (output_path is not None):
         raise UsageError("--keep and -o go together", hint="--keep -o new.yaml")
-    if output_path is not None:
-        files.refuse_to_replace(output_path)
+    new = files.output(output_path, data, spec, journal, force=force)
     result = runs.try_weights(
         data,
         spec,
@@ -54,9 +54,14 @@ def try_change(
     )
     with Journal(journal) as opened:
         found = history.experiment(opened, f"{result.run_id}/1")
-        if output_path is not None:
-            changed = history.checkout(opened, str(found.reference))
-            files.write_spec(output_path, changed, heading=f"try, experiment {found.reference}.")
+        if new is not None:
+            files.write_found(
+                new,
+                history.checkout(opened, str(found.reference)),
+                heading=f"try, experiment {found.reference}.",
+                experiment=str(found.reference),
+                journal=journal,
+            )
     history_pages.tried(found, result, written=output_path, as_json=as_json)
 
 
@@ -65,6 +70,7 @@ def try_change(
 def checkout(
     experiment: a.Experiment,
     output_path: a.NewSpec,
+    force: a.Force = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -72,12 +78,13 @@ def checkout(
     from gtmar.cli import files, history_pages
     from gtmar.journal import history
     from gtmar.journal.catalog import Journal
+    from gtmar.outputs import Output
 
-    files.refuse_to_replace(output_path)
+    new = Output(output_path, (journal,), force=force)
     with Journal(journal) as opened:
         reference = history.resolve(opened, experiment)
         spec = history.checkout(opened, str(reference))
-    files.write_spec(output_path, spec, heading=f"checkout, experiment {reference}.")
+    files.write_spec(new, spec, heading=f"checkout, experiment {reference}.")
     history_pages.checked_out(
         reference, spec, written=output_path, journal=journal, as_json=as_json
     )

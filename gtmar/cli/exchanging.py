@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,6 @@ from gtmar.cli.boundary import bounded
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gtmar.journal.exchange import Imported, Undone
 
 __all__ = ["journal_export", "journal_import"]
@@ -32,6 +30,7 @@ def journal_export(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
     ] = None,
+    force: a.Force = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -41,15 +40,22 @@ def journal_export(
     from gtmar.journal.exchange import export_jsonl
 
     files.refuse_unknown("format", form, _FORMATS)
-    if output_path is not None:
-        files.refuse_to_replace(output_path, unless_own=False)
+    new = files.output(None if files.printed(output_path) else output_path, journal, force=force)
     with Journal(journal) as opened:
         lines = export_jsonl(opened, run_id)
-        if output_path is None or str(output_path) == "-":
+        if new is None:
             for line in lines:
                 output.json_line(line)
-        else:
-            _say_exported(output_path, _written(output_path, lines), as_json=as_json)
+            return
+        count = 0
+
+        def write(file: IO[bytes]) -> None:
+            nonlocal count
+            for line in lines:
+                file.write(f"{line}\n".encode())
+                count += 1
+
+        _say_exported(new.write(write), count, as_json=as_json)
 
 
 @journal_app.command("import", epilog="Example: gtmar journal import experiment_journal.jsonl")
@@ -91,23 +97,6 @@ def _say_undone(found: Undone, *, as_json: bool) -> None:
         f"{some(found.experiments, 'experiment')} from {found.source} taken back: "
         f"{some(len(found.runs), 'run')} deleted. Event {found.event_id} says so."
     )
-
-
-def _written(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to a file, whole or not at all; return their number."""
-    beside = path.with_name(path.name + ".partial")
-    count = 0
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(f"{line}\n")
-                count += 1
-        beside.rename(path)
-    except OSError as err:
-        raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
-    finally:
-        beside.unlink(missing_ok=True)
-    return count
 
 
 def _say_exported(path: Path, count: int, *, as_json: bool) -> None:

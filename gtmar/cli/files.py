@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from gtmar.documents import read_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from gtmar.accounts.sources import Source
     from gtmar.journal.catalog import Journal
+    from gtmar.outputs import Output
     from gtmar.runs import Engine, RunResult
     from gtmar.spec import Outcomes, ScoringSpec
     from gtmar.spec.model import Reading
@@ -25,8 +27,10 @@ __all__ = [
     "engine",
     "experiment_of",
     "outcomes",
+    "output",
+    "printed",
     "reading",
-    "refuse_to_replace",
+    "recorded",
     "refuse_unknown",
     "schema_of",
     "share",
@@ -34,13 +38,9 @@ __all__ = [
     "spec_of",
     "weights",
     "write_best",
+    "write_found",
     "write_spec",
-    "write_text",
-    "write_together",
 ]
-
-#: Marks the specs and pages that the tool wrote, which it may replace.
-_OWN = "Written by gtmar"
 
 
 def engine(kind: str, *, memory: str | None, address: str | None, shards: int | None) -> Engine:
@@ -225,7 +225,7 @@ def source(
         text = read_text(query)
     except ValueError as err:
         raise UsageError(f'"{query}": can\'t be read: {err}') from err
-    return Source(data, at_version, text, named)
+    return Source(data, at_version, text, named, query_file=query)
 
 
 def spec_of(name: str, journal: Path) -> ScoringSpec:
@@ -280,79 +280,44 @@ def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
         )
 
 
-def refuse_to_replace(path: Path, *, unless_own: bool = True) -> None:
-    """Refuse to write over a spec or page that somebody may have edited.
+def output(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
+    """Check where a file is to be written, before any work; None where it isn't to be.
 
     Parameters
     ----------
     path
-        Where a spec or page is to be written.
-    unless_own
-        Whether one that gtmar wrote may be replaced.
+        The new file; None, or ``-`` in commands that print then, for none.
+    inputs
+        Whatever the command reads, and the journal's folder.
+    force
+        Whether a file that is there may be replaced.
 
     Raises
     ------
     UsageError
-        If the file exists and isn't one that gtmar wrote.
+        If it is an input, is there already, or can't be written.
     """
-    if str(path) == "-" or not path.exists():
-        return
+    from gtmar.outputs import Output
+    from gtmar.runs.inputs import local_inputs
+
+    return None if path is None else Output(path, local_inputs(*inputs), force=force)
+
+
+def printed(path: Path | None) -> bool:
+    """Whether a command that can print writes no file."""
+    return path is None or str(path) == "-"
+
+
+def recorded(journal: Path, run_id: str) -> list[Path]:
+    """Return the journal's folder, and the tables that a run's record names."""
+    from gtmar.errors import JournalError
+    from gtmar.journal.store import RunFiles
+    from gtmar.runs.inputs import recorded_inputs
+
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as err:
-        raise UsageError(f'"{path}": {err.strerror}') from err
-    # JSON has no comments; there its lineage says who wrote it.
-    own = text.startswith((f"# {_OWN}", f"<!doctype html>\n<!-- {_OWN}")) or (
-        text.startswith("{") and '"lineage"' in text
-    )
-    if not (own and unless_own):
-        raise UsageError(
-            f'"{path}" is there already and may have been edited; it is not replaced',
-            hint="give -o another name",
-        )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises
-    ------
-    UsageError
-        If it can't be written.
-    """
-    beside = path.with_name(path.name + ".partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.rename(path)
-    except OSError as err:
-        beside.unlink(missing_ok=True)
-        raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
-
-
-def write_together(texts: dict[Path, str]) -> list[Path]:
-    """Write text files beside each other; those that are there already must be gtmar's own.
-
-    Raises
-    ------
-    UsageError
-        If one exists that wasn't written by gtmar, or can't be written.
-    """
-    # The first file says by whom it was written; the others bear its name.
-    first = next(iter(texts))
-    try:
-        kept = first.exists() and _OWN not in first.read_text("utf-8", errors="replace")
-        kept = kept or (not first.exists() and any(path.exists() for path in texts))
-        if kept:
-            raise UsageError(
-                f'"{first}" or its neighbour is there already, not written by gtmar, and is kept',
-                hint="give --name another name",
-            )
-        first.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise UsageError(f'"{first}": can\'t be written: {err.strerror}') from err
-    for path, text in texts.items():
-        write_text(path, text)
-    return list(texts)
+        return [journal, *recorded_inputs(RunFiles(journal, run_id).record("start"))]
+    except JournalError:
+        return [journal]
 
 
 def schema_of(data: str) -> pl.Schema:
@@ -362,26 +327,49 @@ def schema_of(data: str) -> pl.Schema:
     return scan(data).schema
 
 
-def write_spec(path: Path, spec: ScoringSpec, *, heading: str) -> None:
+def write_spec(output: Output, spec: ScoringSpec, *, heading: str) -> None:
     """Write a spec as YAML or, by its ending, as JSON; `heading` says by what it was written."""
     from gtmar import spec as specs
 
-    if path.suffix.lower() == ".json":
-        write_text(path, specs.to_json(spec))
+    if output.path.suffix.lower() == ".json":
+        output.write(specs.to_json(spec))
     else:
-        write_text(path, specs.to_yaml(spec, heading=f"{_OWN} {heading}"))
+        output.write(specs.to_yaml(spec, heading=f"Written by gtmar {heading}"))
 
 
-def write_best(path: Path, result: RunResult) -> None:
+def write_found(
+    output: Output, spec: ScoringSpec, *, heading: str, experiment: str, journal: str | Path
+) -> None:
+    """Write the spec of an experiment that was just made.
+
+    Raises
+    ------
+    UsageError
+        If it can't be written; with the command that fetches it out of the journal.
+    """
+    try:
+        write_spec(output, spec, heading=heading)
+    except UsageError as err:
+        flag = "" if str(journal) == "journal" else f" --journal {quote(str(journal))}"
+        raise UsageError(
+            f'{err.message}. Nothing is lost: {experiment} is in the journal "{journal}"',
+            hint=f"gtmar checkout {experiment} -o NEW.yaml{flag}",
+            experiment=experiment,
+        ) from err
+
+
+def write_best(output: Output, result: RunResult) -> None:
     """Write the best spec of a run."""
-    write_spec(
-        path,
+    write_found(
+        output,
         result.spec,
         heading=(
             f"run {result.run_id}, experiment {result.best_experiment}.\n"
             f"{result.metric}: {result.baseline_value:.4f} -> {result.best_value:.4f} on the "
             "accounts searched."
         ),
+        experiment=f"{result.run_id}/{result.best_experiment}",
+        journal=result.journal,
     )
 
 

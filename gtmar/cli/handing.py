@@ -35,6 +35,7 @@ def export_sql(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
     ] = None,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
@@ -45,16 +46,16 @@ def export_sql(
     with needing("export"):
         from gtmar.export.sql import column_kinds, select
 
-    if output_path is not None:
-        files.refuse_to_replace(output_path, unless_own=False)
+    path = None if files.printed(output_path) else output_path
+    new = files.output(path, spec, data, force=force)
     loaded = specs.load(spec)
     kinds = column_kinds(files.schema_of(data)) if data else None
     text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
-    if output_path is not None and str(output_path) != "-":
-        files.write_text(output_path, f"{text};\n")
+    if new is not None:
+        new.write(f"{text};\n")
     if as_json:
         output.data({"dialect": dialect, "spec_id": specs.spec_id(loaded), "sql": text})
-    elif output_path is None or str(output_path) == "-":
+    elif new is None:
         output.text(f"{text};\n")
     else:
         output.say(f'"{loaded.model}" as one SELECT over {table} in {output_path} ({dialect}).')
@@ -78,6 +79,7 @@ def export_dbt(
     dialect: _Dialect = "duckdb",
     as_of: a.AsOf = None,
     data: a.SpecTable = None,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Write a spec as a dbt model with its tests."""
@@ -88,7 +90,10 @@ def export_dbt(
     with needing("export"):
         from gtmar.export.dbt import dbt_model
         from gtmar.export.sql import column_kinds
+    from gtmar.outputs import Output, write_together
+    from gtmar.runs.inputs import local_inputs
 
+    inputs = local_inputs(spec, data)
     model = dbt_model(
         specs.load(spec),
         relation,
@@ -97,8 +102,11 @@ def export_dbt(
         as_of=as_of,
         kinds=column_kinds(files.schema_of(data)) if data else None,
     )
-    written = files.write_together(
-        {folder / f"{model.name}.sql": model.sql, folder / f"{model.name}.yml": model.yml}
+    written = write_together(
+        {
+            Output(folder / f"{model.name}.{kind}", inputs, force=force, parents=True): text
+            for kind, text in (("sql", model.sql), ("yml", model.yml))
+        }
     )
     if as_json:
         output.data({"model": model.name, "output": [str(path) for path in written]})

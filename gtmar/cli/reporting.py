@@ -26,6 +26,7 @@ def report(
         bool, typer.Option("--history", help="All runs and changes, instead of one run.")
     ] = False,
     most: Annotated[int, typer.Option("--most", min=1, help="Entries of a history.")] = 200,
+    force: a.Force = False,
     data: a.MovedData = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
@@ -35,14 +36,17 @@ def report(
     from gtmar.cli import files, pages
     from gtmar.errors import UsageError
     from gtmar.journal.catalog import Journal
+    from gtmar.outputs import Output
+    from gtmar.runs.inputs import local_inputs
 
     if history and (run_id or data):
         raise UsageError("--history is about all runs: it takes no RUN and no --data")
-    files.refuse_to_replace(output_path)
     with Journal(journal) as opened:
+        read = [journal] if history else files.recorded(journal, opened.run_id(run_id))
+        new = Output(output_path, local_inputs(data, *read), force=force)
         if history:
             page = reports.history_page(opened, most=most)
         else:
             page = reports.run_page(opened, run_id, data=data)
-    files.write_text(output_path, page.html)
+    new.write(page.html)
     pages.reported(page, written=output_path, journal=str(journal), as_json=as_json)

@@ -21,13 +21,14 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to put table, specs and journal.")] = Path(
         "gtmar-demo"
     ),
+    force: a.Force = False,
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
     """Generate a table, search it, review the run: the whole way in a few seconds."""
     from gtmar.cli import demonstration
 
-    demonstration.show(folder, as_json=as_json, quiet=quiet)
+    demonstration.show(folder, force=force, as_json=as_json, quiet=quiet)
 
 
 @app.command(epilog="Example: gtmar run --data accounts.parquet --spec spec.yaml -o best.yaml")
@@ -53,6 +54,7 @@ def run(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
     ] = None,
+    force: a.Force = False,
     author: a.Author = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     proposer: Annotated[
@@ -85,8 +87,7 @@ def run(
     from gtmar.cli.output import complain
     from gtmar.journal.clock import clock_note, dated_ahead
 
-    if output_path is not None:
-        files.refuse_to_replace(output_path)
+    new = files.output(output_path, data, spec, holdout_file, journal, force=force)
     clock = clock_note(dated_ahead(journal))
     if clock:
         complain("note", f"{clock}. Name this run where the latest is meant.")
@@ -112,8 +113,8 @@ def run(
             announce=None if quiet else progress.announce,
             watch=watch,
         )
-    if output_path is not None:
-        files.write_best(output_path, result)
+    if new is not None:
+        files.write_best(new, result)
     pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)
     if result.state == "interrupted":
         raise typer.Exit(130)
@@ -130,6 +131,7 @@ def resume(
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
     ] = None,
+    force: a.Force = False,
     memory: a.Memory = None,
     engine: a.EngineKind = "local",
     address: a.Address = None,
@@ -143,10 +145,10 @@ def resume(
     from gtmar.cli.progress import watching
     from gtmar.journal.catalog import Journal
 
-    if output_path is not None:
-        files.refuse_to_replace(output_path)
     with Journal(journal) as opened:
         run_id = opened.run_id(run_id)
+    read = (data, holdout_file, *files.recorded(journal, run_id))
+    new = files.output(output_path, *read, force=force)
     with watching(quiet=quiet or as_json) as watch:
         result = runs.resume(
             run_id,
@@ -156,8 +158,8 @@ def resume(
             engine=files.engine(engine, memory=memory, address=address, shards=shards),
             watch=watch,
         )
-    if output_path is not None:
-        files.write_best(output_path, result)
+    if new is not None:
+        files.write_best(new, result)
     pages.run(result, written=str(output_path) if output_path else None, as_json=as_json)
     if result.state == "interrupted":
         raise typer.Exit(130)

@@ -37,14 +37,16 @@ def generate(
     accounts: Annotated[int | None, typer.Option(help="Number of accounts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another table.")] = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Generate an account table with planted signals."""
     from gtmar import runs, synthetic
     from gtmar.cli import output
 
+    runs.refuse_table(output_path, force=force)
     table = synthetic.generate(kind, accounts=accounts, seed=seed)
-    path = runs.write_table(table, output_path, spreadsheet_safe=spreadsheet_safe)
+    path = runs.write_table(table, output_path, force=force, spreadsheet_safe=spreadsheet_safe)
     if as_json:
         output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
     else:
@@ -72,6 +74,7 @@ def init(
     parse: a.Parse = None,
     nulls: a.Nulls = None,
     null_markers: a.NullMarkers = True,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Detect features and write a first spec, commented, to edit."""
@@ -79,7 +82,8 @@ def init(
     from gtmar.accounts.scan import scan
     from gtmar.cli import files, output
 
-    files.refuse_to_replace(output_path, unless_own=False)
+    path = None if files.printed(output_path) else output_path
+    new = files.output(path, data, force=force)
     found = first_spec(
         scan(data),
         holdout=files.share(holdout),
@@ -89,10 +93,10 @@ def init(
         bins=bins,
         reading=files.reading(parse, nulls, usual=null_markers),
     )
-    if str(output_path) == "-":
+    if new is None:
         output.text(found.text)
         return
-    files.write_text(output_path, found.text)
+    new.write(found.text)
     if as_json:
         features = list(found.spec.features)
         output.data(
@@ -198,13 +202,17 @@ def score(
     ] = None,
     as_of: a.AsOf = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
+    force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
     """Score a table: id, score, tier, and the points that add up to the score."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import output
+    from gtmar.runs.inputs import local_inputs
 
+    inputs = local_inputs(data, spec, since)
+    runs.refuse_table(output_path, inputs=inputs, force=force)
     loaded = specs.load(spec)
     notes: list[str] = []
     scored = runs.score(data, loaded, as_of=as_of, announce=notes.append)
@@ -212,7 +220,9 @@ def score(
         output.complain("note", note)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
-    path = runs.write_table(scored, output_path, spreadsheet_safe=spreadsheet_safe)
+    path = runs.write_table(
+        scored, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
+    )
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
         counts = {"accounts": scored.height, "accounts_by_tier": tiers}

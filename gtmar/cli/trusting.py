@@ -41,24 +41,15 @@ def verify(
 
     if run_id is not None:
         run_id = run_named(journal, run_id)
-    if save is not None:
-        if run_id is not None:
-            raise UsageError("--save is of the whole journal", hint="leave the run out")
-        files.refuse_to_replace(save, unless_own=False)
+    if save is not None and run_id is not None:
+        raise UsageError("--save is of the whole journal", hint="leave the run out")
+    new = files.output(save, journal)
     found = verified(journal, run_id, against=against, rows=rows)
     pages.verification(found, as_json=as_json)
-    if save is not None and not found.findings:
-        _save(save, found.entries)
+    if new is not None and not found.findings:
+        new.write(found.entries)
     if not found.sound:
         raise typer.Exit(5)
-
-
-def _save(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as err:
-        raise UsageError(f'"{path}": can\'t be written: {err.strerror}') from err
 
 
 @journal_app.command("compact", epilog="Example: gtmar journal compact")

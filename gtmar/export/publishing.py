@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gtmar.accounts.locations import local_path
 from gtmar.errors import UsageError
 from gtmar.export.tables import append_new
+from gtmar.outputs import refuse_inputs
 from gtmar.redaction import without_credentials
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ def publish(journal: Journal, target: str) -> Published:
             f'"{without_credentials(target)}": expected delta:FOLDER, delta:URL or duckdb:///file.db',
             hint="two tables are written there, of runs and of experiments",
         )
+    for place in places:
+        if (local := local_path(place)) is not None:
+            refuse_inputs(local, [journal.path])
     runs = journal.query("select * from runs where ended_at is not null order by started_at")
     waiting = journal.query("select count(*) as n from runs where ended_at is null")["n"].item()
     experiments = journal.query(

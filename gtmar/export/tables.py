@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.accounts.locations import duckdb_place, quoted, split, worded
+from gtmar.accounts.locations import duckdb_place, local_path, quoted, split, worded
 from gtmar.errors import GtmarError, UsageError, needing
+from gtmar.outputs import Output, refuse_inputs
 from gtmar.redaction import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import duckdb
 
-__all__ = ["append_new", "is_target", "replace"]
+__all__ = ["append_new", "is_target", "refuse_target", "replace"]
 
 
 #: How often is tried what another process is in the way of, and how long is waited in between.
@@ -45,20 +46,85 @@ def is_target(location: str) -> bool:
     return location.startswith(("delta:", "duckdb:"))
 
 
-def replace(frame: pl.DataFrame, location: str) -> None:
-    """Write a frame to a table, in place of what it holds; a Delta table keeps the old version.
+def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bool = False) -> None:
+    """Refuse a table that is an input or, unless `force` says so, there already.
+
+    In a DuckDB file that is an input, a new table may be made and none replaced.
 
     Raises
     ------
     UsageError
-        If the location is malformed, a library is missing, or it can't be written.
+        If it is one, the location is malformed, a library is missing, or it can't be opened.
     """
     if location.startswith("delta:"):
+        there = _refuse_delta(location, inputs)
+    else:
+        path, table = duckdb_place(location)
+        others = [given for given in inputs if not (path.exists() and _is(path, given))]
+        refuse_inputs(path, others)
+        force = force and len(others) == len(list(inputs))
+        there = table.lower() in _tables(location, path)
+    if there and not force:
+        raise UsageError(
+            f'"{without_credentials(location)}" is there already; it is not replaced',
+            hint="give -o another table, or --force to replace it, where it is no input",
+        )
+
+
+def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
+    """Refuse a folder of something else; say whether the table is there."""
+    local = local_path(location)
+    foreign = False
+    if local is not None and location != "delta:":
+        refuse_inputs(local, inputs)
+    with _delta(location) as (deltalake, target):
+        if deltalake.DeltaTable.is_deltatable(target):
+            return True
+        if local is not None and os.path.lexists(local):
+            foreign = local.is_symlink() or any(local.iterdir())
+    if foreign:
+        raise UsageError(
+            f'"{location}": can\'t be written: what is there is no Delta table',
+            hint="give -o another name",
+        )
+    return False
+
+
+def _tables(location: str, path: Path) -> set[str]:
+    """Return the tables and views of a DuckDB file in small letters, as its names compare."""
+    if not os.path.lexists(path):
+        Output(path)
+        return set()
+    with _worded(location, path), _connected(path, read_only=True) as connection:
+        names = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'main'"
+        ).fetchall()
+    return {name.lower() for (name,) in names}
+
+
+def _is(path: Path, other: str | Path) -> bool:
+    return Path(other).exists() and path.samefile(other)
+
+
+def replace(
+    frame: pl.DataFrame, location: str, inputs: Iterable[str | Path] = (), *, force: bool = False
+) -> None:
+    """Write a frame to a new table or, with `force`, in place of what a table holds.
+
+    A Delta table keeps the old version.
+
+    Raises
+    ------
+    UsageError
+        If `refuse_target` refuses it, or it can't be written.
+    """
+    refuse_target(location, inputs, force=force)
+    if location.startswith("delta:"):
         with _delta(location) as (deltalake, target):
-            overwrite: dict[str, object] = {"mode": "overwrite", "schema_mode": "overwrite"}
-            deltalake.write_deltalake(target, frame.to_arrow(), **overwrite)
+            how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
+            deltalake.write_deltalake(target, frame.to_arrow(), **how)
         return
-    _in_duckdb(location, partial(_replace_in_duckdb, location, frame))
+    _in_duckdb(location, partial(_replace_in_duckdb, location, frame, force=force))
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
@@ -104,10 +170,11 @@ def _in_duckdb(location: str, act: Callable[[], int]) -> int:
     raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
 
 
-def _replace_in_duckdb(location: str, frame: pl.DataFrame) -> int:
+def _replace_in_duckdb(location: str, frame: pl.DataFrame, *, force: bool) -> int:
     with _duckdb(location) as (connection, table):
         connection.register("gtmar_frame", frame)
-        connection.execute(f"create or replace table {table} as from gtmar_frame")
+        create = "create or replace" if force else "create"
+        connection.execute(f"{create} table {table} as from gtmar_frame")
     return frame.height
 
 
@@ -186,22 +253,27 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
     A file that isn't there is made beside its place and put there when all is in it: a process
     killed meanwhile leaves none that is half made.
     """
+    path, table = duckdb_place(location)
+    with _worded(location, path), _ALONE:
+        beside = None if path.exists() else path.with_name(f".{path.name}.{token_hex(4)}.new")
+        try:
+            with _connected(path if beside is None else beside) as connection:
+                yield connection, quoted(table)
+            if beside is not None:
+                # Not a rename: that would replace what another process has made meanwhile.
+                _link(beside, path)
+        finally:
+            if beside is not None:
+                beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _worded(location: str, path: Path) -> Iterator[None]:
+    """Word what DuckDB and the disk say of a database file."""
     import duckdb
 
-    name, table = duckdb_place(location)
-    path = Path(name)
     try:
-        with _ALONE:
-            beside = None if path.exists() else path.with_name(f".{path.name}.{token_hex(4)}.new")
-            try:
-                with _connected(path if beside is None else beside) as connection:
-                    yield connection, quoted(table)
-                if beside is not None:
-                    # Not a rename: that would replace what another process has made meanwhile.
-                    _link(beside, path)
-            finally:
-                if beside is not None:
-                    beside.unlink(missing_ok=True)
+        yield
     except FileExistsError:
         raise _OvertakenError from None
     except (duckdb.Error, OSError) as err:
@@ -230,13 +302,13 @@ class _OvertakenError(Exception):
     """Another process made the database file first."""
 
 
-def _connected(path: Path) -> duckdb.DuckDBPyConnection:
+def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Connect to a file; wait for a process that holds its lock."""
     import duckdb
 
     for attempt in range(_TRIES):
         try:
-            connection = duckdb.connect(str(path))
+            connection = duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as err:
             if "lock" not in str(err) or attempt == _TRIES - 1:
                 raise

@@ -10,13 +10,16 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import warnings
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import JournalError, ResourceError, UsageError
 from gtmar.metrics.registry import all_metrics, metric_column
+from gtmar.outputs import refuse_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -135,7 +138,7 @@ def _logged(
     texts: Mapping[str, str],
 ) -> Logged:
     run_id = record["run_id"]
-    client, experiment_id = _opened(store, experiment)
+    client, experiment_id = _opened(store, experiment, journal.path)
     there = client.search_runs([experiment_id], f"tags.`gtmar.run_id` = '{run_id}'")
     if there:
         return Logged(run_id, there[0].info.run_id, experiment, store, new=False)
@@ -162,7 +165,26 @@ def _logged(
     return Logged(run_id, target, experiment, store, new=True)
 
 
-def _opened(store: str, experiment: str) -> tuple[MlflowClient, str]:
+def _refuse_foreign(path: Path, journal: Path) -> None:
+    """Refuse a file in the journal, a link to nowhere, and a database of another program."""
+    refuse_inputs(path, [journal])
+    if not path.exists():
+        if path.is_symlink():
+            raise UsageError(f'store "{path}" is a link that leads nowhere; it is not followed')
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            names = {row[0] for row in database.execute("select name from sqlite_master")}
+    except sqlite3.Error as err:
+        raise ResourceError(f'store "{path}": {err}') from err
+    if names and not {"experiments", "alembic_version"} <= names:
+        raise UsageError(
+            f'store "{path}" is a database of another program, and MLflow would add its own tables',
+            hint="--store sqlite:///mlflow.db",
+        )
+
+
+def _opened(store: str, experiment: str, journal: Path) -> tuple[MlflowClient, str]:
     """Open a store, and make the experiment where there is none."""
     path = Path(store.removeprefix(_SQLITE)).absolute()
     if not store.startswith(_SQLITE) or store == _SQLITE:
@@ -180,6 +202,7 @@ def _opened(store: str, experiment: str) -> tuple[MlflowClient, str]:
         logging.getLogger(name).setLevel(logging.ERROR)
     if not path.parent.is_dir():
         raise ResourceError(f'store "{path}": there is no folder {path.parent}')
+    _refuse_foreign(path, journal)
     try:
         client = MlflowClient(tracking_uri=f"{_SQLITE}{path}")
         found = client.get_experiment_by_name(experiment)

@@ -8,10 +8,9 @@ parts that it was made of, so that the run's chain and the journal's digest hold
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import json
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,21 +22,21 @@ from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.examination import examine
 from gtmar.journal.integrity import packings, run_ids
-from gtmar.journal.names import PACKED_NAME, run_of
+from gtmar.journal.names import PACKED_NAME
 from gtmar.journal.parquet import SMALL, write_parquet
 from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.journal.store import (
     RunFiles,
     lock_alone,
     make_folder,
+    open_lock,
     read_checked,
-    settle,
     sha256_of,
-    share,
-    stage,
-    sync_folder,
+    staged,
     unwritable,
 )
+from gtmar.outputs import exchange as _exchange
+from gtmar.outputs import settle, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,11 +54,8 @@ _AT_ONCE = 8
 _TIDIED = "tidied"
 #: Rows of a row group: what an engine reads at once, and may skip at once.
 _GROUP_ROWS = 65_536
-#: Linux: two paths change places (`renameat2(2)`), both from the working folder.
-_EXCHANGE = 2
-_WORKING_FOLDER = -100
-#: What a system answers that can't: no such call, no such flag, not on this file system.
-_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+#: Files of a folder for packing: parts, those that a resume put aside, those being written.
+_OWN = re.compile(r"part-\d+\.(parquet|torn)|.*\.partial")
 
 
 @dataclass(frozen=True)
@@ -231,31 +227,34 @@ def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path)
         ),
     }
     write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS, compression=SMALL)
-    settle(stage(new, write), new)
+    with staged(new, write) as beside:
+        settle(beside, new, replace=True)
     _refuse_other(new, rows, files.run_id)
 
 
 def _copied(packed: Path, new: Path) -> None:
     content = packed.read_bytes()
-    settle(stage(new, lambda file: file.write(content)), new)
+    with staged(new, lambda file: file.write(content)) as beside:
+        settle(beside, new, replace=True)
 
 
 def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) -> None:
     """Put a folder with one part, as `write` writes it, in place of the run's."""
-    staged = room / files.experiments.name
-    make_folder(staged)
+    aside = room / files.experiments.name
+    make_folder(aside)
     try:
-        write(staged / PACKED_NAME)
-        # A torn part that a resume has put aside stays where it was.
+        write(aside / PACKED_NAME)
+        # A torn part that a resume has put aside stays where it was, and so does what isn't ours.
+        packed = {part.name for part in files.parts}
         for other in files.experiments.iterdir():
-            if other.suffix not in (".parquet", ".partial"):
-                shutil.copy2(other, staged / other.name)
-        sync_folder(staged)
+            if other.name not in packed and other.suffix != ".partial":
+                shutil.copy2(other, aside / other.name)
+        sync_folder(aside)
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
         raise
-    _replace(files.experiments, staged)
-    shutil.rmtree(staged)
+    _replace(files.experiments, aside)
+    shutil.rmtree(aside)
 
 
 @contextmanager
@@ -270,15 +269,11 @@ def work_folder(journal: Path) -> Iterator[Path]:
     room = journal / "packing"
     if room.is_symlink():
         raise JournalError(
-            f'"{room}" is a link: what is done there is deleted afterwards',
-            hint="remove the link; gtmar makes a folder of that name",
+            f'journal "{journal}": "{room}" is a link; nothing is packed, or removed, elsewhere',
+            hint=f'rm "{room}", which takes the link away and nothing else',
         )
     make_folder(room, exist_ok=True)
-    lock_path = room / "lock"
-    is_new = not lock_path.exists()
-    with lock_path.open("a") as lock:
-        if is_new:
-            share(lock_path)
+    with open_lock(room / "lock") as lock:
         if not lock_alone(lock):
             raise JournalError(
                 f'journal "{journal}": another process is compacting it, or imports into it',
@@ -289,42 +284,25 @@ def work_folder(journal: Path) -> Iterator[Path]:
 
 
 def _clear(journal: Path, room: Path) -> None:
-    """Undo what a compaction that was killed has left."""
-    for aside in room.glob("*.old"):
-        place = journal / "experiments" / aside.name.removesuffix(".old")
-        if not place.exists():
-            aside.rename(place)
+    """Undo what a compaction that was killed has left; what isn't of that kind is not touched."""
+    ours = [left for left in room.glob("run_id=*") if left.is_dir() and not left.is_symlink()]
+    for left in ours:
+        place = journal / "experiments" / left.name.removesuffix(".old")
+        if left.suffix == ".old" and not os.path.lexists(place):
+            left.rename(place)
             sync_folder(place.parent)
-    for left in room.iterdir():
-        # By their names they are a compaction's or an import's; anything else is somebody's.
-        own = run_of(left.name.removesuffix(".old")) is not None
-        if own and left.is_dir() and not left.is_symlink():
+        elif all(_OWN.fullmatch(file.name) and file.is_file() for file in left.iterdir()):
             shutil.rmtree(left)
 
 
-def _replace(folder: Path, staged: Path) -> None:
+def _replace(folder: Path, new: Path) -> None:
     """Let two folders change places."""
-    if not _exchange(folder, staged):
+    if not _exchange(folder, new):
         # Where the system can't do it in one step, a kill between these two leaves the run without
         # parts until the next compaction, which puts them back.
-        aside = staged.with_name(staged.name + ".old")
-        folder.rename(aside)
-        staged.rename(folder)
-        aside.rename(staged)
+        old = new.with_name(new.name + ".old")
+        folder.rename(old)
+        new.rename(folder)
+        old.rename(new)
     sync_folder(folder.parent)
-    sync_folder(staged.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step; False where the system or file system can't."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError):
-        return False
-    paths = os.fsencode(one), os.fsencode(other)
-    if call(_WORKING_FOLDER, paths[0], _WORKING_FOLDER, paths[1], _EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _UNABLE:
-        return False
-    raise OSError(code, os.strerror(code), str(one))
+    sync_folder(new.parent)

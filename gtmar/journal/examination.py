@@ -261,8 +261,9 @@ class _Examiner:
         if files.running() or files.end.is_file():
             self._note(" is running")
             return
-        staged = files.end.with_suffix(".partial")
-        if files.seal.is_file() and not (staged.is_file() and sha256_of(staged) == _sealed(files)):
+        # The end as it was written, and not yet put in its place when the process was killed.
+        aside = [sha256_of(file) for file in files.records.glob("*.partial") if file.is_file()]
+        if files.seal.is_file() and _sealed(files) not in aside:
             self._found(files.end, "missing", "the end record is gone")
         elif imported:
             self._note(" was cut off while it was brought in")

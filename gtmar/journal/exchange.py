@@ -28,10 +28,11 @@ from gtmar.journal.integrity import covered, run_ids
 from gtmar.journal.jsonl import KEPT_REASON, KEYS, REVENUE_WEIGHTED, Problems
 from gtmar.journal.names import run_of
 from gtmar.journal.schema import FORMAT_VERSION, experiment_id
-from gtmar.journal.store import RunFiles, make_folder, place_file, sync_folder, unwritable
+from gtmar.journal.store import RunFiles, make_folder, place_file, unwritable
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.basis import BINARY
 from gtmar.metrics.registry import all_metrics
+from gtmar.outputs import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

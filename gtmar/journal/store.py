@@ -1,7 +1,7 @@
 """A journal's files as they lie on disk: which are whole, how they are chained, who holds the lock.
 
-A Parquet file ends in ``PAR1``: one that doesn't was cut off. Writing a file whole or not at all is
-here too. What is in a run's files is the matter of `writer`.
+A Parquet file ends in ``PAR1``: one that doesn't was cut off. What is in a run's files is the
+matter of `writer`; that a file is written whole or not at all, of `outputs`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
@@ -19,12 +20,13 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gtmar import outputs
 from gtmar.accounts.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.names import is_own, replaced_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = [
@@ -34,16 +36,15 @@ __all__ = [
     "is_whole",
     "lock_alone",
     "make_folder",
+    "open_lock",
     "parquet_files",
     "place_file",
     "read_checked",
     "refuse_remote_journal",
-    "settle",
     "sha256_of",
     "share",
-    "stage",
+    "staged",
     "steadily",
-    "sync_folder",
     "unreadable",
     "unwritable",
 ]
@@ -84,15 +85,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder outlive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def make_folder(path: Path, *, exist_ok: bool = False) -> None:
     """Make a folder, and those above it that are missing, for the group that shares the journal."""
     if not path.parent.is_dir():
@@ -122,34 +114,18 @@ def share(path: Path) -> None:
         return
 
 
-def stage(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
-    """Write a file beside its place, synced, and return where; `settle` puts it there."""
-    beside = path.with_suffix(".partial")
-    try:
-        with beside.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+@contextmanager
+def staged(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
+    """Give a file of the journal written beside its place, for the journal's group."""
+    with outputs.staged(path, write) as beside:
         share(beside)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    return beside
-
-
-def settle(beside: Path, path: Path) -> None:
-    """Put a file written by `stage` in its place."""
-    try:
-        beside.rename(path)
-        sync_folder(path.parent)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+        yield beside
 
 
 def place_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, synced, then renamed."""
-    settle(stage(path, lambda file: file.write(content)), path)
+    """Write a file of the journal whole or not at all; the caller alone has its name."""
+    with staged(path, lambda file: file.write(content)) as beside:
+        outputs.settle(beside, path, replace=True)
 
 
 def unwritable(journal: Path, err: OSError) -> JournalError:
@@ -172,6 +148,15 @@ def unreadable(run_id: str, err: OSError) -> JournalError:
         f'run {run_id}: "{err.filename}" can\'t be read: {err.strerror}',
         hint="ask its owner to let the folder's group read it: chmod -R g+rX",
     )
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open a file to lock, made where it isn't there; a link is not followed."""
+    is_new = not path.exists()
+    lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+    if is_new:
+        share(path)
+    return lock
 
 
 def lock_alone(file: IO[Any]) -> bool:

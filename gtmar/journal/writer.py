@@ -1,6 +1,6 @@
 """The journal writer: appends a run's records and experiments, and has no opinion.
 
-Files are written beside their place under another ending, synced, then renamed, so that a reader
+Files are written beside their place under a fresh name, synced, then renamed, so that a reader
 never sees half of one; nothing is ever edited. Each file's footer carries the hash of the one
 before it in its run. A lock that the operating system holds says that a run is running.
 """
@@ -23,14 +23,14 @@ from gtmar.journal.store import (
     is_whole,
     lock_alone,
     make_folder,
+    open_lock,
     place_file,
     refuse_remote_journal,
-    settle,
     sha256_of,
-    share,
-    stage,
+    staged,
     unwritable,
 )
+from gtmar.outputs import settle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,10 +79,7 @@ class RunWriter:
                 # Made, not found: so a run has one writer.
                 make_folder(self._files.records)
                 make_folder(self._files.experiments)
-            if not self._files.lock.exists():
-                self._files.lock.touch()
-                share(self._files.lock)
-            self._lock = self._files.lock.open("r+b")
+            self._lock = open_lock(self._files.lock)
             try:
                 self._hold()
                 if resumed:
@@ -178,19 +175,19 @@ class RunWriter:
             "gtmar_place": str(self._place),
         }
         try:
-            beside = stage(
+            with staged(
                 path, lambda file: write_parquet(table, file, footer, table.num_rows, FAST)
-            )
-            written = sha256_of(beside)
-            if sealed:
-                place_file(self._files.seal, f"{written}\n".encode("ascii"))
-            settle(beside, path)
+            ) as beside:
+                written = sha256_of(beside)
+                if sealed:
+                    place_file(self._files.seal, f"{written}\n".encode("ascii"))
+                # The run's lock is held, so nobody else has this name.
+                settle(beside, path, replace=True)
             if not sealed:
                 # No later file carries its hash yet: so a change of it is found all the same.
                 os.pwrite(self._lock.fileno(), f"{self._place:06d} {written}\n".encode("ascii"), 0)
         except OSError as err:
             with suppress(OSError):
-                path.with_suffix(".partial").unlink(missing_ok=True)
                 if sealed and not path.exists():
                     self._files.seal.unlink(missing_ok=True)
             raise unwritable(self.journal, err) from err

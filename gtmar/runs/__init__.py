@@ -16,7 +16,7 @@ from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
-from gtmar.runs.scoring import changed_since, score, write_table
+from gtmar.runs.scoring import changed_since, refuse_table, score, write_table
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.trial import try_weights
 
@@ -56,6 +56,7 @@ __all__ = [
     "promote",
     "record",
     "refresh",
+    "refuse_table",
     "replay",
     "resume",
     "run",

@@ -21,7 +21,7 @@ from gtmar.metrics.basis import basis_note
 from gtmar.proof.decision import Gate, Gates, Verdict, judged, segment_safety, verdict_of
 from gtmar.proof.interval import level_of
 from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
-from gtmar.runs.dossier import refuse_existing, write_dossier
+from gtmar.runs.dossier import new_folder, write_dossier
 from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import later_source, shared_note
 from gtmar.runs.inputs import file_hashes, refuse_changed
@@ -150,7 +150,7 @@ def decide(
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
-    refuse_existing(folder)
+    new_folder(folder, data, holdout_file, journal)
     return decided_on(
         case_of(
             run_id,
@@ -256,6 +256,7 @@ def decided_on(case: Case) -> Decided:
     AccountDataError
         If an input changed since the case was made.
     """
+    output = new_folder(case.folder, *case.sources, case.journal)
     spec, judge, table = case.incumbent, case.judge, case.accounts.table
     # The spec's own segments are looked at, unless somebody named others.
     stated = replace(case.gates, segments=case.gates.segments or spec.segments)
@@ -315,10 +316,10 @@ def decided_on(case: Case) -> Decided:
     )
     refuse_changed(case.hashes, *case.sources)
     decided = replace(decided, event_id=_put_on_record(case, decided, before, after))
-    if case.folder is None:
+    if output is None:
         return decided
     decided = replace(decided, folder=str(case.folder))
-    write_dossier(Path(case.folder), decided, table, as_of=case.as_of)
+    write_dossier(output, decided, table, as_of=case.as_of)
     return decided
 
 

@@ -1,12 +1,11 @@
 """A decision as a folder: what to read, what changes for whom, what it rests on.
 
-It is written beside, under another name, and renamed when it is whole.
+It is put in its place when it is whole.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,8 @@ from gtmar.errors import UsageError
 from gtmar.escaping import markdown, spreadsheet_safe
 from gtmar.evaluate.version import EVALUATOR_VERSION
 from gtmar.metrics.basis import marked
-from gtmar.runs.inputs import file_hashes
+from gtmar.outputs import Output
+from gtmar.runs.inputs import file_hashes, local_inputs
 from gtmar.runs.scoring import score
 from gtmar.spec.model import VALUE_UNITS
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gtmar.runs.decision import Decided
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["account_changes", "refuse_existing", "write_dossier"]
+__all__ = ["account_changes", "new_folder", "write_dossier"]
 
 _CUSTOMERS = (
     "This folder holds customer data: account ids, scores and what moved them. Keep it where such "
@@ -39,30 +39,28 @@ _CUSTOMERS = (
 _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
 
 
-def refuse_existing(folder: str | Path | None) -> None:
-    """Refuse a folder that is there already.
+def new_folder(folder: str | Path | None, *inputs: object) -> Output | None:
+    """Check where a decision's folder is to be made; None for none.
 
     Raises
     ------
     UsageError
-        If it is.
+        If it is there already, lies in an input, or can't be made.
     """
-    if folder is not None and Path(folder).exists():
-        raise UsageError(
-            f'"{folder}" is there already; a decision is not written over another',
-            hint="give -o another name",
-        )
+    if folder is None:
+        return None
+    return Output(Path(folder), local_inputs(*inputs), folder=True, parents=True)
 
 
 def write_dossier(
-    folder: Path, decided: Decided, table: AccountTable, *, as_of: str | None
+    output: Output, decided: Decided, table: AccountTable, *, as_of: str | None
 ) -> None:
     """Write report, account changes, specs and manifest; all or nothing.
 
     Parameters
     ----------
-    folder
-        New folder.
+    output
+        The new folder.
     decided
         The decision.
     table
@@ -75,23 +73,24 @@ def write_dossier(
     UsageError
         If it can't be written.
     """
-    beside = folder.with_name(folder.name + ".partial")
+    changes = account_changes(table, decided.incumbent, decided.candidate, as_of=as_of)
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        changes = account_changes(table, decided.incumbent, decided.candidate, as_of=as_of)
-        changes.write_csv(beside / "account_changes.csv")
-        for name, spec in (("incumbent", decided.incumbent), ("candidate", decided.candidate)):
-            heading = f"Frozen by a decision on {decided.experiment}: the {name}."
-            (beside / f"{name}.yaml").write_text(specs.to_yaml(spec, heading=heading), "utf-8")
-        report = json.dumps(decided.as_json(), indent=2, ensure_ascii=False, default=str)
-        (beside / "report.json").write_text(report + "\n", "utf-8")
-        (beside / "report.md").write_text(_report(decided, changes.height), "utf-8")
-        (beside / "manifest.json").write_text(_manifest(decided, beside), "utf-8")
-        beside.rename(folder)
-    except OSError as err:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise UsageError(f'"{folder}": can\'t be written: {err.strerror}') from err
+        with output.made() as folder:
+            changes.write_csv(folder / "account_changes.csv")
+            for name, spec in (("incumbent", decided.incumbent), ("candidate", decided.candidate)):
+                heading = f"Frozen by a decision on {decided.experiment}: the {name}."
+                (folder / f"{name}.yaml").write_text(specs.to_yaml(spec, heading=heading), "utf-8")
+            report = json.dumps(decided.as_json(), indent=2, ensure_ascii=False, default=str)
+            (folder / "report.json").write_text(report + "\n", "utf-8")
+            (folder / "report.md").write_text(_report(decided, changes.height), "utf-8")
+            (folder / "manifest.json").write_text(_manifest(decided, folder), "utf-8")
+    except UsageError as err:
+        raise UsageError(
+            f"{err.message}. The decision itself, {decided.verdict}, is in the journal as "
+            f"{decided.event_id}",
+            hint=f"gtmar decide {decided.run_id} -o NEW makes the folder",
+            event=decided.event_id,
+        ) from err
 
 
 def account_changes(

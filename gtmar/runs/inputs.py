@@ -1,20 +1,56 @@
-"""The files that a decision rests on, by hash, so that nobody changes them while it is made."""
+"""The files that a command reads: which they are, and by hash, so that a change is noticed."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from gtmar.accounts.locations import duckdb_place
+from gtmar.accounts.locations import duckdb_place, local_path
 from gtmar.accounts.sources import Source
 from gtmar.errors import AccountDataError, culprits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["file_hashes", "refuse_changed"]
+__all__ = ["file_hashes", "local_inputs", "recorded_inputs", "refuse_changed"]
+
+#: Parameters of a start record that name a table: of the query, and the holdout's own.
+_SOURCE = re.compile(r"(holdout_)?source(\..+)?")
+
+
+def local_inputs(*sources: object) -> tuple[Path, ...]:
+    """Return the files, folders and globs of this machine that sources name.
+
+    Parameters
+    ----------
+    sources
+        Anything that an account table may be given as, and paths of other inputs. Frames, None and
+        addresses of other machines have none.
+    """
+    return tuple(path for source in sources for path in _local(source))
+
+
+def _local(source: object) -> Iterator[Path]:
+    if isinstance(source, Source):
+        for place in (source.location, *(other.location for _, other in source.others)):
+            yield from _local(place)
+        yield from _local(source.query_file)
+    elif isinstance(source, Path):
+        yield source
+    elif isinstance(source, str):
+        path = local_path(source)
+        if path is not None:
+            yield path
+
+
+def recorded_inputs(start: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the local files, folders and globs of the tables that a run's start record names."""
+    others = (v for k, v in dict(start["parameters"] or {}).items() if _SOURCE.fullmatch(k))
+    # A frame's source is no path.
+    return local_inputs(*(place for place in (start["source"], *others) if place != "frame"))
 
 
 def file_hashes(*sources: object) -> dict[str, str]:

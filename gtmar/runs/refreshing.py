@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gtmar.runs.decision import Decided, case_of, decided_on
-from gtmar.runs.dossier import refuse_existing
+from gtmar.runs.dossier import new_folder
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.runs.run import run
 
@@ -66,7 +66,7 @@ def refresh(
     AccountDataError
         If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
-    refuse_existing(folder)
+    new_folder(folder, train, holdout, spec, journal)
     sources = (train, holdout, spec)
     before = file_hashes(*sources)
     found = run(

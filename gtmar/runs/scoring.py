@@ -14,18 +14,19 @@ from gtmar.accounts.locations import expanded, refuse_remote
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
 from gtmar.errors import UsageError, culprits
-from gtmar.export.tables import is_target, replace
+from gtmar.export.tables import is_target, refuse_target, replace
+from gtmar.outputs import Output
 from gtmar.redaction import without_credentials
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["changed_since", "score", "write_table"]
+__all__ = ["changed_since", "refuse_table", "score", "write_table"]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
@@ -203,58 +204,81 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
     return listed or "base, tiers or weights that were not there before"
 
 
+#: Names of Polars' writers by a file's ending.
+_WRITERS = {
+    ".parquet": "write_parquet",
+    ".csv": "write_csv",
+    ".arrow": "write_ipc",
+    ".ipc": "write_ipc",
+    ".feather": "write_ipc",
+}
+
+
+def refuse_table(
+    path: str | Path, *, inputs: Iterable[str | Path] = (), force: bool = False
+) -> None:
+    """Refuse, before any work, a place for a table that `write_table` would refuse.
+
+    Parameters and errors are those of `write_table`.
+    """
+    if is_target(str(path)):
+        refuse_target(str(path), inputs, force=force)
+    else:
+        _file(path, inputs, force=force)
+
+
+def _file(name: str | Path, inputs: Iterable[str | Path], *, force: bool) -> Output:
+    path = expanded(name)
+    refuse_remote(
+        path,
+        what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
+        hint="write a file here and copy it there, or give delta: and the URL of a folder",
+    )
+    if path.suffix.lower() not in _WRITERS:
+        raise UsageError(
+            f'"{path}": can\'t tell the format from the ending "{path.suffix}"',
+            hint=f"end it in {', '.join(_WRITERS)}",
+        )
+    return Output(path, tuple(inputs), force=force)
+
+
 def write_table(
-    frame: pl.DataFrame, path: str | Path, *, spreadsheet_safe: bool = True
+    frame: pl.DataFrame,
+    path: str | Path,
+    *,
+    inputs: Iterable[str | Path] = (),
+    force: bool = False,
+    spreadsheet_safe: bool = True,
 ) -> str | Path:
     """Write a table as Parquet, CSV or Arrow IPC, by the file's ending, or to a table.
 
-    Whole or not at all. ``delta:FOLDER`` and ``duckdb:///file.db?table=NAME`` are tables, whose
-    rows are replaced.
+    Whole or not at all.
 
     Parameters
     ----------
     frame
-        The table.
+        The rows.
     path
-        Where to.
+        A file; or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+    inputs
+        Files, folders and globs that the rows came from, which are never written to.
+    force
+        Whether a file or table that is there is replaced. A Delta table keeps its old versions.
     spreadsheet_safe
         Whether, in CSV, an apostrophe goes before texts that a spreadsheet would run.
 
     Raises
     ------
     UsageError
-        If the ending is none of these, or the file can't be written.
+        If the ending is none of these, it is an input or there already, or it can't be written.
     """
     if is_target(str(path)):
-        replace(frame, str(path))
+        replace(frame, str(path), inputs, force=force)
         return without_credentials(str(path))
-    path = expanded(path)
-    refuse_remote(
-        path,
-        what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
-        hint="write a file here and copy it there, or give delta: and the URL of a folder",
-    )
-    if spreadsheet_safe and path.suffix.lower() == ".csv":
+    output = _file(path, inputs, force=force)
+    if spreadsheet_safe and output.path.suffix.lower() == ".csv":
         frame = escaping.spreadsheet_safe(frame)
-    writers: dict[str, Callable[[Path], object]] = {
-        ".parquet": frame.write_parquet,
-        ".csv": frame.write_csv,
-        ".arrow": frame.write_ipc,
-        ".ipc": frame.write_ipc,
-        ".feather": frame.write_ipc,
-    }
-    write = writers.get(path.suffix.lower())
-    if write is None:
-        raise UsageError(
-            f'"{path}": can\'t tell the format from the ending "{path.suffix}"',
-            hint=f"end it in {', '.join(writers)}",
-        )
-    beside = path.with_name(path.name + ".partial")
     try:
-        write(beside)
-        beside.rename(path)
-    except (OSError, PolarsError) as err:
-        beside.unlink(missing_ok=True)
-        reason = getattr(err, "strerror", None) or str(err).strip().splitlines()[0]
-        raise UsageError(f'"{path}": can\'t be written: {reason}') from err
-    return path
+        return output.write(getattr(frame, _WRITERS[output.path.suffix.lower()]))
+    except PolarsError as err:
+        raise output.unwritable(err) from err

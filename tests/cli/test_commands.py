@@ -145,16 +145,17 @@ def test_run_without_a_spec_detects_one(folder: Path, tmp_path: Path) -> None:
     assert found["spec"]["model"] == "first_spec"
 
 
-def test_run_replaces_its_own_best_spec_and_no_other(folder: Path, tmp_path: Path) -> None:
+def test_run_replaces_a_best_spec_by_force_alone(folder: Path, tmp_path: Path) -> None:
     best = tmp_path / "best.yaml"
     arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 5, "-q"]
     arguments += ["--journal", tmp_path / "j", "-o", best]
     succeeded(*arguments)
-    succeeded(*arguments)
-    best.write_text("# mine\nmodel: x\n")
-    runs_before = len(list((tmp_path / "j" / "runs").iterdir()))
+    first = best.read_text("utf-8")
     assert "is not replaced" in failed(2, *arguments)
-    assert len(list((tmp_path / "j" / "runs").iterdir())) == runs_before
+    assert len(list((tmp_path / "j" / "runs").iterdir())) == 1
+    assert best.read_text("utf-8") == first
+    succeeded(*arguments, "--force")
+    assert best.read_text("utf-8") != first
 
 
 def test_best_spec_as_json(folder: Path, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_score_adds_up(folder: Path, tmp_path: Path) -> None:
     assert (total - scored["score"]).abs().max() < 1e-9  # type: ignore[operator] # a float
     assert (
         sum(
-            as_json("score", "--data", data, "--spec", SPEC, "-o", path)[
+            as_json("score", "--data", data, "--spec", SPEC, "-o", path, "--force")[
                 "accounts_by_tier"
             ].values()
         )

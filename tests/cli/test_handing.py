@@ -43,14 +43,15 @@ def test_export_sql_as_json_and_into_a_file_that_it_does_not_replace(folder: Pat
     assert "is not replaced" in gtmar(*words, "-o", "score.sql", code=2)
 
 
-def test_export_dbt_writes_both_files_and_replaces_only_its_own(folder: Path) -> None:
+def test_export_dbt_writes_both_files_or_none(folder: Path) -> None:
     words = ("export", "dbt", "--spec", "spec.yaml", "--relation", "accounts", "-o", "models")
     said = gtmar(*words, "--name", "health")
     assert "Next: dbt build --select health" in said
     assert {path.name for path in Path("models").iterdir()} == {"health.sql", "health.yml"}
-    gtmar(*words, "--name", "health")
+    assert "is not replaced" in gtmar(*words, "--name", "health", code=2)
+    gtmar(*words, "--name", "health", "--force")
     Path("models/mine.sql").write_text("select 1", "utf-8")
-    assert "is kept" in gtmar(*words, "--name", "mine", code=2)
+    assert "is not replaced" in gtmar(*words, "--name", "mine", code=2)
     assert Path("models/mine.sql").read_text("utf-8") == "select 1"
     assert not Path("models/mine.yml").exists()
 

@@ -39,7 +39,9 @@ def changed() -> ScoringSpec:
 def test_scores_into_a_delta_table_version_by_version() -> None:
     first, second = score(ACCOUNTS, make_spec()), score(ACCOUNTS, changed())
     assert write_table(first, "delta:scores") == "delta:scores"
-    write_table(second, "delta:scores")
+    with pytest.raises(UsageError, match="is not replaced"):
+        write_table(second, "delta:scores")
+    write_table(second, "delta:scores", force=True)
     assert DeltaTable("scores").version() == 1
     assert_frame_equal(pl.read_delta("scores"), second, check_row_order=False)
     assert_frame_equal(pl.read_delta("scores", version=0), first, check_row_order=False)
@@ -48,8 +50,11 @@ def test_scores_into_a_delta_table_version_by_version() -> None:
 def test_scores_into_a_duckdb_table_beside_others() -> None:
     with duckdb.connect("crm.db") as con:
         con.execute("create table mine as select 1 as a")
-    for spec in (make_spec(), changed()):
-        write_table(score(ACCOUNTS, spec), "duckdb:///crm.db?table=the%20scores")
+    for spec, force in ((make_spec(), False), (changed(), True)):
+        write_table(score(ACCOUNTS, spec), "duckdb:///crm.db?table=the%20scores", force=force)
+    for table in ("the%20scores", "MINE"):
+        with pytest.raises(UsageError, match="is not replaced"):
+            write_table(score(ACCOUNTS, make_spec()), f"duckdb:///crm.db?table={table}")
     with duckdb.connect("crm.db") as con:
         assert_frame_equal(con.sql('from "the scores"').pl(), score(ACCOUNTS, changed()))
         assert con.sql("from mine").fetchall() == [(1,)]

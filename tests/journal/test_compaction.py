@@ -30,6 +30,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.integrity import run_ids, verify
 from gtmar.journal.store import RunFiles
 from gtmar.journal.writer import RunWriter
+from gtmar.outputs import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -361,12 +362,12 @@ def test_a_system_that_cannot_exchange_folders_is_noticed(
     other.mkdir()
     for library in (Old, Unable):
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, library=library, **__: library())
-        assert not room._exchange(one, other)
+        assert not exchange(one, other)
     compact(journal)
     assert parts_of(journal) == PACKED
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Forbidding())
     with pytest.raises(OSError, match="Operation not permitted"):
-        room._exchange(one, other)
+        exchange(one, other)
 
 
 def test_two_folders_change_places(tmp_path: Path) -> None:
@@ -374,7 +375,7 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
     for folder in (one, other):
         folder.mkdir()
         (folder / "file").write_text(folder.name)
-    if not room._exchange(one, other):
+    if not exchange(one, other):
         pytest.skip("this system can't exchange folders")
     assert ((one / "file").read_text(), (other / "file").read_text()) == ("other", "one")
 
@@ -539,3 +540,66 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f'Left alone, cut off, and may be resumed: "{IDS[0]}".' in invoke("journal", "compact")
     missing = CliRunner().invoke(app, ["journal", "compact", "--journal", str(tmp_path / "no")])
     assert missing.exit_code == 5
+
+
+# ---- what isn't the journal's ----------------------------------------------------------------
+
+
+def test_a_link_in_place_of_the_packing_folder_is_not_followed(
+    journal: Path, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign"
+    for name in ("precious", f"run_id={next(iter(PACKED))}"):
+        (foreign / name).mkdir(parents=True)
+        (foreign / name / "part-000001.parquet").write_text("mine")
+    (journal / "packing").symlink_to(foreign)
+    before, held = content(journal), content(foreign)
+    with pytest.raises(JournalError, match='packing" is a link'):
+        compact(journal)
+    assert (content(journal), content(foreign)) == (before, held)
+
+
+@pytest.mark.parametrize("kind", ["folder", "run", "link", "old link", "lock"])
+def test_what_others_put_into_the_packing_folder_is_kept(
+    journal: Path, tmp_path: Path, kind: str
+) -> None:
+    foreign, packing = tmp_path / "foreign", journal / "packing"
+    foreign.mkdir()
+    (foreign / "part-000001.parquet").write_text("mine")
+    packing.mkdir()
+    if kind == "folder":
+        shutil.copytree(foreign, packing / "notes")
+    elif kind == "run":
+        shutil.copytree(foreign, packing / "run_id=other")
+        (packing / "run_id=other" / "notes.txt").write_text("mine")
+    else:
+        name = {"link": "run_id=other", "old link": "run_id=other.old", "lock": "lock"}[kind]
+        place = foreign / "part-000001.parquet" if kind == "lock" else foreign
+        (packing / name).symlink_to(place)
+    if kind == "lock":
+        with pytest.raises(JournalError, match="can't be written"):
+            compact(journal)
+    else:
+        compact(journal)
+        assert parts_of(journal) == PACKED
+        assert len(list(packing.iterdir())) == 2
+    assert content(foreign) == {"part-000001.parquet": b"mine"}
+
+
+def test_a_file_of_others_beside_the_parts_stays(journal: Path) -> None:
+    run = next(iter(PACKED))
+    notes = journal / "experiments" / f"run_id={run}" / "notes.txt"
+    notes.write_text("mine")
+    compact(journal)
+    assert notes.read_text() == "mine"
+
+
+def test_a_run_whose_folder_is_a_link_is_left_alone(journal: Path, tmp_path: Path) -> None:
+    run = next(iter(PACKED))
+    folder = journal / "experiments" / f"run_id={run}"
+    shutil.move(folder, tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    held = content(tmp_path / "elsewhere")
+    found = compact(journal)
+    assert found.left_alone["a link to another folder"] == (run,)
+    assert content(tmp_path / "elsewhere") == held

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from gtmar.journal.schema import FORMAT_VERSION, experiment_schema
 from gtmar.journal.writer import RunWriter
 
 RUN = "r20260101-120000-abc123"
-FULL = Path("/dev/full")
 
 
 def rows(first: int, count: int) -> pa.Table:
@@ -99,6 +99,11 @@ def test_records_say_what_was_asked_and_how_it_ended(tmp_path: Path) -> None:
     assert (end["record"], end["state"], end["wins"], end["seed"]) == ("end", "patience", 3, None)
 
 
+def written_name(path: Path) -> str:
+    """Return a file's name, without what is drawn where it is still being written."""
+    return re.sub(r"\.[0-9a-f]{12}\.partial$", ".partial", path.name)
+
+
 def test_nothing_but_whole_files_is_left(tmp_path: Path) -> None:
     with RunWriter(tmp_path, RUN) as writer:
         writer.record("start", start_fields())
@@ -121,7 +126,7 @@ def test_the_end_is_sealed_before_it_is_in_its_place(
     seen: list[list[str]] = []
 
     def look(handle: int) -> None:
-        seen.append(sorted(p.name for p in records(tmp_path).glob("[es]*")))
+        seen.append(sorted(written_name(p) for p in records(tmp_path).glob("[es]*")))
 
     with RunWriter(tmp_path, RUN) as writer:
         writer.append(rows(0, 1))
@@ -130,9 +135,9 @@ def test_the_end_is_sealed_before_it_is_in_its_place(
             patch.setattr(os, "fsync", look)
             writer.record("end", {"state": "finished"})
     assert seen == [
-        ["end.partial"],
-        ["end.partial", "seal.partial"],
-        ["end.partial", "seal"],
+        ["end.parquet.partial"],
+        ["end.parquet.partial", "seal.partial"],
+        ["end.parquet.partial", "seal"],
         ["end.parquet", "seal"],
     ]
     digest = hashlib.sha256((records(tmp_path) / "end.parquet").read_bytes()).hexdigest()
@@ -389,18 +394,32 @@ def test_a_folder_that_is_lost_is_said_to_be_gone(tmp_path: Path) -> None:
     assert_intact(aside)
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-def test_a_device_that_is_really_full_does_the_same(tmp_path: Path) -> None:
-    with RunWriter(tmp_path, RUN) as writer:
-        writer.append(rows(0, 2))
-        writer.flush()
-        beside = tmp_path / "experiments" / f"run_id={RUN}" / "part-000002.partial"
-        beside.symlink_to(FULL)
-        writer.append(rows(2, 2))
-        with pytest.raises(JournalError, match="No space left on device"):
+@pytest.mark.parametrize("name", ["part-000002.partial", "part-000002.parquet.partial"])
+def test_what_lies_under_another_name_is_not_written_through(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    with RunWriter(tmp_path / "journal", RUN) as writer:
+        beside = tmp_path / "journal" / "experiments" / f"run_id={RUN}" / name
+        beside.symlink_to(mine)
+        for first in (0, 2):
+            writer.append(rows(first, 2))
             writer.flush()
-    assert_intact(tmp_path)
-    assert FULL.is_char_device()
+    assert mine.read_text() == "mine"
+    assert beside.is_symlink()
+    assert len(parts(tmp_path / "journal")) == 2
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    half_written(tmp_path / "journal")
+    mine = tmp_path / "mine"
+    mine.write_text("mine, and longer than a line of the lock" * 3)
+    lock = records(tmp_path / "journal") / "lock"
+    lock.unlink()
+    lock.symlink_to(mine)
+    before = mine.read_text()
+    with pytest.raises(JournalError, match="can't be written"):
+        RunWriter(tmp_path / "journal", RUN, resumed=True)
+    assert mine.read_text() == before
 
 
 def test_a_part_that_is_being_written_is_no_part_yet(
@@ -409,7 +428,7 @@ def test_a_part_that_is_being_written_is_no_part_yet(
     seen: list[list[str]] = []
 
     def look(_: int) -> None:
-        seen.append(sorted(p.name for p in tmp_path.rglob("part-*")))
+        seen.append(sorted(written_name(p) for p in tmp_path.rglob("part-*")))
 
     with RunWriter(tmp_path, RUN) as writer:
         writer.append(rows(0, 2))
@@ -417,4 +436,4 @@ def test_a_part_that_is_being_written_is_no_part_yet(
             patch.setattr(os, "fsync", look)
             writer.flush()
     # Synced before it is renamed, then the folder once more.
-    assert seen == [["part-000001.partial"], ["part-000001.parquet"]]
+    assert seen == [["part-000001.parquet.partial"], ["part-000001.parquet"]]

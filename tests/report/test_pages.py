@@ -474,12 +474,14 @@ def test_the_command_writes_a_page_and_says_where(searched: Searched, tmp_path: 
         out.splitlines()[-1] == f"Next: gtmar report --history -o history.html --journal {journal}"
     )
     assert page.read_text("utf-8").startswith("<!doctype html>")
-    code, out, _ = invoke("report", "-o", str(page), "--journal", journal, "--json")
-    assert code == 0, "its own page is replaced"
+    code, _, err = invoke("report", "-o", str(page), "--journal", journal)
+    assert (code, "is not replaced" in err) == (2, True), "its own page, too"
+    code, out, _ = invoke("report", "-o", str(page), "--journal", journal, "--json", "--force")
+    assert code == 0
     told = json.loads(out)
     assert told["run_id"] == searched.run_id
     assert told["bytes"] == page.stat().st_size
-    code, out, _ = invoke("report", "--history", "-o", str(page), "--journal", journal)
+    code, out, _ = invoke("report", "--history", "-o", str(page), "--journal", journal, "--force")
     assert code == 0
     assert "History" in out
 

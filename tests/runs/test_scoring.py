@@ -324,10 +324,13 @@ def test_written_table_reads_back(tmp_path: Path, name: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_writing_replaces_a_file(tmp_path: Path) -> None:
+def test_writing_replaces_a_file_by_force_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_text("old", encoding="utf-8")
-    write_table(ACCOUNTS, str(path))
+    with pytest.raises(UsageError, match="is not replaced"):
+        write_table(ACCOUNTS, str(path))
+    assert path.read_text("utf-8") == "old"
+    write_table(ACCOUNTS, str(path), force=True)
     assert_frame_equal(pl.read_parquet(path), ACCOUNTS)
 
 
