@@ -56,7 +56,7 @@ def step(words: list[str], folder: Path) -> list[str] | None:
 
 def chain(words: list[str], folder: Path, most: int) -> list[list[str]]:
     """Run a command and those that each proposes, so many at most; return all of them."""
-    done = []
+    done: list[list[str]] = []
     following: list[str] | None = words
     while following is not None and len(done) < most:
         done.append(following)
