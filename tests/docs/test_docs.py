@@ -257,7 +257,7 @@ def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
     }
     start = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert shells["Demo"] == [f"{start}. && .venv/bin/gtmar demo\n"]
-    assert shells["Tests"] == [f"{start}-e '.[dev]' && .venv/bin/pytest -q -n 2\n"]
+    assert shells["Tests"] == [f"{start}-e '.[dev]' && .venv/bin/pytest -q -n 2 -m 'not slow'\n"]
     assert len(README.read_text("utf-8").splitlines()) < 150
 
 
