@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.accounts.encode import NUMERIC, encoded_value
-from gtmar.accounts.facts import notes, outcome_facts
+from gtmar.accounts.facts import label_names, notes, outcome_facts
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
 from gtmar.accounts.rules import (
     ACCOUNT,
@@ -138,11 +138,18 @@ def check_contract(
             )
     unlabelled = int(facts["unlabelled"]) if outcomes and numeric.columns else 0
     if unlabelled and not drop_unlabelled:
+        undecided = int(facts.get("end_without_label") or 0)
+        also = (
+            f"; {undecided:,} have a {found.columns['mrr_end']}, which doesn't decide what the "
+            f"null in {label_names(found)} leaves unknown"
+            if undecided
+            else ""
+        )
         violations.append(
             Violation(
                 "",
                 f"{unlabelled:,} of {accounts:,} accounts have no outcome of any kind: "
-                f"{_first(facts['unlabelled.culprits'])}",
+                f"{_first(facts['unlabelled.culprits'])}{also}",
                 hint="--drop-unlabelled leaves them out and counts them",
                 rows=unlabelled,
             )

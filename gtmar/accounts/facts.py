@@ -13,7 +13,7 @@ from gtmar.accounts.rules import OWN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["notes", "outcome_facts"]
+__all__ = ["label_names", "notes", "outcome_facts"]
 
 
 def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
@@ -30,6 +30,12 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
         pl.col(f"{OWN}won_back").is_not_null().sum().alias("former"),
         (pl.col(f"{OWN}ltv") <= 0).sum().alias("ltv_not_positive"),
     ]
+    if found.has("retained", "churned"):
+        unknown = pl.col(f"{OWN}retained").is_null() & pl.col(f"{OWN}won_back").is_null()
+        facts += [(unknown & ~bare).sum().alias("retention_unknown")]
+        if found.has("mrr_end"):
+            end = known_number(found.columns["mrr_end"], schema[found.columns["mrr_end"]])
+            facts += [(unknown & end.is_not_null()).sum().alias("end_without_label")]
     for role in ("mrr", "mrr_end", "ltv"):
         if found.has(role):
             x = known_number(found.columns[role], schema[found.columns[role]])
@@ -41,6 +47,11 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
                 rounded.abs().sum().alias(f"{role}.cents"),
             ]
     return facts
+
+
+def label_names(found: OutcomeColumns) -> str:
+    """Name the columns that say whether an account stayed."""
+    return " or ".join(found.columns[r] for r in ("retained", "churned") if found.has(r))
 
 
 def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None) -> list[str]:
@@ -56,6 +67,11 @@ def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | Non
         said.append(
             "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
             "stays; expansion, contraction and quick ratio stay empty."
+        )
+    if facts.get("retention_unknown"):
+        said.append(
+            f"{facts['retention_unknown']:,} accounts have no {label_names(found)} and count in no "
+            "metric of retention or revenue; other outcomes of theirs do count."
         )
     if facts.get("kept_without_revenue"):
         said.append(

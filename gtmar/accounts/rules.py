@@ -183,7 +183,8 @@ def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
         problem = f"{{count}} values of {role} are infinite or above 9e13"
         rules.append(Rule(column, too_large, _shown(), problem))
     if found.has("mrr") and found.labelled:
-        current = ~former & (label.is_not_null() | number("mrr_end").is_not_null())
+        known = number("mrr_end") if not found.has("retained", "churned") else label
+        current = ~former & known.is_not_null()
         problem = "{count} values of mrr are unknown for current accounts"
         hint = "MRR at the start of the window; 0 for who pays nothing"
         rules.append(
