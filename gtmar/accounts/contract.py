@@ -15,6 +15,7 @@ import polars as pl
 
 from gtmar.accounts.encode import NUMERIC, encoded_value
 from gtmar.accounts.facts import label_names, notes, outcome_facts
+from gtmar.accounts.identity import canonical_id, may_identify
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
 from gtmar.accounts.rules import (
     ACCOUNT,
@@ -114,7 +115,7 @@ def check_contract(
     numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
     violations += segment_violations(table, spec.segments) if outcomes else []
 
-    rules = id_rules(identifier, table.columns)
+    rules = id_rules(identifier, table.schema)
     if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
         rules.append(date_rule(spec.as_of))
     for name, feature in usable.items():
@@ -202,6 +203,9 @@ def _check_names(
 
     if identifier is not None and identifier not in columns:
         absent(identifier, "the spec's id")
+    elif identifier is not None and not may_identify(table.schema[identifier]):
+        dtype = table.schema[identifier]
+        violations.append(Violation(identifier, f"expected account ids, got {dtype}"))
     if spec.as_of is not None and spec.as_of not in columns:
         absent(spec.as_of, "the spec's as_of")
     if outcomes:
@@ -354,11 +358,9 @@ def _run(
         bare = pl.col(ACCOUNT).filter(lacks_outcome(found, prefix=OWN)).head(6)
         fetched.append(bare.implode().alias("unlabelled.culprits"))
     if fetched:
-        account = (
-            pl.col(identifier).cast(pl.String)
-            if identifier is not None and identifier in schema
-            else pl.format("row {}", pl.int_range(1, pl.len() + 1))
-        )
+        account = pl.format("row {}", pl.int_range(1, pl.len() + 1))
+        if identifier is not None and may_identify(schema.get(identifier, pl.Object())):
+            account = canonical_id(identifier, schema[identifier])
         lazy = lazy.with_columns(account.alias(ACCOUNT))
         facts |= collect(table, lazy.select(fetched)).row(0, named=True)
     really_broken = any(facts[f"{i}.count"] for i in broken)

@@ -92,6 +92,8 @@ def first_spec(
     outcomes = outcomes or Outcomes()
     found = OutcomeColumns.found(outcomes, table.columns)
     identifier = _identifier(table, identifier, outcomes, keep)
+    # Before anything is split: the ids of a run are the texts that the file has.
+    table = table.with_text(identifier)
     sample, target, target_name = _search_part(table, found, identifier, split)
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gtmar.accounts.encode import is_missing
+from gtmar.accounts.identity import canonical_id, inexact_id, may_identify
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
 from gtmar.spec.encoders import Bins, BoolEncoder, MissingValue, OneOfEncoder
 
@@ -51,30 +52,42 @@ class Rule:
     sign: pl.Expr | None = None
 
 
-def id_rules(identifier: str | None, columns: list[str]) -> list[Rule]:
-    """Every account has an id, and no two the same."""
-    if identifier is None or identifier not in columns:
+def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
+    """Every account has an id that its column can say exactly, and no two the same."""
+    dtype = schema.get(identifier) if identifier is not None else None
+    if identifier is None or dtype is None or not may_identify(dtype):
         return []
-    name = pl.col(identifier)
-    row = pl.int_range(1, pl.len() + 1)
-    return [
+    key, inexact = canonical_id(identifier, dtype), inexact_id(identifier, dtype)
+    unknown = is_missing(identifier, dtype)
+    row = pl.format("row {}", pl.int_range(1, pl.len() + 1))
+    own = "every account needs an id of its own"
+    rules = [Rule(identifier, unknown, row, "{count} account ids are null", own)]
+    if inexact is None and not dtype.is_numeric():
+        blank = key.is_null() & ~unknown
+        rules.append(Rule(identifier, blank, row, "{count} account ids are blank", own))
+    if inexact is not None:
+        what = "no text" if dtype == pl.Binary else f"no whole numbers that {dtype} holds exactly"
+        rules.append(
+            Rule(
+                identifier,
+                inexact,
+                row if dtype == pl.Binary else pl.col(identifier).cast(pl.String),
+                f"{{count}} account ids are {what}",
+                "two accounts may have become one: store ids as text or as integers",
+            )
+        )
+    rules.append(
         Rule(
             identifier,
-            name.is_null(),
-            pl.format("row {}", row),
-            "{count} account ids are null",
-            "every account needs an id of its own",
-        ),
-        Rule(
-            identifier,
-            name.is_duplicated() & name.is_not_null(),
-            name.cast(pl.String),
+            key.is_duplicated() & key.is_not_null(),
+            key,
             "{count} rows share their account id with another",
             "one row per account: aggregate the table first",
             # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
-            sign=name.count() - name.drop_nulls().hash().n_unique(),
-        ),
-    ]
+            sign=key.count() - key.drop_nulls().hash().n_unique(),
+        )
+    )
+    return rules
 
 
 def date_rule(column: str) -> Rule:

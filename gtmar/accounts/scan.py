@@ -7,7 +7,7 @@ Nothing is read here but names and types. Polars' and the file system's errors a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.accounts.locations import unreadable, without_credentials
 from gtmar.accounts.partitions import with_partitions
 from gtmar.accounts.sources import Source, Tabular, opened
 from gtmar.errors import AccountDataError, ResourceError
@@ -71,7 +72,7 @@ class AccountTable:
         if self.schema.get(column) in (None, pl.String):
             return self
         lazy = self.reopen(column)
-        return AccountTable(self.source, lazy, lazy.collect_schema(), self.reopen)
+        return replace(self, frame=lazy, schema=lazy.collect_schema())
 
     @property
     def columns(self) -> list[str]:
@@ -86,7 +87,7 @@ def scan(data: Tabular) -> AccountTable:
     ----------
     data
         A Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
-        included; or a Polars frame.
+        included; a Polars frame; or what `sources.opened` takes.
 
     Raises
     ------
@@ -98,12 +99,25 @@ def scan(data: Tabular) -> AccountTable:
         return AccountTable("frame", lazy, lazy.collect_schema())
     found = opened(data, lambda other: scan(other).frame)
     if found is not None:
+
+        def again(column: str) -> pl.LazyFrame:
+            other = opened(data, lambda other: scan(other).with_text(column).frame)
+            assert other is not None
+            return other.frame
+
+        reopen = again if isinstance(data, Source) and data.query is not None else None
         return AccountTable(
-            found.name, found.frame, found.frame.collect_schema(), origin=found.origin
+            found.name, found.frame, found.frame.collect_schema(), reopen, origin=found.origin
         )
     source = data.location if isinstance(data, Source) else str(data)
-    kind, files = _locate(source)
     try:
+        if "://" in source:
+            # In an object store text files alone come here; all else `opened` has opened.
+            reopen = partial(_scan_csv, [source], None)
+            lazy = reopen()
+            name = without_credentials(source)
+            return AccountTable(name, lazy, lazy.collect_schema(), reopen)
+        kind, files = _locate(source)
         if kind in ("csv", "tsv"):
             reopen = partial(_scan_csv, files, Path(source))
             lazy = reopen()
@@ -111,7 +125,7 @@ def scan(data: Tabular) -> AccountTable:
         lazy = (_scan_parquet if kind == "parquet" else _scan_ipc)(files, Path(source))
         return AccountTable(source, lazy, lazy.collect_schema())
     except (PolarsError, OSError) as err:
-        raise _unreadable(source, err) from err
+        raise (unreadable if "://" in source else _unreadable)(source, err) from err
 
 
 def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
@@ -211,25 +225,32 @@ def _scan_ipc(files: Sequence[Path], source: Path) -> pl.LazyFrame:
     return with_partitions(partial(pl.scan_ipc, escaped, hive_partitioning=False), files, source)
 
 
-def _scan_csv(files: Sequence[Path], source: Path, text: str | None = None) -> pl.LazyFrame:
-    separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
-    with files[0].open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
-    names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
+def _scan_csv(
+    files: Sequence[Path] | Sequence[str], source: Path | None, text: str | None = None
+) -> pl.LazyFrame:
+    """Scan text files, or with no source the one that a URL names."""
+    separator = "\t" if str(files[0]).partition("?")[0].lower().endswith(".tsv") else ","
+    if isinstance(files[0], Path):
+        with files[0].open(encoding="utf-8-sig", errors="replace") as file:
+            first = file.readline()
+        names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(separator)]
+    else:
+        names = pl.scan_csv(str(files[0]), separator=separator).collect_schema().names()
     # An id such as "00012" must stay the text that it is.
     texts = {name: pl.String() for name in names if name.lower() in ID_NAMES or name == text}
 
     def lazily(types: dict[str, pl.DataType], rows: int | None) -> pl.LazyFrame:
         scanned = partial(
             pl.scan_csv,
-            list(files),
+            [str(file) for file in files],
             separator=separator,
             glob=False,
             schema_overrides={**types, **texts},
             infer_schema_length=rows,
             try_parse_dates=True,
         )
-        return with_partitions(scanned, files, source)
+        local = [file for file in files if isinstance(file, Path)]
+        return scanned() if source is None else with_partitions(scanned, local, source)
 
     def guessed(rows: int | None) -> list[pl.Schema]:
         return [

@@ -30,7 +30,6 @@ ACCOUNTS = "accounts"
 _SCANS: dict[str, Callable[..., pl.LazyFrame]] = {
     ".parquet": pl.scan_parquet,
     ".pq": pl.scan_parquet,
-    ".csv": pl.scan_csv,
     ".arrow": pl.scan_ipc,
     ".ipc": pl.scan_ipc,
     ".feather": pl.scan_ipc,
@@ -104,7 +103,7 @@ def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | No
     Returns
     -------
     Opened or None
-        None for a plain path, which the caller knows how to open.
+        None for a plain path, or a text file in an object store: the caller opens both.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def _of_object(data: Any) -> pl.LazyFrame:
 
 
 def _located(source: Source) -> Opened | None:
-    """Open what a location's form says; None for a plain path."""
+    """Open what a location's form says; None for a plain path or a text file behind a URL."""
     location = source.location
     name = without_credentials(location)
     scheme = location.partition("://")[0] if "://" in location else ""
@@ -160,6 +159,8 @@ def _located(source: Source) -> Opened | None:
         if scheme == "file":
             return None
         ending = Path(urlsplit(location).path).suffix.lower()
+        if ending in (".csv", ".tsv"):
+            return None
         if ending in _SCANS:
             _refuse_version(source)
             return Opened(name, _lazily(_SCANS[ending](location)))

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import scan
 from gtmar.accounts.sources import Source
@@ -140,7 +141,11 @@ def _moved(
 ) -> pl.DataFrame:
     """Return the accounts that change tier, those whose score moves most first."""
     before, after = (score(data, spec, as_of=as_of) for spec in (start, best))
-    who = before[start.id] if start.id else pl.Series(range(1, before.height + 1))
+    who = (
+        before.select(key_expression(start.id, before.schema)).to_series()
+        if start.id
+        else pl.Series(range(1, before.height + 1))
+    )
     both = pl.DataFrame(
         {
             "account": who.cast(pl.String),

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import CENTS, canonical_outcomes
 from gtmar.accounts.scan import collect, scan
@@ -350,7 +351,7 @@ def _surprises(
     identifier = accounts.checked.id_column
     both = pl.DataFrame(
         {
-            "account": scored[identifier].cast(pl.String)
+            "account": scored.select(key_expression(identifier, scored.schema)).to_series()
             if identifier
             else pl.Series(range(1, scored.height + 1)),
             "score": scored["score"],

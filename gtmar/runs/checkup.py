@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.accounts.identity import look_alikes
 from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
@@ -144,6 +145,7 @@ def check(
         reasons=reasons,
         notes=(
             *accounts.checked.notes,
+            *look_alikes(accounts.table, accounts.checked.id_column),
             *_order_note(values, spec),
             *_limit_notes(judge, spec, accounts.search, sums),
             *_made_on_note(accounts, spec, Path(journal)),

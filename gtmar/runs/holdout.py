@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.accounts.sources import Source
 from gtmar.accounts.windows import overlap
-from gtmar.errors import AccountDataError, UsageError, Violation, ViolationsError
+from gtmar.errors import (
+    AccountDataError,
+    UsageError,
+    Violation,
+    ViolationsError,
+    culprits,
+)
 from gtmar.runs.pairs import both
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from gtmar.accounts.matrix import Accounts
     from gtmar.spec.model import ScoringSpec
 
@@ -136,7 +143,10 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
     read = dict.fromkeys([name, *outcomes, *(term.column for term in spec.terms)])
     columns = [column for column in read if column in searched.table.columns]
     one, two = (
-        collect(table, table.frame.select(pl.col(name).cast(pl.String), *columns[1:]))
+        collect(
+            table,
+            table.frame.select(key_expression(name, table.schema).alias(name), *columns[1:]),
+        )
         for table in (searched.table, later.table)
     )
     if [one.schema[c] for c in columns] == [two.schema[c] for c in columns]:
@@ -145,8 +155,23 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
             raise _one_table(same)
     again = one.join(two, on=name, how="semi").height
     if not again:
-        return ()
+        return _nearly_shared(one[name], two[name])
     return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)
+
+
+def _nearly_shared(one: pl.Series, two: pl.Series) -> tuple[str, ...]:
+    """Say that ids of two tables without a common account differ in how they are written."""
+
+    def loosely(ids: pl.Series) -> pl.Series:
+        return ids.str.to_lowercase().str.strip_chars_start("0")
+
+    alike = loosely(one).is_in(loosely(two).implode())
+    if not alike.any():
+        return ()
+    return (
+        f"No account stands in both tables by its id, but {int(alike.sum()):,} do but for case or "
+        f"zeros before it, {culprits(one.filter(alike).head(3).to_list())}: are they the same?",
+    )
 
 
 def dropped_later(accounts: Accounts) -> bool:

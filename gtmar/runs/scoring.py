@@ -10,6 +10,7 @@ from polars.exceptions import PolarsError
 
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import check_reach
 from gtmar.accounts.scan import collect, scan
@@ -27,7 +28,7 @@ __all__ = ["changed_since", "score", "write_table"]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
-_RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
+_RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
 
 
 def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.DataFrame:
@@ -138,24 +139,33 @@ def changed_since(
     from gtmar import spec as specs
 
     key = identifier or new.columns[0]
-    table = scan(old).with_text(key if new.schema.get(key) == pl.String else None)
+    table = scan(old).with_text(key)
     lacking = [name for name in (key, "score", "tier") if name not in table.columns]
     if lacking or key == "score":
         raise UsageError(
             f"{table.source}: no column {culprits(lacking) or key}, so nothing can be compared",
             hint="--changed-since takes a table that gtmar score wrote, of accounts with ids",
         )
-    before = collect(table, table.frame).with_columns(pl.col(key).cast(new.schema[key]))
-    if before[key].is_duplicated().any():
+    before = collect(table, table.frame)
+    ids = before.select(key_expression(key, before.schema).alias(_KEY))[_KEY]
+    if ids.is_duplicated().any():
         raise UsageError(f'{table.source}: ids in "{key}" stand more than once')
+    now = new.with_columns(key_expression(key, new.schema).alias(_KEY))
+    if len(ids) and new.height and not now[_KEY].is_in(ids.implode()).any():
+        raise UsageError(
+            f'{table.source}: none of its {len(ids):,} ids in "{key}", '
+            f"{culprits(ids.head(3).to_list())}, is one of the {new.height:,} scored now, "
+            f"{culprits(now[_KEY].head(3).to_list())}",
+            hint="were they written another way? without --changed-since all are given",
+        )
     points = [c for c in new.columns if c.startswith("points.") and c in before.columns]
     then = before.select(
-        key,
+        ids,
         previous_score=pl.col("score").cast(pl.Float64),
         previous_tier=pl.col("tier").cast(pl.String),
         **{f"{_RAW}{name}": pl.col(name).cast(pl.Float64) for name in points},
     )
-    both = new.join(then, on=key, how="left", maintain_order="left")
+    both = now.join(then, on=_KEY, how="left", maintain_order="left")
     moved = both.filter(
         pl.col("score").ne_missing(pl.col("previous_score"))
         | pl.col("tier").ne_missing(pl.col("previous_tier"))
