@@ -6,7 +6,7 @@ Who opens what a location names is `sources`, for reading, and `export.tables`, 
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.locks import first_line
@@ -62,7 +62,8 @@ def worded(location: str, err: Exception) -> str:
         parts = urlsplit(url)
         for secret in (parts.netloc.rpartition("@")[0], parts.query):
             if secret and not secret.startswith("table="):
-                reason = reason.replace(secret, "...")
+                # A store may repeat what it was asked as part of another address.
+                reason = reason.replace(secret, "...").replace(quote(secret, safe=""), "...")
     return reason
 
 
