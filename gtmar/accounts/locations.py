@@ -5,6 +5,7 @@ Who opens what a location names is `sources`, for reading, and `export.tables`, 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
@@ -12,6 +13,9 @@ from gtmar.errors import AccountDataError, UsageError
 from gtmar.locks import first_line
 
 __all__ = ["duckdb_place", "quoted", "unreadable", "without_credentials", "worded"]
+
+#: A URL within a sentence.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s)\"']+")
 
 
 def without_credentials(location: str) -> str:
@@ -59,10 +63,12 @@ def worded(location: str, err: Exception) -> str:
     url = location.removeprefix("delta:")
     reason = first_line(err).replace(url, without_credentials(url))
     if "://" in url:
+        # A library that keeps a connection may name what was asked for earlier.
+        reason = _ADDRESS.sub(lambda found: without_credentials(found[0]), reason)
         parts = urlsplit(url)
         for secret in (parts.netloc.rpartition("@")[0], parts.query):
             if secret and not secret.startswith("table="):
-                # A store may repeat what it was asked as part of another address.
+                # A store may repeat what it was asked for as a part of another address.
                 reason = reason.replace(secret, "...").replace(quote(secret, safe=""), "...")
     return reason
 
