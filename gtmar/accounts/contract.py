@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.accounts.encode import NUMERIC, encoded_value
-from gtmar.accounts.facts import label_names, notes, outcome_facts
+from gtmar.accounts.facts import label_names, notes, outcome_facts, unnamed
 from gtmar.accounts.identity import canonical_id, may_identify
+from gtmar.accounts.labels import with_labels
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.rules import (
     ACCOUNT,
     EXACT,
@@ -32,8 +34,11 @@ from gtmar.accounts.segments import segment_violations
 from gtmar.accounts.windows import complete_by, window_rules, window_violations
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
+from gtmar.spec.model import LABELS, Outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = ["Checked", "as_of_date", "check_contract", "id_column"]
@@ -105,6 +110,7 @@ def check_contract(
         If the table is empty, or can't be read.
     """
     refuse_empty(table)
+    table = prepared(table, spec, outcomes=outcomes)
     violations: list[Violation] = []
     identifier = id_column(spec, table.columns)
     found = OutcomeColumns.found(spec.outcomes, table.columns)
@@ -112,7 +118,11 @@ def check_contract(
     usable = {name: f for name, f in spec.features.items() if name in terms_ok}
     day = as_of_date(spec, table.schema, as_of)
     usable = _check_types(table, spec, usable, day, violations)
-    numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
+    numeric = (
+        _check_outcome_types(table, found, spec.labels, violations)
+        if outcomes
+        else OutcomeColumns({})
+    )
     violations += segment_violations(table, spec.segments) if outcomes else []
 
     rules = id_rules(identifier, table.schema)
@@ -180,7 +190,11 @@ def check_contract(
         id_column=identifier,
         outcomes=found,
         ranges=ranges,
-        notes=tuple(notes(facts, found, identifier)) if outcomes else (),
+        notes=(
+            *(table.notes if outcomes else ()),
+            *(notes(facts, found, identifier) if outcomes else ()),
+            *(unnamed(table.columns, spec, found, identifier) if outcomes else ()),
+        ),
     )
 
 
@@ -288,7 +302,10 @@ def _check_types(
 
 
 def _check_outcome_types(
-    table: AccountTable, found: OutcomeColumns, violations: list[Violation]
+    table: AccountTable,
+    found: OutcomeColumns,
+    labels: Mapping[Any, Mapping[str, int]],
+    violations: list[Violation],
 ) -> OutcomeColumns:
     """Refuse outcomes that aren't numbers; return those that are."""
     numeric = {}
@@ -298,11 +315,16 @@ def _check_outcome_types(
             numeric[role] = column
             continue
         expected = "amounts" if role in ("mrr", "mrr_end", "ltv") else "0 and 1"
+        hint = "store it as a number"
+        if role in LABELS and dtype in (pl.String, pl.Categorical, pl.Enum):
+            _, read = with_labels(table, Outcomes(**{role: column}), labels)
+            # A column of nothing but blanks has no word.
+            hint = read[0].hint if read and read[0].unknown else hint
         violations.append(
             Violation(
                 column,
                 f"outcome {role} expects {expected}, got {dtype}: {_first_values(table, column)}",
-                hint="store it as a number",
+                hint=hint,
             )
         )
     return OutcomeColumns(numeric)

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.accounts.encode import half_up
+from gtmar.accounts.labels import plain_name
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number, lacks_outcome
 from gtmar.accounts.rules import OWN
+from gtmar.accounts.scan import likely_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["label_names", "notes", "outcome_facts"]
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["label_names", "notes", "outcome_facts", "unnamed"]
 
 
 def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
@@ -52,6 +56,29 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
 def label_names(found: OutcomeColumns) -> str:
     """Name the columns that say whether an account stayed."""
     return " or ".join(found.columns[r] for r in ("retained", "churned") if found.has(r))
+
+
+def unnamed(
+    columns: list[str], spec: ScoringSpec, found: OutcomeColumns, identifier: str | None
+) -> list[str]:
+    """Say which columns are named like an id or an outcome, and are neither in the spec."""
+    sentences = []
+    used = {*found.columns.values(), *(term.column for term in spec.terms), *spec.segments}
+    likely = likely_id([name for name in columns if name not in used])
+    if identifier is None and likely is not None:
+        sentences.append(
+            f'Column "{likely}" is named like the account id and isn\'t it here: the spec says '
+            f'id: "{likely}" where it is.'
+        )
+    plain = {plain_name(name): name for name in columns if name not in used}
+    for role, column in spec.outcomes.model_dump().items():
+        other = plain.get(plain_name(column))
+        if not found.has(role) and other is not None:
+            sentences.append(
+                f'Column "{other}" is named like outcome {role} and isn\'t it here: the spec says '
+                f'outcomes: {{{role}: "{other}"}} where it is.'
+            )
+    return sentences
 
 
 def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None) -> list[str]:

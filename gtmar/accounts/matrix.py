@@ -24,6 +24,7 @@ from gtmar.accounts.outcomes import (
     lacks_outcome,
     movement_class,
 )
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.segments import segment_codes, segment_values
 from gtmar.accounts.storage import Storage
 from gtmar.errors import SpecError
@@ -101,7 +102,7 @@ def load_accounts(
     encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, that
     of the ids, which must be told apart and sorted.
     """
-    table = table.with_text(spec.id)
+    table = prepared(table, spec)
     checked = check_contract(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
     check_reach(spec, checked.ranges)
     widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}

@@ -6,7 +6,7 @@ feature starts with the same weight: nothing is claimed before it is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +16,13 @@ from gtmar.accounts.additive import every_so_many
 from gtmar.accounts.bins import fit_bins
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
+from gtmar.accounts.identity import canonical_id
+from gtmar.accounts.labels import LabelWords, named_outcomes, with_labels
 from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.outcomes import OutcomeColumns
 from gtmar.accounts.rules import OWN
 from gtmar.accounts.sample import search_sample
-from gtmar.accounts.scan import ID_NAMES, AccountTable, refuse_empty
+from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
 from gtmar.accounts.shapes import Shape, fit_shapes
 from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
@@ -28,7 +30,7 @@ from gtmar.spec.model import Outcomes, ScoringSpec, Split
 from gtmar.spec.text import commented_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -53,6 +55,10 @@ class FirstSpec:
     left_out: dict[str, str]
     #: What was found of leakage, in columns that are a feature and in those that were left out.
     leaks: tuple[Leak, ...] = ()
+    #: What was taken for the outcomes, the id and the objective, a sentence each.
+    taken: tuple[str, ...] = ()
+    #: Column by outcome, for the outcomes that the table has.
+    outcomes: dict[str, str] = field(default_factory=dict)
 
 
 def first_spec(
@@ -61,6 +67,7 @@ def first_spec(
     holdout: float | None = None,
     outcomes: Outcomes | None = None,
     identifier: str | None = None,
+    labels: Mapping[str, Mapping[str, int]] | None = None,
     keep: Collection[str] = (),
     bins: bool = False,
 ) -> FirstSpec:
@@ -76,6 +83,8 @@ def first_spec(
         Which column is which outcome, where they aren't called as usual.
     identifier
         The account id's column; None takes the first usual name.
+    labels
+        What the words of a label count, by role; known words need none.
     keep
         Columns to take though they seem to know the outcome.
     bins
@@ -89,12 +98,15 @@ def first_spec(
     """
     refuse_empty(table)
     split = Split() if holdout is None else Split(holdout=holdout)
-    outcomes = outcomes or Outcomes()
-    found = OutcomeColumns.found(outcomes, table.columns)
+    outcomes, stated = outcomes or Outcomes(), labels or {}
     identifier = _identifier(table, identifier, outcomes, keep)
+    outcomes = named_outcomes(table, outcomes, stated)
+    found = OutcomeColumns.found(outcomes, table.columns)
     # Before anything is split: the ids of a run are the texts that the file has.
     table = table.with_text(identifier)
-    sample, target, target_name = _search_part(table, found, identifier, split)
+    table, words = with_labels(table, outcomes, stated)
+    meanings = {each.role: each.words for each in words if not each.unknown}
+    sample, target, target_name = _search_part(table, found, identifier, split, words)
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
     leaks = find_leaks(sample, candidates, found)
@@ -122,11 +134,29 @@ def first_spec(
         )
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
-    data = _spec_data(found, outcomes, identifier, split, shapes, frame)
+    data = _spec_data(found, outcomes, identifier, split, shapes, frame, meanings)
     heading = _heading(table, found, target_name, len(frame), split, bins=bins)
     comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
-    return FirstSpec(parse(text, source="detected spec"), text, left_out, leaks)
+    spec = parse(text, source="detected spec")
+    taken = _taken(spec, found, target_name, [each for each in words if not each.unknown])
+    return FirstSpec(spec, text, left_out, leaks, taken, found.columns)
+
+
+def _taken(
+    spec: ScoringSpec, found: OutcomeColumns, target: str, words: list[LabelWords]
+) -> tuple[str, ...]:
+    """Say what was taken for the outcomes, the id and the objective."""
+    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
+    identifier = (
+        f"Id: {spec.id}."
+        if spec.id
+        else "Id: none found, accounts are told apart by their content; --id COLUMN names one."
+    )
+    oriented = f"Features are oriented by {target}; objective: {spec.objective}."
+    if not found.labelled:
+        oriented += " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
+    return (f"Outcomes: {roles}.", *(each.sentence for each in words), identifier, oriented)
 
 
 def _identifier(
@@ -142,14 +172,21 @@ def _identifier(
                 f'{table.source}: no column "{column}" ({role})',
                 hint=f'did you mean "{likely}"?' if likely else None,
             )
-    if named is not None:
-        return named
-    lowered = {name.lower(): name for name in table.columns}
-    return next((lowered[name] for name in ID_NAMES if name in lowered), None)
+    likely = named or likely_id(table.columns)
+    if named is not None or likely is None or likely.lower() in ID_NAMES:
+        return likely
+    # Of a name that isn't among the usual ones only an id is believed.
+    key = canonical_id(likely, table.schema[likely])
+    twice = collect(table, table.frame.select(key.is_duplicated().any() | key.is_null().any()))
+    return None if twice.item() else likely
 
 
 def _search_part(
-    table: AccountTable, found: OutcomeColumns, identifier: str | None, split: Split
+    table: AccountTable,
+    found: OutcomeColumns,
+    identifier: str | None,
+    split: Split,
+    words: list[LabelWords],
 ) -> tuple[pl.DataFrame, NDArray[np.float64], str]:
     """Return the search part of the table and what its features are oriented by."""
     roles = {
@@ -167,10 +204,14 @@ def _search_part(
         )
     for name, column in found.columns.items():
         if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
+            unknown = [w for each in words if each.column == column for w in each.unknown]
+            option = (
+                f'say what each word counts: --label "{name}:{unknown[0]}=1"' if unknown else ""
+            )
             raise AccountDataError(
                 f'{table.source}: column "{column}": outcome {name} expects numbers, '
                 f"got {table.schema[column]}",
-                hint="labels are 0 and 1, null where unknown; money is a number",
+                hint=option or "labels are 0 and 1, null where unknown; money is a number",
             )
     sample = search_sample(table, found, identifier, split)
     y = sample[f"{OWN}{target}"].cast(pl.Float64)
@@ -235,6 +276,7 @@ def _spec_data(
     split: Split,
     shapes: dict[str, Shape],
     frame: pl.DataFrame,
+    labels: Mapping[str, Mapping[str, int | None]],
 ) -> dict[str, Any]:
     """Return the spec as plain data, tiers at the quartiles of the starting score."""
     weight, bound = _weight_and_bound(len(shapes))
@@ -249,6 +291,7 @@ def _spec_data(
         "max_score": 100,
         **({"id": identifier} if identifier else {}),
         **({"outcomes": named} if (named := outcomes.model_dump(exclude_defaults=True)) else {}),
+        **({"labels": labels} if labels else {}),
         "split": {"holdout": split.holdout, "salt": split.salt},
         "objective": _objective(found),
         "features": features,

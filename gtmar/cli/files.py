@@ -22,6 +22,7 @@ __all__ = [
     "edges",
     "engine",
     "experiment_of",
+    "labels",
     "outcomes",
     "refuse_to_replace",
     "refuse_unknown",
@@ -94,6 +95,39 @@ def outcomes(settings: list[str]) -> Outcomes:
             )
         named[role] = column
     return Outcomes(**named)
+
+
+def labels(settings: list[str]) -> dict[str, dict[str, int]]:
+    """Read ``role:word=1`` settings.
+
+    Raises
+    ------
+    UsageError
+        If some aren't of that form, or name no label; all of them in one message.
+
+    Examples
+    --------
+    >>> labels(["churned:Lapsed=1", "churned:Live=0"])
+    {'churned': {'Lapsed': 1, 'Live': 0}}
+    """
+    from gtmar.spec.model import LABELS
+
+    read: dict[str, dict[str, int]] = {}
+    wrong = []
+    for setting in settings:
+        named, _, value = setting.rpartition("=")
+        role, _, word = named.partition(":")
+        if role in LABELS and word and value in ("0", "1"):
+            read.setdefault(role, {})[word] = int(value)
+        else:
+            wrong.append(setting)
+    if wrong:
+        raise UsageError(
+            f"--label expects role:word=1 or =0, a role of {', '.join(LABELS)}, got "
+            f"{culprits(wrong)}",
+            hint='--label "churned:Lapsed=1" --label "churned:Live=0"',
+        )
+    return read
 
 
 def weights(settings: list[str]) -> dict[str, int]:

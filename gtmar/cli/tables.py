@@ -60,6 +60,9 @@ def init(
     outcome: Annotated[
         list[str] | None, typer.Option(help="Your name of an outcome: retained=renewed")
     ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="What a word of a label counts: churned:Lapsed=1")
+    ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
     keep: Keep = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
@@ -82,6 +85,7 @@ def init(
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
+        labels=files.labels(label or []),
         keep=keep or (),
         bins=bins,
     )
@@ -91,12 +95,24 @@ def init(
     files.write_text(output_path, found.text)
     if as_json:
         features = list(found.spec.features)
-        output.data({"output": str(output_path), "features": features, "left_out": found.left_out})
+        output.data(
+            {
+                "output": str(output_path),
+                "features": features,
+                "left_out": found.left_out,
+                "id": found.spec.id,
+                "outcomes": found.outcomes,
+                "labels": found.spec.labels,
+                "objective": found.spec.objective,
+            }
+        )
     else:
         output.say(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
         )
+        for sentence in found.taken:
+            output.say(sentence)
         start = " --start logistic" if bins else ""
         output.following(f"gtmar run --data {data} --spec {output_path}{start} -o best.yaml")
 

@@ -13,7 +13,7 @@ from gtmar.accounts.encode import divided, encoded_terms
 from gtmar.accounts.identity import key_expression
 from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import check_reach
-from gtmar.accounts.scan import collect, scan
+from gtmar.accounts.scan import collect, likely_id, scan
 from gtmar.errors import UsageError, culprits
 from gtmar.export.tables import is_target, replace
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
@@ -57,19 +57,22 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
     UsageError
         If the id's column has the name of a result.
     """
-    table = scan(data).with_text(spec.id)
+    table = scan(data)
+    likely = spec.id or likely_id(table.columns)
+    table = table.with_text(likely)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False)
     check_reach(spec, checked.ranges)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
     own = {"score", "tier", "base", "rounding", "clipping"}
-    if checked.id_column in own:
+    identifier = checked.id_column or likely
+    if identifier in own:
         raise UsageError(
-            f"\"{checked.id_column}\" is the account id's column and one of the result's; "
+            f"\"{identifier}\" is the account id's column and one of the result's; "
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
-    identity = [pl.col(checked.id_column)] if checked.id_column else []
+    identity = [pl.col(identifier)] if identifier else []
     weighted = [
         (encoded[term.name] * term.weight).alias(f"points.{term.name}") for term in spec.terms
     ]

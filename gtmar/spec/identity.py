@@ -55,6 +55,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             "objective": data["objective"],
             "guardrails": data["guardrails"],
         }
+        if data["labels"]:
+            form["labels"] = data["labels"]
         if data["constraints"] is not None:
             # Only where there are any, so that ids from before stay as they are.
             form["constraints"] = data["constraints"]

@@ -116,6 +116,25 @@ class Outcomes(SpecModel):
     won_back: str = "won_back"
 
 
+#: Outcomes that are 1 or 0.
+LABELS = ("retained", "churned", "activated", "won_back")
+
+
+def _words(value: object) -> object:
+    """Take words that YAML reads as something else, ``true`` or ``1``, as the text they are."""
+    if not isinstance(value, dict):
+        return value
+    return {str(w).lower() if isinstance(w, bool) else str(w): v for w, v in value.items()}
+
+
+#: 1 or 0 by word, as the table writes it, whatever its case.
+LabelMeaning = Annotated[
+    dict[str, Annotated[StrictInt, Field(ge=0, le=1)]],
+    BeforeValidator(_words),
+    Field(min_length=1),
+]
+
+
 class Split(SpecModel):
     """The holdout: its share of accounts, and the salt of the hash that draws it."""
 
@@ -211,6 +230,9 @@ class ScoringSpec(SpecModel):
     as_of: str | None = None
     window: Window | None = None
     outcomes: Outcomes = Outcomes()
+    labels: dict[Literal["retained", "churned", "activated", "won_back"], LabelMeaning] = Field(
+        default_factory=dict
+    )
     split: Split = Split()
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()

@@ -1,0 +1,40 @@
+"""A table as a spec reads it: ids as the texts of their file, labels as 0 and 1.
+
+What isn't settled here stays as it is, for `contract` to refuse with everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gtmar.accounts.labels import with_labels
+
+if TYPE_CHECKING:
+    from gtmar.accounts.scan import AccountTable
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["prepared"]
+
+
+def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -> AccountTable:
+    """Return a table with the columns that a spec reads in the types that it reads them in.
+
+    Parameters
+    ----------
+    table, spec
+        The table, and what is read of it.
+    outcomes
+        False where the table is only scored.
+
+    Returns
+    -------
+    AccountTable
+        Prepared once more it is the same. What was made of columns is among its notes.
+    """
+    table = table.with_text(spec.id)
+    if not outcomes:
+        return table
+    table, labels = with_labels(table, spec.outcomes, spec.labels)
+    said = tuple(each.sentence for each in labels if not each.unknown)
+    return replace(table, notes=(*table.notes, *said)) if said else table
