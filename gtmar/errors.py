@@ -124,7 +124,13 @@ class ViolationsError(AccountDataError):
 
     code = "contract"
 
-    def __init__(self, source: str, violations: Sequence[Violation]) -> None:
+    def __init__(
+        self,
+        source: str,
+        violations: Sequence[Violation],
+        *,
+        set_aside: tuple[int, int] | None = None,
+    ) -> None:
         self.source = source
         self.violations = tuple(violations)
         count = len(violations)
@@ -140,7 +146,10 @@ class ViolationsError(AccountDataError):
                 {"column": v.column, "problem": v.problem, "hint": v.hint, "rows": v.rows}
                 for v in violations
             ],
+            set_aside=set_aside,
         )
+        #: Rows that leaving out would mend all of it, and of how many; None where it wouldn't.
+        self.set_aside = set_aside
 
 
 class ShapeError(GtmarError, ValueError):

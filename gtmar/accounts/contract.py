@@ -7,7 +7,7 @@ together. What is allowed but worth knowing becomes a note.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,15 @@ from gtmar.accounts.rules import (
     EXACT,
     OWN,
     Rule,
-    date_rule,
+    date_rules,
     feature_rules,
     id_rules,
     outcome_rules,
+    total_rules,
 )
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
 from gtmar.accounts.segments import segment_violations
+from gtmar.accounts.set_aside import SetAside, leave_out
 from gtmar.accounts.windows import complete_by, window_rules, window_violations
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
@@ -57,6 +59,9 @@ class Checked:
     ranges: dict[str, tuple[int, int]]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
+    #: The table as it was read, without the rows that were set aside.
+    table: AccountTable
+    set_aside: SetAside = field(default_factory=SetAside)
 
 
 def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
@@ -77,7 +82,7 @@ def as_of_date(spec: ScoringSpec, schema: pl.Schema, as_of: str | None) -> pl.Ex
                 f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
             ) from err
     if spec.as_of is not None and spec.as_of in schema:
-        return pl.col(spec.as_of).cast(pl.Date)
+        return pl.col(spec.as_of)
     return None
 
 
@@ -87,6 +92,7 @@ def check_contract(
     *,
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
     outcomes: bool = True,
 ) -> Checked:
     """Hold a table against the contract.
@@ -99,6 +105,9 @@ def check_contract(
         ISO date for `days_before`, where the table has no such column.
     drop_unlabelled
         Leave accounts without any outcome out, and count them, instead of refusing.
+    set_aside
+        Share of rows that may be left out since they break the contract, and are counted; None to
+        refuse them.
     outcomes
         False where a table is only scored: outcomes are then not asked for.
 
@@ -125,18 +134,16 @@ def check_contract(
     )
     violations += segment_violations(table, spec.segments) if outcomes else []
 
-    rules = id_rules(identifier, table.schema)
-    if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
-        rules.append(date_rule(spec.as_of))
-    for name, feature in usable.items():
-        rules += feature_rules(name, feature, table.schema)
-    if outcomes:
-        rules += outcome_rules(numeric, table.schema)
-        if spec.window is not None:
-            unfit = window_violations(spec.window, table)
-            violations += unfit
-            by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
-            rules += [] if unfit else window_rules(spec.window, by)
+    rules = _rules(
+        table, spec, identifier, usable, numeric, violations, as_of=as_of, outcomes=outcomes
+    )
+    aside = SetAside()
+    if set_aside is not None:
+        if violations:
+            # Rows can't be judged by columns that don't fit.
+            raise ViolationsError(table.source, violations)
+        table, aside = leave_out(table, rules, set_aside)
+        refuse_empty(table)
     facts = _run(table, spec, rules, usable, numeric, identifier, day)
     accounts = int(facts["accounts"])
     for i, rule in enumerate(rules):
@@ -183,7 +190,12 @@ def check_contract(
                     )
                 )
     if violations:
-        raise ViolationsError(table.source, violations)
+        broken = int(facts.get("broken") or 0)
+        raise ViolationsError(
+            table.source,
+            violations,
+            set_aside=(broken, accounts) if len(violations) == len(_counted(violations)) else None,
+        )
     return Checked(
         accounts=accounts - (unlabelled if drop_unlabelled else 0),
         dropped=unlabelled if drop_unlabelled else 0,
@@ -191,11 +203,43 @@ def check_contract(
         outcomes=found,
         ranges=ranges,
         notes=(
+            *((aside.sentence,) if aside.rows else ()),
             *(table.notes if outcomes else ()),
             *(notes(facts, found, identifier) if outcomes else ()),
             *(unnamed(table.columns, spec, found, identifier) if outcomes else ()),
         ),
+        table=table,
+        set_aside=aside,
     )
+
+
+def _rules(
+    table: AccountTable,
+    spec: ScoringSpec,
+    identifier: str | None,
+    usable: dict[str, Feature],
+    numeric: OutcomeColumns,
+    violations: list[Violation],
+    *,
+    as_of: str | None,
+    outcomes: bool,
+) -> list[Rule]:
+    """Return what every row has to keep; add to the violations what the window's columns break."""
+    rules = id_rules(identifier, table.schema)
+    if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
+        rules += date_rules(spec.as_of)
+    for name, feature in usable.items():
+        rules += feature_rules(name, feature, table.schema)
+    if outcomes:
+        rules += outcome_rules(numeric, table.schema)
+        if spec.window is not None:
+            unfit = window_violations(spec.window, table)
+            violations += unfit
+            by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
+            rules += [] if unfit else window_rules(spec.window, by)
+        columns = [feature.column or name for name, feature in usable.items()]
+        rules += total_rules(identifier, numeric, columns, table.schema)
+    return rules
 
 
 def _check_names(
@@ -257,8 +301,9 @@ def _check_types(
     usable = {}
     dated = table.schema.get(spec.as_of) if spec.as_of is not None else None
     if dated is not None and dated not in (pl.Date, pl.Datetime):
-        problem = f"the spec's as_of expects dates, got {dated}"
-        violations.append(Violation(str(spec.as_of), problem, hint="store it as a date"))
+        shown = _some_values(table, str(spec.as_of))
+        problem = f"the spec's as_of expects dates, got {dated}{shown}"
+        violations.append(Violation(str(spec.as_of), problem, hint=_DATE_HINT))
         day = None
     for name, feature in features.items():
         column = feature.column or name
@@ -273,8 +318,8 @@ def _check_types(
                 )
                 continue
             if not dtype.is_temporal():
-                hint = "store it as a date; CSV dates are read as YYYY-MM-DD"
-                violations.append(Violation(column, f"expected dates, got {dtype}", hint=hint))
+                problem = f"expected dates, got {dtype}{_some_values(table, column)}"
+                violations.append(Violation(column, problem, hint=_DATE_HINT))
                 continue
         elif (
             isinstance(encoder, (*NUMERIC, BoolEncoder))
@@ -330,6 +375,23 @@ def _check_outcome_types(
     return OutcomeColumns(numeric)
 
 
+def _counted(violations: list[Violation]) -> list[Violation]:
+    """Return the violations that leaving rows out mends, unlabelled accounts apart."""
+    return [v for v in violations if v.rows and v.column]
+
+
+_DATE_HINT = (
+    "store it as a date, or as text YYYY-MM-DD; where day and month could be either, say which "
+    "with --date-format %d/%m/%Y or %m/%d/%Y, or date_format in the spec"
+)
+
+
+def _some_values(table: AccountTable, column: str) -> str:
+    if table.schema[column] != pl.String:
+        return ""
+    return f": {_first_values(table, column)}"
+
+
 def _first(found: list[Any]) -> str:
     """Word the first five of six that were fetched; the sixth says that there are more."""
     return culprits(found[:5]) + (", ..." if len(found) > 5 else "")
@@ -376,6 +438,9 @@ def _run(
         mask, rule = _mask(rules[i]), rules[i]
         shown = rule.shown.filter(mask).unique(maintain_order=True).head(6)
         fetched += [mask.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
+    if broken:
+        every = pl.any_horizontal(_mask(rules[i]) for i in broken)
+        fetched.append(every.sum().alias("broken"))
     if facts.get("unlabelled"):
         bare = pl.col(ACCOUNT).filter(lacks_outcome(found, prefix=OWN)).head(6)
         fetched.append(bare.implode().alias("unlabelled.culprits"))

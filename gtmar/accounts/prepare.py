@@ -1,4 +1,4 @@
-"""A table as a spec reads it: ids as the texts of their file, labels as 0 and 1.
+"""A table as a spec reads it: ids as the texts of their file, dates as days, labels as 0 and 1.
 
 What isn't settled here stays as it is, for `contract` to refuse with everything else.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gtmar.accounts.dates import with_days
 from gtmar.accounts.labels import with_labels
 
 if TYPE_CHECKING:
@@ -33,6 +34,16 @@ def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -
         Prepared once more it is the same. What was made of columns is among its notes.
     """
     table = table.with_text(spec.id)
+    dated = [f.column or n for n, f in spec.features.items() if f.encode.kind == "days_before"]
+    dated += [] if spec.as_of is None else [spec.as_of]
+    if outcomes and spec.window is not None:
+        dated += [text for text in spec.window.model_dump().values() if text is not None]
+    if dated:
+        frame, schema, read = with_days(
+            table, dated, date_format=spec.date_format, zone=spec.time_zone
+        )
+        notes = tuple(each for each in read if each not in table.notes)
+        table = replace(table, frame=frame, schema=schema, notes=(*table.notes, *notes))
     if not outcomes:
         return table
     table, labels = with_labels(table, spec.outcomes, spec.labels)

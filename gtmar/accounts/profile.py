@@ -14,15 +14,17 @@ import polars as pl
 
 from gtmar.accounts.additive import every_so_many
 from gtmar.accounts.bins import fit_bins
+from gtmar.accounts.dates import looks_like_dates
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.accounts.identity import canonical_id
 from gtmar.accounts.labels import LabelWords, named_outcomes, with_labels
 from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.outcomes import OutcomeColumns
-from gtmar.accounts.rules import OWN
+from gtmar.accounts.rules import OWN, id_rules, outcome_rules, total_rules
 from gtmar.accounts.sample import search_sample
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
+from gtmar.accounts.set_aside import SetAside, leave_out
 from gtmar.accounts.shapes import Shape, fit_shapes
 from gtmar.errors import AccountDataError, nearest
 from gtmar.spec.document import parse
@@ -59,6 +61,7 @@ class FirstSpec:
     taken: tuple[str, ...] = ()
     #: Column by outcome, for the outcomes that the table has.
     outcomes: dict[str, str] = field(default_factory=dict)
+    set_aside: SetAside = field(default_factory=SetAside)
 
 
 def first_spec(
@@ -68,6 +71,8 @@ def first_spec(
     outcomes: Outcomes | None = None,
     identifier: str | None = None,
     labels: Mapping[str, Mapping[str, int]] | None = None,
+    date_format: str | None = None,
+    set_aside: float | None = None,
     keep: Collection[str] = (),
     bins: bool = False,
 ) -> FirstSpec:
@@ -85,6 +90,10 @@ def first_spec(
         The account id's column; None takes the first usual name.
     labels
         What the words of a label count, by role; known words need none.
+    date_format
+        How texts write a date, for the spec to say.
+    set_aside
+        Share of rows that may be left out since ids or outcomes break the contract.
     keep
         Columns to take though they seem to know the outcome.
     bins
@@ -105,6 +114,11 @@ def first_spec(
     # Before anything is split: the ids of a run are the texts that the file has.
     table = table.with_text(identifier)
     table, words = with_labels(table, outcomes, stated)
+    aside = SetAside()
+    if set_aside is not None:
+        rules = [*id_rules(identifier, table.schema), *outcome_rules(found, table.schema)]
+        rules += total_rules(identifier, found, [], table.schema)
+        table, aside = leave_out(table, rules, set_aside)
     meanings = {each.role: each.words for each in words if not each.unknown}
     sample, target, target_name = _search_part(table, found, identifier, split, words)
     frame = sample.select(table.columns)
@@ -121,7 +135,7 @@ def first_spec(
         elif name in telling and name not in keep:
             left_out[name] = telling[name]
         else:
-            result = _fit(frame[name], target)
+            result = _fit(frame[name], target, date_format)
             if isinstance(result, str):
                 left_out[name] = result
             else:
@@ -135,12 +149,16 @@ def first_spec(
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
     data = _spec_data(found, outcomes, identifier, split, shapes, frame, meanings)
+    if date_format is not None:
+        data["date_format"] = date_format
     heading = _heading(table, found, target_name, len(frame), split, bins=bins)
     comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     spec = parse(text, source="detected spec")
     taken = _taken(spec, found, target_name, [each for each in words if not each.unknown])
-    return FirstSpec(spec, text, left_out, leaks, taken, found.columns)
+    if aside.rows:
+        taken = (aside.sentence, *taken)
+    return FirstSpec(spec, text, left_out, leaks, taken, found.columns, aside)
 
 
 def _taken(
@@ -222,11 +240,14 @@ def _search_part(
     return sample, y.to_numpy(), spoken.get(target, "activation")
 
 
-def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
+def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None) -> Fitted | str:
     """Fit an encoder to a column, or say why it is no feature."""
     dtype = column.dtype
-    if dtype.is_temporal():
-        return "a date; encode it with days_before and --as-of"
+    if dtype.is_temporal() or (dtype == pl.String and looks_like_dates(column)):
+        stated = dtype.is_temporal() or date_format is not None
+        return "a date; encode it with days_before and --as-of" + (
+            "" if stated else ", after --date-format %d/%m/%Y or %m/%d/%Y where it isn't YYYY-MM-DD"
+        )
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
         return f"of type {dtype}, neither number nor category"
     if dtype.is_float():

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from gtmar.accounts.dates import endless
 from gtmar.accounts.encode import is_missing
 from gtmar.accounts.identity import canonical_id, inexact_id, may_identify
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
-from gtmar.spec.encoders import Bins, BoolEncoder, MissingValue, OneOfEncoder
+from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, MissingValue, OneOfEncoder
 
 if TYPE_CHECKING:
     from gtmar.spec.model import Feature
@@ -26,10 +27,12 @@ __all__ = [
     "EXACT",
     "OWN",
     "Rule",
-    "date_rule",
+    "date_rules",
+    "endless_rule",
     "feature_rules",
     "id_rules",
     "outcome_rules",
+    "total_rules",
 ]
 
 #: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
@@ -50,6 +53,11 @@ class Rule:
     hint: str = ""
     #: Above 0 where any row may break it, for a rule whose rows cost more to find than that.
     sign: pl.Expr | None = None
+
+    @property
+    def text(self) -> str:
+        """What is wrong with the rows, without their number."""
+        return self.problem.replace("{count} ", "")
 
 
 def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
@@ -90,12 +98,48 @@ def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
     return rules
 
 
-def date_rule(column: str) -> Rule:
-    """The date that `days_before` counts from is known for every account."""
-    problem = "{count} values of the spec's as_of are null"
-    return Rule(
-        column, pl.col(column).is_null(), _shown(), problem, "fill it, or give --as-of DATE"
-    )
+#: What the last row of an export is called.
+_TOTAL = (
+    r"(?i)^\s*[(*]*\s*(?:grand[ _-]?|over)?(?:totals?|total general|sum|summe|gesamt|"
+    r"gesamtsumme|insgesamt|somme|suma|totale|totaal|overall|all)\s*[:)*]*\s*$"
+)
+
+
+def total_rules(
+    identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
+) -> list[Rule]:
+    """No row is a total of the others: called so, and as large as all of them together."""
+    texts = [n for n, t in schema.items() if t == pl.String]
+    names = [identifier] if identifier in texts else texts if identifier is None else []
+    money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
+    sized = [n for n in dict.fromkeys([*money, *features]) if schema[n].is_numeric()]
+    if not names or not sized:
+        return []
+    named = pl.any_horizontal(pl.col(name).str.contains(_TOTAL) for name in names)
+    values = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized}
+    # Half a unit of the last digit each, of amounts that were rounded before they were added up.
+    equal = [
+        (x > 0) & (x - (x.sum() - x)).abs().le(0.005 * pl.len()) & (x.count() > 2)
+        for x in values.values()
+    ]
+    problem = "{count} rows are a total of the others, by name and size"
+    hint = "a total is no account: leave it out of the export"
+    broken = named & pl.any_horizontal(equal).fill_null(value=False)
+    return [Rule(names[0], broken, _shown(), problem, hint, sign=named.sum())]
+
+
+def date_rules(column: str) -> list[Rule]:
+    """The date that `days_before` counts from is known for every account, and is one."""
+    problem, hint = "{count} values of the spec's as_of are null", "fill it, or give --as-of DATE"
+    rule = Rule(column, pl.col(column).is_null(), _shown(), problem, hint)
+    return [rule, endless_rule(column, "the spec's as_of")]
+
+
+def endless_rule(column: str, of: str) -> Rule:
+    """Days are of the years 1 to 9999: none is infinite."""
+    problem = f"{{count}} values of {of} are infinite, or outside the years 1 to 9999"
+    hint = "write a date, or null where there is none"
+    return Rule(column, endless(column), _shown(), problem, hint)
 
 
 def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
@@ -116,6 +160,8 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
         )
         problem = f'{{count}} values of feature "{name}" are {what}'
         rules.append(Rule(column, unknown, _shown(), problem, hint))
+    if isinstance(encoder, DaysBeforeEncoder):
+        rules.append(endless_rule(column, f'feature "{name}"'))
     if dtype.is_float():
         problem = f'{{count}} values of feature "{name}" are infinite'
         rules.append(Rule(column, x.is_infinite(), _shown(), problem, "replace or cap them"))

@@ -286,14 +286,33 @@ def _scan_csv(
             for file in files
         ]
 
+    def not_year_first(lazy: pl.LazyFrame, rows: int | None) -> list[str]:
+        """Return the columns taken for dates by a guess at the order of day and month."""
+        dates = [name for name, dtype in lazy.collect_schema().items() if dtype.is_temporal()]
+        dates = [name for name in dates if name in names]
+        found = set[str]()
+        for file in files if dates else ():
+            raw = pl.scan_csv(
+                file, separator=separator, glob=False, infer_schema=False, n_rows=rows
+            )
+            present = [pl.col(n) for n in dates if n in raw.collect_schema()]
+            year_first = raw.select(present).select(
+                pl.all().str.strip_chars().str.contains(r"^(?:\d{4}[-/]|$)").all()
+            )
+            found |= {n for n, fine in year_first.collect().row(0, named=True).items() if not fine}
+        return sorted(found)
+
     # Polars guesses by the first file. Where a column is empty there it says text, for another type
     # elsewhere; so all files are asked.
     lazy = lazily(_common(guessed(10_000)) if len(files) > 1 else {}, 10_000)
     try:
+        texts |= dict.fromkeys(not_year_first(lazy, 10_000), pl.String())
+        lazy = lazily(_common(guessed(10_000)) if len(files) > 1 else {}, 10_000)
         # Types guessed from the first rows may fail later on: one pass that keeps nothing tells.
         lazy.select(pl.all().count()).collect(engine="streaming")
     except PolarsError:
         text_wins = _common(guessed(None), text=True) if len(files) > 1 else {}
+        texts |= dict.fromkeys(not_year_first(lazily(text_wins, None), None), pl.String())
         return lazily(text_wins, None)
     return lazy
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gtmar.cli import completion
 
 __all__ = [
+    "DEFAULT_ASIDE",
     "DEFAULT_JOURNAL",
     "Address",
     "AnyRun",
@@ -17,6 +20,7 @@ __all__ = [
     "AtVersion",
     "Author",
     "Data",
+    "DateFormat",
     "DropUnlabelled",
     "EngineKind",
     "Experiment",
@@ -37,6 +41,8 @@ __all__ = [
     "Query",
     "Quiet",
     "Run",
+    "SetAside",
+    "SetAsideTo",
     "Shards",
     "SpecPath",
     "app",
@@ -45,7 +51,21 @@ __all__ = [
     "spec_app",
 ]
 
+
+class _Commands(TyperGroup):
+    """Commands, where an option may stand without the number that it has by default."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the share after a ``--set-aside`` that has none."""
+        for place in reversed([i for i, arg in enumerate(args) if arg == "--set-aside"]):
+            after = args[place + 1] if place + 1 < len(args) else "-"
+            if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
+                args.insert(place + 1, "0.01")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="gtmar",
     help="Finds better weights for account scores, and keeps a journal of every experiment.",
     epilog="First steps: gtmar demo. With your own table: gtmar init --data accounts.parquet",
@@ -94,6 +114,9 @@ JournalPath = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Date that days_before counts from.")]
+DateFormat = Annotated[
+    str | None, typer.Option("--date-format", help="How texts write a date: %m/%d/%Y")
+]
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -103,6 +126,16 @@ Metric = Annotated[
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
 ]
+SetAside = Annotated[
+    float | None,
+    typer.Option(
+        "--set-aside", help="Leave rows that break the contract out: up to this share, or 0.01."
+    ),
+]
+SetAsideTo = Annotated[
+    str, typer.Option("--set-aside-to", help="File for those rows, with the reasons.")
+]
+DEFAULT_ASIDE = "set-aside.csv"
 Memory = Annotated[
     str | None,
     typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.accounts.sources import Source
+    from gtmar.errors import ViolationsError
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Engine, RunResult
     from gtmar.spec import Outcomes, ScoringSpec
 
 __all__ = [
+    "aside_hint",
     "ask",
     "edges",
     "engine",
@@ -128,6 +130,30 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
             hint='--label "churned:Lapsed=1" --label "churned:Live=0"',
         )
     return read
+
+
+def aside_hint(err: ViolationsError, **options: object) -> str | None:
+    """Return the command that checks a table again without the rows that break the contract."""
+    import shlex
+
+    if err.set_aside is None:
+        return err.hint
+    broken, rows = err.set_aside
+    # Rounded up to a thousandth, so that the share holds the rows.
+    share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
+    words = ["gtmar", "check"]
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value:
+            listed = value if isinstance(value, list) else [value]
+            words += [word for each in listed for word in (flag, str(each))]
+    words += ["--set-aside", f"{share:g}"]
+    return (
+        f"{shlex.join(words)} leaves these {broken:,} of {rows:,} rows ({broken / rows:.2%}) out, "
+        "and writes them to a file; gtmar init, run, try and score take the option too"
+    )
 
 
 def weights(settings: list[str]) -> dict[str, int]:

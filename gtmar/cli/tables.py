@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from gtmar.cli import arguments as a
 from gtmar.cli import completion
 from gtmar.cli.arguments import app, spec_app
 from gtmar.cli.boundary import bounded
+
+if TYPE_CHECKING:
+    from gtmar.accounts.set_aside import SetAside
 
 __all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
 
@@ -64,6 +67,9 @@ def init(
         list[str] | None, typer.Option(help="What a word of a label counts: churned:Lapsed=1")
     ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
+    date_format: a.DateFormat = None,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     keep: Keep = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
     bins: Annotated[
@@ -75,6 +81,7 @@ def init(
     as_json: a.Json = False,
 ) -> None:
     """Detect features and write a first spec, commented, to edit."""
+    from gtmar import runs
     from gtmar.accounts.profile import first_spec
     from gtmar.accounts.scan import scan
     from gtmar.cli import files, output
@@ -86,9 +93,12 @@ def init(
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
         labels=files.labels(label or []),
+        date_format=date_format,
+        set_aside=set_aside,
         keep=keep or (),
         bins=bins,
     )
+    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if str(output_path) == "-":
         typer.echo(found.text, nl=False)
         return
@@ -111,7 +121,7 @@ def init(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
         )
-        for sentence in found.taken:
+        for sentence in (*found.taken, *aside[1:]):
             output.say(sentence)
         start = " --start logistic" if bins else ""
         output.following(f"gtmar run --data {data} --spec {output_path}{start} -o best.yaml")
@@ -124,7 +134,10 @@ def check(
     spec: a.OptionalSpec = None,
     metric: a.Metric = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     keep: Keep = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     at_version: a.AtVersion = None,
@@ -135,16 +148,35 @@ def check(
     """Check a table and a spec before any search: every violation, leakage, every note."""
     from gtmar import runs
     from gtmar.cli import checkup_pages, files
+    from gtmar.errors import ViolationsError
 
-    found = runs.check(
-        files.source(data, at_version, query, other),
-        spec,
-        metric=metric,
-        as_of=as_of,
-        drop_unlabelled=drop_unlabelled,
-        keep=keep or (),
-        journal=journal,
-    )
+    try:
+        found = runs.check(
+            files.source(data, at_version, query, other),
+            spec,
+            metric=metric,
+            as_of=as_of,
+            date_format=date_format,
+            drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            set_aside_to=set_aside_to,
+            keep=keep or (),
+            journal=journal,
+        )
+    except ViolationsError as err:
+        err.hint = files.aside_hint(
+            err,
+            data=data,
+            spec=spec,
+            as_of=as_of,
+            date_format=date_format,
+            query=query,
+            source=other,
+            at_version=at_version,
+            keep=keep,
+            drop_unlabelled=drop_unlabelled,
+        )
+        raise
     checkup_pages.check(found, spec=str(spec) if spec else None, as_json=as_json)
     if found.leaking:
         raise typer.Exit(_LEAKS)
@@ -159,16 +191,23 @@ def drift(
         str | None, typer.Option(help="Table to hold it against; none: that of the spec's run.")
     ] = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     against_as_of: Annotated[str | None, typer.Option(help="The same for --against.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
     """Say whether a table's features, and the score, are spread as they were."""
     from gtmar import runs
+    from gtmar import spec as specs
     from gtmar.cli import drift_pages
 
     found = runs.drift(
-        data, spec, against=against, journal=journal, as_of=as_of, against_as_of=against_as_of
+        data,
+        specs.reading_dates(specs.load(spec), date_format),
+        against=against,
+        journal=journal,
+        as_of=as_of,
+        against_as_of=against_as_of,
     )
     drift_pages.drift(found, as_json=as_json)
     if found.moved:
@@ -196,6 +235,9 @@ def score(
         typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
     ] = None,
     as_of: a.AsOf = None,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    date_format: a.DateFormat = None,
     at_version: a.AtVersion = None,
     query: a.Query = None,
     other: a.OtherSources = None,
@@ -206,17 +248,30 @@ def score(
     from gtmar import spec as specs
     from gtmar.cli import files, output
 
-    loaded = specs.load(spec)
-    scored = runs.score(files.source(data, at_version, query, other), loaded, as_of=as_of)
+    loaded = specs.reading_dates(specs.load(spec), date_format)
+    sides: list[SetAside] = []
+    scored = runs.score(
+        files.source(data, at_version, query, other),
+        loaded,
+        as_of=as_of,
+        set_aside=set_aside,
+        asides=sides,
+    )
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
+    aside = runs.write_rows_aside(sides, set_aside_to)
     path = runs.write_table(scored, output_path)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
-        output.data({"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers})
+        facts = {"output": str(path), "accounts": scored.height, "accounts_by_tier": tiers}
+        output.data(
+            {**facts, "set_aside": {k: n for side in sides for k, n in side.counts.items()}}
+        )
     else:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
+        for sentence in aside:
+            output.say(sentence)
         output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
 
 

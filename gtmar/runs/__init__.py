@@ -15,7 +15,7 @@ from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
-from gtmar.runs.scoring import changed_since, score, write_table
+from gtmar.runs.scoring import changed_since, score, write_rows_aside, write_table
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.trial import try_weights
 
@@ -60,5 +60,6 @@ __all__ = [
     "score",
     "stability",
     "try_weights",
+    "write_rows_aside",
     "write_table",
 ]

@@ -23,6 +23,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective import Judge
 from gtmar.proof.power import smallest_gain
 from gtmar.runs.drift import shifts_between
+from gtmar.runs.scoring import write_aside
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -46,6 +47,8 @@ class Checkup:
     detected: bool
     accounts: int
     dropped: int
+    #: Rows set aside, by the rule that they break.
+    set_aside: dict[str, int]
     search_accounts: int
     holdout_accounts: int
     features: int
@@ -82,7 +85,10 @@ def check(
     *,
     metric: str | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
     keep: Collection[str] = (),
     journal: str | Path = "journal",
 ) -> Checkup:
@@ -94,7 +100,7 @@ def check(
         As for `run`; without a spec, features are detected.
     metric
         The objective to show; None takes the spec's.
-    as_of, drop_unlabelled
+    as_of, date_format, drop_unlabelled, set_aside, set_aside_to
         As for `run`.
     keep
         Columns that may be features though they seem to know the outcome.
@@ -109,12 +115,16 @@ def check(
     table = scan(data)
     detected = None
     if spec is None:
-        detected = first_spec(table, keep=keep)
+        detected = first_spec(table, keep=keep, set_aside=set_aside)
         spec = detected.spec
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
+    spec = specs.reading_dates(spec, date_format)
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    accounts = load_accounts(
+        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
+    aside = write_aside(accounts, set_aside_to)
     evaluator = LocalEvaluator(accounts.search, spec)
     sums = evaluator.frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, accounts.checked.outcomes)
@@ -143,8 +153,10 @@ def check(
         ),
         metrics=values,
         reasons=reasons,
+        set_aside=accounts.checked.set_aside.counts,
         notes=(
             *accounts.checked.notes,
+            *aside[1:],
             *look_alikes(accounts.table, accounts.checked.id_column),
             *_order_note(values, spec),
             *_limit_notes(judge, spec, accounts.search, sums),

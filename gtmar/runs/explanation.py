@@ -10,6 +10,7 @@ import polars as pl
 from gtmar.accounts.contract import as_of_date, check_contract, id_column
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.identity import key_expression
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.errors import AccountDataError, culprits
 from gtmar.runs.scoring import score
@@ -116,7 +117,7 @@ def explain(
     ViolationsError
         If the table doesn't fit a spec.
     """
-    table = scan(data).with_text(spec.id)
+    table = prepared(scan(data), spec, outcomes=False)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
     compared = None

@@ -63,6 +63,7 @@ def load_with_holdout(
     as_of: str | None = None,
     later_as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
     memory: int | None = None,
 ) -> Accounts:
     """Load a table to search and the one that is its holdout, by the same spec.
@@ -75,7 +76,7 @@ def load_with_holdout(
         It searches all of a table, see `whole`.
     as_of, later_as_of
         ISO dates that `days_before` counts from, in either table; None in the second for the first.
-    drop_unlabelled, memory
+    drop_unlabelled, set_aside, memory
         As for `load_accounts`, of both.
 
     Returns
@@ -93,10 +94,20 @@ def load_with_holdout(
     """
     one, two = both(
         lambda: load_accounts(
-            searched, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=memory
+            searched,
+            spec,
+            as_of=as_of,
+            drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            memory=memory,
         ),
         lambda: load_accounts(
-            later, spec, as_of=later_as_of or as_of, drop_unlabelled=drop_unlabelled, memory=memory
+            later,
+            spec,
+            as_of=later_as_of or as_of,
+            drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            memory=memory,
         ),
     )
     violations = _lacking(one, two)
@@ -189,6 +200,7 @@ def recorded(accounts: Accounts) -> dict[str, str]:
         "outcomes_fingerprint": later.outcomes_fingerprint,
         "features_fingerprint": later.features_fingerprint,
         **later.table.origin,
+        **{name: str(value) for name, value in later.checked.set_aside.parameters.items()},
     }
     return {f"{_PREFIX}{name}": value for name, value in facts.items()}
 

@@ -13,7 +13,9 @@ from gtmar.accounts.encode import divided, encoded_terms
 from gtmar.accounts.identity import key_expression
 from gtmar.accounts.locations import without_credentials
 from gtmar.accounts.matrix import check_reach
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.scan import collect, likely_id, scan
+from gtmar.accounts.set_aside import REASON, SetAside
 from gtmar.errors import UsageError, culprits
 from gtmar.export.tables import is_target, replace
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
@@ -21,17 +23,25 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gtmar.accounts.matrix import Accounts
     from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["changed_since", "score", "write_table"]
+__all__ = ["changed_since", "score", "write_aside", "write_rows_aside", "write_table"]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
 _RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
 
 
-def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.DataFrame:
+def score(
+    data: Tabular,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    set_aside: float | None = None,
+    asides: list[SetAside] | None = None,
+) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
     Parameters
@@ -42,6 +52,10 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
         The scoring spec.
     as_of
         ISO date that `days_before` counts from.
+    set_aside
+        Share of rows that may be left out since they can't be scored; None refuses them.
+    asides
+        Takes what was set aside.
 
     Returns
     -------
@@ -59,8 +73,11 @@ def score(data: Tabular, spec: ScoringSpec, *, as_of: str | None = None) -> pl.D
     """
     table = scan(data)
     likely = spec.id or likely_id(table.columns)
-    table = table.with_text(likely)
-    checked = check_contract(table, spec, as_of=as_of, outcomes=False)
+    table = prepared(table.with_text(likely), spec, outcomes=False)
+    checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
+    table = checked.table
+    if asides is not None:
+        asides.append(checked.set_aside)
     check_reach(spec, checked.ranges)
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
@@ -193,6 +210,40 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
     largest = sorted((n for n in moves if moves[n]), key=lambda n: (-abs(moves[n]), n))[:3]
     listed = ", ".join(f"{name.removeprefix('points.')} {moves[name]:+.4g}" for name in largest)
     return listed or "base, tiers or weights that were not there before"
+
+
+def write_aside(accounts: Accounts, path: str | Path | None) -> list[str]:
+    """Write the rows of an account table that were set aside, and those of its holdout's own.
+
+    Returns
+    -------
+    list of str
+        What was set aside, and where it is; empty where nothing was.
+    """
+    sides = [each for each in (accounts, accounts.later) if each is not None]
+    return write_rows_aside([each.checked.set_aside for each in sides], path)
+
+
+def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str]:
+    """Write rows that were set aside, each with its reasons; say what they are.
+
+    Raises
+    ------
+    UsageError
+        If a file is there that holds no such rows.
+    """
+    found = [side for side in sides if side.rows]
+    said = [side.sentence for side in found]
+    if not found or path is None:
+        return said
+    target = Path(path)
+    if target.is_file() and REASON.encode() not in target.read_bytes():
+        raise UsageError(
+            f'"{target}" is there already and holds no rows that were set aside',
+            hint="--set-aside-to names another file",
+        )
+    rows = pl.concat([side.written() for side in found], how="diagonal_relaxed")
+    return [*said, f"They are in {write_table(rows, target)}, with the reasons."]
 
 
 def write_table(frame: pl.DataFrame, path: str | Path) -> str | Path:

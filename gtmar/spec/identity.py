@@ -48,6 +48,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "features": features,
         "tiers": {name: [tier.low, tier.high] for name, tier in spec.tiers.items()},
     }
+    form |= {k: data[k] for k in ("date_format",) if data[k] is not None}
+    form |= {k: data[k] for k in ("time_zone",) if data[k] != "UTC"}
     if bounds:
         form |= {
             "orientation": data["orientation"],

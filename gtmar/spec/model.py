@@ -7,12 +7,21 @@ here: `objective` checks it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, FiniteFloat, StrictInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
 
 from gtmar.markup import table
 from gtmar.spec.encoders import (
@@ -228,6 +237,8 @@ class ScoringSpec(SpecModel):
     orientation: Literal["health", "risk"] = "health"
     base: StrictInt = Field(default=0, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     as_of: str | None = None
+    date_format: str | None = None
+    time_zone: str = "UTC"
     window: Window | None = None
     outcomes: Outcomes = Outcomes()
     labels: dict[Literal["retained", "churned", "activated", "won_back"], LabelMeaning] = Field(
@@ -241,6 +252,23 @@ class ScoringSpec(SpecModel):
     features: dict[str, Feature] = Field(min_length=1)
     tiers: dict[str, Tier] = Field(min_length=1)
     lineage: Lineage | None = None
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_format(cls, text: str | None) -> str | None:
+        parts = ("%[de]", "%[mbB]", "%[yY]")
+        if text is not None and not all(re.search(part, text) for part in parts):
+            raise ValueError(f'expected day, month and year, as "%d/%m/%Y", got "{text}"')
+        return text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as err:
+            raise ValueError(f'no time zone "{name}"; one is called as Europe/Berlin') from err
+        return name
 
     @model_validator(mode="after")
     def _holds_together(self) -> ScoringSpec:
