@@ -146,8 +146,9 @@ class ViolationsError(AccountDataError):
                 {"column": v.column, "problem": v.problem, "hint": v.hint, "rows": v.rows}
                 for v in violations
             ],
-            set_aside=set_aside,
         )
+        if set_aside is not None:
+            self.facts["set_aside"] = set_aside
         #: Rows that leaving out would mend all of it, and of how many; None where it wouldn't.
         self.set_aside = set_aside
 

@@ -60,7 +60,7 @@ class Checked:
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
     #: The table as it was read, without the rows that were set aside.
-    table: AccountTable
+    table: AccountTable = field(compare=False)
     set_aside: SetAside = field(default_factory=SetAside)
 
 
@@ -319,7 +319,9 @@ def _check_types(
                 continue
             if not dtype.is_temporal():
                 problem = f"expected dates, got {dtype}{_some_values(table, column)}"
-                violations.append(Violation(column, problem, hint=_DATE_HINT))
+                hint = "store it as a date; CSV dates are read as YYYY-MM-DD"
+                hint = _DATE_HINT if dtype == pl.String else hint
+                violations.append(Violation(column, problem, hint=hint))
                 continue
         elif (
             isinstance(encoder, (*NUMERIC, BoolEncoder))

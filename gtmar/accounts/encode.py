@@ -101,8 +101,8 @@ def _unscaled(feature: Feature, column: str, as_of: pl.Expr | None) -> pl.Expr:
     if isinstance(encoder, DaysBeforeEncoder):
         if as_of is None:
             raise ValueError("days_before needs as_of")  # the contract has refused this before
-        # A column of days, see `prepare`.
-        days = (as_of - x).dt.total_days().cast(pl.Float64)
+        # Days already, by `prepare`, in the spec's time zone.
+        days = (as_of - x.dt.date()).dt.total_days().cast(pl.Float64)
         return _scaled(encoder.then, days)
     if isinstance(encoder, Bins):
         raise TypeError("bins are encoded a term at a time")

@@ -32,7 +32,7 @@ class SetAside:
     #: Rows by the rule that they break.
     counts: dict[str, int] = field(default_factory=dict)
     #: The rows themselves, with their reasons; not read before they are asked for.
-    frame: pl.LazyFrame | None = None
+    frame: pl.LazyFrame | None = field(default=None, compare=False)
 
     @property
     def sentence(self) -> str:

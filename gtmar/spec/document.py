@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["json_schema", "load", "parse", "reweighed", "to_json", "to_yaml"]
+__all__ = ["json_schema", "load", "parse", "reading_dates", "reweighed", "to_json", "to_yaml"]
 
 _Place = tuple[str | int, ...]
 

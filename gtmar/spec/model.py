@@ -37,6 +37,7 @@ from gtmar.spec.limits import BY_SEGMENT, Constraints, Guardrail
 from gtmar.spec.window import Window  # noqa: TC001 - pydantic reads annotations at run time
 
 __all__ = [
+    "LABELS",
     "SCORE_UNITS",
     "VALUE_UNITS",
     "Feature",
