@@ -227,7 +227,7 @@ def _rules(
     """Return what every row has to keep; add to the violations what the window's columns break."""
     rules = id_rules(identifier, table.schema)
     if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
-        rules += date_rules(spec.as_of)
+        rules += date_rules(spec.as_of, table.schema[spec.as_of])
     for name, feature in usable.items():
         rules += feature_rules(name, feature, table.schema)
     if outcomes:
@@ -317,7 +317,7 @@ def _check_types(
                     Violation(column, "days_before has no date to count from", hint=hint)
                 )
                 continue
-            if not dtype.is_temporal():
+            if dtype != pl.Date:
                 problem = f"expected dates, got {dtype}{_some_values(table, column)}"
                 hint = "store it as a date; CSV dates are read as YYYY-MM-DD"
                 hint = _DATE_HINT if dtype == pl.String else hint

@@ -128,11 +128,12 @@ def total_rules(
     return [Rule(names[0], broken, _shown(), problem, hint, sign=named.sum())]
 
 
-def date_rules(column: str) -> list[Rule]:
+def date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
     """The date that `days_before` counts from is known for every account, and is one."""
     problem, hint = "{count} values of the spec's as_of are null", "fill it, or give --as-of DATE"
     rule = Rule(column, pl.col(column).is_null(), _shown(), problem, hint)
-    return [rule, endless_rule(column, "the spec's as_of")]
+    # A column of anything else is refused by its type.
+    return [rule, endless_rule(column, "the spec's as_of")] if dtype == pl.Date else [rule]
 
 
 def endless_rule(column: str, of: str) -> Rule:
