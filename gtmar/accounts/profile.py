@@ -240,14 +240,22 @@ def _search_part(
     return sample, y.to_numpy(), spoken.get(target, "activation")
 
 
+def _date(column: pl.Series, date_format: str | None) -> str | None:
+    """Say why a column of dates is no feature; None where it holds none."""
+    if column.dtype.is_temporal():
+        return "a date; encode it with days_before and --as-of"
+    if column.dtype != pl.String or not looks_like_dates(column):
+        return None
+    stated = date_format is not None or column.str.contains(r"^\s*\d{4}-").all()
+    option = "" if stated else ", after --date-format %d/%m/%Y or %m/%d/%Y"
+    return f"a date as text; store it as a date and encode it with days_before{option}"
+
+
 def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None) -> Fitted | str:
     """Fit an encoder to a column, or say why it is no feature."""
     dtype = column.dtype
-    if dtype.is_temporal() or (dtype == pl.String and looks_like_dates(column)):
-        stated = dtype.is_temporal() or date_format is not None
-        return "a date; encode it with days_before and --as-of" + (
-            "" if stated else ", after --date-format %d/%m/%Y or %m/%d/%Y where it isn't YYYY-MM-DD"
-        )
+    if reason := _date(column, date_format):
+        return reason
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
         return f"of type {dtype}, neither number nor category"
     if dtype.is_float():
@@ -270,8 +278,6 @@ def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None
         return fit_number(column, target)
     if distinct > _MOST_CATEGORIES:
         return f"free text or an identifier: {distinct:,} distinct values"
-    if known.cast(pl.String).str.contains(r"^\d{4}-\d{2}-\d{2}").all():
-        return "a date as text; store it as a date and encode it with days_before"
     return fit_categories(column, target)
 
 
