@@ -152,7 +152,13 @@ class ViolationsError(AccountDataError):
 
     code = "contract"
 
-    def __init__(self, source: str, violations: Sequence[Violation]) -> None:
+    def __init__(
+        self,
+        source: str,
+        violations: Sequence[Violation],
+        *,
+        set_aside: tuple[int, int] | None = None,
+    ) -> None:
         self.source = source
         self.violations = tuple(violations)
         count = len(violations)
@@ -170,6 +176,10 @@ class ViolationsError(AccountDataError):
                 for v in violations
             ],
         )
+        if set_aside is not None:
+            self.facts["set_aside"] = set_aside
+        #: Rows that leaving out would mend all of it, and of how many; None where it wouldn't.
+        self.set_aside = set_aside
 
 
 class ShapeError(GtmarError, ValueError):

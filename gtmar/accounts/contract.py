@@ -7,7 +7,7 @@ together. What is allowed but worth knowing becomes a note.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -15,25 +15,40 @@ import polars as pl
 
 from gtmar.accounts.categories import categories_of, category
 from gtmar.accounts.encode import NUMERIC, encoded_value, is_missing
-from gtmar.accounts.facts import notes, outcome_facts, stated_unknowns, unknown_notes
+from gtmar.accounts.facts import (
+    label_names,
+    notes,
+    outcome_facts,
+    stated_unknowns,
+    unknown_notes,
+    unnamed,
+)
+from gtmar.accounts.identity import canonical_id, may_identify
+from gtmar.accounts.labels import with_labels
 from gtmar.accounts.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.rules import (
     ACCOUNT,
     EXACT,
     OWN,
     Rule,
-    date_rule,
+    date_rules,
     feature_rules,
     id_rules,
     outcome_rules,
+    total_rules,
 )
 from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, refuse_empty
 from gtmar.accounts.segments import segment_violations
+from gtmar.accounts.set_aside import SetAside, leave_out
 from gtmar.accounts.windows import complete_by, window_rules, window_violations
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
+from gtmar.spec.model import LABELS, Outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = ["Checked", "as_of_date", "check_contract", "id_column"]
@@ -54,8 +69,11 @@ class Checked:
     unknowns: dict[str, int]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
+    #: The table as it was read, without the rows that were set aside.
+    table: AccountTable = field(compare=False)
     #: Those of `notes` that say how the table was read, and what of it the spec doesn't know.
     reading: tuple[str, ...] = ()
+    set_aside: SetAside = field(default_factory=SetAside)
 
 
 def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
@@ -76,7 +94,7 @@ def as_of_date(spec: ScoringSpec, schema: pl.Schema, as_of: str | None) -> pl.Ex
                 f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
             ) from err
     if spec.as_of is not None and spec.as_of in schema:
-        return pl.col(spec.as_of).cast(pl.Date)
+        return pl.col(spec.as_of)
     return None
 
 
@@ -86,6 +104,7 @@ def check_contract(
     *,
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
     outcomes: bool = True,
 ) -> Checked:
     """Hold a table against the contract.
@@ -98,6 +117,9 @@ def check_contract(
         ISO date for `days_before`, where the table has no such column.
     drop_unlabelled
         Leave accounts without any outcome out, and count them, instead of refusing.
+    set_aside
+        Share of rows that may be left out since they break the contract, and are counted; None to
+        refuse them.
     outcomes
         False where a table is only scored: outcomes are then not asked for.
 
@@ -109,6 +131,7 @@ def check_contract(
         If the table is empty, or can't be read.
     """
     refuse_empty(table)
+    table = prepared(table, spec, outcomes=outcomes)
     violations: list[Violation] = []
     identifier = id_column(spec, table.columns)
     found = OutcomeColumns.found(spec.outcomes, table.columns)
@@ -116,21 +139,23 @@ def check_contract(
     usable = {name: f for name, f in spec.features.items() if name in terms_ok}
     day = as_of_date(spec, table.schema, as_of)
     usable = _check_types(table, spec, usable, day, violations)
-    numeric = _check_outcome_types(table, found, violations) if outcomes else OutcomeColumns({})
+    numeric = (
+        _check_outcome_types(table, found, spec.labels, violations)
+        if outcomes
+        else OutcomeColumns({})
+    )
     violations += segment_violations(table, spec.segments) if outcomes else []
 
-    rules = id_rules(identifier, table.columns)
-    if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
-        rules.append(date_rule(spec.as_of))
-    for name, feature in usable.items():
-        rules += feature_rules(name, feature, table.schema)
-    if outcomes:
-        rules += outcome_rules(numeric, table.schema)
-        if spec.window is not None:
-            unfit = window_violations(spec.window, table)
-            violations += unfit
-            by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
-            rules += [] if unfit else window_rules(spec.window, by)
+    rules = _rules(
+        table, spec, identifier, usable, numeric, violations, as_of=as_of, outcomes=outcomes
+    )
+    aside = SetAside()
+    if set_aside is not None:
+        if violations:
+            # Rows can't be judged by columns that don't fit.
+            raise ViolationsError(table.source, violations)
+        table, aside = leave_out(table, rules, set_aside)
+        refuse_empty(table)
     facts = _run(table, spec, rules, usable, numeric, identifier, day)
     accounts = int(facts["accounts"])
     for i, rule in enumerate(rules):
@@ -143,11 +168,18 @@ def check_contract(
             )
     unlabelled = int(facts["unlabelled"]) if outcomes and numeric.columns else 0
     if unlabelled and not drop_unlabelled:
+        undecided = int(facts.get("end_without_label") or 0)
+        also = (
+            f"; {undecided:,} have a {found.columns['mrr_end']}, which doesn't decide what the "
+            f"null in {label_names(found)} leaves unknown"
+            if undecided
+            else ""
+        )
         violations.append(
             Violation(
                 "",
                 f"{unlabelled:,} of {accounts:,} accounts have no outcome of any kind: "
-                f"{_first(facts['unlabelled.culprits'])}",
+                f"{_first(facts['unlabelled.culprits'])}{also}",
                 hint="--drop-unlabelled leaves them out and counts them",
                 rows=unlabelled,
             )
@@ -171,7 +203,12 @@ def check_contract(
                 )
     strange = _strange_categories(table, usable, facts, violations)
     if violations:
-        raise ViolationsError(table.source, violations)
+        broken = int(facts.get("broken") or 0)
+        raise ViolationsError(
+            table.source,
+            violations,
+            set_aside=(broken, accounts) if len(violations) == len(_counted(violations)) else None,
+        )
     read = [term.column for term in spec.terms] + [*found.columns.values(), *spec.segments]
     unknown = table.texts and table.texts.markers_note(read)
     as_read = (*table.notes, *strange, *([unknown] if unknown else []))
@@ -185,11 +222,16 @@ def check_contract(
         ranges=ranges,
         unknowns=unknowns,
         notes=(
+            *((aside.sentence,) if aside.rows else ()),
             *(notes(facts, found, identifier) if outcomes else ()),
+            *(unnamed(table.columns, spec, found, identifier) if outcomes else ()),
             *unknown_notes(unknowns, accounts),
             *as_read,
         ),
         reading=as_read,
+        # Its text can't be read again without the rows that were set aside.
+        table=replace(table, texts=None) if aside.rows else table,
+        set_aside=aside,
     )
 
 
@@ -233,6 +275,35 @@ def _strange_categories(
     return notes
 
 
+def _rules(
+    table: AccountTable,
+    spec: ScoringSpec,
+    identifier: str | None,
+    usable: dict[str, Feature],
+    numeric: OutcomeColumns,
+    violations: list[Violation],
+    *,
+    as_of: str | None,
+    outcomes: bool,
+) -> list[Rule]:
+    """Return what every row has to keep; add to the violations what the window's columns break."""
+    rules = id_rules(identifier, table.schema)
+    if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
+        rules += date_rules(spec.as_of, table.schema[spec.as_of])
+    for name, feature in usable.items():
+        rules += feature_rules(name, feature, table.schema)
+    if outcomes:
+        rules += outcome_rules(numeric, table.schema)
+        if spec.window is not None:
+            unfit = window_violations(spec.window, table)
+            violations += unfit
+            by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
+            rules += [] if unfit else window_rules(spec.window, by)
+        columns = [feature.column or name for name, feature in usable.items()]
+        rules += total_rules(identifier, numeric, columns, table.schema)
+    return rules
+
+
 def _check_names(
     table: AccountTable,
     spec: ScoringSpec,
@@ -256,12 +327,14 @@ def _check_names(
 
     if identifier is not None and identifier not in columns:
         absent(identifier, "the spec's id")
+    elif identifier is not None and not may_identify(table.schema[identifier]):
+        dtype = table.schema[identifier]
+        violations.append(Violation(identifier, f"expected account ids, got {dtype}"))
     if spec.as_of is not None and spec.as_of not in columns:
         absent(spec.as_of, "the spec's as_of")
     if outcomes:
-        for role, field in type(spec.outcomes).model_fields.items():
-            column = getattr(spec.outcomes, role)
-            if column != field.default and column not in columns:
+        for role, column in _stated_outcomes(spec).items():
+            if column not in columns:
                 absent(column, f"outcome {role}")
         if not found.columns and table.columns:
             names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
@@ -272,9 +345,8 @@ def _check_names(
                     hint="name yours in the spec: outcomes: {retained: my_column}",
                 )
             )
-    for column in spec.read.columns:
-        if column not in columns:
-            absent(column, "the spec's read")
+    for column in set(spec.read.columns).difference(columns):
+        absent(column, "the spec's read")
     usable = set()
     for name, feature in spec.features.items():
         column = feature.column or name
@@ -293,6 +365,15 @@ def _check_names(
     return usable
 
 
+def _stated_outcomes(spec: ScoringSpec) -> dict[str, str]:
+    """Return the columns that a spec names for outcomes, other than the usual ones."""
+    return {
+        role: getattr(spec.outcomes, role)
+        for role, field in type(spec.outcomes).model_fields.items()
+        if getattr(spec.outcomes, role) != field.default
+    }
+
+
 def _check_types(
     table: AccountTable,
     spec: ScoringSpec,
@@ -304,8 +385,9 @@ def _check_types(
     usable = {}
     dated = table.schema.get(spec.as_of) if spec.as_of is not None else None
     if dated is not None and dated not in (pl.Date, pl.Datetime):
-        problem = f"the spec's as_of expects dates, got {dated}"
-        violations.append(Violation(str(spec.as_of), problem, hint="store it as a date"))
+        shown = _some_values(table, str(spec.as_of))
+        problem = f"the spec's as_of expects dates, got {dated}{shown}"
+        violations.append(Violation(str(spec.as_of), problem, hint=_DATE_HINT))
         day = None
     for name, feature in features.items():
         column = feature.column or name
@@ -319,10 +401,11 @@ def _check_types(
                     Violation(column, "days_before has no date to count from", hint=hint)
                 )
                 continue
-            if dtype not in (pl.Date, pl.Datetime):
-                hint = "store it as a date; dates as text are read as YYYY-MM-DD"
+            if dtype != pl.Date:
                 unlike = table.texts and table.texts.unlike(column)
-                got = unlike[0] if unlike else dtype
+                got = unlike[0] if unlike else f"{dtype}{_some_values(table, column)}"
+                hint = "store it as a date; dates as text are read as YYYY-MM-DD"
+                hint = _DATE_HINT if dtype == pl.String else hint
                 violations.append(Violation(column, f"expected dates, got {got}", hint=hint))
                 continue
         elif (
@@ -352,7 +435,10 @@ def _check_types(
 
 
 def _check_outcome_types(
-    table: AccountTable, found: OutcomeColumns, violations: list[Violation]
+    table: AccountTable,
+    found: OutcomeColumns,
+    labels: Mapping[Any, Mapping[str, int]],
+    violations: list[Violation],
 ) -> OutcomeColumns:
     """Refuse outcomes that aren't numbers; return those that are."""
     numeric = {}
@@ -364,14 +450,36 @@ def _check_outcome_types(
         expected = "amounts" if role in ("mrr", "mrr_end", "ltv") else "0 and 1"
         unlike = table.texts and table.texts.unlike(column)
         got = unlike[0] if unlike else f"{dtype}: {_first_values(table, column)}"
+        hint = unlike[1] if unlike else "store it as a number"
+        if role in LABELS and dtype in (pl.String, pl.Categorical, pl.Enum):
+            _, read = with_labels(table, Outcomes(**{role: column}), labels)
+            # A column of nothing but blanks has no word.
+            hint = read[0].hint if read and read[0].unknown else hint
         violations.append(
             Violation(
                 column,
                 f"outcome {role} expects {expected}, got {got}",
-                hint=unlike[1] if unlike else "store it as a number",
+                hint=hint,
             )
         )
     return OutcomeColumns(numeric)
+
+
+def _counted(violations: list[Violation]) -> list[Violation]:
+    """Return the violations that leaving rows out mends, unlabelled accounts apart."""
+    return [v for v in violations if v.rows and v.column]
+
+
+_DATE_HINT = (
+    "store it as a date, or as text YYYY-MM-DD; where day and month could be either, say which "
+    "with --date-format %d/%m/%Y or %m/%d/%Y, or date_format in the spec"
+)
+
+
+def _some_values(table: AccountTable, column: str) -> str:
+    if table.schema[column] != pl.String:
+        return ""
+    return f": {_first_values(table, column)}"
 
 
 def _first(found: list[Any]) -> str:
@@ -410,12 +518,7 @@ def _run(
             ]
         for name, column in stated_unknowns(spec).items():
             wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
-    for name, feature in features.items():
-        listed, column = categories_of(feature.encode), feature.column or name
-        if listed:
-            cell = category(column, schema[column], listed)
-            wanted.append(cell.count().alias(f"{name}.known"))
-            wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
+    wanted += _category_facts(features, schema)
     lazy = table.frame
     if found.columns:
         named = {f"{OWN}{key}": value for key, value in canonical_outcomes(found, schema).items()}
@@ -428,15 +531,16 @@ def _run(
         mask, rule = _mask(rules[i]), rules[i]
         shown = rule.shown.filter(mask).unique(maintain_order=True).head(6)
         fetched += [mask.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
+    if broken:
+        every = pl.any_horizontal(_mask(rules[i]) for i in broken)
+        fetched.append(every.sum().alias("broken"))
     if facts.get("unlabelled"):
         bare = pl.col(ACCOUNT).filter(lacks_outcome(found, prefix=OWN)).head(6)
         fetched.append(bare.implode().alias("unlabelled.culprits"))
     if fetched:
-        account = (
-            pl.col(identifier).cast(pl.String)
-            if identifier is not None and identifier in schema
-            else pl.format("row {}", pl.int_range(1, pl.len() + 1))
-        )
+        account = pl.format("row {}", pl.int_range(1, pl.len() + 1))
+        if identifier is not None and may_identify(schema.get(identifier, pl.Object())):
+            account = canonical_id(identifier, schema[identifier])
         lazy = lazy.with_columns(account.alias(ACCOUNT))
         facts |= collect(table, lazy.select(fetched)).row(0, named=True)
     really_broken = any(facts[f"{i}.count"] for i in broken)
@@ -446,6 +550,18 @@ def _run(
             facts[f"{term.name}.low"] = None
         facts.setdefault(f"{term.name}.low", None)
     return facts
+
+
+def _category_facts(features: dict[str, Feature], schema: pl.Schema) -> list[pl.Expr]:
+    """Count the values of each column of categories, and those that the spec doesn't list."""
+    wanted = []
+    for name, feature in features.items():
+        listed, column = categories_of(feature.encode), feature.column or name
+        if listed:
+            cell = category(column, schema[column], listed)
+            wanted.append(cell.count().alias(f"{name}.known"))
+            wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
+    return wanted
 
 
 def _mask(rule: Rule) -> pl.Expr:

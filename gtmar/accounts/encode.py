@@ -102,7 +102,7 @@ def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr 
     if isinstance(encoder, DaysBeforeEncoder):
         if as_of is None:
             raise ValueError("days_before needs as_of")  # the contract has refused this before
-        # The day by the clock of the column's own time zone.
+        # Days already, by `prepare`, in the spec's time zone.
         days = (as_of - x.dt.date()).dt.total_days().cast(pl.Float64)
         return _scaled(encoder.then, days)
     if isinstance(encoder, Bins):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.accounts.encode import half_up
+from gtmar.accounts.labels import plain_name
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number, lacks_outcome
 from gtmar.accounts.rules import OWN
+from gtmar.accounts.scan import likely_id
 from gtmar.spec.encoders import Bins, MissingValue
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["notes", "outcome_facts", "stated_unknowns", "unknown_notes"]
+__all__ = ["label_names", "notes", "outcome_facts", "stated_unknowns", "unknown_notes", "unnamed"]
 
 #: Features with unknown values that a note names, those with the most first.
 _FEATURES_NAMED = 5
@@ -36,6 +38,12 @@ def outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
         pl.col(f"{OWN}won_back").is_not_null().sum().alias("former"),
         (pl.col(f"{OWN}ltv") <= 0).sum().alias("ltv_not_positive"),
     ]
+    if found.has("retained", "churned"):
+        unknown = pl.col(f"{OWN}retained").is_null() & pl.col(f"{OWN}won_back").is_null()
+        facts += [(unknown & ~bare).sum().alias("retention_unknown")]
+        if found.has("mrr_end"):
+            end = known_number(found.columns["mrr_end"], schema[found.columns["mrr_end"]])
+            facts += [(unknown & end.is_not_null()).sum().alias("end_without_label")]
     for role in ("mrr", "mrr_end", "ltv"):
         if found.has(role):
             x = known_number(found.columns[role], schema[found.columns[role]])
@@ -72,6 +80,34 @@ def unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
     ]
 
 
+def label_names(found: OutcomeColumns) -> str:
+    """Name the columns that say whether an account stayed."""
+    return " or ".join(found.columns[r] for r in ("retained", "churned") if found.has(r))
+
+
+def unnamed(
+    columns: list[str], spec: ScoringSpec, found: OutcomeColumns, identifier: str | None
+) -> list[str]:
+    """Say which columns are named like an id or an outcome, and are neither in the spec."""
+    sentences = []
+    used = {*found.columns.values(), *(term.column for term in spec.terms), *spec.segments}
+    likely = likely_id([name for name in columns if name not in used])
+    if identifier is None and likely is not None:
+        sentences.append(
+            f'Column "{likely}" is named like the account id and isn\'t it here: the spec says '
+            f'id: "{likely}" where it is.'
+        )
+    plain = {plain_name(name): name for name in columns if name not in used}
+    for role, column in spec.outcomes.model_dump().items():
+        other = plain.get(plain_name(column))
+        if not found.has(role) and other is not None:
+            sentences.append(
+                f'Column "{other}" is named like outcome {role} and isn\'t it here: the spec says '
+                f'outcomes: {{{role}: "{other}"}} where it is.'
+            )
+    return sentences
+
+
 def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None) -> list[str]:
     """Word what is allowed but worth knowing."""
     said = []
@@ -85,6 +121,11 @@ def notes(facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | Non
         said.append(
             "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
             "stays; expansion, contraction and quick ratio stay empty."
+        )
+    if facts.get("retention_unknown"):
+        said.append(
+            f"{facts['retention_unknown']:,} accounts have no {label_names(found)} and count in no "
+            "metric of retention or revenue; other outcomes of theirs do count."
         )
     if facts.get("kept_without_revenue"):
         said.append(

@@ -1,12 +1,15 @@
 """Which account is which: row keys, the holdout that they draw, and content fingerprints.
 
 All three are functions of the accounts' content alone: not of row order, file layout, compression,
-or the version of any package. So only MD5 and SHA-256 are used here, which don't change.
+or the version of any package. So only MD5 and SHA-256 are used here, which don't change. An id has
+one canonical text, whatever the type that a source gives it: 1001 from integers, doubles, decimals
+and texts alike.
 """
 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,35 +17,154 @@ import numpy as np
 import polars as pl
 
 from gtmar.accounts.digests import md5_heads
+from gtmar.accounts.scan import collect
+from gtmar.errors import culprits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from gtmar.accounts.scan import AccountTable
     from gtmar.spec.model import Split
 
 __all__ = [
     "KeyOrder",
+    "canonical_id",
     "content_keys",
     "fingerprint",
     "held_out",
     "holdout_mask",
+    "inexact_id",
     "key_expression",
+    "look_alikes",
+    "may_identify",
 ]
 
 #: Rows that a fingerprint reads at a time: a multiple of eight, since eight flags make a byte.
 _SLICE = 2**16
 
 
+#: Below this, by type, a float holds every integer, so that an id in it is the one that was meant.
+_WHOLE: dict[type[pl.DataType], int] = {pl.Float32: 2**24, pl.Float64: 2**53}
+#: Ids that aren't in canonical form: blanks around, or an integer written with decimals.
+_ODD = r"^\s|\s$|^$|\.0+$"
+_DECIMALS = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
+
+
+def may_identify(dtype: pl.DataType) -> bool:
+    """Whether a column of this type can hold account ids."""
+    return not dtype.is_nested() and dtype != pl.Object
+
+
+def canonical_id(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return a column's ids in their one canonical text; null where unknown, blank or inexact.
+
+    Parameters
+    ----------
+    name, dtype
+        The column of ids.
+
+    Notes
+    -----
+    Integers stand as their digits, and so do whole numbers in floats, decimals and texts such as
+    ``1001.0``, as pandas writes ids where one is unknown. Texts lose blanks around them, and keep
+    zeros before them and their case. Bytes are read as UTF-8; 16 of them that are no text stand
+    for a UUID.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"id": [" 00012", "1001.0", "A-7 ", ""]})
+    >>> frame.select(canonical_id("id", frame.schema["id"])).to_series().to_list()
+    ['00012', '1001', 'A-7', None]
+    """
+    x = pl.col(name)
+    if dtype.is_float():
+        whole = (x.floor() == x) & (x.abs() < _WHOLE.get(type(dtype), 2**53))
+        # The sum turns -0.0 into 0.0.
+        return pl.when(whole).then((x + 0.0).cast(pl.Int64, strict=False).cast(pl.String))
+    if dtype.is_decimal():
+        text = x.cast(pl.String).str.replace(_DECIMALS, "$1")
+        return pl.when(~text.str.contains(".", literal=True)).then(text)
+    if dtype == pl.Binary:
+        return x.map_batches(_texts_of_bytes, return_dtype=pl.String, is_elementwise=True)
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        texts = x.cast(pl.String)
+        return texts.map_batches(_plain_texts, return_dtype=pl.String, is_elementwise=True)
+    return x.cast(pl.String)
+
+
+def inexact_id(name: str, dtype: pl.DataType) -> pl.Expr | None:
+    """Whether an id is known but has no canonical text; None for a type where all have one."""
+    if not (dtype.is_float() or dtype.is_decimal() or dtype == pl.Binary):
+        return None
+    known = pl.col(name).is_not_null()
+    if dtype.is_float():
+        known &= pl.col(name).is_not_nan()
+    return known & canonical_id(name, dtype).is_null()
+
+
+def _plain_texts(ids: pl.Series) -> pl.Series:
+    """Bring texts into canonical form; where all are in it, as in most tables, change nothing."""
+    odd = ids.str.contains(_ODD).fill_null(value=False)
+    if not odd.any():
+        return ids
+    plain = ids.filter(odd).str.strip_chars().str.replace(_DECIMALS, "$1")
+    plain = plain.set(plain == "", None)
+    return ids.scatter(odd.arg_true(), plain)
+
+
+def _texts_of_bytes(ids: pl.Series) -> pl.Series:
+    def text(value: bytes) -> str | None:
+        if len(value) == 16 and not (value.isascii() and value.decode("ascii").isprintable()):
+            return str(uuid.UUID(bytes=value))
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+
+    texts = [None if value is None else text(value) for value in ids]
+    return _plain_texts(pl.Series(ids.name, texts, dtype=pl.String))
+
+
+def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
+    """Say which ids are the same but for case or zeros before them; each stays an account's own.
+
+    Parameters
+    ----------
+    table
+        The account table, which keeps the contract.
+    identifier
+        The id's column; None where the table has none.
+    """
+    if identifier is None or table.schema[identifier].is_numeric():
+        return []
+    key = canonical_id(identifier, table.schema[identifier])
+    keys = collect(table, table.frame.select(key.alias("key")))["key"]
+    sentences = []
+    for differ, loose in (
+        ("case", keys.str.to_lowercase()),
+        ("zeros before them", keys.str.strip_chars_start("0")),
+    ):
+        alike = loose.is_duplicated()
+        if alike.any():
+            # Two that are alike stand side by side.
+            shown = keys.filter(alike).gather(loose.filter(alike).arg_sort()).head(4).to_list()
+            sentences.append(
+                f'{int(alike.sum()):,} ids in "{identifier}" differ from another by {differ} '
+                f"alone, {culprits(shown)}: each is taken as an account of its own."
+            )
+    return sentences
+
+
 def key_expression(identifier: str | None, schema: pl.Schema) -> pl.Expr:
-    """Return each account's key: its id as text, or its whole content where it has none.
+    """Return each account's key: its id's canonical text, or its content where it has none.
 
     Without an id two rows of equal content have equal keys, so that a split keeps twins together.
     Doubles stand as their bits, so that no engine's way of printing them matters.
     """
     if identifier is not None:
-        return pl.col(identifier).cast(pl.String)
+        return canonical_id(identifier, schema[identifier])
     parts = []
     for name in sorted(schema.names()):
         dtype = schema[name]

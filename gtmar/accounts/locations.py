@@ -40,6 +40,9 @@ _consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
 #: How a URL begins, or what a path makes of it.
 _URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 
+#: A URL within a sentence.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s)\"']+")
+
 
 def expanded(path: str | Path) -> Path:
     """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""

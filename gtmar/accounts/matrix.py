@@ -75,6 +75,7 @@ def load_accounts(
     *,
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
     memory: int | None = None,
     copies_together: bool = True,
 ) -> Accounts:
@@ -88,6 +89,8 @@ def load_accounts(
         ISO date for `days_before`, where the table has no such column.
     drop_unlabelled
         Leave accounts without any outcome out, and count them, instead of refusing.
+    set_aside
+        Share of rows that may be left out since they break the contract; None to refuse them.
     memory
         Bytes that the table may take; arrays that need more are mapped from a temporary file. None
         for half of the machine's. Changes no result.
@@ -110,8 +113,10 @@ def load_accounts(
     encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, that
     of the ids, which must be told apart and sorted.
     """
-    table = table.read_for(spec)
-    checked = check_contract(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    checked = check_contract(
+        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
+    table = checked.table
     check_reach(spec, checked.ranges)
     widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
     date = as_of_date(spec, table.schema, as_of)

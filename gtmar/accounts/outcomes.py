@@ -125,8 +125,9 @@ def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
 def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
     """Return the canonical outcome expressions, each an Int64 column or a null one.
 
-    A churned account's unknown end MRR is 0, since it left. Where neither label is known,
-    retained is taken as end MRR above 0. What else may be unknown is for `contract` to refuse.
+    A churned account's unknown end MRR is 0, since it left. In a table without a label column,
+    retained is taken as end MRR above 0; with one, a null label is unknown whatever the end MRR
+    says, and so is that account's end. What else may be unknown is for `contract` to refuse.
     """
 
     def number(role: str) -> pl.Expr:
@@ -140,11 +141,16 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
 
     former = number("won_back").is_not_null()
     start, end = cents("mrr"), cents("mrr_end")
-    label = pl.coalesce(number("retained"), 1 - number("churned"), (end > 0).cast(pl.Float64))
+    if found.has("retained", "churned"):
+        label = pl.coalesce(number("retained"), 1 - number("churned"))
+    else:
+        label = (end > 0).cast(pl.Float64)
     label = label.cast(pl.Int64, strict=False)
     label = pl.when(former).then(None).otherwise(label)
     if found.has("mrr_end"):
         end = pl.when(end.is_null() & (label == 0)).then(0).otherwise(end)
+        if found.has("retained", "churned"):
+            end = pl.when(former | label.is_not_null()).then(end)
     elif found.has("mrr"):
         end = start * label
     return {

@@ -6,7 +6,7 @@ feature starts with the same weight: nothing is claimed before it is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +14,18 @@ import polars as pl
 
 from gtmar.accounts.additive import every_so_many
 from gtmar.accounts.bins import fit_bins
+from gtmar.accounts.dates import looks_like_dates
 from gtmar.accounts.encode import encoded_terms
 from gtmar.accounts.fitting import Fitted, fit_categories, fit_flag, fit_number
+from gtmar.accounts.identity import canonical_id
+from gtmar.accounts.labels import LabelWords, named_outcomes, with_labels
 from gtmar.accounts.leakage import Grade, Leak, find_leaks
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import OutcomeColumns
-from gtmar.accounts.rules import OWN
+from gtmar.accounts.rules import OWN, id_rules, outcome_rules, total_rules
 from gtmar.accounts.sample import search_sample
-from gtmar.accounts.scan import ID_NAMES, AccountTable, refuse_empty
+from gtmar.accounts.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
+from gtmar.accounts.set_aside import SetAside, leave_out
 from gtmar.accounts.shapes import Shape, fit_shapes
 from gtmar.accounts.text_columns import settled
 from gtmar.errors import AccountDataError, GtmarError, nearest
@@ -30,7 +34,7 @@ from gtmar.spec.model import Outcomes, Reading, ScoringSpec, Split
 from gtmar.spec.text import commented_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -61,6 +65,11 @@ class FirstSpec:
     leaks: tuple[Leak, ...] = ()
     #: What is worth knowing of how the table was read, a sentence each.
     notes: tuple[str, ...] = ()
+    #: What was taken for the outcomes, the id and the objective, a sentence each.
+    taken: tuple[str, ...] = ()
+    #: Column by outcome, for the outcomes that the table has.
+    outcomes: dict[str, str] = field(default_factory=dict)
+    set_aside: SetAside = field(default_factory=SetAside)
 
 
 def first_spec(
@@ -69,6 +78,9 @@ def first_spec(
     holdout: float | None = None,
     outcomes: Outcomes | None = None,
     identifier: str | None = None,
+    labels: Mapping[str, Mapping[str, int]] | None = None,
+    date_format: str | None = None,
+    set_aside: float | None = None,
     keep: Collection[str] = (),
     bins: bool = False,
     reading: Reading | None = None,
@@ -85,6 +97,12 @@ def first_spec(
         Which column is which outcome, where they aren't called as usual.
     identifier
         The account id's column; None takes the first usual name.
+    labels
+        What the words of a label count, by role; known words need none.
+    date_format
+        How texts write a date, for the spec to say.
+    set_aside
+        Share of rows that may be left out since ids or outcomes break the contract.
     keep
         Columns to take though they seem to know the outcome.
     bins
@@ -108,18 +126,21 @@ def first_spec(
         "keep": keep,
         "bins": bins,
         "reading": reading,
+        "labels": labels or {},
+        "date_format": date_format,
+        "set_aside": set_aside,
     }
     first = _detected(table, copies=None, **options)
-    copies = _copies(table, first.spec)
+    copies = _copies(table, first.spec, set_aside)
     return first if copies is None else _detected(table, copies=copies, **options)
 
 
-def _copies(table: AccountTable, spec: ScoringSpec) -> Copies | None:
+def _copies(table: AccountTable, spec: ScoringSpec, set_aside: float | None) -> Copies | None:
     """Find accounts that a run of this spec draws together; what breaks the contract has none."""
     if not spec.split.holdout:
         return None
     try:
-        return load_accounts(table, spec, drop_unlabelled=True).copies
+        return load_accounts(table, spec, drop_unlabelled=True, set_aside=set_aside).copies
     except GtmarError:
         return None
 
@@ -133,13 +154,25 @@ def _detected(
     keep: Collection[str],
     bins: bool,
     reading: Reading,
+    labels: Mapping[str, Mapping[str, int]],
+    date_format: str | None,
+    set_aside: float | None,
     copies: Copies | None,
 ) -> FirstSpec:
     """Detect features on the search part, copies of an account being in one part."""
-    found = OutcomeColumns.found(outcomes, table.columns)
     identifier = _identifier(table, identifier, outcomes, keep)
+    outcomes = named_outcomes(table, outcomes, labels)
+    found = OutcomeColumns.found(outcomes, table.columns)
+    # Before anything is split: the ids of a run are the texts that the file has.
     table = table.with_text(identifier)
-    sample, target, target_name = _search_part(table, found, identifier, split, copies)
+    table, words = with_labels(table, outcomes, labels)
+    aside = SetAside()
+    if set_aside is not None:
+        rules = [*id_rules(identifier, table.schema), *outcome_rules(found, table.schema)]
+        rules += total_rules(identifier, found, [], table.schema)
+        table, aside = leave_out(table, rules, set_aside)
+    meanings = {each.role: each.words for each in words if not each.unknown}
+    sample, target, target_name = _search_part(table, found, identifier, split, words, copies)
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
     leaks = find_leaks(sample, candidates, found)
@@ -155,7 +188,7 @@ def _detected(
             left_out[name] = telling[name]
         else:
             unlike = table.texts and table.texts.unlike(name)
-            result = "; ".join(unlike) if unlike else _fit(frame[name], target)
+            result = "; ".join(unlike) if unlike else _fit(frame[name], target, date_format)
             if isinstance(result, str):
                 left_out[name] = result
             else:
@@ -168,17 +201,18 @@ def _detected(
         )
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
-    data = _spec_data(found, outcomes, identifier, split, reading, shapes, frame)
+    data = _spec_data(found, outcomes, identifier, split, reading, shapes, frame, meanings)
+    if date_format is not None:
+        data["date_format"] = date_format
     heading = _heading(table, found, target_name, len(frame), split, bins=bins)
     comments = {name: shape.comment for name, shape in shapes.items()}
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
-    return FirstSpec(
-        parse(text, source="detected spec"),
-        text,
-        left_out,
-        leaks,
-        tuple(_reading_notes(table, {*fitted, *found.columns.values()})),
-    )
+    spec = parse(text, source="detected spec")
+    taken = _taken(spec, found, target_name, [each for each in words if not each.unknown])
+    if aside.rows:
+        taken = (aside.sentence, *taken)
+    notes = tuple(_reading_notes(table, {*fitted, *found.columns.values()}))
+    return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
 
 
 def _reading_notes(table: AccountTable, used: Collection[str]) -> list[str]:
@@ -197,6 +231,22 @@ def _reading_notes(table: AccountTable, used: Collection[str]) -> list[str]:
     ]
 
 
+def _taken(
+    spec: ScoringSpec, found: OutcomeColumns, target: str, words: list[LabelWords]
+) -> tuple[str, ...]:
+    """Say what was taken for the outcomes, the id and the objective."""
+    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
+    identifier = (
+        f"Id: {spec.id}."
+        if spec.id
+        else "Id: none found, accounts are told apart by their content; --id COLUMN names one."
+    )
+    oriented = f"Features are oriented by {target}; objective: {spec.objective}."
+    if not found.labelled:
+        oriented += " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
+    return (f"Outcomes: {roles}.", *(each.sentence for each in words), identifier, oriented)
+
+
 def _identifier(
     table: AccountTable, named: str | None, outcomes: Outcomes, keep: Collection[str]
 ) -> str | None:
@@ -210,10 +260,13 @@ def _identifier(
                 f'{table.source}: no column "{column}" ({role})',
                 hint=f'did you mean "{likely}"?' if likely else None,
             )
-    if named is not None:
-        return named
-    lowered = {name.lower(): name for name in table.columns}
-    return next((lowered[name] for name in ID_NAMES if name in lowered), None)
+    likely = named or likely_id(table.columns)
+    if named is not None or likely is None or likely.lower() in ID_NAMES:
+        return likely
+    # Of a name that isn't among the usual ones only an id is believed.
+    key = canonical_id(likely, table.schema[likely])
+    twice = collect(table, table.frame.select(key.is_duplicated().any() | key.is_null().any()))
+    return None if twice.item() else likely
 
 
 def _search_part(
@@ -221,6 +274,7 @@ def _search_part(
     found: OutcomeColumns,
     identifier: str | None,
     split: Split,
+    words: list[LabelWords],
     copies: Copies | None,
 ) -> tuple[pl.DataFrame, NDArray[np.float64], str]:
     """Return the search part of the table and what its features are oriented by."""
@@ -240,12 +294,19 @@ def _search_part(
     for name, column in found.columns.items():
         if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
             unlike = table.texts and table.texts.unlike(column)
+            unknown = [w for each in words if each.column == column for w in each.unknown]
+            option = (
+                f'say what each word counts: --label "{name}:{unknown[0]}=1"' if unknown else ""
+            )
             raise AccountDataError(
                 f'{table.source}: column "{column}": outcome {name} expects numbers, '
                 f"got {unlike[0] if unlike else table.schema[column]}",
-                hint=unlike[1]
-                if unlike
-                else "labels are 0 and 1, null where unknown; money is a number",
+                hint=option
+                or (
+                    unlike[1]
+                    if unlike
+                    else "labels are 0 and 1, null where unknown; money is a number"
+                ),
             )
     sample = search_sample(table, found, identifier, split, copies=copies)
     y = sample[f"{OWN}{target}"].cast(pl.Float64)
@@ -256,9 +317,22 @@ def _search_part(
     return sample, y.to_numpy(), spoken.get(target, "activation")
 
 
-def _fit(column: pl.Series, target: NDArray[np.float64]) -> Fitted | str:
+def _date(column: pl.Series, date_format: str | None) -> str | None:
+    """Say why a column of dates is no feature; None where it holds none."""
+    if column.dtype.is_temporal():
+        return "a date; encode it with days_before and --as-of"
+    if column.dtype != pl.String or not looks_like_dates(column):
+        return None
+    stated = date_format is not None or column.str.contains(r"^\s*\d{4}-").all()
+    option = "" if stated else ", after --date-format %d/%m/%Y or %m/%d/%Y"
+    return f"a date as text; store it as a date and encode it with days_before{option}"
+
+
+def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None) -> Fitted | str:
     """Fit an encoder to a column, or say why it is no feature."""
     dtype = column.dtype
+    if reason := _date(column, date_format):
+        return reason
     if unfit := _unfit(dtype):
         return unfit
     if dtype.is_float():
@@ -319,6 +393,7 @@ def _spec_data(
     reading: Reading,
     shapes: dict[str, Shape],
     frame: pl.DataFrame,
+    labels: Mapping[str, Mapping[str, int | None]],
 ) -> dict[str, Any]:
     """Return the spec as plain data, tiers at the quartiles of the starting score."""
     weight, bound = _weight_and_bound(len(shapes))
@@ -333,6 +408,7 @@ def _spec_data(
         "max_score": 100,
         **({"id": identifier} if identifier else {}),
         **({"outcomes": named} if (named := outcomes.model_dump(exclude_defaults=True)) else {}),
+        **({"labels": labels} if labels else {}),
         "split": {"holdout": split.holdout, "salt": split.salt},
         **({"read": stated} if (stated := reading.model_dump(exclude_defaults=True)) else {}),
         "objective": _objective(found),

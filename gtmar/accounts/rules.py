@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gtmar.accounts.categories import categories_of, category, written_otherwise
+from gtmar.accounts.dates import endless
 from gtmar.accounts.encode import is_missing
+from gtmar.accounts.identity import canonical_id, inexact_id, may_identify
 from gtmar.accounts.outcomes import CENTS, OutcomeColumns, known_number
 from gtmar.errors import culprits
-from gtmar.spec.encoders import Bins, BoolEncoder, MissingValue, OneOfEncoder
+from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, MissingValue, OneOfEncoder
 
 if TYPE_CHECKING:
     from gtmar.spec.model import Feature
@@ -27,10 +29,12 @@ __all__ = [
     "EXACT",
     "OWN",
     "Rule",
-    "date_rule",
+    "date_rules",
+    "endless_rule",
     "feature_rules",
     "id_rules",
     "outcome_rules",
+    "total_rules",
 ]
 
 #: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
@@ -52,39 +56,93 @@ class Rule:
     #: Above 0 where any row may break it, for a rule whose rows cost more to find than that.
     sign: pl.Expr | None = None
 
+    @property
+    def text(self) -> str:
+        """What is wrong with the rows, without their number."""
+        return self.problem.replace("{count} ", "")
 
-def id_rules(identifier: str | None, columns: list[str]) -> list[Rule]:
-    """Every account has an id, and no two the same."""
-    if identifier is None or identifier not in columns:
+
+def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
+    """Every account has an id that its column can say exactly, and no two the same."""
+    dtype = schema.get(identifier) if identifier is not None else None
+    if identifier is None or dtype is None or not may_identify(dtype):
         return []
-    name = pl.col(identifier)
-    row = pl.int_range(1, pl.len() + 1)
-    return [
+    key, inexact = canonical_id(identifier, dtype), inexact_id(identifier, dtype)
+    unknown = is_missing(identifier, dtype)
+    row = pl.format("row {}", pl.int_range(1, pl.len() + 1))
+    own = "every account needs an id of its own"
+    rules = [Rule(identifier, unknown, row, "{count} account ids are null", own)]
+    if inexact is None and not dtype.is_numeric():
+        blank = key.is_null() & ~unknown
+        rules.append(Rule(identifier, blank, row, "{count} account ids are blank", own))
+    if inexact is not None:
+        what = "no text" if dtype == pl.Binary else f"no whole numbers that {dtype} holds exactly"
+        rules.append(
+            Rule(
+                identifier,
+                inexact,
+                row if dtype == pl.Binary else pl.col(identifier).cast(pl.String),
+                f"{{count}} account ids are {what}",
+                "two accounts may have become one: store ids as text or as integers",
+            )
+        )
+    rules.append(
         Rule(
             identifier,
-            name.is_null(),
-            pl.format("row {}", row),
-            "{count} account ids are null",
-            "every account needs an id of its own",
-        ),
-        Rule(
-            identifier,
-            name.is_duplicated() & name.is_not_null(),
-            name.cast(pl.String),
+            key.is_duplicated() & key.is_not_null(),
+            key,
             "{count} rows share their account id with another",
             "one row per account: aggregate the table first",
             # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
-            sign=name.count() - name.drop_nulls().hash().n_unique(),
-        ),
-    ]
-
-
-def date_rule(column: str) -> Rule:
-    """The date that `days_before` counts from is known for every account."""
-    problem = "{count} values of the spec's as_of are null"
-    return Rule(
-        column, pl.col(column).is_null(), _shown(), problem, "fill it, or give --as-of DATE"
+            sign=key.count() - key.drop_nulls().hash().n_unique(),
+        )
     )
+    return rules
+
+
+#: What the last row of an export is called.
+_TOTAL = (
+    r"(?i)^\s*[(*]*\s*(?:grand[ _-]?|over)?(?:totals?|total general|sum|summe|gesamt|"
+    r"gesamtsumme|insgesamt|somme|suma|totale|totaal|overall|all)\s*[:)*]*\s*$"
+)
+
+
+def total_rules(
+    identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
+) -> list[Rule]:
+    """No row is a total of the others: called so, and as large as all of them together."""
+    texts = [n for n, t in schema.items() if t == pl.String]
+    names = [identifier] if identifier in texts else texts if identifier is None else []
+    money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
+    sized = [n for n in dict.fromkeys([*money, *features]) if schema[n].is_numeric()]
+    if not names or not sized:
+        return []
+    named = pl.any_horizontal(pl.col(name).str.contains(_TOTAL) for name in names)
+    values = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized}
+    # Half a unit of the last digit each, of amounts that were rounded before they were added up.
+    equal = [
+        (x > 0) & (x - (x.sum() - x)).abs().le(0.005 * pl.len()) & (x.count() > 2)
+        for x in values.values()
+    ]
+    problem = "{count} rows are a total of the others, by name and size"
+    hint = "a total is no account: leave it out of the export"
+    broken = named & pl.any_horizontal(equal).fill_null(value=False)
+    return [Rule(names[0], broken, _shown(), problem, hint, sign=named.sum())]
+
+
+def date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
+    """The date that `days_before` counts from is known for every account, and is one."""
+    problem, hint = "{count} values of the spec's as_of are null", "fill it, or give --as-of DATE"
+    rule = Rule(column, pl.col(column).is_null(), _shown(), problem, hint)
+    # A column of anything else is refused by its type.
+    return [rule, endless_rule(column, "the spec's as_of")] if dtype == pl.Date else [rule]
+
+
+def endless_rule(column: str, of: str) -> Rule:
+    """Days are of the years 1 to 9999: none is infinite."""
+    problem = f"{{count}} values of {of} are infinite, or outside the years 1 to 9999"
+    hint = "write a date, or null where there is none"
+    return Rule(column, endless(column), _shown(), problem, hint)
 
 
 def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
@@ -105,6 +163,8 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
         )
         problem = f'{{count}} values of feature "{name}" are {what}'
         rules.append(Rule(column, unknown, _shown(), problem, hint))
+    if isinstance(encoder, DaysBeforeEncoder):
+        rules.append(endless_rule(column, f'feature "{name}"'))
     if dtype.is_float():
         problem = f'{{count}} values of feature "{name}" are infinite'
         rules.append(Rule(column, x.is_infinite(), _shown(), problem, "replace or cap them"))
@@ -196,7 +256,8 @@ def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
         problem = f"{{count}} values of {role} are infinite or above 9e13"
         rules.append(Rule(column, too_large, _shown(), problem))
     if found.has("mrr") and found.labelled:
-        current = ~former & (label.is_not_null() | number("mrr_end").is_not_null())
+        known = number("mrr_end") if not found.has("retained", "churned") else label
+        current = ~former & known.is_not_null()
         problem = "{count} values of mrr are unknown for current accounts"
         hint = "MRR at the start of the window; 0 for who pays nothing"
         rules.append(

@@ -33,6 +33,7 @@ __all__ = [
     "ID_NAMES",
     "AccountTable",
     "collect",
+    "likely_id",
     "no_room",
     "read_column",
     "refuse_empty",
@@ -42,6 +43,11 @@ __all__ = [
 
 #: Column names taken for the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
+#: The same under any spelling, for where the name is written down or nothing depends on it.
+_ID_NAME = re.compile(
+    r"(account|acct|customer|cust|company|client|user|tenant|workspace|org|organi[sz]ation|"
+    r"subscriber)u?u?id|(account|acct|customer|cust)(no|nr|number|key)|id"
+)
 
 #: How the operating system says that a file, a disk, or somebody's share of it, is full.
 _NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
@@ -122,7 +128,7 @@ def scan(data: Tabular) -> AccountTable:
     ----------
     data
         A Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
-        included; or a Polars frame.
+        included; a Polars frame; or what `sources.opened` takes.
 
     Raises
     ------
@@ -147,6 +153,20 @@ def scan(data: Tabular) -> AccountTable:
         return AccountTable(source, lazy, lazy.collect_schema(), notes=tuple(notes))
     except (PolarsError, OSError) as err:
         raise _unreadable(source, err) from err
+
+
+def likely_id(columns: Sequence[str]) -> str | None:
+    """Return the column that is named like an account id, the usual names first.
+
+    Examples
+    --------
+    >>> likely_id(["MRR", "Customer ID"]), likely_id(["MRR"])
+    ('Customer ID', None)
+    """
+    lowered = {name.lower(): name for name in columns}
+    usual = next((lowered[name] for name in ID_NAMES if name in lowered), None)
+    spelt = (c for c in columns if _ID_NAME.fullmatch(re.sub(r"[^0-9a-z]+", "", c.lower())))
+    return usual or next(spelt, None)
 
 
 def _of_text(

@@ -145,7 +145,7 @@ def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | No
     Returns
     -------
     Opened or None
-        None for a plain path, which the caller knows how to open.
+        None for a plain path, or a text file in an object store: the caller opens both.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def _readable(relation: Any) -> tuple[list[str], dict[str, str]]:
 
 
 def _located(source: Source) -> Opened | None:
-    """Open what a location's form says; None for a plain path."""
+    """Open what a location's form says; None for a plain path or a text file behind a URL."""
     location = source.location
     name = without_credentials(location)
     scheme = location.partition("://")[0].lower() if "://" in location else ""

@@ -251,7 +251,9 @@ def texts_for(
     lowered = {name.lower() for name in values}
     values = {name for name in present if name.lower() in lowered} - set(categories)
     texts = texts.looked_at(sorted((values | dates) & set(texts.columns)), collect)
-    read = {name: texts.found[name].kind for name in values | dates if name in texts.found}
+    read = {name: texts.found[name].kind for name in values if name in texts.found}
+    # What a text says of a day depends on the spec's date_format and time_zone: `dates` reads it.
+    read |= dict.fromkeys(dates, Kind.TEXT)
     # A category stays the text that it is, but for numbers of another country's spelling.
     commas = {n for n in categories if n in texts.found and texts.found[n].kind is _COMMA}
     kinds = {**read, **{n: _COMMA if n in commas else Kind.TEXT for n in categories}}

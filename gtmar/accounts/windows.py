@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gtmar.accounts.rules import ACCOUNT, Rule
+from gtmar.accounts.rules import ACCOUNT, Rule, endless_rule
 from gtmar.accounts.scan import AccountTable, collect
 from gtmar.errors import Violation, nearest
 from gtmar.spec.encoders import DaysBeforeEncoder
@@ -41,9 +41,10 @@ def window_violations(window: Window, table: AccountTable) -> list[Violation]:
             likely = nearest(column, table.columns)
             hint = f'did you mean "{likely}"?' if likely else "or write a date, as YYYY-MM-DD"
             found.append(Violation(column, f"no such column (window {key})", hint=hint))
-        elif table.schema[column] not in (pl.Date, pl.Datetime):
+        elif table.schema[column] != pl.Date:
             problem = f"window {key} expects dates, got {table.schema[column]}"
-            found.append(Violation(column, problem, hint="store it as a date"))
+            hint = "store it as a date, or say how it is written with --date-format %m/%d/%Y"
+            found.append(Violation(column, problem, hint=hint))
     return found
 
 
@@ -66,6 +67,11 @@ def window_rules(window: Window, by: date | None) -> list[Rule]:
             f"{{count}} values of window {key} are null",
             "every account has its own window, or write one date for all",
         )
+        for key, text in days.items()
+        if stated_date(text) is None
+    ]
+    rules += [
+        endless_rule(text, f"window {key}")
         for key, text in days.items()
         if stated_date(text) is None
     ]
@@ -147,4 +153,4 @@ def _day(text: str) -> pl.Expr:
     # Once for every account, so that comparisons of two stated dates count accounts.
     if stated is not None:
         return pl.repeat(stated, pl.len(), dtype=pl.Date)
-    return pl.col(text).dt.date()
+    return pl.col(text)

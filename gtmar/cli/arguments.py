@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
+    "DEFAULT_ASIDE",
     "DEFAULT_JOURNAL",
     "Address",
     "Against",
@@ -22,6 +23,7 @@ __all__ = [
     "AsOf",
     "Author",
     "Data",
+    "DateFormat",
     "DropUnlabelled",
     "EngineKind",
     "Experiment",
@@ -46,6 +48,8 @@ __all__ = [
     "Parse",
     "Quiet",
     "Run",
+    "SetAside",
+    "SetAsideTo",
     "Shards",
     "SpecPath",
     "SpecTable",
@@ -57,6 +61,7 @@ __all__ = [
     "spec_app",
     "takes_tables",
 ]
+
 
 app = typer.Typer(
     name="gtmar",
@@ -154,6 +159,9 @@ JournalPath = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Date that days_before counts from.")]
+DateFormat = Annotated[
+    str | None, typer.Option("--date-format", help="How texts write a date: %m/%d/%Y")
+]
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -163,6 +171,16 @@ Metric = Annotated[
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
 ]
+SetAside = Annotated[
+    float | None,
+    typer.Option(
+        "--set-aside", help="Leave rows that break the contract out: up to this share, or 0.01."
+    ),
+]
+SetAsideTo = Annotated[
+    str, typer.Option("--set-aside-to", help="File for those rows, with the reasons.")
+]
+DEFAULT_ASIDE = "set-aside.csv"
 Memory = Annotated[
     str | None,
     typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),

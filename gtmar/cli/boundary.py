@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -76,6 +77,14 @@ class Command(TyperCommand):
 
 class Commands(TyperGroup):
     """All commands, within the boundary, that of parsing the command line included."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the share after a ``--set-aside`` that stands without one."""
+        for place in reversed([i for i, arg in enumerate(args) if arg == "--set-aside"]):
+            after = args[place + 1] if place + 1 < len(args) else "-"
+            if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
+                args.insert(place + 1, "0.01")
+        return super().parse_args(ctx, args)
 
     def main(  # type: ignore[override] # the rest of its parameters are handed on as they are
         self, args: Any = None, standalone_mode: bool = True, **extra: Any

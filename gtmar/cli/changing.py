@@ -28,6 +28,7 @@ def try_change(
     metric: a.Metric = None,
     as_of: a.AsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    set_aside: a.SetAside = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -50,6 +51,7 @@ def try_change(
         metric=metric,
         as_of=as_of,
         drop_unlabelled=drop_unlabelled,
+        set_aside=set_aside,
         journal=journal,
     )
     with Journal(journal) as opened:

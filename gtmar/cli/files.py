@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.accounts.sources import Source
+    from gtmar.errors import ViolationsError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
     from gtmar.runs import Engine, RunResult
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from gtmar.spec.model import Reading
 
 __all__ = [
+    "aside_hint",
     "ask",
     "edges",
     "engine",
     "experiment_of",
+    "labels",
     "outcomes",
     "output",
     "printed",
@@ -128,6 +131,55 @@ def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Readi
     more = [mark.strip() for mark in (nulls or "").split(",") if mark.strip()]
     markers = None if usual and not more else (*(NULL_MARKERS if usual else ()), *more)
     return Reading.model_validate({"nulls": markers, "columns": columns})
+
+
+def labels(settings: list[str]) -> dict[str, dict[str, int]]:
+    """Read ``role:word=1`` settings.
+
+    Raises
+    ------
+    UsageError
+        If some aren't of that form, or name no label; all of them in one message.
+
+    Examples
+    --------
+    >>> labels(["churned:Lapsed=1", "churned:Live=0"])
+    {'churned': {'Lapsed': 1, 'Live': 0}}
+    """
+    from gtmar.spec.model import LABELS
+
+    read: dict[str, dict[str, int]] = {}
+    wrong = []
+    for setting in settings:
+        named, _, value = setting.rpartition("=")
+        role, _, word = named.partition(":")
+        if role in LABELS and word and value in ("0", "1"):
+            read.setdefault(role, {})[word] = int(value)
+        else:
+            wrong.append(setting)
+    if wrong:
+        raise UsageError(
+            f"--label expects role:word=1 or =0, a role of {', '.join(LABELS)}, got "
+            f"{culprits(wrong)}",
+            hint='--label "churned:Lapsed=1" --label "churned:Live=0"',
+        )
+    return read
+
+
+def aside_hint(err: ViolationsError) -> str | None:
+    """Return the command that checks a table again without the rows that break the contract."""
+    from gtmar.cli.next_step import next_command
+
+    if err.set_aside is None:
+        return err.hint
+    broken, rows = err.set_aside
+    # Rounded up to a thousandth, so that the share holds the rows.
+    share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
+    return (
+        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
+        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
+        "take the option too"
+    )
 
 
 def weights(settings: list[str]) -> dict[str, int]:

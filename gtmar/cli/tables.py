@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from gtmar.cli import completion
 from gtmar.cli.arguments import app, spec_app
 from gtmar.cli.boundary import bounded
 from gtmar.cli.next_step import follow
+
+if TYPE_CHECKING:
+    from gtmar.accounts.set_aside import SetAside
 
 __all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
 
@@ -65,7 +68,13 @@ def init(
     outcome: Annotated[
         list[str] | None, typer.Option(help="Your name of an outcome: retained=renewed")
     ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="What a word of a label counts: churned:Lapsed=1")
+    ] = None,
     identifier: Annotated[str | None, typer.Option("--id", help="Column of account ids.")] = None,
+    date_format: a.DateFormat = None,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     keep: Keep = None,
     holdout: Annotated[str | None, typer.Option(help="Share held out, or none.")] = None,
     bins: Annotated[
@@ -78,6 +87,7 @@ def init(
     as_json: a.Json = False,
 ) -> None:
     """Detect features and write a first spec, commented, to edit."""
+    from gtmar import runs
     from gtmar.accounts.profile import first_spec
     from gtmar.accounts.scan import scan
     from gtmar.cli import files, output
@@ -89,10 +99,14 @@ def init(
         holdout=files.share(holdout),
         outcomes=files.outcomes(outcome or []),
         identifier=identifier,
+        labels=files.labels(label or []),
+        date_format=date_format,
+        set_aside=set_aside,
         keep=keep or (),
         bins=bins,
         reading=files.reading(parse, nulls, usual=null_markers),
     )
+    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:
         output.text(found.text)
         return
@@ -104,6 +118,10 @@ def init(
                 "output": str(output_path),
                 "features": features,
                 "left_out": found.left_out,
+                "id": found.spec.id,
+                "outcomes": found.outcomes,
+                "labels": found.spec.labels,
+                "objective": found.spec.objective,
                 "notes": list(found.notes),
             }
         )
@@ -112,6 +130,8 @@ def init(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
         )
+        for sentence in (*found.taken, *aside[1:]):
+            output.say(sentence)
         for note in found.notes:
             output.complain("note", note)
         follow("check", spec=output_path)
@@ -125,7 +145,10 @@ def check(
     spec: a.OptionalSpec = None,
     metric: a.Metric = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     keep: Keep = None,
     parse: a.Parse = None,
     nulls: a.Nulls = None,
@@ -137,17 +160,25 @@ def check(
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import checkup_pages, files
+    from gtmar.errors import ViolationsError
 
-    found = runs.check(
-        data,
-        spec,
-        metric=metric,
-        as_of=as_of,
-        drop_unlabelled=drop_unlabelled,
-        keep=keep or (),
-        reading=files.reading(parse, nulls, usual=null_markers),
-        journal=journal,
-    )
+    try:
+        found = runs.check(
+            data,
+            spec,
+            metric=metric,
+            as_of=as_of,
+            date_format=date_format,
+            drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            set_aside_to=set_aside_to,
+            keep=keep or (),
+            reading=files.reading(parse, nulls, usual=null_markers),
+            journal=journal,
+        )
+    except ViolationsError as err:
+        err.hint = files.aside_hint(err)
+        raise
     loaded = None if spec is None else specs.load(spec)
     scorecard = loaded is not None and any(term.bin is not None for term in loaded.terms)
     checkup_pages.check(found, scorecard=scorecard, as_json=as_json)
@@ -163,16 +194,23 @@ def drift(
     spec: a.SpecPath,
     against: a.Against = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     against_as_of: Annotated[str | None, typer.Option(help="The same for --against.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
     """Say whether a table's features, and the score, are spread as they were."""
     from gtmar import runs
+    from gtmar import spec as specs
     from gtmar.cli import drift_pages
 
     found = runs.drift(
-        data, spec, against=against, journal=journal, as_of=as_of, against_as_of=against_as_of
+        data,
+        specs.reading_dates(specs.load(spec), date_format),
+        against=against,
+        journal=journal,
+        as_of=as_of,
+        against_as_of=against_as_of,
     )
     drift_pages.drift(found, as_json=as_json)
     if found.moved:
@@ -201,6 +239,9 @@ def score(
         typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
     ] = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
     as_json: a.Json = False,
@@ -213,23 +254,30 @@ def score(
 
     inputs = local_inputs(data, spec, since)
     runs.refuse_table(output_path, inputs=inputs, force=force)
-    loaded = specs.load(spec)
+    loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
-    scored = runs.score(data, loaded, as_of=as_of, announce=notes.append)
+    sides: list[SetAside] = []
+    scored = runs.score(
+        data, loaded, as_of=as_of, announce=notes.append, set_aside=set_aside, asides=sides
+    )
     for note in notes:
         output.complain("note", note)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded)
+    aside = runs.write_rows_aside(sides, set_aside_to)
     path = runs.write_table(
         scored, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
     )
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     if as_json:
         counts = {"accounts": scored.height, "accounts_by_tier": tiers}
-        output.data({"output": str(path), **counts, "notes": notes})
+        rows_aside = {k: n for side in sides for k, n in side.counts.items()}
+        output.data({"output": str(path), **counts, "set_aside": rows_aside, "notes": notes})
     else:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
+        for sentence in aside:
+            output.say(sentence)
         output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
         for note in notes:
             output.say(f"Note: {note}")

@@ -35,13 +35,15 @@ if TYPE_CHECKING:
 
     from gtmar.spec.model import Feature, Term
 
-__all__ = ["Sql", "column", "encoded", "integer", "read"]
+__all__ = ["Sql", "column", "day", "encoded", "integer", "read"]
 
 #: A SQL expression.
 Sql: TypeAlias = exp.Expr
 
 #: Largest value that the contract takes, before it is counted in 1/10,000ths.
 _EXACT = 2**53 / VALUE_UNITS
+#: The first day that counts, and the last.
+_YEARS = ("0001-01-01", "9999-12-31")
 _LARGEST = math.nextafter(math.inf, 0)
 #: Straight lines are drawn with numbers of this size, or 0: PostgreSQL raises an error where a
 #: result is too small for a double, so the ones that could come to it are left out.
@@ -89,7 +91,28 @@ def units(value: float) -> int:
     return math.floor(value * VALUE_UNITS + 0.5)
 
 
-def read(feature: Feature, name: str, dtype: str | None, as_of: Sql | None) -> Sql:
+#: Dialects with infinite dates.
+_ENDLESS = ("duckdb", "postgres")
+#: A count of days that no encoder takes: the account is refused, as by the data contract.
+_NO_DAYS = exp.Literal.string("Infinity")
+
+
+def day(x: Sql, dtype: str | None, zone: str, dialect: str) -> Sql:
+    """Return the day of a date or moment; of one with a time zone in the spec's."""
+    if dtype == "zoned" and dialect in _ENDLESS:
+        x = exp.AtTimeZone(this=x, zone=exp.Literal.string(zone))
+    return exp.cast(x, "date")
+
+
+def read(
+    feature: Feature,
+    name: str,
+    dtype: str | None,
+    as_of: Sql | None,
+    *,
+    zone: str = "UTC",
+    dialect: str = "duckdb",
+) -> Sql:
     """Return a feature's column as its encoder reads it: a double, a text, a flag or days.
 
     Parameters
@@ -99,9 +122,14 @@ def read(feature: Feature, name: str, dtype: str | None, as_of: Sql | None) -> S
     name
         Its column.
     dtype
-        ``boolean``, ``number``, ``date`` or ``text``, as far as the table is known.
+        ``boolean``, ``number``, ``date``, ``zoned`` for moments with a time zone, or ``text``, as
+        far as the table is known.
     as_of
         The date that `days_before` counts from.
+    zone
+        Whose days count, of moments with a time zone.
+    dialect
+        The SQL dialect: some have infinite dates.
     """
     x, encoder = column(name), feature.encode
     if isinstance(encoder, DaysBeforeEncoder):
@@ -110,9 +138,14 @@ def read(feature: Feature, name: str, dtype: str | None, as_of: Sql | None) -> S
                 f'"{name}" is encoded as days_before, and there is no date to count from',
                 hint="give --as-of DATE, or name the column in the spec's as_of",
             )
-        return _as_double(
-            exp.DateDiff(this=as_of, expression=exp.cast(x, "date"), unit=exp.var("DAY"))
-        )
+        then = day(x, dtype, zone, dialect)
+        days = _as_double(exp.DateDiff(this=as_of, expression=then, unit=exp.var("DAY")))
+        if dialect not in _ENDLESS:
+            return days
+        low, high = (exp.cast(exp.Literal.string(end), "date") for end in _YEARS)
+        known = [then.copy() >= low, then.copy() <= high, as_of.copy() >= low, as_of.copy() <= high]
+        unknown = exp.or_(then.copy().is_(exp.null()), as_of.copy().is_(exp.null()))
+        return _case([(unknown, exp.null()), (exp.and_(*known), days)], _as_double(_NO_DAYS.copy()))
     text = isinstance(encoder, OneOfEncoder) or (
         isinstance(encoder, Bins) and not encoder.intervals
     )

@@ -18,6 +18,7 @@ from sqlglot.errors import SqlglotError
 
 from gtmar.errors import UsageError, culprits, nearest
 from gtmar.export.encoding import Sql, column, encoded, integer, read
+from gtmar.export.encoding import day as day_of
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
 
 def column_kinds(schema: pl.Schema) -> dict[str, str]:
-    """Say what the columns of a table are, as far as SQL has to know: by name, in four words."""
+    """Say what the columns of a table are, as far as SQL has to know: by name, in five words."""
     import polars as pl
 
     def kind(dtype: pl.DataType) -> str:
@@ -58,6 +59,8 @@ def column_kinds(schema: pl.Schema) -> dict[str, str]:
             return "boolean"
         if dtype.is_numeric():
             return "number"
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+            return "zoned"
         return "date" if dtype.is_temporal() else "text"
 
     return {name: kind(dtype) for name, dtype in schema.items()}
@@ -132,7 +135,15 @@ def select(
     names = {
         stage: f"gtmar_{stage}{own}" for stage in ("read", "encoded", "points", "raw", "value")
     }
-    tree = _tree(spec, source, dialect, identifier, _day(spec, as_of), kinds or {}, names)
+    tree = _tree(
+        spec,
+        source,
+        dialect,
+        identifier,
+        _day(spec, as_of, kinds or {}, dialect),
+        kinds or {},
+        names,
+    )
     text = tree.sql(dialect=dialect, pretty=True, comments=False)
     _refuse_lost(tree, text, dialect)
     return text
@@ -160,7 +171,9 @@ def _tree(
     reading = []
     for name, feature in spec.features.items():
         origin = feature.column or name
-        found = read(feature, origin, kinds.get(origin), as_of)
+        found = read(
+            feature, origin, kinds.get(origin), as_of, zone=spec.time_zone, dialect=dialect
+        )
         reading.append(exp.alias_(found, place[name], quoted=True))
     encoding = []
     for term in terms:
@@ -274,8 +287,18 @@ def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
     return names
 
 
-def _day(spec: ScoringSpec, as_of: str | None) -> Sql | None:
+def _day(
+    spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str], dialect: str
+) -> Sql | None:
     """Return the date that `days_before` counts from."""
+    dated = [f.column or n for n, f in spec.features.items() if f.encode.kind == "days_before"]
+    texts = [name for name in (*dated, spec.as_of) if name and kinds.get(name) == "text"]
+    if texts and spec.date_format is not None:
+        raise UsageError(
+            f"{culprits(texts)} hold dates as text in the form {spec.date_format}, which SQL "
+            "engines read differently",
+            hint="store dates as dates where the score is computed",
+        )
     if as_of is not None:
         try:
             day = date.fromisoformat(as_of)
@@ -284,7 +307,9 @@ def _day(spec: ScoringSpec, as_of: str | None) -> Sql | None:
                 f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
             ) from err
         return exp.cast(exp.Literal.string(day.isoformat()), "date")
-    return None if spec.as_of is None else exp.cast(column(spec.as_of), "date")
+    if spec.as_of is None:
+        return None
+    return day_of(column(spec.as_of), kinds.get(spec.as_of), spec.time_zone, dialect)
 
 
 def _table(name: str, dialect: str) -> exp.Table:

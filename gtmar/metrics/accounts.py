@@ -2,7 +2,8 @@
 
 Each takes the names of columns and gives one expression, to be used in ``select`` or in
 ``group_by("tier").agg``. Money may be in any unit, integers for exact sums. They are held equal to
-the tallied metrics by test.
+the tallied metrics by test. Where a table has a label, give it to the revenue metrics as
+`retained`: an account whose label is null has no known end, whatever its end MRR says.
 """
 
 from __future__ import annotations
@@ -29,9 +30,19 @@ def _divided(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
     return pl.when(denominator != 0).then(numerator / denominator)
 
 
-def _paying(start: str, end: str) -> tuple[pl.Expr, pl.Expr]:
-    cohort = (pl.col(start) > 0) & pl.col(end).is_not_null()
-    return pl.col(start).filter(cohort), pl.col(end).filter(cohort)
+def _paying(start: str, end: str, retained: str | None) -> tuple[pl.Expr, pl.Expr]:
+    known = pl.col(end)
+    cohort = (pl.col(start) > 0) & known.is_not_null()
+    if retained is not None:
+        # Who left pays nothing at the end, whether or not the table says so.
+        known = pl.when(pl.col(retained) == 0).then(known.fill_null(0)).otherwise(known)
+        cohort = (pl.col(start) > 0) & known.is_not_null() & pl.col(retained).is_not_null()
+    return pl.col(start).filter(cohort), known.filter(cohort)
+
+
+def _payers(start: str, retained: str | None) -> pl.Expr:
+    paying = pl.col(start) > 0
+    return paying if retained is None else paying & pl.col(retained).is_not_null()
 
 
 def auc(score: str = "score", label: str = "retained_6mo") -> pl.Expr:
@@ -63,44 +74,56 @@ def auc(score: str = "score", label: str = "retained_6mo") -> pl.Expr:
     return _divided(ranks.filter(positive).sum() - m * (m + 1) / 2, m * n)
 
 
-def nrr(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+def nrr(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:
     """Net revenue retention of the accounts with start MRR and a known end.
+
+    Parameters
+    ----------
+    start, end
+        Columns of MRR at both ends of the window.
+    retained
+        The label's column; None where the table has none, and end MRR alone says who stayed.
 
     Examples
     --------
-    >>> pl.DataFrame({"mrr": [100, 50], "mrr_end": [120, 0]}).select(nrr()).item()
-    0.8
+    >>> frame = pl.DataFrame({"mrr": [100, 50], "mrr_end": [120, 0], "retained_6mo": [1, None]})
+    >>> frame.select(nrr()).item(), frame.select(nrr(retained="retained_6mo")).item()
+    (0.8, 1.2)
     """
-    s, e = _paying(start, end)
+    s, e = _paying(start, end, retained)
     return _divided(e.sum(), s.sum())
 
 
-def grr(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+def grr(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:
     """Gross revenue retention: growth capped account by account."""
-    s, e = _paying(start, end)
+    s, e = _paying(start, end, retained)
     return _divided(pl.min_horizontal(s, e).sum(), s.sum())
 
 
-def expansion_rate(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+def expansion_rate(
+    start: str = "mrr", end: str = "mrr_end", retained: str | None = None
+) -> pl.Expr:
     """MRR gained by accounts that grew, over start MRR."""
-    s, e = _paying(start, end)
+    s, e = _paying(start, end, retained)
     return _divided((e - s).clip(lower_bound=0).sum(), s.sum())
 
 
-def _contraction(start: str, end: str) -> pl.Expr:
-    s, e = _paying(start, end)
+def _contraction(start: str, end: str, retained: str | None) -> pl.Expr:
+    s, e = _paying(start, end, retained)
     return ((s - e).clip(lower_bound=0) * (e > 0)).sum()
 
 
-def contraction_rate(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+def contraction_rate(
+    start: str = "mrr", end: str = "mrr_end", retained: str | None = None
+) -> pl.Expr:
     """MRR lost by accounts that shrank but stayed, over start MRR."""
-    s, _ = _paying(start, end)
-    return _divided(_contraction(start, end), s.sum())
+    s, _ = _paying(start, end, retained)
+    return _divided(_contraction(start, end, retained), s.sum())
 
 
-def quick_ratio(start: str = "mrr", end: str = "mrr_end") -> pl.Expr:
+def quick_ratio(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:
     """MRR gained over MRR lost; null without losses."""
-    s, e = _paying(start, end)
+    s, e = _paying(start, end, retained)
     return _divided((e - s).clip(lower_bound=0).sum(), (s - e).clip(lower_bound=0).sum())
 
 
@@ -115,16 +138,17 @@ def logo_retention(retained: str = "retained_6mo") -> pl.Expr:
     return rate(retained)
 
 
-def arpa(start: str = "mrr") -> pl.Expr:
+def arpa(start: str = "mrr", retained: str | None = None) -> pl.Expr:
     """Start MRR over paying accounts."""
-    paying = pl.col(start).filter(pl.col(start) > 0)
+    paying = pl.col(start).filter(_payers(start, retained))
     return _divided(paying.sum(), paying.len())
 
 
-def hhi(start: str = "mrr", tier: str = "tier") -> pl.Expr:
+def hhi(start: str = "mrr", tier: str = "tier", retained: str | None = None) -> pl.Expr:
     """Herfindahl-Hirschman index of start MRR over tiers, in points up to 10,000."""
-    total = pl.col(start).sum()
-    by_tier = pl.col(start).sum().over(tier)
+    mrr = pl.when(_payers(start, retained)).then(pl.col(start)) if retained else pl.col(start)
+    total = mrr.sum()
+    by_tier = mrr.sum().over(tier)
     first = pl.col(tier).is_first_distinct()
     return pl.when(total != 0).then(((100 * by_tier.filter(first) / total) ** 2).sum())
 
@@ -138,7 +162,9 @@ def _beyond(score: pl.Expr, parts: int) -> pl.Expr:
     return (fit / (parts * tied)).clip(0, 1)
 
 
-def top_share(score: str = "score", start: str = "mrr", *, parts: int = 5) -> pl.Expr:
+def top_share(
+    score: str = "score", start: str = "mrr", *, parts: int = 5, retained: str | None = None
+) -> pl.Expr:
     """Share of MRR in the top 1/parts of paying accounts by score, ties in part.
 
     Examples
@@ -147,7 +173,7 @@ def top_share(score: str = "score", start: str = "mrr", *, parts: int = 5) -> pl
     >>> frame.select(top_share()).item()
     0.5
     """
-    paying = pl.col(start) > 0
+    paying = _payers(start, retained)
     mrr = pl.col(start).filter(paying)
     share = _beyond(pl.col(score).filter(paying), parts)
     return _divided((mrr * share).sum(), mrr.sum())

@@ -137,6 +137,7 @@ class Evidence:
         for name in ("n", "patience", "time_budget", "proposer", "holdout", "as_of"):
             if name in parameters:
                 again += [f"--{name.replace('_', '-')}", parameters[name]]
+        again += ["--set-aside", parameters["set_aside"]] if "set_aside" in parameters else []
         again += ["--drop-unlabelled"] * (parameters.get("drop_unlabelled") == "True")
         again += ["--cold"] * (run["memory"] is None)
         return [*lines, f"gtmar checkout {run['run_id']}/start -o start.yaml", shlex.join(again)]

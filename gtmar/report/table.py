@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import scan
 from gtmar.accounts.sources import Source
@@ -21,6 +22,7 @@ from gtmar.evaluate.local import LocalEvaluator
 from gtmar.objective import Judge
 from gtmar.report.capture import capture_of
 from gtmar.report.revenue import revenue_of
+from gtmar.runs.resumption import share_aside
 from gtmar.runs.scoring import score
 from gtmar.runs.segments import segment_part
 from gtmar.tally import Bands
@@ -94,7 +96,11 @@ def read_table(
     source = Source.of_record(run["source"], run["parameters"]) if data is None else data
     table = scan(source)
     accounts = load_accounts(
-        table, start, as_of=as_of, drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True"
+        table,
+        start,
+        as_of=as_of,
+        drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True",
+        set_aside=share_aside(run["parameters"]),
     )
     differing = [word for key, word in _SAME.items() if getattr(accounts, key) != run[key]]
     if accounts.segments_fingerprint != run["parameters"].get("segments_fingerprint"):
@@ -111,7 +117,7 @@ def read_table(
     tiers = len(start.tier_names)
     before, after = (Bands.of(start).tiers_of(each) for each in scores)
     pairs = before * tiers + after
-    moved = _moved(source, start, best, as_of=as_of)
+    moved = _moved(accounts.table.frame, start, best, as_of=as_of)
     ends = [[term.weight for term in spec.terms] for spec in (start, best)]
     judge = Judge.of(start, run["objective"])
     parts = [(accounts.search, "searched", 0.95)]
@@ -140,7 +146,11 @@ def _moved(
 ) -> pl.DataFrame:
     """Return the accounts that change tier, those whose score moves most first."""
     before, after = (score(data, spec, as_of=as_of) for spec in (start, best))
-    who = before[start.id] if start.id else pl.Series(range(1, before.height + 1))
+    who = (
+        before.select(key_expression(start.id, before.schema)).to_series()
+        if start.id
+        else pl.Series(range(1, before.height + 1))
+    )
     both = pl.DataFrame(
         {
             "account": who.cast(pl.String),

@@ -16,7 +16,13 @@ from gtmar.runs.refreshing import refresh
 from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.resumption import Replay, replay, resume
 from gtmar.runs.run import run
-from gtmar.runs.scoring import changed_since, refuse_table, score, write_table
+from gtmar.runs.scoring import (
+    changed_since,
+    refuse_table,
+    score,
+    write_rows_aside,
+    write_table,
+)
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.trial import try_weights
 
@@ -64,5 +70,6 @@ __all__ = [
     "stability",
     "try_weights",
     "warnings_of",
+    "write_rows_aside",
     "write_table",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import CENTS, canonical_outcomes
 from gtmar.accounts.sample import part
@@ -166,7 +167,7 @@ def backtest(
         today.tier_names,
         matrix.outcomes,
     )
-    surprises = _surprises(table, today, accounts, as_of)
+    surprises = _surprises(today, accounts, as_of)
     scale = today.terms[0].weight if score_column is not None else 1
     return Backtest(
         source=table.source,
@@ -244,7 +245,9 @@ def _spec_of_column(
     else:
         edges = dict(tiers)
     feature = {"weight": scale, "min": scale, "max": scale, "column": column}
-    shared = {} if like is None else {"id": like.id, "outcomes": like.outcomes.model_dump()}
+    shared = {}
+    if like is not None:
+        shared = like.model_dump(include={"id", "outcomes", "labels"})
     top = 100 if high * scale <= 100 else _LARGEST
     return specs.ScoringSpec.model_validate(
         {
@@ -457,19 +460,19 @@ def _beyond(places: NDArray[np.intp], values: NDArray[np.float64], share: float)
 
 
 def _surprises(
-    table: AccountTable, today: ScoringSpec, accounts: Accounts, as_of: str | None
+    today: ScoringSpec, accounts: Accounts, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """List the accounts that a tier was wrong about."""
-    texts = table.with_text(accounts.checked.id_column)
-    scored = score(texts.frame, today, as_of=as_of)
+    table = accounts.table
+    scored = score(table.frame, today, as_of=as_of)
     outcomes = collect(
-        texts,
-        texts.frame.select(canonical_outcomes(accounts.checked.outcomes, texts.schema).values()),
+        table,
+        table.frame.select(canonical_outcomes(accounts.checked.outcomes, table.schema).values()),
     )
     identifier = accounts.checked.id_column
     both = pl.DataFrame(
         {
-            "account": scored[identifier].cast(pl.String)
+            "account": scored.select(key_expression(identifier, scored.schema)).to_series()
             if identifier
             else pl.Series(range(1, scored.height + 1)),
             "score": scored["score"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.accounts.identity import look_alikes
 from gtmar.accounts.leakage import Grade, Leak
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.outcomes import Movement
@@ -22,6 +23,7 @@ from gtmar.objective import Judge
 from gtmar.proof.power import smallest_gain
 from gtmar.runs.drift import shifts_between
 from gtmar.runs.findings import copies_finding, leaks_of, limit_findings, order_findings
+from gtmar.runs.scoring import write_aside
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,6 +47,8 @@ class Checkup:
     detected: bool
     accounts: int
     dropped: int
+    #: Rows set aside, by the rule that they break.
+    set_aside: dict[str, int]
     search_accounts: int
     holdout_accounts: int
     features: int
@@ -83,7 +87,10 @@ def check(
     *,
     metric: str | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
     keep: Collection[str] = (),
     reading: Reading | None = None,
     journal: str | Path = "journal",
@@ -96,7 +103,7 @@ def check(
         As for `run`; without a spec, features are detected.
     metric
         The objective to show; None takes the spec's.
-    as_of, drop_unlabelled
+    as_of, date_format, drop_unlabelled, set_aside, set_aside_to
         As for `run`.
     keep
         Columns that may be features though they seem to know the outcome.
@@ -113,7 +120,9 @@ def check(
     table = scan(data)
     detected = None
     if spec is None:
-        detected = first_spec(table, keep=keep, reading=reading)
+        detected = first_spec(
+            table, keep=keep, reading=reading, date_format=date_format, set_aside=set_aside
+        )
         spec = detected.spec
     elif reading is not None:
         raise UsageError(
@@ -122,8 +131,12 @@ def check(
         )
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
+    spec = specs.reading_dates(spec, date_format)
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    accounts = load_accounts(
+        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
+    aside = write_aside(accounts, set_aside_to)
     evaluator = LocalEvaluator(accounts.search, spec)
     sums = evaluator.frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, accounts.checked.outcomes)
@@ -152,6 +165,7 @@ def check(
         ),
         metrics=values,
         reasons=reasons,
+        set_aside=accounts.checked.set_aside.counts,
         notes=(
             *accounts.checked.notes,
             *(detected.notes if detected else ()),
@@ -163,6 +177,8 @@ def check(
                     *limit_findings(judge, spec, accounts.search, sums),
                 )
             ),
+            *aside[1:],
+            *look_alikes(accounts.table, accounts.checked.id_column),
             *_made_on_note(accounts, spec, Path(journal)),
         ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,

@@ -11,6 +11,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.accounts.categories import categories_of, category
 from gtmar.accounts.contract import as_of_date, check_contract
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.errors import UsageError
 from gtmar.journal.store import RunFiles
@@ -176,6 +177,7 @@ _SCORE = "\x00score"
 
 def _read(table: AccountTable, spec: ScoringSpec, as_of: str | None) -> pl.DataFrame:
     """Return each feature's values by its name, numbers or texts as its encoder reads them."""
+    table = prepared(table, spec, outcomes=False)
     check_contract(table, spec, as_of=as_of, outcomes=False)
     day = as_of_date(spec, table.schema, as_of)
     values = [
@@ -193,5 +195,5 @@ def _value(name: str, feature: Feature, schema: pl.Schema, day: pl.Expr | None) 
     if listed is not None:
         return category(feature.column or name, schema[feature.column or name], listed)
     if isinstance(feature.encode, DaysBeforeEncoder) and day is not None:
-        return (day - column.dt.date()).dt.total_days().cast(pl.Float64)
+        return (day - column).dt.total_days().cast(pl.Float64)
     return column.cast(pl.Float64)

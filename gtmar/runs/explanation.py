@@ -9,6 +9,8 @@ import polars as pl
 
 from gtmar.accounts.contract import as_of_date, check_contract, id_column
 from gtmar.accounts.encode import encoded_terms
+from gtmar.accounts.identity import key_expression
+from gtmar.accounts.prepare import prepared
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.errors import AccountDataError, culprits
 from gtmar.runs.scoring import score
@@ -114,7 +116,7 @@ def explain(
     ViolationsError
         If the table doesn't fit a spec.
     """
-    table = scan(data).read_for(spec)
+    table = prepared(scan(data), spec, outcomes=False)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
     compared = None
@@ -156,8 +158,10 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
                 hint="gtmar explain 1",
             )
         return int(account) - 1
-    ids = collect(table, table.frame.select(pl.col(name).cast(pl.String)))[name]
-    rows = (ids == account).arg_true().to_list()
+    key = key_expression(name, table.schema).alias(name)
+    ids = collect(table, table.frame.select(key))[name]
+    wanted = pl.DataFrame({name: [account]})
+    rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true().to_list()
     if len(rows) != 1:
         found = "no account" if not rows else f"{len(rows):,} accounts"
         raise AccountDataError(

@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.matrix import load_accounts
 from gtmar.accounts.scan import AccountTable, collect, scan
 from gtmar.accounts.sources import Source
 from gtmar.accounts.windows import overlap
-from gtmar.errors import AccountDataError, UsageError, Violation, ViolationsError
+from gtmar.errors import (
+    AccountDataError,
+    UsageError,
+    Violation,
+    ViolationsError,
+    culprits,
+)
 from gtmar.redaction import without_credentials
 from gtmar.runs.pairs import both
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import polars as pl
 
     from gtmar.accounts.matrix import Accounts
     from gtmar.spec.model import ScoringSpec
@@ -66,6 +73,7 @@ def load_with_holdout(
     as_of: str | None = None,
     later_as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
     memory: int | None = None,
     copies_together: bool = True,
 ) -> Accounts:
@@ -79,7 +87,7 @@ def load_with_holdout(
         It searches all of a table, see `whole`.
     as_of, later_as_of
         ISO dates that `days_before` counts from, in either table; None in the second for the first.
-    drop_unlabelled, memory, copies_together
+    drop_unlabelled, set_aside, memory, copies_together
         As for `load_accounts`, of both.
 
     Returns
@@ -97,6 +105,7 @@ def load_with_holdout(
     """
     options: dict[str, Any] = {
         "drop_unlabelled": drop_unlabelled,
+        "set_aside": set_aside,
         "memory": memory,
         "copies_together": copies_together,
     }
@@ -150,7 +159,10 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
     read = dict.fromkeys([name, *outcomes, *(term.column for term in spec.terms)])
     columns = [column for column in read if column in searched.table.columns]
     one, two = (
-        collect(table, table.frame.select(pl.col(name).cast(pl.String), *columns[1:]))
+        collect(
+            table,
+            table.frame.select(key_expression(name, table.schema).alias(name), *columns[1:]),
+        )
         for table in (searched.table, later.table)
     )
     if [one.schema[c] for c in columns] == [two.schema[c] for c in columns]:
@@ -159,8 +171,23 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
             raise _one_table(same)
     again = one.join(two, on=name, how="semi").height
     if not again:
-        return ()
+        return _nearly_shared(one[name], two[name])
     return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)
+
+
+def _nearly_shared(one: pl.Series, two: pl.Series) -> tuple[str, ...]:
+    """Say that ids of two tables without a common account differ in how they are written."""
+
+    def loosely(ids: pl.Series) -> pl.Series:
+        return ids.str.to_lowercase().str.strip_chars_start("0")
+
+    alike = loosely(one).is_in(loosely(two).implode())
+    if not alike.any():
+        return ()
+    return (
+        f"No account stands in both tables by its id, but {int(alike.sum()):,} do but for case or "
+        f"zeros before it, {culprits(one.filter(alike).head(3).to_list())}: are they the same?",
+    )
 
 
 def dropped_later(accounts: Accounts) -> bool:
@@ -178,6 +205,7 @@ def recorded(accounts: Accounts) -> dict[str, str]:
         "outcomes_fingerprint": later.outcomes_fingerprint,
         "features_fingerprint": later.features_fingerprint,
         **later.table.origin,
+        **{name: str(value) for name, value in later.checked.set_aside.parameters.items()},
     }
     return {f"{_PREFIX}{name}": value for name, value in facts.items()}
 

@@ -33,6 +33,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "holdout": spec.split.holdout,
         "salt": spec.split.salt,
         "drop_unlabelled": checked.dropped > 0 or dropped_later(accounts),
+        **checked.set_aside.parameters,
         "segments_fingerprint": accounts.segments_fingerprint,
         "reading": "\n".join(checked.reading) or None,
         "findings": recorded_findings(search.findings),

@@ -25,14 +25,14 @@ from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from gtmar.accounts.matrix import Accounts
     from gtmar.accounts.sources import Tabular
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Replay", "replay", "resume", "search_of", "table_of"]
+__all__ = ["Replay", "replay", "resume", "search_of", "share_aside", "table_of"]
 
 
 def resume(
@@ -156,6 +156,7 @@ def table_of(
     options: dict[str, Any] = {
         "as_of": parameters.get("as_of"),
         "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
+        "set_aside": share_aside(parameters),
         "memory": memory,
         "copies_together": "copies_together" in parameters,
     }
@@ -166,6 +167,12 @@ def table_of(
         accounts = load_with_holdout(table, later, spec, **options)
     _refuse_another(start, accounts)
     return spec, accounts
+
+
+def share_aside(parameters: Mapping[str, str]) -> float | None:
+    """Return the share of rows that a run was allowed to set aside; None where it was not."""
+    share = parameters.get("set_aside")
+    return None if share is None else float(share)
 
 
 def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:

@@ -26,6 +26,7 @@ from gtmar.runs.plan import (
 from gtmar.runs.recollection import recall, said
 from gtmar.runs.records import new_run_id, start_record
 from gtmar.runs.results import Limits, Progress, RunResult
+from gtmar.runs.scoring import write_aside
 from gtmar.runs.starting import given_at_start
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ def run(
     holdout: float | None = None,
     holdout_file: Tabular | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
     holdout_as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
     author: str | None = None,
     note: str | None = None,
     batch: int | None = None,
@@ -82,8 +86,14 @@ def run(
         A later table that is the holdout, whole; all of `data` is then searched.
     as_of, holdout_as_of
         ISO dates that `days_before` counts from, in `data` and in the holdout's table.
+    date_format
+        How texts write a date, as ``%m/%d/%Y``; None takes the spec's.
     drop_unlabelled
         Leave accounts without any outcome out.
+    set_aside
+        Share of rows that may be left out since they break the data contract; None refuses them.
+    set_aside_to
+        File for these rows, each with its reasons; None writes none.
     author, note
         Who asked for the run, and why.
     batch
@@ -125,9 +135,12 @@ def run(
     refuse_unknown_start(start)
     table = scan(data)
     if spec is None:
-        spec = first_spec(table, holdout=holdout if holdout_file is None else 0.0).spec
+        spec = first_spec(
+            table, holdout=holdout if holdout_file is None else 0.0, set_aside=set_aside
+        ).spec
     elif not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)
+    spec = specs.reading_dates(spec, date_format)
     if holdout_file is not None:
         spec = whole(spec, share=holdout)
     elif holdout is not None:
@@ -136,7 +149,12 @@ def run(
     judge = Judge.of(spec, metric)
     if holdout_file is None:
         accounts = load_accounts(
-            table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, memory=engine.memory
+            table,
+            spec,
+            as_of=as_of,
+            drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            memory=engine.memory,
         )
     else:
         accounts = load_with_holdout(
@@ -146,10 +164,12 @@ def run(
             as_of=as_of,
             later_as_of=holdout_as_of,
             drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
             memory=engine.memory,
         )
+    aside = write_aside(accounts, set_aside_to)
     if announce is not None:
-        for sentence in (*accounts.checked.reading, *shared_note(accounts)):
+        for sentence in (*aside, *accounts.checked.reading, *shared_note(accounts)):
             announce(sentence)
     memory = None if cold else recall(Path(journal), accounts, spec, judge)
     if memory is not None and announce is not None:

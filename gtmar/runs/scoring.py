@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,9 +12,11 @@ from polars.exceptions import PolarsError
 from gtmar import escaping
 from gtmar.accounts.contract import as_of_date, check_contract
 from gtmar.accounts.encode import divided, encoded_terms
+from gtmar.accounts.identity import key_expression
 from gtmar.accounts.locations import expanded, refuse_remote
 from gtmar.accounts.matrix import check_reach
-from gtmar.accounts.scan import collect, scan
+from gtmar.accounts.prepare import prepared
+from gtmar.accounts.scan import collect, likely_id, scan
 from gtmar.errors import UsageError, culprits
 from gtmar.export.tables import is_target, refuse_target, replace
 from gtmar.outputs import Output
@@ -21,16 +25,24 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
+    from gtmar.accounts.matrix import Accounts
+    from gtmar.accounts.set_aside import SetAside
     from gtmar.accounts.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["changed_since", "refuse_table", "score", "write_table"]
+__all__ = [
+    "changed_since",
+    "refuse_table",
+    "score",
+    "write_aside",
+    "write_rows_aside",
+    "write_table",
+]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
-_RAW, _ROUNDED, _VALUE = "\x00raw", "\x00rounded", "\x00value"
+_RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
 
 
 def score(
@@ -39,6 +51,8 @@ def score(
     *,
     as_of: str | None = None,
     announce: Callable[[str], None] | None = None,
+    set_aside: float | None = None,
+    asides: list[SetAside] | None = None,
 ) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
@@ -53,6 +67,10 @@ def score(
     announce
         Called with each thing worth knowing of the table, such as how many values are unknown,
         or that most of a column's values are none of the spec's categories.
+    set_aside
+        Share of rows that may be left out since they can't be scored; None refuses them.
+    asides
+        Takes what was set aside.
 
     Returns
     -------
@@ -68,8 +86,13 @@ def score(
     UsageError
         If the id's column has the name of a result.
     """
-    table = scan(data).read_for(spec)
-    checked = check_contract(table, spec, as_of=as_of, outcomes=False)
+    table = scan(data)
+    likely = spec.id or likely_id(table.columns)
+    table = prepared(table.with_text(likely), spec, outcomes=False)
+    checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
+    table = checked.table
+    if asides is not None:
+        asides.append(checked.set_aside)
     check_reach(spec, checked.ranges)
     if announce is not None:
         for sentence in checked.notes:
@@ -77,13 +100,14 @@ def score(
     date = as_of_date(spec, table.schema, as_of)
     encoded = encoded_terms(spec, table.schema, date)
     own = {"score", "tier", "base", "rounding", "clipping"}
-    if checked.id_column in own:
+    identifier = checked.id_column or likely
+    if identifier in own:
         raise UsageError(
-            f"\"{checked.id_column}\" is the account id's column and one of the result's; "
+            f"\"{identifier}\" is the account id's column and one of the result's; "
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
-    identity = [pl.col(checked.id_column)] if checked.id_column else []
+    identity = [pl.col(identifier)] if identifier else []
     weighted = [
         (encoded[term.name] * term.weight).alias(f"points.{term.name}") for term in spec.terms
     ]
@@ -155,8 +179,7 @@ def changed_since(
     key = identifier or new.columns[0]
     table = scan(old)
     escaped = escaping.safe_cell(key)
-    name = key if key in table.columns else escaped
-    table = table.with_text(name if new.schema.get(key) == pl.String else None)
+    table = table.with_text(key if key in table.columns else escaped)
     before = collect(table, table.frame)
     if table.source.lower().endswith(".csv"):
         # What was written for spreadsheets is read as it was before.
@@ -167,17 +190,25 @@ def changed_since(
             f"{table.source}: no column {culprits(lacking) or key}, so nothing can be compared",
             hint="--changed-since takes a table that gtmar score wrote, of accounts with ids",
         )
-    before = before.with_columns(pl.col(key).cast(new.schema[key]))
-    if before[key].is_duplicated().any():
+    ids = before.select(key_expression(key, before.schema).alias(_KEY))[_KEY]
+    if ids.is_duplicated().any():
         raise UsageError(f'{table.source}: ids in "{key}" stand more than once')
+    now = new.with_columns(key_expression(key, new.schema).alias(_KEY))
+    if len(ids) and new.height and not now[_KEY].is_in(ids.implode()).any():
+        raise UsageError(
+            f'{table.source}: none of its {len(ids):,} ids in "{key}", '
+            f"{culprits(ids.head(3).to_list())}, is one of the {new.height:,} scored now, "
+            f"{culprits(now[_KEY].head(3).to_list())}",
+            hint="were they written another way? without --changed-since all are given",
+        )
     points = [c for c in new.columns if c.startswith("points.") and c in before.columns]
     then = before.select(
-        key,
+        ids,
         previous_score=pl.col("score").cast(pl.Float64),
         previous_tier=pl.col("tier").cast(pl.String),
         **{f"{_RAW}{name}": pl.col(name).cast(pl.Float64) for name in points},
     )
-    both = new.join(then, on=key, how="left", maintain_order="left")
+    both = now.join(then, on=_KEY, how="left", maintain_order="left")
     moved = both.filter(
         pl.col("score").ne_missing(pl.col("previous_score"))
         | pl.col("tier").ne_missing(pl.col("previous_tier"))
@@ -202,6 +233,45 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
     largest = sorted((n for n in moves if moves[n]), key=lambda n: (-abs(moves[n]), n))[:3]
     listed = ", ".join(f"{name.removeprefix('points.')} {moves[name]:+.4g}" for name in largest)
     return listed or "base, tiers or weights that were not there before"
+
+
+def write_aside(accounts: Accounts, path: str | Path | None) -> list[str]:
+    """Write the rows of an account table that were set aside, and those of its holdout's own.
+
+    Returns
+    -------
+    list of str
+        What was set aside, and where it is; empty where nothing was.
+    """
+    sides = [each for each in (accounts, accounts.later) if each is not None]
+    return write_rows_aside([each.checked.set_aside for each in sides], path)
+
+
+def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str]:
+    """Write rows that were set aside, each with its reasons; say what they are.
+
+    A file that is there is kept: the same rows aren't written again, others get a name that is
+    free.
+
+    Raises
+    ------
+    UsageError
+        If they can't be written.
+    """
+    found = [side for side in sides if side.rows]
+    said = [side.sentence for side in found]
+    if not found or path is None:
+        return said
+    rows = pl.concat([side.written() for side in found], how="diagonal_relaxed")
+    target, number = Path(path), 2
+    while os.path.lexists(target):
+        if target.is_file() and target.suffix.lower() == ".csv":
+            written = escaping.spreadsheet_safe(rows).write_csv().encode()
+            if target.read_bytes() == written:
+                return [*said, f"They are in {target}, with the reasons."]
+        target = target.with_name(f"{Path(path).stem}-{number}{target.suffix}")
+        number += 1
+    return [*said, f"They are in {write_table(rows, target)}, with the reasons."]
 
 
 #: Names of Polars' writers by a file's ending.

@@ -38,6 +38,7 @@ def try_weights(
     journal: str | Path = "journal",
     as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
     kind: str = "human",
 ) -> RunResult:
     """Measure one change of weights against the spec that it starts from.
@@ -60,6 +61,8 @@ def try_weights(
         ISO date that `days_before` counts from.
     drop_unlabelled
         Leave accounts without any outcome out.
+    set_aside
+        Share of rows that may be left out since they break the data contract; None refuses them.
     kind
         `human`, or `record` for a change made elsewhere.
 
@@ -85,7 +88,9 @@ def try_weights(
         stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
         raise UsageError(f"nothing to try: {stated}", hint="--set NAME=WEIGHT with another weight")
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(scan(data), spec, as_of=as_of, drop_unlabelled=drop_unlabelled)
+    accounts = load_accounts(
+        scan(data), spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
     plan = Plan(
         kind=kind,
         limits=Limits(experiments=int(before != after)),

@@ -20,7 +20,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
-from gtmar.errors import SpecError, culprits, nearest
+from gtmar.errors import SpecError, UsageError, culprits, nearest
 from gtmar.spec.foreign import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
 from gtmar.spec.text import CORE_SCALARS, commented_yaml
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["json_schema", "load", "parse", "reweighed", "to_json", "to_yaml"]
+__all__ = ["json_schema", "load", "parse", "reading_dates", "reweighed", "to_json", "to_yaml"]
 
 _Place = tuple[str | int, ...]
 
@@ -368,6 +368,23 @@ def _short(spec: ScoringSpec) -> dict[str, Any]:
 def to_json(spec: ScoringSpec) -> str:
     """Return a spec as JSON text that `parse` reads back to an equal spec."""
     return json.dumps(_short(spec), indent=2, ensure_ascii=False) + "\n"
+
+
+def reading_dates(spec: ScoringSpec, date_format: str | None) -> ScoringSpec:
+    """Return the spec with another form of dates in texts; None for its own.
+
+    Raises
+    ------
+    UsageError
+        If it isn't a form of dates.
+    """
+    if date_format is None:
+        return spec
+    try:
+        return ScoringSpec.model_validate({**spec.model_dump(), "date_format": date_format})
+    except ValidationError as err:
+        reason = str(err.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"--date-format: {reason}", hint="--date-format %m/%d/%Y") from err
 
 
 def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:

@@ -50,9 +50,11 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "features": features,
         "tiers": {name: [tier.low, tier.high] for name, tier in spec.tiers.items()},
     }
+    # Only where there is any, so that ids from before stay as they are.
     if data["read"] != Reading().model_dump(mode="json"):
-        # Only where there is any, so that ids from before stay as they are.
         form["read"] = data["read"]
+    form |= {k: data[k] for k in ("date_format",) if data[k] is not None}
+    form |= {k: data[k] for k in ("time_zone",) if data[k] != "UTC"}
     if bounds:
         form |= {
             "orientation": data["orientation"],
@@ -60,6 +62,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             "objective": data["objective"],
             "guardrails": data["guardrails"],
         }
+        if data["labels"]:
+            form["labels"] = data["labels"]
         if data["constraints"] is not None:
             form["constraints"] = data["constraints"]
         if data["segments"]:

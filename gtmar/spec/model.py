@@ -7,12 +7,21 @@ here: `objective` checks it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, FiniteFloat, StrictInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    StrictInt,
+    field_validator,
+    model_validator,
+)
 
 from gtmar.markup import table
 from gtmar.spec.encoders import (
@@ -28,6 +37,7 @@ from gtmar.spec.limits import BY_SEGMENT, Constraints, Guardrail
 from gtmar.spec.window import Window  # noqa: TC001 - pydantic reads annotations at run time
 
 __all__ = [
+    "LABELS",
     "SCORE_UNITS",
     "VALUE_UNITS",
     "Feature",
@@ -115,6 +125,25 @@ class Outcomes(SpecModel):
     activated: str = "activated"
     days_to_activate: str = "days_to_activate"
     won_back: str = "won_back"
+
+
+#: Outcomes that are 1 or 0.
+LABELS = ("retained", "churned", "activated", "won_back")
+
+
+def _words(value: object) -> object:
+    """Take words that YAML reads as something else, ``true`` or ``1``, as the text they are."""
+    if not isinstance(value, dict):
+        return value
+    return {str(w).lower() if isinstance(w, bool) else str(w): v for w, v in value.items()}
+
+
+#: 1 or 0 by word, as the table writes it, whatever its case.
+LabelMeaning = Annotated[
+    dict[str, Annotated[StrictInt, Field(ge=0, le=1)]],
+    BeforeValidator(_words),
+    Field(min_length=1),
+]
 
 
 class Split(SpecModel):
@@ -223,8 +252,13 @@ class ScoringSpec(SpecModel):
     orientation: Literal["health", "risk"] = "health"
     base: StrictInt = Field(default=0, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     as_of: str | None = None
+    date_format: str | None = None
+    time_zone: str = "UTC"
     window: Window | None = None
     outcomes: Outcomes = Outcomes()
+    labels: dict[Literal["retained", "churned", "activated", "won_back"], LabelMeaning] = Field(
+        default_factory=dict
+    )
     split: Split = Split()
     read: Reading = Reading()
     objective: str | None = None
@@ -234,6 +268,23 @@ class ScoringSpec(SpecModel):
     features: dict[str, Feature] = Field(min_length=1)
     tiers: dict[str, Tier] = Field(min_length=1)
     lineage: Lineage | None = None
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_format(cls, text: str | None) -> str | None:
+        parts = ("%[de]", "%[mbB]", "%[yY]")
+        if text is not None and not all(re.search(part, text) for part in parts):
+            raise ValueError(f'expected day, month and year, as "%d/%m/%Y", got "{text}"')
+        return text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as err:
+            raise ValueError(f'no time zone "{name}"; one is called as Europe/Berlin') from err
+        return name
 
     @model_validator(mode="after")
     def _holds_together(self) -> ScoringSpec:

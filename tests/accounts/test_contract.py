@@ -381,7 +381,7 @@ def test_days_before_needs_dates() -> None:
     [
         pl.Series([date(2026, 1, 3), None, date(2026, 1, 3), None]),
         pl.Series([None] * 4, dtype=pl.Date),
-        pl.Series(["2026-01-03"] * 4),
+        pl.Series(["01/03/2026"] * 4),
         pl.Series([time(1)] * 4),
     ],
     ids=["half of it null", "all of it null", "text", "time of day"],
@@ -472,13 +472,20 @@ def test_labels_other_than_0_and_1(role: str, odd: float) -> None:
 
 @pytest.mark.parametrize(
     ("column", "expected"),
-    [("retained_6mo", "0 and 1"), ("mrr", "amounts"), ("actual_ltv", "amounts")],
+    [("mrr", "amounts"), ("actual_ltv", "amounts")],
 )
 def test_text_in_an_outcome(column: str, expected: str) -> None:
     frame = small(mrr=[1, 2, 3, 4]).with_columns(pl.Series(column, ["yes", "no", "yes", None]))
     [violation] = violations(frame)[column]
     assert violation.problem.endswith(f'expects {expected}, got String: "yes", "no"')
     assert violation.hint == "store it as a number"
+
+
+def test_words_of_a_label_that_nobody_knows() -> None:
+    frame = small().with_columns(retained_6mo=pl.Series(["ja", "nein", "ja", None]))
+    [violation] = violations(frame)["retained_6mo"]
+    assert violation.problem.endswith('expects 0 and 1, got String: "ja", "nein"')
+    assert "labels: {retained: {ja: 1" in violation.hint
 
 
 @pytest.mark.parametrize("label", [[False, True, False, True], [0.0, 1.0, 0.0, 1.0]], ids=str)
@@ -615,7 +622,7 @@ def test_several_violations_come_in_one_message_and_nothing_is_accepted() -> Non
             "depth": [0.5, math.nan, math.inf, 0.5],
             "plan": ["x", "y", "y", "x"],
             "retained_6mo": [0, 3, 1, 1],
-            "churned": ["no", "no", "yes", "no"],
+            "churned": ["ja", "ja", "nein", "ja"],
             "mrr": [5.0, 5.0, -5.0, 5.0],
             "mrr_end": [5.0, 5.0, 5.0, 5.0],
         }

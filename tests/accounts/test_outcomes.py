@@ -113,7 +113,11 @@ def test_what_a_metric_lacks_is_named_by_its_column(
         ({"mrr_end": 0.004}, 0),
         ({"mrr_end": None}, None),
         ({"retained_6mo": 1, "mrr_end": 0}, 1),
-        ({"retained_6mo": None, "mrr_end": 3}, 1),
+        ({"retained_6mo": None, "mrr_end": 3}, None),
+        ({"retained_6mo": None, "mrr_end": 0}, None),
+        ({"churned": None, "mrr_end": 3}, None),
+        ({"churned": math.nan, "mrr_end": 0}, None),
+        ({"retained_6mo": None, "churned": None, "mrr_end": 3}, None),
         ({"won_back": 0}, None),
         ({"won_back": 1, "mrr_end": 7}, None),
         ({"actual_ltv": 7}, None),
@@ -122,6 +126,14 @@ def test_what_a_metric_lacks_is_named_by_its_column(
 )
 def test_label(columns: dict[str, Any], retained: int | None) -> None:
     assert one(**columns)["retained"] == retained
+
+
+@pytest.mark.parametrize("label", ["retained_6mo", "churned"])
+def test_end_of_an_account_without_its_label_is_unknown(label: str) -> None:
+    assert one(**{label: None, "mrr": 5, "mrr_end": 5})["end"] is None
+    assert movement(**{label: None, "mrr": 5, "mrr_end": 5}) == Movement.UNLABELLED
+    # A former account's label is null by definition.
+    assert one(**{label: None, "won_back": 1, "mrr": 5, "mrr_end": 5})["end"] == 500
 
 
 # Money
@@ -232,9 +244,7 @@ def in_words(row: dict[str, Any]) -> str:
         return "FORMER_WON_BACK" if row["won_back"] else "FORMER_LOST"
     start, end = row["mrr"], row["mrr_end"]
     label = row["retained_6mo"]
-    if label is None and end is not None:
-        label = int(end > 0)
-    if label is None:
+    if label is None:  # the table has labels, so the end MRR says nothing of it
         return "UNLABELLED"
     if not start:
         return "KEPT_NONPAYING" if label else "LOST_NONPAYING"

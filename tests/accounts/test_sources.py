@@ -277,8 +277,37 @@ def test_files_and_a_delta_table_in_an_object_store(bucket: str, tmp_path: Path)
         assert b"of-the-test" not in file.read_bytes()
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_text_file_in_an_object_store_is_read_as_on_a_disk(
+    bucket: str, tmp_path: Path, ending: str
+) -> None:
+    frame = NEW.with_columns(
+        account_id=pl.format("{}{}", pl.lit("000"), pl.int_range(pl.len())),
+        code=pl.format("{}{}", pl.lit("0"), pl.int_range(pl.len())),
+        renewed=pl.lit("2026-03-01"),
+    )
+    text = frame.write_csv(separator="\t" if ending == "tsv" else ",")
+    (tmp_path / f"a.{ending}").write_text(text)
+    import boto3
+
+    client = boto3.client("s3", region_name="us-east-1")
+    client.put_object(Bucket="crm", Key=f"a.{ending}", Body=text.encode())
+    here, there = scan(tmp_path / f"a.{ending}"), scan(f"{bucket}/a.{ending}")
+    assert there.schema == here.schema
+    assert there.schema["account_id"] == pl.String
+    assert there.schema["renewed"] == pl.Date
+    assert_frame_equal(there.frame.collect(), here.frame.collect())
+    codes = there.with_text("code").frame.collect()["code"]
+    assert codes.to_list() == frame["code"].to_list()
+
+
 def test_what_is_not_in_the_store_and_no_credentials_in_the_error(bucket: str) -> None:
-    for form in ("s3://user:pa55word@crm/none.parquet?token=t0ken", "delta:s3://u:pa55word@crm/no"):
+    for form in (
+        "s3://user:pa55word@crm/none.parquet?token=t0ken",
+        "s3://user:pa55word@crm/none.csv?token=t0ken",
+        "s3://user:pa55word@crm/none.tsv",
+        "delta:s3://u:pa55word@crm/no",
+    ):
         with pytest.raises(AccountDataError, match="can't be read") as caught:
             scan(form)
         assert "pa55word" not in str(caught.value)

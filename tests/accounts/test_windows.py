@@ -92,7 +92,7 @@ def test_times_count_by_their_day() -> None:
 
 
 def test_columns_that_are_not_there_or_hold_no_dates_are_named_with_all_else() -> None:
-    frame = table().with_columns(pl.lit("June").alias("to")).drop("depth")
+    frame = table().with_columns(pl.lit("06/05/2026").alias("to")).drop("depth")
     window = {"features_asof": "takn", "outcome_start": "2026-13-01", "outcome_end": "to"}
     found = problems(frame, window)
     assert found[0].startswith('depth: no such column (feature "depth")')

@@ -165,3 +165,38 @@ def test_every_public_expression_is_held_against_a_metric() -> None:
             "top_share",
         }
     )
+
+
+def test_revenue_of_accounts_without_their_label_is_unknown() -> None:
+    frame = pl.DataFrame(
+        {
+            "score": [9, 8, 7, 6, 5],
+            "tier": ["A", "A", "B", "B", "B"],
+            "retained_6mo": [1, 0, 1, None, None],
+            "mrr": [100, 100, 200, 400, 50],
+            "mrr_end": [150, None, 160, 0, 500],
+        }
+    )
+    label = "retained_6mo"
+    asked = {
+        "nrr": own.nrr(retained=label),
+        "grr": own.grr(retained=label),
+        "expansion": own.expansion_rate(retained=label),
+        "contraction": own.contraction_rate(retained=label),
+        "quick": own.quick_ratio(retained=label),
+        "arpa": own.arpa(retained=label),
+        "top": own.top_share(retained=label, parts=3),
+        "hhi": own.hhi(retained=label),
+    }
+    assert frame.select(**asked).row(0, named=True) == pytest.approx(
+        {
+            "nrr": 310 / 400,
+            "grr": 260 / 400,
+            "expansion": 50 / 400,
+            "contraction": 40 / 400,
+            "quick": 50 / 140,
+            "arpa": 400 / 3,
+            "top": 100 / 400,
+            "hhi": 5_000.0,
+        }
+    )
