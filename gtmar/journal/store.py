@@ -420,7 +420,7 @@ class RunFiles:
 
     def judged(self) -> list[dict[str, Any]]:
         """Return what a search needs to go on from: each experiment's proposal and outcome."""
-        columns = ["number", "proposal", "outcome", "weights", "value_after"]
+        columns = ["number", "proposal", "outcome", "weights", "value_after", "breaches"]
         judged: list[dict[str, Any]] = self.rows().select(columns).to_pylist()
         return judged
 
