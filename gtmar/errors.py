@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccountDataError",
+    "DamagedJournalWarning",
     "GtmarError",
     "JournalError",
     "JournalVersionError",
@@ -161,6 +162,10 @@ class JournalError(GtmarError):
 
     code = "journal"
     exit_code = 5
+
+
+class DamagedJournalWarning(UserWarning):
+    """An answer leaves out runs or events whose files aren't what was written; it names them."""
 
 
 class RunNotFoundError(JournalError):

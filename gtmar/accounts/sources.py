@@ -18,7 +18,7 @@ from polars.exceptions import PolarsError
 
 from gtmar.accounts.locations import duckdb_place, quoted, unreadable, without_credentials
 from gtmar.errors import AccountDataError, QueryError, UsageError, culprits, nearest, needing
-from gtmar.locks import failed, first_line, lock, refuse_all_but_select
+from gtmar.locks import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -317,9 +317,10 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
                 connection.register(name, frame.collect(engine="streaming"))
             except (PolarsError, OSError) as err:
                 raise unreadable(place.location, err) from err
-        lock(connection)
+        limits = QueryLimits()
+        lock(connection, limits)
         try:
-            result: pl.DataFrame = connection.sql(text).pl()
+            result = answer(connection, text, limits)
         except duckdb.Error as err:
             raise failed(err) from err
         except PolarsError as err:

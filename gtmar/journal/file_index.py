@@ -1,0 +1,462 @@
+"""The files of a journal: which are whole, what their footers state, and whether a run is sound.
+
+A Parquet file ends with its footer, which begins with its columns and states format, place in the
+run's chain and the hash of the file before. To read footers as bytes takes microseconds a file; to
+let an engine open thousands takes seconds. What was learnt of a file is kept in the cache under its
+size, times and inode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gtmar.journal.chain import number_of
+from gtmar.journal.events import event_schema
+from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.journal.store import RunFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from gtmar.journal.cache import Cache
+
+__all__ = ["EVENTS", "EXPERIMENTS", "RECORDS", "SCHEMAS", "Damage", "File", "FileIndex"]
+
+RECORDS, EXPERIMENTS, EVENTS = "runs", "experiments", "events"
+#: The journal's folders, in the order in which they are listed: records first, so that whatever
+#: parts a run had when it ended are seen with its end.
+SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}
+_MAGIC = b"PAR1"
+#: A footer's length, and magic.
+_END_BYTES = 8
+#: Read from a file's end at first; most footers are smaller.
+_LIKELY_BYTES = 49_152
+#: Metadata as it stands in a footer: a key, the length of its value, the value.
+_STATED = re.compile(
+    rb"gtmar_(?:format\x18.(?P<format>\d+)|place\x18.(?P<place>\d+)"
+    rb"|previous\x18\x40(?P<previous>[0-9a-f]{64}))",
+    re.DOTALL,
+)
+_PACKED = b"gtmar_packed\x18"
+#: The cache is worth its files from this many on.
+_MANY_FILES = 200
+_ENTRY = "files"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why a run, or an event, is left out of answers."""
+
+    #: Empty for an event.
+    run_id: str
+    #: File within the journal.
+    file: str
+    problem: str
+
+
+@dataclass
+class File:
+    """What is known of a file without its rows."""
+
+    #: Size, times of change in nanoseconds, inode.
+    stamp: list[int]
+    #: Whether it has both its ends.
+    whole: bool
+    #: Whether it has the columns that this version writes.
+    alike: bool
+    #: Format that it states; 0 where it states none.
+    format: int
+    #: Files of the run that were written before it; -1 where it doesn't say.
+    place: int
+    #: SHA-256 of the file before it; empty in the first.
+    previous: str
+    #: Name, place, previous and SHA-256 of each part that was packed into it.
+    packed: list[list[Any]]
+    #: Whether it states another run or event than its folder or name does.
+    foreign: bool = False
+    #: SHA-256 of its bytes; empty as long as nobody asked.
+    sha256: str = ""
+
+
+class FileIndex:
+    """The files of a journal's folder.
+
+    Parameters
+    ----------
+    journal
+        The folder.
+    kept
+        Its cache.
+    """
+
+    def __init__(self, journal: Path, kept: Cache) -> None:
+        self._journal = journal
+        self._cache = kept
+        self._files: dict[str, File] = {}
+        self._changed = False
+        self._packings: dict[str, set[str]] | None = None
+        self._damage: dict[str, tuple[Damage, ...]] = {}
+        self.look()
+
+    def look(self) -> None:
+        """List the files; those gone meanwhile are passed over."""
+        known = self._files or self._remembered()
+        #: Names of files by folder and run; events are those of a run without a name.
+        self.names: dict[str, dict[str, list[str]]] = {}
+        files: dict[str, File] = {}
+        self._damage, self._packings = {}, None
+        for folder in SCHEMAS:
+            found = self.names[folder] = {}
+            for run_id, entries in self._listed(folder):
+                names = []
+                for entry in entries:
+                    name = (
+                        f"{folder}/run_id={run_id}/{entry.name}"
+                        if run_id
+                        else (f"{folder}/{entry.name}")
+                    )
+                    with suppress(FileNotFoundError):
+                        status = entry.stat()
+                        stamp = [
+                            status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+                        ]  # fmt: skip
+                        file = known.get(name)
+                        if file is None or file.stamp != stamp:
+                            stated = run_id or _event_id(entry.name)
+                            file = _facts(entry.path, stamp, _form(folder)[1], stated)
+                            self._changed = True
+                        files[name] = file
+                        names.append(name)
+                if names:
+                    found[run_id] = names
+        self._changed |= len(known) != len(files)
+        self._files = files
+
+    def _listed(self, folder: str) -> list[tuple[str, list[os.DirEntry[str]]]]:
+        """Return the runs of a folder, and the entries of each that end in `.parquet`, by name."""
+        top = self._journal / folder
+        if not top.is_dir():
+            return []
+        places = {"": str(top)}
+        if folder != EVENTS:
+            with os.scandir(top) as entries:
+                prefix = "run_id="
+                found = sorted(e.path for e in entries if e.name.startswith(prefix))
+            places = {os.path.basename(path)[len(prefix) :]: path for path in found}  # noqa: PTH119
+        listed = []
+        for run_id, path in places.items():
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+                parquet = [e for e in entries if e.name.endswith(".parquet")]
+                listed.append((run_id, sorted(parquet, key=lambda e: e.name)))
+        return listed
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __getitem__(self, name: str) -> File:
+        return self._files[name]
+
+    def path(self, name: str) -> str:
+        """Return where a file is."""
+        return f"{self._journal}/{name}"
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Return the ids of all runs that have a file, in order."""
+        return sorted({*self.names[RECORDS], *self.names[EXPERIMENTS]})
+
+    @property
+    def newest_format(self) -> int:
+        """The newest format that a file states."""
+        return max((file.format for file in self._files.values()), default=0)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where they aren't those that were hashed."""
+        with open(self.path(name), "rb") as file:  # noqa: PTH123 - thousands of them
+            content = file.read()
+        return content if hashlib.sha256(content).hexdigest() == self.sha256(name) else None
+
+    def sha256(self, name: str) -> str:
+        """Return the hash of a file's bytes: read once, then known by size, times and inode."""
+        file = self._files[name]
+        if not file.sha256:
+            with open(self.path(name), "rb") as opened:  # noqa: PTH123 - thousands of them
+                file.sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            self._changed = True
+        return file.sha256
+
+    def rehash(self, runs: Iterable[str]) -> None:
+        """Forget the hashes of some runs' files: bytes may change though nothing says so."""
+        for run_id in runs:
+            self._damage.pop(run_id, None)
+            for folder in (RECORDS, EXPERIMENTS):
+                for name in self.names[folder].get(run_id, ()):
+                    self._files[name].sha256 = ""
+
+    def condemn(self, damage: Damage) -> None:
+        """Add what the rows of a run have brought out."""
+        self._damage[damage.run_id] = (*self._damage.get(damage.run_id, ()), damage)
+
+    # ---- whether a run is sound --------------------------------------------------------------
+
+    def files(self, folder: str, run_id: str) -> list[str]:
+        """Return a run's files that hold rows: whole, and not packed into another since."""
+        names = [n for n in self.names[folder].get(run_id, ()) if self._files[n].whole]
+        packed = {
+            part[0]: name for name in names for part in self._files[name].packed
+        }  # the packed file itself bears the first one's name
+        return [n for n in names if packed.get(n.rpartition("/")[2], n) == n]
+
+    def damage(self, run_id: str) -> tuple[Damage, ...]:
+        """Return what is wrong with a run's files, by the hashes that they carry of each other."""
+        found = self._damage.get(run_id)
+        if found is None:
+            found = self._damage[run_id] = tuple(self._examine(run_id))
+        return found
+
+    def event_damage(self) -> list[Damage]:
+        """Return the events whose bytes aren't those that their name says."""
+        found = []
+        for name in self.names[EVENTS].get("", ()):
+            stated = name.split(".")[-2] if name.count(".") > 1 else ""
+            if not self._files[name].whole:
+                found.append(Damage("", name, "is cut off"))
+            elif not stated or not self.sha256(name).startswith(stated):
+                found.append(Damage("", name, "isn't what was written"))
+            elif self._files[name].foreign:
+                found.append(Damage("", name, "is another event under this name"))
+        return found
+
+    def _examine(self, run_id: str) -> list[Damage]:
+        names = [
+            name for folder in (RECORDS, EXPERIMENTS) for name in self.names[folder].get(run_id, ())
+        ]
+        rows = {n for folder in (RECORDS, EXPERIMENTS) for n in self.files(folder, run_id)}
+        files = RunFiles(self._journal, run_id)
+        end = f"{RECORDS}/run_id={run_id}/end.parquet"
+        ended = end in names
+        torn = [name for name in names if not self._files[name].whole]
+        parts = self.names[EXPERIMENTS].get(run_id, [])
+        if not ended and torn == parts[-1:]:
+            # Its writer was cut off there: gtmar resume goes on before it.
+            torn, cut_off = [], True
+        else:
+            cut_off = False
+        found = [Damage(run_id, name, "is cut off") for name in torn]
+        found += [
+            Damage(run_id, name, "is another run's, under this one's name")
+            for name in names
+            if self._files[name].foreign
+        ]
+        links: dict[int, tuple[str, str, str]] = {}
+        for name in sorted(rows):
+            file = self._files[name]
+            stated = file.packed or [["", file.place, file.previous, self.sha256(name)]]
+            for _, place, previous, sha256 in stated:
+                if place in links:
+                    found.append(Damage(run_id, name, "is a file too many"))
+                elif place >= 0:
+                    links[place] = (name, previous, sha256)
+        placeless = [n for n in rows if self._files[n].place < 0 and not self._files[n].packed]
+        if placeless:
+            # Files of the time before there were places: what they name is all that can be held.
+            named = {previous for _, previous, _ in links.values()}
+            found += [
+                Damage(run_id, name, "isn't what was written")
+                for name in sorted(placeless)
+                if links and self.sha256(name) not in named
+            ]
+            return found
+        found += self._broken(files, links, ended=ended)
+        found += self._repacked(files, rows)
+        last = max(links, default=-1)
+        if ended and end in rows:
+            last = max(last, self._files[end].place)
+        elif not cut_off:
+            newest = files.newest()
+            if newest is not None and newest[0] > last and not files.running():
+                last = newest[0]
+        gone = last + 1 - len([place for place in links if place <= last])
+        if gone > 0 and not found:
+            found.append(self._missing(run_id, gone))
+        return found
+
+    def _broken(
+        self, files: RunFiles, links: dict[int, tuple[str, str, str]], *, ended: bool
+    ) -> list[Damage]:
+        """Walk a chain from its last file to the first: each must have the hash that is stated."""
+        last = max(links, default=-1)
+        expected = ""
+        if ended:
+            if files.seal.is_file():
+                expected = files.seal.read_bytes().decode("ascii", errors="replace").strip()
+        else:
+            newest = files.newest()
+            if newest is not None and newest[0] == last:
+                expected = newest[1]
+        found = []
+        for place in range(last, -1, -1):
+            if place not in links:
+                expected = ""
+                continue
+            name, previous, sha256 = links[place]
+            if expected and expected != sha256:
+                found.append(Damage(files.run_id, name, "isn't what was written"))
+                previous = ""
+            expected = previous
+        return found
+
+    def _repacked(self, files: RunFiles, rows: Iterable[str]) -> list[Damage]:
+        """Hold a packed file against the record of its packing, where that is there."""
+        packed = [name for name in rows if self._files[name].packed]
+        if not packed:
+            return []
+        if self._packings is None:
+            from gtmar.journal.integrity import packings
+
+            self._packings = packings(self._journal)
+        on_record = self._packings.get(files.run_id)
+        return [
+            Damage(files.run_id, name, "isn't what was packed")
+            for name in packed
+            if on_record is not None and self.sha256(name) not in on_record
+        ]
+
+    def _missing(self, run_id: str, gone: int) -> Damage:
+        """Name the first file that is missing, as far as the numbers of the others tell."""
+        name = f"{RECORDS}/run_id={run_id}/start.parquet"
+        if name in self._files:
+            part, following = self._lowest_missing(EXPERIMENTS, run_id, "part")
+            resume, _ = self._lowest_missing(RECORDS, run_id, "resume")
+            if part is None and resume is not None:
+                name = f"{RECORDS}/run_id={run_id}/resume-{resume}.parquet"
+            else:
+                number = following if part is None else part
+                name = f"{EXPERIMENTS}/run_id={run_id}/part-{number:06d}.parquet"
+        rest = f", and {gone - 1:,} more" if gone > 1 else ""
+        return Damage(run_id, name, f"is missing{rest}")
+
+    def _lowest_missing(self, folder: str, run_id: str, kind: str) -> tuple[int | None, int]:
+        """Return the lowest number that lacks among numbered files, and the one after the last."""
+        found = self.names[folder].get(run_id, [])
+        names = [name.rpartition("/")[2] for name in found]
+        names += [part[0] for name in found for part in self._files[name].packed]
+        numbers = {number for name in names if (number := number_of(name, kind)) is not None}
+        following = max(numbers, default=0) + 1
+        return next((n for n in range(1, following) if n not in numbers), None), following
+
+    # ---- what is remembered of files ---------------------------------------------------------
+
+    def _remembered(self) -> dict[str, File]:
+        content = self._cache.read(_ENTRY)
+        with suppress(ValueError, TypeError, LookupError):
+            kept = json.loads(content or b"")
+            if kept["columns"] == _columns():
+                return {name: File(*values) for name, values in kept["files"].items()}
+        return {}
+
+    def keep(self) -> None:
+        """Write down what was learnt, where it is worth a file."""
+        if self._changed and len(self._files) >= _MANY_FILES:
+            kept = {name: astuple(file) for name, file in self._files.items()}
+            text = json.dumps({"columns": _columns(), "files": kept}, separators=(",", ":"))
+            self._cache.write(_ENTRY, text.encode())
+        self._changed = False
+
+
+def _event_id(name: str) -> str:
+    return name.partition("=")[2].partition(".")[0]
+
+
+def _foreign(path: str, footer: bytes, own: str) -> bool:
+    """Whether a file of one row is another run's or event's: a copy under another name."""
+    if own.encode() in footer:
+        # Among the least and greatest values of its columns.
+        return False
+    name = "event_id" if "/events/" in path else "run_id"
+    try:
+        stated = pq.read_table(path, columns=[name], partitioning=None)[name].to_pylist()
+    except (pa.ArrowException, OSError, LookupError):
+        return False
+    return bool(stated) and stated != [own]
+
+
+def _facts(path: str, stamp: list[int], columns: bytes, own: str) -> File:
+    """Read what a file's footer states, and hold it against the run or event that it is of."""
+    footer = _footer(path)
+    if footer is None:
+        return File(stamp, False, False, 0, -1, "", [])  # noqa: FBT003
+    stated: dict[str, bytes] = {}
+    for match in _STATED.finditer(footer):
+        stated |= {key: value for key, value in match.groupdict().items() if value is not None}
+    packed = []
+    if _PACKED in footer:
+        with suppress(ValueError, LookupError, TypeError, pa.ArrowException, OSError):
+            text = (pq.read_schema(path).metadata or {})[b"gtmar_packed"]
+            packed = [[e["name"], e["place"], e["previous"], e["sha256"]] for e in json.loads(text)]
+    return File(
+        stamp=stamp,
+        whole=True,
+        alike=footer.startswith(columns),
+        format=int(stated.get("format", b"0")),
+        place=int(stated.get("place", b"-1")),
+        previous=stated.get("previous", b"").decode("ascii"),
+        packed=packed,
+        foreign=(path.endswith(("/start.parquet", "/end.parquet")) or "/event_id=" in path)
+        and _foreign(path, footer, own),
+    )
+
+
+@cache
+def _columns() -> str:
+    """Return a hash of the columns that this version writes."""
+    return hashlib.sha256(b"".join(_form(folder)[1] for folder in SCHEMAS)).hexdigest()
+
+
+@cache
+def _form(folder: str) -> tuple[bytes, bytes]:
+    """Return a file of a folder's schema without rows, and how the footers of its like begin."""
+    schema = SCHEMAS[folder]()
+    files = [io.BytesIO(), io.BytesIO()]
+    for count, file in enumerate(files):
+        pq.write_table(pa.Table.from_pylist([{}] * count, schema=schema), file)
+    empty, single = (file.getvalue() for file in files)
+    pairs = zip(_footer_of(empty), _footer_of(single), strict=False)
+    # After the columns comes the number of rows.
+    same = next(place for place, (one, two) in enumerate(pairs) if one != two)
+    return empty, _footer_of(empty)[:same]
+
+
+def _footer_of(content: bytes) -> bytes:
+    length = int.from_bytes(content[-_END_BYTES:-4], "little")
+    return content[-_END_BYTES - length : -_END_BYTES]
+
+
+def _footer(path: str) -> bytes | None:
+    """Return a Parquet file's footer as bytes; None where the file isn't whole."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(handle).st_size
+        if os.pread(handle, len(_MAGIC), 0) != _MAGIC or size < len(_MAGIC) + _END_BYTES:
+            return None
+        end = os.pread(handle, _LIKELY_BYTES, max(0, size - _LIKELY_BYTES))
+        length = int.from_bytes(end[-_END_BYTES:-4], "little")
+        if not end.endswith(_MAGIC) or length > size - len(_MAGIC) - _END_BYTES:
+            return None
+        if length > len(end) - _END_BYTES:
+            return os.pread(handle, length, size - _END_BYTES - length)
+        return _footer_of(end)
+    finally:
+        os.close(handle)
