@@ -137,8 +137,8 @@ def answer(
     Raises
     ------
     QueryError
-        If a limit is reached.
-    duckdb.Error, polars.exceptions.PolarsError
+        If a limit is reached, or the result is no table.
+    duckdb.Error, OSError, polars.exceptions.PolarsError
         If it fails.
     KeyboardInterrupt
         If the person has stopped it; the connection is as before.
@@ -154,13 +154,14 @@ def answer(
         size = 0
         try:
             with _read_only(connection), connection.sql(text).to_arrow_reader(_BATCH_ROWS) as rows:
-                batches.append(rows.schema.empty_table())
+                names = _told_apart(rows.schema.names)
+                batches.append(rows.schema.empty_table().rename_columns(names))
                 for batch in rows:
                     size += batch.nbytes
                     if size > limits.bytes:
                         too_large.set()
                         return
-                    batches.append(batch)
+                    batches.append(batch.rename_columns(names))
         except BaseException as err:  # raised again by the thread that waits
             failure.append(err)
 
@@ -189,10 +190,27 @@ def answer(
             hint=flags or None,
         )
     if failure:
-        raise failure[0]
+        # What Arrow or Polars can't hold has errors of many kinds.
+        known = isinstance(failure[0], duckdb.Error | OSError | QueryError)
+        if known or not isinstance(failure[0], Exception):
+            raise failure[0]
+        raise failed(failure[0]) from failure[0]
     frame = pl.from_arrow(batches[1:] or batches[0])
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Return names of columns, repeated ones numbered as DuckDB does: a, a_1."""
+    taken: set[str] = set()
+    for place, name in enumerate(names):
+        number, free = 0, name
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}_{number}"
+        taken.add(free.casefold())
+        names[place] = free
+    return names
 
 
 @contextlib.contextmanager
@@ -285,9 +303,13 @@ def refuse_all_but_select(text: str, *, hint: str) -> None:
             f"expected one SELECT, got {len(statements)} statements",
             hint="values come in with --set name=value",
         )
-    kind = statements[0].type
-    if kind != duckdb.StatementType.SELECT:
-        raise QueryError(f"expected one SELECT, got {kind.name}", hint=hint)
+    try:
+        kind = statements[0].type.name
+    except ValueError:
+        # One that this DuckDB parses and its Python doesn't know.
+        kind = "another statement"
+    if kind != duckdb.StatementType.SELECT.name:
+        raise QueryError(f"expected one SELECT, got {kind}", hint=hint)
 
 
 def first_line(err: Exception) -> str:

@@ -10,6 +10,7 @@ from gtmar.cli import arguments as a
 from gtmar.cli import completion
 from gtmar.cli.arguments import app
 from gtmar.cli.boundary import bounded
+from gtmar.locks import DEFAULT_SECONDS, memory_of
 
 __all__ = ["compare", "review", "sql"]
 
@@ -63,6 +64,13 @@ def sql(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter: run=r2026...")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.001, help="Seconds it may take.")
+    ] = DEFAULT_SECONDS,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What it may take, such as 2GB; none: half the machine's, 4 GB at most."),
+    ] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -74,5 +82,11 @@ def sql(
     if name is None and text is None:
         pages.listing(library(), as_json=as_json)
         return
-    with Journal(journal) as opened:
-        output.frame(files.ask(opened, name, text, settings or []), as_json=as_json)
+    size = None if memory is None else memory_of(memory)
+    try:
+        with Journal(journal, time_limit=time_limit, memory=size) as opened:
+            found = files.ask(opened, name, text, settings or [])
+    except KeyboardInterrupt:
+        output.complain("stopped", "by Ctrl-C; a query changes nothing")
+        raise typer.Exit(130) from None
+    output.frame(found, as_json=as_json)

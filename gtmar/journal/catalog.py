@@ -170,7 +170,9 @@ class Journal:
         named = {str(variables[name]) for name in ("run", "other") if variables.get(name)}
         # Neither names nor files of other runs need be gone through where none is read.
         runs = named if named and file.named_runs else None
-        return self._ask(file.text, variables, runs, self._time_limit)
+        # Checks are there to say what is wrong with rows: they are given those of damaged runs too.
+        checking = file.name.startswith("checks/")
+        return self._ask(file.text, variables, runs, self._time_limit, damaged=checking)
 
     def _refuse_newer(self) -> None:
         newest = self._index.newest_format
@@ -181,9 +183,9 @@ class Journal:
                 hint="install the newer gtmar",
             )
 
-    def _hand_over(self, runs: Collection[str] | None) -> None:
-        """Let the views read some runs and all events, or all runs; what is damaged is left out."""
-        for folder, rows in self._tables.datasets(runs).items():
+    def _hand_over(self, runs: Collection[str] | None, *, damaged: bool = False) -> None:
+        """Let the views read some runs and all events, or all runs."""
+        for folder, rows in self._tables.datasets(runs, damaged=damaged).items():
             self._connection.register(_VIEWS[folder], rows)
 
     def query(self, text: str, **variables: Any) -> pl.DataFrame:
@@ -213,6 +215,8 @@ class Journal:
         variables: dict[str, Any],
         runs: Collection[str] | None,
         seconds: float | None,
+        *,
+        damaged: bool = False,
     ) -> pl.DataFrame:
         """Hand over the rows, run the query, and say what its answer leaves out."""
         import duckdb
@@ -221,7 +225,7 @@ class Journal:
         limits = QueryLimits(seconds, self._limits.memory)
         for last in (False, True):
             try:
-                self._hand_over(runs)
+                self._hand_over(runs, damaged=damaged)
                 self._refuse_damaged(runs or ())
                 frame = answer(self._connection, text, limits, flags=_FLAGS)
             except (duckdb.Error, PolarsError, OSError) as err:
@@ -234,7 +238,8 @@ class Journal:
                 self._index.rehash(self._index.run_ids if runs is None else runs)
             else:
                 break
-        self._warn(runs)
+        if not damaged:
+            self._warn(runs)
         return frame
 
     def _refuse_damaged(self, runs: Collection[str]) -> None:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EVENTS", "EXPERIMENTS", "RECORDS", "SCHEMAS", "Damage", "File", "FileIndex"]
 
-RECORDS, EXPERIMENTS, EVENTS = "runs", "experiments", "events"
+RECORDS = "runs"
+EXPERIMENTS = "experiments"
+EVENTS = "events"
 #: The journal's folders, in the order in which they are listed: records first, so that whatever
 #: parts a run had when it ended are seen with its end.
 SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}
@@ -74,6 +76,8 @@ class File:
     stamp: list[int]
     #: Whether it has both its ends.
     whole: bool
+    #: Whether it lost its end, as a loss of power leaves it; one that is nearly there was changed.
+    cut_off: bool
     #: Whether it has the columns that this version writes.
     alike: bool
     #: Format that it states; 0 where it states none.
@@ -232,7 +236,8 @@ class FileIndex:
         for name in self.names[EVENTS].get("", ()):
             stated = name.split(".")[-2] if name.count(".") > 1 else ""
             if not self._files[name].whole:
-                found.append(Damage("", name, "is cut off"))
+                problem = "is cut off" if self._files[name].cut_off else "isn't what was written"
+                found.append(Damage("", name, problem))
             elif not stated or not self.sha256(name).startswith(stated):
                 found.append(Damage("", name, "isn't what was written"))
             elif self._files[name].foreign:
@@ -247,14 +252,24 @@ class FileIndex:
         files = RunFiles(self._journal, run_id)
         end = f"{RECORDS}/run_id={run_id}/end.parquet"
         ended = end in names
+        if not ended and files.seal.is_file() and not files.running():
+            # Sealed before it is put in its place: only a cut between the two leaves it beside.
+            if not files.end.with_suffix(".partial").is_file() and not files.end.is_file():
+                return [Damage(run_id, end, "is missing")]
+        if not ended and not self.names[EXPERIMENTS].get(run_id):
+            # Nothing that an answer could rest on.
+            return []
         torn = [name for name in names if not self._files[name].whole]
         parts = self.names[EXPERIMENTS].get(run_id, [])
-        if not ended and torn == parts[-1:]:
+        newest = None if ended else files.newest()
+        cut_short = not ended and torn == parts[-1:] and self._files[torn[0]].cut_off
+        if cut_short:
             # Its writer was cut off there: gtmar resume goes on before it.
-            torn, cut_off = [], True
-        else:
-            cut_off = False
-        found = [Damage(run_id, name, "is cut off") for name in torn]
+            torn = []
+        found = [
+            Damage(run_id, n, "is cut off" if self._files[n].cut_off else "isn't what was written")
+            for n in torn
+        ]
         found += [
             Damage(run_id, name, "is another run's, under this one's name")
             for name in names
@@ -284,13 +299,11 @@ class FileIndex:
         last = max(links, default=-1)
         if ended and end in rows:
             last = max(last, self._files[end].place)
-        elif not cut_off:
-            newest = files.newest()
-            if newest is not None and newest[0] > last and not files.running():
-                last = newest[0]
-        gone = last + 1 - len([place for place in links if place <= last])
-        if gone > 0 and not found:
-            found.append(self._missing(run_id, gone))
+        elif not cut_short and newest and newest[0] > last and not files.running():
+            last = newest[0]
+        gone = [place for place in range(last + 1) if place not in links]
+        if gone and not found:
+            found.append(self._missing(run_id, gone, links))
         return found
 
     def _broken(
@@ -334,18 +347,22 @@ class FileIndex:
             if on_record is not None and self.sha256(name) not in on_record
         ]
 
-    def _missing(self, run_id: str, gone: int) -> Damage:
+    def _missing(
+        self, run_id: str, gone: list[int], links: dict[int, tuple[str, str, str]]
+    ) -> Damage:
         """Name the first file that is missing, as far as the numbers of the others tell."""
         name = f"{RECORDS}/run_id={run_id}/start.parquet"
         if name in self._files:
             part, following = self._lowest_missing(EXPERIMENTS, run_id, "part")
-            resume, _ = self._lowest_missing(RECORDS, run_id, "resume")
-            if part is None and resume is not None:
-                name = f"{RECORDS}/run_id={run_id}/resume-{resume}.parquet"
+            resume, next_resume = self._lowest_missing(RECORDS, run_id, "resume")
+            goes_on = any(
+                place > gone[0] and link[0].startswith(EXPERIMENTS) for place, link in links.items()
+            )
+            if part is None and (goes_on or resume is not None):
+                name = f"{RECORDS}/run_id={run_id}/resume-{resume or next_resume}.parquet"
             else:
-                number = following if part is None else part
-                name = f"{EXPERIMENTS}/run_id={run_id}/part-{number:06d}.parquet"
-        rest = f", and {gone - 1:,} more" if gone > 1 else ""
+                name = f"{EXPERIMENTS}/run_id={run_id}/part-{part or following:06d}.parquet"
+        rest = f", and {len(gone) - 1:,} more" if len(gone) > 1 else ""
         return Damage(run_id, name, f"is missing{rest}")
 
     def _lowest_missing(self, folder: str, run_id: str, kind: str) -> tuple[int | None, int]:
@@ -376,6 +393,16 @@ class FileIndex:
         self._changed = False
 
 
+def _cut_off(path: str) -> bool:
+    """Whether a file that isn't whole lost its end, and wasn't changed there or at its beginning."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        begin = file.read(len(_MAGIC))
+        file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))
+        end = file.read(len(_MAGIC))
+    alike = sum(one == other for one, other in zip(end, _MAGIC, strict=False))
+    return begin == _MAGIC[: len(begin)] and alike < len(_MAGIC) - 1
+
+
 def _event_id(name: str) -> str:
     return name.partition("=")[2].partition(".")[0]
 
@@ -397,7 +424,7 @@ def _facts(path: str, stamp: list[int], columns: bytes, own: str) -> File:
     """Read what a file's footer states, and hold it against the run or event that it is of."""
     footer = _footer(path)
     if footer is None:
-        return File(stamp, False, False, 0, -1, "", [])  # noqa: FBT003
+        return File(stamp, False, _cut_off(path), False, 0, -1, "", [])  # noqa: FBT003
     stated: dict[str, bytes] = {}
     for match in _STATED.finditer(footer):
         stated |= {key: value for key, value in match.groupdict().items() if value is not None}
@@ -409,6 +436,7 @@ def _facts(path: str, stamp: list[int], columns: bytes, own: str) -> File:
     return File(
         stamp=stamp,
         whole=True,
+        cut_off=False,
         alike=footer.startswith(columns),
         format=int(stated.get("format", b"0")),
         place=int(stated.get("place", b"-1")),

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
@@ -53,14 +53,26 @@ class Tables:
     index: FileIndex
     kept: Cache
     _loaded: dict[str, _Kept] = field(default_factory=dict)
-    _made: dict[frozenset[str] | None, dict[str, ds.Dataset]] = field(default_factory=dict)
+    _made: dict[tuple[frozenset[str] | None, bool], dict[str, ds.Dataset]] = field(
+        default_factory=dict
+    )
     _events: ds.Dataset | None = None
 
-    def datasets(self, runs: Collection[str] | None = None) -> dict[str, ds.Dataset]:
-        """Return the rows of sound files by folder: all, or those of some runs and all events."""
-        asked = None if runs is None else frozenset(runs)
+    def datasets(
+        self, runs: Collection[str] | None = None, *, damaged: bool = False
+    ) -> dict[str, ds.Dataset]:
+        """Return rows by folder: all, or those of some runs and all events.
+
+        Parameters
+        ----------
+        runs
+            Ids; None for all.
+        damaged
+            Whether to read what isn't as it was written too, as far as it can be read.
+        """
+        asked = None if runs is None else frozenset(runs), damaged
         if asked not in self._made:
-            self._made[asked] = self._datasets(asked)
+            self._made[asked] = self._datasets(*asked)
         return self._made[asked]
 
     def forget(self) -> None:
@@ -68,21 +80,22 @@ class Tables:
         self._made.clear()
         self._events = None
 
-    def _datasets(self, runs: frozenset[str] | None) -> dict[str, ds.Dataset]:
+    def _datasets(self, runs: frozenset[str] | None, damaged: bool) -> dict[str, ds.Dataset]:  # noqa: FBT001
         index = self.index
+        keeping = runs is None and not damaged
         sound = [run for run in index.run_ids if runs is None or run in runs]
-        sound = [run for run in sound if not index.damage(run)]
+        sound = [run for run in sound if damaged or not index.damage(run)]
         found = {
             folder: self._dataset(
-                folder, {run: index.files(folder, run) for run in sound}, keeping=runs is None
+                folder, {run: index.files(folder, run) for run in sound}, keeping=keeping
             )
             for folder in (RECORDS, EXPERIMENTS)
         }
-        damaged = {damage.file for damage in index.event_damage()}
+        left_out = {damage.file for damage in index.event_damage()}
         events = {
             name.partition("=")[2].partition(".")[0]: [name]
             for name in index.names[EVENTS].get("", ())
-            if name not in damaged
+            if name not in left_out
         }
         if self._events is None:
             self._events = self._dataset(EVENTS, events, keeping=True)
@@ -121,7 +134,7 @@ class Tables:
     def _read(self, folder: str, names: list[str]) -> pa.Table:
         """Read whole files, held against their hashes."""
         schema = SCHEMAS[folder]()
-        contents = []
+        contents: list[IO[bytes]] = []
         for name in names:
             content = self.index.read(name)
             if content is None:
