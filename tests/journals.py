@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import experiment_schema
@@ -14,7 +15,7 @@ from gtmar.journal.writer import RunWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["IDS", "WHEN", "begin", "content", "finish", "rows"]
+__all__ = ["IDS", "WHEN", "begin", "content", "finish", "rows", "unchained"]
 
 IDS = [f"r20260101-12000{n}-abc12{n}" for n in range(3)]
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,3 +95,13 @@ def content(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def unchained(journal: Path) -> None:
+    """Have runs as a version wrote them that didn't chain files yet: what is in them is true."""
+    for path in [*journal.glob("runs/*/*.parquet"), *journal.glob("experiments/*/*.parquet")]:
+        if path.read_bytes().endswith(b"PAR1"):
+            table = pq.ParquetFile(path).read()
+            pq.write_table(table.replace_schema_metadata({"gtmar_format": "1"}), path)
+    for path in [*journal.glob("runs/*/seal"), *journal.glob("runs/*/lock")]:
+        path.unlink()

@@ -10,7 +10,7 @@ import functools
 import json
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TextIO
 
 import typer
 
@@ -29,6 +29,7 @@ _ANSWERING = {
     "compare",
     "diff",
     "export_mlflow",
+    "journal_export",
     "journal_publish",
     "lineage",
     "log",
@@ -47,14 +48,19 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
         partial = False
 
         def show(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
         ) -> None:
             nonlocal partial
             if issubclass(category, DamagedJournalWarning):
                 partial = True
                 _warn(str(message), as_json=as_json)
             else:
-                usual(message, category, filename, lineno, *rest)
+                usual(message, category, filename, lineno, file, line)
 
         try:
             with warnings.catch_warnings():

@@ -252,10 +252,11 @@ class FileIndex:
         files = RunFiles(self._journal, run_id)
         end = f"{RECORDS}/run_id={run_id}/end.parquet"
         ended = end in names
-        if not ended and files.seal.is_file() and not files.running():
-            # Sealed before it is put in its place: only a cut between the two leaves it beside.
-            if not files.end.with_suffix(".partial").is_file() and not files.end.is_file():
-                return [Damage(run_id, end, "is missing")]
+        # Sealed before it is put in its place: a cut between the two leaves it beside.
+        placed = files.end, files.end.with_suffix(".partial")
+        sealed = not ended and files.seal.is_file() and not files.running()
+        if sealed and not any(path.is_file() for path in placed):
+            return [Damage(run_id, end, "is missing")]
         if not ended and not self.names[EXPERIMENTS].get(run_id):
             # Nothing that an answer could rest on.
             return []
@@ -394,7 +395,7 @@ class FileIndex:
 
 
 def _cut_off(path: str) -> bool:
-    """Whether a file that isn't whole lost its end, and wasn't changed there or at its beginning."""
+    """Whether a file that isn't whole lost its end, and wasn't changed at one of the two."""
     with open(path, "rb") as file:  # noqa: PTH123
         begin = file.read(len(_MAGIC))
         file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))

@@ -22,7 +22,7 @@ from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 from gtmar.journal.parquet import SMALL, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from gtmar.journal.cache import Cache
     from gtmar.journal.file_index import FileIndex
@@ -72,7 +72,7 @@ class Tables:
         """
         asked = None if runs is None else frozenset(runs), damaged
         if asked not in self._made:
-            self._made[asked] = self._datasets(*asked)
+            self._made[asked] = self._datasets(asked[0], damaged=damaged)
         return self._made[asked]
 
     def forget(self) -> None:
@@ -80,7 +80,7 @@ class Tables:
         self._made.clear()
         self._events = None
 
-    def _datasets(self, runs: frozenset[str] | None, damaged: bool) -> dict[str, ds.Dataset]:  # noqa: FBT001
+    def _datasets(self, runs: frozenset[str] | None, *, damaged: bool) -> dict[str, ds.Dataset]:
         index = self.index
         keeping = runs is None and not damaged
         sound = [run for run in index.run_ids if runs is None or run in runs]
@@ -91,16 +91,22 @@ class Tables:
             )
             for folder in (RECORDS, EXPERIMENTS)
         }
-        left_out = {damage.file for damage in index.event_damage()}
+        found[EVENTS] = self._event_rows(damaged=damaged)
+        index.keep()
+        return found
+
+    def _event_rows(self, *, damaged: bool) -> ds.Dataset:
+        if self._events is not None and not damaged:
+            return self._events
+        left_out = set() if damaged else {each.file for each in self.index.event_damage()}
         events = {
-            name.partition("=")[2].partition(".")[0]: [name]
-            for name in index.names[EVENTS].get("", ())
+            name if damaged else name.partition("=")[2].partition(".")[0]: [name]
+            for name in self.index.files(EVENTS, "")
             if name not in left_out
         }
-        if self._events is None:
-            self._events = self._dataset(EVENTS, events, keeping=True)
-        found[EVENTS] = self._events
-        index.keep()
+        found = self._dataset(EVENTS, events, keeping=not damaged)
+        if not damaged:
+            self._events = found
         return found
 
     def _dataset(self, folder: str, groups: dict[str, list[str]], *, keeping: bool) -> ds.Dataset:
@@ -128,7 +134,7 @@ class Tables:
                     [schema, *(each.remove_metadata() for each in unlike)],
                     promote_options="permissive",
                 )
-            children.append(_fragments(((n, index.path(n)) for n in large), schema))
+            children.append(_fragments({n: index.path(n) for n in large}, schema))
         return ds.UnionDataset(schema, [child.replace_schema(schema) for child in children])
 
     def _read(self, folder: str, names: list[str]) -> pa.Table:
@@ -214,15 +220,13 @@ _FORMAT = ds.ParquetFileFormat(
 )
 
 
-def _fragments(files: Iterable[tuple[str, str]], schema: pa.Schema) -> ds.Dataset:
+def _fragments(paths: dict[str, str], schema: pa.Schema) -> ds.Dataset:
     """Return files that are read where they are; a run's are passed over where it isn't asked."""
     from pyarrow.fs import LocalFileSystem
 
-    system = LocalFileSystem()
-    fragments = [
-        _FORMAT.make_fragment(
-            path, system, ds.field("run_id") == name.split("/")[1].partition("=")[2]
-        )
-        for name, path in files
-    ]
+    system, fragments = LocalFileSystem(), []
+    for name, path in paths.items():
+        run_id = name.partition("/run_id=")[2].partition("/")[0]
+        whose = ds.field("run_id") == run_id if run_id else None
+        fragments.append(_FORMAT.make_fragment(path, system, whose))
     return ds.FileSystemDataset(fragments, schema, _FORMAT, system)
