@@ -112,6 +112,8 @@ class FileIndex:
         self._changed = False
         self._packings: dict[str, set[str]] | None = None
         self._damage: dict[str, tuple[Damage, ...]] = {}
+        #: By run that has ended and was found sound, the state of its files then.
+        self._sound: dict[str, str] = {}
         self.look()
 
     def look(self) -> None:
@@ -205,6 +207,7 @@ class FileIndex:
         """Forget the hashes of some runs' files: bytes may change though nothing says so."""
         for run_id in runs:
             self._damage.pop(run_id, None)
+            self._sound.pop(run_id, None)
             for folder in (RECORDS, EXPERIMENTS):
                 for name in self.names[folder].get(run_id, ()):
                     self._files[name].sha256 = ""
@@ -227,8 +230,24 @@ class FileIndex:
         """Return what is wrong with a run's files, by the hashes that they carry of each other."""
         found = self._damage.get(run_id)
         if found is None:
-            found = self._damage[run_id] = tuple(self._examine(run_id))
+            state = self._state(run_id)
+            if state is not None and self._sound.get(run_id) == state:
+                found = ()
+            else:
+                found = tuple(self._examine(run_id))
+                if state is not None and not found:
+                    self._sound[run_id] = state
+                    self._changed = True
+            self._damage[run_id] = found
         return found
+
+    def _state(self, run_id: str) -> str | None:
+        """Return a hash over the sizes and times of a run's files; None for one without an end."""
+        if f"{RECORDS}/run_id={run_id}/end.parquet" not in self._files:
+            return None
+        names = [n for f in (RECORDS, EXPERIMENTS) for n in self.names[f].get(run_id, ())]
+        stamps = repr([(name, self._files[name].stamp) for name in names])
+        return hashlib.blake2b(stamps.encode(), digest_size=16).hexdigest()
 
     def event_damage(self) -> list[Damage]:
         """Return the events whose bytes aren't those that their name says."""
@@ -382,15 +401,17 @@ class FileIndex:
         with suppress(ValueError, TypeError, LookupError):
             kept = json.loads(content or b"")
             if kept["columns"] == _columns():
-                return {name: File(*values) for name, values in kept["files"].items()}
+                files = {name: File(*values) for name, values in kept["files"].items()}
+                self._sound = dict(kept["sound"])
+                return files
         return {}
 
     def keep(self) -> None:
         """Write down what was learnt, where it is worth a file."""
         if self._changed and len(self._files) >= _MANY_FILES:
             kept = {name: astuple(file) for name, file in self._files.items()}
-            text = json.dumps({"columns": _columns(), "files": kept}, separators=(",", ":"))
-            self._cache.write(_ENTRY, text.encode())
+            content = {"columns": _columns(), "files": kept, "sound": self._sound}
+            self._cache.write(_ENTRY, json.dumps(content, separators=(",", ":")).encode())
         self._changed = False
 
 

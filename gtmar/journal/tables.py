@@ -148,7 +148,8 @@ class Tables:
             contents.append(io.BytesIO(content))
         if not contents:
             return schema.empty_table()
-        frame = pl.scan_parquet(contents, hive_partitioning=False).collect()
+        # In one piece first: to convert thousands, a file's each, takes longer than to read them.
+        frame = pl.scan_parquet(contents, hive_partitioning=False).collect().rechunk()
         table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         return table.select(schema.names).cast(schema).combine_chunks()
 
