@@ -174,9 +174,11 @@ def answer(
             worker.join(limits.seconds)
             late = worker.is_alive()
         finally:
+            # A second Ctrl-C doesn't leave the connection in use.
             while worker.is_alive():
-                connection.interrupt()
-                worker.join(0.05)
+                with contextlib.suppress(KeyboardInterrupt):
+                    connection.interrupt()
+                    worker.join(0.05)
     if late:
         raise QueryError(
             f"the query was stopped after {limits.seconds:g} s, its time limit", hint=flags or None

@@ -13,7 +13,6 @@ from journals import begin, finish
 from gtmar.errors import DamagedJournalWarning
 from gtmar.journal.cache import Cache
 from gtmar.journal.catalog import Journal
-from gtmar.journal.file_index import FileIndex
 from gtmar.journal.integrity import verify
 from gtmar.journal.schema import experiment_schema
 

@@ -1,8 +1,11 @@
 """Readers and damaged journals: either the values as they were, or a word on which file is not."""
 
+import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,3 +194,14 @@ def test_parts_that_were_packed_are_read_once(journal: Path, made: Path, tmp_pat
     assert not told
     for one, expected in zip(frames, sound, strict=True):
         assert one.equals(expected)
+
+
+def test_a_command_names_what_it_leaves_out_and_exits_with_5(journal: Path) -> None:
+    (journal / KINDS["part"]).unlink()
+    words = ["sql", "--journal", str(journal), "--json", "-c", "select run_id from runs order by 1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gtmar", *words], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 5
+    assert [row["run_id"] for row in json.loads(done.stdout)] == [IDS[0], IDS[2]]
+    assert KINDS["part"] in json.loads(done.stderr)["warning"]["message"]
