@@ -148,7 +148,7 @@ def answer(
 
     batches: list[Any] = []
     failure: list[BaseException] = []
-    too_large = threading.Event()
+    too_large, done = threading.Event(), threading.Event()
 
     def work() -> None:
         size = 0
@@ -164,21 +164,27 @@ def answer(
                     batches.append(batch.rename_columns(names))
         except BaseException as err:  # raised again by the thread that waits
             failure.append(err)
+        finally:
+            done.set()
 
     # In a thread of its own, so that this one hears of Ctrl-C and of the time.
     worker = threading.Thread(target=work, daemon=True)
     late = False
     with _MEMORY.of(limits.bytes):
-        worker.start()
         try:
-            worker.join(limits.seconds)
-            late = worker.is_alive()
+            worker.start()
+            late = not done.wait(limits.seconds)
+        except RuntimeError:
+            # No thread to be had.
+            done.set()
+            raise
         finally:
-            # A second Ctrl-C doesn't leave the connection in use.
-            while worker.is_alive():
+            # Whatever ended the waiting, the connection isn't left in use: a second Ctrl-C waits.
+            while not done.is_set():
                 with contextlib.suppress(KeyboardInterrupt):
                     connection.interrupt()
-                    worker.join(0.05)
+                    done.wait(0.05)
+            worker.join()
     if late:
         raise QueryError(
             f"the query was stopped after {limits.seconds:g} s, its time limit", hint=flags or None
