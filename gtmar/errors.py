@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccountDataError",
+    "DamagedJournalWarning",
     "FaultError",
     "GtmarError",
     "JournalError",
@@ -203,7 +204,20 @@ class JournalError(GtmarError):
 
 
 class JournalWarning(UserWarning):
-    """What a journal's reader left out or passed over, and why; on stderr from the command line."""
+    """What a journal's reader passed over, and why; on stderr from the command line."""
+
+    code: ClassVar[str] = "journal"
+    hint: ClassVar[str | None] = None
+
+
+class DamagedJournalWarning(JournalWarning):
+    """An answer leaves out runs or events whose files aren't what was written, or can't be read.
+
+    It names them.
+    """
+
+    code = "damaged_journal"
+    hint = "gtmar verify names all that is damaged"
 
 
 class RunNotFoundError(JournalError):

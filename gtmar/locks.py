@@ -1,37 +1,114 @@
-"""Locks around SQL from outside: one SELECT, in a connection that reaches what it was given alone.
+"""Locks around SQL from outside: one SELECT over tables handed over, within time and memory.
+
+The connection reaches no file and no network at all: what it may read was opened before and is
+registered, as something that has no way to be written. So nothing depends on knowing each form of
+statement that writes; that a text is one SELECT is asked for the sake of a clear answer. A query
+runs in a transaction that reads only, and is rolled back.
 
 The journal's queries and those over account tables run under the same ones.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gtmar.errors import QueryError
+from gtmar.errors import GtmarError, QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     import duckdb
+    import polars as pl
 
-__all__ = ["failed", "first_line", "lock", "refuse_all_but_select"]
+__all__ = [
+    "DEFAULT_SECONDS",
+    "QueryLimits",
+    "answer",
+    "failed",
+    "first_line",
+    "lock",
+    "memory_of",
+    "refuse_all_but_select",
+]
+
+#: Seconds that a query from a person may take.
+DEFAULT_SECONDS = 60.0
+#: Most memory by default, where the machine has twice as much.
+_DEFAULT_MEMORY = 4 << 30
+_LEAST_MEMORY = 64 << 20
+#: What the process may allocate beside a query's memory, at least.
+_SLACK = 1 << 30
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_BATCH_ROWS = 65_536
 
 
-def lock(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) -> None:
-    """Lock a connection: no file but those in some folders, no extension, no further setting.
+@dataclass(frozen=True)
+class QueryLimits:
+    """What a query may take.
+
+    Parameters
+    ----------
+    seconds
+        Its time; None for as long as it takes.
+    memory
+        Bytes for its work, and bytes of its result; None for half the machine's memory, 4 GiB at
+        most. Nothing is put on disk.
+    """
+
+    seconds: float | None = DEFAULT_SECONDS
+    memory: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """The memory limit in bytes."""
+        if self.memory is not None:
+            return self.memory
+        try:
+            installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (ValueError, OSError):
+            return _DEFAULT_MEMORY
+        return min(_DEFAULT_MEMORY, installed // 2)
+
+
+def memory_of(text: str) -> int:
+    """Read an amount of memory, such as ``2GB`` or ``500M``, in bytes.
+
+    Raises
+    ------
+    QueryError
+        If it is none, or less than 64 MB.
+
+    Examples
+    --------
+    >>> memory_of("1.5GB")
+    1610612736
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if amount < _LEAST_MEMORY:
+        raise QueryError(f'"{text}" is no amount of memory of 64 MB or more', hint="--memory 2GB")
+    return amount
+
+
+def lock(connection: duckdb.DuckDBPyConnection, limits: QueryLimits) -> None:
+    """Lock a connection: no file, no network, no extension, no further setting.
 
     Parameters
     ----------
     connection
-        The connection, everything that it needs being in place.
-    folders
-        Folders that it may read; none for the tables in memory alone.
+        The connection; tables may be registered with it later too.
+    limits
+        Its memory; the time is a matter of each query.
     """
-    connection.execute(
-        "set allowed_directories = $folders", {"folders": [str(folder) for folder in folders]}
-    )
     for setting in (
+        "temp_directory = ''",
+        f"memory_limit = '{limits.bytes >> 10}KiB'",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "python_enable_replacements = false",
@@ -41,8 +118,182 @@ def lock(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path] = ()) ->
         connection.execute(f"set {setting}")
 
 
+def answer(
+    connection: duckdb.DuckDBPyConnection,
+    text: str,
+    limits: QueryLimits,
+    *,
+    flags: str = "",
+    pick: Callable[[duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation] | None = None,
+) -> pl.DataFrame:
+    """Run one SELECT on a locked connection, within limits.
+
+    Parameters
+    ----------
+    connection
+        The connection, locked.
+    text
+        The SELECT.
+    limits
+        Time, and size of the result.
+    flags
+        How to ask for more, in a hint.
+    pick
+        Chooses columns of the result, before it is computed.
+
+    Raises
+    ------
+    QueryError
+        If a limit is reached, or the result is no table.
+    duckdb.Error, OSError, polars.exceptions.PolarsError
+        If it fails.
+    KeyboardInterrupt
+        If the person has stopped it; the connection is as before.
+    """
+    import duckdb
+    import polars as pl
+
+    batches: list[Any] = []
+    failure: list[BaseException] = []
+    too_large, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        size = 0
+        try:
+            with _read_only(connection):
+                relation = connection.sql(text)
+                chosen = relation if pick is None else pick(relation)
+                with chosen.to_arrow_reader(_BATCH_ROWS) as rows:
+                    names = _told_apart(rows.schema.names)
+                    batches.append(rows.schema.empty_table().rename_columns(names))
+                    for batch in rows:
+                        size += batch.nbytes
+                        if size > limits.bytes:
+                            too_large.set()
+                            return
+                        batches.append(batch.rename_columns(names))
+        except BaseException as err:  # raised again by the thread that waits
+            failure.append(err)
+        finally:
+            done.set()
+
+    # In a thread of its own, so that this one hears of Ctrl-C and of the time.
+    worker, late = threading.Thread(target=work, daemon=True), False
+    with _MEMORY.of(limits.bytes):
+        try:
+            worker.start()
+            late = not done.wait(limits.seconds)
+        except RuntimeError:
+            # No thread to be had.
+            done.set()
+            raise
+        finally:
+            # Whatever ended the waiting, the connection isn't left in use: a second Ctrl-C waits.
+            while not done.is_set():
+                with contextlib.suppress(KeyboardInterrupt):
+                    connection.interrupt()
+                    done.wait(0.05)
+            worker.join()
+    if late:
+        raise QueryError(
+            f"the query was stopped after {limits.seconds:g} s, its time limit", hint=flags or None
+        )
+    over = failure and isinstance(failure[0], (duckdb.OutOfMemoryException, MemoryError))
+    if too_large.is_set() or over:
+        what = "its result is" if too_large.is_set() else "it needs"
+        raise QueryError(
+            f"the query was stopped: {what} more than {limits.bytes / (1 << 20):,.0f} MB, "
+            "its memory limit",
+            hint=flags or None,
+        )
+    if failure:
+        err = failure[0]
+        if not isinstance(err, Exception) or isinstance(err, duckdb.Error | OSError | GtmarError):
+            raise err
+        # What Arrow or Polars can't hold has errors of many kinds.
+        raise failed(err) from err
+    return pl.DataFrame(pl.from_arrow(batches[1:] or batches[0]))
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Return names of columns, repeated ones numbered as DuckDB does: a, a_1."""
+    taken: set[str] = set()
+    for place, name in enumerate(names):
+        number, free = 0, name
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}_{number}"
+        taken.add(free.casefold())
+        names[place] = free
+    return names
+
+
+@contextlib.contextmanager
+def _read_only(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("begin transaction read only")
+    try:
+        yield
+    finally:
+        connection.execute("rollback")
+
+
+class _MemoryBound:
+    """A bound on what the process may allocate: texts and lists are outside of DuckDB's own.
+
+    Queries of several threads share it: it is the widest that one of them asked for.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: list[int] = []
+        self._before: tuple[int, int] | None = None
+
+    @contextlib.contextmanager
+    def of(self, memory: int) -> Iterator[None]:
+        """Hold the bound for as long as a query runs, above what is allocated already."""
+        held = _allocated()
+        if held is None:
+            # Not Linux: DuckDB's limit alone holds.
+            yield
+            return
+        most = held + memory + max(memory // 2, _SLACK)
+        self._move(self._asked.append, most)
+        try:
+            yield
+        finally:
+            self._move(self._asked.remove, most)
+
+    def _move(self, change: Callable[[int], None], most: int) -> None:
+        import resource
+
+        with self._lock:
+            change(most)
+            if self._before is None:
+                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+            soft, hard = self._before
+            if self._asked:
+                bounds = [max(self._asked), *(b for b in self._before if b >= 0)]
+                resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+            else:
+                resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+                self._before = None
+
+
+_MEMORY = _MemoryBound()
+
+
+def _allocated() -> int | None:
+    """Return the bytes that the process has allocated; None where the system doesn't say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
+    return int(match[1]) << 10 if match else None
+
+
 def refuse_all_but_select(text: str, *, hint: str) -> None:
-    """Refuse what isn't exactly one SELECT: the locks alone would let COPY overwrite a file.
+    """Refuse what isn't exactly one SELECT.
 
     Parameters
     ----------
@@ -67,9 +318,13 @@ def refuse_all_but_select(text: str, *, hint: str) -> None:
             f"expected one SELECT, got {len(statements)} statements",
             hint="values come in with --set name=value",
         )
-    kind = statements[0].type
-    if kind != duckdb.StatementType.SELECT:
-        raise QueryError(f"expected one SELECT, got {kind.name}", hint=hint)
+    try:
+        kind = statements[0].type.name
+    except ValueError:
+        # One that this DuckDB parses and its Python doesn't know.
+        kind = "another statement"
+    if kind != duckdb.StatementType.SELECT.name:
+        raise QueryError(f"expected one SELECT, got {kind}", hint=hint)
 
 
 def first_line(err: Exception) -> str:

@@ -2,34 +2,24 @@
 --   set variable journal = 'journal';
 --   .read sql/views.sql
 -- Read it again after the journal's first event, or once another version of gtmar has written to it.
--- gtmar itself lists the files that are whole (record_files, experiment_files, event_files), so that
--- one cut off by a crash is passed over.
+-- gtmar itself hands over the rows of the first three views, from files whose hashes it has seen to;
+-- a shell reads whatever ends in .parquet.
 
 -- Files of one format have the same columns. Only where formats mix must each be looked at first.
-set variable formats_mix = case
-    when getvariable('record_files') is not null then getvariable('formats_mix')
-    else (
-        select
-            count(distinct value) > 1
-        from parquet_kv_metadata(
-            if(
-                getvariable('record_files') is null,
-                [
-                    getvariable('journal') || '/runs/*/*.parquet',
-                    getvariable('journal') || '/experiments/*/*.parquet'
-                ],
-                cast(getvariable('record_files') as varchar[])
-            )
-        )
-        where key = 'gtmar_format'
+set variable formats_mix = (
+    select
+        count(distinct value) > 1
+    from parquet_kv_metadata(
+        [
+            getvariable('journal') || '/runs/*/*.parquet',
+            getvariable('journal') || '/experiments/*/*.parquet'
+        ]
     )
-end;
+    where key = 'gtmar_format'
+);
 
 -- A journal need not have events, and a pattern without a file is an error.
 set variable event_source = case
-    when getvariable('event_files') is not null
-        then 'from read_parquet(cast(getvariable(''event_files'') as varchar[]), '
-            || 'hive_partitioning = false, union_by_name = true)'
     when (select count(*) from glob(getvariable('journal') || '/events/*.parquet')) > 0
         then 'from read_parquet(getvariable(''journal'') || ''/events/*.parquet'', '
             || 'hive_partitioning = false, union_by_name = true)'
@@ -51,6 +41,33 @@ set variable event_source = case
         null::varchar as details
     where false'
 end;
+
+create or replace view run_records as
+select
+    *
+from read_parquet(
+    getvariable('journal') || '/runs/*/*.parquet',
+    hive_partitioning = true,
+    hive_types = {'run_id': varchar},
+    union_by_name = coalesce(getvariable('formats_mix'), true)
+);
+
+-- One row per experiment, baseline first.
+create or replace view experiments as
+select
+    *
+from read_parquet(
+    getvariable('journal') || '/experiments/*/*.parquet',
+    hive_partitioning = true,
+    hive_types = {'run_id': varchar},
+    union_by_name = coalesce(getvariable('formats_mix'), true)
+);
+
+-- One row per event: what came later than a run, or from a person.
+create or replace view events as
+from query(getvariable('event_source'));
+
+-- What follows reads those three and no file.
 
 -- What differs between two maps of weights, as a map like the column changes.
 create or replace macro changed_weights(before, after) as
@@ -142,19 +159,6 @@ create or replace macro metric_reading(metric, tier, best_tier, one, two) as
         else 'worse'
     end;
 
-create or replace view run_records as
-select
-    *
-from read_parquet(
-    coalesce(
-        cast(getvariable('record_files') as varchar[]),
-        [getvariable('journal') || '/runs/*/*.parquet']
-    ),
-    hive_partitioning = true,
-    hive_types = {'run_id': varchar},
-    union_by_name = coalesce(getvariable('formats_mix'), true)
-);
-
 -- One row per run: what was asked, and how it ended where it did. Columns of another record are
 -- null, so that any value is the one there is.
 create or replace view runs as
@@ -170,24 +174,6 @@ from (
     group by run_id
 )
 where record;
-
--- One row per experiment, baseline first.
-create or replace view experiments as
-select
-    *
-from read_parquet(
-    coalesce(
-        cast(getvariable('experiment_files') as varchar[]),
-        [getvariable('journal') || '/experiments/*/*.parquet']
-    ),
-    hive_partitioning = true,
-    hive_types = {'run_id': varchar},
-    union_by_name = coalesce(getvariable('formats_mix'), true)
-);
-
--- One row per event: what came later than a run, or from a person.
-create or replace view events as
-from query(getvariable('event_source'));
 
 -- One row per change of one weight.
 create or replace view changes as

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["IDS", "WHEN", "Killed", "Mortal", "begin", "content", "finish", "rows"]
+__all__ = ["IDS", "WHEN", "Killed", "Mortal", "begin", "content", "finish", "rows", "unchained"]
 
 IDS = [f"r20260101-12000{n}-abc12{n}" for n in range(3)]
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,3 +133,13 @@ class Mortal:
             return call(*arguments, **more)
 
         return mortal
+
+
+def unchained(journal: Path) -> None:
+    """Have runs as a version wrote them that didn't chain files yet: what is in them is true."""
+    for path in [*journal.glob("runs/*/*.parquet"), *journal.glob("experiments/*/*.parquet")]:
+        if path.read_bytes().endswith(b"PAR1"):
+            table = pq.ParquetFile(path).read()
+            pq.write_table(table.replace_schema_metadata({"gtmar_format": "1"}), path)
+    for path in [*journal.glob("runs/*/seal"), *journal.glob("runs/*/lock")]:
+        path.unlink()

@@ -39,7 +39,7 @@ from gtmar.errors import (
     nearest,
     needing,
 )
-from gtmar.locks import failed, first_line, lock, refuse_all_but_select
+from gtmar.locks import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select
 from gtmar.redaction import is_remote, without_credentials
 
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ def _duckdb(location: str, *, locked: bool = False) -> tuple[pl.LazyFrame, dict[
         try:
             with duckdb.connect(path, read_only=True) as connection:
                 if locked:
-                    lock(connection)
+                    lock(connection, QueryLimits())
                 found: pl.DataFrame = connection.sql(text).pl()
                 return found
         except duckdb.Error as err:
@@ -494,11 +494,16 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
                 connection.register(name, frame.collect(engine="streaming"))
             except (PolarsError, OSError) as err:
                 raise unreadable(place.location, err) from err
-        lock(connection)
+        limits, unread = QueryLimits(), {}
+
+        def picked(relation: Any) -> Any:
+            names, others = _readable(relation)
+            unread.update(others)
+            return relation.project(", ".join(map(quoted, names)))
+
+        lock(connection, limits)
         try:
-            relation = connection.sql(text)
-            names, unread = _readable(relation)
-            result: pl.DataFrame = relation.project(", ".join(map(quoted, names))).pl()
+            result = answer(connection, text, limits, pick=picked)
         except duckdb.Error as err:
             raise failed(err) from err
         except PolarsError as err:

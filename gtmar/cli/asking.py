@@ -9,7 +9,8 @@ import typer
 from gtmar.cli import arguments as a
 from gtmar.cli import completion
 from gtmar.cli.arguments import app
-from gtmar.cli.boundary import at_interrupt, bounded
+from gtmar.cli.boundary import bounded
+from gtmar.locks import DEFAULT_SECONDS, memory_of
 
 __all__ = ["compare", "review", "sql"]
 
@@ -63,6 +64,13 @@ def sql(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter: run=r2026...")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.001, help="Seconds it may take.")
+    ] = DEFAULT_SECONDS,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What it may take, such as 2GB; none: half the machine's, 4 GB at most."),
+    ] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -74,5 +82,7 @@ def sql(
     if name is None and text is None:
         pages.listing(library(), as_json=as_json)
         return
-    with Journal(journal) as opened, at_interrupt(opened.interrupt):
-        output.frame(files.ask(opened, name, text, settings or []), as_json=as_json)
+    size = None if memory is None else memory_of(memory)
+    with Journal(journal, time_limit=time_limit, memory=size) as opened:
+        found = files.ask(opened, name, text, settings or [])
+    output.frame(found, as_json=as_json)

@@ -1,7 +1,8 @@
 """The one error boundary: whatever ends a command becomes a message and an exit code.
 
 gtmar's own errors say what is wrong. What nobody foresaw is a fault of gtmar: one line that says so
-and how to report it; its traceback with ``--debug``.
+and how to report it; its traceback with ``--debug``. An answer that leaves out what is damaged in a
+journal ends in the journal's exit code.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import errno
 import functools
 import os
 import re
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from contextlib import contextmanager, suppress
@@ -26,8 +25,10 @@ from gtmar.accounts.locations import consenting
 from gtmar.cli import output
 from gtmar.documents import is_text
 from gtmar.errors import (
+    DamagedJournalWarning,
     FaultError,
     GtmarError,
+    JournalError,
     JournalWarning,
     OutputError,
     ResourceError,
@@ -38,9 +39,24 @@ from gtmar.redaction import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Command", "Commands", "at_interrupt", "bounded", "set_debug", "set_yes"]
+__all__ = ["Command", "Commands", "bounded", "set_debug", "set_yes"]
 
 P = ParamSpec("P")
+#: Commands whose answer is the journal's: one that lacks what is damaged isn't whole. Others do
+#: their work, say what they did without, and end with their own code.
+_ANSWERING = {
+    "best",
+    "compare",
+    "diff",
+    "export_mlflow",
+    "journal_export",
+    "journal_publish",
+    "lineage",
+    "log",
+    "review",
+    "show",
+    "sql",
+}
 
 #: Exit code of who was interrupted, by Ctrl-C.
 _INTERRUPTED = 130
@@ -112,7 +128,8 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def inner(*args: P.args, **kwargs: P.kwargs) -> None:
         as_json = bool(kwargs.get("as_json"))
-        with _ending(as_json=as_json), consenting(_agreed), _warnings_as_notes():
+        answers = command.__name__ in _ANSWERING
+        with _ending(as_json=as_json), consenting(_agreed), _noting(answers, as_json=as_json):
             words = list(_texts(kwargs))
             output.given(text for _, text in words)
             _refuse_unwritable(words)
@@ -122,22 +139,38 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def _warnings_as_notes() -> Iterator[None]:
-    """Print what a journal's reader warns of as a note on stderr, once each."""
+def _noting(answers: bool, *, as_json: bool) -> Iterator[None]:
+    """Print what a journal's reader warns of as a note on stderr, once each.
+
+    Where the command's answer is the journal's and leaves out what is damaged, it ends in 5.
+    """
     shown: set[str] = set()
+    partial = False
     with warnings.catch_warnings():
         warnings.simplefilter("always", JournalWarning)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            nonlocal partial
             if not issubclass(category, JournalWarning):
                 others(message, category, *rest)
-            elif str(message) not in shown:
-                shown.add(str(message))
-                output.complain("note", str(message))
+                return
+            partial |= issubclass(category, DamagedJournalWarning)
+            if str(message) in shown:
+                return
+            shown.add(str(message))
+            if as_json:
+                told = {"code": category.code, "message": str(message), "hint": category.hint}
+                output.data({"warning": told}, to_errors=True)
+                return
+            output.complain("note", str(message))
+            if category.hint:
+                output.complain("hint", category.hint)
 
         warnings.showwarning = cast("Any", show)
         yield
+    if partial and answers:
+        raise typer.Exit(JournalError.exit_code)
 
 
 def _texts(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -149,9 +182,12 @@ def _texts(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_unwritable(words: list[tuple[str, str]]) -> None:
-    """Refuse texts that no file can hold, and that no library takes."""
+    """Refuse texts that no file can hold, and that no library takes.
+
+    A journal may lie in a folder whose name is no UTF-8: nothing but gtmar reads it by that.
+    """
     for name, text in words:
-        if "\0" in text or not is_text(text):
+        if "\0" in text or not (is_text(text) or name == "journal"):
             what = "a null byte" if "\0" in text else "bytes that are no UTF-8 text"
             raise UsageError(
                 f'{name}: "{text}" has {what} in it',
@@ -209,36 +245,6 @@ def _as_output() -> Iterator[None]:
         raise
     except OSError as err:
         raise output.unwritable(err.strerror or str(err)) from err
-
-
-@contextmanager
-def at_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Call something at Ctrl-C, from a thread, where the main one waits in a library."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    try:
-        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    except ValueError:
-        # Not in the main thread, which alone gets signals.
-        os.close(reading)
-        os.close(writing)
-        yield
-        return
-
-    def wait() -> None:
-        while number := os.read(reading, 1):
-            if number[0] == signal.SIGINT:
-                stop()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(writing)
-        thread.join(1)
-        os.close(reading)
 
 
 def _silence() -> None:

@@ -1,22 +1,21 @@
-"""The journal as DuckDB sees it: views over its Parquet files, and queries under locks.
+"""The journal as DuckDB sees it: views over its rows, and queries under locks.
 
-A query from outside is one SELECT, as DuckDB's own parser
-sees it, in a connection that can read the journal's folder and nothing else.
+A connection is handed the rows of sound files and reaches no file itself, so that no statement,
+whatever its form, can change the journal. A run whose files aren't what was written is left out of
+every answer, and named.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
+import unicodedata
 import warnings
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from polars.exceptions import PolarsError
 
 from gtmar.errors import (
+    DamagedJournalWarning,
     JournalError,
     JournalVersionError,
     JournalWarning,
@@ -25,13 +24,22 @@ from gtmar.errors import (
     culprits,
     nearest,
 )
+from gtmar.journal.cache import Cache
 from gtmar.journal.clock import ahead, clock_note
-from gtmar.journal.events import event_schema
+from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, FileIndex
 from gtmar.journal.library import find_file, sql_folder
-from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
-from gtmar.journal.shelves import Shelf
+from gtmar.journal.schema import FORMAT_VERSION
 from gtmar.journal.store import refuse_remote_journal
-from gtmar.locks import failed, first_line, lock, refuse_all_but_select
+from gtmar.journal.tables import Tables
+from gtmar.locks import (
+    DEFAULT_SECONDS,
+    QueryLimits,
+    answer,
+    failed,
+    first_line,
+    lock,
+    refuse_all_but_select,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,17 +49,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
-#: What no path may hold that DuckDB is to read as it stands.
-_PLAIN = re.compile(r"[^*?\[\]{}'\"\\\n\r\ud800-\udfff]+")
-#: Variables that the views read, and nobody else sets.
-_OWN = {
-    "journal",
-    "record_files",
-    "experiment_files",
-    "event_files",
-    "event_source",
-    "formats_mix",
-}
+#: What `views.sql` calls the rows of a folder.
+_VIEWS = {RECORDS: "run_records", EXPERIMENTS: "experiments", EVENTS: "events"}
+#: After this line of `views.sql` nothing reads a file.
+_NO_FILES = "-- What follows reads those three and no file."
+#: Variables of `views.sql` itself, which are no parameters.
+_OWN = {"journal", "event_source", "formats_mix"}
+#: Files named in a warning at most.
+_MOST_NAMED = 5
+_FLAGS = "gtmar sql takes --time-limit SECONDS and --memory SIZE"
 
 
 class Journal:
@@ -61,6 +67,16 @@ class Journal:
     ----------
     path
         The journal's folder.
+    time_limit
+        Seconds that a query may take; None for 60 for text that `query` is given, and no limit for
+        the library's.
+    memory
+        Bytes that a query may take; None for half the machine's memory, 4 GiB at most.
+
+    Warns
+    -----
+    DamagedJournalWarning
+        Where an answer leaves out runs or events whose files aren't what was written.
 
     Raises
     ------
@@ -74,43 +90,43 @@ class Journal:
     ``Journal("journal").sql("review", run="r20260101-120000-abc123")`` gives a Polars frame.
     """
 
-    def __init__(self, path: str | Path = "journal") -> None:
+    def __init__(
+        self,
+        path: str | Path = "journal",
+        *,
+        time_limit: float | None = None,
+        memory: int | None = None,
+    ) -> None:
         refuse_remote_journal(path)
         self.path = Path(path)
         self._folder = folder = self.path.resolve()
-        begun = (folder.glob(pattern) for pattern in ("runs/*/start.parquet", "events/*.parquet"))
-        if not any(any(files) for files in begun):
+        self._time_limit = time_limit
+        self._limits = QueryLimits(time_limit, memory)
+        kept = Cache.of(folder)
+        try:
+            self._index = FileIndex(folder, kept)
+        except OSError as err:
+            raise JournalError(f'journal "{self.path}": {err.strerror}: {err.filename}') from err
+        if not (self._begun() or self._index.names[EVENTS]):
             raise RunNotFoundError(
                 f'journal "{self.path}": '
                 + ("no run in it" if self.path.is_dir() else "no such folder"),
                 hint="gtmar run writes one; --journal DIR or GTMAR_JOURNAL says where it is",
             )
+        self._refuse_newer()
+        self._tables = Tables(self._index, kept)
+        self._warned: set[str] = set()
         import duckdb
 
-        scratch = Path(tempfile.mkdtemp(prefix="gtmar-"))
-        if not _PLAIN.fullmatch(str(folder)):
-            # DuckDB takes a name for a pattern, and only UTF-8: it goes by a name without these.
-            plain = scratch / "journal"
-            plain.symlink_to(folder)
-            self._folder = folder = plain
-        self._tidy = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        self._shelves = {
-            "record_files": Shelf.of("runs", run_schema(), scratch),
-            "experiment_files": Shelf.of("experiments", experiment_schema(), scratch),
-            "event_files": Shelf.of("events", event_schema(), scratch, by_run=False),
-        }
         self._connection = duckdb.connect()
         try:
-            self._look()
-            self._make_views()
-            lock(self._connection, (folder, scratch))
-            self._list()
+            self._hand_over(())
+            text = (sql_folder() / "views.sql").read_text(encoding="utf-8")
+            self._connection.execute(text.partition(_NO_FILES)[2])
+            lock(self._connection, self._limits)
         except duckdb.Error as err:
             self.close()
             raise JournalError(f'journal "{self.path}": {first_line(err)}') from err
-        except JournalVersionError:
-            self.close()
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +142,6 @@ class Journal:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-        self._tidy()
 
     def interrupt(self) -> None:
         """End the query that runs, from another thread."""
@@ -157,61 +172,29 @@ class Journal:
                 f"it has {', '.join(sorted(known)) or 'none'}",
                 hint=f'did you mean "{likely}"?' if likely else None,
             )
-        if "chosen_" in file.text and variables.get("run") is None and self._run_ids():
+        if "chosen_" in file.text and variables.get("run") is None and self._begun():
             # The views would find it too, by reading the records of all runs.
             variables["run"] = self.run_id()
         named = {str(variables[name]) for name in ("run", "other") if variables.get(name)}
-        if not (named and file.named_runs):
-            return self.query(file.text, **variables)
-        # Neither names nor files of other runs need be gone through then.
-        self._list(named)
-        try:
-            return self.query(file.text, **variables)
-        finally:
-            self._list()
+        # Neither names nor files of other runs need be gone through where none is read.
+        runs = named if named and file.named_runs else None
+        # Checks are there to say what is wrong with rows: they are given those of damaged runs too.
+        checking = file.name.startswith("checks/")
+        return self._ask(file.text, variables, runs, self._time_limit, damaged=checking)
 
-    def _look(self) -> None:
-        """Find the files that are whole, and whether they have the columns of this version."""
-        self._stocks = {name: shelf.stock(self._folder) for name, shelf in self._shelves.items()}
-        newest = max(stock.newest for stock in self._stocks.values())
+    def _refuse_newer(self) -> None:
+        newest = self._index.newest_format
         if newest > FORMAT_VERSION:
             raise JournalVersionError(
                 f'journal "{self.path}": holds files of format {newest}, newer than the '
                 f"{FORMAT_VERSION} that this gtmar reads",
                 hint="install the newer gtmar",
             )
-        self._mixed = not all(stock.alike for stock in self._stocks.values())
-        left_out = [path for stock in self._stocks.values() for path in stock.left_out]
-        if left_out:
-            warnings.warn(
-                f'journal "{self.path}": left out, being links or not yours to read: '
-                f"{culprits(left_out)}; chmod -R g+rX by their owner shares them",
-                JournalWarning,
-                stacklevel=4,
-            )
 
-    def _make_views(self) -> None:
-        self._set_own("journal", str(self._folder))
-        self._set_own("formats_mix", self._mixed)
-        # To make a view opens its files: where columns are alike, one without rows will do.
-        self._list(None if self._mixed else ())
-        self._connection.execute((sql_folder() / "views.sql").read_text(encoding="utf-8"))
-
-    def _list(self, runs: Collection[str] | None = None) -> None:
-        """Tell the views which files to read: those of some runs, or all."""
-        self._listed = runs
-        for name, shelf in self._shelves.items():
-            paths = list(self._stocks[name].paths)
-            if runs is not None and shelf.by_run:
-                mine = [f"/run_id={run}/" for run in runs]
-                paths = [path for path in paths if any(run in path for run in mine)]
-            if self._mixed or not paths:
-                # It brings the columns that older files lack.
-                paths.insert(0, shelf.empty)
-            self._set_own(name, paths)
-
-    def _set_own(self, name: str, value: object) -> None:
-        self._connection.execute(f"set variable {name} = $value", {"value": value})
+    def _hand_over(self, runs: Collection[str] | None, *, damaged: bool = False) -> None:
+        """Let the views read some runs and all events, or all runs."""
+        for folder, rows in self._tables.datasets(runs, damaged=damaged).items():
+            self._connection.register(_VIEWS[folder], rows)
 
     def query(self, text: str, **variables: Any) -> pl.DataFrame:
         """Run one SELECT over the views `runs` and `experiments`.
@@ -228,28 +211,76 @@ class Journal:
         QueryError
             If the text isn't one SELECT, or fails.
         """
-        import duckdb
-
         refuse_all_but_select(
             text, hint="the journal is read only; copy the result elsewhere with --json"
         )
-        self._set(variables)
-        try:
-            return self._frame(text)
-        except duckdb.IOException:
-            # A run's parts may have been packed since they were listed.
-            self._look()
-            self._list(self._listed)
-        except (duckdb.Error, PolarsError) as err:
-            raise failed(err) from err
-        try:
-            return self._frame(text)
-        except (duckdb.Error, PolarsError) as err:
-            raise failed(err) from err
+        limit = DEFAULT_SECONDS if self._time_limit is None else self._time_limit
+        return self._ask(text, variables, None, limit)
 
-    def _frame(self, text: str) -> pl.DataFrame:
-        frame: pl.DataFrame = self._connection.sql(text).pl()
+    def _ask(
+        self,
+        text: str,
+        variables: dict[str, Any],
+        runs: Collection[str] | None,
+        seconds: float | None,
+        *,
+        damaged: bool = False,
+    ) -> pl.DataFrame:
+        """Hand over the rows, run the query, and say what its answer leaves out."""
+        import duckdb
+
+        self._set(variables)
+        limits = QueryLimits(seconds, self._limits.memory)
+        for last in (False, True):
+            try:
+                self._hand_over(runs, damaged=damaged)
+                self._refuse_damaged(runs or ())
+                frame = answer(self._connection, text, limits, flags=_FLAGS)
+            except (duckdb.Error, PolarsError, OSError) as err:
+                if last or not _of_file(err):
+                    raise failed(err) from err
+                # A run's parts may have been packed since they were listed, or bytes have changed
+                # of which size and times say nothing.
+                self._index.look()
+                self._tables.forget()
+                self._index.rehash(self._index.run_ids if runs is None else runs)
+            else:
+                break
+        if not damaged:
+            self._warn(runs)
         return frame
+
+    def _refuse_damaged(self, runs: Collection[str]) -> None:
+        for run in runs:
+            damage = self._index.damage(run)
+            if damage:
+                raise JournalError(
+                    f"run {run} is damaged: {damage[0].file} {damage[0].problem}"
+                    + (f", and {len(damage) - 1} more" if len(damage) > 1 else ""),
+                    hint="gtmar verify names all that is; other runs can be asked about",
+                )
+
+    def _warn(self, runs: Collection[str] | None) -> None:
+        """Name what an answer about all runs leaves out, once."""
+        damaged = self._index.event_damage()
+        if runs is None:
+            damaged = [d for run in self._index.run_ids for d in self._index.damage(run)] + damaged
+        new = [damage for damage in damaged if damage.file not in self._warned]
+        if new:
+            self._warned |= {damage.file for damage in new}
+            named = "; ".join(f"{damage.file} {damage.problem}" for damage in new[:_MOST_NAMED])
+            more = len(new) - _MOST_NAMED
+            runs_out = len({damage.run_id for damage in new if damage.run_id})
+            events = sum(not damage.run_id for damage in new)
+            parts = [(runs_out, "run"), (events, "event")]
+            what = " and ".join(f"{n:,} {x}{'' if n == 1 else 's'}" for n, x in parts if n)
+            warnings.warn(
+                DamagedJournalWarning(
+                    f'journal "{self.path}": {what} left out: {named}'
+                    + (f"; and {more:,} more" if more > 0 else "")
+                ),
+                stacklevel=4,
+            )
 
     def run_id(self, name: str | None = None) -> str:
         """Return a run's full id: the only one that begins or ends with `name`.
@@ -262,17 +293,18 @@ class Journal:
         RunNotFoundError
             If there is none, or more than one.
         """
-        ids = self._run_ids()
+        ids = self._begun()
         if not ids:
             raise RunNotFoundError(
                 f'journal "{self.path}": no run in it', hint="gtmar run writes one"
             )
         if name is None:
             return self._latest(ids)
-        if name in ids:
-            return name
-        matches = [i for i in ids if i.startswith(name) or i.endswith(name)]
+        matches = (
+            [name] if name in ids else [i for i in ids if i.startswith(name) or i.endswith(name)]
+        )
         if len(matches) == 1:
+            self._refuse_damaged(matches)
             return matches[0]
         if matches:
             raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
@@ -283,41 +315,50 @@ class Journal:
             hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
         )
 
-    def _run_ids(self) -> list[str]:
+    def _begun(self) -> list[str]:
         """Return the ids of all runs that have begun, in their order."""
-        starts = [Path(path) for path in self._stocks["record_files"].paths]
-        return [p.parent.name.partition("=")[2] for p in starts if p.name == "start.parquet"]
+        return [
+            run
+            for run, names in self._index.names[RECORDS].items()
+            if f"{RECORDS}/run_id={run}/start.parquet" in names
+        ]
 
     def _latest(self, ids: list[str]) -> str:
-        """Return the search that began last, else the run that did.
+        """Return the sound search that began last, else the sound run that did.
 
         Runs dated ahead of this clock count where there is no other. Ids tell the second; within a
         minute the records do. Records are read a few at a time, the newest first, since the first
         few nearly always hold a search.
         """
         future = ahead(ids)
-        if 0 < len(future) < len(ids):
-            ids = [run for run in ids if run not in future]
-            note = (
-                f'journal "{self.path}": {clock_note(future)}; the latest is taken to be {max(ids)}'
-            )
-            warnings.warn(note, JournalWarning, stacklevel=3)
-        minutes = sorted({run[: len("r20260101-1200")] for run in ids}, reverse=True)
+        ordered = [*future, *sorted({*ids}.difference(future))]
+        minutes = list(dict.fromkeys(run[: len("r20260101-1200")] for run in reversed(ordered)))
         latest, most = "", 1
         while minutes:
             some, minutes, most = minutes[:most], minutes[most:], 8 * most
-            self._list([run for run in ids if run.startswith(tuple(some))])
-            try:
-                frame = self.query(
-                    "select run_id, kind from runs "
-                    "order by started_at > now(), started_at desc, run_id desc"
-                )
-            finally:
-                self._list()
-            latest = latest or frame["run_id"][0]
+            late = [run for run in ordered if run.startswith(tuple(some))]
+            sound = [run for run in late if not self._index.damage(run)]
+            if not sound:
+                continue
+            text = (
+                "select run_id, kind from runs "
+                "order by started_at > now(), started_at desc, run_id desc"
+            )
+            frame = self._ask(text, {}, sound, None)
+            latest = latest or str(frame["run_id"][0])
             searches = frame.filter(frame["kind"] == "search")["run_id"]
             if not searches.is_empty():
-                return str(searches[0])
+                latest = str(searches[0])
+                break
+        if not latest:
+            self._refuse_damaged(sorted(ids)[-1:])
+            raise RunNotFoundError(f'journal "{self.path}": no run in it')
+        if future and latest not in future:
+            warnings.warn(
+                f'journal "{self.path}": {clock_note(future)}; the latest is taken to be {latest}',
+                JournalWarning,
+                stacklevel=3,
+            )
         return latest
 
     def _set(self, variables: dict[str, Any]) -> None:
@@ -325,10 +366,9 @@ class Journal:
 
         held = self._connection.sql("select name from duckdb_variables()").fetchall()
         for (name,) in held:
-            if name not in _OWN:
-                self._connection.execute(f'reset variable "{name}"')
+            self._connection.execute(f'reset variable "{name}"')
         for name, value in variables.items():
-            if not name.isidentifier() or name in _OWN:
+            if not name.isidentifier() or _folded(name) in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
             if value is None:
                 # As one that isn't set: a null has a type, which may not be the one expected.
@@ -337,3 +377,16 @@ class Journal:
                 self._connection.execute(f'set variable "{name}" = $value', {"value": value})
             except duckdb.Error as err:
                 raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
+
+
+def _folded(name: str) -> str:
+    """Return a name as an engine that minds neither case nor form takes it."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _of_file(err: Exception) -> bool:
+    """Whether an error is about a file that has gone or doesn't hold what it should."""
+    import duckdb
+
+    words = ("No such file", "FileNotFound", "checksum", "CRC", "Parquet", "IOError", "OSError")
+    return isinstance(err, OSError | duckdb.IOException) or any(w in str(err) for w in words)

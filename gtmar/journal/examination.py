@@ -113,10 +113,10 @@ class _Examiner:
     def _replaced(self, on_disk: list[JournalFile]) -> set[Path]:
         """Return parts that a packed one stands for, as a sync puts them back beside it."""
         parts = [file for file in on_disk if file.path.parent == self._files.experiments]
-        names = replaced_names((file.path.name, file.footer) for file in parts)
+        links = {x.name: x.sha256 for file in parts[:1] for x in file.links() if x.packed}
+        names = replaced_names(parts[0].path.name, links) if parts else set()
         if not names:
             return set()
-        links = {link.name: link.sha256 for link in parts[0].links()}
         beside = [file for file in parts if file.path.name in names]
         for file in beside:
             if links.get(file.path.name) != file.sha256:

@@ -26,8 +26,6 @@ _OWN = {
     "experiments": re.compile(r"part-[0-9]{6,}\.parquet"),
     "events": _EVENT,
 }
-_PACKED_KEY = b"gtmar_packed"
-_LISTED = re.compile(rb'"name": "(part-[0-9]+\.parquet)"')
 #: Length of a text in a footer is one byte up to this.
 _SHORT = 128
 
@@ -62,16 +60,14 @@ def holds_rows_of(run_id: str, footer: bytes) -> bool:
     return len(stated) >= _SHORT or bytes([len(stated)]) + stated in footer
 
 
-def replaced_names(footers: Iterable[tuple[str, bytes]]) -> set[str]:
-    """Return names of a run's parts that a packed one among them stands for.
+def replaced_names(file: str, listed: Iterable[str]) -> set[str]:
+    """Return names of a run's parts that one of its files stands for.
 
     Parameters
     ----------
-    footers
-        Name and footer of the parts, in the order of names; the packed one is the first.
+    file
+        The file's name.
+    listed
+        Names of the parts that were packed into it, by its footer.
     """
-    for name, footer in footers:
-        if name == PACKED_NAME and _PACKED_KEY in footer:
-            return {match.decode() for match in _LISTED.findall(footer)} - {PACKED_NAME}
-        break
-    return set()
+    return {*listed} - {PACKED_NAME} if file == PACKED_NAME else set()

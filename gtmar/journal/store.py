@@ -44,6 +44,7 @@ __all__ = [
     "sha256_of",
     "share",
     "staged",
+    "stated_in",
     "steadily",
     "unreadable",
     "unwritable",
@@ -257,18 +258,8 @@ class JournalFile:
         return len(data) >= _LEAST_BYTES and data[:4] == _MAGIC == data[-4:]
 
     def stated(self, key: bytes) -> bytes | None:
-        """Return what the footer states under a key: a length in Thrift's way, then text."""
-        at = self.footer.rfind(key + _VALUE_FOLLOWS)
-        if at < 0:
-            return None
-        at += len(key) + 1
-        length = shift = 0
-        for byte in self.footer[at : at + 5]:
-            length |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 0x80:
-                break
-        return self.footer[at : at + length]
+        """Return what the footer states under a key; None where it doesn't."""
+        return stated_in(self.footer, key)
 
     def links(self) -> list[Link]:
         """Return the links that a file of readable footer stands for: more than one if packed."""
@@ -303,6 +294,21 @@ class JournalFile:
         except (pa.ArrowException, ValueError):
             rows = []
         return rows[0] if rows else None
+
+
+def stated_in(footer: bytes, key: bytes) -> bytes | None:
+    """Return what a footer states under a key: a length in Thrift's way, then text."""
+    at = footer.rfind(key + _VALUE_FOLLOWS)
+    if at < 0:
+        return None
+    at += len(key) + 1
+    length = shift = 0
+    for byte in footer[at : at + 5]:
+        length |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            break
+    return footer[at : at + length]
 
 
 def read_checked(path: Path) -> pa.Table | None:
@@ -358,8 +364,8 @@ class RunFiles:
         parts = [part for part in self.parts if is_whole(part)]
         if len(parts) < 2:
             return parts
-        first = JournalFile.load(parts[0])
-        replaced = replaced_names([(first.path.name, first.footer)])
+        listed = (link.name for link in JournalFile.load(parts[0]).links() if link.packed)
+        replaced = replaced_names(parts[0].name, listed)
         return [part for part in parts if part.name not in replaced]
 
     def record(self, kind: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gtmar import runs, synthetic
-from gtmar.errors import JournalError, NotComparableError, RunNotFoundError
+from gtmar.errors import DamagedJournalWarning, JournalError, NotComparableError, RunNotFoundError
 from gtmar.journal import exchange, reading, writer
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import event_files, read_event, untouched
@@ -721,10 +721,12 @@ def test_export_of_a_damaged_part_says_so(normal: Path, tmp_path: Path) -> None:
     part = RunFiles(tmp_path / "journal", run).parts[2]
     content = part.read_bytes()
     part.write_bytes(content[:4] + bytes(60) + content[64:])
-    with Journal(tmp_path / "journal") as opened:
-        lines: Iterator[str] = export_jsonl(opened, run)
-        with pytest.raises(JournalError, match=f"run {run} can't be read"):
-            list(lines)
+    with (
+        Journal(tmp_path / "journal") as opened,
+        pytest.warns(DamagedJournalWarning, match=r"part-000003\.parquet"),
+        pytest.raises(JournalError, match=f"run {run} is damaged"),
+    ):
+        export_jsonl(opened, run)
 
 
 # There and back

@@ -522,6 +522,8 @@ def test_a_run_with_no_experiment_yet_is_named(
     copied = tmp_path / "journal"
     shutil.copytree(shared, copied)
     shutil.rmtree(copied / "experiments" / f"run_id={made['second'].run_id}")
+    for name in ("end.parquet", "seal"):
+        (copied / "runs" / f"run_id={made['second'].run_id}" / name).unlink()
     with Journal(copied) as journal:
         with pytest.raises(RunNotFoundError, match="has no experiment yet"):
             review(journal, made["second"].run_id)

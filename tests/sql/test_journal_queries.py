@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
+from journals import unchained
 from ledgers import FEATURE, Ledger, Row, kept
 from polars.testing import assert_frame_equal
 
@@ -73,6 +74,8 @@ def readable(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Ledger
     for part in folder.glob("experiments/*/*.parquet"):
         if not part.read_bytes().endswith(b"PAR1"):
             part.unlink()
+            # Nor does anything speak of it.
+            (folder / "runs" / part.parent.name / "lock").unlink()
     return Ledger(folder, ledger.ids)
 
 
@@ -448,6 +451,7 @@ def relinked(ledger: Ledger, folder: Path, links: dict[str, tuple[str, str]]) ->
             place = table.schema.get_field_index(column)
             table = table.set_column(place, column, pa.array([value]))
         pq.write_table(table, path)
+    unchained(folder)
     return Ledger(folder, ledger.ids)
 
 

@@ -1,0 +1,150 @@
+"""The cache of a journal's rows: quicker answers, the same ones, whatever becomes of it."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import journals
+import polars as pl
+import pytest
+from journals import begin, finish
+
+from gtmar.errors import DamagedJournalWarning
+from gtmar.journal.cache import Cache
+from gtmar.journal.catalog import Journal
+from gtmar.journal.integrity import verify
+from gtmar.journal.schema import experiment_schema
+
+IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(70)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache") / "journal"
+    with pytest.MonkeyPatch.context() as patched:
+        # With all columns: files that have fewer are read where they are.
+        patched.setattr(journals, "SCHEMA", experiment_schema())
+        for run_id in IDS:
+            finish(begin(folder, run_id, parts=2))
+    return folder
+
+
+@pytest.fixture
+def journal(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "journal"))
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GTMAR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def answers(folder: Path) -> list[pl.DataFrame]:
+    with Journal(folder) as opened:
+        return [opened.query(f"from {view} order by all") for view in ("experiments", "runs")]
+
+
+def same(one: list[pl.DataFrame], other: list[pl.DataFrame]) -> bool:
+    return all(a.equals(b) for a, b in zip(one, other, strict=True))
+
+
+def entries(kept: Path) -> dict[str, Path]:
+    return {path.name: path for path in kept.glob("*/*")}
+
+
+def test_a_second_answer_comes_from_the_cache_and_is_the_same(
+    journal: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = {p: p.stat().st_mtime_ns for p in journal.rglob("*")}
+    first = answers(journal)
+    assert set(entries(kept)) == {"experiments.parquet", "runs.parquet", "files", "journal"}
+    assert {p: p.stat().st_mtime_ns for p in journal.rglob("*")} == listed
+    read: list[str] = []
+    monkeypatch.setattr(
+        "gtmar.journal.file_index.FileIndex.read", lambda _, name: read.append(name)
+    )
+    assert same(answers(journal), first)
+    assert not read
+
+
+@pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet", "files"])
+@pytest.mark.parametrize("how", ["gone", "empty", "torn", "flipped", "another's"])
+def test_a_cache_that_is_damaged_is_made_anew(
+    journal: Path, kept: Path, name: str, how: str
+) -> None:
+    first = answers(journal)
+    path = entries(kept)[name]
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "flipped":
+        path.write_bytes(content[:900] + bytes([content[900] ^ 1]) + content[901:])
+    elif how == "another's":
+        Cache(path.parent, journal).write(name, b"{}")
+    else:
+        path.write_bytes(content[: 0 if how == "empty" else len(content) // 2])
+    assert same(answers(journal), first)
+    assert same(answers(journal), first)
+
+
+def test_what_changes_in_the_journal_shows_at_once(journal: Path, made: Path) -> None:
+    first = answers(journal)
+    finish(begin(journal, "r20260102-120000-abc999", parts=2))
+    assert answers(journal)[1].height == len(IDS) + 1
+    for room in ("runs", "experiments"):
+        shutil.rmtree(journal / room / "run_id=r20260102-120000-abc999")
+    assert same(answers(journal), first)
+    part = journal / "experiments" / f"run_id={IDS[3]}" / "part-000002.parquet"
+    status, content = part.stat(), bytearray(part.read_bytes())
+    content[100] ^= 1
+    part.write_bytes(content)
+    os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.warns(DamagedJournalWarning, match=IDS[3]):
+        assert answers(journal)[1].height == len(IDS) - 1
+    assert not verify(journal).sound
+    shutil.copy(made / part.relative_to(journal), part)
+    assert same(answers(journal), first)
+
+
+def test_what_verify_says_does_not_rest_on_it(journal: Path, kept: Path) -> None:
+    digest = verify(journal).digest
+    answers(journal)
+    assert verify(journal).digest == digest
+    shutil.rmtree(kept)
+    assert verify(journal).digest == digest
+
+
+@pytest.mark.parametrize("where", ["", "file", "locked"])
+def test_where_nothing_can_be_kept_answers_are_the_same(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    first = answers(journal)
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    monkeypatch.setenv("GTMAR_CACHE", where and str(tmp_path / where))
+    assert same(answers(journal), first)
+
+
+def test_two_at_once_read_and_keep_the_same(journal: Path) -> None:
+    found: list[list[pl.DataFrame]] = []
+    threads = [threading.Thread(target=lambda: found.append(answers(journal))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert all(same(each, found[0]) for each in found)
+    assert same(answers(journal), found[0])
+
+
+def test_the_cache_of_a_journal_that_is_gone_is_cleared(
+    journal: Path, kept: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    answers(journal)
+    journal.rename(moved)
+    answers(moved)
+    assert [path.read_bytes() for path in kept.glob("*/journal")] == [os.fsencode(moved)]
+    assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o700}
