@@ -172,9 +172,9 @@ def generate(kind: str, *, accounts: int | None = None, seed: int | None = None)
         )
     shipped = KINDS[kind]
     size = shipped.accounts if accounts is None else accounts
-    if not 1 <= size <= _MOST_ACCOUNTS or (seed is not None and not 0 <= seed < 2**128):
+    if not 0 <= size <= _MOST_ACCOUNTS or (seed is not None and not 0 <= seed < 2**128):
         raise UsageError(
-            f"a synthetic table has 1 to {_MOST_ACCOUNTS:,} accounts and a seed of 0 or more, "
+            f"a synthetic table has 0 to {_MOST_ACCOUNTS:,} accounts and a seed of 0 or more, "
             f"got {size} and {seed if seed is not None else shipped.seed}"
         )
     draw = _Draw(size, shipped.seed if seed is None else seed)

@@ -39,7 +39,7 @@ __all__ = [
     "MovedHoldout",
     "NewSpec",
     "NewTable",
-    "NullMarkers",
+    "NoNullMarkers",
     "Nulls",
     "OptionalRun",
     "OptionalSpec",
@@ -118,11 +118,8 @@ Nulls = Annotated[
     str | None,
     typer.Option(help="More cells that mean unknown, beside the usual ones: TBD,n.v."),
 ]
-NullMarkers = Annotated[
-    bool,
-    typer.Option(
-        "--null-markers/--no-null-markers", help="Read NULL, N/A, - and their like as unknown."
-    ),
+NoNullMarkers = Annotated[
+    bool, typer.Option("--no-null-markers", help="Take NULL, N/A, - and their like as they stand.")
 ]
 TrainTable = Annotated[Any, _Required, typer.Option("--train", help="Account table to search.")]
 LaterTable = Annotated[

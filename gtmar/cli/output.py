@@ -417,6 +417,8 @@ def _shortened(texts: Sequence[str], width: int) -> dict[str, str]:
     """
     words = list(dict.fromkeys(word for text in texts for word in text.split()))
     long = [word for word in words if cell_len(word) > width]
+    if not long:
+        return {}
     others = set(words).difference(long)
     room = width - 1
     halves = sorted(range(room + 1), key=lambda head: (abs(head - (room + 1) // 2), head))

@@ -82,7 +82,7 @@ def init(
     ] = False,
     parse: a.Parse = None,
     nulls: a.Nulls = None,
-    null_markers: a.NullMarkers = True,
+    no_null_markers: a.NoNullMarkers = False,
     force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
@@ -104,7 +104,7 @@ def init(
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
-        reading=files.reading(parse, nulls, usual=null_markers),
+        reading=files.reading(parse, nulls, usual=not no_null_markers),
     )
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:
@@ -152,7 +152,7 @@ def check(
     keep: Keep = None,
     parse: a.Parse = None,
     nulls: a.Nulls = None,
-    null_markers: a.NullMarkers = True,
+    no_null_markers: a.NoNullMarkers = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
@@ -173,7 +173,7 @@ def check(
             set_aside=set_aside,
             set_aside_to=set_aside_to,
             keep=keep or (),
-            reading=files.reading(parse, nulls, usual=null_markers),
+            reading=files.reading(parse, nulls, usual=not no_null_markers),
             journal=journal,
         )
     except ViolationsError as err:

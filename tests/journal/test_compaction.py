@@ -601,5 +601,5 @@ def test_a_run_whose_folder_is_a_link_is_left_alone(journal: Path, tmp_path: Pat
     folder.symlink_to(tmp_path / "elsewhere")
     held = content(tmp_path / "elsewhere")
     found = compact(journal)
-    assert found.left_alone["a link to another folder"] == (run,)
+    assert found.left_alone["a folder of it is a link"] == (run,)
     assert content(tmp_path / "elsewhere") == held

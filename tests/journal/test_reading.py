@@ -199,6 +199,7 @@ def test_the_tier_table_is_that_of_start_and_best(
             "stage": stage,
             "tier": tier,
             **{name: row[column][tier] for name, column in columns.items()},
+            "basis": row["basis"],
         }
         for stage, row in (("start", rows[0]), ("best", best_of(rows)))
         for tier in result.spec.tier_names

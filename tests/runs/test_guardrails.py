@@ -272,7 +272,7 @@ def test_the_commands_refuse_with_the_count_and_show_what_broke(tmp_path: Path) 
     for command in (["check"], ["run", "--n", "5", *journal]):
         refused = CliRunner().invoke(app, [*command, *data, "--spec", str(tmp_path / "bad.yaml")])
         assert refused.exit_code == 3
-        assert 'column "city": has 2,000 values, more than 50 segments' in refused.stderr
+        assert 'column "city": has 2,000 values, more than 100 segments' in refused.stderr
     assert not (tmp_path / "j").exists()
     good = ["--spec", str(tmp_path / "good.yaml")]
     change = ["--set", "x0=25", "--note", "x0 counts", "--json"]
