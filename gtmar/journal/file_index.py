@@ -73,7 +73,7 @@ class File:
 
     #: Size, times of change in nanoseconds, inode.
     stamp: list[int]
-    #: Why its rows aren't read; empty where they are.
+    #: Why it is none of the journal as it was written; empty where it is.
     problem: str = ""
     #: Whether it has the columns that this version writes.
     alike: bool = False
@@ -90,8 +90,8 @@ class File:
 
     @property
     def whole(self) -> bool:
-        """Whether its rows can be read, and are those of its run."""
-        return not self.problem
+        """Whether its rows can be read, be they those of another run."""
+        return self.problem in ("", _FOREIGN)
 
     @property
     def withheld(self) -> bool:
@@ -312,7 +312,7 @@ class FileIndex:
         if not ended and not self.names[EXPERIMENTS].get(run_id):
             # Nothing that an answer could rest on.
             return []
-        torn = [name for name in names if not self._files[name].whole]
+        torn = [name for name in names if self._files[name].problem]
         parts = self.names[EXPERIMENTS].get(run_id, [])
         newest = None if ended else files.newest()
         cut_short = not ended and torn == parts[-1:] and self._files[torn[0]].problem == _CUT_OFF

@@ -161,15 +161,27 @@ def test_export_writes_a_new_file_and_replaces_none() -> None:
 
 
 def test_an_export_that_fails_leaves_no_file() -> None:
-    brought_in()
+    run = brought_in()
     assert 'no format "csv"; there is "jsonl"' in failed(2, "journal", "export", "--format", "csv")
     assert "can't be written" in failed(2, "journal", "export", "-o", "nowhere/out.jsonl")
     assert "has no run" in failed(5, "journal", "export", "r1999", "-o", "out.jsonl")
     part = next(Path("journal/experiments").glob("*/part-000002.parquet"))
     content = part.read_bytes()
     part.write_bytes(content[:4] + bytes(60) + content[64:])
-    assert "can't be read" in failed(5, "journal", "export", "-o", "out.jsonl")
+    assert "is damaged" in failed(5, "journal", "export", run, "-o", "out.jsonl")
     assert not list(Path().glob("out*"))
+
+
+def test_an_export_of_a_damaged_journal_says_what_it_leaves_out() -> None:
+    damaged = brought_in()
+    write("other.jsonl", [entry("exp_1", 0.6, 0.5, "lose", 5, 6, metrics=None)])
+    [sound] = json.loads(succeeded("journal", "import", "other.jsonl", "--json"))["runs"]
+    part = Path(f"journal/experiments/run_id={damaged}/part-000002.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    result = gtmar("journal", "export", "-o", "out.jsonl")
+    assert (result.exit_code, damaged in result.stderr) == (5, True)
+    [line] = Path("out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["experiment_id"].startswith(f"{sound}/")
 
 
 @pytest.mark.parametrize("command", ["export", "import"])

@@ -171,6 +171,13 @@ def test_a_copied_run_folder_counts_no_run_twice(journal: Path, made: Path) -> N
         assert one.equals(other)
 
 
+def test_a_record_of_another_run_among_a_runs_own_is_damage(journal: Path) -> None:
+    shutil.copy(journal / KINDS["record of a run cut off"], journal / KINDS["start record"])
+    frames, told = everything(journal)
+    assert f"{KINDS['start record']} is another's, under this name" in told
+    assert set(frames[0]["run_id"]) == {IDS[0], IDS[2]}
+
+
 def test_a_copied_event_counts_once(journal: Path, made: Path) -> None:
     sound, _ = everything(made)
     path = next(journal.glob("events/*.parquet"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -148,6 +149,11 @@ def test_a_run_whose_folder_is_a_link_is_named_and_left_alone(
     before = content(tmp_path / "elsewhere")
     with pytest.warns(JournalWarning, match=IDS[1]), Journal(journal) as opened:
         assert opened.query("select count(*) as n from experiments")["n"].item() == 18
+    words = ["sql", "--json", "-c", "from runs", "--journal", str(journal)]
+    done = CliRunner().invoke(app, words)
+    [said] = [json.loads(line)["warning"] for line in done.stderr.splitlines()]
+    assert (done.exit_code, said["code"]) == (5, "damaged_journal")
+    assert f"experiments/run_id={IDS[1]} is a link" in said["message"]
     found = verify(journal)
     assert (found.findings, len(found.notes)) == ((), 1)
     assert compact(journal).left_alone == {"a folder of it is a link": (IDS[1],)}

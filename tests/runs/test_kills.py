@@ -198,8 +198,8 @@ def test_a_run_killed_at_any_change_of_the_disk_is_read_and_resumed(
     nursery: Nursery, whole: Whole, tmp_path: Path
 ) -> None:
     """Twelve kills, from the first folder made to the last folder synced."""
-    early = [6, 10, 14]
-    late = [17 + place * (whole.calls - 17) // 8 for place in range(9)]
+    early = [6, 10, 13]
+    late = [14 + place * (whole.calls - 14) // 8 for place in range(9)]
     for last in early + late:
         journal = tmp_path / str(last)
         assert nursery.killed(journal, last) == signal.SIGKILL
