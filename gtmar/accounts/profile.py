@@ -318,9 +318,7 @@ def _search_part(
 
 
 def _date(column: pl.Series, date_format: str | None) -> str | None:
-    """Say why a column of dates is no feature; None where it holds none."""
-    if column.dtype.is_temporal():
-        return "a date; encode it with days_before and --as-of"
+    """Say why a column of dates as text is no feature; None where it holds none."""
     if column.dtype != pl.String or not looks_like_dates(column):
         return None
     stated = date_format is not None or column.str.contains(r"^\s*\d{4}-").all()

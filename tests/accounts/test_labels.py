@@ -190,10 +190,10 @@ def test_id_of_another_name_that_stands_twice_is_none() -> None:
 
 def test_ids_that_a_spec_does_not_name() -> None:
     """They draw no holdout, as before, and are said; scores carry them."""
-    frame = accounts("Customer ID", retained_6mo=(1, 0), MRR=SOURCE.random(N))
+    frame = accounts("Customer ID", retained_6mo=(1, 0), **{"Actual LTV": SOURCE.random(N)})
     spec = make_spec(id=None, features={"logins": weighted()})
     found = check(frame, spec)
     assert any('"Customer ID" is named like the account id' in note for note in found.notes)
-    assert any('"MRR" is named like outcome mrr' in note for note in found.notes)
+    assert any('"Actual LTV" is named like outcome ltv' in note for note in found.notes)
     assert score(frame, spec).columns[0] == "Customer ID"
     assert likely_id(["user_id", "account_id"]) == "account_id"

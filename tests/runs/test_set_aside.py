@@ -122,12 +122,14 @@ def test_run_records_what_it_set_aside_and_does_it_again(tmp_path: Path) -> None
         replay(found.run_id, journal=journal)
 
 
-def test_file_that_is_no_file_of_such_rows_is_kept(tmp_path: Path) -> None:
+def test_a_file_that_is_there_is_kept_and_the_rows_get_another_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("x\n1\n")
-    with pytest.raises(UsageError, match="is there already"):
-        check(broken(), SPEC, set_aside=0.01, set_aside_to=path)
+    for _ in range(2):
+        found = check(broken(), SPEC, set_aside=0.01, set_aside_to=path)
+        assert any("mine-2.csv" in note for note in found.notes)
     assert path.read_text() == "x\n1\n"
+    assert {file.name for file in tmp_path.iterdir()} == {"mine.csv", "mine-2.csv"}
 
 
 def test_check_prints_the_command_that_goes_on(
