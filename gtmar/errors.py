@@ -49,6 +49,7 @@ __all__ = [
     "RunNotFoundError",
     "ShapeError",
     "SpecError",
+    "SpecWarning",
     "UsageError",
     "Violation",
     "ViolationsError",
@@ -194,6 +195,10 @@ class JournalError(GtmarError):
 
 class JournalWarning(UserWarning):
     """What a journal's reader left out or passed over, and why; on stderr from the command line."""
+
+
+class SpecWarning(UserWarning):
+    """What a spec's reader passed over, and why; on stderr from the command line."""
 
 
 class RunNotFoundError(JournalError):

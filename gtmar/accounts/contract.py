@@ -275,6 +275,11 @@ def _check_names(
     for column in spec.read.columns:
         if column not in columns:
             absent(column, "the spec's read")
+    named = spec.outcomes.model_dump().values()
+    for column in dict.fromkeys(spec.required_columns):
+        # A table that is only scored need not have outcomes.
+        if column not in columns and (outcomes or column not in named):
+            absent(column, "the spec's required_columns")
     usable = set()
     for name, feature in spec.features.items():
         column = feature.column or name

@@ -30,6 +30,7 @@ from gtmar.errors import (
     JournalWarning,
     OutputError,
     ResourceError,
+    SpecWarning,
     UsageError,
 )
 from gtmar.redaction import without_credentials
@@ -114,14 +115,15 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def _warnings_as_notes() -> Iterator[None]:
-    """Print what a journal's reader warns of as a note on stderr, once each."""
+    """Print what readers of journals and specs warn of as a note on stderr, once each."""
     shown: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", JournalWarning)
+        for kind in (JournalWarning, SpecWarning):
+            warnings.simplefilter("always", kind)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-            if not issubclass(category, JournalWarning):
+            if not issubclass(category, JournalWarning | SpecWarning):
                 others(message, category, *rest)
             elif str(message) not in shown:
                 shown.add(str(message))
