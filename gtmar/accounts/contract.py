@@ -272,14 +272,13 @@ def _check_names(
                     hint="name yours in the spec: outcomes: {retained: my_column}",
                 )
             )
-    for column in spec.read.columns:
-        if column not in columns:
-            absent(column, "the spec's read")
-    named = spec.outcomes.model_dump().values()
-    for column in dict.fromkeys(spec.required_columns):
-        # A table that is only scored need not have outcomes.
-        if column not in columns and (outcomes or column not in named):
-            absent(column, "the spec's required_columns")
+    # A table that is only scored need not have outcomes.
+    named = () if outcomes else tuple(spec.outcomes.model_dump().values())
+    needed = {column: "the spec's required_columns" for column in spec.required_columns}
+    needed |= dict.fromkeys(spec.read.columns, "the spec's read")
+    for column, role in needed.items():
+        if column not in columns and (column not in named or column in spec.read.columns):
+            absent(column, role)
     usable = set()
     for name, feature in spec.features.items():
         column = feature.column or name
