@@ -274,7 +274,7 @@ def _check_names(
             )
     # A table that is only scored need not have outcomes.
     named = () if outcomes else tuple(spec.outcomes.model_dump().values())
-    needed = {column: "the spec's required_columns" for column in spec.required_columns}
+    needed = dict.fromkeys(spec.required_columns, "the spec's required_columns")
     needed |= dict.fromkeys(spec.read.columns, "the spec's read")
     for column, role in needed.items():
         if column not in columns and (column not in named or column in spec.read.columns):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["journal_export", "journal_import"]
 
 _FORMATS = ("jsonl",)
-#: Kinds of things left out that an import names, the most frequent first.
+#: Kinds of things without a column that an import names, the most frequent first.
 _NAMED = 5
 
 
@@ -62,7 +62,10 @@ def journal_export(
 @bounded
 def journal_import(
     path: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="JSONL, an experiment a line.")
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="JSON objects, one an experiment: lines, pretty-printed or a list."
+        ),
     ] = None,
     undo: Annotated[
         str | None, typer.Option(metavar="EVENT", help="Take back the import of this event.")
@@ -124,5 +127,6 @@ def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
     if found.ignored:
         names = sorted(found.ignored, key=lambda name: (-found.ignored[name], name))
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        say(f"Left out, since the journal has no place for it: {', '.join(names[:_NAMED])}{rest}.")
+        listed = f"{', '.join(names[:_NAMED])}{rest}"
+        say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
     follow("review", found.runs[-1], journal=elsewhere(journal))

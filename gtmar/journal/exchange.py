@@ -513,6 +513,7 @@ def _start(run: ForeignRun, path: Path, digest: str) -> dict[str, Any]:
         "higher_is_better": run.higher_is_better,
         "model": path.stem,
         "tiers": list(run.tiers),
+        "basis": next(iter(run.bases)) if len(run.bases) == 1 else None,
         "source": str(path),
     }
 

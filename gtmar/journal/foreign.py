@@ -77,6 +77,8 @@ class ForeignRun:
         self.duration_us: int | None = None
         #: Tiers in the order of the longest list of them.
         self.tiers: tuple[str, ...] = ()
+        #: What the lines say of revenue retention's basis, None where one doesn't.
+        self.bases: set[str | None] = set()
         #: By-tier metrics that the file has.
         self.by_tier: set[str] = set()
 
@@ -109,6 +111,7 @@ class ForeignRun:
             self.wins += 1
             self.weights, self.value, self.incumbent = entry.weights, entry.after, self.experiments
         self.last_line = entry.line
+        self.bases.add(entry.basis)
         if entry.duration_us is not None:
             self.duration_us = (self.duration_us or 0) + entry.duration_us
         for key, values in entry.by_tier.items():
@@ -180,8 +183,7 @@ class ForeignFile:
             except UnicodeDecodeError:
                 self.problems.add(number, "not UTF-8 text")
                 continue
-            if text:
-                yield number, text
+            yield number, text
 
     def _run_of(self, entry: Entry) -> ForeignRun | None:
         """Return the run that a line belongs to, a new one where it must be; None for no run."""

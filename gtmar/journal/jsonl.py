@@ -1,7 +1,7 @@
-"""The JSON format of earlier tools: what an object says of an experiment, and what is wrong there.
+"""Earlier tools' JSON: what an object says of an experiment, and what is wrong with it.
 
-Where objects come from and go to is the matter of `exchange`. A fault is collected and not raised, so
-that all faults of a file are said at once.
+Where objects come from and go to is the matter of `exchange`. A fault is collected and not raised,
+so that all faults of a file are said at once.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ KEPT_REASON = r"no column has it; the file says (.*)"
 ORIGINAL = "imported from"
 #: What tells objects apart in text: strings as wholes, ends of objects and lists.
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[][{}]')
+#: What follows the bracket that a list of experiments begins with; what parts them, and lines.
+_LIST = re.compile(r"\s*(?:[{\]]|$)")
+_COMMA, _BLANK = re.compile(r"\s*,?\s*"), re.compile(r"\s*")
 #: Our names of metrics that the format calls otherwise.
 _OTHER_NAMES = {"n_scored": "scored", "score_std": "score_deviation"}
 _TIER_SHARE = re.compile(r"pct_(.+)_tier")
@@ -148,6 +151,8 @@ class _Reader:
         self.line, self.data, self.problems = line, data, problems
         self.sound = True
         self.revenue_weighted: str | None = None
+        basis = data.get("basis")
+        self.basis = basis if basis in ("observed", "binary") else None
 
     def fault(self, problem: str, got: object = _NOTHING) -> None:
         self.sound = False
@@ -244,6 +249,11 @@ class _Reader:
             else:
                 read = self.count if known[key].count else self.number
                 scalars[key] = read(value, f"metrics.{name}")
+        tiers = (given or {}).get(REVENUE_WEIGHTED)
+        if isinstance(tiers, dict) and not by_tier.get("nrr_by_tier") and self.basis != "observed":
+            # By tier it is what NRR on the binary basis is: that column has it, marked so.
+            by_tier["nrr_by_tier"] = {t: self.number(v, REVENUE_WEIGHTED) for t, v in tiers.items()}
+            self.basis = "binary"
         return scalars, by_tier, ignored
 
     def kept(self, value: object) -> str | None:
@@ -301,7 +311,9 @@ def _ends(value: object) -> tuple[object, object] | None:
     return None if isinstance(value, str) else (None, value)
 
 
-def objects(lines: Iterable[tuple[int, str]], problems: Problems) -> Iterator[tuple[int, str]]:
+def objects(  # noqa: PLR0912 - one pass over marks, each of which ends or begins something
+    lines: Iterable[tuple[int, str]], problems: Problems
+) -> Iterator[tuple[int, str]]:
     """Give the text of each object of a file, and the line that it begins on.
 
     An object may stand on one line or on several, be followed by others on its line, and stand in a
@@ -315,18 +327,18 @@ def objects(lines: Iterable[tuple[int, str]], problems: Problems) -> Iterator[tu
     problems
         Takes in what is wrong with the form.
     """
-    begun, parts, size = 0, [], 0
+    begun, size = 0, 0
+    parts: list[str] = []
     depth = base = opened = 0
     for number, text in lines:
         if parts and text.startswith("{"):
-            yield begun, "\n".join(parts)
+            yield begun, "\n".join(parts).rstrip()
             parts, depth = [], base
         at = 0
         for token in _TOKEN.finditer(text):
             mark = token[0]
             if mark in ("{", "["):
-                rest = text[token.end() :].lstrip()
-                if mark == "[" and depth == base == 0 and (not rest or rest[0] in "{]"):
+                if mark == "[" and depth == base == 0 and _LIST.match(text, token.end()):
                     base, opened, at = 1, number, token.end()
                 depth += 1
             elif mark in ("}", "]"):
@@ -339,12 +351,12 @@ def objects(lines: Iterable[tuple[int, str]], problems: Problems) -> Iterator[tu
                     base, at = 0, token.end()
                 elif depth <= base:
                     yield begun if parts else number, "\n".join([*parts, text[at : token.end()]])
-                    parts, depth, at = [], base, token.end()
-                    at += len(text[at:]) - len(text[at:].lstrip(" ,\t" if base else " \t"))
-        rest = text[at:] if parts else text[at:].strip(" ,\t\r\n" if base else None)
+                    gap = _COMMA if base else _BLANK
+                    parts, depth, at = [], base, gap.match(text, token.end()).end()
+        rest = text[at:] if parts else text[at:].strip(" ,\t" if base else None)
         if rest and depth == base and not parts:
             yield number, rest
-        elif rest:
+        elif rest or parts:
             begun, size = (begun, size) if parts else (number, 0)
             parts.append(rest)
             size += len(rest)
@@ -352,7 +364,7 @@ def objects(lines: Iterable[tuple[int, str]], problems: Problems) -> Iterator[tu
                 problems.add(begun, f"an object larger than {LARGEST_TEXT:,} characters")
                 return
     if parts:
-        yield begun, "\n".join(parts)
+        yield begun, "\n".join(parts).rstrip()
     if base:
         problems.add(opened, "the list that begins here doesn't end; is the file cut off?")
 
@@ -431,7 +443,7 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
         duration_us=reader.duration(),
         seed=seed if type(seed) is int and 0 <= seed < 2**63 else None,
         evaluation=None if evaluation is None else str(evaluation),
-        basis=data.get("basis") if data.get("basis") in ("observed", "binary") else None,
+        basis=reader.basis,
         revenue_weighted=reader.revenue_weighted,
         original=json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":")),
     )
