@@ -37,12 +37,13 @@ def journal_export(
     """Write experiments as JSONL, in the format of earlier tools."""
     from gtmar.cli import files, output
     from gtmar.journal.catalog import Journal
-    from gtmar.journal.exchange import export_jsonl
+    from gtmar.journal.exchange import encoded_in, export_jsonl
 
     files.refuse_unknown("format", form, _FORMATS)
     new = files.output(None if files.printed(output_path) else output_path, journal, force=force)
     with Journal(journal) as opened:
         lines = export_jsonl(opened, run_id)
+        files.note_encoders(encoded_in(opened, run_id))
         if new is None:
             for line in lines:
                 output.json_line(line)

@@ -13,7 +13,7 @@ import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from gtmar.journal.store import RunFiles, make_folder, place_file, unwritable
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import all_metrics
 from gtmar.outputs import sync_folder
+from gtmar.spec.foreign import encoded_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
     from gtmar.journal.foreign import ForeignRun, Placed
 
-__all__ = ["Imported", "Undone", "export_jsonl", "import_jsonl", "undo_import"]
+__all__ = ["Imported", "Undone", "encoded_in", "export_jsonl", "import_jsonl", "undo_import"]
 
 #: What the format knows as a win or a lost experiment.
 _EXPORTED = {"win": "win", "lose": "lose", "blocked": "lose"}
@@ -91,6 +92,15 @@ def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
         run_id = journal.run_id(run)
         runs = [row for row in runs if row["run_id"] == run_id]
     return _lines(journal.path, runs, prefixed=run is None)
+
+
+def encoded_in(journal: Journal, run: str | None = None) -> list[str]:
+    """Name the features that specs of a journal, or of one run, encode; see `encoded_features`."""
+    query = "select distinct run_id, spec from runs where spec is not null order by run_id"
+    rows = journal.query(query).rows()
+    run_id = None if run is None else journal.run_id(run)
+    specs = dict.fromkeys(spec for each, spec in rows if run_id in (None, each))
+    return list(dict.fromkeys(chain(*(encoded_features(json.loads(spec)) for spec in specs))))
 
 
 def _lines(folder: Path, runs: list[dict[str, Any]], *, prefixed: bool) -> Iterator[str]:

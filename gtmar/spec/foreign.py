@@ -17,7 +17,7 @@ from gtmar.errors import culprits, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["PASSED_OVER", "Draft", "from_csv", "from_tools"]
+__all__ = ["PASSED_OVER", "Draft", "encoded_features", "from_csv", "from_tools"]
 
 #: Keys that the spec may stand under.
 _WRAPPERS = ("spec", "best_spec")
@@ -132,6 +132,24 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
             ]
     draft.passed_over = list(dict.fromkeys(draft.passed_over))
     return draft
+
+
+def encoded_features(data: Mapping[str, Any]) -> list[str]:
+    """Name the features whose value isn't the column's own number, but what the spec makes of it.
+
+    Tools that know weights alone give such a spec's accounts other scores.
+
+    Parameters
+    ----------
+    data
+        A spec as plain data, its defaults left out or not.
+    """
+    return [
+        name
+        for name, feature in data["features"].items()
+        if (feature.get("encode") or {}).get("kind", "identity") != "identity"
+        or feature.get("missing", "error") != "error"
+    ]
 
 
 def _feature(weight: object, low: int | None = None, high: int | None = None) -> dict[str, Any]:
