@@ -352,7 +352,7 @@ def objects(  # noqa: PLR0912 - one pass over marks, each of which ends or begin
                 elif depth <= base:
                     yield begun if parts else number, "\n".join([*parts, text[at : token.end()]])
                     gap = _COMMA if base else _BLANK
-                    parts, depth, at = [], base, gap.match(text, token.end()).end()
+                    parts, depth, at = [], base, next(gap.finditer(text, token.end())).end()
         rest = text[at:] if parts else text[at:].strip(" ,\t" if base else None)
         if rest and depth == base and not parts:
             yield number, rest
