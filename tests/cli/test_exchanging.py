@@ -167,9 +167,7 @@ def test_an_export_says_what_a_tool_without_encoders_would_score_otherwise() -> 
         tiers = {"A": {"min": 5, "max": 101}, "B": {"min": 0, "max": 5}}
         Path(f"{name}.json").write_text(json.dumps(spec | {"tiers": tiers}), encoding="utf-8")
         place = ["--data", "accounts.parquet", "--spec", f"{name}.json", "--journal", name]
-        made = gtmar(
-            "run", *place, "--experiments", "3", "--holdout", "none", "-o", f"{name}_best.json"
-        )
+        made = gtmar("run", *place, "--n", "3", "--holdout", "none", "-o", f"{name}_best.json")
         exported = gtmar("journal", "export", "--journal", name)
         assert (made.exit_code, exported.exit_code) == (0, 0), made.output
         for said in (made.stderr, exported.stderr):
