@@ -39,6 +39,7 @@ __all__ = [
     "DamagedJournalWarning",
     "FaultError",
     "GtmarError",
+    "GtmarWarning",
     "JournalError",
     "JournalVersionError",
     "JournalWarning",
@@ -50,6 +51,7 @@ __all__ = [
     "RunNotFoundError",
     "ShapeError",
     "SpecError",
+    "SpecWarning",
     "UsageError",
     "Violation",
     "ViolationsError",
@@ -203,11 +205,17 @@ class JournalError(GtmarError):
     exit_code = 5
 
 
-class JournalWarning(UserWarning):
-    """What a journal's reader passed over, and why; on stderr from the command line."""
+class GtmarWarning(UserWarning):
+    """What a reader passed over, and why; on stderr from the command line."""
 
-    code: ClassVar[str] = "journal"
+    code: ClassVar[str] = "warning"
     hint: ClassVar[str | None] = None
+
+
+class JournalWarning(GtmarWarning):
+    """What a journal's reader passed over, and why."""
+
+    code = "journal"
 
 
 class DamagedJournalWarning(JournalWarning):
@@ -218,6 +226,12 @@ class DamagedJournalWarning(JournalWarning):
 
     code = "damaged_journal"
     hint = "gtmar verify names all that is damaged"
+
+
+class SpecWarning(GtmarWarning):
+    """What a spec's reader passed over, and why."""
+
+    code = "spec"
 
 
 class RunNotFoundError(JournalError):

@@ -345,8 +345,13 @@ def _check_names(
                     hint="name yours in the spec: outcomes: {retained: my_column}",
                 )
             )
-    for column in set(spec.read.columns).difference(columns):
-        absent(column, "the spec's read")
+    # A table that is only scored need not have outcomes.
+    named = () if outcomes else tuple(spec.outcomes.model_dump().values())
+    needed = dict.fromkeys(spec.required_columns, "the spec's required_columns")
+    needed |= dict.fromkeys(spec.read.columns, "the spec's read")
+    for column, role in needed.items():
+        if column not in columns and (column not in named or column in spec.read.columns):
+            absent(column, role)
     usable = set()
     for name, feature in spec.features.items():
         column = feature.column or name

@@ -28,8 +28,8 @@ from gtmar.errors import (
     DamagedJournalWarning,
     FaultError,
     GtmarError,
+    GtmarWarning,
     JournalError,
-    JournalWarning,
     OutputError,
     ResourceError,
     UsageError,
@@ -140,19 +140,19 @@ def bounded(command: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def _noting(answers: bool, *, as_json: bool) -> Iterator[None]:
-    """Print what a journal's reader warns of as a note on stderr, once each.
+    """Print what readers of journals and specs warn of as a note on stderr, once each.
 
     Where the command's answer is the journal's and leaves out what is damaged, it ends in 5.
     """
     shown: set[str] = set()
     partial = False
     with warnings.catch_warnings():
-        warnings.simplefilter("always", JournalWarning)
+        warnings.simplefilter("always", GtmarWarning)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
             nonlocal partial
-            if not issubclass(category, JournalWarning):
+            if not issubclass(category, GtmarWarning):
                 others(message, category, *rest)
                 return
             partial |= issubclass(category, DamagedJournalWarning)

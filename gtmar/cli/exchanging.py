@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["journal_export", "journal_import"]
 
 _FORMATS = ("jsonl",)
-#: Kinds of things left out that an import names, the most frequent first.
+#: Kinds of things without a column that an import names, the most frequent first.
 _NAMED = 5
 
 
@@ -37,12 +37,13 @@ def journal_export(
     """Write experiments as JSONL, in the format of earlier tools."""
     from gtmar.cli import files, output
     from gtmar.journal.catalog import Journal
-    from gtmar.journal.exchange import export_jsonl
+    from gtmar.journal.exchange import encoded_in, export_jsonl
 
     files.refuse_unknown("format", form, _FORMATS)
     new = files.output(None if files.printed(output_path) else output_path, journal, force=force)
     with Journal(journal) as opened:
         lines = export_jsonl(opened, run_id)
+        files.note_encoders(encoded_in(opened, run_id))
         if new is None:
             for line in lines:
                 output.json_line(line)
@@ -62,7 +63,10 @@ def journal_export(
 @bounded
 def journal_import(
     path: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="JSONL, an experiment a line.")
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="JSON objects, one an experiment: lines, pretty-printed or a list."
+        ),
     ] = None,
     undo: Annotated[
         str | None, typer.Option(metavar="EVENT", help="Take back the import of this event.")
@@ -124,5 +128,6 @@ def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
     if found.ignored:
         names = sorted(found.ignored, key=lambda name: (-found.ignored[name], name))
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        say(f"Left out, since the journal has no place for it: {', '.join(names[:_NAMED])}{rest}.")
+        listed = f"{', '.join(names[:_NAMED])}{rest}"
+        say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
     follow("review", found.runs[-1], journal=elsewhere(journal))

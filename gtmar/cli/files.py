@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ __all__ = [
     "engine",
     "experiment_of",
     "labels",
+    "note_encoders",
     "outcomes",
     "output",
     "printed",
@@ -379,12 +381,27 @@ def schema_of(data: str) -> pl.Schema:
     return scan(data).schema
 
 
+def note_encoders(features: list[str]) -> None:
+    """Say on stderr which features a tool that reads weights alone would score otherwise."""
+    from gtmar.cli.output import complain
+
+    if features:
+        complain(
+            "note",
+            f"the spec encodes {culprits(features)}: a tool that multiplies weights by the "
+            "columns as they are gives other scores",
+        )
+
+
 def write_spec(output: Output, spec: ScoringSpec, *, heading: str) -> None:
     """Write a spec as YAML or, by its ending, as JSON; `heading` says by what it was written."""
     from gtmar import spec as specs
+    from gtmar.spec.foreign import encoded_features
 
     if output.path.suffix.lower() == ".json":
-        output.write(specs.to_json(spec))
+        text = specs.to_json(spec)
+        output.write(text)
+        note_encoders(encoded_features(json.loads(text)))
     else:
         output.write(specs.to_yaml(spec, heading=f"Written by gtmar {heading}"))
 

@@ -108,7 +108,7 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
-    if note := basis_note(s["basis"]):
+    for note in filter(None, (basis_note(s["basis"]), found.retention_reading)):
         say(note)
     if not found.wins.is_empty():
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)

@@ -13,7 +13,7 @@ import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,14 @@ from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
 from gtmar.journal.foreign import ForeignFile, baseline_row, foreign_rows
 from gtmar.journal.integrity import covered, run_ids
-from gtmar.journal.jsonl import KEPT_REASON, KEYS, REVENUE_WEIGHTED, Problems
+from gtmar.journal.jsonl import KEPT_REASON, KEYS, ORIGINAL, REVENUE_WEIGHTED, Problems
 from gtmar.journal.names import run_of
 from gtmar.journal.schema import FORMAT_VERSION, experiment_id
 from gtmar.journal.store import RunFiles, make_folder, place_file, unwritable
 from gtmar.journal.writer import RunWriter
-from gtmar.metrics.basis import BINARY
 from gtmar.metrics.registry import all_metrics
 from gtmar.outputs import sync_folder
+from gtmar.spec.foreign import encoded_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,10 +40,20 @@ if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
     from gtmar.journal.foreign import ForeignRun, Placed
 
-__all__ = ["Imported", "Undone", "export_jsonl", "import_jsonl", "undo_import"]
+__all__ = ["Imported", "Undone", "encoded_in", "export_jsonl", "import_jsonl", "undo_import"]
 
 #: What the format knows as a win or a lost experiment.
 _EXPORTED = {"win": "win", "lose": "lose", "blocked": "lose"}
+_RUNS = """
+    select
+        run_id,
+        note,
+        seed,
+        coalesce(cast(evaluator_version as varchar), parameters['evaluation_version'])
+            as evaluation_version
+    from runs
+    order by started_at, run_id
+"""
 #: How the file begins that says which runs an import is about to write.
 _MARK = "import-"
 #: Rows in memory at once.
@@ -66,7 +76,8 @@ def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
     Returns
     -------
     Iterator of str
-        One object an experiment, read as it is asked for. `blocked` counts as ``lose``; baselines
+        One object an experiment, read as it is asked for: an imported one as it came in, with the
+        id that it had. `blocked` counts as ``lose``; baselines
         and experiments taken over from earlier runs are left out.
 
     Raises
@@ -76,19 +87,33 @@ def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
     JournalError
         On the way, if a part is damaged.
     """
-    runs = journal.query("select run_id, note from runs order by started_at, run_id").rows()
+    runs = journal.query(_RUNS).to_dicts()
     if run is not None:
         run_id = journal.run_id(run)
-        runs = [row for row in runs if row[0] == run_id]
+        runs = [row for row in runs if row["run_id"] == run_id]
     return _lines(journal.path, runs, prefixed=run is None)
 
 
-def _lines(folder: Path, runs: list[tuple[str, str | None]], *, prefixed: bool) -> Iterator[str]:
-    for run_id, note in runs:
-        for row in _rows_of(RunFiles(folder, run_id)):
-            if row["outcome"] in _EXPORTED:
-                name = row["experiment_id"]
-                yield _line(row, f"{run_id}/{name}" if prefixed else name, note)
+def encoded_in(journal: Journal, run: str | None = None) -> list[str]:
+    """Name the features that specs of a journal, or of one run, encode; see `encoded_features`."""
+    query = "select distinct run_id, spec from runs where spec is not null order by run_id"
+    rows = journal.query(query).rows()
+    run_id = None if run is None else journal.run_id(run)
+    specs = dict.fromkeys(spec for each, spec in rows if run_id in (None, each))
+    return list(dict.fromkeys(chain(*(encoded_features(json.loads(spec)) for spec in specs))))
+
+
+def _lines(folder: Path, runs: list[dict[str, Any]], *, prefixed: bool) -> Iterator[str]:
+    for run in runs:
+        for row in _rows_of(RunFiles(folder, run["run_id"])):
+            if row["outcome"] not in _EXPORTED:
+                continue
+            reasons = dict(row["null_reasons"] or ())
+            line = json.loads(reasons[ORIGINAL]) if ORIGINAL in reasons else _line(row, run)
+            name = line["experiment_id"]
+            if prefixed and "/" not in name:
+                line["experiment_id"] = f"{run['run_id']}/{name}"
+            yield json.dumps(line, ensure_ascii=False)
 
 
 def _rows_of(files: RunFiles) -> Iterator[dict[str, Any]]:
@@ -111,16 +136,25 @@ def _rows_of(files: RunFiles) -> Iterator[dict[str, Any]]:
         return
 
 
-def _line(row: Mapping[str, Any], name: str, note: str | None) -> str:
-    """Write a row, its maps being lists of pairs; the run's note stands in for one of its own."""
+def _line(row: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a row, its maps being lists of pairs, into the format; what is null is left out.
+
+    The run's note stands in for one of its own.
+    """
     changes = {weight: (step["before"], step["after"]) for weight, step in row["changes"]}
     duration = row["duration_us"]
     metrics = {
-        key: dict(row[key]) if metric.by_tier and row[key] is not None else row[key]
+        key: {tier: each for tier, each in row[key] if each is not None}
+        if metric.by_tier
+        else row[key]
         for key, metric in all_metrics().items()
+        if row[key] is not None
     }
+    kept = re.fullmatch(KEPT_REASON, dict(row["null_reasons"] or ()).get(REVENUE_WEIGHTED, ""))
+    if kept:
+        metrics[REVENUE_WEIGHTED] = json.loads(kept[1])
     values = (
-        name,
+        row["experiment_id"],
         row["objective"],
         row["value_before"],
         row["value_after"],
@@ -129,16 +163,17 @@ def _line(row: Mapping[str, Any], name: str, note: str | None) -> str:
         dict(row["weights"]),
         metrics,
         row["evaluated_at"].isoformat() if row["evaluated_at"] else None,
-        row["note"] or note or _sentence(changes),
+        row["note"] or run["note"] or _sentence(changes),
         None if duration is None else duration / 1000,
     )
-    line = dict(zip(KEYS, values, strict=True))
-    kept = re.fullmatch(KEPT_REASON, dict(row["null_reasons"] or ()).get(REVENUE_WEIGHTED, ""))
-    if kept:
-        line["metrics"] = {**metrics, REVENUE_WEIGHTED: json.loads(kept[1])}
-    if row["basis"] == BINARY:
-        line["basis"] = BINARY
-    return json.dumps(line, ensure_ascii=False)
+    line = {
+        **dict(zip(KEYS, values, strict=True)),
+        "seed": run["seed"],
+        "evaluation_version": run["evaluation_version"],
+        "basis": row["basis"],
+    }
+    # A lost experiment without a value has the key all the same.
+    return {k: v for k, v in line.items() if v is not None or k == "variant_value"}
 
 
 def _sentence(changes: Mapping[str, tuple[int, int]]) -> str:
@@ -488,6 +523,7 @@ def _start(run: ForeignRun, path: Path, digest: str) -> dict[str, Any]:
         "higher_is_better": run.higher_is_better,
         "model": path.stem,
         "tiers": list(run.tiers),
+        "basis": next(iter(run.bases)) if len(run.bases) == 1 else None,
         "source": str(path),
     }
 

@@ -9,12 +9,20 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from gtmar.errors import JournalError
-from gtmar.journal.jsonl import KEPT_REASON, REVENUE_WEIGHTED, Entry, Problems, entry_of
+from gtmar.journal.jsonl import (
+    KEPT_REASON,
+    ORIGINAL,
+    REVENUE_WEIGHTED,
+    Entry,
+    Problems,
+    entry_of,
+    objects,
+)
 from gtmar.journal.schema import experiment_id, experiment_schema
 from gtmar.metrics.registry import all_metrics
 
@@ -26,6 +34,8 @@ __all__ = ["ForeignFile", "ForeignRun", "Placed", "baseline_row", "foreign_rows"
 
 #: Values of a file are rounded; the chain of its incumbents is not broken by that.
 _ROUNDING = 1e-6
+#: A list of all experiments may stand on one line; without an end it is no such file.
+_LONGEST_LINE = 256 * 1024 * 1024
 _NOT_THERE = "imported: not in the file"
 
 
@@ -67,6 +77,8 @@ class ForeignRun:
         self.duration_us: int | None = None
         #: Tiers in the order of the longest list of them.
         self.tiers: tuple[str, ...] = ()
+        #: What the lines say of revenue retention's basis, None where one doesn't.
+        self.bases: set[str | None] = set()
         #: By-tier metrics that the file has.
         self.by_tier: set[str] = set()
 
@@ -99,6 +111,7 @@ class ForeignRun:
             self.wins += 1
             self.weights, self.value, self.incumbent = entry.weights, entry.after, self.experiments
         self.last_line = entry.line
+        self.bases.add(entry.basis)
         if entry.duration_us is not None:
             self.duration_us = (self.duration_us or 0) + entry.duration_us
         for key, values in entry.by_tier.items():
@@ -152,18 +165,25 @@ class ForeignFile:
     def _entries(self) -> Iterator[Entry]:
         try:
             with self.path.open("rb") as file:
-                for number, raw in enumerate(file, start=1):
-                    self._hash.update(raw)
-                    try:
-                        text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                    except UnicodeDecodeError:
-                        self.problems.add(number, "not UTF-8 text")
-                        continue
-                    entry = entry_of(text, number, self.problems) if text else None
+                for number, text in objects(self._lines(file), self.problems):
+                    entry = entry_of(text, number, self.problems)
                     if entry is not None:
                         yield entry
         except OSError as err:
             raise JournalError(f'"{self.path}": can\'t be read: {err.strerror}') from err
+
+    def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+        for number, raw in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+            self._hash.update(raw)
+            if len(raw) == _LONGEST_LINE:
+                self.problems.add(number, f"a line of more than {_LONGEST_LINE:,} bytes")
+                return
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
+            except UnicodeDecodeError:
+                self.problems.add(number, "not UTF-8 text")
+                continue
+            yield number, text
 
     def _run_of(self, entry: Entry) -> ForeignRun | None:
         """Return the run that a line belongs to, a new one where it must be; None for no run."""
@@ -271,10 +291,11 @@ def foreign_rows(run: ForeignRun, placed: Sequence[Placed], run_id: str) -> pa.T
 
 
 def _reasons(entry: Entry) -> list[tuple[str, str]]:
-    """Say why metrics are null, and keep the one that no column has."""
+    """Say why metrics are null, and keep what no column has."""
     reasons = [("*", _NOT_THERE)]
     if entry.revenue_weighted is not None:
         reasons.append((REVENUE_WEIGHTED, KEPT_REASON.replace("(.*)", entry.revenue_weighted)))
+    reasons.append((ORIGINAL, entry.original))
     return reasons
 
 

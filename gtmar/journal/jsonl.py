@@ -1,7 +1,7 @@
-"""The JSONL format of earlier tools: what a line says of an experiment, and what is wrong with it.
+"""Earlier tools' JSON: what an object says of an experiment, and what is wrong with it.
 
-Where lines come from and go to is the matter of `exchange`. A fault is collected and not raised, so
-that all faults of a file are said at once.
+Where objects come from and go to is the matter of `exchange`. A fault is collected and not raised,
+so that all faults of a file are said at once.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gtmar.documents import parse_json
+from gtmar.documents import LARGEST_TEXT, parse_json
 from gtmar.errors import JournalError, culprits
 from gtmar.metrics.registry import all_metrics
 from gtmar.spec.encoders import WEIGHT_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["KEPT_REASON", "KEYS", "REVENUE_WEIGHTED", "Entry", "Problems", "entry_of"]
+__all__ = [
+    "KEPT_REASON",
+    "KEYS",
+    "ORIGINAL",
+    "REVENUE_WEIGHTED",
+    "Entry",
+    "Problems",
+    "entry_of",
+    "objects",
+]
 
 #: An object's keys, in order. The last three are not in every file.
 KEYS = (
@@ -45,6 +54,14 @@ _OF_A_RUN = ("seed", "evaluation_version", "basis")
 REVENUE_WEIGHTED = "revenue_weighted_retention"
 #: How that reason reads, the value being JSON.
 KEPT_REASON = r"no column has it; the file says (.*)"
+#: Under this name the reasons of a row keep the object that it was imported from, as JSON: its
+#: unknown keys, and its way of putting the known ones, are given back by an export.
+ORIGINAL = "imported from"
+#: What tells objects apart in text: strings as wholes, ends of objects and lists.
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[][{}]')
+#: What follows the bracket that a list of experiments begins with; what parts them, and lines.
+_LIST = re.compile(r"\s*(?:[{\]]|$)")
+_COMMA, _BLANK = re.compile(r"\s*,?\s*"), re.compile(r"\s*")
 #: Our names of metrics that the format calls otherwise.
 _OTHER_NAMES = {"n_scored": "scored", "score_std": "score_deviation"}
 _TIER_SHARE = re.compile(r"pct_(.+)_tier")
@@ -87,6 +104,8 @@ class Entry:
     basis: str | None = None
     #: `REVENUE_WEIGHTED` as JSON; None where the line has none.
     revenue_weighted: str | None = None
+    #: The whole object as JSON, without NaN and infinity.
+    original: str = "{}"
 
     @property
     def origin(self) -> tuple[str, int | None, str | None, str]:
@@ -132,6 +151,8 @@ class _Reader:
         self.line, self.data, self.problems = line, data, problems
         self.sound = True
         self.revenue_weighted: str | None = None
+        basis = data.get("basis")
+        self.basis = basis if basis in ("observed", "binary") else None
 
     def fault(self, problem: str, got: object = _NOTHING) -> None:
         self.sound = False
@@ -228,6 +249,11 @@ class _Reader:
             else:
                 read = self.count if known[key].count else self.number
                 scalars[key] = read(value, f"metrics.{name}")
+        tiers = (given or {}).get(REVENUE_WEIGHTED)
+        if isinstance(tiers, dict) and not by_tier.get("nrr_by_tier") and self.basis != "observed":
+            # By tier it is what NRR on the binary basis is: that column has it, marked so.
+            by_tier["nrr_by_tier"] = {t: self.number(v, REVENUE_WEIGHTED) for t, v in tiers.items()}
+            self.basis = "binary"
         return scalars, by_tier, ignored
 
     def kept(self, value: object) -> str | None:
@@ -285,15 +311,82 @@ def _ends(value: object) -> tuple[object, object] | None:
     return None if isinstance(value, str) else (None, value)
 
 
+def objects(  # noqa: PLR0912 - one pass over marks, each of which ends or begins something
+    lines: Iterable[tuple[int, str]], problems: Problems
+) -> Iterator[tuple[int, str]]:
+    """Give the text of each object of a file, and the line that it begins on.
+
+    An object may stand on one line or on several, be followed by others on its line, and stand in a
+    list. A line that begins with ``{`` begins an object, whatever the ones before lack, so that one
+    that was cut off doesn't take those after it along.
+
+    Parameters
+    ----------
+    lines
+        Number and text of each line.
+    problems
+        Takes in what is wrong with the form.
+    """
+    begun, size = 0, 0
+    parts: list[str] = []
+    depth = base = opened = 0
+    for number, text in lines:
+        if parts and text.startswith("{"):
+            yield begun, "\n".join(parts).rstrip()
+            parts, depth = [], base
+        at = 0
+        for token in _TOKEN.finditer(text):
+            mark = token[0]
+            if mark in ("{", "["):
+                if mark == "[" and depth == base == 0 and _LIST.match(text, token.end()):
+                    base, opened, at = 1, number, token.end()
+                depth += 1
+            elif mark in ("}", "]"):
+                depth -= 1
+                if (
+                    depth == base - 1 == 0
+                    and not parts
+                    and not text[at : token.start()].strip(" ,\t")
+                ):
+                    base, at = 0, token.end()
+                elif depth <= base:
+                    yield begun if parts else number, "\n".join([*parts, text[at : token.end()]])
+                    gap = _COMMA if base else _BLANK
+                    parts, depth, at = [], base, next(gap.finditer(text, token.end())).end()
+        rest = text[at:] if parts else text[at:].strip(" ,\t" if base else None)
+        if rest and depth == base and not parts:
+            yield number, rest
+        elif rest or parts:
+            begun, size = (begun, size) if parts else (number, 0)
+            parts.append(rest)
+            size += len(rest)
+            if size > LARGEST_TEXT:
+                problems.add(begun, f"an object larger than {LARGEST_TEXT:,} characters")
+                return
+    if parts:
+        yield begun, "\n".join(parts).rstrip()
+    if base:
+        problems.add(opened, "the list that begins here doesn't end; is the file cut off?")
+
+
+def _finite(value: Any) -> Any:
+    """Write null for NaN and infinity, which JSON doesn't have."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
-    """Read one line.
+    """Read one object.
 
     Parameters
     ----------
     text
-        The line.
+        The object.
     line
-        Its number in the file.
+        Number of the line that it begins on.
     problems
         Takes in what is wrong with it.
 
@@ -302,9 +395,13 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
     Entry or None
         None where anything is wrong.
     """
+    if len(text) > LARGEST_TEXT:
+        problems.add(line, f"an object larger than {LARGEST_TEXT:,} characters")
+        return None
     try:
         data = parse_json(text)
     except ValueError as err:
+        line += getattr(err, "lineno", 1) - 1
         problems.add(line, f"not JSON: {getattr(err, 'msg', err)}")
         return None
     if not isinstance(data, dict):
@@ -344,9 +441,10 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
         at=reader.time(),
         hypothesis=hypothesis or None,
         duration_us=reader.duration(),
-        seed=seed if isinstance(seed, int) and 0 <= seed < 2**63 else None,
+        seed=seed if type(seed) is int and 0 <= seed < 2**63 else None,
         evaluation=None if evaluation is None else str(evaluation),
-        basis=data.get("basis") if data.get("basis") in ("observed", "binary") else None,
+        basis=reader.basis,
         revenue_weighted=reader.revenue_weighted,
+        original=json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":")),
     )
     return entry if reader.sound else None

@@ -114,6 +114,16 @@ class Review:
         )
 
     @property
+    def retention_reading(self) -> str | None:
+        """Say what an imported file has for the NRR of all accounts; None where it has none."""
+        value = self.summary["revenue_weighted_retention"]
+        return (
+            None
+            if value is None
+            else f"NRR of all accounts (binary), as imported: {value:.1%} at the best."
+        )
+
+    @property
     def emptied(self) -> list[str]:
         """Name the tiers that the best weights leave all but empty, a sentence each."""
         if self.tiers.is_empty():

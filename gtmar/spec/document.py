@@ -11,6 +11,7 @@ spec's own words by `foreign` and validated here.
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
-from gtmar.errors import SpecError, UsageError, culprits, nearest
+from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, nearest
 from gtmar.spec.foreign import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
 from gtmar.spec.text import CORE_SCALARS, commented_yaml
@@ -90,6 +91,11 @@ def load(path: str | Path) -> ScoringSpec:
     SpecError
         If the file can't be read, isn't YAML, JSON or CSV, or what it says can't hold; every fault
         is in the message, with its line.
+
+    Warns
+    -----
+    SpecWarning
+        If an earlier tool wrote it: names the keys that the spec does without.
     """
     path = Path(path)
     try:
@@ -100,7 +106,16 @@ def load(path: str | Path) -> ScoringSpec:
         ) from err
     if path.suffix.lower() == ".csv":
         return _validated(from_csv(text, name=path.stem), source=str(path))
-    return parse(text, source=str(path))
+    draft = _draft(text, source=str(path))
+    spec = _validated(draft, source=str(path))
+    if draft.passed_over:
+        warnings.warn(
+            f'spec "{path}": passed over, since a spec has no use for it: '
+            f"{culprits(draft.passed_over, limit=len(draft.passed_over))}",
+            SpecWarning,
+            stacklevel=2,
+        )
+    return spec
 
 
 def parse(text: str, *, source: str = "spec") -> ScoringSpec:
@@ -113,16 +128,20 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
     SpecError
         As for `load`.
     """
+    return _validated(_draft(text, source=source), source=source)
+
+
+def _draft(text: str, *, source: str) -> Draft:
+    """Read text to a spec's data, put into a spec's own words where a tool wrote it."""
     data, lines = _read(text, source)
     if not isinstance(data, dict):
         raise SpecError(
             f"{source}: a spec is a mapping with model, features and tiers, "
             f"got {'nothing' if data is None else type(data).__name__}"
         )
-    draft = Draft(data, lines)
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
-        draft = from_tools(data, lines, name=Path(source).stem)
-    return _validated(draft, source=source)
+        return from_tools(data, lines, name=Path(source).stem)
+    return Draft(data, lines)
 
 
 def _validated(draft: Draft, *, source: str) -> ScoringSpec:

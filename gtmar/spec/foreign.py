@@ -17,7 +17,7 @@ from gtmar.errors import culprits, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["PASSED_OVER", "Draft", "from_csv", "from_tools"]
+__all__ = ["PASSED_OVER", "Draft", "encoded_features", "from_csv", "from_tools"]
 
 #: Keys that the spec may stand under.
 _WRAPPERS = ("spec", "best_spec")
@@ -30,7 +30,7 @@ _OUTCOMES = {
     "mrr_column": "mrr",
     "ltv_column": "ltv",
 }
-#: What they say of the run that found a spec, and what a spec of ours has no use for.
+#: What they say of the run that found a spec.
 PASSED_OVER = (
     "_meta",
     "metadata",
@@ -46,7 +46,6 @@ PASSED_OVER = (
     "evaluation_version",
     "generated_at",
     "timestamp",
-    "required_columns",
 )
 #: Where only weights are given: the seed form's tiers.
 _TIERS = {
@@ -73,6 +72,8 @@ class Draft:
     #: Faults found on the way: line and wording.
     found: list[tuple[int, str]] = field(default_factory=list)
     hint: str | None = None
+    #: Keys that the spec does without, as far as they say anything.
+    passed_over: list[str] = field(default_factory=list)
 
 
 def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: str) -> Draft:
@@ -82,8 +83,8 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
     ----------
     data
         The whole object: a spec; one under ``spec`` or ``best_spec``; or bare weights under
-        ``weights`` or ``weights_snapshot``. Keys of `PASSED_OVER` are left out, keys that nobody
-        knows stay, to be refused with all else.
+        ``weights`` or ``weights_snapshot``. Keys of `PASSED_OVER` are left out and listed in
+        `Draft.passed_over`; keys that nobody knows stay, to be refused with all else.
     lines
         Line by place.
     name
@@ -94,6 +95,10 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
         for key in _WRAPPERS:
             if isinstance(data.get(key), dict):
                 inner = draft.data.pop(key)
+                outer, needed = draft.data, "required_columns"
+                if isinstance(outer.get(needed), list) and isinstance(inner.get(needed), list):
+                    inner = inner | {needed: [*outer.pop(needed), *inner[needed]]}
+                draft.passed_over += [k for k in outer if k in inner and outer[k] != inner[k]]
                 draft.data |= inner
                 draft.lines |= {p[1:]: n for p, n in lines.items() if len(p) > 1 and p[0] == key}
                 break
@@ -106,17 +111,45 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
         draft.lines |= {("features", *place): line for place, line in below.items()}
         given.setdefault("model", name)
         given.setdefault("tiers", _TIERS)
-    for key in PASSED_OVER:
-        given.pop(key, None)
+    draft.passed_over += [key for key in PASSED_OVER if given.pop(key, None) is not None]
+    if given.get("required_columns", ()) is None:
+        del given["required_columns"]
     metric = given.pop("metric", None)
     if metric is not None:
-        given.setdefault("objective", metric)
+        if given.setdefault("objective", metric) != metric:
+            draft.passed_over.append("metric")
         if ("metric",) in draft.lines:
             draft.lines.setdefault(("objective",), draft.lines["metric",])
     columns = {role: given.pop(key) for key, role in _OUTCOMES.items() if key in given}
     if columns:
-        given["outcomes"] = {**columns, **(given.get("outcomes") or {})}
+        own = given.get("outcomes") or {}
+        if isinstance(own, dict):
+            given["outcomes"] = {**columns, **own}
+            draft.passed_over += [
+                key
+                for key, role in _OUTCOMES.items()
+                if role in columns and columns[role] != given["outcomes"][role]
+            ]
+    draft.passed_over = list(dict.fromkeys(draft.passed_over))
     return draft
+
+
+def encoded_features(data: Mapping[str, Any]) -> list[str]:
+    """Name the features whose value isn't the column's own number, but what the spec makes of it.
+
+    Tools that know weights alone give such a spec's accounts other scores.
+
+    Parameters
+    ----------
+    data
+        A spec as plain data, its defaults left out or not.
+    """
+    return [
+        name
+        for name, feature in data["features"].items()
+        if (feature.get("encode") or {}).get("kind", "identity") != "identity"
+        or feature.get("missing", "error") != "error"
+    ]
 
 
 def _feature(weight: object, low: int | None = None, high: int | None = None) -> dict[str, Any]:

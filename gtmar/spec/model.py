@@ -265,6 +265,8 @@ class ScoringSpec(SpecModel):
     guardrails: tuple[Guardrail, ...] = ()
     constraints: Constraints | None = None
     segments: tuple[str, ...] = ()
+    #: Columns that a table must have though no part of the spec need read them.
+    required_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
     tiers: dict[str, Tier] = Field(min_length=1)
     lineage: Lineage | None = None

@@ -15,6 +15,7 @@
 --   accounts (bigint): accounts searched
 --   holdout_accounts (bigint): accounts that the search never saw
 --   basis (varchar): observed or binary revenue retention; null without MRR
+--   revenue_weighted_retention (double): binary NRR of all accounts at the best, from an import
 --   seed (bigint): the run's seed
 --   experiments (bigint): experiments really evaluated, the baseline aside
 --   wins (bigint): experiments kept
@@ -79,6 +80,11 @@ select
     chosen_run.search_accounts as accounts,
     chosen_run.holdout_accounts as holdout_accounts,
     chosen_run.basis as basis,
+    try_cast(
+        regexp_extract(
+            chosen_best.null_reasons['revenue_weighted_retention'], 'the file says (.*)', 1
+        ) as double
+    ) as revenue_weighted_retention,
     chosen_run.seed as seed,
     total.experiments as experiments,
     total.wins as wins,

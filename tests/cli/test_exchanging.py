@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -76,7 +77,8 @@ def test_import_says_what_came_in_and_what_stayed_out() -> None:
     assert said == (
         "2 experiments, 1 of them wins, imported from old.jsonl as 1 run:\n"
         f"  {run}\n"
-        "Left out, since the journal has no place for it: metrics.mystery, tool.\n"
+        "Kept as they are for an export, since no column of the journal has them: "
+        "metrics.mystery, tool.\n"
         f"Next: gtmar review {run}\n"
     )
     [row] = json.loads(succeeded("sql", "-c", "select * from runs", "--json"))
@@ -98,7 +100,7 @@ def test_import_as_json_and_into_a_journal_elsewhere(monkeypatch: pytest.MonkeyP
     write("other.jsonl", [entry("exp_1", 0.6, 0.5, "lose", 5, 6, metrics=None)])
     said = succeeded("journal", "import", "other.jsonl", "--journal", "j")
     assert said.endswith(" --journal j\n")
-    assert "Left out" not in said
+    assert "Kept as they are" not in said
     monkeypatch.setenv("GTMAR_JOURNAL", "k")
     assert "--journal" not in succeeded("journal", "import", "old.jsonl")
     assert Path("k").is_dir()
@@ -111,7 +113,7 @@ def test_import_names_the_most_frequent_of_what_it_leaves_out() -> None:
     write("many.jsonl", lines)
     said = succeeded("journal", "import", "many.jsonl")
     listed = ", ".join(f"metrics.m{n}" for n in (6, 7, 0, 1, 2))
-    assert f"no place for it: {listed} and 3 more.\n" in said
+    assert f"column of the journal has them: {listed} and 3 more.\n" in said
 
 
 def test_a_file_with_faults_ends_in_one_message_and_writes_nothing() -> None:
@@ -146,6 +148,32 @@ def test_export_prints_a_line_an_experiment() -> None:
     assert [e["experiment_id"] for e in lines] == ["exp_00001", "exp_00002"]
     assert [e["changes"] for e in lines] == [["nps: 5 -> 6"], ["nps: 6 -> 7"]]
     assert succeeded("journal", "export", "-o", "-") == succeeded("journal", "export")
+
+
+def test_an_export_says_what_a_tool_without_encoders_would_score_otherwise() -> None:
+    kinds = {"kind": "range", "from": 0, "to": 10}
+    weight = {"weight": 5, "min": 0, "max": 10}
+    features = {
+        "logins": weight | {"encode": kinds},
+        "nps": weight | {"missing": 0},
+        "seats": weight,
+    }
+    table = pl.DataFrame({"seats": [0.0, 1.0] * 20}).with_columns(
+        logins=pl.col("seats").cum_count(), nps=pl.col("seats") * 2, retained_6mo=pl.col("seats")
+    )
+    table.write_parquet("accounts.parquet")
+    for name, used in (("plain", ["seats"]), ("encoded", list(features))):
+        spec = {"model": name, "features": {each: features[each] for each in used}}
+        tiers = {"A": {"min": 5, "max": 101}, "B": {"min": 0, "max": 5}}
+        Path(f"{name}.json").write_text(json.dumps(spec | {"tiers": tiers}), encoding="utf-8")
+        place = ["--data", "accounts.parquet", "--spec", f"{name}.json", "--journal", name]
+        made = gtmar("run", *place, "--n", "3", "--holdout", "none", "-o", f"{name}_best.json")
+        exported = gtmar("journal", "export", "--journal", name)
+        assert (made.exit_code, exported.exit_code) == (0, 0), made.output
+        for said in (made.stderr, exported.stderr):
+            note = 'the spec encodes "logins", "nps": a tool that multiplies weights'
+            assert (note in " ".join(said.split())) == (name == "encoded")
+        assert all("metrics" in json.loads(text) for text in exported.stdout.splitlines())
 
 
 def test_export_writes_a_new_file_and_replaces_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gtmar import runs, synthetic
 from gtmar.errors import DamagedJournalWarning, JournalError, NotComparableError, RunNotFoundError
@@ -158,7 +161,10 @@ def test_a_line_becomes_a_row(imported: exchange.Imported, tmp_path: Path) -> No
         "score_mean": 31.25,
         "score_deviation": 9.5,
         "share_by_tier": share,
-        "null_reasons": [("*", "imported: not in the file")],
+        "null_reasons": [
+            ("*", "imported: not in the file"),
+            ("imported from", json.dumps(LINES[0], separators=(",", ":"))),
+        ],
         "proposer": "import",
         "note": "Random mutation: alert_created: 5 -> 12; session_depth: 5 -> 3",
         "evaluated_at": datetime(2026, 1, 5, 9, 0, 0, 250_000, tzinfo=UTC),
@@ -316,8 +322,9 @@ def test_time_hypothesis_and_duration_may_be_missing(tmp_path: Path) -> None:
     starts = [record_of(tmp_path / "journal", r, "start")["started_at"] for r in found.runs]
     assert before <= starts[0] < starts[1]
     again = exported(tmp_path / "journal")
-    assert [entry["hypothesis"] for entry in again] == ["raise nps from 5 to 6"] * 2
-    assert again[0]["timestamp"] is again[0]["duration_ms"] is None
+    assert [entry | {"experiment_id": ""} for entry in again] == [
+        entry | {"experiment_id": ""} for entry in lines
+    ]
 
 
 def test_tiers_stand_in_the_order_of_their_longest_list(tmp_path: Path) -> None:
@@ -622,7 +629,14 @@ def test_export_says_what_the_parts_hold(normal: Path) -> None:
                 "timestamp",
                 "hypothesis",
                 "duration_ms",
+                "seed",
+                "evaluation_version",
+                "basis",
             ]
+            start = record_of(normal, run, "start")
+            assert entry["seed"] == start["seed"] == place
+            assert entry["evaluation_version"] == str(start["evaluator_version"])
+            assert entry["basis"] == row["basis"]
             assert entry["experiment_id"] == row["experiment_id"]
             assert entry["metric"] == row["objective"]
             assert (entry["baseline_value"], entry["variant_value"]) == (
@@ -634,10 +648,10 @@ def test_export_says_what_the_parts_hold(normal: Path) -> None:
                 f"{name}: {step['before']} -> {step['after']}" for name, step in row["changes"]
             ]
             assert entry["weights_snapshot"] == dict(row["weights"])
-            assert list(entry["metrics"]) == list(all_metrics())
-            for key, metric in all_metrics().items():
-                value = dict(row[key]) if metric.by_tier else row[key]
-                assert entry["metrics"][key] == value
+            values = {k: dict(row[k]) if m.by_tier else row[k] for k, m in all_metrics().items()}
+            for key in [key for key, metric in all_metrics().items() if metric.by_tier]:
+                values[key] = {k: v for k, v in values[key].items() if v is not None}
+            assert entry["metrics"] == {k: v for k, v in values.items() if v is not None}
             assert datetime.fromisoformat(entry["timestamp"]) == row["evaluated_at"]
             assert entry["timestamp"].endswith("+00:00")
             assert entry["duration_ms"] == row["duration_us"] / 1000
@@ -732,50 +746,168 @@ def test_export_of_a_damaged_part_says_so(normal: Path, tmp_path: Path) -> None:
 # There and back
 
 
-def plain(entry: dict[str, Any], tiers: tuple[str, ...]) -> dict[str, Any]:
-    """Put an entry into the one form that an export has; unknown metrics are lost."""
-    ours = {"n_scored": "scored", "score_std": "score_deviation"}
-    metrics: dict[str, Any] = dict.fromkeys(all_metrics())
-    for name, value in entry["metrics"].items():
-        key = ours.get(name, name)
-        if name.startswith("pct_"):
-            metrics["share_by_tier"] = metrics["share_by_tier"] or dict.fromkeys(tiers)
-            metrics["share_by_tier"][name.split("_")[1]] = value
-        elif key in metrics:
-            by_tier = all_metrics()[key].by_tier
-            metrics[key] = dict.fromkeys(tiers) | value if by_tier and value else value
-    written = [text if isinstance(text, str) else None for text in entry["changes"]]
-    moment = datetime.fromisoformat(entry["timestamp"])
-    moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    return {
-        **{k: entry[k] for k in ("metric", "baseline_value", "variant_value", "outcome")},
-        "changes": written,
-        "weights_snapshot": entry["weights_snapshot"],
-        "metrics": {k: None if v != v else v for k, v in metrics.items()},
-        "timestamp": moment,
-        "hypothesis": entry["hypothesis"],
-        "duration_ms": entry["duration_ms"],
-    }
+def strict(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry as JSON without NaN has it."""
+    text = json.dumps(entry).replace("NaN", "null").replace("-Infinity", "null")
+    plain: dict[str, Any] = json.loads(text.replace("Infinity", "null"))
+    return plain
 
 
 def test_an_imported_file_comes_out_as_it_came_in(
     imported: exchange.Imported, tmp_path: Path
 ) -> None:
     out = exported(tmp_path / "journal")
-    tiers = [("A", "B", "C", "D")] * 3 + [()]
-    # A metric that the run's other lines have by tier has its tiers in each line.
-    expected = [plain(entry, names) for entry, names in zip(LINES, tiers, strict=True)]
-    given = {"nrr_by_tier", "grr_by_tier", "arpa_by_tier", "share_by_tier"}
-    for entry in expected[:3]:
-        for key in given:
-            entry["metrics"][key] = entry["metrics"][key] or dict.fromkeys("ABCD")
-    assert [plain(entry, ()) for entry in out] == expected
-    assert [entry["experiment_id"].partition("/")[2] for entry in out] == [
-        "exp_00001",
-        "exp_00002",
-        "exp_00003",
-        "exp_00001",
+    runs_of = [*[imported.runs[0]] * 3, imported.runs[1]]
+    for entry, old, run in zip(out, LINES, runs_of, strict=True):
+        assert list(entry) == list(old)
+        assert entry == strict(old) | {"experiment_id": f"{run}/{old['experiment_id']}"}
+    assert exported(tmp_path / "journal", imported.runs[1]) == [strict(LINES[3])]
+    again = import_jsonl(file_of(tmp_path, *out, name="again.jsonl"), tmp_path / "elsewhere")
+    assert exported(tmp_path / "elsewhere") == out
+    starts = [record_of(tmp_path / "elsewhere", run, "start") for run in again.runs]
+    assert [start["seed"] for start in starts] == [42, 7]
+    assert [dict(s["parameters"])["evaluation_version"] for s in starts] == ["2", "2"]
+
+
+_VALUES = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text() | st.floats()
+_ANY = st.recursive(_VALUES, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v))
+_NUMBER = st.none() | st.floats(allow_nan=True, allow_infinity=True)
+_METRICS = st.fixed_dictionaries(
+    {},
+    optional={
+        "auc_roc_retain": _NUMBER,
+        "score_std": _NUMBER,
+        "pct_A_tier": _NUMBER,
+        "n_scored": st.none() | st.integers(0, 2**50),
+        "nrr_by_tier": st.dictionaries(st.sampled_from("ABC"), _NUMBER),
+        "revenue_weighted_retention": _NUMBER | st.dictionaries(st.sampled_from("AB"), _NUMBER),
+        "of their own": _ANY,
+    },
+)
+_ENTRIES = st.lists(
+    st.fixed_dictionaries(
+        {"metrics": st.none() | _METRICS, "variant_value": _NUMBER},
+        optional={
+            "seed": st.none() | st.integers(0, 2**62) | st.text(max_size=3),
+            "evaluation_version": st.none() | st.integers(0, 9) | st.sampled_from(["1", "2.1"]),
+            "basis": st.sampled_from(["binary", "observed", None]),
+            "hypothesis": st.none() | st.text(),
+            "duration_ms": st.none() | st.floats(0, 1e9),
+            "timestamp": st.sampled_from([None, "2026-01-05T09:00:01", "2026-01-05T09:00:00Z"]),
+            "of their own": _ANY,
+        },
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def forms(entries: list[dict[str, Any]], form: str) -> str:
+    """Write entries in one of the forms that a file may have."""
+    indent = None if form.endswith("in a line") else 2
+    if form.startswith("list"):
+        return json.dumps(entries, indent=indent)
+    return "\n".join(json.dumps(entry, indent=indent) for entry in entries)
+
+
+_FORMS = ("objects in a line", "objects over lines", "list in a line", "list over lines")
+
+
+@settings(max_examples=25, deadline=None)
+@given(drawn=_ENTRIES, form=st.sampled_from(_FORMS))
+def test_any_entries_come_out_as_they_came_in(drawn: list[dict[str, Any]], form: str) -> None:
+    entries = [line(n) | {"experiment_id": f"r/{n}"} | each for n, each in enumerate(drawn, 1)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "old.json").write_text(forms(entries, form), encoding="utf-8")
+        found = import_jsonl(folder / "old.json", folder / "journal")
+        assert found.experiments == len(entries)
+        out = exported(folder / "journal")
+        # Runs come out in the order of their starts.
+        expected = sorted(json.dumps(strict(entry)) for entry in entries)
+        assert sorted(map(json.dumps, out)) == expected
+        import_jsonl(file_of(folder, *out), folder / "again")
+        assert sorted(map(json.dumps, exported(folder / "again"))) == expected
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_a_file_may_be_a_list_or_pretty_printed(tmp_path: Path, form: str) -> None:
+    (tmp_path / "old.json").write_text("\ufeff" + forms(LINES, form) + "\n\n", encoding="utf-8")
+    found = import_jsonl(tmp_path / "old.json", tmp_path / "journal")
+    assert (found.experiments, found.wins, len(found.runs)) == (4, 2, 2)
+    got = [entry["weights_snapshot"] for entry in exported(tmp_path / "journal")]
+    assert got == [entry["weights_snapshot"] for entry in LINES]
+
+
+def test_faults_of_a_pretty_printed_file_have_their_lines(tmp_path: Path) -> None:
+    sound = json.dumps(line(), indent=2)
+    wrong = json.dumps(line(2, outcome="maybe"), indent=2)
+    broken = json.dumps(line(3), indent=2).replace('"lose",', '"lose"')
+    height, where = sound.count("\n") + 1, broken.split("\n").index('  "outcome": "lose"') + 2
+    assert refused(tmp_path, sound, wrong, broken, line(4, metric=5)) == [
+        f'line {height + 1}: outcome must be "win" or "lose", got "maybe"',
+        f"line {2 * height + where}: not JSON: Expecting ',' delimiter",
+        f"line {3 * height + 1}: metric must be text, got 5",
     ]
+    cut = json.dumps([line(), line(2)], indent=2)
+    problems = refused(tmp_path, cut.removesuffix("\n]"))
+    assert problems == ["line 1: the list that begins here doesn't end; is the file cut off?"]
+    problems = refused(tmp_path, "[" + json.dumps(line()) + ", 5]")
+    assert problems[0].startswith("line 1: ")
+    assert refused(tmp_path, "[]") == ["it is empty"]
+    assert refused(tmp_path, json.dumps(line(note="[" * 9)).replace("[[[", "[" * 2**22)) == [
+        f"line 1: an object larger than {2**22:,} characters"
+    ]
+
+
+def test_what_is_null_is_left_out(normal: Path, tmp_path: Path) -> None:
+    run = run_ids(normal)[0]
+    rows = RunFiles(normal, run).rows().to_pylist()
+    rows[1].update(value_after=None, auc_roc_retain=None, arpa_by_tier=[("A", None), ("B", 2.0)])
+    rows[1].update(evaluated_at=None, duration_us=None, basis=None)
+    schema = RunFiles(normal, run).rows().schema
+    with RunWriter(tmp_path / "journal", run) as made:
+        made.append(pa.Table.from_pylist(rows[:2], schema=schema))
+        made.record("start", RunFiles(normal, run).record("start") | {"seed": None})
+        made.flush()
+    [entry] = exported(tmp_path / "journal", run)
+    assert {key for key, value in entry.items() if value is None} == {"variant_value"}
+    assert not {"timestamp", "duration_ms", "seed", "basis"} & entry.keys()
+    assert "auc_roc_retain" not in entry["metrics"]
+    assert entry["metrics"]["arpa_by_tier"] == {"B": 2.0}
+    assert None not in entry["metrics"].values()
+
+
+def test_binary_nrr_of_an_earlier_tool_is_shown_and_marked(tmp_path: Path) -> None:
+    metric = "revenue_weighted_retention"
+    of_all = line(variant_value=0.7, outcome="win", metrics={metric: 0.83125})
+    by_tier = of_all | {"metrics": {metric: {"A": 0.75, "B": 0.5, "C": None}}}
+    journal = tmp_path / "journal"
+    runs_made = [
+        import_jsonl(file_of(tmp_path, each, name=f"{n}.jsonl"), journal).runs[0]
+        for n, each in enumerate((of_all, by_tier, of_all | {"metrics": {"grr_by_tier": {}}}))
+    ]
+    with Journal(journal) as opened:
+        one, two, three = (reading.review(opened, run) for run in runs_made)
+    assert one.summary[metric] == 0.83125
+    assert one.retention_reading == (
+        "NRR of all accounts (binary), as imported: 83.1% at the best."
+    )
+    best = two.tiers.filter(two.tiers["stage"] == "best")
+    assert best.select("tier", "nrr", "basis").rows() == [
+        ("A", 0.75, "binary"),
+        ("B", 0.5, "binary"),
+        ("C", None, "binary"),
+    ]
+    assert (two.summary["basis"], two.retention_reading) == ("binary", None)
+    assert (three.summary["basis"], three.summary[metric]) == (None, None)
+    # The file's own NRR is not replaced, and what it says is observed is not called binary.
+    own = by_tier["metrics"] | {"nrr_by_tier": {"A": 1.1}}
+    for number, other in enumerate(({"metrics": own}, {"basis": "observed"})):
+        path = file_of(tmp_path, by_tier | other, name=f"own{number}.jsonl")
+        row = rows_of(journal, import_jsonl(path, journal).runs[0])[1]
+        assert dict(row["nrr_by_tier"] or ()).get("A") == (None if number else 1.1)
+        assert row["basis"] == (None, "observed")[number]
 
 
 def test_our_own_experiments_come_back_as_they_went(normal: Path, tmp_path: Path) -> None:
@@ -785,9 +917,6 @@ def test_our_own_experiments_come_back_as_they_went(normal: Path, tmp_path: Path
     assert len(found.runs) == 2
     assert found.ignored == {}
     after = exported(tmp_path / "journal")
-    # Numbered anew, since the rows taken over from the first run stayed behind.
-    for entry in (*before, *after):
-        del entry["experiment_id"]
     assert after == before
     for old, new in zip(run_ids(normal), found.runs, strict=True):
         then, now = record_of(normal, old, "end"), record_of(tmp_path / "journal", new, "end")

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from gtmar import runs
 from gtmar import spec as specs
-from gtmar.errors import SpecError
+from gtmar.errors import SpecError, SpecWarning, ViolationsError
 from gtmar.spec.foreign import PASSED_OVER
 
 TIERS = {
@@ -42,7 +44,6 @@ TALK = {
     "evaluation_version": 2,
     "generated_at": "2026-01-05T09:00:00+00:00",
     "timestamp": "2026-01-05T09:00:00+00:00",
-    "required_columns": ["account_id"],
 }
 
 
@@ -79,6 +80,64 @@ def test_the_spec_may_stand_below_with_talk_beside_it(key: str) -> None:
     assert parse({**TALK, key: BEST}) == parse(BEST)
     named = {k: v for k, v in BEST.items() if k != "model"}
     assert parse({"model": "health_score", key: named}) == parse(BEST)
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "best_spec.json"
+    talk = {**TALK, "metric": "auc_roc_churn", "retain_column": "renewed", "version": "auto_v0"}
+    own = {"objective": "tier_separation", "outcomes": {"retained": "kept"}}
+    path.write_text(json.dumps({**talk, "spec": {**BEST, **own}}), encoding="utf-8")
+    with pytest.warns(SpecWarning) as caught:
+        spec = specs.load(path)
+    [said] = [str(each.message) for each in caught]
+    assert said.startswith(f'spec "{path}": passed over')
+    # `metadata` is null there: nothing is lost with it.
+    lost = {*talk, "version"} - {"metadata"}
+    assert {key for key in talk if f'"{key}"' in said} == lost
+    assert (spec.objective, spec.outcomes.retained) == ("tier_separation", "kept")
+    same = {"metric": "tier_separation", "retain_column": "kept", "required_columns": None}
+    path.write_text(json.dumps({**same, **BEST, **own}), encoding="utf-8")
+    assert specs.load(path) == spec
+
+
+@pytest.mark.parametrize("key", ["spec", "best_spec"])
+def test_required_columns_are_kept(key: str) -> None:
+    required = ("account_id", "region")
+    for data in (
+        {"required_columns": ["account_id", "region"], **BEST},
+        {"required_columns": ["account_id", "region"], key: BEST},
+        {key: {"required_columns": ["account_id", "region"], **BEST}},
+        {"required_columns": ["account_id"], key: {"required_columns": ["region"], **BEST}},
+        {"required_columns": ["account_id", "region"], "weights": {"nps": 5}},
+    ):
+        spec = parse(data)
+        assert spec.required_columns == required
+        assert specs.parse(specs.to_yaml(spec)) == spec
+        assert specs.parse(specs.to_json(spec)) == spec
+    assert specs.spec_id(parse({"required_columns": ["region"], **BEST})) == specs.spec_id(
+        parse(BEST)
+    )
+    for wrong in ("account_id", [5], {"account_id": "text"}, [""]):
+        assert "required_columns" in problem({"required_columns": wrong, **BEST})
+
+
+def test_a_table_without_a_required_column_is_refused() -> None:
+    spec = parse({"required_columns": ["account_id", "regoin", "retained_6mo"], **BEST})
+    frame = pl.DataFrame({"account_id": ["a", "b"], "alert_created": [0.5, 1.0]}).with_columns(
+        noise=pl.lit(0.0), region=pl.lit("eu")
+    )
+    labelled = frame.with_columns(retained_6mo=pl.Series([0, 1]))
+    with pytest.raises(ViolationsError) as caught:
+        runs.check(labelled, spec)
+    assert [(v.column, v.hint) for v in caught.value.violations] == [
+        ("regoin", 'did you mean "region"?')
+    ]
+    assert "the spec's required_columns" in caught.value.message
+    # Outcomes are not asked for where a table is only scored; other columns are.
+    with pytest.raises(ViolationsError, match="regoin"):
+        runs.score(frame, spec)
+    fine = parse({"required_columns": ["account_id", "region", "retained_6mo"], **BEST})
+    assert runs.score(frame, fine).height == 2
 
 
 def test_the_metric_of_its_run_is_the_objective() -> None:
