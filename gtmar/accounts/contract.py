@@ -345,12 +345,8 @@ def _check_names(
                     hint="name yours in the spec: outcomes: {retained: my_column}",
                 )
             )
-    # A table that is only scored need not have outcomes.
-    named = () if outcomes else tuple(spec.outcomes.model_dump().values())
-    needed = dict.fromkeys(spec.required_columns, "the spec's required_columns")
-    needed |= dict.fromkeys(spec.read.columns, "the spec's read")
-    for column, role in needed.items():
-        if column not in columns and (column not in named or column in spec.read.columns):
+    for column, role in _needed(spec, outcomes=outcomes).items():
+        if column not in columns:
             absent(column, role)
     usable = set()
     for name, feature in spec.features.items():
@@ -368,6 +364,14 @@ def _check_names(
         else:
             absent(column, f'feature "{name}"')
     return usable
+
+
+def _needed(spec: ScoringSpec, *, outcomes: bool) -> dict[str, str]:
+    """Return the columns that a spec asks for beside features and outcomes, with where it does."""
+    # A table that is only scored need not have outcomes.
+    named = () if outcomes else tuple(spec.outcomes.model_dump().values())
+    needed = {c: "the spec's required_columns" for c in spec.required_columns if c not in named}
+    return needed | dict.fromkeys(spec.read.columns, "the spec's read")
 
 
 def _stated_outcomes(spec: ScoringSpec) -> dict[str, str]:

@@ -25,7 +25,7 @@ LOGINS = SOURCE.integers(0, 60, N)
 LEFT = (SOURCE.random(N) > 1 / (1 + np.exp(1.5 - 0.06 * LOGINS))).astype(int)
 
 
-def accounts(identifier: str = "account_id", **columns: Any) -> pl.DataFrame:
+def accounts(identifier: str = "account_id", /, **columns: Any) -> pl.DataFrame:
     """Return accounts; a pair of words stands for a label, of who stayed and who left."""
     written = {
         name: [value[gone] for gone in LEFT] if isinstance(value, tuple) else value
