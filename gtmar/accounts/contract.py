@@ -325,29 +325,21 @@ def _check_names(
         hint = f'did you mean "{likely}"?' if likely else f"the table has {culprits(columns)}"
         violations.append(Violation(column, f"no such column ({role})", hint=hint))
 
-    if identifier is not None and identifier not in columns:
-        absent(identifier, "the spec's id")
-    elif identifier is not None and not may_identify(table.schema[identifier]):
-        dtype = table.schema[identifier]
-        violations.append(Violation(identifier, f"expected account ids, got {dtype}"))
-    if spec.as_of is not None and spec.as_of not in columns:
-        absent(spec.as_of, "the spec's as_of")
-    if outcomes:
-        for role, column in _stated_outcomes(spec).items():
-            if column not in columns:
-                absent(column, f"outcome {role}")
-        if not found.columns and table.columns:
-            names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
-            violations.append(
-                Violation(
-                    "",
-                    f"no outcome column; expected at least one of {names}",
-                    hint="name yours in the spec: outcomes: {retained: my_column}",
-                )
-            )
-    for column, role in _needed(spec, outcomes=outcomes).items():
+    for column, role in _needed(spec, identifier, outcomes=outcomes).items():
         if column not in columns:
             absent(column, role)
+    if identifier in columns and not may_identify(table.schema[identifier]):
+        dtype = table.schema[identifier]
+        violations.append(Violation(identifier, f"expected account ids, got {dtype}"))
+    if outcomes and not found.columns and table.columns:
+        names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
+        violations.append(
+            Violation(
+                "",
+                f"no outcome column; expected at least one of {names}",
+                hint="name yours in the spec: outcomes: {retained: my_column}",
+            )
+        )
     usable = set()
     for name, feature in spec.features.items():
         column = feature.column or name
@@ -366,21 +358,20 @@ def _check_names(
     return usable
 
 
-def _needed(spec: ScoringSpec, *, outcomes: bool) -> dict[str, str]:
-    """Return the columns that a spec asks for beside features and outcomes, with where it does."""
+def _needed(spec: ScoringSpec, identifier: str | None, *, outcomes: bool) -> dict[str, str]:
+    """Return the columns that a spec asks for beside those of features, with where it does."""
+    needed = {} if identifier is None else {identifier: "the spec's id"}
+    if spec.as_of is not None:
+        needed[spec.as_of] = "the spec's as_of"
+    roles = type(spec.outcomes).model_fields
+    named = {role: str(getattr(spec.outcomes, role)) for role in roles}
+    if outcomes:
+        stated = {role: name for role, name in named.items() if name != roles[role].default}
+        needed |= {name: f"outcome {role}" for role, name in stated.items()}
     # A table that is only scored need not have outcomes.
-    named = () if outcomes else tuple(spec.outcomes.model_dump().values())
-    needed = {c: "the spec's required_columns" for c in spec.required_columns if c not in named}
+    spared = () if outcomes else tuple(named.values())
+    needed |= {c: "the spec's required_columns" for c in spec.required_columns if c not in spared}
     return needed | dict.fromkeys(spec.read.columns, "the spec's read")
-
-
-def _stated_outcomes(spec: ScoringSpec) -> dict[str, str]:
-    """Return the columns that a spec names for outcomes, other than the usual ones."""
-    return {
-        role: getattr(spec.outcomes, role)
-        for role, field in type(spec.outcomes).model_fields.items()
-        if getattr(spec.outcomes, role) != field.default
-    }
 
 
 def _check_types(
