@@ -265,7 +265,12 @@ class FileIndex:
             if state is not None and self._sound.get(run_id) == state:
                 found = ()
             else:
-                found = tuple(self._examine(run_id))
+                try:
+                    found = tuple(self._examine(run_id))
+                except FileNotFoundError:
+                    # Its parts have been packed since they were listed.
+                    self.look()
+                    state, found = self._state(run_id), tuple(self._examine(run_id))
                 if state is not None and not found:
                     self._sound[run_id] = state
                     self._changed = True
