@@ -168,7 +168,9 @@ ATTACKS = {
     ),
     "resume": Attack(f"resume {CUT_OFF} -q", resumed, codes=(5,)),
     "compact": Attack("journal compact", packed_whole, before=parts),
-    "import": Attack("journal import all.jsonl --journal other", imported_once, before=jsonl),
+    "import": Attack(
+        "journal import all.jsonl --journal other", imported_once, before=jsonl, codes=(5,)
+    ),
     "publish to Delta": Attack("journal publish --to delta:lake", published_once),
     "publish to DuckDB": Attack("journal publish --to duckdb:///lake.db", published_once_to_duckdb),
     "promote": Attack(f"promote {OTHER} --note better --author ana", live, codes=(2,)),
