@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gtmar.accounts.scan import collect
+from gtmar.accounts.text_values import cleaned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from gtmar.accounts.scan import AccountTable
 
@@ -63,7 +64,8 @@ def text_formats(table: AccountTable, columns: Iterable[str], stated: str | None
     """
     found = {}
     for name in columns:
-        text = _plain(name).drop_nulls().filter(~_plain(name).drop_nulls().is_in(_INFINITE))
+        known = _plain(name, table.nulls).drop_nulls()
+        text = known.filter(~known.is_in(_INFINITE))
         parts = text.str.extract_groups(r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4})$")
         facts = collect(
             table,
@@ -124,7 +126,7 @@ def with_days(
         elif dtype == pl.Date:
             days[name] = pl.col(name).to_physical().clip(*ENDLESS).cast(pl.Int32).cast(pl.Date)
         elif name in formats:
-            days[name] = _of_text(name, formats[name], zone)
+            days[name] = _of_text(_plain(name, table.nulls), formats[name], zone)
     said = [
         f'Column "{name}": dates are read as {form}, since only so all of them are dates.'
         for name, form in formats.items()
@@ -149,23 +151,25 @@ def _of_moment(x: pl.Expr, dtype: pl.Datetime, zone: str) -> pl.Expr:
     return pl.when(days.is_between(_FIRST, _LAST)).then(local).otherwise(day)
 
 
-def _of_text(name: str, form: str, zone: str) -> pl.Expr:
-    text = _plain(name)
+def _of_text(text: pl.Expr, form: str, zone: str) -> pl.Expr:
     day = _of_iso(text, zone) if form == "iso" else text.str.to_date(form, strict=False)
     low, high = (pl.lit(end, dtype=pl.Int32).cast(pl.Date) for end in ENDLESS)
     endless = pl.when(text.str.starts_with("-")).then(low).otherwise(high)
     return pl.when(text.is_in(_INFINITE)).then(endless).otherwise(day)
 
 
-def _plain(name: str) -> pl.Expr:
-    text = pl.col(name).str.strip_chars().str.to_lowercase()
-    return pl.when(text != "").then(text)
+def _plain(name: str, nulls: Collection[str]) -> pl.Expr:
+    return cleaned(pl.col(name), nulls).str.to_lowercase()
 
 
 def _of_iso(text: pl.Expr, zone: str) -> pl.Expr:
     """Read ISO dates and moments; null what is none."""
-    moment = text.str.to_uppercase().str.replace(" ", "T", literal=True)
-    offset = moment.str.replace("Z", "+00:00", literal=True)
+    moment = text.str.to_uppercase().str.replace_all(" ", "T", literal=True)
+    # As 2026-01-31T10:00:00+02:00, whose seconds and minutes of the zone may be left out.
+    offset = moment.str.replace(r"T?(?:Z|UTC)$", "+00:00")
+    offset = offset.str.replace(r"(T\d.*?)T?([+-]\d{2})(?::?(\d{2}))?$", "$1$2:${3}00")
+    offset = offset.str.replace(r"(:\d{2})00$", "$1")
+    offset = offset.str.replace(r"(T\d{2}:\d{2})([+-])", "$1:00$2")
     zoned = offset.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False)
     local = zoned.dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.date()
     dashed = moment.str.replace_all("/", "-", literal=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.accounts.outcomes import OutcomeColumns
 from gtmar.accounts.scan import AccountTable, collect
 from gtmar.errors import AccountDataError, culprits
 from gtmar.spec.model import LABELS, Outcomes
@@ -137,13 +138,15 @@ def with_labels(
     """
     roles = {
         column: role
-        for role, column in outcomes.model_dump().items()
-        if role in LABELS and _is_text(table.schema.get(column))
+        for role, column in OutcomeColumns.found(outcomes, table.columns).columns.items()
+        if role in LABELS and _is_text(table.schema[column])
     }
     read = []
-    for column, words in _words_of(table, roles).items():
+    for column, listed in _words_of(table, roles).items():
         role = roles[column]
         stated = {_plain(word): value for word, value in labels.get(role, {}).items()}
+        # A marker of nothing is no word, unless the spec says what it counts.
+        words = [w for w in listed if _plain(w) in stated or w.strip() not in table.nulls]
         means = {w: stated.get(_plain(w)) if stated else _meaning(role, w) for w in words}
         read.append(LabelWords(role, column, means))
     whole = [each for each in read if not each.unknown]

@@ -21,11 +21,12 @@ from gtmar.accounts.csv_files import CSV_ENDINGS, TextFile, scan_text, text_file
 from gtmar.accounts.partitions import with_partitions
 from gtmar.accounts.sources import Source, Tabular, opened
 from gtmar.accounts.text_columns import TEXT_TYPES, Texts, stated_kinds, texts_for
+from gtmar.accounts.text_values import NULL_MARKERS
 from gtmar.errors import AccountDataError, ResourceError
 from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gtmar.spec.model import ScoringSpec
 
@@ -74,18 +75,31 @@ class AccountTable:
     origin: Mapping[str, str] = field(default_factory=dict)
     #: Columns that the source has and that can't be read, with the reason.
     unread: Mapping[str, str] = field(default_factory=dict)
-    #: What is worth knowing of how its files fit together.
+    #: What is worth knowing of how its files fit together, and of what was made of its columns.
     notes: tuple[str, ...] = ()
     #: Its columns of text as the source has them, and what their cells are.
     texts: Texts | None = None
+    #: Runs a query once more with columns of its tables as the text that they are.
+    requery: Callable[..., pl.LazyFrame] | None = field(default=None, compare=False)
 
     @property
     def columns(self) -> list[str]:
         """Column names, in the table's order."""
         return self.schema.names()
 
+    @property
+    def nulls(self) -> tuple[str, ...]:
+        """Cells of text that mean nothing, where text is to be something else."""
+        return NULL_MARKERS if self.texts is None else self.texts.nulls
+
     def with_text(self, *columns: str | None) -> AccountTable:
         """Return the table with columns as the text that they are: an id such as 00012."""
+        if self.requery is not None:
+            texts = [name for name in columns if name is not None]
+            if all(self.schema.get(name, pl.String) == pl.String for name in texts):
+                return self
+            lazy = self.requery(*texts)
+            return replace(self, frame=lazy, schema=lazy.collect_schema(), texts=None)
         if self.texts is None or not self.texts.typeless:
             return self
         return self._read(self.texts.identifying(filter(None, columns)))
@@ -93,11 +107,13 @@ class AccountTable:
     def read_for(self, spec: ScoringSpec) -> AccountTable:
         """Return the table with its text read as a spec wants it.
 
-        A column of categories stays the text that it is; what is to be a number or a date becomes
-        one where all of its cells are. Columns of formats that have types are left as they are,
-        but for text that is to be a number or a date.
+        A column of categories stays the text that it is; what is to be a number becomes one where
+        all of its cells are. Dates stay text, for `dates` to read. Columns of formats that have
+        types are left as they are, but for text that is to be a number.
         """
-        return self._read(texts_for(self._texts(spec.read), spec, self.columns, self._collected))
+        table = self.with_text(spec.id)
+        texts = texts_for(table._texts(spec.read), spec, table.columns, table._collected)
+        return table._read(texts)
 
     def detected(self, reading: Reading | None = None) -> AccountTable:
         """Return the table with each text column as what its cells are."""
@@ -140,10 +156,23 @@ def scan(data: Tabular) -> AccountTable:
         return AccountTable("frame", lazy, lazy.collect_schema())
     found = opened(data, lambda other: scan(other).frame)
     if found is not None:
-        schema = found.frame.collect_schema()
         if found.text is not None:
             return _of_text(found.name, [found.text], None, found.origin)
-        return AccountTable(found.name, found.frame, schema, found.origin, found.unread)
+        queried = isinstance(data, Source) and data.query is not None
+
+        def requery(*texts: str) -> pl.LazyFrame:
+            again = opened(data, lambda other: scan(other).with_text(*texts).frame)
+            assert again is not None
+            return again.frame
+
+        return AccountTable(
+            found.name,
+            found.frame,
+            found.frame.collect_schema(),
+            found.origin,
+            found.unread,
+            requery=requery if queried else None,
+        )
     source = data.location if isinstance(data, Source) else str(data)
     kind, files = _locate(source)
     try:

@@ -181,8 +181,8 @@ def _of_object(data: Any) -> Opened:
             lambda places: pl.from_pandas(wide.iloc[:, places]), list(map(str, names))
         )
     elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
-        names, unread = _readable(data)
-        frame = data.project(", ".join(map(quoted, names))).pl()
+        selected, unread = _readable(data)
+        frame = data.project(", ".join(selected.values())).pl()
     elif hasattr(data, "select") and hasattr(data, "column_names"):
         frame, unread = _column_by_column(
             lambda places: pl.DataFrame(data.select(places)), list(data.column_names)
@@ -221,8 +221,8 @@ def _column_by_column(
 _FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
 
 
-def _readable(relation: Any) -> tuple[list[str], dict[str, str]]:
-    """Return a relation's columns that can be read, and of what type the others are.
+def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return how to select a relation's columns that can be read, and the types of the others.
 
     Raises
     ------
@@ -247,7 +247,12 @@ def _readable(relation: Any) -> tuple[list[str], dict[str, str]]:
     }
     if len(unread) == len(names):
         raise AccountDataError("no column can be read: " + culprits(names))
-    return [name for name in names if name not in unread], unread
+    selected = {name: quoted(name) for name in names if name not in unread}
+    for name in selected:
+        if types[name].id == "timestamp_s":
+            # On its way to a frame an infinite one would become a moment of 1969.
+            selected[name] = f"cast({quoted(name)} as timestamp) as {quoted(name)}"
+    return selected, unread
 
 
 def _located(source: Source) -> Opened | None:
@@ -380,20 +385,19 @@ def _duckdb(location: str, *, locked: bool = False) -> tuple[pl.LazyFrame, dict[
     place = _table_named(table, tables.rows(), without_credentials(location))
     try:
         with duckdb.connect(path, read_only=True) as connection:
-            names, unread = _readable(connection.sql(f"select * from {place}"))
+            selected, unread = _readable(connection.sql(f"select * from {place}"))
     except duckdb.Error as err:
         raise unreadable(location, err) from err
-    every = ", ".join(map(quoted, names))
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
-        listed = ", ".join(map(quoted, columns)) if columns else every
+        listed = ", ".join(selected[name] for name in columns or selected)
         limit = "" if rows is None else f" limit {rows}"
         frame = ask(f"select {listed} from {place}{limit}")
         yield frame if predicate is None else frame.filter(predicate)
 
-    schema = ask(f"select {every} from {place} limit 0").schema
+    schema = ask(f"select {', '.join(selected.values())} from {place} limit 0").schema
     return pl.io.plugins.register_io_source(read, schema=schema), unread
 
 
@@ -497,9 +501,9 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
         limits, unread = QueryLimits(), {}
 
         def picked(relation: Any) -> Any:
-            names, others = _readable(relation)
+            selected, others = _readable(relation)
             unread.update(others)
-            return relation.project(", ".join(map(quoted, names)))
+            return relation.project(", ".join(selected.values()))
 
         lock(connection, limits)
         try:

@@ -249,10 +249,10 @@ def texts_for(
         else:
             values.add(column)
     lowered = {name.lower() for name in values}
-    values = {name for name in present if name.lower() in lowered} - set(categories)
+    values = {name for name in present if name.strip().lower() in lowered} - set(categories)
     texts = texts.looked_at(sorted((values | dates) & set(texts.columns)), collect)
-    read = {name: texts.found[name].kind for name in values if name in texts.found}
-    # What a text says of a day depends on the spec's date_format and time_zone: `dates` reads it.
+    read = {name: texts.found[name].kind for name in values | dates if name in texts.found}
+    # What order a date is written in, and in whose time zone, the spec says to `dates`.
     read |= dict.fromkeys(dates, Kind.TEXT)
     # A category stays the text that it is, but for numbers of another country's spelling.
     commas = {n for n in categories if n in texts.found and texts.found[n].kind is _COMMA}
@@ -265,7 +265,9 @@ def texts_for(
         kinds |= {name: Kind.NUMBER for name, whole in row.items() if whole}
     kinds |= stated_kinds(texts.reading)
     ids = [spec.id] if spec.id else []
-    return replace(texts.taken_as(kinds), kept=categories).identifying(ids)
+    labels = {getattr(spec.outcomes, role).lower(): spec.labels[role] for role in spec.labels}
+    words = {name: list(labels.get(name.strip().lower(), ())) for name in values}
+    return replace(texts.taken_as(kinds), kept={**words, **categories}).identifying(ids)
 
 
 def _of_codes(texts: Texts, name: str) -> bool:

@@ -592,7 +592,7 @@ def test_no_account_with_an_outcome() -> None:
 
 
 def test_outcomes_aren_t_asked_for_where_a_table_is_only_scored() -> None:
-    frame = small(retained_6mo=["?"] * 4, mrr=[-1] * 4)
+    frame = small(retained_6mo=["maybe"] * 4, mrr=[-1] * 4)
     assert check(frame, outcomes=False).accounts == 4
     assert check(frame.drop("retained_6mo", "mrr"), outcomes=False).ranges["depth"] == (0, 10_000)
     assert set(violations(frame)) == {"retained_6mo", "mrr"}
