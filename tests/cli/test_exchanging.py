@@ -155,7 +155,7 @@ def test_an_export_says_what_a_tool_without_encoders_would_score_otherwise() -> 
     weight = {"weight": 5, "min": 0, "max": 10}
     features = {
         "logins": weight | {"encode": kinds},
-        "nps": weight | {"missing": 0},
+        "nps": weight | {"missing": {"value": 0}},
         "seats": weight,
     }
     table = pl.DataFrame({"seats": [0.0, 1.0] * 20}).with_columns(

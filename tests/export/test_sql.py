@@ -106,7 +106,8 @@ def hostile_spec(column: str, category: str, tier: str) -> tuple[ScoringSpec, pl
     )
     frame = pl.DataFrame(
         {
-            f"{column} id": [f"{column}1", f"{column}2", category],
+            # An id of blanks alone is none.
+            f"{column} id": [f"{column}1", f"{column}2", f"{category}."],
             column: [0.0, 1.0, 0.5],
             f"{column} kind": [category, f"{category}2", category],
         }

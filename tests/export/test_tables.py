@@ -182,7 +182,8 @@ def test_a_journal_is_published_once_per_run(target: str) -> None:
 
 def test_a_run_that_has_not_ended_waits() -> None:
     done = run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal")
-    Path(f"journal/runs/run_id={done.run_id}/end.parquet").unlink()
+    for name in ("end.parquet", "seal"):
+        Path(f"journal/runs/run_id={done.run_id}/{name}").unlink()
     with Journal("journal") as journal:
         found = publish(journal, "duckdb:///lake.db")
     assert (found.runs, found.experiments, found.waiting) == (0, 0, 1)

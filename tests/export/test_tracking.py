@@ -100,11 +100,15 @@ def test_one_that_was_cut_off_is_no_run_and_is_logged_again(
 
 def test_a_run_that_has_not_ended_is_refused(journal: Path, tmp_path: Path) -> None:
     for end in (journal / "runs").rglob("end.parquet"):
-        kept = end.read_bytes()
-        end.unlink()
+        # A run that ended has a seal, too: without its end record alone it would be damaged.
+        gone = [end, end.with_name("seal")]
+        kept = [(file, file.read_bytes()) for file in gone]
+        for file in gone:
+            file.unlink()
         with Journal(journal) as opened, pytest.raises(JournalError, match="has not ended"):
             log_run(opened, None, f"sqlite:///{tmp_path}/x.db")
-        end.write_bytes(kept)
+        for file, content in kept:
+            file.write_bytes(content)
     assert not (tmp_path / "x.db").exists()
 
 
