@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment", "Reference", "best", "checkout", "experiment", "measured_as", "resolve"]
 
+#: Beyond this an experiment's number is shown as it was given.
+_MOST_NUMBER = 10**9
 _NUMBER = re.compile(r"(?:exp_)?(\d+)")
 
 
@@ -79,11 +81,11 @@ def resolve(journal: Journal, name: str) -> Reference:
             f'"{name}": "{experiment}" names no experiment',
             hint=f"{run_id}/{experiment_id(kept[-1])}, or {run_id}/best, or {run_id}/start",
         )
-    if number not in rows["number"]:
+    # Compared as Python's integers: a column can't be asked for one of four hundred digits.
+    if number not in set(rows["number"]):
         last = experiment_id(rows["number"][-1])
-        raise RunNotFoundError(
-            f"run {run_id} has no experiment {experiment_id(number)}; the last is {last}"
-        )
+        wanted = experiment_id(number) if number < _MOST_NUMBER else experiment
+        raise RunNotFoundError(f"run {run_id} has no experiment {wanted}; the last is {last}")
     return Reference(run_id, experiment_id(number))
 
 
