@@ -259,7 +259,7 @@ def test_the_same_accounts_however_they_come(frame: pl.DataFrame) -> None:
 
 
 @pytest.mark.slow
-@settings(QUICKLY, max_examples=60)
+@settings(QUICKLY, max_examples=8)
 @given(tables())
 def test_the_same_accounts_however_they_come_many_times(frame: pl.DataFrame) -> None:
     all_ways_agree(frame, WAYS)
