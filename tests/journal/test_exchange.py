@@ -748,8 +748,7 @@ def test_export_of_a_damaged_part_says_so(normal: Path, tmp_path: Path) -> None:
 
 def strict(entry: dict[str, Any]) -> dict[str, Any]:
     """Return an entry as JSON without NaN has it."""
-    text = json.dumps(entry).replace("NaN", "null").replace("-Infinity", "null")
-    plain: dict[str, Any] = json.loads(text.replace("Infinity", "null"))
+    plain: dict[str, Any] = json.loads(json.dumps(entry), parse_constant=lambda _: None)
     return plain
 
 
