@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gtmar.accounts.fitting import correlation
 from gtmar.regression import fit_logistic
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Part", "every_so_many", "fit_levels"]
+__all__ = ["Part", "correlation", "every_so_many", "fit_levels"]
 
 #: How much a level is always drawn to nothing: as if that much information (accounts x chance x
 #: (1 - chance)) said so. It keeps the fit's optimum one place.
@@ -106,6 +105,15 @@ class Part:
     def turned(self, levels: Doubles, y: Doubles) -> Doubles:
         """Turn levels, shape (K,), round where alone they go with the worse outcome."""
         return -levels if correlation(self.columns @ levels, y) < 0 else levels
+
+
+def correlation(x: Doubles, y: Doubles) -> float:
+    """Pearson correlation over pairs known on both sides; 0 where either doesn't vary."""
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
+    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _side_by_side(columns: Sequence[NDArray[Any]]) -> Doubles:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gtmar.accounts.additive import correlation
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Fitted", "correlation", "fit_categories", "fit_flag", "fit_number", "written"]
+__all__ = ["Fitted", "fit_categories", "fit_flag", "fit_number", "written"]
 
 #: Numbers beyond these quantiles count as these.
 _ENDS = (0.01, 0.99)
@@ -47,15 +49,6 @@ class Fitted:
     r: float
     unknown: float
     listed: tuple[str, ...] = ()
-
-
-def correlation(x: Doubles, y: Doubles) -> float:
-    """Pearson correlation over pairs known on both sides; 0 where either doesn't vary."""
-    known = ~(np.isnan(x) | np.isnan(y))
-    x, y = x[known], y[known]
-    if len(x) < 2 or x.std() == 0 or y.std() == 0:
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def written(value: float) -> float:

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gtmar.accounts.additive import correlation
 from gtmar.accounts.fitting import (
     Fitted,
-    correlation,
     fit_categories,
     fit_flag,
     fit_number,

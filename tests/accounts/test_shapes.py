@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.accounts.fitting import Fitted, correlation
+from gtmar.accounts.additive import correlation
+from gtmar.accounts.fitting import Fitted
 from gtmar.accounts.shapes import Shape, fit_shapes
 
 N = 6_000
