@@ -467,6 +467,8 @@ def undo_import(
                 # Out of the readers' sight in one step each, then deleted.
                 for kind, old in (("runs", files.records), ("experiments", files.experiments)):
                     aside = room / f"run_id={run}"
+                    if aside.is_dir() and not aside.is_symlink():
+                        shutil.rmtree(aside)  # Of an undo that was cut off here.
                     if old.exists():
                         old.rename(aside)
                         sync_folder(folder / kind)
