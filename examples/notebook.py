@@ -13,7 +13,7 @@ def libraries():
     import polars as pl
 
     import gtmar
-    from gtmar import synthetic
+    from gtmar.data import synthetic
 
     folder = Path(tempfile.mkdtemp(prefix="gtmar-notebook-"))
     return folder, gtmar, pl, synthetic

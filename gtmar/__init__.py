@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gtmar.accounts.sources import Source
+    from gtmar.api import Run, diff, load_spec, run, score, try_weights
+    from gtmar.data.sources import Source
     from gtmar.journal.catalog import Journal
-    from gtmar.notebook import Run, diff, load_spec, run, score, try_weights
     from gtmar.runs import Difference as Diff
     from gtmar.spec import ScoringSpec as Spec
 
@@ -36,14 +36,14 @@ __all__ = [
 _HOMES = {
     "Diff": ("gtmar.runs", "Difference"),
     "Journal": ("gtmar.journal.catalog", "Journal"),
-    "Run": ("gtmar.notebook", "Run"),
-    "Source": ("gtmar.accounts.sources", "Source"),
+    "Run": ("gtmar.api", "Run"),
+    "Source": ("gtmar.data.sources", "Source"),
     "Spec": ("gtmar.spec", "ScoringSpec"),
-    "diff": ("gtmar.notebook", "diff"),
-    "load_spec": ("gtmar.notebook", "load_spec"),
-    "run": ("gtmar.notebook", "run"),
-    "score": ("gtmar.notebook", "score"),
-    "try_weights": ("gtmar.notebook", "try_weights"),
+    "diff": ("gtmar.api", "diff"),
+    "load_spec": ("gtmar.api", "load_spec"),
+    "run": ("gtmar.api", "run"),
+    "score": ("gtmar.api", "score"),
+    "try_weights": ("gtmar.api", "try_weights"),
 }
 
 

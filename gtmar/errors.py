@@ -28,8 +28,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
-from gtmar.escaping import visible
-from gtmar.redaction import redacted
+from gtmar.safe_text import redacted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from gtmar.escaping import exact_json, from_spreadsheet, markdown, spreadsheet_safe, visible
+from gtmar.safe_text import exact_json, from_spreadsheet, markdown, spreadsheet_safe, visible
 
 CODES = "00 07 08 09 0a 0d 1b 7f 85 9b 61c 200b 200c 200e 200f 2028 2029 202a 202e 2060 2066 2069"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gtmar.errors import UsageError
-from gtmar.redaction import is_remote, redacted, without_credentials
+from gtmar.safe_text import is_remote, redacted, without_credentials
 
 FORMS = [
     "http://h/a.parquet?table=x&sig=hunter2",

@@ -9,21 +9,16 @@ import typer
 
 from gtmar import __version__
 from gtmar.cli import (  # noqa: F401 - they register commands
-    asking,
-    changing,
-    exchanging,
-    handing,
-    judging,
-    proving,
-    remembering,
-    reporting,
-    running,
-    tables,
-    trusting,
+    data,
+    export,
+    history,
+    journal,
+    search,
+    validation,
 )
-from gtmar.cli.arguments import app, export_app, journal_app, spec_app
-from gtmar.cli.boundary import Commands, set_debug, set_yes
+from gtmar.cli.error_boundary import Commands, set_debug, set_yes
 from gtmar.cli.next_step import Command
+from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import text
 
 __all__ = ["app", "main"]

@@ -44,7 +44,7 @@ def experiments(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def queries(incomplete: str) -> list[str]:
     """Offer the SQL library's queries."""
-    from gtmar.journal.library import sql_folder
+    from gtmar.journal.sql_library import sql_folder
 
     names = sorted(path.stem for path in sql_folder().glob("journal/*.sql"))
     checks = sorted(f"checks/{path.stem}" for path in sql_folder().glob("checks/*.sql"))
@@ -79,7 +79,7 @@ def _tiers(spec: object) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     """Offer the kinds of tables that can be generated."""
-    from gtmar.synthetic import KINDS
+    from gtmar.data.synthetic import KINDS
 
     return _offered(KINDS, incomplete)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from gtmar.accounts.sources import Source
+    from gtmar.data.sources import Source
     from gtmar.errors import ViolationsError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -50,7 +50,7 @@ __all__ = [
 
 def engine(kind: str, *, memory: str | None, address: str | None, shards: int | None) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
-    from gtmar.accounts.storage import parse_size
+    from gtmar.data.storage import parse_size
     from gtmar.runs import Engine
 
     size = None if memory is None else parse_size(memory)
@@ -112,7 +112,7 @@ def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Readi
     UsageError
         If a setting isn't column=kind.
     """
-    from gtmar.accounts.text_values import NULL_MARKERS
+    from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading
 
     columns, wrong = {}, []
@@ -261,7 +261,7 @@ def source(
         If the query can't be read, or tables are named and there is no query, or a version or a
         query of a table that isn't given.
     """
-    from gtmar.accounts.sources import Source, named_sources
+    from gtmar.data.sources import Source, named_sources
 
     if data is None:
         if at_version is not None or others or (query is not None and option == "--data"):
@@ -352,7 +352,7 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
         If it is an input, is there already, or can't be written.
     """
     from gtmar.outputs import Output
-    from gtmar.runs.inputs import local_inputs
+    from gtmar.runs.session import local_inputs
 
     return None if path is None else Output(path, local_inputs(*inputs), force=force)
 
@@ -365,8 +365,8 @@ def printed(path: Path | None) -> bool:
 def recorded(journal: Path, run_id: str) -> list[Path]:
     """Return the journal's folder, and the tables that a run's record names."""
     from gtmar.errors import JournalError
-    from gtmar.journal.store import RunFiles
-    from gtmar.runs.inputs import recorded_inputs
+    from gtmar.journal.files import RunFiles
+    from gtmar.runs.session import recorded_inputs
 
     try:
         return [journal, *recorded_inputs(RunFiles(journal, run_id).record("start"))]
@@ -376,7 +376,7 @@ def recorded(journal: Path, run_id: str) -> list[Path]:
 
 def schema_of(data: str) -> pl.Schema:
     """Return the names and types of an account table's columns."""
-    from gtmar.accounts.scan import scan
+    from gtmar.data.scan import scan
 
     return scan(data).schema
 
@@ -396,7 +396,7 @@ def note_encoders(features: list[str]) -> None:
 def write_spec(output: Output, spec: ScoringSpec, *, heading: str) -> None:
     """Write a spec as YAML or, by its ending, as JSON; `heading` says by what it was written."""
     from gtmar import spec as specs
-    from gtmar.spec.foreign import encoded_features
+    from gtmar.spec.import_specs import encoded_features
 
     if output.path.suffix.lower() == ".json":
         text = specs.to_json(spec)
@@ -450,7 +450,7 @@ def ask(journal: Journal, name: str | None, text: str | None, settings: list[str
     QueryError
         If both or neither are given, a setting isn't name=value, or the query fails.
     """
-    from gtmar.journal.library import find_file
+    from gtmar.journal.sql_library import find_file
 
     values = {}
     for setting in settings:

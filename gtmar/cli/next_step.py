@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup, TyperOption
 
-from gtmar.cli import boundary
+from gtmar.cli import error_boundary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ _OWN = frozenset(
 )
 
 
-class Command(boundary.Command):
+class Command(error_boundary.Command):
     """A command that keeps what it was called with, for the one that it proposes next."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -127,7 +127,7 @@ def _words(parameter: TyperOption, value: object) -> list[str]:
 
 def _without_secrets(text: str) -> str:
     """Take credentials out of a location, also of one with a name: ``usage=s3://...``."""
-    from gtmar.accounts.locations import without_credentials
+    from gtmar.data.sources import without_credentials
 
     name, sign, location = text.partition("=")
     if sign and "://" in location and "://" not in name:
@@ -147,7 +147,7 @@ def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
     A query's text is on record, the file that it stood in is not.
     """
     from gtmar.errors import JournalError
-    from gtmar.journal.store import RunFiles
+    from gtmar.journal.files import RunFiles
 
     try:
         start = RunFiles(Path(journal), run_id).record("start")

@@ -22,8 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gtmar.errors import OutputError
-from gtmar.escaping import exact_json, visible
-from gtmar.redaction import redacted, without_credentials
+from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -24,14 +24,13 @@ from gtmar.errors import (
     culprits,
     nearest,
 )
-from gtmar.journal.cache import Cache
-from gtmar.journal.clock import ahead, clock_note
-from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, FileIndex
-from gtmar.journal.library import find_file, sql_folder
+from gtmar.journal.events import ahead, clock_note
+from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, Cache, FileIndex
+from gtmar.journal.files import refuse_remote_journal
 from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.journal.store import refuse_remote_journal
+from gtmar.journal.sql_library import find_file, sql_folder
 from gtmar.journal.tables import Tables
-from gtmar.locks import (
+from gtmar.sql_sandbox import (
     DEFAULT_SECONDS,
     QueryLimits,
     answer,

@@ -20,12 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.examination import examine
-from gtmar.journal.integrity import packings, run_ids
-from gtmar.journal.names import PACKED_NAME
-from gtmar.journal.parquet import SMALL, write_parquet
-from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.journal.store import (
+from gtmar.journal.files import (
+    PACKED_NAME,
     RunFiles,
     lock_alone,
     make_folder,
@@ -35,6 +31,9 @@ from gtmar.journal.store import (
     staged,
     unwritable,
 )
+from gtmar.journal.rows import SMALL, write_parquet
+from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.verify import examine, packings, run_ids
 from gtmar.outputs import exchange as _exchange
 from gtmar.outputs import settle, sync_folder
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from gtmar.journal.store import Link
+    from gtmar.journal.files import Link
 
 __all__ = ["Compaction", "Packed", "compact", "work_folder"]
 

@@ -1,9 +1,9 @@
-"""The files of a journal: which are whole, what their footers state, and whether a run is sound.
+"""What readers keep between commands, outside the journal: only ever a cache.
 
-A Parquet file ends with its footer, which begins with its columns and states format, place in the
-run's chain and the hash of the file before. To read footers as bytes takes microseconds a file; to
-let an engine open thousands takes seconds. What was learnt of a file is kept in the cache under its
-size, times and inode. Which files are the journal's own is the rule of `names`.
+It lies in the user's cache folder, so that to read a journal changes no byte of it and a folder
+that can't be written to reads as quickly. Each entry begins with the hash of its content: one that
+was cut off or changed counts as absent, and is made anew. Whoever writes last wins; both entries
+are right. Nothing that `verify` says rests on it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,114 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gtmar.journal.chain import number_of
 from gtmar.journal.events import event_schema
-from gtmar.journal.names import event_of, holds_rows_of, is_own, replaced_names, run_of
+from gtmar.journal.files import (
+    RunFiles,
+    event_of,
+    holds_rows_of,
+    is_own,
+    replaced_names,
+    run_of,
+    stated_in,
+)
 from gtmar.journal.schema import experiment_schema, run_schema
-from gtmar.journal.store import RunFiles, stated_in
+from gtmar.journal.seal_chain import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
-    from gtmar.journal.cache import Cache
+__all__ = ["EVENTS", "EXPERIMENTS", "RECORDS", "SCHEMAS", "Cache", "Damage", "File", "FileIndex"]
 
-__all__ = ["EVENTS", "EXPERIMENTS", "RECORDS", "SCHEMAS", "Damage", "File", "FileIndex"]
+
+_HASH_BYTES = 64
+_JOURNAL = "journal"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache of one journal.
+
+    Parameters
+    ----------
+    folder
+        Where its entries are; None where nothing is to be kept.
+    journal
+        The journal's folder.
+    """
+
+    folder: Path | None
+    journal: Path
+
+    @classmethod
+    def of(cls, journal: Path) -> Self:
+        """Return a journal's cache: below ``GTMAR_CACHE``, else the user's cache folder."""
+        stated = os.environ.get("GTMAR_CACHE")
+        if stated == "":
+            return cls(None, journal)
+        try:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gtmar"
+        except RuntimeError:
+            return cls(None, journal)
+        name = hashlib.sha256(os.fsencode(journal)).hexdigest()[:16]
+        return cls((Path(stated) if stated else home) / name, journal)
+
+    def read(self, name: str) -> bytes | None:
+        """Return an entry's content; None where there is none that is whole."""
+        if self.folder is None:
+            return None
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError:
+            return None
+        stated, kept = content[:_HASH_BYTES], content[_HASH_BYTES:]
+        return kept if stated == _hash(kept) else None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep an entry, whole or not at all; where that can't be done, it is left undone."""
+        if self.folder is None:
+            return
+        with suppress(OSError):
+            if not self.folder.is_dir():
+                self._clear_abandoned()
+                # Notes and specs are in it: nobody else's business.
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self.folder / _JOURNAL).write_bytes(os.fsencode(self.journal))
+            beside = self.folder / f"{name}.{secrets.token_hex(8)}"
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(_hash(content))
+                    file.write(content)
+                beside.replace(self.folder / name)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+
+    def _clear_abandoned(self) -> None:
+        """Remove the caches of journals that are gone."""
+        if self.folder is None or not self.folder.parent.is_dir():
+            return
+        for other in self.folder.parent.iterdir():
+            marker = other / _JOURNAL
+            if marker.is_file() and not os.path.isdir(marker.read_bytes()):  # noqa: PTH112 - bytes
+                for entry in other.iterdir():
+                    entry.unlink()
+                other.rmdir()
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode("ascii")
+
 
 RECORDS = "runs"
 EXPERIMENTS = "experiments"
@@ -387,7 +474,7 @@ class FileIndex:
         if not packed:
             return []
         if self._packings is None:
-            from gtmar.journal.integrity import packings
+            from gtmar.journal.verify import packings
 
             self._packings = packings(self._journal)
         on_record = self._packings.get(files.run_id)

@@ -21,13 +21,12 @@ import pyarrow.parquet as pq
 
 from gtmar.documents import is_text
 from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
-from gtmar.journal.parquet import SMALL, write_parquet
+from gtmar.journal.rows import SMALL, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gtmar.journal.cache import Cache
-    from gtmar.journal.file_index import FileIndex
+    from gtmar.journal.file_index import Cache, FileIndex
 
 __all__ = ["Tables"]
 

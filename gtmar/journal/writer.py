@@ -16,9 +16,7 @@ import pyarrow as pa
 
 from gtmar.errors import JournalError
 from gtmar.journal.digest import RunDigest
-from gtmar.journal.parquet import FAST, write_parquet
-from gtmar.journal.schema import FORMAT_VERSION, run_schema
-from gtmar.journal.store import (
+from gtmar.journal.files import (
     RunFiles,
     is_whole,
     lock_alone,
@@ -30,6 +28,8 @@ from gtmar.journal.store import (
     staged,
     unwritable,
 )
+from gtmar.journal.rows import FAST, write_parquet
+from gtmar.journal.schema import FORMAT_VERSION, run_schema
 from gtmar.outputs import settle
 
 if TYPE_CHECKING:

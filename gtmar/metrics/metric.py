@@ -1,10 +1,4 @@
-"""What a metric is, and the sums that its formula reads.
-
-A metric is one formula over sums: exact integers in, one division last. The same formula decides a
-search, fills the journal and stands on every page; there is no other. It is written once, and read
-as a Polars expression wherever there are frames; a search, which asks for one value of a few
-candidates thousands of times, reads it over Python's own integers (`exact`).
-"""
+"""What revenue retention rests on: observed end MRR, or MRR that is assumed flat (binary)."""
 
 from __future__ import annotations
 
@@ -13,17 +7,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import polars as pl
 
+from gtmar.engine.tally import tier_sum
 from gtmar.metrics.exact import Exact
-from gtmar.tally import tier_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = [
+    "BINARY",
     "Metric",
     "Quantity",
     "Sums",
     "added",
+    "basis_note",
+    "marked",
     "nonzero",
     "nothing",
     "ratio",
@@ -31,6 +28,36 @@ __all__ = [
     "where",
     "wide",
 ]
+
+
+#: The basis of a table without end MRR.
+BINARY = "binary"
+#: Metrics that say something else on either basis.
+_ON_BASIS = ("nrr_by_tier", "grr_by_tier", "nrr_at_20")
+
+
+def basis_note(basis: str | None) -> str | None:
+    """Return what to say beside NRR and GRR of this basis; None where it is observed."""
+    if basis != BINARY:
+        return None
+    return (
+        "Revenue retention (NRR, GRR) is on the binary basis: MRR is assumed flat for who stays, "
+        "so it is logo retention weighted by MRR."
+    )
+
+
+def marked(metric: str, basis: str | None) -> str:
+    """Return a metric's name, marked where it is revenue retention on the binary basis.
+
+    Examples
+    --------
+    >>> marked("nrr_by_tier.A", "binary"), marked("nrr_by_tier.A", "observed")
+    ('nrr_by_tier.A (binary)', 'nrr_by_tier.A')
+    >>> marked("auc_roc_retain", "binary")
+    'auc_roc_retain'
+    """
+    told = basis == BINARY and metric.partition(".")[0] in _ON_BASIS
+    return f"{metric} ({BINARY})" if told else metric
 
 
 class Quantity(Protocol):

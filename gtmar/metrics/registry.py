@@ -15,7 +15,7 @@ from gtmar.metrics.metric import Metric, Sums
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gtmar.accounts.outcomes import OutcomeColumns
+    from gtmar.data.outcomes import OutcomeColumns
 
 __all__ = ["Measured", "all_metrics", "expression", "measure", "metric_column", "objective_keys"]
 

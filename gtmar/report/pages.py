@@ -19,7 +19,7 @@ from gtmar import __version__
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtmar.accounts.sources import Tabular
+    from gtmar.data.sources import Tabular
     from gtmar.journal.catalog import Journal
 
 __all__ = ["Page", "history_page", "run_page"]
@@ -67,8 +67,9 @@ def run_page(
         If `data` can't be read, or isn't the run's table.
     """
     _require_extra()
-    from gtmar.report import charts, spans
-    from gtmar.report.evidence import gather
+    from gtmar.report import charts
+    from gtmar.report import charts as spans
+    from gtmar.report.run_content import gather
 
     found = gather(journal, run, data=data)
     table = found.table
@@ -108,7 +109,7 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
         If ``gtmar[report]`` isn't installed.
     """
     _require_extra()
-    from gtmar.report.history import gather_history
+    from gtmar.report.history_content import gather_history
 
     found = gather_history(journal, most=most)
     title = f"History of the journal {journal.path}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gtmar.evaluate.local import LocalEvaluator
+from gtmar.engine.local import LocalEvaluator
 from gtmar.metrics.registry import all_metrics, measure, metric_column
-from gtmar.proof.interval import unknown
-from gtmar.proof.uncertainty import panel_of, uncertainty
+from gtmar.stats.interval import unknown
+from gtmar.validation.intervals import panel_of, uncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gtmar.accounts.matrix import AccountMatrix
-    from gtmar.proof.interval import Interval
+    from gtmar.data.matrix import AccountMatrix
     from gtmar.spec.model import ScoringSpec
+    from gtmar.stats.interval import Interval
 
 __all__ = ["Revenue", "RevenueLine", "revenue_of"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from gtmar.metrics.basis import basis_note
+from gtmar.metrics.metric import basis_note
 
 __all__ = ["FILTERS", "arrows", "moment", "number", "percent", "signed", "signed_percent", "whole"]
 

@@ -10,34 +10,33 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.accounts.identity import key_expression
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.outcomes import CENTS, canonical_outcomes
-from gtmar.accounts.sample import part
-from gtmar.accounts.scan import AccountTable, collect, scan
-from gtmar.accounts.sources import Source
+from gtmar.data.matrix import load_accounts, part
+from gtmar.data.outcomes import CENTS, canonical_outcomes
+from gtmar.data.scan import AccountTable, collect, scan
+from gtmar.data.sources import Source
+from gtmar.data.split import key_expression
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, JournalError, UsageError
-from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.catalog import Journal
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
-from gtmar.objective import Judge
-from gtmar.proof.interval import level_of
-from gtmar.proof.panel import Panel, Scored
-from gtmar.proof.uncertainty import Uncertainty, uncertainty
+from gtmar.objective.objective import Judge
 from gtmar.runs.findings import Finding, copies_finding, leaks_of, warnings_of
-from gtmar.runs.looks import looks_at, record_look
-from gtmar.runs.scoring import score
+from gtmar.runs.holdout_looks import looks_at, record_look
+from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
-from gtmar.tally import Bands
+from gtmar.stats.interval import level_of
+from gtmar.validation.intervals import Uncertainty, uncertainty
+from gtmar.validation.paired_scores import Panel, Scored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from gtmar.accounts.matrix import AccountMatrix, Accounts
-    from gtmar.accounts.sources import Tabular
+    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec, Split
 
 __all__ = ["Backtest", "backtest"]
@@ -423,7 +422,7 @@ def _panel(
         own = replace(matrix, names=tuple(names), columns=tuple(matrix.columns[i] for i in at))
         weights = [term.weight for term in spec.terms]
         places = LocalEvaluator(own, spec).scores(weights).astype(np.intp)
-        bands = Bands.of(spec)
+        bands = TierEdges.of(spec)
         return Scored(places, bands.tiers_of(places), bands.tiers, bands.risk), own
 
     before, own = side(today)

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.accounts.categories import categories_of, category
-from gtmar.accounts.contract import as_of_date, check_contract
-from gtmar.accounts.prepare import prepared
-from gtmar.accounts.scan import AccountTable, collect, scan
+from gtmar.data.contract import as_of_date, check_contract
+from gtmar.data.encode import categories_of, category
+from gtmar.data.prepare import prepared
+from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.errors import UsageError
-from gtmar.journal.store import RunFiles
-from gtmar.proof.drift import Reading, Shift, shift_of_categories, shift_of_numbers
-from gtmar.runs.pairs import both
-from gtmar.runs.resumption import table_of
-from gtmar.runs.scoring import score
+from gtmar.journal.files import RunFiles
+from gtmar.runs.holdout import both
+from gtmar.runs.resume import table_of
+from gtmar.runs.score import score
 from gtmar.spec.encoders import DaysBeforeEncoder
+from gtmar.validation.psi import Reading, Shift, shift_of_categories, shift_of_numbers
 
 if TYPE_CHECKING:
-    from gtmar.accounts.sources import Tabular
+    from gtmar.data.sources import Tabular
     from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = ["Drift", "drift", "shifts_between"]

@@ -11,8 +11,8 @@ from gtmar.errors import UsageError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gtmar.accounts.matrix import AccountMatrix
-    from gtmar.evaluate import Evaluator
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.evaluator import Evaluator
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["ENGINES", "Engine"]
@@ -73,7 +73,7 @@ class Engine:
         if self.kind == "local":
             yield None
             return
-        from gtmar.evaluate.cluster import ClusterEvaluator, connected
+        from gtmar.engine.ray_shards import ClusterEvaluator, connected
 
         with connected(self.address) as ray:
             evaluator = ClusterEvaluator(ray, matrix, spec, shards=self.shards)

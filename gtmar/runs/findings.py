@@ -10,18 +10,18 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gtmar.accounts.leakage import Leak, find_leaks
-from gtmar.accounts.sample import MOST_SAMPLED, search_sample
-from gtmar.evaluate.guard import Guard
-from gtmar.objective import missed_by
+from gtmar.autospec.leakage import Leak, find_leaks
+from gtmar.data.matrix import MOST_SAMPLED, search_sample
+from gtmar.objective.guardrails import Guard
+from gtmar.objective.objective import missed_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import polars as pl
 
-    from gtmar.accounts.matrix import AccountMatrix, Accounts
-    from gtmar.objective import Judge
+    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [

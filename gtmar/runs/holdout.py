@@ -1,15 +1,15 @@
-"""A holdout that is a table of its own: opened beside the one that is searched, and kept apart."""
+"""Two tables at once: both are looked at before either is refused."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gtmar.accounts.identity import key_expression
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import AccountTable, collect, scan
-from gtmar.accounts.sources import Source
-from gtmar.accounts.windows import overlap
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import AccountTable, collect, scan
+from gtmar.data.sources import Source
+from gtmar.data.split import key_expression
+from gtmar.data.windows import overlap
 from gtmar.errors import (
     AccountDataError,
     UsageError,
@@ -17,18 +17,18 @@ from gtmar.errors import (
     ViolationsError,
     culprits,
 )
-from gtmar.redaction import without_credentials
-from gtmar.runs.pairs import both
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import polars as pl
 
-    from gtmar.accounts.matrix import Accounts
+    from gtmar.data.matrix import Accounts
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
+    "both",
     "dropped_later",
     "later_source",
     "load_with_holdout",
@@ -37,6 +37,48 @@ __all__ = [
     "source_of",
     "whole",
 ]
+
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """Do two things, and raise the violations of both in one error.
+
+    Parameters
+    ----------
+    first, second
+        What reads a table each.
+
+    Raises
+    ------
+    ViolationsError
+        With all that either found, each problem with its table's name before it.
+    """
+    found: list[ViolationsError] = []
+    one = two = None
+    try:
+        one = first()
+    except ViolationsError as err:
+        found.append(err)
+    try:
+        two = second()
+    except ViolationsError as err:
+        found.append(err)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise ViolationsError(
+            " and ".join(err.source for err in found),
+            [
+                Violation(v.column, f"{err.source}: {v.problem}", hint=v.hint, rows=v.rows)
+                for err in found
+                for v in err.violations
+            ],
+        )
+    return one, two  # type: ignore[return-value] # both were read
+
 
 #: What a start record's parameters call whatever concerns the holdout's table.
 _PREFIX = "holdout_"

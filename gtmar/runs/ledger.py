@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gtmar.journal.rows import Fields
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
-    from gtmar.search.climb import Step
+    from gtmar.optimize.hill_climb import Step
 
 __all__ = ["Ledger", "Signature"]
 

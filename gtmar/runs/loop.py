@@ -1,52 +1,83 @@
-"""One run in progress: ties search, evaluator and journal together, and has the clock.
-
-Candidates are evaluated ahead of their turn, in batches that grow while nothing wins. The search
-judges them in order, so that the journal is the one of a strictly sequential loop.
-"""
+"""Ctrl-C during a run: noted, and obeyed between two batches, so that nothing found is lost."""
 
 from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from gtmar import spec as specs
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.threads import set_aside
 from gtmar.errors import AccountDataError
-from gtmar.evaluate.guard import Guard
-from gtmar.evaluate.local import LocalEvaluator
-from gtmar.evaluate.resources import set_aside
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import measure
-from gtmar.objective import guardrail_of
+from gtmar.objective.guardrails import Guard
+from gtmar.objective.objective import guardrail_of
+from gtmar.optimize.hill_climb import Climb, Outcome
 from gtmar.runs.findings import findings_of
-from gtmar.runs.interruption import Interruption, noticed
 from gtmar.runs.ledger import Ledger, Signature
 from gtmar.runs.plan import constraints_of, make_proposer
 from gtmar.runs.results import Progress, RunResult
 from gtmar.runs.starting import levers_of
-from gtmar.search.climb import Climb, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from gtmar.accounts.matrix import Accounts
-    from gtmar.evaluate.evaluator import Evaluator
+    from gtmar.data.matrix import Accounts
+    from gtmar.engine.evaluator import Evaluator
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
-    from gtmar.objective import Judge
+    from gtmar.objective.objective import Judge
+    from gtmar.optimize.hill_climb import Batch
     from gtmar.runs.findings import Finding
     from gtmar.runs.plan import Plan
-    from gtmar.search.climb import Batch
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["STAGES", "Search"]
+__all__ = ["STAGES", "Interruption", "Search", "noticed"]
+
+
+class Interruption:
+    """Whether somebody has asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@contextmanager
+def noticed() -> Iterator[Interruption]:
+    """Note the first Ctrl-C instead of raising; a second one raises `KeyboardInterrupt`.
+
+    Outside the main thread signals can't be handled; nothing is noted there.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        if interruption.asked:
+            raise KeyboardInterrupt
+        interruption.asked = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 
 #: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
 #: what follows a win is thrown away, and within these ends.

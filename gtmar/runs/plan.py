@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import UsageError, nearest
+from gtmar.optimize.constraints import ConstrainedProposer, Constraints
+from gtmar.optimize.hill_climb import Given
+from gtmar.optimize.memory import Memory
+from gtmar.optimize.proposers import RandomProposer
+from gtmar.optimize.surrogate_proposer import LearnedProposer
 from gtmar.runs.findings import findings_in
 from gtmar.runs.results import Limits
-from gtmar.search.climb import Given
-from gtmar.search.constraints import ConstrainedProposer, Constraints
-from gtmar.search.learned import LearnedProposer
-from gtmar.search.memory import Memory
-from gtmar.search.proposers import RandomProposer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gtmar.optimize.proposers import Proposer, SearchSpace
     from gtmar.runs.findings import Finding
-    from gtmar.search.proposers import Levers, Proposer
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
@@ -137,7 +137,7 @@ class Plan:
 
 def make_proposer(
     name: str,
-    levers: Levers,
+    levers: SearchSpace,
     *,
     seed: int,
     sign: int,

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
-from gtmar.evaluate.version import EVALUATOR_VERSION, evaluator_code
+from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.journal.schema import FORMAT_VERSION
-from gtmar.redaction import without_credentials
 from gtmar.runs.findings import recorded_findings
 from gtmar.runs.holdout import dropped_later, recorded
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from gtmar.runs.loop import Search

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
 from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
-from gtmar.objective import Judge
+from gtmar.objective.objective import Judge
 from gtmar.runs.engine import Engine
 from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import load_with_holdout, shared_note, whole
@@ -23,16 +23,16 @@ from gtmar.runs.plan import (
     refuse_unknown_proposer,
     refuse_unknown_start,
 )
-from gtmar.runs.recollection import recall, said
 from gtmar.runs.records import new_run_id, start_record
 from gtmar.runs.results import Limits, Progress, RunResult
-from gtmar.runs.scoring import write_aside
+from gtmar.runs.score import write_aside
 from gtmar.runs.starting import given_at_start
+from gtmar.runs.warm_start import recall, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gtmar.accounts.sources import Tabular
+    from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["run"]

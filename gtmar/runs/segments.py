@@ -6,24 +6,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtmar.accounts.matrix import load_accounts
+from gtmar.data.matrix import load_accounts
 from gtmar.errors import UsageError
-from gtmar.evaluate.guard import SMALLEST_SEGMENT, Guard, gap_of
-from gtmar.journal.store import RunFiles
-from gtmar.proof.interval import level_of, unknown
-from gtmar.proof.uncertainty import OVERALL, panel_of, uncertainty
-from gtmar.runs.looks import looks_at
-from gtmar.runs.proving import best_weights, past_run
+from gtmar.journal.files import RunFiles
+from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
+from gtmar.runs.holdout_looks import looks_at
+from gtmar.runs.null_and_stability import best_weights, past_run
+from gtmar.stats.interval import level_of, unknown
+from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gtmar.accounts.matrix import AccountMatrix, Accounts
-    from gtmar.accounts.sources import Tabular
-    from gtmar.objective import Judge
-    from gtmar.proof.interval import Interval
-    from gtmar.proof.panel import Panel
+    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.sources import Tabular
+    from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
+    from gtmar.stats.interval import Interval
+    from gtmar.validation.paired_scores import Panel
 
 __all__ = [
     "RETENTION",

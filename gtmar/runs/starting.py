@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.accounts.outcomes import Movement
+from gtmar.data.outcomes import Movement
 from gtmar.errors import UsageError
+from gtmar.optimize.hill_climb import Given
+from gtmar.optimize.logistic_start import Labelled, logistic_starts
+from gtmar.optimize.proposers import SearchSpace
 from gtmar.runs.plan import DEFAULT_START, constraints_of
-from gtmar.search.climb import Given
-from gtmar.search.proposers import Levers
-from gtmar.search.start import Labelled, logistic_starts
 
 if TYPE_CHECKING:
-    from gtmar.accounts.arrays import AccountMatrix
+    from gtmar.data.matrix import AccountMatrix
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["given_at_start", "levers_of"]
@@ -63,10 +63,10 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
     return Given(start, vectors)
 
 
-def levers_of(spec: ScoringSpec) -> Levers:
+def levers_of(spec: ScoringSpec) -> SearchSpace:
     """Return what a search may move, and how far."""
     terms = spec.terms
-    return Levers(
+    return SearchSpace(
         tuple(term.name for term in terms),
         tuple(term.min for term in terms),
         tuple(term.max for term in terms),

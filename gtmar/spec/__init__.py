@@ -1,10 +1,10 @@
 """The scoring spec: what it says (`model`, `encoders`), its ids, and how it is read and written."""
 
 from gtmar.spec.document import json_schema, load, parse, reading_dates, reweighed, to_json, to_yaml
-from gtmar.spec.identity import canonical, score_id, spec_id
-from gtmar.spec.limits import Guardrail
+from gtmar.spec.ids import canonical, score_id, spec_id
 from gtmar.spec.model import (
     Feature,
+    Guardrail,
     Lineage,
     Outcomes,
     ScoringSpec,

@@ -22,9 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
 from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, nearest
-from gtmar.spec.foreign import Draft, from_csv, from_tools
+from gtmar.spec.import_specs import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
-from gtmar.spec.text import CORE_SCALARS, commented_yaml
+from gtmar.spec.yaml_writer import CORE_SCALARS, commented_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

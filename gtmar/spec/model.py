@@ -1,8 +1,4 @@
-"""ScoringSpec: features, weights and bounds, tiers, outcomes, objective; frozen and validated.
-
-`document` reads and writes it; `identity` gives its ids. What a metric's name may be is not known
-here: `objective` checks it.
-"""
+"""What a candidate must keep: guardrails on what it gives, constraints on its weights."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from gtmar.markup import table
+from gtmar.html import table
 from gtmar.spec.encoders import (
     WEIGHT_LIMIT,
     Bins,
@@ -33,14 +30,16 @@ from gtmar.spec.encoders import (
     SpecModel,
     Weight,
 )
-from gtmar.spec.limits import BY_SEGMENT, Constraints, Guardrail
-from gtmar.spec.window import Window  # noqa: TC001 - pydantic reads annotations at run time
 
 __all__ = [
+    "BY_SEGMENT",
+    "COMPARISONS",
     "LABELS",
     "SCORE_UNITS",
     "VALUE_UNITS",
+    "Constraints",
     "Feature",
+    "Guardrail",
     "Lineage",
     "Outcomes",
     "ProblemsError",
@@ -49,8 +48,90 @@ __all__ = [
     "Split",
     "Term",
     "Tier",
+    "Window",
+    "stated_date",
     "tier_problems",
 ]
+
+
+#: Guardrails that no metric gives: they compare a candidate with what it comes from. By name, the
+#: one end that each takes.
+COMPARISONS: dict[str, Literal["min", "max"]] = {
+    "worst_segment_change": "min",
+    "segment_gap": "max",
+    "moved_share": "max",
+    "gain": "min",
+}
+#: Those among them that need segments.
+BY_SEGMENT = ("worst_segment_change", "segment_gap")
+
+
+class Guardrail(SpecModel):
+    """A limit that a kept candidate respects.
+
+    On a metric, on one tier of a by-tier metric, or on one of `COMPARISONS`.
+    """
+
+    metric: str
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Guardrail:
+        if self.min is None and self.max is None:
+            raise ValueError(f"guardrail on {self.metric} needs a min or a max")
+        end = COMPARISONS.get(self.metric)
+        if end is not None and (self.min is None) == (end == "min"):
+            raise ValueError(f"guardrail on {self.metric} takes a {end}")
+        if end is not None and self.min is not None and self.max is not None:
+            raise ValueError(f"guardrail on {self.metric} takes a {end} alone")
+        if self.metric == "moved_share" and self.max is not None and not 0 <= self.max <= 1:
+            raise ValueError(f"moved_share is a share of accounts, in [0, 1], got {self.max:g}")
+        return self
+
+
+class Constraints(SpecModel):
+    """What the weights hold together, in the spec and in every candidate."""
+
+    total: StrictInt | None = None
+    most_nonzero: StrictInt | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Constraints:
+        if self.total is None and self.most_nonzero is None:
+            raise ValueError("constraints need a total or most_nonzero")
+        return self
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class Window(SpecModel):
+    """The day that features are of, and the first and last day that outcomes are counted on.
+
+    Each is a column of the table, or one ISO date for all accounts.
+    """
+
+    features_asof: str
+    outcome_start: str | None = None
+    outcome_end: str | None = None
+
+
+def stated_date(text: str) -> date | None:
+    """Return the date that a text states; None where it names a column.
+
+    Raises
+    ------
+    ValueError
+        If it looks like a date and is none.
+
+    Examples
+    --------
+    >>> stated_date("2026-01-31"), stated_date("snapshot_date")
+    (datetime.date(2026, 1, 31), None)
+    """
+    return date.fromisoformat(text) if _DATE.fullmatch(text) else None
+
 
 #: Encoded values enter the score as integer counts of 1/10,000ths.
 VALUE_UNITS = 10_000

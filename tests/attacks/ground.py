@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
+from gtmar.journal.verify import verify
 
 __all__ = ["CUT_OFF", "FIRST", "OTHER", "counts", "counts_before", "renew", "untouched"]
 

@@ -19,9 +19,9 @@ from attacks.nursery import Change, Nursery, spread, strace_works
 
 from gtmar import runs
 from gtmar import spec as specs
+from gtmar.integrations.jsonl_import import export_jsonl
 from gtmar.journal.catalog import Journal
-from gtmar.journal.exchange import export_jsonl
-from gtmar.journal.integrity import verify
+from gtmar.journal.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

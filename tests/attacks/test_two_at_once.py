@@ -12,8 +12,8 @@ from attacks.ground import CUT_OFF, FIRST, OTHER, counts, counts_before, renew, 
 from attacks.nursery import Nursery
 
 from gtmar import spec as specs
+from gtmar.integrations.jsonl_import import export_jsonl
 from gtmar.journal.catalog import Journal
-from gtmar.journal.exchange import export_jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

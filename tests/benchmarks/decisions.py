@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gtmar import runs, synthetic
+from gtmar import runs
+from gtmar.data import synthetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gtmar import spec as specs
-from gtmar import synthetic
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
-from gtmar.proof.uncertainty import Uncertainty, panel_of, uncertainty
+from gtmar.data import synthetic
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 
 if TYPE_CHECKING:
-    from gtmar.proof.interval import Interval
+    from gtmar.stats.interval import Interval
 
 FOLDER = Path(__file__).parents[2] / "examples" / "health_score"
 METRICS = (

@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gtmar import runs, spec, synthetic
+from gtmar import runs, spec
+from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
 from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from gtmar import synthetic
+from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
-from gtmar.journal.library import library
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.sql_library import library
+from gtmar.journal.verify import verify
 
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 COMMAND = """

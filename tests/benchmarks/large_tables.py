@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
-from gtmar.accounts.storage import parse_size
+from gtmar.data import synthetic
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.data.storage import parse_size
 from gtmar.journal.writer import RunWriter
-from gtmar.objective import Judge
+from gtmar.objective.objective import Judge
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 from gtmar.runs.records import new_run_id, start_record

@@ -28,9 +28,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from gtmar import runs
-from gtmar.accounts.encode import encoded_terms
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
+from gtmar.data.encode import encoded_terms
+from gtmar.data.scan import scan
 
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec

@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from gtmar import runs, spec
-from gtmar.synthetic import KINDS, generate
+from gtmar.data.synthetic import KINDS, generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

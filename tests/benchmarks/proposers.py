@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar import spec as specs
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
+from gtmar.data import synthetic
+from gtmar.data.scan import scan
 from gtmar.journal.catalog import Journal
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from gtmar import runs
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
+from gtmar.data.scan import scan
 
 
 def main() -> None:

@@ -27,12 +27,13 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from benchmarks.reference_loop import ReferenceLoop
 
 from gtmar import spec as specs
-from gtmar import synthetic
-from gtmar.runs.benchmark import Track, floor_bytes, read_seconds
+from gtmar.data import synthetic
+from gtmar.runs.bench import Track, floor_bytes, read_seconds
 from gtmar.runs.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]

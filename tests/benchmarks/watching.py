@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar.cli import progress
+from gtmar.data import synthetic
 
 if TYPE_CHECKING:
     from gtmar.runs import Progress

@@ -14,8 +14,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 from gtmar.runs import Limits
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"

@@ -15,9 +15,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SPEC = str(EXAMPLES / "health_score" / "spec.yaml")
@@ -334,7 +335,7 @@ def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
 def test_the_demo_says_that_it_compiles_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, quiet: bool
 ) -> None:
-    monkeypatch.setattr("gtmar.evaluate.local.compiled_before", lambda: False)
+    monkeypatch.setattr("gtmar.engine.local.compiled_before", lambda: False)
     said = gtmar("demo", "--folder", tmp_path / "d", *(["-q"] if quiet else []))
     assert said.exit_code == 0
     assert ("Compiling machine code" in said.stderr) is not quiet

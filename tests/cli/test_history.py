@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
+from gtmar.journal.verify import verify
 
 NOTE = "VP of CS: alerts are noise"
 FEATURE = "alert_created"

@@ -12,10 +12,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
 from gtmar.cli.next_step import next_command, unused
+from gtmar.data import synthetic
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Exit codes that are no failure: done, and findings that are none.

@@ -19,11 +19,11 @@ from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli import progress
 from gtmar.cli.app import app
+from gtmar.data.synthetic import generate
 from gtmar.journal.catalog import Journal
-from gtmar.journal.library import library
+from gtmar.journal.sql_library import library
 from gtmar.metrics import all_metrics
 from gtmar.metrics.registry import objective_keys
-from gtmar.synthetic import generate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 RUN = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")

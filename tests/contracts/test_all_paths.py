@@ -15,12 +15,12 @@ import reference
 import tables
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import Accounts
+from gtmar.data.matrix import Accounts
+from gtmar.data.synthetic import KINDS, generate
+from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import GtmarError
-from gtmar.evaluate import LocalEvaluator
 from gtmar.metrics import all_metrics, measure
 from gtmar.runs import score
-from gtmar.synthetic import KINDS, generate
 
 ROOT = Path(__file__).parents[2]
 TWINS = sorted((ROOT / "sql" / "metrics").glob("*.sql"))

@@ -18,15 +18,18 @@ import pytest
 import tables
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import AccountMatrix
-from gtmar.accounts.outcomes import Movement
-from gtmar.evaluate import LocalEvaluator
-from gtmar.evaluate.parts import PART_ROWS
-from gtmar.evaluate.resources import set_aside
-from gtmar.kernel import compiled_places, compiled_rows, counts, fused, scores
+from gtmar.data.matrix import AccountMatrix
+from gtmar.data.outcomes import Movement
+from gtmar.data.synthetic import generate
+from gtmar.engine import numba_counts as compiled_rows
+from gtmar.engine import numba_sums as compiled_places
+from gtmar.engine import numpy_kernel as counts
+from gtmar.engine import numpy_kernel as scores
+from gtmar.engine import threads as fused
+from gtmar.engine.local import PART_ROWS, LocalEvaluator
+from gtmar.engine.threads import set_aside
 from gtmar.runs import Limits, run
-from gtmar.runs.benchmark import Track
-from gtmar.synthetic import generate
+from gtmar.runs.bench import Track
 
 SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
 WEIGHTS = [term.weight for term in SPEC.terms]
@@ -222,7 +225,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from test_costs import SPEC, WEIGHTS, changed, matrix_of
-from gtmar.evaluate import LocalEvaluator
+from gtmar.engine.local import LocalEvaluator
 
 evaluator = LocalEvaluator(matrix_of(1_000), SPEC, threads=1, compiled=True)
 evaluator.move(WEIGHTS)

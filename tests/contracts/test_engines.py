@@ -21,17 +21,18 @@ import pytest
 import tables
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import Accounts, load_accounts
-from gtmar.accounts.scan import scan
+from gtmar.data.matrix import Accounts, load_accounts
+from gtmar.data.scan import scan
+from gtmar.data.synthetic import generate
+from gtmar.engine import ray_shards as cluster
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.ray_shards import ClusterEvaluator, connected
 from gtmar.errors import ResourceError, UsageError
-from gtmar.evaluate import LocalEvaluator, cluster
-from gtmar.evaluate.cluster import ClusterEvaluator, connected
 from gtmar.journal.writer import RunWriter
-from gtmar.objective import Judge
+from gtmar.objective.objective import Judge
 from gtmar.runs import Engine, Limits, Progress, RunResult, resume, run
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
-from gtmar.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "health_score" / "spec.yaml"

@@ -13,17 +13,20 @@ import pytest
 import tables
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import Accounts
-from gtmar.evaluate import LocalEvaluator, local
-from gtmar.evaluate.parts import PART_ROWS
+from gtmar.data.matrix import Accounts
+from gtmar.data.synthetic import generate
+from gtmar.engine import local
+from gtmar.engine import numba_counts as compiled_rows
+from gtmar.engine import numba_sums as compiled_places
+from gtmar.engine import threads as fused
+from gtmar.engine.local import PART_ROWS, LocalEvaluator
+from gtmar.engine.threads import FusedTable
 from gtmar.journal.writer import RunWriter
-from gtmar.kernel import FusedTable, compiled_places, compiled_rows, fused
-from gtmar.objective import Judge
+from gtmar.objective.objective import Judge
 from gtmar.runs import Limits
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 from gtmar.runs.records import new_run_id, start_record
-from gtmar.synthetic import generate
 
 SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
 
@@ -96,7 +99,7 @@ def test_machine_code_gives_the_digest_of_numpy(
 def test_without_numba_numpy_counts(
     accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "gtmar.kernel.compiled_rows", None)
+    monkeypatch.setitem(sys.modules, "gtmar.engine.numba_counts", None)
     assert not LocalEvaluator(accounts.search, SPEC, compiled=True).compiles
     assert digest(accounts, tmp_path, batch=None, threads=2, compiled=True) == sequential
 

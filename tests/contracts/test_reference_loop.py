@@ -9,7 +9,7 @@ import tables
 from benchmarks.reference_loop import ReferenceLoop
 
 from gtmar import spec as specs
-from gtmar.synthetic import generate
+from gtmar.data.synthetic import generate
 
 SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
 

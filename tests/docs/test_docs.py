@@ -25,13 +25,14 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from gtmar import errors, synthetic
+from gtmar import errors
 from gtmar import spec as specs
 from gtmar.cli.app import app
-from gtmar.evaluate.version import EVALUATOR_VERSION
+from gtmar.data import synthetic
+from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.journal.catalog import Journal
-from gtmar.journal.library import library
 from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
+from gtmar.journal.sql_library import library
 from gtmar.metrics import all_metrics
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from gtmar.journal.library import Column, SqlFile
+    from gtmar.journal.sql_library import Column, SqlFile
     from gtmar.metrics import Metric
 
 ROOT = Path(__file__).parents[2]

@@ -32,8 +32,8 @@ import pytest
 import yaml
 
 from gtmar import runs, spec
+from gtmar.data.synthetic import KINDS, generate
 from gtmar.errors import ViolationsError
-from gtmar.synthetic import KINDS, generate
 
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec

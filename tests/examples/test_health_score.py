@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from gtmar import runs
+from gtmar.data.synthetic import generate
 from gtmar.journal.schema import experiment_id
-from gtmar.synthetic import generate
 
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 #: The five strongest planted causes, strongest first.

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from gtmar import spec as specs
-from gtmar.evaluate.version import EVALUATOR_VERSION
+from gtmar.data.synthetic import generate
+from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.runs import PROPOSERS, Limits, run
-from gtmar.synthetic import generate
 
 GOLDEN = Path(__file__).with_name("health_score.json")
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"

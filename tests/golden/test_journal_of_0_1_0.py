@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from gtmar import runs
 from gtmar.cli.app import app
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import verify
 
 MADE = Path(__file__).with_name("journal_0_1_0")
 BEFORE: dict[str, Any] = json.loads((MADE / "before.json").read_text(encoding="utf-8"))

@@ -11,10 +11,10 @@ import pytest
 from journals import begin, finish
 
 from gtmar.errors import DamagedJournalWarning
-from gtmar.journal.cache import Cache
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
+from gtmar.journal.file_index import Cache
 from gtmar.journal.schema import experiment_schema
+from gtmar.journal.verify import verify
 
 IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(70)]
 

@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from journals import unchained
 
+from gtmar.data.synthetic import generate
 from gtmar.errors import DamagedJournalWarning, JournalVersionError, QueryError, RunNotFoundError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, event_schema, write_event
-from gtmar.journal.reading import review
+from gtmar.journal.review import review
 from gtmar.journal.schema import experiment_schema, run_schema
 from gtmar.journal.writer import RunWriter
 from gtmar.runs import Limits, RunResult, run
 from gtmar.spec import ScoringSpec, load
-from gtmar.synthetic import generate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 TABLE = generate("health_score", accounts=250, seed=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from gtmar.cli.app import app
 from gtmar.errors import JournalWarning, UsageError
 from gtmar.journal import events
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
-from gtmar.runs import going_live, promote, record
+from gtmar.journal.verify import verify
+from gtmar.runs import WentLive, promote, record
 
+going_live = import_module("gtmar.runs.promote")
 SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
 SPECS = [specs.reweighed(SPEC, {"alert_created": weight}) for weight in (5, 6, 7, 8)]
 
@@ -34,7 +36,7 @@ def by_clock(patch: pytest.MonkeyPatch, ahead: timedelta) -> None:
         patch.setattr(module, "datetime", Clock)
 
 
-def promoted(journal: Path, number: int, ahead: timedelta) -> going_live.WentLive:
+def promoted(journal: Path, number: int, ahead: timedelta) -> WentLive:
     with pytest.MonkeyPatch.context() as patch:
         by_clock(patch, ahead)
         return promote(SPECS[number], note=f"v{number}", journal=journal)

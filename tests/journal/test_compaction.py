@@ -20,15 +20,16 @@ from journals import IDS, WHEN, Killed, Mortal, begin, content, finish, rows
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal import compaction as room
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import Compaction, compact
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.integrity import run_ids, verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import run_ids, verify
 from gtmar.journal.writer import RunWriter
 from gtmar.outputs import exchange
 

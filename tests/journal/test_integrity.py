@@ -16,13 +16,14 @@ import pytest
 from journals import IDS, WHEN, begin, content, finish, rows
 from typer.testing import CliRunner
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 from gtmar.errors import JournalError, RunNotFoundError, UsageError
 from gtmar.journal.digest import RunDigest
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles, sha256_of
+from gtmar.journal.files import RunFiles, sha256_of
+from gtmar.journal.verify import verify
 from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -645,12 +646,12 @@ def test_what_is_no_digest_is_refused(sound: Path) -> None:
 def test_an_evaluator_change_is_a_note_and_no_finding(
     sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gtmar.journal.examination.evaluator_code", lambda: "other")
+    monkeypatch.setattr("gtmar.journal.verify.evaluator_code", lambda: "other")
     found = verify(sound)
     assert found.sound
     assert len(found.notes) == 3
     assert all("code has changed since" in note for note in found.notes)
-    monkeypatch.setattr("gtmar.journal.examination.EVALUATOR_VERSION", 2)
+    monkeypatch.setattr("gtmar.journal.verify.EVALUATOR_VERSION", 2)
     notes = verify(sound).notes
     assert len(notes) == 3
     assert all("evaluator version 1 then, 2 now" in note for note in notes)
@@ -692,7 +693,7 @@ def test_looking_whether_a_run_runs_does_not_keep_it_from_running(tmp_path: Path
         lock.close()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gtmar.journal.store.time.sleep", let_go)
+        patch.setattr("gtmar.journal.files.time.sleep", let_go)
         with RunWriter(tmp_path, IDS[0], resumed=True) as writer:
             assert writer.run_id == IDS[0]
 

@@ -9,12 +9,12 @@ import duckdb
 import polars as pl
 import pytest
 
+from gtmar.data.synthetic import generate
 from gtmar.errors import QueryError
 from gtmar.journal.catalog import Journal
-from gtmar.journal.library import SqlFile, find_file, library, read_file, sql_folder
+from gtmar.journal.sql_library import SqlFile, find_file, library, read_file, sql_folder
 from gtmar.runs import Limits, run
 from gtmar.spec import load
-from gtmar.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
 FILES = library("journal") | library("checks")
@@ -186,7 +186,7 @@ def test_files_are_found_by_short_and_by_full_name() -> None:
 def test_an_installed_package_brings_its_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gtmar.journal import library as room
+    from gtmar.journal import sql_library as room
 
     package = tmp_path / "gtmar"
     (package / "journal").mkdir(parents=True)

@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from gtmar.data.synthetic import generate
 from gtmar.errors import NotComparableError, RunNotFoundError
 from gtmar.journal.catalog import Journal
-from gtmar.journal.reading import Comparison, Review, compare, review
+from gtmar.journal.review import Comparison, Review, compare, review
 from gtmar.metrics import all_metrics
 from gtmar.runs import Limits, RunResult, run
 from gtmar.spec import Guardrail, ScoringSpec, Split, load
-from gtmar.synthetic import generate
 
 Row = dict[str, Any]
 

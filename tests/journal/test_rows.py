@@ -9,7 +9,7 @@ import pytest
 
 from gtmar.journal.rows import baseline_fields, experiment_rows, step_fields
 from gtmar.metrics.registry import Measured, all_metrics, metric_column
-from gtmar.search.climb import Candidate, Known, Outcome, Step
+from gtmar.optimize.hill_climb import Candidate, Known, Outcome, Step
 
 NAMES = ("nps", "logins", "tickets")
 TIERS = ("A", "B")

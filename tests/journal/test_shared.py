@@ -20,8 +20,8 @@ from gtmar.errors import JournalError, JournalWarning
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, event_files, write_event
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ LOOKS = """
 import os, sys, warnings
 from pathlib import Path
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
+from gtmar.journal.verify import verify
 folder = Path(sys.argv[1])
 def look():
     with warnings.catch_warnings(record=True) as caught:

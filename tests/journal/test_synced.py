@@ -15,8 +15,8 @@ from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import verify
 
 #: How tools that sync folders name the other side's copy.
 COPIES = [

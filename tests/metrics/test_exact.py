@@ -9,14 +9,14 @@ import pytest
 import tables
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import AccountMatrix
+from gtmar.data.matrix import AccountMatrix
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.tally import TierEdges
 from gtmar.errors import UsageError
-from gtmar.evaluate import LocalEvaluator
 from gtmar.metrics import all_metrics
 from gtmar.metrics.exact import Exact
 from gtmar.metrics.metric import Sums
-from gtmar.objective import Judge
-from gtmar.tally import Bands
+from gtmar.objective.objective import Judge
 
 VECTORS = [(40, 25, -10), (0, 0, 0), (-200, -200, -200), (200, 0, 1), (3, -2, 90)]
 
@@ -77,7 +77,7 @@ def test_both_round_large_sums_the_same_way(limbs: int) -> None:
     # Neighbours of powers of two, where the conversion to doubles rounds.
     sums = source.integers(1, 2**30, size=(40, limbs, like.shape[-1]))
     sums[::2, 0] += source.integers(0, 3, size=sums[::2, 0].shape)
-    names = Bands.of(spec).names
+    names = TierEdges.of(spec).names
     # A million accounts, and cents of any size.
     cents = ("start", "end", "expansion", "contraction", "churned", "ltv", "score_s")
     accounts = [i for i, name in enumerate(names) if not any(part in name for part in cents)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from sklearn.metrics import roc_auc_score
 
-from gtmar.evaluate import LocalEvaluator
+from gtmar.engine.local import LocalEvaluator
 from gtmar.metrics import Measured, all_metrics, measure
 
 Row = dict[str, Any]

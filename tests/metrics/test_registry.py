@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gtmar.accounts.outcomes import OutcomeColumns
+from gtmar.data.outcomes import OutcomeColumns
 from gtmar.errors import UsageError
 from gtmar.metrics import Metric, all_metrics, expression
 from gtmar.spec.model import Outcomes

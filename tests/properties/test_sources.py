@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
 from gtmar.errors import GtmarError
 from gtmar.runs import score
 

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from factories import make_accounts, make_spec
 
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
-from gtmar.evaluate import LocalEvaluator
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.engine.local import LocalEvaluator
 from gtmar.metrics import measure
-from gtmar.report.capture import GRID, Capture, capture_of
+from gtmar.report.account_table import GRID, Capture, capture_of
 
 
 def reference(scores: list[int], amounts: list[int], share: Fraction, *, risk: bool) -> Fraction:

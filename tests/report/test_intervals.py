@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from gtmar.report.intervals import wilson
+from gtmar.stats.wilson import wilson
 
 
 @pytest.mark.parametrize(

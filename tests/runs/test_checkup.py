@@ -9,15 +9,15 @@ import pytest
 import reference
 from factories import OUTCOMES, make_accounts, make_spec
 
-from gtmar.accounts.identity import holdout_mask
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.data.split import holdout_mask
 from gtmar.errors import AccountDataError, SpecError, UsageError, ViolationsError
 from gtmar.metrics.registry import all_metrics
-from gtmar.runs.checkup import Checkup, check
+from gtmar.runs.check import Checkup, check
 from gtmar.runs.results import Limits
 from gtmar.runs.run import run
-from gtmar.runs.scoring import score
+from gtmar.runs.score import score
 from gtmar.spec import ScoringSpec, to_yaml
 
 ACCOUNTS = make_accounts(150, former=0.2)

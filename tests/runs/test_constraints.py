@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar import spec as specs
+from gtmar.data import synthetic
 from gtmar.errors import SpecError
 from gtmar.journal.catalog import Journal
 

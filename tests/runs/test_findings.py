@@ -11,16 +11,17 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from gtmar import notebook, runs, synthetic
+from gtmar import api, runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 from gtmar.errors import UsageError
-from gtmar.journal import reading
+from gtmar.journal import review as reading
 from gtmar.journal.catalog import Journal
-from gtmar.journal.store import RunFiles
-from gtmar.proof.decision import Gates, Verdict
+from gtmar.journal.files import RunFiles
 from gtmar.report import run_page
 from gtmar.runs.findings import findings_in
+from gtmar.validation.gates import Gates, Verdict
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 LIMITS = runs.Limits(60)
@@ -92,7 +93,7 @@ def test_a_leak_stands_in_the_record_and_in_every_verdict(
         page = run_page(opened, found.run_id).html
     assert "Leak: Column" in page
     assert "Segment safety: not asked." in page
-    assert "Leak: Column" in notebook.Run(found)._repr_html_()
+    assert "Leak: Column" in api.Run(found)._repr_html_()
     again = runs.backtest(folder / "a.parquet", spec=found.spec, journal=journal)
     assert [note for note in again.notes if note.startswith("Leak")]
     result = invoke(
@@ -159,7 +160,7 @@ def test_a_run_from_before_copies_were_drawn_together_is_done_again_as_it_was(
 ) -> None:
     table = copied_table()
     with monkeypatch.context() as patch:
-        patch.setattr("gtmar.accounts.matrix.find_copies", lambda *_: None)
+        patch.setattr("gtmar.data.matrix.find_copies", lambda *_: None)
         found = runs.run(table, EXAMPLE, limits=LIMITS, journal=tmp_path / "j")
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
 
@@ -194,7 +195,7 @@ def test_a_start_that_breaks_a_guardrail_is_said_before_and_after(tmp_path: Path
     done = runs.decide(found.run_id, data=table, journal=journal)
     [gate] = done.gates
     assert gate.found == review.verdict[0]
-    assert "broke a guardrail" in notebook.Run(found)._repr_html_()
+    assert "broke a guardrail" in api.Run(found)._repr_html_()
     table.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "s.yaml").write_text(specs.to_yaml(blocked_spec()), "utf-8")
     words = ["run", "--data", str(tmp_path / "a.parquet"), "--spec", str(tmp_path / "s.yaml")]
@@ -389,7 +390,7 @@ def test_retention_on_the_binary_basis_is_marked_wherever_it_stands(
     marked = drift.filter(pl.col("basis") == "binary")["metric"].to_list()
     assert "nrr_by_tier.A" in marked
     assert "revenue_capture_at_20" not in marked
-    assert "binary basis" in notebook.Run(found)._repr_html_()
+    assert "binary basis" in api.Run(found)._repr_html_()
     exported = invoke("journal", "export", found.run_id, *place).splitlines()
     assert all(json.loads(line)["basis"] == "binary" for line in exported)
 

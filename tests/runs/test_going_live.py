@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from gtmar import spec as specs
+from gtmar.data.synthetic import generate
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.journal import history
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import event_files, read_event, untouched
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
 from gtmar.runs import Limits, promote, record, run
-from gtmar.synthetic import generate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 SPEC = specs.load(EXAMPLE)

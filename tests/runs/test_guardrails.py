@@ -12,16 +12,16 @@ from typer.testing import CliRunner
 
 from gtmar import runs
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
 from gtmar.cli.app import app
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import AccountDataError, NotResumableError
-from gtmar.evaluate.guard import Guard
-from gtmar.evaluate.local import LocalEvaluator
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
-from gtmar.objective import Judge
-from gtmar.runs import proving
+from gtmar.journal.verify import verify
+from gtmar.objective.guardrails import Guard
+from gtmar.objective.objective import Judge
+from gtmar.runs import null_and_stability
 from gtmar.runs.engine import Engine
 
 if TYPE_CHECKING:
@@ -216,8 +216,8 @@ def test_a_memory_helps_across_guardrails_and_its_best_is_held_against_them(
 def test_a_rehearsal_keeps_what_the_run_keeps(tmp_path: Path) -> None:
     spec = spec_with(ALL)
     found = runs.run(TABLE, spec, limits=LIMITS, seed=2, journal=tmp_path)
-    start, ended, search = proving.past_search(found.run_id, tmp_path, TABLE)
-    done = proving.rehearsal_of(search, start, ended).over(search.accounts.search)
+    start, ended, search = null_and_stability.past_search(found.run_id, tmp_path, TABLE)
+    done = null_and_stability.rehearsal_of(search, start, ended).over(search.accounts.search)
     assert done.value == found.best_value
     assert dict(zip(("x0", "x1", "x2", "x3"), done.weights, strict=True)) == found.weights
 

@@ -17,8 +17,8 @@ from gtmar import runs
 from gtmar.cli.app import app
 from gtmar.errors import AccountDataError, NotResumableError, UsageError, ViolationsError
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,20 +15,22 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
-from gtmar import runs, synthetic
+from gtmar import runs
+from gtmar.data import synthetic
 from gtmar.errors import JournalError, NotResumableError, RunNotFoundError
 from gtmar.journal.catalog import Journal
-from gtmar.journal.integrity import verify
-from gtmar.journal.library import library
-from gtmar.journal.store import RunFiles
-from gtmar.runs import resumption
+from gtmar.journal.files import RunFiles
+from gtmar.journal.sql_library import library
+from gtmar.journal.verify import verify
 
+resumption = import_module("gtmar.runs.resume")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from gtmar import spec as specs
+from gtmar.data.synthetic import generate
 from gtmar.journal import writer
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import verify
+from gtmar.optimize.memory import Memory
 from gtmar.runs import Limits, RunResult, replay, resume, run
-from gtmar.search import Memory
-from gtmar.synthetic import generate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 SPEC = specs.load(EXAMPLE)

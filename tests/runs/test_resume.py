@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from gtmar import runs, synthetic
+from gtmar import runs
 from gtmar.cli.app import app
+from gtmar.data import synthetic
 from gtmar.errors import JournalError, NotResumableError, RunNotFoundError
 from gtmar.journal import writer
 from gtmar.journal.catalog import Journal
-from gtmar.journal.store import RunFiles
-from gtmar.runs import resumption
+from gtmar.journal.files import RunFiles
 
+resumption = import_module("gtmar.runs.resume")
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 EXPERIMENTS = 700
 
@@ -182,7 +184,7 @@ def test_replay_names_the_first_value_that_differs(
     assert same.identical
     assert same.digest == whole.digest
     assert same.experiments == EXPERIMENTS
-    monkeypatch.setattr("gtmar.search.learned._FIRST_RADIUS", 0.4)
+    monkeypatch.setattr("gtmar.optimize.surrogate_proposer._FIRST_RADIUS", 0.4)
     other = runs.replay(whole.run_id, journal=whole.journal)
     assert not other.identical
     assert other.difference is not None

@@ -16,18 +16,20 @@ import reference
 import tables
 
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.data.synthetic import generate
+from gtmar.engine import local
+from gtmar.engine import numba_counts as compiled_rows
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.threads import compiled_before
 from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError, ViolationsError
-from gtmar.evaluate import LocalEvaluator, local
-from gtmar.kernel import compiled_before, compiled_rows
 from gtmar.metrics import all_metrics, measure
-from gtmar.objective import Judge
+from gtmar.objective.objective import Judge
 from gtmar.runs import DEFAULT_PROPOSER, Limits, Progress, RunResult, check, run, score
 from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 from gtmar.runs.records import start_record
-from gtmar.synthetic import generate
 
 Row = dict[str, Any]
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import AccountDataError, SpecError, UsageError, ViolationsError
-from gtmar.evaluate.local import LocalEvaluator
-from gtmar.runs.scoring import score, write_table
+from gtmar.runs.score import score, write_table
 from gtmar.spec import ScoringSpec
 
 ACCOUNTS = make_accounts(200)

@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from gtmar import runs
 from gtmar import spec as specs
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.scan import scan
 from gtmar.cli.app import app
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
 from gtmar.errors import NotResumableError, UsageError
-from gtmar.journal.integrity import verify
-from gtmar.objective import Judge
-from gtmar.proof.uncertainty import panel_of, uncertainty
+from gtmar.journal.verify import verify
+from gtmar.objective.objective import Judge
 from gtmar.runs.segments import segment_part
+from gtmar.validation.intervals import panel_of, uncertainty
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ import pytest
 from factories import make_spec, weighted
 from typer.testing import CliRunner
 
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
 from gtmar.cli.app import app
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, NotResumableError, UsageError, ViolationsError
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
 from gtmar.runs import Limits, check, decide, replay, run, score
 
 N = 400

@@ -11,15 +11,15 @@ import pytest
 
 from gtmar import runs
 from gtmar import spec as specs
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
+from gtmar.data.scan import scan
+from gtmar.data.synthetic import generate
 from gtmar.errors import UsageError
-from gtmar.journal.store import RunFiles
-from gtmar.proof.resampling import shuffled
-from gtmar.runs.proving import rehearsal_of
-from gtmar.runs.resumption import search_of
+from gtmar.journal.files import RunFiles
+from gtmar.runs.null_and_stability import rehearsal_of
+from gtmar.runs.resume import search_of
 from gtmar.runs.starting import given_at_start
-from gtmar.synthetic import generate
+from gtmar.validation.resampling import shuffled
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 SPEC = specs.load(EXAMPLE)
@@ -138,7 +138,7 @@ def test_the_holdout_is_not_looked_at(table: Path, tmp_path: Path) -> None:
 
 
 def rows_held_out(frame: pl.DataFrame) -> pl.Series:
-    from gtmar.accounts.identity import holdout_mask
+    from gtmar.data.split import holdout_mask
 
     split = SPEC.split
     return pl.Series(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gtmar import spec as specs
+from gtmar.data.synthetic import generate
 from gtmar.errors import (
     AccountDataError,
     NotComparableError,
@@ -17,14 +18,14 @@ from gtmar.errors import (
     SpecError,
     UsageError,
 )
-from gtmar.journal import history, reading
+from gtmar.integrations.jsonl_import import import_jsonl
+from gtmar.journal import history
+from gtmar.journal import review as reading
 from gtmar.journal.catalog import Journal
-from gtmar.journal.exchange import import_jsonl
-from gtmar.journal.integrity import verify
-from gtmar.journal.store import RunFiles
+from gtmar.journal.files import RunFiles
+from gtmar.journal.verify import verify
 from gtmar.metrics import all_metrics
 from gtmar.runs import Limits, RunResult, replay, resume, run, try_weights
-from gtmar.synthetic import generate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 SPEC = specs.load(EXAMPLE)

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from factories import make_spec, weighted
 
-from gtmar.accounts.matrix import load_accounts
-from gtmar.accounts.profile import first_spec
-from gtmar.accounts.scan import scan
+from gtmar.autospec.first_spec import first_spec
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
 from gtmar.errors import ViolationsError
 from gtmar.runs import Limits, backtest, check, run
 

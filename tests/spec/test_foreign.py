@@ -10,7 +10,7 @@ import pytest
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.errors import SpecError, SpecWarning, ViolationsError
-from gtmar.spec.foreign import PASSED_OVER
+from gtmar.spec.import_specs import PASSED_OVER
 
 TIERS = {
     "A": {"min": 60, "max": 101},

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from ledgers import Ledger, Row
 
+from gtmar.integrations.jsonl_import import export_jsonl, import_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.exchange import export_jsonl, import_jsonl
-from gtmar.journal.library import library
+from gtmar.journal.sql_library import library
 
 CHECKS = library("checks")
 

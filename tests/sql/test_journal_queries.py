@@ -18,9 +18,9 @@ from polars.testing import assert_frame_equal
 
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.library import library, sql_folder
+from gtmar.journal.sql_library import library, sql_folder
 from gtmar.metrics import all_metrics
-from gtmar.objective import better
+from gtmar.objective.objective import better
 from gtmar.spec import load, parse, to_json
 
 ROOT = Path(__file__).parents[2]
@@ -791,7 +791,8 @@ def test_weights_that_only_one_side_has_are_null_on_the_other(ledger: Ledger) ->
 
 def test_tier_names_are_no_patterns(tmp_path: Path) -> None:
     # As a pattern, "B_D" would take in "BxD" as the best tier too, and "A%" every tier.
-    from gtmar import runs, synthetic
+    from gtmar import runs
+    from gtmar.data import synthetic
 
     table = synthetic.generate("health_score", accounts=250, seed=4)
     spec = load(ROOT / "examples" / "health_score" / "spec.yaml")

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from journals import IDS, begin, finish
 
-from gtmar.accounts.sources import Source, opened
+from gtmar.data.sources import Source, opened
 from gtmar.errors import QueryError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event

@@ -1,0 +1,353 @@
+"""The one error boundary: whatever ends a command becomes a message and an exit code.
+
+gtmar's own errors say what is wrong. What nobody foresaw is a fault of gtmar: one line that says so
+and how to report it; its traceback with ``--debug``. An answer that leaves out what is damaged in a
+journal ends in the journal's exit code.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import sys
+import traceback
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from gtmar.cli import output
+from gtmar.data.sources import consenting
+from gtmar.documents import is_text
+from gtmar.errors import (
+    DamagedJournalWarning,
+    FaultError,
+    GtmarError,
+    GtmarWarning,
+    JournalError,
+    OutputError,
+    ResourceError,
+    UsageError,
+)
+from gtmar.safe_text import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Command", "Commands", "bounded", "set_debug", "set_yes"]
+
+P = ParamSpec("P")
+#: Commands whose answer is the journal's: one that lacks what is damaged isn't whole. Others do
+#: their work, say what they did without, and end with their own code.
+_ANSWERING = {
+    "best",
+    "compare",
+    "diff",
+    "export_mlflow",
+    "journal_export",
+    "journal_publish",
+    "lineage",
+    "log",
+    "review",
+    "show",
+    "sql",
+}
+
+#: Exit code of who was interrupted, by Ctrl-C.
+_INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REPORT = "please report it, with the command and what it prints with --debug"
+
+
+class _Wishes:
+    """What the options that every command has ask for."""
+
+    debug = False
+    yes = False
+
+
+def set_debug(value: bool) -> None:
+    """Take in ``--debug``."""
+    _Wishes.debug = _Wishes.debug or value
+
+
+def set_yes(value: bool) -> None:
+    """Take in ``--yes``."""
+    _Wishes.yes = _Wishes.yes or value
+
+
+class Command(TyperCommand):
+    """A command that takes the options of gtmar itself after its name, too."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return its own parameters, then those options."""
+        own = super().get_params(ctx)
+        root = ctx.find_root().command
+        return [*own, *(p for p in root.params if p.name in ("debug", "yes") and root is not self)]
+
+
+class Commands(TyperGroup):
+    """All commands, within the boundary, that of parsing the command line included."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the share after a ``--set-aside`` that stands without one."""
+        for place in reversed([i for i, arg in enumerate(args) if arg == "--set-aside"]):
+            after = args[place + 1] if place + 1 < len(args) else "-"
+            if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
+                args.insert(place + 1, "0.01")
+        return super().parse_args(ctx, args)
+
+    def main(  # type: ignore[override] # the rest of its parameters are handed on as they are
+        self, args: Any = None, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run a command line; end the process with its exit code unless that is asked for."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        words = list(sys.argv[1:] if args is None else args)
+        _Wishes.debug = os.environ.get("GTMAR_DEBUG", "") not in ("", "0")
+        _Wishes.yes = False
+        output.given(w.partition("=")[2] if w.startswith("--") else w for w in map(str, words))
+        code: object = 0
+        try:
+            with _ending(as_json="--json" in words), _as_output():
+                code = super().main(args, standalone_mode=False, **extra)
+                output.finish()
+        except typer.Exit as ended:
+            code = ended.exit_code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def bounded(command: Callable[P, None]) -> Callable[P, None]:
+    """Put a command within the boundary: errors as text or JSON on stderr, exit code by kind."""
+
+    @functools.wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        answers = command.__name__ in _ANSWERING
+        with _ending(as_json=as_json), consenting(_agreed), _noting(answers, as_json=as_json):
+            words = list(_texts(kwargs))
+            output.given(text for _, text in words)
+            _refuse_unwritable(words)
+            command(*args, **kwargs)
+
+    return inner
+
+
+@contextmanager
+def _noting(answers: bool, *, as_json: bool) -> Iterator[None]:
+    """Print what readers of journals and specs warn of as a note on stderr, once each.
+
+    Where the command's answer is the journal's and leaves out what is damaged, it ends in 5.
+    """
+    shown: set[str] = set()
+    partial = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", GtmarWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            nonlocal partial
+            if not issubclass(category, GtmarWarning):
+                others(message, category, *rest)
+                return
+            partial |= issubclass(category, DamagedJournalWarning)
+            if str(message) in shown:
+                return
+            shown.add(str(message))
+            if as_json:
+                told = {"code": category.code, "message": str(message), "hint": category.hint}
+                output.data({"warning": told}, to_errors=True)
+                return
+            output.complain("note", str(message))
+            if category.hint:
+                output.complain("hint", category.hint)
+
+        warnings.showwarning = cast("Any", show)
+        yield
+    if partial and answers:
+        raise typer.Exit(JournalError.exit_code)
+
+
+def _texts(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the texts and paths among a command's options, by name."""
+    for name, value in options.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, str | Path):
+                yield name, str(each)
+
+
+def _refuse_unwritable(words: list[tuple[str, str]]) -> None:
+    """Refuse texts that no file can hold, and that no library takes.
+
+    A journal may lie in a folder whose name is no UTF-8: nothing but gtmar reads it by that.
+    """
+    for name, text in words:
+        if "\0" in text or not (is_text(text) or name == "journal"):
+            what = "a null byte" if "\0" in text else "bytes that are no UTF-8 text"
+            raise UsageError(
+                f'{name}: "{text}" has {what} in it',
+                hint="give it in UTF-8; names of files and folders, too",
+            )
+
+
+def _agreed(location: str) -> bool:
+    """Whether the person agrees that a location is opened which a journal's record names."""
+    if _Wishes.yes:
+        return True
+    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
+        return False
+    name = without_credentials(location)
+    output.announce(f'The journal\'s record names "{name}". Open it? Only if you know it. [y/N]')
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def _ending(*, as_json: bool) -> Iterator[None]:
+    """Turn what ends the block into a message and `typer.Exit`."""
+    try:
+        yield
+    except (typer.Exit, SystemExit, GeneratorExit):
+        raise
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`: nothing is wrong.
+        _silence()
+        raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        output.complain("interrupted", "what was finished before stays")
+        raise typer.Exit(_INTERRUPTED) from None
+    except typer.Abort:
+        raise typer.Exit(_INTERRUPTED) from None
+    except BaseException as err:
+        # Polars' panics are no Exceptions.
+        if _is_usage(err):
+            raise typer.Exit(_show_usage(err, as_json=as_json)) from None
+        if _interrupted(err):
+            output.complain("interrupted", "what was finished before stays")
+            raise typer.Exit(_INTERRUPTED) from None
+        worded = _worded(err)
+        _show(worded, err, as_json=as_json)
+        if isinstance(worded, OutputError):
+            _silence()
+        raise typer.Exit(worded.exit_code) from err
+
+
+@contextmanager
+def _as_output() -> Iterator[None]:
+    """Word what typer's own printing, of help, runs into; commands have been within already."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise output.unwritable(err.strerror or str(err)) from err
+
+
+def _silence() -> None:
+    """Send what waits to be written to stdout nowhere; it would fail again at the process's end."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _interrupted(err: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error that a library made of it."""
+    seen: BaseException | None = err
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _worded(err: BaseException) -> GtmarError:
+    if isinstance(err, GtmarError):
+        return err
+    if isinstance(err, MemoryError):
+        return ResourceError(
+            "memory ran out", hint="--memory 1GB maps the table from disk, where a command has it"
+        )
+    if isinstance(err, RecursionError):
+        return ResourceError("something given is nested too deeply to be worked on")
+    if isinstance(err, OSError) and err.errno is not None:
+        # Our own files are worded where they are opened; what is left are a machine's troubles.
+        if err.filename is not None:
+            return ResourceError(f'"{os.fsdecode(err.filename)}": {err.strerror}')
+        if err.errno in _NO_ROOM:
+            return ResourceError(str(err.strerror), hint="TMPDIR names another folder")
+    kind, text = type(err).__name__, str(err).strip()
+    first = text.splitlines()[0] if text else "no message"
+    return FaultError(
+        f"a fault of gtmar: {kind}: {first}{_where(err)}",
+        hint=_REPORT,
+        exception=kind,
+        **({"traceback": _trace(err)} if _Wishes.debug else {}),
+    )
+
+
+def _where(err: BaseException) -> str:
+    """Name the last line of gtmar that an error passed."""
+    package = Path(__file__).parents[1]
+    for step in reversed(traceback.extract_tb(err.__traceback__)):
+        path = Path(step.filename)
+        if path.is_relative_to(package):
+            return f" ({path.relative_to(package.parent).as_posix()}, line {step.lineno})"
+    return ""
+
+
+def _trace(err: BaseException) -> list[str]:
+    text = "".join(traceback.format_exception(err))
+    return output.without_secrets(text, foreign=True).splitlines()
+
+
+def _show(worded: GtmarError, err: BaseException, *, as_json: bool) -> None:
+    ours = not isinstance(worded, FaultError)
+    message = output.without_secrets(worded.message, foreign=not ours)
+    hint = output.without_secrets(worded.hint or "") or None
+    if as_json:
+        fault = {"code": worded.code, "message": message, "hint": hint, **worded.facts}
+        output.data({"error": fault}, to_errors=True)
+        return
+    if _Wishes.debug:
+        for line in _trace(err):
+            output.announce(line)
+    if not ours:
+        label, _, rest = message.partition(": ")
+        output.complain(label, f"{rest}; {hint}", "bad")
+        return
+    output.complain("error", message, "bad")
+    if hint:
+        output.complain("hint", hint)
+
+
+def _is_usage(err: BaseException) -> bool:
+    """Whether the parser of the command line refused it; its classes differ by typer's version."""
+    return hasattr(err, "format_message") and hasattr(err, "exit_code")
+
+
+def _show_usage(err: Any, *, as_json: bool) -> int:
+    """Print what the parser says, as it would itself, but for what a terminal obeys."""
+    message, ctx = err.format_message(), getattr(err, "ctx", None)
+    code = int(err.exit_code)
+    if as_json:
+        hint = f"{ctx.command_path} --help" if ctx else None
+        error = {"code": "usage", "message": message, "hint": hint}
+        output.data({"error": error}, to_errors=True)
+        return code
+    if type(err).__name__ == "NoArgsIsHelpError":
+        for line in message.splitlines():
+            output.announce(line)
+        return code
+    if ctx is not None:
+        for line in ctx.get_usage().splitlines():
+            output.announce(line)
+        output.announce(f"Try '{ctx.command_path} --help' for help.")
+        output.announce("")
+    for line in f"Error: {message}".splitlines():
+        output.announce(line)
+    return code

@@ -1,0 +1,311 @@
+"""The typer application, and the options that commands share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from gtmar.cli import completion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "DEFAULT_ASIDE",
+    "DEFAULT_JOURNAL",
+    "Address",
+    "Against",
+    "AnyRun",
+    "AsOf",
+    "Author",
+    "Data",
+    "DateFormat",
+    "DropUnlabelled",
+    "EngineKind",
+    "Experiment",
+    "ExperimentOrSpec",
+    "Force",
+    "HoldoutAsOf",
+    "JournalPath",
+    "Json",
+    "LaterTable",
+    "Memory",
+    "Metric",
+    "MovedData",
+    "MovedHoldout",
+    "NewSpec",
+    "NewTable",
+    "NoNullMarkers",
+    "Nulls",
+    "OptionalRun",
+    "OptionalSpec",
+    "OptionalTable",
+    "OutputSpec",
+    "Parse",
+    "Quiet",
+    "Run",
+    "SetAside",
+    "SetAsideTo",
+    "Shards",
+    "SpecPath",
+    "SpecTable",
+    "SpreadsheetSafe",
+    "TrainTable",
+    "app",
+    "export_app",
+    "journal_app",
+    "spec_app",
+    "takes_tables",
+]
+
+
+app = typer.Typer(
+    name="gtmar",
+    help="Finds better weights for account scores, and keeps a journal of every experiment.",
+    epilog="First steps: gtmar demo. With your own table: gtmar init --data accounts.parquet",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+spec_app = typer.Typer(help="The spec's JSON Schema, and what a spec says.", no_args_is_help=True)
+app.add_typer(spec_app, name="spec", rich_help_panel=None)
+journal_app = typer.Typer(
+    help="The journal as files: into other formats, from them, packed.", no_args_is_help=True
+)
+app.add_typer(journal_app, name="journal", rich_help_panel=None)
+export_app = typer.Typer(
+    help="A score for other systems: as SQL, as a dbt model.", no_args_is_help=True
+)
+app.add_typer(export_app, name="export", rich_help_panel=None)
+
+
+class _Required:
+    """Marks an option that names an account table, and must be given."""
+
+
+class _Optional:
+    """Marks one that may be left out."""
+
+
+# The table that such an option names reaches the command opened up, see `takes_tables`.
+Data = Annotated[
+    Any,
+    _Required,
+    typer.Option(
+        "--data",
+        help="Account table: a file, folder or glob, a Delta, Iceberg or DuckDB table, a URL.",
+        show_default=False,
+    ),
+]
+MovedData = Annotated[Any, _Optional, typer.Option("--data", help="The table, where it has moved.")]
+OptionalTable = Annotated[Any, _Optional, typer.Option("--data", help="Account table.")]
+SpecTable = Annotated[
+    Any,
+    _Optional,
+    typer.Option("--data", help="The account table, or a few rows: what its columns are."),
+]
+Parse = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How a text column's numbers are written: mrr=money, rate=percent, code=text."
+    ),
+]
+Nulls = Annotated[
+    str | None,
+    typer.Option(help="More cells that mean unknown, beside the usual ones: TBD,n.v."),
+]
+NoNullMarkers = Annotated[
+    bool, typer.Option("--no-null-markers", help="Take NULL, N/A, - and their like as they stand.")
+]
+TrainTable = Annotated[Any, _Required, typer.Option("--train", help="Account table to search.")]
+LaterTable = Annotated[
+    Any, _Required, typer.Option("--holdout", help="Account table to decide on.")
+]
+Against = Annotated[
+    Any,
+    _Optional,
+    typer.Option("--against", help="Table to hold it against; none: that of the spec's run."),
+]
+_Query = Annotated[
+    Path | None,
+    typer.Option("--query", help="File of one SELECT that makes the table from accounts, --data."),
+]
+SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
+OptionalSpec = Annotated[
+    Path | None, typer.Option("--spec", help="Scoring spec; none: detect one.")
+]
+
+
+def _local(path: Path) -> Path:
+    """Put the home folder in for ``~``, which no shell does in a variable; take file URLs."""
+    from gtmar.data.sources import expanded
+
+    return expanded(path)
+
+
+JournalPath = Annotated[
+    Path,
+    typer.Option(
+        "--journal", envvar="GTMAR_JOURNAL", help="The journal's folder.", callback=_local
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="Date that days_before counts from.")]
+DateFormat = Annotated[
+    str | None, typer.Option("--date-format", help="How texts write a date: %m/%d/%Y")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="Objective; none: the spec's.", autocompletion=completion.metrics
+    ),
+]
+DropUnlabelled = Annotated[
+    bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
+]
+SetAside = Annotated[
+    float | None,
+    typer.Option(
+        "--set-aside", help="Leave rows that break the contract out: up to this share, or 0.01."
+    ),
+]
+SetAsideTo = Annotated[
+    str, typer.Option("--set-aside-to", help="File for those rows, with the reasons.")
+]
+DEFAULT_ASIDE = "set-aside.csv"
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),
+]
+EngineKind = Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
+]
+SpreadsheetSafe = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet-safe/--no-spreadsheet-safe",
+        help="In CSV, put an apostrophe before texts that a spreadsheet would run.",
+    ),
+]
+Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
+DEFAULT_JOURNAL = Path("journal")
+MovedHoldout = Annotated[
+    str | None, typer.Option("--holdout-file", help="The holdout's own table, where it has moved.")
+]
+HoldoutAsOf = Annotated[str | None, typer.Option(help="The same for the holdout's own table.")]
+OptionalRun = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="None: the last search.", autocompletion=completion.runs),
+]
+AnyRun = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="None: all runs.", autocompletion=completion.runs),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=completion.runs)]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
+OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
+NewSpec = Annotated[Path, typer.Option("-o", "--output", help="Where to write the spec.")]
+Author = Annotated[str | None, typer.Option("--author", help="Who.")]
+Experiment = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXP",
+        help="RUN/EXP, RUN for its best, or EXP of the last search.",
+        autocompletion=completion.experiments,
+    ),
+]
+ExperimentOrSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXP|SPEC",
+        help="RUN/EXP, RUN for its best, or a spec's file.",
+        autocompletion=completion.experiments,
+    ),
+]
+
+
+def takes_tables(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take account tables in every form: a version of one, a query over several.
+
+    Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
+    and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
+    theirs: ``--holdout-at-version``. The command gets what they name together, as `files.source`
+    reads it, in place of the location alone.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    tables = [
+        name
+        for name, hint in hints.items()
+        if {_Required, _Optional} & set(getattr(hint, "__metadata__", ()))
+    ]
+    parameters = {
+        name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
+    }
+    for name in tables:
+        kind, option = hints[name].__metadata__
+        taken: Any = str if kind is _Required else str | None
+        parameters[name] = parameters[name].replace(annotation=Annotated[taken, option])
+    own = [parameter for name in tables for parameter in _beside(name, first=name == tables[0])]
+    parameters |= {parameter.name: parameter for parameter in own}
+    # What programs ask for stays last in a command's help.
+    order = sorted(parameters.values(), key=lambda each: each.name in ("as_json", "quiet"))
+
+    @functools.wraps(command)
+    def inner(**given: Any) -> None:
+        from gtmar.cli import files
+
+        query = given.pop("query")
+        for name in tables:
+            version, others = (given.pop(each) for each in _names(name, first=name == tables[0]))
+            given[name] = files.source(given[name], version, query, others, option=_flag(name))
+        command(**given)
+
+    inner.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined] # typer reads it
+    inner.__annotations__ = {each.name: each.annotation for each in order}
+    return inner
+
+
+def _names(table: str, *, first: bool) -> tuple[str, str]:
+    """Return the parameters of a table's version and of its query's further tables."""
+    return ("at_version", "other") if first else (f"{table}_at_version", f"{table}_source")
+
+
+def _flag(table: str) -> str:
+    return f"--{table.replace('_', '-')}"
+
+
+def _beside(table: str, *, first: bool) -> Iterator[inspect.Parameter]:
+    """Give the parameters that a table's option brings with it."""
+    version, others = _names(table, first=first)
+    at = Annotated[
+        int | None,
+        typer.Option(
+            "--at-version" if first else _flag(version),
+            help="Version of a Delta table, Iceberg snapshot."
+            if first
+            else f"The same for {_flag(table)}.",
+        ),
+    ]
+    sources = Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source" if first else _flag(others),
+            help="Another table for the query: usage=usage.parquet"
+            if first
+            else f"The same for {_flag(table)}.",
+        ),
+    ]
+    annotations = {version: at, **({"query": _Query} if first else {}), others: sources}
+    for name, annotation in annotations.items():
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        )

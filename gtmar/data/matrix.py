@@ -1,0 +1,588 @@
+"""AccountMatrix: N accounts as frozen integer arrays, ready for the kernel.
+
+Rows are put in the order of their movement class and activation, so that each cohort of the kernel
+is a run of rows; since every tally is an exact sum, no result depends on that order.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gtmar.data.contract import Checked, as_of_date, check_contract
+from gtmar.data.encode import encoded_terms
+from gtmar.data.outcomes import (
+    ACTIVATION_STATES,
+    Movement,
+    OutcomeColumns,
+    canonical_outcomes,
+    lacks_outcome,
+    movement_class,
+)
+from gtmar.data.rules import OWN
+from gtmar.data.scan import AccountTable, collect
+from gtmar.data.segments import segment_codes, segment_values
+from gtmar.data.split import (
+    Copies,
+    KeyOrder,
+    content_keys,
+    find_copies,
+    fingerprint,
+    held_out,
+    holdout_mask,
+    key_expression,
+)
+from gtmar.data.storage import Storage
+from gtmar.errors import SpecError
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gtmar.data.storage import Columns
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = [
+    "MOST_SAMPLED",
+    "AccountMatrix",
+    "Accounts",
+    "Segments",
+    "check_reach",
+    "freeze",
+    "load_accounts",
+    "part",
+    "search_sample",
+]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """One column whose every value is a segment, over N accounts.
+
+    Parameters
+    ----------
+    column
+        Its name.
+    values
+        V values in the order of their text, the unknown last where there is one.
+    codes
+        int8, shape (N,), in [0, V): each account's value.
+    """
+
+    column: str
+    values: tuple[str, ...]
+    codes: NDArray[np.int8]
+
+    def rows(self, place: int) -> NDArray[np.intp]:
+        """Return the row numbers of one value's accounts, ascending."""
+        return np.flatnonzero(self.codes == place)
+
+    def name(self, place: int) -> str:
+        """Return how a segment is called: ``COLUMN=VALUE``."""
+        return f"{self.column}={self.values[place]}"
+
+
+@dataclass(frozen=True)
+class AccountMatrix:
+    """Encoded features and outcomes of N accounts, F features; every array is read-only.
+
+    Parameters
+    ----------
+    names
+        Term names, F of them, in the spec's order.
+    columns
+        F arrays of shape (N,), each of the narrowest integer type that holds it, in 1/10,000ths.
+    codes
+        int16, shape (N,): movement class x 3 + activation state (0 unknown, 1 missed, 2 reached).
+        Ascending.
+    offsets
+        int64, shape (12,): where each movement class begins, the last entry being N.
+    start, end, ltv
+        int64, shape (N,), in cents, unknown taken as 0; None where the table has no such column.
+    ltv_rows
+        Row numbers of the LTV cohort (current, LTV above 0), ascending; None without LTV.
+    day_codes, days
+        Place of each activated account's days in `days`, the sorted distinct values, or -1; None
+        without such a column.
+    segments
+        The spec's segment columns.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[NDArray[np.integer], ...]
+    codes: NDArray[np.int16]
+    offsets: NDArray[np.int64]
+    outcomes: OutcomeColumns
+    start: NDArray[np.int64] | None = None
+    end: NDArray[np.int64] | None = None
+    ltv: NDArray[np.int64] | None = None
+    ltv_rows: NDArray[np.int32] | None = None
+    day_codes: NDArray[np.int32] | None = None
+    days: NDArray[np.int64] | None = None
+    segments: tuple[Segments, ...] = ()
+
+    @property
+    def accounts(self) -> int:
+        """N."""
+        return len(self.codes)
+
+    def rows(self, first: Movement, last: Movement) -> slice:
+        """Return the run of rows whose movement class lies between two, both included."""
+        return slice(int(self.offsets[first]), int(self.offsets[last + 1]))
+
+    def part(self, first: int, last: int) -> AccountMatrix:
+        """Return the rows from `first` to before `last`, without copying any but a few."""
+        some = slice(first, last)
+        ltv_rows = None
+        if self.ltv_rows is not None:
+            ends = np.searchsorted(self.ltv_rows, (first, last))
+            ltv_rows = self.ltv_rows[ends[0] : ends[1]] - np.int32(first)
+            ltv_rows.flags.writeable = False
+        offsets = self.offsets.clip(first, last) - first
+        offsets.flags.writeable = False
+        return replace(
+            self,
+            columns=tuple(column[some] for column in self.columns),
+            codes=self.codes[some],
+            offsets=offsets,
+            start=None if self.start is None else self.start[some],
+            end=None if self.end is None else self.end[some],
+            ltv=None if self.ltv is None else self.ltv[some],
+            ltv_rows=ltv_rows,
+            day_codes=None if self.day_codes is None else self.day_codes[some],
+            segments=tuple(replace(each, codes=each.codes[some]) for each in self.segments),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> AccountMatrix:
+        """Copy some rows, a row as often as it is named.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, ascending: so they stay in the order of their codes.
+        """
+
+        def taken(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else _frozen(values[rows])
+
+        codes = _frozen(self.codes[rows])
+        sizes = np.bincount(codes // ACTIVATION_STATES, minlength=len(Movement))
+        ltv_rows = None
+        if self.ltv_rows is not None:
+            valued = np.zeros(self.accounts, dtype=bool)
+            valued[self.ltv_rows] = True
+            ltv_rows = _frozen(np.flatnonzero(valued[rows]).astype(np.int32))
+        return replace(
+            self,
+            columns=tuple(_frozen(column[rows]) for column in self.columns),
+            codes=codes,
+            offsets=_frozen(np.concatenate([[0], np.cumsum(sizes)])),
+            start=taken(self.start),
+            end=taken(self.end),
+            ltv=taken(self.ltv),
+            ltv_rows=ltv_rows,
+            day_codes=taken(self.day_codes),
+            segments=tuple(
+                replace(each, codes=_frozen(each.codes[rows])) for each in self.segments
+            ),
+        )
+
+    @property
+    def paying_rows(self) -> slice:
+        """The revenue cohort: current accounts with start MRR above 0."""
+        unlabelled = self.rows(Movement.UNLABELLED_PAYING, Movement.UNLABELLED_PAYING)
+        if unlabelled.start < unlabelled.stop:
+            return unlabelled
+        return self.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
+
+
+def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+    values = np.ascontiguousarray(values)
+    values.flags.writeable = False
+    return values
+
+
+def freeze(
+    columns: Columns,
+    names: list[str],
+    outcomes: OutcomeColumns,
+    held_out: NDArray[np.int8],
+    storage: Storage,
+    segments: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[AccountMatrix]:
+    """Freeze columns, rows by code: the search part, then the holdout if there is one.
+
+    Parameters
+    ----------
+    columns
+        The canonical outcomes, `movement`, each term's encoded values as `x.` and its name, and
+        each segment column's codes as `s.` and its name.
+    names
+        Term names, in the spec's order.
+    outcomes
+        Which outcomes the table has.
+    held_out
+        int8, shape (N,): 1 where an account is of the holdout, else 0.
+    storage
+        Where the arrays are kept.
+    segments
+        Values by segment column.
+
+    Notes
+    -----
+    A column is let go of once it is frozen, so that there are no two copies of the table.
+    """
+    movement = columns.pop("movement").to_numpy()
+    activated = columns.pop("activated")
+    states = activated.fill_null(-1).to_numpy() + np.int8(1)
+    codes_of = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
+    # Sorted stably: numpy puts small integers in order by counting them, in one pass.
+    orders = [
+        rows[np.argsort(codes_of[rows], kind="stable")].astype(np.int32)
+        for rows in (np.flatnonzero(held_out == part) for part in (0, 1))
+        if len(rows)
+    ]
+
+    def kept(values: pl.Series) -> list[NDArray[Any]]:
+        known = values.fill_null(0).to_numpy()
+        return [storage.keep(known, order) for order in orders]
+
+    def column(name: str, *, there: bool = True) -> list[Any]:
+        return kept(columns.pop(name)) if there else [None for _ in orders]
+
+    codes = kept(pl.Series(codes_of).cast(pl.Int16))
+    days: list[Any] = [(None, None) for _ in orders]
+    if outcomes.has("days_to_activate"):
+        reached = columns.pop("days").set((activated != 1).fill_null(value=True), None)
+        days = [_days(reached.gather(order), storage) for order in orders]
+    features = [column(f"x.{name}") for name in names]
+    grouped = [(name, values, column(f"s.{name}")) for name, values in (segments or {}).items()]
+    start = column("start", there=outcomes.has("mrr"))
+    end = column("end", there=outcomes.basis is not None)
+    ltv = column("ltv", there=outcomes.has("ltv"))
+    found = []
+    for place, order in enumerate(orders):
+        valued = None
+        if ltv[place] is not None:
+            cohort = (ltv[place] > 0) & (movement[order] < Movement.FORMER_LOST)
+            at = np.flatnonzero(cohort).astype(np.int32)
+            valued = storage.keep(at, np.arange(len(at), dtype=np.int32))
+        sizes = np.bincount(movement[order], minlength=len(Movement))
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        offsets.flags.writeable = False
+        found.append(
+            AccountMatrix(
+                names=tuple(names),
+                columns=tuple(parts[place] for parts in features),
+                codes=codes[place],
+                offsets=offsets,
+                outcomes=outcomes,
+                start=start[place],
+                end=end[place],
+                ltv=ltv[place],
+                ltv_rows=valued,
+                day_codes=days[place][0],
+                days=days[place][1],
+                segments=tuple(Segments(name, v, codes[place]) for name, v, codes in grouped),
+            )
+        )
+    return found
+
+
+def _days(reached: pl.Series, storage: Storage) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return day codes from days (N,), null where an account did not activate; and their days."""
+    days = reached.drop_nulls().unique().sort().to_numpy()
+    days.flags.writeable = False
+    codes = np.searchsorted(days, reached.fill_null(0).to_numpy()).astype(np.int32)
+    codes[reached.is_null().to_numpy()] = -1
+    return storage.keep(codes, np.arange(len(codes), dtype=np.int32)), days
+
+
+_BYTES: dict[type[pl.DataType], int] = {pl.Int8: 1, pl.Int16: 2, pl.Int32: 4, pl.Int64: 8}
+#: Bytes an account: of `codes`, `ltv_rows` and `day_codes`, and while a table is read of its key
+#: (some 30), the key's order, seven outcomes and the movement class.
+_OTHER_BYTES = 10
+_READING_BYTES = 110
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """An account table, loaded: the search part, the holdout, and what identifies them."""
+
+    table: AccountTable
+    checked: Checked
+    search: AccountMatrix
+    #: None where there is no holdout.
+    holdout: AccountMatrix | None
+    outcomes_fingerprint: str
+    features_fingerprint: str
+    #: Of ids and segments; None where the spec has none.
+    segments_fingerprint: str | None = None
+    #: Whether the arrays are mapped from files, since memory would not do.
+    on_disk: bool = False
+    #: The table that the holdout is all of, where it isn't a part of this one.
+    later: Accounts | None = None
+    #: Accounts of one content under several ids; None where there are none.
+    copies: Copies | None = None
+    #: How many accounts repeat another one, of those searched and of those held out.
+    repeated: tuple[int, int] = (0, 0)
+
+
+def load_accounts(
+    table: AccountTable,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    memory: int | None = None,
+    copies_together: bool = True,
+) -> Accounts:
+    """Check, encode and split an account table.
+
+    Parameters
+    ----------
+    table, spec
+        What is loaded, and how.
+    as_of
+        ISO date for `days_before`, where the table has no such column.
+    drop_unlabelled
+        Leave accounts without any outcome out, and count them, instead of refusing.
+    set_aside
+        Share of rows that may be left out since they break the contract; None to refuse them.
+    memory
+        Bytes that the table may take; arrays that need more are mapped from a temporary file. None
+        for half of the machine's. Changes no result.
+    copies_together
+        Whether copies, see `find_copies`, are in one part of the split, drawn by the smallest of
+        their ids. False for runs from before this was so.
+
+    Raises
+    ------
+    ViolationsError
+        If the table breaks the data contract.
+    SpecError
+        If a score could leave Int64 within the spec's bounds.
+    ResourceError
+        If the arrays have to go to disk, and it is full.
+
+    Notes
+    -----
+    Two streaming passes over the source, of the columns that are needed: one to check, one to
+    encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, that
+    of the ids, which must be told apart and sorted.
+    """
+    checked = check_contract(
+        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
+    table = checked.table
+    check_reach(spec, checked.ranges)
+    widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
+    date = as_of_date(spec, table.schema, as_of)
+    encoded = [
+        expression.cast(widths[name]).alias(f"x.{name}")
+        for name, expression in encoded_terms(spec, table.schema, date).items()
+    ]
+    key = key_expression(checked.id_column, table.schema)
+    if checked.id_column is None:
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    outcomes = canonical_outcomes(checked.outcomes, table.schema)
+    segments = segment_values(table, spec.segments)
+    coded = segment_codes(segments, table.schema)
+    lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded, *coded)
+    if checked.dropped:
+        lazy = lazy.filter(~lacks_outcome(checked.outcomes))
+    # The contract has seen to it that these are 0 and 1.
+    lazy = lazy.with_columns(
+        movement_class(checked.outcomes), pl.col("retained", "activated", "won_back").cast(pl.Int8)
+    )
+    names = [term.name for term in spec.terms]
+    storage = _storage(checked, widths, memory, segments=len(segments))
+    with storage.columns(table, lazy) as columns:
+        keys = columns.pop("key")
+        blocks: dict[str, list[str]] = {"": list(outcomes)}
+        for term in spec.terms:
+            blocks.setdefault(f"x.{term.column}", []).append(f"x.{term.name}")
+        copies = find_copies(keys, columns, blocks)
+        drawn_by = copies.drawn_by(keys) if copies and copies_together else keys
+        mask = holdout_mask(drawn_by, share=spec.split.holdout, salt=spec.split.salt)
+        repeated = [copies.repeated_in(mask, held=h) if copies else 0 for h in (False, True)]
+        held_out = pl.Series(mask, dtype=pl.Int8)
+        prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
+        del keys
+        found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
+    return Accounts(
+        table=table,
+        checked=checked,
+        search=found[0],
+        holdout=found[1] if len(found) > 1 else None,
+        outcomes_fingerprint=prints[0],
+        features_fingerprint=prints[1],
+        segments_fingerprint=prints[2],
+        on_disk=storage.on_disk,
+        copies=copies,
+        repeated=(repeated[0], repeated[1]),
+    )
+
+
+def _fingerprints(
+    columns: Columns,
+    keys: pl.Series,
+    held_out: pl.Series,
+    outcomes: list[str],
+    names: list[str],
+    segments: Mapping[str, tuple[str, ...]],
+) -> tuple[str, str, str | None]:
+    """Return the fingerprints of ids, outcomes and split; of ids and features; and of segments."""
+
+    def column(name: str) -> Callable[[], pl.Series]:
+        return lambda: columns[name]
+
+    order = KeyOrder.of(keys)
+    with ThreadPoolExecutor(2) as pool:
+        # Hashing lets go of Python's lock, so the two go on side by side.
+        of_outcomes = pool.submit(
+            fingerprint, order, {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
+        )
+        of_features = pool.submit(fingerprint, order, {n: column(f"x.{n}") for n in names})
+        prints = of_outcomes.result(), of_features.result()
+    if not segments:
+        return *prints, None
+    # Values stand in the name, since a code says nothing without them.
+    named = {json.dumps([name, *values]): column(f"s.{name}") for name, values in segments.items()}
+    return *prints, fingerprint(order, named)
+
+
+def _storage(
+    checked: Checked, widths: dict[str, type[pl.DataType]], memory: int | None, *, segments: int
+) -> Storage:
+    """Choose where the arrays go, by what they need an account."""
+    features = sum(_BYTES[width] for width in widths.values())
+    outcomes = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
+    kept = features + outcomes + segments + _OTHER_BYTES
+    return Storage.fitting(
+        needed=checked.accounts * (features + kept + _READING_BYTES),
+        kept=checked.accounts * kept,
+        budget=memory,
+    )
+
+
+def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
+    """Return the largest raw score, either way, that the bounds allow, in 1/10,000ths of a point.
+
+    Raises
+    ------
+    SpecError
+        If it leaves Int64, where a sum would wrap.
+    """
+    reach = abs(spec.base) * VALUE_UNITS + SCORE_UNITS
+    for term in spec.terms:
+        reach += max(abs(term.min), abs(term.max)) * max(map(abs, ranges[term.name]))
+    if reach >= 2**62:
+        raise SpecError(
+            f'spec "{spec.model}": scores may reach {reach / VALUE_UNITS:.3g} points within the '
+            "bounds, beyond what 64-bit integers hold",
+            hint="scale the largest feature with `encode: {kind: range, ...}`",
+        )
+    return reach
+
+
+def _narrowest(low: int, high: int) -> type[pl.DataType]:
+    for dtype, size in _BYTES.items():
+        if -(2 ** (8 * size - 1)) <= low and high < 2 ** (8 * size - 1):
+            return dtype
+    return pl.Int64
+
+
+#: More accounts than this teach a first spec nothing more; a hash draws them.
+MOST_SAMPLED = 200_000
+
+
+def part(
+    table: AccountTable,
+    identifier: str | None,
+    split: Split,
+    *,
+    held: bool = False,
+    copies: Copies | None = None,
+) -> AccountTable:
+    """Return the search part of a table, or its holdout, as a table of its own.
+
+    Parameters
+    ----------
+    table
+        The account table.
+    identifier
+        The account id's column; None to split by the rows' content.
+    split
+        Share and salt of the holdout.
+    held
+        Whether the holdout is meant.
+    copies
+        Accounts of one content, which are drawn together.
+    """
+    key = _key(table, identifier)
+    if copies is not None and identifier is not None:
+        key = key.replace(copies.keys, copies.first)
+    drawn = held_out(key, split)
+    return AccountTable(table.source, table.frame.filter(drawn if held else ~drawn), table.schema)
+
+
+def search_sample(
+    table: AccountTable,
+    found: OutcomeColumns,
+    identifier: str | None,
+    split: Split,
+    *,
+    copies: Copies | None = None,
+    columns: Sequence[str] | None = None,
+    most: int = MOST_SAMPLED,
+) -> pl.DataFrame:
+    """Collect the accounts of the search part, with their canonical outcomes.
+
+    Parameters
+    ----------
+    table
+        The account table.
+    found
+        Its outcome columns.
+    identifier, split, copies
+        As for `part`.
+    columns
+        Which of the table's columns; None for all.
+    most
+        Accounts at most, about; a hash of their ids draws them.
+
+    Returns
+    -------
+    DataFrame
+        The table's own columns, and each canonical outcome under its name with `OWN` before it. At
+        most some 200,000 accounts, drawn by a hash of their ids. In the order of their ids, so that
+        the order of the table's rows changes no digit of what is fitted to them.
+    """
+    lazy = part(table, identifier, split, copies=copies).frame
+    seen = collect(table, lazy.select(pl.len())).item()
+    if seen > most:
+        fewer = Split(holdout=most / seen, salt="profile")
+        sampled = AccountTable(table.source, lazy, table.schema)
+        lazy = part(sampled, identifier, fewer, held=True).frame
+    outcomes = canonical_outcomes(found, table.schema)
+    key = f"{OWN}key"
+    named = {f"{OWN}{name}": value for name, value in outcomes.items()}
+    named[key] = _key(table, identifier)
+    own = table.columns if columns is None else columns
+    return collect(table, lazy.select(*own, **named)).sort(key).drop(key)
+
+
+def _key(table: AccountTable, identifier: str | None) -> pl.Expr:
+    key = key_expression(identifier, table.schema).fill_null("")
+    if identifier is None:
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    return key

@@ -1,0 +1,459 @@
+"""Labels that a table writes as words: Yes and No, Active and Churned; and columns named for them.
+
+What a word counts depends on the role of its column: `Active` is 1 in `retained` and 0 in
+`churned`. Only words that can't be taken the wrong way are known here; any other is for the spec to
+say. Names are known beyond the usual ones, for a first spec, which writes down what it took.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar.data.encode import half_up
+from gtmar.data.scan import AccountTable, collect
+from gtmar.errors import AccountDataError, culprits
+from gtmar.spec.model import LABELS, Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "ACTIVATION_STATES",
+    "CENTS",
+    "LabelWords",
+    "Movement",
+    "OutcomeColumns",
+    "canonical_outcomes",
+    "known_number",
+    "lacks_outcome",
+    "movement_class",
+    "named_outcomes",
+    "plain_name",
+    "with_labels",
+]
+
+
+_YES = frozenset(["yes", "y", "true", "t", "1", "1.0"])
+_NO = frozenset(["no", "n", "false", "f", "0", "0.0"])
+#: What an account is called that stayed, and one that left.
+_STAYED = frozenset(
+    (
+        *("active", "current", "existing", "existing customer", "kept", "not churned", "renewed"),
+        *("retained", "stayed"),
+    )
+)
+_GONE = frozenset(
+    (
+        *("attrited", "attrited customer", "canceled", "cancelled", "churned", "closed", "exited"),
+        *("gone", "inactive", "left", "lost", "non-renewed", "not renewed", "terminated"),
+    )
+)
+#: Names of label columns beyond the default ones, as `plain_name` gives them.
+_NAMES = {
+    "retained": re.compile(
+        r"(is|has|was)?(retained|renewed)(flag|label|yn)?|(is)?stillcustomer|retentionflag"
+    ),
+    "churned": re.compile(
+        r"(is|has|was|customer)?churn(ed)?(flag|label|value|yn|ind|indicator|\d+(d|days|m|mo|months)?)?"
+        r"|(is|has)?(exited|attrited)|attrition(flag)?|(is|has)?cancell?ed"
+    ),
+}
+#: A label column has few words; more are listed no further.
+_MOST_WORDS = 12
+
+
+def plain_name(name: str) -> str:
+    """Return a name without case, blanks and signs, so that `Churn Flag` is `churn_flag`."""
+    return re.sub(r"[^0-9a-z]+", "", name.casefold())
+
+
+def _plain(word: str) -> str:
+    return " ".join(word.casefold().split())
+
+
+def _meaning(role: str, word: str) -> int | None:
+    """Return what a word counts in a role; None where nobody can know."""
+    plain = _plain(word)
+    if plain in _YES or plain in _NO:
+        return int(plain in _YES)
+    if role in ("retained", "churned") and (plain in _STAYED or plain in _GONE):
+        return int((plain in _STAYED) == (role == "retained"))
+    return None
+
+
+@dataclass(frozen=True)
+class LabelWords:
+    """What the words of a label's column count."""
+
+    role: str
+    column: str
+    #: 0 or 1 by word, as the table writes it; None where it isn't known.
+    words: dict[str, int | None]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Words that nobody has said the meaning of."""
+        return [word for word, value in self.words.items() if value is None]
+
+    @property
+    def sentence(self) -> str:
+        """Say what counts what."""
+        listed = ", ".join(f'"{word}" counts {value}' for word, value in self.words.items())
+        return f"Outcome {self.role}, column {self.column}: {listed}."
+
+    @property
+    def hint(self) -> str:
+        """Say how to settle the words in a spec."""
+        words = ", ".join(f"{word}: 1" for word in self.unknown[:1])
+        return (
+            f"labels are 0 and 1, null where unknown; the spec says what each word counts, as "
+            f"labels: {{{self.role}: {{{words}, ...: 0}}}}"
+        )
+
+
+def _is_text(dtype: pl.DataType | None) -> bool:
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str]]:
+    """Return each text column's words, the first few in their order; blanks are unknown."""
+    asked = [
+        pl.col(name).cast(pl.String).drop_nulls().unique().sort().head(_MOST_WORDS + 1).implode()
+        for name in columns
+    ]
+    if not asked:
+        return {}
+    found = collect(table, table.frame.select(asked)).row(0, named=True)
+    return {name: [word for word in words if word.strip()] for name, words in found.items()}
+
+
+def with_labels(
+    table: AccountTable, outcomes: Outcomes, labels: Mapping[Any, Mapping[str, int]]
+) -> tuple[AccountTable, list[LabelWords]]:
+    """Return the table with labels that are words as 0 and 1, and what they were taken for.
+
+    Parameters
+    ----------
+    table
+        The account table.
+    outcomes
+        Which column is which outcome.
+    labels
+        What words count, by role; a role that isn't named has the known words.
+
+    Notes
+    -----
+    A column with a word that nobody has said the meaning of stays as it is: `contract` refuses it.
+    Cost: one pass over label columns of text, none where there are none.
+    """
+    roles = {
+        column: role
+        for role, column in OutcomeColumns.found(outcomes, table.columns).columns.items()
+        if role in LABELS and _is_text(table.schema[column])
+    }
+    read = []
+    for column, listed in _words_of(table, roles).items():
+        role = roles[column]
+        stated = {_plain(word): value for word, value in labels.get(role, {}).items()}
+        # A marker of nothing is no word, unless the spec says what it counts.
+        words = [w for w in listed if _plain(w) in stated or w.strip() not in table.nulls]
+        means = {w: stated.get(_plain(w)) if stated else _meaning(role, w) for w in words}
+        read.append(LabelWords(role, column, means))
+    whole = [each for each in read if not each.unknown]
+    if whole:
+        numbers = [
+            pl.col(each.column)
+            .cast(pl.String)
+            .replace_strict(
+                pl.Series(list(each.words), dtype=pl.String),
+                pl.Series(list(each.words.values()), dtype=pl.Int8),
+                default=None,
+                return_dtype=pl.Int8,
+            )
+            for each in whole
+        ]
+        frame = table.frame.with_columns(numbers)
+        schema = pl.Schema({**table.schema, **{each.column: pl.Int8() for each in whole}})
+        table = replace(table, frame=frame, schema=schema)
+    return table, read
+
+
+def named_outcomes(
+    table: AccountTable, outcomes: Outcomes, labels: Mapping[Any, Mapping[str, int]]
+) -> Outcomes:
+    """Find outcome columns by their names, beyond those that a spec knows by default.
+
+    Parameters
+    ----------
+    table
+        The account table.
+    outcomes
+        What was named; a default name that the table lacks is looked for under others.
+    labels
+        What words count, by role, where that was said.
+
+    Raises
+    ------
+    AccountDataError
+        If two columns could be the label, or one holds words of which nobody knows what they count.
+    """
+    plain = {plain_name(name): name for name in reversed(table.columns)}
+    named = outcomes.model_dump()
+    for role, column in named.items():
+        if column not in table.columns and plain_name(column) in plain:
+            named[role] = plain[plain_name(column)]
+    if not any(named[role] in table.columns for role in _NAMES):
+        taken = {column for column in named.values() if column in table.columns}
+        label = _named_label(table, [c for c in table.columns if c not in taken], labels)
+        named |= label
+        if not label and "mrr_end" not in _present(named, table):
+            _refuse_hidden_label(table, taken, given=outcomes != Outcomes())
+    return Outcomes(**named)
+
+
+def _present(named: Mapping[str, str], table: AccountTable) -> list[str]:
+    return [role for role, column in named.items() if column in table.columns]
+
+
+def _named_label(
+    table: AccountTable, columns: list[str], labels: Mapping[Any, Mapping[str, int]]
+) -> dict[str, str]:
+    """Return the one column that is named like a label and holds one, by role."""
+    likely = {
+        column: role
+        for column in columns
+        for role, pattern in _NAMES.items()
+        if pattern.fullmatch(plain_name(column))
+    }
+    texts = _words_of(table, [c for c in likely if _is_text(table.schema[c])])
+    found = {}
+    for column, role in likely.items():
+        dtype = table.schema[column]
+        if column in texts:
+            if len(texts[column]) > _MOST_WORDS:
+                continue
+            _, read = with_labels(table, Outcomes(**{role: column}), labels)
+            if read and read[0].unknown:
+                raise AccountDataError(
+                    f'{table.source}: column "{column}" is named like outcome {role} and holds '
+                    f"{culprits(texts[column])}, of which {culprits(read[0].unknown)} may count 0 "
+                    "or 1",
+                    hint=f'say what each counts: --label "{role}:{read[0].unknown[0]}=1", or name '
+                    f'another column: --outcome "{role}=COLUMN"',
+                )
+        elif dtype.is_numeric():
+            odd = ~pl.col(column).cast(pl.Float64).fill_nan(None).is_in([0.0, 1.0])
+            if collect(table, table.frame.select(odd.any())).item():
+                continue
+        elif dtype != pl.Boolean:
+            continue
+        found[column] = role
+    if len(found) > 1:
+        column, role = next(iter(found.items()))
+        raise AccountDataError(
+            f"{table.source}: columns {culprits(found)} could each be the outcome",
+            hint=f'name the one that is: --outcome "{role}={column}"',
+        )
+    return {role: column for column, role in found.items()}
+
+
+def _refuse_hidden_label(table: AccountTable, taken: set[str], *, given: bool) -> None:
+    """Refuse a table without a label whose accounts a column divides into stayed and left."""
+    if given:
+        return
+    texts = [c for c in table.columns if c not in taken and _is_text(table.schema[c])]
+    for column, words in _words_of(table, texts).items():
+        plain = {_plain(word) for word in words}
+        if plain & _STAYED and plain & _GONE and len(words) <= _MOST_WORDS:
+            raise AccountDataError(
+                f'{table.source}: no label by its name, but column "{column}" holds '
+                f"{culprits(words)}",
+                hint=f'--outcome "churned={column}" takes it; where it is none, name the outcome '
+                "that is meant, as --outcome ltv=actual_ltv",
+            )
+
+
+#: Money enters as integer cents.
+CENTS = 100
+
+
+class Movement(IntEnum):
+    """What became of an account; the order keeps each cohort of the kernel in one run of rows."""
+
+    LOST_NONPAYING = 0
+    LOST_PAYING = 1
+    KEPT_REVENUE_LOST = 2
+    KEPT_CONTRACTED = 3
+    KEPT_FLAT = 4
+    KEPT_EXPANDED = 5
+    KEPT_NONPAYING = 6
+    UNLABELLED = 7
+    #: Paying, in a table that says nothing about the window's end.
+    UNLABELLED_PAYING = 8
+    FORMER_LOST = 9
+    FORMER_WON_BACK = 10
+
+
+#: Activation is unknown, missed or reached.
+ACTIVATION_STATES = 3
+
+
+@dataclass(frozen=True)
+class OutcomeColumns:
+    """Which outcome roles a table has, and in which columns.
+
+    Parameters
+    ----------
+    columns
+        Column by role (`retained`, `churned`, `mrr`, `mrr_end`, `ltv`, `activated`,
+        `days_to_activate`, `won_back`), for the roles that the table has.
+    """
+
+    columns: dict[str, str]
+
+    @classmethod
+    def found(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
+        """Match a spec's outcome names with a table's columns, in any case.
+
+        Raises
+        ------
+        AccountDataError
+            If more than one column may be meant.
+        """
+        columns: dict[str, str] = {}
+        for role, name in outcomes.model_dump().items():
+            alike = [column for column in present if column.strip().lower() == name.lower()]
+            if len(alike) > 1:
+                raise AccountDataError(
+                    f'outcome {role} is "{name}", and columns {culprits(alike)} may be it',
+                    hint="rename or drop all but one",
+                )
+            columns |= dict(zip([role], alike, strict=False))
+        return cls(columns)
+
+    def has(self, *roles: str) -> bool:
+        """Whether the table has any of these roles."""
+        return any(role in self.columns for role in roles)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether retention is known, from a label or from the end MRR."""
+        return self.has("retained", "churned", "mrr_end")
+
+    @property
+    def basis(self) -> str | None:
+        """`observed` with a real end MRR, `binary` where MRR is assumed flat, None without MRR."""
+        if not self.has("mrr") or not self.labelled:
+            return None
+        return "observed" if self.has("mrr_end") else "binary"
+
+    def missing_reason(self, metric_needs: tuple[str, ...]) -> str | None:
+        """Say which column a metric lacks; None where it lacks none.
+
+        Parameters
+        ----------
+        metric_needs
+            Roles, all of which are needed; ``label`` stands for any source of retention.
+        """
+        for role in metric_needs:
+            if role == "label" and not self.labelled:
+                return "no retained_6mo, churned or mrr_end column"
+            if role != "label" and not self.has(role):
+                return f"no {Outcomes.model_fields[role].default} column"
+        return None
+
+
+def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
+    """A numeric or Boolean column as doubles, NaN taken as unknown."""
+    return pl.col(column).cast(pl.Float64).fill_nan(None) if dtype != pl.String else pl.lit(None)
+
+
+def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
+    """Return the canonical outcome expressions, each an Int64 column or a null one.
+
+    A churned account's unknown end MRR is 0, since it left. In a table without a label column,
+    retained is taken as end MRR above 0; with one, a null label is unknown whatever the end MRR
+    says, and so is that account's end. What else may be unknown is for `contract` to refuse.
+    """
+
+    def number(role: str) -> pl.Expr:
+        column = found.columns.get(role)
+        if column is None:
+            return pl.lit(None, dtype=pl.Float64)
+        return known_number(column, schema[column])
+
+    def cents(role: str) -> pl.Expr:
+        return half_up(number(role), CENTS).cast(pl.Int64, strict=False)
+
+    former = number("won_back").is_not_null()
+    start, end = cents("mrr"), cents("mrr_end")
+    if found.has("retained", "churned"):
+        label = pl.coalesce(number("retained"), 1 - number("churned"))
+    else:
+        label = (end > 0).cast(pl.Float64)
+    label = label.cast(pl.Int64, strict=False)
+    label = pl.when(former).then(None).otherwise(label)
+    if found.has("mrr_end"):
+        end = pl.when(end.is_null() & (label == 0)).then(0).otherwise(end)
+        if found.has("retained", "churned"):
+            end = pl.when(former | label.is_not_null()).then(end)
+    elif found.has("mrr"):
+        end = start * label
+    return {
+        "retained": label.alias("retained"),
+        "start": start.alias("start"),
+        "end": end.alias("end"),
+        "ltv": cents("ltv").alias("ltv"),
+        "activated": number("activated").cast(pl.Int64, strict=False).alias("activated"),
+        "days": number("days_to_activate").floor().cast(pl.Int64, strict=False).alias("days"),
+        "won_back": number("won_back").cast(pl.Int64, strict=False).alias("won_back"),
+    }
+
+
+def lacks_outcome(found: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
+    """Whether nothing is known of an account's end, from the canonical columns."""
+    known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
+    if not found.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
+        known = ("start",)
+    return pl.all_horizontal(pl.col(f"{prefix}{name}").is_null() for name in known)
+
+
+def movement_class(found: OutcomeColumns) -> pl.Expr:
+    """Return each account's `Movement` from the canonical columns."""
+    retained, start, end = pl.col("retained"), pl.col("start"), pl.col("end")
+    paying = (start > 0) & end.is_not_null()
+    unlabelled_paying = (
+        Movement.UNLABELLED_PAYING
+        if found.has("mrr") and not found.labelled
+        else Movement.UNLABELLED
+    )
+    return (
+        pl.when(pl.col("won_back") == 1)
+        .then(int(Movement.FORMER_WON_BACK))
+        .when(pl.col("won_back") == 0)
+        .then(int(Movement.FORMER_LOST))
+        .when(retained.is_null() & (start > 0))
+        .then(int(unlabelled_paying))
+        .when(retained.is_null())
+        .then(int(Movement.UNLABELLED))
+        .when((retained == 0) & paying)
+        .then(int(Movement.LOST_PAYING))
+        .when(retained == 0)
+        .then(int(Movement.LOST_NONPAYING))
+        .when(~paying | paying.is_null())
+        .then(int(Movement.KEPT_NONPAYING))
+        .when(end == 0)
+        .then(int(Movement.KEPT_REVENUE_LOST))
+        .when(end < start)
+        .then(int(Movement.KEPT_CONTRACTED))
+        .when(end == start)
+        .then(int(Movement.KEPT_FLAT))
+        .otherwise(int(Movement.KEPT_EXPANDED))
+        .cast(pl.Int8)
+        .alias("movement")
+    )

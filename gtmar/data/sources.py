@@ -1,0 +1,679 @@
+"""Where a table is, as text: read without its credentials, and named so in messages.
+
+Who opens what a location names is `sources`, for reading, and `export.tables`, for writing.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from gtmar.data.csv_files import (
+    CSV_ENDINGS,
+    TextFile,
+    refuse_repeated,
+    scan_text,
+    text_file,
+)
+from gtmar.errors import (
+    AccountDataError,
+    GtmarError,
+    JournalError,
+    QueryError,
+    UsageError,
+    culprits,
+    nearest,
+    needing,
+)
+from gtmar.safe_text import is_remote, redacted, without_credentials
+from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = [
+    "Opened",
+    "Source",
+    "Tabular",
+    "consenting",
+    "duckdb_place",
+    "expanded",
+    "local_path",
+    "named_sources",
+    "opened",
+    "quoted",
+    "refuse_remote",
+    "refuse_unasked",
+    "split",
+    "unreadable",
+    "without_credentials",
+    "worded",
+]
+
+
+#: Locations elsewhere that somebody named in this process, without credentials.
+_named: set[str] = set()
+#: Whether a location that a record names may be opened, though it is beyond this machine's files.
+_consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
+#: How a URL begins, or what a path makes of it.
+_URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
+
+#: A URL within a sentence.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s)\"']+")
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
+    found = _URL.match(str(path))
+    if found is not None and found["scheme"].lower() == "file":
+        return Path("/" + unquote(found["rest"]))
+    return Path(path).expanduser()
+
+
+def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
+    """Refuse a URL where a local path is meant: a folder of that name would be made here.
+
+    Parameters
+    ----------
+    path
+        What was given.
+    what
+        What it is to be: ``a journal is a local folder``.
+    hint
+        What to do instead.
+
+    Raises
+    ------
+    UsageError
+        If it is a URL, or begins with ``~``, which nothing expands here.
+    """
+    found = _URL.match(str(path))
+    if found is not None:
+        raise UsageError(f"{what}, got a URL: {found['scheme']}://...", hint=hint)
+    if str(path).startswith("~"):
+        raise UsageError(f'{what}, got "{path}"', hint="Path.expanduser() puts in the home folder")
+
+
+@contextmanager
+def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
+    """Ask, within the block, before a location of a journal's record is opened elsewhere.
+
+    Parameters
+    ----------
+    answer
+        Is told the location, and says whether to open it.
+    """
+    token = _consent.set(answer)
+    try:
+        yield
+    finally:
+        _consent.reset(token)
+
+
+def refuse_unasked(location: str, *, recorded: bool) -> None:
+    """Refuse what a record names beyond this machine's files, unless somebody agrees.
+
+    Who made a journal may have named any address in it: to open it would call there, with the
+    credentials of whoever looks at the journal. Where nobody can be asked, as from Python, what was
+    named before in the same process may be opened again.
+
+    Parameters
+    ----------
+    location
+        The location.
+    recorded
+        Whether a record names it; else a person did.
+
+    Raises
+    ------
+    AccountDataError
+        If nobody agreed.
+    """
+    if not is_remote(location):
+        return
+    name = without_credentials(location)
+    if not recorded:
+        _named.add(name)
+        return
+    answer = _consent.get(None)
+    if not (name in _named if answer is None else answer(location)):
+        raise AccountDataError(
+            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is '
+            "not opened unasked",
+            hint="--data names the table, or --yes opens what the record names",
+        )
+
+
+def split(location: str) -> SplitResult:
+    """Split a URL.
+
+    Raises
+    ------
+    UsageError
+        If it can't be one, as with half of an IPv6 address.
+    """
+    try:
+        return urlsplit(location)
+    except ValueError as err:
+        name = without_credentials(location)
+        raise UsageError(f'"{name}": not a URL: {redacted(str(err), location)}') from err
+
+
+def duckdb_place(location: str) -> tuple[Path, str]:
+    """Split ``duckdb:///file.db?table=accounts`` into path and table."""
+    parts = split(location)
+    tables = parse_qs(parts.query).get("table", [])
+    if parts.netloc or len(tables) != 1 or len(parts.path) < 2:
+        raise UsageError(
+            f'"{without_credentials(location)}": expected duckdb:///file.db?table=NAME',
+            hint="three slashes for a path from here, four for one from the root",
+        )
+    return Path(unquote(parts.path[1:])), tables[0]
+
+
+def local_path(location: str) -> Path | None:
+    """Return the file, folder or glob of this machine that a location names; None for a URL.
+
+    Examples
+    --------
+    >>> str(local_path("duckdb:///crm.db?table=accounts")), local_path("s3://bucket/a.parquet")
+    ('crm.db', None)
+    """
+    place = location.removeprefix("delta:").removeprefix("file://")
+    if place.startswith("duckdb:///"):
+        return Path(unquote(urlsplit(place).path[1:]))
+    return None if "://" in place else Path(place)
+
+
+def quoted(name: str) -> str:
+    """Quote a name for DuckDB."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def worded(location: str, err: Exception) -> str:
+    """Return an error's first line, without what the location holds of credentials."""
+    return redacted(first_line(err), location, location.removeprefix("delta:"), foreign=True)
+
+
+def unreadable(location: str, err: Exception) -> AccountDataError:
+    """Word an error of a library that reads."""
+    return AccountDataError(
+        f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
+        hint="is it there, and are credentials in the environment, where it needs any?",
+    )
+
+
+#: What the table that ``--data`` names is called in a query.
+ACCOUNTS = "accounts"
+_SCANS: dict[str, Callable[..., pl.LazyFrame]] = {
+    ".parquet": pl.scan_parquet,
+    ".pq": pl.scan_parquet,
+    ".arrow": pl.scan_ipc,
+    ".ipc": pl.scan_ipc,
+    ".feather": pl.scan_ipc,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An account table somewhere, at a version of it, or a query over such tables.
+
+    Parameters
+    ----------
+    location
+        A file, folder or glob; a folder or URL of a Delta table; ``iceberg://CATALOG/space.table``;
+        ``duckdb:///file.db?table=accounts``, with a fourth slash for an absolute path; a URL of
+        files in an object store.
+    at_version
+        A Delta table's version or an Iceberg table's snapshot; None for the newest.
+    query
+        One SELECT that gives the account table, over `location` as ``accounts`` and `others`.
+    others
+        Further tables of the query, by name.
+    recorded
+        Whether a journal's record names it and no person: then it is opened beyond this machine's
+        files only where somebody agrees, and a DuckDB file's views reach no other file.
+    query_file
+        The file that the query was read from, so that no output goes onto it.
+    """
+
+    location: str
+    at_version: int | None = None
+    query: str | None = None
+    others: tuple[tuple[str, Source], ...] = ()
+    recorded: bool = False
+    query_file: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def of_record(cls, location: str, parameters: Mapping[str, str]) -> Source:
+        """Read a source off a run's record: the same table at the same version."""
+        prefix, versions = "source.", "source_version"
+
+        def version(key: str) -> int | None:
+            try:
+                return int(parameters[key]) if key in parameters else None
+            except ValueError as err:
+                raise JournalError(
+                    f'the run\'s record has "{parameters[key]}" as {key}, which is no version'
+                ) from err
+
+        others = tuple(
+            (
+                name.removeprefix(prefix),
+                cls(other, version(f"{versions}.{name[len(prefix) :]}"), recorded=True),
+            )
+            for name, other in parameters.items()
+            if name.startswith(prefix)
+        )
+        query = parameters.get("query")
+        return cls(location, version(versions), query, others, recorded=True)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that was opened."""
+
+    #: What messages and the journal call it: the location, without credentials.
+    name: str
+    frame: pl.LazyFrame
+    #: For a run's record: version or snapshot, query, the other tables.
+    origin: dict[str, str] = field(default_factory=dict)
+    #: Columns that can't be read, with the reason.
+    unread: dict[str, str] = field(default_factory=dict)
+    #: The file of separated text that it is, where it is one.
+    text: TextFile | None = None
+
+
+#: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
+Tabular: TypeAlias = "str | Path | Source | pl.DataFrame | pl.LazyFrame | Any"
+
+
+def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | None:
+    """Open a source that isn't a plain path.
+
+    Parameters
+    ----------
+    data
+        What was given as the account table.
+    plainly
+        Opens a path of files.
+
+    Returns
+    -------
+    Opened or None
+        None for a plain path, or a text file in an object store: the caller opens both.
+
+    Raises
+    ------
+    AccountDataError
+        If it isn't there or can't be read.
+    UsageError
+        If the location is malformed, has no versions, or a library is missing.
+    QueryError
+        If the query isn't one SELECT, or fails.
+    """
+    if not isinstance(data, str | Path | Source):
+        return _of_object(data)
+    source = data if isinstance(data, Source) else Source(str(data))
+    if source.query is not None:
+        return _queried(source, plainly)
+    found = _located(source)
+    if found is None:
+        _refuse_version(source)
+    return found
+
+
+def _of_object(data: Any) -> Opened:
+    """Turn a frame or relation of another library into a Polars frame."""
+    kind = type(data)
+    library = kind.__module__.split(".")[0]
+    frame: pl.DataFrame | None = None
+    unread: dict[str, str] = {}
+    if library == "pandas":
+        # NaN is how pandas writes an unknown.
+        wide = data.to_frame() if data.ndim == 1 else data
+        names = list(wide.columns)
+        frame, unread = _column_by_column(
+            lambda places: pl.from_pandas(wide.iloc[:, places]), list(map(str, names))
+        )
+    elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
+        selected, unread = _readable(data)
+        frame = data.project(", ".join(selected.values())).pl()
+    elif hasattr(data, "select") and hasattr(data, "column_names"):
+        frame, unread = _column_by_column(
+            lambda places: pl.DataFrame(data.select(places)), list(data.column_names)
+        )
+    elif hasattr(data, "__arrow_c_stream__"):
+        frame = pl.DataFrame(data)
+    if frame is None:
+        raise UsageError(
+            f"an account table can't be a {kind.__module__}.{kind.__qualname__}",
+            hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
+        )
+    return Opened("frame", frame.lazy(), unread=unread)
+
+
+def _column_by_column(
+    convert: Callable[[list[int]], pl.DataFrame], names: list[str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
+    refuse_repeated("frame", names)
+    try:
+        return convert(list(range(len(names)))), {}
+    except (PolarsError, TypeError, ValueError, ArithmeticError):
+        pass
+    frames, unread = [], {}
+    for place, name in enumerate(names):
+        try:
+            frames.append(convert([place]))
+        except (PolarsError, TypeError, ValueError, ArithmeticError) as err:
+            unread[name] = f"of values that no column has together: {first_line(err)}"
+    if not frames:
+        raise AccountDataError("frame: no column can be read: " + culprits(names))
+    return pl.concat(frames, how="horizontal"), unread
+
+
+#: Types of DuckDB that no column of a frame has.
+_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
+
+
+def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return how to select a relation's columns that can be read, and the types of the others.
+
+    Raises
+    ------
+    AccountDataError
+        If two have one name, or none can be read.
+    """
+
+    def foreign(dtype: Any) -> bool:
+        if dtype.id in _FOREIGN:
+            return True
+        nested = dtype.id in ("list", "array", "struct", "map")
+        parts = [part for _, part in dtype.children] if nested else []
+        return any(foreign(part) for part in parts if hasattr(part, "id"))
+
+    names = list(relation.columns)
+    refuse_repeated("the table", names)
+    types = dict(zip(names, relation.types, strict=True))
+    unread = {
+        name: f"of DuckDB's type {dtype}, neither number, date nor category"
+        for name, dtype in types.items()
+        if foreign(dtype)
+    }
+    if len(unread) == len(names):
+        raise AccountDataError("no column can be read: " + culprits(names))
+    selected = {name: quoted(name) for name in names if name not in unread}
+    for name in selected:
+        if types[name].id == "timestamp_s":
+            # On its way to a frame an infinite one would become a moment of 1969.
+            selected[name] = f"cast({quoted(name)} as timestamp) as {quoted(name)}"
+    return selected, unread
+
+
+def _located(source: Source) -> Opened | None:
+    """Open what a location's form says; None for a plain path or a text file behind a URL."""
+    location = source.location
+    name = without_credentials(location)
+    scheme = location.partition("://")[0].lower() if "://" in location else ""
+    refuse_unasked(location, recorded=source.recorded)
+    try:
+        if scheme == "duckdb":
+            _refuse_version(source)
+            frame, unread = _duckdb(location, locked=source.recorded)
+            return Opened(name, frame, unread=unread)
+        if scheme == "iceberg":
+            return _iceberg(source, name)
+        if location.startswith("delta:"):
+            return _delta(source, location.removeprefix("delta:"), name)
+        if not scheme:
+            is_delta = (Path(location) / "_delta_log").is_dir()
+            return _delta(source, location, name) if is_delta else None
+        if scheme == "file":
+            return None
+        path = Path(split(location).path)
+        ending = path.suffix.lower()
+        if path.name.lower().endswith(CSV_ENDINGS):
+            _refuse_version(source)
+            file = text_file(location)
+            return Opened(name, scan_text([file], None), text=file)
+        if ending in _SCANS:
+            _refuse_version(source)
+            return Opened(name, _lazily(_SCANS[ending](location)))
+        return _delta(source, location, name)
+    except (PolarsError, OSError) as err:
+        raise unreadable(location, err) from err
+    except GtmarError:
+        raise
+    except Exception as err:
+        # Stores' own libraries have errors of their own, of lacking credentials for one.
+        if is_remote(location):
+            raise unreadable(location, err) from err
+        raise
+
+
+def _lazily(lazy: pl.LazyFrame) -> pl.LazyFrame:
+    lazy.collect_schema()
+    return lazy
+
+
+def _refuse_version(source: Source) -> None:
+    if source.at_version is not None:
+        raise UsageError(
+            f'"{without_credentials(source.location)}" has no versions',
+            hint="--at-version is for Delta and Iceberg tables",
+        )
+
+
+def _delta(source: Source, location: str, name: str) -> Opened:
+    with needing("delta"):
+        import deltalake
+    try:
+        table = deltalake.DeltaTable(location, version=source.at_version)
+        lazy = pl.scan_delta(table)
+    except (deltalake.exceptions.DeltaError, OSError, ValueError) as err:
+        raise unreadable(location, err) from err
+    return Opened(name, lazy, {"source_kind": "delta", "source_version": str(table.version())})
+
+
+def _iceberg(source: Source, name: str) -> Opened:
+    with needing("iceberg"):
+        from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+    parts = split(source.location)
+    catalog, table_name = parts.netloc, parts.path.strip("/").replace("/", ".")
+    if not catalog or "." not in table_name:
+        raise UsageError(
+            f'"{name}": expected iceberg://CATALOG/namespace.table',
+            hint="the catalog is one of pyiceberg's own configuration",
+        )
+    try:
+        table = load_catalog(catalog).load_table(table_name)
+    except (NoSuchTableError, NoSuchNamespaceError) as err:
+        raise AccountDataError(f'"{name}": catalog "{catalog}" has no table {table_name}') from err
+    except (ValueError, OSError) as err:
+        raise unreadable(source.location, err) from err
+    snapshot = table.current_snapshot()
+    wanted = source.at_version or (snapshot.snapshot_id if snapshot else None)
+    if wanted is None or table.snapshot_by_id(wanted) is None:
+        known = [str(entry.snapshot_id) for entry in table.history()]
+        raise AccountDataError(
+            f'"{name}": no snapshot {wanted}; it has {culprits(known) or "none"}',
+            hint="--at-version takes one of these",
+        )
+    # Polars' own reader wants a package more to plan a scan, and warns where it isn't there.
+    lazy = pl.scan_iceberg(table, snapshot_id=wanted, reader_override="pyiceberg")
+    return Opened(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
+
+
+def _duckdb(location: str, *, locked: bool = False) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Open a table or view of a DuckDB file, reading only the columns that are asked for.
+
+    Parameters
+    ----------
+    location
+        Where it is.
+    locked
+        Whether its views must not reach other files, nor a network.
+    """
+    import duckdb
+
+    path, table = duckdb_place(location)
+    if not path.is_file():
+        raise AccountDataError(
+            f'"{without_credentials(location)}": no file "{path}"',
+            hint="duckdb:///file.db is a path from here, duckdb:////data/file.db one from the root",
+        )
+
+    def ask(text: str) -> pl.DataFrame:
+        try:
+            with duckdb.connect(path, read_only=True) as connection:
+                if locked:
+                    lock(connection, QueryLimits())
+                found: pl.DataFrame = connection.sql(text).pl()
+                return found
+        except duckdb.Error as err:
+            raise unreadable(location, err) from err
+
+    tables = ask(
+        "select table_catalog, table_schema, table_name from information_schema.tables order by all"
+    )
+    place = _table_named(table, tables.rows(), without_credentials(location))
+    try:
+        with duckdb.connect(path, read_only=True) as connection:
+            selected, unread = _readable(connection.sql(f"select * from {place}"))
+    except duckdb.Error as err:
+        raise unreadable(location, err) from err
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        listed = ", ".join(selected[name] for name in columns or selected)
+        limit = "" if rows is None else f" limit {rows}"
+        frame = ask(f"select {listed} from {place}{limit}")
+        yield frame if predicate is None else frame.filter(predicate)
+
+    schema = ask(f"select {', '.join(selected.values())} from {place} limit 0").schema
+    return pl.io.plugins.register_io_source(read, schema=schema), unread
+
+
+#: A part of a table's name, quoted or not.
+_PART = r'"(?:[^"]|"")+"|[^."]+'
+
+
+def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -> str:
+    """Return a table's quoted name: ``accounts``, ``marts.accounts``, ``crm.marts.accounts``.
+
+    A name that a table of the main schema has as it stands is that table's, dots included. A hint
+    names no table of another schema than the one asked for.
+    """
+
+    def shown(schema: str, table: str) -> str:
+        parts = (table,) if schema == "main" else (schema, table)
+        return ".".join(quoted(part) if re.search(r'[."]', part) else part for part in parts)
+
+    def unquoted(part: str) -> str:
+        return part[1:-1].replace('""', '"') if part.startswith('"') else part
+
+    if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
+        parts = [unquoted(part) for part in re.findall(_PART, name)]
+    else:
+        parts = [name]
+    wanted = [("main", name)]
+    wanted.append(("main", parts[0]) if len(parts) == 1 else (parts[-2], parts[-1]))
+    for schema, table in wanted:
+        for catalog, its_schema, its_table in tables:
+            outside = len(parts) == 3 and parts[0].lower() != catalog.lower()
+            if (its_schema, its_table) == (schema, table) and not outside:
+                return ".".join(map(quoted, (catalog, its_schema, its_table)))
+    schema = wanted[-1][0]
+    known = [shown(its_schema, its_table) for _, its_schema, its_table in tables]
+    alike = [shown(s, t) for _, s, t in tables if s == schema]
+    if len(parts) == 1:
+        alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
+    likely = nearest(name, alike) or next((each for each in alike if each.endswith(f".{name}")), "")
+    raise AccountDataError(
+        f'"{location}": no table "{name}"; it has {culprits(known) or "none"}',
+        hint=f'did you mean "{likely}"?' if likely else None,
+    )
+
+
+def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
+    """Read ``name=location`` settings, the further tables of a query.
+
+    Raises
+    ------
+    UsageError
+        If some aren't of that form, or a name stands twice; all of them in one message.
+
+    Examples
+    --------
+    >>> named_sources(["usage=usage.parquet"])[0][1].location
+    'usage.parquet'
+    """
+    read, wrong = {ACCOUNTS: ""}, []
+    for setting in settings:
+        name, sign, location = setting.partition("=")
+        if not sign or not location or not re.fullmatch(r"[A-Za-z_]\w*", name) or name in read:
+            wrong.append(setting)
+        read[name] = location
+    if wrong:
+        raise UsageError(
+            f"--source expects name=location, each name once, got {culprits(wrong)}",
+            hint=f'--source usage=usage.parquet; "{ACCOUNTS}" is what --data names',
+        )
+    del read[ACCOUNTS]
+    return tuple((name, Source(location)) for name, location in read.items())
+
+
+def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
+    """Run a query over its sources, in memory, under locks."""
+    import duckdb
+
+    text = str(source.query)
+    refuse_all_but_select(text, hint="the query gives the account table; it changes nothing")
+    first = Source(source.location, source.at_version, recorded=source.recorded)
+    places = {ACCOUNTS: first}
+    places |= dict(source.others)
+    origin = {"query": text}
+    with duckdb.connect() as connection:
+        for name, place in places.items():
+            found = _located(place)
+            if found is None or found.text is not None:
+                _refuse_version(place)
+                frame = plainly(place.location)
+            else:
+                frame = found.frame
+                version = found.origin.get("source_version")
+                if version is not None:
+                    key = "source_version" if name == ACCOUNTS else f"source_version.{name}"
+                    origin[key] = version
+            if name != ACCOUNTS:
+                origin[f"source.{name}"] = without_credentials(place.location)
+            try:
+                connection.register(name, frame.collect(engine="streaming"))
+            except (PolarsError, OSError) as err:
+                raise unreadable(place.location, err) from err
+        limits, unread = QueryLimits(), {}
+
+        def picked(relation: Any) -> Any:
+            selected, others = _readable(relation)
+            unread.update(others)
+            return relation.project(", ".join(selected.values()))
+
+        lock(connection, limits)
+        try:
+            result = answer(connection, text, limits, pick=picked)
+        except duckdb.Error as err:
+            raise failed(err) from err
+        except PolarsError as err:
+            raise QueryError(f"the query's result is no table: {first_line(err)}") from err
+    return Opened(without_credentials(source.location), result.lazy(), origin, unread)

@@ -1,0 +1,233 @@
+"""Where a table's arrays are kept: in memory, or on disk and mapped where they outgrow a budget.
+
+Mapped files have no name: the space is free again when the process ends, however it ends. Only
+while a table is read does a folder stand there, and it is removed on any error and on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gtmar.data.scan import collect, no_room, read_column, write_rows
+from gtmar.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from gtmar.data.scan import AccountTable
+
+__all__ = ["Columns", "Storage", "default_budget", "parse_size"]
+
+_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
+_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
+#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
+#: the search itself, the system, and the cache that mapped files live in.
+_SHARE = 0.5
+#: Where a control group states how much memory its processes may take, versions 2 and 1.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+#: Rows copied at a time.
+_SLICE = 2**20
+_ALIGNED = 64
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
+
+    Raises
+    ------
+    UsageError
+        If it is no size.
+
+    Examples
+    --------
+    >>> parse_size("4GB"), parse_size("1.5 MiB")
+    (4000000000, 1572864)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
+    if found is None:
+        raise UsageError(
+            f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
+        )
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def default_budget() -> int:
+    """Return half of the memory that this machine, or this process's control group, has."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        try:
+            sizes.append(int(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or one without a limit ("max")
+            continue
+    return int(min(sizes) * _SHARE)
+
+
+class Columns(Protocol):
+    """Columns of N rows by name."""
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        """Return a column."""
+        ...
+
+    def pop(self, name: str, /) -> pl.Series:
+        """Return a column that nobody will ask for again."""
+        ...
+
+
+class _FileColumns:
+    """Columns that are read from an Arrow file each time they are asked for."""
+
+    def __init__(self, table: AccountTable, path: Path) -> None:
+        self._table, self._path = table, path
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        return read_column(self._table, self._path, name)
+
+    pop = __getitem__
+
+
+@dataclass
+class Storage:
+    """Keeps arrays that nobody can write to.
+
+    Parameters
+    ----------
+    folder
+        Where to map files; None keeps everything in memory.
+    expected
+        Bytes that will be kept, so that one file holds them all.
+    """
+
+    folder: Path | None = None
+    expected: int = 0
+    #: The mapping being filled, its read-only twin, and the place of the next array in both.
+    _segment: tuple[mmap.mmap, mmap.mmap] | None = field(default=None, init=False)
+    _used: int = field(default=0, init=False)
+
+    @classmethod
+    def fitting(cls, *, needed: int, kept: int, budget: int | None = None) -> Storage:
+        """Choose memory where it suffices, else the disk.
+
+        Parameters
+        ----------
+        needed
+            Bytes that reading and keeping the arrays takes at most.
+        kept
+            Bytes of the arrays alone.
+        budget
+            Bytes that may be used; None for `default_budget`.
+        """
+        if needed <= (default_budget() if budget is None else budget):
+            return cls()
+        return cls(_scratch(), kept)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether arrays are mapped from files."""
+        return self.folder is not None
+
+    @contextmanager
+    def columns(self, table: AccountTable, lazy: pl.LazyFrame) -> Iterator[Columns]:
+        """Give the columns of a query, from memory or from a file.
+
+        Raises
+        ------
+        AccountDataError
+            If the source can't be read.
+        ResourceError
+            If the disk is full.
+        """
+        if self.folder is None:
+            yield collect(table, lazy).to_dict()
+            return
+        try:
+            scratch = tempfile.TemporaryDirectory(prefix="gtmar-", dir=self.folder)
+        except OSError as err:
+            raise no_room(self.folder, str(err.strerror)) from err
+        with scratch:
+            path = Path(scratch.name) / "rows.arrow"
+            write_rows(table, lazy, path)
+            yield _FileColumns(table, path)
+
+    def keep(self, values: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
+        """Return the values of some rows as an array that nobody can write to.
+
+        Parameters
+        ----------
+        values
+            Shape (N,).
+        rows
+            Row numbers in [0, N).
+
+        Raises
+        ------
+        ResourceError
+            If the disk is full.
+        """
+        if self.folder is None:
+            kept = values.take(rows)
+            kept.flags.writeable = False
+            return kept
+        target, kept = self._space(len(rows), values.dtype)
+        for start in range(0, len(rows), _SLICE):
+            some = rows[start : start + _SLICE]
+            values.take(some, out=target[start : start + _SLICE], mode="clip")
+        return kept
+
+    def _space(self, count: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return room for an array twice: to be filled, and to be given away."""
+        if not count:
+            none = np.zeros(0, dtype)
+            none.flags.writeable = False
+            return none, none
+        size = count * dtype.itemsize
+        if self._segment is None or self._used + size > len(self._segment[0]):
+            expected = self.expected if self._segment is None else 0
+            self._segment, self._used = self._mapped(max(size, expected)), 0
+        first, second = (
+            np.frombuffer(mapping, dtype, count, self._used) for mapping in self._segment
+        )
+        self._used += -(-size // _ALIGNED) * _ALIGNED
+        return first, second
+
+    def _mapped(self, size: int) -> tuple[mmap.mmap, mmap.mmap]:
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                # Now, and not when a page is written to: that would end the process with a signal.
+                _reserve(file.fileno(), size)
+                writable = mmap.mmap(file.fileno(), size)
+                return writable, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as err:
+            raise no_room(Path(str(self.folder)), str(err.strerror)) from err
+
+
+def _reserve(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    zeros = bytes(_SLICE)
+    while size:
+        size -= os.write(file, zeros[:size])
+
+
+def _scratch() -> Path:
+    """Return the folder for large temporary files.
+
+    ``TMPDIR`` decides. Else it is /var/tmp: /tmp often is memory itself, and no help then.
+    """
+    if named := os.environ.get("TMPDIR"):
+        return Path(named)
+    lasting = Path("/var/tmp")
+    return lasting if os.access(lasting, os.W_OK) else Path(tempfile.gettempdir())

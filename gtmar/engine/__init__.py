@@ -1,0 +1,1 @@
+"""Who computes tallies. `local`: this process; `evaluator`: what a run asks of any."""

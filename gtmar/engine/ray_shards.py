@@ -1,0 +1,226 @@
+"""The evaluator of many processes or machines: shards of a table held by Ray actors.
+
+Candidates go out in batches, counts come back and are added; since they are exact integers, their
+sum is what one process counts. An actor that is lost is replaced: the driver, which keeps the
+table, sends its shard again. Ray is imported here alone, and late.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import contextmanager, redirect_stdout
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar.engine.local import CEILING, LocalEvaluator, ceiling_fifths
+from gtmar.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from types import ModuleType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.numpy_kernel import Counts
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["ClusterEvaluator", "connected"]
+
+#: An actor that is lost more often than this during one batch has a reason that won't go away.
+_MOST_LOSSES = 5
+#: Settings of a cluster of our own, unless the environment says otherwise: no statistics sent, and
+#: (by a variable that is named after where it is the default) nothing listens but on loopback.
+_OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+class _Shard:
+    """What an actor does: hold some rows, and count candidates over them."""
+
+    def __init__(self, part: AccountMatrix, spec: ScoringSpec, threads: int) -> None:
+        self._evaluator = LocalEvaluator(part, spec, threads=threads)
+
+    def move(self, weights: Sequence[int]) -> None:
+        self._evaluator.move(weights)
+
+    def counts(self, candidates: Sequence[Sequence[int]]) -> Counts:
+        return self._evaluator.counts(candidates)
+
+    def process(self) -> int:
+        return os.getpid()
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[ModuleType]:
+    """Give Ray, connected: to a cluster of its own on this machine, or to the one at an address.
+
+    Parameters
+    ----------
+    address
+        Of a running cluster, as ``ray start`` says it; ``auto`` for one on this machine; None
+        starts one that ends with the block. Where this process is connected already, that holds.
+
+    Raises
+    ------
+    UsageError
+        If Ray isn't installed.
+    ResourceError
+        If there is no cluster at the address, or none can be started.
+    """
+    own = address is None
+    if own:
+        for name, value in _OWN_CLUSTER.items():
+            os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as err:
+        raise UsageError(
+            "the engine ray needs a package that isn't installed", hint="pip install 'gtmar[ray]'"
+        ) from err
+    if ray.is_initialized():
+        yield ray
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if own:
+        settings |= {"include_dashboard": False}
+    # Ray prints what becomes of its workers; stdout is for results.
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(address=address or "local", **settings)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as err:
+            where = f"no Ray cluster at {address}" if address else "Ray can't be started here"
+            reason = (str(err).strip() or type(err).__name__).splitlines()[0]
+            raise ResourceError(
+                f"{where}: {reason}", hint="without --address a cluster of its own is started"
+            ) from err
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+class ClusterEvaluator:
+    """Computes sums of candidates over shards of one account matrix, held by Ray actors.
+
+    Parameters
+    ----------
+    ray
+        Ray, connected.
+    matrix
+        The accounts. Kept, so that a shard can be sent again.
+    spec
+        TierEdges, base and bounds; its weights are not used.
+    shards
+        Into how many parts the accounts go, a process each; None takes the cluster's cores.
+        Changes no sum.
+    """
+
+    def __init__(
+        self, ray: ModuleType, matrix: AccountMatrix, spec: ScoringSpec, *, shards: int | None
+    ) -> None:
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        count = max(1, min(shards or cores, matrix.accounts))
+        ends = [matrix.accounts * place // count for place in range(count + 1)]
+        self._ray = ray
+        self._parts = [matrix.part(*ends[place : place + 2]) for place in range(count)]
+        self._spec = spec
+        self._threads = max(1, cores // count)
+        # More shards than cores share them: an actor that waits for a core would wait for ever.
+        self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
+        self._incumbent: tuple[int, ...] | None = None
+        self._actors = [self._placed(place) for place in range(count)]
+        # Over no account: it reduces what others count.
+        self._reducer = LocalEvaluator(matrix.part(0, 0), spec)
+        self._ceiling = ceiling_fifths(matrix)
+
+    def close(self) -> None:
+        """End the actors, which gives the cluster its cores back."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+    @property
+    def processes(self) -> list[int]:
+        """Process ids of the shards' actors."""
+        return self._everywhere(lambda actor: actor.process.remote())
+
+    def move(self, weights: Sequence[int]) -> None:
+        """Make a vector the incumbent, from which candidates are computed."""
+        self._everywhere(lambda actor: actor.move.remote(tuple(weights)))
+        self._incumbent = tuple(weights)
+
+    def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """Evaluate K candidates; return int64 (K, L, S), sums by limb in `TierEdges.names`' order.
+
+        Raises
+        ------
+        ResourceError
+            If actors are lost again and again.
+        """
+        batch = self._ray.put([tuple(weights) for weights in candidates])
+        counts: list[Counts] = self._everywhere(lambda actor: actor.counts.remote(batch))
+        return self._reducer.reduce(reduce(add, counts))
+
+    def frame_of(
+        self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
+    ) -> pl.DataFrame:
+        """Return sums as the frame that metrics read; see `Evaluator.frame_of`."""
+        frame = self._reducer.frame_of(rows, only=only)
+        if CEILING not in frame.columns:
+            return frame
+        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
+
+    def known_of(self, rows: NDArray[np.int64], names: Collection[str]) -> dict[str, list[int]]:
+        """Return some sums of K candidates by name; see `Evaluator.known_of`."""
+        known = self._reducer.known_of(rows, names)
+        return known | {CEILING: [self._ceiling] * len(rows)} if CEILING in names else known
+
+    def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
+        """Evaluate K candidates; return K rows of sums."""
+        return self.frame_of(self.sums(candidates))
+
+    def _placed(self, place: int) -> Any:
+        """Start an actor for a shard, and bring it to where the others are."""
+        actor = self._actor.remote(self._parts[place], self._spec, self._threads)
+        if self._incumbent is not None:
+            actor.move.remote(self._incumbent)
+        return actor
+
+    def _everywhere(self, ask: Callable[[Any], Any]) -> list[Any]:
+        """Ask all shards at once; ask those that were lost meanwhile again, of a new actor."""
+        from ray import exceptions as rays
+
+        lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
+        found: dict[int, Any] = {}
+        missing = list(range(len(self._actors)))
+        reason = ""
+        for _ in range(_MOST_LOSSES):
+            asked = {place: ask(self._actors[place]) for place in missing}
+            for place, answer in asked.items():
+                try:
+                    found[place] = self._ray.get(answer)
+                except lost as err:
+                    reason = str(err)
+                    self._ray.kill(self._actors[place])
+                    self._actors[place] = self._placed(place)
+                except rays.RayTaskError:  # a fault of ours, with its traceback
+                    raise
+                except rays.RayError as err:
+                    raise self._failed(str(err)) from err
+            missing = [place for place in missing if place not in found]
+            if not missing:
+                return [found[place] for place in sorted(found)]
+        listed = ", ".join(map(str, missing))
+        raise self._failed(f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}")
+
+    def _failed(self, reason: str) -> ResourceError:
+        return ResourceError(
+            f"cluster of {len(self._actors)} workers: {' '.join(reason.split())}",
+            hint="is there memory enough for a shard on each? gtmar resume goes on with the run",
+        )

@@ -1,0 +1,402 @@
+"""Tables into a lakehouse: a frame to a Delta or DuckDB table, whole or appended.
+
+Where a table goes is said as where one comes from: ``delta:FOLDER`` or ``delta:s3://...``, and
+``duckdb:///file.db?table=scores``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from gtmar.data.sources import duckdb_place, local_path, quoted, split, worded
+from gtmar.errors import GtmarError, UsageError, needing
+from gtmar.outputs import Output, refuse_inputs
+from gtmar.safe_text import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import duckdb
+
+    from gtmar.journal.catalog import Journal
+
+__all__ = ["Published", "append_new", "is_target", "publish", "refuse_target", "replace"]
+
+
+#: How often is tried what another process is in the way of, and how long is waited in between.
+_TRIES = 40
+_PAUSE = 0.25
+#: Whose commits conflict with each other, in Delta's words.
+_APPLICATION = "gtmar"
+#: Connections of one process share a database: its lock keeps other processes out alone.
+_ALONE = Lock()
+
+
+def is_target(location: str) -> bool:
+    """Whether a location is a Delta or DuckDB table and not a file."""
+    return location.startswith(("delta:", "duckdb:"))
+
+
+def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bool = False) -> None:
+    """Refuse a table that is an input or, unless `force` says so, there already.
+
+    In a DuckDB file that is an input, a new table may be made and none replaced.
+
+    Raises
+    ------
+    UsageError
+        If it is one, the location is malformed, a library is missing, or it can't be opened.
+    """
+    if location.startswith("delta:"):
+        there = _refuse_delta(location, inputs)
+    else:
+        path, table = duckdb_place(location)
+        others = [given for given in inputs if not (path.exists() and _is(path, given))]
+        refuse_inputs(path, others)
+        force = force and len(others) == len(list(inputs))
+        there = table.lower() in _tables(location, path)
+    if there and not force:
+        raise UsageError(
+            f'"{without_credentials(location)}" is there already; it is not replaced',
+            hint="give -o another table, or --force to replace it, where it is no input",
+        )
+
+
+def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
+    """Refuse a folder of something else; say whether the table is there."""
+    local = local_path(location)
+    foreign = False
+    if local is not None and location != "delta:":
+        refuse_inputs(local, inputs)
+    with _delta(location) as (deltalake, target):
+        if deltalake.DeltaTable.is_deltatable(target):
+            return True
+        if local is not None and os.path.lexists(local):
+            foreign = local.is_symlink() or any(local.iterdir())
+    if foreign:
+        raise UsageError(
+            f'"{location}": can\'t be written: what is there is no Delta table',
+            hint="give -o another name",
+        )
+    return False
+
+
+def _tables(location: str, path: Path) -> set[str]:
+    """Return the tables and views of a DuckDB file in small letters, as its names compare."""
+    if not os.path.lexists(path):
+        Output(path)
+        return set()
+    with _worded(location, path), _connected(path, read_only=True) as connection:
+        names = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'main'"
+        ).fetchall()
+    return {name.lower() for (name,) in names}
+
+
+def _is(path: Path, other: str | Path) -> bool:
+    return Path(other).exists() and path.samefile(other)
+
+
+def replace(
+    frame: pl.DataFrame, location: str, inputs: Iterable[str | Path] = (), *, force: bool = False
+) -> None:
+    """Write a frame to a new table or, with `force`, in place of what a table holds.
+
+    A Delta table keeps the old version.
+
+    Raises
+    ------
+    UsageError
+        If `refuse_target` refuses it, or it can't be written.
+    """
+    refuse_target(location, inputs, force=force)
+    if location.startswith("delta:"):
+        with _delta(location) as (deltalake, target):
+            how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
+            deltalake.write_deltalake(target, frame.to_arrow(), **how)
+        return
+    _in_duckdb(location, partial(_replace_in_duckdb, location, frame, force=force))
+
+
+def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
+    """Append the rows whose key isn't in the table yet; done twice, nothing more is added.
+
+    All rows go in by one commit, which fails where another one of gtmar's came between the look
+    and the commit; then it looks again. So two that run at once, and one that was killed and comes
+    again, leave each row once. The table is made where it isn't there.
+
+    Parameters
+    ----------
+    frame
+        The rows.
+    location
+        A Delta or DuckDB table.
+    key
+        The column that says what is there already.
+
+    Returns
+    -------
+    int
+        Number of rows appended.
+
+    Raises
+    ------
+    UsageError
+        If the location is malformed, a library is missing, or it can't be written.
+    """
+    if location.startswith("delta:"):
+        with _delta(location) as (deltalake, target):
+            return _append_to_delta(deltalake, target, frame, key)
+    return _in_duckdb(location, partial(_append_to_duckdb, location, frame, key))
+
+
+def _in_duckdb(location: str, act: Callable[[], int]) -> int:
+    """Act on a database, again where another process made its file meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            return act()
+        except _OvertakenError:
+            continue
+    name = without_credentials(location)
+    raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
+
+
+def _replace_in_duckdb(location: str, frame: pl.DataFrame, *, force: bool) -> int:
+    with _duckdb(location) as (connection, table):
+        connection.register("gtmar_frame", frame)
+        create = "create or replace" if force else "create"
+        connection.execute(f"{create} table {table} as from gtmar_frame")
+    return frame.height
+
+
+def _append_to_duckdb(location: str, frame: pl.DataFrame, key: str) -> int:
+    with _duckdb(location) as (connection, table):
+        connection.register("gtmar_frame", frame)
+        connection.execute("begin")
+        connection.execute(f"create table if not exists {table} as from gtmar_frame limit 0")
+        before = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
+        connection.execute(
+            f'insert into {table} by name select * from gtmar_frame where "{key}" not in '
+            f'(select "{key}" from {table})'
+        )
+        after = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
+        connection.execute("commit")
+        return int(after - before)
+
+
+def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str) -> int:
+    for attempt in range(_TRIES):
+        try:
+            if not deltalake.DeltaTable.is_deltatable(target):
+                # Without rows: to make a table with rows doesn't conflict with another who does.
+                deltalake.write_deltalake(target, frame.clear().to_arrow(), mode="ignore")
+            table = deltalake.DeltaTable(target)
+            new = frame.filter(~pl.col(key).is_in(_keys_of_delta(table, key)))
+            if new.height:
+                # Appends don't conflict by themselves: two commits of one application do.
+                turn = deltalake.Transaction(_APPLICATION, table.version() + 1)
+                turns = deltalake.CommitProperties(app_transactions=[turn])
+                deltalake.write_deltalake(
+                    table,
+                    new.to_arrow(),
+                    mode="append",
+                    schema_mode="merge",
+                    commit_properties=turns,
+                )
+        except deltalake.exceptions.CommitFailedError:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(random.uniform(0, _PAUSE))
+            continue
+        return new.height
+    return 0
+
+
+def _keys_of_delta(table: Any, key: str) -> set[Any]:
+    keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
+    return set(keys[key].to_list())
+
+
+@contextmanager
+def _delta(location: str) -> Iterator[tuple[Any, str]]:
+    """Give deltalake and the table's folder or URL; word its errors."""
+    with needing("delta"):
+        import deltalake
+    target = location.removeprefix("delta:")
+    if not target:
+        raise UsageError(
+            f'"{location}": expected delta:FOLDER or delta:URL', hint="-o delta:scores"
+        )
+    if "://" in target:
+        split(target)
+    try:
+        yield deltalake, target
+    except GtmarError:
+        raise
+    except (deltalake.exceptions.DeltaError, PolarsError, OSError, ValueError) as err:
+        raise _unwritable(location, err) from err
+
+
+@contextmanager
+def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """Give a connection to the file and the table's name, quoted; word DuckDB's errors.
+
+    A file that isn't there is made beside its place and put there when all is in it: a process
+    killed meanwhile leaves none that is half made.
+    """
+    path, table = duckdb_place(location)
+    with _worded(location, path), _ALONE:
+        beside = None if path.exists() else path.with_name(f".{path.name}.{token_hex(4)}.new")
+        try:
+            with _connected(path if beside is None else beside) as connection:
+                yield connection, quoted(table)
+            if beside is not None:
+                # Not a rename: that would replace what another process has made meanwhile.
+                _link(beside, path)
+        finally:
+            if beside is not None:
+                beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _worded(location: str, path: Path) -> Iterator[None]:
+    """Word what DuckDB and the disk say of a database file."""
+    import duckdb
+
+    try:
+        yield
+    except FileExistsError:
+        raise _OvertakenError from None
+    except (duckdb.Error, OSError) as err:
+        if path.is_file() and not _is_duckdb(path):
+            raise UsageError(
+                f'"{without_credentials(location)}": can\'t be written: it is no DuckDB database',
+                hint="if a process was killed while it made the file, delete it and run this "
+                "again; else name another one",
+            ) from err
+        raise _unwritable(location, err) from err
+
+
+def _link(beside: Path, path: Path) -> None:
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has a second name for a file.
+        if path.exists():
+            raise
+        beside.rename(path)
+
+
+class _OvertakenError(Exception):
+    """Another process made the database file first."""
+
+
+def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Connect to a file; wait for a process that holds its lock."""
+    import duckdb
+
+    for attempt in range(_TRIES):
+        try:
+            connection = duckdb.connect(str(path), read_only=read_only)
+        except duckdb.IOException as err:
+            if "lock" not in str(err) or attempt == _TRIES - 1:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return connection
+    raise AssertionError
+
+
+def _is_duckdb(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[8:] == b"DUCK"
+
+
+def _unwritable(location: str, err: Exception) -> UsageError:
+    name = without_credentials(location)
+    return UsageError(f'"{name}": can\'t be written: {worded(location, err)}')
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was appended, and where."""
+
+    #: Rows appended: one a run, and all of its experiments.
+    runs: int
+    experiments: int
+    #: Runs that have not ended: they are published when they have.
+    waiting: int
+    #: Where the tables are.
+    runs_table: str
+    experiments_table: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def publish(journal: Journal, target: str) -> Published:
+    """Append to two tables the runs that have ended and aren't in them yet.
+
+    Experiments go first, in one commit, then the runs: whoever finds a run in the one table finds
+    its experiments in the other, and a publication that was cut off is finished by the next.
+
+    Parameters
+    ----------
+    journal
+        The journal.
+    target
+        ``delta:FOLDER`` or ``delta:URL``, with Delta tables ``runs`` and ``experiments`` below it;
+        or ``duckdb:///file.db``, with tables ``gtmar_runs`` and ``gtmar_experiments``.
+
+    Returns
+    -------
+    Published
+        What was appended; done twice, nothing more is.
+
+    Raises
+    ------
+    UsageError
+        If the target is neither, or can't be written.
+    """
+    if target.startswith("delta:") and target != "delta:":
+        places = tuple(f"{target.rstrip('/')}/{name}" for name in ("runs", "experiments"))
+    elif target.startswith("duckdb:///") and "?" not in target:
+        places = tuple(f"{target}?table=gtmar_{name}" for name in ("runs", "experiments"))
+    else:
+        raise UsageError(
+            f'"{without_credentials(target)}": expected delta:FOLDER, delta:URL or duckdb:///file.db',
+            hint="two tables are written there, of runs and of experiments",
+        )
+    for place in places:
+        if (local := local_path(place)) is not None:
+            refuse_inputs(local, [journal.path])
+    runs = journal.query("select * from runs where ended_at is not null order by started_at")
+    waiting = journal.query("select count(*) as n from runs where ended_at is null")["n"].item()
+    experiments = journal.query(
+        "select e.* from experiments e join runs r using (run_id) "
+        "where r.ended_at is not null order by r.started_at, e.number"
+    )
+    appended = append_new(experiments, places[1])
+    return Published(
+        runs=append_new(runs, places[0]),
+        experiments=appended,
+        waiting=waiting,
+        runs_table=without_credentials(places[0]),
+        experiments_table=without_credentials(places[1]),
+    )

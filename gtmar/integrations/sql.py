@@ -1,0 +1,659 @@
+"""Encoders as SQL: a column of an account table to an integer feature value, as sqlglot trees.
+
+The twin of `accounts.encode`. Whatever can be computed beforehand is, in Python's doubles: bins,
+categories, cuts and flags become integer constants. Doubles remain where a straight line is drawn,
+in the operations and the order that `spec.encoders` states. A value that the data contract refuses
+(an unknown that the spec has no answer to, an infinite one, a category without a place) becomes
+null, and so do the score and the tier of its account.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from datetime import date
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from gtmar.errors import UsageError, culprits, nearest
+from gtmar.spec.encoders import (
+    Bins,
+    BoolEncoder,
+    CurveEncoder,
+    DaysBeforeEncoder,
+    IdentityEncoder,
+    MissingValue,
+    OneOfEncoder,
+    QuantileEncoder,
+    RangeEncoder,
+    number_spellings,
+    value_forms,
+)
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
+
+    from gtmar.spec.model import Feature, ScoringSpec, Term
+
+__all__ = [
+    "DIALECTS",
+    "Sql",
+    "column",
+    "column_kinds",
+    "day",
+    "encoded",
+    "integer",
+    "read",
+    "select",
+]
+
+
+#: A SQL expression.
+Sql: TypeAlias = exp.Expr
+
+#: Largest value that the contract takes, before it is counted in 1/10,000ths.
+_EXACT = 2**53 / VALUE_UNITS
+#: The first day that counts, and the last.
+_YEARS = ("0001-01-01", "9999-12-31")
+_LARGEST = math.nextafter(math.inf, 0)
+#: Straight lines are drawn with numbers of this size, or 0: PostgreSQL raises an error where a
+#: result is too small for a double, so the ones that could come to it are left out.
+_SMALL, _BIG = 1e-100, 1e100
+#: Below this share of a line's length nothing that is added to it can reach the rounding.
+_NOTHING = 1e-200
+#: How engines write a flag that is set, and one that isn't, as text: `2.0` zeros for decimals.
+_FRACTIONS = ("", *("." + "0" * digits for digits in range(1, 11)), ".0e0")
+_SET = ("true", "t", *(f"1{rest}" for rest in _FRACTIONS))
+_UNSET = ("false", "f", *(f"{sign}0{rest}" for sign in ("", "-") for rest in _FRACTIONS))
+#: Dialects without a function that tells NaN; there it equals itself.
+_NAN_EQUALS = ("postgres", "redshift", "snowflake")
+
+
+def column(name: str) -> exp.Column:
+    """Return a column, its name quoted."""
+    return exp.column(name, quoted=True)
+
+
+def double(value: float) -> Sql:
+    """Return a number that every dialect reads as a double."""
+    text = repr(abs(float(value))).upper()
+    number = exp.Literal.number(text if "E" in text else f"{text}E0")
+    return exp.Neg(this=number) if value < 0 else number
+
+
+def integer(value: int) -> Sql:
+    """Return a whole number."""
+    return exp.Literal.number(value)
+
+
+def units(value: float) -> int:
+    """Return a value in 1/10,000ths, by the one rounding: ``floor(value * 10000 + 0.5)``.
+
+    Raises
+    ------
+    UsageError
+        If it is too large to be exact.
+    """
+    if not abs(value) <= _EXACT:
+        raise UsageError(
+            f"{value:g} is too large to be exact as a feature value",
+            hint="no table with such a value can be scored; change the spec",
+        )
+    return math.floor(value * VALUE_UNITS + 0.5)
+
+
+#: Dialects with infinite dates.
+_ENDLESS = ("duckdb", "postgres")
+#: A count of days that no encoder takes: the account is refused, as by the data contract.
+_NO_DAYS = exp.Literal.string("Infinity")
+
+
+def day(x: Sql, dtype: str | None, zone: str, dialect: str) -> Sql:
+    """Return the day of a date or moment; of one with a time zone in the spec's."""
+    if dtype == "zoned" and dialect in _ENDLESS:
+        x = exp.AtTimeZone(this=x, zone=exp.Literal.string(zone))
+    return exp.cast(x, "date")
+
+
+def read(
+    feature: Feature,
+    name: str,
+    dtype: str | None,
+    as_of: Sql | None,
+    *,
+    zone: str = "UTC",
+    dialect: str = "duckdb",
+) -> Sql:
+    """Return a feature's column as its encoder reads it: a double, a text, a flag or days.
+
+    Parameters
+    ----------
+    feature
+        The feature.
+    name
+        Its column.
+    dtype
+        ``boolean``, ``number``, ``date``, ``zoned`` for moments with a time zone, or ``text``, as
+        far as the table is known.
+    as_of
+        The date that `days_before` counts from.
+    zone
+        Whose days count, of moments with a time zone.
+    dialect
+        The SQL dialect: some have infinite dates.
+    """
+    x, encoder = column(name), feature.encode
+    if isinstance(encoder, DaysBeforeEncoder):
+        if as_of is None:
+            raise UsageError(
+                f'"{name}" is encoded as days_before, and there is no date to count from',
+                hint="give --as-of DATE, or name the column in the spec's as_of",
+            )
+        then = day(x, dtype, zone, dialect)
+        days = _as_double(exp.DateDiff(this=as_of, expression=then, unit=exp.var("DAY")))
+        if dialect not in _ENDLESS:
+            return days
+        low, high = (exp.cast(exp.Literal.string(end), "date") for end in _YEARS)
+        known = [then.copy() >= low, then.copy() <= high, as_of.copy() >= low, as_of.copy() <= high]
+        unknown = exp.or_(then.copy().is_(exp.null()), as_of.copy().is_(exp.null()))
+        return _case([(unknown, exp.null()), (exp.and_(*known), days)], _as_double(_NO_DAYS.copy()))
+    text = isinstance(encoder, OneOfEncoder) or (
+        isinstance(encoder, Bins) and not encoder.intervals
+    )
+    if text or (isinstance(encoder, BoolEncoder) and dtype is None):
+        return exp.cast(x, "varchar")
+    if dtype == "boolean":
+        # Some engines have no cast from a boolean to a double.
+        return _case([(x, double(1)), (exp.not_(x), double(0))])
+    return _as_double(x)
+
+
+def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dialect: str) -> Sql:
+    """Return a term's feature value in 1/10,000ths, an integer, from what `read` gave.
+
+    Parameters
+    ----------
+    feature, term
+        What is encoded.
+    place
+        The name that holds what `read` returned.
+    dtype
+        As for `read`.
+    dialect
+        The SQL dialect: NaN is told differently.
+    """
+    x, encoder = column(place), feature.encode
+    if isinstance(encoder, Bins):
+        return _membership(encoder, str(term.bin), x, dialect)
+    unknown: list[tuple[Sql, Sql]] = []
+    textual = isinstance(encoder, OneOfEncoder) or (
+        isinstance(encoder, BoolEncoder) and dtype is None
+    )
+    if isinstance(feature.missing, MissingValue):
+        value = integer(units(feature.missing.value))
+        unknown.append((x.is_(exp.null()), value))
+        if isinstance(encoder, BoolEncoder) and textual:
+            unknown.append((exp.Lower(this=x).eq(exp.Literal.string("nan")), value))
+        elif not textual:
+            unknown.append((_is_nan(x, dialect), value))
+    if isinstance(encoder, OneOfEncoder):
+        named: list[tuple[Sql, Sql]] = [
+            (within, integer(units(encoder.values[name])))
+            for name, within in _within(x, list(encoder.values)).items()
+        ]
+        if encoder.default is not None:
+            named.append((exp.not_(x.is_(exp.null())), integer(units(encoder.default))))
+        return _case([*unknown, *named])
+    if isinstance(encoder, BoolEncoder):
+        high, low = (0, VALUE_UNITS) if encoder.invert else (VALUE_UNITS, 0)
+        if textual:
+            lowered = exp.Lower(this=x)
+            flags: list[tuple[Sql, Sql]] = [
+                (lowered.isin(*(exp.Literal.string(form) for form in forms)), integer(value))
+                for forms, value in ((_SET, high), (_UNSET, low))
+            ]
+        else:
+            flags = [(x.eq(double(1)), integer(high)), (x.eq(double(0)), integer(low))]
+        return _case([*unknown, *flags])
+    scale = encoder.then if isinstance(encoder, DaysBeforeEncoder) else encoder
+    if isinstance(scale, IdentityEncoder):
+        exact = x.between(double(-_EXACT), double(_EXACT))
+        return _case([*unknown, (exact, _rounded(x))])
+    return _case([*unknown, (_finite(x), _scaled(scale, x))])
+
+
+def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> Sql:
+    """Apply one of the encoders that take a number, which is finite here."""
+    if isinstance(encoder, RangeEncoder):
+        low, high = encoder.from_, encoder.to
+        ends = (VALUE_UNITS, 0) if encoder.invert else (0, VALUE_UNITS)
+        # Where the line begins, its length, and how far along it x is.
+        begin, along = (high, double(high) - x) if encoder.invert else (low, x - double(low))
+        return _case(
+            [(x <= double(low), integer(ends[0])), (x >= double(high), integer(ends[1]))],
+            _rounded(_share(along, begin, high - low)),
+        )
+    if isinstance(encoder, CurveEncoder):
+        first, last = encoder.points[0], encoder.points[-1]
+        pieces: list[tuple[Sql, Sql]] = [(x <= double(first[0]), integer(units(first[1])))]
+        for (x0, y0), (x1, y1) in pairwise(encoder.points):
+            units(y1)  # it refuses what no double holds exactly
+            share = _share(x - double(x0), x0, x1 - x0)
+            pieces.append((x <= double(x1), _rounded(double(y0) + _line(y1 - y0) * share)))
+        return _case(pieces, integer(units(last[1])))
+    count = len(encoder.cuts)
+    steps = [
+        (x >= double(cut), integer(units((count - n if encoder.invert else n) / count)))
+        for n, cut in reversed(list(enumerate(encoder.cuts, start=1)))
+    ]
+    return _case(steps, integer(VALUE_UNITS if encoder.invert else 0))
+
+
+def _membership(encoder: Bins, key: str, x: Sql, dialect: str) -> Sql:
+    """10,000 where the account falls into the bin, 0 where into another, null where into none."""
+    intervals = encoder.intervals
+    unknown = exp.or_(x.is_(exp.null()), _is_nan(x, dialect)) if intervals else x.is_(exp.null())
+    known = _finite(x) if intervals else exp.not_(x.is_(exp.null()))
+    places: dict[str, Sql] = {}
+    if "missing" in encoder.bins:
+        places["missing"] = unknown
+    for name, interval in intervals.items():
+        ends: list[Sql] = [known]
+        if not math.isinf(interval.low):
+            ends.append(x >= double(interval.low))
+        if not math.isinf(interval.high):
+            ends.append(x < double(interval.high))
+        places[name] = exp.and_(*ends)
+    places |= _within(x, encoder.categories)
+    if "other" in encoder.bins:
+        places["other"] = known
+    return _case(
+        [(place, integer(VALUE_UNITS if name == key else 0)) for name, place in places.items()]
+    )
+
+
+def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
+    """Return by category whether a text is it, or one of the ways in which engines write it."""
+    spelled = {name: [name] for name in categories}
+    for form, name in value_forms(categories).items():
+        spelled[name] += [text for text in number_spellings(form) if text != name]
+    texts = {name: list(map(exp.Literal.string, each)) for name, each in spelled.items()}
+    return {n: x.isin(*each) if len(each) > 1 else x.eq(each[0]) for n, each in texts.items()}
+
+
+def _share(along: Sql, begin: float, length: float) -> Sql:
+    """Return how far along a straight piece a number is, 0 at its beginning, 1 at its end."""
+    share = along / _line(length)
+    if abs(begin) >= _SMALL:
+        return share  # the next double is far enough from it
+    return _case([(along < double(length * _NOTHING), double(0))], share)
+
+
+def _line(value: float) -> Sql:
+    """Return a number that a line is drawn with."""
+    if value != 0 and not _SMALL <= abs(value) <= _BIG:
+        raise UsageError(
+            f"{value:g} is too large or too small for a line in SQL, where engines differ",
+            hint=f"scale the column: lengths and heights from {_SMALL:g} to {_BIG:g}",
+        )
+    return double(value)
+
+
+def _rounded(value: Sql) -> Sql:
+    """Count a double in 1/10,000ths: ``floor(value * 10000 + 0.5)`` as an integer."""
+    return exp.cast(exp.Floor(this=value * double(VALUE_UNITS) + double(0.5)), "bigint")
+
+
+def _as_double(x: Sql) -> Sql:
+    return exp.cast(x, "double")
+
+
+def _finite(x: Sql) -> Sql:
+    """Neither null, NaN nor infinite, however an engine orders NaN."""
+    return x.between(double(-_LARGEST), double(_LARGEST))
+
+
+def _is_nan(x: Sql, dialect: str) -> Sql:
+    if dialect in _NAN_EQUALS:
+        return x.eq(_as_double(exp.Literal.string("NaN")))
+    return exp.IsNan(this=x)
+
+
+def _case(whens: Sequence[tuple[Sql, Sql]], otherwise: Sql | None = None) -> Sql:
+    """Return the value of the first condition that holds, else `otherwise`, or null."""
+    case = exp.Case()
+    for condition, value in whens:
+        case = case.when(condition, value, copy=False)
+    return case if otherwise is None else case.else_(otherwise, copy=False)
+
+
+#: Dialects of SQL that a score can be written in.
+DIALECTS = (
+    "duckdb",
+    "postgres",
+    "snowflake",
+    "bigquery",
+    "databricks",
+    "spark",
+    "redshift",
+    "trino",
+)
+#: Bytes that a name may have, where an engine cuts it short without a word.
+_LONGEST_NAME = {"postgres": 63, "redshift": 127}
+_RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
+#: Columns that `gtmar score` gives beside the id and the points.
+_OWN = ("score", "tier", "base", "rounding", "clipping")
+#: Digits of a sum of points in 1/10,000ths: over a million terms of the largest value and weight.
+_SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
+
+
+def column_kinds(schema: pl.Schema) -> dict[str, str]:
+    """Say what the columns of a table are, as far as SQL has to know: by name, in five words."""
+    import polars as pl
+
+    def kind(dtype: pl.DataType) -> str:
+        if dtype == pl.Boolean:
+            return "boolean"
+        if dtype.is_numeric():
+            return "number"
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+            return "zoned"
+        return "date" if dtype.is_temporal() else "text"
+
+    return {name: kind(dtype) for name, dtype in schema.items()}
+
+
+def select(
+    spec: ScoringSpec,
+    table: str,
+    *,
+    dialect: str = "duckdb",
+    as_of: str | None = None,
+    identifier: str | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> str:
+    """Return a SELECT that scores a table as `gtmar score` does.
+
+    Parameters
+    ----------
+    spec
+        The scoring spec.
+    table
+        The table's name as the dialect reads it: ``accounts``, ``crm.accounts``,
+        ``"My Schema"."Accounts"``.
+    dialect
+        One of `DIALECTS`.
+    as_of
+        ISO date that `days_before` counts from; None takes the spec's column.
+    identifier
+        The account id's column; None takes the spec's.
+    kinds
+        What the columns are, by `column_kinds`, where that is known. Without it, encoders of
+        numbers expect columns of numbers; some engines have no cast from boolean to double.
+
+    Returns
+    -------
+    str
+        One SELECT, pretty-printed. Its columns: the id, ``score`` (decimal, in points), ``tier``,
+        ``base``, ``points.<term>`` for each weight, ``rounding`` and ``clipping``; points add up to
+        the score. For an account that the data contract refuses, score and tier are null.
+
+    Raises
+    ------
+    UsageError
+        If dialect, table, id or date can't be used, or the spec has a number or a name that the
+        dialect can't hold.
+
+    Notes
+    -----
+    In BigQuery, where a name may hold letters, digits and underscores alone, other signs of
+    ``points.<term>`` are written as underscores.
+    """
+    if dialect not in DIALECTS:
+        likely = nearest(dialect, DIALECTS)
+        raise UsageError(
+            f'no dialect "{dialect}"; there are {", ".join(DIALECTS)}',
+            hint=f"--dialect {likely or DIALECTS[0]}",
+        )
+    identifier = identifier or spec.id
+    if identifier is None:
+        raise UsageError(
+            f'spec "{spec.model}" names no id column', hint="add id: account_id to the spec"
+        )
+    if identifier in _OWN:
+        raise UsageError(
+            f"\"{identifier}\" is the account id's column and one of the result's; "
+            f"the result has {', '.join(sorted(_OWN))}",
+            hint="rename the table's column",
+        )
+    source = _table(table, dialect)
+    # A name of our own must not hide the table.
+    own = "_" if source.name.lower().startswith("gtmar_") else ""
+    names = {
+        stage: f"gtmar_{stage}{own}" for stage in ("read", "encoded", "points", "raw", "value")
+    }
+    tree = _tree(
+        spec,
+        source,
+        dialect,
+        identifier,
+        _day(spec, as_of, kinds or {}, dialect),
+        kinds or {},
+        names,
+    )
+    text = tree.sql(dialect=dialect, pretty=True, comments=False)
+    _refuse_lost(tree, text, dialect)
+    return text
+
+
+def _tree(
+    spec: ScoringSpec,
+    source: exp.Table,
+    dialect: str,
+    identifier: str,
+    as_of: Sql | None,
+    kinds: Mapping[str, str],
+    names: dict[str, str],
+) -> exp.Select:
+    """Put the statement together: read, encode, weigh, add up, round and clip, in this order."""
+    terms = spec.terms
+    features = list(spec.features)
+    place = {name: f"x{i}" for i, name in enumerate(features, start=1)}
+    value = {term.name: f"v{i}" for i, term in enumerate(terms, start=1)}
+    point = {term.name: f"p{i}" for i, term in enumerate(terms, start=1)}
+
+    def stage(before: str, *columns: Sql) -> exp.Select:
+        return exp.select(column("id"), *columns).from_(exp.to_table(names[before], copy=False))
+
+    reading = []
+    for name, feature in spec.features.items():
+        origin = feature.column or name
+        found = read(
+            feature, origin, kinds.get(origin), as_of, zone=spec.time_zone, dialect=dialect
+        )
+        reading.append(exp.alias_(found, place[name], quoted=True))
+    encoding = []
+    for term in terms:
+        feature = spec.features[term.feature]
+        found = encoded(feature, term, place[term.feature], kinds.get(term.column), dialect=dialect)
+        encoding.append(exp.alias_(found, value[term.name], quoted=True))
+    weighing = [
+        exp.alias_(
+            exp.cast(exp.cast(column(value[t.name]), _VALUE) * integer(t.weight), _SUM),
+            point[t.name],
+            quoted=True,
+        )
+        for t in terms
+    ]
+    total: Sql = exp.cast(integer(spec.base * VALUE_UNITS), _SUM)
+    for name in point.values():
+        total = exp.Add(this=total, expression=column(name))
+    points = [column(name) for name in point.values()]
+    raw, rounded, clipped = column("raw"), column("rounded"), column("clipped")
+    half_up = exp.paren(raw + integer(_RAW_PER_SCORE // 2))
+    grid = integer(_RAW_PER_SCORE)
+    # The remainder is taken twice, since that of a negative number is negative in SQL.
+    remainder = exp.Mod(
+        this=exp.paren(exp.Mod(this=half_up, expression=grid) + grid), expression=grid
+    )
+    top = spec.max_score * VALUE_UNITS
+    within = (
+        exp.Case()
+        .when(rounded < integer(0), integer(0))
+        .when(rounded > integer(top), integer(top))
+        .else_(rounded)
+    )
+    last = stage(
+        "value",
+        raw,
+        *points,
+        rounded,
+        exp.alias_(exp.cast(within, _SUM), "clipped", quoted=True),
+    ).subquery("gtmar_scored", copy=False)
+    outer = exp.select(
+        exp.alias_(column("id"), identifier, quoted=True),
+        exp.alias_(_in_points(clipped), "score", quoted=True),
+        exp.alias_(_tier(spec, clipped), "tier", quoted=True),
+        exp.alias_(_in_points(integer(spec.base * VALUE_UNITS)), "base", quoted=True),
+        *(
+            exp.alias_(_in_points(column(point[term])), name, quoted=True)
+            for term, name in _point_names(spec, dialect).items()
+        ),
+        exp.alias_(_in_points(rounded - raw), "rounding", quoted=True),
+        exp.alias_(_in_points(clipped - rounded), "clipping", quoted=True),
+    ).from_(last)
+    steps = {
+        "read": exp.select(exp.alias_(column(identifier), "id", quoted=True), *reading).from_(
+            source
+        ),
+        "encoded": stage("read", *encoding),
+        "points": stage("encoded", *weighing),
+        "raw": stage("points", *points, exp.alias_(total, "raw", quoted=True)),
+        "value": stage(
+            "raw", raw, *points, exp.alias_(half_up - remainder, "rounded", quoted=True)
+        ),
+    }
+    for name, step in steps.items():
+        # PostgreSQL would put each step's text wherever the next one names its columns, and work
+        # them out again there.
+        kept = True if dialect == "postgres" and name in ("encoded", "value") else None
+        outer = outer.with_(names[name], as_=step, materialized=kept, copy=False)
+    return outer
+
+
+def _in_points(raw: Sql) -> Sql:
+    """Turn 1/10,000ths of a point into points, a decimal."""
+    per_unit = exp.cast(exp.Literal.string("0.0001"), "decimal(4, 4)")
+    return exp.cast(raw, _SUM) * per_unit
+
+
+def _tier(spec: ScoringSpec, clipped: Sql) -> Sql:
+    """Return the tier of a score in 1/10,000ths, from the highest down; null where that is."""
+    case = exp.Case()
+    for name, low in zip(spec.tier_names, spec.tier_lows, strict=True):
+        case = case.when(clipped >= integer(low * _RAW_PER_SCORE), exp.Literal.string(name))
+    return case
+
+
+def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
+    """Return by term the name of its column of points, one that the dialect can hold.
+
+    Raises
+    ------
+    UsageError
+        If names are longer than the dialect's names may be.
+    """
+    names: dict[str, str] = {}
+    for term in spec.terms:
+        name = f"points.{term.name}"
+        if dialect == "bigquery":
+            bare = re.sub(r"[^A-Za-z0-9_]", "_", name)
+            taken = {taken.lower() for taken in names.values()}
+            name, number = bare, 2
+            while name.lower() in taken:
+                name, number = f"{bare}_{number}", number + 1
+        names[term.name] = name
+    longest = _LONGEST_NAME.get(dialect)
+    if longest is not None:
+        long = [name for name in names.values() if len(name.encode()) > longest]
+        if long:
+            raise UsageError(
+                f"{dialect} cuts names off after {longest} bytes; longer are {culprits(long)}",
+                hint="give the features shorter names, and their columns with `column:`",
+            )
+    return names
+
+
+def _day(
+    spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str], dialect: str
+) -> Sql | None:
+    """Return the date that `days_before` counts from."""
+    dated = [f.column or n for n, f in spec.features.items() if f.encode.kind == "days_before"]
+    texts = [name for name in (*dated, spec.as_of) if name and kinds.get(name) == "text"]
+    if texts and spec.date_format is not None:
+        raise UsageError(
+            f"{culprits(texts)} hold dates as text in the form {spec.date_format}, which SQL "
+            "engines read differently",
+            hint="store dates as dates where the score is computed",
+        )
+    if as_of is not None:
+        try:
+            stated = date.fromisoformat(as_of)
+        except ValueError as err:
+            raise UsageError(
+                f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
+            ) from err
+        return exp.cast(exp.Literal.string(stated.isoformat()), "date")
+    if spec.as_of is None:
+        return None
+    return day(column(spec.as_of), kinds.get(spec.as_of), spec.time_zone, dialect)
+
+
+def _table(name: str, dialect: str) -> exp.Table:
+    """Read a table's name as the dialect does, and nothing but a name."""
+    try:
+        table = sqlglot.parse_one(name, into=exp.Table, dialect=dialect)
+    except (SqlglotError, ValueError):
+        table = None
+    parts = [] if table is None else [table.args.get(part) for part in ("this", "db", "catalog")]
+    plain = table is not None and all(
+        part is None or isinstance(part, exp.Identifier) for part in parts
+    )
+    others = {k for k, v in table.args.items() if v} - {"this", "db", "catalog"} if table else {""}
+    if table is None or not plain or others or not table.name:
+        raise UsageError(
+            f'--table expects a table\'s name as {dialect} writes it, got "{name}"',
+            hint="a name with odd signs is quoted, as in SQL",
+        )
+    return table
+
+
+def _refuse_lost(tree: exp.Select, text: str, dialect: str) -> None:
+    """Refuse names and texts that the dialect's own quoting loses: read back, all must be there."""
+
+    def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
+        names = Counter(("name", found.name) for found in statement.find_all(exp.Identifier))
+        texts = (found for found in statement.find_all(exp.Literal) if found.is_string)
+        return names + Counter(("text", found.name) for found in texts)
+
+    expected = held(tree)
+    try:
+        statements = sqlglot.parse(text, dialect=dialect)
+    except SqlglotError:
+        statements = []
+    got = held(statements[0]) if len(statements) == 1 and statements[0] else Counter()
+    odd = [name for _, name in expected if "\x00" in name]
+    lost = odd or sorted({name for _, name in expected - got})
+    if lost:
+        raise UsageError(
+            f"{dialect} has no way to write these names or texts: {culprits(map(repr, lost))}",
+            hint="rename the column, or map it with `column:` in the spec",
+        )

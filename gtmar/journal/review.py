@@ -1,0 +1,354 @@
+"""Reviews and comparisons of runs: what the SQL library says, and the sentences it amounts to.
+
+Every number here comes out of a file under `sql/journal/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import NotComparableError, RunNotFoundError, culprits
+from gtmar.objective.objective import guardrail_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gtmar.journal.catalog import Journal
+
+_NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
+#: What the views call a run without an end record.
+RUNNING = "running or cut off"
+#: The state of a run that another tool made.
+IMPORTED = "imported"
+#: A tier with this share of accounts is in use; with less than the other it is all but empty.
+_IN_USE, _EMPTY = 0.05, 0.01
+
+__all__ = [
+    "IMPORTED",
+    "RUNNING",
+    "Comparison",
+    "Review",
+    "compare",
+    "review",
+    "unimproved",
+    "verdict",
+    "why_none",
+]
+
+#: What must agree for two runs' values to mean the same, and how to call it.
+_SHARED = {
+    "outcomes_fingerprint": "tables (ids, outcomes or split)",
+    "tiers_id": "tiers",
+    "objective": "objectives",
+    "evaluator_version": "evaluators",
+}
+
+
+@dataclass(frozen=True)
+class Review:
+    """One run, as its journal tells it: the rows of five queries."""
+
+    summary: dict[str, Any]
+    wins: pl.DataFrame
+    weights: pl.DataFrame
+    tiers: pl.DataFrame
+    drift: pl.DataFrame
+    #: What a check of table and start brought out, each with `grade` and `text`.
+    findings: tuple[dict[str, Any], ...] = ()
+    #: The latest decision on the run, as its event has it; None where there is none.
+    decision: dict[str, Any] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Say what was found against the run's table and start, and what was decided."""
+        said = [
+            f"{'Leak: ' if each['kind'] == 'leak' else ''}{each['text']}"
+            for each in self.findings
+            if each["grade"] != "note"
+        ]
+        if self.decision is not None:
+            safety = self.decision.get("segment_safety", "not on record")
+            said.append(f"Decided: {self.decision['verdict']}; segment safety: {safety}.")
+        return said
+
+    @property
+    def improved(self) -> bool:
+        """Whether anything beat the baseline."""
+        return bool(self.summary["wins"])
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the gain is there on the holdout too; None without a holdout."""
+        before, after = (self.summary[f"holdout_{x}_value"] for x in ("baseline", "best"))
+        if before is None or after is None:
+            return None
+        sign = 1 if self.summary["higher_is_better"] else -1
+        return bool(sign * (after - before) > 1e-12)
+
+    @property
+    def verdict(self) -> list[str]:
+        """Say what the run found, in a few sentences."""
+        return verdict(self.summary, improved=self.improved, held=self.held)
+
+    @property
+    def hhi_reading(self) -> str | None:
+        """Say what the concentration means; None without MRR."""
+        value = self.summary["best_hhi_normalised"]
+        if value is None or not self.summary["tier_count"]:
+            return None
+        floor = 10_000 / self.summary["tier_count"]
+        count = self.summary["tier_count"]
+        words = (
+            f"spread almost evenly over the {count} tiers"
+            if value < 0.1
+            else f"leaning on some of the {count} tiers"
+            if value < 0.4
+            else f"concentrated in few of the {count} tiers"
+        )
+        return (
+            f"MRR is {words}: HHI {self.summary['best_hhi']:,.0f}, where {floor:,.0f} is an even "
+            "split and 10,000 is all in one tier."
+        )
+
+    @property
+    def retention_reading(self) -> str | None:
+        """Say what an imported file has for the NRR of all accounts; None where it has none."""
+        value = self.summary["revenue_weighted_retention"]
+        return (
+            None
+            if value is None
+            else f"NRR of all accounts (binary), as imported: {value:.1%} at the best."
+        )
+
+    @property
+    def emptied(self) -> list[str]:
+        """Name the tiers that the best weights leave all but empty, a sentence each."""
+        if self.tiers.is_empty():
+            return []
+        shares = self.tiers.pivot("stage", index="tier", values=["accounts", "share"])
+        left = shares.filter(shares["share_start"] >= _IN_USE, shares["share_best"] < _EMPTY)
+        return [
+            f"Tier {row['tier']} went from {row['accounts_start']:,} accounts to "
+            f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
+            f"place. Move their edges, or set a guardrail on share_by_tier.{row['tier']}."
+            for row in left.iter_rows(named=True)
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "verdict": self.verdict,
+            "improved": self.improved,
+            "held_on_holdout": self.held,
+            "hhi_reading": self.hhi_reading,
+            "findings": list(self.findings),
+            "decision": self.decision,
+            **self.summary,
+            "wins_list": self.wins.to_dicts(),
+            "weights": self.weights.to_dicts(),
+            "tiers": self.tiers.to_dicts(),
+            "proxy_drift": self.drift.to_dicts(),
+        }
+
+
+def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:
+    """Say what a run found, from a row with the names that ``review.sql`` gives."""
+    name, tried = row["objective"], row["experiments"]
+    if not tried:
+        return ["No experiment yet: the run is at its baseline, or was cut off there."]
+    if not improved:
+        return [unimproved(row)]
+    moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
+    said = [
+        f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
+        f"({row['best_value'] - row['baseline_value']:+.4f}) in {tried:,} experiments, "
+        f"{row['wins']:,} of them kept."
+    ]
+    if held is None:
+        if row.get("state") == IMPORTED:
+            said.append("Imported: whether it holds on other accounts isn't known here.")
+        elif row.get("state") == RUNNING:
+            said.append("The run has not ended, so the holdout has not been looked at.")
+        elif row["holdout_accounts"]:
+            said.append("On the holdout it has no value, so whether the gain holds is open.")
+        else:
+            said.append(
+                "In-sample: no holdout was kept, so this says nothing about accounts that the "
+                "search has not seen."
+            )
+        return said
+    before, after = row["holdout_baseline_value"], row["holdout_best_value"]
+    unseen = (
+        f"On the {row['holdout_accounts']:,} accounts that the search never saw: "
+        f"{before:.4f} -> {after:.4f} ({after - before:+.4f})"
+    )
+    said.append(f"{unseen}." if held else f"{unseen}. The gain did not hold: keep the spec.")
+    return said
+
+
+def unimproved(row: dict[str, Any]) -> str:
+    """Say why no experiment was kept: none was better, or those that were broke a guardrail."""
+    name, tried = row["objective"], row["experiments"]
+    baseline = f"the baseline's {name} of {row['baseline_value']:.4f}"
+    blocked = row.get("blocked") or 0
+    if blocked:
+        broken = row.get("broken") or {}
+        listed = "; ".join(f"{guardrail} ({count:,})" for guardrail, count in broken.items())
+        return (
+            f"No experiment of {tried:,} was kept: {blocked:,} {'was' if blocked == 1 else 'were'} "
+            f"better than {baseline} and broke a guardrail{': ' + listed if listed else ''}."
+        )
+    if row.get("tied") == tried:
+        return f"All {tried:,} experiments tie with {baseline}: no weight that may move changes it."
+    without = f", {row['null']:,} of them without a value" if row.get("null") else ""
+    return f"No experiment of {tried:,} beat {baseline}{without}: keep the spec."
+
+
+_WHY_NONE = """
+    select
+        any_value(objective) as objective,
+        any_value(value_after) filter (where outcome = 'baseline') as baseline_value,
+        count(*) filter (where outcome not in ('baseline', 'known')) as experiments,
+        count(*) filter (where outcome = 'blocked') as blocked,
+        count(*) filter (where outcome not in ('baseline', 'known', 'blocked')
+            and value_after = (
+                select value_after
+                from experiments
+                where run_id = getvariable('run') and number = 0
+            )) as tied,
+        count(*) filter (where outcome = 'lose' and value_after is null) as "null"
+    from experiments
+    where run_id = getvariable('run')
+"""
+_BROKEN = """
+    select breaches
+    from experiments
+    where run_id = getvariable('run') and outcome = 'blocked'
+"""
+_FINDINGS = """
+    select parameters['findings'] as findings
+    from runs
+    where run_id = getvariable('run')
+"""
+_DECISION = """
+    select details
+    from events
+    where kind = 'decision' and run_id = getvariable('run')
+    order by "at" desc, event_id desc
+    limit 1
+"""
+
+
+def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
+    """Count why experiments of a run were not kept."""
+    [row] = journal.query(_WHY_NONE, run=run_id).to_dicts()
+    broken: Counter[str] = Counter()
+    if row["blocked"]:
+        for breaches in journal.query(_BROKEN, run=run_id)["breaches"].to_list():
+            broken.update({guardrail_of(breach) for breach in breaches or ()})
+    return {**row, "broken": dict(broken.most_common())}
+
+
+def why_none(journal: Journal, run_id: str) -> str | None:
+    """Say why nothing of a run that ended without a win was kept; None where nothing was tried."""
+    row = _tried(journal, run_id)
+    return unimproved(row) if row["experiments"] else None
+
+
+def review(journal: Journal, run: str | None = None) -> Review:
+    """Read one run; the latest where none is named.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is no such run, or it has no experiment yet.
+    """
+    run_id = journal.run_id(run)
+    rows = journal.sql("review", run=run_id).to_dicts()
+    if not rows:
+        raise RunNotFoundError(
+            f"run {run_id} has no experiment yet",
+            hint=_NO_EXPERIMENT,
+        )
+    found = journal.query(_FINDINGS, run=run_id)["findings"].to_list()
+    decided = journal.query(_DECISION, run=run_id)["details"].to_list()
+    tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
+    counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
+    return Review(
+        summary={**rows[0], **counts},
+        wins=journal.sql("convergence", run=run_id),
+        weights=journal.sql("weights", run=run_id),
+        tiers=journal.sql("tier_table", run=run_id),
+        drift=journal.sql("proxy_drift", run=run_id),
+        findings=tuple(json.loads(found[0])) if found and found[0] else (),
+        decision=json.loads(decided[0]) if decided else None,
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs that may be compared: a row each from ``compare.sql``."""
+
+    one: dict[str, Any]
+    two: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """Say which run found more."""
+        sign = 1 if self.one["higher_is_better"] else -1
+        gap = sign * (self.two["best_value"] - self.one["best_value"])
+        name = self.one["objective"]
+        if abs(gap) <= 1e-12:
+            return f"Both runs reach the same {name}, {self.one['best_value']:.4f}."
+        better, worse = (self.two, self.one) if gap > 0 else (self.one, self.two)
+        said = (
+            f"{better['run_id']} found more: {name} {better['best_value']:.4f} "
+            f"against {worse['best_value']:.4f}."
+        )
+        held = better["holdout_best_value"], worse["holdout_best_value"]
+        if None not in held and sign * (held[0] - held[1]) <= 0:
+            said += f" On the holdout it is not ahead: {held[0]:.4f} against {held[1]:.4f}."
+        return said
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {"verdict": self.verdict, "runs": [self.one, self.two]}
+
+
+def compare(journal: Journal, run: str, other: str) -> Comparison:
+    """Put two runs side by side.
+
+    Raises
+    ------
+    RunNotFoundError
+        If one of them isn't there.
+    NotComparableError
+        If they differ in table, tiers, objective or evaluator; the message says in which.
+    """
+    ids = journal.run_id(run), journal.run_id(other)
+    rows = journal.sql("compare", run=ids[0], other=ids[1]).to_dicts()
+    found = {row["run_id"]: row for row in rows}
+    empty = [run_id for run_id in ids if run_id not in found]
+    if empty:
+        raise RunNotFoundError(f"{culprits(empty)} has no experiment yet", hint=_NO_EXPERIMENT)
+    one, two = found[ids[0]], found[ids[1]]
+    # What isn't known, as of imported runs, can't be the same.
+    differing = {
+        column: name
+        for column, name in _SHARED.items()
+        if one[column] != two[column] or one[column] is None
+    }
+    if differing:
+        details = "; ".join(
+            f"{name}: {one[column] or 'not known'} and {two[column] or 'not known'}"
+            for column, name in differing.items()
+        )
+        raise NotComparableError(
+            f"runs {ids[0]} and {ids[1]} don't compare: they differ in {details}",
+            hint="run both specs on one table with one --metric, or review each by itself",
+            differing=list(differing),
+        )
+    return Comparison(one, two)

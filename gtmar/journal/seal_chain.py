@@ -1,0 +1,249 @@
+"""Where the chain of a run's files is broken, and which file that is.
+
+Each file carries its place in the chain and the hash of the file before it. Going back from the end
+record, which is sealed, every hash must be met: a place without a file is a missing one, a file
+whose hash nobody carries was changed, a file that nobody comes by was added.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gtmar.journal.files import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from gtmar.journal.files import RunFiles
+
+__all__ = ["Break", "find_breaks", "number_of"]
+
+#: Files named at most where a place says that so many are gone.
+_MOST_NAMED = 1000
+_NUMBERED = re.compile(r"(part|resume)-(\d+)(?:\.parquet)?")
+
+
+@dataclass(frozen=True)
+class Break:
+    """A file that isn't what the chain says."""
+
+    path: Path
+    #: `missing`, `changed` or `added`.
+    kind: str
+    problem: str
+
+
+def number_of(name: str, kind: str) -> int | None:
+    """Return the number of a `part` or a `resume` record; None where a file is something else.
+
+    Examples
+    --------
+    >>> number_of("part-000012.parquet", "part")
+    12
+    """
+    match = _NUMBERED.fullmatch(name)
+    return int(match[2]) if match and match[1] == kind else None
+
+
+def find_breaks(
+    files: RunFiles,
+    links: Sequence[Link],
+    damaged: Collection[Path],
+    changed: Collection[Path],
+    *,
+    rows_hold: bool,
+) -> list[Break]:
+    """Walk a run's chain from its last file back to the first, and name what breaks it.
+
+    Parameters
+    ----------
+    files
+        The run.
+    links
+        Those of all its files that can be read.
+    damaged
+        Its files that can't; they have been named already.
+    changed
+        Files that can be read and are known to be changed: what they say is worth nothing.
+    rows_hold
+        Whether the experiments are those that the run ended with: then a file missing at the end
+        is no part.
+    """
+    return _Walk(files, links, damaged, changed, rows_hold=rows_hold).breaks() if links else []
+
+
+def _least_place(kind: str, number: int) -> int:
+    """Return where a file stands at the earliest: part 1, the start, then the others."""
+    if kind == "part":
+        return 0 if number == 1 else number
+    return number + 1
+
+
+class _Walk:
+    def __init__(
+        self,
+        files: RunFiles,
+        links: Sequence[Link],
+        damaged: Collection[Path],
+        changed: Collection[Path],
+        *,
+        rows_hold: bool,
+    ) -> None:
+        self._files = files
+        # Of two equal files the one that bears a part's name and stands earlier is the true one.
+        self._links = sorted(links, key=lambda link: (link.place, self._odd(link), link.name))
+        self._damaged = set(damaged)
+        self._distrusted = set(changed)
+        self._rows_hold = rows_hold
+        self._names = {link.name for link in links} | {path.name for path in damaged}
+        self._seen: set[Link] = set()
+        self._breaks: dict[Path, Break] = {}
+        parts = {link.path for link in links if link.path.parent == files.experiments}
+        parts |= {path for path in damaged if path.parent == files.experiments}
+        # The only part, if it can't be trusted, may have been packed from all that seem missing.
+        self._hoard = len(parts) == 1 and parts <= self._damaged | self._distrusted
+
+    def breaks(self) -> list[Break]:
+        """Go back link by link, then see what nobody came by."""
+        by_hash: dict[str, Link] = {}
+        for link in self._links:
+            by_hash.setdefault(link.sha256, link)
+        here = self._tail()
+        self._seen.add(here)
+        while here.previous:
+            before = by_hash.get(here.previous)
+            if before is None:
+                before = self._below(here)
+                if before is None or before.place != here.place - 1:
+                    self._fill(before, here)
+                elif here.path not in self._distrusted:
+                    self._changed(before.path)
+                if before is None:
+                    break
+            elif before in self._seen:
+                self._changed(here.path)
+                break
+            self._seen.add(before)
+            here = before
+        for link in self._links:
+            if link not in self._seen:
+                self._add(link.path, "added", "no file of the run was written after it")
+        self._check_names()
+        return list(self._breaks.values())
+
+    def _odd(self, link: Link) -> bool:
+        """Whether a file doesn't bear a name that a run's file has."""
+        records = (self._files.start, self._files.end)
+        return link.path not in records and not any(
+            number_of(link.name, kind) for kind in ("part", "resume")
+        )
+
+    def _check_names(self) -> None:
+        """Hold the names of the chain's files against their order."""
+        highest = {"part": 0, "resume": 0}
+        for link in self._links:
+            for kind, before in highest.items():
+                number = number_of(link.name, kind)
+                if number is not None and link in self._seen:
+                    if number <= before:
+                        self._add(link.path, "changed", "it stands under another file's name")
+                    highest[kind] = number
+            if self._odd(link):
+                self._add(link.path, "changed", "it isn't under the name that it was written under")
+
+    def _tail(self) -> Link:
+        """Return what to go back from: the end record, the writer's word, the highest place."""
+        for link in self._links:
+            if link.path == self._files.end:
+                return link
+        parts = [number_of(name, "part") or 0 for name in self._names]
+        most = len(self._links) + len(self._damaged) + max(parts)
+        likely = [link for link in self._links if link.place < most] or self._links
+        last = min(likely, key=lambda link: (-link.place, link.name))
+        place, sha256 = self._files.newest() or (-1, "")
+        if last.place > place:
+            return last
+        return Link(self._files.lock, self._files.lock.name, place + 1, sha256, sha256="")
+
+    def _below(self, here: Link) -> Link | None:
+        rest = [x for x in self._links if x not in self._seen and x.place < here.place]
+        return min(rest, key=lambda link: (-link.place, link.name), default=None)
+
+    def _fill(self, low: Link | None, high: Link) -> None:
+        """Name the files that stood between two links."""
+        bottom = low.place if low else -1
+        slots = high.place - bottom - 1
+        starts = bottom < 1 < high.place
+        ends = {
+            kind: (max(self._below_number(kind, bottom), default=0), self._above_number(kind))
+            for kind in ("part", "resume")
+        }
+        inside = [
+            path
+            for path in {link.path for link in self._links if link not in self._seen}
+            | self._damaged
+            if path != (low.path if low else None)
+            and (self._between(path.name, ends) or (path == self._files.start and starts))
+        ]
+        for path in inside:
+            if path not in self._damaged:
+                self._changed(path)
+        slots = min(slots - len(inside), _MOST_NAMED)
+        gone: list[Path] = []
+        known, above = ends["part"]
+        # As many parts stand below as there are places, those of records aside.
+        first = max(known, bottom + 1 - (bottom >= 1) - len(self._below_number("resume", bottom)))
+        for number in range(first + 1, above or first + 1) if not self._hoard else ():
+            gone += self._unless_there(f"part-{number:06d}.parquet")
+        if starts:
+            gone += self._unless_there("start.parquet")
+        kind = "part" if above is None and not self._rows_hold else "resume"
+        number = first if kind == "part" else ends[kind][0]
+        while len(gone) < slots and not self._hoard:
+            number += 1
+            digits = f"{number:06d}" if kind == "part" else str(number)
+            gone += self._unless_there(f"{kind}-{digits}.parquet")
+        for path in gone:
+            # What is missing after the last part of a run cut off is done again.
+            if high.path != self._files.lock:
+                self._add(path, "missing", "the file is gone")
+        if not gone and not inside and not self._hoard:
+            self._changed(high.path)
+
+    def _below_number(self, kind: str, most: int) -> list[int]:
+        """Return numbers of the parts or resume records up to a place, lies left out."""
+        return [
+            number
+            for link in self._links
+            if (number := number_of(link.name, kind)) is not None
+            if _least_place(kind, number) <= link.place <= most
+        ]
+
+    def _above_number(self, kind: str) -> int | None:
+        """Return the lowest number among the links that were come by."""
+        numbers = (number_of(link.name, kind) for link in self._seen)
+        return min((n for n in numbers if n is not None), default=None)
+
+    @staticmethod
+    def _between(name: str, ends: dict[str, tuple[int, int | None]]) -> bool:
+        for kind, (low, high) in ends.items():
+            number = number_of(name, kind)
+            if number is not None:
+                return low < number and (high is None or number < high)
+        return False
+
+    def _unless_there(self, name: str) -> list[Path]:
+        if name in self._names:
+            return []
+        folder = self._files.experiments if name.startswith("part") else self._files.records
+        return [folder / name]
+
+    def _changed(self, path: Path) -> None:
+        self._distrusted.add(path)
+        self._add(path, "changed", "its bytes are not those that the next file was written after")
+
+    def _add(self, path: Path, kind: str, problem: str) -> None:
+        self._breaks.setdefault(path, Break(path, kind, problem))

@@ -1,0 +1,767 @@
+"""One run examined: its files, chain, seal, sequence and digest; what is wrong, by file.
+
+What is wrong is a finding. A run that goes on, or was cut off, is none: that is a note.
+
+A run whose files have the hashes of its chain, from the first to the sealed end, is as it was
+written, whatever is in them: so its bytes are read and not its rows. Rows are read where a hash
+doesn't hold, where nothing states one, and where they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
+from gtmar.errors import JournalError, RunNotFoundError, culprits, nearest
+from gtmar.journal.digest import (
+    Entry,
+    RunDigest,
+    digest_of,
+    event_entry,
+    hold_against,
+    run_entry,
+    saved_list,
+)
+from gtmar.journal.events import HASH_DIGITS, EventKind, ahead, clock_note, event_files
+from gtmar.journal.files import (
+    PACKED_NAME,
+    JournalFile,
+    Link,
+    RunFiles,
+    event_of,
+    holds_rows_of,
+    is_own,
+    parquet_files,
+    replaced_names,
+    run_of,
+    sha256_of,
+    steadily,
+)
+from gtmar.journal.seal_chain import find_breaks, number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = [
+    "Examination",
+    "Finding",
+    "Verification",
+    "covered",
+    "examine",
+    "packings",
+    "run_ids",
+    "run_named",
+    "verify",
+]
+
+
+#: Of a start record: what the notes about a run are made of.
+_NOTED = ["kind", "evaluator_version", "evaluator_code", "parent_run", "memory"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that isn't as it was written."""
+
+    #: Empty where it is about no run.
+    run_id: str
+    #: File within the journal; empty where the run as a whole is meant.
+    file: str
+    #: `missing`, `torn`, `changed`, `added`, `sequence`, `digest` or `unreadable`.
+    kind: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found about one run."""
+
+    #: Rows, the baseline aside.
+    experiments: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    #: Links of all files that can be read and that readers take in.
+    links: tuple[Link, ...]
+    #: What of the start record is noted; empty where it isn't there or can't be read.
+    start: dict[str, Any]
+    #: Whether the end record is there and can be read.
+    ended: bool
+    #: All rows in order; None where they were not read, or can't be.
+    rows: pa.Table | None = field(default=None, repr=False)
+
+
+def examine(
+    files: RunFiles, packed: set[str] | None = None, *, rows: bool | None = None
+) -> Examination:
+    """Check one run: files, seal, chain, sequence, digest.
+
+    Parameters
+    ----------
+    files
+        The run.
+    packed
+        Hashes of its packed file that are on record; None where it isn't on record as packed.
+    rows
+        True to read the rows of a run whose hashes hold too, and to hold them against its digest;
+        None to do so where parts are packed, whose first hashes stand for files that are gone.
+    """
+    try:
+        return steadily(_Examiner(files, packed, rows=rows).examine)
+    except PermissionError as err:
+        name = os.path.relpath(os.fsdecode(err.filename), files.journal)
+        unread = Finding(files.run_id, name, "unreadable", f"{err.strerror}: it wasn't checked")
+        return Examination(0, (unread,), (), (), {}, ended=False)
+
+
+class _Examiner:
+    def __init__(self, files: RunFiles, packed: set[str] | None, *, rows: bool | None) -> None:
+        self._files = files
+        self._packed = packed
+        self._rows_asked = rows
+        self._findings: list[Finding]
+        self._notes: list[str]
+
+    def examine(self) -> Examination:
+        """Look at the bytes, and where they don't say enough at everything."""
+        self._findings, self._notes = [], []
+        if self._files.records.is_symlink() or self._files.experiments.is_symlink():
+            self._note(": a folder of it is a link, which queries don't follow")
+        on_disk = [JournalFile.load(path) for path in _listing(self._files)]
+        replaced = self._replaced(on_disk)
+        kept = [file for file in on_disk if file.path not in replaced]
+        return self._as_written(kept) or self._in_detail(kept)
+
+    def _replaced(self, on_disk: list[JournalFile]) -> set[Path]:
+        """Return parts that a packed one stands for, as a sync puts them back beside it."""
+        parts = [file for file in on_disk if file.path.parent == self._files.experiments]
+        links = {x.name: x.sha256 for file in parts[:1] for x in file.links() if x.packed}
+        names = replaced_names(parts[0].path.name, links) if parts else set()
+        if not names:
+            return set()
+        beside = [file for file in parts if file.path.name in names]
+        for file in beside:
+            if links.get(file.path.name) != file.sha256:
+                self._found(file.path, "added", "the packed part stands in its place")
+        if beside and not self._findings:
+            self._note(
+                f": {len(beside):,} of its parts lie beside the packed one that stands for them; "
+                "they aren't read, and gtmar journal compact takes them away"
+            )
+        return {file.path for file in beside}
+
+    def _as_written(self, kept: list[JournalFile]) -> Examination | None:
+        """Return what there is to say of a run whose every hash holds; None for any other."""
+        files = self._files
+        links = sorted((link for file in kept for link in file.links()), key=lambda x: x.place)
+        packed = [file for file in kept if file.stated(b"gtmar_packed") is not None]
+        rows_asked = bool(packed) if self._rows_asked is None else self._rows_asked
+        parts = [file for file in kept if file.path.parent == files.experiments]
+        if (
+            rows_asked
+            or self._findings
+            or len(links) < 3
+            or links[-1].path != files.end
+            or not files.seal.is_file()
+            or links[-1].sha256 != _sealed(files)
+            or [x.previous for x in links] != ["", *(x.sha256 for x in links[:-1])]
+            or [x.place for x in links] != list(range(len(links)))
+            or not _are_in_order(links)
+            or not all(is_own(file.path.parent.parent.name, file.path.name) for file in kept)
+            or not all(holds_rows_of(files.run_id, file.footer) for file in kept)
+            or not all(file.sha256 in (self._packed or ()) for file in packed)
+        ):
+            return None
+        lone = [file.path.name for file in parts] == [PACKED_NAME]
+        if lone and self._packed is not None and parts[0].sha256 not in self._packed:
+            return None
+        count = _rows_in(parts)
+        begun = next((file for file in kept if file.path == files.start), None)
+        start = None if begun is None else begun.table(_NOTED)
+        if count is None or start is None or start.num_rows != 1:
+            return None
+        noted: dict[str, Any] = start.to_pylist()[0]
+        self._note_evaluator(noted)
+        return Examination(
+            experiments=count - 1,
+            findings=(),
+            notes=tuple(self._notes),
+            links=tuple(links),
+            start=noted,
+            ended=True,
+        )
+
+    def _in_detail(self, kept: list[JournalFile]) -> Examination:
+        """Look at everything, in the order in which findings are told."""
+        files = self._files
+        on_disk = [file.path for file in kept]
+        torn = [file.path for file in kept if not file.is_whole]
+        read = {file: file.table() for file in kept if file.is_whole}
+        sound = {file.path: table for file, table in read.items() if table is not None}
+        damaged = set(on_disk) - set(sound)
+        links = [link for file in kept if file.path in sound for link in file.links()]
+        ended = files.end in on_disk
+        start, end = (_row_of(sound[p]) if p in sound else {} for p in (files.start, files.end))
+        self._note_damage(damaged, torn, on_disk, ended=ended)
+        self._check_owner(sound)
+        begun = self._check_beginning(on_disk, links)
+        if begun and not ended and not torn:
+            self._check_whether_it_goes_on(imported=start.get("kind") == "import")
+        rows = self._rows([t for path, t in sound.items() if path.parent == files.experiments])
+        later, hold = self._check_rows(rows, end if files.end in sound else None)
+        if files.end in sound:
+            self._check_seal()
+        self._check_packed(links)
+        if begun:
+            changed = [path for path in sound if self._is_named(path)]
+            for gap in find_breaks(files, links, damaged, changed, rows_hold=hold):
+                self._found(gap.path, gap.kind, gap.problem)
+        self._findings += later
+        self._note_evaluator(start)
+        return Examination(
+            experiments=max(0, rows.num_rows - 1) if rows is not None else 0,
+            findings=tuple(self._findings),
+            notes=tuple(self._notes),
+            links=tuple(links),
+            start=start,
+            ended=bool(end),
+            rows=rows,
+        )
+
+    def _check_owner(self, sound: dict[Path, pa.Table]) -> None:
+        """Name files whose rows are of another run than their folder's name says."""
+        for path, table in sound.items():
+            if "run_id" in table.column_names:
+                others = {*table["run_id"].to_pylist()} - {self._files.run_id}
+                if others:
+                    self._found(path, "added", f"its rows are of run {min(map(str, others))}")
+
+    def _found(self, path: Path | None, kind: str, problem: str) -> None:
+        """Keep a finding; the first about a file is the one that counts."""
+        if path is None or not self._is_named(path):
+            name = "" if path is None else self._within(path)
+            self._findings.append(Finding(self._files.run_id, name, kind, problem))
+
+    def _is_named(self, path: Path) -> bool:
+        return self._within(path) in [finding.file for finding in self._findings]
+
+    def _within(self, path: Path) -> str:
+        return path.relative_to(self._files.journal).as_posix()
+
+    def _note(self, text: str) -> None:
+        self._notes.append(f"run {self._files.run_id}{text}")
+
+    def _note_damage(
+        self, damaged: set[Path], torn: list[Path], on_disk: list[Path], *, ended: bool
+    ) -> None:
+        last = max((p for p in on_disk if p.parent == self._files.experiments), default=None)
+        for path in sorted(damaged):
+            if path not in torn:
+                self._found(path, "changed", "its bytes are not those that were written")
+            elif ended or path != last:
+                self._found(path, "torn", "cut off: it has no end")
+            else:
+                self._note(": its last part was cut off; gtmar resume mends that")
+
+    def _check_beginning(self, on_disk: list[Path], links: list[Link]) -> bool:
+        """Say whether the run has begun; what was cut off before its start record is no run."""
+        files = self._files
+        if files.start in on_disk:
+            return True
+        place, _ = files.newest() or (0, "")
+        if files.start.is_file() or (files.running() and len(links) <= 1):
+            self._note(" is beginning")
+            return False
+        if len(links) > 1 or place > 0 or files.seal.is_file() or files.end in on_disk:
+            self._found(files.start, "missing", "the start record is gone")
+            return True
+        self._note(" was cut off before it began; pass over it")
+        return False
+
+    def _check_whether_it_goes_on(self, *, imported: bool) -> None:
+        files = self._files
+        if files.running() or files.end.is_file():
+            self._note(" is running")
+            return
+        # The end as it was written, and not yet put in its place when the process was killed.
+        aside = [sha256_of(file) for file in files.records.glob("*.partial") if file.is_file()]
+        if files.seal.is_file() and _sealed(files) not in aside:
+            self._found(files.end, "missing", "the end record is gone")
+        elif imported:
+            self._note(" was cut off while it was brought in")
+        else:
+            self._note(" was cut off; gtmar resume goes on with it")
+
+    def _rows(self, tables: list[pa.Table]) -> pa.Table | None:
+        if not tables:
+            return None
+        try:
+            return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        except pa.ArrowInvalid:
+            self._found(None, "digest", "its parts don't have the same columns")
+            return None
+
+    def _check_rows(
+        self, rows: pa.Table | None, end: dict[str, Any] | None
+    ) -> tuple[list[Finding], bool]:
+        """Hold rows against their numbers and the end record's digest; say whether that holds."""
+        if rows is None:
+            return [], False
+        problems = {}
+        digest = RunDigest()
+        try:
+            numbers = rows["number"].to_pylist()
+            digest.update(rows)
+        except (pa.ArrowException, LookupError, ValueError, TypeError, AttributeError):
+            return [self._about_rows("digest", "its experiments can't be read")], False
+        if numbers != list(range(len(numbers))):
+            wrong = next(i for i, n in enumerate(numbers) if n != i)
+            problems["sequence"] = f"experiment {wrong} is missing, doubled or out of its place"
+        holds = end is not None and digest.hexdigest() == end.get("digest")
+        if end is not None and not holds:
+            problems["digest"] = "its experiments are not those that it ended with"
+        return [self._about_rows(kind, text) for kind, text in problems.items()], holds
+
+    def _about_rows(self, kind: str, problem: str) -> Finding:
+        return Finding(self._files.run_id, "", kind, problem)
+
+    def _check_seal(self) -> None:
+        files = self._files
+        if not files.seal.is_file():
+            self._found(files.seal, "missing", "the seal of the end record is gone")
+        elif _sealed(files) != sha256_of(files.end):
+            self._found(files.end, "changed", "its bytes are not those that were sealed")
+
+    def _check_packed(self, links: list[Link]) -> None:
+        parts = {link.path for link in links if link.path.parent == self._files.experiments}
+        lone = parts if parts == {self._files.experiments / PACKED_NAME} else set()
+        for path in sorted({link.path for link in links if link.packed} | lone):
+            if self._packed is not None and sha256_of(path) not in self._packed:
+                self._found(path, "changed", "its bytes are not those that were packed")
+            elif self._packed is None and any(x.packed for x in links if x.path == path):
+                self._note(": its packing isn't on record; gtmar journal compact makes up for it")
+
+    def _note_evaluator(self, start: dict[str, Any]) -> None:
+        # Null for an imported run: nobody here evaluated it.
+        version = start.get("evaluator_version")
+        if version is not None and version != EVALUATOR_VERSION:
+            self._note(f": evaluator version {version} then, {EVALUATOR_VERSION} now")
+        elif version is not None and start.get("evaluator_code") != evaluator_code():
+            self._note(": the evaluator's code has changed since, not its version")
+
+
+def _listing(files: RunFiles) -> list[Path]:
+    """Return a run's files of one moment, though a run may be writing."""
+    while True:
+        listed = [parquet_files(room) for room in (files.records, files.experiments) * 2]
+        if listed[:2] == listed[2:]:
+            return listed[0] + listed[1]
+
+
+def _are_in_order(links: list[Link]) -> bool:
+    """Whether names ascend as places do: part 1, the start, then parts and resumes by number."""
+    if links[1].name != "start.parquet":
+        return False
+    for kind in ("part", "resume"):
+        numbers = [number for x in links if (number := number_of(x.name, kind)) is not None]
+        if numbers != list(range(1, len(numbers) + 1)):
+            return False
+    return True
+
+
+def _rows_in(parts: list[JournalFile]) -> int | None:
+    """Return how many rows parts have, by their footers; None where one can't be read."""
+    try:
+        counts: list[int] = [
+            pq.read_metadata(pa.BufferReader(part.data)).num_rows for part in parts
+        ]
+    except (pa.ArrowException, OSError):
+        return None
+    return sum(counts)
+
+
+def _sealed(files: RunFiles) -> str:
+    return files.seal.read_bytes().decode("ascii", errors="replace").strip()
+
+
+def _row_of(record: pa.Table) -> dict[str, Any]:
+    """Return a record's row; an empty one where it was taken out or can't be read."""
+    try:
+        rows: list[dict[str, Any]] = record.to_pylist()
+    except (pa.ArrowException, ValueError):
+        rows = []
+    return rows[0] if rows else {}
+
+
+#: Runs examined at once: to read and to hash takes no turn of Python's.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` looked at, and what it found."""
+
+    runs: int
+    experiments: int
+    events: int
+    findings: tuple[Finding, ...]
+    #: Worth knowing, no damage: runs cut off, evaluator code changed since.
+    notes: tuple[str, ...]
+    #: To be kept elsewhere; covers all runs that have ended and all events.
+    digest: str
+    #: Whether what was given with `against` still holds; None where nothing was given.
+    against_holds: bool | None
+    #: Entries that came since; None where that can't be told.
+    against_added: int | None = None
+    #: What a saved list names and isn't there, or isn't what it was; a digest names nothing.
+    against_missing: tuple[str, ...] = ()
+    against_changed: tuple[str, ...] = ()
+    #: The entries as text, a line each.
+    entries: str = field(default="", repr=False)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings and self.against_holds is not False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        plain = asdict(self)
+        del plain["entries"]
+        return {"sound": self.sound, **plain}
+
+
+def verify(
+    journal: Path, run_id: str | None = None, *, against: str | None = None, rows: bool = False
+) -> Verification:
+    """Check a journal, or one run of it.
+
+    Parameters
+    ----------
+    journal
+        The journal's folder.
+    run_id
+        One run's full id; None for all, and all events.
+    against
+        A digest that was printed earlier, for the whole journal, or the path of a saved list: still
+        holds where all that it covered is there unchanged, whatever came later or was merged.
+    rows
+        Whether rows are read and held against their run's digest where hashes hold too.
+
+    Raises
+    ------
+    RunNotFoundError
+        If the journal holds neither run nor event.
+    UsageError
+        If `against` is neither a digest of this tool nor a list.
+    """
+    ids = [run_id] if run_id is not None else run_ids(journal)
+    events = _load_events(journal)
+    if not ids and not (events and run_id is None):
+        raise RunNotFoundError(
+            f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
+        )
+    told = [file.row() for file in events.values() if file is not None and _states_hash(file)]
+    sound_events = [event for event in told if event is not None]
+    packed = _packings(sound_events)
+    withdrawn, undone = _withdrawn(sound_events)
+    # Hashes of parts that were packed stand for files that are gone: with `against`, rows do.
+    how = True if rows else None if against is not None else False
+    asked = ids if against is None else run_ids(journal)
+    looked = partial(_examined, journal, packed, rows=how)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        examined = dict(zip(asked, pool.map(looked, asked), strict=True))
+    unfinished = undone | _half_imported(journal)
+    mine = [examined[each] for each in ids if each not in unfinished]
+    findings = [finding for one in mine for finding in one.findings]
+    notes = [note for one in mine for note in one.notes]
+    if run_id is None:
+        findings += _strays(journal) + _verify_events(journal, events)
+        notes += _absent(ids, [one.start for one in mine])
+        notes += _unfinished(journal, undone, sound_events)
+        dated = ahead([*ids, *(event["event_id"] for event in sound_events)])
+        notes += [note] if (note := clock_note(dated)) else []
+    is_old = against is not None and against.startswith("gtmar1")
+    entries = [
+        *(
+            _entry(journal, each, one, is_old=is_old)
+            for each, one in examined.items()
+            if one.ended and each not in unfinished
+        ),
+        *(
+            event_entry(file, _arrival(file.path), _old_event_line(file) if is_old else "")
+            for file in events.values()
+            if file is not None and event_of(file.path.name) is not None
+        ),
+    ]
+    held = None if against is None else hold_against(entries, against, withdrawn)
+    return Verification(
+        runs=len(mine),
+        experiments=sum(one.experiments for one in mine),
+        events=len(events) if run_id is None else 0,
+        findings=tuple(findings),
+        notes=tuple(notes),
+        digest=digest_of(entries),
+        against_holds=None if held is None else held.holds,
+        against_added=None if held is None else held.added,
+        against_missing=() if held is None else held.missing,
+        against_changed=() if held is None else held.changed,
+        entries=saved_list(entries),
+    )
+
+
+def run_ids(journal: Path) -> list[str]:
+    """Return ids of all runs that have a record or a part, in order."""
+    names = {folder.name for room in ("runs", "experiments") for folder in _folders(journal, room)}
+    return sorted(run for name in names if (run := run_of(name)) is not None)
+
+
+def _folders(journal: Path, room: str) -> list[Path]:
+    try:
+        with os.scandir(journal / room) as found:
+            return sorted(journal / room / each.name for each in found if each.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as err:
+        raise JournalError(
+            f'journal "{journal}": can\'t be read: {err.strerror} ({err.filename})',
+            hint="ask its owner to let the folder's group read it: chmod -R g+rX",
+        ) from err
+
+
+def run_named(journal: Path, name: str) -> str:
+    """Return a run's full id: the only one that begins or ends with `name`.
+
+    It reads no file, so that a damaged journal can be looked at too.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is none, or more than one.
+    """
+    ids = run_ids(journal)
+    matches = [each for each in ids if each.startswith(name) or each.endswith(name)]
+    if name in ids:
+        return name
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
+    likely = nearest(name, ids)
+    raise RunNotFoundError(
+        f'journal "{journal}" has no run "{name}"; it has {len(ids)}',
+        hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
+    )
+
+
+def packings(journal: Path) -> dict[str, set[str]]:
+    """Return by run the hashes of packed files, as untouched events of compactions say."""
+    files = _load_events(journal).values()
+    events = (file.row() for file in files if file is not None and _states_hash(file))
+    return _packings([event for event in events if event is not None])
+
+
+def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for event in events:
+        if event["kind"] == EventKind.COMPACTION:
+            for run in json.loads(event["details"])["runs"]:
+                found.setdefault(run["run_id"], set()).add(run["sha256"])
+    return found
+
+
+def covered(journal: Path, runs: Sequence[str]) -> list[dict[str, str]]:
+    """Return what digests cover of some runs, for an event that says that they were taken back.
+
+    Raises
+    ------
+    JournalError
+        If one isn't as it was written.
+    """
+    packed = packings(journal)
+    examined = {run: _examined(journal, packed, run, rows=None) for run in runs}
+    unsound = [run for run, one in examined.items() if one.findings or not one.ended]
+    if unsound:
+        raise JournalError(
+            f"{culprits(unsound)}: not as it was written", hint="gtmar verify says how"
+        )
+    entries = [_entry(journal, run, one, is_old=True) for run, one in examined.items()]
+    return [{"name": e.name, "sha256": e.sha256, "old_line": e.old_line} for e in entries]
+
+
+def _examined(
+    journal: Path, packed: dict[str, set[str]], run_id: str, *, rows: bool | None
+) -> Examination:
+    found = examine(RunFiles(journal, run_id), packed.get(run_id), rows=rows)
+    # Thousands of runs are examined: their rows needn't stay.
+    return replace(found, rows=None)
+
+
+def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
+    """Read all events' files; None for one that mayn't be read."""
+    found: dict[Path, JournalFile | None] = {}
+    for path in event_files(journal):
+        try:
+            found[path] = JournalFile.load(path)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            found[path] = None
+    return found
+
+
+def _states_hash(file: JournalFile) -> bool:
+    """Whether an event's file is the one that was written, by the hash in its name."""
+    named = event_of(file.path.name)
+    return named is not None and file.sha256[:HASH_DIGITS] == named[1]
+
+
+def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[Entry], set[str]]:
+    """Return entries and ids of the runs that were taken back on record."""
+    entries: list[Entry] = []
+    runs: set[str] = set()
+    for event in events:
+        if event["kind"] == EventKind.UNDO:
+            details = json.loads(event["details"])
+            entries += [Entry(e["name"], e["sha256"], 0, e["old_line"]) for e in details["entries"]]
+            runs.update(details["runs"])
+    return entries, runs
+
+
+def _strays(journal: Path) -> list[Finding]:
+    """Find files that look like a run's and belong to none, such as a sync's second copies."""
+    return [
+        Finding("", path.relative_to(journal).as_posix(), "added", "it belongs to no run")
+        for room in ("runs", "experiments")
+        for folder in _folders(journal, room)
+        if run_of(folder.name) is None
+        for path in parquet_files(folder)
+    ]
+
+
+def _absent(ids: list[str], starts: list[dict[str, Any]]) -> list[str]:
+    """Note runs that others came from, or learnt from, and that aren't there."""
+    followers: Counter[str] = Counter()
+    for start in starts:
+        before = {start.get("parent_run")}
+        with suppress(ValueError, TypeError, LookupError):
+            before.update(json.loads(start["memory"])["runs"])
+        followers.update(run for run in before if run is not None and run not in ids)
+    return [
+        f"run {run} isn't in this journal, though {count:,} of its runs came or learnt from it"
+        for run, count in sorted(followers.items())
+    ]
+
+
+def _half_imported(journal: Path) -> set[str]:
+    """Return runs whose parts an import has put in place, and their records not yet."""
+    named: set[str] = set()
+    for mark in journal.glob("packing/import-*"):
+        with suppress(OSError, UnicodeDecodeError):
+            named.update(mark.read_text(encoding="ascii").split())
+    return {run for run in named if not RunFiles(journal, run).records.exists()}
+
+
+def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]]) -> list[str]:
+    """Note work on the journal that was cut off, and files that were brought in twice."""
+    notes = []
+    if any(journal.glob("packing/run_id=*")):
+        notes.append("parts are being packed, or that was cut off: gtmar journal compact mends it")
+    on_record = {
+        json.loads(event["details"])["file_sha256"]
+        for event in events
+        if event["kind"] == EventKind.IMPORT
+    }
+    marks = {path.name.removeprefix("import-") for path in journal.glob("packing/import-*")}
+    if any(not mark.endswith(".partial") for mark in marks - on_record):
+        notes.append(
+            "an import is going on, or was cut off: gtmar journal import of the same file goes on "
+            "with it"
+        )
+    left = sorted(undone.intersection(run_ids(journal)))
+    if left:
+        notes.append(
+            f"{len(left):,} of the runs of an import that was taken back are still there: "
+            "gtmar journal import --undo of the same event goes on with it"
+        )
+    imports: dict[str, list[str]] = {}
+    for event in events:
+        if event["kind"] == EventKind.IMPORT:
+            details = json.loads(event["details"])
+            if not undone.intersection(details["runs"]):
+                imports.setdefault(details["file_sha256"], []).append(event["event_id"])
+    notes += [
+        f"one file was brought in {len(ids)} times, by events {culprits(ids)}: its experiments are "
+        f"there as often; gtmar journal import --undo {ids[-1]} takes one back"
+        for ids in imports.values()
+        if len(ids) > 1
+    ]
+    return notes
+
+
+def _verify_events(journal: Path, events: dict[Path, JournalFile | None]) -> list[Finding]:
+    """Hold each event against the hash in its name."""
+    findings = []
+    for path, file in events.items():
+        kind, problem = "", ""
+        named = event_of(path.name)
+        if file is None:
+            kind, problem = "unreadable", "Permission denied: it wasn't checked"
+        elif named is None:
+            kind, problem = "added", "it is no event's file"
+        elif not file.is_whole:
+            kind, problem = "torn", "cut off: it has no end"
+        elif not _states_hash(file) or (event := file.row()) is None:
+            kind, problem = "changed", "its bytes are not those that its name says"
+        elif event.get("event_id") != named[0]:
+            kind, problem = "changed", "it is not the event that its name says"
+        if kind:
+            findings.append(Finding("", path.relative_to(journal).as_posix(), kind, problem))
+    return findings
+
+
+def _entry(journal: Path, run_id: str, one: Examination, *, is_old: bool) -> Entry:
+    files = RunFiles(journal, run_id)
+    old_line = _old_run_line(files, one) if is_old else ""
+    return run_entry(run_id, one.links, _arrival(files.end), old_line)
+
+
+def _arrival(path: Path) -> int:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return 0
+
+
+def _old_run_line(files: RunFiles, one: Examination) -> str:
+    """Return a run as digests of the old form cover it."""
+    try:
+        start, end = (JournalFile.load(path).row() for path in (files.start, files.end))
+    except OSError:
+        return ""
+    parts = sorted({(x.name, x.sha256) for x in one.links if x.name.startswith("part")})
+    hashes = "".join(sha256 for _, sha256 in parts)
+    return (
+        "" if end is None else f"{end.get('ended_at')} {files.run_id} {_hash([start, end, hashes])}"
+    )
+
+
+def _old_event_line(file: JournalFile) -> str:
+    event = file.row()
+    return "" if event is None else f"{event.get('at')} {file.path.name} {_hash(event)}"
+
+
+def _hash(content: object) -> str:
+    body = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(body.encode()).hexdigest()

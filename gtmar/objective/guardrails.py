@@ -1,0 +1,208 @@
+"""All guardrails of a run, asked of would-be wins alone: metrics, segments, who moved, the gain.
+
+Those that compare a candidate with the start need the accounts themselves. Whoever keeps the table
+computes them, in its own process: of a cluster, the driver.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.tally import TierEdges
+from gtmar.objective.objective import breach
+from gtmar.spec.model import BY_SEGMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.numpy_kernel import Counts
+    from gtmar.objective.objective import Judge
+    from gtmar.spec.model import Guardrail, ScoringSpec
+
+__all__ = ["SMALLEST_SEGMENT", "Guard", "gap_of"]
+
+#: Accounts below which a segment is `unknown`: it neither keeps a guardrail nor breaks it.
+SMALLEST_SEGMENT = 50
+#: Rows looked at before the next ones are touched, so that a table beyond memory stays there.
+_SLICE = 524_288
+
+
+class Guard:
+    """The guardrails of a spec, over the accounts that are searched.
+
+    Parameters
+    ----------
+    matrix
+        N accounts.
+    spec
+        The scoring model.
+    judge
+        Objective and guardrails.
+    start
+        F weights that a candidate is compared with.
+
+    Notes
+    -----
+    Nothing is computed before a would-be win asks for it, and nothing beyond what its guardrails
+    read. A question by segment then costs about half a millisecond a segment, and a pass over the
+    table a column; one about moves costs a pass, and keeps two bytes an account.
+    """
+
+    def __init__(
+        self, matrix: AccountMatrix, spec: ScoringSpec, judge: Judge, start: Sequence[int]
+    ) -> None:
+        self._matrix, self._spec, self._judge = matrix, spec, judge
+        self._start = tuple(start)
+        self._names = {guardrail.metric for guardrail in judge.comparisons}
+        self._parts: dict[tuple[int, int, int], LocalEvaluator] = {}
+
+    def breaches(
+        self,
+        sums: pl.DataFrame,
+        weights: Sequence[int],
+        value: float | None,
+        than: float | None,
+    ) -> tuple[str, ...]:
+        """Name all guardrails that a candidate breaks.
+
+        Parameters
+        ----------
+        sums
+            Its one row.
+        weights
+            F weights.
+        value, than
+            Its objective, and the incumbent's.
+        """
+        broken = self._judge.breaches(sums)
+        if not self._judge.comparisons:
+            return broken
+        by_segment = self._names.intersection(BY_SEGMENT)
+        now = self.segment_values(weights) if by_segment else {}
+        known = None if value is None or than is None else self._judge.sign * (value - than)
+        of_all = {
+            "moved_share": self.moved_share(weights) if "moved_share" in self._names else None,
+            "gain": known,
+        }
+        said = [
+            self._by_segment(guardrail, now)
+            if guardrail.metric in BY_SEGMENT
+            else breach(guardrail, of_all[guardrail.metric])
+            for guardrail in self._judge.comparisons
+        ]
+        return (*broken, *(text for text in said if text is not None))
+
+    def lacking(self) -> dict[str, str]:
+        """Say of each guardrail by segment why it can't be asked of these accounts at all."""
+        asked = self._names.intersection(BY_SEGMENT)
+        if not asked:
+            return {}
+        known = sum(value is not None for value in self._at_start.values())
+        needed = {"worst_segment_change": 1, "segment_gap": 2}
+        return {
+            name: f"{known} of {len(self._at_start)} segments have {SMALLEST_SEGMENT} accounts and "
+            f"a value of {self._judge.name}, {needed[name]} needed"
+            for name in sorted(asked)
+            if known < needed[name]
+        }
+
+    def segment_values(self, weights: Sequence[int]) -> dict[str, float | None]:
+        """Return the objective of each segment by ``COLUMN=VALUE``.
+
+        None where it has none, or fewer accounts than `SMALLEST_SEGMENT`.
+        """
+        found: dict[str, float | None] = {}
+        for place, column in enumerate(self._matrix.segments):
+            sizes = np.bincount(column.codes, minlength=len(column.values))
+            for code in range(len(column.values)):
+                value = None
+                if sizes[code] >= SMALLEST_SEGMENT:
+                    value = self._value_of(place, code, tuple(weights))
+                found[column.name(code)] = value
+        return found
+
+    def moved_share(self, weights: Sequence[int]) -> float:
+        """Return the share of accounts whose tier differs from the start's."""
+        moved = 0
+        for rows, before in zip(self._slices, self._start_tiers, strict=True):
+            moved += int((self._tiers(rows, weights) != before).sum())
+        return moved / max(1, self._matrix.accounts)
+
+    def _by_segment(self, guardrail: Guardrail, now: dict[str, float | None]) -> str | None:
+        """Word how a guardrail by segment is broken; None where it is kept, or nothing is known."""
+        known = {name: then for name, then in self._at_start.items() if then is not None}
+        if not known:
+            return None
+        values = {name: value for name in known if (value := now[name]) is not None}
+        lost = [name for name in known if name not in values]
+        if lost:
+            return f"{guardrail.metric} is null: no value in {lost[0]}"
+        if guardrail.metric == "segment_gap":
+            gap = gap_of(values.values())
+            return None if gap is None else breach(guardrail, gap)
+        changes = {name: self._judge.sign * (values[name] - known[name]) for name in values}
+        worst = min(changes, key=lambda name: (changes[name], name))
+        text = breach(guardrail, changes[worst])
+        return text and f"{text} in {worst}"
+
+    @cached_property
+    def _at_start(self) -> dict[str, float | None]:
+        return self.segment_values(self._start)
+
+    def _value_of(self, place: int, code: int, weights: tuple[int, ...]) -> float | None:
+        """Return one segment's objective, slice by slice of the table."""
+        total: Counts | None = None
+        for number in range(len(self._slices)):
+            counts = self._part(number, place, code).counts([weights])
+            total = counts if total is None else total + counts
+        if total is None:
+            return None
+        sums = self._reducer.reduce(total)
+        reads = frozenset(self._judge.value.meta.root_names())
+        return self._judge.values(self._reducer.frame_of(sums, only=reads))[0]
+
+    def _part(self, number: int, place: int, code: int) -> LocalEvaluator:
+        """Return who counts a segment's accounts of one slice; kept where there is but one."""
+        key = (number, place, code)
+        if key in self._parts:
+            return self._parts[key]
+        rows = self._slices[number]
+        some = self._matrix.part(rows.start, rows.stop)
+        part = LocalEvaluator(some.take(some.segments[place].rows(code)), self._spec, threads=1)
+        if len(self._slices) == 1:
+            self._parts[key] = part
+        return part
+
+    @cached_property
+    def _reducer(self) -> LocalEvaluator:
+        """Over no account: it reduces what the parts count."""
+        return LocalEvaluator(self._matrix.part(0, 0), self._spec, threads=1)
+
+    @cached_property
+    def _slices(self) -> list[slice]:
+        n = self._matrix.accounts
+        return [slice(at, min(at + _SLICE, n)) for at in range(0, n, _SLICE)]
+
+    @cached_property
+    def _start_tiers(self) -> list[NDArray[np.int16]]:
+        return [self._tiers(rows, self._start) for rows in self._slices]
+
+    def _tiers(self, rows: slice, weights: Sequence[int]) -> NDArray[np.int16]:
+        """Return the tiers of a slice's accounts, 0 the highest."""
+        part = LocalEvaluator(self._matrix.part(rows.start, rows.stop), self._spec, threads=1)
+        scores = part.scores(weights).astype(np.intp)
+        return TierEdges.of(self._spec).tiers_of(scores).astype(np.int16)
+
+
+def gap_of(values: Iterable[float]) -> float | None:
+    """Return the largest of some segments' values less the smallest; None of fewer than two."""
+    listed = list(values)
+    return max(listed) - min(listed) if len(listed) > 1 else None

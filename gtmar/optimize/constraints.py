@@ -1,0 +1,145 @@
+"""What weights must hold together: a fixed total, and at most so many that aren't 0.
+
+Any proposer's proposals are brought to it by the same rule, so that a proposer needs to know of
+bounds alone. The rule draws nothing: a proposal stays a function of what it was before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gtmar.optimize.proposers import Proposer, Result, SearchSpace
+
+__all__ = ["ConstrainedProposer", "Constraints"]
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Limits on F weights together.
+
+    Parameters
+    ----------
+    total
+        What all weights add up to; None for anything.
+    most_nonzero
+        How many weights may differ from 0; None for all.
+    """
+
+    total: int | None = None
+    most_nonzero: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.total is not None or self.most_nonzero is not None
+
+    def hold(self, weights: Sequence[int]) -> bool:
+        """Whether a vector keeps them."""
+        nonzero = sum(weight != 0 for weight in weights)
+        return (self.total is None or sum(weights) == self.total) and (
+            self.most_nonzero is None or nonzero <= self.most_nonzero
+        )
+
+    def kept(
+        self, before: Sequence[int], changes: dict[int, int], levers: SearchSpace, *, first: int
+    ) -> dict[int, int]:
+        """Bring a proposal to keep them, at the expense of weights that it leaves alone.
+
+        Parameters
+        ----------
+        before
+            The incumbent's weights, which keep them.
+        changes
+            New weight by number.
+        levers
+            Bounds.
+        first
+            Where in the round of the weights to begin; any whole number.
+
+        Returns
+        -------
+        dict
+            New weight by number, of those that differ from before. Empty where it can't be done.
+
+        Notes
+        -----
+        Too many weights: the smallest of those left alone go to 0. Another total: what is over or
+        short is taken from, or given to, the weights left alone, a point each in turn; the proposed
+        weights themselves come last. Cost: of the order of the points moved.
+        """
+        weights = list(before)
+        for index, weight in changes.items():
+            weights[index] = weight
+        spun = [(first + i) % len(weights) for i in range(len(weights))]
+        free = [i for i in spun if levers.lows[i] < levers.highs[i]]
+        order = [*(i for i in free if i not in changes), *(i for i in free if i in changes)]
+        self._thin(weights, order, levers, changes)
+        alone = [i for i in order if i not in changes]
+        self._settle(weights, alone, levers)
+        self._settle(weights, order, levers)
+        if not self.hold(weights):
+            return {}
+        pairs = enumerate(zip(before, weights, strict=True))
+        return {i: new for i, (old, new) in pairs if new != old}
+
+    def _thin(
+        self, weights: list[int], order: list[int], levers: SearchSpace, changes: dict[int, int]
+    ) -> None:
+        """Send the smallest weights to 0 until no more than allowed are left."""
+        if self.most_nonzero is None:
+            return
+        over = sum(weight != 0 for weight in weights) - self.most_nonzero
+        may = [i for i in order if weights[i] and levers.lows[i] <= 0 <= levers.highs[i]]
+        may.sort(key=lambda i: (i in changes, abs(weights[i])))
+        for index in may[: max(0, over)]:
+            weights[index] = 0
+
+    def _settle(self, weights: list[int], order: Iterable[int], levers: SearchSpace) -> None:
+        """Bring the total right, a point each in turn."""
+        if self.total is None:
+            return
+        short = self.total - sum(weights)
+        step = 1 if short > 0 else -1
+        most = len(weights) if self.most_nonzero is None else self.most_nonzero
+        room = list(order)
+        while short and room:
+            nonzero = sum(weight != 0 for weight in weights)
+            moved = []
+            for index in room:
+                new = weights[index] + step
+                inside = levers.lows[index] <= new <= levers.highs[index]
+                if not short or not inside or (weights[index] == 0 and nonzero >= most):
+                    continue
+                nonzero += (new != 0) - (weights[index] != 0)
+                weights[index] = new
+                short -= step
+                moved.append(index)
+            room = moved
+
+
+class ConstrainedProposer:
+    """A proposer whose proposals keep constraints.
+
+    Parameters
+    ----------
+    proposer
+        Who proposes.
+    constraints, levers
+        What holds of all weights together, and of each.
+    """
+
+    def __init__(self, proposer: Proposer, constraints: Constraints, levers: SearchSpace) -> None:
+        self._proposer, self._constraints, self._levers = proposer, constraints, levers
+        self.name = proposer.name
+        self.block = proposer.block
+
+    def learn(self, result: Result) -> None:
+        """Tell the proposer what became of what was really tried."""
+        self._proposer.learn(result)
+
+    def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
+        """Suggest changes; none where the proposal can't be brought to keep the constraints."""
+        changes = self._proposer.propose(number, weights)
+        return self._constraints.kept(weights, changes, self._levers, first=number)

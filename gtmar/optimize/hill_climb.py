@@ -1,0 +1,354 @@
+"""The numbers that `learned` was tuned to, in one place for numpy and machine code.
+
+Machine code takes them as an argument: numba doesn't see that a number of another module has
+changed, and would go on with what it compiled in. Nor does it see that fields have changed places:
+whoever moves one, here or in `planning.Knowledge`, changes the modules of `compiled` too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from gtmar.optimize.proposers import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gtmar.optimize.proposers import Proposer
+
+__all__ = [
+    "EXHAUSTED_AFTER",
+    "TUNING",
+    "Batch",
+    "Candidate",
+    "Climb",
+    "Given",
+    "Known",
+    "Outcome",
+    "Step",
+    "Tuning",
+]
+
+
+class Tuning(NamedTuple):
+    """What proposals depend on besides results and chance. Any change makes other searches."""
+
+    #: Proposals made on the same knowledge, and samples of surface and fence.
+    block: int = 8
+    #: Moves drawn by chance: to be ranked, and beside them.
+    ranked: int = 200
+    spare: int = 32
+    #: How many results, the nearest to the incumbent and itself, a surface is fitted to.
+    fitted: int = 64
+
+    #: A pivot below this means a matrix that isn't positive definite.
+    smallest_pivot: float = 1e-9
+    #: How much of a change of all weights by one factor counts: most objectives hardly see it.
+    scale_share: float = 0.1
+    #: Shortest length that an incumbent is taken to have, in points.
+    shortest: float = 3.0
+
+    # Prior variances of a surface: of slopes, of curvatures of any direction, of those of single
+    # weights on top; and the curvature expected, downwards, all in units of its amplitude.
+    slope: float = 1.0
+    curvature: float = 0.2
+    own_curvature: float = 0.5
+    expected: float = 1.0
+    #: What a quadratic surface gets wrong: at no distance, and per cube of the distance.
+    near_error: float = 0.001
+    far_error: float = 0.15
+    #: Spread of the samples, as a share of what is really unknown.
+    boldness: float = 0.3
+
+    # A fence: prior spread of its slope, error of a label, spread of its samples.
+    fence_slope: float = 5.0
+    fence_error: float = 0.1
+    fence_boldness: float = 0.5
+    #: Fits at most, until the candidates near the fence are found.
+    fence_rounds: int = 4
+
+    #: Damping of steps: the first that is enough for the radius, or the last times fours.
+    damping: tuple[float, float, float] = (0.02, 0.5, 5.0)
+    #: A typical step may be this times the radius before it is shortened.
+    over_radius: float = 1.5
+    #: How far inside a fence steps should end, and how much all weights may grow or shrink by one.
+    margin: float = 0.2
+    most_scaling: float = 0.15
+    #: Least factor by which a step is shortened to fit into bounds, before it is cut at them.
+    least_fit: float = 0.7
+
+
+TUNING = Tuning()
+
+
+#: Proposals in a row, all known already, after which a search is exhausted.
+EXHAUSTED_AFTER = 1000
+
+
+class Outcome(StrEnum):
+    """What became of an experiment."""
+
+    BASELINE = "baseline"
+    WIN = "win"
+    LOSE = "lose"
+    BLOCKED = "blocked"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The result of a vector that an earlier run evaluated.
+
+    Parameters
+    ----------
+    value
+        Its objective.
+    source
+        Which experiment that was: ``RUN/EXP``.
+    """
+
+    value: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """Vectors that are tried before any proposal, in this order.
+
+    Parameters
+    ----------
+    by
+        Who proposes them: `memory`, `human` or `logistic`.
+    vectors
+        F weights each.
+    """
+
+    by: str
+    vectors: tuple[tuple[int, ...], ...] = ()
+
+
+class Candidate(NamedTuple):
+    """A full weight vector, and the proposal that gave it.
+
+    A named tuple, as `Step` and `Result` are: there is one for every experiment, and a frozen
+    dataclass takes three times as long to make.
+    """
+
+    proposal: int
+    #: New weight by the number of the weight.
+    changes: dict[int, int]
+    weights: tuple[int, ...]
+    #: Who proposed it.
+    by: str = ""
+    #: Its result in an earlier run.
+    known: Known | None = None
+    #: Whether that result is taken over; else the candidate is to be evaluated.
+    taken_over: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates from one incumbent, in the order of their proposals."""
+
+    parent: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    #: The last proposal looked at, known ones included.
+    last_proposal: int
+    #: Known proposals in a row after the last candidate.
+    trailing_known: int
+    #: Candidates to evaluate: those whose result isn't taken over.
+    fresh: tuple[Candidate, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        fresh = tuple(c for c in self.candidates if not c.taken_over)
+        object.__setattr__(self, "fresh", fresh)
+
+
+class Step(NamedTuple):
+    """One experiment, judged."""
+
+    number: int
+    candidate: Candidate
+    #: Number of the experiment that was the incumbent, and its weights.
+    parent: int
+    before_weights: tuple[int, ...]
+    before: float | None
+    value: float | None
+    outcome: Outcome
+    breaches: tuple[str, ...] = ()
+
+
+class Climb:
+    """One search: incumbent, what has been evaluated, and where the proposals stand.
+
+    Parameters
+    ----------
+    proposer
+        Suggests changes.
+    start
+        Weights of the baseline, F of them.
+    value
+        The baseline's objective.
+    better
+        Whether a value beats another.
+    given
+        Vectors to try first, in this order.
+    known
+        Results of earlier runs, by vector.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        start: Sequence[int],
+        value: float | None,
+        *,
+        better: Callable[[float | None, float | None], bool],
+        given: Sequence[Given] = (),
+        known: Mapping[tuple[int, ...], Known] | None = None,
+    ) -> None:
+        self._proposer = proposer
+        self._better = better
+        self._given = [(vector, each.by) for each in given for vector in each.vectors]
+        self._known = known or {}
+        self._seen = {tuple(start)}
+        self._known_in_row = 0
+        self.weights = tuple(start)
+        self.value = value
+        #: Number of the experiment that is the incumbent, 0 for the baseline.
+        self.incumbent = 0
+        #: Number of the last step, known ones included.
+        self.number = 0
+        #: Experiments evaluated, the baseline aside.
+        self.experiments = 0
+        #: Proposals used up.
+        self.proposals = 0
+        #: Experiments since the last win.
+        self.since_win = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """True when a thousand proposals in a row were known already."""
+        return self._known_in_row >= EXHAUSTED_AFTER
+
+    def restore(
+        self, proposal: int, weights: tuple[int, ...], value: float | None, outcome: str
+    ) -> None:
+        """Take in a step that was judged before, in the order of their numbers."""
+        self._take_in(proposal, weights, value, Outcome(outcome))
+
+    def _take_in(
+        self, proposal: int, weights: tuple[int, ...], value: float | None, outcome: Outcome
+    ) -> None:
+        self.number += 1
+        # All proposals since the last fresh one were known or repeated.
+        known = outcome is Outcome.KNOWN
+        self._known_in_row = self._known_in_row + proposal - self.proposals if known else 0
+        self.proposals = proposal
+        self._seen.add(weights)
+        won = outcome is Outcome.WIN
+        result = Result(proposal, self.weights, weights, self.value, value, won=won)
+        self._proposer.learn(result)
+        if not known:
+            self.experiments += 1
+            self.since_win += 1
+        if won:
+            self.weights, self.value = weights, value
+            self.incumbent, self.since_win = self.number, 0
+
+    def ask(self, limit: int, *, until: int | None = None) -> Batch:
+        """Return candidates, up to `limit` of them to evaluate; none near exhaustion.
+
+        Asking changes nothing: the same question gets the same answer until `tell`. Candidates end
+        where the proposer must be told results before it can go on, or with proposal `until`.
+        """
+        candidates: list[Candidate] = []
+        fresh: set[tuple[int, ...]] = set()
+        number, known_in_row, left = self.proposals, self._known_in_row, limit
+        block = self._proposer.block
+        ends = [] if block is None else [(self.proposals // block + 1) * block]
+        last = min([*ends, *([] if until is None else [until])], default=None)
+        while left and known_in_row < EXHAUSTED_AFTER and number != last:
+            number += 1
+            candidate = self._candidate(number)
+            if candidate.weights in self._seen or candidate.weights in fresh:
+                known_in_row += 1
+                continue
+            known_in_row = known_in_row + 1 if candidate.taken_over else 0
+            left -= not candidate.taken_over
+            fresh.add(candidate.weights)
+            candidates.append(candidate)
+        return Batch(self.weights, tuple(candidates), number, known_in_row)
+
+    def _candidate(self, number: int) -> Candidate:
+        """Return what a proposal of this number leads to from the incumbent."""
+        if number <= len(self._given):
+            vector, by = self._given[number - 1]
+            pairs = zip(self.weights, vector, strict=True)
+            changes = {i: new for i, (old, new) in enumerate(pairs) if old != new}
+        else:
+            changes, by = self._proposer.propose(number, self.weights), self._proposer.name
+            weights = list(self.weights)
+            for index, weight in changes.items():
+                weights[index] = weight
+            vector = tuple(weights)
+        known = self._known.get(vector)
+        taken_over = known is not None and not self._better(known.value, self.value)
+        return Candidate(number, changes, vector, by, known, taken_over)
+
+    def tell(
+        self,
+        batch: Batch,
+        values: Sequence[float | None],
+        breaches: Callable[[int], tuple[str, ...]],
+    ) -> list[Step]:
+        """Judge a batch's candidates in order, up to the first that is kept.
+
+        Parameters
+        ----------
+        batch
+            From `ask`.
+        values
+            The objective of each of the batch's `fresh` candidates.
+        breaches
+            Names the guardrails that the fresh candidate of a given place breaks; asked of would-be
+            wins alone.
+
+        Returns
+        -------
+        list of Step
+            One a candidate judged. Candidates after a win are not: they are asked for anew, from
+            the new incumbent.
+        """
+        evaluated = enumerate(list(zip(batch.fresh, values, strict=True)))
+        steps: list[Step] = []
+        for candidate in batch.candidates:
+            broken: tuple[str, ...] = ()
+            if candidate.taken_over and candidate.known is not None:
+                outcome, value = Outcome.KNOWN, candidate.known.value
+            else:
+                place, (_, value) = next(evaluated)
+                outcome = Outcome.LOSE
+                if self._better(value, self.value):
+                    broken = breaches(place)
+                    outcome = Outcome.BLOCKED if broken else Outcome.WIN
+            steps.append(
+                Step(
+                    number=self.number + 1,
+                    candidate=candidate,
+                    parent=self.incumbent,
+                    before_weights=batch.parent,
+                    before=self.value,
+                    value=value,
+                    outcome=outcome,
+                    breaches=broken,
+                )
+            )
+            self._take_in(candidate.proposal, candidate.weights, value, outcome)
+            if outcome is Outcome.WIN:
+                return steps
+        self.proposals = batch.last_proposal
+        self._known_in_row = batch.trailing_known
+        return steps

@@ -1,0 +1,163 @@
+"""Where a search may begin besides its spec: weights of a logistic regression of who stays.
+
+A regression's coefficients have any scale; weights are integers within bounds, and guardrails look
+at scores. So there are several vectors to try, each the same order of accounts but for rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gtmar.stats.logistic import fit_logistic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gtmar.optimize.constraints import Constraints
+    from gtmar.optimize.proposers import SearchSpace
+
+    Doubles = NDArray[np.float64]
+    Vector = tuple[int, ...]
+
+__all__ = ["Labelled", "logistic_starts"]
+
+#: Rows at a time.
+_ROWS = 65_536
+#: Each coefficient, per whole range of its feature, is drawn to 0 as if this much information
+#: (accounts x chance x (1 - chance)) said so.
+_RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Accounts of which it is known whether they stayed.
+
+    Parameters
+    ----------
+    columns
+        F arrays of shape (N,), integers: encoded values.
+    stayed
+        Shape (N,).
+    """
+
+    columns: tuple[NDArray[np.integer], ...]
+    stayed: NDArray[np.bool_]
+
+    def blocks(self, scales: Doubles) -> Iterator[tuple[Doubles, Doubles]]:
+        """Give values divided by `scales`, shape (F,), and who stayed, some rows at a time."""
+        for first in range(0, len(self.stayed), _ROWS):
+            some = slice(first, first + _ROWS)
+            values = np.stack([column[some] for column in self.columns], axis=1)
+            yield values / scales, self.stayed[some].astype(np.float64)
+
+    def spread(self, weights: Doubles) -> tuple[float, float]:
+        """Return mean and standard deviation of the values' sums, weighted by `weights` (F,)."""
+        sums = np.concatenate([v @ weights for v, _ in self.blocks(np.ones(len(weights)))])
+        return float(sums.mean()), float(sums.std())
+
+
+def logistic_starts(
+    labelled: Labelled,
+    start: Sequence[int],
+    levers: SearchSpace,
+    *,
+    groups: Sequence[Sequence[int]] = (),
+    sign: int = 1,
+    constraints: Constraints | None = None,
+) -> tuple[Vector, ...]:
+    """Fit weights, and bring them to integers within bounds.
+
+    Parameters
+    ----------
+    labelled
+        The accounts searched.
+    start
+        The spec's weights, F of them, whose spread of scores the vectors take over.
+    levers
+        Bounds.
+    groups
+        Numbers of weights of which each account has exactly one, as a scorecard's bins are: all of
+        a group may rise alike, which changes no order.
+    sign
+        1 where high scores mean to stay, -1 where they mean to leave.
+    constraints
+        What the weights hold together.
+
+    Returns
+    -------
+    tuple of tuples
+        At most three vectors, none of them the start: with the start's spread as far as the bounds
+        allow; with that spread, what is beyond a bound cut at it; as large as the bounds allow.
+        None where all stayed or all left.
+
+    Notes
+    -----
+    Cost: some ten passes over N x F values.
+    """
+    if not len(labelled.stayed) or labelled.stayed.min() == labelled.stayed.max():
+        return ()
+    reach = np.array([float(np.ptp(column)) for column in labelled.columns])
+    scales = np.where(reach > 0, reach, 1.0)
+    fit = fit_logistic(lambda: labelled.blocks(scales), _RIDGE * np.eye(len(scales)))
+    slopes = sign * fit.coefficients / scales
+    for group in groups:
+        slopes[list(group)] -= slopes[list(group)].min()
+    mean, spread = labelled.spread(np.array(start, dtype=np.float64))
+    own_mean, own_spread = labelled.spread(slopes)
+    if own_spread == 0:
+        return ()
+    same, most = spread / own_spread, _most(slopes, levers)
+    found: list[Vector] = []
+    for factor in (min(same, most), same, most):
+        lift = (mean - factor * own_mean) / _whole(labelled, groups)
+        weights = _fitted(factor * slopes, lift, groups, levers, start)
+        if constraints:
+            pairs = enumerate(zip(start, weights, strict=True))
+            changes = {i: new for i, (old, new) in pairs if new != old}
+            kept = constraints.kept(start, changes, levers, first=0)
+            weights = tuple(kept.get(i, old) for i, old in enumerate(start))
+        if weights != tuple(start) and weights not in found:
+            found.append(weights)
+    return tuple(found)
+
+
+def _most(slopes: Doubles, levers: SearchSpace) -> float:
+    """Return the largest factor that brings no free weight beyond a bound on its own side of 0."""
+    room = [
+        (levers.highs[i] if slopes[i] > 0 else levers.lows[i]) / slopes[i]
+        for i in levers.free
+        if slopes[i]
+    ]
+    return min((factor for factor in room if factor > 0), default=0.0)
+
+
+def _whole(labelled: Labelled, groups: Sequence[Sequence[int]]) -> float:
+    """Return by how much a score's sum rises where all weights of all groups rise by 1."""
+    lifted = np.zeros(len(labelled.columns))
+    lifted[[i for group in groups for i in group]] = 1.0
+    return labelled.spread(lifted)[0] or 1.0
+
+
+def _fitted(
+    weights: Doubles,
+    lift: float,
+    groups: Sequence[Sequence[int]],
+    levers: SearchSpace,
+    start: Sequence[int],
+) -> Vector:
+    """Lift groups, as far as bounds allow without cutting, then round and cut all weights."""
+    weights = weights.copy()
+    lows, highs = np.array(levers.lows), np.array(levers.highs)
+    for group in groups:
+        own = list(group)
+        down = min(0.0, float((lows[own] - weights[own]).max()))
+        up = max(0.0, float((highs[own] - weights[own]).min()))
+        weights[own] += min(max(lift, down), up)
+    rounded = np.clip(np.floor(weights + 0.5), lows, highs).astype(int).tolist()
+    free = set(levers.free)
+    return tuple(new if i in free else start[i] for i, new in enumerate(rounded))

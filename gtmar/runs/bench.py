@@ -1,0 +1,240 @@
+"""How fast searches are on this machine, and where an experiment's time goes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gtmar import spec as specs
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.engine.local import LocalEvaluator
+from gtmar.errors import UsageError
+from gtmar.journal.writer import RunWriter
+from gtmar.objective.objective import Judge
+from gtmar.runs.loop import Search
+from gtmar.runs.plan import Plan
+from gtmar.runs.records import new_run_id, start_record
+from gtmar.runs.results import Limits
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gtmar.data.matrix import Accounts
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["Pace", "Track", "bench", "floor_bytes", "read_seconds"]
+
+#: Weights that a random proposal changes on average: one to three.
+_CHANGES = 2
+#: Times that the floor is measured; the least counts.
+_FLOOR_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a search is over one table on this machine.
+
+    Parameters
+    ----------
+    accounts, features, threads
+        Of the search part, of the spec, and of the evaluator.
+    experiments, rounds
+        Experiments of a round, and rounds; the best round counts, since other work on the machine
+        only ever slows.
+    load_seconds
+        To check, encode, split and fingerprint the table.
+    bytes_per_account
+        Held in memory for the whole search.
+    peak_bytes
+        The process's largest resident size so far, whatever it did; None where it can't be told.
+    experiments_per_second
+        Journaled experiments, all metrics included.
+    evaluated
+        Candidates evaluated for each experiment: what follows a win is thrown away.
+    spent
+        Share of the loop's time by stage, in [0, 1].
+    floor_microseconds
+        To read once the bytes that a candidate must touch; no evaluation can take less on one
+        thread.
+    digest
+        Of the best round's run; the same on every machine.
+    """
+
+    accounts: int
+    features: int
+    threads: int
+    experiments: int
+    rounds: int
+    load_seconds: float
+    bytes_per_account: float
+    peak_bytes: int | None
+    experiments_per_second: float
+    evaluated: float
+    spent: dict[str, float]
+    floor_microseconds: float
+    digest: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+class Track:
+    """A loaded table on which searches are timed, round after round.
+
+    Parameters
+    ----------
+    data, spec
+        What `gtmar run` takes. There is no holdout: all accounts are searched.
+    threads
+        Of the evaluator; None lets it choose.
+    """
+
+    def __init__(
+        self,
+        data: str | Path | pl.DataFrame,
+        spec: ScoringSpec | str | Path,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        loaded = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
+        whole = loaded.split.model_copy(update={"holdout": 0.0})
+        self.spec = loaded.model_copy(update={"split": whole})
+        self.judge = Judge.of(self.spec)
+        began = time.perf_counter()
+        self.accounts: Accounts = load_accounts(scan(data), self.spec)
+        self.load_seconds = time.perf_counter() - began
+        self._threads = threads
+        self._rates: list[float] = []
+        #: Processor time of the last round's search, of all threads together.
+        self.cpu_seconds = 0.0
+        self._best: tuple[Search, LocalEvaluator, str] | None = None
+
+    def round(self, experiments: int) -> float:
+        """Do one seeded search, journaled in a folder that is deleted; return experiments/s."""
+        evaluator = LocalEvaluator(
+            self.accounts.search, self.spec, threads=self._threads, expected=experiments
+        )
+        plan = Plan(limits=Limits(experiments))
+        search = Search(self.accounts, self.spec, self.judge, plan, evaluator=evaluator)
+        with (
+            tempfile.TemporaryDirectory() as journal,
+            RunWriter(Path(journal), new_run_id()) as writer,
+        ):
+            began = time.process_time()
+            found = search.run(writer, start=start_record(search))
+            self.cpu_seconds = time.process_time() - began
+        rate = found.experiments_per_second
+        if rate >= max(self._rates, default=0.0):
+            self._best = (search, evaluator, found.digest)
+        self._rates.append(rate)
+        return rate
+
+    def pace(self, experiments: int) -> Pace:
+        """Sum up the rounds so far; there must be one."""
+        if self._best is None:
+            raise UsageError("no round has been timed yet", hint="call round first")
+        search, evaluator, digest = self._best
+        total = sum(search.spent.values()) or 1.0
+        matrix = self.accounts.search
+        return Pace(
+            accounts=matrix.accounts,
+            features=len(matrix.names),
+            threads=evaluator.threads,
+            experiments=experiments,
+            rounds=len(self._rates),
+            load_seconds=self.load_seconds,
+            bytes_per_account=evaluator.nbytes / max(1, matrix.accounts),
+            peak_bytes=_peak(),
+            experiments_per_second=max(self._rates),
+            evaluated=evaluator.evaluated / max(1, experiments),
+            spent={stage: seconds / total for stage, seconds in search.spent.items()},
+            floor_microseconds=read_seconds(floor_bytes(self.accounts)) * 1e6,
+            digest=digest,
+        )
+
+
+def floor_bytes(accounts: Accounts) -> int:
+    """Return the bytes that a candidate must touch, however it is counted.
+
+    Those are two changed columns on average, the incumbent's scores, what became of each account,
+    and its cents.
+    """
+    matrix = accounts.search
+    columns = sum(column.nbytes for column in matrix.columns) / max(1, len(matrix.columns))
+    cents = sum(m.nbytes for m in (matrix.start, matrix.end, matrix.ltv) if m is not None)
+    return int(_CHANGES * columns) + 4 * matrix.accounts + matrix.codes.nbytes + cents
+
+
+def read_seconds(size: int) -> float:
+    """Measure how long it takes to read so many bytes once; the least of several times."""
+    buffer = np.ones(max(1, size // 8), dtype=np.int64)
+    least = np.inf
+    for _ in range(_FLOOR_ROUNDS):
+        began = time.perf_counter()
+        buffer.max()
+        least = min(least, time.perf_counter() - began)
+    return float(least)
+
+
+def _peak() -> int | None:
+    """Return the process's largest resident size in bytes; None on a system that doesn't say."""
+    with suppress(OSError):
+        # What `getrusage` says would be its parent's, where that was larger when it began.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)
+        if found is not None:
+            return 1024 * int(found[1])
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def bench(
+    data: str | Path | pl.DataFrame,
+    spec: ScoringSpec | str | Path,
+    *,
+    experiments: int = 2000,
+    rounds: int = 5,
+    threads: int | None = None,
+) -> Pace:
+    """Time searches over a table.
+
+    Parameters
+    ----------
+    data, spec
+        What `gtmar run` takes.
+    experiments
+        Of each round, 1 or more.
+    rounds
+        1 or more; the best counts.
+    threads
+        Of the evaluator, 1 or more; None lets it choose.
+
+    Raises
+    ------
+    UsageError
+        If a number is too small.
+    SpecError, AccountDataError
+        As for a run.
+    """
+    asked = {"n": experiments, "rounds": rounds, "threads": 1 if threads is None else threads}
+    wrong = [f"{name} must be 1 or more, got {value}" for name, value in asked.items() if value < 1]
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    track = Track(data, spec, threads=threads)
+    for _ in range(rounds):
+        track.round(experiments)
+    return track.pace(experiments)

@@ -1,0 +1,354 @@
+"""Scoring a table: every account's score, tier and points, the column of points adding up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from gtmar import safe_text
+from gtmar.data.contract import as_of_date, check_contract
+from gtmar.data.encode import divided, encoded_terms
+from gtmar.data.matrix import check_reach
+from gtmar.data.prepare import prepared
+from gtmar.data.scan import collect, likely_id, scan
+from gtmar.data.sources import expanded, refuse_remote
+from gtmar.data.split import key_expression
+from gtmar.errors import UsageError, culprits
+from gtmar.integrations.lakehouse import is_target, refuse_target, replace
+from gtmar.outputs import Output
+from gtmar.safe_text import without_credentials
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gtmar.data.matrix import Accounts
+    from gtmar.data.set_aside import SetAside
+    from gtmar.data.sources import Tabular
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = [
+    "changed_since",
+    "refuse_table",
+    "score",
+    "write_aside",
+    "write_rows_aside",
+    "write_table",
+]
+
+_RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
+#: Columns of the computation, under names that no table has.
+_RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
+
+
+def score(
+    data: Tabular,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    set_aside: float | None = None,
+    asides: list[SetAside] | None = None,
+) -> pl.DataFrame:
+    """Score an account table. Outcomes aren't needed.
+
+    Parameters
+    ----------
+    data
+        The account table.
+    spec
+        The scoring spec.
+    as_of
+        ISO date that `days_before` counts from.
+    announce
+        Called with each thing worth knowing of the table, such as how many values are unknown,
+        or that most of a column's values are none of the spec's categories.
+    set_aside
+        Share of rows that may be left out since they can't be scored; None refuses them.
+    asides
+        Takes what was set aside.
+
+    Returns
+    -------
+    DataFrame
+        One row per account, in the table's order: the id where there is one, `score` in points,
+        `tier`, then what the score is made of: `base`, ``points.<term>`` for each weight,
+        `rounding` and `clipping`, which add up to it.
+
+    Raises
+    ------
+    ViolationsError
+        If the table doesn't fit the spec.
+    UsageError
+        If the id's column has the name of a result.
+    """
+    table = scan(data)
+    likely = spec.id or likely_id(table.columns)
+    table = prepared(table.with_text(likely), spec, outcomes=False)
+    checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
+    table = checked.table
+    if asides is not None:
+        asides.append(checked.set_aside)
+    check_reach(spec, checked.ranges)
+    if announce is not None:
+        for sentence in checked.notes:
+            announce(sentence)
+    date = as_of_date(spec, table.schema, as_of)
+    encoded = encoded_terms(spec, table.schema, date)
+    own = {"score", "tier", "base", "rounding", "clipping"}
+    identifier = checked.id_column or likely
+    if identifier in own:
+        raise UsageError(
+            f"\"{identifier}\" is the account id's column and one of the result's; "
+            f"the result has {', '.join(sorted(own))}",
+            hint="rename the table's column",
+        )
+    identity = [pl.col(identifier)] if identifier else []
+    weighted = [
+        (encoded[term.name] * term.weight).alias(f"points.{term.name}") for term in spec.terms
+    ]
+    raw = pl.sum_horizontal(f"points.{term.name}" for term in spec.terms) + spec.base * VALUE_UNITS
+    # Integer division rounds down, so this is floor(raw + 0.5) on the grid of score values.
+    rounded = (pl.col(_RAW) + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
+    value = rounded.clip(0, spec.max_score * SCORE_UNITS)
+    frame = table.frame.select(*identity, *weighted).with_columns(raw.alias(_RAW))
+    frame = frame.with_columns(rounded.alias(_ROUNDED), value.alias(_VALUE))
+
+    def in_points(units: pl.Expr, per_point: int) -> pl.Expr:
+        return divided(units.cast(pl.Float64), per_point)
+
+    result = frame.select(
+        *identity,
+        in_points(pl.col(_VALUE), SCORE_UNITS).alias("score"),
+        _tier(spec),
+        pl.lit(float(spec.base)).alias("base"),
+        *(
+            in_points(pl.col(name), VALUE_UNITS).alias(name)
+            for name in (f"points.{term.name}" for term in spec.terms)
+        ),
+        in_points(pl.col(_ROUNDED) * _RAW_PER_SCORE - pl.col(_RAW), VALUE_UNITS).alias("rounding"),
+        in_points(pl.col(_VALUE) - pl.col(_ROUNDED), SCORE_UNITS).alias("clipping"),
+    )
+    return collect(table, result)
+
+
+def _tier(spec: ScoringSpec) -> pl.Expr:
+    """Return the tier of a score value in hundredths of a point, tiers from the highest down."""
+    names, lows = spec.tier_names, spec.tier_lows
+    chain: Any = pl.when(pl.col(_VALUE) >= lows[0]).then(pl.lit(names[0]))
+    for name, low in zip(names[1:], lows[1:], strict=True):
+        chain = chain.when(pl.col(_VALUE) >= low).then(pl.lit(name))
+    tier: pl.Expr = chain.otherwise(pl.lit(names[-1]))
+    return tier.alias("tier")
+
+
+def changed_since(
+    old: Tabular, new: pl.DataFrame, spec: ScoringSpec, *, identifier: str | None = None
+) -> pl.DataFrame:
+    """Return the accounts whose score or tier moved, as a CRM sync wants them.
+
+    Parameters
+    ----------
+    old
+        What `score` gave before; anything that `accounts.scan.scan` takes.
+    new
+        What it gives now.
+    spec
+        The spec of the new scores.
+    identifier
+        The account id's column; None for the first of `new`.
+
+    Returns
+    -------
+    DataFrame
+        In the order of `new`, a row an account that is new or moved: the id, `score`, `tier`,
+        `previous_score`, `previous_tier`, `reason` (the two or three weights whose points moved it
+        most, or ``new account``), `spec_id`. Accounts that are no longer there aren't in it.
+
+    Raises
+    ------
+    UsageError
+        If either table has no id, or the old one no score and tier, or an id twice.
+    """
+    from gtmar import spec as specs
+
+    key = identifier or new.columns[0]
+    table = scan(old)
+    escaped = safe_text.safe_cell(key)
+    table = table.with_text(key if key in table.columns else escaped)
+    before = collect(table, table.frame)
+    if table.source.lower().endswith(".csv"):
+        # What was written for spreadsheets is read as it was before.
+        before = safe_text.from_spreadsheet(before)
+    lacking = [name for name in (key, "score", "tier") if name not in before.columns]
+    if lacking or key == "score":
+        raise UsageError(
+            f"{table.source}: no column {culprits(lacking) or key}, so nothing can be compared",
+            hint="--changed-since takes a table that gtmar score wrote, of accounts with ids",
+        )
+    ids = before.select(key_expression(key, before.schema).alias(_KEY))[_KEY]
+    if ids.is_duplicated().any():
+        raise UsageError(f'{table.source}: ids in "{key}" stand more than once')
+    now = new.with_columns(key_expression(key, new.schema).alias(_KEY))
+    if len(ids) and new.height and not now[_KEY].is_in(ids.implode()).any():
+        raise UsageError(
+            f'{table.source}: none of its {len(ids):,} ids in "{key}", '
+            f"{culprits(ids.head(3).to_list())}, is one of the {new.height:,} scored now, "
+            f"{culprits(now[_KEY].head(3).to_list())}",
+            hint="were they written another way? without --changed-since all are given",
+        )
+    points = [c for c in new.columns if c.startswith("points.") and c in before.columns]
+    then = before.select(
+        ids,
+        previous_score=pl.col("score").cast(pl.Float64),
+        previous_tier=pl.col("tier").cast(pl.String),
+        **{f"{_RAW}{name}": pl.col(name).cast(pl.Float64) for name in points},
+    )
+    both = now.join(then, on=_KEY, how="left", maintain_order="left")
+    moved = both.filter(
+        pl.col("score").ne_missing(pl.col("previous_score"))
+        | pl.col("tier").ne_missing(pl.col("previous_tier"))
+    )
+    reasons = [_reason(row, points) for row in moved.iter_rows(named=True)]
+    return moved.select(
+        key,
+        "score",
+        "tier",
+        "previous_score",
+        "previous_tier",
+        reason=pl.Series(reasons, dtype=pl.String),
+        spec_id=pl.lit(specs.spec_id(spec)),
+    )
+
+
+def _reason(row: dict[str, Any], points: list[str]) -> str:
+    """Name the weights whose points moved an account most, with how far."""
+    if row["previous_score"] is None:
+        return "new account"
+    moves = {name: row[name] - (row[f"{_RAW}{name}"] or 0.0) for name in points}
+    largest = sorted((n for n in moves if moves[n]), key=lambda n: (-abs(moves[n]), n))[:3]
+    listed = ", ".join(f"{name.removeprefix('points.')} {moves[name]:+.4g}" for name in largest)
+    return listed or "base, tiers or weights that were not there before"
+
+
+def write_aside(accounts: Accounts, path: str | Path | None) -> list[str]:
+    """Write the rows of an account table that were set aside, and those of its holdout's own.
+
+    Returns
+    -------
+    list of str
+        What was set aside, and where it is; empty where nothing was.
+    """
+    sides = [each for each in (accounts, accounts.later) if each is not None]
+    return write_rows_aside([each.checked.set_aside for each in sides], path)
+
+
+def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str]:
+    """Write rows that were set aside, each with its reasons; say what they are.
+
+    A file that is there is kept: the same rows aren't written again, others get a name that is
+    free.
+
+    Raises
+    ------
+    UsageError
+        If they can't be written.
+    """
+    found = [side for side in sides if side.rows]
+    said = [side.sentence for side in found]
+    if not found or path is None:
+        return said
+    rows = pl.concat([side.written() for side in found], how="diagonal_relaxed")
+    target, number = Path(path), 2
+    while os.path.lexists(target):
+        if target.is_file() and target.suffix.lower() == ".csv":
+            written = safe_text.spreadsheet_safe(rows).write_csv().encode()
+            if target.read_bytes() == written:
+                return [*said, f"They are in {target}, with the reasons."]
+        target = target.with_name(f"{Path(path).stem}-{number}{target.suffix}")
+        number += 1
+    return [*said, f"They are in {write_table(rows, target)}, with the reasons."]
+
+
+#: Names of Polars' writers by a file's ending.
+_WRITERS = {
+    ".parquet": "write_parquet",
+    ".csv": "write_csv",
+    ".arrow": "write_ipc",
+    ".ipc": "write_ipc",
+    ".feather": "write_ipc",
+}
+
+
+def refuse_table(
+    path: str | Path, *, inputs: Iterable[str | Path] = (), force: bool = False
+) -> None:
+    """Refuse, before any work, a place for a table that `write_table` would refuse.
+
+    Parameters and errors are those of `write_table`.
+    """
+    if is_target(str(path)):
+        refuse_target(str(path), inputs, force=force)
+    else:
+        _file(path, inputs, force=force)
+
+
+def _file(name: str | Path, inputs: Iterable[str | Path], *, force: bool) -> Output:
+    path = expanded(name)
+    refuse_remote(
+        path,
+        what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
+        hint="write a file here and copy it there, or give delta: and the URL of a folder",
+    )
+    if path.suffix.lower() not in _WRITERS:
+        raise UsageError(
+            f'"{path}": can\'t tell the format from the ending "{path.suffix}"',
+            hint=f"end it in {', '.join(_WRITERS)}",
+        )
+    return Output(path, tuple(inputs), force=force)
+
+
+def write_table(
+    frame: pl.DataFrame,
+    path: str | Path,
+    *,
+    inputs: Iterable[str | Path] = (),
+    force: bool = False,
+    spreadsheet_safe: bool = True,
+) -> str | Path:
+    """Write a table as Parquet, CSV or Arrow IPC, by the file's ending, or to a table.
+
+    Whole or not at all.
+
+    Parameters
+    ----------
+    frame
+        The rows.
+    path
+        A file; or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+    inputs
+        Files, folders and globs that the rows came from, which are never written to.
+    force
+        Whether a file or table that is there is replaced. A Delta table keeps its old versions.
+    spreadsheet_safe
+        Whether, in CSV, an apostrophe goes before texts that a spreadsheet would run.
+
+    Raises
+    ------
+    UsageError
+        If the ending is none of these, it is an input or there already, or it can't be written.
+    """
+    if is_target(str(path)):
+        replace(frame, str(path), inputs, force=force)
+        return without_credentials(str(path))
+    output = _file(path, inputs, force=force)
+    if spreadsheet_safe and output.path.suffix.lower() == ".csv":
+        frame = safe_text.spreadsheet_safe(frame)
+    try:
+        return output.write(getattr(frame, _WRITERS[output.path.suffix.lower()]))
+    except PolarsError as err:
+        raise output.unwritable(err) from err

@@ -1,0 +1,182 @@
+"""One or two scores over the same accounts, put in an order that their content alone decides.
+
+Resampling hands a weight to each account; in this order the same accounts get the same weights
+however the table's rows lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gtmar.data.outcomes import ACTIVATION_STATES, Movement
+from gtmar.errors import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.outcomes import OutcomeColumns
+
+    Floats = NDArray[np.float64]
+    Places = NDArray[np.intp]
+
+__all__ = ["Panel", "Scored", "weights"]
+
+#: Doubles that a chunk of weights may take.
+_CHUNK = 4_000_000
+#: Resolution of the table that turns 16 random bits into a Poisson weight.
+_BITS = 65_536
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one score says of N accounts, in the order of a matrix.
+
+    Parameters
+    ----------
+    places
+        Shape (N,): score values in hundredths of a point.
+    tiers
+        Shape (N,), in [0, T): each account's tier, 0 the highest.
+    tier_names
+        T names, from the highest scores down.
+    risk
+        True where a high score is bad.
+    """
+
+    places: Places
+    tiers: Places
+    tier_names: tuple[str, ...]
+    risk: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """N accounts with their outcomes, and one or two scores of them.
+
+    Parameters
+    ----------
+    before, after
+        Scores; both the same where only one is judged.
+    movement, activation
+        Shape (N,): `Movement` and activation state.
+    start, end, ltv
+        Shape (N,): cents; None where the table has no such column.
+    """
+
+    outcomes: OutcomeColumns
+    before: Scored
+    after: Scored
+    movement: Places
+    activation: Places
+    start: Floats | None
+    end: Floats | None
+    ltv: Floats | None
+
+    @classmethod
+    def of(cls, matrix: AccountMatrix, before: Scored, after: Scored | None = None) -> Panel:
+        """Put a matrix's accounts and their scores in the order of their content.
+
+        Raises
+        ------
+        ShapeError
+            If a score isn't of N accounts.
+        """
+        after = after or before
+        if {len(before.places), len(after.places)} != {matrix.accounts}:
+            raise ShapeError(
+                f"scores: expected N = {matrix.accounts} of each side, "
+                f"got {len(before.places)} and {len(after.places)}"
+            )
+        codes = matrix.codes.astype(np.intp)
+        columns = (matrix.ltv, matrix.end, matrix.start)
+        money = [column for column in columns if column is not None]
+        order = np.lexsort((*money, codes, after.places, before.places))
+
+        def sorted_money(values: NDArray[np.int64] | None) -> Floats | None:
+            return None if values is None else values[order].astype(np.float64)
+
+        def sorted_side(side: Scored) -> Scored:
+            return Scored(side.places[order], side.tiers[order], side.tier_names, side.risk)
+
+        return cls(
+            outcomes=matrix.outcomes,
+            before=sorted_side(before),
+            after=sorted_side(after),
+            movement=codes[order] // ACTIVATION_STATES,
+            activation=codes[order] % ACTIVATION_STATES,
+            start=sorted_money(matrix.start),
+            end=sorted_money(matrix.end),
+            ltv=sorted_money(matrix.ltv),
+        )
+
+    @property
+    def accounts(self) -> int:
+        """N."""
+        return len(self.movement)
+
+    def among(self, *classes: Movement) -> NDArray[np.bool_]:
+        """Say of each account whether its movement class is one of these."""
+        return np.isin(self.movement, classes)
+
+    def part(self, rows: NDArray[np.bool_]) -> Panel:
+        """Return the panel of some of its accounts, in the same order."""
+
+        def side(scored: Scored) -> Scored:
+            return Scored(scored.places[rows], scored.tiers[rows], scored.tier_names, scored.risk)
+
+        def money(values: Floats | None) -> Floats | None:
+            return None if values is None else values[rows]
+
+        return Panel(
+            outcomes=self.outcomes,
+            before=side(self.before),
+            after=side(self.after),
+            movement=self.movement[rows],
+            activation=self.activation[rows],
+            start=money(self.start),
+            end=money(self.end),
+            ltv=money(self.ltv),
+        )
+
+
+def weights(accounts: int, replicates: int, *, seed: int) -> Iterator[Floats]:
+    """Draw Poisson weights of mean 1, the bootstrap's counts, in chunks of replicates.
+
+    Parameters
+    ----------
+    accounts, replicates
+        N and B.
+    seed
+        Keys the generator.
+
+    Yields
+    ------
+    ndarray of float64, shape (b, N)
+        As many rows as keep a chunk below 32 MB; B in all.
+
+    Notes
+    -----
+    Poisson counts instead of multinomial ones: rows are independent of each other, and all that is
+    resampled here is a ratio, so that the varying total cancels.
+    """
+    table = np.repeat(np.arange(9), np.diff(_poisson_edges())).astype(np.float64)
+    generator = np.random.Generator(np.random.Philox(key=[seed, accounts]))
+    size = max(1, _CHUNK // max(1, accounts))
+    for first in range(0, replicates, size):
+        rows = min(size, replicates - first)
+        drawn = generator.integers(0, _BITS, size=(rows, accounts), dtype=np.uint16)
+        yield table[drawn]
+
+
+def _poisson_edges() -> NDArray[np.int64]:
+    """Where each count of 0 to 8 begins in the table of 65,536; the last entry is its length."""
+    chances = np.exp(-1.0) / np.cumprod([1.0, *range(1, 9)])
+    edges = np.floor(np.concatenate([[0.0], np.cumsum(chances)]) * _BITS + 0.5)
+    edges[-1] = _BITS
+    return edges.astype(np.int64)

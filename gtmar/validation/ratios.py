@@ -1,0 +1,363 @@
+"""How concentrated MRR is in few tiers, with intervals: from the same sums as ARPA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gtmar.data.outcomes import CENTS, Movement
+from gtmar.stats.interval import Interval, freedom, from_proportion, from_students, too_few, unknown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    from collections.abc import Callable, Iterable
+
+    from gtmar.validation.paired_scores import Panel
+
+__all__ = ["RATIOS", "Cells", "Ratio", "concentration", "gathered"]
+
+
+#: Paying accounts below which there is no interval.
+LEAST_TIERS = 50
+
+
+def concentration(arpa: Cells, *, level: float) -> tuple[Interval, Interval, Interval]:
+    """Return HHI before, after and the gain.
+
+    Parameters
+    ----------
+    arpa
+        Sums of ARPA, whose y is start MRR.
+    level
+        Probability in (0, 1).
+    """
+    accounts = int(arpa.counted.sum())
+    values, deviations = _hhi(arpa.known[None])
+    drawn, drawn_deviations = _hhi(arpa.drawn)
+    found = []
+    for place in range(3):
+        value, deviation = float(values[place, 0]), float(deviations[place, 0])
+        if not np.isfinite(value):
+            reason = "nothing to divide by"
+            found.append(unknown(None, level=level, accounts=accounts, reason=reason))
+        elif deviation == 0 and value == 0:
+            found.append(Interval(0.0, 0.0, 0.0, level, accounts))
+        elif accounts < LEAST_TIERS or deviation == 0:
+            reason = f"too few: {accounts:,} paying accounts in as many tiers as there are"
+            found.append(unknown(value, level=level, accounts=accounts, reason=reason))
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                students = (drawn[place] - value) / drawn_deviations[place]
+            found.append(from_students(value, deviation, students, level=level, accounts=accounts))
+    return found[0], found[1], found[2]
+
+
+def _hhi(cells: Floats) -> tuple[Floats, Floats]:
+    """HHI before, after and the difference, and their standard errors; shape (3, B).
+
+    An account of MRR x in tier t pulls HHI by ``2 x (p_t - sum of p²)`` over all MRR.
+    """
+    money, squares = cells[..., 1], cells[..., 4]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = money.sum(axis=(1, 2))[:, None]
+        old, new = money.sum(axis=2) / whole, money.sum(axis=1) / whole
+        before, after = (old**2).sum(axis=1), (new**2).sum(axis=1)
+        pull = np.broadcast_to((old - before[:, None])[:, :, None], squares.shape)
+        other = np.broadcast_to((new - after[:, None])[:, None, :], squares.shape)
+        values = np.stack([before, after, after - before])
+        variances = [(squares * p * p).sum(axis=(1, 2)) for p in (pull, other, other - pull)]
+        deviations = 2 * np.sqrt(np.stack(variances)) / whole[:, 0]
+    return values * 10_000, deviations * 10_000
+
+
+#: Accounts in a ratio's denominator below which it has no interval.
+LEAST = 50
+#: Accounts that must have come into or left a tier before a gain has an interval.
+LEAST_MOVED = 10
+_M = Movement
+_PAYING = (
+    _M.LOST_PAYING,
+    _M.KEPT_REVENUE_LOST,
+    _M.KEPT_CONTRACTED,
+    _M.KEPT_FLAT,
+    _M.KEPT_EXPANDED,
+    _M.UNLABELLED_PAYING,
+)
+_KEPT_PAYING = (_M.KEPT_REVENUE_LOST, _M.KEPT_CONTRACTED, _M.KEPT_FLAT, _M.KEPT_EXPANDED)
+_KEPT = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
+_FORMER = (_M.FORMER_LOST, _M.FORMER_WON_BACK)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A metric Σy / Σx over the accounts of a tier.
+
+    Parameters
+    ----------
+    key
+        The metric's.
+    parts
+        Gives y and x of every account, shape (N,) each.
+    proportion
+        True where both count accounts, so that the value is a share of them.
+    """
+
+    key: str
+    parts: Callable[[Panel], tuple[Floats, Floats]]
+    proportion: bool = False
+
+
+def _known(values: Floats | None) -> Floats:
+    # Only asked for where the metric's columns are there.
+    assert values is not None
+    return values
+
+
+def _money(panel: Panel, *classes: Movement) -> tuple[Floats, Floats]:
+    """Start and end MRR of accounts in some classes, 0 elsewhere."""
+    rows = panel.among(*classes)
+    return np.where(rows, _known(panel.start), 0.0), np.where(rows, _known(panel.end), 0.0)
+
+
+def _flags(panel: Panel, *classes: Movement) -> Floats:
+    return panel.among(*classes).astype(np.float64)
+
+
+def _nrr(panel: Panel) -> tuple[Floats, Floats]:
+    start, end = _money(panel, *_PAYING)
+    return end, start
+
+
+def _grr(panel: Panel) -> tuple[Floats, Floats]:
+    start, end = _money(panel, *_PAYING)
+    return np.minimum(start, end), start
+
+
+def _expansion(panel: Panel) -> tuple[Floats, Floats]:
+    start, end = _money(panel, _M.KEPT_EXPANDED)
+    return end - start, _money(panel, *_PAYING)[0]
+
+
+def _contraction(panel: Panel) -> tuple[Floats, Floats]:
+    start, end = _money(panel, _M.KEPT_CONTRACTED)
+    return start - end, _money(panel, *_PAYING)[0]
+
+
+def _quick(panel: Panel) -> tuple[Floats, Floats]:
+    start, end = _money(panel, _M.KEPT_CONTRACTED, _M.LOST_PAYING, _M.KEPT_REVENUE_LOST)
+    return _expansion(panel)[0], start - end
+
+
+def _arpa(panel: Panel) -> tuple[Floats, Floats]:
+    paying = _flags(panel, *_PAYING)
+    return paying * _known(panel.start) / CENTS, paying
+
+
+def _counted(
+    of: tuple[Movement, ...], among: tuple[Movement, ...]
+) -> Callable[[Panel], tuple[Floats, Floats]]:
+    return lambda panel: (_flags(panel, *of), _flags(panel, *among))
+
+
+def _activation(panel: Panel) -> tuple[Floats, Floats]:
+    return (panel.activation == 2).astype(np.float64), (panel.activation > 0).astype(np.float64)
+
+
+RATIOS = (
+    Ratio("nrr_by_tier", _nrr),
+    Ratio("grr_by_tier", _grr),
+    Ratio(
+        "logo_retention_by_tier",
+        _counted(_KEPT, (_M.LOST_NONPAYING, _M.LOST_PAYING, *_KEPT)),
+        proportion=True,
+    ),
+    Ratio("expansion_rate_by_tier", _expansion),
+    Ratio("expanded_share_by_tier", _counted((_M.KEPT_EXPANDED,), _KEPT_PAYING), proportion=True),
+    Ratio("contraction_rate_by_tier", _contraction),
+    Ratio(
+        "contracted_share_by_tier", _counted((_M.KEPT_CONTRACTED,), _KEPT_PAYING), proportion=True
+    ),
+    Ratio("quick_ratio_by_tier", _quick),
+    Ratio("winback_rate_by_former_tier", _counted((_M.FORMER_WON_BACK,), _FORMER), proportion=True),
+    Ratio("activation_rate_by_tier", _activation, proportion=True),
+    Ratio("arpa_by_tier", _arpa),
+)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The five sums of one ratio, as they are and resampled.
+
+    Parameters
+    ----------
+    known
+        Shape (T, U, 5): Σx, Σy, Σx², Σxy, Σy² by tier before and tier after.
+    drawn
+        Shape (B, T, U, 5): the same in each replicate.
+    counted
+        Shape (T, U): accounts with x above 0.
+    parts
+        y and x of every account, shape (N,).
+    tiers
+        Tier before and tier after of every account, shape (N,).
+    proportion
+        Whether the ratio is a share of accounts.
+    """
+
+    known: Floats
+    drawn: Floats
+    counted: NDArray[np.int64]
+    parts: tuple[Floats, Floats]
+    tiers: tuple[NDArray[np.intp], NDArray[np.intp]]
+    proportion: bool
+
+    def level(self, tier: int | None, *, after: bool, level: float) -> Interval:
+        """Return the ratio of a tier, None for all accounts, of one of the two scores."""
+        rows = self._rows(tier, after=after)
+        accounts = int(self.counted[rows].sum())
+        known = self.known[rows].reshape(-1, 5).sum(axis=0)
+        if known[0] == 0:
+            return unknown(None, level=level, accounts=accounts, reason="nothing to divide by")
+        if self.proportion:
+            return from_proportion(int(known[1]), accounts, level=level)
+        value, deviation = (float(v) for v in _ratio(known))
+        if accounts < LEAST:
+            return unknown(value, level=level, accounts=accounts, reason=too_few(accounts))
+        if deviation == 0:
+            reason = "no two accounts differ, so there is nothing to judge the spread by"
+            return unknown(value, level=level, accounts=accounts, reason=reason)
+        cells = self.drawn[(slice(None), *rows)]
+        drawn = cells.sum(axis=tuple(range(1, cells.ndim - 1)))
+        values, deviations = _ratio(drawn)
+        return from_students(
+            value,
+            deviation,
+            _students(values - value, deviations),
+            level=level,
+            accounts=accounts,
+            degrees=freedom(self._pulls(tier, after=after)),
+        )
+
+    def gain(self, one: int, two: int, *, level: float) -> Interval:
+        """Return the ratio of a tier after minus that of a tier before, accounts paired."""
+        old, new = self._rows(one, after=False), self._rows(two, after=True)
+        accounts = [int(self.counted[rows].sum()) for rows in (old, new)]
+        both = int(self.counted[one, two])
+        moved = sum(accounts) - 2 * both
+        value, deviation = (float(v[0]) for v in _difference(self.known[None], one, two))
+        reason: str | None = "nothing to divide by"
+        if not np.isfinite(value):
+            return unknown(None, level=level, accounts=min(accounts), reason=str(reason))
+        if moved == 0:
+            return Interval(0.0, 0.0, 0.0, level, both)
+        reason = None
+        if min(accounts) < LEAST:
+            reason = f"too few: {accounts[0]:,} accounts before, {accounts[1]:,} after"
+        elif moved < LEAST_MOVED:
+            reason = f"too few: {moved:,} accounts came or went"
+        elif deviation == 0:
+            reason = "no two accounts differ, so there is nothing to judge the spread by"
+        if reason is not None:
+            return unknown(value, level=level, accounts=min(accounts), reason=reason)
+        values, deviations = _difference(self.drawn, one, two)
+        pulls = self._pulls(two, after=True) - self._pulls(one, after=False)
+        return from_students(
+            value,
+            deviation,
+            _students(values - value, deviations),
+            level=level,
+            accounts=min(accounts),
+            degrees=freedom(pulls),
+        )
+
+    def _pulls(self, tier: int | None, *, after: bool) -> Floats:
+        """By how much each account moves a tier's ratio, shape (N,)."""
+        y, x = self.parts
+        inside = 1.0 if tier is None else self.tiers[after] == tier
+        y, x = y * inside, x * inside
+        whole = x.sum()
+        return np.asarray((y - y.sum() / whole * x) / whole)
+
+    def _rows(self, tier: int | None, *, after: bool) -> tuple[slice | int, ...]:
+        if tier is None:
+            return (slice(None), slice(None))
+        return (slice(None), tier) if after else (tier, slice(None))
+
+
+def _ratio(sums: Floats) -> tuple[Floats, Floats]:
+    """Return ratio and standard error from five sums, shape (..., 5)."""
+    x, y, xx, xy, yy = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = y / x
+        squares = yy - 2 * value * xy + value**2 * xx
+        return value, np.sqrt(np.maximum(squares, 0.0)) / x
+
+
+def _difference(cells: Floats, one: int, two: int) -> tuple[Floats, Floats]:
+    """Return the difference of two tiers' ratios and its standard error, shape (B, T, U, 5)."""
+    old, new = cells[:, one].sum(axis=1), cells[:, :, two].sum(axis=1)
+    _, _, xx, xy, yy = np.moveaxis(cells[:, one, two], -1, 0)
+    (before, spread_before), (after, spread_after) = _ratio(old), _ratio(new)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Accounts of both tiers pull both ratios.
+        shared = (yy - (before + after) * xy + before * after * xx) / (old[:, 0] * new[:, 0])
+        variance = spread_before**2 + spread_after**2 - 2 * shared
+    return after - before, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _students(errors: Floats, deviations: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(deviations > 0, errors / deviations, np.nan)
+
+
+def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) -> dict[str, Cells]:
+    """Sum the ratios' parts by cell, as they are and in every replicate.
+
+    Parameters
+    ----------
+    panel
+        N accounts.
+    ratios
+        Those whose columns the table has.
+    chunks
+        Weights, shape (b, N) each.
+
+    Notes
+    -----
+    Cost: B x N x 5 multiplications a ratio.
+    """
+    chosen = list(ratios)
+    tiers, others = len(panel.before.tier_names), len(panel.after.tier_names)
+    cell = panel.before.tiers * others + panel.after.tiers
+    rows = [np.flatnonzero(cell == number) for number in range(tiers * others)]
+    parts = [ratio.parts(panel) for ratio in chosen]
+    columns = np.stack([c for y, x in parts for c in (x, y, x * x, x * y, y * y)], axis=1)
+    blocks = [np.ascontiguousarray(columns[at]) for at in rows]
+    known = np.stack([block.sum(axis=0) for block in blocks])
+    drawn = np.concatenate(
+        [
+            np.empty((0, *known.shape)),
+            *(
+                np.stack([w[:, at] @ block for at, block in zip(rows, blocks, strict=True)], axis=1)
+                for w in chunks
+            ),
+        ]
+    )
+    found = {}
+    for place, ratio in enumerate(chosen):
+        own = slice(5 * place, 5 * place + 5)
+        x = parts[place][1]
+        counted = np.array([np.count_nonzero(x[at]) for at in rows]).reshape(tiers, others)
+        found[ratio.key] = Cells(
+            known=known[:, own].reshape(tiers, others, 5),
+            drawn=drawn[:, :, own].reshape(-1, tiers, others, 5),
+            counted=counted,
+            parts=parts[place],
+            tiers=(panel.before.tiers, panel.after.tiers),
+            proportion=ratio.proportion,
+        )
+    return found

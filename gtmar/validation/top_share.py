@@ -1,0 +1,247 @@
+"""Metrics of the top share of accounts by score, with intervals: capture, NRR at 20, separation.
+
+Their boundary moves with the accounts that are drawn, so each replicate looks for its own. An
+account's pull on such a metric has two parts: what it brings to its side of the boundary, and that
+it shifts the boundary, by the mean of its neighbours there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from gtmar.data.outcomes import Movement
+from gtmar.metrics.ranking import TOP_SHARE
+from gtmar.stats.interval import Interval, freedom, from_students, too_few, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+    from gtmar.validation.paired_scores import Panel, Scored
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["BOUNDARIES", "Boundary", "Shares", "drawn_shares"]
+
+#: Accounts below which a metric of the top fifth or an end quarter has no interval.
+LEAST = 50
+#: Share of accounts on each side of a boundary whose mean stands for those on it.
+_NEIGHBOURS = 0.05
+_QUARTER = 0.25
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One metric of the top share, and of the bottom share where it has one.
+
+    Parameters
+    ----------
+    key
+        The metric's.
+    cohort
+        Says of each account whether it counts.
+    share
+        Share of the cohort beyond each boundary.
+    upper, lower
+        Give, for each account, what is summed above the line, over the top share, and below it.
+    over
+        Over whom the lower sum goes: `all`, the `top` share, or the `bottom` share.
+    """
+
+    key: str
+    cohort: Callable[[Panel], NDArray[np.bool_]]
+    share: float
+    upper: Callable[[Panel], Floats]
+    lower: Callable[[Panel], Floats]
+    over: Literal["all", "top", "bottom"]
+
+
+def _known(values: Floats | None) -> Floats:
+    # Only asked for where the metric's columns are there.
+    assert values is not None
+    return values
+
+
+def _paying(panel: Panel) -> NDArray[np.bool_]:
+    return panel.among(
+        Movement.LOST_PAYING,
+        Movement.KEPT_REVENUE_LOST,
+        Movement.KEPT_CONTRACTED,
+        Movement.KEPT_FLAT,
+        Movement.KEPT_EXPANDED,
+        Movement.UNLABELLED_PAYING,
+    )
+
+
+def _valued(panel: Panel) -> NDArray[np.bool_]:
+    return (_known(panel.ltv) > 0) & (panel.movement < Movement.FORMER_LOST)
+
+
+def _start(panel: Panel) -> Floats:
+    return _known(panel.start)
+
+
+def _end(panel: Panel) -> Floats:
+    return _known(panel.end)
+
+
+def _ltv(panel: Panel) -> Floats:
+    return _known(panel.ltv)
+
+
+BOUNDARIES = (
+    Boundary("revenue_capture_at_20", _paying, TOP_SHARE, _start, _start, over="all"),
+    Boundary("nrr_at_20", _paying, TOP_SHARE, _end, _start, over="top"),
+    Boundary("tier_separation", _valued, _QUARTER, _ltv, _ltv, over="bottom"),
+)
+
+
+class _Side:
+    """One score's order of a cohort, and the metric's value and pulls under any weights."""
+
+    def __init__(self, metric: Boundary, panel: Panel, scored: Scored) -> None:
+        self._metric = metric
+        self._places = -scored.places if scored.risk else scored.places
+        self._order = np.argsort(-self._places, kind="stable")
+        self._upper, self._lower = metric.upper(panel), metric.lower(panel)
+        self._near_top = self._neighbours(self._order)
+        self._near_bottom = self._neighbours(self._order[::-1])
+
+    def _beyond(self, weights: Floats, order: NDArray[np.intp]) -> Floats:
+        """Say what part of each account lies beyond the boundary, shape (b, N), ties in part."""
+        reached = np.cumsum(weights[:, order], axis=1)
+        target = self._metric.share * reached[:, -1:]
+        edge = self._places[order][np.argmax(reached >= target, axis=1)][:, None]
+        first = self._places[order[0]]
+        ahead = self._places > edge if first >= self._places[order[-1]] else self._places < edge
+        tied = self._places == edge
+        weight = (weights * tied).sum(axis=1, keepdims=True)
+        left = target - (weights * ahead).sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fit = np.where(weight > 0, left / weight, 0.0)
+        found: Floats = ahead + tied * fit
+        return found
+
+    def _neighbours(self, order: NDArray[np.intp]) -> tuple[float, float]:
+        """Mean of upper and lower parts of the accounts around a boundary."""
+        n = len(order)
+        middle, reach = self._metric.share * n, max(5.0, _NEIGHBOURS * n)
+        near = order[max(0, int(middle - reach)) : int(middle + reach) + 1]
+        return float(self._upper[near].mean()), float(self._lower[near].mean())
+
+    def value(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Return values, shape (b,), and every account's pull on them, shape (b, N)."""
+        share, over = self._metric.share, self._metric.over
+        top = self._beyond(weights, self._order)
+        upper = top * self._upper
+        if over == "all":
+            lower = np.broadcast_to(self._lower, top.shape)
+            shifted = np.zeros_like(top)
+        elif over == "top":
+            lower = top * self._lower
+            shifted = self._near_top[1] * (top - share)
+        else:
+            bottom = self._beyond(weights, self._order[::-1])
+            lower = bottom * self._lower
+            shifted = self._near_bottom[1] * (bottom - share)
+        above = (weights * upper).sum(axis=1, keepdims=True)
+        below = (weights * lower).sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = above / below
+            pulls = upper - self._near_top[0] * (top - share) - value * (lower - shifted)
+            return value[:, 0], pulls / below
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A boundary metric of one or two scores: values, standard errors, and their replicates.
+
+    Parameters
+    ----------
+    values, deviations
+        Shape (3,): before, after, and after minus before.
+    drawn, drawn_deviations
+        Shape (3, B): the same in each replicate.
+    degrees
+        Of freedom, of each of the three standard errors.
+    accounts
+        Of the cohort.
+    """
+
+    values: Floats
+    deviations: Floats
+    drawn: Floats
+    drawn_deviations: Floats
+    degrees: tuple[float, ...]
+    accounts: int
+
+    def interval(self, which: int, *, level: float) -> Interval:
+        """Return before (0), after (1) or the gain (2) with its interval."""
+        accounts, value = self.accounts, float(self.values[which])
+        if not np.isfinite(value):
+            return unknown(None, level=level, accounts=accounts, reason="nothing to divide by")
+        deviation = float(self.deviations[which])
+        if which == 2 and deviation == 0 and value == 0:
+            return Interval(0.0, 0.0, 0.0, level, accounts)
+        if accounts < LEAST:
+            return unknown(value, level=level, accounts=accounts, reason=too_few(accounts))
+        if deviation == 0:
+            reason = "no two accounts differ, so there is nothing to judge the spread by"
+            return unknown(value, level=level, accounts=accounts, reason=reason)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            students = (self.drawn[which] - value) / self.drawn_deviations[which]
+        return from_students(
+            value,
+            deviation,
+            students,
+            level=level,
+            accounts=accounts,
+            degrees=self.degrees[which],
+        )
+
+
+def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Shares:
+    """Resample one boundary metric.
+
+    Parameters
+    ----------
+    metric
+        One of `BOUNDARIES`, whose columns the table has.
+    panel
+        N accounts.
+    chunks
+        Weights, shape (b, N) each.
+
+    Notes
+    -----
+    Cost: some thirty passes over B x N.
+    """
+    rows = metric.cohort(panel)
+    cohort = panel.part(rows)
+    if cohort.accounts == 0:
+        nothing = np.full(3, np.nan)
+        return Shares(nothing, nothing, nothing[:, None], nothing[:, None], (), 0)
+    sides = [_Side(metric, cohort, side) for side in (cohort.before, cohort.after)]
+    values, deviations, pulls = _both(sides, np.ones((1, cohort.accounts)))
+    drawn = [_both(sides, w[:, rows])[:2] for w in chunks]
+    return Shares(
+        values=values[:, 0],
+        deviations=deviations[:, 0],
+        drawn=np.concatenate([np.empty((3, 0)), *(d[0] for d in drawn)], axis=1),
+        drawn_deviations=np.concatenate([np.empty((3, 0)), *(d[1] for d in drawn)], axis=1),
+        degrees=tuple(freedom(p[0]) if p.any() else np.inf for p in pulls),
+        accounts=cohort.accounts,
+    )
+
+
+def _both(sides: list[_Side], weights: Floats) -> tuple[Floats, Floats, tuple[Floats, ...]]:
+    """Values, standard errors and pulls of both scores and of their difference, shape (3, b)."""
+    (old, pulls), (new, others) = (side.value(weights) for side in sides)
+    values = np.stack([old, new, new - old])
+    moved = (pulls, others, others - pulls)
+    squares = [(weights * p * p).sum(axis=1) for p in moved]
+    return values, np.sqrt(np.stack(squares)), moved

@@ -1,0 +1,103 @@
+"""The exported SELECT against `gtmar score`, on engines that gtmar did not write."""
+
+from collections.abc import Iterator
+
+import polars as pl
+import pytest
+from engines import DuckDB, Engine, postgres, spark
+from polars.testing import assert_frame_equal
+from scorecards import draw_accounts, draw_spec
+
+from gtmar.integrations.sql import column_kinds, select
+from gtmar.runs import score
+from gtmar.spec import ScoringSpec
+
+SPECS = 20
+ACCOUNTS = 100_000
+
+#: One engine after the other, so that only one is running at a time.
+NAMES = ("duckdb", "postgres", "spark")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "duckdb":
+        yield DuckDB()
+        return
+    with (postgres if request.param == "postgres" else spark)() as started:
+        if started is None:
+            pytest.skip(f"{request.param} is not installed here: no SQL can be run on it")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def accounts() -> pl.DataFrame:
+    return draw_accounts(ACCOUNTS)
+
+
+def in_doubles(frame: pl.DataFrame) -> pl.DataFrame:
+    """Turn decimals, and whole columns of whole numbers, into doubles."""
+    points = [name for name in frame.columns if name not in ("account_id", "tier")]
+    return frame.with_columns(pl.col(points).cast(pl.Float64)).sort("account_id")
+
+
+def differing(got: pl.DataFrame, expected: pl.DataFrame) -> int:
+    """Count accounts whose score or tier differ, then compare all columns bit for bit."""
+    # By place: where names differ in capitals alone, some engines number them.
+    assert got.shape == expected.shape
+    got.columns = expected.columns
+    got, expected = in_doubles(got), in_doubles(expected)
+    same = (got["score"] == expected["score"]) & (got["tier"] == expected["tier"])
+    assert_frame_equal(got, expected, check_exact=True)
+    return int((~same).sum())
+
+
+def test_no_score_differs_from_what_gtmar_gives(engine: Engine, accounts: pl.DataFrame) -> None:
+    engine.load("accounts", accounts)
+    kinds = column_kinds(accounts.schema)
+    compared = 0
+    for seed in range(SPECS):
+        spec = draw_spec(seed)
+        text = select(spec, "accounts", dialect=engine.dialect, kinds=kinds)
+        assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
+        compared += accounts.height
+    assert compared == SPECS * ACCOUNTS
+
+
+def test_without_knowing_the_columns_too(engine: Engine) -> None:
+    accounts = draw_accounts(2_000, seed=1)
+    engine.load("few accounts", accounts)
+    quote = "`" if engine.dialect == "spark" else '"'
+    for seed in range(100, 105):
+        spec = draw_spec(seed)
+        text = select(spec, f"{quote}few accounts{quote}", dialect=engine.dialect)
+        assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
+
+
+def test_what_the_contract_refuses_has_no_score(engine: Engine) -> None:
+    frame = pl.DataFrame(
+        {
+            "account_id": [f"a{i}" for i in range(8)],
+            "exact": [float("inf"), float("nan"), None, 1e12, 1.0, 1.0, 1.0, 1.0],
+            "plan": ["basic", "basic", "basic", "basic", "unheard", None, "basic", "basic"],
+            "tenure": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, float("-inf"), 1.0],
+        }
+    )
+    bounds = {"weight": 10, "min": 0, "max": 10}
+    spec = ScoringSpec.model_validate(
+        {
+            "model": "strict",
+            "id": "account_id",
+            "features": {
+                "exact": bounds,
+                "plan": {**bounds, "encode": {"kind": "one_of", "values": {"basic": 1}}},
+                "tenure": {"encode": {"kind": "bins", "bins": {"[-inf,inf)": bounds}}},
+            },
+            "tiers": {"A": {"min": 0, "max": 101}},
+        }
+    )
+    engine.load("refused", frame)
+    text = select(spec, "refused", dialect=engine.dialect, kinds=column_kinds(frame.schema))
+    got = in_doubles(engine.ask(text))
+    assert got["score"].to_list() == [None] * 7 + [30.0]
+    assert got["tier"].to_list() == [None] * 7 + ["A"]

@@ -1,0 +1,319 @@
+"""Machine code calculates what numpy does, bit by bit."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gtmar.objective.objective import better
+from gtmar.optimize import block_plan, surrogate
+from gtmar.optimize import numba_block_plan as steps
+from gtmar.optimize import numba_random_streams as chance
+from gtmar.optimize import numba_response_surface as surface
+from gtmar.optimize.block_plan import Bounds, Knowledge, Options
+from gtmar.optimize.constraints import ConstrainedProposer, Constraints
+from gtmar.optimize.hill_climb import TUNING, Climb
+from gtmar.optimize.proposers import SearchSpace
+from gtmar.optimize.random_streams import Draws, Stream, random_moves
+from gtmar.optimize.surrogate import Fence, Frame, Surface
+from gtmar.optimize.surrogate_proposer import LearnedProposer
+
+SIZES = [1, 2, 3, 14, 60]
+RANKED = np.array([2, 4, 6])
+
+
+@contextmanager
+def numpy_alone() -> Iterator[None]:
+    """Work as in a process that hasn't loaded numba."""
+    with pytest.MonkeyPatch.context() as hidden:
+        hidden.delitem(sys.modules, "numba", raising=False)
+        assert block_plan.machine_code() is None
+        yield
+
+
+def drawn(*shape: int, seed: int = 0) -> np.ndarray:
+    source = np.random.default_rng(seed)
+    return source.normal(size=shape) * 10.0 ** source.integers(-3, 4, size=shape)
+
+
+def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
+    """Compare all bits, but those that tell 0 from -0: nothing here divides by them."""
+    assert found.shape == expected.shape
+    one, two = (np.ascontiguousarray(values) + 0.0 for values in (found, expected))
+    assert one.tobytes() == two.tobytes()
+
+
+def test_it_is_used_where_numba_is_loaded() -> None:
+    assert block_plan.machine_code() == (chance, surface, steps)
+
+
+# ---- its parts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("product", [surface.product, steps._product], ids=["many", "few"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (14, 64, 8), (64, 14, 64), (5, 7, 9), (3, 2, 2)])
+def test_products_have_the_same_bits(
+    shape: tuple[int, int, int], product: Callable[..., np.ndarray]
+) -> None:
+    rows, inner, columns = shape
+    left, right = drawn(rows, inner), drawn(inner, columns, seed=1)
+    found = product(np.ascontiguousarray(left.T), right)
+    assert_same_bits(found, surrogate.product(left, right))
+
+
+def test_a_product_over_nothing_is_nothing() -> None:
+    assert_same_bits(surface.product(np.empty((0, 3)), np.empty((0, 2))), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("solved", [surface.solved, steps._solved], ids=["many", "few"])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 14, 63, 64])
+def test_solutions_have_the_same_bits(size: int, solved: Callable[..., Any]) -> None:
+    matrix = drawn(size, size)
+    matrix = matrix @ matrix.T + np.eye(size)
+    right = drawn(size, 5, seed=2)
+    fine, found = solved(matrix, np.ascontiguousarray(right.T), TUNING.smallest_pivot)
+    expected = surrogate.solved(matrix, right)
+    assert fine
+    assert expected is not None
+    assert_same_bits(found.T, expected)
+    np.testing.assert_allclose(matrix @ found.T, right, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("solved", [surface.solved, steps._solved], ids=["many", "few"])
+@pytest.mark.parametrize(
+    "matrix",
+    [[[-1.0]], [[1.0, 2.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]], np.diag([1.0, 1.0, 0.0])],
+)
+def test_a_matrix_that_is_not_positive_definite_has_no_solution(
+    matrix: Any, solved: Callable[..., Any]
+) -> None:
+    matrix = np.array(matrix)
+    right = np.ones((len(matrix), 1))
+    assert surrogate.solved(matrix, right) is None
+    assert not solved(matrix, np.ascontiguousarray(right.T), TUNING.smallest_pivot)[0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 62, 63, 64, 256])
+@pytest.mark.parametrize("levels", [1, 3, 1000])
+def test_the_nearest_are_those_of_a_stable_sort(count: int, levels: int) -> None:
+    """With few levels there are ties, also at the last place."""
+    values = np.random.default_rng(count).integers(0, levels, count) / 8.0
+    expected = np.sort(np.argsort(values, kind="stable")[:63])
+    np.testing.assert_array_equal(surface.nearest(values, 63), expected)
+
+
+@pytest.mark.parametrize("width", SIZES)
+def test_moves_are_the_same(width: int) -> None:
+    source = np.random.default_rng(width)
+    lows, highs = np.full(width, -20), np.full(width, 30)
+    here = source.integers(lows, highs + 1)
+    here[0] = 30
+    for number in range(20):
+        raw = Stream(3).raw(number, 7 * 50)
+        quick, used = chance.moves(raw, here, lows, highs, 50)
+        draws = Draws(raw)
+        np.testing.assert_array_equal(quick, random_moves(draws, here, lows, highs, count=50))
+        np.testing.assert_array_equal(draws.raw(350), raw[used:])
+        assert ((quick >= lows) & (quick <= highs)).all()
+        changed = (quick != here).sum(axis=1)
+        assert set(changed.tolist()) <= set(range(1, min(3, width) + 1))
+
+
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("count", [0, 1, 5, 64])
+def test_surfaces_have_the_same_bits(width: int, count: int) -> None:
+    places, values = drawn(width, count) / 100, drawn(count, seed=1)
+    draws = drawn(width, TUNING.block, seed=2), drawn(count, TUNING.block, seed=3)
+    slopes, curvature = surface.surface(TUNING, places, values, *draws)
+    expected = Surface.through(places, values, draws)
+    assert_same_bits(slopes.T, expected.slopes)
+    assert_same_bits(curvature, expected.curvature)
+
+
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("count", [2, 17, 65])
+def test_fences_have_the_same_bits(width: int, count: int) -> None:
+    places = drawn(width, count) / 10
+    kept = np.where(np.random.default_rng(count).random(count) < 0.4, -1.0, 1.0)
+    draws = drawn(width + 1, TUNING.block, seed=2), drawn(count, TUNING.block, seed=3)
+    levels, slopes = steps.fence(TUNING, places, kept, *draws)
+    expected = Fence.between(places, kept, draws)
+    assert_same_bits(levels, expected.levels)
+    assert_same_bits(slopes.T, expected.slopes)
+
+
+@pytest.mark.parametrize("width", SIZES)
+def test_coordinates_have_the_same_bits(width: int) -> None:
+    vectors = np.random.default_rng(width).integers(-20, 30, (width, 40)).astype(np.float64)
+    vectors[:, 0] = 0.0
+    frame = Frame.at(vectors[:, 1].copy())
+    found = surface.coordinates(TUNING, vectors, frame.center, frame.size, frame.unit)
+    assert_same_bits(found, frame.coordinates(vectors))
+
+
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("radius", [0.04, 0.3, 0.8])
+def test_steps_have_the_same_bits_before_they_are_rounded(
+    width: int, *, fenced: bool, radius: float
+) -> None:
+    frame = Frame.at(np.random.default_rng(width).integers(-20, 30, width).astype(np.float64))
+    curvature = drawn(width, width)
+    curvature = (curvature + curvature.T) / 1e3 - np.eye(width)
+    top = Surface(drawn(width, TUNING.block, seed=1) / 10, curvature)
+    fence = Fence(drawn(TUNING.block, seed=2), drawn(width, TUNING.block, seed=3))
+    raw = Stream(1).raw(1, TUNING.block)
+    expected = block_plan._steps(frame, top, fence if fenced else None, Draws(raw), radius)
+    edge = fence.levels, np.ascontiguousarray(fence.slopes.T)
+    slopes, uniform = np.ascontiguousarray(top.slopes.T), Draws(raw).uniform(TUNING.block)
+    edge = edge if fenced else (np.empty(0), np.empty((0, width)))
+    found = steps.tops(TUNING, frame.size, frame.unit, (slopes, curvature), edge, uniform, radius)
+    assert_same_bits(found.T, expected)
+
+
+# ---- whole blocks ---------------------------------------------------------------------------
+
+
+def told(
+    width: int, results: int, fenced: int, *, sign: int = 1, blocked: bool = True, seed: int = 0
+) -> tuple[Knowledge, np.ndarray, Bounds]:
+    """Make up what a search may have been told, with repeated vectors and equal values."""
+    source = np.random.default_rng([width, results, fenced, seed])
+    lows = source.choice([-20, 0], width)
+    highs = source.choice([9, 30], width)
+    here = source.integers(lows, highs + 1)
+    # Some at the bounds, so that steps must be fitted into them.
+    here[: width // 3] = highs[: width // 3]
+    vectors = np.clip(here[:, None] + source.integers(-4, 5, (width, 256)), lows[:, None], 30)
+    vectors[:, 100:120] = vectors[:, :20]
+    values = sign * np.round(-((vectors - 5.0) ** 2).sum(axis=0) / 1000, 2)
+    sides = vectors[:, :64] + source.integers(-2, 3, (width, 64))
+    kept = np.where((source.random(64) < 0.5) & blocked, -1.0, 1.0)
+    if blocked:
+        kept[0] = -1.0
+    known = Knowledge(
+        vectors=vectors.astype(np.float64),
+        values=values,
+        results=results,
+        told=results > 0,
+        level=float(values[:results].max()) if results else 0.0,
+        better=sides.astype(np.float64),
+        kept=kept,
+        fenced=fenced,
+        radius=float(source.choice([0.04, 0.3, 0.8])),
+    )
+    return known, here, Bounds(lows, highs)
+
+
+def assert_same_block(known: Knowledge, here: np.ndarray, bounds: Bounds, seed: int) -> Options:
+    raw = Stream(seed).raw(9, block_plan.most_draws(known, len(here)))
+    quick = block_plan.options(known, raw, here, bounds, RANKED)
+    with numpy_alone():
+        slow = block_plan.options(known, raw, here, bounds, RANKED)
+    np.testing.assert_array_equal(quick.moves, slow.moves)
+    np.testing.assert_array_equal(quick.steps, slow.steps)
+    assert_same_bits(quick.heights, slow.heights)
+    return quick
+
+
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("results", [0, 1, 9, 64, 256])
+@pytest.mark.parametrize("fenced", [0, 1, 20, 64])
+def test_blocks_are_the_same(width: int, results: int, fenced: int) -> None:
+    for seed, sign in ((0, 1), (1, -1)):
+        known, here, bounds = told(width, results, fenced, sign=sign, seed=seed)
+        found = assert_same_block(known, here, bounds, seed)
+        assert ((found.steps >= bounds.lows) & (found.steps <= bounds.highs)).all()
+
+
+def test_blocks_are_the_same_where_all_that_won_was_kept() -> None:
+    known, here, bounds = told(14, 64, 20, blocked=False)
+    assert_same_block(known, here, bounds, 3)
+
+
+def test_blocks_are_the_same_before_the_incumbent_has_a_value() -> None:
+    known, here, bounds = told(14, 64, 20)
+    assert_same_block(known._replace(told=False), here, bounds, 3)
+
+
+def test_blocks_are_the_same_round_nothing() -> None:
+    known, _, bounds = told(3, 64, 20)
+    assert_same_block(known, np.zeros(3, dtype=np.int64), Bounds(bounds.lows - 1, bounds.highs), 3)
+
+
+def test_blocks_are_the_same_where_steps_must_be_damped_again() -> None:
+    """Values that curve upwards: no system is positive definite before damping is large."""
+    known, here, bounds = told(14, 256, 0)
+    steep = known._replace(values=-40 * known.values, level=-40 * known.level, radius=0.04)
+    assert_same_block(steep, here, bounds, 3)
+
+
+def test_a_fence_and_a_bound_make_a_difference() -> None:
+    """Else the blocks above would compare what is never reached."""
+    known, here, bounds = told(14, 64, 64)
+    fenced = assert_same_block(known, here, bounds, 3)
+    free = assert_same_block(known._replace(fenced=0), here, bounds, 3)
+    assert (fenced.heights != free.heights).any()
+    grown = known._replace(values=known.vectors.sum(axis=0), level=float(here.sum()), radius=0.8)
+    bound = assert_same_block(grown, here, bounds, 3)
+    wide = assert_same_block(grown, here, Bounds(bounds.lows - 50, bounds.highs + 50), 3)
+    assert (bound.steps != wide.steps).any()
+
+
+@pytest.mark.parametrize("width", SIZES)
+def test_blocks_of_chance_are_the_same(width: int) -> None:
+    _, here, bounds = told(width, 0, 0)
+    raw = Stream(1).raw(9, block_plan.most_draws(None, width))
+    quick = block_plan.chance(raw, here, bounds)
+    with numpy_alone():
+        slow = block_plan.chance(raw, here, bounds)
+    for one, two in zip(quick, slow, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+# ---- whole searches -------------------------------------------------------------------------
+
+
+def searched(width: int, *, sign: int, fixed: int, constrained: bool) -> list[tuple[Any, ...]]:
+    """Return the steps of a search, with guardrails that block many."""
+    goal = [(7 * i) % 23 - 3 for i in range(width)]
+    lows, highs = [-5] * width, [18] * width
+    start = (6,) * width
+    for place in range(fixed):
+        lows[place] = highs[place] = 6
+
+    def value(weights: tuple[int, ...]) -> float:
+        return -sign * sum((a - b) ** 2 for a, b in zip(weights, goal, strict=True)) / 997
+
+    def wins(new: float | None, old: float | None) -> bool:
+        return better(*(None if x is None else sign * x for x in (new, old)))
+
+    levers = SearchSpace(tuple(map(str, range(width))), tuple(lows), tuple(highs))
+    proposer: Any = LearnedProposer(levers, seed=4, sign=sign)
+    if constrained:
+        proposer = ConstrainedProposer(proposer, Constraints(total=6 * width), levers)
+    climb = Climb(proposer, start, value(start), better=wins)
+    rows = []
+    while climb.experiments < 150 and not climb.exhausted:
+        batch = climb.ask(8)
+        broken = [("odd",) if sum(c.weights[-2:]) % 3 == 0 else () for c in batch.fresh]
+        done = climb.tell(batch, [value(c.weights) for c in batch.fresh], broken.__getitem__)
+        rows += [(s.candidate.proposal, s.candidate.weights, s.value, s.outcome) for s in done]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("width", "sign", "fixed", "constrained"),
+    [(14, 1, 0, False), (14, -1, 0, False), (14, 1, 3, False), (5, 1, 0, True), (2, -1, 1, False)],
+    ids=["health", "risk", "some fixed", "constrained", "one weight"],
+)
+def test_searches_are_the_same(width: int, sign: int, fixed: int, *, constrained: bool) -> None:
+    quick = searched(width, sign=sign, fixed=fixed, constrained=constrained)
+    with numpy_alone():
+        slow = searched(width, sign=sign, fixed=fixed, constrained=constrained)
+    assert quick == slow
+    if width > 2:
+        assert {row[3] for row in quick} == {"win", "lose", "blocked"}

@@ -1,0 +1,120 @@
+"""What weights hold together: every proposal keeps it, at the expense of weights left alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gtmar.optimize.constraints import ConstrainedProposer, Constraints
+from gtmar.optimize.proposers import RandomProposer, Result, SearchSpace
+
+Position = tuple[SearchSpace, list[int], Constraints]
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> Position:
+    """Draw bounds, weights within them, and constraints that these weights keep."""
+    width = draw(st.integers(2, 7))
+    lows = draw(st.lists(st.integers(-30, 5), min_size=width, max_size=width))
+    highs = [low + draw(st.integers(0, 40)) for low in lows]
+    weights = [draw(st.integers(low, high)) for low, high in zip(lows, highs, strict=True)]
+    assume(any(low < high for low, high in zip(lows, highs, strict=True)))
+    nonzero = sum(weight != 0 for weight in weights)
+    most = draw(st.none() | st.integers(max(1, nonzero), width))
+    total = draw(st.none() | st.just(sum(weights)))
+    levers = SearchSpace(tuple(f"w{i}" for i in range(width)), tuple(lows), tuple(highs))
+    return levers, weights, Constraints(total, most)
+
+
+@given(position=positions(), seed=st.integers(0, 2**32), number=st.integers(1, 2**40))
+def test_every_proposal_keeps_constraints_and_bounds(
+    position: Position, seed: int, number: int
+) -> None:
+    levers, weights, constraints = position
+    proposer = ConstrainedProposer(RandomProposer(levers, seed=seed), constraints, levers)
+    changes = proposer.propose(number, weights)
+    assert changes == proposer.propose(number, weights)
+    candidate = [changes.get(i, weight) for i, weight in enumerate(weights)]
+    assert constraints.hold(candidate)
+    for index, weight in changes.items():
+        assert weight != weights[index]
+        assert levers.lows[index] <= weight <= levers.highs[index]
+        assert levers.lows[index] < levers.highs[index], "a fixed weight moved"
+
+
+@given(position=positions(), seed=st.integers(0, 2**32), number=st.integers(1, 2**40))
+def test_what_was_proposed_stays_where_the_others_can_make_up_for_it(
+    position: Position, seed: int, number: int
+) -> None:
+    levers, weights, _ = position
+    total = sum(weights)
+    proposed = RandomProposer(levers, seed=seed).propose(number, weights)
+    moved = sum(new - weights[i] for i, new in proposed.items())
+    alone = [i for i in levers.free if i not in proposed]
+    below = sum(weights[i] - levers.lows[i] for i in alone)
+    above = sum(levers.highs[i] - weights[i] for i in alone)
+    room = below if moved > 0 else above
+    assume(room >= abs(moved))
+    kept = Constraints(total=total).kept(weights, proposed, levers, first=number)
+    assert {i: kept[i] for i in proposed} == proposed
+    # Nothing is moved that needn't be.
+    assert sum(abs(new - weights[i]) for i, new in kept.items() if i not in proposed) == abs(moved)
+
+
+def test_points_are_taken_one_each_in_turn_from_where_the_round_begins() -> None:
+    levers = SearchSpace(tuple("abcd"), (0, 0, 0, 0), (25, 25, 25, 25))
+    changes = Constraints(total=20).kept((5, 5, 5, 5), {0: 9}, levers, first=2)
+    assert changes == {0: 9, 2: 3, 3: 4, 1: 4}
+
+
+def test_points_stop_at_the_bounds() -> None:
+    levers = SearchSpace(tuple("abc"), (0, 4, 0), (25, 25, 25))
+    assert Constraints(total=15).kept((5, 5, 5), {0: 10}, levers, first=1) == {0: 10, 1: 4, 2: 1}
+
+
+def test_the_proposed_weight_itself_gives_way_last() -> None:
+    levers = SearchSpace(tuple("abc"), (0, 4, 5), (25, 25, 25))
+    assert Constraints(total=15).kept((5, 5, 5), {0: 10}, levers, first=0) == {0: 6, 1: 4}
+
+
+def test_the_smallest_of_the_others_go_to_nothing() -> None:
+    levers = SearchSpace(tuple("abcd"), (-9, -9, -9, -9), (9, 9, 9, 9))
+    constraints = Constraints(most_nonzero=3)
+    assert constraints.kept((5, -2, 3, 0), {3: 1}, levers, first=0) == {3: 1, 1: 0}
+
+
+def test_what_cant_be_kept_is_no_proposal() -> None:
+    # One weight can't move where the only other one is fixed.
+    levers = SearchSpace(tuple("ab"), (0, 5), (25, 5))
+    assert Constraints(total=10).kept((5, 5), {0: 9}, levers, first=0) == {}
+    levers = SearchSpace(tuple("ab"), (0, 1), (25, 5))
+    assert Constraints(most_nonzero=1).kept((0, 3), {0: 2}, levers, first=0) in ({0: 0}, {})
+
+
+def test_a_total_out_of_reach_once_a_weight_has_gone_is_no_proposal() -> None:
+    levers = SearchSpace(tuple("abc"), (0, 3, 0), (1, 3, 2))
+    assert Constraints(5, 2).kept((0, 3, 2), {0: 1}, levers, first=0) == {}
+
+
+@pytest.mark.parametrize("constraints", [Constraints(), Constraints(total=None)])
+def test_no_constraint_is_false(constraints: Constraints) -> None:
+    assert not constraints
+    assert Constraints(total=0)
+
+
+def test_the_proposer_within_learns_what_was_really_tried() -> None:
+    told: list[Result] = []
+
+    class Listener(RandomProposer):
+        block: int | None = 8
+
+        def learn(self, result: Result) -> None:
+            told.append(result)
+
+    levers = SearchSpace(tuple("ab"), (0, 0), (9, 9))
+    proposer = ConstrainedProposer(Listener(levers, seed=1), Constraints(total=9), levers)
+    assert (proposer.name, proposer.block) == ("random", 8)
+    result = Result(1, (4, 5), (5, 4), 0.5, 0.6, won=True)
+    proposer.learn(result)
+    assert told == [result]

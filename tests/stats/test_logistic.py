@@ -1,0 +1,54 @@
+"""Logistic regression by our own Newton steps: as scikit-learn's, whatever the order and blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from gtmar.stats.logistic import fit_logistic
+
+DRAW = np.random.default_rng(5)
+X = DRAW.random((500, 4))
+Y = (DRAW.random(500) < 1 / (1 + np.exp(2 - 4 * X[:, 0] + 2 * X[:, 1]))).astype(float)
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1.0, 50.0])
+def test_coefficients_are_scikit_learns(ridge: float) -> None:
+    found = fit_logistic(lambda: [(X, Y)], ridge * np.eye(4))
+    theirs = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=10_000).fit(X, Y)
+    assert found.coefficients == pytest.approx(theirs.coef_[0], abs=1e-5)
+    assert found.place[0] == pytest.approx(theirs.intercept_[0], abs=1e-5)
+
+
+def test_blocks_order_and_start_change_no_digit() -> None:
+    whole = fit_logistic(lambda: [(X, Y)], np.eye(4)).coefficients
+    order = DRAW.permutation(500)
+    blocks = [(X[order][:7], Y[order][:7]), (X[order][7:], Y[order][7:])]
+    parts = fit_logistic(lambda: blocks, np.eye(4), start=np.array([3.0, -2, 1, 0, 5]))
+    assert (parts.coefficients == whole).all()
+
+
+def test_what_parts_all_outcomes_has_finite_coefficients() -> None:
+    x = np.array([[0.0], [0], [1], [1]])
+    found = fit_logistic(lambda: [(x, x[:, 0])], np.array([[0.01]]))
+    assert np.isfinite(found.coefficients).all()
+    assert found.coefficients[0] > 3
+
+
+def test_a_share_counts_as_so_much_of_an_event() -> None:
+    twice = np.concatenate([X, X])
+    halves = np.full(500, 0.25)
+    apart = np.concatenate([np.zeros(500), halves * 2])
+    one = fit_logistic(lambda: [(X, halves)], np.eye(4)).coefficients
+    two = fit_logistic(lambda: [(twice, apart)], 2 * np.eye(4)).coefficients
+    assert one == pytest.approx(two, abs=1e-6)
+
+
+def test_covariance_is_that_of_the_information() -> None:
+    found = fit_logistic(lambda: [(X, Y)], np.eye(4))
+    full = np.column_stack([np.ones(500), X])
+    chance = 1 / (1 + np.exp(-(full @ found.place)))
+    information = full.T @ (full * (chance * (1 - chance))[:, None])
+    information[1:, 1:] += np.eye(4)
+    assert found.covariance == pytest.approx(np.linalg.inv(information)[1:, 1:], rel=1e-5)
