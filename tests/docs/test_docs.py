@@ -478,7 +478,7 @@ def _has_kind(definition: dict[str, Any]) -> bool:
 def test_the_changelog_names_versions_and_commands() -> None:
     path = ROOT / "docs" / "changelog.md"
     text = path.read_text("utf-8")
-    assert f"Evaluator version {EVALUATOR_VERSION}" in sections(path, 3)["Numbers"]
+    assert f"Evaluator version {EVALUATOR_VERSION}" in text
     assert f"format version {FORMAT_VERSION}" in text
     assert all(f"`{name}`" in text for name in commands())
 
