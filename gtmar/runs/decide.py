@@ -207,11 +207,13 @@ def case_of(
         incumbent=search.spec,
         candidate=candidate,
         judge=search.judge,
-        gates=gates or Gates(),
+        gates=(gates or Gates()).asking(search.spec.segments),
         accounts=later or search.accounts,
+        searched=search.accounts,
         untouched=search.accounts.holdout,
         held_out=later is None,
         as_of=plan.as_of if later is None else plan.holdout_as_of or plan.as_of,
+        searched_as_of=plan.as_of,
         sources=tuple(sources),
         hashes=before,
         folder=folder,
@@ -235,10 +237,13 @@ class Case:
     judge: Judge
     gates: Gates
     accounts: Accounts
+    #: The table searched: that of `accounts`, or an earlier one.
+    searched: Accounts
     untouched: AccountMatrix
     #: Whether the untouched accounts are the holdout of the table, or all of it.
     held_out: bool
     as_of: str | None
+    searched_as_of: str | None
     sources: tuple[Any, ...]
     hashes: dict[str, str]
     folder: str | Path | None
@@ -262,8 +267,7 @@ def decided_on(case: Case) -> Decided:
     """
     output = new_folder(case.folder, *case.sources, case.journal)
     spec, judge, table = case.incumbent, case.judge, case.accounts.table
-    # The spec's own segments are looked at, unless somebody named others.
-    stated = replace(case.gates, segments=case.gates.segments or spec.segments)
+    stated = case.gates
     old, new = ([weights[t.name] for t in spec.terms] for weights in _both_weights(case))
     looks = looks_at(case.journal, case.accounts.outcomes_fingerprint, case.experiment)
     level = level_of(looks)
@@ -271,6 +275,8 @@ def decided_on(case: Case) -> Decided:
     parts = segmented(case.accounts, spec, stated.segments, as_of=case.as_of)
     untouched = parts.holdout if case.held_out else parts.search
     segments = {} if untouched is None else segment_panels(untouched, spec, old, new)
+    if not case.held_out:
+        segments |= dict.fromkeys(_segments_searched(case, stated) - segments.keys())
     frame = LocalEvaluator(case.untouched, spec).frame([old, new])
     before, after = judge.values(frame)
     guard = Guard(case.untouched, spec, judge, old)
@@ -284,6 +290,7 @@ def decided_on(case: Case) -> Decided:
         segments=segments,
         leaking=[each.column for each in case.findings if each.grade == "error" and each.column],
         repeated=case.accounts.repeated[1 if case.held_out else 0],
+        basis=case.accounts.checked.outcomes.basis,
     )
     if case.blocked and old == new:
         gates = tuple(replace(gate, found=case.blocked) for gate in gates)
@@ -325,6 +332,19 @@ def decided_on(case: Case) -> Decided:
     decided = replace(decided, folder=str(case.folder))
     write_dossier(output, decided, table, as_of=case.as_of)
     return decided
+
+
+def _segments_searched(case: Case, stated: Gates) -> set[str]:
+    """Name the segments of the table searched, of columns that it has."""
+    table = case.searched.table
+    columns = [name for name in stated.segments if name in table.columns]
+    parts = segmented(case.searched, case.incumbent, columns, as_of=case.searched_as_of)
+    return {
+        column.name(place)
+        for column in parts.search.segments
+        for place in range(len(column.values))
+        if len(column.rows(place))
+    }
 
 
 def _both_weights(case: Case) -> tuple[dict[str, int], dict[str, int]]:
@@ -415,6 +435,8 @@ def refresh(
         If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
     new_folder(folder, train, holdout, spec, journal)
+    incumbent = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
+    (gates or Gates()).asking(incumbent.segments)
     sources = (train, holdout, spec)
     before = file_hashes(*sources)
     found = run(
