@@ -419,22 +419,15 @@ def _curve(
 def captured(
     order: NDArray[np.number], amounts: NDArray[np.generic], shares: Sequence[float]
 ) -> NDArray[np.float64] | None:
-    """Return what part of the amounts the first accounts hold.
+    """Return what part of the amounts the first accounts hold; None where there is no amount.
 
     Parameters
     ----------
-    order
-        Shape (n,): accounts come in ascending order; those of one value are taken as evenly
-        spread over their positions, as the metrics take them.
-    amounts
-        Shape (n,), 0 or more. They are added up as doubles: exact to 2^53 cents.
+    order, amounts
+        Shape (n,). Accounts come in ascending order; those of one value are taken as evenly spread
+        over their positions, as the metrics take them. Amounts are added up as doubles.
     shares
         Shares of the accounts, in [0, 1].
-
-    Returns
-    -------
-    ndarray of float64 or None
-        The part for each share; None where there is no amount.
     """
     _, groups = np.unique(order, return_inverse=True)
     sizes, held = np.bincount(groups), np.bincount(groups, weights=amounts.astype(np.float64))

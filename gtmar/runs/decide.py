@@ -426,15 +426,6 @@ def account_changes(
 ) -> pl.DataFrame:
     """Return score and tier of every account under two specs, and what the difference is made of.
 
-    Parameters
-    ----------
-    table
-        The accounts.
-    one, two
-        Specs of the same features.
-    as_of
-        ISO date that `days_before` counts from.
-
     Returns
     -------
     DataFrame

@@ -158,10 +158,8 @@ def shifts_between(
 
     Parameters
     ----------
-    reference, now
-        The tables.
-    spec
-        Which columns count, and how.
+    reference, now, spec
+        The tables, and which of their columns count.
     as_of
         ISO dates that `days_before` counts from, of the reference and now.
     set_aside, asides
@@ -170,11 +168,8 @@ def shifts_between(
     Returns
     -------
     tuple
-        The shifts, features in the spec's order and `score` last; and both numbers of accounts.
-
-    Notes
-    -----
-    Cost: the columns that the spec reads are held in memory, of both tables.
+        The shifts, features in the spec's order and `score` last; and both numbers of accounts. The
+        columns that the spec reads are held in memory, of both tables.
     """
     before, after = both(
         lambda: _read(reference, spec, as_of[0], set_aside, asides),

@@ -64,18 +64,8 @@ def findings_of(
 ) -> tuple[Finding, ...]:
     """Look for all that a verdict on a run of this spec has to say, the worst first.
 
-    Parameters
-    ----------
-    accounts, spec, judge
-        What is searched, and for what.
-    sums
-        The start's sums over the accounts searched.
-    auc
-        The start's `auc_roc_retain` there; None where it has none.
-
-    Notes
-    -----
-    Cost: a pass over the columns that the spec reads, and what `find_leaks` costs.
+    `sums` are the start's over the accounts searched, `auc` its `auc_roc_retain` there. Cost: a
+    pass over the columns that the spec reads, and what `find_leaks` costs.
     """
     findings = [
         *leak_findings(accounts, spec, most=_SAMPLED),

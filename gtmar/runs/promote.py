@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar import spec as specs
 from gtmar.errors import RunNotFoundError, SpecError, UsageError
@@ -16,11 +16,15 @@ from gtmar.runs.try_change import try_weights
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gtmar.data.sources import Tabular
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["WentLive", "promote", "record"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,17 @@ def promote(
     JournalError
         If the journal can't be written.
     """
+    folder = Path(journal)
+    reference = _read(folder, lambda opened: measured_as(opened, spec))
     return _go_live(
         EventKind.PROMOTION,
         spec,
-        journal=Path(journal),
+        journal=folder,
         since=datetime.now(UTC),
         author=author,
         note=note,
         expect=expect,
-        experiment=_measured_as(Path(journal), spec),
+        experiment=None if reference is None else str(reference),
     )
 
 
@@ -100,7 +106,11 @@ def record(
     data: Tabular | None = None,
     metric: str | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
     journal: str | Path = "journal",
 ) -> WentLive:
     """Put a change on record that somebody made elsewhere; measure it where a table is given.
@@ -118,8 +128,8 @@ def record(
         Why, and who made it.
     data
         The account table; None leaves the change unmeasured.
-    metric, as_of, drop_unlabelled
-        As for a run.
+    metric, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce
+        As for `run`; `announce` hears what was set aside.
     journal
         The journal's folder.
 
@@ -134,12 +144,11 @@ def record(
     folder = Path(journal)
     before = _live_spec(folder, spec.model, at=from_when)
     _refuse_the_same(spec, before)
-    measured = None
+    measured = experiment = None
     if data is not None:
-        old = before[0] if before is not None else spec
-        comparable = form_id(old) == form_id(spec)
+        comparable = before is not None and form_id(before[0]) == form_id(spec)
         # Bounds and guardrails are the new spec's: they hold now.
-        start = _with_weights(spec, old.weights) if comparable else spec
+        start = spec if before is None or not comparable else _with_weights(spec, before[0].weights)
         measured = try_weights(
             data,
             start,
@@ -148,10 +157,15 @@ def record(
             author=author,
             metric=metric,
             as_of=as_of,
+            date_format=date_format,
             drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            set_aside_to=set_aside_to,
+            announce=announce,
             journal=folder,
             kind="record",
         )
+        experiment = f"{measured.run_id}/exp_{min(1, measured.experiments):05d}"
     return _go_live(
         EventKind.RECORD,
         spec,
@@ -160,9 +174,7 @@ def record(
         author=author,
         note=note,
         measured=measured,
-        experiment=f"{measured.run_id}/exp_{min(1, measured.experiments):05d}"
-        if measured
-        else None,
+        experiment=experiment,
     )
 
 
@@ -171,13 +183,10 @@ def _with_weights(spec: ScoringSpec, weights: dict[str, int]) -> ScoringSpec:
     data = spec.model_dump(mode="json", by_alias=True)
     for term in spec.terms:
         feature = data["features"][term.feature]
-        place = feature if term.bin is None else feature["encode"]["bins"][term.bin]
+        weighted = feature if term.bin is None else feature["encode"]["bins"][term.bin]
         weight = weights[term.name]
-        place |= {
-            "weight": weight,
-            "min": min(term.min, weight),
-            "max": max(term.max, weight),
-        }
+        bounds = {"min": min(term.min, weight), "max": max(term.max, weight)}
+        weighted |= {"weight": weight, **bounds}
     return specs.ScoringSpec.model_validate(data)
 
 
@@ -193,6 +202,7 @@ def _go_live(
     experiment: str | None = None,
     measured: RunResult | None = None,
 ) -> WentLive:
+    """Write the event, unless the same is live already."""
     if not note.strip():
         raise UsageError("a change that goes live needs a reason", hint="--note WHY")
     # A promotion follows whatever is on record, though another clock dated it later.
@@ -237,6 +247,16 @@ def _go_live(
     )
 
 
+def _read(journal: Path, read: Callable[[Journal], T]) -> T | None:
+    """Read something off a journal; None where there is no journal yet."""
+    try:
+        opened = Journal(journal)
+    except RunNotFoundError:
+        return None
+    with opened:
+        return read(opened)
+
+
 def _live_spec(
     journal: Path, model: str, *, at: datetime | None
 ) -> tuple[ScoringSpec, datetime] | None:
@@ -244,82 +264,52 @@ def _live_spec(
 
     Without a moment it is the one recorded last, however it is dated.
     """
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
+    live = (
+        "select spec, since from went_live where model = getvariable('model') "
+        "and (getvariable('at') is null or since <= getvariable('at')) "
+        "order by position desc limit 1"
+    )
+    rows = _read(journal, lambda opened: opened.query(live, model=model, at=at))
+    if rows is None or rows.is_empty():
         return None
-    with opened:
-        rows = opened.query(
-            "select spec, since from went_live where model = getvariable('model') "
-            "and (getvariable('at') is null or since <= getvariable('at')) "
-            "order by position desc limit 1",
-            model=model,
-            at=at,
-        ).to_dicts()
-    if not rows:
-        return None
+    text, since = rows.row(0)
     try:
-        return specs.parse(rows[0]["spec"], source="the live spec"), rows[0]["since"]
+        return specs.parse(text, source="the live spec"), since
     except SpecError:
         return None
 
 
 def _dated_after(journal: Path, model: str, now: datetime) -> list[str]:
     """Return what went live by clocks ahead of this one, which what is recorded now follows."""
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return []
-    with opened:
-        rows = opened.query(
-            "select event_id from went_live where model = getvariable('model') "
-            "and since > getvariable('now') order by position",
-            model=model,
-            now=now,
-        )
-    return rows["event_id"].to_list()
-
-
-def _measured_as(journal: Path, spec: ScoringSpec) -> str | None:
-    """Return ``RUN/EXP`` that measured a spec as it is; None where none did."""
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return None
-    with opened:
-        reference = measured_as(opened, spec)
-    return None if reference is None else str(reference)
+    later = (
+        "select event_id from went_live where model = getvariable('model') "
+        "and since > getvariable('now') order by position"
+    )
+    rows = _read(journal, lambda opened: opened.query(later, model=model, now=now))
+    return [] if rows is None else rows["event_id"].to_list()
 
 
 def _refuse_the_same(spec: ScoringSpec, before: tuple[ScoringSpec, datetime] | None) -> None:
-    """Refuse what is live already; what only a clock that was ahead says is live isn't."""
-    if (
-        before is not None
-        and before[1] <= datetime.now(UTC)
-        and specs.score_id(before[0]) == specs.score_id(spec)
-    ):
-        raise _live_already(spec, before[1])
-
-
-def _live_already(spec: ScoringSpec, since: datetime) -> UsageError:
-    return UsageError(
-        f'"{spec.model}" with these weights and tiers is live already, since '
-        f"{since:%Y-%m-%d %H:%M}",
-        hint="gtmar log shows what has been live since when",
-    )
+    """Refuse what is live already, but for what only a clock that was ahead says is live."""
+    if before is None or before[1] > datetime.now(UTC):
+        return
+    if specs.score_id(before[0]) == specs.score_id(spec):
+        raise UsageError(
+            f'"{spec.model}" with these weights and tiers is live already, since '
+            f"{before[1]:%Y-%m-%d %H:%M}",
+            hint="gtmar log shows what has been live since when",
+        )
 
 
 def _moment(text: str) -> datetime:
     """Read an ISO date or date and time as a moment; without a zone it is this machine's."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None:
+    except ValueError as err:
         raise UsageError(
             f'--since expects a date such as 2026-03-31, got "{text}"',
             hint=f"--since {date.today():%Y-%m-%d}",
-        )
+        ) from err
     moment = moment.astimezone(UTC)
     if moment > datetime.now(UTC):
         raise UsageError(f"--since {text} is in the future; only what has happened goes on record")

@@ -153,22 +153,13 @@ def tier_changes(
     as_of: str | None = None,
     as_text: bool = False,
 ) -> pl.DataFrame:
-    """Score a table by two specs and return the accounts whose tier differs.
-
-    Parameters
-    ----------
-    data, one, two
-        The account table, and two specs with the same id.
-    as_of
-        ISO date that `days_before` counts from.
-    as_text
-        Whether ids are given as their canonical texts and not as the table has them.
+    """Score a table by two specs of one id and return the accounts whose tier differs.
 
     Returns
     -------
     DataFrame
-        `account` (the id, or the row from 1), `score_one`, `tier_one`, `score_two`, `tier_two`;
-        those whose score moves most first.
+        `account` (the id as the table has it or, with `as_text`, as its canonical text; else the
+        row from 1), `score_one`, `tier_one`, `score_two`, `tier_two`; the largest moves first.
     """
     before, after = (score(data, spec, as_of=as_of) for spec in (one, two))
     account = pl.int_range(1, before.height + 1)
@@ -318,10 +309,7 @@ _WRITERS = {
 def refuse_table(
     path: str | Path, *, inputs: Iterable[str | Path] = (), force: bool = False
 ) -> None:
-    """Refuse, before any work, a place for a table that `write_table` would refuse.
-
-    Parameters and errors are those of `write_table`.
-    """
+    """Refuse, before any work, a place for a table that `write_table` would refuse."""
     if is_target(str(path)):
         refuse_target(str(path), inputs, force=force)
     else:

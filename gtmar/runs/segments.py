@@ -249,20 +249,10 @@ def paired(
 
 
 def reading_of(change: Interval, better: str) -> str:
-    """Read the interval of a change.
+    """Read the interval of a change, by which way is good: `higher`, `lower` or `neither`.
 
-    Parameters
-    ----------
-    change
-        The change.
-    better
-        Which way is good: `higher`, `lower` or `neither`.
-
-    Returns
-    -------
-    str
-        `better`, `worse` or `moved` (where neither way is good) where the whole interval lies on
-        one side of 0, `no proven change` where it doesn't, `unknown` where there is none.
+    `better`, `worse` or `moved` (where neither way is good) where the whole interval lies on one
+    side of 0, `no proven change` where it doesn't, `unknown` where there is none.
     """
     if change.low is None or change.high is None or change.value is None:
         return "unknown"
@@ -278,21 +268,8 @@ def segmented(
 ) -> Accounts:
     """Return a table with these segment columns: as it is, or loaded again where it lacks one.
 
-    Parameters
-    ----------
-    accounts, spec
-        The table, loaded by this spec.
-    columns
-        Columns whose every value is a segment; an unknown value is one too.
-    as_of
-        ISO date that `days_before` counts from.
-
-    Raises
-    ------
-    UsageError
-        If a column isn't there.
-    ViolationsError
-        If it has too many values to be segments.
+    An unknown value is a segment, too. `UsageError` where a column isn't there, `ViolationsError`
+    where it has too many values.
     """
     table = accounts.table
     absent = [name for name in columns if name not in table.columns]
@@ -318,12 +295,9 @@ def segmented(
 def segment_panels(
     matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
 ) -> dict[str, Panel | None]:
-    """Score each segment's accounts by two weight vectors, F each.
+    """Score each segment's accounts by two weight vectors of F each, by ``COLUMN=VALUE``.
 
-    Returns
-    -------
-    dict
-        Panel by ``COLUMN=VALUE``; None where none of the matrix's accounts is in the segment.
+    None stands where none of the matrix's accounts is in the segment.
     """
     panels: dict[str, Panel | None] = {}
     for column in matrix.segments:
