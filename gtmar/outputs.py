@@ -345,9 +345,16 @@ def refuse_inputs(path: Path, inputs: Iterable[str | Path]) -> None:
     Raises
     ------
     UsageError
-        Naming all of them.
+        Naming all of them; or the journal that the path lies in, if the command uses another.
     """
     hit = [str(given) for given in dict.fromkeys(map(str, inputs)) if _is_or_in(path, given)]
+    journal = next((p for p in path.resolve().parents if _is_journal(p)), None)
+    if journal is not None and not hit:
+        raise UsageError(
+            f'"{path}" would be written into the journal "{journal}"; '
+            "no output goes onto an input or into a journal",
+            hint="give it a name elsewhere",
+        )
     if hit:
         raise UsageError(
             f'"{path}" would be written onto or into {culprits(hit)}, which this command uses; '
@@ -372,6 +379,19 @@ def _is_or_in(path: Path, given: str) -> bool:
     return any(
         p == real or real in p.parents or (p in real.parents and not p.exists()) for p in places
     )
+
+
+def _is_journal(folder: Path) -> bool:
+    """Whether a folder holds records or parts of runs."""
+    try:
+        return any(
+            entry.name.startswith("run_id=")
+            for kind in ("runs", "experiments")
+            if (folder / kind).is_dir()
+            for entry in (folder / kind).iterdir()
+        )
+    except OSError:  # A folder that isn't ours to look into: writing there fails by itself.
+        return False
 
 
 def _matching(pattern: Path) -> list[Path]:

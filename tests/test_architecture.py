@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -124,15 +126,39 @@ def rooms_meant(found: Import) -> set[str]:
     return {name for name in found.names if (PACKAGE / name).is_dir() or is_module(name)}
 
 
+def dotted(path: Path) -> str:
+    """Return a module's name as an import has it; a package's is its folder's."""
+    return "gtmar." + place(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def given_on(package: Path) -> dict[str, str]:
+    """Return which module each name comes from that a package's `__init__` gives on."""
+    return {name: found.target for found in imports_of(package) for name in found.names}
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Return the modules of gtmar that a module imports; of a name given on, where it is made."""
+    modules = set()
+    for found in imports_of(path):
+        for name in found.names or ("",):
+            module = found.target
+            if f"{module}.{name}" in FILES:
+                module = f"{module}.{name}"
+            elif module in FILES and FILES[module].name == "__init__.py":
+                module = given_on(FILES[module]).get(name, "")
+            modules |= {module} & FILES.keys()
+    return modules - {dotted(path)}
+
+
+FILES = {dotted(path): path for path in MODULES if path != PACKAGE / "__init__.py"}
+
+
 def is_module(name: str) -> bool:
     return (PACKAGE / f"{name}.py").is_file()
 
 
 def within(path: Path, places: tuple[str, ...]) -> bool:
     return any(place(path).startswith(p) if p[-1] in "/_" else place(path) == p for p in places)
-
-
-every_module = pytest.mark.parametrize("path", MODULES, ids=place)
 
 
 # ---- who imports whom -----------------------------------------------------------------------
@@ -142,29 +168,45 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert {room_of(path) for path in MODULES} - {"__init__", "__main__"} == set(ROOMS)
 
 
-@every_module
-def test_no_arrow_runs_upward(path: Path) -> None:
-    room = room_of(path)
-    whole = room in ("__main__", "__init__")
-    allowed = set(ROOMS if whole else ROOMS[: ROOMS.index(room) + 1])
-    upward = [
-        f"line {found.line}: {target}"
-        for found in imports_of(path)
-        for target in rooms_meant(found) - allowed
-    ]
-    assert not upward
+def test_no_import_runs_upward() -> None:
+    upward = []
+    for path in MODULES:
+        room = room_of(path)
+        if room in ("__main__", "__init__"):
+            continue
+        above = set(ROOMS[ROOMS.index(room) + 1 :])
+        upward += [
+            f"{place(path)}:{found.line}: {target}"
+            for found in imports_of(path)
+            for target in rooms_meant(found) & above
+        ]
+    assert upward == []
 
 
-@every_module
-def test_libraries_stay_at_home(path: Path) -> None:
+@pytest.mark.xfail(strict=True, reason="some are left from before the rooms were redrawn")
+def test_no_imports_run_in_a_circle() -> None:
+    """Imports within functions and under TYPE_CHECKING count."""
+    imports = {
+        name: modules_imported(path)
+        for name, path in FILES.items()
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as err:
+        pytest.fail(f"a circle: {' -> '.join(reversed(err.args[1]))}")
+
+
+def test_libraries_stay_at_home() -> None:
     strays = []
-    for found in imports_of(path):
-        library = found.target.split(".")[0]
-        if library in HOMES and not within(path, HOMES[library]):
-            strays.append(f"line {found.line}: {library} lives in {HOMES[library]}")
-        if library in BANS and within(path, BANS[library]):
-            strays.append(f"line {found.line}: {library} is not let in")
-    assert not strays
+    for path in MODULES:
+        for found in imports_of(path):
+            library = found.target.split(".")[0]
+            if library in HOMES and not within(path, HOMES[library]):
+                strays.append(f"{place(path)}:{found.line}: {library} lives in {HOMES[library]}")
+            if library in BANS and within(path, BANS[library]):
+                strays.append(f"{place(path)}:{found.line}: {library} is not let in")
+    assert strays == []
 
 
 def test_the_core_needs_no_more_than_it_says() -> None:
@@ -177,21 +219,25 @@ def test_the_core_needs_no_more_than_it_says() -> None:
         assert f'"{library}>=' in declared[1]
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_an_extra_names_its_libraries_and_the_tests_have_them(extra: str) -> None:
-    declared = re.search(rf"^{extra} = \[(.*?)\]", pyproject(), re.S | re.M)
-    wanted = re.search(r'"gtmar\[(.*?)\]"', pyproject())
-    assert declared is not None
-    assert wanted is not None
+def test_an_extra_names_its_libraries_and_the_tests_have_them() -> None:
+    # vl_convert's package has another name; jinja2 brings markupsafe.
     packages = {
-        # vl_convert's package has another name; jinja2 brings markupsafe.
-        {"vl_convert": "vl-convert-python", "markupsafe": "jinja2", "mlflow": "mlflow-skinny"}.get(
-            library, library
-        )
-        for library in EXTRAS[extra]
+        "vl_convert": "vl-convert-python",
+        "markupsafe": "jinja2",
+        "mlflow": "mlflow-skinny",
     }
-    assert {p for p in packages if f'"{p}>=' in declared[1]} == packages
-    assert extra in wanted[1].split(",")
+    wanted = re.search(r'"gtmar\[(.*?)\]"', pyproject())
+    assert wanted is not None
+    for extra, libraries in EXTRAS.items():
+        declared = re.search(rf"^{extra} = \[(.*?)\]", pyproject(), re.S | re.M)
+        assert declared is not None, extra
+        undeclared = [
+            library
+            for library in libraries
+            if f'"{packages.get(library, library)}>=' not in declared[1]
+        ]
+        assert undeclared == [], extra
+        assert extra in wanted[1].split(",")
 
 
 def test_the_commands_start_without_any_extra() -> None:
@@ -217,7 +263,7 @@ def pyproject() -> str:
         ("import gtmar.runs.loop", {"runs"}),
         ("from gtmar import spec as specs", {"spec"}),
         ("from gtmar import __version__, cli", {"cli"}),
-        ("from gtmar import errors, engine", {"errors", "kernel"}),
+        ("from gtmar import errors, engine", {"errors", "engine"}),
         ("def late():\n    from gtmar.cli import app", {"cli"}),
         ("if TYPE_CHECKING:\n    from gtmar.runs import run", {"runs"}),
         ("import polars", set()),
@@ -279,19 +325,21 @@ def as_ruff_sorts(name: str) -> tuple[int, str]:
 PUBLIC = [path for path in MODULES if path.name != "__main__.py"]
 
 
-@pytest.mark.parametrize("path", PUBLIC, ids=place)
-def test_all_is_there_sorted_and_true(path: Path) -> None:
-    names = declared(path)
-    if names is None:
-        assert path.name == "__init__.py", "no __all__"
-        assert not defined(path) - {"__version__", "annotations"}, (
-            "it gives names on, in no __all__"
-        )
-        return
-    assert len(set(names)) == len(names)
-    assert names == sorted(names, key=as_ruff_sorts)
-    assert set(names) <= defined(path)
-    assert not [name for name in names if name.startswith("_") and not name.startswith("__")]
+def test_all_is_there_sorted_and_true() -> None:
+    faults: list[str] = []
+    for path in PUBLIC:
+        names = declared(path)
+        if names is None:
+            gives = defined(path) - {"__version__", "annotations"}
+            if path.name != "__init__.py" or gives:
+                faults.append(f"{place(path)}: no __all__, and it gives on {sorted(gives)}")
+            continue
+        if len(set(names)) != len(names) or names != sorted(names, key=as_ruff_sorts):
+            faults.append(f"{place(path)}: a name twice, or not in order")
+        absent = sorted(set(names) - defined(path))
+        private = [name for name in names if name.startswith("_") and not name.startswith("__")]
+        faults += [f"{place(path)}: {name} is absent or private" for name in [*absent, *private]]
+    assert faults == []
 
 
 def asked_for() -> dict[str, set[str]]:
@@ -313,13 +361,29 @@ def test_import_gtmar_brings_nothing_heavy_with_it() -> None:
     assert not {"polars", "duckdb", "pydantic", "pyarrow", "numpy"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("path", PUBLIC, ids=place)
-def test_all_has_whatever_another_module_imports(path: Path) -> None:
-    module = "gtmar." + place(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    wanted = {
-        name for name in ASKED.get(module, set()) if not (path.parent / f"{name}.py").is_file()
-    }
-    assert not wanted - set(declared(path) or ())
+def test_all_has_whatever_another_module_imports() -> None:
+    unlisted = {}
+    for path in PUBLIC:
+        wanted = {
+            name
+            for name in ASKED.get(dotted(path), set())
+            if not (path.parent / f"{name}.py").is_file()
+        }
+        if missing := wanted - set(declared(path) or ()):
+            unlisted[place(path)] = sorted(missing)
+    assert unlisted == {}
+
+
+@pytest.mark.xfail(strict=True, reason="some are left from before the rooms were redrawn")
+def test_no_file_or_class_has_its_name_twice() -> None:
+    files = Counter(path.name for path in MODULES if path.name != "__init__.py")
+    classes = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in (files + classes).items() if count > 1] == []
 
 
 # ---- the wheel ------------------------------------------------------------------------------

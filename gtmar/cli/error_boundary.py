@@ -22,7 +22,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gtmar.cli import output
-from gtmar.data.sources import consenting
+from gtmar.data.locations import consenting
 from gtmar.documents import is_text
 from gtmar.errors import (
     DamagedJournalWarning,

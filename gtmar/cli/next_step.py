@@ -127,7 +127,7 @@ def _words(parameter: TyperOption, value: object) -> list[str]:
 
 def _without_secrets(text: str) -> str:
     """Take credentials out of a location, also of one with a name: ``usage=s3://...``."""
-    from gtmar.data.sources import without_credentials
+    from gtmar.data.locations import without_credentials
 
     name, sign, location = text.partition("=")
     if sign and "://" in location and "://" not in name:

@@ -142,7 +142,7 @@ OptionalSpec = Annotated[
 
 def _local(path: Path) -> Path:
     """Put the home folder in for ``~``, which no shell does in a variable; take file URLs."""
-    from gtmar.data.sources import expanded
+    from gtmar.data.locations import expanded
 
     return expanded(path)
 

@@ -1,17 +1,16 @@
-"""Where a table is, as text: read without its credentials, and named so in messages.
+"""Sources of account tables beyond files: Delta, Iceberg and DuckDB tables, URLs, queries, frames.
 
-Who opens what a location names is `sources`, for reading, and `export.tables`, for writing.
+Each becomes a lazy Polars frame, a name without credentials, and what a run's record says of it:
+the version or snapshot that was read. Libraries are imported where they are needed; `scan` is the
+one caller.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -23,6 +22,13 @@ from gtmar.data.csv_files import (
     scan_text,
     text_file,
 )
+from gtmar.data.locations import (
+    duckdb_place,
+    quoted,
+    refuse_unasked,
+    split,
+    unreadable,
+)
 from gtmar.errors import (
     AccountDataError,
     GtmarError,
@@ -33,182 +39,13 @@ from gtmar.errors import (
     nearest,
     needing,
 )
-from gtmar.safe_text import is_remote, redacted, without_credentials
+from gtmar.safe_text import is_remote, without_credentials
 from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = [
-    "Opened",
-    "Source",
-    "Tabular",
-    "consenting",
-    "duckdb_place",
-    "expanded",
-    "local_path",
-    "named_sources",
-    "opened",
-    "quoted",
-    "refuse_remote",
-    "refuse_unasked",
-    "split",
-    "unreadable",
-    "without_credentials",
-    "worded",
-]
-
-
-#: Locations elsewhere that somebody named in this process, without credentials.
-_named: set[str] = set()
-#: Whether a location that a record names may be opened, though it is beyond this machine's files.
-_consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
-#: How a URL begins, or what a path makes of it.
-_URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
-
-#: A URL within a sentence.
-_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s)\"']+")
-
-
-def expanded(path: str | Path) -> Path:
-    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
-    found = _URL.match(str(path))
-    if found is not None and found["scheme"].lower() == "file":
-        return Path("/" + unquote(found["rest"]))
-    return Path(path).expanduser()
-
-
-def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
-    """Refuse a URL where a local path is meant: a folder of that name would be made here.
-
-    Parameters
-    ----------
-    path
-        What was given.
-    what
-        What it is to be: ``a journal is a local folder``.
-    hint
-        What to do instead.
-
-    Raises
-    ------
-    UsageError
-        If it is a URL, or begins with ``~``, which nothing expands here.
-    """
-    found = _URL.match(str(path))
-    if found is not None:
-        raise UsageError(f"{what}, got a URL: {found['scheme']}://...", hint=hint)
-    if str(path).startswith("~"):
-        raise UsageError(f'{what}, got "{path}"', hint="Path.expanduser() puts in the home folder")
-
-
-@contextmanager
-def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
-    """Ask, within the block, before a location of a journal's record is opened elsewhere.
-
-    Parameters
-    ----------
-    answer
-        Is told the location, and says whether to open it.
-    """
-    token = _consent.set(answer)
-    try:
-        yield
-    finally:
-        _consent.reset(token)
-
-
-def refuse_unasked(location: str, *, recorded: bool) -> None:
-    """Refuse what a record names beyond this machine's files, unless somebody agrees.
-
-    Who made a journal may have named any address in it: to open it would call there, with the
-    credentials of whoever looks at the journal. Where nobody can be asked, as from Python, what was
-    named before in the same process may be opened again.
-
-    Parameters
-    ----------
-    location
-        The location.
-    recorded
-        Whether a record names it; else a person did.
-
-    Raises
-    ------
-    AccountDataError
-        If nobody agreed.
-    """
-    if not is_remote(location):
-        return
-    name = without_credentials(location)
-    if not recorded:
-        _named.add(name)
-        return
-    answer = _consent.get(None)
-    if not (name in _named if answer is None else answer(location)):
-        raise AccountDataError(
-            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is '
-            "not opened unasked",
-            hint="--data names the table, or --yes opens what the record names",
-        )
-
-
-def split(location: str) -> SplitResult:
-    """Split a URL.
-
-    Raises
-    ------
-    UsageError
-        If it can't be one, as with half of an IPv6 address.
-    """
-    try:
-        return urlsplit(location)
-    except ValueError as err:
-        name = without_credentials(location)
-        raise UsageError(f'"{name}": not a URL: {redacted(str(err), location)}') from err
-
-
-def duckdb_place(location: str) -> tuple[Path, str]:
-    """Split ``duckdb:///file.db?table=accounts`` into path and table."""
-    parts = split(location)
-    tables = parse_qs(parts.query).get("table", [])
-    if parts.netloc or len(tables) != 1 or len(parts.path) < 2:
-        raise UsageError(
-            f'"{without_credentials(location)}": expected duckdb:///file.db?table=NAME',
-            hint="three slashes for a path from here, four for one from the root",
-        )
-    return Path(unquote(parts.path[1:])), tables[0]
-
-
-def local_path(location: str) -> Path | None:
-    """Return the file, folder or glob of this machine that a location names; None for a URL.
-
-    Examples
-    --------
-    >>> str(local_path("duckdb:///crm.db?table=accounts")), local_path("s3://bucket/a.parquet")
-    ('crm.db', None)
-    """
-    place = location.removeprefix("delta:").removeprefix("file://")
-    if place.startswith("duckdb:///"):
-        return Path(unquote(urlsplit(place).path[1:]))
-    return None if "://" in place else Path(place)
-
-
-def quoted(name: str) -> str:
-    """Quote a name for DuckDB."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def worded(location: str, err: Exception) -> str:
-    """Return an error's first line, without what the location holds of credentials."""
-    return redacted(first_line(err), location, location.removeprefix("delta:"), foreign=True)
-
-
-def unreadable(location: str, err: Exception) -> AccountDataError:
-    """Word an error of a library that reads."""
-    return AccountDataError(
-        f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
-        hint="is it there, and are credentials in the environment, where it needs any?",
-    )
+__all__ = ["Opened", "Source", "Tabular", "named_sources", "opened"]
 
 
 #: What the table that ``--data`` names is called in a query.

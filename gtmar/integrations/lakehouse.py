@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.sources import duckdb_place, local_path, quoted, split, worded
+from gtmar.data.locations import duckdb_place, local_path, quoted, split, worded
 from gtmar.errors import GtmarError, UsageError, needing
 from gtmar.outputs import Output, refuse_inputs
 from gtmar.safe_text import without_credentials

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar import outputs
-from gtmar.data.sources import refuse_remote
+from gtmar.data.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError
 
 if TYPE_CHECKING:

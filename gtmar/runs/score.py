@@ -13,10 +13,10 @@ from gtmar import safe_text
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract
 from gtmar.data.encode import divided, encoded_terms
+from gtmar.data.locations import expanded, refuse_remote
 from gtmar.data.matrix import check_reach
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import collect, likely_id, scan
-from gtmar.data.sources import expanded, refuse_remote
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, culprits
 from gtmar.integrations.lakehouse import is_target, refuse_target, replace

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from gtmar.data.sources import Source, duckdb_place, local_path
+from gtmar.data.locations import duckdb_place, local_path
+from gtmar.data.sources import Source
 from gtmar.errors import AccountDataError, culprits
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def test_export_dbt_writes_both_files_or_none(folder: Path) -> None:
 def test_a_library_that_is_missing_is_named_with_its_extra(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("gtmar.export.")]:
+    for name in [name for name in sys.modules if name.startswith("gtmar.integrations.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sqlglot", None)
     said = gtmar("export", "sql", "--spec", "spec.yaml", "--table", "a", code=2)

@@ -236,11 +236,19 @@ def test_no_output_goes_onto_an_input_by_any_name(here: Path, name: str) -> None
             refused(f"{case.words} --force", path, "no output goes onto an input")
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("init", "export sql")])
-def test_no_output_goes_into_the_journal(here: Path, name: str) -> None:
+@every_file
+def test_no_output_goes_into_any_journal(here: Path, name: str) -> None:
     case = FILES[name]
-    if name not in ("generate", "score"):
-        refused(case.words, Path("journal") / case.name, "into a journal")
+    shutil.copytree("journal", "elsewhere")
+    Path("linked").symlink_to("elsewhere/experiments")
+    [run] = Path("elsewhere/experiments").iterdir()
+    ending = Path(case.name).suffix
+    for path in (
+        Path("journal", case.name),
+        run / case.name,
+        Path("linked", run.name, f"part-000002{ending}"),
+    ):
+        refused(f"{case.words} --force", path, "into a journal")
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,11 @@ GUIDES = [
         "sql",
         "cli",
         "changelog",
+        "architecture",
     )
 ]
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 LANGUAGES = {"sh", "sql", "python", "yaml", "text"}
 RUN_ID = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")
 #: Options in the pages that belong to other programs.
@@ -476,7 +478,7 @@ def _has_kind(definition: dict[str, Any]) -> bool:
 def test_the_changelog_names_versions_and_commands() -> None:
     path = ROOT / "docs" / "changelog.md"
     text = path.read_text("utf-8")
-    assert f"Evaluator version {EVALUATOR_VERSION}" in sections(path, 3)["Numbers"]
+    assert f"Evaluator version {EVALUATOR_VERSION}" in text
     assert f"format version {FORMAT_VERSION}" in text
     assert all(f"`{name}`" in text for name in commands())
 
@@ -490,15 +492,17 @@ def slugs(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
-        if target.startswith("https://"):
-            continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
-        assert file.exists(), f"{page.name}: {target}"
-        assert not anchor or anchor in slugs(file), f"{page.name}: {target}"
+def test_every_link_leads_somewhere() -> None:
+    astray = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if not target.startswith("https://") and (
+                not file.exists() or (anchor and anchor not in slugs(file))
+            ):
+                astray.append(f"{page.name}: {target}")
+    assert astray == []
 
 
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
@@ -526,14 +530,38 @@ def test_files_modules_and_metrics_that_a_page_names_are_there(page: Path) -> No
         assert f"\n{max(extra)} = [" in declared, extra
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_a_page_names_no_machine(page: Path) -> None:
-    assert not re.search(r"/(home|root|tmp|work|Users)/", page.read_text("utf-8"))
+def test_no_page_names_a_machine() -> None:
+    machine = re.compile(r"/(home|root|tmp|work|Users)/")
+    assert [page.name for page in PAGES if machine.search(page.read_text("utf-8"))] == []
 
 
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
 def test_a_page_does_not_shout(page: Path) -> None:
     assert "!" not in re.sub(r"`[^`\n]+`", "", prose(page))
+
+
+# ---- architecture and decisions --------------------------------------------------------------
+
+
+def test_architecture_fits_two_screens_and_names_files_that_are_there() -> None:
+    page = ROOT / "docs" / "architecture.md"
+    assert len(page.read_text("utf-8").splitlines()) <= 120
+    files = [file for row in rows(page.read_text("utf-8")) for file in row if "gtmar/" in file]
+    assert len(files) >= 20
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_decisions_are_numbered_have_a_status_and_the_living_are_listed() -> None:
+    living = []
+    for number, page in enumerate(DECISIONS, 1):
+        title, _, status = page.read_text("utf-8").split("\n", 3)[:3]
+        assert page.name.startswith(f"{number:04d}-")
+        assert title.startswith(f"# {number}. ")
+        assert re.match(r"(Accepted|Superseded by \[\d+\]\(.*\)).* · \d{4}-\d\d-\d\d$", status)
+        if not re.match(r"Superseded by \[\d+\]\([^)]*\) ·", status):
+            living.append(page.name)
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    assert sorted(re.findall(r"\]\((\d.*\.md)\)", index)) == living
 
 
 if __name__ == "__main__":
