@@ -458,7 +458,7 @@ def select(
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
     """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
     columns = {feature.column or name: feature for name, feature in spec.features.items()}
-    readings = {
+    readings: dict[str, str] = {
         name: form
         for name, form in spec.read.columns.items()
         if name in columns

@@ -111,7 +111,7 @@ def test_every_use_of_a_table_takes_the_form_of_its_dates(use: str, tmp_path: Pa
 
     def used(frame: pl.DataFrame, **options: Any) -> Any:
         later = frame.with_columns(account_id="later " + pl.col("account_id"))
-        journal = {"journal": tmp_path / f"{len(options)}"}
+        journal: dict[str, Any] = {"journal": tmp_path / f"{len(options)}"}
         if use == "explain":
             return explain("a7", frame, spec_of(), other=spec_of(), as_of=AS_OF, **options)
         if use == "backtest":

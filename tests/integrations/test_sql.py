@@ -1,5 +1,6 @@
 import random
 import re
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -67,9 +68,9 @@ def test_the_columns_of_gtmar_score_under_their_names(dialect: str) -> None:
     ],
 )
 def test_a_reading_of_text_that_sql_has_no_cast_for_is_refused(
-    dialect: str, reading: dict[str, object], kind: str, typed: str
+    dialect: str, reading: dict[str, Any], kind: str, typed: str
 ) -> None:
-    encode = {"kind": "range", "from": 0, "to": 10}
+    encode: dict[str, Any] = {"kind": "range", "from": 0, "to": 10}
     if kind == "days_before":
         encode = {"kind": "days_before", "then": encode}
     spec = make_spec(features={"fee": weighted(5, encode=encode)}, **reading)

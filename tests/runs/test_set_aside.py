@@ -227,7 +227,8 @@ def test_drift_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
 
 def test_refresh_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
     notes: list[str] = []
-    aside, options = tmp_path / "aside.csv", {"limits": Limits(5)}
+    aside = tmp_path / "aside.csv"
+    options: dict[str, Any] = {"limits": Limits(5)}
     found = refresh(
         broken(),
         later(broken()),
