@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gtmar.report.account_table import Capture
-    from gtmar.report.run_content import Evidence, NullRecord, StabilityRecord, TierLine
+    from gtmar.report.run_content import Evidence, NullRecord, StabilityRecord
     from gtmar.runs.segments import SegmentPart
 
 __all__ = [
@@ -231,14 +231,14 @@ def _weights(
     return both(draw, text)
 
 
-def tier_chart(tiers: Sequence[TierLine]) -> Markup | None:
+def tier_chart(tiers: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Draw logo retention by tier with its intervals; None where no tier has any."""
     spans = [
-        (line.tier, line.stage, (line.logo_retention, *line.logo_interval))
+        (line["tier"], line["stage"], (line["logo_retention"], *line["logo_interval"]))
         for line in tiers
-        if line.logo_interval is not None
+        if line["logo_interval"] is not None
     ]
-    order = [legible(line.tier) for line in tiers if line.stage == _START]
+    order = [legible(line["tier"]) for line in tiers if line["stage"] == _START]
     text = (
         f"Dot chart of the share of accounts kept in each of {len(order)} tiers, at the start and "
         "at the best, with 95 % intervals. The table below has the numbers."

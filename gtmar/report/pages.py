@@ -51,16 +51,10 @@ def run_page(
     *,
     data: Tabular | None = None,
 ) -> Page:
-    """Make the report of one run.
+    """Make the report of one run; None is the latest.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    run
-        The run; None for the latest.
-    data
-        Its account table, where it has moved since. What needs it is left out where it isn't there.
+    `data` is its account table, where it has moved since. What needs the table is left out where it
+    isn't there.
 
     Raises
     ------

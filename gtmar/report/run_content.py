@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence
 
-__all__ = ["Evidence", "NullRecord", "StabilityRecord", "TierLine", "gather"]
+__all__ = ["Evidence", "NullRecord", "StabilityRecord", "gather"]
 
 #: Windows by which a report shows what was tried, equally wide on a square-root scale.
 _WINDOWS = 24
@@ -64,8 +64,6 @@ _MEASURED = """
         and number in (0, getvariable('best'))
     order by number
 """
-
-
 #: The latest null search or stability of a run.
 _LATEST = """
     select details
@@ -134,23 +132,6 @@ def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> 
 
 
 @dataclass(frozen=True)
-class TierLine:
-    """One tier at the start or at the best."""
-
-    stage: str
-    tier: str
-    accounts: int
-    #: Shares, or None where nothing is known of the tier.
-    logo_retention: float | None
-    #: 95 % interval of it, by Wilson.
-    logo_interval: tuple[float, float] | None
-    nrr: float | None
-    grr: float | None
-    #: Start MRR a paying account, in the table's currency.
-    arpa: float | None
-
-
-@dataclass(frozen=True)
 class Evidence:
     """All that the report of one run shows."""
 
@@ -163,8 +144,8 @@ class Evidence:
     tried: pl.DataFrame
     #: What a person proposed, kept or not: number, changes, value before and after, outcome.
     by_hand: pl.DataFrame
-    #: A line per stage and tier.
-    tiers: tuple[TierLine, ...]
+    #: The review's line per stage and tier, and the 95 % interval of its logo retention by Wilson.
+    tiers: tuple[dict[str, Any], ...]
     #: Metrics of the whole score, on the accounts searched and on the holdout: metric, start and
     #: best on each; empty without a holdout.
     unseen: tuple[dict[str, Any], ...]
@@ -252,7 +233,7 @@ def _table(
         return None, err.message
 
 
-def _tiers(journal: Journal, review: Review) -> tuple[TierLine, ...]:
+def _tiers(journal: Journal, review: Review) -> tuple[dict[str, Any], ...]:
     best = int(review.summary["best_experiment"].removeprefix("exp_"))
     rows = journal.query(_MEASURED, run=review.summary["run_id"], best=best).to_dicts()
     labelled = {"start": rows[0]["labelled_by_tier"], "best": rows[-1]["labelled_by_tier"]}
@@ -262,13 +243,7 @@ def _tiers(journal: Journal, review: Review) -> tuple[TierLine, ...]:
         share = row["logo_retention"]
         # A share of whole accounts, so that their number comes back exactly.
         interval = None if share is None else wilson(round(share * count), count)
-        lines.append(
-            TierLine(
-                **{k: row[k] for k in ("stage", "tier", "accounts", "nrr", "grr", "arpa")},
-                logo_retention=share,
-                logo_interval=interval,
-            )
-        )
+        lines.append(row | {"logo_interval": interval})
     return tuple(lines)
 
 

@@ -151,10 +151,8 @@ def decide(
 
     Parameters
     ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder.
+    run_id, journal
+        The run's full id, and the journal's folder.
     data, holdout_file
         The account table and the holdout's own, where they have moved since.
     gates
@@ -340,18 +338,12 @@ def refresh(
 
     Parameters
     ----------
-    train
-        The table to search, whole.
-    holdout
-        The table to decide on, best a later window.
+    train, holdout
+        The table to search, whole, and the one to decide on, best a later window.
     spec
         The incumbent, or its file.
-    metric, limits, seed, as_of, date_format, holdout_as_of, drop_unlabelled
-        As for `run`; those about tables for both of them.
-    set_aside, set_aside_to, announce, watch
-        As for `run`.
     journal, gates, folder, author, note
-        As for `decide`.
+        As for `decide`; all others as for `run`, those about tables for both of them.
 
     Raises
     ------

@@ -86,22 +86,18 @@ def explain(
     as_of: str | None = None,
     date_format: str | None = None,
 ) -> Explanation:
-    """Take one account's score apart.
+    """Take one account's score apart. Outcomes aren't needed.
 
     Parameters
     ----------
     account
         Its id; its row, from 1, in a table without ids.
-    data
-        The account table. Outcomes aren't needed.
-    spec
-        The scoring spec.
+    data, spec
+        The account table and the scoring spec.
     other
         Another spec, to say what moves the score from it to `spec`.
-    as_of
-        ISO date that `days_before` counts from.
-    date_format
-        How texts write a date, as ``%m/%d/%Y``; None takes the specs' own.
+    as_of, date_format
+        As for `run`.
 
     Raises
     ------

@@ -63,18 +63,7 @@ def promote(
     expect: str | None = None,
     journal: str | Path = "journal",
 ) -> WentLive:
-    """Put on record that a spec goes live now.
-
-    Parameters
-    ----------
-    spec
-        The spec; its lineage says which experiment it comes from.
-    note, author
-        Why, and by whom.
-    expect
-        What should happen, so that somebody can look later whether it did.
-    journal
-        The journal's folder.
+    """Put on record that a spec goes live now, by whom, why, and what should come of it.
 
     Raises
     ------
@@ -128,10 +117,8 @@ def record(
         Why, and who made it.
     data
         The account table; None leaves the change unmeasured.
-    metric, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce
+    metric, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce, journal
         As for `run`; `announce` hears what was set aside.
-    journal
-        The journal's folder.
 
     Raises
     ------
@@ -142,7 +129,7 @@ def record(
     """
     from_when = _moment(since)
     folder = Path(journal)
-    before = _live_spec(folder, spec.model, at=from_when)
+    before = _last(_went_live(folder, spec.model), at=from_when)
     _refuse_the_same(spec, before)
     measured = experiment = None
     if data is not None:
@@ -205,12 +192,14 @@ def _go_live(
     """Write the event, unless the same is live already."""
     if not note.strip():
         raise UsageError("a change that goes live needs a reason", hint="--note WHY")
+    events = _went_live(journal, spec.model)
     # A promotion follows whatever is on record, though another clock dated it later.
-    before = _live_spec(journal, spec.model, at=since if kind is EventKind.RECORD else None)
+    before = _last(events, at=since if kind is EventKind.RECORD else None)
     _refuse_the_same(spec, before)
     now = datetime.now(UTC)
     note_on_clock = clock_note(dated_ahead(journal, now), now)
-    later = _dated_after(journal, spec.model, now)
+    # What went live by clocks ahead of this one, and is followed by what is recorded now.
+    later = [event["event_id"] for event in events if event["since"] > now]
     changes = None
     if before is not None and form_id(before[0]) == form_id(spec):
         old = before[0].weights
@@ -240,7 +229,7 @@ def _go_live(
         expect=expect,
         spec_id=specs.spec_id(spec),
         changes=changes,
-        replaced_since=before[1] if before is not None else None,
+        replaced_since=None if before is None else before[1],
         experiment=experiment,
         measured=measured,
         notes=(note_on_clock,) if note_on_clock else (),
@@ -257,36 +246,30 @@ def _read(journal: Path, read: Callable[[Journal], T]) -> T | None:
         return read(opened)
 
 
-def _live_spec(
-    journal: Path, model: str, *, at: datetime | None
+def _went_live(journal: Path, model: str) -> list[dict[str, Any]]:
+    """Return event_id, spec and since of all that went live, in the order of the journal."""
+    query = (
+        "select event_id, spec, since from went_live where model = getvariable('model') "
+        "order by position"
+    )
+    rows = _read(journal, lambda opened: opened.query(query, model=model))
+    return [] if rows is None else rows.to_dicts()
+
+
+def _last(
+    events: list[dict[str, Any]], *, at: datetime | None
 ) -> tuple[ScoringSpec, datetime] | None:
     """Return the spec that was live at a moment, and since when; None where none was.
 
     Without a moment it is the one recorded last, however it is dated.
     """
-    live = (
-        "select spec, since from went_live where model = getvariable('model') "
-        "and (getvariable('at') is null or since <= getvariable('at')) "
-        "order by position desc limit 1"
-    )
-    rows = _read(journal, lambda opened: opened.query(live, model=model, at=at))
-    if rows is None or rows.is_empty():
+    live = [event for event in events if at is None or event["since"] <= at]
+    if not live:
         return None
-    text, since = rows.row(0)
     try:
-        return specs.parse(text, source="the live spec"), since
+        return specs.parse(live[-1]["spec"], source="the live spec"), live[-1]["since"]
     except SpecError:
         return None
-
-
-def _dated_after(journal: Path, model: str, now: datetime) -> list[str]:
-    """Return what went live by clocks ahead of this one, which what is recorded now follows."""
-    later = (
-        "select event_id from went_live where model = getvariable('model') "
-        "and since > getvariable('now') order by position"
-    )
-    rows = _read(journal, lambda opened: opened.query(later, model=model, now=now))
-    return [] if rows is None else rows["event_id"].to_list()
 
 
 def _refuse_the_same(spec: ScoringSpec, before: tuple[ScoringSpec, datetime] | None) -> None:

@@ -60,15 +60,11 @@ def score(
 
     Parameters
     ----------
-    data, spec
-        The account table and the scoring spec.
-    as_of
-        ISO date that `days_before` counts from.
+    data, spec, as_of, set_aside
+        As for `run`, without outcomes.
     announce
-        Called with each thing worth knowing of the table, such as how many values are unknown,
-        or that most of a column's values are none of the spec's categories.
-    set_aside
-        Share of rows that may be left out since they can't be scored; None refuses them.
+        Called with each thing worth knowing of the table, such as how many values are unknown, or
+        that most of a column's values are none of the spec's categories.
     asides
         Takes what was set aside.
 
@@ -183,10 +179,8 @@ def changed_since(
 
     Parameters
     ----------
-    old
-        What `score` gave before; anything that `accounts.scan.scan` takes.
-    new
-        What it gives now.
+    old, new
+        What `score` gave before, anything that `scan` takes, and what it gives now.
     spec
         The spec of the new scores.
     identifier
@@ -273,12 +267,7 @@ def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str
     """Write rows that were set aside, each with its reasons; say what they are.
 
     A file that is there is kept: the same rows aren't written again, others get a name that is
-    free.
-
-    Raises
-    ------
-    UsageError
-        If they can't be written.
+    free. `UsageError` where they can't be written.
     """
     sides = [side for side in sides if side.rows]
     sentences = [side.sentence for side in sides]
@@ -339,16 +328,12 @@ def write_table(
     force: bool = False,
     spreadsheet_safe: bool = True,
 ) -> str | Path:
-    """Write a table as Parquet, CSV or Arrow IPC, by the file's ending, or to a table.
-
-    Whole or not at all.
+    """Write rows, whole or not at all, as Parquet, CSV or Arrow IPC by the ending, or to a table.
 
     Parameters
     ----------
-    frame
-        The rows.
-    path
-        A file; or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+    frame, path
+        The rows, and a file or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
     inputs
         Files, folders and globs that the rows came from, which are never written to.
     force

@@ -111,14 +111,13 @@ def by_segment(
 ) -> BySegment:
     """Say what a run's best does to each segment, on the accounts searched and those held out.
 
-    It compares what the run itself compared as it ended, so it is no further look at the holdout.
+    It compares what the run itself compared as it ended, so it is no further look at the holdout,
+    and nothing is written to the journal.
 
     Parameters
     ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder; nothing is written to it.
+    run_id, journal
+        The run's full id, and the journal's folder.
     data
         The account table, where it has moved since.
     columns
