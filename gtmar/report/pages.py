@@ -69,25 +69,28 @@ def run_page(
     from gtmar.report import charts
     from gtmar.report.run_content import gather
 
-    e = gather(journal, run, data=data)
-    table, s = e.table, e.review.summary
+    evidence = gather(journal, run, data=data)
+    table, null, stability = evidence.table, evidence.null, evidence.stability
+    summary, row = evidence.review.summary, evidence.run
     drawings = {
-        "objective": charts.objective_chart(e),
-        "weights": charts.weight_chart(e),
-        "tiers": charts.tier_chart(e.tiers),
+        "objective": charts.objective_chart(evidence),
+        "weights": charts.weight_chart(evidence),
+        "tiers": charts.tier_chart(evidence.tiers),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
-        "noise": charts.noise_chart(e.null) if e.null else None,
-        "stability": charts.stability_chart(e.stability) if e.stability else None,
+        "noise": charts.noise_chart(null) if null else None,
+        "stability": charts.stability_chart(stability) if stability else None,
         "segments": {
-            part.part: charts.segment_chart(part, e.run["objective"])
+            part.part: charts.segment_chart(part, row["objective"])
             for part in (table.segments if table else ())
         },
     }
-    title = f"{s['model']}: what run {s['run_id']} found"
-    html = _fill("run.html", title=title, e=e, s=s, charts=drawings, tiers=e.run["tiers"])
+    title = f"{summary['model']}: what run {summary['run_id']} found"
+    html = _fill(
+        "run.html", title=title, e=evidence, s=summary, charts=drawings, tiers=row["tiers"]
+    )
     needy = "moves between tiers, capture, revenue with intervals, segments"
-    left_out = (f"{needy}: {e.absent}",) if e.absent else ()
-    return Page(html, title, s["run_id"], left_out)
+    left_out = (f"{needy}: {evidence.absent}",) if evidence.absent else ()
+    return Page(html, title, summary["run_id"], left_out)
 
 
 def history_page(journal: Journal, *, most: int = 200) -> Page:
@@ -101,8 +104,8 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
 
     title = f"History of the journal {journal.path}"
     script = (_TEMPLATES / "history.js").read_text(encoding="utf-8")
-    h = gather_history(journal, most=most)
-    return Page(_fill("history.html", title=title, h=h, script=script), title)
+    history = gather_history(journal, most=most)
+    return Page(_fill("history.html", title=title, h=history, script=script), title)
 
 
 def _require_extra() -> None:

@@ -44,7 +44,7 @@ __all__ = ["Backtest", "backtest", "captured"]
 
 #: Shares of accounts at which the curve is read.
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
-_QUARTERS = {"A": 0.75, "B": 0.5, "C": 0.25, "D": 0.0}
+_QUARTERS = {"A": 0.75, "B": 0.5, "C": 0.25}
 _LARGEST = 1_000
 #: Name of today's score among a candidate's features; no column has it.
 _TODAY = "\x00today"
@@ -111,8 +111,6 @@ def backtest(
 
     Parameters
     ----------
-    data
-        The account table.
     score_column
         Column with today's score, numbers from 0 to 1, 100 or 1,000; None to judge the spec.
     spec
@@ -123,7 +121,7 @@ def backtest(
         `health` or `risk`, of the column; None for the spec's, else health.
     journal
         The journal's folder: a comparison on accounts held out is a look, and put on record there.
-    as_of, date_format, drop_unlabelled, set_aside, set_aside_to
+    data, as_of, date_format, drop_unlabelled, set_aside, set_aside_to
         As for `run`.
     drop_unscored
         Leave accounts out that have no value in `score_column`, and count them.
@@ -251,7 +249,7 @@ def _spec_of_column(
         )
     if tiers is None:
         tiers = {name: float(known.quantile(q) or 0.0) for name, q in _QUARTERS.items()}
-        tiers |= {"D": 0.0}
+        tiers["D"] = 0.0
         notes.append("Tiers are quarters of the accounts; --tiers states your own.")
     scale = 100 if high <= 1 else 1
     top = 100 if high * scale <= 100 else _LARGEST
