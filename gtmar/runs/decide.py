@@ -277,11 +277,18 @@ def _decide(
 
 
 def _put_on_record(
-    journal: Path, decided: Decided, before: float | None, after: float | None, **asked: Any
+    journal: Path,
+    decided: Decided,
+    before: float | None,
+    after: float | None,
+    *,
+    author: str | None,
+    note: str | None,
 ) -> str:
     """Write the look and the decision as events; return the latter's id."""
     shared = {
-        **asked,
+        "author": author,
+        "note": note,
         "model": decided.incumbent.model,
         "spec_id": specs.spec_id(decided.incumbent),
         "run_id": decided.run_id,
