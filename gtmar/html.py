@@ -1,4 +1,4 @@
-"""Small tables as HTML, for notebooks: everything escaped, no script, no style of its own."""
+"""Values as people read them, and small tables as HTML for notebooks: escaped, without script."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["number", "sentence", "table"]
+__all__ = ["arrows", "number", "sentence", "table"]
 
 
-def number(value: object) -> str:
-    """Write a value as text: a dash for null, four digits after the point.
+def number(value: object, *, none: str = "-") -> str:
+    """Write a value for people: a dash for null, thousands separated, cents from 100 up.
 
     Examples
     --------
     >>> number(None), number(12345), number(0.51234), number("A")
     ('-', '12,345', '0.5123', 'A')
+    >>> number(655.5495)
+    '655.55'
     """
     if value is None:
-        return "-"
-    if isinstance(value, bool | str):
-        return str(value)
-    return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+        return none
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def arrows(text: str) -> str:
+    """Write the journal's ``5 -> 12`` as people read it.
+
+    Examples
+    --------
+    >>> arrows("nps: 5 -> 12")
+    'nps: 5 → 12'
+    """
+    return text.replace(" -> ", " → ")
 
 
 def sentence(text: str) -> str:

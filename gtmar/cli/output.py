@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gtmar.errors import OutputError
+from gtmar.html import number
 from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
@@ -270,27 +271,6 @@ def _plain(value: object, *, redact: bool) -> object:
         known = any(location in value for location in _given if "/" in location)
         return without_secrets(value) if redact or known else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def number(value: object) -> str:
-    """Write a value for people: a dash for null, thousands separated, cents from 100 up.
-
-    Examples
-    --------
-    >>> number(None), number(12345), number(0.51234)
-    ('-', '12,345', '0.5123')
-    >>> number(655.5495)
-    '655.55'
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.4f}"
-    return str(value)
 
 
 def table(

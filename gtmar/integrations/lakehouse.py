@@ -22,7 +22,7 @@ from polars.exceptions import PolarsError
 
 from gtmar.data.locations import duckdb_place, local_path, quoted, split, worded
 from gtmar.errors import GtmarError, UsageError, needing
-from gtmar.outputs import Output, refuse_inputs
+from gtmar.outputs import Output, refuse_inputs, settle
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
                 yield connection, quoted(table)
             if beside is not None:
                 # Not a rename: that would replace what another process has made meanwhile.
-                _link(beside, path)
+                settle(beside, path, replace=False)
         finally:
             if beside is not None:
                 beside.unlink(missing_ok=True)
@@ -287,18 +287,6 @@ def _worded(location: str, path: Path) -> Iterator[None]:
                 "again; else name another one",
             ) from err
         raise _unwritable(location, err) from err
-
-
-def _link(beside: Path, path: Path) -> None:
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # Not every file system has a second name for a file.
-        if path.exists():
-            raise
-        beside.rename(path)
 
 
 class _OvertakenError(Exception):

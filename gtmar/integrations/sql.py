@@ -409,8 +409,8 @@ def select(
     Raises
     ------
     UsageError
-        If dialect, table, id or date can't be used, or the spec has a number or a name that the
-        dialect can't hold.
+        If dialect, table, id or date can't be used, the spec has a number or a name that the
+        dialect can't hold, or it reads text in a way that SQL can't repeat.
 
     Notes
     -----
@@ -434,6 +434,7 @@ def select(
             f"the result has {', '.join(sorted(_OWN))}",
             hint="rename the table's column",
         )
+    _refuse_readings(spec, as_of, kinds or {})
     source = _table(table, dialect)
     # A name of our own must not hide the table.
     own = "_" if source.name.lower().startswith("gtmar_") else ""
@@ -452,6 +453,29 @@ def select(
     text = tree.sql(dialect=dialect, pretty=True, comments=False)
     _refuse_lost(tree, text, dialect)
     return text
+
+
+def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
+    """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
+    columns = {feature.column or name: feature for name, feature in spec.features.items()}
+    readings: dict[str, str] = {
+        name: form
+        for name, form in spec.read.columns.items()
+        if name in columns
+        and form not in ("text", "number")
+        and kinds.get(name) not in ("number", "boolean")
+    }
+    if spec.date_format is not None:
+        dated = [n for n, f in columns.items() if isinstance(f.encode, DaysBeforeEncoder)]
+        dated += [spec.as_of] if spec.as_of is not None and as_of is None and dated else []
+        form = f"dates like {spec.date_format}"
+        readings |= {n: form for n in dated if kinds.get(n) not in ("date", "zoned")}
+    if readings:
+        listed = ", ".join(f'"{name}" as {form}' for name, form in readings.items())
+        raise UsageError(
+            f"the spec reads text that SQL can't read the same way: {listed}",
+            hint="give with --data a table in which these columns are numbers or dates",
+        )
 
 
 def _tree(

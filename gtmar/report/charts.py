@@ -1,176 +1,80 @@
-"""Charts of values with their ranges: segments, weights on other accounts, gains on noise."""
+"""The charts of a page, as SVG that belongs to it: themed by its CSS, in its font, one image each.
+
+A chart is drawn in the colours of `INK`, each of which then becomes the CSS variable of its name,
+so that light, dark and print are the page's affair.
+"""
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import altair as alt
+import vl_convert
+from markupsafe import Markup
 
+from gtmar.html import arrows
 from gtmar.report.account_table import GRID
-from gtmar.report.drawing import INK, WIDE, Chart, both, legible, names_axis, over, room
-from gtmar.report.words import arrows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from markupsafe import Markup
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gtmar.report.account_table import Capture
-    from gtmar.report.null_and_stability import NullRecord, StabilityRecord
-    from gtmar.report.run_content import Evidence, TierLine
+    from gtmar.report.run_content import Evidence, NullRecord, StabilityRecord
     from gtmar.runs.segments import SegmentPart
 
 __all__ = [
+    "INK",
+    "both",
     "capture_chart",
+    "legible",
     "noise_chart",
     "objective_chart",
+    "over",
     "segment_chart",
-    "span_chart",
     "stability_chart",
     "tier_chart",
     "weight_chart",
 ]
 
+#: CSS variables by the colour that stands for them in a drawing; no two alike, none of them seen.
+INK = {
+    "ink": "#010101",
+    "quiet": "#020202",
+    "line": "#030303",
+    "start": "#040404",
+    "best": "#050505",
+    "band": "#060606",
+    "paper": "#070707",
+}
+#: Widths in CSS pixels, of a drawing for a desk and of one for a phone.
+WIDE = 860
+NARROW = 340
+
+_SVG = "http://www.w3.org/2000/svg"
+_VARIABLES = {colour: f"var(--{name})" for name, colour in INK.items()}
+#: What a screen reader needs not hear, the image having a text of its own, and the page's font.
+_INNER = (
+    *("role", "aria-roledescription", "aria-label", "aria-hidden", "class", "pointer-events"),
+    "font-family",
+)
+#: Stands for a quote while a drawing is written.
+_QUOTE = "\uffff"
+#: Attributes that say what holds anyway.
+_DEFAULTS = {"opacity": "1", "stroke-width": "0"}
+
+Chart: TypeAlias = "alt.LayerChart | alt.FacetChart"
+
 
 _START, _BEST = "start", "best"
-
-
-def span_chart(
-    rows: Sequence[dict[str, Any]],
-    order: Sequence[str],
-    text: str,
-    *,
-    title: str,
-    share: bool = False,
-) -> Markup:
-    """Draw a value and its range by name, the start's above the best's.
-
-    Parameters
-    ----------
-    rows
-        Each with `name`, `stage`, `value`, `low`, `high`.
-    order
-        Names from the top down.
-    text
-        What the chart shows, for who can't see it.
-    title
-        Of the axis of values.
-    share
-        Whether values are shares, drawn from 0 to 1.
-    """
-
-    def draw(width: int) -> Chart:
-        side = room(order, 240 if width == WIDE else 110)
-        colours = alt.Color(
-            "stage:N",
-            scale=alt.Scale(domain=[_START, _BEST], range=[INK["start"], INK["best"]]),
-            legend=None,
-        )
-        base = over(rows).encode(
-            y=names_axis("name:N", order, side),
-            yOffset=alt.YOffset("stage:N", sort=[_START, _BEST]),
-            color=colours,
-        )
-        scale = alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False, padding=12)
-        axis = alt.Axis(format=".0%", tickCount=5) if share else alt.Axis(tickCount=5)
-        x = alt.X("low:Q", title=title, scale=scale, axis=axis)
-        layers = [
-            base.mark_rule(strokeWidth=2, aria=False).encode(x=x, x2="high:Q"),
-            base.mark_point(filled=True, size=60, opacity=1, aria=False).encode(x="value:Q"),
-        ]
-        step = alt.Step(20, **{"for": "offset"})
-        return alt.layer(*layers).properties(width=width - side - 40, height=step)
-
-    return both(draw, text)
-
-
-def segment_chart(part: SegmentPart, objective: str) -> Markup | None:
-    """Draw the objective of each segment at the start and at the best; None where none is known."""
-    rows = [
-        {
-            "name": legible(line.name),
-            "stage": stage,
-            "value": interval.value,
-            "low": interval.low,
-            "high": interval.high,
-        }
-        for line in part.lines
-        for stage, interval in ((_START, line.start), (_BEST, line.best))
-        if interval.low is not None and interval.high is not None
-    ]
-    if not rows:
-        return None
-    known = {row["name"] for row in rows}
-    order = [name for line in part.lines if (name := legible(line.name)) in known]
-    text = (
-        f"Dot chart of {objective} in {len(order)} segments of the accounts {part.part}, at the "
-        "start and at the best, with intervals. The table below has the numbers."
-    )
-    title = f"{objective}, with {100 * part.level:.4g} % interval"
-    return span_chart(rows, order, legible(text), title=legible(title))
-
-
-def stability_chart(record: StabilityRecord) -> Markup:
-    """Draw where each weight lies in the searches on other accounts, and what the run found."""
-    rows = [{**weight, "name": legible(weight["name"])} for weight in record.weights]
-    order = [row["name"] for row in rows]
-
-    def draw(width: int) -> Chart:
-        side = room(order, 240 if width == WIDE else 130)
-        base = over(rows).encode(y=names_axis("name:N", order, side))
-        axis = alt.Axis(tickCount=6, format="d")
-        x = alt.X("low:Q", title="points", scale=alt.Scale(padding=12), axis=axis)
-        layers = [
-            over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False).encode(x="x:Q"),
-            base.mark_rule(color=INK["start"], strokeWidth=3, aria=False).encode(x=x, x2="high:Q"),
-            base.mark_point(
-                color=INK["best"], fill=INK["best"], size=60, opacity=1, aria=False
-            ).encode(x=alt.X("found:Q")),
-        ]
-        return alt.layer(*layers).properties(width=width - side - 30, height=alt.Step(22))
-
-    text = (
-        f"Range chart of {len(rows):,} weights over {record.searches:,} searches on resampled "
-        "accounts, beside the weight that the run found. The table below has the numbers."
-    )
-    return both(draw, text)
-
-
-def noise_chart(record: NullRecord) -> Markup:
-    """Draw the gain of each search on noise, and the run's own."""
-    rows = [{"gain": gain, "of": "noise"} for gain in record.gains]
-
-    def draw(width: int) -> Chart:
-        x = alt.X(
-            "gain:Q",
-            title="gain on the accounts searched",
-            scale=alt.Scale(zero=True, padding=12),
-            axis=alt.Axis(tickCount=5),
-        )
-        layers = [
-            over(rows)
-            .mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
-            .encode(x=x),
-            over([{"gain": record.found}])
-            .mark_rule(color=INK["best"], strokeWidth=3, aria=False)
-            .encode(x=x),
-        ]
-        return alt.layer(*layers).properties(width=width - 60, height=60)
-
-    text = (
-        f"Strip of the gains of {len(rows):,} searches on shuffled outcomes, half of them "
-        f"{record.typical:.4f} or more, beside the run's gain of {record.found:.4f}."
-    )
-    return both(draw, text)
-
-
 #: Wins that are named in the chart itself, and the least distance between two names, as a share of
 #: the chart's height.
 _NAMED, _APART = 5, 0.075
-#: Longest name of a win in the chart, in characters.
-_LONGEST = {True: 44, False: 24}
-_START, _BEST = "start", "best"
+#: Longest name of a win in the chart, in characters, in a wide and in a narrow drawing.
+_LONGEST, _LONGEST_NARROW = 44, 24
+
+# ---- the charts ----------------------------------------------------------------------------------
 
 
 def objective_chart(evidence: Evidence) -> Markup:
@@ -178,9 +82,11 @@ def objective_chart(evidence: Evidence) -> Markup:
     s = evidence.review.summary
     wins = evidence.review.wins.to_dicts()
     last = max([1, s["experiments"], s["last_win"] or 0, *evidence.tried["last"].to_list()])
-    steps = [{"x": 0, "y": s["baseline_value"]}]
-    steps += [{"x": w["number"], "y": w["value_after"]} for w in wins]
-    steps.append({"x": last, "y": s["best_value"]})
+    steps = [
+        {"x": 0, "y": s["baseline_value"]},
+        *({"x": win["number"], "y": win["value_after"]} for win in wins),
+        {"x": last, "y": s["best_value"]},
+    ]
     bands = [
         {"x": x, "low": row["low"], "high": row["high"]}
         for row in evidence.tried.to_dicts()
@@ -196,6 +102,7 @@ def objective_chart(evidence: Evidence) -> Markup:
     ]
     seen = [*(b["low"] for b in bands), *(b["high"] for b in bands), *(p["y"] for p in steps)]
     ends = min(seen), max(seen)
+    names = _win_names(wins, ends, last, rising=bool(s["higher_is_better"]))
 
     def draw(width: int) -> Chart:
         x = alt.X(
@@ -206,10 +113,8 @@ def objective_chart(evidence: Evidence) -> Markup:
         )
         scale = alt.Scale(zero=False, domain=ends, nice=True)
         y = alt.Y("y:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5))
-        named = [
-            {**name, "text": _short(name["text"], _LONGEST[width == WIDE])}
-            for name in _names(wins, ends, last, rising=bool(s["higher_is_better"]))
-        ]
+        longest = _LONGEST if width == WIDE else _LONGEST_NARROW
+        named = [{**name, "text": _short(name["text"], longest)} for name in names]
         layers = [
             over(bands)
             .mark_area(color=INK["band"], opacity=1, aria=False)
@@ -225,11 +130,8 @@ def objective_chart(evidence: Evidence) -> Markup:
             .encode(x=x, y=y, description="what:N"),
         ]
         if named:
-            layers.append(
-                over(named)
-                .mark_text(align="left", baseline="middle", dx=9, aria=False)
-                .encode(x=x, y=y, text="text:N")
-            )
+            text = over(named).mark_text(align="left", baseline="middle", dx=9, aria=False)
+            layers.append(text.encode(x=x, y=y, text="text:N"))
         height = 300 if width == WIDE else 240
         return alt.layer(*layers).properties(width=width - 60, height=height)
 
@@ -241,7 +143,7 @@ def objective_chart(evidence: Evidence) -> Markup:
     return both(draw, legible(text))
 
 
-def _names(
+def _win_names(
     wins: Sequence[dict[str, Any]], ends: tuple[float, float], last: int, *, rising: bool
 ) -> list[dict[str, Any]]:
     """Choose the wins to be named in the chart: the largest gains that leave each other room."""
@@ -261,9 +163,8 @@ def _names(
 
 def _ticks(last: int) -> list[int]:
     """Return round numbers that keep their distance on a square-root scale of 0 to `last`."""
-    round_numbers = [10**e * m for e in range(12) for m in (1, 2, 5)]
     ticks = [0]
-    for number in round_numbers:
+    for number in (10**e * m for e in range(12) for m in (1, 2, 5)):
         if number <= last and sqrt(number / last) - sqrt(ticks[-1] / last) >= 0.12:
             ticks.append(number)
     return ticks
@@ -279,86 +180,169 @@ def weight_chart(evidence: Evidence) -> Markup:
         {"name": legible(row["feature"]), _START: row["start"], _BEST: row["best"]}
         for row in evidence.review.weights.to_dicts()
     ]
-    order = [row["name"] for row in rows]
-
-    def draw(width: int) -> Chart:
-        side = room(order, 240 if width == WIDE else 130)
-        base = over(rows).encode(y=names_axis("name:N", order, side))
-        x = alt.X(
-            f"{_START}:Q",
-            title="points",
-            scale=alt.Scale(padding=12),
-            axis=alt.Axis(tickCount=6, format="d"),
-        )
-        layers = [
-            base.mark_rule(color=INK["quiet"], strokeWidth=2, aria=False).encode(
-                x=x, x2=f"{_BEST}:Q"
-            ),
-            base.mark_point(
-                color=INK["start"], fill=INK["paper"], size=60, opacity=1, aria=False
-            ).encode(x=x),
-            base.mark_point(
-                color=INK["best"], fill=INK["best"], size=60, opacity=1, aria=False
-            ).encode(x=alt.X(f"{_BEST}:Q")),
-        ]
-        return alt.layer(*layers).properties(width=width - side - 30, height=alt.Step(22))
-
     moved = sum(row[_START] != row[_BEST] for row in rows)
     text = (
         f"Dot chart of {len(rows):,} weights at the start and at the best; {moved:,} of them "
         "moved. The table below lists them."
     )
+    rule = {"color": INK["quiet"], "strokeWidth": 2}
+    points = {_START: (INK["start"], INK["paper"]), _BEST: (INK["best"], INK["best"])}
+    return _weights(rows, text, ends=(_START, _BEST), rule=rule, points=points)
+
+
+def stability_chart(record: StabilityRecord) -> Markup:
+    """Draw where each weight lies in the searches on other accounts, and what the run found."""
+    rows = [{**weight, "name": legible(weight["name"])} for weight in record.weights]
+    text = (
+        f"Range chart of {len(rows):,} weights over {record.searches:,} searches on resampled "
+        "accounts, beside the weight that the run found. The table below has the numbers."
+    )
+    rule = {"color": INK["start"], "strokeWidth": 3}
+    points = {"found": (INK["best"], INK["best"])}
+    return _weights(rows, text, ends=("low", "high"), rule=rule, points=points, zero=True)
+
+
+def _weights(
+    rows: Sequence[dict[str, Any]],
+    text: str,
+    *,
+    ends: tuple[str, str],
+    rule: dict[str, Any],
+    points: dict[str, tuple[str, str]],
+    zero: bool = False,
+) -> Markup:
+    """Draw a rule between two values of each weight, and points with their colour and filling."""
+    order = [row["name"] for row in rows]
+
+    def draw(width: int) -> Chart:
+        side = _room(order, 240 if width == WIDE else 130)
+        base = over(rows).encode(y=_names_axis(order, side))
+        axis = alt.Axis(tickCount=6, format="d")
+        x = alt.X(f"{ends[0]}:Q", title="points", scale=alt.Scale(padding=12), axis=axis)
+        layers = [base.mark_rule(**rule, aria=False).encode(x=x, x2=f"{ends[1]}:Q")]
+        if zero:
+            line = over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False)
+            layers.insert(0, line.encode(x="x:Q"))
+        for field, (color, fill) in points.items():
+            point = base.mark_point(color=color, fill=fill, size=60, opacity=1, aria=False)
+            layers.append(point.encode(x=x if field == ends[0] else alt.X(f"{field}:Q")))
+        return alt.layer(*layers).properties(width=width - side - 30, height=alt.Step(22))
+
     return both(draw, text)
 
 
-def tier_chart(tiers: Sequence[TierLine]) -> Markup | None:
+def tier_chart(tiers: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Draw logo retention by tier with its intervals; None where no tier has any."""
-    rows = [
-        {
-            "name": legible(line.tier),
-            "stage": line.stage,
-            "value": line.logo_retention,
-            "low": line.logo_interval[0],
-            "high": line.logo_interval[1],
-        }
+    spans = [
+        (line["tier"], line["stage"], (line["logo_retention"], *line["logo_interval"]))
         for line in tiers
-        if line.logo_interval is not None
+        if line["logo_interval"] is not None
     ]
-    if not rows:
-        return None
-    order = [legible(line.tier) for line in tiers if line.stage == _START]
+    order = [legible(line["tier"]) for line in tiers if line["stage"] == _START]
     text = (
         f"Dot chart of the share of accounts kept in each of {len(order)} tiers, at the start and "
         "at the best, with 95 % intervals. The table below has the numbers."
     )
-    return span_chart(rows, order, text, title="logos kept, with 95 % interval", share=True)
+    return _spans(spans, order, text, title="logos kept, with 95 % interval", share=True)
+
+
+def segment_chart(part: SegmentPart, objective: str) -> Markup | None:
+    """Draw the objective of each segment at the start and at the best; None where none is known."""
+    spans = [
+        (line.name, stage, (interval.value, interval.low, interval.high))
+        for line in part.lines
+        for stage, interval in ((_START, line.start), (_BEST, line.best))
+        if interval.low is not None and interval.high is not None
+    ]
+    order = list(dict.fromkeys(legible(name) for name, _, _ in spans))
+    text = (
+        f"Dot chart of {objective} in {len(order)} segments of the accounts {part.part}, at the "
+        "start and at the best, with intervals. The table below has the numbers."
+    )
+    title = f"{objective}, with {100 * part.level:.4g} % interval"
+    return _spans(spans, order, legible(text), title=legible(title))
+
+
+def _spans(
+    spans: Iterable[tuple[str, str, tuple[float | None, ...]]],
+    order: Sequence[str],
+    text: str,
+    *,
+    title: str,
+    share: bool = False,
+) -> Markup | None:
+    """Draw values with their ranges by name, the start's above the best's; None without any.
+
+    A span has a name, a stage, and value, low and high; shares are drawn from 0 to 1.
+    """
+    rows = [
+        {"name": legible(name), "stage": stage, "value": value, "low": low, "high": high}
+        for name, stage, (value, low, high) in spans
+    ]
+    if not rows:
+        return None
+
+    def draw(width: int) -> Chart:
+        side = _room(order, 240 if width == WIDE else 110)
+        colours = alt.Scale(domain=[_START, _BEST], range=[INK["start"], INK["best"]])
+        base = over(rows).encode(
+            y=_names_axis(order, side),
+            yOffset=alt.YOffset("stage:N", sort=[_START, _BEST]),
+            color=alt.Color("stage:N", scale=colours, legend=None),
+        )
+        scale = alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False, padding=12)
+        axis = alt.Axis(format=".0%", tickCount=5) if share else alt.Axis(tickCount=5)
+        x = alt.X("low:Q", title=title, scale=scale, axis=axis)
+        layers = [
+            base.mark_rule(strokeWidth=2, aria=False).encode(x=x, x2="high:Q"),
+            base.mark_point(filled=True, size=60, opacity=1, aria=False).encode(x="value:Q"),
+        ]
+        step = alt.Step(20, **{"for": "offset"})
+        return alt.layer(*layers).properties(width=width - side - 40, height=step)
+
+    return both(draw, text)
+
+
+def noise_chart(record: NullRecord) -> Markup:
+    """Draw the gain of each search on noise, and the run's own."""
+    rows = [{"gain": gain, "of": "noise"} for gain in record.gains]
+    scale = alt.Scale(zero=True, padding=12)
+    title = "gain on the accounts searched"
+    x = alt.X("gain:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
+    layers = [
+        over(rows)
+        .mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
+        .encode(x=x),
+        over([{"gain": record.found}])
+        .mark_rule(color=INK["best"], strokeWidth=3, aria=False)
+        .encode(x=x),
+    ]
+    text = (
+        f"Strip of the gains of {len(rows):,} searches on shuffled outcomes, half of them "
+        f"{record.typical:.4f} or more, beside the run's gain of {record.found:.4f}."
+    )
+    return both(lambda width: alt.layer(*layers).properties(width=width - 60, height=60), text)
 
 
 def capture_chart(capture: Capture) -> Markup:
     """Draw what the best-scored share of accounts captures, by start, best and chance."""
-    lines = {
-        "perfect": (capture.perfect, INK["quiet"], [2, 3]),
-        "random": (GRID, INK["quiet"], [6, 4]),
-        _START: (capture.start, INK["start"], [1, 0]),
-        _BEST: (capture.best, INK["best"], [1, 0]),
-    }
+    lines = (
+        (capture.perfect, INK["quiet"], [2, 3]),
+        (GRID, INK["quiet"], [6, 4]),
+        (capture.start, INK["start"], [1, 0]),
+        (capture.best, INK["best"], [1, 0]),
+    )
+    axis = alt.Axis(format=".0%", tickCount=5)
+    x = alt.X("x:Q", title="accounts, best score first", axis=axis)
+    y = alt.Y("y:Q", title=None, axis=axis)
+    layers = []
+    for curve, colour, dash in lines:
+        pairs = zip(GRID.tolist(), curve.tolist(), strict=True)
+        points = [{"x": round(a, 4), "y": round(b, 5)} for a, b in pairs]
+        line = over(points).mark_line(color=colour, strokeDash=dash, strokeWidth=2, aria=False)
+        layers.append(line.encode(x=x, y=y))
 
     def draw(width: int) -> Chart:
-        x = alt.X(
-            "x:Q", title="accounts, best score first", axis=alt.Axis(format=".0%", tickCount=5)
-        )
-        y = alt.Y("y:Q", title=None, axis=alt.Axis(format=".0%", tickCount=5))
-        layers = [
-            over(
-                [
-                    {"x": round(float(a), 4), "y": round(float(b), 5)}
-                    for a, b in zip(GRID, curve, strict=True)
-                ]
-            )
-            .mark_line(color=colour, strokeDash=dash, strokeWidth=2, aria=False)
-            .encode(x=x, y=y)
-            for curve, colour, dash in lines.values()
-        ]
         height = 320 if width == WIDE else 240
         return alt.layer(*layers).properties(width=min(width - 60, 600), height=height)
 
@@ -369,3 +353,99 @@ def capture_chart(capture: Capture) -> Markup:
         f"the best's, 20.0% in a random order, {capture.perfect[at]:.1%} in a perfect one."
     )
     return both(draw, text)
+
+
+# ---- drawing -------------------------------------------------------------------------------------
+
+
+def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
+    """Begin a chart over rows of data."""
+    # Altair's signature of Data takes anything, and says no type of it.
+    make: Any = alt.Data
+    return alt.Chart(make(values=list(rows)))
+
+
+def legible(text: str) -> str:
+    """Replace what XML can't hold, such as control characters, by a mark."""
+    return "".join(
+        c if c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff" else "\ufffd"
+        for c in text
+    )
+
+
+def _room(names: Sequence[str], most: int) -> int:
+    """Return the pixels that names need at the left, in a wide font, `most` at most."""
+    return min(most, 8 * max(map(len, names), default=0) + 8)
+
+
+def _names_axis(order: Sequence[str], pixels: int) -> alt.Y:
+    """Return an axis of names; they have their room, whatever font the page finds."""
+    limit = int(pixels * 0.85)
+    axis = alt.Axis(labelColor=INK["ink"], labelLimit=limit, minExtent=pixels)
+    return alt.Y("name:N", sort=order, title=None, axis=axis)
+
+
+def both(draw: Callable[[int], Chart], alt_text: str) -> Markup:
+    """Draw a chart twice, for a desk and for a phone; the page's CSS shows one of them."""
+    return Markup("\n").join(
+        _svg(draw(width), alt_text, kind) for width, kind in ((WIDE, "wide"), (NARROW, "narrow"))
+    )
+
+
+def _svg(chart: Chart, alt_text: str, kind: str) -> Markup:
+    axis = alt.AxisConfig(
+        labelColor=INK["quiet"],
+        titleColor=INK["quiet"],
+        titleFontWeight="normal",
+        labelFontSize=12,
+        titleFontSize=12,
+        gridColor=INK["line"],
+        domain=False,
+        ticks=False,
+        labelPadding=6,
+    )
+    configured = chart.configure(
+        background="transparent",
+        view=alt.ViewConfig(stroke=None),
+        axis=axis,
+        text=alt.MarkConfig(fontSize=12, color=INK["ink"]),
+        padding={"left": 2, "right": 8, "top": 8, "bottom": 2},
+    )
+    root = ET.fromstring(vl_convert.vegalite_to_svg(configured.to_dict()))
+    _adapt(root)
+    width, height = root.attrib.pop("width"), root.attrib.pop("height")
+    root.attrib.pop("version", None)
+    root.set("viewBox", f"0 0 {width} {height}")
+    root.set("class", f"chart {kind}")
+    root.set("role", "img")
+    root.set("aria-label", alt_text)
+    root.set("style", f"max-width:{width}px")
+    ET.register_namespace("", _SVG)
+    # ElementTree escapes all text but quotes, which need it in attributes alone. They are escaped
+    # too, by way of a character that `legible` lets nobody use.
+    for node in root.iter():
+        node.text = node.text and node.text.replace('"', _QUOTE)
+    return Markup(ET.tostring(root, encoding="unicode").replace(_QUOTE, "&quot;"))
+
+
+def _adapt(root: ET.Element) -> None:
+    """Turn colours into variables, descriptions into titles; drop what repeats or is not seen."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.get("display") == "none" or child.get("class") == "background":
+                parent.remove(child)
+    for node in root.iter():
+        described = node.get("aria-label") if node.get("role") == "graphics-symbol" else None
+        if described and node.tag == f"{{{_SVG}}}path":
+            title = ET.Element(f"{{{_SVG}}}title")
+            title.text = described
+            node.insert(0, title)
+        for name in _INNER:
+            node.attrib.pop(name, None)
+        for name, value in _DEFAULTS.items():
+            if node.get(name) == value:
+                del node.attrib[name]
+        for name in ("fill", "stroke"):
+            colour = node.get(name)
+            if colour in _VARIABLES:
+                node.set(name, _VARIABLES[colour])

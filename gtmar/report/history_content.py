@@ -24,7 +24,7 @@ _ENTRIES = """
     left join runs using (run_id)
     order by happened_at desc, id desc
 """
-#: What was kept, or a person's, or better and yet not kept: the rest is not told one by one.
+#: What was kept, or a person's, or better and yet not kept: the rest is not listed one by one.
 _EXPERIMENTS = """
     select
         run_id,
@@ -79,15 +79,15 @@ class History:
     @property
     def comparable(self) -> dict[str, dict[str, Any]]:
         """Weights and value by reference, of all that can be compared."""
-        found: dict[str, dict[str, Any]] = {}
+        sides: dict[str, dict[str, Any]] = {}
         for entry in self.entries:
             row = entry.row
             if row["weights_after"] is not None:
-                found[entry.reference] = _side(row, row["weights_after"])
+                sides[entry.reference] = _side(row, row["weights_after"])
             for experiment in entry.experiments:
                 name = f"{experiment['run_id']}/{experiment['experiment_id']}"
-                found[name] = _side({**row, **experiment}, experiment["weights"])
-        return found
+                sides[name] = _side({**row, **experiment}, experiment["weights"])
+        return sides
 
 
 def _side(row: dict[str, Any], weights: dict[str, int]) -> dict[str, Any]:
@@ -95,32 +95,19 @@ def _side(row: dict[str, Any], weights: dict[str, int]) -> dict[str, Any]:
 
 
 def gather_history(journal: Journal, *, most: int) -> History:
-    """Read all that the history page shows.
+    """Read all that the history page shows: the newest entries, `most` of them at most.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    most
-        Entries at most, the newest.
-
-    Notes
-    -----
     Cost: the runs' records, and of the runs shown the experiments that were kept.
     """
     rows = journal.query(_ENTRIES).to_dicts()
     shown = rows[:most]
     ids = sorted({row["run_id"] for row in shown if row["run_id"] and not row["event_id"]})
-    told: dict[str, list[dict[str, Any]]] = {}
-    if ids:
-        for experiment in journal.query(_EXPERIMENTS, ids=ids).to_dicts():
-            told.setdefault(experiment["run_id"], []).append(experiment)
-    entries = [
-        Entry(row, tuple(told.get(row["run_id"], ())) if not row["event_id"] else ())
+    experiments: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
+    for experiment in journal.query(_EXPERIMENTS, ids=ids).to_dicts() if ids else ():
+        experiments[experiment["run_id"]].append(experiment)
+    entries = (
+        Entry(row, () if row["event_id"] else tuple(experiments.get(row["run_id"], ())))
         for row in shown
-    ]
-    return History(
-        live=tuple(journal.sql("live").to_dicts()),
-        entries=tuple(entries),
-        older=len(rows) - len(shown),
     )
+    live = tuple(journal.sql("live").to_dicts())
+    return History(live=live, entries=tuple(entries), older=len(rows) - len(shown))

@@ -11,12 +11,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import __version__
 from gtmar.errors import UsageError
+from gtmar.html import arrows, number
+from gtmar.metrics.metric import basis_note
 
 if TYPE_CHECKING:
     from gtmar.data.sources import Tabular
@@ -26,6 +29,8 @@ __all__ = ["Page", "history_page", "run_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _EXTRA = ("altair", "vl_convert", "jinja2")
+#: What stands for null, and for the minus of a negative number.
+_NONE, _MINUS = "\u2013", "\u2212"
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,10 @@ def run_page(
     *,
     data: Tabular | None = None,
 ) -> Page:
-    """Make the report of one run.
+    """Make the report of one run; None is the latest.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    run
-        The run; None for the latest.
-    data
-        Its account table, where it has moved since. What needs it is left out where it isn't there.
+    `data` is its account table, where it has moved since. What needs the table is left out where it
+    isn't there.
 
     Raises
     ------
@@ -68,53 +67,45 @@ def run_page(
     """
     _require_extra()
     from gtmar.report import charts
-    from gtmar.report import charts as spans
     from gtmar.report.run_content import gather
 
-    found = gather(journal, run, data=data)
-    table = found.table
+    evidence = gather(journal, run, data=data)
+    table, null, stability = evidence.table, evidence.null, evidence.stability
+    summary, row = evidence.review.summary, evidence.run
     drawings = {
-        "objective": charts.objective_chart(found),
-        "weights": charts.weight_chart(found),
-        "tiers": charts.tier_chart(found.tiers),
+        "objective": charts.objective_chart(evidence),
+        "weights": charts.weight_chart(evidence),
+        "tiers": charts.tier_chart(evidence.tiers),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
-        "noise": spans.noise_chart(found.null) if found.null else None,
-        "stability": spans.stability_chart(found.stability) if found.stability else None,
+        "noise": charts.noise_chart(null) if null else None,
+        "stability": charts.stability_chart(stability) if stability else None,
         "segments": {
-            part.part: spans.segment_chart(part, found.run["objective"])
+            part.part: charts.segment_chart(part, row["objective"])
             for part in (table.segments if table else ())
         },
     }
-    s = found.review.summary
-    title = f"{s['model']}: what run {s['run_id']} found"
-    html = _fill("run.html", title=title, e=found, s=s, charts=drawings, tiers=found.run["tiers"])
+    title = f"{summary['model']}: what run {summary['run_id']} found"
+    html = _fill(
+        "run.html", title=title, e=evidence, s=summary, charts=drawings, tiers=row["tiers"]
+    )
     needy = "moves between tiers, capture, revenue with intervals, segments"
-    left_out = (f"{needy}: {found.absent}",) if found.absent else ()
-    return Page(html, title, s["run_id"], left_out)
+    left_out = (f"{needy}: {evidence.absent}",) if evidence.absent else ()
+    return Page(html, title, summary["run_id"], left_out)
 
 
 def history_page(journal: Journal, *, most: int = 200) -> Page:
     """Make the history of a journal: runs and changes as a timeline, down to one experiment.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    most
-        Entries at most, the newest.
-
-    Raises
-    ------
-    UsageError
-        If ``gtmar[report]`` isn't installed.
+    It has the newest entries, `most` of them at most. `UsageError` where ``gtmar[report]`` isn't
+    installed.
     """
     _require_extra()
     from gtmar.report.history_content import gather_history
 
-    found = gather_history(journal, most=most)
     title = f"History of the journal {journal.path}"
     script = (_TEMPLATES / "history.js").read_text(encoding="utf-8")
-    return Page(_fill("history.html", title=title, h=found, script=script), title)
+    history = gather_history(journal, most=most)
+    return Page(_fill("history.html", title=title, h=history, script=script), title)
 
 
 def _require_extra() -> None:
@@ -127,11 +118,9 @@ def _require_extra() -> None:
 
 
 def _fill(template: str, *, script: str = "", **values: Any) -> str:
-    """Fill in a template."""
+    """Fill in a template; all of its text is escaped, but for this package's style and script."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-
-    from gtmar.report.words import FILTERS
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -140,27 +129,68 @@ def _fill(template: str, *, script: str = "", **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS, json=_json)
-    style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+    environment.filters.update(
+        arrows=arrows,
+        basis_note=basis_note,
+        number=partial(number, none=_NONE),
+        signed=_signed,
+        percent=partial(_formatted, form=".1%"),
+        signed_percent=partial(_formatted, form="+.1%"),
+        whole=partial(_formatted, form=","),
+        moment=_moment,
+        json=_json,
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"; script-src 'sha256-{digest}'" if script else ""
     return environment.get_template(template).render(
         version=__version__,
         made=datetime.now(UTC),
-        policy=_policy(script),
-        # Both are files of this package.
-        style=Markup(style),
+        policy=f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
+        "form-action 'none'",
+        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         **values,
     )
 
 
-def _policy(script: str) -> str:
-    """Return the content policy: nothing but the page's own style and, by its hash, its script."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allowed = f"; script-src 'sha256-{digest}'" if script else ""
-    return (
-        f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
-        "form-action 'none'"
-    )
+# ---- values as words: templates give the exact value beside each --------------------------------
+
+
+def _formatted(value: float | None, *, form: str) -> str:
+    """Write a number in a form, with a true minus; a dash for null.
+
+    Examples
+    --------
+    >>> (
+    ...     _formatted(0.91573, form=".1%"),
+    ...     _formatted(0.0312, form="+.1%"),
+    ...     _formatted(12345, form=","),
+    ... )
+    ('91.6%', '+3.1%', '12,345')
+    """
+    return _NONE if value is None else format(value, form).replace("-", _MINUS)
+
+
+def _signed(value: float | None) -> str:
+    """Write a change of a metric, with its sign.
+
+    Examples
+    --------
+    >>> _signed(0.1309), _signed(20.53), _signed(3)
+    ('+0.1309', '+20.53', '+3')
+    """
+    if isinstance(value, int):
+        return _formatted(value, form="+,")
+    large = value is not None and abs(value) >= 10
+    return _formatted(value, form="+,.2f" if large else "+.4f")
+
+
+def _moment(at: datetime | None) -> str:
+    """Write a time to the minute, in UTC; a date alone where it is midnight."""
+    if at is None:
+        return _NONE
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%d}" if (at.hour, at.minute) == (0, 0) else f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _json(value: object) -> Any:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.errors import GtmarError
 from gtmar.journal import review as reading
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
-from gtmar.report.null_and_stability import null_record, stability_record
 from gtmar.runs.holdout_looks import looks_at
 from gtmar.stats.interval import level_of
 from gtmar.stats.wilson import wilson
+from gtmar.validation.permutation import CHANCE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,16 +24,15 @@ if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence
-    from gtmar.report.null_and_stability import NullRecord, StabilityRecord
 
-__all__ = ["Evidence", "TierLine", "gather"]
+__all__ = ["Evidence", "NullRecord", "StabilityRecord", "gather"]
 
 #: Windows by which a report shows what was tried, equally wide on a square-root scale.
 _WINDOWS = 24
 
 _TRIED = """
     select
-        floor(getvariable('windows') * sqrt((number - 1) / getvariable('last'))) as place,
+        floor(getvariable('windows') * sqrt((number - 1) / getvariable('last'))) as bucket,
         min(number) as first,
         max(number) as last,
         quantile_cont(value_after, 0.1) as low,
@@ -42,8 +41,8 @@ _TRIED = """
     where run_id = getvariable('run')
         and outcome not in ('baseline', 'known')
         and value_after is not null
-    group by place
-    order by place
+    group by bucket
+    order by bucket
 """
 _BY_HAND = """
     select
@@ -65,61 +64,95 @@ _MEASURED = """
         and number in (0, getvariable('best'))
     order by number
 """
+#: The latest null search or stability of a run.
+_LATEST = """
+    select details
+    from events
+    where kind = getvariable('kind')
+        and run_id = getvariable('run')
+    order by "at" desc, event_id desc
+    limit 1
+"""
 
 
 @dataclass(frozen=True)
-class TierLine:
-    """One tier at the start or at the best."""
+class NullRecord:
+    """The latest null search of a run, as its event has it."""
 
-    stage: str
-    tier: str
-    accounts: int
-    #: Shares, or None where nothing is known of the tier.
-    logo_retention: float | None
-    #: 95 % interval of it, by Wilson.
-    logo_interval: tuple[float, float] | None
-    nrr: float | None
-    grr: float | None
-    #: Start MRR a paying account, in the table's currency.
-    arpa: float | None
+    #: The run's gain, as an improvement.
+    found: float
+    #: Those of the same search on shuffled outcomes, smallest first.
+    gains: list[float]
+    #: (1 + as much) / (1 + searches).
+    p_value: float
+    #: Median of the gains, and what 95 % of them stay below.
+    typical: float
+    high: float
+    #: Of each search.
+    experiments: int
+
+    @property
+    def as_much(self) -> int:
+        """How many searches on noise gained as much as the run."""
+        return sum(gain >= self.found for gain in self.gains)
+
+    @property
+    def reading(self) -> str:
+        """Return `proven`, `chance`, or `few`: so few searches can't say less."""
+        if self.p_value <= CHANCE:
+            return "proven"
+        return "chance" if self.as_much else "few"
+
+
+@dataclass(frozen=True)
+class StabilityRecord:
+    """The latest stability of a run, as its event has it."""
+
+    searches: int
+    #: Of each search.
+    experiments: int
+    #: By weight: `name`, `start`, `found`, `low`, `middle`, `high`, `sign_held`, `reading`.
+    weights: list[dict[str, Any]]
+
+    def named(self, reading: str) -> list[str]:
+        """Return the names of all weights of a reading."""
+        return [weight["name"] for weight in self.weights if weight["reading"] == reading]
+
+
+_Record = TypeVar("_Record", NullRecord, StabilityRecord)
+
+
+def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> _Record | None:
+    """Read the latest record of a kind; None where there is none."""
+    rows = journal.query(_LATEST, kind=kind, run=run_id)
+    if rows.is_empty():
+        return None
+    details = json.loads(rows["details"].item())
+    return record(**{field.name: details[field.name] for field in fields(record)})
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the report of one run shows.
+    """All that the report of one run shows."""
 
-    Parameters
-    ----------
-    review
-        The run as ``gtmar review`` has it.
-    run
-        Its row of the view `runs`: what was asked, and how it ended.
-    tried
-        By window of experiments: place, first, last, and the 10 % and 90 % quantiles of the
-        objective over what was evaluated there.
-    by_hand
-        What a person proposed, kept or not: number, changes, value before and after, outcome.
-    tiers
-        A line per stage and tier.
-    unseen
-        Metrics of the whole score, on the accounts searched and on the holdout: metric, start and
-        best on each; empty without a holdout.
-    table
-        What the account table adds; None where it isn't there, or is another by now.
-    absent
-        Why it isn't; None where it is.
-    null, stability
-        The latest on record; None where nobody has done one.
-    """
-
+    #: The run as ``gtmar review`` has it.
     review: Review
+    #: Its row of the view `runs`: what was asked, and how it ended.
     run: dict[str, Any]
+    #: By window of experiments: its number, first, last, and the 10 % and 90 % quantiles of the
+    #: objective over what was evaluated there.
     tried: pl.DataFrame
+    #: What a person proposed, kept or not: number, changes, value before and after, outcome.
     by_hand: pl.DataFrame
-    tiers: tuple[TierLine, ...]
+    #: The review's line per stage and tier, and the 95 % interval of its logo retention by Wilson.
+    tiers: tuple[dict[str, Any], ...]
+    #: Metrics of the whole score, on the accounts searched and on the holdout: metric, start and
+    #: best on each; empty without a holdout.
     unseen: tuple[dict[str, Any], ...]
+    #: What the account table adds; None where it isn't there or is another by now, and why.
     table: TableEvidence | None
     absent: str | None
+    #: The latest on record; None where nobody has done one.
     null: NullRecord | None
     stability: StabilityRecord | None
 
@@ -149,16 +182,10 @@ def gather(
     *,
     data: Tabular | None = None,
 ) -> Evidence:
-    """Read all that a run's report shows.
+    """Read all that a run's report shows; `name` None is the latest run.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    name
-        The run; None for the latest.
-    data
-        Its account table. None looks where it was, and goes without where it isn't the one.
+    `data` is its account table; None looks where it was, and goes without where it isn't the one.
+    Cost: a few queries over the run's own files, and a few passes over the table where it is there.
 
     Raises
     ------
@@ -166,10 +193,6 @@ def gather(
         If there is no such run, or it has no experiment yet.
     AccountDataError, NotComparableError
         If `data` can't be read, or isn't the run's table.
-
-    Notes
-    -----
-    Cost: a few queries over the run's own files, and a few passes over the table where it is there.
     """
     review = reading.review(journal, name)
     run_id = review.summary["run_id"]
@@ -178,8 +201,7 @@ def gather(
     ).to_dicts()
     last = max(1, review.summary["experiments"] + review.summary["known"])
     weights = dict(review.weights.select("feature", "best").rows())
-    looks = _looks(journal, run, review)
-    table, absent = _table(run, weights, data, looks)
+    table, absent = _table(journal, run, review, weights, data)
     return Evidence(
         review=review,
         run=run,
@@ -189,25 +211,20 @@ def gather(
         unseen=_unseen(run, review),
         table=table,
         absent=absent,
-        null=null_record(journal, run_id),
-        stability=stability_record(journal, run_id),
+        null=_latest(journal, NullRecord, "null", run_id),
+        stability=_latest(journal, StabilityRecord, "stability", run_id),
     )
 
 
-def _looks(journal: Journal, run: dict[str, Any], review: Review) -> int:
-    """Count the looks at the run's holdout; its own as it ended is one."""
-    if not run["outcomes_fingerprint"]:
-        return 1
-    comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
-    return looks_at(Path(journal.path), run["outcomes_fingerprint"], comparison)
-
-
 def _table(
-    run: dict[str, Any], weights: dict[str, int], data: Any, looks: int
+    journal: Journal, run: dict[str, Any], review: Review, weights: dict[str, int], data: Any
 ) -> tuple[TableEvidence | None, str | None]:
     """Read the account table; what was named and doesn't fit is an error, what wasn't is absent."""
     if run["kind"] == "import":
         return None, "The run was imported, so its account table is not known here."
+    # The run's own comparison as it ended is a look.
+    comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
+    looks = looks_at(Path(journal.path), run["outcomes_fingerprint"], comparison)
     try:
         return read_table(run, weights, data, level=level_of(looks)), None
     except GtmarError as err:
@@ -216,7 +233,7 @@ def _table(
         return None, err.message
 
 
-def _tiers(journal: Journal, review: Review) -> tuple[TierLine, ...]:
+def _tiers(journal: Journal, review: Review) -> tuple[dict[str, Any], ...]:
     best = int(review.summary["best_experiment"].removeprefix("exp_"))
     rows = journal.query(_MEASURED, run=review.summary["run_id"], best=best).to_dicts()
     labelled = {"start": rows[0]["labelled_by_tier"], "best": rows[-1]["labelled_by_tier"]}
@@ -226,13 +243,7 @@ def _tiers(journal: Journal, review: Review) -> tuple[TierLine, ...]:
         share = row["logo_retention"]
         # A share of whole accounts, so that their number comes back exactly.
         interval = None if share is None else wilson(round(share * count), count)
-        lines.append(
-            TierLine(
-                **{k: row[k] for k in ("stage", "tier", "accounts", "nrr", "grr", "arpa")},
-                logo_retention=share,
-                logo_interval=interval,
-            )
-        )
+        lines.append(row | {"logo_interval": interval})
     return tuple(lines)
 
 
@@ -252,11 +263,12 @@ def _unseen(run: dict[str, Any], review: Review) -> tuple[dict[str, Any], ...]:
     for metric in dict.fromkeys([name, *(key for key in shown if key in searched)]):
         key, _, tier = metric.partition(".")
         ends = [(side[key] or {}).get(tier) if tier else side[key] for side in (start, best)]
+        row = searched[metric]
         rows.append(
             {
                 "metric": metric,
-                "search_start": searched[metric]["start"],
-                "search_best": searched[metric]["best"],
+                "search_start": row["start"],
+                "search_best": row["best"],
                 "holdout_start": ends[0],
                 "holdout_best": ends[1],
             }

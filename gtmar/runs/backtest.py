@@ -15,6 +15,7 @@ from gtmar.data.outcomes import CENTS, canonical_outcomes
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.sources import Source
 from gtmar.data.split import key_expression
+from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, JournalError, UsageError
@@ -22,16 +23,16 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
-from gtmar.runs.findings import Finding, copies_finding, leaks_of, warnings_of
+from gtmar.runs.findings import copies_finding, leak_findings, warnings_of
 from gtmar.runs.holdout_looks import looks_at, record_look
-from gtmar.runs.score import score
+from gtmar.runs.score import score, write_aside
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import Uncertainty, uncertainty
 from gtmar.validation.paired_scores import Panel, Scored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec, Split
 
-__all__ = ["Backtest", "backtest"]
+__all__ = ["Backtest", "backtest", "captured"]
 
 #: Shares of accounts at which the curve is read.
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
-_QUARTERS = {"A": 0.75, "B": 0.5, "C": 0.25, "D": 0.0}
+_QUARTERS = {"A": 0.75, "B": 0.5, "C": 0.25}
 _LARGEST = 1_000
 #: Name of today's score among a candidate's features; no column has it.
 _TODAY = "\x00today"
@@ -100,15 +101,16 @@ def backtest(
     orientation: str | None = None,
     journal: str | Path = "journal",
     as_of: str | None = None,
+    date_format: str | None = None,
     drop_unlabelled: bool = False,
     drop_unscored: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
 ) -> Backtest:
     """Judge a score by the outcomes of the accounts that had it.
 
     Parameters
     ----------
-    data
-        The account table.
     score_column
         Column with today's score, numbers from 0 to 1, 100 or 1,000; None to judge the spec.
     spec
@@ -119,7 +121,7 @@ def backtest(
         `health` or `risk`, of the column; None for the spec's, else health.
     journal
         The journal's folder: a comparison on accounts held out is a look, and put on record there.
-    as_of, drop_unlabelled
+    data, as_of, date_format, drop_unlabelled, set_aside, set_aside_to
         As for `run`.
     drop_unscored
         Leave accounts out that have no value in `score_column`, and count them.
@@ -136,58 +138,71 @@ def backtest(
     A candidate whose spec holds accounts out is compared on these alone: it was searched on the
     others.
     """
-    if score_column is None and spec is None:
+    table = scan(data)
+    if spec is not None:
+        spec = specs.reading_dates(spec, date_format)
+        table = table.read_for(spec)
+    notes: list[str] = []
+    candidate = None
+    if score_column is not None:
+        today = _spec_of_column(table, score_column, spec, tiers, orientation, notes)
+        table = _with_score(table, score_column, notes, drop=drop_unscored)
+        candidate = spec
+    elif spec is not None:
+        today = spec
+    else:
         raise UsageError(
             "nothing to judge: give the column of today's score, or a spec",
             hint="--score-column current_health",
         )
-    table = scan(data)
-    if spec is not None:
-        table = table.read_for(spec)
-    notes: list[str] = []
-    if score_column is None:
-        assert spec is not None
-        today, candidate = spec, None
+    if candidate is None:
+        split = today.split.model_copy(update={"holdout": 0.0})
+        joined = today.model_copy(update={"split": split})
     else:
-        today = _spec_of_column(table, score_column, spec, tiers, orientation, notes)
-        table = _scored(table, score_column, notes, drop=drop_unscored)
-        candidate = spec
-    whole = candidate or _unsplit(today)
-    joined = whole if candidate is None else _joined(today, candidate)
-    accounts = load_accounts(table, joined, as_of=as_of, drop_unlabelled=drop_unlabelled)
-    in_sample = None if spec is None else _in_sample(accounts, spec, Path(journal), notes, as_of)
-    matrix = _untouched(accounts, candidate, notes, known=in_sample is not None)
-    if candidate is not None and matrix is accounts.holdout:
-        in_sample = False
-    panel, own = _panel(matrix, today, candidate)
-    level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
-    values = measure(
-        LocalEvaluator(own, today).frame([[term.weight for term in today.terms]]),
-        today.tier_names,
-        matrix.outcomes,
+        # Today's score as one feature more, so that both are loaded at once.
+        features = {**candidate.features, **today.features}
+        joined = candidate.model_copy(update={"features": features})
+    accounts = load_accounts(
+        table, joined, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
     )
-    surprises = _surprises(today, accounts, as_of)
-    scale = today.terms[0].weight if score_column is not None else 1
+    aside = write_aside(accounts, set_aside_to)
+    in_sample = None if spec is None else _in_sample(accounts, spec, Path(journal), notes, as_of)
+    matrix = accounts.search
+    if candidate is not None and accounts.holdout is not None:
+        matrix, in_sample = accounts.holdout, False
+        notes.append(
+            f"Compared on the {matrix.accounts:,} accounts that the candidate's spec holds out."
+        )
+    elif candidate is not None and in_sample is None:
+        notes.append("The candidate may have been searched on these very accounts.")
+    scored, evaluator = _scored(matrix, today)
+    other = None if candidate is None else _scored(matrix, candidate)[0]
+    panel = Panel.of(matrix, scored, other)
+    level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
+    weights = [term.weight for term in today.terms]
+    green, red = _surprises(today, accounts, as_of)
+    scale = weights[0] if score_column is not None else 1
+    findings = [*leak_findings(accounts, joined), *copies_finding(accounts)]
     return Backtest(
         source=table.source,
         name=score_column or today.model,
         accounts=matrix.accounts,
         tiers=today.tier_names,
         edges=tuple(low / SCORE_UNITS / scale for low in today.tier_lows),
-        metrics=values.row(0),
+        metrics=measure(evaluator.frame([weights]), today.tier_names, matrix.outcomes).row(0),
         intervals=intervals,
         level=level,
         candidate=None if candidate is None else candidate.model,
-        curve=_curve(panel),
-        green_and_churned=surprises[0],
-        red_and_renewed=surprises[1],
-        notes=(*notes, *_findings(accounts, joined), *accounts.checked.notes),
+        curve=_curve(matrix, scored),
+        green_and_churned=green,
+        red_and_renewed=red,
+        notes=(*notes, *warnings_of(findings), *accounts.checked.notes, *aside[1:]),
         basis=accounts.checked.outcomes.basis,
         in_sample=in_sample,
     )
 
 
-def _scored(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:
+def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:
     """Return the accounts that have a score today; refuse others unless they are to be dropped."""
     known = pl.col(column).cast(pl.Float64).is_not_nan().fill_null(value=False)
     accounts, scored = collect(table, table.frame.select(pl.len(), known.sum().alias("k"))).row(0)
@@ -201,10 +216,6 @@ def _scored(table: AccountTable, column: str, notes: list[str], *, drop: bool) -
         )
     notes.append(f'{sentence} in "{column}" and are left out.')
     return AccountTable(table.source, table.frame.filter(known), table.schema, table.origin)
-
-
-def _unsplit(spec: ScoringSpec) -> ScoringSpec:
-    return spec.model_copy(update={"split": spec.split.model_copy(update={"holdout": 0.0})})
 
 
 def _spec_of_column(
@@ -236,67 +247,42 @@ def _spec_of_column(
             f"got {low:g} to {high:g}",
             hint="scale it first",
         )
-    scale = 100 if high <= 1 else 1
     if tiers is None:
-        edges = {name: float(known.quantile(q) or 0.0) for name, q in _QUARTERS.items()}
-        edges["D"] = 0.0
+        tiers = {name: float(known.quantile(q) or 0.0) for name, q in _QUARTERS.items()}
+        tiers["D"] = 0.0
         notes.append("Tiers are quarters of the accounts; --tiers states your own.")
-    else:
-        edges = dict(tiers)
-    feature = {"weight": scale, "min": scale, "max": scale, "column": column}
-    shared = {}
-    if like is not None:
-        shared = like.model_dump(include={"id", "outcomes", "labels"})
+    scale = 100 if high <= 1 else 1
     top = 100 if high * scale <= 100 else _LARGEST
+    feature = {"weight": scale, "min": scale, "max": scale, "column": column}
+    shared = {} if like is None else like.model_dump(include={"id", "outcomes", "labels"})
     return specs.ScoringSpec.model_validate(
         {
             "model": column,
             "max_score": top,
             "orientation": orientation or (like.orientation if like else "health"),
             "features": {_TODAY: feature},
-            "tiers": _bands(edges, scale, top),
+            "tiers": _tiers(tiers, scale, top),
             "split": {"holdout": 0},
             **shared,
         }
     )
 
 
-def _bands(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[str, float]]:
+def _tiers(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[str, float]]:
     """Return tiers from lower edges; edges that fall together make one tier."""
     lowest = min(edges.values())
     if lowest > 0:
         raise UsageError(
             f"the lowest tier must begin at 0, got {lowest:g}", hint="--tiers A=80,B=60,C=0"
         )
-    bands: dict[str, dict[str, float]] = {}
+    tiers: dict[str, dict[str, float]] = {}
     ceiling = float(top + 1)
     for name, edge in sorted(edges.items(), key=lambda item: -item[1]):
         low = round(edge * scale, 2)
         if low < ceiling:
-            bands[name] = {"min": low, "max": ceiling}
+            tiers[name] = {"min": low, "max": ceiling}
             ceiling = low
-    return bands
-
-
-def _joined(today: ScoringSpec, candidate: ScoringSpec) -> ScoringSpec:
-    """Return the candidate with today's score as one feature more, to load both at once."""
-    return candidate.model_copy(update={"features": {**candidate.features, **today.features}})
-
-
-def _untouched(
-    accounts: Accounts, candidate: ScoringSpec | None, notes: list[str], *, known: bool
-) -> AccountMatrix:
-    if candidate is None:
-        return accounts.search
-    if accounts.holdout is None:
-        if not known:
-            notes.append("The candidate may have been searched on these very accounts.")
-        return accounts.search
-    notes.append(
-        f"Compared on the {accounts.holdout.accounts:,} accounts that the candidate's spec holds "
-        "out."
-    )
-    return accounts.holdout
+    return tiers
 
 
 def _in_sample(
@@ -307,17 +293,39 @@ def _in_sample(
     None where no run is on record, by the spec's lineage or by the table, or its table isn't there
     to compare ids with.
     """
-    start = _searched_by(accounts, spec, journal, as_of)
-    if start is None:
+
+    def fingerprint(split: Split) -> str:
+        """Return the fingerprint of ids, outcomes and split that a run with this split has."""
+        dropped = accounts.checked.dropped > 0
+        other = spec.model_copy(update={"split": split})
+        loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
+        return loaded.outcomes_fingerprint
+
+    try:
+        if spec.lineage is not None:
+            start = RunFiles(journal, spec.lineage.run).record("start")
+        else:
+            with Journal(journal) as opened:
+                runs = opened.query(
+                    "select run_id from runs where kind = 'search' "
+                    "and model = getvariable('model') "
+                    "and outcomes_fingerprint = getvariable('print') order by started_at",
+                    model=spec.model,
+                    print=fingerprint(spec.split),
+                )["run_id"]
+            if runs.is_empty():
+                return None
+            start = RunFiles(journal, runs[-1]).record("start")
+    except JournalError:
         return None
     split = specs.parse(start["spec"], source="the run's spec").split
-    if start["outcomes_fingerprint"] == _split_as(accounts, spec, split, as_of):
-        count = start["search_accounts"]
-    else:
-        shared = _shared(accounts, start, split)
-        if shared is None:
-            return None
-        count = shared
+    count = (
+        start["search_accounts"]
+        if start["outcomes_fingerprint"] == fingerprint(split)
+        else _shared(accounts, start, split)
+    )
+    if count is None:
+        return None
     if count:
         notes.append(
             f"In-sample: run {start['run_id']} searched {count:,} of these "
@@ -329,8 +337,8 @@ def _in_sample(
 
 def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | None:
     """Count accounts that a run searched in its own table; None where ids can't be compared."""
-    identifier, path = accounts.checked.id_column, Path(start["source"])
-    if identifier is None or not path.exists():
+    identifier = accounts.checked.id_column
+    if identifier is None or not Path(start["source"]).exists():
         return None
     searched = scan(Source.of_record(start["source"], dict(start["parameters"])))
     if identifier not in searched.columns:
@@ -339,44 +347,6 @@ def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | No
     sides = (part(searched.with_text(identifier), identifier, split), accounts.table)
     old, now = (collect(side, side.frame.select(key)) for side in sides)
     return now.join(old, on=identifier, how="semi").height
-
-
-def _searched_by(
-    accounts: Accounts, spec: ScoringSpec, journal: Path, as_of: str | None
-) -> dict[str, Any] | None:
-    """Return the start record of the run that a spec came from; else of one on this table."""
-    try:
-        if spec.lineage is not None:
-            return RunFiles(journal, spec.lineage.run).record("start")
-        with Journal(journal) as opened:
-            print_ = _split_as(accounts, spec, spec.split, as_of)
-            ids = opened.query(
-                "select run_id from runs where kind = 'search' and model = getvariable('model') "
-                "and outcomes_fingerprint = getvariable('print') order by started_at",
-                model=spec.model,
-                print=print_,
-            )["run_id"].to_list()
-        return RunFiles(journal, ids[-1]).record("start") if ids else None
-    except JournalError:
-        return None
-
-
-def _split_as(accounts: Accounts, spec: ScoringSpec, split: Split, as_of: str | None) -> str:
-    """Return the fingerprint of ids, outcomes and split that a run with such a split has."""
-    other = spec.model_copy(update={"split": split})
-    dropped = accounts.checked.dropped > 0
-    loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
-    return loaded.outcomes_fingerprint
-
-
-def _findings(accounts: Accounts, spec: ScoringSpec) -> list[str]:
-    """Say what seems to know the outcome, and which accounts are copies."""
-    leaks = [
-        Finding("leak", str(leak.grade), f'Column "{leak.column}": {leak.found}; {leak.why}.')
-        for leak in leaks_of(accounts, spec)
-        if leak.kind not in ("constant", "duplicate")
-    ]
-    return warnings_of([*leaks, *copies_finding(accounts)])
 
 
 def _intervals(
@@ -391,7 +361,8 @@ def _intervals(
         return 0.95, uncertainty(panel)
     fingerprint, comparison = accounts.outcomes_fingerprint, specs.spec_id(candidate)
     looks = looks_at(journal, fingerprint, comparison)
-    intervals = uncertainty(panel, level=level_of(looks))
+    level = level_of(looks)
+    intervals = uncertainty(panel, level=level)
     judge = Judge.of(candidate)
     before, after = (part.get(judge.name) for part in (intervals.before, intervals.after))
     record_look(
@@ -407,78 +378,86 @@ def _intervals(
         source=accounts.table.source,
     )
     if looks > 1:
-        notes.append(f"Comparison number {looks} on them: intervals at {level_of(looks):.2%}.")
-    return level_of(looks), intervals
+        notes.append(f"Comparison number {looks} on them: intervals at {level:.2%}.")
+    return level, intervals
 
 
-def _panel(
-    matrix: AccountMatrix, today: ScoringSpec, candidate: ScoringSpec | None
-) -> tuple[Panel, AccountMatrix]:
-    """Score the accounts by today's score and the candidate; return today's own matrix too."""
-
-    def side(spec: ScoringSpec) -> tuple[Scored, AccountMatrix]:
-        names = [term.name for term in spec.terms]
-        at = [matrix.names.index(name) for name in names]
-        own = replace(matrix, names=tuple(names), columns=tuple(matrix.columns[i] for i in at))
-        weights = [term.weight for term in spec.terms]
-        places = LocalEvaluator(own, spec).scores(weights).astype(np.intp)
-        bands = TierEdges.of(spec)
-        return Scored(places, bands.tiers_of(places), bands.tiers, bands.risk), own
-
-    before, own = side(today)
-    after = None if candidate is None else side(candidate)[0]
-    return Panel.of(matrix, before, after), own
+def _scored(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
+    """Score the accounts by a spec that reads some of the matrix's columns."""
+    names = [term.name for term in spec.terms]
+    columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
+    evaluator = LocalEvaluator(replace(matrix, names=tuple(names), columns=columns), spec)
+    scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
+    edges = TierEdges.of(spec)
+    return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator
 
 
-def _curve(panel: Panel) -> tuple[tuple[float, float | None, float | None], ...]:
-    """Read MRR of the best accounts and lost accounts among the worst, ties in part."""
-    places = -panel.before.places if panel.before.risk else panel.before.places
-    paying = (panel.movement >= 1) & (panel.movement <= 5) | (panel.movement == 8)
-    labelled = panel.movement <= 6
-    lost = (panel.movement <= 1).astype(np.float64)
-    mrr = panel.start
-    rows = []
-    for share in SHARES:
-        held = None if mrr is None else _beyond(places[paying], mrr[paying], share)
-        missed = _beyond(-places[labelled], lost[labelled], share)
-        rows.append((share, held, missed))
-    return tuple(rows)
+def _curve(
+    matrix: AccountMatrix, scored: Scored
+) -> tuple[tuple[float, float | None, float | None], ...]:
+    """Read MRR of the best accounts and lost accounts among the worst."""
+    cohorts, best_first = cohorts_of(matrix), scored.places if scored.risk else -scored.places
+    labelled = slice(cohorts.negatives.start, cohorts.positives.stop)
+    lost = np.arange(labelled.start, labelled.stop) < cohorts.negatives.stop
+    missed = captured(-best_first[labelled], lost, SHARES)
+    held = None
+    if matrix.start is not None:
+        held = captured(best_first[cohorts.paying], matrix.start[cohorts.paying], SHARES)
+    none = (None,) * len(SHARES)
+    return tuple(
+        zip(
+            SHARES,
+            none if held is None else held.tolist(),
+            none if missed is None else missed.tolist(),
+            strict=True,
+        )
+    )
 
 
-def _beyond(places: NDArray[np.intp], values: NDArray[np.float64], share: float) -> float | None:
-    """Share of the values that the top share of accounts by place holds, ties in part."""
-    whole = float(values.sum())
-    if not whole:
+def captured(
+    order: NDArray[np.number], amounts: NDArray[np.generic], shares: Sequence[float]
+) -> NDArray[np.float64] | None:
+    """Return what part of the amounts the first accounts hold; None where there is no amount.
+
+    Parameters
+    ----------
+    order, amounts
+        Shape (n,). Accounts come in ascending order; those of one value are taken as evenly spread
+        over their positions, as the metrics take them. Amounts are added up as doubles.
+    shares
+        Shares of the accounts, in [0, 1].
+    """
+    _, groups = np.unique(order, return_inverse=True)
+    sizes, held = np.bincount(groups), np.bincount(groups, weights=amounts.astype(np.float64))
+    accounts, total = np.cumsum(sizes), np.cumsum(held)
+    if not len(total) or not total[-1]:
         return None
-    order = np.sort(places)[::-1]
-    target = share * len(order)
-    edge = order[min(len(order) - 1, int(np.ceil(target)) - 1)]
-    ahead, tied = places > edge, places == edge
-    part = (target - ahead.sum()) / tied.sum()
-    return float(values[ahead].sum() + part * values[tied].sum()) / whole
+    target = np.asarray(shares) * len(order)
+    edge = np.searchsorted(accounts, np.maximum(np.ceil(target), 1))
+    inside = (target - (accounts - sizes)[edge]) / sizes[edge]
+    curve: NDArray[np.float64] = ((total - held)[edge] + inside * held[edge]) / total[-1]
+    return curve
 
 
 def _surprises(
     today: ScoringSpec, accounts: Accounts, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """List the accounts that a tier was wrong about."""
-    table = accounts.table
+    """List the accounts of the best tier that left and of the worst that stayed."""
+    table, identifier = accounts.table, accounts.checked.id_column
     scored = score(table.frame, today, as_of=as_of)
     outcomes = collect(
         table,
         table.frame.select(canonical_outcomes(accounts.checked.outcomes, table.schema).values()),
     )
-    identifier = accounts.checked.id_column
-    both = pl.DataFrame(
-        {
-            "account": scored.select(key_expression(identifier, scored.schema)).to_series()
-            if identifier
-            else pl.Series(range(1, scored.height + 1)),
-            "score": scored["score"],
-            "tier": scored["tier"],
-            "mrr": outcomes["start"] / CENTS,
-            "retained": outcomes["retained"],
-        }
+    account = pl.int_range(1, scored.height + 1)
+    if identifier:
+        account = key_expression(identifier, scored.schema)
+    both = scored.select(
+        account.alias("account"),
+        "score",
+        "tier",
+        mrr=outcomes["start"] / CENTS,
+        retained=outcomes["retained"],
     ).sort("mrr", "account", descending=[True, False], nulls_last=True)
     best, worst = today.tier_names[0], today.tier_names[-1]
     if today.orientation == "risk":

@@ -10,7 +10,7 @@ from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
 from gtmar.data.matrix import load_accounts, part
-from gtmar.data.outcomes import Movement
+from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.scan import scan
 from gtmar.data.split import look_alikes
 from gtmar.engine.local import LocalEvaluator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.outcomes import OutcomeColumns
     from gtmar.data.sources import Tabular
     from gtmar.spec.model import Reading, ScoringSpec
     from gtmar.validation.psi import Shift
@@ -128,56 +129,53 @@ def check(
             "a spec says itself how cells are read",
             hint="read: {nulls: [TBD], columns: {mrr: money}} in the spec",
         )
-    elif not isinstance(spec, specs.ScoringSpec):
-        spec = specs.load(spec)
     spec = specs.reading_dates(spec, date_format)
     judge = Judge.of(spec, metric)
     accounts = load_accounts(
         table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
     )
     aside = write_aside(accounts, set_aside_to)
-    evaluator = LocalEvaluator(accounts.search, spec)
-    sums = evaluator.frame([[term.weight for term in spec.terms]])
-    values, reasons = _overall(sums, spec, accounts.checked.outcomes)
-    lacking = judge.lacking(accounts.checked.outcomes)
-    parts = [each for each in (accounts.search, accounts.holdout) if each is not None]
-    used = dict.fromkeys(term.column for term in spec.terms)
-    leaks = detected.leaks if detected else leaks_of(accounts, spec)
-    leaks = tuple(leak for leak in leaks if leak.column not in keep)
+    checked, search, holdout = accounts.checked, accounts.search, accounts.holdout
+    sums = LocalEvaluator(search, spec).frame([[term.weight for term in spec.terms]])
+    values, reasons = _overall(sums, spec, checked.outcomes)
+    value = gain = None
+    if judge.name not in judge.lacking(checked.outcomes):
+        value = judge.values(sums)[0]
+        gain = smallest_gain(search, spec, judge, accounts=(holdout or search).accounts)
+    leaks = tuple(
+        leak
+        for leak in (detected.leaks if detected else leaks_of(accounts, spec))
+        if leak.column not in keep
+    )
+    findings = [
+        *copies_finding(accounts),
+        *order_findings(values.get("auc_roc_retain"), spec),
+        *limit_findings(judge, spec, search, sums),
+    ]
+    used = {term.column for term in spec.terms}
     return Checkup(
         source=table.source,
         model=spec.model,
         detected=detected is not None,
-        accounts=accounts.checked.accounts,
-        dropped=accounts.checked.dropped,
-        search_accounts=accounts.search.accounts,
-        holdout_accounts=accounts.holdout.accounts if accounts.holdout else 0,
+        accounts=checked.accounts,
+        dropped=checked.dropped,
+        set_aside=checked.set_aside.counts,
+        search_accounts=search.accounts,
+        holdout_accounts=holdout.accounts if holdout else 0,
         features=len(spec.features),
-        basis=accounts.checked.outcomes.basis,
-        cohorts=_cohorts(parts),
+        basis=checked.outcomes.basis,
+        cohorts=_cohorts([side for side in (search, holdout) if side is not None]),
         objective=judge.name,
-        objective_value=None if judge.name in lacking else judge.values(sums)[0],
-        smallest_gain=None
-        if judge.name in lacking
-        else smallest_gain(
-            accounts.search, spec, judge, accounts=(accounts.holdout or accounts.search).accounts
-        ),
+        objective_value=value,
+        smallest_gain=gain,
         metrics=values,
         reasons=reasons,
-        set_aside=accounts.checked.set_aside.counts,
         notes=(
-            *accounts.checked.notes,
+            *checked.notes,
             *(detected.notes if detected else ()),
-            *(
-                finding.text
-                for finding in (
-                    *copies_finding(accounts),
-                    *order_findings(values.get("auc_roc_retain"), spec),
-                    *limit_findings(judge, spec, accounts.search, sums),
-                )
-            ),
+            *(finding.text for finding in findings),
             *aside[1:],
-            *look_alikes(accounts.table, accounts.checked.id_column),
+            *look_alikes(accounts.table, checked.id_column),
             *_made_on_note(accounts, spec, Path(journal)),
         ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
@@ -193,9 +191,14 @@ def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Sh
     """Hold the holdout against the search part: columns and score, no outcome."""
     if accounts.holdout is None or not accounts.holdout.accounts:
         return ()
-    identifier = accounts.checked.id_column
     search, held = (
-        part(accounts.table, identifier, spec.split, held=held, copies=accounts.copies)
+        part(
+            accounts.table,
+            accounts.checked.id_column,
+            spec.split,
+            held=held,
+            copies=accounts.copies,
+        )
         for held in (False, True)
     )
     return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
@@ -219,6 +222,8 @@ def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[
 
 
 def _cohorts(parts: list[AccountMatrix]) -> dict[str, int]:
+    """Count the accounts of each cohort, in all parts together."""
+
     def size(first: Movement, last: Movement) -> int:
         return sum(rows.stop - rows.start for rows in (part.rows(first, last) for part in parts))
 
@@ -227,29 +232,26 @@ def _cohorts(parts: list[AccountMatrix]) -> dict[str, int]:
         "lost": size(Movement.LOST_NONPAYING, Movement.LOST_PAYING),
         "paying": sum(p.paying_rows.stop - p.paying_rows.start for p in parts),
         "former": size(Movement.FORMER_LOST, Movement.FORMER_WON_BACK),
-        "activation known": sum(int((p.codes % 3 > 0).sum()) for p in parts),
+        "activation known": sum(int((p.codes % ACTIVATION_STATES > 0).sum()) for p in parts),
         "with LTV": sum(0 if p.ltv_rows is None else len(p.ltv_rows) for p in parts),
     }
 
 
 def _overall(
-    sums: pl.DataFrame, spec: ScoringSpec, outcomes: Any
+    sums: pl.DataFrame, spec: ScoringSpec, outcomes: OutcomeColumns
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Value each metric over all tiers at once; say why where it has none."""
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for key, metric in all_metrics().items():
-        if metric.count or key == "share_by_tier":
+        if metric.count or key in ("share_by_tier", "median_days_to_activate_by_tier"):
             continue
-        reason = outcomes.missing_reason(metric.needs)
         name = key.replace("_by_former_tier", "").replace("_by_tier", "")
-        if key == "median_days_to_activate_by_tier":
-            continue
+        reason = outcomes.missing_reason(metric.needs)
         value = None
         if reason is None:
-            value = sums.select(metric.expression(Sums(spec.tier_names)).alias("v"))["v"].item()
-            reason = metric.null_when
+            value = sums.select(metric.expression(Sums(spec.tier_names))).item()
         values[name] = value
         if value is None:
-            reasons[name] = reason
+            reasons[name] = reason or metric.null_when
     return values, reasons

@@ -1,13 +1,23 @@
-"""The decision on a candidate: measured on accounts that no search saw, and put on record."""
+"""The decision on a candidate: measured on accounts that no search saw, and put on record.
+
+It can be written as a folder: a report, what changes for which account, what it all rests on.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
+
 from gtmar import spec as specs
 from gtmar.data.sources import Source
+from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import UsageError
 from gtmar.html import sentence
@@ -16,31 +26,42 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.history import checkout
 from gtmar.journal.review import why_none
-from gtmar.metrics.metric import basis_note
+from gtmar.metrics.metric import basis_note, marked
 from gtmar.objective.guardrails import Guard
-from gtmar.runs.decision_folder import new_folder, write_dossier
+from gtmar.outputs import Output
 from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import later_source, shared_note
 from gtmar.runs.holdout_looks import looks_at, record_look
 from gtmar.runs.null_and_stability import past_search
 from gtmar.runs.run import run
+from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segmented
-from gtmar.runs.session import file_hashes, refuse_changed
+from gtmar.runs.session import file_hashes, local_inputs, refuse_changed
+from gtmar.safe_text import markdown, spreadsheet_safe
+from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety, verdict_of
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.matrix import Accounts
+    from gtmar.data.scan import AccountTable
     from gtmar.data.sources import Tabular
-    from gtmar.objective.objective import Judge
     from gtmar.runs.findings import Finding
     from gtmar.runs.results import Limits, Progress
     from gtmar.spec.model import ScoringSpec
+    from gtmar.stats.interval import Interval
 
-__all__ = ["Case", "Decided", "case_of", "decide", "decided_on", "refresh"]
+__all__ = ["Decided", "account_changes", "decide", "refresh"]
+
+_CUSTOMERS = (
+    "This folder holds customer data: account ids, scores and what moved them. Keep it where such "
+    "data may be kept."
+)
+#: Metrics that the report shows first; the rest follow.
+_FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
 
 
 @dataclass(frozen=True)
@@ -89,9 +110,9 @@ class Decided:
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
-        said = "".join(map(sentence, self.headline))
+        headline = "".join(map(sentence, self.headline))
         heads = ("gate", "stated beforehand", "measured", "")
-        return said + html_table(heads, rows, caption=str(self.verdict))
+        return headline + html_table(heads, rows, caption=str(self.verdict))
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -105,15 +126,15 @@ class Decided:
             "stated": self.stated.as_json(),
             **{name: getattr(self, name) for name in plain.split()},
             "tiers": list(self.incumbent.tier_names),
-            "incumbent": {"spec_id": specs.spec_id(self.incumbent), **_weights(self.incumbent)},
-            "candidate": {"spec_id": specs.spec_id(self.candidate), **_weights(self.candidate)},
+            "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
+            "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
             "intervals": self.intervals.as_json(),
             "findings": [finding.as_json() for finding in self.findings],
         }
 
 
-def _weights(spec: ScoringSpec) -> dict[str, Any]:
-    return {"score_id": specs.score_id(spec), "weights": spec.weights}
+def _ids(spec: ScoringSpec) -> dict[str, str]:
+    return {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}
 
 
 def decide(
@@ -131,10 +152,8 @@ def decide(
 
     Parameters
     ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder.
+    run_id, journal
+        The run's full id, and the journal's folder.
     data, holdout_file
         The account table and the holdout's own, where they have moved since.
     gates
@@ -154,237 +173,164 @@ def decide(
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
-    new_folder(folder, data, holdout_file, journal)
-    return decided_on(
-        case_of(
-            run_id,
-            journal=journal,
-            data=data,
-            holdout_file=holdout_file,
-            gates=gates,
-            folder=folder,
-            author=author,
-            note=note,
-        )
-    )
+    _new_folder(folder, data, holdout_file, journal)
+    return _decide(run_id, Path(journal), data, holdout_file, gates, folder, author, note)
 
 
-def case_of(
+def _decide(
     run_id: str,
-    *,
-    journal: str | Path,
+    journal: Path,
     data: Any,
     holdout_file: Any,
     gates: Gates | None,
     folder: str | Path | None,
     author: str | None,
     note: str | None,
-) -> Case:
-    """Make the case of a run's best against its start.
+    sources: tuple[Any, ...] = (),
+    hashes: dict[str, str] | None = None,
+) -> Decided:
+    """Measure, judge, put on record, write; in this order, and nothing if an input changed.
 
-    Parameters and errors are those of `decide`.
+    `sources` and `hashes` are given where what is decided on was read before the run was.
     """
     start, ended, search = past_search(run_id, journal, data, holdout_file)
+    spec, judge, plan = search.spec, search.judge, search.plan
     later = search.accounts.later
-    parameters = dict(start["parameters"])
-    sources = [data if data is not None else Source.of_record(start["source"], parameters)]
-    if later is not None:
-        sources.append(holdout_file if holdout_file is not None else later_source(parameters))
-    before = file_hashes(*sources)
-    if search.accounts.holdout is None:
+    if hashes is None:
+        parameters = dict(start["parameters"])
+        sources = (data if data is not None else Source.of_record(start["source"], parameters),)
+        if later is not None:
+            sources += (holdout_file if holdout_file is not None else later_source(parameters),)
+        hashes = file_hashes(*sources)
+    holdout = search.accounts.holdout
+    if holdout is None:
         raise UsageError(
             f"run {run_id} had no holdout: every account was searched",
             hint="gtmar run --holdout-file LATER_TABLE, or gtmar refresh",
         )
+    experiment = f"{run_id}/{ended['best_experiment']}"
     with Journal(journal) as opened:
-        candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
+        candidate = checkout(opened, experiment)
         blocked = None if ended["wins"] else why_none(opened, run_id)
-    plan = search.plan
-    return Case(
-        journal=Path(journal),
-        run_id=run_id,
-        experiment=f"{run_id}/{ended['best_experiment']}",
-        incumbent=search.spec,
-        candidate=candidate,
-        judge=search.judge,
-        gates=(gates or Gates()).asking(search.spec.segments),
-        accounts=later or search.accounts,
-        searched=search.accounts,
-        untouched=search.accounts.holdout,
-        held_out=later is None,
-        as_of=plan.as_of if later is None else plan.holdout_as_of or plan.as_of,
-        searched_as_of=plan.as_of,
-        sources=tuple(sources),
-        hashes=before,
-        folder=folder,
-        author=author,
-        note=note,
-        notes=shared_note(search.accounts),
-        findings=search.findings,
-        blocked=blocked,
-    )
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that a decision is made of."""
-
-    journal: Path
-    run_id: str
-    experiment: str
-    incumbent: ScoringSpec
-    candidate: ScoringSpec
-    judge: Judge
-    gates: Gates
-    accounts: Accounts
-    #: The table searched: that of `accounts`, or an earlier one.
-    searched: Accounts
-    untouched: AccountMatrix
-    #: Whether the untouched accounts are the holdout of the table, or all of it.
-    held_out: bool
-    as_of: str | None
-    searched_as_of: str | None
-    sources: tuple[Any, ...]
-    hashes: dict[str, str]
-    folder: str | Path | None
-    author: str | None
-    note: str | None
-    notes: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    #: Why better experiments were not kept; None where there were none.
-    blocked: str | None = None
-
-
-def decided_on(case: Case) -> Decided:
-    """Measure, judge, put on record, write; in this order, and nothing if an input changed.
-
-    Raises
-    ------
-    UsageError
-        If a segment's column isn't there, or the folder can't be written.
-    AccountDataError
-        If an input changed since the case was made.
-    """
-    output = new_folder(case.folder, *case.sources, case.journal)
-    spec, judge, table = case.incumbent, case.judge, case.accounts.table
-    stated = case.gates
-    old, new = ([weights[t.name] for t in spec.terms] for weights in _both_weights(case))
-    looks = looks_at(case.journal, case.accounts.outcomes_fingerprint, case.experiment)
+    output = _new_folder(folder, *sources, journal)
+    accounts, as_of = search.accounts, plan.as_of
+    if later is not None:
+        accounts, as_of = later, plan.holdout_as_of or plan.as_of
+    stated = (gates or Gates()).asking(spec.segments)
+    old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
+    looks = looks_at(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
-    panel = panel_of(case.untouched, spec, old, new)
-    parts = segmented(case.accounts, spec, stated.segments, as_of=case.as_of)
-    untouched = parts.holdout if case.held_out else parts.search
+    panel = panel_of(holdout, spec, old, new)
+    parts = segmented(accounts, spec, stated.segments, as_of=as_of)
+    untouched = parts.holdout if later is None else parts.search
     segments = {} if untouched is None else segment_panels(untouched, spec, old, new)
-    if not case.held_out:
-        segments |= dict.fromkeys(_segments_searched(case, stated) - segments.keys())
-    frame = LocalEvaluator(case.untouched, spec).frame([old, new])
+    if later is not None:
+        searched = _segments_searched(search.accounts, spec, stated.segments, as_of=plan.as_of)
+        segments |= dict.fromkeys(searched - segments.keys())
+    frame = LocalEvaluator(holdout, spec).frame([old, new])
     before, after = judge.values(frame)
-    guard = Guard(case.untouched, spec, judge, old)
-    gates = judged(
+    outcomes = judged(
         panel,
         judge,
         stated,
         level=level,
         changed=old != new,
-        breaches=guard.breaches(frame[1], new, after, before),
+        breaches=Guard(holdout, spec, judge, old).breaches(frame[1], new, after, before),
         segments=segments,
-        leaking=[each.column for each in case.findings if each.grade == "error" and each.column],
-        repeated=case.accounts.repeated[1 if case.held_out else 0],
-        basis=case.accounts.checked.outcomes.basis,
+        leaking=[f.column for f in search.findings if f.grade == "error" and f.column],
+        repeated=accounts.repeated[1 if later is None else 0],
+        basis=accounts.checked.outcomes.basis,
     )
-    if case.blocked and old == new:
-        gates = tuple(replace(gate, found=case.blocked) for gate in gates)
-    basis = case.accounts.checked.outcomes.basis
-    tiers = range(len(spec.tiers))
-    moves = tuple(
-        tuple(int(((panel.before.tiers == a) & (panel.after.tiers == b)).sum()) for b in tiers)
-        for a in tiers
-    )
+    if blocked and old == new:
+        outcomes = tuple(replace(gate, found=blocked) for gate in outcomes)
+    basis = accounts.checked.outcomes.basis
+    tiers = len(spec.tiers)
+    moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
     decided = Decided(
-        verdict=verdict_of(gates),
-        gates=gates,
+        verdict=verdict_of(outcomes),
+        gates=outcomes,
         stated=stated,
-        run_id=case.run_id,
-        experiment=case.experiment,
+        run_id=run_id,
+        experiment=experiment,
         objective=judge.name,
         higher_is_better=judge.sign > 0,
         incumbent=spec,
-        candidate=case.candidate,
-        source=table.source,
-        accounts=case.untouched.accounts,
+        candidate=candidate,
+        source=accounts.table.source,
+        accounts=holdout.accounts,
         looks=looks,
         level=level,
         intervals=uncertainty(panel, level=level),
-        moves=moves,
-        inputs=case.hashes,
+        moves=tuple(map(tuple, moves.reshape(tiers, tiers).tolist())),
+        inputs=hashes,
         fingerprints={
-            "outcomes": case.accounts.outcomes_fingerprint,
-            "features": case.accounts.features_fingerprint,
+            "outcomes": accounts.outcomes_fingerprint,
+            "features": accounts.features_fingerprint,
         },
-        notes=tuple(filter(None, (*case.notes, basis_note(basis)))),
-        findings=case.findings,
+        notes=tuple(filter(None, (*shared_note(search.accounts), basis_note(basis)))),
+        findings=search.findings,
         basis=basis,
     )
-    refuse_changed(case.hashes, *case.sources)
-    decided = replace(decided, event_id=_put_on_record(case, decided, before, after))
-    if output is None:
-        return decided
-    decided = replace(decided, folder=str(case.folder))
-    write_dossier(output, decided, table, as_of=case.as_of)
+    refuse_changed(hashes, *sources)
+    event = _put_on_record(journal, decided, before, after, author=author, note=note)
+    decided = replace(decided, event_id=event)
+    if output is not None:
+        decided = replace(decided, folder=str(folder))
+        _write_folder(output, decided, accounts.table, as_of=as_of)
     return decided
 
 
-def _segments_searched(case: Case, stated: Gates) -> set[str]:
+def _segments_searched(
+    accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
+) -> set[str]:
     """Name the segments of the table searched, of columns that it has."""
-    table = case.searched.table
-    columns = [name for name in stated.segments if name in table.columns]
-    parts = segmented(case.searched, case.incumbent, columns, as_of=case.searched_as_of)
+    present = [name for name in columns if name in accounts.table.columns]
     return {
-        column.name(place)
-        for column in parts.search.segments
-        for place in range(len(column.values))
-        if len(column.rows(place))
+        column.name(code)
+        for column in segmented(accounts, spec, present, as_of=as_of).search.segments
+        for code in range(len(column.values))
+        if len(column.rows(code))
     }
 
 
-def _both_weights(case: Case) -> tuple[dict[str, int], dict[str, int]]:
-    return case.incumbent.weights, case.candidate.weights
-
-
-def _put_on_record(case: Case, decided: Decided, before: float | None, after: float | None) -> str:
+def _put_on_record(
+    journal: Path,
+    decided: Decided,
+    before: float | None,
+    after: float | None,
+    *,
+    author: str | None,
+    note: str | None,
+) -> str:
     """Write the look and the decision as events; return the latter's id."""
     shared = {
-        "author": case.author,
-        "note": case.note,
-        "model": case.incumbent.model,
-        "spec_id": specs.spec_id(case.incumbent),
-        "run_id": case.run_id,
-        "experiment_id": case.experiment.partition("/")[2],
+        "author": author,
+        "note": note,
+        "model": decided.incumbent.model,
+        "spec_id": specs.spec_id(decided.incumbent),
+        "run_id": decided.run_id,
+        "experiment_id": decided.experiment.partition("/")[2],
         "source": decided.source,
     }
     record_look(
-        case.journal,
-        case.accounts.outcomes_fingerprint,
-        case.experiment,
+        journal,
+        decided.fingerprints["outcomes"],
+        decided.experiment,
         objective=decided.objective,
         before=before,
         after=after,
         higher_is_better=decided.higher_is_better,
         **shared,
     )
+    details = decided.as_json()
+    kept = ("verdict", "gates", "stated", "segment_safety", "findings", "looks", "level")
     return write_event(
-        case.journal,
+        journal,
         EventKind.DECISION,
         details={
-            "verdict": str(decided.verdict),
-            "gates": [gate.as_json() for gate in decided.gates],
-            "stated": decided.stated.as_json(),
-            "segment_safety": decided.segment_safety,
-            "findings": [finding.as_json() for finding in decided.findings],
-            "looks": decided.looks,
-            "level": decided.level,
-            "incumbent": specs.score_id(case.incumbent),
-            "candidate": specs.score_id(case.candidate),
+            **{name: details[name] for name in kept},
+            "incumbent": specs.score_id(decided.incumbent),
+            "candidate": specs.score_id(decided.candidate),
         },
         **shared,
     )
@@ -402,30 +348,26 @@ def refresh(
     gates: Gates | None = None,
     folder: str | Path | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
     holdout_as_of: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
     author: str | None = None,
     note: str | None = None,
+    announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> Decided:
     """Search one table from the incumbent, and decide on another that the search never saw.
 
     Parameters
     ----------
-    train
-        The table to search, whole.
-    holdout
-        The table to decide on, best a later window.
+    train, holdout
+        The table to search, whole, and the one to decide on, best a later window.
     spec
         The incumbent, or its file.
-    metric, limits, seed, watch
-        As for `run`.
-    as_of, holdout_as_of
-        ISO dates that `days_before` counts from, in either table.
-    drop_unlabelled
-        Leave accounts without any outcome out of both, and count them.
     journal, gates, folder, author, note
-        As for `decide`.
+        As for `decide`; all others as for `run`, those about tables for both of them.
 
     Raises
     ------
@@ -434,12 +376,12 @@ def refresh(
     AccountDataError
         If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
-    new_folder(folder, train, holdout, spec, journal)
+    _new_folder(folder, train, holdout, spec, journal)
     incumbent = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
     (gates or Gates()).asking(incumbent.segments)
     sources = (train, holdout, spec)
     before = file_hashes(*sources)
-    found = run(
+    searched = run(
         train,
         spec,
         metric=metric,
@@ -448,22 +390,189 @@ def refresh(
         journal=journal,
         holdout_file=holdout,
         as_of=as_of,
+        date_format=date_format,
         holdout_as_of=holdout_as_of,
         drop_unlabelled=drop_unlabelled,
+        set_aside=set_aside,
+        set_aside_to=set_aside_to,
         author=author,
         note=note,
         cold=True,
+        announce=announce,
         watch=watch,
     )
     refuse_changed(before, *sources)
-    case = case_of(
-        found.run_id,
-        journal=journal,
-        data=train,
-        holdout_file=holdout,
-        gates=gates,
-        folder=folder,
-        author=author,
-        note=note,
+    run_id = searched.run_id
+    return _decide(
+        run_id, Path(journal), train, holdout, gates, folder, author, note, sources, before
     )
-    return decided_on(replace(case, sources=sources, hashes=before))
+
+
+def _new_folder(folder: str | Path | None, *inputs: object) -> Output | None:
+    """Check where a decision's folder is to be made; None for none."""
+    if folder is None:
+        return None
+    return Output(Path(folder), local_inputs(*inputs), folder=True, parents=True)
+
+
+def _write_folder(
+    output: Output, decided: Decided, table: AccountTable, *, as_of: str | None
+) -> None:
+    """Write report, account changes, specs and manifest; all or nothing."""
+    changes = account_changes(table, decided.incumbent, decided.candidate, as_of=as_of)
+    try:
+        with output.made() as folder:
+            changes.write_csv(folder / "account_changes.csv")
+            for name, spec in (("incumbent", decided.incumbent), ("candidate", decided.candidate)):
+                heading = f"Frozen by a decision on {decided.experiment}: the {name}."
+                (folder / f"{name}.yaml").write_text(specs.to_yaml(spec, heading=heading), "utf-8")
+            report = json.dumps(decided.as_json(), indent=2, ensure_ascii=False, default=str)
+            (folder / "report.json").write_text(report + "\n", "utf-8")
+            (folder / "report.md").write_text(_report(decided, changes.height), "utf-8")
+            (folder / "manifest.json").write_text(_manifest(decided, folder), "utf-8")
+    except UsageError as err:
+        raise UsageError(
+            f"{err.message}. The decision itself, {decided.verdict}, is in the journal as "
+            f"{decided.event_id}",
+            hint=f"gtmar decide {decided.run_id} -o NEW makes the folder",
+            event=decided.event_id,
+        ) from err
+
+
+def account_changes(
+    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+) -> pl.DataFrame:
+    """Return score and tier of every account under two specs, and what the difference is made of.
+
+    Returns
+    -------
+    DataFrame
+        `account` (its id, or its row from 1), `score_before`, `score_after`, `change`,
+        `tier_before`, `tier_after`, then ``by.<term>`` for each weight, ``by.base``,
+        ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a spreadsheet
+        would run as a formula begin with an apostrophe.
+    """
+    before, after = (score(table.frame, spec, as_of=as_of) for spec in (one, two))
+    identifier = before.columns[0] if before.columns[0] != "score" else None
+    account = pl.col(identifier) if identifier else pl.int_range(1, before.height + 1)
+    names = [name for name in before.columns if name.startswith("points.")]
+    parts = [*names, "base", "rounding", "clipping"]
+
+    def difference(name: str) -> pl.Series:
+        # Both are whole numbers of 1/10,000 of a point, so the difference is rounded to one.
+        units = ((after[name] - before[name]) * VALUE_UNITS).round().cast(pl.Int64)
+        return units / VALUE_UNITS
+
+    changes = before.select(
+        account.cast(pl.String if identifier else pl.Int64).alias("account"),
+        score_before="score",
+        score_after=after["score"],
+        change=difference("score"),
+        tier_before="tier",
+        tier_after=after["tier"],
+        **{f"by.{name.removeprefix('points.')}": difference(name) for name in parts},
+    )
+    safe = spreadsheet_safe(changes)
+    return safe.sort(pl.col("change").abs(), "account", descending=[True, False])
+
+
+def _manifest(decided: Decided, folder: Path) -> str:
+    """List by hash what the decision was made from, and what was written."""
+    content = {
+        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "event": decided.event_id,
+        "run": decided.run_id,
+        "inputs_sha256": decided.inputs,
+        "fingerprints": decided.fingerprints,
+        "incumbent": _ids(decided.incumbent),
+        "candidate": _ids(decided.candidate),
+        "evaluator_version": EVALUATOR_VERSION,
+        "packages": {name: version(name) for name in ("gtmar", "polars", "numpy")},
+        "files_sha256": {Path(name).name: sha for name, sha in file_hashes(folder).items()},
+        "customer_data": _CUSTOMERS,
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _report(decided: Decided, listed: int) -> str:
+    """Return the report as Markdown."""
+    tiers = decided.incumbent.tier_names
+    old, new = decided.incumbent.weights, decided.candidate.weights
+    before, after, gain = (
+        decided.intervals.before,
+        decided.intervals.after,
+        decided.intervals.gain,
+    )
+
+    def rank(name: str) -> tuple[int, str]:
+        key = name.partition(".")[0]
+        return _FIRST.index(key) if key in _FIRST else len(_FIRST), name
+
+    looks = f"First look at these accounts: intervals at {decided.level:.1%}."
+    if decided.looks > 1:
+        looks = (
+            f"Comparison number {decided.looks} on these accounts, so intervals are taken at "
+            f"{decided.level:.2%} (1 - 0.05 / {decided.looks}). Each look makes them less unseen."
+        )
+    lines = [
+        f"# {decided.verdict}",
+        "",
+        *(f"- {markdown(sentence)}" for sentence in decided.headline),
+        "",
+        f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
+        f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "
+        "that the search never saw.",
+        "",
+        f"**{_CUSTOMERS}**",
+        "",
+        looks,
+        "",
+        "## Gates",
+        "",
+        "| gate | stated beforehand | measured | |",
+        "|---|---|---|---|",
+        *(
+            f"| {markdown(g.name)} | {markdown(g.limit)} | {markdown(g.found)} | {g.outcome} |"
+            for g in decided.gates
+        ),
+        "",
+        "## Weights",
+        "",
+        "| weight | incumbent | candidate |",
+        "|---|---:|---:|",
+        *(f"| {markdown(n)} | {w} | {new[n]} |" for n, w in old.items() if w != new[n]),
+        "",
+        "## Accounts by tier, before (rows) and after (columns)",
+        "",
+        f"| | {' | '.join(map(markdown, tiers))} |",
+        "|---|" + "---:|" * len(tiers),
+        *(
+            f"| {markdown(name)} | {' | '.join(f'{n:,}' for n in row)} |"
+            for name, row in zip(tiers, decided.moves, strict=True)
+        ),
+        "",
+        f"`account_changes.csv` lists all {listed:,} accounts of the table.",
+        "",
+        f"## Metrics, with {decided.level:.1%} intervals",
+        "",
+        "| metric | incumbent | candidate | gain |",
+        "|---|---|---|---|",
+        *(
+            f"| {markdown(marked(name, decided.basis))} | {_worded(before[name])} "
+            f"| {_worded(after[name])} "
+            f"| {_worded(gain[name]) if name in gain else 'none: any score has it'} |"
+            for name in sorted(after, key=rank)
+            if name in before
+        ),
+    ]
+    if decided.notes:
+        lines += ["", "## Notes", "", *(f"- {markdown(note)}" for note in decided.notes)]
+    return "\n".join([*lines, ""])
+
+
+def _worded(interval: Interval) -> str:
+    if interval.value is None:
+        return f"none: {markdown(str(interval.reason))}"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.4g} ({markdown(str(interval.reason))})"
+    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"

@@ -14,7 +14,7 @@ from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.history import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
-from gtmar.runs.score import score
+from gtmar.runs.score import tier_changes
 
 if TYPE_CHECKING:
     from gtmar.data.sources import Tabular
@@ -68,8 +68,8 @@ class Difference:
             shown += sentence(f"Also different: {', '.join(self.parts)}.")
         if self.metrics is not None:
             shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
-            told = self.metrics["basis"].drop_nulls().unique().to_list()
-            if note := basis_note(told[0] if told else None):
+            bases = self.metrics["basis"].drop_nulls().unique().to_list()
+            if note := basis_note(bases[0] if bases else None):
                 shown += sentence(note)
         elif self.unmeasured:
             shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
@@ -79,15 +79,19 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
+        metrics, moves, moved = (
+            None if frame is None else frame.to_dicts()
+            for frame in (self.metrics, self.moves, self.moved)
+        )
         return {
             "one": self.one.name,
             "two": self.two.name,
             "weights": [dict(zip(("weight", "one", "two"), w, strict=True)) for w in self.weights],
             "parts": list(self.parts),
-            "metrics": None if self.metrics is None else self.metrics.to_dicts(),
+            "metrics": metrics,
             "unmeasured": self.unmeasured,
-            "moves": None if self.moves is None else self.moves.to_dicts(),
-            "moved": None if self.moved is None else self.moved.to_dicts(),
+            "moves": moves,
+            "moved": moved,
         }
 
 
@@ -123,17 +127,16 @@ def difference(
         If one of them isn't there or can't be read.
     """
     metrics = None
-    if is_spec_file(one) and is_spec_file(two) and not _has_runs(Path(journal)):
-        sides = _file_side(one, None), _file_side(two, None)
+    files = is_spec_file(one) and is_spec_file(two)
+    if files and not any(Path(journal).glob("runs/*/start.parquet")):
+        sides = _side(one, None), _side(two, None)
         unmeasured: str | None = "neither was measured in a journal"
     else:
         with Journal(journal) as opened:
             sides = _side(one, opened), _side(two, opened)
+            first, second = (side.experiment for side in sides)
             unmeasured = _incomparable(opened, *sides)
-            if unmeasured is None:
-                first, second = (side.experiment for side in sides)
-                assert first is not None
-                assert second is not None
+            if first is not None and second is not None and unmeasured is None:
                 metrics = opened.sql(
                     "difference",
                     run=first.run_id,
@@ -141,11 +144,17 @@ def difference(
                     other=second.run_id,
                     other_experiment=second.experiment_id,
                 )
-    moves, moved = (None, None) if data is None else _moves(data, *sides, as_of=as_of)
+    old, new = (side.spec for side in sides)
+    weights = (
+        (name, old.weights.get(name), new.weights.get(name))
+        for name in dict.fromkeys([*old.weights, *new.weights])
+    )
+    left, right = _unweighted(old), _unweighted(new)
+    moves, moved = (None, None) if data is None else _moves(data, old, new, as_of=as_of)
     return Difference(
         *sides,
-        weights=_weights(*(side.spec for side in sides)),
-        parts=_parts(*(side.spec for side in sides)),
+        weights=tuple(row for row in weights if row[1] != row[2]),
+        parts=tuple(key for key in sorted({*left, *right}) if left.get(key) != right.get(key)),
         metrics=metrics,
         unmeasured=unmeasured,
         moves=moves,
@@ -153,18 +162,10 @@ def difference(
     )
 
 
-def _has_runs(journal: Path) -> bool:
-    return any(journal.glob("runs/*/start.parquet"))
-
-
-def _side(name: str, journal: Journal) -> Side:
-    if is_spec_file(name):
-        return _file_side(name, journal)
-    return Side(name, checkout(journal, name), resolve(journal, name))
-
-
-def _file_side(name: str, journal: Journal | None) -> Side:
-    """Read a spec's file; its lineage counts only while it is what the experiment measured."""
+def _side(name: str, journal: Journal | None) -> Side:
+    """Read a spec by its name; a file counts as measured while it is what was measured."""
+    if journal is not None and not is_spec_file(name):
+        return Side(name, checkout(journal, name), resolve(journal, name))
     spec = specs.load(name)
     return Side(name, spec, None if journal is None else measured_as(journal, spec))
 
@@ -174,79 +175,43 @@ def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:
     unknown = [side.name for side in (one, two) if side.experiment is None]
     if unknown:
         return f"{' and '.join(unknown)} was not measured in this journal as it is"
-    rows = {
-        row["run_id"]: row
-        for row in journal.query(
-            f"select run_id, {', '.join(_SHARED)} from runs "
-            "where list_contains(getvariable('ids'), run_id)",
-            ids=[side.experiment.run_id for side in (one, two) if side.experiment],
-        ).to_dicts()
-    }
-    first, second = (rows[side.experiment.run_id] for side in (one, two) if side.experiment)
+    ids = [side.experiment.run_id for side in (one, two) if side.experiment]
+    rows = journal.query(
+        f"select run_id, {', '.join(_SHARED)} from runs "
+        "where list_contains(getvariable('ids'), run_id)",
+        ids=ids,
+    ).rows_by_key("run_id", named=True, unique=True)
+    first, second = (rows[run_id] for run_id in ids)
     differing = [word for column, word in _SHARED.items() if first[column] != second[column]]
     return f"they were measured on different {' and '.join(differing)}" if differing else None
 
 
-def _weights(one: ScoringSpec, two: ScoringSpec) -> tuple[tuple[str, int | None, int | None], ...]:
-    names = list(dict.fromkeys([*one.weights, *two.weights]))
-    rows = ((name, one.weights.get(name), two.weights.get(name)) for name in names)
-    return tuple(row for row in rows if row[1] != row[2])
-
-
-def _parts(one: ScoringSpec, two: ScoringSpec) -> tuple[str, ...]:
-    """Name what else of two specs differs: tiers, objective, a feature's encoder or bounds."""
-    left, right = (_unweighted(spec) for spec in (one, two))
-    return tuple(key for key in sorted({*left, *right}) if left.get(key) != right.get(key))
-
-
 def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
     """Return a spec's canonical parts, features one by one, without weights."""
-    form = specs.canonical(spec)
-    parts = {key: value for key, value in form.items() if key != "features"}
-    for name, feature in form["features"].items():
-        kept = {k: v for k, v in feature.items() if k != "weight"}
-        if kept["encode"]["kind"] == "bins":
-            bins = kept["encode"]["bins"].items()
-            kept["encode"] = kept["encode"] | {
-                "bins": {
-                    key: {k: v for k, v in bin_.items() if k != "weight"} for key, bin_ in bins
-                }
-            }
-        parts[f"features.{name}"] = kept
+    parts = specs.canonical(spec)
+    for name, feature in parts.pop("features").items():
+        bins = feature["encode"]["bins"] if feature["encode"]["kind"] == "bins" else {}
+        for weighted in (feature, *bins.values()):
+            weighted.pop("weight", None)
+        parts[f"features.{name}"] = feature
     return parts
 
 
 def _moves(
-    data: Tabular, one: Side, two: Side, *, as_of: str | None
+    data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Score a table by both specs and say who changes tier."""
-    if one.spec.id != two.spec.id:
+    if one.id != two.id:
         raise UsageError(
-            f'the specs name different id columns: "{one.spec.id}" and "{two.spec.id}"',
+            f'the specs name different id columns: "{one.id}" and "{two.id}"',
             hint="give both the same id",
         )
-    before, after = (score(data, side.spec, as_of=as_of) for side in (one, two))
-    who = (
-        before.select(account=pl.col(one.spec.id))
-        if one.spec.id
-        else pl.DataFrame({"account": range(1, before.height + 1)})
+    changed = tier_changes(data, one, two, as_of=as_of)
+    order = {name: index for index, name in enumerate(two.tier_names)}
+    order |= {name: index for index, name in enumerate(one.tier_names)}
+    ranks = (
+        pl.col(name).replace_strict(order, return_dtype=pl.Int64)
+        for name in ("tier_one", "tier_two")
     )
-    both = who.with_columns(
-        before["score"].alias("score_one"),
-        before["tier"].alias("tier_one"),
-        after["score"].alias("score_two"),
-        after["tier"].alias("tier_two"),
-    )
-    changed = both.filter(pl.col("tier_one") != pl.col("tier_two"))
-    order = {name: place for place, name in enumerate(one.spec.tier_names)}
-    order |= {name: order.get(name, place) for place, name in enumerate(two.spec.tier_names)}
-    moves = (
-        changed.group_by("tier_one", "tier_two")
-        .agg(accounts=pl.len())
-        .sort(
-            pl.col("tier_one").replace_strict(order, return_dtype=pl.Int64),
-            pl.col("tier_two").replace_strict(order, return_dtype=pl.Int64),
-        )
-    )
-    distance = (pl.col("score_two") - pl.col("score_one")).abs()
-    return moves, changed.sort(distance, "account", descending=[True, False])
+    moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len()).sort(*ranks)
+    return moves, changed

@@ -17,13 +17,17 @@ from gtmar.errors import UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.runs.holdout import both
 from gtmar.runs.resume import table_of
-from gtmar.runs.score import score
+from gtmar.runs.score import score, write_rows_aside
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.psi import Reading, Shift, shift_of_categories, shift_of_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gtmar.data.set_aside import SetAside
     from gtmar.data.sources import Tabular
-    from gtmar.spec.model import Feature, ScoringSpec
+    from gtmar.spec.encoders import SpecModel
+    from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Drift", "drift", "shifts_between"]
 
@@ -64,6 +68,10 @@ def drift(
     journal: str | Path = "journal",
     as_of: str | None = None,
     against_as_of: str | None = None,
+    date_format: str | None = None,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Drift:
     """Hold a table against the one that a spec was made on. Outcomes aren't needed.
 
@@ -80,6 +88,8 @@ def drift(
         The journal's folder, where that run is.
     as_of, against_as_of
         ISO dates that `days_before` counts from, in either table; None for the other's.
+    date_format, set_aside, set_aside_to, announce
+        As for `run`, of both tables; `announce` hears what was set aside.
 
     Raises
     ------
@@ -92,17 +102,25 @@ def drift(
     ViolationsError
         If either table doesn't fit the spec; with all that is wrong in both.
     """
-    if not isinstance(spec, specs.ScoringSpec):
-        spec = specs.load(spec)
+    spec = specs.reading_dates(spec, date_format)
     before_as_of = against_as_of or as_of
     if against is None:
         reference, before_as_of = _made_on(spec, journal, before_as_of)
     else:
         reference = scan(against)
     table = scan(data)
+    asides: list[SetAside] = []
     shifts, accounts = shifts_between(
-        reference, table, spec, as_of=(before_as_of, as_of or against_as_of)
+        reference,
+        table,
+        spec,
+        as_of=(before_as_of, as_of or against_as_of),
+        set_aside=set_aside,
+        asides=asides,
     )
+    for sentence in write_rows_aside(asides, set_aside_to):
+        if announce is not None:
+            announce(sentence)
     return Drift(
         model=spec.model,
         against=reference.source,
@@ -133,41 +151,38 @@ def shifts_between(
     spec: ScoringSpec,
     *,
     as_of: tuple[str | None, str | None] = (None, None),
+    set_aside: float | None = None,
+    asides: list[SetAside] | None = None,
 ) -> tuple[tuple[Shift, ...], tuple[int, int]]:
     """Hold each feature's column of one table against another's, and the score.
 
     Parameters
     ----------
-    reference, now
-        The tables.
-    spec
-        Which columns count, and how.
+    reference, now, spec
+        The tables, and which of their columns count.
     as_of
         ISO dates that `days_before` counts from, of the reference and now.
+    set_aside, asides
+        As for `score`, of either table.
 
     Returns
     -------
     tuple
-        The shifts, features in the spec's order and `score` last; and both numbers of accounts.
-
-    Notes
-    -----
-    Cost: the columns that the spec reads are held in memory, of both tables.
+        The shifts, features in the spec's order and `score` last; and both numbers of accounts. The
+        columns that the spec reads are held in memory, of both tables.
     """
-    sides = both(
-        lambda: _read(reference.read_for(spec), spec, as_of[0]),
-        lambda: _read(now.read_for(spec), spec, as_of[1]),
+    before, after = both(
+        lambda: _read(reference, spec, as_of[0], set_aside, asides),
+        lambda: _read(now, spec, as_of[1], set_aside, asides),
     )
-    before, after = sides
     shifts = []
-    for name, feature in spec.features.items():
-        if categories_of(feature.encode) is not None:
-            lists = (before[name].to_list(), after[name].to_list())
-            shifts.append(shift_of_categories(name, *lists))
+    for name in before.columns:
+        shown = "score" if name == _SCORE else name
+        old, new = before[name], after[name]
+        if old.dtype.is_numeric():
+            shifts.append(shift_of_numbers(shown, old.to_numpy(), new.to_numpy()))
         else:
-            shifts.append(shift_of_numbers(name, before[name].to_numpy(), after[name].to_numpy()))
-    scores = (before[_SCORE].to_numpy(), after[_SCORE].to_numpy())
-    shifts.append(shift_of_numbers("score", *scores))
+            shifts.append(shift_of_categories(shown, old.to_list(), new.to_list()))
     return tuple(shifts), (before.height, after.height)
 
 
@@ -175,25 +190,33 @@ def shifts_between(
 _SCORE = "\x00score"
 
 
-def _read(table: AccountTable, spec: ScoringSpec, as_of: str | None) -> pl.DataFrame:
+def _read(
+    table: AccountTable,
+    spec: ScoringSpec,
+    as_of: str | None,
+    set_aside: float | None,
+    asides: list[SetAside] | None,
+) -> pl.DataFrame:
     """Return each feature's values by its name, numbers or texts as its encoder reads them."""
     table = prepared(table, spec, outcomes=False)
-    check_contract(table, spec, as_of=as_of, outcomes=False)
+    checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
+    table = checked.table
+    if asides is not None:
+        asides.append(checked.set_aside)
     day = as_of_date(spec, table.schema, as_of)
     values = [
-        _value(name, feature, table.schema, day).alias(name)
+        _value(feature.column or name, feature.encode, table.schema, day).alias(name)
         for name, feature in spec.features.items()
     ]
     frame = collect(table, table.frame.select(values))
     return frame.with_columns(score(table.frame, spec, as_of=as_of)["score"].alias(_SCORE))
 
 
-def _value(name: str, feature: Feature, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:
-    """Return a feature's value before any encoding; dates as days before the table's own day."""
-    column = pl.col(feature.column or name)
-    listed = categories_of(feature.encode)
+def _value(name: str, encoder: SpecModel, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:
+    """Return a column's value before any encoding; dates as days before the table's own day."""
+    listed = categories_of(encoder)
     if listed is not None:
-        return category(feature.column or name, schema[feature.column or name], listed)
-    if isinstance(feature.encode, DaysBeforeEncoder) and day is not None:
-        return (day - column).dt.total_days().cast(pl.Float64)
-    return column.cast(pl.Float64)
+        return category(name, schema[name], listed)
+    if isinstance(encoder, DaysBeforeEncoder) and day is not None:
+        return (day - pl.col(name)).dt.total_days().cast(pl.Float64)
+    return pl.col(name).cast(pl.Float64)

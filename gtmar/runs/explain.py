@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import encoded_terms
 from gtmar.data.prepare import prepared
@@ -41,23 +42,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Step:
-    """What one feature alone would have to do for the nearest tier above or below.
-
-    Parameters
-    ----------
-    feature
-        The feature.
-    points
-        What it gives now.
-    possible
-        The most (or least) that it gives any account of the table.
-    reaches
-        Whether that is enough by itself.
-    """
+    """What one feature alone could add on the way to the tier above."""
 
     feature: str
+    #: What it gives now, and the most that it gives any account of the table.
     points: float
     possible: float
+    #: Whether that is enough by itself.
     reaches: bool
 
 
@@ -93,21 +84,20 @@ def explain(
     *,
     other: ScoringSpec | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
 ) -> Explanation:
-    """Take one account's score apart.
+    """Take one account's score apart. Outcomes aren't needed.
 
     Parameters
     ----------
     account
         Its id; its row, from 1, in a table without ids.
-    data
-        The account table. Outcomes aren't needed.
-    spec
-        The scoring spec.
+    data, spec
+        The account table and the scoring spec.
     other
         Another spec, to say what moves the score from it to `spec`.
-    as_of
-        ISO date that `days_before` counts from.
+    as_of, date_format
+        As for `run`.
 
     Raises
     ------
@@ -116,20 +106,25 @@ def explain(
     ViolationsError
         If the table doesn't fit a spec.
     """
+    spec = specs.reading_dates(spec, date_format)
     table = prepared(scan(data), spec, outcomes=False)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
     compared = None
     if other is not None:
+        other = specs.reading_dates(other, date_format)
         compared = score(table.frame, other, as_of=as_of).row(row, named=True)
     cells = collect(table, table.frame.slice(row, 1)).row(0, named=True)
-    places = spec.tier_names.index(scored["tier"])
-    above = spec.tier_names[places - 1] if places else None
-    below = spec.tier_names[places + 1] if places + 1 < len(spec.tier_names) else None
+    tiers, tier = spec.tier_names, spec.tier_names.index(scored["tier"])
     value = round(scored["score"] * SCORE_UNITS)
-    needed = None if above is None else spec.tiers[above].low - value
-    # One hundredth of a point under its own lower edge, and an account is in the tier below.
-    spare = None if below is None else value - spec.tiers[scored["tier"]].low + 1
+    above = below = needed = spare = None
+    if tier > 0:
+        above = tiers[tier - 1]
+        needed = spec.tiers[above].low - value
+    if tier + 1 < len(tiers):
+        below = tiers[tier + 1]
+        # One hundredth of a point under its own lower edge, and an account is in the tier below.
+        spare = value - spec.tiers[scored["tier"]].low + 1
     return Explanation(
         account=account,
         model=spec.model,
@@ -158,18 +153,17 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
                 hint="gtmar explain 1",
             )
         return int(account) - 1
-    key = key_expression(name, table.schema).alias(name)
-    ids = collect(table, table.frame.select(key))[name]
+    ids = collect(table, table.frame.select(key_expression(name, table.schema).alias(name)))[name]
     wanted = pl.DataFrame({name: [account]})
-    rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true().to_list()
+    rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true()
     if len(rows) != 1:
-        found = "no account" if not rows else f"{len(rows):,} accounts"
+        count = "no account" if rows.is_empty() else f"{len(rows):,} accounts"
         raise AccountDataError(
-            f'{table.source}: {found} "{account}" in column "{name}"; it has '
+            f'{table.source}: {count} "{account}" in column "{name}"; it has '
             f"{culprits(ids.head(3).to_list())} and others",
             hint="the id as the table has it",
         )
-    return int(rows[0])
+    return int(rows.item())
 
 
 def _lines(
@@ -180,38 +174,20 @@ def _lines(
     cells: dict[str, Any],
 ) -> tuple[Line, ...]:
     """List every line that either spec has, those that change most first where there are two."""
-    terms = {term.name: term for term in (*(other.terms if other else ()), *spec.terms)}
-    weights = spec.weights
-    lines = [Line("base", None, None, scored["base"], _points(compared, "base"))]
-    lines += [
-        Line(
-            name,
-            _text(cells.get(term.column)),
-            weights.get(name),
-            scored.get(f"points.{name}", 0.0),
-            _points(compared, f"points.{name}"),
-        )
-        for name, term in terms.items()
-    ]
-    lines += [
-        Line(name, None, None, scored[name], _points(compared, name))
-        for name in ("rounding", "clipping")
-    ]
 
-    def moved(line: Line) -> float:
-        if compared is None:
-            return -abs(line.points)
-        return -abs(line.points - (line.other_points or 0.0))
+    def line(name: str, key: str, value: str | None = None, weight: int | None = None) -> Line:
+        then = None if compared is None else float(compared.get(key, 0.0))
+        return Line(name, value, weight, scored.get(key, 0.0), then)
 
-    return tuple(sorted(lines, key=lambda line: (line.name in _OWN, moved(line))))
+    def order(each: Line) -> tuple[bool, float]:
+        return each.name in _OWN, -abs(each.points - (each.other_points or 0.0))
 
-
-def _points(compared: dict[str, Any] | None, name: str) -> float | None:
-    return None if compared is None else float(compared.get(name, 0.0))
-
-
-def _text(value: object) -> str:
-    return "unknown" if value is None else str(value)
+    lines = [line(name, name) for name in _OWN]
+    for term in {t.name: t for t in (*(other.terms if other else ()), *spec.terms)}.values():
+        cell = cells.get(term.column)
+        text = "unknown" if cell is None else str(cell)
+        lines.append(line(term.name, f"points.{term.name}", text, spec.weights.get(term.name)))
+    return tuple(sorted(lines, key=order))
 
 
 def _steps(
@@ -222,34 +198,30 @@ def _steps(
     as_of: str | None,
 ) -> tuple[Step, ...]:
     """Say for each feature what the best that any account has would add."""
-    date = as_of_date(spec, table.schema, as_of)
     check_contract(table, spec, as_of=as_of, outcomes=False)
-    encoded = encoded_terms(spec, table.schema, date)
+    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of))
     features: dict[str, list[str]] = {}
     for term in spec.terms:
         features.setdefault(term.feature, []).append(term.name)
-    weights = spec.weights
     best = collect(
         table,
         table.frame.select(
             # A binned feature gives the points of one bin, so its terms are summed account by
             # account and not each at its best.
-            pl.sum_horizontal(encoded[name] * weights[name] for name in names).max().alias(feature)
+            pl.sum_horizontal(encoded[n] * spec.weights[n] for n in names).max().alias(feature)
             for feature, names in features.items()
         ),
     ).row(0, named=True)
     # What lies below the scale has to be made up for first. A score rounds half up.
     units = VALUE_UNITS // SCORE_UNITS
     raw = sum(round(scored[k] * VALUE_UNITS) for k in scored if k.startswith("points."))
-    raw += spec.base * VALUE_UNITS
     edge = round(scored["score"] * SCORE_UNITS) + needed
-    short = edge * units - units // 2 - raw
+    short = edge * units - units // 2 - raw - spec.base * VALUE_UNITS
     steps = []
     for feature, names in features.items():
         now = round(sum(scored[f"points.{name}"] for name in names) * VALUE_UNITS)
-        most = int(best[feature])
-        if most > now:
-            steps.append(
-                Step(feature, now / VALUE_UNITS, most / VALUE_UNITS, reaches=most - now >= short)
-            )
+        more = int(best[feature]) - now
+        if more > 0:
+            possible = best[feature] / VALUE_UNITS
+            steps.append(Step(feature, now / VALUE_UNITS, possible, reaches=more >= short))
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))

@@ -1,7 +1,6 @@
-"""What a check of a run's table and start brings out, kept in its record and said by every verdict.
+"""What a check of a run's table and start brings out: leaks, copies, broken guardrails, notes.
 
-Leaks, copied accounts, guardrails that the start itself breaks, what is allowed but worth knowing.
-It is looked for once, before the run begins.
+It is worked out once, before the run begins, kept in its record and repeated by every verdict.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ __all__ = [
     "copies_finding",
     "findings_in",
     "findings_of",
+    "leak_findings",
     "leaks_of",
     "limit_findings",
     "order_findings",
@@ -36,31 +36,22 @@ __all__ = [
     "warnings_of",
 ]
 
-#: Accounts that a run looks for leaks in: so many show an area of 0.85, and a search doesn't wait.
-_LOOKED_AT = 20_000
+#: Accounts that are searched for leaks before a run: enough to show an area of 0.85, and quick.
+_SAMPLED = 20_000
 #: Leaks that say nothing against a result: columns that add nothing.
 _HARMLESS = ("constant", "duplicate")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One thing worth knowing, as a sentence."""
 
-    Parameters
-    ----------
-    kind
-        `leak`, `copies`, `limit` (a guardrail or bounds), `order`, or `note`.
-    grade
-        `error`, `warning` or `note`.
-    text
-        A sentence.
-    column
-        The column that a leak is about.
-    """
-
+    #: `leak`, `copies`, `limit` (a guardrail or bounds), `order`, or `note`.
     kind: str
+    #: `error`, `warning` or `note`.
     grade: str
     text: str
+    #: The column that a leak is about.
     column: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -73,29 +64,11 @@ def findings_of(
 ) -> tuple[Finding, ...]:
     """Look for all that a verdict on a run of this spec has to say, the worst first.
 
-    Parameters
-    ----------
-    accounts, spec, judge
-        What is searched, and for what.
-    sums
-        The start's sums over the accounts searched.
-    auc
-        The start's `auc_roc_retain` there; None where it has none.
-
-    Notes
-    -----
-    Cost: a pass over the columns that the spec reads, and what `find_leaks` costs.
+    `sums` are the start's over the accounts searched, `auc` its `auc_roc_retain` there. Cost: a
+    pass over the columns that the spec reads, and what `find_leaks` costs.
     """
-    found = [
-        Finding(
-            "leak",
-            "note" if leak.kind in _HARMLESS else str(leak.grade),
-            f'Column "{leak.column}": {leak.found}; {leak.why}.',
-            leak.column,
-        )
-        for leak in leaks_of(accounts, spec, most=_LOOKED_AT)
-    ]
-    found += [
+    findings = [
+        *leak_findings(accounts, spec, most=_SAMPLED),
         *copies_finding(accounts),
         *limit_findings(judge, spec, accounts.search, sums),
         *order_findings(auc, spec),
@@ -105,7 +78,7 @@ def findings_of(
         ),
     ]
     grades = ("error", "warning", "note")
-    return tuple(sorted(found, key=lambda each: grades.index(each.grade)))
+    return tuple(sorted(findings, key=lambda each: grades.index(each.grade)))
 
 
 def recorded_findings(findings: Iterable[Finding]) -> str:
@@ -133,45 +106,60 @@ def leaks_of(
 ) -> tuple[Leak, ...]:
     """Look for leakage in the columns that a spec reads, on so many of the accounts searched."""
     columns = list(dict.fromkeys(term.column for term in spec.terms))
-    found = accounts.checked.outcomes
+    outcomes = accounts.checked.outcomes
     sample = search_sample(
         accounts.table,
-        found,
+        outcomes,
         accounts.checked.id_column,
         spec.split,
         copies=accounts.copies,
         columns=columns,
         most=most,
     )
-    return find_leaks(sample, columns, found)
+    return find_leaks(sample, columns, outcomes)
+
+
+def leak_findings(
+    accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
+) -> list[Finding]:
+    """Say which columns seem to know the outcome, parameters as for `leaks_of`."""
+    return [
+        Finding(
+            "leak",
+            "note" if leak.kind in _HARMLESS else str(leak.grade),
+            f'Column "{leak.column}": {leak.found}; {leak.why}.',
+            leak.column,
+        )
+        for leak in leaks_of(accounts, spec, most=most)
+    ]
 
 
 def copies_finding(accounts: Accounts) -> list[Finding]:
     """Say how many accounts repeat others, in the table or in the holdout's own."""
-    found = []
+    findings = []
     for loaded in (accounts, accounts.later):
         if loaded is None or loaded.copies is None:
             continue
-        repeated, all_of_them = loaded.copies.repeated, loaded.checked.accounts
         where = "" if loaded is accounts else " of the holdout's table"
         text = (
-            f"{repeated:,} of {all_of_them:,} accounts{where} repeat another one under another id, "
+            f"{loaded.copies.repeated:,} of {loaded.checked.accounts:,} accounts{where} repeat "
+            "another one under another id, "
             f"features and outcomes alike (one {loaded.copies.largest:,} times): intervals are "
             "narrower than so many different accounts would give. The split keeps them together."
         )
-        found.append(Finding("copies", "warning", text))
-    return found
+        findings.append(Finding("copies", "warning", text))
+    return findings
 
 
 def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
     """Say that a score puts accounts in the wrong order, and what may be the reason."""
     if auc is None or auc >= 0.5:
         return []
-    turned = "health" if spec.orientation == "risk" else "risk"
-    bad = "good" if spec.orientation == "risk" else "bad"
+    risk = spec.orientation == "risk"
     text = (
         f"auc_roc_retain is {auc:.4f}, below 0.5: the score puts accounts in the wrong order. If "
-        f"a high score is {bad} here, set orientation: {turned} in the spec."
+        f"a high score is {'good' if risk else 'bad'} here, set orientation: "
+        f"{'health' if risk else 'risk'} in the spec."
     )
     return [Finding("order", "note", text)]
 
@@ -179,33 +167,25 @@ def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
 def limit_findings(
     judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
 ) -> list[Finding]:
-    """Say which guardrails the start itself breaks, which can't be asked, and what can't move."""
+    """Say which guardrails the start itself breaks, which have no value, and what can't move."""
     start = [term.weight for term in spec.terms]
-    # A gain is asked of what comes after the start.
-    asked = replace(judge, comparisons=tuple(g for g in judge.comparisons if g.metric != "gain"))
-    guard = Guard(matrix, spec, asked, start)
+    # The start can't gain anything over itself.
+    comparisons = tuple(g for g in judge.comparisons if g.metric != "gain")
+    guard = Guard(matrix, spec, replace(judge, comparisons=comparisons), start)
     lacking = guard.lacking()
-    said = [
+    findings = [
         Finding("limit", "note", f"Guardrail {name} can't be asked here: {why}.")
         for name, why in lacking.items()
     ]
-    if not lacking:
-        said += [
-            Finding(
-                "limit",
-                "warning",
-                f"The start breaks a guardrail, {breach}{_by(breach)}: nothing is kept until a "
-                "candidate respects it.",
-            )
-            for breach in guard.breaches(sums, start, None, None)
-        ]
-    if all(term.fixed for term in spec.terms):
-        said.append(
-            Finding("limit", "warning", "No weight can move: each has one value within its bounds.")
+    for breach in () if lacking else guard.breaches(sums, start, None, None):
+        missed = missed_by(breach)
+        by = "" if missed is None else f", by {missed:.4g}"
+        text = (
+            f"The start breaks a guardrail, {breach}{by}: nothing is kept until a candidate "
+            "respects it."
         )
-    return said
-
-
-def _by(breach: str) -> str:
-    missed = missed_by(breach)
-    return "" if missed is None else f", by {missed:.4g}"
+        findings.append(Finding("limit", "warning", text))
+    if all(term.fixed for term in spec.terms):
+        text = "No weight can move: each has one value within its bounds."
+        findings.append(Finding("limit", "warning", text))
+    return findings

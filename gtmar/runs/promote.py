@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar import spec as specs
 from gtmar.errors import RunNotFoundError, SpecError, UsageError
@@ -16,11 +16,15 @@ from gtmar.runs.try_change import try_weights
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gtmar.data.sources import Tabular
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["WentLive", "promote", "record"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,7 @@ def promote(
     expect: str | None = None,
     journal: str | Path = "journal",
 ) -> WentLive:
-    """Put on record that a spec goes live now.
-
-    Parameters
-    ----------
-    spec
-        The spec; its lineage says which experiment it comes from.
-    note, author
-        Why, and by whom.
-    expect
-        What should happen, so that somebody can look later whether it did.
-    journal
-        The journal's folder.
+    """Put on record that a spec goes live now, by whom, why, and what should come of it.
 
     Raises
     ------
@@ -79,15 +72,17 @@ def promote(
     JournalError
         If the journal can't be written.
     """
+    folder = Path(journal)
+    reference = _read(folder, lambda opened: measured_as(opened, spec))
     return _go_live(
         EventKind.PROMOTION,
         spec,
-        journal=Path(journal),
+        journal=folder,
         since=datetime.now(UTC),
         author=author,
         note=note,
         expect=expect,
-        experiment=_measured_as(Path(journal), spec),
+        experiment=None if reference is None else str(reference),
     )
 
 
@@ -100,7 +95,11 @@ def record(
     data: Tabular | None = None,
     metric: str | None = None,
     as_of: str | None = None,
+    date_format: str | None = None,
     drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
     journal: str | Path = "journal",
 ) -> WentLive:
     """Put a change on record that somebody made elsewhere; measure it where a table is given.
@@ -118,10 +117,8 @@ def record(
         Why, and who made it.
     data
         The account table; None leaves the change unmeasured.
-    metric, as_of, drop_unlabelled
-        As for a run.
-    journal
-        The journal's folder.
+    metric, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce, journal
+        As for `run`; `announce` hears what was set aside.
 
     Raises
     ------
@@ -132,14 +129,13 @@ def record(
     """
     from_when = _moment(since)
     folder = Path(journal)
-    before = _live_spec(folder, spec.model, at=from_when)
+    before = _last(_went_live(folder, spec.model), at=from_when)
     _refuse_the_same(spec, before)
-    measured = None
+    measured = experiment = None
     if data is not None:
-        old = before[0] if before is not None else spec
-        comparable = form_id(old) == form_id(spec)
+        comparable = before is not None and form_id(before[0]) == form_id(spec)
         # Bounds and guardrails are the new spec's: they hold now.
-        start = _with_weights(spec, old.weights) if comparable else spec
+        start = spec if before is None or not comparable else _with_weights(spec, before[0].weights)
         measured = try_weights(
             data,
             start,
@@ -148,10 +144,15 @@ def record(
             author=author,
             metric=metric,
             as_of=as_of,
+            date_format=date_format,
             drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            set_aside_to=set_aside_to,
+            announce=announce,
             journal=folder,
             kind="record",
         )
+        experiment = f"{measured.run_id}/exp_{min(1, measured.experiments):05d}"
     return _go_live(
         EventKind.RECORD,
         spec,
@@ -160,9 +161,7 @@ def record(
         author=author,
         note=note,
         measured=measured,
-        experiment=f"{measured.run_id}/exp_{min(1, measured.experiments):05d}"
-        if measured
-        else None,
+        experiment=experiment,
     )
 
 
@@ -171,13 +170,10 @@ def _with_weights(spec: ScoringSpec, weights: dict[str, int]) -> ScoringSpec:
     data = spec.model_dump(mode="json", by_alias=True)
     for term in spec.terms:
         feature = data["features"][term.feature]
-        place = feature if term.bin is None else feature["encode"]["bins"][term.bin]
+        weighted = feature if term.bin is None else feature["encode"]["bins"][term.bin]
         weight = weights[term.name]
-        place |= {
-            "weight": weight,
-            "min": min(term.min, weight),
-            "max": max(term.max, weight),
-        }
+        bounds = {"min": min(term.min, weight), "max": max(term.max, weight)}
+        weighted |= {"weight": weight, **bounds}
     return specs.ScoringSpec.model_validate(data)
 
 
@@ -193,14 +189,17 @@ def _go_live(
     experiment: str | None = None,
     measured: RunResult | None = None,
 ) -> WentLive:
+    """Write the event, unless the same is live already."""
     if not note.strip():
         raise UsageError("a change that goes live needs a reason", hint="--note WHY")
+    events = _went_live(journal, spec.model)
     # A promotion follows whatever is on record, though another clock dated it later.
-    before = _live_spec(journal, spec.model, at=since if kind is EventKind.RECORD else None)
+    before = _last(events, at=since if kind is EventKind.RECORD else None)
     _refuse_the_same(spec, before)
     now = datetime.now(UTC)
     note_on_clock = clock_note(dated_ahead(journal, now), now)
-    later = _dated_after(journal, spec.model, now)
+    # What went live by clocks ahead of this one, and is followed by what is recorded now.
+    later = [event["event_id"] for event in events if event["since"] > now]
     changes = None
     if before is not None and form_id(before[0]) == form_id(spec):
         old = before[0].weights
@@ -230,96 +229,70 @@ def _go_live(
         expect=expect,
         spec_id=specs.spec_id(spec),
         changes=changes,
-        replaced_since=before[1] if before is not None else None,
+        replaced_since=None if before is None else before[1],
         experiment=experiment,
         measured=measured,
         notes=(note_on_clock,) if note_on_clock else (),
     )
 
 
-def _live_spec(
-    journal: Path, model: str, *, at: datetime | None
+def _read(journal: Path, read: Callable[[Journal], T]) -> T | None:
+    """Read something off a journal; None where there is no journal yet."""
+    try:
+        opened = Journal(journal)
+    except RunNotFoundError:
+        return None
+    with opened:
+        return read(opened)
+
+
+def _went_live(journal: Path, model: str) -> list[dict[str, Any]]:
+    """Return event_id, spec and since of all that went live, in the order of the journal."""
+    query = (
+        "select event_id, spec, since from went_live where model = getvariable('model') "
+        "order by position"
+    )
+    rows = _read(journal, lambda opened: opened.query(query, model=model))
+    return [] if rows is None else rows.to_dicts()
+
+
+def _last(
+    events: list[dict[str, Any]], *, at: datetime | None
 ) -> tuple[ScoringSpec, datetime] | None:
     """Return the spec that was live at a moment, and since when; None where none was.
 
     Without a moment it is the one recorded last, however it is dated.
     """
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return None
-    with opened:
-        rows = opened.query(
-            "select spec, since from went_live where model = getvariable('model') "
-            "and (getvariable('at') is null or since <= getvariable('at')) "
-            "order by position desc limit 1",
-            model=model,
-            at=at,
-        ).to_dicts()
-    if not rows:
+    live = [event for event in events if at is None or event["since"] <= at]
+    if not live:
         return None
     try:
-        return specs.parse(rows[0]["spec"], source="the live spec"), rows[0]["since"]
+        return specs.parse(live[-1]["spec"], source="the live spec"), live[-1]["since"]
     except SpecError:
         return None
 
 
-def _dated_after(journal: Path, model: str, now: datetime) -> list[str]:
-    """Return what went live by clocks ahead of this one, which what is recorded now follows."""
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return []
-    with opened:
-        rows = opened.query(
-            "select event_id from went_live where model = getvariable('model') "
-            "and since > getvariable('now') order by position",
-            model=model,
-            now=now,
-        )
-    return rows["event_id"].to_list()
-
-
-def _measured_as(journal: Path, spec: ScoringSpec) -> str | None:
-    """Return ``RUN/EXP`` that measured a spec as it is; None where none did."""
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return None
-    with opened:
-        reference = measured_as(opened, spec)
-    return None if reference is None else str(reference)
-
-
 def _refuse_the_same(spec: ScoringSpec, before: tuple[ScoringSpec, datetime] | None) -> None:
-    """Refuse what is live already; what only a clock that was ahead says is live isn't."""
-    if (
-        before is not None
-        and before[1] <= datetime.now(UTC)
-        and specs.score_id(before[0]) == specs.score_id(spec)
-    ):
-        raise _live_already(spec, before[1])
-
-
-def _live_already(spec: ScoringSpec, since: datetime) -> UsageError:
-    return UsageError(
-        f'"{spec.model}" with these weights and tiers is live already, since '
-        f"{since:%Y-%m-%d %H:%M}",
-        hint="gtmar log shows what has been live since when",
-    )
+    """Refuse what is live already, but for what only a clock that was ahead says is live."""
+    if before is None or before[1] > datetime.now(UTC):
+        return
+    if specs.score_id(before[0]) == specs.score_id(spec):
+        raise UsageError(
+            f'"{spec.model}" with these weights and tiers is live already, since '
+            f"{before[1]:%Y-%m-%d %H:%M}",
+            hint="gtmar log shows what has been live since when",
+        )
 
 
 def _moment(text: str) -> datetime:
     """Read an ISO date or date and time as a moment; without a zone it is this machine's."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None:
+    except ValueError as err:
         raise UsageError(
             f'--since expects a date such as 2026-03-31, got "{text}"',
             hint=f"--since {date.today():%Y-%m-%d}",
-        )
+        ) from err
     moment = moment.astimezone(UTC)
     if moment > datetime.now(UTC):
         raise UsageError(f"--since {text} is in the future; only what has happened goes on record")

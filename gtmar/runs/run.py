@@ -138,8 +138,6 @@ def run(
         spec = first_spec(
             table, holdout=holdout if holdout_file is None else 0.0, set_aside=set_aside
         ).spec
-    elif not isinstance(spec, specs.ScoringSpec):
-        spec = specs.load(spec)
     spec = specs.reading_dates(spec, date_format)
     if holdout_file is not None:
         spec = whole(spec, share=holdout)

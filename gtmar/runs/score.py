@@ -10,6 +10,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar import safe_text
+from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract
 from gtmar.data.encode import divided, encoded_terms
 from gtmar.data.locations import expanded, refuse_remote
@@ -35,6 +36,7 @@ __all__ = [
     "changed_since",
     "refuse_table",
     "score",
+    "tier_changes",
     "write_aside",
     "write_rows_aside",
     "write_table",
@@ -58,17 +60,11 @@ def score(
 
     Parameters
     ----------
-    data
-        The account table.
-    spec
-        The scoring spec.
-    as_of
-        ISO date that `days_before` counts from.
+    data, spec, as_of, set_aside
+        As for `run`, without outcomes.
     announce
-        Called with each thing worth knowing of the table, such as how many values are unknown,
-        or that most of a column's values are none of the spec's categories.
-    set_aside
-        Share of rows that may be left out since they can't be scored; None refuses them.
+        Called with each thing worth knowing of the table, such as how many values are unknown, or
+        that most of a column's values are none of the spec's categories.
     asides
         Takes what was set aside.
 
@@ -97,10 +93,8 @@ def score(
     if announce is not None:
         for sentence in checked.notes:
             announce(sentence)
-    date = as_of_date(spec, table.schema, as_of)
-    encoded = encoded_terms(spec, table.schema, date)
-    own = {"score", "tier", "base", "rounding", "clipping"}
     identifier = checked.id_column or likely
+    own = {"score", "tier", "base", "rounding", "clipping"}
     if identifier in own:
         raise UsageError(
             f"\"{identifier}\" is the account id's column and one of the result's; "
@@ -108,42 +102,74 @@ def score(
             hint="rename the table's column",
         )
     identity = [pl.col(identifier)] if identifier else []
+    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of))
+    points = [f"points.{term.name}" for term in spec.terms]
     weighted = [
-        (encoded[term.name] * term.weight).alias(f"points.{term.name}") for term in spec.terms
+        (encoded[term.name] * term.weight).alias(name)
+        for name, term in zip(points, spec.terms, strict=True)
     ]
-    raw = pl.sum_horizontal(f"points.{term.name}" for term in spec.terms) + spec.base * VALUE_UNITS
     # Integer division rounds down, so this is floor(raw + 0.5) on the grid of score values.
     rounded = (pl.col(_RAW) + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
-    value = rounded.clip(0, spec.max_score * SCORE_UNITS)
-    frame = table.frame.select(*identity, *weighted).with_columns(raw.alias(_RAW))
-    frame = frame.with_columns(rounded.alias(_ROUNDED), value.alias(_VALUE))
+    frame = table.frame.select(*identity, *weighted).with_columns(
+        (pl.sum_horizontal(points) + spec.base * VALUE_UNITS).alias(_RAW)
+    )
+    frame = frame.with_columns(
+        rounded.alias(_ROUNDED), rounded.clip(0, spec.max_score * SCORE_UNITS).alias(_VALUE)
+    )
 
-    def in_points(units: pl.Expr, per_point: int) -> pl.Expr:
-        return divided(units.cast(pl.Float64), per_point)
+    def in_points(units: pl.Expr, per_point: int, name: str) -> pl.Expr:
+        return divided(units.cast(pl.Float64), per_point).alias(name)
 
+    raw, on_grid, value = pl.col(_RAW), pl.col(_ROUNDED), pl.col(_VALUE)
     result = frame.select(
         *identity,
-        in_points(pl.col(_VALUE), SCORE_UNITS).alias("score"),
+        in_points(value, SCORE_UNITS, "score"),
         _tier(spec),
         pl.lit(float(spec.base)).alias("base"),
-        *(
-            in_points(pl.col(name), VALUE_UNITS).alias(name)
-            for name in (f"points.{term.name}" for term in spec.terms)
-        ),
-        in_points(pl.col(_ROUNDED) * _RAW_PER_SCORE - pl.col(_RAW), VALUE_UNITS).alias("rounding"),
-        in_points(pl.col(_VALUE) - pl.col(_ROUNDED), SCORE_UNITS).alias("clipping"),
+        *(in_points(pl.col(name), VALUE_UNITS, name) for name in points),
+        in_points(on_grid * _RAW_PER_SCORE - raw, VALUE_UNITS, "rounding"),
+        in_points(value - on_grid, SCORE_UNITS, "clipping"),
     )
     return collect(table, result)
 
 
 def _tier(spec: ScoringSpec) -> pl.Expr:
     """Return the tier of a score value in hundredths of a point, tiers from the highest down."""
-    names, lows = spec.tier_names, spec.tier_lows
-    chain: Any = pl.when(pl.col(_VALUE) >= lows[0]).then(pl.lit(names[0]))
-    for name, low in zip(names[1:], lows[1:], strict=True):
-        chain = chain.when(pl.col(_VALUE) >= low).then(pl.lit(name))
-    tier: pl.Expr = chain.otherwise(pl.lit(names[-1]))
+    tier: pl.Expr = pl.lit(spec.tier_names[-1])
+    for name, low in reversed(list(zip(spec.tier_names, spec.tier_lows, strict=True))):
+        tier = pl.when(pl.col(_VALUE) >= low).then(pl.lit(name)).otherwise(tier)
     return tier.alias("tier")
+
+
+def tier_changes(
+    data: Tabular,
+    one: ScoringSpec,
+    two: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    as_text: bool = False,
+) -> pl.DataFrame:
+    """Score a table by two specs of one id and return the accounts whose tier differs.
+
+    Returns
+    -------
+    DataFrame
+        `account` (the id as the table has it or, with `as_text`, as its canonical text; else the
+        row from 1), `score_one`, `tier_one`, `score_two`, `tier_two`; the largest moves first.
+    """
+    before, after = (score(data, spec, as_of=as_of) for spec in (one, two))
+    account = pl.int_range(1, before.height + 1)
+    if one.id is not None:
+        account = key_expression(one.id, before.schema) if as_text else pl.col(one.id)
+    changed = before.select(
+        (account.cast(pl.String) if as_text else account).alias("account"),
+        score_one="score",
+        tier_one="tier",
+        score_two=after["score"],
+        tier_two=after["tier"],
+    ).filter(pl.col("tier_one") != pl.col("tier_two"))
+    distance = (pl.col("score_two") - pl.col("score_one")).abs()
+    return changed.sort(distance, "account", descending=[True, False])
 
 
 def changed_since(
@@ -153,10 +179,8 @@ def changed_since(
 
     Parameters
     ----------
-    old
-        What `score` gave before; anything that `accounts.scan.scan` takes.
-    new
-        What it gives now.
+    old, new
+        What `score` gave before, anything that `scan` takes, and what it gives now.
     spec
         The spec of the new scores.
     identifier
@@ -174,8 +198,6 @@ def changed_since(
     UsageError
         If either table has no id, or the old one no score and tier, or an id twice.
     """
-    from gtmar import spec as specs
-
     key = identifier or new.columns[0]
     table = scan(old)
     escaped = safe_text.safe_cell(key)
@@ -236,13 +258,7 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
 
 
 def write_aside(accounts: Accounts, path: str | Path | None) -> list[str]:
-    """Write the rows of an account table that were set aside, and those of its holdout's own.
-
-    Returns
-    -------
-    list of str
-        What was set aside, and where it is; empty where nothing was.
-    """
+    """Write the rows that were set aside of a table and of its holdout's own; say what they are."""
     sides = [each for each in (accounts, accounts.later) if each is not None]
     return write_rows_aside([each.checked.set_aside for each in sides], path)
 
@@ -251,27 +267,22 @@ def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str
     """Write rows that were set aside, each with its reasons; say what they are.
 
     A file that is there is kept: the same rows aren't written again, others get a name that is
-    free.
-
-    Raises
-    ------
-    UsageError
-        If they can't be written.
+    free. `UsageError` where they can't be written.
     """
-    found = [side for side in sides if side.rows]
-    said = [side.sentence for side in found]
-    if not found or path is None:
-        return said
-    rows = pl.concat([side.written() for side in found], how="diagonal_relaxed")
+    sides = [side for side in sides if side.rows]
+    sentences = [side.sentence for side in sides]
+    if not sides or path is None:
+        return sentences
+    rows = pl.concat([side.written() for side in sides], how="diagonal_relaxed")
     target, number = Path(path), 2
     while os.path.lexists(target):
         if target.is_file() and target.suffix.lower() == ".csv":
             written = safe_text.spreadsheet_safe(rows).write_csv().encode()
             if target.read_bytes() == written:
-                return [*said, f"They are in {target}, with the reasons."]
+                return [*sentences, f"They are in {target}, with the reasons."]
         target = target.with_name(f"{Path(path).stem}-{number}{target.suffix}")
         number += 1
-    return [*said, f"They are in {write_table(rows, target)}, with the reasons."]
+    return [*sentences, f"They are in {write_table(rows, target)}, with the reasons."]
 
 
 #: Names of Polars' writers by a file's ending.
@@ -287,10 +298,7 @@ _WRITERS = {
 def refuse_table(
     path: str | Path, *, inputs: Iterable[str | Path] = (), force: bool = False
 ) -> None:
-    """Refuse, before any work, a place for a table that `write_table` would refuse.
-
-    Parameters and errors are those of `write_table`.
-    """
+    """Refuse, before any work, a place for a table that `write_table` would refuse."""
     if is_target(str(path)):
         refuse_target(str(path), inputs, force=force)
     else:
@@ -320,16 +328,12 @@ def write_table(
     force: bool = False,
     spreadsheet_safe: bool = True,
 ) -> str | Path:
-    """Write a table as Parquet, CSV or Arrow IPC, by the file's ending, or to a table.
-
-    Whole or not at all.
+    """Write rows, whole or not at all, as Parquet, CSV or Arrow IPC by the ending, or to a table.
 
     Parameters
     ----------
-    frame
-        The rows.
-    path
-        A file; or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+    frame, path
+        The rows, and a file or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
     inputs
         Files, folders and globs that the rows came from, which are never written to.
     force

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
+    from gtmar.validation.intervals import Uncertainty
     from gtmar.validation.paired_scores import Panel
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "SegmentPart",
     "best_tier",
     "by_segment",
+    "paired",
+    "reading_of",
     "segment_panels",
     "segment_part",
     "segmented",
@@ -47,34 +50,21 @@ RETENTION = {
 
 @dataclass(frozen=True)
 class SegmentLine:
-    """One segment under a run's start and best.
+    """One segment under a run's start and best."""
 
-    Parameters
-    ----------
-    name
-        ``COLUMN=VALUE``.
-    accounts
-        How many; below `SMALLEST_SEGMENT` there is nothing but this.
-    start, best
-        The objective, with its interval.
-    change
-        Best minus start, accounts paired.
-    reading
-        `better` or `worse` where the whole interval of the change says so, `no proven change` where
-        it doesn't, `unknown` where there is none.
-    retention
-        By short name: of all accounts, whatever their tier, which no score changes.
-    at_start, at_best
-        By short name: of the accounts in the best tier, by either score.
-    """
-
+    #: ``COLUMN=VALUE``.
     name: str
+    #: Below `SMALLEST_SEGMENT` of them nothing else is known.
     accounts: int
+    #: The objective, and best minus start, accounts paired.
     start: Interval
     best: Interval
     change: Interval
+    #: Of the change, see `reading_of`.
     reading: str
+    #: By short name: of all accounts, whatever their tier, which no score changes.
     retention: dict[str, Interval]
+    #: By short name: of the accounts in the best tier, by either score.
     at_start: dict[str, Interval]
     at_best: dict[str, Interval]
 
@@ -121,14 +111,13 @@ def by_segment(
 ) -> BySegment:
     """Say what a run's best does to each segment, on the accounts searched and those held out.
 
-    It compares what the run itself compared as it ended, so it is no further look at the holdout.
+    It compares what the run itself compared as it ended, so it is no further look at the holdout,
+    and nothing is written to the journal.
 
     Parameters
     ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder; nothing is written to it.
+    run_id, journal
+        The run's full id, and the journal's folder.
     data
         The account table, where it has moved since.
     columns
@@ -142,7 +131,7 @@ def by_segment(
         If the run hasn't ended, or the table isn't the run's.
     """
     _, ended, search = past_run(run_id, journal, data)
-    spec, as_of = search.spec, search.plan.as_of
+    spec, judge = search.spec, search.judge
     columns = tuple(columns) or spec.segments
     if not columns:
         raise UsageError(
@@ -151,28 +140,22 @@ def by_segment(
         )
     best = best_weights(RunFiles(Path(journal), run_id), ended, search)
     experiment = f"{run_id}/{ended['best_experiment']}"
-    accounts = segmented(search.accounts, spec, columns, as_of=as_of)
-    looks = looks_at(Path(journal), accounts.outcomes_fingerprint, experiment)
-    parts = [segment_part(accounts.search, spec, search.judge, search.start, best)]
+    accounts = segmented(search.accounts, spec, columns, as_of=search.plan.as_of)
+    parts = [segment_part(accounts.search, spec, judge, search.start, best)]
     if accounts.holdout is not None:
+        level = level_of(looks_at(Path(journal), accounts.outcomes_fingerprint, experiment))
         parts.append(
             segment_part(
-                accounts.holdout,
-                spec,
-                search.judge,
-                search.start,
-                best,
-                part="held out",
-                level=level_of(looks),
+                accounts.holdout, spec, judge, search.start, best, part="held out", level=level
             )
         )
     return BySegment(
         run_id=run_id,
         experiment=experiment,
-        objective=search.judge.name,
-        higher_is_better=search.judge.sign > 0,
+        objective=judge.name,
+        higher_is_better=judge.sign > 0,
         tier=best_tier(spec),
-        columns=tuple(columns),
+        columns=columns,
         parts=tuple(parts),
         basis=search.accounts.checked.outcomes.basis,
     )
@@ -193,32 +176,18 @@ def segment_part(
     part: str = "searched",
     level: float = 0.95,
 ) -> SegmentPart:
-    """Measure each segment of a matrix under two weight vectors.
+    """Measure each segment of a matrix under two weight vectors of F each.
 
-    Parameters
-    ----------
-    matrix
-        The accounts, with their segments.
-    spec, judge
-        The scoring model, and what decides.
-    before, after
-        Weight vectors, F each.
-    part
-        Which accounts these are, in words.
-    level
-        Of the intervals.
-
-    Notes
-    -----
-    Cost: some tenths of a second a segment of a thousand accounts, for the intervals.
+    `part` says in words which accounts these are; `level` is that of the intervals. Cost: some
+    tenths of a second a segment of a thousand accounts, for the intervals.
     """
     guard = Guard(matrix, spec, judge, before)
-    values = [guard.segment_values(weights) for weights in (before, after)]
-    lines = []
-    for name, panel in segment_panels(matrix, spec, before, after).items():
-        objective = tuple(side[name] for side in values)
-        lines.append(_line(name, panel, judge, objective, best_tier(spec), level))
-    gaps = [gap_of(v for v in side.values() if v is not None) for side in values]
+    old, new = (guard.segment_values(weights) for weights in (before, after))
+    lines = [
+        _line(name, panel, judge, old[name], new[name], best_tier(spec), level)
+        for name, panel in segment_panels(matrix, spec, before, after).items()
+    ]
+    gaps = [gap_of(v for v in side.values() if v is not None) for side in (old, new)]
     return SegmentPart(part, level, tuple(lines), *gaps)
 
 
@@ -226,51 +195,71 @@ def _line(
     name: str,
     panel: Panel | None,
     judge: Judge,
-    objective: tuple[float | None, ...],
+    before: float | None,
+    after: float | None,
     tier: str,
     level: float,
 ) -> SegmentLine:
     count = 0 if panel is None else panel.accounts
     few = f"too few: {count:,} accounts, {SMALLEST_SEGMENT} needed"
     nothing = unknown(None, level=level, accounts=count, reason=few)
-    none = dict.fromkeys(RETENTION, nothing)
     if panel is None or count < SMALLEST_SEGMENT:
+        none = dict.fromkeys(RETENTION, nothing)
         return SegmentLine(name, count, nothing, nothing, nothing, "unknown", none, none, none)
     keys = {judge.name.partition(".")[0], *RETENTION.values()}
-    found = uncertainty(panel, level=level, metrics=keys)
-    then, now = objective
-    change = None if then is None or now is None else now - then
-    sides = ((found.before, then), (found.after, now), (found.gain, change))
+    intervals = uncertainty(panel, level=level, metrics=keys)
     lacking = replace(nothing, reason="the metric has no interval")
-    # The value is the one that decides, to the last bit.
-    start, best, gain = (
-        replace(side.get(judge.name, lacking), value=value) for side, value in sides
-    )
+    start, best, change = paired(intervals, judge.name, before, after, lacking)
+    absent = replace(nothing, reason="the table has no column for it")
+
+    def retention(side: dict[str, Interval], among: str) -> dict[str, Interval]:
+        return {short: side.get(f"{key}.{among}", absent) for short, key in RETENTION.items()}
+
     return SegmentLine(
         name=name,
         accounts=count,
         start=start,
         best=best,
-        change=gain,
-        reading=_reading(gain, judge.sign),
-        retention=_retention(found.after, OVERALL, nothing),
-        at_start=_retention(found.before, tier, nothing),
-        at_best=_retention(found.after, tier, nothing),
+        change=change,
+        reading=reading_of(change, "higher" if judge.sign > 0 else "lower"),
+        retention=retention(intervals.after, OVERALL),
+        at_start=retention(intervals.before, tier),
+        at_best=retention(intervals.after, tier),
     )
 
 
-def _retention(found: dict[str, Interval], tier: str, nothing: Interval) -> dict[str, Interval]:
-    lacking = replace(nothing, reason="the table has no column for it")
-    return {short: found.get(f"{key}.{tier}", lacking) for short, key in RETENTION.items()}
+def paired(
+    intervals: Uncertainty,
+    column: str,
+    before: float | None,
+    after: float | None,
+    lacking: Interval,
+) -> tuple[Interval, Interval, Interval]:
+    """Return a metric before, after, and its change, with the values that decided, to the bit.
+
+    `lacking` stands where there is no interval.
+    """
+    change = None if before is None or after is None else after - before
+    return (
+        replace(intervals.before.get(column, lacking), value=before),
+        replace(intervals.after.get(column, lacking), value=after),
+        replace(intervals.gain.get(column, lacking), value=change),
+    )
 
 
-def _reading(change: Interval, sign: int) -> str:
-    if change.low is None or change.high is None:
+def reading_of(change: Interval, better: str) -> str:
+    """Read the interval of a change, by which way is good: `higher`, `lower` or `neither`.
+
+    `better`, `worse` or `moved` (where neither way is good) where the whole interval lies on one
+    side of 0, `no proven change` where it doesn't, `unknown` where there is none.
+    """
+    if change.low is None or change.high is None or change.value is None:
         return "unknown"
-    improvement = change if sign > 0 else change.negated()
-    if improvement.below_zero:
-        return "worse"
-    return "better" if improvement.above_zero else "no proven change"
+    if not (change.above_zero or change.below_zero):
+        return "no proven change"
+    if better == "neither":
+        return "moved"
+    return "better" if change.above_zero == (better == "higher") else "worse"
 
 
 def segmented(
@@ -278,38 +267,25 @@ def segmented(
 ) -> Accounts:
     """Return a table with these segment columns: as it is, or loaded again where it lacks one.
 
-    Parameters
-    ----------
-    accounts, spec
-        The table, loaded by this spec.
-    columns
-        Columns whose every value is a segment; an unknown value is one too.
-    as_of
-        ISO date that `days_before` counts from.
-
-    Raises
-    ------
-    UsageError
-        If a column isn't there.
-    ViolationsError
-        If it has too many values to be segments.
+    An unknown value is a segment, too. `UsageError` where a column isn't there, `ViolationsError`
+    where it has too many values.
     """
     table = accounts.table
-    unknown = [name for name in columns if name not in table.columns]
-    if unknown:
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
         raise UsageError(
-            f"{table.source}: no column {', '.join(unknown)} to take segments from",
+            f"{table.source}: no column {', '.join(absent)} to take segments from",
             hint=f"columns are {', '.join(table.columns[:8])}",
         )
-    own = {each.column: each for each in accounts.search.segments}
-    if not set(columns) <= own.keys():
-        other = spec.model_copy(update={"segments": tuple(dict.fromkeys(columns))})
+    columns = tuple(dict.fromkeys(columns))
+    if not {*columns} <= {each.column for each in accounts.search.segments}:
+        other = spec.model_copy(update={"segments": columns})
         dropped = accounts.checked.dropped > 0
         return load_accounts(table, other, as_of=as_of, drop_unlabelled=dropped)
 
     def only(matrix: AccountMatrix) -> AccountMatrix:
-        held = {each.column: each for each in matrix.segments}
-        return replace(matrix, segments=tuple(held[name] for name in dict.fromkeys(columns)))
+        own = {each.column: each for each in matrix.segments}
+        return replace(matrix, segments=tuple(own[name] for name in columns))
 
     holdout = None if accounts.holdout is None else only(accounts.holdout)
     return replace(accounts, search=only(accounts.search), holdout=holdout)
@@ -318,26 +294,14 @@ def segmented(
 def segment_panels(
     matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
 ) -> dict[str, Panel | None]:
-    """Score each segment's accounts by two weight vectors.
+    """Score each segment's accounts by two weight vectors of F each, by ``COLUMN=VALUE``.
 
-    Parameters
-    ----------
-    matrix
-        The accounts, with their segments.
-    spec
-        The scoring model.
-    before, after
-        Weight vectors, F each.
-
-    Returns
-    -------
-    dict
-        Panel by ``COLUMN=VALUE``; None where none of the matrix's accounts is in the segment.
+    None stands where none of the matrix's accounts is in the segment.
     """
-    found: dict[str, Panel | None] = {}
+    panels: dict[str, Panel | None] = {}
     for column in matrix.segments:
-        for place in range(len(column.values)):
-            rows = column.rows(place)
+        for index in range(len(column.values)):
+            rows = column.rows(index)
             part = panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
-            found[column.name(place)] = part
-    return found
+            panels[column.name(index)] = part
+    return panels

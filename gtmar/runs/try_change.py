@@ -16,9 +16,10 @@ from gtmar.runs.loop import Search
 from gtmar.runs.plan import Plan
 from gtmar.runs.records import new_run_id, start_record
 from gtmar.runs.results import Limits
+from gtmar.runs.score import write_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gtmar.data.sources import Tabular
     from gtmar.runs.results import RunResult
@@ -37,8 +38,11 @@ def try_weights(
     metric: str | None = None,
     journal: str | Path = "journal",
     as_of: str | None = None,
+    date_format: str | None = None,
     drop_unlabelled: bool = False,
     set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
     kind: str = "human",
 ) -> RunResult:
     """Measure one change of weights against the spec that it starts from.
@@ -59,10 +63,8 @@ def try_weights(
         The journal's folder.
     as_of
         ISO date that `days_before` counts from.
-    drop_unlabelled
-        Leave accounts without any outcome out.
-    set_aside
-        Share of rows that may be left out since they break the data contract; None refuses them.
+    date_format, drop_unlabelled, set_aside, set_aside_to, announce
+        As for `run`; `announce` hears what was set aside.
     kind
         `human`, or `record` for a change made elsewhere.
 
@@ -79,8 +81,7 @@ def try_weights(
     JournalError
         If the journal can't be written.
     """
-    if not isinstance(spec, specs.ScoringSpec):
-        spec = specs.load(spec)
+    spec = specs.reading_dates(spec, date_format)
     changed = specs.reweighed(spec, weights)
     before = tuple(term.weight for term in spec.terms)
     after = tuple(term.weight for term in changed.terms)
@@ -91,6 +92,9 @@ def try_weights(
     accounts = load_accounts(
         scan(data), spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
     )
+    for sentence in write_aside(accounts, set_aside_to):
+        if announce is not None:
+            announce(sentence)
     plan = Plan(
         kind=kind,
         limits=Limits(experiments=int(before != after)),

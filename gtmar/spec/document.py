@@ -389,14 +389,18 @@ def to_json(spec: ScoringSpec) -> str:
     return json.dumps(_short(spec), indent=2, ensure_ascii=False) + "\n"
 
 
-def reading_dates(spec: ScoringSpec, date_format: str | None) -> ScoringSpec:
-    """Return the spec with another form of dates in texts; None for its own.
+def reading_dates(spec: ScoringSpec | str | Path, date_format: str | None) -> ScoringSpec:
+    """Return a spec, or that of a file, with another form of dates in texts; None for its own.
 
     Raises
     ------
+    SpecError
+        If the file can't be read.
     UsageError
         If it isn't a form of dates.
     """
+    if not isinstance(spec, ScoringSpec):
+        spec = load(spec)
     if date_format is None:
         return spec
     try:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gtmar.stats.wilson import wilson
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -131,11 +133,7 @@ def from_normal(
 
 
 def from_proportion(successes: int, accounts: int, *, level: float) -> Interval:
-    """Take Wilson's interval of a share of accounts.
-
-    References
-    ----------
-    Wilson 1927.
+    """Take Wilson's interval of a share of accounts, of which there is one at least.
 
     Examples
     --------
@@ -143,12 +141,8 @@ def from_proportion(successes: int, accounts: int, *, level: float) -> Interval:
     >>> round(found.low, 4), round(found.high, 4)
     (0.5958, 0.9821)
     """
-    z = _NORMAL.inv_cdf((1 + level) / 2)
-    share, n = successes / accounts, accounts
-    shrunk = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / shrunk
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrunk
-    return Interval(share, centre - reach, centre + reach, level, accounts)
+    low, high = wilson(successes, accounts, level=level) or (None, None)
+    return Interval(successes / accounts, low, high, level, accounts)
 
 
 def freedom(pulls: Floats) -> float:

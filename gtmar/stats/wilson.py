@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from math import sqrt
+from statistics import NormalDist
 
 __all__ = ["wilson"]
 
-#: Standard normal quantile of 0.975: intervals are 95 %.
-_Z = 1.959963984540054
 
-
-def wilson(successes: int, trials: int) -> tuple[float, float] | None:
-    """Return Wilson's 95 % score interval of a share.
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float] | None:
+    """Return Wilson's score interval of a share.
 
     Parameters
     ----------
@@ -19,6 +17,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float] | None:
         Accounts that did, in [0, trials].
     trials
         Accounts asked about.
+    level
+        Probability with which the interval covers the truth, in (0, 1).
 
     Returns
     -------
@@ -42,10 +42,11 @@ def wilson(successes: int, trials: int) -> tuple[float, float] | None:
     """
     if not trials:
         return None
-    square = _Z * _Z
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    square = z * z
     share = successes / trials
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     spread = share * (1 - share) / trials + square / (4 * trials * trials)
-    half = _Z * sqrt(spread) / (1 + square / trials)
+    half = z * sqrt(spread) / (1 + square / trials)
     # Rounding can leave the ends a unit outside of what they can be.
     return max(0.0, middle - half), min(1.0, middle + half)

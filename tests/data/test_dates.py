@@ -20,7 +20,17 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.errors import SpecError, UsageError, ViolationsError
 from gtmar.integrations.sql import column_kinds, select
-from gtmar.runs import Limits, check, replay, run, score
+from gtmar.runs import (
+    Limits,
+    backtest,
+    check,
+    explain,
+    refresh,
+    replay,
+    run,
+    score,
+    try_weights,
+)
 from gtmar.spec import load, parse, score_id, spec_id
 
 AS_OF = "2026-06-30"
@@ -92,6 +102,33 @@ def test_day_or_month_first_is_refused_until_it_is_said(
         days(data)
     assert "--date-format" in caught.value.message
     assert days(data, spec_of(date_format=form)) == RIGHT
+
+
+@pytest.mark.parametrize("use", ["explain", "backtest", "try", "refresh"])
+def test_every_use_of_a_table_takes_the_form_of_its_dates(use: str, tmp_path: Path) -> None:
+    form = "%m/%d/%Y"
+    texts = accounts([day.strftime(form) for day in DAYS])
+
+    def used(frame: pl.DataFrame, **options: Any) -> Any:
+        later = frame.with_columns(account_id="later " + pl.col("account_id"))
+        journal: dict[str, Any] = {"journal": tmp_path / f"{len(options)}"}
+        if use == "explain":
+            return explain("a7", frame, spec_of(), other=spec_of(), as_of=AS_OF, **options)
+        if use == "backtest":
+            return backtest(frame, spec=spec_of(), as_of=AS_OF, **journal, **options).metrics
+        if use == "try":
+            changed = {"seen": 2}
+            options |= journal
+            return try_weights(frame, spec_of(), changed, note="n", as_of=AS_OF, **options).wins
+        options |= {**journal, "limits": Limits(2)}
+        return refresh(frame, later, spec_of(), as_of=AS_OF, **options).intervals
+
+    with pytest.raises((UsageError, ViolationsError), match="seen"):
+        used(texts)
+    found, same = used(texts, date_format=form), used(accounts())
+    if use == "explain":
+        assert found.lines[0].value == same.lines[0].value == str(DAYS[7])
+    assert found == same
 
 
 @pytest.mark.parametrize("form", ["%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y"])

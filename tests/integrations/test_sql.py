@@ -1,5 +1,6 @@
 import random
 import re
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -55,6 +56,29 @@ def test_the_columns_of_gtmar_score_under_their_names(dialect: str) -> None:
     if dialect == "bigquery":
         names = [re.sub(r"\W", "_", name) for name in names]
     assert statement.named_selects == names
+
+
+@every_dialect
+@pytest.mark.parametrize(
+    ("reading", "kind", "typed"),
+    [
+        ({"read": {"columns": {"fee": "money"}}}, "range", "number"),
+        ({"read": {"columns": {"fee": "decimal-comma"}}}, "range", "number"),
+        ({"date_format": "%m/%d/%Y", "as_of": "today"}, "days_before", "date"),
+    ],
+)
+def test_a_reading_of_text_that_sql_has_no_cast_for_is_refused(
+    dialect: str, reading: dict[str, Any], kind: str, typed: str
+) -> None:
+    encode: dict[str, Any] = {"kind": "range", "from": 0, "to": 10}
+    if kind == "days_before":
+        encode = {"kind": "days_before", "then": encode}
+    spec = make_spec(features={"fee": weighted(5, encode=encode)}, **reading)
+    with pytest.raises(UsageError, match='the same way: "fee" as'):
+        select(spec, "accounts", dialect=dialect)
+    with pytest.raises(UsageError, match='"fee" as'):
+        select(spec, "accounts", dialect=dialect, kinds={"fee": "text", "today": typed})
+    assert select(spec, "accounts", dialect=dialect, kinds={"fee": typed, "today": typed})
 
 
 def test_bigquery_names_that_turn_out_the_same_are_numbered() -> None:

@@ -238,11 +238,11 @@ def test_a_duckdb_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     frame = pl.DataFrame({"run_id": ["r1"]})
     location = f"duckdb:///{tmp_path}/lake.db?table=runs"
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gtmar.integrations.lakehouse._link", killed)
+        patch.setattr("gtmar.integrations.lakehouse.settle", killed)
         with pytest.raises(KeyboardInterrupt):
             append_new(frame, location)
     assert list(tmp_path.iterdir()) == []

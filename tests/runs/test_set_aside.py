@@ -15,7 +15,19 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, NotResumableError, UsageError, ViolationsError
 from gtmar.journal.files import RunFiles
-from gtmar.runs import Limits, check, decide, replay, run, score
+from gtmar.runs import (
+    Limits,
+    backtest,
+    check,
+    decide,
+    drift,
+    record,
+    refresh,
+    replay,
+    run,
+    score,
+    try_weights,
+)
 
 N = 400
 SPEC = make_spec(features={"logins": weighted(20)})
@@ -170,6 +182,81 @@ def test_init_and_score_set_rows_aside(tmp_path: Path, monkeypatch: pytest.Monke
     assert pl.read_parquet("out.parquet").height == N - 2
     assert pl.read_parquet("unscored.parquet")["account_id"].to_list() == ["a7", "a11"]
     assert score(broken(), SPEC, set_aside=0.01).height == N - 2
+
+
+def later(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(account_id="later " + pl.col("account_id"))
+
+
+def test_backtest_sets_rows_aside(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"score_column": "logins", "spec": SPEC, "journal": tmp_path / "j"}
+    with pytest.raises(ViolationsError):
+        backtest(broken().with_columns(pl.col("logins").fill_null(0)), **options)
+    found = backtest(
+        broken(),
+        **options,
+        drop_unscored=True,
+        set_aside=0.01,
+        set_aside_to=tmp_path / "aside.csv",
+    )
+    same = backtest(right(), **options)
+    assert (found.metrics, found.curve) == (same.metrics, same.curve)
+    assert any("aside.csv" in note for note in found.notes)
+    assert pl.read_csv(tmp_path / "aside.csv")["account_id"].to_list() == ["a9"]
+
+
+def test_drift_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
+    with pytest.raises(ViolationsError):
+        drift(broken(), SPEC, against=later(broken()))
+    notes: list[str] = []
+    aside = tmp_path / "aside.parquet"
+    found = drift(
+        broken(),
+        SPEC,
+        against=later(broken()),
+        set_aside=0.01,
+        set_aside_to=aside,
+        announce=notes.append,
+    )
+    # Without outcomes a table breaks the contract by its features alone.
+    assert (found.accounts_before, found.accounts) == (N - 2, N - 2)
+    assert len(notes) == 3
+    ids = ["later a7", "later a11", "a7", "a11"]
+    assert pl.read_parquet(aside)["account_id"].to_list() == ids
+
+
+def test_refresh_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
+    notes: list[str] = []
+    aside = tmp_path / "aside.csv"
+    options: dict[str, Any] = {"limits": Limits(5)}
+    found = refresh(
+        broken(),
+        later(broken()),
+        SPEC,
+        journal=tmp_path / "j",
+        set_aside=0.01,
+        set_aside_to=aside,
+        announce=notes.append,
+        **options,
+    )
+    same = refresh(right(), later(right()), SPEC, journal=tmp_path / "other", **options)
+    assert found.fingerprints == same.fingerprints
+    assert found.accounts == N - 3
+    assert pl.read_csv(aside).height == 6
+    assert any("aside.csv" in note for note in notes)
+
+
+def test_changes_by_hand_set_rows_aside(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"note": "as agreed", "author": "RevOps", "journal": tmp_path / "j"}
+    aside: dict[str, Any] = {"set_aside": 0.01, "set_aside_to": tmp_path / "aside.csv"}
+    tried = try_weights(broken(), SPEC, {"logins": 21}, **options, **aside)
+    same = try_weights(right(), SPEC, {"logins": 21}, **{**options, "journal": tmp_path / "o"})
+    assert tried.digest == same.digest
+    assert pl.read_csv(tmp_path / "aside.csv")["account_id"].to_list() == ["a7", "a9", "a11"]
+    put = record(SPEC, since="2026-01-05", data=broken(), **options, **aside)
+    assert put.measured is not None
+    kept = dict(RunFiles(tmp_path / "j", put.measured.run_id).record("start")["parameters"])
+    assert float(kept["set_aside"]) == 0.01
 
 
 # A row that is the total of the others

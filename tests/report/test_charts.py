@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import gtmar.report
-from gtmar.report.drawing import INK, both, legible, over
+from gtmar.report.charts import INK, both, legible, over
 
 STYLE = (Path(gtmar.report.__file__).parent / "templates" / "style.css").read_text("utf-8")
 HOSTILE = '</svg><script>alert(1)</script>"\x00\x1b'
