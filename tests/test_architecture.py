@@ -53,7 +53,7 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("engine/ray_shards.py",),
-    "numba": ("engine/numba_", "optimize/numba_"),
+    "numba": ("engine/numba_", "optimize/surrogate.py"),
     "mlflow": ("integrations/mlflow_tracking.py",),
     "sqlalchemy": ("integrations/mlflow_tracking.py",),
     "altair": ("report/",),
@@ -76,7 +76,6 @@ BANS = {
     "polars": (
         "engine/numpy_kernel.py",
         "engine/numba_",
-        "engine/layout.py",
         "engine/threads.py",
         "optimize/",
     )

@@ -15,7 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Proposer", "RandomProposer", "Result", "SearchSpace"]
+    from numpy.typing import NDArray
+
+__all__ = ["Proposer", "RandomProposer", "Result", "SearchSpace", "Stream"]
 
 #: A proposal changes one to this many weights.
 MOST_CHANGES = 3
@@ -93,6 +95,30 @@ class Proposer(Protocol):
         ...
 
 
+class Stream:
+    """The pinned stream of a seed: one generator, sent to the start of a sequence for each number.
+
+    A new generator for each would cost three times as much.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._philox = np.random.Philox(key=[seed, 0])
+        self._start = self._philox.state
+        self._key = self._start["state"]["key"]
+        self._generator = np.random.Generator(self._philox)
+
+    def generator(self, number: int) -> np.random.Generator:
+        """Return the generator, at the start of a sequence."""
+        self._key[1] = number
+        self._philox.state = self._start
+        return self._generator
+
+    def raw(self, number: int, count: int) -> NDArray[np.uint64]:
+        """Return the first numbers of a sequence, 64 bits each."""
+        self.generator(number)
+        return self._philox.random_raw(count)
+
+
 class RandomProposer:
     """Changes one to three weights, each by a uniform step of at least one.
 
@@ -119,21 +145,14 @@ class RandomProposer:
     def __init__(self, levers: SearchSpace, *, seed: int) -> None:
         self._levers = levers
         self._free = np.array(levers.free)
-        # One generator, sent to the start of another sequence for each proposal: a new one costs
-        # three times as much.
-        self._philox = np.random.Philox(key=[seed, 0])
-        self._start = self._philox.state
-        self._key = self._start["state"]["key"]
-        self._generator = np.random.Generator(self._philox)
+        self._stream = Stream(seed)
 
     def learn(self, result: Result) -> None:
         """Learn nothing: chance has no memory."""
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; see `Proposer`. Cost: about 10 microseconds."""
-        self._key[1] = number
-        self._philox.state = self._start
-        generator = self._generator
+        generator = self._stream.generator(number)
         most = min(MOST_CHANGES, len(self._free))
         count = int(generator.integers(1, most + 1))
         chosen = generator.permutation(self._free)[:count].tolist()

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.optimize.block_plan import Bounds, Knowledge, chance, most_draws, options
-from gtmar.optimize.hill_climb import TUNING
-from gtmar.optimize.random_streams import Stream
+from gtmar.optimize.proposers import Stream
+from gtmar.optimize.surrogate import TUNING, Bounds, Knowledge, chance, most_draws, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -73,7 +72,7 @@ class LearnedProposer:
     Notes
     -----
     A proposal is a function of seed, number, incumbent and what was told up to the last win or the
-    last full block of eight, whichever is later. Cost: see `planning.options`, a block and a win.
+    last full block of eight, whichever is later. Cost: see `surrogate.options`, a block and a win.
     """
 
     name = "learned"
