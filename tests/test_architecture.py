@@ -216,7 +216,7 @@ def pyproject() -> str:
         ("import gtmar.runs.loop", {"runs"}),
         ("from gtmar import spec as specs", {"spec"}),
         ("from gtmar import __version__, cli", {"cli"}),
-        ("from gtmar import errors, engine", {"errors", "kernel"}),
+        ("from gtmar import errors, engine", {"errors", "engine"}),
         ("def late():\n    from gtmar.cli import app", {"cli"}),
         ("if TYPE_CHECKING:\n    from gtmar.runs import run", {"runs"}),
         ("import polars", set()),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gtmar.errors import UsageError, nearest
-from gtmar.metrics import concentration, ranking, retention, scores
+from gtmar.metrics.formulas import CONCENTRATION, METRICS
 from gtmar.metrics.metric import Metric, Sums
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ __all__ = ["Measured", "all_metrics", "expression", "measure", "metric_column", 
 @cache
 def all_metrics() -> dict[str, Metric]:
     """Return every metric by key: the 13, their companions, then the counts and the score's own."""
-    groups = (ranking.METRICS, retention.METRICS, concentration.METRICS, scores.METRICS)
-    return {metric.key: metric for group in groups for metric in group}
+    return {metric.key: metric for metric in METRICS}
 
 
 def objective_keys() -> list[str]:
@@ -32,7 +31,7 @@ def objective_keys() -> list[str]:
 
     More concentration is neither good nor bad by itself; who makes it the objective wants more.
     """
-    concentrated = {metric.key for metric in concentration.METRICS}
+    concentrated = {metric.key for metric in CONCENTRATION}
     return [k for k, m in all_metrics().items() if m.better != "neither" or k in concentrated]
 
 

@@ -49,32 +49,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Known:
-    """The result of a vector that an earlier run evaluated.
-
-    Parameters
-    ----------
-    value
-        Its objective.
-    source
-        Which experiment that was: ``RUN/EXP``.
-    """
+    """The result of a vector that an earlier run evaluated."""
 
     value: float | None
+    #: Which experiment that was: ``RUN/EXP``.
     source: str
 
 
 @dataclass(frozen=True)
 class Given:
-    """Vectors that are tried before any proposal, in this order.
+    """Vectors of F weights that are tried before any proposal, in this order."""
 
-    Parameters
-    ----------
-    by
-        Who proposes them: `memory`, `human` or `logistic`.
-    vectors
-        F weights each.
-    """
-
+    #: Who proposes them: `memory`, `human` or `logistic`.
     by: str
     vectors: tuple[tuple[int, ...], ...] = ()
 
@@ -85,22 +71,14 @@ class Memory:
 
     The start record keeps its JSON, so that a run can be resumed and done again from its own files
     alone.
-
-    Parameters
-    ----------
-    runs
-        Ids of the runs it is from.
-    names
-        Names of the F weights.
-    known
-        Results by vector, the best first; null values are left out.
-    best
-        The best vectors that no guardrail blocked, at most three.
     """
 
+    #: Ids of the runs it is from, and names of the F weights.
     runs: tuple[str, ...]
     names: tuple[str, ...]
+    #: Results by vector, the best first; null values are left out.
     known: dict[Vector, Known] = field(repr=False)
+    #: The best vectors that no guardrail blocked, at most three.
     best: tuple[Vector, ...]
 
     @property
@@ -331,7 +309,7 @@ class Climb:
         values
             The objective of each of the batch's `fresh` candidates.
         breaches
-            Names the guardrails that the fresh candidate of a given place breaks; asked of would-be
+            Names the guardrails that a fresh candidate, by its number, breaks; asked of would-be
             wins alone.
 
         Returns
@@ -347,10 +325,10 @@ class Climb:
             if candidate.taken_over and candidate.known is not None:
                 outcome, value = Outcome.KNOWN, candidate.known.value
             else:
-                place, (_, value) = next(evaluated)
+                number, (_, value) = next(evaluated)
                 outcome = Outcome.LOSE
                 if self._better(value, self.value):
-                    broken = breaches(place)
+                    broken = breaches(number)
                     outcome = Outcome.BLOCKED if broken else Outcome.WIN
             steps.append(
                 Step(

@@ -41,25 +41,15 @@ class SearchSpace:
 
 
 class Result(NamedTuple):
-    """What a proposal came to, as the loop tells it to the proposer.
-
-    Parameters
-    ----------
-    proposal
-        The proposal's number.
-    before, weights
-        The incumbent's weights, and the candidate's; F each.
-    value_before, value
-        Their objectives.
-    won
-        Whether the candidate was kept.
-    """
+    """What a proposal came to, as the loop tells it to the proposer."""
 
     proposal: int
+    #: The incumbent's weights, and the candidate's; F each.
     before: tuple[int, ...]
     weights: tuple[int, ...]
     value_before: float | None
     value: float | None
+    #: Whether the candidate was kept.
     won: bool
 
 
@@ -126,15 +116,15 @@ class RandomProposer:
 
     Parameters
     ----------
-    levers
+    space
         What may move, and how far.
     seed
         Keys the generator together with the proposal's number.
 
     Examples
     --------
-    >>> levers = SearchSpace(("nps", "logins"), (0, 0), (25, 25))
-    >>> proposer = RandomProposer(levers, seed=7)
+    >>> space = SearchSpace(("nps", "logins"), (0, 0), (25, 25))
+    >>> proposer = RandomProposer(space, seed=7)
     >>> proposer.propose(1, (10, 5)) == proposer.propose(1, (10, 5))
     True
     """
@@ -142,9 +132,9 @@ class RandomProposer:
     name = "random"
     block: int | None = None
 
-    def __init__(self, levers: SearchSpace, *, seed: int) -> None:
-        self._levers = levers
-        self._free = np.array(levers.free)
+    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+        self._space = space
+        self._free = np.array(space.free)
         self._stream = Stream(seed)
 
     def learn(self, result: Result) -> None:
@@ -161,8 +151,8 @@ class RandomProposer:
     def _stepped(self, generator: np.random.Generator, index: int, weight: int) -> int:
         # Integer arithmetic for ceil(0.3 |w|), so that no rounding of 0.3 can add a step.
         reach = max(1, -(-3 * abs(weight) // 10))
-        down = min(reach, weight - self._levers.lows[index])
-        up = min(reach, self._levers.highs[index] - weight)
+        down = min(reach, weight - self._space.lows[index])
+        up = min(reach, self._space.highs[index] - weight)
         drawn = int(generator.integers(0, down + up))
         # 0..down-1 lead down by down..1, the rest up by 1..up: never a step of nothing.
         return weight + (drawn - down if drawn < down else drawn - down + 1)

@@ -99,33 +99,21 @@ TUNING = Tuning()
 
 
 class Knowledge(NamedTuple):
-    """The results so far, as a block needs them.
+    """The results so far, as a block needs them."""
 
-    Parameters
-    ----------
-    vectors, values
-        Shapes (F, K) and (K,): vectors with their objective, more being better.
-    results
-        How many of the K are filled.
-    told, level
-        Whether the incumbent's own objective is known, and what it is.
-    better, kept
-        Shapes (F, K) and (K,): vectors that beat an incumbent; 1 where one was kept, -1 where
-        guardrails blocked it.
-    fenced
-        How many of those K are filled.
-    radius
-        Length of a step in units of the incumbent's length.
-    """
-
+    #: Shapes (F, K) and (K,): vectors with their objective, more being better; how many are filled.
     vectors: Doubles
     values: Doubles
     results: int
+    #: Whether the incumbent's own objective is known, and what it is.
     told: bool
     level: float
+    #: Shapes (F, K) and (K,): vectors that beat an incumbent; 1 where one was kept, -1 where
+    #: guardrails blocked it; how many are filled.
     better: Doubles
     kept: Doubles
     fenced: int
+    #: Length of a step in units of the incumbent's length.
     radius: float
 
 
@@ -137,21 +125,14 @@ class Bounds(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What the proposals of a block are chosen from.
+    """What the proposals of a block are chosen from."""
 
-    Parameters
-    ----------
-    moves
-        Random ones, each different from the incumbent, shape (M, F).
-    steps
-        Where samples of the surface are highest within the radius, shape (B, F).
-    heights
-        Values of the first moves by samples of the surface, more being better, a row for each
-        sample asked for, shape (R, M'). Moves outside the fence are lower than all others.
-    """
-
+    #: Random moves, each different from the incumbent, shape (M, F).
     moves: Integers
+    #: Where samples of the surface are highest within the radius, shape (B, F).
     steps: Integers
+    #: Values of the first moves by the samples asked for, more being better, shape (R, M'). Moves
+    #: outside the fence are lower than all others.
     heights: Doubles
 
 
@@ -160,17 +141,9 @@ class Frame(NamedTuple):
 
     A vector is first brought to the incumbent's length; what was lost by that comes back in part,
     along the incumbent's direction. So a change of all weights by one factor is a small step.
-
-    Parameters
-    ----------
-    center
-        The incumbent, shape (F,).
-    size
-        Its length, in points.
-    unit
-        Its direction, shape (F,).
     """
 
+    #: The incumbent, shape (F,); its length, in points; its direction, shape (F,).
     center: Doubles
     size: float
     unit: Doubles
@@ -244,8 +217,7 @@ def options(
 
     Notes
     -----
-    Cost: a tenth of a millisecond in machine code, with a dozen weights; more than ten times that
-    with numpy.
+    Cost: a tenth of a millisecond in machine code, with a dozen weights; ten times that with numpy.
     """
     code = machine_code()
     return (_options if code is None else code.options)(known, raw, here, bounds, ranked)
@@ -363,17 +335,9 @@ def product(left: Doubles, right: Doubles) -> Doubles:
 
 
 def solved(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
-    """Solve a symmetric positive definite system by elimination.
+    """Solve a symmetric positive definite system by elimination, a row of (B, A) a right side.
 
-    Parameters
-    ----------
-    matrix, right
-        Shapes (A, A) and (B, A): a row for each right side.
-
-    Returns
-    -------
-    tuple
-        Whether the matrix is positive definite, and then the solutions, (B, A).
+    Returns whether the matrix is positive definite, and then the solutions, (B, A).
     """
     size = len(matrix)
     work = np.concatenate((matrix, right))
@@ -449,17 +413,7 @@ def _results(known: Knowledge, frame: Frame) -> tuple[Doubles, Doubles]:
 
 
 def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Doubles) -> Surface:
-    """Fit to K results.
-
-    Parameters
-    ----------
-    points
-        Coordinates, shape (F, K).
-    values
-        The objective, shape (K,), more being better.
-    slopes, noise
-        Standard normal numbers, shapes (F, B) and (K, B).
-    """
+    """Fit to K results at coordinates (F, K), by standard normal numbers (F, B) and (K, B)."""
     squares = points * points
     reach = total(squares)
     inner, quartic = product(points, points), product(squares, squares)
@@ -506,16 +460,10 @@ def _labels(known: Knowledge, frame: Frame) -> tuple[Doubles, Doubles]:
 
 
 def fit_fence(points: Doubles, kept: Doubles, slopes: Doubles, noise: Doubles) -> Fence:
-    """Fit to candidates that were better.
+    """Fit to K candidates that were better, by standard normal numbers (1 + F, B) and (K, B).
 
-    Parameters
-    ----------
-    points
-        Differences to the incumbent in its units, shape (F, K).
-    kept
-        1 where it was kept, -1 where guardrails blocked it, shape (K,).
-    slopes, noise
-        Standard normal numbers, shapes (1 + F, B) and (K, B).
+    `points`, (F, K), are differences to the incumbent in its units; `kept` is 1 where one was kept,
+    -1 where guardrails blocked it.
     """
     rows = np.ones((len(kept), 1 + len(points)))
     rows[:, 1:] = points.T

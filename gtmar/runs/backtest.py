@@ -15,6 +15,7 @@ from gtmar.data.outcomes import CENTS, canonical_outcomes
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.sources import Source
 from gtmar.data.split import key_expression
+from gtmar.engine.cohorts import COHORTS
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, JournalError, UsageError
@@ -433,9 +434,8 @@ def _panel(
 def _curve(panel: Panel) -> tuple[tuple[float, float | None, float | None], ...]:
     """Read MRR of the best accounts and lost accounts among the worst, ties in part."""
     places = -panel.before.places if panel.before.risk else panel.before.places
-    paying = (panel.movement >= 1) & (panel.movement <= 5) | (panel.movement == 8)
-    labelled = panel.movement <= 6
-    lost = (panel.movement <= 1).astype(np.float64)
+    paying, labelled = panel.among(*COHORTS["paying"]), panel.among(*COHORTS["labelled"])
+    lost = panel.among(*COHORTS["lost"]).astype(np.float64)
     mrr = panel.start
     rows = []
     for share in SHARES:

@@ -196,7 +196,7 @@ def test_a_worker_killed_while_it_counts_is_replaced(
         with pytest.raises(ValueError, match=r"shorter|longer|expected") as fault:
             evaluator.sums([(1, 2, 3)])
         assert "test_engines" not in str(fault.value)
-        assert "evaluate/local.py" in str(fault.value)
+        assert "engine/local.py" in str(fault.value)
 
         # Lost again and again is an error; and the next batch finds a worker again.
         monkeypatch.setattr(cluster, "_MOST_LOSSES", 2)
