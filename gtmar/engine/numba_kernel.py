@@ -272,7 +272,7 @@ def tabulate(
 def weigh(rows: Rows, room: Workspace, partial: PartialCounts, count: int) -> None:
     """Add up the cents of all rows for the candidates in the first slots, by the bands of bins.
 
-    What it adds to is 0 before: see `Found`.
+    What it adds to is 0 before: see `PartialCounts`.
     """
     cash = room.cash
     for k in range(count):
@@ -321,7 +321,7 @@ def _rank(order: Order, negatives: Integers, positives: Integers) -> int:
 def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
     """Find the first bin up to which more than `least` accounts lie; -1 if there is none.
 
-    `end` receives how many lie up to there, and how many on it.
+    `end` receives how many lie up to there, and how many in it.
     """
     most, before, total = len(counted), 0, 0
     for step in range(0, most, _STRETCH):

@@ -53,28 +53,10 @@ def bin_count(max_score: int) -> int:
 def raw_scores(
     columns: Sequence[Integers], weights: Int64s, base: int, *, wide: bool = True
 ) -> Integers:
-    """Score every account in full.
+    """Score every account in full, in 1/10,000 of a point; int64, or int32 unless `wide`.
 
-    Parameters
-    ----------
-    columns
-        F arrays of shape (N,), in 1/10,000ths.
-    weights
-        int64, shape (F,).
-    base
-        Points every account starts with.
-    wide
-        False where the caller knows that no raw score leaves int32.
-
-    Returns
-    -------
-    ndarray of int64 or int32, shape (N,)
-        Raw scores in 1/10,000 of a point.
-
-    Raises
-    ------
-    ShapeError
-        If there isn't one weight a column.
+    `columns` are F arrays of shape (N,) in 1/10,000ths, `base` the points every account starts
+    with. Raises `ShapeError` if there isn't one weight a column.
     """
     if len(columns) != len(weights):
         raise ShapeError(
@@ -94,23 +76,11 @@ def add_steps(
     out: Integers,
     spare: Integers | None = None,
 ) -> None:
-    """Add weight changes to every account's raw score.
+    """Add weight changes, pairs of a column's number and a change, to every account's raw score.
 
     Equals a full recompute, since raw scores are exact integers, at one pass over N a changed
-    weight instead of F passes.
-
-    Parameters
-    ----------
-    raw
-        Raw scores, shape (N,). Not modified unless it is `out`.
-    columns
-        F arrays of shape (N,).
-    steps
-        Pairs of a column's number and its weight's change.
-    out
-        Receives the result, shape (N,), of raw's type.
-    spare
-        Room for a product, as large as `out`; None takes it anew.
+    weight instead of F passes. The result goes to `out`, which may be `raw`; `spare` is room for a
+    product, as large as `out`.
     """
     start = raw
     for index, change in steps:
@@ -359,17 +329,8 @@ _sum, _sum_runs = np.add.reduce, np.add.reduceat
 def boundaries(cohorts: Int64s, money: Int64s) -> dict[str, Int64s]:
     """Sum the top fifth of the paying accounts, and both end quarters of the LTV cohort.
 
-    Parameters
-    ----------
-    cohorts
-        int64, shape (K, 2, bins): paying and valued accounts, in whole blocks of bins.
-    money
-        int64, shape (K, 5, L, bins): as in `Counts`.
-
-    Returns
-    -------
-    dict
-        By their names in `SCALAR_SUMS`, shape (K,) for accounts and (K, L) for cents.
+    `cohorts`, (K, 2, bins), are paying and valued accounts in whole blocks of bins; `money` is as
+    in `Counts`. The sums are by their names in `SCALAR_SUMS`, (K,) accounts and (K, L) cents.
     """
     candidates = len(money)
     blocks = cohorts.reshape(candidates, 2, -1, BIN_BLOCK)

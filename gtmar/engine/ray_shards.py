@@ -155,12 +155,9 @@ class ClusterEvaluator:
         self._incumbent = tuple(weights)
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """Evaluate K candidates; return int64 (K, L, S), sums by limb in `TierEdges.names`' order.
+        """Evaluate K candidates; see `Evaluator.sums`.
 
-        Raises
-        ------
-        ResourceError
-            If actors are lost again and again.
+        Raises `ResourceError` if actors are lost again and again.
         """
         batch = self._ray.put([tuple(weights) for weights in candidates])
         counts: list[Counts] = self._everywhere(lambda actor: actor.counts.remote(batch))

@@ -63,7 +63,7 @@ class LearnedProposer:
     space
         What may move, and how far.
     seed
-        Keys the draws together with the number of the proposal that a block of proposals follows.
+        Keys the numbers drawn, with the number of the proposal that a block of proposals follows.
     sign
         1 where more of the objective is better, -1 where less is.
     remembered
