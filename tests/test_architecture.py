@@ -55,7 +55,7 @@ HOMES = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("engine/ray_shards.py",),
-    "numba": ("engine/numba_", "optimize/numba_"),
+    "numba": ("engine/numba_", "optimize/surrogate.py"),
     "mlflow": ("integrations/mlflow_tracking.py",),
     "sqlalchemy": ("integrations/mlflow_tracking.py",),
     "altair": ("report/",),
@@ -78,7 +78,6 @@ BANS = {
     "polars": (
         "engine/numpy_kernel.py",
         "engine/numba_",
-        "engine/layout.py",
         "engine/threads.py",
         "optimize/",
     )

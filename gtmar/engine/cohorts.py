@@ -1,4 +1,8 @@
-"""What the counting needs of accounts, apart from their scores: cohorts, codes, cents as limbs."""
+"""Who counts where, and the names of all sums; and a table's cohorts as the kernel counts them.
+
+The tables of this module are the one place that says which accounts a cohort has and in what order
+the sums come: kernels, tally, metrics and intervals read them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,95 @@ if TYPE_CHECKING:
     Cash = tuple[slice, tuple[Doubles, ...]]
     from gtmar.data.matrix import AccountMatrix
 
-__all__ = ["LIMB_BITS", "Cohorts", "Part", "cohorts_of", "limb_count", "limbs"]
+__all__ = [
+    "ACCOUNT_INDICATOR",
+    "CASH_FLOWS",
+    "CHURNED_INDICATOR",
+    "CODES",
+    "COHORTS",
+    "LIMB_BITS",
+    "SCALAR_SUMS",
+    "TIER_SUMS",
+    "Cohorts",
+    "RowBlock",
+    "cohorts_of",
+    "limb_count",
+    "limbs",
+]
+
+_M = Movement
+_STAYING = (_M.KEPT_CONTRACTED, _M.KEPT_FLAT, _M.KEPT_EXPANDED)
+_KEPT_PAYING = (_M.KEPT_REVENUE_LOST, *_STAYING)
+_RETAINED = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
+_LOST = (_M.LOST_NONPAYING, _M.LOST_PAYING)
+_FORMER = (_M.FORMER_LOST, _M.FORMER_WON_BACK)
+
+#: Movement classes of each cohort.
+COHORTS: dict[str, tuple[Movement, ...]] = {
+    "accounts": tuple(_M),
+    "current": tuple(set(_M) - set(_FORMER)),
+    "labelled": (*_LOST, *_RETAINED),
+    "lost": _LOST,
+    "retained": _RETAINED,
+    "unlabelled": (_M.UNLABELLED, _M.UNLABELLED_PAYING, *_FORMER),
+    "paying": (_M.LOST_PAYING, *_KEPT_PAYING, _M.UNLABELLED_PAYING),
+    "kept_paying": _KEPT_PAYING,
+    #: Paying accounts whose whole start MRR is gone, and those of which some is left.
+    "churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST),
+    "staying": _STAYING,
+    "expanded": (_M.KEPT_EXPANDED,),
+    "contracted": (_M.KEPT_CONTRACTED,),
+    "former": _FORMER,
+    "won_back": (_M.FORMER_WON_BACK,),
+}
+#: Cohorts that are counted in each tier, under their own names.
+_COUNTED = (
+    *("accounts", "labelled", "retained", "paying", "kept_paying", "expanded", "contracted"),
+    *("former", "won_back"),
+)
+#: Counts of accounts in each tier.
+_ACCOUNT_SUMS = (*_COUNTED, "applies", "activated")
+#: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
+TIER_SUMS = (
+    *_ACCOUNT_SUMS,
+    *("start", "end", "expansion", "contraction", "churned", "days_known", "days_doubled"),
+)
+#: Sums of the whole. `rank_doubled`: twice the rank sum of the positives, average ranks for ties.
+#: `top_*`: the top fifth of paying accounts; `best_*`, `worst_*`: the quarters of the LTV cohort:
+#: what lies beyond the boundary, what is tied on it, and `*_fit` of the tied (in fifths or
+#: quarters of an account) belong in.
+SCALAR_SUMS = (
+    *("scored", "clipped_low", "clipped_high", "score_sum", "score_squares"),
+    *("positives", "negatives", "rank_doubled"),
+    *("top_accounts", "top_start", "top_start_tied", "top_end", "top_end_tied"),
+    *("top_tied", "top_fit"),
+    *("ltv_accounts", "best_ltv", "best_ltv_tied", "best_tied", "best_fit"),
+    *("worst_ltv", "worst_ltv_tied", "worst_tied", "worst_fit"),
+)
+#: Cents that are added up by tier: start MRR of the churned and of the staying, and changes of it.
+CASH_FLOWS = ("gone", "stays", "contraction", "expansion")
+
+#: C: codes of movement class and activation state.
+CODES = len(Movement) * ACTIVATION_STATES
+
+
+def _indicator(*cohorts: str) -> Int64s:
+    """Return int64 (C, cohorts): 1 where a code's movement class is of the cohort."""
+    table = np.zeros((len(Movement), ACTIVATION_STATES, len(cohorts)), dtype=np.int64)
+    for i, cohort in enumerate(cohorts):
+        table[list(COHORTS[cohort]), :, i] = 1
+    return table.reshape(CODES, len(cohorts))
+
+
+def _account_indicator() -> Int64s:
+    """Return int64 (C, `_ACCOUNT_SUMS`): what an account of each code counts."""
+    state = np.tile(np.arange(ACTIVATION_STATES), len(Movement))
+    return np.hstack([_indicator(*_COUNTED), np.stack([state >= 1, state == 2], axis=1)])
+
+
+#: What an account of each code counts in `_ACCOUNT_SUMS`, int64 (C, 11), and in `churned`, (C,).
+ACCOUNT_INDICATOR = _account_indicator()
+CHURNED_INDICATOR = _indicator("churned")[:, 0].copy()
 
 
 #: A column whose sum could pass 2^53 is split into limbs of this many bits, summed apart.
@@ -59,71 +151,42 @@ def limbs(values: Int64s, depth: int) -> tuple[Doubles, ...]:
 
 @dataclass(frozen=True)
 class Cohorts:
-    """All N accounts: views of the matrix, which nothing is copied from. All are read-only.
+    """All N accounts: views of the matrix, which nothing is copied from. All are read-only."""
 
-    Parameters
-    ----------
-    negatives, positives, rest
-        Run of rows: lost, retained, and those with neither label; together all, in this order.
-    paying
-        Run of rows: the paying current accounts.
-    gone, stays
-        Runs of rows: the paying whose MRR is gone at the end, and all other paying ones.
-    contracted, expanded
-        Runs of rows among those that stay: with less and with more at the end.
-    codes
-        int16, shape (N,), in [0, C): movement class and activation state.
-    start, end
-        int64, shape (N,), in cents; None without such a column. `end` implies `start`.
-    ltv
-        int64, shape (N,), in cents; None without LTV.
-    valued
-        int32: rows of the LTV cohort, ascending.
-    unvalued
-        int32: all other rows, ascending, where they are fewer and counted instead; else None.
-    dated
-        int32: rows whose days to activation are known, ascending.
-    days
-        int32: for each of `dated`, the place of its days.
-    depth
-        L, the same for all money: 2 where one column's sum could pass 2^52.
-    code_count, day_count
-        C and U.
-    """
-
+    #: Runs of rows: lost, retained, and those with neither label; together all, in this order.
     negatives: slice
     positives: slice
     rest: slice
+    #: Runs of rows: the paying current accounts; of them those whose MRR is gone at the end, and
+    #: all others; of these, those with less and with more at the end.
     paying: slice
     gone: slice
     stays: slice
     contracted: slice
     expanded: slice
+    #: int16, shape (N,), in [0, C): movement class and activation state.
     codes: Integers
+    #: int64, shape (N,), in cents; None without such a column. `end` implies `start`.
     start: Int64s | None
     end: Int64s | None
     ltv: Int64s | None
+    #: int32: rows of the LTV cohort; all others, where they are fewer and counted instead.
     valued: Integers
     unvalued: Integers | None
+    #: int32: rows whose days to activation are known, ascending, and the index of their days.
     dated: Integers
     days: Integers
+    #: L, the same for all money: 2 where one column's sum could pass 2^52.
     depth: int
+    #: C and U.
     code_count: int
     day_count: int
 
-    def part(self, first: int, last: int, *, copies: int = 1) -> Part:
+    def block(self, first: int, last: int, *, copies: int = 1) -> RowBlock:
         """Return the rows from `first` up to `last`, ready to be counted.
 
-        Parameters
-        ----------
-        first, last
-            A run of rows.
-        copies
-            Candidates counted in one call, whose cents are laid out one after the other.
-
-        Notes
-        -----
-        Cost: a pass over the part for each column of cents. Worth it for many candidates.
+        For `copies` candidates counted in one call, their cents are laid out one after the other.
+        Cost: a pass over the rows for each column of cents. Worth it for many candidates.
         """
 
         def here(run: slice) -> slice:
@@ -135,15 +198,15 @@ class Cohorts:
             return rows[start:stop].astype(np.intp) - first
 
         def cents(values: Int64s) -> tuple[Doubles, ...]:
-            found = limbs(values, self.depth)
-            return found if copies == 1 else tuple(np.tile(limb, copies) for limb in found)
+            split = limbs(values, self.depth)
+            return split if copies == 1 else tuple(np.tile(limb, copies) for limb in split)
 
         def cash(run: slice, values: Int64s | None, less: Int64s | None = None) -> Cash:
             rows = here(run)
             if values is None or rows.start == rows.stop:
                 return rows, ()
-            found = values[first:last][rows]
-            return rows, cents(found if less is None else found - less[first:last][rows])
+            own = values[first:last][rows]
+            return rows, cents(own if less is None else own - less[first:last][rows])
 
         ltv, valued, others = self.ltv, None, None
         if ltv is not None:
@@ -155,7 +218,7 @@ class Cohorts:
                 ltv = ltv.copy()
                 ltv[others] = 0
         at = slice(*np.searchsorted(self.dated, (first, last)).tolist())
-        return Part(
+        return RowBlock(
             negatives=here(self.negatives),
             positives=here(self.positives),
             rest=here(self.rest),
@@ -180,36 +243,22 @@ class Cohorts:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A run of n rows of `Cohorts`, with cents as doubles. Runs and rows count from its first.
-
-    Parameters
-    ----------
-    negatives, positives, rest, paying
-        As in `Cohorts`.
-    revenue
-        Whether there is start MRR at all.
-    cash
-        Four runs of rows, each with L limbs of cents, times the copies asked for: the start MRR of
-        those gone, of those who stay, and what is lost by contraction and won by expansion.
-    codes
-        int32, shape (n,).
-    ltv
-        L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
-    valued, unvalued
-        intp: rows within the LTV cohort, or those without; None for what isn't needed.
-    dated, days
-        intp, int32: rows whose days are known, and the place of their days.
-    """
+class RowBlock:
+    """A run of n rows of `Cohorts`, with cents as doubles. Runs and rows count from its first."""
 
     negatives: slice
     positives: slice
     rest: slice
     paying: slice
+    #: Whether there is start MRR at all.
     revenue: bool
+    #: For each of `CASH_FLOWS`, a run of rows and L limbs of cents, times the copies asked for.
     cash: tuple[Cash, ...]
+    #: int32, shape (n,).
     codes: Integers
+    #: L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
     ltv: tuple[Doubles, ...]
+    #: intp: rows within the LTV cohort, or those without; None for what isn't needed.
     valued: NDArray[np.intp] | None
     unvalued: NDArray[np.intp] | None
     dated: NDArray[np.intp]
@@ -226,17 +275,15 @@ class Part:
         return (self.codes, self.dated, self.days, *cents, *rows)
 
 
-_CODES = len(Movement) * ACTIVATION_STATES
-
-
 def cohorts_of(matrix: AccountMatrix) -> Cohorts:
     """Return the kernel's view of an account matrix; it copies no column."""
+
+    def run(cohort: str) -> slice:
+        return matrix.rows(min(COHORTS[cohort]), max(COHORTS[cohort]))
+
     paying = matrix.paying_rows
-    labelled = matrix.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
     # Of a table that says nothing of the window's end, no end MRR is known.
-    gone = paying
-    if paying == labelled:
-        gone = matrix.rows(Movement.LOST_PAYING, Movement.KEPT_REVENUE_LOST)
+    ends_known = paying == matrix.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
     none = np.zeros(0, dtype=np.int32)
     valued = none if matrix.ltv_rows is None else matrix.ltv_rows
     unvalued = None
@@ -253,14 +300,14 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
         *([] if matrix.ltv is None else [matrix.ltv[valued]]),
     ]
     return Cohorts(
-        negatives=matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING),
-        positives=matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING),
-        rest=matrix.rows(Movement.UNLABELLED, Movement.FORMER_WON_BACK),
+        negatives=run("lost"),
+        positives=run("retained"),
+        rest=run("unlabelled"),
         paying=paying,
-        gone=gone,
-        stays=matrix.rows(Movement.KEPT_CONTRACTED, Movement.KEPT_EXPANDED),
-        contracted=matrix.rows(Movement.KEPT_CONTRACTED, Movement.KEPT_CONTRACTED),
-        expanded=matrix.rows(Movement.KEPT_EXPANDED, Movement.KEPT_EXPANDED),
+        gone=run("churned") if ends_known else paying,
+        stays=run("staying"),
+        contracted=run("contracted"),
+        expanded=run("expanded"),
         codes=matrix.codes,
         start=matrix.start,
         end=matrix.end,
@@ -270,6 +317,6 @@ def cohorts_of(matrix: AccountMatrix) -> Cohorts:
         dated=dated,
         days=days,
         depth=max((limb_count(values) for values in money), default=1),
-        code_count=_CODES,
+        code_count=CODES,
         day_count=0 if matrix.days is None else len(matrix.days),
     )

@@ -1,4 +1,4 @@
-"""A table counted with numpy, part by part: candidates share calls, or threads share parts."""
+"""The evaluator of one process: counts a table with machine code, or with numpy part by part."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ import polars as pl
 
 from gtmar.data.matrix import check_reach
 from gtmar.engine.cohorts import LIMB_BITS, cohorts_of
+from gtmar.engine.numba_table import NumbaTable, compiled_before
 from gtmar.engine.numpy_kernel import (
-    PLACE_BLOCK,
     Counts,
     add_steps,
+    bin_window,
     count,
     raw_scores,
-    score_places,
+    score_bins,
 )
 from gtmar.engine.tally import TierEdges, sums_frame
-from gtmar.engine.threads import FusedTable, Workers, compiled_before, cores, keep_memory, pool
+from gtmar.engine.threads import Workers, cores, keep_memory, pool
 from gtmar.spec.model import SCORE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from gtmar.engine.cohorts import Cohorts, Part
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.cohorts import Cohorts, RowBlock
+    from gtmar.spec.model import ScoringSpec
 
     Integers = NDArray[np.integer]
     Steps = Sequence[tuple[int, int]]
-    from collections.abc import Collection, Iterator, Sequence
-
-    from gtmar.data.matrix import AccountMatrix
-    from gtmar.spec.model import ScoringSpec
 
 __all__ = ["CEILING", "PART_ROWS", "LocalEvaluator", "PartedTable", "ceiling_fifths"]
 
@@ -49,37 +48,20 @@ GROUP = 8
 
 
 class PartedTable:
-    """One table, ready to be counted with numpy.
-
-    Parameters
-    ----------
-    columns
-        F arrays of shape (N,).
-    cohorts
-        What the counting needs of accounts.
-    tier_lows
-        The lowest place of each of T tiers, from the highest tier down.
-    places, max_score
-        P, and the highest score, in points.
-    threads
-        How many work at once.
-    part_rows
-        Rows counted before the next ones are touched.
-    """
+    """One table, ready to be counted with numpy, some rows at a time."""
 
     def __init__(
         self,
         columns: Sequence[Integers],
         cohorts: Cohorts,
-        tier_lows: Sequence[int],
-        *,
-        places: int,
+        edges: TierEdges,
         max_score: int,
+        *,
         threads: int,
         part_rows: int,
     ) -> None:
-        self._columns, self._cohorts, self._tier_lows = columns, cohorts, tier_lows
-        self._most, self._max_score, self._threads = places, max_score, threads
+        self._columns, self._cohorts, self._tier_lows = columns, cohorts, edges.tier_lows
+        self._most, self._max_score, self._threads = edges.bins, max_score, threads
         accounts = len(cohorts.codes)
         self._runs = _even_runs(accounts, part_rows, threads)
         # The smaller the table, the more candidates share a call.
@@ -87,7 +69,7 @@ class PartedTable:
         if len(self._runs) == 1:
             self.together = max(1, min(GROUP, CALL_ROWS // max(1, accounts)))
         self._in_memory = not any(isinstance(column, np.memmap) for column in columns)
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, RowBlock] = {}
 
     @property
     def arrays(self) -> tuple[NDArray[np.generic], ...]:
@@ -95,74 +77,63 @@ class PartedTable:
         return tuple(array for part in self._parts.values() for array in part.arrays)
 
     def counts(self, raw: Integers, steps: Sequence[Steps]) -> tuple[Counts, int]:
-        """Count up to `together` candidates over all accounts.
+        """Count up to `together` candidates over all accounts; return also the counts' first bin.
 
-        Parameters
-        ----------
-        raw
-            Raw scores of the incumbent, shape (N,).
-        steps
-            For each candidate, how its weights differ.
-
-        Returns
-        -------
-        counts : Counts
-            Of all accounts.
-        first : int
-            The place that they begin with.
+        `raw` are the incumbent's raw scores, shape (N,), `steps` how each candidate's weights
+        differ.
         """
         if len(self._runs) == 1:
-            places, clipped = self._places(raw, self._runs[0], steps)
-            window = _window(places)
+            bins, clipped = self._bins(raw, self._runs[0], steps)
+            window = bin_window(*((int(bins.min()), int(bins.max())) if bins.size else (0, 0)))
             part = self._part(self._runs[0])
-            return count(places, clipped, part, self._tier_lows, window), window.start
+            return count(bins, clipped, part, self._tier_lows, window), window.start
         if self._threads == 1:
             total = self._over(raw, self._runs, steps)
         else:
             shares = [self._runs[thread :: self._threads] for thread in range(self._threads)]
-            found = pool(self._threads).map(
+            parts = pool(self._threads).map(
                 lambda share: self._over(raw, share, steps), filter(None, shares)
             )
-            total = next(found)
-            for counts in found:
+            total = next(parts)
+            for counts in parts:
                 total += counts
-        return total.narrowed(PLACE_BLOCK)
+        return total.narrowed()
 
     def _over(self, raw: Integers, runs: Sequence[slice], steps: Sequence[Steps]) -> Counts:
         """Count candidates over some parts of the table."""
-        found: list[Counts] = []
+        totals: list[Counts] = []
         window = range(self._most)
         for run in runs:
             part = self._part(run)
-            for place, step in enumerate(steps):
-                scored = self._places(raw, run, [step])
+            for index, step in enumerate(steps):
+                scored = self._bins(raw, run, [step])
                 counts = count(*scored, part, self._tier_lows, window)
-                if place == len(found):
-                    found.append(counts)
+                if index == len(totals):
+                    totals.append(counts)
                 else:
-                    found[place] += counts
-        return Counts.joined(found)
+                    totals[index] += counts
+        return Counts.joined(totals)
 
-    def _part(self, run: slice) -> Part:
+    def _part(self, run: slice) -> RowBlock:
         """Return a part of the table: made once, unless the table itself isn't in memory."""
         part = self._parts.get(run.start)
         if part is None:
             copies = self.together if len(self._runs) == 1 else 1
-            part = self._cohorts.part(run.start, run.stop, copies=copies)
+            part = self._cohorts.block(run.start, run.stop, copies=copies)
             if self._in_memory:
                 self._parts[run.start] = part
         return part
 
-    def _places(
+    def _bins(
         self, raw: Integers, run: slice, steps: Sequence[Steps]
     ) -> tuple[Integers, NDArray[np.int64]]:
-        """Score a run of rows for some candidates; return places and who was clipped."""
+        """Score a run of rows for some candidates; return bins and who was clipped."""
         columns = [column[run] for column in self._columns]
         made = np.empty((len(steps), run.stop - run.start), dtype=raw.dtype)
         spare = np.empty_like(made[0])
         for row, each in zip(made, steps, strict=True):
             add_steps(raw[run], columns, each, out=row, spare=spare)
-        return score_places(made, self._max_score)
+        return score_bins(made, self._max_score)
 
 
 def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
@@ -175,17 +146,9 @@ def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
     return runs or [slice(0, 0)]
 
 
-def _window(places: NDArray[np.integer]) -> range:
-    """Return the whole blocks of places between the lowest and the highest that occur."""
-    if not places.size:
-        return range(PLACE_BLOCK)
-    low, high = int(places.min()) // PLACE_BLOCK, int(places.max()) // PLACE_BLOCK
-    return range(low * PLACE_BLOCK, (high + 1) * PLACE_BLOCK)
-
-
 #: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
-#: Accounts and places, times candidates, that numpy counts in the time that numba takes to load.
+#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load.
 _WORTH_COMPILED = 16_000_000
 #: Candidates of a call to machine code at most.
 _COMPILED_GROUP = 16
@@ -199,7 +162,7 @@ class LocalEvaluator:
     matrix
         The accounts.
     spec
-        TierEdges, base and bounds; its weights are not used.
+        Tiers, base and bounds; its weights are not used.
     threads
         How many work at once; None takes one for each core that this process may use. Changes no
         sum.
@@ -210,6 +173,8 @@ class LocalEvaluator:
         what is short isn't worth loading numba for. Changes no sum.
     expected
         How many candidates will be asked for, about; None if nobody knows.
+    ceiling
+        `ceiling_fifths` of the whole table, where the matrix is a part of it.
 
     Examples
     --------
@@ -225,6 +190,7 @@ class LocalEvaluator:
         part_rows: int = PART_ROWS,
         compiled: bool | None = None,
         expected: int | None = None,
+        ceiling: int | None = None,
     ) -> None:
         ranges = {
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
@@ -239,21 +205,21 @@ class LocalEvaluator:
         self.evaluated = 0
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
-        self._bands = TierEdges.of(spec, matrix.days)
-        self._ceiling = ceiling_fifths(matrix)
+        self._edges = TierEdges.of(spec, matrix.days)
+        self._ceiling = ceiling_fifths(matrix) if ceiling is None else ceiling
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
         self._raw = self._full(self._incumbent)
         self._part_rows = part_rows
         self._parted: PartedTable | None = None
         self._compiled = compiled
         self._asked, self._expected = 0, expected or 0
-        self._fused: FusedTable | None = None
+        self._numba: NumbaTable | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
         held = [self._raw, *self._matrix.columns, *(vars(self._matrix).values())]
-        for table in (self._parted, self._fused):
+        for table in (self._parted, self._numba):
             held += table.arrays if table is not None else ()
         own = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
         return sum(own.values())
@@ -261,7 +227,7 @@ class LocalEvaluator:
     @property
     def compiles(self) -> bool:
         """Whether machine code counts this table from now on."""
-        return self._compiled is not False and self._fused_table(0) is not None
+        return self._compiled is not False and self._numba_table(0) is not None
 
     @property
     def compiles_first(self) -> bool:
@@ -269,63 +235,46 @@ class LocalEvaluator:
         return self.compiles and not compiled_before()
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """Evaluate K candidates.
+        """Evaluate K candidates, one at least; see `Evaluator.sums`.
 
-        Parameters
-        ----------
-        candidates
-            K weight vectors of F integers, one at least. Call `move` with the incumbent first, and
-            a candidate costs its differences alone.
-
-        Returns
-        -------
-        ndarray of int64, shape (K, L, S)
-            Sums by limb, in the order of `TierEdges.names`.
+        Call `move` with the incumbent first, and a candidate costs its differences alone.
         """
-        fused = self._fused_table(len(candidates))
-        if fused is not None:
-            return self._compiled_sums(fused, candidates)
+        table = self._numba_table(len(candidates))
+        if table is not None:
+            return self._compiled_sums(table, candidates)
 
         return _joined(
-            [self._bands.sums(counts, first=first) for counts, first in self._groups(candidates)]
+            [self._edges.sums(counts, first=first) for counts, first in self._groups(candidates)]
         )
 
     def counts(self, candidates: Sequence[Sequence[int]]) -> Counts:
         """Count K candidates' accounts and cents; counts of two parts of a table add up."""
-        places = self._bands.places
+        bins = self._edges.bins
         return Counts.joined(
-            [counts.widened(first, places) for counts, first in self._groups(candidates)]
+            [counts.widened(first, bins) for counts, first in self._groups(candidates)]
         )
 
     def reduce(self, counts: Counts) -> NDArray[np.int64]:
         """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
-        return self._bands.sums(counts)
+        return self._edges.sums(counts)
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
-        if self._fused is None:
+        if self._numba is None:
             add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
         else:
             change = np.array(weights, dtype=np.int64) - np.array(self._incumbent)
-            self._fused.move(self._raw, change.astype(np.int32), self._workers)
+            self._numba.move(self._raw, change.astype(np.int32), self._workers)
         self._incumbent = tuple(weights)
 
     def frame_of(
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
     ) -> pl.DataFrame:
-        """Return sums as the frame that metrics read, the table's own constants beside them.
-
-        Parameters
-        ----------
-        rows
-            From `sums`.
-        only
-            Names of the columns wanted; None for all. A column costs some microseconds.
-        """
-        names = self._bands.names
+        """Return sums as the frame that metrics read; see `Evaluator.frame_of`."""
+        names = self._edges.names
         if only is not None:
-            wanted = [place for place, name in enumerate(names) if name in only]
-            names, rows = tuple(names[place] for place in wanted), rows[..., wanted]
+            wanted = [index for index, name in enumerate(names) if name in only]
+            names, rows = tuple(names[index] for index in wanted), rows[..., wanted]
         frame = sums_frame(names, rows)
         if only is not None and CEILING not in only:
             return frame
@@ -333,10 +282,10 @@ class LocalEvaluator:
 
     def known_of(self, rows: NDArray[np.int64], names: Collection[str]) -> dict[str, list[int]]:
         """Return some sums of K candidates by name, K integers each."""
-        found = self._bands.known(rows, [name for name in names if name != CEILING])
+        known = self._edges.known(rows, [name for name in names if name != CEILING])
         if CEILING in names:
-            found[CEILING] = [self._ceiling] * len(rows)
-        return found
+            known[CEILING] = [self._ceiling] * len(rows)
+        return known
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
@@ -345,7 +294,7 @@ class LocalEvaluator:
     def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
         """Return score values in hundredths of a point, clipped, shape (N,), in matrix order."""
         raw = self._full(weights)
-        score_places(raw[None], self._spec.max_score)
+        score_bins(raw[None], self._spec.max_score)
         return raw.astype(np.int64)
 
     def _full(self, weights: Sequence[int]) -> NDArray[np.integer]:
@@ -356,51 +305,48 @@ class LocalEvaluator:
         pairs = zip(self._incumbent, weights, strict=True)
         return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
 
-    def _fused_table(self, candidates: int) -> FusedTable | None:
+    def _numba_table(self, candidates: int) -> NumbaTable | None:
         """Return the table for machine code, made when there is enough work to pay for it."""
         if self._compiled is None:
             self._asked += candidates
-            each = self._bands.places + self._matrix.accounts
+            each = self._edges.bins + self._matrix.accounts
             work = max(self._asked, self._expected) * each
             if work < _WORTH_COMPILED and "numba" not in sys.modules:
                 return None
             self._compiled = True
-        if self._compiled and self._fused is None:
+        if self._compiled and self._numba is None:
             if not self._wide:
-                self._fused = FusedTable.of(
+                self._numba = NumbaTable.of(
                     self._matrix.columns,
                     self._cohorts,
-                    self._bands.tier_lows,
+                    self._edges,
                     SCORE_UNITS * self._spec.max_score,
-                    self._bands.recipe,
-                    risk=self._bands.risk,
                 )
-            self._compiled = self._fused is not None
+            self._compiled = self._numba is not None
             self._parted = None
-        return self._fused
+        return self._numba
 
     def _compiled_sums(
-        self, fused: FusedTable, candidates: Sequence[Sequence[int]]
+        self, table: NumbaTable, candidates: Sequence[Sequence[int]]
     ) -> NDArray[np.int64]:
         self.evaluated += len(candidates)
         changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
-        narrow, width = changes.astype(np.int32), len(self._bands.names)
+        narrow, width = changes.astype(np.int32), len(self._edges.names)
         groups = [
-            fused.sums(self._raw, narrow[at : at + _COMPILED_GROUP], self._workers, width)
+            table.sums(self._raw, narrow[at : at + _COMPILED_GROUP], self._workers, width)
             for at in range(0, len(narrow), _COMPILED_GROUP)
         ]
         return _joined(groups)[:, None]
 
     def _groups(self, candidates: Sequence[Sequence[int]]) -> Iterator[tuple[Counts, int]]:
-        """Count candidates with numpy, group by group; each with the place that it begins with."""
+        """Count candidates with numpy, group by group; each with the bin that it begins with."""
         self.evaluated += len(candidates)
         if self._parted is None:
             self._parted = PartedTable(
                 self._matrix.columns,
                 self._cohorts,
-                self._bands.tier_lows,
-                places=self._bands.places,
-                max_score=self._spec.max_score,
+                self._edges,
+                self._spec.max_score,
                 threads=self.threads,
                 part_rows=self._part_rows,
             )

@@ -15,9 +15,7 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from gtmar.engine.local import CEILING, LocalEvaluator, ceiling_fifths
+from gtmar.engine.local import LocalEvaluator, ceiling_fifths
 from gtmar.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import numpy as np
+    import polars as pl
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
@@ -116,7 +115,7 @@ class ClusterEvaluator:
     matrix
         The accounts. Kept, so that a shard can be sent again.
     spec
-        TierEdges, base and bounds; its weights are not used.
+        Tiers, base and bounds; its weights are not used.
     shards
         Into how many parts the accounts go, a process each; None takes the cluster's cores.
         Changes no sum.
@@ -127,18 +126,18 @@ class ClusterEvaluator:
     ) -> None:
         cores = int(ray.cluster_resources().get("CPU", 1))
         count = max(1, min(shards or cores, matrix.accounts))
-        ends = [matrix.accounts * place // count for place in range(count + 1)]
+        ends = [matrix.accounts * shard // count for shard in range(count + 1)]
         self._ray = ray
-        self._parts = [matrix.part(*ends[place : place + 2]) for place in range(count)]
+        self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
         self._spec = spec
         self._threads = max(1, cores // count)
         # More shards than cores share them: an actor that waits for a core would wait for ever.
         self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
         self._incumbent: tuple[int, ...] | None = None
-        self._actors = [self._placed(place) for place in range(count)]
+        self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.
-        self._reducer = LocalEvaluator(matrix.part(0, 0), spec)
-        self._ceiling = ceiling_fifths(matrix)
+        ceiling = ceiling_fifths(matrix)
+        self._reducer = LocalEvaluator(matrix.part(0, 0), spec, ceiling=ceiling)
 
     def close(self) -> None:
         """End the actors, which gives the cluster its cores back."""
@@ -156,12 +155,9 @@ class ClusterEvaluator:
         self._incumbent = tuple(weights)
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """Evaluate K candidates; return int64 (K, L, S), sums by limb in `TierEdges.names`' order.
+        """Evaluate K candidates; see `Evaluator.sums`.
 
-        Raises
-        ------
-        ResourceError
-            If actors are lost again and again.
+        Raises `ResourceError` if actors are lost again and again.
         """
         batch = self._ray.put([tuple(weights) for weights in candidates])
         counts: list[Counts] = self._everywhere(lambda actor: actor.counts.remote(batch))
@@ -171,23 +167,19 @@ class ClusterEvaluator:
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
     ) -> pl.DataFrame:
         """Return sums as the frame that metrics read; see `Evaluator.frame_of`."""
-        frame = self._reducer.frame_of(rows, only=only)
-        if CEILING not in frame.columns:
-            return frame
-        return frame.with_columns(pl.lit(self._ceiling, dtype=pl.Int128).alias(CEILING))
+        return self._reducer.frame_of(rows, only=only)
 
     def known_of(self, rows: NDArray[np.int64], names: Collection[str]) -> dict[str, list[int]]:
         """Return some sums of K candidates by name; see `Evaluator.known_of`."""
-        known = self._reducer.known_of(rows, names)
-        return known | {CEILING: [self._ceiling] * len(rows)} if CEILING in names else known
+        return self._reducer.known_of(rows, names)
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
         return self.frame_of(self.sums(candidates))
 
-    def _placed(self, place: int) -> Any:
+    def _started(self, shard: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
-        actor = self._actor.remote(self._parts[place], self._spec, self._threads)
+        actor = self._actor.remote(self._parts[shard], self._spec, self._threads)
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
         return actor
@@ -197,25 +189,25 @@ class ClusterEvaluator:
         from ray import exceptions as rays
 
         lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
-        found: dict[int, Any] = {}
+        answers: dict[int, Any] = {}
         missing = list(range(len(self._actors)))
         reason = ""
         for _ in range(_MOST_LOSSES):
-            asked = {place: ask(self._actors[place]) for place in missing}
-            for place, answer in asked.items():
+            pending = {shard: ask(self._actors[shard]) for shard in missing}
+            for shard, answer in pending.items():
                 try:
-                    found[place] = self._ray.get(answer)
+                    answers[shard] = self._ray.get(answer)
                 except lost as err:
                     reason = str(err)
-                    self._ray.kill(self._actors[place])
-                    self._actors[place] = self._placed(place)
+                    self._ray.kill(self._actors[shard])
+                    self._actors[shard] = self._started(shard)
                 except rays.RayTaskError:  # a fault of ours, with its traceback
                     raise
                 except rays.RayError as err:
                     raise self._failed(str(err)) from err
-            missing = [place for place in missing if place not in found]
+            missing = [shard for shard in missing if shard not in answers]
             if not missing:
-                return [found[place] for place in sorted(found)]
+                return [answers[shard] for shard in sorted(answers)]
         listed = ", ".join(map(str, missing))
         raise self._failed(f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}")
 

@@ -1,7 +1,7 @@
-"""Tally: the exact counts and sums that every metric is computed from.
+"""From exact counts to the sums that every metric is computed from.
 
-Two tallies of two parts of a table add up to the tally of the whole. A tally comes down to its
-*sums*: one row of exact integers a candidate, named here and read by `metrics`.
+Counts of two parts of a table add up to those of the whole. They come down to *sums*: one row of
+exact integers a candidate, named in `cohorts` and read by `metrics`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gtmar.data.outcomes import ACTIVATION_STATES, Movement
-from gtmar.engine.cohorts import LIMB_BITS
-from gtmar.engine.layout import Recipe
-from gtmar.engine.numpy_kernel import BOUNDARY_SUMS, CASH, Counts, Totals, boundaries, place_total
+from gtmar.engine.cohorts import (
+    ACCOUNT_INDICATOR,
+    CASH_FLOWS,
+    CHURNED_INDICATOR,
+    LIMB_BITS,
+    SCALAR_SUMS,
+    TIER_SUMS,
+)
+from gtmar.engine.numpy_kernel import Counts, bin_count, boundaries, revenue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,80 +30,12 @@ if TYPE_CHECKING:
 
     from gtmar.spec.model import ScoringSpec
 
+    Int64s = NDArray[np.int64]
+
 __all__ = ["TierEdges", "sums_frame", "tier_sum"]
 
-_CODES = len(Movement) * ACTIVATION_STATES
-_M = Movement
 #: Ending of the column that holds a sum's high limb until the two are joined.
 _HIGH = "#high"
-_PAYING = (
-    _M.LOST_PAYING,
-    _M.KEPT_REVENUE_LOST,
-    _M.KEPT_CONTRACTED,
-    _M.KEPT_FLAT,
-    _M.KEPT_EXPANDED,
-    _M.UNLABELLED_PAYING,
-)
-_KEPT_PAYING = (_M.KEPT_REVENUE_LOST, _M.KEPT_CONTRACTED, _M.KEPT_FLAT, _M.KEPT_EXPANDED)
-_KEPT = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
-
-#: Which movement classes each count of accounts takes in.
-_ACCOUNTS_OF = {
-    "accounts": tuple(Movement),
-    "labelled": (_M.LOST_NONPAYING, _M.LOST_PAYING, *_KEPT),
-    "retained": _KEPT,
-    "paying": _PAYING,
-    "kept_paying": _KEPT_PAYING,
-    "expanded": (_M.KEPT_EXPANDED,),
-    "contracted": (_M.KEPT_CONTRACTED,),
-    "former": (_M.FORMER_LOST, _M.FORMER_WON_BACK),
-    "won_back": (_M.FORMER_WON_BACK,),
-}
-#: Accounts whose whole start MRR is gone.
-_CHURNED = {"churned": (_M.LOST_PAYING, _M.KEPT_REVENUE_LOST)}
-#: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
-TIER_SUMS = (
-    *_ACCOUNTS_OF,
-    "applies",
-    "activated",
-    "start",
-    "end",
-    "expansion",
-    "contraction",
-    "churned",
-    "days_known",
-    "days_doubled",
-)
-#: Sums of the whole. `rank_doubled`: twice the rank sum of the positives, average ranks for ties.
-#: `top_*`: the top fifth of paying accounts; `best_*`, `worst_*`: the quarters of the LTV cohort:
-#: what lies beyond the boundary, what is tied on it, and `*_fit` of the tied (in fifths or
-#: quarters of an account) belong in.
-SCALAR_SUMS = (
-    "scored",
-    "clipped_low",
-    "clipped_high",
-    "score_sum",
-    "score_squares",
-    "positives",
-    "negatives",
-    "rank_doubled",
-    "top_accounts",
-    "top_start",
-    "top_start_tied",
-    "top_end",
-    "top_end_tied",
-    "top_tied",
-    "top_fit",
-    "ltv_accounts",
-    "best_ltv",
-    "best_ltv_tied",
-    "best_tied",
-    "best_fit",
-    "worst_ltv",
-    "worst_ltv_tied",
-    "worst_tied",
-    "worst_fit",
-)
 
 
 def tier_sum(name: str, tier: str) -> str:
@@ -106,64 +43,45 @@ def tier_sum(name: str, tier: str) -> str:
     return f"{name}[{tier}]"
 
 
-def _indicator(groups: Mapping[str, tuple[Movement, ...]]) -> NDArray[np.int64]:
-    """Return int64 (C, groups): 1 where a code's movement class is in the group."""
-    table = np.zeros((len(Movement), ACTIVATION_STATES, len(groups)), dtype=np.int64)
-    for i, classes in enumerate(groups.values()):
-        table[list(classes), :, i] = 1
-    return table.reshape(_CODES, len(groups))
-
-
-def _account_indicator() -> NDArray[np.int64]:
-    activation = np.zeros((len(Movement), ACTIVATION_STATES, 2), dtype=np.int64)
-    activation[:, 1:, 0] = 1
-    activation[:, 2, 1] = 1
-    return np.hstack([_indicator(_ACCOUNTS_OF), activation.reshape(_CODES, 2)])
-
-
-_ACCOUNT_INDICATOR = _account_indicator()
-_CHURNED_INDICATOR = _indicator(_CHURNED)
-
-
 @dataclass(frozen=True)
 class TierEdges:
-    """How a spec divides score places: the tiers and the order. Turns counts into sums.
+    """How a spec divides score bins: the tiers and the order. Turns counts into sums.
 
     Parameters
     ----------
     tiers
         Tier names, T of them, from the highest scores down.
     tier_lows
-        The lowest place of each tier, from the highest tier down.
-    places
+        The lowest bin of each tier, from the highest tier down.
+    bins
         P.
     risk
         True where high scores are bad. The order of scores is turned here, once, before all
         ranking; scores and tiers stay as they are.
     days
-        int64, shape (U,): the distinct values behind `day_codes`; None without such a column.
+        int64, shape (U,): the distinct values behind `day_codes`, ascending.
     """
 
     tiers: tuple[str, ...]
     tier_lows: tuple[int, ...]
-    places: int
+    bins: int
     risk: bool
-    days: NDArray[np.int64] | None
+    days: Int64s
 
     @classmethod
-    def of(cls, spec: ScoringSpec, days: NDArray[np.int64] | None = None) -> TierEdges:
-        """Read the bands off a spec; `days` are the distinct values behind `day_codes`."""
+    def of(cls, spec: ScoringSpec, days: Int64s | None = None) -> TierEdges:
+        """Read the edges off a spec; `days` are the distinct values behind `day_codes`."""
         return cls(
             tiers=spec.tier_names,
             tier_lows=tuple(spec.tier_lows),
-            places=place_total(spec.max_score),
+            bins=bin_count(spec.max_score),
             risk=spec.orientation == "risk",
-            days=days,
+            days=np.zeros(0, dtype=np.int64) if days is None else days,
         )
 
-    def tiers_of(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return each place's tier, in [0, T)."""
-        from_bottom = np.searchsorted(self.tier_lows[::-1], places, side="right")
+    def tiers_of(self, bins: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return each bin's tier, in [0, T)."""
+        from_bottom = np.searchsorted(self.tier_lows[::-1], bins, side="right")
         return len(self.tier_lows) - from_bottom
 
     @cached_property
@@ -172,41 +90,22 @@ class TierEdges:
         return (*SCALAR_SUMS, *(tier_sum(n, tier) for tier in self.tiers for n in TIER_SUMS))
 
     @cached_property
-    def _place_of(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.names)}
+    def _index_of(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        """How machine code puts a tier's sums together; the rest of their order it has by heart."""
-        days = np.zeros(0, dtype=np.int64) if self.days is None else self.days
-        return Recipe(_ACCOUNT_INDICATOR, _CHURNED_INDICATOR[:, 0].copy(), days)
-
-    def known(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, list[int]]:
-        """Return some sums by name, as Python's integers.
-
-        Parameters
-        ----------
-        rows
-            int64, shape (K, L, S).
-        names
-            Which.
-
-        Returns
-        -------
-        dict
-            K integers by name.
-        """
-        places = [self._place_of[name] for name in names]
-        columns: list[list[int]] = rows[:, 0, places].T.tolist()
+    def known(self, rows: Int64s, names: Sequence[str]) -> dict[str, list[int]]:
+        """Return some sums of K candidates by name, as Python's integers; `rows` from `sums`."""
+        indices = [self._index_of[name] for name in names]
+        columns: list[list[int]] = rows[:, 0, indices].T.tolist()
         for limb in range(1, rows.shape[1]):
-            high = rows[:, limb, places].T.tolist()
+            high = rows[:, limb, indices].T.tolist()
             columns = [
                 [low + (more << LIMB_BITS * limb) for low, more in zip(*pair, strict=True)]
                 for pair in zip(columns, high, strict=True)
             ]
         return dict(zip(names, columns, strict=True))
 
-    def sums(self, counts: Counts, *, first: int = 0) -> NDArray[np.int64]:
+    def sums(self, counts: Counts, *, first: int = 0) -> Int64s:
         """Reduce the counts of K candidates to their sums.
 
         Parameters
@@ -214,7 +113,7 @@ class TierEdges:
         counts
             The counts of all accounts, parts added up.
         first
-            The place that the counts begin with. No account may be outside of what they hold.
+            The bin that the counts begin with. No account may be outside of what they hold.
 
         Returns
         -------
@@ -223,72 +122,78 @@ class TierEdges:
 
         Notes
         -----
-        Cost: some dozen passes over the places, whatever the number of accounts.
+        Cost: some dozen passes over the bins, whatever the number of accounts.
         """
-        totals = self._totals(counts, first)
-        tiers = self._tier_sums(totals)
-        candidates, depth = tiers.shape[:2]
-        all_accounts, labelled, retained = tiers[:, 0, :, :3].sum(axis=1).T
-        scalars = np.zeros((candidates, depth, len(SCALAR_SUMS)), dtype=np.int64)
-        head = scalars[:, 0]
-        head[:, 0] = all_accounts
-        head[:, 1:3] = totals.clipped
-        head[:, 3:5] = totals.moments
-        head[:, 5], head[:, 6] = retained, labelled - retained
-        # Average ranks for ties: of the accounts on a place, the ranks before it and half its own.
-        head[:, 7] = totals.ranks + retained
-        scalars[..., -BOUNDARY_SUMS:] = totals.boundaries
-        return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
-
-    def _totals(self, counts: Counts, first: int) -> Totals:
-        candidates, _, depth, places = counts.money.shape
+        candidates, _, depth, bins = counts.money.shape
         turn = slice(None, None, -1 if self.risk else 1)
         accounts, money = counts.accounts[..., turn], counts.money[..., turn]
-        grid = np.arange(first, first + places)[turn]
+        grid = np.arange(first, first + bins)[turn]
         ranked = accounts[:, 0] + accounts[:, 1]
         everyone = ranked + accounts[:, 2]
+        # Twice the labelled accounts in bins before, and those in the bin itself.
         before = np.cumsum(ranked, axis=1)
         before *= 2
         before -= ranked
-        # Runs of places by tier; a tier without a place here gets none.
-        lows = np.clip(np.array(self.tier_lows) - first, 0, places)
-        tops = np.append(places, lows[:-1])
-        held = np.flatnonzero(lows < tops)
-        by_tier = np.zeros((candidates, CASH, depth, len(self.tiers)), dtype=np.int64)
-        inside = np.add.reduceat(counts.money[:, :CASH], lows[held][::-1], axis=-1)
-        by_tier[..., held] = inside[..., ::-1]
-        return Totals(
-            clipped=counts.clipped,
-            moments=np.stack([np.einsum("kp,p->k", everyone, g) for g in (grid, grid * grid)], 1),
-            ranks=np.einsum("kp,kp->k", before, accounts[:, 1]),
-            tier_counts=counts.tier_counts,
-            tier_days=counts.tier_days,
-            tier_money=by_tier,
-            boundaries=boundaries(accounts[:, 3:], money),
+        tiers = self._tier_sums(counts, first)
+        scored, labelled, retained = (
+            tiers[:, 0, :, TIER_SUMS.index(name)].sum(axis=1)
+            for name in ("accounts", "labelled", "retained")
         )
+        whole = {
+            "scored": scored,
+            "clipped_low": counts.clipped[:, 0],
+            "clipped_high": counts.clipped[:, 1],
+            "score_sum": np.einsum("kp,p->k", everyone, grid),
+            "score_squares": np.einsum("kp,p->k", everyone, grid * grid),
+            "positives": retained,
+            "negatives": labelled - retained,
+            # Average ranks for ties: of the accounts in a bin, the ranks before and half its own.
+            "rank_doubled": np.einsum("kp,kp->k", before, accounts[:, 1]) + retained,
+            **boundaries(accounts[:, 3:], money),
+        }
+        scalars = _in_order(SCALAR_SUMS, whole, (candidates, depth))
+        return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
 
-    def _tier_sums(self, totals: Totals) -> NDArray[np.int64]:
+    def _tier_sums(self, counts: Counts, first: int) -> Int64s:
         """Return the sums of each tier, int64 (K, L, T, sums)."""
-        candidates, _, depth, tiers = totals.tier_money.shape
-        rows = np.zeros((candidates, depth, tiers, len(TIER_SUMS)), dtype=np.int64)
-        split = _ACCOUNT_INDICATOR.shape[1]
-        rows[:, 0, :, :split] = totals.tier_counts @ _ACCOUNT_INDICATOR
-        gone, stays, contraction, expansion = totals.tier_money.swapaxes(0, 1)
-        rows[..., split] = gone + stays
-        rows[..., split + 1] = stays - contraction + expansion
-        rows[..., split + 2] = expansion
-        rows[..., split + 3] = contraction
-        # Without a label nobody is known to have left.
-        churned = totals.tier_counts @ _CHURNED_INDICATOR > 0
-        rows[..., split + 4] = gone * churned[:, None, :, 0]
-        if self.days is not None and len(self.days):
-            rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(totals.tier_days, self.days)
+        candidates, _, depth, bins = counts.money.shape
+        # Runs of bins by tier; a tier without a bin here gets none.
+        lows = np.clip(np.array(self.tier_lows) - first, 0, bins)
+        held = np.flatnonzero(lows < np.append(bins, lows[:-1]))
+        flows = np.zeros((candidates, len(CASH_FLOWS), depth, len(self.tiers)), dtype=np.int64)
+        inside = np.add.reduceat(counts.money[:, : len(CASH_FLOWS)], lows[held][::-1], axis=-1)
+        flows[..., held] = inside[..., ::-1]
+        gone, _, contraction, expansion = flows.swapaxes(0, 1)
+        start, end = revenue(flows.swapaxes(0, 1))
+        rows = _in_order(
+            TIER_SUMS,
+            {
+                "start": start,
+                "end": end,
+                "expansion": expansion,
+                "contraction": contraction,
+                # Without a label nobody is known to have left.
+                "churned": gone * (counts.tier_counts @ CHURNED_INDICATOR > 0)[:, None],
+            },
+            (candidates, depth, len(self.tiers)),
+        )
+        accounts = counts.tier_counts @ ACCOUNT_INDICATOR
+        rows[:, 0, :, : accounts.shape[-1]] = accounts
+        if len(self.days):
+            rows[:, 0, :, -2], rows[:, 0, :, -1] = _median_doubled(counts.tier_days, self.days)
         return rows
 
 
-def _median_doubled(
-    histograms: NDArray[np.int64], values: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _in_order(names: Sequence[str], values: Mapping[str, Int64s], shape: tuple[int, ...]) -> Int64s:
+    """Put sums in the order of their names: of whole shape, (K, L, ...), or the low limb alone."""
+    rows = np.zeros((*shape, len(names)), dtype=np.int64)
+    for name, value in values.items():
+        column = rows[..., names.index(name)]
+        column[(..., 0) if value.ndim < len(shape) else ...] = value
+    return rows
+
+
+def _median_doubled(histograms: Int64s, values: Int64s) -> tuple[Int64s, Int64s]:
     """Return how many there are and twice their median, 0 of none; (K, T, U) to (K, T)."""
     reached = np.cumsum(histograms, axis=-1)
     known = reached[..., -1:]
@@ -299,20 +204,10 @@ def _median_doubled(
     return known[..., 0], np.where(known[..., 0] > 0, doubled, 0)
 
 
-def sums_frame(names: Sequence[str], rows: NDArray[np.int64]) -> pl.DataFrame:
-    """Return sums as a frame, one row a candidate.
+def sums_frame(names: Sequence[str], rows: Int64s) -> pl.DataFrame:
+    """Return sums (K, L, S) as a frame, one row a candidate.
 
-    Parameters
-    ----------
-    names
-        Names of the S sums.
-    rows
-        int64, shape (K, L, S).
-
-    Returns
-    -------
-    DataFrame
-        Int64 columns; Int128 where money needed a second limb.
+    Int64 columns; Int128 where money needed a second limb.
     """
     frame = pl.DataFrame(np.ascontiguousarray(rows[:, 0].T), schema=list(names), orient="col")
     if rows.shape[1] == 1:

@@ -1,7 +1,6 @@
-"""The metrics, one expression each: `ranking`, `retention`, `concentration`, `scores`.
+"""The metrics: `formulas` has each once, `registry` lists and computes all.
 
-`metric` says what one is, `registry` lists and computes all, and `accounts` has the same for a
-scored table of one's own.
+`accounts` has the same for a scored table of one's own.
 """
 
 from gtmar.metrics.metric import Metric

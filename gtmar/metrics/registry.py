@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gtmar.errors import UsageError, nearest
-from gtmar.metrics import concentration, ranking, retention, scores
+from gtmar.metrics.formulas import CONCENTRATION, METRICS
 from gtmar.metrics.metric import Metric, Sums
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ __all__ = ["Measured", "all_metrics", "expression", "measure", "metric_column", 
 @cache
 def all_metrics() -> dict[str, Metric]:
     """Return every metric by key: the 13, their companions, then the counts and the score's own."""
-    groups = (ranking.METRICS, retention.METRICS, concentration.METRICS, scores.METRICS)
-    return {metric.key: metric for group in groups for metric in group}
+    return {metric.key: metric for metric in METRICS}
 
 
 def objective_keys() -> list[str]:
@@ -32,7 +31,7 @@ def objective_keys() -> list[str]:
 
     More concentration is neither good nor bad by itself; who makes it the objective wants more.
     """
-    concentrated = {metric.key for metric in concentration.METRICS}
+    concentrated = {metric.key for metric in CONCENTRATION}
     return [k for k, m in all_metrics().items() if m.better != "neither" or k in concentrated]
 
 
@@ -72,35 +71,25 @@ def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
 
 @dataclass(frozen=True)
 class Measured:
-    """All metrics of K candidates.
+    """All metrics of K candidates."""
 
-    Parameters
-    ----------
-    values
-        K rows; scalar metrics under their key, by-tier ones under ``key.tier``. Doubles, and Int64
-        for counts.
-    reasons
-        K mappings from a null value's column to why it is null.
-    """
-
+    #: K rows; scalar metrics under their key, by-tier ones under ``key.tier``. Doubles, and Int64
+    #: for counts.
     values: pl.DataFrame
     tiers: tuple[str, ...]
+    #: K mappings from a null value's column to why it is null.
     reasons: tuple[dict[str, str], ...]
 
-    def spread(self, places: Sequence[int | None], lacking: Sequence[str]) -> Measured:
+    def spread(self, numbers: Sequence[int | None], lacking: Sequence[str]) -> Measured:
         """Return rows in another order, with rows of nulls between them.
 
-        Parameters
-        ----------
-        places
-            For each row to be, the row here, or None for one of nulls.
-        lacking
-            For each row to be, why it is null where it is.
+        `numbers` has, for each row to be, the row here, or None for one of nulls, whose reason
+        `lacking` gives.
         """
-        rows = pl.Series(places, dtype=pl.UInt32)
+        rows = pl.Series(numbers, dtype=pl.UInt32)
         reasons = tuple(
-            {"*": why} if place is None else self.reasons[place]
-            for place, why in zip(places, lacking, strict=True)
+            {"*": why} if number is None else self.reasons[number]
+            for number, why in zip(numbers, lacking, strict=True)
         )
         # One row of nulls below, since an empty frame has nothing to gather from.
         padded = pl.concat([self.values, self.values.clear(1)])

@@ -6,7 +6,8 @@ computes them, in its own process: of a cluster, the driver.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
-    from gtmar.engine.numpy_kernel import Counts
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import Guardrail, ScoringSpec
 
@@ -38,22 +38,10 @@ _SLICE = 524_288
 class Guard:
     """The guardrails of a spec, over the accounts that are searched.
 
-    Parameters
-    ----------
-    matrix
-        N accounts.
-    spec
-        The scoring model.
-    judge
-        Objective and guardrails.
-    start
-        F weights that a candidate is compared with.
-
-    Notes
-    -----
-    Nothing is computed before a would-be win asks for it, and nothing beyond what its guardrails
-    read. A question by segment then costs about half a millisecond a segment, and a pass over the
-    table a column; one about moves costs a pass, and keeps two bytes an account.
+    `start` are the F weights that a candidate is compared with. Nothing is computed before a
+    would-be win asks for it, and nothing beyond what its guardrails read. A question by segment
+    then costs about half a millisecond a segment, and a pass over the table a column; one about
+    moves costs a pass, and keeps two bytes an account.
     """
 
     def __init__(
@@ -73,44 +61,36 @@ class Guard:
     ) -> tuple[str, ...]:
         """Name all guardrails that a candidate breaks.
 
-        Parameters
-        ----------
-        sums
-            Its one row.
-        weights
-            F weights.
-        value, than
-            Its objective, and the incumbent's.
+        `sums` is its one row, `value` and `than` are its objective and the incumbent's.
         """
         broken = self._judge.breaches(sums)
         if not self._judge.comparisons:
             return broken
         by_segment = self._names.intersection(BY_SEGMENT)
         now = self.segment_values(weights) if by_segment else {}
-        known = None if value is None or than is None else self._judge.sign * (value - than)
-        of_all = {
+        values = {
             "moved_share": self.moved_share(weights) if "moved_share" in self._names else None,
-            "gain": known,
+            "gain": None if value is None or than is None else self._judge.sign * (value - than),
         }
-        said = [
+        texts = [
             self._by_segment(guardrail, now)
             if guardrail.metric in BY_SEGMENT
-            else breach(guardrail, of_all[guardrail.metric])
+            else breach(guardrail, values[guardrail.metric])
             for guardrail in self._judge.comparisons
         ]
-        return (*broken, *(text for text in said if text is not None))
+        return (*broken, *(text for text in texts if text is not None))
 
     def lacking(self) -> dict[str, str]:
         """Say of each guardrail by segment why it can't be asked of these accounts at all."""
-        asked = self._names.intersection(BY_SEGMENT)
-        if not asked:
+        requested = self._names.intersection(BY_SEGMENT)
+        if not requested:
             return {}
         known = sum(value is not None for value in self._at_start.values())
         needed = {"worst_segment_change": 1, "segment_gap": 2}
         return {
             name: f"{known} of {len(self._at_start)} segments have {SMALLEST_SEGMENT} accounts and "
             f"a value of {self._judge.name}, {needed[name]} needed"
-            for name in sorted(asked)
+            for name in sorted(requested)
             if known < needed[name]
         }
 
@@ -119,15 +99,14 @@ class Guard:
 
         None where it has none, or fewer accounts than `SMALLEST_SEGMENT`.
         """
-        found: dict[str, float | None] = {}
-        for place, column in enumerate(self._matrix.segments):
+        values: dict[str, float | None] = {}
+        for index, column in enumerate(self._matrix.segments):
             sizes = np.bincount(column.codes, minlength=len(column.values))
             for code in range(len(column.values)):
-                value = None
-                if sizes[code] >= SMALLEST_SEGMENT:
-                    value = self._value_of(place, code, tuple(weights))
-                found[column.name(code)] = value
-        return found
+                enough = sizes[code] >= SMALLEST_SEGMENT
+                value = self._value_of(index, code, tuple(weights)) if enough else None
+                values[column.name(code)] = value
+        return values
 
     def moved_share(self, weights: Sequence[int]) -> float:
         """Return the share of accounts whose tier differs from the start's."""
@@ -157,26 +136,22 @@ class Guard:
     def _at_start(self) -> dict[str, float | None]:
         return self.segment_values(self._start)
 
-    def _value_of(self, place: int, code: int, weights: tuple[int, ...]) -> float | None:
+    def _value_of(self, column: int, code: int, weights: tuple[int, ...]) -> float | None:
         """Return one segment's objective, slice by slice of the table."""
-        total: Counts | None = None
-        for number in range(len(self._slices)):
-            counts = self._part(number, place, code).counts([weights])
-            total = counts if total is None else total + counts
-        if total is None:
+        if not self._slices:
             return None
-        sums = self._reducer.reduce(total)
-        reads = frozenset(self._judge.value.meta.root_names())
-        return self._judge.values(self._reducer.frame_of(sums, only=reads))[0]
+        parts = (self._part(number, column, code) for number in range(len(self._slices)))
+        sums = self._reducer.reduce(reduce(add, (part.counts([weights]) for part in parts)))
+        return self._judge.values(self._reducer.frame_of(sums, only=self._judge.reads))[0]
 
-    def _part(self, number: int, place: int, code: int) -> LocalEvaluator:
+    def _part(self, number: int, column: int, code: int) -> LocalEvaluator:
         """Return who counts a segment's accounts of one slice; kept where there is but one."""
-        key = (number, place, code)
+        key = (number, column, code)
         if key in self._parts:
             return self._parts[key]
         rows = self._slices[number]
         some = self._matrix.part(rows.start, rows.stop)
-        part = LocalEvaluator(some.take(some.segments[place].rows(code)), self._spec, threads=1)
+        part = LocalEvaluator(some.take(some.segments[column].rows(code)), self._spec, threads=1)
         if len(self._slices) == 1:
             self._parts[key] = part
         return part

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.data.outcomes import OutcomeColumns
-    from gtmar.metrics.exact import Exact
-    from gtmar.metrics.metric import Metric
+    from gtmar.metrics.metric import Exact, Metric
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
@@ -93,8 +92,8 @@ def guardrail_of(text: str) -> str:
     >>> guardrail_of("share_by_tier.A 0.04 < min 0.05")
     'share_by_tier.A min 0.05'
     """
-    found = re.match(r"(.*) \S+ [<>] ((?:min|max) \S+)", text)
-    return f"{found[1]} {found[2]}" if found else text
+    limit = re.match(r"(.*) \S+ [<>] ((?:min|max) \S+)", text)
+    return f"{limit[1]} {limit[2]}" if limit else text
 
 
 def missed_by(text: str) -> float | None:
@@ -105,37 +104,25 @@ def missed_by(text: str) -> float | None:
     >>> missed_by("share_by_tier.A 0.04 < min 0.05")
     0.01
     """
-    found = re.search(r" (\S+) [<>] (?:min|max) (\S+)", text)
-    return None if found is None else round(abs(float(found[1]) - float(found[2])), 12)
+    pair = re.search(r" (\S+) [<>] (?:min|max) (\S+)", text)
+    return None if pair is None else round(abs(float(pair[1]) - float(pair[2])), 12)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """An objective and guardrails, ready to be asked about frames of sums.
+    """An objective and guardrails, ready to be asked about frames of sums."""
 
-    Parameters
-    ----------
-    name
-        The objective's name, with its tier where it has one.
-    metric
-        The metric behind it.
-    sign
-        1 where more is better, -1 where less is.
-    limits
-        Guardrails on metrics, the implied one on a tier's size included.
-    comparisons
-        Guardrails that compare a candidate with what it comes from. They need the accounts:
-        `evaluate.guard` asks them.
-    tiers
-        The spec's tier names.
-    """
-
+    #: The objective's name, with its tier where it has one; the metric behind it.
     name: str
     metric: Metric
+    #: 1 where more is better, -1 where less is.
     sign: int
     value: pl.Expr
+    #: Guardrails on metrics, the implied one on a tier's size included.
     limits: tuple[tuple[Guardrail, Metric, pl.Expr], ...]
+    #: Guardrails that compare a candidate with what it comes from: `guardrails.Guard` asks them.
     comparisons: tuple[Guardrail, ...] = ()
+    #: The spec's tier names.
     tiers: tuple[str, ...] = ()
 
     @classmethod
@@ -182,13 +169,13 @@ class Judge:
         takes a hundred: a search asks thousands of times.
         """
         tier = self.name.partition(".")[2] or None
-        found = self.metric.formula_of(Sums(self.tiers, tier, known))
-        return list(cast("Exact", found).values)
+        values = self.metric.formula_of(Sums(self.tiers, tier, known))
+        return list(cast("Exact", values).values)
 
     def lacking(self, outcomes: OutcomeColumns) -> dict[str, str]:
         """Say of the objective and each guardrail what column a table lacks for it."""
-        asked = {self.name: self.metric, **{g.metric: metric for g, metric, _ in self.limits}}
-        reasons = {name: outcomes.missing_reason(metric.needs) for name, metric in asked.items()}
+        metrics = {self.name: self.metric, **{g.metric: metric for g, metric, _ in self.limits}}
+        reasons = {name: outcomes.missing_reason(metric.needs) for name, metric in metrics.items()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def values(self, sums: pl.DataFrame) -> list[float | None]:
@@ -199,10 +186,10 @@ class Judge:
         """Name the metrics' guardrails that one row of sums breaks, in the spec's order."""
         if not self.limits:
             return ()
-        found = sums.select(value.alias(str(i)) for i, (_, _, value) in enumerate(self.limits))
-        pairs = zip(self.limits, found.row(0), strict=True)
-        said = [breach(guardrail, value) for (guardrail, *_), value in pairs]
-        return tuple(text for text in said if text is not None)
+        values = sums.select(value.alias(str(i)) for i, (_, _, value) in enumerate(self.limits))
+        pairs = zip(self.limits, values.row(0), strict=True)
+        texts = (breach(guardrail, value) for (guardrail, *_), value in pairs)
+        return tuple(text for text in texts if text is not None)
 
     def gain(self, value: float | None, than: float | None) -> bool:
         """Whether the first value is better than the second."""

@@ -19,17 +19,11 @@ __all__ = ["ConstrainedProposer", "Constraints"]
 
 @dataclass(frozen=True)
 class Constraints:
-    """Limits on F weights together.
+    """Limits on F weights together."""
 
-    Parameters
-    ----------
-    total
-        What all weights add up to; None for anything.
-    most_nonzero
-        How many weights may differ from 0; None for all.
-    """
-
+    #: What all weights add up to; None for anything.
     total: int | None = None
+    #: How many weights may differ from 0; None for all.
     most_nonzero: int | None = None
 
     def __bool__(self) -> bool:
@@ -43,7 +37,7 @@ class Constraints:
         )
 
     def kept(
-        self, before: Sequence[int], changes: dict[int, int], levers: SearchSpace, *, first: int
+        self, before: Sequence[int], changes: dict[int, int], space: SearchSpace, *, first: int
     ) -> dict[int, int]:
         """Bring a proposal to keep them, at the expense of weights that it leaves alone.
 
@@ -53,7 +47,7 @@ class Constraints:
             The incumbent's weights, which keep them.
         changes
             New weight by number.
-        levers
+        space
             Bounds.
         first
             Where in the round of the weights to begin; any whole number.
@@ -73,30 +67,30 @@ class Constraints:
         for index, weight in changes.items():
             weights[index] = weight
         spun = [(first + i) % len(weights) for i in range(len(weights))]
-        free = [i for i in spun if levers.lows[i] < levers.highs[i]]
+        free = [i for i in spun if space.lows[i] < space.highs[i]]
         order = [*(i for i in free if i not in changes), *(i for i in free if i in changes)]
-        self._thin(weights, order, levers, changes)
+        self._thin(weights, order, space, changes)
         alone = [i for i in order if i not in changes]
-        self._settle(weights, alone, levers)
-        self._settle(weights, order, levers)
+        self._settle(weights, alone, space)
+        self._settle(weights, order, space)
         if not self.hold(weights):
             return {}
         pairs = enumerate(zip(before, weights, strict=True))
         return {i: new for i, (old, new) in pairs if new != old}
 
     def _thin(
-        self, weights: list[int], order: list[int], levers: SearchSpace, changes: dict[int, int]
+        self, weights: list[int], order: list[int], space: SearchSpace, changes: dict[int, int]
     ) -> None:
         """Send the smallest weights to 0 until no more than allowed are left."""
         if self.most_nonzero is None:
             return
         over = sum(weight != 0 for weight in weights) - self.most_nonzero
-        may = [i for i in order if weights[i] and levers.lows[i] <= 0 <= levers.highs[i]]
+        may = [i for i in order if weights[i] and space.lows[i] <= 0 <= space.highs[i]]
         may.sort(key=lambda i: (i in changes, abs(weights[i])))
         for index in may[: max(0, over)]:
             weights[index] = 0
 
-    def _settle(self, weights: list[int], order: Iterable[int], levers: SearchSpace) -> None:
+    def _settle(self, weights: list[int], order: Iterable[int], space: SearchSpace) -> None:
         """Bring the total right, a point each in turn."""
         if self.total is None:
             return
@@ -109,7 +103,7 @@ class Constraints:
             moved = []
             for index in room:
                 new = weights[index] + step
-                inside = levers.lows[index] <= new <= levers.highs[index]
+                inside = space.lows[index] <= new <= space.highs[index]
                 if not short or not inside or (weights[index] == 0 and nonzero >= most):
                     continue
                 nonzero += (new != 0) - (weights[index] != 0)
@@ -120,18 +114,10 @@ class Constraints:
 
 
 class ConstrainedProposer:
-    """A proposer whose proposals keep constraints.
+    """A proposer whose proposals keep constraints."""
 
-    Parameters
-    ----------
-    proposer
-        Who proposes.
-    constraints, levers
-        What holds of all weights together, and of each.
-    """
-
-    def __init__(self, proposer: Proposer, constraints: Constraints, levers: SearchSpace) -> None:
-        self._proposer, self._constraints, self._levers = proposer, constraints, levers
+    def __init__(self, proposer: Proposer, constraints: Constraints, space: SearchSpace) -> None:
+        self._proposer, self._constraints, self._space = proposer, constraints, space
         self.name = proposer.name
         self.block = proposer.block
 
@@ -142,4 +128,4 @@ class ConstrainedProposer:
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; none where the proposal can't be brought to keep the constraints."""
         changes = self._proposer.propose(number, weights)
-        return self._constraints.kept(weights, changes, self._levers, first=number)
+        return self._constraints.kept(weights, changes, self._space, first=number)

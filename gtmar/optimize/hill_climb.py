@@ -1,12 +1,9 @@
-"""The numbers that `learned` was tuned to, in one place for numpy and machine code.
-
-Machine code takes them as an argument: numba doesn't see that a number of another module has
-changed, and would go on with what it compiled in. Nor does it see that fields have changed places:
-whoever moves one, here or in `planning.Knowledge`, changes the modules of `compiled` too.
-"""
+"""One search by keeping what is better: ask for candidates, tell their values, keep or revert."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,71 +15,24 @@ if TYPE_CHECKING:
 
     from gtmar.optimize.proposers import Proposer
 
+    Vector = tuple[int, ...]
+
 __all__ = [
     "EXHAUSTED_AFTER",
-    "TUNING",
+    "MOST_GIVEN",
     "Batch",
     "Candidate",
     "Climb",
     "Given",
     "Known",
+    "Memory",
     "Outcome",
     "Step",
-    "Tuning",
 ]
 
 
-class Tuning(NamedTuple):
-    """What proposals depend on besides results and chance. Any change makes other searches."""
-
-    #: Proposals made on the same knowledge, and samples of surface and fence.
-    block: int = 8
-    #: Moves drawn by chance: to be ranked, and beside them.
-    ranked: int = 200
-    spare: int = 32
-    #: How many results, the nearest to the incumbent and itself, a surface is fitted to.
-    fitted: int = 64
-
-    #: A pivot below this means a matrix that isn't positive definite.
-    smallest_pivot: float = 1e-9
-    #: How much of a change of all weights by one factor counts: most objectives hardly see it.
-    scale_share: float = 0.1
-    #: Shortest length that an incumbent is taken to have, in points.
-    shortest: float = 3.0
-
-    # Prior variances of a surface: of slopes, of curvatures of any direction, of those of single
-    # weights on top; and the curvature expected, downwards, all in units of its amplitude.
-    slope: float = 1.0
-    curvature: float = 0.2
-    own_curvature: float = 0.5
-    expected: float = 1.0
-    #: What a quadratic surface gets wrong: at no distance, and per cube of the distance.
-    near_error: float = 0.001
-    far_error: float = 0.15
-    #: Spread of the samples, as a share of what is really unknown.
-    boldness: float = 0.3
-
-    # A fence: prior spread of its slope, error of a label, spread of its samples.
-    fence_slope: float = 5.0
-    fence_error: float = 0.1
-    fence_boldness: float = 0.5
-    #: Fits at most, until the candidates near the fence are found.
-    fence_rounds: int = 4
-
-    #: Damping of steps: the first that is enough for the radius, or the last times fours.
-    damping: tuple[float, float, float] = (0.02, 0.5, 5.0)
-    #: A typical step may be this times the radius before it is shortened.
-    over_radius: float = 1.5
-    #: How far inside a fence steps should end, and how much all weights may grow or shrink by one.
-    margin: float = 0.2
-    most_scaling: float = 0.15
-    #: Least factor by which a step is shortened to fit into bounds, before it is cut at them.
-    least_fit: float = 0.7
-
-
-TUNING = Tuning()
-
-
+#: Best vectors of earlier runs that are tried before any proposal.
+MOST_GIVEN = 3
 #: Proposals in a row, all known already, after which a search is exhausted.
 EXHAUSTED_AFTER = 1000
 
@@ -99,34 +49,80 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Known:
-    """The result of a vector that an earlier run evaluated.
-
-    Parameters
-    ----------
-    value
-        Its objective.
-    source
-        Which experiment that was: ``RUN/EXP``.
-    """
+    """The result of a vector that an earlier run evaluated."""
 
     value: float | None
+    #: Which experiment that was: ``RUN/EXP``.
     source: str
 
 
 @dataclass(frozen=True)
 class Given:
-    """Vectors that are tried before any proposal, in this order.
+    """Vectors of F weights that are tried before any proposal, in this order."""
 
-    Parameters
-    ----------
-    by
-        Who proposes them: `memory`, `human` or `logistic`.
-    vectors
-        F weights each.
-    """
-
+    #: Who proposes them: `memory`, `human` or `logistic`.
     by: str
     vectors: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Results of earlier runs over the same table, objective and scale, frozen at a run's start.
+
+    The start record keeps its JSON, so that a run can be resumed and done again from its own files
+    alone.
+    """
+
+    #: Ids of the runs it is from, and names of the F weights.
+    runs: tuple[str, ...]
+    names: tuple[str, ...]
+    #: Results by vector, the best first; null values are left out.
+    known: dict[Vector, Known] = field(repr=False)
+    #: The best vectors that no guardrail blocked, at most three.
+    best: tuple[Vector, ...]
+
+    @property
+    def given(self) -> Given:
+        """Return the best vectors as what a search tries first."""
+        return Given("memory", self.best)
+
+    @property
+    def remembered(self) -> tuple[tuple[Vector, float], ...]:
+        """Return vectors with their values, the best first."""
+        pairs = ((vector, known.value) for vector, known in self.known.items())
+        return tuple((vector, value) for vector, value in pairs if value is not None)
+
+    def to_json(self) -> str:
+        """Return it as text that `from_json` reads back to an equal memory."""
+        numbers = {run: number for number, run in enumerate(self.runs)}
+        known = []
+        for vector, result in self.known.items():
+            run, _, experiment = result.source.partition("/")
+            known.append([list(vector), result.value, numbers[run], experiment])
+        return json.dumps(
+            {"runs": self.runs, "names": self.names, "best": self.best, "known": known},
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Memory:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        runs = tuple(data["runs"])
+        return cls(
+            runs=runs,
+            names=tuple(data["names"]),
+            known={
+                tuple(vector): Known(value, f"{runs[number]}/{experiment}")
+                for vector, value, number, experiment in data["known"]
+            },
+            best=tuple(tuple(vector) for vector in data["best"]),
+        )
+
+    @property
+    def digest(self) -> str:
+        """Return a hash over all of it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 class Candidate(NamedTuple):
@@ -313,7 +309,7 @@ class Climb:
         values
             The objective of each of the batch's `fresh` candidates.
         breaches
-            Names the guardrails that the fresh candidate of a given place breaks; asked of would-be
+            Names the guardrails that a fresh candidate, by its number, breaks; asked of would-be
             wins alone.
 
         Returns
@@ -329,10 +325,10 @@ class Climb:
             if candidate.taken_over and candidate.known is not None:
                 outcome, value = Outcome.KNOWN, candidate.known.value
             else:
-                place, (_, value) = next(evaluated)
+                number, (_, value) = next(evaluated)
                 outcome = Outcome.LOSE
                 if self._better(value, self.value):
-                    broken = breaches(place)
+                    broken = breaches(number)
                     outcome = Outcome.BLOCKED if broken else Outcome.WIN
             steps.append(
                 Step(

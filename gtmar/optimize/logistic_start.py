@@ -35,15 +35,7 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True)
 class Labelled:
-    """Accounts of which it is known whether they stayed.
-
-    Parameters
-    ----------
-    columns
-        F arrays of shape (N,), integers: encoded values.
-    stayed
-        Shape (N,).
-    """
+    """Accounts of which it is known whether they stayed: F encoded columns, and who did, (N,)."""
 
     columns: tuple[NDArray[np.integer], ...]
     stayed: NDArray[np.bool_]
@@ -64,7 +56,7 @@ class Labelled:
 def logistic_starts(
     labelled: Labelled,
     start: Sequence[int],
-    levers: SearchSpace,
+    space: SearchSpace,
     *,
     groups: Sequence[Sequence[int]] = (),
     sign: int = 1,
@@ -78,7 +70,7 @@ def logistic_starts(
         The accounts searched.
     start
         The spec's weights, F of them, whose spread of scores the vectors take over.
-    levers
+    space
         Bounds.
     groups
         Numbers of weights of which each account has exactly one, as a scorecard's bins are: all of
@@ -111,26 +103,26 @@ def logistic_starts(
     own_mean, own_spread = labelled.spread(slopes)
     if own_spread == 0:
         return ()
-    same, most = spread / own_spread, _most(slopes, levers)
-    found: list[Vector] = []
+    same, most = spread / own_spread, _most(slopes, space)
+    vectors: list[Vector] = []
     for factor in (min(same, most), same, most):
         lift = (mean - factor * own_mean) / _whole(labelled, groups)
-        weights = _fitted(factor * slopes, lift, groups, levers, start)
+        weights = _fitted(factor * slopes, lift, groups, space, start)
         if constraints:
             pairs = enumerate(zip(start, weights, strict=True))
             changes = {i: new for i, (old, new) in pairs if new != old}
-            kept = constraints.kept(start, changes, levers, first=0)
+            kept = constraints.kept(start, changes, space, first=0)
             weights = tuple(kept.get(i, old) for i, old in enumerate(start))
-        if weights != tuple(start) and weights not in found:
-            found.append(weights)
-    return tuple(found)
+        if weights != tuple(start) and weights not in vectors:
+            vectors.append(weights)
+    return tuple(vectors)
 
 
-def _most(slopes: Doubles, levers: SearchSpace) -> float:
+def _most(slopes: Doubles, space: SearchSpace) -> float:
     """Return the largest factor that brings no free weight beyond a bound on its own side of 0."""
     room = [
-        (levers.highs[i] if slopes[i] > 0 else levers.lows[i]) / slopes[i]
-        for i in levers.free
+        (space.highs[i] if slopes[i] > 0 else space.lows[i]) / slopes[i]
+        for i in space.free
         if slopes[i]
     ]
     return min((factor for factor in room if factor > 0), default=0.0)
@@ -147,17 +139,17 @@ def _fitted(
     weights: Doubles,
     lift: float,
     groups: Sequence[Sequence[int]],
-    levers: SearchSpace,
+    space: SearchSpace,
     start: Sequence[int],
 ) -> Vector:
     """Lift groups, as far as bounds allow without cutting, then round and cut all weights."""
     weights = weights.copy()
-    lows, highs = np.array(levers.lows), np.array(levers.highs)
+    lows, highs = np.array(space.lows), np.array(space.highs)
     for group in groups:
         own = list(group)
         down = min(0.0, float((lows[own] - weights[own]).max()))
         up = max(0.0, float((highs[own] - weights[own]).min()))
         weights[own] += min(max(lift, down), up)
     rounded = np.clip(np.floor(weights + 0.5), lows, highs).astype(int).tolist()
-    free = set(levers.free)
+    free = set(space.free)
     return tuple(new if i in free else start[i] for i, new in enumerate(rounded))

@@ -15,7 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Proposer", "RandomProposer", "Result", "SearchSpace"]
+    from numpy.typing import NDArray
+
+__all__ = ["Proposer", "RandomProposer", "Result", "SearchSpace", "Stream"]
 
 #: A proposal changes one to this many weights.
 MOST_CHANGES = 3
@@ -39,25 +41,15 @@ class SearchSpace:
 
 
 class Result(NamedTuple):
-    """What a proposal came to, as the loop tells it to the proposer.
-
-    Parameters
-    ----------
-    proposal
-        The proposal's number.
-    before, weights
-        The incumbent's weights, and the candidate's; F each.
-    value_before, value
-        Their objectives.
-    won
-        Whether the candidate was kept.
-    """
+    """What a proposal came to, as the loop tells it to the proposer."""
 
     proposal: int
+    #: The incumbent's weights, and the candidate's; F each.
     before: tuple[int, ...]
     weights: tuple[int, ...]
     value_before: float | None
     value: float | None
+    #: Whether the candidate was kept.
     won: bool
 
 
@@ -93,6 +85,30 @@ class Proposer(Protocol):
         ...
 
 
+class Stream:
+    """The pinned stream of a seed: one generator, sent to the start of a sequence for each number.
+
+    A new generator for each would cost three times as much.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._philox = np.random.Philox(key=[seed, 0])
+        self._start = self._philox.state
+        self._key = self._start["state"]["key"]
+        self._generator = np.random.Generator(self._philox)
+
+    def generator(self, number: int) -> np.random.Generator:
+        """Return the generator, at the start of a sequence."""
+        self._key[1] = number
+        self._philox.state = self._start
+        return self._generator
+
+    def raw(self, number: int, count: int) -> NDArray[np.uint64]:
+        """Return the first numbers of a sequence, 64 bits each."""
+        self.generator(number)
+        return self._philox.random_raw(count)
+
+
 class RandomProposer:
     """Changes one to three weights, each by a uniform step of at least one.
 
@@ -100,15 +116,15 @@ class RandomProposer:
 
     Parameters
     ----------
-    levers
+    space
         What may move, and how far.
     seed
         Keys the generator together with the proposal's number.
 
     Examples
     --------
-    >>> levers = SearchSpace(("nps", "logins"), (0, 0), (25, 25))
-    >>> proposer = RandomProposer(levers, seed=7)
+    >>> space = SearchSpace(("nps", "logins"), (0, 0), (25, 25))
+    >>> proposer = RandomProposer(space, seed=7)
     >>> proposer.propose(1, (10, 5)) == proposer.propose(1, (10, 5))
     True
     """
@@ -116,24 +132,17 @@ class RandomProposer:
     name = "random"
     block: int | None = None
 
-    def __init__(self, levers: SearchSpace, *, seed: int) -> None:
-        self._levers = levers
-        self._free = np.array(levers.free)
-        # One generator, sent to the start of another sequence for each proposal: a new one costs
-        # three times as much.
-        self._philox = np.random.Philox(key=[seed, 0])
-        self._start = self._philox.state
-        self._key = self._start["state"]["key"]
-        self._generator = np.random.Generator(self._philox)
+    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+        self._space = space
+        self._free = np.array(space.free)
+        self._stream = Stream(seed)
 
     def learn(self, result: Result) -> None:
         """Learn nothing: chance has no memory."""
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; see `Proposer`. Cost: about 10 microseconds."""
-        self._key[1] = number
-        self._philox.state = self._start
-        generator = self._generator
+        generator = self._stream.generator(number)
         most = min(MOST_CHANGES, len(self._free))
         count = int(generator.integers(1, most + 1))
         chosen = generator.permutation(self._free)[:count].tolist()
@@ -142,8 +151,8 @@ class RandomProposer:
     def _stepped(self, generator: np.random.Generator, index: int, weight: int) -> int:
         # Integer arithmetic for ceil(0.3 |w|), so that no rounding of 0.3 can add a step.
         reach = max(1, -(-3 * abs(weight) // 10))
-        down = min(reach, weight - self._levers.lows[index])
-        up = min(reach, self._levers.highs[index] - weight)
+        down = min(reach, weight - self._space.lows[index])
+        up = min(reach, self._space.highs[index] - weight)
         drawn = int(generator.integers(0, down + up))
         # 0..down-1 lead down by down..1, the rest up by 1..up: never a step of nothing.
         return weight + (drawn - down if drawn < down else drawn - down + 1)

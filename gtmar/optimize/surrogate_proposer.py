@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.optimize.block_plan import Bounds, Knowledge, chance, most_draws, options
-from gtmar.optimize.hill_climb import TUNING
-from gtmar.optimize.random_streams import Stream
+from gtmar.optimize.proposers import Stream
+from gtmar.optimize.surrogate import TUNING, Bounds, Knowledge, chance, most_draws, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,9 +43,9 @@ _FRESH = ("step", "step", "ranked", "step", "ranked", "step", "ranked", "chance"
 _STALE = ("step", "step", "ranked", "step", "chance", "chance", "chance", "chance")
 _CHANCE = ("chance",) * _BLOCK
 _STALE_AFTER = 4 * _BLOCK
-#: The samples by which moves are ranked: those of their places.
+#: The samples by which moves are ranked: those of their positions.
 _RANKED: dict[tuple[str, ...], Integers] = {
-    roles: np.array([place for place, role in enumerate(roles) if role == "ranked"], dtype=np.int64)
+    roles: np.array([index for index, role in enumerate(roles) if role == "ranked"], dtype=np.int64)
     for roles in (_FRESH, _STALE)
 }
 
@@ -61,10 +60,10 @@ class LearnedProposer:
 
     Parameters
     ----------
-    levers
+    space
         What may move, and how far.
     seed
-        Keys the draws together with the number of the proposal that a block of proposals follows.
+        Keys the numbers drawn, with the number of the proposal that a block of proposals follows.
     sign
         1 where more of the objective is better, -1 where less is.
     remembered
@@ -73,7 +72,7 @@ class LearnedProposer:
     Notes
     -----
     A proposal is a function of seed, number, incumbent and what was told up to the last win or the
-    last full block of eight, whichever is later. Cost: see `planning.options`, a block and a win.
+    last full block of eight, whichever is later. Cost: see `surrogate.options`, a block and a win.
     """
 
     name = "learned"
@@ -81,17 +80,17 @@ class LearnedProposer:
 
     def __init__(
         self,
-        levers: SearchSpace,
+        space: SearchSpace,
         *,
         seed: int,
         sign: int,
         remembered: Sequence[tuple[Vector, float]] = (),
     ) -> None:
-        self._free = levers.free
-        self._places = range(len(self._free))
-        self._whole = len(self._free) == len(levers.names)
-        lows = np.array([levers.lows[i] for i in self._free], dtype=np.int64)
-        highs = np.array([levers.highs[i] for i in self._free], dtype=np.int64)
+        self._free = space.free
+        self._indices = range(len(self._free))
+        self._whole = len(self._free) == len(space.names)
+        lows = np.array([space.lows[i] for i in self._free], dtype=np.int64)
+        highs = np.array([space.highs[i] for i in self._free], dtype=np.int64)
         self._bounds = Bounds(lows, highs)
         self._stream, self._sign = Stream(seed), sign
         self._waiting: deque[Result] = deque()
@@ -127,8 +126,8 @@ class LearnedProposer:
             self._plan = self._block_from(since, center)
             self._planned = since, center
         vector = self._plan[number - since - 1]
-        changed = compress(self._places, map(ne, center, vector))
-        return {self._free[place]: vector[place] for place in changed}
+        changed = compress(self._indices, map(ne, center, vector))
+        return {self._free[index]: vector[index] for index in changed}
 
     def _absorb(self, result: Result) -> None:
         _, before, after, old, new, won = result
@@ -166,13 +165,13 @@ class LearnedProposer:
         spare = chain(_rows(moves[TUNING.ranked :]), _rows(moves[: TUNING.ranked]))
         ranked = iter(heights)
         plan = []
-        for place, role in enumerate(roles):
+        for index, role in enumerate(roles):
             vectors: Iterable[Vector] = spare
             if role == "step":
-                vectors = chain((tuple(steps[place].tolist()),), spare)
+                vectors = chain((tuple(steps[index].tolist()),), spare)
             elif role == "ranked":
                 vectors = chain(_falling(moves, next(ranked)), spare)
-            vector = self._first_new(vectors, taken) or tuple(moves[place].tolist())
+            vector = self._first_new(vectors, taken) or tuple(moves[index].tolist())
             taken.add(vector)
             plan.append(vector)
         return plan
@@ -216,9 +215,9 @@ def _rows(vectors: Integers) -> Iterator[Vector]:
 def _falling(vectors: Integers, heights: Doubles) -> Iterator[Vector]:
     """Give vectors by their heights, the highest first, of equal ones the first; lowers them."""
     for _ in range(len(heights)):
-        place = heights.argmax()
-        heights[place] = -np.inf
-        yield tuple(vectors[place].tolist())
+        index = heights.argmax()
+        heights[index] = -np.inf
+        yield tuple(vectors[index].tolist())
 
 
 class _Latest:

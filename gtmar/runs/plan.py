@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import UsageError, nearest
 from gtmar.optimize.constraints import ConstrainedProposer, Constraints
-from gtmar.optimize.hill_climb import Given
-from gtmar.optimize.memory import Memory
+from gtmar.optimize.hill_climb import Given, Memory
 from gtmar.optimize.proposers import RandomProposer
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 from gtmar.runs.findings import findings_in

@@ -8,8 +8,7 @@ from gtmar import spec as specs
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.catalog import Journal
-from gtmar.optimize.hill_climb import Known
-from gtmar.optimize.memory import MOST_GIVEN, Memory
+from gtmar.optimize.hill_climb import MOST_GIVEN, Known, Memory
 from gtmar.runs.plan import constraints_of
 from gtmar.runs.records import tiers_id
 from gtmar.spec.ids import form_id

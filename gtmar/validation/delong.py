@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.data.outcomes import Movement
+from gtmar.engine.cohorts import COHORTS
 from gtmar.stats.interval import Interval, from_normal, unknown
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ __all__ = ["auc_gain", "auc_interval", "placements"]
 
 #: Accounts of either class below which DeLong's variance is not to be trusted.
 LEAST = 10
-_KEPT = (
-    Movement.KEPT_REVENUE_LOST,
-    Movement.KEPT_CONTRACTED,
-    Movement.KEPT_FLAT,
-    Movement.KEPT_EXPANDED,
-    Movement.KEPT_NONPAYING,
-)
-_LOST = (Movement.LOST_NONPAYING, Movement.LOST_PAYING)
+_KEPT, _LOST = COHORTS["retained"], COHORTS["lost"]
 
 
 def placements(positives: Places, negatives: Places) -> tuple[Floats, Floats]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.data.outcomes import CENTS, Movement
+from gtmar.data.outcomes import CENTS
+from gtmar.engine.cohorts import COHORTS
 from gtmar.stats.interval import Interval, freedom, from_proportion, from_students, too_few, unknown
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     from collections.abc import Callable, Iterable
 
+    from gtmar.data.outcomes import Movement
     from gtmar.validation.paired_scores import Panel
 
 __all__ = ["RATIOS", "Cells", "Ratio", "concentration", "gathered"]
@@ -78,18 +80,9 @@ def _hhi(cells: Floats) -> tuple[Floats, Floats]:
 LEAST = 50
 #: Accounts that must have come into or left a tier before a gain has an interval.
 LEAST_MOVED = 10
-_M = Movement
-_PAYING = (
-    _M.LOST_PAYING,
-    _M.KEPT_REVENUE_LOST,
-    _M.KEPT_CONTRACTED,
-    _M.KEPT_FLAT,
-    _M.KEPT_EXPANDED,
-    _M.UNLABELLED_PAYING,
-)
-_KEPT_PAYING = (_M.KEPT_REVENUE_LOST, _M.KEPT_CONTRACTED, _M.KEPT_FLAT, _M.KEPT_EXPANDED)
-_KEPT = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
-_FORMER = (_M.FORMER_LOST, _M.FORMER_WON_BACK)
+_PAYING, _KEPT_PAYING, _KEPT = COHORTS["paying"], COHORTS["kept_paying"], COHORTS["retained"]
+_LABELLED, _FORMER, _CHURNED = COHORTS["labelled"], COHORTS["former"], COHORTS["churned"]
+_EXPANDED, _CONTRACTED = COHORTS["expanded"], COHORTS["contracted"]
 
 
 @dataclass(frozen=True)
@@ -138,17 +131,17 @@ def _grr(panel: Panel) -> tuple[Floats, Floats]:
 
 
 def _expansion(panel: Panel) -> tuple[Floats, Floats]:
-    start, end = _money(panel, _M.KEPT_EXPANDED)
+    start, end = _money(panel, *_EXPANDED)
     return end - start, _money(panel, *_PAYING)[0]
 
 
 def _contraction(panel: Panel) -> tuple[Floats, Floats]:
-    start, end = _money(panel, _M.KEPT_CONTRACTED)
+    start, end = _money(panel, *_CONTRACTED)
     return start - end, _money(panel, *_PAYING)[0]
 
 
 def _quick(panel: Panel) -> tuple[Floats, Floats]:
-    start, end = _money(panel, _M.KEPT_CONTRACTED, _M.LOST_PAYING, _M.KEPT_REVENUE_LOST)
+    start, end = _money(panel, *_CONTRACTED, *_CHURNED)
     return _expansion(panel)[0], start - end
 
 
@@ -172,17 +165,15 @@ RATIOS = (
     Ratio("grr_by_tier", _grr),
     Ratio(
         "logo_retention_by_tier",
-        _counted(_KEPT, (_M.LOST_NONPAYING, _M.LOST_PAYING, *_KEPT)),
+        _counted(_KEPT, _LABELLED),
         proportion=True,
     ),
     Ratio("expansion_rate_by_tier", _expansion),
-    Ratio("expanded_share_by_tier", _counted((_M.KEPT_EXPANDED,), _KEPT_PAYING), proportion=True),
+    Ratio("expanded_share_by_tier", _counted(_EXPANDED, _KEPT_PAYING), proportion=True),
     Ratio("contraction_rate_by_tier", _contraction),
-    Ratio(
-        "contracted_share_by_tier", _counted((_M.KEPT_CONTRACTED,), _KEPT_PAYING), proportion=True
-    ),
+    Ratio("contracted_share_by_tier", _counted(_CONTRACTED, _KEPT_PAYING), proportion=True),
     Ratio("quick_ratio_by_tier", _quick),
-    Ratio("winback_rate_by_former_tier", _counted((_M.FORMER_WON_BACK,), _FORMER), proportion=True),
+    Ratio("winback_rate_by_former_tier", _counted(COHORTS["won_back"], _FORMER), proportion=True),
     Ratio("activation_rate_by_tier", _activation, proportion=True),
     Ratio("arpa_by_tier", _arpa),
 )

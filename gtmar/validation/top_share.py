@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gtmar.data.outcomes import Movement
-from gtmar.metrics.ranking import TOP_SHARE
+from gtmar.engine.cohorts import COHORTS
+from gtmar.metrics.formulas import TOP_SHARE
 from gtmar.stats.interval import Interval, freedom, from_students, too_few, unknown
 
 if TYPE_CHECKING:
@@ -67,18 +67,11 @@ def _known(values: Floats | None) -> Floats:
 
 
 def _paying(panel: Panel) -> NDArray[np.bool_]:
-    return panel.among(
-        Movement.LOST_PAYING,
-        Movement.KEPT_REVENUE_LOST,
-        Movement.KEPT_CONTRACTED,
-        Movement.KEPT_FLAT,
-        Movement.KEPT_EXPANDED,
-        Movement.UNLABELLED_PAYING,
-    )
+    return panel.among(*COHORTS["paying"])
 
 
 def _valued(panel: Panel) -> NDArray[np.bool_]:
-    return (_known(panel.ltv) > 0) & (panel.movement < Movement.FORMER_LOST)
+    return (_known(panel.ltv) > 0) & panel.among(*COHORTS["current"])
 
 
 def _start(panel: Panel) -> Floats:

@@ -21,11 +21,10 @@ from gtmar import spec as specs
 from gtmar.data.matrix import AccountMatrix
 from gtmar.data.outcomes import Movement
 from gtmar.data.synthetic import generate
-from gtmar.engine import numba_counts as compiled_rows
-from gtmar.engine import numba_sums as compiled_places
+from gtmar.engine import numba_kernel
+from gtmar.engine import numba_table as fused
 from gtmar.engine import numpy_kernel as counts
 from gtmar.engine import numpy_kernel as scores
-from gtmar.engine import threads as fused
 from gtmar.engine.local import PART_ROWS, LocalEvaluator
 from gtmar.engine.threads import set_aside
 from gtmar.runs import Limits, run
@@ -131,7 +130,8 @@ def test_a_candidate_touches_the_columns_that_changed_alone(
     for column, place in zip(read, (2, 5, 11), strict=True):
         assert np.shares_memory(column, matrix.columns[place])
     # A product is added where it is needed; only a candidate without a change is copied.
-    assert len(numpy.calls["add"]) == 3
+    added = [arguments[0] for arguments in numpy.calls["add"]]
+    assert sum(values.shape == (matrix.accounts,) for values in added) == 3
     assert len(numpy.calls["copyto"]) == 1
     # All three are rounded in one pass.
     assert len(numpy.calls["floor_divide"]) == 1
@@ -180,7 +180,7 @@ def test_room_is_for_the_candidates_of_a_batch(
     monkeypatch.setattr(fused, "_MANY_ROWS", many_rows)
     matrix = matrix_of(3_000)
     evaluator = LocalEvaluator(matrix, SPEC, threads=1, compiled=True)
-    table = evaluator._fused_table(1)
+    table = evaluator._numba_table(1)
     assert table is not None
     before = sum(array.nbytes for array in table.arrays)
     for candidates in (4, 1, 3):
@@ -229,7 +229,7 @@ from gtmar.engine.local import LocalEvaluator
 
 evaluator = LocalEvaluator(matrix_of(1_000), SPEC, threads=1, compiled=True)
 evaluator.move(WEIGHTS)
-table = evaluator._fused_table(1)
+table = evaluator._numba_table(1)
 trapped = [int(place) for place in sys.argv[2].split(",")]
 table._rows.columns[trapped] = 8
 evaluator.sums([changed({2: 1, 5: -2}), changed({11: 3})])
@@ -280,9 +280,8 @@ def test_machine_code_is_called_a_few_times_a_batch(
 
         monkeypatch.setattr(module, name, noting)
 
-    for module in (compiled_rows, compiled_places):
-        for name in module.__all__:
-            note(module, name)
+    for name in numba_kernel.__all__:
+        note(numba_kernel, name)
     evaluator.sums([changed({place: 1}) for place in range(8)])
     # What the other thread counted, if it came in time to, is gathered for each candidate.
     assert noted.count("gather") in ({0, 8} if shared == "rows" and threads == 2 else {0})

@@ -15,12 +15,10 @@ import tables
 from gtmar import spec as specs
 from gtmar.data.matrix import Accounts
 from gtmar.data.synthetic import generate
-from gtmar.engine import local
-from gtmar.engine import numba_counts as compiled_rows
-from gtmar.engine import numba_sums as compiled_places
-from gtmar.engine import threads as fused
+from gtmar.engine import local, numba_kernel
+from gtmar.engine import numba_table as fused
 from gtmar.engine.local import PART_ROWS, LocalEvaluator
-from gtmar.engine.threads import FusedTable
+from gtmar.engine.numba_table import NumbaTable
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.runs import Limits
@@ -99,7 +97,7 @@ def test_machine_code_gives_the_digest_of_numpy(
 def test_without_numba_numpy_counts(
     accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "gtmar.engine.numba_counts", None)
+    monkeypatch.setitem(sys.modules, "gtmar.engine.numba_kernel", None)
     assert not LocalEvaluator(accounts.search, SPEC, compiled=True).compiles
     assert digest(accounts, tmp_path, batch=None, threads=2, compiled=True) == sequential
 
@@ -144,13 +142,13 @@ def test_a_run_goes_over_to_machine_code_on_its_way(
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     evaluator = LocalEvaluator(accounts.search, SPEC, threads=1)
     counted: list[int] = []
-    original = FusedTable.sums
+    original = NumbaTable.sums
 
-    def noted(self: FusedTable, raw: Any, changes: Any, workers: Any, width: int) -> Any:
+    def noted(self: NumbaTable, raw: Any, changes: Any, workers: Any, width: int) -> Any:
         counted.append(len(changes))
         return original(self, raw, changes, workers, width)
 
-    monkeypatch.setattr(FusedTable, "sums", noted)
+    monkeypatch.setattr(NumbaTable, "sums", noted)
     plan = Plan(limits=Limits(80), seed=4)
     search = Search(accounts, SPEC, Judge.of(SPEC), plan, evaluator=evaluator)
     with RunWriter(tmp_path, new_run_id()) as writer:
@@ -226,7 +224,7 @@ def test_what_two_threads_counted_is_put_together(
     for name, value in (("_MANY_ROWS", 10), ("_PIECE", 7)):
         monkeypatch.setattr(fused, name, value)
     both, met = threading.Barrier(2), set()
-    tabulate, gather = compiled_rows.tabulate, compiled_places.gather
+    tabulate, gather = numba_kernel.tabulate, numba_kernel.gather
     gathered = []
 
     def together(*arguments: Any) -> None:
@@ -240,8 +238,8 @@ def test_what_two_threads_counted_is_put_together(
         gathered.append(arguments[-2:])
         gather(*arguments)
 
-    monkeypatch.setattr(compiled_rows, "tabulate", together)
-    monkeypatch.setattr(compiled_places, "gather", noted)
+    monkeypatch.setattr(numba_kernel, "tabulate", together)
+    monkeypatch.setattr(numba_kernel, "gather", noted)
     spec = tables.make_spec(base=5, orientation=orientation)
     drawn = tables.draw_table(random.Random(5), 60, "everything")
     matrix = tables.loaded(tables.frame_of(drawn, "everything"), spec).search

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from gtmar.engine.cohorts import LIMB_BITS, Cohorts, limb_count, limbs
 from gtmar.engine.numpy_kernel import (
-    PLACE_BLOCK,
+    BIN_BLOCK,
     Counts,
     add_steps,
+    bin_count,
     count,
-    place_total,
     raw_scores,
-    score_places,
+    score_bins,
 )
 from gtmar.errors import ShapeError
 
@@ -131,7 +131,7 @@ def test_a_missing_weight_is_named() -> None:
 def test_rounding_is_half_up_and_ends_are_clipped(
     raw: int, place: int, clipped: tuple[int, int]
 ) -> None:
-    places, counted = score_places(np.array([[raw]]), 100)
+    places, counted = score_bins(np.array([[raw]]), 100)
     assert (places.tolist(), counted.tolist()) == ([[place]], [list(clipped)])
 
 
@@ -146,21 +146,21 @@ def test_places_follow_the_definition(
 ) -> None:
     # The same accounts twice, as two candidates.
     two = np.array([raw, raw[::-1]], dtype=dtype).reshape(2, -1)
-    places, clipped = score_places(two, max_score)
+    places, clipped = score_bins(two, max_score)
     assert places is two
     rounded = [math.floor(Fraction(value, 100) + Fraction(1, 2)) for value in raw]
     top = 100 * max_score
     expected = [min(max(value, 0), top) for value in rounded]
     assert places.tolist() == [expected, expected[::-1]]
     assert clipped.tolist() == [[sum(v < 0 for v in rounded), sum(v > top for v in rounded)]] * 2
-    assert place_total(max_score) > top + 1
-    assert place_total(max_score) % PLACE_BLOCK == 0
+    assert bin_count(max_score) > top + 1
+    assert bin_count(max_score) % BIN_BLOCK == 0
 
 
 def test_rounding_does_not_wrap_next_to_the_end_of_int32() -> None:
     # Narrow scores keep a point's hundredth away from the end; the rounding must stay within it.
     raw = np.array([[2**31 - 101, -(2**31) + 101]], dtype=np.int32)
-    places, clipped = score_places(raw, 100)
+    places, clipped = score_bins(raw, 100)
     assert (places.tolist(), clipped.tolist()) == ([[10_000, 0]], [[1, 1]])
 
 
@@ -282,7 +282,7 @@ def counted(
 ) -> Counts:
     places = np.array([[row["place"] for row in rows]] * copies, dtype=np.int32)
     clipped = np.array([[sum(row["place"] == end for row in rows) for end in (0, 5)]] * copies)
-    part = cohorts_by_hand(rows, split=split).part(0, len(rows), copies=copies)
+    part = cohorts_by_hand(rows, split=split).block(0, len(rows), copies=copies)
     return count(places, clipped, part, TIER_LOWS, window)
 
 
@@ -427,10 +427,10 @@ def test_parts_of_a_table_add_up_to_the_whole(
     places = np.array([[row["place"] for row in rows]], dtype=np.int32)
     ends = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
     none = np.zeros((1, 2), dtype=np.int64)
-    whole = count(places, none, cohorts.part(0, len(rows)), TIER_LOWS, range(6))
-    total = count(places[:, :0], none, cohorts.part(0, 0), TIER_LOWS, range(6))
+    whole = count(places, none, cohorts.block(0, len(rows)), TIER_LOWS, range(6))
+    total = count(places[:, :0], none, cohorts.block(0, 0), TIER_LOWS, range(6))
     for first, last in pairwise(ends):
-        part = cohorts.part(first, last)
+        part = cohorts.block(first, last)
         total += count(places[:, first:last], none, part, TIER_LOWS, range(6))
     for field in fields(Counts):
         np.testing.assert_array_equal(getattr(total, field.name), getattr(whole, field.name))

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from gtmar.data.matrix import AccountMatrix
 from gtmar.data.outcomes import Movement, OutcomeColumns
-from gtmar.engine.cohorts import cohorts_of
+from gtmar.engine.cohorts import SCALAR_SUMS, TIER_SUMS, cohorts_of
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.numpy_kernel import Counts, count, place_total, raw_scores, score_places
-from gtmar.engine.tally import SCALAR_SUMS, TIER_SUMS, TierEdges, sums_frame, tier_sum
+from gtmar.engine.numpy_kernel import Counts, bin_count, count, raw_scores, score_bins
+from gtmar.engine.tally import TierEdges, sums_frame, tier_sum
 from gtmar.metrics import measure
 
 Row = dict[str, Any]
@@ -198,7 +198,7 @@ def test_every_score_is_counted_in_its_own_tier(max_score: int, tiers: dict[str,
     matrix = tables.loaded(frame, spec).search
     bands = TierEdges.of(spec)
     assert bands.tiers == tuple(tiers)
-    assert len(values) < bands.places == place_total(max_score)
+    assert len(values) < bands.bins == bin_count(max_score)
     sums = LocalEvaluator(matrix, spec).frame([[1]])
     expected = Counter(tables.tier_at(score, tiers) for score in range(100 * max_score + 1))
     assert {t: sums[tier_sum("accounts", t)].item() for t in tiers} == expected
@@ -287,9 +287,9 @@ def part_of(matrix: AccountMatrix, rows: NDArray[np.intp]) -> AccountMatrix:
 
 def counts_of(matrix: AccountMatrix, bands: TierEdges, weights: Sequence[int]) -> Counts:
     raw = raw_scores(matrix.columns, np.array(weights), BASE)
-    places, clipped = score_places(raw[None], 100)
-    part = cohorts_of(matrix).part(0, matrix.accounts)
-    return count(places, clipped, part, bands.tier_lows, range(bands.places))
+    places, clipped = score_bins(raw[None], 100)
+    part = cohorts_of(matrix).block(0, matrix.accounts)
+    return count(places, clipped, part, bands.tier_lows, range(bands.bins))
 
 
 @given(
@@ -405,8 +405,8 @@ def test_the_metrics_of_ten_to_the_eight_accounts_of_ten_to_the_twelve_cents(
     # In two limbs, as a table of that size has them.
     cohorts = dataclasses.replace(cohorts_of(matrix), depth=2)
     raw = raw_scores(matrix.columns, np.array([50, 30, 0]), 0)
-    part = cohorts.part(0, matrix.accounts)
-    counts = count(*score_places(raw[None], 100), part, bands.tier_lows, range(bands.places))
+    part = cohorts.block(0, matrix.accounts)
+    counts = count(*score_bins(raw[None], 100), part, bands.tier_lows, range(bands.bins))
     copies = 1
     while copies * len(rows) < 10**8:
         counts, copies = counts + counts, 2 * copies

@@ -14,8 +14,7 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import UsageError
 from gtmar.metrics import all_metrics
-from gtmar.metrics.exact import Exact
-from gtmar.metrics.metric import Sums
+from gtmar.metrics.metric import Exact, Sums
 from gtmar.objective.objective import Judge
 
 VECTORS = [(40, 25, -10), (0, 0, 0), (-200, -200, -200), (200, 0, 1), (3, -2, 90)]

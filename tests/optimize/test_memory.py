@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gtmar.optimize.hill_climb import Known
-from gtmar.optimize.memory import Memory
+from gtmar.optimize.hill_climb import Known, Memory
 
 MEMORY = Memory(
     runs=("r1", "r2"),

@@ -15,7 +15,7 @@ from gtmar.data.synthetic import generate
 from gtmar.journal import writer
 from gtmar.journal.files import RunFiles
 from gtmar.journal.verify import verify
-from gtmar.optimize.memory import Memory
+from gtmar.optimize.hill_climb import Memory
 from gtmar.runs import Limits, RunResult, replay, resume, run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"

@@ -19,10 +19,9 @@ from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
-from gtmar.engine import local
-from gtmar.engine import numba_counts as compiled_rows
+from gtmar.engine import local, numba_kernel
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.threads import compiled_before
+from gtmar.engine.numba_table import compiled_before
 from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError, ViolationsError
 from gtmar.metrics import all_metrics, measure
 from gtmar.objective.objective import Judge
@@ -601,9 +600,9 @@ def test_machine_code_that_was_kept_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stats = SimpleNamespace(cache_path=str(tmp_path))
-    monkeypatch.setattr(compiled_rows, "tabulate", SimpleNamespace(stats=stats))
+    monkeypatch.setattr(numba_kernel, "tabulate", SimpleNamespace(stats=stats))
     assert not compiled_before()
-    (tmp_path / "compiled_rows.tabulate-1.py311.nbi").touch()
+    (tmp_path / "numba_kernel.tabulate-1.py311.nbi").touch()
     assert compiled_before()
 
 

@@ -1,0 +1,588 @@
+"""The kernel as machine code, by numba: scores, counts and cents by score bin, and the sums.
+
+What `numpy_kernel` and `tally` do an array at a time, these functions do row by row while a block
+of rows is in a core's cache. They let go of Python's lock, so threads share a table. All of it is
+integer arithmetic: nothing here can round.
+
+All that numba compiles is in this one module, since it looks for changes in no other: whoever moves
+a name in the tables of `cohorts`, or a field in `numba_table`, changes a line here too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import carray, njit, types  # type: ignore[attr-defined]  # numba lists no exports
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from gtmar.engine.cohorts import CASH_FLOWS, SCALAR_SUMS, TIER_SUMS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gtmar.engine.numba_table import Order, PartialCounts, Recipe, Rows, Workspace
+
+    Int64s = NDArray[np.int64]
+    Int32s = NDArray[np.int32]
+    Integers = NDArray[np.integer]
+    Bytes = NDArray[np.uint8]
+    Bins = NDArray[np.uint16]
+
+__all__ = ["assemble", "conclude", "gather", "locate", "move", "tabulate", "weigh"]
+
+#: Rows of a block: what is made of them on the way stays in a core's own cache.
+_BLOCK = 2_048
+#: Rows that all candidates of a large table are counted over before the next ones are touched, so
+#: that their columns come from a cache for all candidates but the first.
+_SHARED = 32_768
+#: Raw scores are in 1/10,000 of a point, score values in 1/100; half of one rounds up.
+_RAW_PER_SCORE, _HALF = 100, 50
+_LEAST, _MOST = -(2**31), 2**31 - 1
+#: Rows of counts and of cents, sides of a boundary, and tables to add to by turns: see
+#: `numba_table`.
+_NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED = range(5)
+_LTV = len(CASH_FLOWS)
+_SIDES, _TURNS = 3, 4
+#: Score bins that are added up at once in the search of a boundary.
+_STRETCH = 64
+
+# Where the sums lie: compiled code takes numbers, the tables have the names.
+_whole, _tier = SCALAR_SUMS.index, TIER_SUMS.index
+_SCORED, _CLIPPED_LOW, _CLIPPED_HIGH = map(_whole, ("scored", "clipped_low", "clipped_high"))
+_SCORE_SUM, _SCORE_SQUARES = map(_whole, ("score_sum", "score_squares"))
+_POSITIVES, _NEGATIVES, _RANKS = map(_whole, ("positives", "negatives", "rank_doubled"))
+_TOP_ACCOUNTS, _TOP_START, _TOP_END = map(_whole, ("top_accounts", "top_start", "top_end"))
+_TOP_TIED, _TOP_FIT, _LTV_ACCOUNTS = map(_whole, ("top_tied", "top_fit", "ltv_accounts"))
+_BEST_LTV, _BEST_TIED, _BEST_FIT = map(_whole, ("best_ltv", "best_tied", "best_fit"))
+_WORST_LTV, _WORST_TIED, _WORST_FIT = map(_whole, ("worst_ltv", "worst_tied", "worst_fit"))
+_BEST_LTV_TIED, _WORST_LTV_TIED = map(_whole, ("best_ltv_tied", "worst_ltv_tied"))
+_WHOLE, _TIER = len(SCALAR_SUMS), len(TIER_SUMS)
+_ACCOUNTS, _LABELLED, _RETAINED = map(_tier, ("accounts", "labelled", "retained"))
+_START, _END, _CHURNED = map(_tier, ("start", "end", "churned"))
+_EXPANSION, _CONTRACTION = map(_tier, ("expansion", "contraction"))
+_DAYS_KNOWN, _DAYS_DOUBLED = map(_tier, ("days_known", "days_doubled"))
+
+_compiled = njit(nogil=True, cache=True, error_model="numpy")
+
+
+@intrinsic
+def _pointer(_context: Any, address: Any) -> Any:
+    """Take an integer as an address: numba can't index arrays of different types otherwise."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+@_compiled
+def _score(rows: Rows, change: Int32s, raw: Integers, first: int, made: Int32s) -> None:
+    """Write raw scores from row `first` on: the incumbent's, plus changes x columns."""
+    size = len(made)
+    made[:] = raw[first : first + size]
+    for feature in range(len(change)):
+        step, width = change[feature], rows.widths[feature]
+        if step == 0:
+            continue
+        address = rows.columns[feature] + first * width
+        start: Any = _pointer(address)  # type: ignore[call-arg]  # numba gives the context itself
+        if width == 1:
+            byte = carray(start, (size,), np.int8)
+            for row in range(size):
+                made[row] += step * byte[row]
+        elif width == 2:
+            short = carray(start, (size,), np.int16)
+            for row in range(size):
+                made[row] += step * short[row]
+        elif width == 4:
+            word = carray(start, (size,), np.int32)
+            for row in range(size):
+                made[row] += step * word[row]
+
+
+@_compiled
+def _score_bins(made: Int32s, top: int, bins: Bins, partial: PartialCounts, k: int) -> None:
+    """Round half up to 1/100 of a point and clip; note who was clipped, extent and moments."""
+    lowest, highest = np.int32(_MOST), np.int32(_LEAST)
+    floor, ceiling = np.int32(-_HALF), np.int32((top + 1) * _RAW_PER_SCORE - 1 - _HALF)
+    for row in range(len(made)):
+        raw = made[row]
+        lowest, highest = min(lowest, raw), max(highest, raw)
+        # A division of unsigned integers by a constant is done for eight rows at once.
+        raised = np.uint32(min(max(raw, floor), ceiling) + np.int32(_HALF))
+        bins[row] = np.uint16(raised // np.uint32(_RAW_PER_SCORE))
+    if lowest < floor:
+        for row in range(len(made)):
+            partial.clipped[k, 0] += made[row] < floor
+    if highest > ceiling:
+        for row in range(len(made)):
+            partial.clipped[k, 1] += made[row] > ceiling
+    low = np.int64(min(max(lowest, floor), ceiling)) + _HALF
+    high = np.int64(min(max(highest, floor), ceiling)) + _HALF
+    total, squares = np.int64(0), np.int64(0)
+    for index in bins:
+        wide = np.int64(index)
+        total += wide
+        squares += wide * wide
+    partial.moments[k, 0] += total
+    partial.moments[k, 1] += squares
+    extent = partial.extent[k]
+    extent[0] = max(extent[0], top + 1 - low // _RAW_PER_SCORE)
+    extent[1] = max(extent[1], high // _RAW_PER_SCORE + 1)
+
+
+@_compiled
+def _count(bins: Bins, counted: Integers) -> None:
+    """Count accounts by score bin."""
+    for index in bins:
+        counted[index] += 1
+
+
+@_compiled
+def _count_tiers(made: Int32s, lows: Int64s, counted: Int64s) -> None:
+    """Count accounts of one code by tier: those who reach a tier, less those who reach a higher."""
+    before = np.int32(0)
+    for tier in range(len(lows) - 1):
+        cut, reach = np.int32(lows[tier] * _RAW_PER_SCORE - _HALF), np.int32(0)
+        for row in range(len(made)):
+            reach = np.int32(reach + np.int32(made[row] >= cut))
+        counted[tier] += reach - before
+        before = reach
+    counted[len(lows) - 1] += len(made) - before
+
+
+@_compiled
+def _count_block(
+    rows: Rows,
+    order: Order,
+    made: Int32s,
+    bins: Bins,
+    first: int,
+    counts: Integers,
+    partial: PartialCounts,
+    k: int,
+) -> None:
+    """Count the accounts of a block of rows from `first` on, whose scores and bins are made."""
+    last = first + len(made)
+    for run in range(len(rows.runs)):
+        start, stop = max(first, rows.runs[run, 0]) - first, min(last, rows.runs[run, 1]) - first
+        if start < stop:
+            code, count = rows.runs[run, 2], rows.runs[run, 3]
+            _count(bins[start:stop], counts[count])
+            _count_tiers(made[start:stop], order.lows, partial.tier_counts[k, :, code])
+    for run in range(len(rows.paying)):
+        start, stop = max(first, rows.paying[run, 0]), min(last, rows.paying[run, 1])
+        if start < stop:
+            _count(bins[start - first : stop - first], counts[_PAYING])
+    listed = np.searchsorted(rows.listed, first), np.searchsorted(rows.listed, last)
+    for row in rows.listed[listed[0] : listed[1]]:
+        counts[_VALUED, bins[row - first]] += 1
+    dated = np.searchsorted(rows.dated, first), np.searchsorted(rows.dated, last)
+    for entry in range(dated[0], dated[1]):
+        tier = order.tier_of[bins[rows.dated[entry] - first]]
+        partial.tier_days[k, tier, rows.days[entry]] += 1
+
+
+@_compiled
+def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int64s) -> None:
+    """Add a run's cents up by score bin, as far as they belong to the rows from `first` on."""
+    begin = max(first, start)
+    end = max(begin, min(first + len(bins), start + len(cents)))
+    own, added = bins[begin - first : end - first], cents[begin - start : end - start]
+    for row in range(len(own)):
+        histogram[own[row]] += added[row]
+
+
+@_compiled
+def _tabulate(
+    rows: Rows,
+    order: Order,
+    raw: Integers,
+    change: Int32s,
+    first: int,
+    last: int,
+    room: Workspace,
+    slot: int,
+    partial: PartialCounts,
+) -> None:
+    """Score the rows from `first` to before `last` for a candidate, and add up their accounts."""
+    made, placed = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
+    for begin in range(first, last, _BLOCK):
+        end = min(begin + _BLOCK, last)
+        scores, own = made[: end - begin], placed[: end - begin]
+        if len(room.bins):
+            own = room.bins[slot, begin:end]
+        _score(rows, change, raw, begin, scores)
+        _score_bins(scores, len(order.tier_of) - 1, own, partial, slot)
+        _count_block(rows, order, scores, own, begin, room.counts[slot], partial, slot)
+        if len(room.histograms):
+            for kind in range(_LTV + 1):
+                start, histogram = rows.starts[kind], room.histograms[slot, kind]
+                _add_run(rows.cents[kind], start, begin, own, histogram)
+
+
+@_compiled
+def _add_cents(bins: Bins, cents: Integers, band_of: Bytes, cash: Int64s) -> None:
+    even = len(bins) // _TURNS * _TURNS
+    for row in range(0, even, _TURNS):
+        for turn in range(_TURNS):
+            cash[turn, band_of[bins[row + turn]]] += cents[row + turn]
+    for row in range(even, len(bins)):
+        cash[0, band_of[bins[row]]] += cents[row]
+
+
+@_compiled
+def _weigh_run(cents: Integers, start: int, bins: Bins, bands: Bytes, cash: Int64s) -> None:
+    """Add up the cents of a run's rows by band, in `cash[0]`."""
+    cash[:] = 0
+    _add_cents(bins[start : start + len(cents)], cents, bands, cash)
+    for turn in range(1, _TURNS):
+        cash[0] += cash[turn]
+
+
+@_compiled
+def tabulate(
+    rows: Rows,
+    order: Order,
+    raw: Integers,
+    changes: Int32s,
+    first: int,
+    last: int,
+    room: Workspace,
+    partial: PartialCounts,
+) -> None:
+    """Score and count the rows from `first` to before `last` for all candidates, a slot each.
+
+    Parameters
+    ----------
+    raw
+        Raw scores of the incumbent, int32, shape (N,).
+    changes
+        int32, shape (K, F): the candidates' weights less the incumbent's.
+    """
+    for begin in range(first, last, _SHARED):
+        end = min(begin + _SHARED, last)
+        for k in range(len(changes)):
+            _tabulate(rows, order, raw, changes[k], begin, end, room, k, partial)
+
+
+@_compiled
+def weigh(rows: Rows, room: Workspace, partial: PartialCounts, count: int) -> None:
+    """Add up the cents of all rows for the candidates in the first slots, by the bands of bins.
+
+    What it adds to is 0 before: see `PartialCounts`.
+    """
+    cash = room.cash
+    for k in range(count):
+        bins, own, ltv = room.bins[k], room.bands[k, 0], room.bands[k, 1]
+        for kind in range(_LTV):
+            _weigh_run(rows.cents[kind], rows.starts[kind], bins, own, cash)
+            for tier in range(partial.tier_money.shape[2]):
+                below, on, above = cash[0, _SIDES * tier : _SIDES * tier + _SIDES]
+                partial.tier_money[k, kind, tier] = below + on + above
+                partial.top[k, 0, kind] += above
+                partial.top[k, 1, kind] += on
+        _weigh_run(rows.cents[_LTV], 0, bins, ltv, cash)
+        for band in range(_SIDES * _SIDES):
+            best, worst, cents = band // _SIDES, band % _SIDES, cash[0, band]
+            partial.ltv[k, 0] += cents * (best == 2)
+            partial.ltv[k, 1] += cents * (best == 1)
+            partial.ltv[k, 2] += cents * (worst == 0)
+            partial.ltv[k, 3] += cents * (worst == 1)
+
+
+@_compiled
+def move(rows: Rows, change: Int32s, raw: Integers, first: int, last: int) -> None:
+    """Add changes x columns to the raw scores of the rows from `first` to before `last`."""
+    made = np.empty(_BLOCK, dtype=np.int32)
+    for begin in range(first, last, _BLOCK):
+        scores = made[: min(_BLOCK, last - begin)]
+        _score(rows, change, raw, begin, scores)
+        raw[begin : begin + len(scores)] = scores
+
+
+@_compiled
+def _rank(order: Order, negatives: Integers, positives: Integers) -> int:
+    """Return the sum, over positives, of twice the accounts before and those in their bin."""
+    most = len(negatives)
+    before, rank = 0, 0
+    for step in range(most):
+        index = most - 1 - step if order.risk else step
+        won = np.int64(positives[index])
+        ranked = negatives[index] + won
+        rank += won * (2 * before + ranked)
+        before += ranked
+    return rank
+
+
+@_compiled
+def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
+    """Find the first bin up to which more than `least` accounts lie; -1 if there is none.
+
+    `end` receives how many lie up to there, and how many in it.
+    """
+    most, before, total = len(counted), 0, 0
+    for step in range(0, most, _STRETCH):
+        # A stretch is added up at once, and walked along only where the boundary is.
+        stop = min(step + _STRETCH, most)
+        low, high = (most - stop, most - step) if order.risk else (step, stop)
+        stretch = counted[low:high]
+        total = before
+        for index in range(len(stretch)):
+            total += stretch[index]
+        if total > least:
+            for within in range(high - low):
+                index = high - 1 - within if order.risk else low + within
+                before += counted[index]
+                if before > least and counted[index] > 0:
+                    end[0], end[1] = before, counted[index]
+                    return index
+        before = total
+    return -1
+
+
+@_compiled
+def _add_side(tiers: Bytes, side: int, bands: Bytes) -> None:
+    for index in range(len(bands)):
+        bands[index] = tiers[index] + side
+
+
+@_compiled
+def _name_bands(tiers: Bytes, boundary: int, sides: Bytes, bands: Bytes) -> None:
+    """Write tiers plus the side of a boundary that each bin lies on."""
+    after = boundary + 1
+    _add_side(tiers[:after], sides[0], bands[:after])
+    _add_side(tiers[after:], sides[2], bands[after:])
+    if boundary >= 0:
+        bands[boundary] += sides[1] - sides[0]
+
+
+@_compiled
+def _others(everyone: Integers, counted: Integers) -> None:
+    """Turn counts of some accounts into counts of all others."""
+    for index in range(len(counted)):
+        counted[index] = everyone[index] - counted[index]
+
+
+@_compiled
+def _locate(
+    order: Order, counts: Integers, low: int, high: int, partial: PartialCounts, k: int
+) -> tuple[int, int, int]:
+    """Rank the positives, and find where the top fifth and both end quarters end.
+
+    A boundary is the first bin up to which more accounts lie than: four fifths of the paying,
+    three quarters of the valued, and, of the worst quarter, one less than a quarter. Accounts lie
+    in [low, high), and boundaries are counted from there; the counts are used up.
+    """
+    everyone, positives = counts[_NEGATIVE, low:high], counts[_POSITIVE, low:high]
+    paying, valued = counts[_PAYING, low:high], counts[_VALUED, low:high]
+    partial.ranks[k] = _rank(order, everyone, positives)
+    everyone += positives
+    if not order.paying_direct:
+        _others(everyone, paying)
+    everyone += counts[_REST, low:high]
+    if not order.valued_direct:
+        _others(everyone, valued)
+    ends = partial.ends[k]
+    top = _boundary(order, paying, order.paying * 4 // 5, ends[0])
+    best = _boundary(order, valued, order.valued * 3 // 4, ends[1])
+    worst = _boundary(order, valued, -(-order.valued // 4) - 1, ends[2])
+    return top, best, worst
+
+
+@_compiled
+def _divide(histogram: Int64s, index: int) -> tuple[int, int, int]:
+    """Add up the cents below a bin, in it and above it; all are above -1."""
+    below, above = 0, 0
+    for cents in histogram[:index] if index >= 0 else histogram[:0]:
+        below += cents
+    for cents in histogram[index + 1 :]:
+        above += cents
+    return below, histogram[index] if index >= 0 else 0, above
+
+
+@_compiled
+def _cut(
+    order: Order,
+    cuts: tuple[int, int, int],
+    histograms: Int64s,
+    low: int,
+    high: int,
+    partial: PartialCounts,
+    k: int,
+) -> None:
+    """Cut histograms of cents, all of which lie in [low, high), at tiers and boundaries."""
+    for kind in range(_LTV):
+        stop = high
+        for tier in range(len(order.lows)):
+            start = min(max(order.lows[tier], low), stop)
+            for cents in histograms[kind, start:stop]:
+                partial.tier_money[k, kind, tier] += cents
+            stop = start
+        below, on, above = _divide(histograms[kind, low:high], cuts[0])
+        partial.top[k, 0, kind], partial.top[k, 1, kind] = below if order.risk else above, on
+    ltv = histograms[_LTV, low:high]
+    below, on, above = _divide(ltv, cuts[1])
+    partial.ltv[k, 0], partial.ltv[k, 1] = below if order.risk else above, on
+    below, on, above = _divide(ltv, cuts[2])
+    partial.ltv[k, 2], partial.ltv[k, 3] = above if order.risk else below, on
+
+
+@_compiled
+def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums: Int64s) -> None:
+    """Write a candidate's sums, which are 0 before, in the order of `tally.TierEdges.names`."""
+    groups = recipe.groups.shape[1]
+    labelled, retained = 0, 0
+    for tier in range(len(order.lows)):
+        own, left = sums[_WHOLE + tier * _TIER :], 0
+        for code in range(len(recipe.churned)):
+            number = partial.tier_counts[k, tier, code]
+            if number:
+                left += number * recipe.churned[code]
+                for group in range(groups):
+                    own[group] += number * recipe.groups[code, group]
+        gone, stays, less, more = partial.tier_money[k, :, tier]
+        own[_START], own[_END] = gone + stays, stays - less + more
+        own[_EXPANSION], own[_CONTRACTION] = more, less
+        # Without a label nobody is known to have left.
+        own[_CHURNED] = gone if left else 0
+        known, doubled = _median_doubled(partial.tier_days[k, tier], recipe.days)
+        own[_DAYS_KNOWN], own[_DAYS_DOUBLED] = known, doubled
+        sums[_SCORED] += own[_ACCOUNTS]
+        labelled += own[_LABELLED]
+        retained += own[_RETAINED]
+    sums[_CLIPPED_LOW], sums[_CLIPPED_HIGH] = partial.clipped[k]
+    sums[_SCORE_SUM], sums[_SCORE_SQUARES] = partial.moments[k]
+    sums[_POSITIVES], sums[_NEGATIVES] = retained, labelled - retained
+    # Average ranks for ties: of the accounts in a bin, the ranks before it and half its own.
+    sums[_RANKS] = partial.ranks[k] + retained
+    ends, paying, valued = partial.ends[k], order.paying, order.valued
+    sums[_TOP_ACCOUNTS], sums[_TOP_TIED] = paying, ends[0, 1]
+    sums[_TOP_FIT] = paying - 5 * (paying - ends[0, 0])
+    # Each sum above the boundary is followed by the same on it.
+    for side in range(2):
+        gone, stays, less, more = partial.top[k, side]
+        sums[_TOP_START + side], sums[_TOP_END + side] = gone + stays, stays - less + more
+    sums[_LTV_ACCOUNTS], sums[_BEST_TIED], sums[_WORST_TIED] = valued, ends[1, 1], ends[2, 1]
+    sums[_BEST_LTV], sums[_BEST_LTV_TIED] = partial.ltv[k, 0], partial.ltv[k, 1]
+    sums[_WORST_LTV], sums[_WORST_LTV_TIED] = partial.ltv[k, 2], partial.ltv[k, 3]
+    sums[_BEST_FIT] = valued - 4 * (valued - ends[1, 0])
+    sums[_WORST_FIT] = valued - 4 * (ends[2, 0] - ends[2, 1])
+
+
+@_compiled
+def _median_doubled(histogram: Int64s, values: Int64s) -> tuple[int, int]:
+    """Return how many there are and twice their median, 0 of none."""
+    known = histogram.sum()
+    if known == 0:
+        return 0, 0
+    reached, low, high = 0, 0, 0
+    for number in histogram:
+        reached += number
+        low += reached <= (known - 1) // 2
+        high += reached <= known // 2
+    return known, values[low] + values[high]
+
+
+@_compiled
+def _clear(rows: Integers, low: int, high: int) -> None:
+    """Leave counts or histograms as they were: zero."""
+    for row in range(len(rows)):
+        rows[row, low:high] = 0
+
+
+@_compiled
+def _forget(partial: PartialCounts, k: int) -> None:
+    """Leave the partial counts of a candidate as it was: zero."""
+    partial.extent[k] = 0
+    partial.clipped[k] = 0
+    partial.moments[k] = 0
+    partial.tier_counts[k] = 0
+    partial.tier_days[k] = 0
+    partial.tier_money[k] = 0
+    partial.ends[k] = 0
+    partial.top[k] = 0
+    partial.ltv[k] = 0
+
+
+@_compiled
+def _occupied(order: Order, partial: PartialCounts, k: int) -> tuple[int, int]:
+    """Return the bins between which all accounts of a slot lie: the first, and after the last."""
+    return len(order.tier_of) - partial.extent[k, 0], partial.extent[k, 1]
+
+
+@_compiled
+def locate(order: Order, room: Workspace, partial: PartialCounts, count: int) -> None:
+    """Rank positives, find boundaries and name bands, for the candidates in the first slots."""
+    for k in range(count):
+        low, high = _occupied(order, partial, k)
+        top, best, worst = _locate(order, room.counts[k], low, high, partial, k)
+        _clear(room.counts[k], low, high)
+        own, ltv = room.bands[k, 0, low:high], room.bands[k, 1, low:high]
+        _name_bands(order.tier_thirds[low:high], top, order.sides, own)
+        ltv[:] = 0
+        _name_bands(ltv, best, order.sides, ltv)
+        for index in range(len(ltv)):
+            ltv[index] *= _SIDES
+        _name_bands(ltv, worst, order.sides, ltv)
+
+
+@_compiled
+def assemble(
+    order: Order, recipe: Recipe, partial: PartialCounts, count: int, sums: Int64s
+) -> None:
+    """Put together the sums of the candidates in the first slots; `sums`, (K, S), are 0 before."""
+    for k in range(count):
+        _assemble(order, recipe, partial, k, sums[k])
+        _forget(partial, k)
+
+
+@_compiled
+def gather(
+    order: Order,
+    room: Workspace,
+    partial: PartialCounts,
+    other: Workspace,
+    more: PartialCounts,
+    first: int,
+    last: int,
+) -> None:
+    """Add what another thread counted for the candidates from `first` to before `last`."""
+    for k in range(first, last):
+        low, high = _occupied(order, more, k)
+        for row in range(room.counts.shape[1]):
+            counts, histogram = room.counts[k, row, low:high], room.histograms[k, row, low:high]
+            counts += other.counts[k, row, low:high]
+            histogram += other.histograms[k, row, low:high]
+        partial.clipped[k] += more.clipped[k]
+        partial.moments[k] += more.moments[k]
+        partial.tier_counts[k] += more.tier_counts[k]
+        partial.tier_days[k] += more.tier_days[k]
+        for end in range(2):
+            partial.extent[k, end] = max(partial.extent[k, end], more.extent[k, end])
+        _clear(other.counts[k], low, high)
+        _clear(other.histograms[k], low, high)
+        _forget(more, k)
+
+
+@_compiled
+def conclude(
+    order: Order,
+    recipe: Recipe,
+    room: Workspace,
+    partial: PartialCounts,
+    first: int,
+    last: int,
+    sums: Int64s,
+) -> None:
+    """Put together the same, from histograms, for the candidates from `first` to before `last`."""
+    for k in range(first, last):
+        low, high = _occupied(order, partial, k)
+        cuts = _locate(order, room.counts[k], low, high, partial, k)
+        _cut(order, cuts, room.histograms[k], low, high, partial, k)
+        _assemble(order, recipe, partial, k, sums[k])
+        _clear(room.counts[k], low, high)
+        _clear(room.histograms[k], low, high)
+        _forget(partial, k)

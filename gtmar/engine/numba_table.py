@@ -1,0 +1,418 @@
+"""A table as machine code counts it: its accounts and score bins laid out, and room for threads.
+
+Letters of shapes: N accounts, F weights, T tiers, C codes, U values of days, P score bins, R runs
+of rows, S candidates, one a slot.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gtmar.engine.cohorts import Cohorts
+    from gtmar.engine.tally import TierEdges
+    from gtmar.engine.threads import Workers
+
+    Integers = NDArray[np.integer]
+    Int64s = NDArray[np.int64]
+    Int32s = NDArray[np.int32]
+    Bytes = NDArray[np.uint8]
+    Room = tuple["Workspace", "PartialCounts"]
+
+__all__ = ["NumbaTable", "Order", "PartialCounts", "Recipe", "Rows", "Workspace", "compiled_before"]
+
+_I = TypeVar("_I", bound=np.integer)
+
+#: The most bins whose number 16 bits hold, bands that 8 bits do, and accounts that 16 bits count.
+_MOST_BINS, _MOST_BANDS, _MOST_COUNTED = 2**16, 2**8, 2**16
+#: Rows from which on threads share the rows; below they share the candidates. A thread is there
+#: some 50 microseconds after it was called, so few rows are left to one.
+_MANY_ROWS, _FEW_ROWS = 262_144, 49_152
+#: Rows, or candidates of a smaller table, that a thread takes at a time.
+_PIECE, _TOGETHER = 65_536, 2
+#: A candidate's five counts, and its histograms of cents, as many.
+_COUNTS = len(CASH_FLOWS) + 1
+#: Sides of a boundary, and tables that cents are added to by turns: with one, a row waits for the
+#: row before it.
+_SIDES, _TURNS = 3, 4
+
+
+class Rows(NamedTuple):
+    """N accounts as the passes read them."""
+
+    #: int64, shape (F,): each column's address, and its bytes an item.
+    columns: Int64s
+    widths: Int64s
+    #: int64, shape (R, 4): rows of one code from the first to before the last, the code, and which
+    #: of a candidate's first three counts they add to. Together all rows.
+    runs: Int64s
+    #: int64, shape (R, 2): runs of rows that the fourth count takes in.
+    paying: Int64s
+    #: int32: rows that the fifth count takes in, ascending.
+    listed: Int32s
+    #: int32: rows whose days are known, ascending, and the index of their days.
+    dated: Int32s
+    days: Int32s
+    #: int64, shape (5,): the row at which each run of cents begins.
+    starts: Int64s
+    #: Cents of the accounts of each cash flow, and LTV of all, 0 outside the LTV cohort; int32 or
+    #: int64.
+    cents: tuple[Integers, ...]
+
+
+class Order(NamedTuple):
+    """What score bins mean."""
+
+    #: int64, shape (T,): each tier's lowest bin, from the highest tier down.
+    lows: Int64s
+    #: uint8, shape (100 x max_score + 1,): a bin's tier, 0 the highest; three times that.
+    tier_of: Bytes
+    tier_thirds: Bytes
+    #: uint8, shape (3,): the side of bins before a boundary, of its own bin and of those after: 0,
+    #: 1, 2, and turned where the order is.
+    sides: Bytes
+    #: Whether high scores are bad: then the order of bins is turned.
+    risk: bool
+    #: How many accounts pay, and how many are of the LTV cohort.
+    paying: int
+    valued: int
+    #: Whether the fourth and the fifth count are of these accounts; else of all others.
+    paying_direct: bool
+    valued_direct: bool
+
+
+class Recipe(NamedTuple):
+    """How the sums of a tier come from its counts: indicators of `cohorts`, and values of days."""
+
+    groups: Int64s
+    churned: Int64s
+    days: Int64s
+
+
+class Workspace(NamedTuple):
+    """Room for a thread to count S candidates in. Counts and histograms are 0 between calls."""
+
+    #: uint16, shape (S, N): each account's bin, where cents are added up in a pass of their own; of
+    #: no slots where they are not.
+    bins: NDArray[np.uint16]
+    #: int32, or uint16 for few accounts, shape (S, 5, P): accounts per bin: negatives, positives,
+    #: rest, paying, valued.
+    counts: Integers
+    #: int64, shape (S, 5, P): cents per bin, of no slots where they have a pass of their own.
+    histograms: Int64s
+    #: uint8, shape (S, 2, P): a bin's tier x 3 and its side of the top fifth's boundary; three
+    #: times the side of the best quarter's and the side of the worst quarter's.
+    bands: Bytes
+    #: int64, shape (4, bands): cents of a run by band.
+    cash: Int64s
+
+
+class PartialCounts(NamedTuple):
+    """The counts of the candidates in S slots, int64; 0 between calls."""
+
+    #: Shape (S, 2): of all that there are, how many bins there are from the lowest account's up,
+    #: and from 0 to the highest account's.
+    extent: Int64s
+    #: Shape (S, 2): accounts below 0 and above the maximum; the sum of bins, and of their squares.
+    clipped: Int64s
+    moments: Int64s
+    #: Shape (S,): the sum, over positives, of twice the accounts in bins before and those in their
+    #: own.
+    ranks: Int64s
+    #: Shape (S, 3, 2): for the top fifth, the best and the worst quarter, the accounts up to the
+    #: boundary's bin, it included, and those in it.
+    ends: Int64s
+    #: Shapes (S, T, C), (S, T, U), and (S, 4, T): accounts, and cents by cash flow.
+    tier_counts: Int64s
+    tier_days: Int64s
+    tier_money: Int64s
+    #: Shape (S, 2, 4): cents by cash flow above the top fifth's boundary, and on it.
+    top: Int64s
+    #: Shape (S, 4): LTV above the best quarter's boundary, on it, below the worst quarter's, on it.
+    ltv: Int64s
+
+
+class NumbaTable:
+    """One table, ready to be counted in few passes.
+
+    `columns` are kept alive here, since `rows` has no more than their addresses.
+    """
+
+    def __init__(
+        self, rows: Rows, order: Order, recipe: Recipe, columns: Sequence[Integers]
+    ) -> None:
+        self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
+        #: Room of threads that are done, for those that come.
+        self._rooms: list[Room] = []
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """What it holds in memory, the columns aside."""
+        rooms = (array for room in self._rooms for part in room for array in part)
+        order, rows = self._order, self._rows
+        return (*rows[:-1], *rows.cents, order.tier_of, order.tier_thirds, *rooms)
+
+    @classmethod
+    def of(
+        cls, columns: Sequence[Integers], cohorts: Cohorts, edges: TierEdges, top: int
+    ) -> NumbaTable | None:
+        """Lay a table out for the passes; None where they can't count it.
+
+        Parameters
+        ----------
+        columns
+            F arrays of shape (N,), whose raw scores stay within int32.
+        cohorts
+            The accounts.
+        edges
+            Tiers and order.
+        top
+            The highest bin that occurs: 100 x max_score.
+
+        Notes
+        -----
+        Cost: a copy of start MRR and one of LTV, of 4 bytes an account each where the cents fit.
+        """
+        tiers = len(edges.tier_lows)
+        fits = top < _MOST_BINS and _SIDES * tiers <= _MOST_BANDS and cohorts.depth == 1
+        narrow = all(column.itemsize <= 4 for column in columns)
+        if not (fits and narrow and len(cohorts.codes)):
+            return None
+        try:
+            from gtmar.engine.numba_kernel import tabulate  # noqa: F401  # whether it can be had
+        except (ImportError, RuntimeError):
+            # Not installed; or numba finds no folder to keep what it compiles in.
+            return None
+        lows = np.array(edges.tier_lows, dtype=np.int64)
+        tier_of = np.searchsorted(-lows, -np.arange(top + 1)).astype(np.uint8)
+        sides = np.arange(_SIDES, dtype=np.uint8)
+        paying = cohorts.paying
+        order = Order(
+            lows=lows,
+            tier_of=tier_of,
+            tier_thirds=(tier_of * _SIDES).astype(np.uint8),
+            sides=sides[::-1].copy() if edges.risk else sides,
+            risk=edges.risk,
+            paying=0 if cohorts.start is None else paying.stop - paying.start,
+            valued=0 if cohorts.ltv is None else len(cohorts.valued),
+            paying_direct=_counts_paying(cohorts),
+            valued_direct=cohorts.unvalued is None,
+        )
+        recipe = Recipe(ACCOUNT_INDICATOR, CHURNED_INDICATOR, edges.days)
+        return cls(_rows(columns, cohorts), order, recipe, columns)
+
+    def sums(
+        self, raw: Integers, changes: NDArray[np.int32], workers: Workers, width: int
+    ) -> Int64s:
+        """Evaluate K candidates over all rows.
+
+        Parameters
+        ----------
+        raw
+            int32, shape (N,): raw scores of the incumbent.
+        changes
+            int32, shape (K, F): each candidate's weights less the incumbent's.
+        workers
+            Who does it.
+        width
+            S.
+
+        Returns
+        -------
+        ndarray of int64, shape (K, S)
+            In the order of `tally.TierEdges.names`.
+
+        Notes
+        -----
+        Cost: a pass over N a changed column, and about three nanoseconds an account besides; some
+        passes over the bins that have accounts. A thread keeps room for the most candidates that it
+        ever had: each 2 N + 12 P bytes, 22 P from 65,536 accounts on, and 60 P alone where threads
+        share the rows.
+        """
+        sums = np.zeros((len(changes), width), dtype=np.int64)
+        count = self._by_candidates if len(raw) < _MANY_ROWS else self._by_rows
+        count(raw, changes, workers, sums)
+        return sums
+
+    def move(self, raw: Integers, change: NDArray[np.int32], workers: Workers) -> None:
+        """Add a change of weights, int32 of shape (F,), to raw scores, int32 of shape (N,)."""
+        from gtmar.engine.numba_kernel import move
+
+        def work(first: int, last: int) -> None:
+            move(self._rows, change, raw, first, last)
+
+        workers.share(work, len(raw), _PIECE)
+
+    def _by_candidates(
+        self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
+    ) -> None:
+        from gtmar.engine.numba_kernel import assemble, locate, tabulate, weigh
+
+        def work(first: int, last: int) -> None:
+            slots = last - first
+            room, partial = self._room(slots, len(raw))
+            tabulate(self._rows, self._order, raw, changes[first:last], 0, len(raw), room, partial)
+            locate(self._order, room, partial, slots)
+            weigh(self._rows, room, partial, slots)
+            assemble(self._order, self._recipe, partial, slots, sums[first:last])
+            self._rooms.append((room, partial))
+
+        few = len(raw) < _FEW_ROWS
+        workers.share(work, len(changes), len(changes) if few else _TOGETHER)
+
+    def _by_rows(
+        self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
+    ) -> None:
+        from gtmar.engine.numba_kernel import conclude, gather, tabulate
+
+        order = self._order
+        rooms: dict[int, Room] = {}
+
+        def add_up(first: int, last: int) -> None:
+            room = rooms.get(get_ident())
+            if room is None:
+                room = rooms[get_ident()] = self._room(len(changes))
+            tabulate(self._rows, order, raw, changes, first, last, *room)
+
+        def put_together(first: int, last: int) -> None:
+            (room, partial), *others = rooms.values()
+            for other, more in others:
+                gather(order, room, partial, other, more, first, last)
+            conclude(order, self._recipe, room, partial, first, last, sums)
+
+        workers.share(add_up, len(raw), _PIECE)
+        workers.share(put_together, len(changes), 1)
+        self._rooms += rooms.values()
+
+    def _room(self, slots: int, accounts: int = 0) -> Room:
+        """Return room for so many candidates, used before if there is such."""
+        # Taken off the list by one thread alone; one that fails leaves its room behind.
+        while self._rooms:
+            room = self._rooms.pop()
+            if len(room[1].ranks) >= slots:
+                return room
+        bins, tiers, flows = len(self._order.tier_of), len(self._order.lows), len(CASH_FLOWS)
+        histograms = 0 if accounts else slots
+        narrow = np.uint16 if 0 < accounts < _MOST_COUNTED else np.int32
+        shapes: dict[str, tuple[int, ...]] = {
+            "extent": (2,),
+            "clipped": (2,),
+            "moments": (2,),
+            "ranks": (),
+            "ends": (3, 2),
+            "tier_counts": (tiers, len(self._recipe.churned)),
+            "tier_days": (tiers, len(self._recipe.days)),
+            "tier_money": (flows, tiers),
+            "top": (2, flows),
+            "ltv": (4,),
+        }
+        workspace = Workspace(
+            bins=np.empty((slots - histograms, accounts), dtype=np.uint16),
+            counts=np.zeros((slots, _COUNTS, bins), dtype=narrow),
+            histograms=np.zeros((histograms, _COUNTS, bins), dtype=np.int64),
+            bands=np.empty((slots - histograms, 2, bins), dtype=np.uint8),
+            cash=np.empty((_TURNS, max(tiers, _SIDES) * _SIDES), dtype=np.int64),
+        )
+        partial = {name: np.zeros((slots, *shape), np.int64) for name, shape in shapes.items()}
+        return workspace, PartialCounts(**partial)
+
+
+def compiled_before() -> bool:
+    """Whether machine code was compiled in this installation, and kept; numba has to be there.
+
+    Not whether it was the same code: that numba alone can tell, by what its files hold.
+    """
+    from gtmar.engine import numba_kernel
+
+    folder, module = numba_kernel.tabulate.stats.cache_path, numba_kernel.__name__.rpartition(".")
+    return folder is not None and any(Path(folder).glob(f"{module[-1]}.tabulate-*.nbi"))
+
+
+def _counts_paying(cohorts: Cohorts) -> bool:
+    """Whether the paying are counted, or all that are labelled but those who don't pay."""
+    run, end = cohorts.paying, cohorts.positives.stop
+    return cohorts.start is None or run.stop > end or end > 2 * (run.stop - run.start)
+
+
+def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> Rows:
+    """Lay accounts out for the passes."""
+    listed = cohorts.valued if cohorts.unvalued is None else cohorts.unvalued
+    runs = _cash(cohorts)
+    return Rows(
+        columns=np.array([column.ctypes.data for column in columns], dtype=np.int64),
+        widths=np.array([column.itemsize for column in columns], dtype=np.int64),
+        runs=_runs(cohorts),
+        paying=_paying(cohorts),
+        listed=_plain(listed if cohorts.ltv is not None else listed[:0], np.int32),
+        dated=_plain(cohorts.dated, np.int32),
+        days=_plain(cohorts.days, np.int32),
+        starts=np.array([start for start, _ in runs], dtype=np.int64),
+        cents=tuple(cents for _, cents in runs),
+    )
+
+
+def _runs(cohorts: Cohorts) -> Int64s:
+    """Return runs of rows of one code, and which count each adds to, shape (R, 4)."""
+    codes = cohorts.codes
+    kinds = (cohorts.negatives, cohorts.positives, cohorts.rest)
+    inner = {run.start for run in kinds} | {run.stop for run in kinds} - {0, len(codes)}
+    steps = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+    ends = np.unique([0, *steps, *inner, len(codes)]).tolist()
+
+    def kind_of(row: int) -> int:
+        return next(kind for kind, run in enumerate(kinds) if run.start <= row < run.stop)
+
+    runs = [(first, last, codes[first], kind_of(first)) for first, last in pairwise(ends)]
+    return np.array(runs, dtype=np.int64)
+
+
+def _paying(cohorts: Cohorts) -> Int64s:
+    """Return runs of the paying, or of the labelled who don't pay, shape (R, 2)."""
+    paying, end = cohorts.paying, cohorts.positives.stop
+    runs = [(paying.start, paying.stop)] if cohorts.start is not None else []
+    if not _counts_paying(cohorts):
+        runs = [(0, paying.start), (paying.stop, end)]
+    return np.array([run for run in runs if run[0] < run[1]], dtype=np.int64).reshape(-1, 2)
+
+
+def _cash(cohorts: Cohorts) -> list[tuple[int, Integers]]:
+    """Return first rows and cents of each cash flow and of LTV, all of the narrowest type."""
+    none = np.zeros(0, dtype=np.int64)
+    start = none if cohorts.start is None else cohorts.start
+    end = none if cohorts.end is None else cohorts.end
+    ltv = none
+    if cohorts.ltv is not None:
+        ltv = np.zeros_like(cohorts.ltv)
+        ltv[cohorts.valued] = cohorts.ltv[cohorts.valued]
+
+    def change(run: slice, more: Int64s, less: Int64s) -> Int64s:
+        return more[run] - less[run] if len(end) else none
+
+    runs = [
+        (cohorts.gone.start, start[cohorts.gone]),
+        (cohorts.stays.start, start[cohorts.stays]),
+        (cohorts.contracted.start, change(cohorts.contracted, start, end)),
+        (cohorts.expanded.start, change(cohorts.expanded, end, start)),
+        (0, ltv),
+    ]
+    most = max(int(np.abs(values).max(initial=0)) for _, values in runs)
+    kind = np.int32 if most < 2**31 else np.int64
+    return [(first, _plain(values, kind)) for first, values in runs]
+
+
+def _plain(values: Integers, kind: type[_I]) -> NDArray[_I]:
+    """Return an array as the passes take it: of one type, in one piece, read-only."""
+    plain = np.ascontiguousarray(np.asarray(values), dtype=kind).view()
+    plain.flags.writeable = False
+    return plain
