@@ -165,13 +165,14 @@ def answer(
                 chosen = relation if pick is None else pick(relation)
                 with chosen.to_arrow_reader(_BATCH_ROWS) as rows:
                     names = _told_apart(rows.schema.names)
-                    batches.append(rows.schema.empty_table().rename_columns(names))
                     for batch in rows:
                         size += batch.nbytes
                         if size > limits.bytes:
                             too_large.set()
                             return
                         batches.append(batch.rename_columns(names))
+                    # The schema, for want of rows; its `empty_table` would import pandas.
+                    batches.append(rows.read_all().rename_columns(names))
         except BaseException as err:  # raised again by the thread that waits
             failure.append(err)
         finally:
@@ -212,7 +213,7 @@ def answer(
             raise err
         # What Arrow or Polars can't hold has errors of many kinds.
         raise failed(err) from err
-    return pl.DataFrame(pl.from_arrow(batches[1:] or batches[0]))
+    return pl.DataFrame(pl.from_arrow(batches[:-1] or batches[0]))
 
 
 def _told_apart(names: list[str]) -> list[str]:

@@ -154,15 +154,14 @@ def log(
 ) -> None:
     """Say what is live since when, then runs and changes, newest first: who, why, what it did."""
     from gtmar.cli import files, history_text
+    from gtmar.journal import history
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        live, entries = opened.sql("live"), opened.sql("log")
-    if model is not None:
-        files.refuse_unknown("model", model, entries["model"].drop_nulls().to_list())
-        live = live.filter(live["model"] == model)
-        entries = entries.filter(entries["model"] == model)
-    history_text.log(live, entries.head(most), journal=journal, as_json=as_json)
+        if model is not None:
+            files.refuse_unknown("model", model, history.models(opened))
+        live, entries = history.log(opened, model=model, most=most)
+    history_text.log(live, entries, journal=journal, as_json=as_json)
 
 
 @app.command(epilog="Example: gtmar show RUN/EXP")
@@ -213,7 +212,7 @@ def lineage(
 
     with Journal(journal) as opened:
         reference = history.resolve(opened, files.experiment_of(experiment))
-        rows = opened.sql("lineage", run=reference.run_id, experiment=reference.experiment_id)
+        rows = history.lineage(opened, reference)
     history_text.lineage(rows, journal=journal, as_json=as_json)
 
 

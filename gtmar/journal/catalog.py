@@ -41,7 +41,7 @@ from gtmar.sql_sandbox import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from types import TracebackType
 
     import polars as pl
@@ -106,7 +106,7 @@ class Journal:
             self._index = FileIndex(folder, kept)
         except OSError as err:
             raise JournalError(f'journal "{self.path}": {err.strerror}: {err.filename}') from err
-        if not (self._begun() or self._index.names[EVENTS]):
+        if not (self._any_begun() or self._index.events):
             raise RunNotFoundError(
                 f'journal "{self.path}": '
                 + ("no run in it" if self.path.is_dir() else "no such folder"),
@@ -146,13 +146,17 @@ class Journal:
         """End the query that runs, from another thread."""
         self._connection.interrupt()
 
-    def sql(self, name: str, **variables: Any) -> pl.DataFrame:
+    def sql(
+        self, name: str, *, among: Collection[str] | None = None, **variables: Any
+    ) -> pl.DataFrame:
         """Run a query of the SQL library.
 
         Parameters
         ----------
         name
             Its name: ``review``, ``journal/compare``.
+        among
+            Ids of the runs whose rows are read, which takes less time; None for all.
         variables
             Its parameters.
 
@@ -171,12 +175,16 @@ class Journal:
                 f"it has {', '.join(sorted(known)) or 'none'}",
                 hint=f'did you mean "{likely}"?' if likely else None,
             )
-        if "chosen_" in file.text and variables.get("run") is None and self._begun():
+        if "chosen_" in file.text and variables.get("run") is None and self._any_begun():
             # The views would find it too, by reading the records of all runs.
             variables["run"] = self.run_id()
-        named = {str(variables[name]) for name in ("run", "other") if variables.get(name)}
-        # Neither names nor files of other runs need be gone through where none is read.
-        runs = named if named and file.named_runs else None
+        runs = among
+        if file.named_runs:
+            # Files of other runs aren't read.
+            runs = {
+                str(variables[name]) for name in ("run", "other") if variables.get(name)
+            } or None
+            self._refuse_damaged(runs or ())
         # Checks are there to say what is wrong with rows: they are given those of damaged runs too.
         checking = file.name.startswith("checks/")
         return self._ask(file.text, variables, runs, self._time_limit, damaged=checking)
@@ -190,18 +198,36 @@ class Journal:
                 hint="install the newer gtmar",
             )
 
-    def _hand_over(self, runs: Collection[str] | None, *, damaged: bool = False) -> None:
+    def _hand_over(
+        self,
+        runs: Collection[str] | None,
+        *,
+        columns: Sequence[str] | None = None,
+        damaged: bool = False,
+    ) -> None:
         """Let the views read some runs and all events, or all runs."""
-        for folder, rows in self._tables.datasets(runs, damaged=damaged).items():
+        for folder, rows in self._tables.of(runs, columns=columns, damaged=damaged).items():
             self._connection.register(_VIEWS[folder], rows)
+        self._refuse_newer()
 
-    def query(self, text: str, **variables: Any) -> pl.DataFrame:
+    def query(
+        self,
+        text: str,
+        *,
+        among: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+        **variables: Any,
+    ) -> pl.DataFrame:
         """Run one SELECT over the views `runs` and `experiments`.
 
         Parameters
         ----------
         text
             The SELECT; values come in by ``getvariable('name')``.
+        among
+            Ids of the runs whose rows are read, which takes less time; None for all.
+        columns
+            Columns of `experiments` that are read, which takes less time; None for all.
         variables
             Values by name; those of earlier queries are forgotten.
 
@@ -214,7 +240,7 @@ class Journal:
             text, hint="the journal is read only; copy the result elsewhere with --json"
         )
         limit = DEFAULT_SECONDS if self._time_limit is None else self._time_limit
-        return self._ask(text, variables, None, limit)
+        return self._ask(text, variables, among, limit, columns=columns)
 
     def _ask(
         self,
@@ -223,6 +249,7 @@ class Journal:
         runs: Collection[str] | None,
         seconds: float | None,
         *,
+        columns: Sequence[str] | None = None,
         damaged: bool = False,
     ) -> pl.DataFrame:
         """Hand over the rows, run the query, and say what its answer leaves out."""
@@ -232,8 +259,7 @@ class Journal:
         limits = QueryLimits(seconds, self._limits.memory)
         for last in (False, True):
             try:
-                self._hand_over(runs, damaged=damaged)
-                self._refuse_damaged(runs or ())
+                self._hand_over(runs, columns=columns, damaged=damaged)
                 frame = answer(self._connection, text, limits, flags=_FLAGS)
             except (duckdb.Error, PolarsError, OSError) as err:
                 if last or not _of_file(err):
@@ -292,43 +318,45 @@ class Journal:
         RunNotFoundError
             If there is none, or more than one.
         """
-        ids = self._begun()
-        if not ids:
+        if not self._any_begun():
             raise RunNotFoundError(
                 f'journal "{self.path}": no run in it', hint="gtmar run writes one"
             )
         if name is None:
-            return self._latest(ids)
-        matches = (
-            [name] if name in ids else [i for i in ids if i.startswith(name) or i.endswith(name)]
-        )
+            return self._latest()
+        listed = self._index.folder_names
+        matches = [i for i in listed if name == i] or [
+            i for i in listed if i.startswith(name) or i.endswith(name)
+        ]
+        matches = [i for i in matches if self._index.has_begun(i)]
         if len(matches) == 1:
             self._refuse_damaged(matches)
             return matches[0]
         if matches:
             raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
+        ids = self._begun()
         likely = nearest(name, ids)
         raise RunNotFoundError(
             f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
-            f"the latest search {self._latest(ids)}",
+            f"the latest search {self._latest()}",
             hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
         )
 
     def _begun(self) -> list[str]:
         """Return the ids of all runs that have begun, in their order."""
-        return [
-            run
-            for run, names in self._index.names[RECORDS].items()
-            if f"{RECORDS}/run_id={run}/start.parquet" in names
-        ]
+        return [run for run in self._index.folder_names if self._index.has_begun(run)]
 
-    def _latest(self, ids: list[str]) -> str:
+    def _any_begun(self) -> bool:
+        return any(self._index.has_begun(run) for run in reversed(self._index.folder_names))
+
+    def _latest(self) -> str:
         """Return the sound search that began last, else the sound run that did.
 
         Runs dated ahead of this clock count where there is no other. Ids tell the second; within a
         minute the records do. Records are read a few at a time, the newest first, since the first
         few nearly always hold a search.
         """
+        ids = self._index.folder_names
         future = ahead(ids)
         ordered = [*future, *sorted({*ids}.difference(future))]
         minutes = list(dict.fromkeys(run[: len("r20260101-1200")] for run in reversed(ordered)))
@@ -336,21 +364,21 @@ class Journal:
         while minutes:
             some, minutes, most = minutes[:most], minutes[most:], 8 * most
             late = [run for run in ordered if run.startswith(tuple(some))]
-            sound = [run for run in late if not self._index.damage(run)]
+            sound = [r for r in late if self._index.has_begun(r) and not self._index.damage(r)]
             if not sound:
                 continue
             text = (
                 "select run_id, kind from runs "
                 "order by started_at > now(), started_at desc, run_id desc"
             )
-            frame = self._ask(text, {}, sound, None)
+            frame = self._ask(text, {}, sound, None, columns=())
             latest = latest or str(frame["run_id"][0])
             searches = frame.filter(frame["kind"] == "search")["run_id"]
             if not searches.is_empty():
                 latest = str(searches[0])
                 break
         if not latest:
-            self._refuse_damaged(sorted(ids)[-1:])
+            self._refuse_damaged(self._begun()[-1:])
             raise RunNotFoundError(f'journal "{self.path}": no run in it')
         if future and latest not in future:
             warnings.warn(

@@ -36,7 +36,7 @@ from gtmar.journal.schema import experiment_schema, run_schema
 from gtmar.journal.seal_chain import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 __all__ = ["EVENTS", "EXPERIMENTS", "RECORDS", "SCHEMAS", "Cache", "Damage", "File", "FileIndex"]
 
@@ -140,6 +140,8 @@ _HIDDEN = "is not yours to read"
 _LINK = "is a link"
 #: The cache is worth its files from this many on.
 _MANY_FILES = 200
+#: Files that a run has, at least.
+_FILES_OF_A_RUN = 3
 _ENTRY = "files"
 
 
@@ -186,8 +188,37 @@ class File:
         return self.problem in (_HIDDEN, _LINK)
 
 
+@dataclass
+class _Listing:
+    """A run's files of one moment."""
+
+    #: Names within the journal, by folder.
+    names: dict[str, list[str]]
+    #: Size, times and inode by name; a text where nothing but that problem is known.
+    stamps: dict[str, list[int] | str]
+
+    @property
+    def state(self) -> str:
+        """All that tells whether a file has changed since."""
+        return repr(self.stamps)
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """A run that has ended and whose files are as they were written."""
+
+    #: State of the listing.
+    state: str
+    #: Whether all its files have the columns that this version writes.
+    alike: bool
+    #: Hash over the hashes of the files that hold its rows, by folder.
+    content: dict[str, str]
+    #: Names of parts that a packed one stands for.
+    replaced: list[str]
+
+
 class FileIndex:
-    """The files of a journal's folder.
+    """The files of a journal's folder; a run's are looked at when they are asked for.
 
     Parameters
     ----------
@@ -200,108 +231,147 @@ class FileIndex:
     def __init__(self, journal: Path, kept: Cache) -> None:
         self._journal = journal
         self._cache = kept
-        self._files: dict[str, File] = {}
         self._changed = False
-        self._packings: dict[str, set[str]] | None = None
-        self._damage: dict[str, tuple[Damage, ...]] = {}
-        #: By run that has ended and was found sound, the state of its files then.
-        self._sound: dict[str, str] = {}
+        self._sound: dict[str, _Sound] = {}
+        self._files: dict[str, File] = {}
+        #: The newest format that a file states of those looked at.
+        self.newest_format = 0
+        self._remember()
         self.look()
 
     def look(self) -> None:
-        """List the files; those gone meanwhile are passed over.
+        """List the folders; their files are listed anew.
 
-        So is what isn't the journal's own: second copies that a sync leaves, of files, and of
-        folders in which no file is of the run that they name.
+        What isn't the journal's own is passed over: second copies that a sync leaves, of files, and
+        of folders in which no file is of the run that they name.
         """
-        known = self._files or self._remembered()
-        #: Names of files by folder and run; events are those of a run without a name.
-        self.names: dict[str, dict[str, list[str]]] = {}
-        files: dict[str, File] = {}
-        self._damage, self._packings = {}, None
-        for folder in SCHEMAS:
-            found = self.names[folder] = {}
-            for run_id, entries in self._listed(folder):
-                group: dict[str, File] = {}
-                for name, entry in entries:
-                    with suppress(FileNotFoundError):
-                        group[name] = self._known(folder, run_id, name, entry, known)
-                if group and not all(file.problem == _FOREIGN for file in group.values()):
-                    found[run_id] = list(group)
-                # Copies are known too, so that they needn't be looked into again.
-                files |= group
-        self._changed |= len(known) != len(files)
-        self._files = files
+        self._listings: dict[str, _Listing] = {}
+        self._damage: dict[str, tuple[Damage, ...]] = {}
+        self._packings: dict[str, set[str]] | None = None
+        #: By folder the runs that have one there, and whether it is a link.
+        self._folders: dict[str, dict[str, bool]] = {}
+        for folder in (RECORDS, EXPERIMENTS):
+            self._folders[folder] = runs = {}
+            if (self._journal / folder).is_dir():
+                with os.scandir(self._journal / folder) as entries:
+                    for entry in entries:
+                        if (run_id := run_of(entry.name)) is not None:
+                            runs[run_id] = entry.is_symlink()
+        listing = self._listed_events()
+        self._changed |= self._files.keys() - listing.stamps.keys() != set()
+        events = {n: f for n, f in self._files.items() if listing.stamps.get(n) == f.stamp}
+        self._files = events
+        self._listings[""] = listing
+        for name in listing.names[EVENTS]:
+            self._note_format(self[name])
 
-    def _known(
-        self,
-        folder: str,
-        run_id: str,
-        name: str,
-        entry: os.DirEntry[str],
-        known: dict[str, File],
-    ) -> File:
-        """Return what is known of a file, or folder, looked at anew where it isn't as it was."""
-        status = entry.stat(follow_symlinks=False)
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        file = known.get(name)
-        # Rights change with whoever asks, too.
-        if file is None or file.stamp != stamp or file.withheld:
-            self._changed = True
-            if entry.is_symlink():
-                return File(stamp, _LINK)
-            try:
-                file = _facts(entry.path, stamp, _form(folder)[1], run_id)
-            except (PermissionError, IsADirectoryError):
-                return File(stamp, _HIDDEN)
-        return file
+    def _listed_events(self) -> _Listing:
+        listing = _Listing({EVENTS: []}, {})
+        if (self._journal / EVENTS).is_dir():
+            with os.scandir(self._journal / EVENTS) as entries:
+                self._take_in(listing, EVENTS, EVENTS, entries)
+        return listing
 
-    def _listed(self, folder: str) -> Iterator[tuple[str, list[tuple[str, os.DirEntry[str]]]]]:
-        """Give the runs of a folder, and by name the entries of each that are the journal's own.
+    def _take_in(
+        self, listing: _Listing, folder: str, within: str, entries: Iterable[os.DirEntry[str]]
+    ) -> None:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not is_own(folder, entry.name):
+                continue
+            with suppress(FileNotFoundError):
+                name, status = f"{within}/{entry.name}", entry.stat(follow_symlinks=False)
+                listing.stamps[name] = (
+                    _LINK
+                    if entry.is_symlink()
+                    else [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+                )
+                listing.names[folder].append(name)
 
-        A folder of a run that is a link, or mayn't be listed, stands for its files.
-        """
-        top = self._journal / folder
-        if not top.is_dir():
+    def _listing(self, run_id: str) -> _Listing:
+        """Return a run's files, its records first: what parts there were at its end are listed."""
+        listing = self._listings.get(run_id)
+        if listing is None:
+            listing = _Listing({RECORDS: [], EXPERIMENTS: []}, {})
+            for folder in (RECORDS, EXPERIMENTS):
+                is_link = self._folders[folder].get(run_id)
+                if is_link is not None:
+                    self._list_folder(listing, folder, f"{folder}/run_id={run_id}", is_link=is_link)
+            self._listings[run_id] = listing
+            if not self._is_known_sound(run_id):
+                self._drop_copies(listing)
+        return listing
+
+    def _list_folder(self, listing: _Listing, folder: str, within: str, *, is_link: bool) -> None:
+        """List a folder; one that is a link, or mayn't be listed, stands for its files."""
+        problem = _LINK if is_link else ""
+        try:
+            if not is_link:
+                with os.scandir(f"{self._journal}/{within}") as entries:
+                    self._take_in(listing, folder, within, entries)
+        except PermissionError:
+            problem = _HIDDEN
+        except (FileNotFoundError, NotADirectoryError):
             return
-        if folder == EVENTS:
-            with os.scandir(top) as entries:
-                own = {f"{folder}/{e.name}": e for e in entries if is_own(folder, e.name)}
-            yield "", sorted(own.items())
-            return
-        with os.scandir(top) as entries:
-            runs = sorted((run, e) for e in entries if (run := run_of(e.name)) is not None)
-        for run_id, place in runs:
-            name = f"{folder}/{place.name}"
-            own = {name: place}
-            if not place.is_symlink():
-                with suppress(PermissionError):
-                    try:
-                        with os.scandir(place.path) as entries:
-                            own = {f"{name}/{e.name}": e for e in entries if is_own(folder, e.name)}
-                    except (FileNotFoundError, NotADirectoryError):
-                        continue
-            yield run_id, sorted(own.items())
+        if problem:
+            listing.stamps[within] = problem
+            listing.names[folder] = [within]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._files
+    def _drop_copies(self, listing: _Listing) -> None:
+        for folder, names in listing.names.items():
+            files = {}
+            for name in names:
+                with suppress(FileNotFoundError):
+                    files[name] = self[name]
+                    self._note_format(files[name])
+            copied = all(file.problem == _FOREIGN for file in files.values())
+            listing.names[folder] = [] if copied else list(files)
+
+    def _note_format(self, file: File) -> None:
+        self.newest_format = max(self.newest_format, file.format)
+
+    def __contains__(self, name: str) -> bool:
+        folder, run_id = _owner(name)
+        return name in self._listing(run_id).names.get(folder, ())
 
     def __getitem__(self, name: str) -> File:
-        return self._files[name]
+        file = self._files.get(name)
+        if file is None:
+            folder, run_id = _owner(name)
+            stamp = self._listing(run_id).stamps[name]
+            if isinstance(stamp, str):
+                file = File([], stamp)
+            else:
+                try:
+                    file = _facts(self.path(name), stamp, _columns_in_footer(folder), run_id)
+                except (PermissionError, IsADirectoryError):
+                    # Not remembered: rights change with whoever asks.
+                    file = File([], _HIDDEN)
+                self._changed |= folder == EVENTS
+            self._files[name] = file
+        return file
 
     def path(self, name: str) -> str:
         """Return where a file is."""
         return f"{self._journal}/{name}"
 
     @property
-    def run_ids(self) -> list[str]:
-        """Return the ids of all runs that have a file, in order."""
-        return sorted({*self.names[RECORDS], *self.names[EXPERIMENTS]})
+    def folder_names(self) -> list[str]:
+        """Return the ids of all runs that have a folder of records, in order; looks at no file."""
+        return sorted(self._folders[RECORDS])
 
     @property
-    def newest_format(self) -> int:
-        """The newest format that a file states."""
-        return max((file.format for file in self._files.values()), default=0)
+    def run_ids(self) -> list[str]:
+        """Return the ids of all runs that have a file, in order."""
+        ids = sorted({*self._folders[RECORDS], *self._folders[EXPERIMENTS]})
+        return [run for run in ids if any(self._listing(run).names.values())]
+
+    def has_begun(self, run_id: str) -> bool:
+        """Whether a run has a start record."""
+        return f"{RECORDS}/run_id={run_id}/start.parquet" in self
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether a run has an end record."""
+        return f"{RECORDS}/run_id={run_id}/end.parquet" in self
 
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes; None where they aren't those that were hashed."""
@@ -310,22 +380,21 @@ class FileIndex:
         return content if hashlib.sha256(content).hexdigest() == self.sha256(name) else None
 
     def sha256(self, name: str) -> str:
-        """Return the hash of a file's bytes: read once, then known by size, times and inode."""
-        file = self._files[name]
+        """Return the hash of a file's bytes."""
+        file = self[name]
         if not file.sha256:
             with open(self.path(name), "rb") as opened:  # noqa: PTH123 - thousands of them
                 file.sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-            self._changed = True
+            self._changed |= name.startswith(EVENTS)
         return file.sha256
 
     def rehash(self, runs: Iterable[str]) -> None:
-        """Forget the hashes of some runs' files: bytes may change though nothing says so."""
+        """Forget what is known of some runs' files: bytes may change though nothing says so."""
         for run_id in runs:
             self._damage.pop(run_id, None)
             self._sound.pop(run_id, None)
-            for folder in (RECORDS, EXPERIMENTS):
-                for name in self.names[folder].get(run_id, ()):
-                    self._files[name].sha256 = ""
+            for name in self._listing(run_id).stamps:
+                self._files.pop(name, None)
 
     def condemn(self, damage: Damage) -> None:
         """Add what the rows of a run have brought out."""
@@ -335,60 +404,94 @@ class FileIndex:
 
     def files(self, folder: str, run_id: str) -> list[str]:
         """Return a run's files that hold rows: whole, and not packed into another since."""
-        names = [n for n in self.names[folder].get(run_id, ()) if self._files[n].whole]
-        replaced = {
+        names = self._listing(run_id).names.get(folder, [])
+        if self._is_known_sound(run_id):
+            replaced = {*self._sound[run_id].replaced}
+        else:
+            names = [name for name in names if self[name].whole]
+            replaced = self._replaced(names)
+        return [name for name in names if _last(name) not in replaced] if replaced else names
+
+    def _replaced(self, names: Iterable[str]) -> set[str]:
+        return {
             part
             for name in names
-            if self._files[name].packed
-            for part in replaced_names(_last(name), (p[0] for p in self._files[name].packed))
+            if self[name].packed
+            for part in replaced_names(_last(name), (p[0] for p in self[name].packed))
         }
-        return [name for name in names if _last(name) not in replaced] if replaced else names
+
+    def are_small(self, group: str, names: Iterable[str], most: int) -> bool:
+        """Whether files of a run, or of an event, have this version's columns and few bytes."""
+        known = self._is_known_sound(group)
+        if known and not self._sound[group].alike:
+            return False
+        stamps = self._listing(group if group in self._listings else "").stamps
+        return all(
+            (known or self[n].alike) and not isinstance(s := stamps[n], str) and s[0] <= most
+            for n in names
+        )
+
+    def content(self, folder: str, group: str, names: Iterable[str]) -> str:
+        """Return a hash over the hashes of files of a run, or of an event."""
+        if self._is_known_sound(group):
+            return self._sound[group].content[folder]
+        joined = "".join(self.sha256(name) for name in names)
+        return hashlib.sha256(joined.encode()).hexdigest()[:32]
+
+    def _is_known_sound(self, run_id: str) -> bool:
+        sound, listing = self._sound.get(run_id), self._listings.get(run_id)
+        return sound is not None and listing is not None and sound.state == listing.state
 
     def damage(self, run_id: str) -> tuple[Damage, ...]:
         """Return what is wrong with a run's files, by the hashes that they carry of each other."""
         found = self._damage.get(run_id)
         if found is None:
-            state = self._state(run_id)
-            if state is not None and self._sound.get(run_id) == state:
-                found = ()
-            else:
-                try:
-                    found = tuple(self._examine(run_id))
-                except FileNotFoundError:
-                    # Its parts have been packed since they were listed.
-                    self.look()
-                    state, found = self._state(run_id), tuple(self._examine(run_id))
-                if state is not None and not found:
-                    self._sound[run_id] = state
-                    self._changed = True
+            self._listing(run_id)
+            found = () if self._is_known_sound(run_id) else self._examined(run_id)
             self._damage[run_id] = found
         return found
 
-    def _state(self, run_id: str) -> str | None:
-        """Return a hash over the sizes and times of a run's files; None for one without an end."""
-        if f"{RECORDS}/run_id={run_id}/end.parquet" not in self._files:
-            return None
-        names = [n for f in (RECORDS, EXPERIMENTS) for n in self.names[f].get(run_id, ())]
-        stamps = repr([(name, self._files[name].stamp) for name in names])
-        return hashlib.blake2b(stamps.encode(), digest_size=16).hexdigest()
+    def _examined(self, run_id: str) -> tuple[Damage, ...]:
+        try:
+            found = tuple(self._examine(run_id))
+        except FileNotFoundError:
+            # Its parts have been packed since they were listed.
+            self.look()
+            found = tuple(self._examine(run_id))
+        if not found and self.has_ended(run_id):
+            listing = self._listing(run_id)
+            held = {folder: self.files(folder, run_id) for folder in listing.names}
+            self._sound[run_id] = _Sound(
+                state=listing.state,
+                alike=all(self[name].alike for names in held.values() for name in names),
+                content={f: self.content(f, run_id, names) for f, names in held.items()},
+                replaced=sorted(self._replaced(listing.names[EXPERIMENTS])),
+            )
+            self._changed = True
+        return found
 
     def event_damage(self) -> list[Damage]:
         """Return the events whose bytes aren't those that their name says."""
         found = []
-        for name in self.names[EVENTS].get("", ()):
+        for name in self._listings[""].names[EVENTS]:
             _, stated = event_of(_last(name)) or ("", "")
-            problem = self._files[name].problem
+            problem = self[name].problem
             if not problem and not self.sha256(name).startswith(stated):
                 problem = _CHANGED
             if problem:
                 found.append(Damage("", name, problem))
         return found
 
+    @property
+    def events(self) -> list[str]:
+        """Names of the events' files, whole or not."""
+        return self._listings[""].names[EVENTS]
+
     def _examine(self, run_id: str) -> list[Damage]:
-        names = [
-            name for folder in (RECORDS, EXPERIMENTS) for name in self.names[folder].get(run_id, ())
-        ]
-        withheld = [Damage(run_id, n, f.problem) for n in names if (f := self._files[n]).withheld]
+        listed = self._listing(run_id).names
+        parts = listed[EXPERIMENTS]
+        names = [*listed[RECORDS], *parts]
+        withheld = [Damage(run_id, n, f.problem) for n in names if (f := self[n]).withheld]
         if withheld:
             # The rest can't be held against a chain.
             return withheld
@@ -401,27 +504,26 @@ class FileIndex:
         sealed = not ended and files.seal.is_file() and not files.running()
         if sealed and not any(path.is_file() for path in placed):
             return [Damage(run_id, end, "is missing")]
-        if not ended and not self.names[EXPERIMENTS].get(run_id):
+        if not ended and not parts:
             # Nothing that an answer could rest on.
             return []
-        torn = [name for name in names if self._files[name].problem]
-        parts = self.names[EXPERIMENTS].get(run_id, [])
+        torn = [name for name in names if self[name].problem]
         newest = None if ended else files.newest()
-        cut_short = not ended and torn == parts[-1:] and self._files[torn[0]].problem == _CUT_OFF
+        cut_short = not ended and torn == parts[-1:] and self[torn[0]].problem == _CUT_OFF
         if cut_short:
             # Its writer was cut off there: gtmar resume goes on before it.
             torn = []
-        found = [Damage(run_id, name, self._files[name].problem) for name in torn]
+        found = [Damage(run_id, name, self[name].problem) for name in torn]
         links: dict[int, tuple[str, str, str]] = {}
         for name in sorted(rows):
-            file = self._files[name]
+            file = self[name]
             stated = file.packed or [["", file.place, file.previous, self.sha256(name)]]
             for _, place, previous, sha256 in stated:
                 if place in links:
                     found.append(Damage(run_id, name, "is a file too many"))
                 elif place >= 0:
                     links[place] = (name, previous, sha256)
-        placeless = [n for n in rows if self._files[n].place < 0 and not self._files[n].packed]
+        placeless = [n for n in rows if self[n].place < 0 and not self[n].packed]
         if placeless:
             # Files of the time before there were places: what they name is all that can be held.
             named = {previous for _, previous, _ in links.values()}
@@ -435,7 +537,7 @@ class FileIndex:
         found += self._repacked(files, rows)
         last = max(links, default=-1)
         if ended and end in rows:
-            last = max(last, self._files[end].place)
+            last = max(last, self[end].place)
         elif not cut_short and newest and newest[0] > last and not files.running():
             last = newest[0]
         gone = [place for place in range(last + 1) if place not in links]
@@ -470,7 +572,7 @@ class FileIndex:
 
     def _repacked(self, files: RunFiles, rows: Iterable[str]) -> list[Damage]:
         """Hold a packed file against the record of its packing, where that is there."""
-        packed = [name for name in rows if self._files[name].packed]
+        packed = [name for name in rows if self[name].packed]
         if not packed:
             return []
         if self._packings is None:
@@ -489,7 +591,7 @@ class FileIndex:
     ) -> Damage:
         """Name the first file that is missing, as far as the numbers of the others tell."""
         name = f"{RECORDS}/run_id={run_id}/start.parquet"
-        if name in self._files:
+        if name in self:
             part, following = self._lowest_missing(EXPERIMENTS, run_id, "part")
             resume, next_resume = self._lowest_missing(RECORDS, run_id, "resume")
             goes_on = any(
@@ -504,32 +606,41 @@ class FileIndex:
 
     def _lowest_missing(self, folder: str, run_id: str, kind: str) -> tuple[int | None, int]:
         """Return the lowest number that lacks among numbered files, and the one after the last."""
-        found = self.names[folder].get(run_id, [])
+        found = self._listing(run_id).names[folder]
         names = [_last(name) for name in found]
-        names += [part[0] for name in found for part in self._files[name].packed]
+        names += [part[0] for name in found for part in self[name].packed]
         numbers = {number for name in names if (number := number_of(name, kind)) is not None}
         following = max(numbers, default=0) + 1
         return next((n for n in range(1, following) if n not in numbers), None), following
 
     # ---- what is remembered of files ---------------------------------------------------------
 
-    def _remembered(self) -> dict[str, File]:
-        content = self._cache.read(_ENTRY)
+    def _remember(self) -> None:
+        """Take in what was learnt before, where the cache has it."""
         with suppress(ValueError, TypeError, LookupError):
-            kept = json.loads(content or b"")
+            kept = json.loads(self._cache.read(_ENTRY) or b"")
             if kept["columns"] == _columns():
-                files = {name: File(*values) for name, values in kept["files"].items()}
-                self._sound = dict(kept["sound"])
-                return files
-        return {}
+                events = {name: File(*values) for name, values in kept["events"].items()}
+                self._sound = {run: _Sound(*values) for run, values in kept["sound"].items()}
+                self._files = events
 
     def keep(self) -> None:
         """Write down what was learnt, where it is worth a file."""
-        if self._changed and len(self._files) >= _MANY_FILES:
-            kept = {name: astuple(file) for name, file in self._files.items()}
-            content = {"columns": _columns(), "files": kept, "sound": self._sound}
+        if not self._changed:
+            return
+        events = {name: astuple(self[name]) for name in self.events if not self[name].withheld}
+        runs = {**self._folders[RECORDS], **self._folders[EXPERIMENTS]}
+        sound = {run: astuple(known) for run, known in self._sound.items() if run in runs}
+        if len(events) + _FILES_OF_A_RUN * len(sound) >= _MANY_FILES:
+            content = {"columns": _columns(), "events": events, "sound": sound}
             self._cache.write(_ENTRY, json.dumps(content, separators=(",", ":")).encode())
         self._changed = False
+
+
+def _owner(name: str) -> tuple[str, str]:
+    """Return the folder of a file, and the run that it is of; an event's is empty."""
+    folder, _, rest = name.partition("/")
+    return folder, "" if folder == EVENTS else rest.partition("/")[0].removeprefix("run_id=")
 
 
 def _last(name: str) -> str:
@@ -570,22 +681,25 @@ def _facts(path: str, stamp: list[int], columns: bytes, run_id: str) -> File:
 
 @cache
 def _columns() -> str:
-    """Return a hash of the columns that this version writes."""
-    return hashlib.sha256(b"".join(_form(folder)[1] for folder in SCHEMAS)).hexdigest()
+    """Return a hash of the columns that this version writes, and of what writes them."""
+    written = [pa.__version__, *(str(schema()) for schema in SCHEMAS.values())]
+    return hashlib.sha256("\n".join(written).encode()).hexdigest()
 
 
 @cache
-def _form(folder: str) -> tuple[bytes, bytes]:
-    """Return a file of a folder's schema without rows, and how the footers of its like begin."""
+def _columns_in_footer(folder: str) -> bytes:
+    """Return how the footers of a folder's files begin: with the columns that this version has."""
     schema = SCHEMAS[folder]()
-    files = [io.BytesIO(), io.BytesIO()]
-    for count, file in enumerate(files):
-        pq.write_table(pa.Table.from_pylist([{}] * count, schema=schema), file)
-    empty, single = (file.getvalue() for file in files)
-    pairs = zip(_footer_of(empty), _footer_of(single), strict=False)
+    footers = []
+    for count in (0, 1):
+        file = io.BytesIO()
+        # Not from Python values: that would import pandas.
+        rows = [pa.nulls(count, field.type) for field in schema]
+        pq.write_table(pa.Table.from_arrays(rows, schema=schema), file)
+        footers.append(_footer_of(file.getvalue()))
     # After the columns comes the number of rows.
-    same = next(place for place, (one, two) in enumerate(pairs) if one != two)
-    return empty, _footer_of(empty)[:same]
+    pairs = enumerate(zip(*footers, strict=False))
+    return footers[0][: next(at for at, (one, two) in pairs if one != two)]
 
 
 def _footer_of(content: bytes) -> bytes:

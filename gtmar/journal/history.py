@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Experiment", "Reference", "best", "checkout", "experiment", "measured_as", "resolve"]
+__all__ = [
+    "Experiment",
+    "Reference",
+    "best",
+    "checkout",
+    "experiment",
+    "lineage",
+    "log",
+    "measured_as",
+    "models",
+    "resolve",
+]
 
 #: Beyond this an experiment's number is shown as it was given.
 _MOST_NUMBER = 10**9
@@ -62,6 +73,7 @@ def resolve(journal: Journal, name: str) -> Reference:
         run_id = journal.run_id(run)
     rows = journal.query(
         "select number, outcome from experiments where run_id = getvariable('run') order by number",
+        among=[run_id],
         run=run_id,
     )
     kept = rows.filter(rows["outcome"].is_in(["baseline", "win"]))["number"]
@@ -105,6 +117,7 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
         "from experiments join runs on runs.run_id = experiments.run_id "
         "where experiments.run_id = getvariable('run') "
         "and experiments.experiment_id = getvariable('experiment')",
+        among=[reference.run_id],
         run=reference.run_id,
         experiment=reference.experiment_id,
     ).to_dicts()
@@ -136,6 +149,7 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
         rows = journal.query(
             "select run_id from experiments where run_id = getvariable('run') "
             "and experiment_id = getvariable('experiment')",
+            among=[spec.lineage.run],
             run=spec.lineage.run,
             experiment=spec.lineage.experiment,
         )
@@ -191,6 +205,120 @@ def experiment(journal: Journal, name: str) -> Experiment:
     return Experiment(reference, row, effect)
 
 
+#: Up to so many runs, their files are read; with more, what is kept of all runs is.
+_MOST_READ = 64
+
+#: Runs with one of the highest values of a metric: those that `leaderboard.sql` has rows of.
+_FOREMOST = """
+    select run_id
+    from runs
+    join (
+        select
+            run_id,
+            max({value}) as highest,
+            min({value}) as lowest
+        from experiments
+        where outcome in ('baseline', 'win')
+        group by run_id
+    ) using (run_id)
+    where outcomes_fingerprint = getvariable('outcomes_fingerprint')
+        and tiers_id = getvariable('tiers_id')
+    qualify dense_rank() over (
+        partition by evaluator_version
+        order by
+            case
+                when if(
+                    objective = getvariable('metric'),
+                    higher_is_better,
+                    better_direction(getvariable('metric')) >= 0
+                )
+                    then highest
+                else -lowest
+            end desc nulls last
+    ) <= getvariable('most')
+"""
+
+#: Runs that `log.sql` has among its first entries, of one model or of all.
+_NEWEST = """
+    with entry as (
+        select
+            started_at as happened_at,
+            run_id,
+            kind,
+            model
+        from runs
+        union all
+        select
+            since,
+            run_id,
+            null,
+            model
+        from went_live
+    ),
+    entry_of_model as (
+        select * from entry where getvariable('model') is null or model = getvariable('model')
+    )
+    select distinct run_id
+    from entry_of_model
+    where happened_at is null or happened_at >= coalesce(
+        (
+            select happened_at
+            from entry_of_model
+            -- A change made elsewhere may be in the log by its event alone.
+            where kind is distinct from 'record'
+            order by happened_at desc
+            limit 1
+            offset cast(getvariable('most') as bigint) - 1
+        ),
+        '-infinity'
+    )
+"""
+
+
+def _few(runs: list[str]) -> list[str] | None:
+    """Return runs that a query is to be asked among; None where they are many."""
+    return runs if len(runs) <= _MOST_READ else None
+
+
+def models(journal: Journal) -> list[str]:
+    """Return the models of all runs and of all specs that went live."""
+    rows = journal.query(
+        "select model from runs union select model from went_live order by model", columns=()
+    )
+    return rows["model"].drop_nulls().to_list()
+
+
+def log(journal: Journal, *, model: str | None, most: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what is live and the newest entries of the log, of one model or of all.
+
+    Returns
+    -------
+    tuple of DataFrame and DataFrame
+        The rows of ``live.sql`` and of ``log.sql``.
+    """
+    newest = journal.query(_NEWEST, columns=(), model=model, most=most)["run_id"].drop_nulls()
+    live = journal.sql("live", among=())
+    entries = journal.sql("log", among=_few(newest.to_list()))
+    if model is not None:
+        live, entries = (rows.filter(rows["model"] == model) for rows in (live, entries))
+    return live, entries.head(most)
+
+
+def lineage(journal: Journal, reference: Reference) -> pl.DataFrame:
+    """Return the rows of ``lineage.sql``: how an experiment came about, back to the first spec."""
+    rows = journal.query("select run_id, parent_run from runs", columns=())
+    parents = dict(rows.iter_rows())
+    chain = [reference.run_id]
+    while (parent := parents.get(chain[-1])) is not None and parent not in chain:
+        chain.append(parent)
+    return journal.sql(
+        "lineage",
+        among=_few(chain),
+        run=reference.run_id,
+        experiment=reference.experiment_id,
+    )
+
+
 def best(
     journal: Journal, metric: str | None = None, *, run: str | None = None, most: int = 5
 ) -> tuple[str, pl.DataFrame]:
@@ -219,15 +347,28 @@ def best(
     UsageError
         If there is no such metric or tier.
     """
+    run_id = journal.run_id(run)
     [row] = journal.query(
         "select outcomes_fingerprint, tiers_id, tiers, objective from runs "
         "where run_id = getvariable('run')",
-        run=journal.run_id(run),
+        among=[run_id],
+        run=run_id,
     ).to_dicts()
     name = metric or row["objective"]
     expression(name, row["tiers"])
+    column, _, tier = name.partition(".")
+    foremost = journal.query(
+        _FOREMOST.format(value=f"{column}[getvariable('tier')]" if tier else column),
+        columns=("run_id", "outcome", column),
+        metric=name,
+        tier=tier,
+        outcomes_fingerprint=row["outcomes_fingerprint"],
+        tiers_id=row["tiers_id"],
+        most=most,
+    )
     rows = journal.sql(
         "leaderboard",
+        among=_few(foremost["run_id"].to_list()),
         metric=name,
         outcomes_fingerprint=row["outcomes_fingerprint"],
         tiers_id=row["tiers_id"],

@@ -245,10 +245,10 @@ _DECISION = """
 
 def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
     """Count why experiments of a run were not kept."""
-    [row] = journal.query(_WHY_NONE, run=run_id).to_dicts()
+    [row] = journal.query(_WHY_NONE, among=[run_id], run=run_id).to_dicts()
     broken: Counter[str] = Counter()
     if row["blocked"]:
-        for breaches in journal.query(_BROKEN, run=run_id)["breaches"].to_list():
+        for breaches in journal.query(_BROKEN, among=[run_id], run=run_id)["breaches"].to_list():
             broken.update({guardrail_of(breach) for breach in breaches or ()})
     return {**row, "broken": dict(broken.most_common())}
 
@@ -274,8 +274,8 @@ def review(journal: Journal, run: str | None = None) -> Review:
             f"run {run_id} has no experiment yet",
             hint=_NO_EXPERIMENT,
         )
-    found = journal.query(_FINDINGS, run=run_id)["findings"].to_list()
-    decided = journal.query(_DECISION, run=run_id)["details"].to_list()
+    found = journal.query(_FINDINGS, among=[run_id], run=run_id)["findings"].to_list()
+    decided = journal.query(_DECISION, among=[run_id], run=run_id)["details"].to_list()
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     return Review(

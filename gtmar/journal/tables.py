@@ -2,12 +2,14 @@
 
 Small files, of which there may be thousands, are read whole, and the rows of runs that have ended
 are kept in the cache, together. Large ones are left where they are: an engine reads the columns
-that it needs, and the checksums of their pages are held against them.
+that it needs, and the checksums of their pages are verified.
+
+Rows that fit in memory are handed over as a stream: a dataset would import pandas where it is
+installed, which takes longer than most answers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -16,7 +18,6 @@ from typing import IO, TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from gtmar.documents import is_text
@@ -24,11 +25,13 @@ from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 from gtmar.journal.rows import SMALL, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+
+    import pyarrow.dataset as ds
 
     from gtmar.journal.file_index import Cache, FileIndex
 
-__all__ = ["Tables"]
+__all__ = ["Rows", "Tables"]
 
 #: Bytes of a file up to which it is read whole; above, most of the time goes into its rows.
 _SMALL_BYTES = 262_144
@@ -37,6 +40,17 @@ _FEW_GROUPS, _FEW_SHARE = 64, 0.05
 _GROUP_ROWS = 65_536
 _CONTENTS = b"gtmar_contents"
 _KEYS = {RECORDS: "run_id", EXPERIMENTS: "run_id", EVENTS: "event_id"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table that an engine reads as a stream, as often as it likes."""
+
+    table: pa.Table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Export the rows, as Arrow's PyCapsule protocol asks."""
+        return self.table.__arrow_c_stream__(requested_schema)
 
 
 @dataclass
@@ -54,80 +68,92 @@ class Tables:
     index: FileIndex
     kept: Cache
     _loaded: dict[str, _Kept] = field(default_factory=dict)
-    _made: dict[tuple[frozenset[str] | None, bool], dict[str, ds.Dataset]] = field(
-        default_factory=dict
-    )
-    _events: ds.Dataset | None = None
+    _made: dict[object, dict[str, Rows | ds.Dataset]] = field(default_factory=dict)
+    _events: Rows | ds.Dataset | None = None
 
-    def datasets(
-        self, runs: Collection[str] | None = None, *, damaged: bool = False
-    ) -> dict[str, ds.Dataset]:
+    def of(
+        self,
+        runs: Collection[str] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        damaged: bool = False,
+    ) -> dict[str, Rows | ds.Dataset]:
         """Return rows by folder: all, or those of some runs and all events.
 
         Parameters
         ----------
         runs
             Ids; None for all.
+        columns
+            Columns of experiments that are read; None for all.
         damaged
             Whether to read what isn't as it was written too, as far as it can be read.
         """
-        asked = None if runs is None else frozenset(runs), damaged
-        if asked not in self._made:
-            self._made[asked] = self._datasets(asked[0], damaged=damaged)
-        return self._made[asked]
+        key = None if runs is None else frozenset(runs), columns and tuple(columns), damaged
+        if key not in self._made:
+            self._made[key] = self._rows(key[0], columns, damaged=damaged)
+        return self._made[key]
 
     def forget(self) -> None:
         """Have everything looked at anew."""
         self._made.clear()
         self._events = None
 
-    def _datasets(self, runs: frozenset[str] | None, *, damaged: bool) -> dict[str, ds.Dataset]:
+    def _rows(
+        self, runs: frozenset[str] | None, columns: Sequence[str] | None, *, damaged: bool
+    ) -> dict[str, Rows | ds.Dataset]:
         index = self.index
         keeping = runs is None and not damaged
-        sound = [run for run in index.run_ids if runs is None or run in runs]
-        sound = [run for run in sound if damaged or not index.damage(run)]
-        found = {
-            folder: self._dataset(
-                folder, {run: index.files(folder, run) for run in sound}, keeping=keeping
-            )
-            for folder in (RECORDS, EXPERIMENTS)
-        }
+        ids = index.run_ids if runs is None else sorted(runs)
+        sound = [run for run in ids if damaged or not index.damage(run)]
+        found: dict[str, Rows | ds.Dataset] = {}
+        for folder, wanted in ((RECORDS, None), (EXPERIMENTS, columns)):
+            groups = {run: index.files(folder, run) for run in sound}
+            found[folder] = self._of_folder(folder, groups, wanted, keeping=keeping)
         found[EVENTS] = self._event_rows(damaged=damaged)
         index.keep()
         return found
 
-    def _event_rows(self, *, damaged: bool) -> ds.Dataset:
+    def _event_rows(self, *, damaged: bool) -> Rows | ds.Dataset:
         if self._events is not None and not damaged:
             return self._events
         left_out = set() if damaged else {each.file for each in self.index.event_damage()}
         events = {
             name if damaged else name.partition("=")[2].partition(".")[0]: [name]
-            for name in self.index.files(EVENTS, "")
-            if name not in left_out
+            for name in self.index.events
+            if name not in left_out and self.index[name].whole
         }
-        found = self._dataset(EVENTS, events, keeping=not damaged)
+        found = self._of_folder(EVENTS, events, None, keeping=not damaged)
         if not damaged:
             self._events = found
         return found
 
-    def _dataset(self, folder: str, groups: dict[str, list[str]], *, keeping: bool) -> ds.Dataset:
+    def _of_folder(
+        self,
+        folder: str,
+        groups: dict[str, list[str]],
+        columns: Sequence[str] | None,
+        *,
+        keeping: bool,
+    ) -> Rows | ds.Dataset:
         """Return the rows of a folder's files, which come in groups: a run's, or an event's."""
         index, schema = self.index, SCHEMAS[folder]()
         small = {
-            key: names
-            for key, names in groups.items()
-            if all(index[n].alike and index[n].stamp[0] <= _SMALL_BYTES for n in names)
+            key: names for key, names in groups.items() if index.are_small(key, names, _SMALL_BYTES)
         }
-        children: list[ds.Dataset] = []
-        rest = set(small)
-        if keeping:
-            kept = self._kept(folder, small)
-            if kept.table is not None:
-                children.append(kept.table)
-            rest -= kept.contents.keys()
-        fresh = self._read(folder, [name for key in groups if key in rest for name in small[key]])
-        children.append(ds.InMemoryDataset(fresh))
+        kept = self._kept(folder, small) if keeping and columns != () else _Kept({}, None)
+        new = [key for key in small if key not in kept.contents]
+        rest = [name for key in new for name in small[key]]
+        fresh = self._read(folder, rest if columns != () else [])
         large = [name for key, names in groups.items() if key not in small for name in names]
+        in_memory = folder != EXPERIMENTS or columns is not None or not kept.contents
+        if in_memory and not (large and columns != ()):
+            rows, before = fresh.select(columns or schema.names), kept.read(columns)
+            return Rows(rows if before is None else pa.concat_tables([before, rows]))
+        import pyarrow.dataset as ds
+
+        children = [] if kept.content is None else [kept.dataset()]
+        children.append(ds.InMemoryDataset(fresh))
         if large:
             unlike = [_schema(index.path(n)) for n in large if not index[n].alike]
             if unlike:
@@ -148,7 +174,8 @@ class Tables:
                 raise FileNotFoundError(self.index.path(name))
             contents.append(io.BytesIO(content))
         if not contents:
-            return schema.empty_table()
+            # Not `empty_table`: that would import pandas.
+            return pa.Table.from_batches([], schema=schema)
         # In one piece first: to convert thousands, a file's each, takes longer than to read them.
         frame = pl.scan_parquet(contents, hive_partitioning=False).collect().rechunk()
         table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -160,9 +187,9 @@ class Tables:
         """Return the rows in the cache that are those of files as they are; bring it up to date."""
         index = self.index
         wanted = {
-            key: hashlib.sha256("".join(map(index.sha256, names)).encode()).hexdigest()[:32]
+            key: index.content(folder, key, names)
             for key, names in groups.items()
-            if folder == EVENTS or f"{RECORDS}/run_id={key}/end.parquet" in index
+            if folder == EVENTS or index.has_ended(key)
         }
         kept = self._loaded.get(folder) or _Kept.loaded(self.kept.read(f"{folder}.parquet"))
         stale = {key for key, content in kept.contents.items() if wanted.get(key) != content}
@@ -182,20 +209,21 @@ class Tables:
         wanted: dict[str, str],
     ) -> _Kept:
         tables = [self._read(folder, [name for names in new.values() for name in names])]
-        if kept.table is not None:
-            still = None
+        before = kept.read(None)
+        if before is not None:
             if stale:
-                still = ~ds.field(_KEYS[folder]).isin(sorted(stale))
-            tables.insert(0, kept.table.to_table(filter=still))
+                import pyarrow.compute as pc
+
+                gone = pc.is_in(before[_KEYS[folder]], pa.array(sorted(stale)))
+                before = before.filter(pc.invert(gone))
+            tables.insert(0, before)
         contents = {key: wanted[key] for key in [*kept.contents, *new] if key in wanted}
         rows = pa.concat_tables(tables).combine_chunks()
-        if len(wanted) <= _FEW_GROUPS:
-            return _Kept(contents, ds.InMemoryDataset(rows))
         written = io.BytesIO()
-        footer = {_CONTENTS.decode(): json.dumps(contents)}
-        write_parquet(rows, written, footer, _GROUP_ROWS, SMALL)
-        self.kept.write(f"{folder}.parquet", written.getvalue())
-        return _Kept(contents, ds.InMemoryDataset(rows))
+        write_parquet(rows, written, {_CONTENTS.decode(): json.dumps(contents)}, _GROUP_ROWS, SMALL)
+        if len(wanted) > _FEW_GROUPS:
+            self.kept.write(f"{folder}.parquet", written.getvalue())
+        return _Kept(contents, written.getvalue())
 
 
 @dataclass(frozen=True)
@@ -203,23 +231,39 @@ class _Kept:
     """Rows from the cache: which groups of files they are of, each with its content's hash."""
 
     contents: dict[str, str]
-    table: ds.Dataset | None
+    #: A Parquet file.
+    content: bytes | None
 
     @classmethod
     def loaded(cls, content: bytes | None) -> _Kept:
         try:
-            buffer = pa.py_buffer(content or b"")
-            schema = pq.read_schema(pa.BufferReader(buffer))
-            contents = json.loads(schema.metadata[_CONTENTS])
+            schema = pq.read_schema(pa.BufferReader(content or b""))
+            return cls(json.loads(schema.metadata[_CONTENTS]), content)
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
             return cls({}, None)
-        plain = schema.remove_metadata()
-        return cls(contents, ds.FileSystemDataset([_FORMAT.make_fragment(buffer)], plain, _FORMAT))
+
+    def read(self, columns: Sequence[str] | None) -> pa.Table | None:
+        """Return the rows; None where there are none."""
+        if self.content is None:
+            return None
+        file = pq.ParquetFile(pa.BufferReader(self.content), page_checksum_verification=True)
+        return file.read(columns).replace_schema_metadata(None)
+
+    def dataset(self) -> ds.Dataset:
+        """Return the rows as what is read column by column."""
+        import pyarrow.dataset as ds
+
+        format_ = _format()
+        schema = pq.read_schema(pa.BufferReader(self.content)).remove_metadata()
+        fragment = format_.make_fragment(pa.py_buffer(self.content))
+        return ds.FileSystemDataset([fragment], schema, format_)
 
 
-_FORMAT = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
+def _format() -> ds.ParquetFileFormat:
+    import pyarrow.dataset as ds
+
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    return ds.ParquetFileFormat(default_fragment_scan_options=options)
 
 
 def _schema(path: str) -> pa.Schema:
@@ -229,16 +273,17 @@ def _schema(path: str) -> pa.Schema:
 
 def _fragments(paths: dict[str, str], schema: pa.Schema) -> ds.Dataset:
     """Return files that are read where they are; a run's are passed over where it isn't asked."""
+    import pyarrow.dataset as ds
     from pyarrow.fs import LocalFileSystem
 
-    system, fragments = LocalFileSystem(), []
+    system, format_, fragments = LocalFileSystem(), _format(), []
     for name, path in paths.items():
         run_id = name.partition("/run_id=")[2].partition("/")[0]
         whose = ds.field("run_id") == run_id if run_id else None
         if is_text(path):
-            fragments.append(_FORMAT.make_fragment(path, system, whose))
+            fragments.append(format_.make_fragment(path, system, whose))
         else:
             # A name that Arrow doesn't take.
             content = pa.py_buffer(Path(path).read_bytes())
-            fragments.append(_FORMAT.make_fragment(content, partition_expression=whose))
-    return ds.FileSystemDataset(fragments, schema, _FORMAT)
+            fragments.append(format_.make_fragment(content, partition_expression=whose))
+    return ds.FileSystemDataset(fragments, schema, format_)

@@ -40,7 +40,7 @@ class Story:
     def facts(self, *words: str) -> Any:
         return json.loads(self.ask(*words, "--json"))
 
-    def sql(self, name: str, **values: object) -> list[dict[str, Any]]:
+    def sql(self, name: str, **values: Any) -> list[dict[str, Any]]:
         with Journal(self.folder / "journal") as journal:
             return journal.sql(name, **values).to_dicts()
 

@@ -77,7 +77,7 @@ class Ledger:
         """The journal, open."""
         return Journal(self.folder)
 
-    def ask(self, query: str, **values: object) -> list[Row]:
+    def ask(self, query: str, **values: Any) -> list[Row]:
         """Run a query of the library."""
         return self.journal.sql(query, **values).to_dicts()
 

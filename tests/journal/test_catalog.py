@@ -337,8 +337,9 @@ def test_values_come_in_as_they_are(journal: Journal, value: object) -> None:
 
 @pytest.mark.parametrize("name", ["a b", 'x"; drop view runs; --', "", "journal"])
 def test_a_name_that_is_none_is_refused(journal: Journal, name: str) -> None:
+    values: dict[str, Any] = {name: 1}
     with pytest.raises(QueryError, match="is no name for a parameter"):
-        journal.query("select 1", **{name: 1})
+        journal.query("select 1", **values)
 
 
 def test_a_value_of_no_known_type_is_refused(journal: Journal) -> None:
