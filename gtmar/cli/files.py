@@ -168,6 +168,10 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
     return read
 
 
+#: Share of rows above which leaving them out isn't proposed.
+_MOST_ASIDE = 0.5
+
+
 def aside_hint(err: ViolationsError) -> str | None:
     """Return the command that checks a table again without the rows that break the contract."""
     from gtmar.cli.next_step import next_command
@@ -175,6 +179,9 @@ def aside_hint(err: ViolationsError) -> str | None:
     if err.set_aside is None:
         return err.hint
     broken, rows = err.set_aside
+    if broken > _MOST_ASIDE * rows:
+        # What is wrong with most rows is wrong with the table, or with what the spec says of it.
+        return err.hint
     # Rounded up to a thousandth, so that the share holds the rows.
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
     return (

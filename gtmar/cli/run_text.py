@@ -53,7 +53,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
         "holdout_accounts": holdout.get("accounts", 0),
         "holdout_baseline_value": holdout.get("baseline_value"),
         "holdout_best_value": holdout.get("best_value"),
-        **{name: getattr(result, name) for name in ("blocked", "broken", "tied", "null")},
+        **{name: getattr(result, name) for name in ("blocked", "broken", "tied", "null", "basis")},
     }
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None

@@ -14,8 +14,6 @@ from gtmar.cli.options import app
 __all__ = ["backtest", "decide", "explain", "null", "refresh", "segments", "stability"]
 
 
-#: As `proof.decision` has it, which is imported when it is needed alone.
-DEFAULT_SEGMENT_DROP = 0.05
 Searches = Annotated[int, typer.Option("--runs", help="Searches to do.")]
 MinGain = Annotated[float, typer.Option(help="Least gain of the objective.")]
 MaxMoved = Annotated[
@@ -24,7 +22,10 @@ MaxMoved = Annotated[
 Segments = Annotated[
     list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
 ]
-MaxDrop = Annotated[float, typer.Option(help="Largest loss of the objective in a segment.")]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(help="Largest loss of the objective in a segment; 0.05 if not given."),
+]
 Kept = Annotated[
     list[str] | None, typer.Option("--keep", help="Column that seems to know the outcome, and may.")
 ]
@@ -132,7 +133,7 @@ def decide(
     min_gain: MinGain = 0.0,
     max_moved: MaxMoved = None,
     segments: Segments = None,
-    max_segment_drop: MaxDrop = DEFAULT_SEGMENT_DROP,
+    max_segment_drop: MaxDrop = None,
     keep: Kept = None,
     output_path: NewFolder = None,
     author: a.Author = None,
@@ -177,7 +178,7 @@ def refresh(
     min_gain: MinGain = 0.0,
     max_moved: MaxMoved = None,
     segments: Segments = None,
-    max_segment_drop: MaxDrop = DEFAULT_SEGMENT_DROP,
+    max_segment_drop: MaxDrop = None,
     keep: Kept = None,
     output_path: NewFolder = None,
     as_of: a.AsOf = None,

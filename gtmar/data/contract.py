@@ -69,6 +69,9 @@ class Checked:
     notes: tuple[str, ...]
     #: The table as it was read, without the rows that were set aside.
     table: AccountTable = field(compare=False)
+    #: Those of `notes` that every verdict on the table repeats: rows set aside, and categories most
+    #: of whose values the spec doesn't know.
+    warnings: tuple[str, ...] = ()
     #: Those of `notes` that say how the table was read, and what of it the spec doesn't know.
     reading: tuple[str, ...] = ()
     set_aside: SetAside = field(default_factory=SetAside)
@@ -226,6 +229,7 @@ def check_contract(
             *unknown_notes(unknowns, accounts),
             *as_read,
         ),
+        warnings=(*((aside.sentence,) if aside.rows else ()), *strange),
         reading=as_read,
         # Its text can't be read again without the rows that were set aside.
         table=replace(table, texts=None) if aside.rows else table,

@@ -45,11 +45,22 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s)\"']+")
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
+    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``.
+
+    Raises
+    ------
+    UsageError
+        If it is in the home folder of somebody who has none here.
+    """
     found = _URL.match(str(path))
     if found is not None and found["scheme"].lower() == "file":
         return Path("/" + unquote(found["rest"]))
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as err:
+        raise UsageError(
+            f'"{path}": no home folder of that name', hint="write the path from / on"
+        ) from err
 
 
 def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:

@@ -38,7 +38,8 @@ class SetAside:
     def sentence(self) -> str:
         """Say how many rows were left out, by rule."""
         listed = "; ".join(f"{count:,} {rule}" for rule, count in self.counts.items())
-        return f"{self.rows:,} rows that break the data contract are set aside: {listed}."
+        rows = "1 row that breaks" if self.rows == 1 else f"{self.rows:,} rows that break"
+        return f"{rows} the data contract {'is' if self.rows == 1 else 'are'} set aside: {listed}."
 
     @property
     def parameters(self) -> dict[str, object]:

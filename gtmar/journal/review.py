@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
+from gtmar.metrics.metric import marked
 from gtmar.objective.objective import guardrail_of
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Review:
 
 def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:
     """Say what a run found, from a row with the names that ``review.sql`` gives."""
-    name, tried = row["objective"], row["experiments"]
+    name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
     if not tried:
         return ["No experiment yet: the run is at its baseline, or was cut off there."]
     if not improved:
@@ -191,7 +192,7 @@ def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[s
 
 def unimproved(row: dict[str, Any]) -> str:
     """Say why no experiment was kept: none was better, or those that were broke a guardrail."""
-    name, tried = row["objective"], row["experiments"]
+    name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
     baseline = f"the baseline's {name} of {row['baseline_value']:.4f}"
     blocked = row.get("blocked") or 0
     if blocked:

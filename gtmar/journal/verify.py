@@ -43,6 +43,7 @@ from gtmar.journal.files import (
     holds_rows_of,
     is_own,
     parquet_files,
+    refuse_remote_journal,
     replaced_names,
     run_of,
     sha256_of,
@@ -523,6 +524,7 @@ def verify(
 
 def run_ids(journal: Path) -> list[str]:
     """Return ids of all runs that have a record or a part, in order."""
+    refuse_remote_journal(journal)
     names = {folder.name for room in ("runs", "experiments") for folder in _folders(journal, room)}
     return sorted(run for name in names if (run := run_of(name)) is not None)
 

@@ -44,8 +44,9 @@ from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety,
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from gtmar.data.matrix import Accounts
     from gtmar.data.scan import AccountTable
     from gtmar.data.sources import Tabular
     from gtmar.runs.findings import Finding
@@ -215,15 +216,18 @@ def _decide(
     accounts, as_of = search.accounts, plan.as_of
     if later is not None:
         accounts, as_of = later, plan.holdout_as_of or plan.as_of
-    gates = gates or Gates()
-    # The spec's own segments are looked at, unless somebody named others.
-    stated = replace(gates, segments=gates.segments or spec.segments)
+    stated = (gates or Gates()).asking(spec.segments)
     old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
     looks = looks_at(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
+    basis = accounts.checked.outcomes.basis
     panel = panel_of(holdout, spec, old, new)
     parts = segmented(accounts, spec, stated.segments, as_of=as_of)
-    segments = parts.holdout if later is None else parts.search
+    matrix = parts.holdout if later is None else parts.search
+    segments = {} if matrix is None else segment_panels(matrix, spec, old, new)
+    if later is not None:
+        searched = _segments_of(search.accounts, spec, stated.segments, as_of=plan.as_of)
+        segments |= dict.fromkeys(searched - segments.keys())
     frame = LocalEvaluator(holdout, spec).frame([old, new])
     before, after = judge.values(frame)
     outcomes = judged(
@@ -233,13 +237,13 @@ def _decide(
         level=level,
         changed=old != new,
         breaches=Guard(holdout, spec, judge, old).breaches(frame[1], new, after, before),
-        segments={} if segments is None else segment_panels(segments, spec, old, new),
+        segments=segments,
         leaking=[f.column for f in search.findings if f.grade == "error" and f.column],
         repeated=accounts.repeated[1 if later is None else 0],
+        basis=basis,
     )
     if blocked and old == new:
         outcomes = tuple(replace(gate, found=blocked) for gate in outcomes)
-    basis = accounts.checked.outcomes.basis
     tiers = len(spec.tiers)
     moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
     decided = Decided(
@@ -274,6 +278,20 @@ def _decide(
         decided = replace(decided, folder=str(folder))
         _write_folder(output, decided, accounts.table, as_of=as_of)
     return decided
+
+
+def _segments_of(
+    accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
+) -> set[str]:
+    """Name the segments of the accounts searched, of columns that the table has."""
+    there = [name for name in columns if name in accounts.table.columns]
+    parts = segmented(accounts, spec, there, as_of=as_of)
+    return {
+        column.name(index)
+        for column in parts.search.segments
+        for index in range(len(column.values))
+        if len(column.rows(index))
+    }
 
 
 def _put_on_record(
@@ -360,6 +378,7 @@ def refresh(
         If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
     _new_folder(folder, train, holdout, spec, journal)
+    (gates or Gates()).asking(specs.reading_dates(spec, date_format).segments)
     sources = (train, holdout, spec)
     before = file_hashes(*sources)
     searched = run(

@@ -72,7 +72,10 @@ def findings_of(
         *copies_finding(accounts),
         *limit_findings(judge, spec, accounts.search, sums),
         *order_findings(auc, spec),
-        *(Finding("note", "note", note) for note in accounts.checked.notes),
+        *(
+            Finding("note", "warning" if note in accounts.checked.warnings else "note", note)
+            for note in accounts.checked.notes
+        ),
     ]
     grades = ("error", "warning", "note")
     return tuple(sorted(findings, key=lambda each: grades.index(each.grade)))

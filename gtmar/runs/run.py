@@ -167,7 +167,9 @@ def run(
         )
     aside = write_aside(accounts, set_aside_to)
     if announce is not None:
-        for sentence in (*aside, *accounts.checked.reading, *shared_note(accounts)):
+        # What is a warning stands beside the result.
+        reading = [s for s in accounts.checked.reading if s not in accounts.checked.warnings]
+        for sentence in (*aside, *reading, *shared_note(accounts)):
             announce(sentence)
     memory = None if cold else recall(Path(journal), accounts, spec, judge)
     if memory is not None and announce is not None:

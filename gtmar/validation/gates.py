@@ -7,7 +7,7 @@ that a search makes: each of a few walks of proposals away from the start, seede
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtmar.errors import UsageError
+from gtmar.metrics.metric import marked
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
 from gtmar.validation.intervals import panel_of, uncertainty
@@ -134,7 +135,7 @@ class Gates:
     max_segment_drop
         Largest loss of the objective in a segment, measured, whether chance may give it or not;
         where the incumbent's value there is above 1, a share of that value. A loss that is proven
-        is too large in any case. See `DEFAULT_SEGMENT_DROP`.
+        is too large in any case. None for `DEFAULT_SEGMENT_DROP`.
     keep
         Columns that may be features though they seem to know the outcome.
     """
@@ -142,7 +143,7 @@ class Gates:
     min_gain: float = 0.0
     max_moved: float | None = None
     segments: tuple[str, ...] = ()
-    max_segment_drop: float = DEFAULT_SEGMENT_DROP
+    max_segment_drop: float | None = None
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -151,16 +152,37 @@ class Gates:
             wrong.append(f"the least gain must be 0 or more, got {self.min_gain}")
         if self.max_moved is not None and not 0 <= self.max_moved <= 1:
             wrong.append(f"the share that may move must be in [0, 1], got {self.max_moved}")
-        if not self.max_segment_drop >= 0:
+        if not self.segment_drop >= 0:
             wrong.append(
                 f"the largest drop of a segment must be 0 or more, got {self.max_segment_drop}"
             )
         if wrong:
             raise UsageError("; ".join(wrong))
 
+    @property
+    def segment_drop(self) -> float:
+        """`max_segment_drop`, or what holds where none is stated."""
+        return DEFAULT_SEGMENT_DROP if self.max_segment_drop is None else self.max_segment_drop
+
+    def asking(self, columns: Sequence[str]) -> Gates:
+        """Return these gates with segments of a spec, where they have none of their own.
+
+        Raises
+        ------
+        UsageError
+            If a largest drop is stated, and there is no segment that it could be of.
+        """
+        segments = self.segments or tuple(columns)
+        if self.max_segment_drop is not None and not segments:
+            raise UsageError(
+                f"a largest drop of {self.max_segment_drop:g} is stated, but no segment is asked",
+                hint="--segment COLUMN, or segments: [COLUMN] in the spec",
+            )
+        return replace(self, segments=segments)
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return asdict(self)
+        return {**asdict(self), "max_segment_drop": self.segment_drop}
 
 
 @dataclass(frozen=True)
@@ -228,6 +250,7 @@ def judged(
     segments: Mapping[str, Panel | None],
     leaking: Sequence[str] = (),
     repeated: int = 0,
+    basis: str | None = None,
 ) -> tuple[Gate, ...]:
     """Hold a candidate against the gates.
 
@@ -251,7 +274,10 @@ def judged(
         Features that tell the outcome.
     repeated
         How many of the untouched accounts repeat another one.
+    basis
+        Of revenue retention on these accounts.
     """
+    name = marked(judge.name, basis)
     if not changed:
         return (
             Gate(
@@ -261,7 +287,7 @@ def judged(
                 passed=False,
             ),
         )
-    found = [_gain_gate(gain_of(panel, judge, level=level), judge.name, gates.min_gain, level)]
+    found = [_gain_gate(gain_of(panel, judge, level=level), name, gates.min_gain, level)]
     moved = float((panel.before.tiers != panel.after.tiers).mean())
     if gates.max_moved is not None:
         found.append(
@@ -290,8 +316,9 @@ def judged(
         text = f"unknown: {repeated:,} of {panel.accounts:,} repeat another one"
         limit = f"at most {COPIES_SHARE:.0%} of the accounts are copies, so that intervals hold"
         found.append(Gate("copies", limit, text, passed=None))
-    for name, part in segments.items():
-        found.append(_segment_gate(name, part, panel, judge, gates.max_segment_drop, level))
+    for segment, part in segments.items():
+        gate = _segment_gate(segment, part, panel, judge, gates.segment_drop, level)
+        found.append(replace(gate, limit=gate.limit.replace(judge.name, name, 1)))
     return tuple(found)
 
 
@@ -353,7 +380,7 @@ def _segment_gate(
     measured = "" if value is None else f", measured {value:+.4f}"
     passed: bool | None = None
     if part is None:
-        found = "unknown: none of its accounts is among them"
+        found = "unknown: it has accounts in the table searched, and none among these"
     elif count < SMALLEST_SEGMENT:
         found = f"unknown: {size}, {SMALLEST_SEGMENT} needed{measured}"
     elif gain is None or gain.low is None or not np.isfinite(gain.low):

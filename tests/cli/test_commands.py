@@ -482,3 +482,31 @@ def test_init_with_bins_names_the_start_that_suits_them(folder: Path, tmp_path: 
     assert f"--spec {card} --start logistic" in said
     assert "kind: bins" in card.read_text("utf-8")
     assert "All features reach equally far" in card.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "review --journal ~nobody-of-this-name/j",
+        "verify --journal ~nobody-of-this-name/j",
+        "score --data a.csv --spec s.yaml -o ~nobody-of-this-name/x.parquet",
+        "run --data ~nobody-of-this-name/a.csv",
+        "init --data a.csv -o ~nobody-of-this-name/s.yaml",
+    ],
+)
+def test_a_home_folder_that_is_not_there_is_worded(words: str) -> None:
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code in (2, 3), done.output
+    assert "~nobody-of-this-name" in done.output
+    assert "fault of gtmar" not in done.output
+
+
+@pytest.mark.parametrize(
+    "words", ["verify", "log", "review", "journal compact", "journal export", "best"]
+)
+def test_a_journal_elsewhere_is_refused_by_every_command(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GTMAR_JOURNAL", "s3://bucket/journal")
+    done = CliRunner().invoke(app, words.split())
+    assert (done.exit_code, "a journal is a local folder, got a URL" in done.output) == (2, True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from factories import make_accounts, make_spec
 from typer.testing import CliRunner
 
 from gtmar import runs
@@ -297,3 +298,19 @@ def test_secrets_are_left_out_and_odd_words_are_quoted() -> None:
         "--spec=-spec.yaml",
     ]
     assert next_command("show", "-x", journal="j") == "gtmar show --journal j -- -x"
+
+
+def test_leaving_rows_out_is_not_proposed_where_most_are_at_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = make_accounts(200)
+    (tmp_path / "spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")
+    for broken, proposed in ((20, True), (120, False), (200, False)):
+        table.with_columns(
+            mrr=pl.when(pl.int_range(200) < broken).then(-1.0).otherwise(pl.col("mrr"))
+        ).write_parquet("a.parquet")
+        words = ["check", "--data", "a.parquet", "--spec", "spec.yaml"]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 3, done.output
+        assert ("--set-aside" in done.output) is proposed, done.output

@@ -158,6 +158,43 @@ def test_a_small_segment_is_unknown_and_the_decision_unverified(tmp_path: Path) 
     assert done.segment_safety.startswith("unknown in region=latam; passed in ")
 
 
+def test_a_segment_that_only_the_searched_table_has_is_unknown_and_unverified(
+    tmp_path: Path,
+) -> None:
+    train = window(1_500, 1, pulls={"x0": 4})
+    rare = pl.when(pl.int_range(pl.len()) < 150).then(pl.lit("latam")).otherwise("region")
+    gates = Gates(segments=("region",))
+    train, later = train.with_columns(region=rare), window(1_500, 2, pulls={"x0": 4})
+    done = runs.refresh(
+        train,
+        later,
+        plain_spec(),
+        limits=runs.Limits(100),
+        journal=tmp_path / "journal",
+        gates=gates,
+    )
+    [gate] = [gate for gate in done.gates if gate.name == "segment region=latam"]
+    assert gate.outcome == "unknown"
+    assert "none among these" in gate.found
+    assert done.verdict is Verdict.UNVERIFIED
+    assert done.segment_safety.startswith("unknown in region=latam; passed in ")
+    again = runs.decide(
+        done.run_id, data=train, holdout_file=later, journal=tmp_path / "journal", gates=gates
+    )
+    assert again.segment_safety == done.segment_safety
+
+
+def test_a_largest_drop_of_no_segment_is_refused_before_the_search(tmp_path: Path) -> None:
+    train, later = (window(300, seed, pulls={"x0": 4}) for seed in (1, 2))
+    gates, journal = Gates(max_segment_drop=0.1), tmp_path / "journal"
+    with pytest.raises(UsageError, match=r"largest drop of 0\.1 is stated, but no segment"):
+        runs.refresh(train, later, plain_spec(), gates=gates, journal=journal)
+    assert not journal.exists()
+    found = runs.run(train, plain_spec(), limits=runs.Limits(5), journal=journal)
+    with pytest.raises(UsageError, match="but no segment"):
+        runs.decide(found.run_id, data=train, journal=journal, gates=gates)
+
+
 def test_gates_on_movement_gain_and_guardrails(searched: tuple[Path, runs.RunResult]) -> None:
     folder, found = searched
     for gates, failed in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,53 @@ def test_a_stated_limit_decides_and_what_is_no_limit_is_refused(tmp_path: Path) 
     assert low < high
     with pytest.raises(UsageError, match="largest drop of a segment"):
         Gates(max_segment_drop=-0.1)
+
+
+# ---- rows left out, and categories that the spec doesn't know ---------------------------------
+
+
+def test_what_was_left_out_or_not_known_stands_in_every_verdict(tmp_path: Path) -> None:
+    table = table_of(800)
+    count = table.height
+    table = table.with_columns(
+        mrr=pl.when(pl.int_range(count) < 3).then(-1.0).otherwise("mrr"),
+        plan_code=pl.when(pl.int_range(count) < 40).then(pl.lit("pro")).otherwise(pl.lit("new")),
+    )
+    data = json.loads(specs.to_json(specs.load(EXAMPLE)))
+    data["features"]["plan_code"] = {
+        "weight": 3, "min": 0, "max": 9,
+        "encode": {"kind": "one_of", "values": {"pro": 1.0, "basic": 0.2}, "default": 0.0},
+    }  # fmt: skip
+    table.write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "spec.yaml").write_text(
+        specs.to_yaml(specs.ScoringSpec.model_validate(data)), "utf-8"
+    )
+    journal, folder = str(tmp_path / "journal"), str(tmp_path / "decision")
+    done = CliRunner().invoke(
+        app,
+        [
+            *("run", "--data", str(tmp_path / "a.parquet"), "--spec", str(tmp_path / "spec.yaml")),
+            *("--set-aside", "0.01", "--n", "20", "--journal", journal, "-q"),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    decided = CliRunner().invoke(app, ["decide", "--journal", journal, "-o", folder])
+    assert decided.exit_code in (0, 10, 11), decided.output
+    with Journal(journal) as opened:
+        run_id = opened.query("select run_id from runs")["run_id"].item()
+        page = run_page(opened, run_id).html
+    said = {
+        "run": done.output,
+        "review": invoke("review", "--journal", journal),
+        "decide": decided.output,
+        "report.md": (tmp_path / "decision" / "report.md").read_text("utf-8"),
+        "report.json": (tmp_path / "decision" / "report.json").read_text("utf-8"),
+        "page": page,
+    }
+    for where, text in said.items():
+        words = " ".join(unescape(text).split())
+        assert "3 rows that break the data contract are set aside" in words, where
+        assert "known values are none of the spec's 2 categories" in words, where
 
 
 # ---- the binary basis ------------------------------------------------------------------------
