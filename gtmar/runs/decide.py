@@ -220,12 +220,13 @@ def _decide(
     old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
     looks = looks_at(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
+    basis = accounts.checked.outcomes.basis
     panel = panel_of(holdout, spec, old, new)
     parts = segmented(accounts, spec, stated.segments, as_of=as_of)
-    untouched = parts.holdout if later is None else parts.search
-    segments = {} if untouched is None else segment_panels(untouched, spec, old, new)
+    matrix = parts.holdout if later is None else parts.search
+    segments = {} if matrix is None else segment_panels(matrix, spec, old, new)
     if later is not None:
-        searched = _segments_searched(search.accounts, spec, stated.segments, as_of=plan.as_of)
+        searched = _segments_of(search.accounts, spec, stated.segments, as_of=plan.as_of)
         segments |= dict.fromkeys(searched - segments.keys())
     frame = LocalEvaluator(holdout, spec).frame([old, new])
     before, after = judge.values(frame)
@@ -239,11 +240,10 @@ def _decide(
         segments=segments,
         leaking=[f.column for f in search.findings if f.grade == "error" and f.column],
         repeated=accounts.repeated[1 if later is None else 0],
-        basis=accounts.checked.outcomes.basis,
+        basis=basis,
     )
     if blocked and old == new:
         outcomes = tuple(replace(gate, found=blocked) for gate in outcomes)
-    basis = accounts.checked.outcomes.basis
     tiers = len(spec.tiers)
     moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
     decided = Decided(
@@ -280,16 +280,17 @@ def _decide(
     return decided
 
 
-def _segments_searched(
+def _segments_of(
     accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
 ) -> set[str]:
-    """Name the segments of the table searched, of columns that it has."""
-    present = [name for name in columns if name in accounts.table.columns]
+    """Name the segments of the accounts searched, of columns that the table has."""
+    there = [name for name in columns if name in accounts.table.columns]
+    parts = segmented(accounts, spec, there, as_of=as_of)
     return {
-        column.name(code)
-        for column in segmented(accounts, spec, present, as_of=as_of).search.segments
-        for code in range(len(column.values))
-        if len(column.rows(code))
+        column.name(index)
+        for column in parts.search.segments
+        for index in range(len(column.values))
+        if len(column.rows(index))
     }
 
 
@@ -377,8 +378,7 @@ def refresh(
         If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
     _new_folder(folder, train, holdout, spec, journal)
-    incumbent = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
-    (gates or Gates()).asking(incumbent.segments)
+    (gates or Gates()).asking(specs.reading_dates(spec, date_format).segments)
     sources = (train, holdout, spec)
     before = file_hashes(*sources)
     searched = run(
