@@ -400,7 +400,7 @@ def _check_types(
                 )
                 continue
             if dtype != pl.Date:
-                unlike = table.texts and table.texts.unlike(column)
+                unlike = table.unlike(column)
                 got = unlike[0] if unlike else f"{dtype}{_some_values(table, column)}"
                 hint = "store it as a date; dates as text are read as YYYY-MM-DD"
                 hint = _DATE_HINT if dtype == pl.String else hint
@@ -411,7 +411,7 @@ def _check_types(
             or (isinstance(encoder, Bins) and encoder.intervals)
         ) and not number:
             shown = _first_values(table, column)
-            unlike = table.texts and table.texts.unlike(column)
+            unlike = table.unlike(column)
             if dtype == pl.String and not shown:
                 # A column that is unknown for everybody has no type of its own; CSV calls it text.
                 usable[name] = feature
@@ -446,7 +446,7 @@ def _check_outcome_types(
             numeric[role] = column
             continue
         expected = "amounts" if role in ("mrr", "mrr_end", "ltv") else "0 and 1"
-        unlike = table.texts and table.texts.unlike(column)
+        unlike = table.unlike(column)
         got = unlike[0] if unlike else f"{dtype}: {_first_values(table, column)}"
         hint = unlike[1] if unlike else "store it as a number"
         if role in LABELS and dtype in (pl.String, pl.Categorical, pl.Enum):

@@ -16,13 +16,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.csv_files import (
-    CSV_ENDINGS,
-    TextFile,
-    refuse_repeated,
-    scan_text,
-    text_file,
-)
+from gtmar.data.files import CSV_ENDINGS, TextFile, refuse_repeated, scan_text, text_file
 from gtmar.errors import (
     AccountDataError,
     GtmarError,

@@ -11,7 +11,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract
 from gtmar.data.encode import categories_of, category
-from gtmar.data.prepare import prepared
+from gtmar.data.prepare import prepared, read_for
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.errors import UsageError
 from gtmar.journal.files import RunFiles
@@ -155,8 +155,8 @@ def shifts_between(
     Cost: the columns that the spec reads are held in memory, of both tables.
     """
     sides = both(
-        lambda: _read(reference.read_for(spec), spec, as_of[0]),
-        lambda: _read(now.read_for(spec), spec, as_of[1]),
+        lambda: _read(read_for(reference, spec), spec, as_of[0]),
+        lambda: _read(read_for(now, spec), spec, as_of[1]),
     )
     before, after = sides
     shifts = []
