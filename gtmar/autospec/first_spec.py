@@ -21,9 +21,15 @@ from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
 from gtmar.data.prepare import settled
-from gtmar.data.rules import OWN, id_rules, outcome_rules, total_rules
+from gtmar.data.rules import (
+    OWN,
+    SetAside,
+    id_rules,
+    leave_out,
+    outcome_rules,
+    total_rules,
+)
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
-from gtmar.data.set_aside import SetAside, leave_out
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, nearest
 from gtmar.spec.document import parse

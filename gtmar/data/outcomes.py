@@ -16,6 +16,7 @@ import polars as pl
 
 from gtmar.data.encode import half_up
 from gtmar.data.scan import AccountTable, collect
+from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import AccountDataError, culprits
 from gtmar.spec.model import LABELS, Outcomes
 
@@ -42,16 +43,35 @@ _YES = frozenset(["yes", "y", "true", "t", "1", "1.0"])
 _NO = frozenset(["no", "n", "false", "f", "0", "0.0"])
 #: What an account is called that stayed, and one that left.
 _STAYED = frozenset(
-    (
-        *("active", "current", "existing", "existing customer", "kept", "not churned", "renewed"),
-        *("retained", "stayed"),
-    )
+    [
+        "active",
+        "current",
+        "existing",
+        "existing customer",
+        "kept",
+        "not churned",
+        "renewed",
+        "retained",
+        "stayed",
+    ]
 )
 _GONE = frozenset(
-    (
-        *("attrited", "attrited customer", "canceled", "cancelled", "churned", "closed", "exited"),
-        *("gone", "inactive", "left", "lost", "non-renewed", "not renewed", "terminated"),
-    )
+    [
+        "attrited",
+        "attrited customer",
+        "canceled",
+        "cancelled",
+        "churned",
+        "closed",
+        "exited",
+        "gone",
+        "inactive",
+        "left",
+        "lost",
+        "non-renewed",
+        "not renewed",
+        "terminated",
+    ]
 )
 #: Names of label columns beyond the default ones, as `plain_name` gives them.
 _NAMES = {
@@ -116,10 +136,6 @@ class LabelWords:
         )
 
 
-def _is_text(dtype: pl.DataType | None) -> bool:
-    return dtype in (pl.String, pl.Categorical, pl.Enum)
-
-
 def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str]]:
     """Return each text column's words, the first few in their order; blanks are unknown."""
     asked = [
@@ -137,24 +153,14 @@ def with_labels(
 ) -> tuple[AccountTable, list[LabelWords]]:
     """Return the table with labels that are words as 0 and 1, and what they were taken for.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    outcomes
-        Which column is which outcome.
-    labels
-        What words count, by role; a role that isn't named has the known words.
-
-    Notes
-    -----
-    A column with a word that nobody has said the meaning of stays as it is: `contract` refuses it.
-    Cost: one pass over label columns of text, none where there are none.
+    `labels` has what words count, by role; a role that it lacks has the known words. A column with
+    a word that nobody has said the meaning of stays as it is, for `contract` to refuse. Cost: one
+    pass over label columns of text, none where there are none.
     """
     roles = {
         column: role
         for role, column in OutcomeColumns.found(outcomes, table.columns).columns.items()
-        if role in LABELS and _is_text(table.schema[column])
+        if role in LABELS and table.schema[column] in TEXT_TYPES
     }
     read = []
     for column, listed in _words_of(table, roles).items():
@@ -164,23 +170,22 @@ def with_labels(
         words = [w for w in listed if _plain(w) in stated or w.strip() not in table.nulls]
         means = {w: stated.get(_plain(w)) if stated else _meaning(role, w) for w in words}
         read.append(LabelWords(role, column, means))
-    whole = [each for each in read if not each.unknown]
-    if whole:
-        numbers = [
-            pl.col(each.column)
-            .cast(pl.String)
-            .replace_strict(
-                pl.Series(list(each.words), dtype=pl.String),
-                pl.Series(list(each.words.values()), dtype=pl.Int8),
-                default=None,
-                return_dtype=pl.Int8,
-            )
-            for each in whole
-        ]
-        frame = table.frame.with_columns(numbers)
-        schema = pl.Schema({**table.schema, **{each.column: pl.Int8() for each in whole}})
-        table = replace(table, frame=frame, schema=schema)
-    return table, read
+    numbers = {
+        each.column: pl.col(each.column)
+        .cast(pl.String)
+        .replace_strict(
+            pl.Series(list(each.words), dtype=pl.String),
+            pl.Series(list(each.words.values()), dtype=pl.Int8),
+            default=None,
+            return_dtype=pl.Int8,
+        )
+        for each in read
+        if not each.unknown
+    }
+    if not numbers:
+        return table, read
+    schema = pl.Schema({**table.schema, **dict.fromkeys(numbers, pl.Int8())})
+    return replace(table, frame=table.frame.with_columns(**numbers), schema=schema), read
 
 
 def named_outcomes(
@@ -188,14 +193,8 @@ def named_outcomes(
 ) -> Outcomes:
     """Find outcome columns by their names, beyond those that a spec knows by default.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    outcomes
-        What was named; a default name that the table lacks is looked for under others.
-    labels
-        What words count, by role, where that was said.
+    A default name in `outcomes` that the table lacks is looked for under others. `labels` has what
+    words count, by role, where that was said.
 
     Raises
     ------
@@ -203,21 +202,18 @@ def named_outcomes(
         If two columns could be the label, or one holds words of which nobody knows what they count.
     """
     plain = {plain_name(name): name for name in reversed(table.columns)}
-    named = outcomes.model_dump()
-    for role, column in named.items():
-        if column not in table.columns and plain_name(column) in plain:
-            named[role] = plain[plain_name(column)]
-    if not any(named[role] in table.columns for role in _NAMES):
-        taken = {column for column in named.values() if column in table.columns}
+    named = {
+        role: column if column in table.columns else plain.get(plain_name(column), column)
+        for role, column in outcomes.model_dump().items()
+    }
+    present = {role: column for role, column in named.items() if column in table.columns}
+    if not any(role in present for role in _NAMES):
+        taken = set(present.values())
         label = _named_label(table, [c for c in table.columns if c not in taken], labels)
         named |= label
-        if not label and "mrr_end" not in _present(named, table):
-            _refuse_hidden_label(table, taken, given=outcomes != Outcomes())
+        if not label and "mrr_end" not in present and outcomes == Outcomes():
+            _refuse_hidden_label(table, taken)
     return Outcomes(**named)
-
-
-def _present(named: Mapping[str, str], table: AccountTable) -> list[str]:
-    return [role for role, column in named.items() if column in table.columns]
 
 
 def _named_label(
@@ -230,7 +226,7 @@ def _named_label(
         for role, pattern in _NAMES.items()
         if pattern.fullmatch(plain_name(column))
     }
-    texts = _words_of(table, [c for c in likely if _is_text(table.schema[c])])
+    texts = _words_of(table, [c for c in likely if table.schema[c] in TEXT_TYPES])
     found = {}
     for column, role in likely.items():
         dtype = table.schema[column]
@@ -262,11 +258,9 @@ def _named_label(
     return {role: column for column, role in found.items()}
 
 
-def _refuse_hidden_label(table: AccountTable, taken: set[str], *, given: bool) -> None:
+def _refuse_hidden_label(table: AccountTable, taken: set[str]) -> None:
     """Refuse a table without a label whose accounts a column divides into stayed and left."""
-    if given:
-        return
-    texts = [c for c in table.columns if c not in taken and _is_text(table.schema[c])]
+    texts = [c for c in table.columns if c not in taken and table.schema[c] in TEXT_TYPES]
     for column, words in _words_of(table, texts).items():
         plain = {_plain(word) for word in words}
         if plain & _STAYED and plain & _GONE and len(words) <= _MOST_WORDS:
@@ -305,15 +299,10 @@ ACTIVATION_STATES = 3
 
 @dataclass(frozen=True)
 class OutcomeColumns:
-    """Which outcome roles a table has, and in which columns.
+    """Which outcome roles a table has, and in which columns."""
 
-    Parameters
-    ----------
-    columns
-        Column by role (`retained`, `churned`, `mrr`, `mrr_end`, `ltv`, `activated`,
-        `days_to_activate`, `won_back`), for the roles that the table has.
-    """
-
+    #: Column by role (`retained`, `churned`, `mrr`, `mrr_end`, `ltv`, `activated`,
+    #: `days_to_activate`, `won_back`), for the roles that the table has.
     columns: dict[str, str]
 
     @classmethod
@@ -353,12 +342,9 @@ class OutcomeColumns:
         return "observed" if self.has("mrr_end") else "binary"
 
     def missing_reason(self, metric_needs: tuple[str, ...]) -> str | None:
-        """Say which column a metric lacks; None where it lacks none.
+        """Say which column a metric lacks of the roles that it needs; None where it lacks none.
 
-        Parameters
-        ----------
-        metric_needs
-            Roles, all of which are needed; ``label`` stands for any source of retention.
+        ``label`` stands for any source of retention.
         """
         for role in metric_needs:
             if role == "label" and not self.labelled:
@@ -366,6 +352,13 @@ class OutcomeColumns:
             if role != "label" and not self.has(role):
                 return f"no {Outcomes.model_fields[role].default} column"
         return None
+
+    def number(self, role: str, schema: pl.Schema) -> pl.Expr:
+        """Return an outcome as doubles, null where it is unknown or the table lacks it."""
+        column = self.columns.get(role)
+        if column is None:
+            return pl.lit(None, dtype=pl.Float64)
+        return known_number(column, schema[column])
 
 
 def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -382,13 +375,13 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
     """
 
     def number(role: str) -> pl.Expr:
-        column = found.columns.get(role)
-        if column is None:
-            return pl.lit(None, dtype=pl.Float64)
-        return known_number(column, schema[column])
+        return found.number(role, schema)
+
+    def whole(x: pl.Expr) -> pl.Expr:
+        return x.cast(pl.Int64, strict=False)
 
     def cents(role: str) -> pl.Expr:
-        return half_up(number(role), CENTS).cast(pl.Int64, strict=False)
+        return whole(half_up(number(role), CENTS))
 
     former = number("won_back").is_not_null()
     start, end = cents("mrr"), cents("mrr_end")
@@ -396,23 +389,23 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
         label = pl.coalesce(number("retained"), 1 - number("churned"))
     else:
         label = (end > 0).cast(pl.Float64)
-    label = label.cast(pl.Int64, strict=False)
-    label = pl.when(former).then(None).otherwise(label)
+    label = pl.when(~former).then(whole(label))
     if found.has("mrr_end"):
         end = pl.when(end.is_null() & (label == 0)).then(0).otherwise(end)
         if found.has("retained", "churned"):
             end = pl.when(former | label.is_not_null()).then(end)
     elif found.has("mrr"):
         end = start * label
-    return {
-        "retained": label.alias("retained"),
-        "start": start.alias("start"),
-        "end": end.alias("end"),
-        "ltv": cents("ltv").alias("ltv"),
-        "activated": number("activated").cast(pl.Int64, strict=False).alias("activated"),
-        "days": number("days_to_activate").floor().cast(pl.Int64, strict=False).alias("days"),
-        "won_back": number("won_back").cast(pl.Int64, strict=False).alias("won_back"),
+    canonical = {
+        "retained": label,
+        "start": start,
+        "end": end,
+        "ltv": cents("ltv"),
+        "activated": whole(number("activated")),
+        "days": whole(number("days_to_activate").floor()),
+        "won_back": whole(number("won_back")),
     }
+    return {name: value.alias(name) for name, value in canonical.items()}
 
 
 def lacks_outcome(found: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
@@ -427,33 +420,22 @@ def movement_class(found: OutcomeColumns) -> pl.Expr:
     """Return each account's `Movement` from the canonical columns."""
     retained, start, end = pl.col("retained"), pl.col("start"), pl.col("end")
     paying = (start > 0) & end.is_not_null()
-    unlabelled_paying = (
-        Movement.UNLABELLED_PAYING
-        if found.has("mrr") and not found.labelled
-        else Movement.UNLABELLED
+    without_end = found.has("mrr") and not found.labelled
+    unlabelled_paying = Movement.UNLABELLED_PAYING if without_end else Movement.UNLABELLED
+    # The first that holds is an account's class.
+    classes = (
+        (pl.col("won_back") == 1, Movement.FORMER_WON_BACK),
+        (pl.col("won_back") == 0, Movement.FORMER_LOST),
+        (retained.is_null() & (start > 0), unlabelled_paying),
+        (retained.is_null(), Movement.UNLABELLED),
+        ((retained == 0) & paying, Movement.LOST_PAYING),
+        (retained == 0, Movement.LOST_NONPAYING),
+        (~paying | paying.is_null(), Movement.KEPT_NONPAYING),
+        (end == 0, Movement.KEPT_REVENUE_LOST),
+        (end < start, Movement.KEPT_CONTRACTED),
+        (end == start, Movement.KEPT_FLAT),
     )
-    return (
-        pl.when(pl.col("won_back") == 1)
-        .then(int(Movement.FORMER_WON_BACK))
-        .when(pl.col("won_back") == 0)
-        .then(int(Movement.FORMER_LOST))
-        .when(retained.is_null() & (start > 0))
-        .then(int(unlabelled_paying))
-        .when(retained.is_null())
-        .then(int(Movement.UNLABELLED))
-        .when((retained == 0) & paying)
-        .then(int(Movement.LOST_PAYING))
-        .when(retained == 0)
-        .then(int(Movement.LOST_NONPAYING))
-        .when(~paying | paying.is_null())
-        .then(int(Movement.KEPT_NONPAYING))
-        .when(end == 0)
-        .then(int(Movement.KEPT_REVENUE_LOST))
-        .when(end < start)
-        .then(int(Movement.KEPT_CONTRACTED))
-        .when(end == start)
-        .then(int(Movement.KEPT_FLAT))
-        .otherwise(int(Movement.KEPT_EXPANDED))
-        .cast(pl.Int8)
-        .alias("movement")
-    )
+    movement = pl.lit(int(Movement.KEPT_EXPANDED))
+    for holds, value in reversed(classes):
+        movement = pl.when(holds).then(int(value)).otherwise(movement)
+    return movement.cast(pl.Int8).alias("movement")

@@ -1,8 +1,8 @@
-"""MD5 of many short keys at once, in numpy: the values of the standard library, many times faster.
+"""Which account is which, and in which part: ids, fingerprints, the holdout, and copies.
 
-`hashlib` takes half a microsecond a key and holds Python's lock meanwhile: ten million keys cost as
-much as the whole rest of their loading. Here all keys of a block take each step of the algorithm
-together.
+Any database can draw the same holdout by the MD5 of each account's key. `hashlib` takes half a
+microsecond a key and holds Python's lock meanwhile, so that ten million keys would cost as much as
+the rest of their loading; here all keys of a block take each step of MD5 together, in numpy.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from gtmar.data.scan import collect
 from gtmar.errors import culprits
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Words = NDArray[np.uint32]
     from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from gtmar.data.scan import AccountTable
     from gtmar.data.storage import Columns
     from gtmar.spec.model import Split
 
+    Words = NDArray[np.uint32]
     Doubles = NDArray[np.float64]
     Hashes = NDArray[np.uint64]
 
@@ -65,27 +65,10 @@ _WORDS = tuple((a * i + b) % 16 for (a, b) in ((1, 0), (5, 1), (3, 5), (7, 0)) f
 
 
 def md5_heads(keys: pl.Series, prefix: str) -> NDArray[np.uint32]:
-    """Return the first four bytes of ``md5(prefix || key)`` as a big-endian number.
+    """Return the first four bytes of ``md5(prefix || key)`` of N texts as big-endian uint32.
 
-    Parameters
-    ----------
-    keys
-        Texts without nulls, shape (N,).
-    prefix
-        What stands before each key.
-
-    Returns
-    -------
-    ndarray of uint32, shape (N,)
-
-    Notes
-    -----
     Cost: about 0.1 microseconds a key and core. Where prefix and key take more than 55 bytes, the
-    standard library's own MD5 does it, a key at a time.
-
-    References
-    ----------
-    R. Rivest, The MD5 Message-Digest Algorithm, RFC 1321.
+    standard library's own MD5 does it, a key at a time. R. Rivest, RFC 1321.
     """
     starts = range(0, len(keys), _TOGETHER)
     if not starts:
@@ -167,13 +150,6 @@ def may_identify(dtype: pl.DataType) -> bool:
 def canonical_id(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return a column's ids in their one canonical text; null where unknown, blank or inexact.
 
-    Parameters
-    ----------
-    name, dtype
-        The column of ids.
-
-    Notes
-    -----
     Integers stand as their digits, and so do whole numbers in floats, decimals and texts such as
     ``1001.0``, as pandas writes ids where one is unknown. Texts lose blanks around them, and keep
     zeros before them and their case. Bytes are read as UTF-8; 16 of them that are no text stand
@@ -235,15 +211,7 @@ def _texts_of_bytes(ids: pl.Series) -> pl.Series:
 
 
 def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
-    """Say which ids are the same but for case or zeros before them; each stays an account's own.
-
-    Parameters
-    ----------
-    table
-        The account table, which keeps the contract.
-    identifier
-        The id's column; None where the table has none.
-    """
+    """Say which ids are the same but for case or zeros before them; each stays an account's own."""
     if identifier is None or table.schema[identifier].is_numeric():
         return []
     key = canonical_id(identifier, table.schema[identifier])
@@ -304,26 +272,9 @@ def content_keys(keys: pl.Series) -> pl.Series:
 
 
 def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool_]:
-    """Draw the holdout: accounts whose hashed key falls below the share.
+    """Draw the holdout: True for accounts, of N, whose hashed key falls below the share, in [0, 1).
 
-    Parameters
-    ----------
-    keys
-        Account keys, shape (N,).
-    share
-        Expected share of accounts in the holdout, in [0, 1).
-    salt
-        Another salt draws another holdout.
-
-    Returns
-    -------
-    ndarray of bool, shape (N,)
-        True for accounts of the holdout.
-
-    Notes
-    -----
-    The first eight hexadecimal digits of ``md5(salt || ':' || key)``, as a fraction of 16^8: any
-    database can draw the same holdout.
+    The first eight hexadecimal digits of ``md5(salt || ':' || key)``, as a fraction of 16^8.
 
     Examples
     --------
@@ -375,23 +326,15 @@ class KeyOrder:
 
 
 def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]]) -> str:
-    """Hash columns of integers, accounts in the order of their keys.
+    """Hash integer columns of N accounts, in the order of their keys, to 32 hexadecimal digits.
 
     Parameters
     ----------
     order
         Of the N accounts.
     columns
-        By name what gives an integer column, shape (N,), nulls allowed. Their order doesn't matter.
-
-    Returns
-    -------
-    str
-        The first 32 hexadecimal digits of a SHA-256.
-
-    Notes
-    -----
-    One column is held at a time, and read a slice of rows at a time.
+        By name what gives a column, shape (N,), nulls allowed. Their order doesn't matter. One is
+        held at a time, and read a slice of rows at a time.
     """
     rows = order.settled(columns)
     slices = [rows.slice(start, _SLICE) for start in range(0, len(rows), _SLICE)]
@@ -420,23 +363,14 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class Copies:
-    """Accounts that repeat another one, and which one.
+    """Accounts that repeat another one, and which one."""
 
-    Parameters
-    ----------
-    rows
-        Row numbers of all accounts of repeated content, the first of each included.
-    keys
-        Their keys.
-    first
-        For each the smallest key of its content, by which the split draws all of them.
-    largest
-        Accounts of the content that is repeated most.
-    """
-
+    #: Row numbers of all accounts of repeated content, the first of each included; and their keys.
     rows: pl.Series
     keys: pl.Series
+    #: For each the smallest key of its content, by which the split draws all of them.
     first: pl.Series
+    #: Accounts of the content that is repeated most.
     largest: int
 
     @property
@@ -445,15 +379,7 @@ class Copies:
         return len(self.rows) - self.first.n_unique()
 
     def repeated_in(self, held_out: NDArray[np.bool_], *, held: bool) -> int:
-        """Count the same of one part of the split; contents lie in one part as a whole.
-
-        Parameters
-        ----------
-        held_out
-            Shape (N,): the accounts of the holdout.
-        held
-            Whether the holdout is meant.
-        """
+        """Count the same of the holdout, or of the other part; a content lies in one as a whole."""
         inside = pl.Series(held_out[self.rows.to_numpy()] == held)
         return int(inside.sum()) - self.first.filter(inside).n_unique()
 
@@ -469,17 +395,10 @@ def find_copies(
 
     Parameters
     ----------
-    keys
-        Account keys, shape (N,).
-    columns
-        Features and outcomes as integers, shape (N,) each.
+    keys, columns
+        Account keys, and features and outcomes as integers, shape (N,) each.
     blocks
-        Their names, by what they say together: the terms of a column, all outcomes.
-
-    Returns
-    -------
-    Copies or None
-        None where no row is repeated, or coincidence gives as many.
+        Names of columns, by what they say together: the terms of a column, all outcomes.
 
     Notes
     -----
