@@ -312,10 +312,7 @@ class _Check:
             if dtype == pl.String and not values:
                 # A column that is unknown for everybody has no type of its own; CSV calls it text.
                 return True
-            got, hint = unlike or (
-                f"{dtype}: {values}",
-                "encode categories with one_of or bins",
-            )
+            got, hint = unlike or (f"{dtype}: {values}", "encode categories with one_of or bins")
             problem = f'feature "{name}" has encoder {encoder.kind} and expects numbers, got {got}'
             self.refuse(column, problem, hint)
             return False
