@@ -569,48 +569,39 @@ def _outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
     return [value.alias(name) for name, value in facts.items()]
 
 
+#: What is said of accounts that are counted, by the count's name.
+_COUNTED = {
+    "retention_unknown": "accounts have no {label} and count in no metric of retention or revenue; "
+    "other outcomes of theirs do count.",
+    "kept_without_revenue": "accounts are retained with mrr_end = 0: they kept the logo and lost "
+    "the revenue.",
+    "ltv_not_positive": "accounts have no positive LTV and are left out of tier_separation.",
+}
+
+
 def _outcome_notes(
     facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None
 ) -> list[str]:
-    def count(name: str) -> int:
-        return facts.get(name) or 0
-
-    no_label = not found.has("retained", "churned") and found.has("mrr_end")
-    sentences = [
-        (
-            identifier is None,
-            "No account id: the split follows each row's content, so that twins stay together.",
-        ),
-        (no_label, "No retained_6mo or churned column: retained is taken as mrr_end > 0."),
-        (
-            found.basis == "binary",
+    notes = []
+    if identifier is None:
+        split = "the split follows each row's content, so that twins stay together."
+        notes.append(f"No account id: {split}")
+    if not found.has("retained", "churned") and found.has("mrr_end"):
+        notes.append("No retained_6mo or churned column: retained is taken as mrr_end > 0.")
+    if found.basis == "binary":
+        notes.append(
             "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
-            "stays; expansion, contraction and quick ratio stay empty.",
-        ),
-        (
-            count("retention_unknown"),
-            f"{count('retention_unknown'):,} accounts have no {_label_names(found)} and count in "
-            "no metric of retention or revenue; other outcomes of theirs do count.",
-        ),
-        (
-            count("kept_without_revenue"),
-            f"{count('kept_without_revenue'):,} accounts are retained with mrr_end = 0: "
-            "they kept the logo and lost the revenue.",
-        ),
-        (
-            count("ltv_not_positive"),
-            f"{count('ltv_not_positive'):,} accounts have no positive LTV and are left out of "
-            "tier_separation.",
-        ),
-    ]
-    notes = [sentence for holds, sentence in sentences if holds]
+            "stays; expansion, contraction and quick ratio stay empty."
+        )
+    for name, sentence in _COUNTED.items():
+        if count := facts.get(name):
+            notes.append(f"{count:,} {sentence.format(label=_label_names(found))}")
     for role in _MONEY:
-        if facts.get(f"{role}.moved"):
+        if moved := facts.get(f"{role}.moved"):
             before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])
             notes.append(
-                f"{role} is read in cents: {facts[f'{role}.moved']:,} values had finer "
-                f"fractions; the total moves from {before:,.4f} to {after:,.2f} "
-                f"({after - before:+,.4f})."
+                f"{role} is read in cents: {moved:,} values had finer fractions; the total moves "
+                f"from {before:,.4f} to {after:,.2f} ({after - before:+,.4f})."
             )
     return notes
 

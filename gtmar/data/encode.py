@@ -90,9 +90,7 @@ def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Exp
         return text
     lowered = text.str.to_lowercase()
     form = pl.when(lowered.is_in(["true", "false"])).then(lowered).otherwise(_trimmed(text))
-    same = form.replace_strict(
-        list(forms), list(forms.values()), default=None, return_dtype=pl.String
-    )
+    same = form.replace_strict(forms, default=None, return_dtype=pl.String)
     named = pl.when(text.is_in(list(listed))).then(text).otherwise(pl.coalesce(same, text))
     return named.alias(column)
 
@@ -110,10 +108,7 @@ def written_otherwise(
 ) -> tuple[pl.Expr, list[str]] | None:
     """Say which cells equal a category as numbers and are none by their spelling: 1 beside 01.
 
-    Returns
-    -------
-    tuple or None
-        Whether a cell is one, and the categories meant; None where no category is a number.
+    With the categories meant; None where no category is a number.
     """
     numbers = {name: each for name in listed if (each := _number(name)) is not None}
     if not numbers:
@@ -186,12 +181,9 @@ def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr 
         flag = x.cast(pl.Float64)
         return 1.0 - flag if encoder.invert else flag
     if isinstance(encoder, OneOfEncoder):
-        return category(column, dtype, encoder.values).replace_strict(
-            list(encoder.values),
-            list(encoder.values.values()),
-            default=encoder.default,
-            return_dtype=pl.Float64,
-        )
+        cell = category(column, dtype, encoder.values)
+        values = dict(encoder.values)
+        return cell.replace_strict(values, default=encoder.default, return_dtype=pl.Float64)
     if isinstance(encoder, DaysBeforeEncoder):
         if as_of is None:
             raise ValueError("days_before needs as_of")  # the contract has refused this before

@@ -42,36 +42,13 @@ __all__ = [
 _YES = frozenset(["yes", "y", "true", "t", "1", "1.0"])
 _NO = frozenset(["no", "n", "false", "f", "0", "0.0"])
 #: What an account is called that stayed, and one that left.
-_STAYED = frozenset(
-    [
-        "active",
-        "current",
-        "existing",
-        "existing customer",
-        "kept",
-        "not churned",
-        "renewed",
-        "retained",
-        "stayed",
-    ]
-)
-_GONE = frozenset(
-    [
-        "attrited",
-        "attrited customer",
-        "canceled",
-        "cancelled",
-        "churned",
-        "closed",
-        "exited",
-        "gone",
-        "inactive",
-        "left",
-        "lost",
-        "non-renewed",
-        "not renewed",
-        "terminated",
-    ]
+_STAYED, _GONE = (
+    frozenset(words.split(","))
+    for words in (
+        "active,current,existing,existing customer,kept,not churned,renewed,retained,stayed",
+        "attrited,attrited customer,canceled,cancelled,churned,closed,exited,gone,inactive,left,"
+        "lost,non-renewed,not renewed,terminated",
+    )
 )
 #: Names of label columns beyond the default ones, as `plain_name` gives them.
 _NAMES = {
@@ -173,12 +150,7 @@ def with_labels(
     numbers = {
         each.column: pl.col(each.column)
         .cast(pl.String)
-        .replace_strict(
-            pl.Series(list(each.words), dtype=pl.String),
-            pl.Series(list(each.words.values()), dtype=pl.Int8),
-            default=None,
-            return_dtype=pl.Int8,
-        )
+        .replace_strict(each.words, default=None, return_dtype=pl.Int8)
         for each in read
         if not each.unknown
     }
@@ -227,7 +199,7 @@ def _named_label(
         if pattern.fullmatch(plain_name(column))
     }
     texts = _words_of(table, [c for c in likely if table.schema[c] in TEXT_TYPES])
-    found = {}
+    labelled = {}
     for column, role in likely.items():
         dtype = table.schema[column]
         if column in texts:
@@ -248,14 +220,14 @@ def _named_label(
                 continue
         elif dtype != pl.Boolean:
             continue
-        found[column] = role
-    if len(found) > 1:
-        column, role = next(iter(found.items()))
+        labelled[column] = role
+    if len(labelled) > 1:
+        column, role = next(iter(labelled.items()))
         raise AccountDataError(
-            f"{table.source}: columns {culprits(found)} could each be the outcome",
+            f"{table.source}: columns {culprits(labelled)} could each be the outcome",
             hint=f'name the one that is: --outcome "{role}={column}"',
         )
-    return {role: column for column, role in found.items()}
+    return {role: column for column, role in labelled.items()}
 
 
 def _refuse_hidden_label(table: AccountTable, taken: set[str]) -> None:
@@ -307,13 +279,7 @@ class OutcomeColumns:
 
     @classmethod
     def found(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
-        """Match a spec's outcome names with a table's columns, in any case.
-
-        Raises
-        ------
-        AccountDataError
-            If more than one column may be meant.
-        """
+        """Match a spec's outcome names, in any case, with the columns that are present."""
         columns: dict[str, str] = {}
         for role, name in outcomes.model_dump().items():
             alike = [column for column in present if column.strip().lower() == name.lower()]
@@ -367,7 +333,7 @@ def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
-    """Return the canonical outcome expressions, each an Int64 column or a null one.
+    """Return the canonical outcomes by name, each an Int64 column or a null one.
 
     A churned account's unknown end MRR is 0, since it left. In a table without a label column,
     retained is taken as end MRR above 0; with one, a null label is unknown whatever the end MRR

@@ -50,11 +50,6 @@ _NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGN
 def parse_size(text: str) -> int:
     """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
 
-    Raises
-    ------
-    UsageError
-        If it is no size.
-
     Examples
     --------
     >>> parse_size("4GB"), parse_size("1.5 MiB")
@@ -82,9 +77,7 @@ def default_budget() -> int:
 class Columns(Protocol):
     """Columns of N rows by name."""
 
-    def __getitem__(self, name: str, /) -> pl.Series:
-        """Return a column."""
-        ...
+    def __getitem__(self, name: str, /) -> pl.Series: ...
 
     def pop(self, name: str, /) -> pl.Series:
         """Return a column that nobody will ask for again."""
@@ -106,15 +99,7 @@ class _FileColumns:
 
 
 def write_rows(table: AccountTable, lazy: pl.LazyFrame, path: Path) -> None:
-    """Write the rows of a query over the table to an Arrow file, streaming.
-
-    Raises
-    ------
-    AccountDataError
-        If the source can't be read to its end.
-    ResourceError
-        If there is no room for the file.
-    """
+    """Write the rows of a query over the table to an Arrow file, streaming."""
     try:
         lazy.sink_ipc(path, compression="uncompressed")
     except (PolarsError, OSError) as err:
@@ -132,19 +117,13 @@ def _no_room(folder: Path, reason: str) -> ResourceError:
 
 @dataclass
 class Storage:
-    """Keeps arrays that nobody can write to.
+    """Keeps arrays that nobody can write to."""
 
-    Parameters
-    ----------
-    folder
-        Where to map files; None keeps everything in memory.
-    expected
-        Bytes that will be kept, so that one file holds them all.
-    """
-
+    #: Where to map files; None keeps everything in memory.
     folder: Path | None = None
+    #: Bytes that will be kept, so that one file holds them all.
     expected: int = 0
-    #: The mapping being filled, its read-only twin, and the place of the next array in both.
+    #: The mapping being filled, its read-only twin, and the offset of the next array in both.
     _segment: tuple[mmap.mmap, mmap.mmap] | None = field(default=None, init=False)
     _used: int = field(default=0, init=False)
 
