@@ -56,12 +56,23 @@ _TOGETHER = 16_384
 _ONE_BLOCK = 55
 _START = tuple(np.uint32(word) for word in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476))
 _TERMS = tuple(np.uint32(int(abs(math.sin(i)) * 2**32)) for i in range(1, 65))
+_BITS = np.uint32(32)
 _SHIFTS = tuple(
-    shift for four in ((7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21))
+    np.uint32(shift)
+    for four in ((7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21))
     for shift in four * 4
-)  # fmt: skip
+)
 #: Which word of the message each of the 64 steps takes in: a factor and an offset a round.
 _WORDS = tuple((a * i + b) % 16 for (a, b) in ((1, 0), (5, 1), (3, 5), (7, 0)) for i in range(16))
+
+
+#: How each round of 16 steps mixes three words of the state.
+_ROUNDS: tuple[Callable[[Words, Words, Words], Words], ...] = (
+    lambda b, c, d: d ^ (b & (c ^ d)),
+    lambda b, c, d: c ^ (d & (b ^ c)),
+    lambda b, c, d: b ^ c ^ d,
+    lambda b, c, d: c ^ (b | ~d),
+)
 
 
 def md5_heads(keys: pl.Series, prefix: str) -> NDArray[np.uint32]:
@@ -75,8 +86,8 @@ def md5_heads(keys: pl.Series, prefix: str) -> NDArray[np.uint32]:
         return np.zeros(0, dtype=np.uint32)
     head = prefix.encode()
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda start: _heads(keys.slice(start, _TOGETHER), head), starts)
-        return np.concatenate(list(found))
+        heads = pool.map(lambda start: _heads(keys.slice(start, _TOGETHER), head), starts)
+        return np.concatenate(list(heads))
 
 
 def _heads(keys: pl.Series, prefix: bytes) -> NDArray[np.uint32]:
@@ -101,34 +112,16 @@ def _heads(keys: pl.Series, prefix: bytes) -> NDArray[np.uint32]:
 
 def _first_words(words: Words) -> Words:
     """Return the first word of the MD5 of N one-block messages, given as uint32 (16, N)."""
-    a, b, c, d, mixed = (np.full(words.shape[1], word) for word in (*_START, np.uint32(0)))
-    turned = np.empty_like(mixed)
+    a, b, c, d = (np.full(words.shape[1], word) for word in _START)
     for step in range(64):
-        if step < 16:  # (b and c) or (not b and d)
-            np.bitwise_xor(c, d, out=mixed)
-            mixed &= b
-            mixed ^= d
-        elif step < 32:  # (d and b) or (not d and c)
-            np.bitwise_xor(b, c, out=mixed)
-            mixed &= d
-            mixed ^= c
-        elif step < 48:
-            np.bitwise_xor(b, c, out=mixed)
-            mixed ^= d
-        else:
-            np.invert(d, out=mixed)
-            mixed |= b
-            mixed ^= c
+        mixed = _ROUNDS[step // 16](b, c, d)
         mixed += a
         mixed += _TERMS[step]
         mixed += words[_WORDS[step]]
-        np.left_shift(mixed, _SHIFTS[step], out=turned)
-        np.right_shift(mixed, 32 - _SHIFTS[step], out=mixed)
-        mixed |= turned
+        mixed = (mixed << _SHIFTS[step]) | (mixed >> (_BITS - _SHIFTS[step]))
         mixed += b
-        a, b, c, d, mixed = d, mixed, b, c, a
-    a += _START[0]
-    return a
+        a, b, c, d = d, mixed, b, c
+    return a + _START[0]
 
 
 #: Rows that a fingerprint reads at a time: a multiple of eight, since eight flags make a byte.
@@ -294,7 +287,7 @@ class KeyOrder:
     keys: pl.Series
     #: UInt32, shape (N,): row numbers.
     rows: pl.Series
-    #: UInt32: places in `rows` whose key another account has too.
+    #: UInt32: indices into `rows` whose key another account has too.
     tied: pl.Series
 
     @classmethod
@@ -475,9 +468,6 @@ def _almost(
     rare: NDArray[np.bool_],
 ) -> float:
     """Count pairs of rare contents and others that differ from them in one block alone."""
-    found = 0.0
-    for values in hashes():
-        # Sums of hashes wrap, so that taking a block away leaves the sum of the others.
-        rest = pl.Series(whole - values[at])
-        found += float((_sizes(rest)[rare] - 1).sum())
-    return found / 2
+    # Sums of hashes wrap, so that taking a block away leaves the sum of the others.
+    others = (pl.Series(whole - values[at]) for values in hashes())
+    return sum(float((_sizes(rest)[rare] - 1).sum()) for rest in others) / 2
