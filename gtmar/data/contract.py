@@ -127,15 +127,12 @@ def check_contract(
 
     Parameters
     ----------
-    table, spec
-        What has to fit.
     as_of
         ISO date for `days_before`, where the table has no such column.
     drop_unlabelled
         Leave accounts without any outcome out, and count them, instead of refusing.
     set_aside
-        Share of rows that may be left out since they break the contract, and are counted; None to
-        refuse them.
+        Share of rows that may be left out since they break the contract; None to refuse them.
     outcomes
         False where a table is only scored: outcomes are then not asked for.
 

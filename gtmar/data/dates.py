@@ -87,21 +87,9 @@ def with_days(
 ) -> AccountTable:
     """Return a table with columns as days, and a note of each that its cells alone explain.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    columns
-        Columns that should hold dates. One that holds none stays as it is, for `contract` to
-        refuse.
-    date_format
-        How texts write a date, where that isn't year first.
-    zone
-        The time zone whose days count for moments that have a zone.
-
-    Notes
-    -----
-    Cost: a pass over the columns of text among them.
+    A column that holds no dates stays as it is, for `contract` to refuse. `date_format` is how
+    texts write a date, where that isn't year first; in `zone` days count for moments that have a
+    zone. Cost: a pass over the columns of text among them.
     """
     wanted = [name for name in dict.fromkeys(columns) if name in table.schema]
     texts = [name for name in wanted if table.schema[name] == pl.String]

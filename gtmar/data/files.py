@@ -79,13 +79,7 @@ def refuse_repeated(source: str, names: Iterable[str]) -> None:
 
 
 def located(source: str) -> tuple[str, list[Path]]:
-    """Return the format that a source's files share, and the files.
-
-    Raises
-    ------
-    AccountDataError
-        If there are none, or they are of several formats or an unknown one.
-    """
+    """Return the format that a source's files share, and the files."""
     path = Path(source)
     if any(sign in source for sign in "*?[") and not path.exists():
         anchor = Path(path.anchor) if path.is_absolute() else Path()
@@ -243,13 +237,7 @@ class TextFile:
 
 
 def text_file(location: str | Path) -> TextFile:
-    """Look at the first lines of a file, a path or the URL of one in an object store.
-
-    Raises
-    ------
-    AccountDataError
-        If the file is empty, isn't UTF-8, or names a column twice.
-    """
+    """Look at the first lines of a file, a path or the URL of one in an object store."""
     lines = _first_lines(location)
     before, separator = 0, ""
     if lines[0].lower().startswith("sep=") and len(lines[0].rstrip("\r\n")) == len("sep=;"):

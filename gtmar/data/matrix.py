@@ -211,14 +211,8 @@ def freeze(
         The canonical outcomes, `movement`, each term's encoded values as `x.` and its name, and
         each segment column's codes as `s.` and its name. A column is let go of once it is frozen,
         so that there are no two copies of the table.
-    names
-        Term names, in the spec's order.
-    outcomes
-        Which outcomes the table has.
     held_out
         int8, shape (N,): 1 where an account is of the holdout, else 0.
-    storage
-        Where the arrays are kept.
     segments
         Values by segment column.
     """
@@ -477,10 +471,7 @@ def _storage(
 def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
     """Return the largest raw score, either way, that the bounds allow, in 1/10,000ths of a point.
 
-    Raises
-    ------
-    SpecError
-        If it leaves Int64, where a sum would wrap.
+    Raises `SpecError` if it leaves Int64, where a sum would wrap.
     """
     reach = abs(spec.base) * VALUE_UNITS + SCORE_UNITS
     for term in spec.terms:

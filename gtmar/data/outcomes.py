@@ -166,12 +166,8 @@ def named_outcomes(
     """Find outcome columns by their names, beyond those that a spec knows by default.
 
     A default name in `outcomes` that the table lacks is looked for under others. `labels` has what
-    words count, by role, where that was said.
-
-    Raises
-    ------
-    AccountDataError
-        If two columns could be the label, or one holds words of which nobody knows what they count.
+    words count, by role. Two columns that could be the label are refused, and one of words of which
+    nobody knows what they count.
     """
     plain = {plain_name(name): name for name in reversed(table.columns)}
     named = {

@@ -130,10 +130,7 @@ def _is_date(text: str) -> bool:
 def settled(table: AccountTable, reading: Reading) -> Reading:
     """Return how cells are to be read, money's decimal sign chosen by the cells.
 
-    Raises
-    ------
-    AccountDataError
-        If a column that is named isn't there or isn't text, or its cells aren't written so.
+    Columns that aren't there or aren't text, or whose cells aren't written so, are refused at once.
     """
     wrong: list[str] = []
     columns: dict[str, str] = dict(reading.columns)

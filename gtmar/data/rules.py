@@ -254,13 +254,7 @@ def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
 
 
 def window_columns(window: Window) -> dict[str, str]:
-    """Return a window's texts that name a column, by key.
-
-    Raises
-    ------
-    ValueError
-        If one looks like a date and is none.
-    """
+    """Return a window's texts that name a column, by key."""
     days = window.model_dump(exclude_none=True)
     return {key: text for key, text in days.items() if stated_date(text) is None}
 
@@ -393,15 +387,7 @@ class SetAside:
 def leave_out(
     table: AccountTable, rules: list[Rule], share: float
 ) -> tuple[AccountTable, SetAside]:
-    """Leave the rows out that break a rule, as long as they are at most a share of all.
-
-    Raises
-    ------
-    UsageError
-        If the share isn't in [0, 1).
-    AccountDataError
-        If more rows break a rule.
-    """
+    """Leave out the rows that break a rule, where they are at most a share, in [0, 1), of all."""
     if not 0 <= share < 1:
         raise UsageError(
             f"the share of rows to set aside must be in [0, 1), got {share:g}",

@@ -105,16 +105,9 @@ class AccountTable:
 def scan(data: Tabular) -> AccountTable:
     """Open an account table.
 
-    Parameters
-    ----------
-    data
-        A Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
-        included; a Polars frame; or what `sources.opened` takes.
-
-    Raises
-    ------
-    AccountDataError
-        If nothing is there, the format is unknown, or the file can't be read.
+    It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
+    included; a Polars frame; or what `sources.opened` takes. Raises `AccountDataError` if nothing
+    is there, the format is unknown, or a file can't be read.
     """
     if isinstance(data, pl.DataFrame | pl.LazyFrame):
         lazy = data.lazy()
@@ -177,13 +170,7 @@ def likely_id(columns: Sequence[str]) -> str | None:
 
 
 def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
-    """Run a query over the table, streaming.
-
-    Raises
-    ------
-    AccountDataError
-        If the source can't be read to its end.
-    """
+    """Run a query over the table, streaming; a source that breaks off is an `AccountDataError`."""
     try:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:

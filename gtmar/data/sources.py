@@ -84,11 +84,8 @@ def expanded(path: str | Path) -> Path:
 def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
     """Refuse a URL where a local path is meant: a folder of that name would be made here.
 
-    Raises
-    ------
-    UsageError
-        In words that begin with `what`, as ``a journal is a local folder``, if the path is a URL,
-        or begins with ``~``, which nothing expands here.
+    The error begins with `what` is meant, as ``a journal is a local folder``. It is raised for a
+    path that begins with ``~`` too, which nothing expands here.
     """
     url = _URL.match(str(path))
     if url is not None:
@@ -255,12 +252,7 @@ Tabular: TypeAlias = "str | Path | Source | pl.DataFrame | pl.LazyFrame | Any"
 
 
 def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
-    """Read ``name=location`` settings, the further tables of a query.
-
-    Raises
-    ------
-    UsageError
-        If some aren't of that form, or a name stands twice; all of them in one message.
+    """Read ``name=location`` settings, the further tables of a query; refuse all others at once.
 
     Examples
     --------
@@ -285,14 +277,8 @@ def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
 def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | None:
     """Open a source; None for a plain path, which the caller opens, as `plainly` does for a query.
 
-    Raises
-    ------
-    AccountDataError
-        If it isn't there or can't be read.
-    UsageError
-        If the location is malformed, has no versions, or a library is missing.
-    QueryError
-        If the query isn't one SELECT, or fails.
+    Raises `AccountDataError` if it isn't there or can't be read, `UsageError` if its location is
+    malformed or a library is missing, and `QueryError` if its query isn't one SELECT, or fails.
     """
     if not isinstance(data, str | Path | Source):
         return _of_object(data)
@@ -400,13 +386,7 @@ def _column_by_column(
 
 
 def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return how to select a relation's columns that can be read, and why the others can't.
-
-    Raises
-    ------
-    AccountDataError
-        If two have one name, or none can be read.
-    """
+    """Return how to select a relation's columns that can be read, and why the others can't."""
 
     def foreign(dtype: Any) -> bool:
         nested = dtype.id in ("list", "array", "struct", "map")

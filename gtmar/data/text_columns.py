@@ -186,19 +186,10 @@ def contents(
 ) -> dict[str, Content]:
     """Return what the cells of text columns are, by column, after a look at every row.
 
-    Parameters
-    ----------
-    lazy, columns, collect
-        A table, its text columns to be looked at, and what runs a query over it.
-    nulls
-        Markers of nothing.
-    comma
-        Whether 12,5 may be a number.
-
-    Notes
-    -----
-    Cost: the first rows, then one streaming pass that settles columns of plain numbers; another
-    over the columns that are left, and a third and fourth over those of no one kind.
+    `collect` runs a query over the table; `nulls` are markers of nothing, and with `comma` 12,5 may
+    be a number. Cost: the first rows, then one streaming pass that settles columns of plain
+    numbers; another over the columns that are left, and a third and fourth over those of no one
+    kind.
     """
     names = list(columns)
     if not names:
