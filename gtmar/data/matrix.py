@@ -150,13 +150,12 @@ class AccountMatrix:
 
     def take(self, rows: NDArray[np.intp]) -> AccountMatrix:
         """Copy some rows, whose numbers ascend, a row as often as it is named."""
-        sizes = np.bincount(self.codes[rows] // ACTIVATION_STATES, minlength=len(Movement))
         ltv_rows = None
         if self.ltv_rows is not None:
             valued = np.zeros(self.accounts, dtype=bool)
             valued[self.ltv_rows] = True
             ltv_rows = _frozen(np.flatnonzero(valued[rows]).astype(np.int32))
-        offsets = _frozen(np.concatenate([[0], np.cumsum(sizes)]))
+        offsets = _offsets(self.codes[rows] // ACTIVATION_STATES)
         return self._of_rows(lambda values: _frozen(values[rows]), offsets, ltv_rows)
 
     def _of_rows(
@@ -219,65 +218,63 @@ def freeze(
     movement = columns.pop("movement").to_numpy()
     activated = columns.pop("activated")
     states = activated.fill_null(-1).to_numpy() + np.int8(1)
-    codes_of = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
+    codes = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
     # Sorted stably: numpy puts small integers in order by counting them, in one pass.
     orders = [
-        rows[np.argsort(codes_of[rows], kind="stable")].astype(np.int32)
+        rows[np.argsort(codes[rows], kind="stable")].astype(np.int32)
         for rows in (np.flatnonzero(held_out == part) for part in (0, 1))
         if len(rows)
     ]
-
-    def kept(values: pl.Series) -> list[NDArray[Any]]:
-        known = values.fill_null(0).to_numpy()
-        return [storage.keep(known, order) for order in orders]
-
-    def column(name: str, *, there: bool = True) -> list[Any]:
-        return kept(columns.pop(name)) if there else [None for _ in orders]
-
-    codes = kept(pl.Series(codes_of).cast(pl.Int16))
-    days: list[Any] = [(None, None) for _ in orders]
+    reached = None
     if outcomes.has("days_to_activate"):
         reached = columns.pop("days").set((activated != 1).fill_null(value=True), None)
-        days = [_days(reached.gather(order), storage) for order in orders]
-    features = [column(f"x.{name}") for name in names]
-    grouped = [(name, values, column(f"s.{name}")) for name, values in (segments or {}).items()]
-    start = column("start", there=outcomes.has("mrr"))
-    end = column("end", there=outcomes.basis is not None)
-    ltv = column("ltv", there=outcomes.has("ltv"))
+    money = {"start": outcomes.has("mrr"), "end": outcomes.basis is not None}
+    money["ltv"] = outcomes.has("ltv")
+    present = [name for name, there in money.items() if there]
+    parts: list[dict[str, NDArray[Any]]] = [{} for _ in orders]
+    for name in (*(f"x.{n}" for n in names), *(f"s.{n}" for n in segments or ()), *present):
+        known = columns.pop(name).fill_null(0).to_numpy()
+        for part, order in zip(parts, orders, strict=True):
+            part[name] = storage.keep(known, order)
+
+    def whole(values: NDArray[np.int32]) -> NDArray[np.int32]:
+        return storage.keep(values, np.arange(len(values), dtype=np.int32))
+
     matrices = []
-    for i, order in enumerate(orders):
-        valued = None
-        if ltv[i] is not None:
-            cohort = (ltv[i] > 0) & (movement[order] < Movement.FORMER_LOST)
-            rows = np.flatnonzero(cohort).astype(np.int32)
-            valued = storage.keep(rows, np.arange(len(rows), dtype=np.int32))
-        sizes = np.bincount(movement[order], minlength=len(Movement))
+    for part, order in zip(parts, orders, strict=True):
+        optional = {name: part[name] for name in present}
+        if "ltv" in part:
+            cohort = (part["ltv"] > 0) & (movement[order] < Movement.FORMER_LOST)
+            optional["ltv_rows"] = whole(np.flatnonzero(cohort).astype(np.int32))
+        if reached is not None:
+            day_codes, optional["days"] = _days(reached.gather(order))
+            optional["day_codes"] = whole(day_codes)
         matrices.append(
             AccountMatrix(
                 names=tuple(names),
-                columns=tuple(parts[i] for parts in features),
-                codes=codes[i],
-                offsets=_frozen(np.concatenate([[0], np.cumsum(sizes)])),
+                columns=tuple(part[f"x.{name}"] for name in names),
+                codes=storage.keep(codes.astype(np.int16), order),
+                offsets=_offsets(movement[order]),
                 outcomes=outcomes,
-                start=start[i],
-                end=end[i],
-                ltv=ltv[i],
-                ltv_rows=valued,
-                day_codes=days[i][0],
-                days=days[i][1],
-                segments=tuple(Segments(name, v, codes[i]) for name, v, codes in grouped),
+                segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
+                **optional,
             )
         )
     return matrices
 
 
-def _days(reached: pl.Series, storage: Storage) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where each movement class begins, and the number of rows."""
+    sizes = np.bincount(classes, minlength=len(Movement))
+    return _frozen(np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def _days(reached: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return day codes from days (N,), null where an account did not activate; and their days."""
     days = reached.drop_nulls().unique().sort().to_numpy()
-    days.flags.writeable = False
     codes = np.searchsorted(days, reached.fill_null(0).to_numpy()).astype(np.int32)
     codes[reached.is_null().to_numpy()] = -1
-    return storage.keep(codes, np.arange(len(codes), dtype=np.int32)), days
+    return codes, _frozen(days)
 
 
 def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -486,10 +483,8 @@ def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
 
 
 def _narrowest(low: int, high: int) -> type[pl.DataType]:
-    for dtype, size in _BYTES.items():
-        if -(2 ** (8 * size - 1)) <= low and high < 2 ** (8 * size - 1):
-            return dtype
-    return pl.Int64
+    ends = {dtype: 2 ** (8 * size - 1) for dtype, size in _BYTES.items()}
+    return next((dtype for dtype, end in ends.items() if -end <= low and high < end), pl.Int64)
 
 
 def part(

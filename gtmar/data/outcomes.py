@@ -39,17 +39,15 @@ __all__ = [
 ]
 
 
-_YES = frozenset(["yes", "y", "true", "t", "1", "1.0"])
-_NO = frozenset(["no", "n", "false", "f", "0", "0.0"])
+_FLAGS = dict.fromkeys(("yes", "y", "true", "t", "1", "1.0"), 1)
+_FLAGS |= dict.fromkeys(("no", "n", "false", "f", "0", "0.0"), 0)
 #: What an account is called that stayed, and one that left.
-_STAYED, _GONE = (
-    frozenset(words.split(","))
-    for words in (
-        "active,current,existing,existing customer,kept,not churned,renewed,retained,stayed",
-        "attrited,attrited customer,canceled,cancelled,churned,closed,exited,gone,inactive,left,"
-        "lost,non-renewed,not renewed,terminated",
-    )
+_STAYS = "active,current,existing,existing customer,kept,not churned,renewed,retained,stayed"
+_LEAVES = (
+    "attrited,attrited customer,canceled,cancelled,churned,closed,exited,gone,inactive,left,lost,"
+    "non-renewed,not renewed,terminated"
 )
+_STAYED = dict.fromkeys(_STAYS.split(","), True) | dict.fromkeys(_LEAVES.split(","), False)
 #: Names of label columns beyond the default ones, as `plain_name` gives them.
 _NAMES = {
     "retained": re.compile(
@@ -76,11 +74,9 @@ def _plain(word: str) -> str:
 def _meaning(role: str, word: str) -> int | None:
     """Return what a word counts in a role; None where nobody can know."""
     plain = _plain(word)
-    if plain in _YES or plain in _NO:
-        return int(plain in _YES)
-    if role in ("retained", "churned") and (plain in _STAYED or plain in _GONE):
-        return int((plain in _STAYED) == (role == "retained"))
-    return None
+    if role in _NAMES and plain in _STAYED:
+        return int(_STAYED[plain] == (role == "retained"))
+    return _FLAGS.get(plain)
 
 
 @dataclass(frozen=True)
@@ -230,8 +226,8 @@ def _refuse_hidden_label(table: AccountTable, taken: set[str]) -> None:
     """Refuse a table without a label whose accounts a column divides into stayed and left."""
     texts = [c for c in table.columns if c not in taken and table.schema[c] in TEXT_TYPES]
     for column, words in _words_of(table, texts).items():
-        plain = {_plain(word) for word in words}
-        if plain & _STAYED and plain & _GONE and len(words) <= _MOST_WORDS:
+        sides = {_STAYED.get(_plain(word)) for word in words}
+        if {True, False} <= sides and len(words) <= _MOST_WORDS:
             raise AccountDataError(
                 f'{table.source}: no label by its name, but column "{column}" holds '
                 f"{culprits(words)}",
