@@ -196,14 +196,16 @@ def contents(
         return {}
     every = (*_PLAIN, *_WRITTEN, *([Kind.DECIMAL_COMMA] if comma else []))
     head = collect(lazy.select(names).head(_HEAD)).lazy()
-    likely = _counts(head, dict.fromkeys(names, every), pl.LazyFrame.collect, nulls)
-    asked = {name: _candidates(count) for name, count in likely.items()}
-    found = _bare_numbers(lazy, asked, collect, nulls)
+    likely = _bare_numbers(head, names, pl.LazyFrame.collect, nulls)
+    found = _bare_numbers(lazy, likely, collect, nulls)
+    rest = [name for name in names if name not in found]
+    counts = _counts(head, dict.fromkeys(rest, every), pl.LazyFrame.collect, nulls)
+    asked = {name: _candidates(count) for name, count in counts.items()}
     for left_out in (_WRITTEN, ()):
         # Patterns of money are slow: they are for columns that are no plain values.
         kinds = {
             name: tuple(kind for kind in asked[name] if kind not in left_out)
-            for name in names
+            for name in rest
             if name not in found
         }
         for name, count in _counts(lazy, kinds, collect, nulls).items():
@@ -219,33 +221,25 @@ def contents(
 
 
 def _bare_numbers(
-    lazy: pl.LazyFrame,
-    asked: Mapping[str, Collection[Kind]],
-    collect: Collect,
-    nulls: Iterable[str],
+    lazy: pl.LazyFrame, columns: Iterable[str], collect: Collect, nulls: Iterable[str]
 ) -> dict[str, Content]:
     """Return the columns whose every known cell is a number as it stands: most, in most tables."""
     markers = _as_number(pl.lit(pl.Series(list(nulls), dtype=pl.String)))
-    names = [name for name, kinds in asked.items() if Kind.NUMBER in kinds]
+    names = list(columns)
     if not names or pl.select(markers.is_not_nan().any()).item():
         return {}
-    counts = [
-        count.alias(f"{name}\x00{i}")
-        for name in names
-        for i, count in enumerate(
-            (
-                pl.col(name).count(),
-                converted(pl.col(name), Kind.INTEGER).count(),
-                # NaN is a marker of nothing, or a cell that somebody should look at.
-                _as_number(pl.col(name)).is_not_nan().sum(),
-                pl.col(name).str.contains(_CODE).any(),
-            )
-        )
-    ]
-    row = collect(lazy.select(counts)).row(0)
+    x = pl.col(names)
+    counts = {
+        "known": x.count(),
+        "integers": converted(x, Kind.INTEGER).count(),
+        # NaN is a marker of nothing, or a cell that somebody should look at.
+        "numbers": _as_number(x).is_not_nan().sum(),
+        "codes": x.str.contains(_CODE).any(),
+    }
+    row = collect(lazy.select(count.name.suffix(f"\x00{key}") for key, count in counts.items()))
     found = {}
-    for i, name in enumerate(names):
-        known, integers, numbers, codes = row[4 * i : 4 * i + 4]
+    for name in names:
+        known, integers, numbers, codes = (row[f"{name}\x00{key}"].item() for key in counts)
         if known and numbers == known and not codes:
             kind = Kind.INTEGER if integers == known else Kind.NUMBER
             found[name] = Content(kind, known, bare=True)
