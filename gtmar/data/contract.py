@@ -165,8 +165,8 @@ def check_contract(
         mended = all(violation.rows and violation.column for violation in check.violations)
         rows = int(facts.get("broken") or 0), accounts
         raise ViolationsError(table.source, check.violations, set_aside=rows if mended else None)
-    found, table = check.found, check.table
-    read = [term.column for term in spec.terms] + [*found.columns.values(), *spec.segments]
+    columns, table = check.outcome_columns, check.table
+    read = [term.column for term in spec.terms] + [*columns.columns.values(), *spec.segments]
     unknown = table.texts.markers_note(read) if table.texts else None
     as_read = (*table.notes, *strange, *([unknown] if unknown else []))
     unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in _stated_unknowns(spec)}
@@ -176,13 +176,13 @@ def check_contract(
         accounts=accounts - dropped,
         dropped=dropped,
         id_column=check.identifier,
-        outcomes=found,
+        outcomes=columns,
         ranges=ranges,
         unknowns=unknowns,
         notes=(
             *((aside.sentence,) if aside.rows else ()),
-            *(_outcome_notes(facts, found, check.identifier) if outcomes else ()),
-            *(_unnamed(table.columns, spec, found, check.identifier) if outcomes else ()),
+            *(_outcome_notes(facts, columns, check.identifier) if outcomes else ()),
+            *(_unnamed(table.columns, spec, columns, check.identifier) if outcomes else ()),
             *_unknown_notes(unknowns, accounts),
             *as_read,
         ),
@@ -202,7 +202,7 @@ class _Check:
         self.table, self.spec, self.as_of, self.outcomes = table, spec, as_of, outcomes
         self.violations: list[Violation] = []
         self.identifier = id_column(spec, table.columns)
-        self.found = OutcomeColumns.found(spec.outcomes, table.columns)
+        self.outcome_columns = OutcomeColumns.found(spec.outcomes, table.columns)
         self._check_names()
         #: The features whose column is there and of a type that the encoder reads.
         self.features = self._present_features()
@@ -237,7 +237,7 @@ class _Check:
             dtype = table.schema[identifier]
             if not may_identify(dtype):
                 self.refuse(identifier, f"expected account ids, got {dtype}")
-        if self.outcomes and not self.found.columns and table.columns:
+        if self.outcomes and not self.outcome_columns.columns and table.columns:
             names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
             hint = "name yours in the spec: outcomes: {retained: my_column}"
             self.refuse("", f"no outcome column; expected at least one of {names}", hint)
@@ -263,7 +263,7 @@ class _Check:
         present = {}
         for name, feature in self.spec.features.items():
             column = feature.column or name
-            if self.outcomes and column in self.found.columns.values():
+            if self.outcomes and column in self.outcome_columns.columns.values():
                 self.refuse(
                     column,
                     f'feature "{name}" reads it, and it is an outcome: a score must not see that',
@@ -321,7 +321,7 @@ class _Check:
     def _numeric_outcomes(self) -> dict[str, str]:
         """Refuse outcomes that aren't numbers; return those that are."""
         numeric = {}
-        for role, column in self.found.columns.items():
+        for role, column in self.outcome_columns.columns.items():
             dtype = self.table.schema[column]
             if _is_number(dtype):
                 numeric[role] = column
@@ -397,7 +397,7 @@ class _Check:
 
     def facts(self, rules: list[Rule]) -> dict[str, Any]:
         """Count everything in one streaming query, and fetch culprits in another."""
-        schema, table, spec, found = self.table.schema, self.table, self.spec, self.numeric
+        schema, table, spec, numeric = self.table.schema, self.table, self.spec, self.numeric
         wanted: list[pl.Expr] = [pl.len().alias("accounts")]
         for i, rule in enumerate(rules):
             count = rule.mask.sum() if rule.sign is None else rule.sign
@@ -417,10 +417,10 @@ class _Check:
                 wanted.append(cell.count().alias(f"{name}.known"))
                 wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
         lazy = table.frame
-        if found.columns:
-            canonical = canonical_outcomes(found, schema).items()
+        if numeric.columns:
+            canonical = canonical_outcomes(numeric, schema).items()
             lazy = lazy.with_columns(**{f"{OWN}{name}": value for name, value in canonical})
-            wanted += _outcome_facts(found, schema)
+            wanted += _outcome_facts(numeric, schema)
         facts: dict[str, Any] = dict(collect(table, lazy.select(wanted)).row(0, named=True))
         broken = {i: rule for i, rule in enumerate(rules) if facts[f"{i}.count"]}
         fetched: list[pl.Expr] = []
@@ -432,7 +432,7 @@ class _Check:
             any_broken = pl.any_horizontal(rule.mask for rule in broken.values())
             fetched.append(any_broken.sum().alias("broken"))
         if facts.get("unlabelled"):
-            bare = pl.col(ACCOUNT).filter(lacks_outcome(found, prefix=OWN)).head(6)
+            bare = pl.col(ACCOUNT).filter(lacks_outcome(numeric, prefix=OWN)).head(6)
             fetched.append(bare.implode().alias("unlabelled.culprits"))
         if fetched:
             account = pl.format("row {}", pl.int_range(1, pl.len() + 1))
@@ -459,8 +459,8 @@ class _Check:
         if count and not drop:
             undecided = int(facts.get("end_without_label") or 0)
             also = (
-                f"; {undecided:,} have a {self.found.columns['mrr_end']}, which doesn't decide "
-                f"what the null in {_label_names(self.found)} leaves unknown"
+                f"; {undecided:,} have a {self.outcome_columns.columns['mrr_end']}, which doesn't "
+                f"decide what the null in {_label_names(self.outcome_columns)} leaves unknown"
                 if undecided
                 else ""
             )
@@ -538,12 +538,12 @@ def _first(values: list[Any]) -> str:
 # ---- what is allowed but worth knowing ----------------------------------------------------------
 
 
-def _outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
+def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
     """Aggregate what `_outcome_notes` words, and the accounts without any outcome.
 
     Reads the canonical outcomes under their names with `OWN` before them.
     """
-    bare = lacks_outcome(found, prefix=OWN)
+    bare = lacks_outcome(outcomes, prefix=OWN)
     own = {name: pl.col(f"{OWN}{name}") for name in ("retained", "start", "end", "ltv", "won_back")}
     lost_revenue = (own["retained"] == 1) & (own["end"] == 0) & (own["start"] > 0)
     facts = {
@@ -551,14 +551,14 @@ def _outcome_facts(found: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
         "kept_without_revenue": lost_revenue.sum(),
         "ltv_not_positive": (own["ltv"] <= 0).sum(),
     }
-    if found.has("retained", "churned"):
+    if outcomes.has("retained", "churned"):
         unknown = own["retained"].is_null() & own["won_back"].is_null()
         facts["retention_unknown"] = (unknown & ~bare).sum()
-        if found.has("mrr_end"):
-            end = found.number("mrr_end", schema)
+        if outcomes.has("mrr_end"):
+            end = outcomes.number("mrr_end", schema)
             facts["end_without_label"] = (unknown & end.is_not_null()).sum()
-    for role in filter(found.has, _MONEY):
-        x = found.number(role, schema)
+    for role in filter(outcomes.has, _MONEY):
+        x = outcomes.number(role, schema)
         rounded = half_up(x, CENTS)
         facts[f"{role}.moved"] = ((rounded - x * CENTS).abs() > 1e-6).sum()
         facts[f"{role}.before"] = x.sum()
@@ -577,22 +577,22 @@ _COUNTED = {
 
 
 def _outcome_notes(
-    facts: Mapping[str, Any], found: OutcomeColumns, identifier: str | None
+    facts: Mapping[str, Any], outcomes: OutcomeColumns, identifier: str | None
 ) -> list[str]:
     notes = []
     if identifier is None:
         split = "the split follows each row's content, so that twins stay together."
         notes.append(f"No account id: {split}")
-    if not found.has("retained", "churned") and found.has("mrr_end"):
+    if not outcomes.has("retained", "churned") and outcomes.has("mrr_end"):
         notes.append("No retained_6mo or churned column: retained is taken as mrr_end > 0.")
-    if found.basis == "binary":
+    if outcomes.basis == "binary":
         notes.append(
             "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
             "stays; expansion, contraction and quick ratio stay empty."
         )
     for name, sentence in _COUNTED.items():
         if count := facts.get(name):
-            notes.append(f"{count:,} {sentence.format(label=_label_names(found))}")
+            notes.append(f"{count:,} {sentence.format(label=_label_names(outcomes))}")
     for role in _MONEY:
         if moved := facts.get(f"{role}.moved"):
             before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])
@@ -622,17 +622,17 @@ def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
     ]
 
 
-def _label_names(found: OutcomeColumns) -> str:
+def _label_names(outcomes: OutcomeColumns) -> str:
     """Name the columns that say whether an account stayed."""
-    return " or ".join(found.columns[r] for r in ("retained", "churned") if found.has(r))
+    return " or ".join(outcomes.columns[r] for r in ("retained", "churned") if outcomes.has(r))
 
 
 def _unnamed(
-    columns: list[str], spec: ScoringSpec, found: OutcomeColumns, identifier: str | None
+    columns: list[str], spec: ScoringSpec, outcomes: OutcomeColumns, identifier: str | None
 ) -> list[str]:
     """Say which columns are named like an id or an outcome, and are neither in the spec."""
     sentences = []
-    used = {*found.columns.values(), *(term.column for term in spec.terms), *spec.segments}
+    used = {*outcomes.columns.values(), *(term.column for term in spec.terms), *spec.segments}
     unused = [name for name in columns if name not in used]
     likely = likely_id(unused)
     if identifier is None and likely is not None:
@@ -643,7 +643,7 @@ def _unnamed(
     plain = {plain_name(name): name for name in unused}
     for role, column in spec.outcomes.model_dump().items():
         other = plain.get(plain_name(column))
-        if not found.has(role) and other is not None:
+        if not outcomes.has(role) and other is not None:
             sentences.append(
                 f'Column "{other}" is named like outcome {role} and isn\'t it here: the spec says '
                 f'outcomes: {{{role}: "{other}"}} where it is.'

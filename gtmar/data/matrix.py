@@ -408,12 +408,12 @@ def load_accounts(
         held_out = pl.Series(mask, dtype=pl.Int8)
         prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
         del keys
-        found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
+        matrices = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
     return Accounts(
         table=table,
         checked=checked,
-        search=found[0],
-        holdout=found[1] if len(found) > 1 else None,
+        search=matrices[0],
+        holdout=matrices[1] if len(matrices) > 1 else None,
         outcomes_fingerprint=prints[0],
         features_fingerprint=prints[1],
         segments_fingerprint=prints[2],
@@ -508,7 +508,7 @@ def part(
 
 def search_sample(
     table: AccountTable,
-    found: OutcomeColumns,
+    outcomes: OutcomeColumns,
     identifier: str | None,
     split: Split,
     *,
@@ -526,9 +526,9 @@ def search_sample(
     if seen > most:
         drawn = held_out(_key(identifier, table.schema), Split(holdout=most / seen, salt="profile"))
         lazy = lazy.filter(drawn)
-    outcomes = canonical_outcomes(found, table.schema)
+    canonical = canonical_outcomes(outcomes, table.schema)
     key = f"{OWN}key"
-    named = {f"{OWN}{name}": value for name, value in outcomes.items()}
+    named = {f"{OWN}{name}": value for name, value in canonical.items()}
     named[key] = _key(identifier, table.schema)
     own = table.columns if columns is None else columns
     return collect(table, lazy.select(*own, **named)).sort(key).drop(key)

@@ -117,8 +117,8 @@ def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str
     ]
     if not asked:
         return {}
-    found = collect(table, table.frame.select(asked)).row(0, named=True)
-    return {name: [word for word in words if word.strip()] for name, words in found.items()}
+    listed = collect(table, table.frame.select(asked)).row(0, named=True)
+    return {name: [word for word in words if word.strip()] for name, words in listed.items()}
 
 
 def with_labels(
@@ -324,7 +324,7 @@ def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
     return pl.col(column).cast(pl.Float64).fill_nan(None) if dtype != pl.String else pl.lit(None)
 
 
-def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
+def canonical_outcomes(outcomes: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
     """Return the canonical outcomes by name, each an Int64 column or a null one.
 
     A churned account's unknown end MRR is 0, since it left. In a table without a label column,
@@ -333,7 +333,7 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
     """
 
     def number(role: str) -> pl.Expr:
-        return found.number(role, schema)
+        return outcomes.number(role, schema)
 
     def whole(x: pl.Expr) -> pl.Expr:
         return x.cast(pl.Int64, strict=False)
@@ -343,16 +343,16 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
 
     former = number("won_back").is_not_null()
     start, end = cents("mrr"), cents("mrr_end")
-    if found.has("retained", "churned"):
+    if outcomes.has("retained", "churned"):
         label = pl.coalesce(number("retained"), 1 - number("churned"))
     else:
         label = (end > 0).cast(pl.Float64)
     label = pl.when(~former).then(whole(label))
-    if found.has("mrr_end"):
+    if outcomes.has("mrr_end"):
         end = pl.when(end.is_null() & (label == 0)).then(0).otherwise(end)
-        if found.has("retained", "churned"):
+        if outcomes.has("retained", "churned"):
             end = pl.when(former | label.is_not_null()).then(end)
-    elif found.has("mrr"):
+    elif outcomes.has("mrr"):
         end = start * label
     canonical = {
         "retained": label,
@@ -366,19 +366,19 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
     return {name: value.alias(name) for name, value in canonical.items()}
 
 
-def lacks_outcome(found: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
+def lacks_outcome(outcomes: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
     """Whether nothing is known of an account's end, from the canonical columns."""
     known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
-    if not found.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
+    if not outcomes.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
         known = ("start",)
     return pl.all_horizontal(pl.col(f"{prefix}{name}").is_null() for name in known)
 
 
-def movement_class(found: OutcomeColumns) -> pl.Expr:
+def movement_class(outcomes: OutcomeColumns) -> pl.Expr:
     """Return each account's `Movement` from the canonical columns."""
     retained, start, end = pl.col("retained"), pl.col("start"), pl.col("end")
     paying = (start > 0) & end.is_not_null()
-    without_end = found.has("mrr") and not found.labelled
+    without_end = outcomes.has("mrr") and not outcomes.labelled
     unlabelled_paying = Movement.UNLABELLED_PAYING if without_end else Movement.UNLABELLED
     # The first that holds is an account's class.
     classes = (

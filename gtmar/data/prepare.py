@@ -86,14 +86,14 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
     values = {name for name in table.columns if name.strip().lower() in lowered} - set(categories)
     read = sorted((values | dates) & set(texts.columns))
     texts = texts.looked_at(read, lambda lazy: collect(table, lazy))
-    found = texts.found
-    kinds = {name: found[name].kind for name in values if name in found}
+    contents = texts.contents
+    kinds = {name: contents[name].kind for name in values if name in contents}
     # What order a date is written in, and in whose time zone, the spec says to `dates`.
     kinds |= dict.fromkeys(dates, Kind.TEXT)
     # A category stays the text that it is, but for numbers of another country's spelling.
     comma = Kind.DECIMAL_COMMA
     kinds |= {
-        name: comma if name in found and found[name].kind is comma else Kind.TEXT
+        name: comma if name in contents and contents[name].kind is comma else Kind.TEXT
         for name in categories
     }
     kinds |= _numbers_like_codes(table, texts, values)
@@ -106,13 +106,15 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
 
 def _numbers_like_codes(table: AccountTable, texts: Texts, values: set[str]) -> dict[str, Kind]:
     """Return columns to be read as numbers whose cells are, though 007 looks like a code."""
-    found = texts.found
-    codes = [n for n in values if n in found and found[n].kind is Kind.TEXT and found[n].known]
+    contents = texts.contents
+    codes = [
+        n for n in values if n in contents and contents[n].kind is Kind.TEXT and contents[n].known
+    ]
     cells = {n: cleaned(pl.col(n).cast(pl.String), texts.nulls) for n in codes}
     whole = {
         name: (text.is_null() | converted(text, Kind.NUMBER).is_not_null()).all()
         for name, text in cells.items()
-        if found[name].nearly is None
+        if contents[name].nearly is None
     }
     if not whole:
         return {}
@@ -155,14 +157,14 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
             (read[0] != read[-1]).sum().alias("unlike"),
             text.filter(odd[0]).unique(maintain_order=True).head(5).implode().alias("shown"),
         )
-        found = collect(table, counts).row(0, named=True)
-        fitting = [way for i, way in enumerate(ways) if not found[f"odd{i}"]]
+        counted = collect(table, counts).row(0, named=True)
+        fitting = [way for i, way in enumerate(ways) if not counted[f"odd{i}"]]
         if not fitting:
             wrong.append(
-                f'column "{name}": {found["odd0"]:,} of {found["known"]:,} cells are not written '
-                f"as {stated}: {culprits(found['shown'])}"
+                f'column "{name}": {counted["odd0"]:,} of {counted["known"]:,} cells are not '
+                f"written as {stated}: {culprits(counted['shown'])}"
             )
-        elif len(fitting) > 1 and found["unlike"]:
+        elif len(fitting) > 1 and counted["unlike"]:
             wrong.append(
                 f'column "{name}": 1.234 may be a thousand or not, and no cell tells; say '
                 f"{name}=number or {name}={Kind.MONEY_COMMA}"

@@ -114,12 +114,12 @@ _TOTAL = (
 
 
 def total_rules(
-    identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
+    identifier: str | None, outcomes: OutcomeColumns, features: list[str], schema: pl.Schema
 ) -> list[Rule]:
     """No row is a total of the others: called so, and as large as all of them together."""
     texts = [n for n, t in schema.items() if t == pl.String]
     names = [identifier] if identifier in texts else texts if identifier is None else []
-    money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
+    money = [outcomes.columns[r] for r in ("mrr", "mrr_end", "ltv") if outcomes.has(r)]
     sized = [n for n in dict.fromkeys([*money, *features]) if schema[n].is_numeric()]
     if not names or not sized:
         return []
@@ -190,7 +190,7 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
     return rules
 
 
-def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
+def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
     """Labels are 0 or 1 and agree with each other and with the money."""
     rules: list[Rule] = []
 
@@ -198,43 +198,43 @@ def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
         role: str, broken: pl.Expr, problem: str, hint: str = "", shown: pl.Expr | None = None
     ) -> None:
         shown = pl.col(ACCOUNT) if shown is None else shown
-        rules.append(Rule(found.columns[role], broken, problem, hint, shown))
+        rules.append(Rule(outcomes.columns[role], broken, problem, hint, shown))
 
     def number(role: str) -> pl.Expr:
-        return found.number(role, schema)
+        return outcomes.number(role, schema)
 
-    for role in filter(found.has, ("retained", "churned", "activated", "won_back")):
+    for role in filter(outcomes.has, ("retained", "churned", "activated", "won_back")):
         odd = ~number(role).is_in([0.0, 1.0])
         problem = f"values of outcome {role} are neither 0 nor 1"
         rule(role, odd, problem, "labels are 0 and 1, null where unknown", number(role))
     retained, churned, end = number("retained"), number("churned"), number("mrr_end")
     label = pl.coalesce(retained, 1 - churned)
     former = number("won_back").is_not_null()
-    if found.has("retained") and found.has("churned"):
-        problem = f'accounts are not either "{found.columns["retained"]}" or churned'
+    if outcomes.has("retained") and outcomes.has("churned"):
+        problem = f'accounts are not either "{outcomes.columns["retained"]}" or churned'
         rule("churned", retained + churned != 1, problem, "exactly one of the two is 1")
-    if found.has("won_back"):
+    if outcomes.has("won_back"):
         rule(
             "won_back",
             former & label.is_not_null(),
             "former accounts also have a retention label",
             "who left before the window has won_back, no label; who is current the reverse",
         )
-    for role in filter(found.has, ("mrr", "mrr_end", "ltv", "days_to_activate")):
+    for role in filter(outcomes.has, ("mrr", "mrr_end", "ltv", "days_to_activate")):
         x = number(role)
         if role != "ltv":
             rule(role, x < 0, f"values of {role} are negative", "amounts are 0 or more", x)
         too_large = x.is_infinite() | (x.abs() * CENTS > EXACT)
         rule(role, too_large, f"values of {role} are infinite or above 9e13")
-    if found.has("mrr") and found.labelled:
-        current = ~former & (label if found.has("retained", "churned") else end).is_not_null()
+    if outcomes.has("mrr") and outcomes.labelled:
+        current = ~former & (label if outcomes.has("retained", "churned") else end).is_not_null()
         rule(
             "mrr",
             number("mrr").is_null() & current,
             "values of mrr are unknown for current accounts",
             "MRR at the start of the window; 0 for who pays nothing",
         )
-    if found.has("mrr_end") and found.has("retained", "churned"):
+    if outcomes.has("mrr_end") and outcomes.has("retained", "churned"):
         rule(
             "mrr_end",
             (label == 0) & (end > 0),

@@ -197,8 +197,8 @@ def contents(
     every = (*_PLAIN, *_WRITTEN, *([Kind.DECIMAL_COMMA] if comma else []))
     head = collect(lazy.select(names).head(_HEAD)).lazy()
     likely = _bare_numbers(head, names, pl.LazyFrame.collect, nulls)
-    found = _bare_numbers(lazy, likely, collect, nulls)
-    rest = [name for name in names if name not in found]
+    settled = _bare_numbers(lazy, likely, collect, nulls)
+    rest = [name for name in names if name not in settled]
     counts = _counts(head, dict.fromkeys(rest, every), pl.LazyFrame.collect, nulls)
     asked = {name: _candidates(count) for name, count in counts.items()}
     for left_out in (_WRITTEN, ()):
@@ -206,18 +206,18 @@ def contents(
         kinds = {
             name: tuple(kind for kind in asked[name] if kind not in left_out)
             for name in rest
-            if name not in found
+            if name not in settled
         }
         for name, count in _counts(lazy, kinds, collect, nulls).items():
             content = _content(count, kinds[name])
             if kinds[name] == asked[name] or content.kind is not Kind.TEXT or count.get("codes"):
-                found[name] = content
-    few = {name: each.nearly for name, each in found.items() if each.nearly is not None}
+                settled[name] = content
+    few = {name: each.nearly for name, each in settled.items() if each.nearly is not None}
     if few:
         shown = [_others(name, kind, nulls).implode().alias(name) for name, kind in few.items()]
         row = collect(lazy.select(shown)).row(0, named=True)
-        found |= {name: replace(found[name], others=tuple(row[name])) for name in few}
-    return found
+        settled |= {name: replace(settled[name], others=tuple(row[name])) for name in few}
+    return settled
 
 
 def _bare_numbers(
@@ -237,13 +237,13 @@ def _bare_numbers(
         "codes": x.str.contains(_CODE).any(),
     }
     row = collect(lazy.select(count.name.suffix(f"\x00{key}") for key, count in counts.items()))
-    found = {}
+    numeric = {}
     for name in names:
         known, integers, numbers, codes = (row[f"{name}\x00{key}"].item() for key in counts)
         if known and numbers == known and not codes:
             kind = Kind.INTEGER if integers == known else Kind.NUMBER
-            found[name] = Content(kind, known, bare=True)
-    return found
+            numeric[name] = Content(kind, known, bare=True)
+    return numeric
 
 
 def _others(name: str, kind: Kind, nulls: Collection[str]) -> pl.Expr:
@@ -322,7 +322,7 @@ class Texts:
     comma: bool = False
     reading: Reading = field(default_factory=Reading)
     #: What the cells of columns are, where that was looked at.
-    found: Mapping[str, Content] = field(default_factory=dict)
+    contents: Mapping[str, Content] = field(default_factory=dict)
     #: What columns are taken for; those of a typed format that aren't here stay as they are.
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     #: Columns of ids: text, and NULL or - an id as any other.
@@ -337,18 +337,18 @@ class Texts:
 
     def read_by(self, reading: Reading) -> Texts:
         """Return the columns as another spec says that cells are read."""
-        known = self.found if reading.nulls == self.reading.nulls else {}
+        known = self.contents if reading.nulls == self.reading.nulls else {}
         kinds = {name: content.kind for name, content in known.items()}
         kinds |= dict.fromkeys(self.ids, Kind.TEXT)
-        return replace(self, reading=reading, found=known, kinds=kinds, kept={})
+        return replace(self, reading=reading, contents=known, kinds=kinds, kept={})
 
     def looked_at(self, columns: Iterable[str], collect: Collect) -> Texts:
         """Return the columns, some of them taken for what their cells are."""
-        new = [name for name in columns if name in self.columns and name not in self.found]
+        new = [name for name in columns if name in self.columns and name not in self.contents]
         raw = self.raw.with_columns(pl.col(new).cast(pl.String)) if new else self.raw
         looked = contents(raw, new, collect, nulls=self.nulls, comma=self.comma)
         kinds = {name: content.kind for name, content in looked.items()}
-        return replace(self, found={**self.found, **looked}, kinds={**self.kinds, **kinds})
+        return replace(self, contents={**self.contents, **looked}, kinds={**self.kinds, **kinds})
 
     def taken_as(self, kinds: Mapping[str, Kind]) -> Texts:
         """Return the columns, some of them taken for what is stated."""
@@ -364,7 +364,7 @@ class Texts:
         """Return the table with its text as what it is taken for."""
         read = []
         for name in self.columns:
-            kind, content = self.kinds.get(name, Kind.TEXT), self.found.get(name)
+            kind, content = self.kinds.get(name, Kind.TEXT), self.contents.get(name)
             if kind is Kind.TEXT and not self.typeless:
                 continue
             text = pl.col(name).cast(pl.String)
@@ -381,11 +381,11 @@ class Texts:
         """Say which cells of columns are read as unknown; None where none are."""
         parts = []
         for name in self.columns:
-            if name not in columns or name not in self.found:
+            if name not in columns or name not in self.contents:
                 continue
             if not self.typeless and self.kinds.get(name, Kind.TEXT) is Kind.TEXT:
                 continue
-            counts = self.found[name].markers.items()
+            counts = self.contents[name].markers.items()
             markers = [
                 f'{n:,} "{marker}"' for marker, n in counts if marker not in self._kept(name)
             ]
@@ -399,7 +399,7 @@ class Texts:
 
     def unlike(self, column: str) -> tuple[str, str] | None:
         """Word what keeps a text column from being numbers, or dates: problem and hint."""
-        content = self.found.get(column)
+        content = self.contents.get(column)
         if content is None or content.nearly is None:
             return None
         kind = content.nearly
