@@ -20,11 +20,17 @@ from gtmar.data.dates import looks_like_dates
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
-from gtmar.data.rules import OWN, id_rules, outcome_rules, total_rules
+from gtmar.data.prepare import settled
+from gtmar.data.rules import (
+    OWN,
+    SetAside,
+    id_rules,
+    leave_out,
+    outcome_rules,
+    total_rules,
+)
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
-from gtmar.data.set_aside import SetAside, leave_out
 from gtmar.data.split import canonical_id
-from gtmar.data.text_columns import settled
 from gtmar.errors import AccountDataError, GtmarError, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import Outcomes, Reading, ScoringSpec, Split
@@ -185,7 +191,7 @@ def _detected(
         elif name in telling and name not in keep:
             left_out[name] = telling[name]
         else:
-            unlike = table.texts and table.texts.unlike(name)
+            unlike = table.unlike(name)
             result = "; ".join(unlike) if unlike else _fit(frame[name], target, date_format)
             if isinstance(result, str):
                 left_out[name] = result
@@ -218,7 +224,7 @@ def _reading_notes(table: AccountTable, used: Collection[str]) -> list[str]:
     if table.texts is None:
         return []
     unknown = table.texts.markers_note(used)
-    nearly = {name: table.texts.unlike(name) for name in table.columns}
+    nearly = {name: table.unlike(name) for name in table.columns}
     return [
         *([unknown] if unknown else []),
         *(
@@ -291,7 +297,7 @@ def _search_part(
         )
     for name, column in found.columns.items():
         if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
-            unlike = table.texts and table.texts.unlike(column)
+            unlike = table.unlike(column)
             unknown = [w for each in words if each.column == column for w in each.unknown]
             option = (
                 f'say what each word counts: --label "{name}:{unknown[0]}=1"' if unknown else ""

@@ -14,7 +14,7 @@ from gtmar.cli.next_step import follow
 from gtmar.cli.options import app, spec_app
 
 if TYPE_CHECKING:
-    from gtmar.data.set_aside import SetAside
+    from gtmar.data.rules import SetAside
 
 __all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
 

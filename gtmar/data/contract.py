@@ -13,43 +13,63 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.encode import NUMERIC, categories_of, category, encoded_value, is_missing
-from gtmar.data.notes import (
-    label_names,
-    notes,
-    outcome_facts,
-    stated_unknowns,
-    unknown_notes,
-    unnamed,
+from gtmar.data.encode import (
+    NUMERIC,
+    as_text,
+    categories_of,
+    category,
+    counts_unknown,
+    encoded_value,
+    half_up,
+    is_missing,
 )
-from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes, lacks_outcome, with_labels
+from gtmar.data.outcomes import (
+    CENTS,
+    OutcomeColumns,
+    canonical_outcomes,
+    lacks_outcome,
+    plain_name,
+    with_labels,
+)
 from gtmar.data.prepare import prepared
 from gtmar.data.rules import (
     ACCOUNT,
     EXACT,
     OWN,
     Rule,
+    SetAside,
+    complete_by,
     date_rules,
     feature_rules,
     id_rules,
+    leave_out,
     outcome_rules,
     total_rules,
+    window_rules,
 )
-from gtmar.data.scan import ID_NAMES, AccountTable, collect, refuse_empty
-from gtmar.data.segments import segment_violations
-from gtmar.data.set_aside import SetAside, leave_out
+from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
-from gtmar.data.windows import complete_by, window_rules, window_violations
+from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
-from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
-from gtmar.spec.model import LABELS, Outcomes
+from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
+from gtmar.spec.model import LABELS, Outcomes, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gtmar.spec.model import Feature, ScoringSpec
 
-__all__ = ["Checked", "as_of_date", "check_contract", "id_column"]
+__all__ = ["MOST_SEGMENTS", "Checked", "as_of_date", "check_contract", "id_column"]
+
+#: Values of a segment column at most; more are no segments but ids.
+MOST_SEGMENTS = 100
+#: Features with unknown values that a note names, those with the most first.
+_FEATURES_NAMED = 5
+_MONEY = ("mrr", "mrr_end", "ltv")
+_DATE_HINT = (
+    "store it as a date, or as text YYYY-MM-DD; where day and month could be either, say which "
+    "with --date-format %d/%m/%Y or %m/%d/%Y, or date_format in the spec"
+)
 
 
 @dataclass(frozen=True)
@@ -94,9 +114,7 @@ def as_of_date(spec: ScoringSpec, schema: pl.Schema, as_of: str | None) -> pl.Ex
             raise UsageError(
                 f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
             ) from err
-    if spec.as_of is not None and spec.as_of in schema:
-        return pl.col(spec.as_of)
-    return None
+    return pl.col(spec.as_of) if spec.as_of is not None and spec.as_of in schema else None
 
 
 def check_contract(
@@ -112,15 +130,12 @@ def check_contract(
 
     Parameters
     ----------
-    table, spec
-        What has to fit.
     as_of
         ISO date for `days_before`, where the table has no such column.
     drop_unlabelled
         Leave accounts without any outcome out, and count them, instead of refusing.
     set_aside
-        Share of rows that may be left out since they break the contract, and are counted; None to
-        refuse them.
+        Share of rows that may be left out since they break the contract; None to refuse them.
     outcomes
         False where a table is only scored: outcomes are then not asked for.
 
@@ -132,101 +147,46 @@ def check_contract(
         If the table is empty, or can't be read.
     """
     refuse_empty(table)
-    table = prepared(table, spec, outcomes=outcomes)
-    violations: list[Violation] = []
-    identifier = id_column(spec, table.columns)
-    found = OutcomeColumns.found(spec.outcomes, table.columns)
-    terms_ok = _check_names(table, spec, identifier, found, violations, outcomes=outcomes)
-    usable = {name: f for name, f in spec.features.items() if name in terms_ok}
-    day = as_of_date(spec, table.schema, as_of)
-    usable = _check_types(table, spec, usable, day, violations)
-    numeric = (
-        _check_outcome_types(table, found, spec.labels, violations)
-        if outcomes
-        else OutcomeColumns({})
-    )
-    violations += segment_violations(table, spec.segments) if outcomes else []
-
-    rules = _rules(
-        table, spec, identifier, usable, numeric, violations, as_of=as_of, outcomes=outcomes
-    )
+    check = _Check(prepared(table, spec, outcomes=outcomes), spec, as_of=as_of, outcomes=outcomes)
+    rules = check.rules()
     aside = SetAside()
     if set_aside is not None:
-        if violations:
+        if check.violations:
             # Rows can't be judged by columns that don't fit.
-            raise ViolationsError(table.source, violations)
-        table, aside = leave_out(table, rules, set_aside)
-        refuse_empty(table)
-    facts = _run(table, spec, rules, usable, numeric, identifier, day)
+            raise ViolationsError(table.source, check.violations)
+        check.table, aside = leave_out(check.table, rules, set_aside)
+        refuse_empty(check.table)
+    facts = check.facts(rules)
     accounts = int(facts["accounts"])
-    for i, rule in enumerate(rules):
-        count = int(facts[f"{i}.count"])
-        if count:
-            listed = _first(facts[f"{i}.culprits"])
-            problem = rule.problem.replace("{count}", f"{count:,} of {accounts:,}")
-            violations.append(
-                Violation(rule.column, f"{problem}: {listed}", hint=rule.hint, rows=count)
-            )
-    unlabelled = int(facts["unlabelled"]) if outcomes and numeric.columns else 0
-    if unlabelled and not drop_unlabelled:
-        undecided = int(facts.get("end_without_label") or 0)
-        also = (
-            f"; {undecided:,} have a {found.columns['mrr_end']}, which doesn't decide what the "
-            f"null in {label_names(found)} leaves unknown"
-            if undecided
-            else ""
-        )
-        violations.append(
-            Violation(
-                "",
-                f"{unlabelled:,} of {accounts:,} accounts have no outcome of any kind: "
-                f"{_first(facts['unlabelled.culprits'])}{also}",
-                hint="--drop-unlabelled leaves them out and counts them",
-                rows=unlabelled,
-            )
-        )
-    if unlabelled == accounts and drop_unlabelled:
-        violations.append(
-            Violation("", "no account has an outcome", hint="see the outcome columns")
-        )
-    ranges = {}
-    for term in spec.terms:
-        if term.feature in usable and facts[f"{term.name}.low"] is not None:
-            low, high = facts[f"{term.name}.low"], facts[f"{term.name}.high"]
-            ranges[term.name] = (int(low), int(high))
-            if max(abs(low), abs(high)) > EXACT:
-                violations.append(
-                    Violation(
-                        term.column,
-                        f"values reach {max(abs(low), abs(high)) / 1e4:g}: too large to be exact",
-                        hint="scale it with `encode: {kind: range, ...}`",
-                    )
-                )
-    strange = _strange_categories(table, usable, facts, violations)
-    if violations:
-        broken = int(facts.get("broken") or 0)
-        raise ViolationsError(
-            table.source,
-            violations,
-            set_aside=(broken, accounts) if len(violations) == len(_counted(violations)) else None,
-        )
-    read = [term.column for term in spec.terms] + [*found.columns.values(), *spec.segments]
-    unknown = table.texts and table.texts.markers_note(read)
+    unlabelled = int(facts["unlabelled"]) if outcomes and check.numeric.columns else 0
+    broken = check.rows(rules, facts)
+    check.unlabelled(unlabelled, facts, drop=drop_unlabelled)
+    # What an encoder makes of a broken row says nothing.
+    ranges = {} if broken else check.ranges(facts)
+    strange = check.strange_categories(facts)
+    if check.violations:
+        mended = all(violation.rows and violation.column for violation in check.violations)
+        rows = int(facts.get("broken") or 0), accounts
+        raise ViolationsError(table.source, check.violations, set_aside=rows if mended else None)
+    columns, table = check.outcome_columns, check.table
+    read = [term.column for term in spec.terms] + [*columns.columns.values(), *spec.segments]
+    unknown = table.texts.markers_note(read) if table.texts else None
     as_read = (*table.notes, *strange, *([unknown] if unknown else []))
-    unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in stated_unknowns(spec)}
+    unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in _stated_unknowns(spec)}
     unknowns = {name: count for name, count in unknowns.items() if count}
+    dropped = unlabelled if drop_unlabelled else 0
     return Checked(
-        accounts=accounts - (unlabelled if drop_unlabelled else 0),
-        dropped=unlabelled if drop_unlabelled else 0,
-        id_column=identifier,
-        outcomes=found,
+        accounts=accounts - dropped,
+        dropped=dropped,
+        id_column=check.identifier,
+        outcomes=columns,
         ranges=ranges,
         unknowns=unknowns,
         notes=(
             *((aside.sentence,) if aside.rows else ()),
-            *(notes(facts, found, identifier) if outcomes else ()),
-            *(unnamed(table.columns, spec, found, identifier) if outcomes else ()),
-            *unknown_notes(unknowns, accounts),
+            *(_outcome_notes(facts, columns, check.identifier) if outcomes else ()),
+            *(_unnamed(table.columns, spec, columns, check.identifier) if outcomes else ()),
+            *_unknown_notes(unknowns, accounts),
             *as_read,
         ),
         warnings=(*((aside.sentence,) if aside.rows else ()), *strange),
@@ -237,334 +197,459 @@ def check_contract(
     )
 
 
-def _strange_categories(
-    table: AccountTable,
-    features: dict[str, Feature],
-    facts: dict[str, Any],
-    violations: list[Violation],
-) -> list[str]:
-    """Say where most values are none of a spec's categories; refuse a column where none is one."""
-    notes = []
-    for name, feature in features.items():
-        listed = categories_of(feature.encode)
-        known, strange = facts.get(f"{name}.known") or 0, facts.get(f"{name}.strange") or 0
-        if listed is None or strange <= known / 2:
-            continue
-        column = feature.column or name
-        cell = category(column, table.schema[column], listed)
-        odd = cell.filter(cell.is_not_null() & ~cell.is_in(listed)).value_counts(sort=True).head(6)
-        rows = collect(table, table.frame.select(odd.struct.field(column))).to_series()
-        shown, rest = (
-            _first(rows.to_list()),
-            "default" if feature.encode.kind == "one_of" else "other",
-        )
-        if strange < known:
-            notes.append(
-                f'Feature "{name}": {strange:,} of {known:,} known values are none of the spec\'s '
-                f"{len(listed):,} categories and count as {rest}: {shown}."
+class _Check:
+    """A table held against a spec: what is known of it, and in what it breaks the contract."""
+
+    def __init__(
+        self, table: AccountTable, spec: ScoringSpec, *, as_of: str | None, outcomes: bool
+    ) -> None:
+        self.table, self.spec, self.as_of, self.outcomes = table, spec, as_of, outcomes
+        self.violations: list[Violation] = []
+        self.identifier = id_column(spec, table.columns)
+        self.outcome_columns = OutcomeColumns.found(spec.outcomes, table.columns)
+        self._check_names()
+        #: The features whose column is there and of a type that the encoder reads.
+        self.features = self._present_features()
+        self.day = as_of_date(spec, table.schema, as_of)
+        self._check_types()
+        #: The outcomes that are numbers.
+        self.numeric = OutcomeColumns(self._numeric_outcomes() if outcomes else {})
+        if outcomes:
+            self._check_segments()
+
+    def refuse(self, column: str, problem: str, hint: str = "", rows: int = 0) -> None:
+        self.violations.append(Violation(column, problem, hint=hint, rows=rows))
+
+    def refuse_absent(self, column: str, role: str, otherwise: str | None = None) -> None:
+        if column in self.table.unread and otherwise is None:
+            problem = f"can't be read ({role}): {self.table.unread[column]}"
+            self.refuse(column, problem, "store it as a number or a date")
+            return
+        columns = self.table.columns
+        likely = nearest(column, columns)
+        otherwise = otherwise or f"the table has {culprits(columns)}"
+        hint = f'did you mean "{likely}"?' if likely else otherwise
+        self.refuse(column, f"no such column ({role})", hint)
+
+    def _check_names(self) -> None:
+        """Refuse columns of the spec that aren't there, those of features apart."""
+        table, spec, identifier = self.table, self.spec, self.identifier
+        for column, role in self._needed().items():
+            if column not in table.columns:
+                self.refuse_absent(column, role)
+        if identifier is not None and identifier in table.columns:
+            dtype = table.schema[identifier]
+            if not may_identify(dtype):
+                self.refuse(identifier, f"expected account ids, got {dtype}")
+        if self.outcomes and not self.outcome_columns.columns and table.columns:
+            names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
+            hint = "name yours in the spec: outcomes: {retained: my_column}"
+            self.refuse("", f"no outcome column; expected at least one of {names}", hint)
+
+    def _needed(self) -> dict[str, str]:
+        """Return the columns that a spec asks for beside those of features, with where it does."""
+        spec = self.spec
+        needed = {} if self.identifier is None else {self.identifier: "the spec's id"}
+        if spec.as_of is not None:
+            needed[spec.as_of] = "the spec's as_of"
+        named = {role: str(name) for role, name in spec.outcomes.model_dump().items()}
+        if self.outcomes:
+            defaults = Outcomes().model_dump()
+            stated = {role: name for role, name in named.items() if name != defaults[role]}
+            needed |= {name: f"outcome {role}" for role, name in stated.items()}
+        # A table that is only scored need not have outcomes.
+        spared = () if self.outcomes else tuple(named.values())
+        required = [name for name in spec.required_columns if name not in spared]
+        needed |= dict.fromkeys(required, "the spec's required_columns")
+        return needed | dict.fromkeys(spec.read.columns, "the spec's read")
+
+    def _present_features(self) -> dict[str, Feature]:
+        present = {}
+        for name, feature in self.spec.features.items():
+            column = feature.column or name
+            if self.outcomes and column in self.outcome_columns.columns.values():
+                self.refuse(
+                    column,
+                    f'feature "{name}" reads it, and it is an outcome: a score must not see that',
+                    "take the feature out, or name the outcome's own column in the spec",
+                )
+            elif column in self.table.columns:
+                present[name] = feature
+            else:
+                self.refuse_absent(column, f'feature "{name}"')
+        return present
+
+    def _check_types(self) -> None:
+        """Refuse columns whose type an encoder can't read; keep the features that pass."""
+        as_of = self.spec.as_of
+        dated = self.table.schema.get(as_of) if as_of is not None else None
+        if as_of is not None and dated is not None and dated not in (pl.Date, pl.Datetime):
+            problem = f"the spec's as_of expects dates, got {dated}{self._shown_text(as_of)}"
+            self.refuse(as_of, problem, _DATE_HINT)
+            self.day = None
+        readable = {
+            name: self._readable(name, feature.column or name, feature)
+            for name, feature in self.features.items()
+        }
+        self.features = {name: f for name, f in self.features.items() if readable[name]}
+
+    def _readable(self, name: str, column: str, feature: Feature) -> bool:
+        """Whether a feature's encoder can read its column; refuse it else."""
+        dtype, encoder = self.table.schema[column], feature.encode
+        unlike = self.table.unlike(column)
+        if isinstance(encoder, DaysBeforeEncoder):
+            if self.day is None:
+                hint = "give --as-of DATE, or name the column in the spec's as_of"
+                self.refuse(column, "days_before has no date to count from", hint)
+            elif dtype != pl.Date:
+                got = unlike[0] if unlike else f"{dtype}{self._shown_text(column)}"
+                hint = "store it as a date; dates as text are read as YYYY-MM-DD"
+                hint = _DATE_HINT if dtype == pl.String else hint
+                self.refuse(column, f"expected dates, got {got}", hint)
+            return self.day is not None and dtype == pl.Date
+        numbers = isinstance(encoder, Bins) and bool(encoder.intervals)
+        if (numbers or isinstance(encoder, NUMERIC)) and not _is_number(dtype):
+            values = self._shown(column)
+            if dtype == pl.String and not values:
+                # A column that is unknown for everybody has no type of its own; CSV calls it text.
+                return True
+            got, hint = unlike or (f"{dtype}: {values}", "encode categories with one_of or bins")
+            problem = f'feature "{name}" has encoder {encoder.kind} and expects numbers, got {got}'
+            self.refuse(column, problem, hint)
+            return False
+        if isinstance(encoder, OneOfEncoder | Bins) and dtype.is_nested():
+            self.refuse(column, f"expected categories, got {dtype}")
+            return False
+        return True
+
+    def _numeric_outcomes(self) -> dict[str, str]:
+        """Refuse outcomes that aren't numbers; return those that are."""
+        numeric = {}
+        for role, column in self.outcome_columns.columns.items():
+            dtype = self.table.schema[column]
+            if _is_number(dtype):
+                numeric[role] = column
+                continue
+            expected = "amounts" if role in _MONEY else "0 and 1"
+            got, hint = self.table.unlike(column) or (
+                f"{dtype}: {self._shown(column)}",
+                "store it as a number",
             )
-            continue
-        likely = {str(value): nearest(str(value), listed) for value in rows.to_list()[:5]}
-        pairs = [f'"{value}" for "{meant}"' for value, meant in likely.items() if meant]
-        hint = f"the spec has {culprits(listed[:5])}" + ", ..." * (len(listed) > 5)
-        if pairs:
-            hint = f"is {', '.join(pairs)}? write them one way, here or in the spec"
-        problem = (
-            f'feature "{name}": none of its {known:,} known values is one of the spec\'s '
-            f"categories, so all would count as {rest}: {shown}"
+            if role in LABELS and dtype in TEXT_TYPES:
+                named = Outcomes(**{role: column})
+                _, read = with_labels(self.table, named, self.spec.labels)
+                # A column of nothing but blanks has no word.
+                hint = read[0].hint if read and read[0].unknown else hint
+            self.refuse(column, f"outcome {role} expects {expected}, got {got}", hint)
+        return numeric
+
+    def _check_segments(self) -> None:
+        """Refuse segment columns that are absent, nested, or of too many values."""
+        table = self.table
+        usable = []
+        for name in self.spec.segments:
+            dtype = table.schema.get(name)
+            if dtype is None:
+                self.refuse_absent(name, "a segment", "take it out of the spec's segments")
+            elif dtype.is_nested():
+                self.refuse(name, f"expected values of a segment, got {dtype}")
+            else:
+                usable.append(name)
+        if not usable:
+            return
+        texts = (as_text(name, table.schema[name]).n_unique() for name in usable)
+        for name, count in collect(table, table.frame.select(texts)).row(0, named=True).items():
+            if count > MOST_SEGMENTS:
+                problem = f"has {count:,} values, more than {MOST_SEGMENTS} segments"
+                hint = "name a column with few values, such as a plan or a region"
+                self.refuse(name, problem, hint)
+
+    def _window_fits(self) -> bool:
+        """Whether a window's columns are there and hold dates; refuse them else."""
+        window, before = self.spec.window, len(self.violations)
+        for key, text in window.model_dump(exclude_none=True).items() if window else ():
+            try:
+                if stated_date(text) is not None:
+                    continue
+            except ValueError as err:
+                self.refuse("", f'window {key} is no date: "{text}" ({err})')
+                continue
+            dtype = self.table.schema.get(text)
+            if dtype is None:
+                self.refuse_absent(text, f"window {key}", "or write a date, as YYYY-MM-DD")
+            elif dtype != pl.Date:
+                hint = "store it as a date, or say how it is written with --date-format %m/%d/%Y"
+                self.refuse(text, f"window {key} expects dates, got {dtype}", hint)
+        return len(self.violations) == before
+
+    def rules(self) -> list[Rule]:
+        """Return what every row has to keep; refuse a window's columns that don't fit."""
+        spec, schema, as_of = self.spec, self.table.schema, self.as_of
+        rules = id_rules(self.identifier, schema)
+        if spec.as_of is not None and as_of is None and spec.as_of in schema:
+            rules += date_rules(spec.as_of, schema[spec.as_of])
+        for name, feature in self.features.items():
+            rules += feature_rules(name, feature, schema)
+        if self.outcomes:
+            rules += outcome_rules(self.numeric, schema)
+            if self._window_fits() and spec.window is not None:
+                by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
+                rules += window_rules(spec.window, by)
+            columns = [feature.column or name for name, feature in self.features.items()]
+            rules += total_rules(self.identifier, self.numeric, columns, schema)
+        return rules
+
+    def facts(self, rules: list[Rule]) -> dict[str, Any]:
+        """Count everything in one streaming query, and fetch culprits in another."""
+        schema, table, spec, numeric = self.table.schema, self.table, self.spec, self.numeric
+        wanted: list[pl.Expr] = [pl.len().alias("accounts")]
+        for i, rule in enumerate(rules):
+            count = rule.mask.sum() if rule.sign is None else rule.sign
+            wanted.append(count.alias(f"{i}.count"))
+        if len(self.features) == len(spec.features):
+            for term in spec.terms:
+                # As doubles: what is too large for an integer is a violation and not a failure.
+                value = encoded_value(spec, term, schema, self.day)
+                wanted.append(value.min().alias(f"{term.name}.low"))
+                wanted.append(value.max().alias(f"{term.name}.high"))
+            for name, column in _stated_unknowns(spec).items():
+                wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
+        for name, feature in self.features.items():
+            listed, column = categories_of(feature.encode), feature.column or name
+            if listed:
+                cell = category(column, schema[column], listed)
+                wanted.append(cell.count().alias(f"{name}.known"))
+                wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
+        lazy = table.frame
+        if numeric.columns:
+            canonical = canonical_outcomes(numeric, schema).items()
+            lazy = lazy.with_columns(**{f"{OWN}{name}": value for name, value in canonical})
+            wanted += _outcome_facts(numeric, schema)
+        facts: dict[str, Any] = dict(collect(table, lazy.select(wanted)).row(0, named=True))
+        broken = {i: rule for i, rule in enumerate(rules) if facts[f"{i}.count"]}
+        fetched: list[pl.Expr] = []
+        for i, rule in broken.items():
+            shown = rule.shown.filter(rule.mask).unique(maintain_order=True).head(6)
+            fetched.append(rule.mask.sum().alias(f"{i}.count"))
+            fetched.append(shown.implode().alias(f"{i}.culprits"))
+        if broken:
+            any_broken = pl.any_horizontal(rule.mask for rule in broken.values())
+            fetched.append(any_broken.sum().alias("broken"))
+        if facts.get("unlabelled"):
+            bare = pl.col(ACCOUNT).filter(lacks_outcome(numeric, prefix=OWN)).head(6)
+            fetched.append(bare.implode().alias("unlabelled.culprits"))
+        if fetched:
+            account = pl.format("row {}", pl.int_range(1, pl.len() + 1))
+            identifier = self.identifier
+            if identifier is not None and may_identify(schema.get(identifier, pl.Object())):
+                account = canonical_id(identifier, schema[identifier])
+            lazy = lazy.with_columns(account.alias(ACCOUNT))
+            facts |= collect(table, lazy.select(fetched)).row(0, named=True)
+        return facts
+
+    def rows(self, rules: list[Rule], facts: Mapping[str, Any]) -> bool:
+        """Refuse the rows that break a rule; return whether there are any."""
+        before = len(self.violations)
+        for i, rule in enumerate(rules):
+            if count := int(facts[f"{i}.count"]):
+                listed = _first(facts[f"{i}.culprits"])
+                problem = f"{count:,} of {facts['accounts']:,} {rule.problem}: {listed}"
+                self.refuse(rule.column, problem, rule.hint, count)
+        return len(self.violations) > before
+
+    def unlabelled(self, count: int, facts: Mapping[str, Any], *, drop: bool) -> None:
+        """Refuse accounts without any outcome, or a table that has none but such."""
+        accounts = facts["accounts"]
+        if count and not drop:
+            undecided = int(facts.get("end_without_label") or 0)
+            also = (
+                f"; {undecided:,} have a {self.outcome_columns.columns['mrr_end']}, which doesn't "
+                f"decide what the null in {_label_names(self.outcome_columns)} leaves unknown"
+                if undecided
+                else ""
+            )
+            problem = (
+                f"{count:,} of {accounts:,} accounts have no outcome of any kind: "
+                f"{_first(facts['unlabelled.culprits'])}{also}"
+            )
+            self.refuse("", problem, "--drop-unlabelled leaves them out and counts them", count)
+        if count == accounts and drop:
+            self.refuse("", "no account has an outcome", "see the outcome columns")
+
+    def ranges(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+        """Return smallest and largest encoded value by term; refuse what is too large."""
+        ranges = {}
+        for term in self.spec.terms:
+            low, high = facts.get(f"{term.name}.low"), facts.get(f"{term.name}.high")
+            if low is None or high is None:
+                continue
+            ranges[term.name] = (int(low), int(high))
+            most = max(abs(low), abs(high))
+            if most > EXACT:
+                problem = f"values reach {most / 1e4:g}: too large to be exact"
+                self.refuse(term.column, problem, "scale it with `encode: {kind: range, ...}`")
+        return ranges
+
+    def strange_categories(self, facts: Mapping[str, Any]) -> list[str]:
+        """Say where most values are none of a spec's categories; refuse a column of no other."""
+        notes = []
+        for name, feature in self.features.items():
+            listed, column = categories_of(feature.encode), feature.column or name
+            known, strange = facts.get(f"{name}.known") or 0, facts.get(f"{name}.strange") or 0
+            if listed is None or strange <= known / 2:
+                continue
+            cell = category(column, self.table.schema[column], listed)
+            odd = cell.filter(cell.is_not_null() & ~cell.is_in(listed))
+            most = odd.value_counts(sort=True).head(6).struct.field(column)
+            values = collect(self.table, self.table.frame.select(most)).to_series().to_list()
+            rest = "default" if feature.encode.kind == "one_of" else "other"
+            if strange < known:
+                notes.append(
+                    f'Feature "{name}": {strange:,} of {known:,} known values are none of the '
+                    f"spec's {len(listed):,} categories and count as {rest}: {_first(values)}."
+                )
+                continue
+            likely = {str(value): nearest(str(value), listed) for value in values[:5]}
+            pairs = [f'"{value}" for "{meant}"' for value, meant in likely.items() if meant]
+            hint = f"the spec has {culprits(listed[:5])}" + ", ..." * (len(listed) > 5)
+            if pairs:
+                hint = f"is {', '.join(pairs)}? write them one way, here or in the spec"
+            problem = (
+                f'feature "{name}": none of its {known:,} known values is one of the spec\'s '
+                f"categories, so all would count as {rest}: {_first(values)}"
+            )
+            self.refuse(column, problem, hint, strange)
+        return notes
+
+    def _shown(self, column: str) -> str:
+        """List a column's first few values."""
+        values = pl.col(column).drop_nulls().unique(maintain_order=True).head(5)
+        return culprits(collect(self.table, self.table.frame.select(values))[column].to_list())
+
+    def _shown_text(self, column: str) -> str:
+        return f": {self._shown(column)}" if self.table.schema[column] == pl.String else ""
+
+
+def _is_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)
+
+
+def _first(values: list[Any]) -> str:
+    """Word the first five of six that were fetched; the sixth says that there are more."""
+    return culprits(values[:5]) + (", ..." if len(values) > 5 else "")
+
+
+# ---- what is allowed but worth knowing ----------------------------------------------------------
+
+
+def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
+    """Aggregate what `_outcome_notes` words, and the accounts without any outcome.
+
+    Reads the canonical outcomes under their names with `OWN` before them.
+    """
+    bare = lacks_outcome(outcomes, prefix=OWN)
+    own = {name: pl.col(f"{OWN}{name}") for name in ("retained", "start", "end", "ltv", "won_back")}
+    lost_revenue = (own["retained"] == 1) & (own["end"] == 0) & (own["start"] > 0)
+    facts = {
+        "unlabelled": bare.sum(),
+        "kept_without_revenue": lost_revenue.sum(),
+        "ltv_not_positive": (own["ltv"] <= 0).sum(),
+    }
+    if outcomes.has("retained", "churned"):
+        unknown = own["retained"].is_null() & own["won_back"].is_null()
+        facts["retention_unknown"] = (unknown & ~bare).sum()
+        if outcomes.has("mrr_end"):
+            end = outcomes.number("mrr_end", schema)
+            facts["end_without_label"] = (unknown & end.is_not_null()).sum()
+    for role in filter(outcomes.has, _MONEY):
+        x = outcomes.number(role, schema)
+        rounded = half_up(x, CENTS)
+        facts[f"{role}.moved"] = ((rounded - x * CENTS).abs() > 1e-6).sum()
+        facts[f"{role}.before"] = x.sum()
+        facts[f"{role}.after"] = rounded.sum() / CENTS
+    return [value.alias(name) for name, value in facts.items()]
+
+
+#: What is said of accounts that are counted, by the count's name.
+_COUNTED = {
+    "retention_unknown": "accounts have no {label} and count in no metric of retention or revenue; "
+    "other outcomes of theirs do count.",
+    "kept_without_revenue": "accounts are retained with mrr_end = 0: they kept the logo and lost "
+    "the revenue.",
+    "ltv_not_positive": "accounts have no positive LTV and are left out of tier_separation.",
+}
+
+
+def _outcome_notes(
+    facts: Mapping[str, Any], outcomes: OutcomeColumns, identifier: str | None
+) -> list[str]:
+    notes = []
+    if identifier is None:
+        split = "the split follows each row's content, so that twins stay together."
+        notes.append(f"No account id: {split}")
+    if not outcomes.has("retained", "churned") and outcomes.has("mrr_end"):
+        notes.append("No retained_6mo or churned column: retained is taken as mrr_end > 0.")
+    if outcomes.basis == "binary":
+        notes.append(
+            "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
+            "stays; expansion, contraction and quick ratio stay empty."
         )
-        violations.append(Violation(column, problem, hint=hint, rows=strange))
+    for name, sentence in _COUNTED.items():
+        if count := facts.get(name):
+            notes.append(f"{count:,} {sentence.format(label=_label_names(outcomes))}")
+    for role in _MONEY:
+        if moved := facts.get(f"{role}.moved"):
+            before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])
+            notes.append(
+                f"{role} is read in cents: {moved:,} values had finer fractions; the total moves "
+                f"from {before:,.4f} to {after:,.2f} ({after - before:+,.4f})."
+            )
     return notes
 
 
-def _rules(
-    table: AccountTable,
-    spec: ScoringSpec,
-    identifier: str | None,
-    usable: dict[str, Feature],
-    numeric: OutcomeColumns,
-    violations: list[Violation],
-    *,
-    as_of: str | None,
-    outcomes: bool,
-) -> list[Rule]:
-    """Return what every row has to keep; add to the violations what the window's columns break."""
-    rules = id_rules(identifier, table.schema)
-    if spec.as_of is not None and as_of is None and spec.as_of in table.columns:
-        rules += date_rules(spec.as_of, table.schema[spec.as_of])
-    for name, feature in usable.items():
-        rules += feature_rules(name, feature, table.schema)
-    if outcomes:
-        rules += outcome_rules(numeric, table.schema)
-        if spec.window is not None:
-            unfit = window_violations(spec.window, table)
-            violations += unfit
-            by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
-            rules += [] if unfit else window_rules(spec.window, by)
-        columns = [feature.column or name for name, feature in usable.items()]
-        rules += total_rules(identifier, numeric, columns, table.schema)
-    return rules
+def _stated_unknowns(spec: ScoringSpec) -> dict[str, str]:
+    """Return the column of each feature whose spec says what an unknown counts."""
+    features = spec.features.items()
+    return {name: feature.column or name for name, feature in features if counts_unknown(feature)}
 
 
-def _check_names(
-    table: AccountTable,
-    spec: ScoringSpec,
-    identifier: str | None,
-    found: OutcomeColumns,
-    violations: list[Violation],
-    *,
-    outcomes: bool,
-) -> set[str]:
-    """Look for columns that aren't there; return the features whose column is."""
-    columns = table.columns
+def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
+    """Say how many values are unknown and count as the spec's `missing` says."""
+    if not unknowns:
+        return []
+    names = sorted(unknowns, key=lambda name: -unknowns[name])
+    listed = ", ".join(f"{name} {unknowns[name]:,}" for name in names[:_FEATURES_NAMED])
+    rest = len(names) - _FEATURES_NAMED
+    return [
+        f"Unknown values that count as the spec's missing says, of {accounts:,} accounts: {listed}"
+        + (f" and {rest} more." if rest > 0 else ".")
+    ]
 
-    def absent(column: str, role: str) -> None:
-        if column in table.unread:
-            problem = f"can't be read ({role}): {table.unread[column]}"
-            violations.append(Violation(column, problem, hint="store it as a number or a date"))
-            return
-        likely = nearest(column, columns)
-        hint = f'did you mean "{likely}"?' if likely else f"the table has {culprits(columns)}"
-        violations.append(Violation(column, f"no such column ({role})", hint=hint))
 
-    for column, role in _needed(spec, identifier, outcomes=outcomes).items():
-        if column not in columns:
-            absent(column, role)
-    if identifier in columns and not may_identify(table.schema[identifier]):
-        dtype = table.schema[identifier]
-        violations.append(Violation(identifier, f"expected account ids, got {dtype}"))
-    if outcomes and not found.columns and table.columns:
-        names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
-        violations.append(
-            Violation(
-                "",
-                f"no outcome column; expected at least one of {names}",
-                hint="name yours in the spec: outcomes: {retained: my_column}",
-            )
+def _label_names(outcomes: OutcomeColumns) -> str:
+    """Name the columns that say whether an account stayed."""
+    return " or ".join(outcomes.columns[r] for r in ("retained", "churned") if outcomes.has(r))
+
+
+def _unnamed(
+    columns: list[str], spec: ScoringSpec, outcomes: OutcomeColumns, identifier: str | None
+) -> list[str]:
+    """Say which columns are named like an id or an outcome, and are neither in the spec."""
+    sentences = []
+    used = {*outcomes.columns.values(), *(term.column for term in spec.terms), *spec.segments}
+    unused = [name for name in columns if name not in used]
+    likely = likely_id(unused)
+    if identifier is None and likely is not None:
+        sentences.append(
+            f'Column "{likely}" is named like the account id and isn\'t it here: the spec says '
+            f'id: "{likely}" where it is.'
         )
-    usable = set()
-    for name, feature in spec.features.items():
-        column = feature.column or name
-        if outcomes and column in found.columns.values():
-            violations.append(
-                Violation(
-                    column,
-                    f'feature "{name}" reads it, and it is an outcome: a score must not see that',
-                    hint="take the feature out, or name the outcome's own column in the spec",
-                )
+    plain = {plain_name(name): name for name in unused}
+    for role, column in spec.outcomes.model_dump().items():
+        other = plain.get(plain_name(column))
+        if not outcomes.has(role) and other is not None:
+            sentences.append(
+                f'Column "{other}" is named like outcome {role} and isn\'t it here: the spec says '
+                f'outcomes: {{{role}: "{other}"}} where it is.'
             )
-        elif column in columns:
-            usable.add(name)
-        else:
-            absent(column, f'feature "{name}"')
-    return usable
-
-
-def _needed(spec: ScoringSpec, identifier: str | None, *, outcomes: bool) -> dict[str, str]:
-    """Return the columns that a spec asks for beside those of features, with where it does."""
-    needed = {} if identifier is None else {identifier: "the spec's id"}
-    if spec.as_of is not None:
-        needed[spec.as_of] = "the spec's as_of"
-    roles = type(spec.outcomes).model_fields
-    named = {role: str(getattr(spec.outcomes, role)) for role in roles}
-    if outcomes:
-        stated = {role: name for role, name in named.items() if name != roles[role].default}
-        needed |= {name: f"outcome {role}" for role, name in stated.items()}
-    # A table that is only scored need not have outcomes.
-    spared = () if outcomes else tuple(named.values())
-    needed |= {c: "the spec's required_columns" for c in spec.required_columns if c not in spared}
-    return needed | dict.fromkeys(spec.read.columns, "the spec's read")
-
-
-def _check_types(
-    table: AccountTable,
-    spec: ScoringSpec,
-    features: dict[str, Feature],
-    day: pl.Expr | None,
-    violations: list[Violation],
-) -> dict[str, Feature]:
-    """Refuse columns whose type an encoder can't read; return the features that pass."""
-    usable = {}
-    dated = table.schema.get(spec.as_of) if spec.as_of is not None else None
-    if dated is not None and dated not in (pl.Date, pl.Datetime):
-        shown = _some_values(table, str(spec.as_of))
-        problem = f"the spec's as_of expects dates, got {dated}{shown}"
-        violations.append(Violation(str(spec.as_of), problem, hint=_DATE_HINT))
-        day = None
-    for name, feature in features.items():
-        column = feature.column or name
-        dtype = table.schema[column]
-        encoder = feature.encode
-        number = dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)
-        if isinstance(encoder, DaysBeforeEncoder):
-            if day is None:
-                hint = "give --as-of DATE, or name the column in the spec's as_of"
-                violations.append(
-                    Violation(column, "days_before has no date to count from", hint=hint)
-                )
-                continue
-            if dtype != pl.Date:
-                unlike = table.texts and table.texts.unlike(column)
-                got = unlike[0] if unlike else f"{dtype}{_some_values(table, column)}"
-                hint = "store it as a date; dates as text are read as YYYY-MM-DD"
-                hint = _DATE_HINT if dtype == pl.String else hint
-                violations.append(Violation(column, f"expected dates, got {got}", hint=hint))
-                continue
-        elif (
-            isinstance(encoder, (*NUMERIC, BoolEncoder))
-            or (isinstance(encoder, Bins) and encoder.intervals)
-        ) and not number:
-            shown = _first_values(table, column)
-            unlike = table.texts and table.texts.unlike(column)
-            if dtype == pl.String and not shown:
-                # A column that is unknown for everybody has no type of its own; CSV calls it text.
-                usable[name] = feature
-                continue
-            violations.append(
-                Violation(
-                    column,
-                    f'feature "{name}" has encoder {encoder.kind} and expects numbers, '
-                    f"got {unlike[0] if unlike else f'{dtype}: {shown}'}",
-                    hint=unlike[1] if unlike else "encode categories with one_of or bins",
-                )
-            )
-            continue
-        elif isinstance(encoder, OneOfEncoder | Bins) and dtype.is_nested():
-            violations.append(Violation(column, f"expected categories, got {dtype}"))
-            continue
-        usable[name] = feature
-    return usable
-
-
-def _check_outcome_types(
-    table: AccountTable,
-    found: OutcomeColumns,
-    labels: Mapping[Any, Mapping[str, int]],
-    violations: list[Violation],
-) -> OutcomeColumns:
-    """Refuse outcomes that aren't numbers; return those that are."""
-    numeric = {}
-    for role, column in found.columns.items():
-        dtype = table.schema[column]
-        if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
-            numeric[role] = column
-            continue
-        expected = "amounts" if role in ("mrr", "mrr_end", "ltv") else "0 and 1"
-        unlike = table.texts and table.texts.unlike(column)
-        got = unlike[0] if unlike else f"{dtype}: {_first_values(table, column)}"
-        hint = unlike[1] if unlike else "store it as a number"
-        if role in LABELS and dtype in (pl.String, pl.Categorical, pl.Enum):
-            _, read = with_labels(table, Outcomes(**{role: column}), labels)
-            # A column of nothing but blanks has no word.
-            hint = read[0].hint if read and read[0].unknown else hint
-        violations.append(
-            Violation(
-                column,
-                f"outcome {role} expects {expected}, got {got}",
-                hint=hint,
-            )
-        )
-    return OutcomeColumns(numeric)
-
-
-def _counted(violations: list[Violation]) -> list[Violation]:
-    """Return the violations that leaving rows out mends, unlabelled accounts apart."""
-    return [v for v in violations if v.rows and v.column]
-
-
-_DATE_HINT = (
-    "store it as a date, or as text YYYY-MM-DD; where day and month could be either, say which "
-    "with --date-format %d/%m/%Y or %m/%d/%Y, or date_format in the spec"
-)
-
-
-def _some_values(table: AccountTable, column: str) -> str:
-    if table.schema[column] != pl.String:
-        return ""
-    return f": {_first_values(table, column)}"
-
-
-def _first(found: list[Any]) -> str:
-    """Word the first five of six that were fetched; the sixth says that there are more."""
-    return culprits(found[:5]) + (", ..." if len(found) > 5 else "")
-
-
-def _first_values(table: AccountTable, column: str) -> str:
-    values = table.frame.select(pl.col(column).drop_nulls().unique(maintain_order=True).head(5))
-    return culprits(collect(table, values)[column].to_list())
-
-
-def _run(
-    table: AccountTable,
-    spec: ScoringSpec,
-    rules: list[Rule],
-    features: dict[str, Feature],
-    found: OutcomeColumns,
-    identifier: str | None,
-    day: pl.Expr | None,
-) -> dict[str, Any]:
-    """Count everything in one streaming query, and fetch culprits in another; return it by name."""
-    schema = table.schema
-    wanted: list[pl.Expr] = [pl.len().alias("accounts")]
-    for i, rule in enumerate(rules):
-        count = _mask(rule).sum() if rule.sign is None else rule.sign
-        wanted.append(count.alias(f"{i}.count"))
-    usable = [term for term in spec.terms if term.feature in features]
-    if len(usable) == len(spec.terms):
-        for term in usable:
-            # As doubles: what is too large for an integer is a finding and not a failure.
-            value = encoded_value(spec, term, schema, day)
-            wanted += [
-                value.min().alias(f"{term.name}.low"),
-                value.max().alias(f"{term.name}.high"),
-            ]
-        for name, column in stated_unknowns(spec).items():
-            wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
-    wanted += _category_facts(features, schema)
-    lazy = table.frame
-    if found.columns:
-        named = {f"{OWN}{key}": value for key, value in canonical_outcomes(found, schema).items()}
-        lazy = lazy.with_columns(**named)
-        wanted += outcome_facts(found, schema)
-    facts: dict[str, Any] = dict(collect(table, lazy.select(wanted)).row(0, named=True))
-    broken = [i for i in range(len(rules)) if facts[f"{i}.count"]]
-    fetched: list[pl.Expr] = []
-    for i in broken:
-        mask, rule = _mask(rules[i]), rules[i]
-        shown = rule.shown.filter(mask).unique(maintain_order=True).head(6)
-        fetched += [mask.sum().alias(f"{i}.count"), shown.implode().alias(f"{i}.culprits")]
-    if broken:
-        every = pl.any_horizontal(_mask(rules[i]) for i in broken)
-        fetched.append(every.sum().alias("broken"))
-    if facts.get("unlabelled"):
-        bare = pl.col(ACCOUNT).filter(lacks_outcome(found, prefix=OWN)).head(6)
-        fetched.append(bare.implode().alias("unlabelled.culprits"))
-    if fetched:
-        account = pl.format("row {}", pl.int_range(1, pl.len() + 1))
-        if identifier is not None and may_identify(schema.get(identifier, pl.Object())):
-            account = canonical_id(identifier, schema[identifier])
-        lazy = lazy.with_columns(account.alias(ACCOUNT))
-        facts |= collect(table, lazy.select(fetched)).row(0, named=True)
-    really_broken = any(facts[f"{i}.count"] for i in broken)
-    for term in spec.terms:
-        if really_broken:
-            # What an encoder makes of a broken row says nothing.
-            facts[f"{term.name}.low"] = None
-        facts.setdefault(f"{term.name}.low", None)
-    return facts
-
-
-def _category_facts(features: dict[str, Feature], schema: pl.Schema) -> list[pl.Expr]:
-    """Count the values of each column of categories, and those that the spec doesn't list."""
-    wanted = []
-    for name, feature in features.items():
-        listed, column = categories_of(feature.encode), feature.column or name
-        if listed:
-            cell = category(column, schema[column], listed)
-            wanted.append(cell.count().alias(f"{name}.known"))
-            wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
-    return wanted
-
-
-def _mask(rule: Rule) -> pl.Expr:
-    return rule.broken.fill_null(value=False)
+    return sentences

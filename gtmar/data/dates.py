@@ -7,6 +7,7 @@ itself: 25/12/2026 can only be a day first.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.scan import AccountTable
 
-__all__ = ["ENDLESS", "endless", "looks_like_dates", "text_formats", "with_days"]
+__all__ = ["ENDLESS", "endless", "looks_like_dates", "with_days"]
 
 #: Days since 1970 of the first day of year 1 and the last of year 9999.
 _FIRST, _LAST = -719_162, 2_932_896
@@ -45,79 +46,54 @@ def looks_like_dates(column: pl.Series) -> bool:
     return len(known) > 0 and bool(known.str.contains(_DATE_LIKE).all())
 
 
-def text_formats(table: AccountTable, columns: Iterable[str], stated: str | None) -> dict[str, str]:
-    """Return how each text column writes its dates, for those of which it can be told.
+def _text_formats(
+    table: AccountTable, columns: Iterable[str], stated: str | None
+) -> dict[str, str]:
+    """Return a format, or ``iso``, by text column whose cells are all dates written so.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    columns
-        Its columns of text that should hold dates.
-    stated
-        The form that was stated, as ``%m/%d/%Y``.
-
-    Returns
-    -------
-    dict
-        A format, or ``iso``, by column.
+    A form that was stated, as ``%m/%d/%Y``, comes before any that cells show.
     """
-    found = {}
+    formats = {}
     for name in columns:
         known = _plain(name, table.nulls).drop_nulls()
         text = known.filter(~known.is_in(_INFINITE))
-        parts = text.str.extract_groups(r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4})$")
-        facts = collect(
-            table,
-            table.frame.select(
-                iso=_of_iso(text, "UTC").is_not_null().all(),
-                stated=(text.str.to_date(stated, strict=False).is_not_null().all())
-                if stated
-                else pl.lit(value=False),
-                last=text.str.contains(r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}$").all(),
-                first=parts.struct.field("1").cast(pl.Int32).max(),
-                second=parts.struct.field("3").cast(pl.Int32).max(),
-                sign=parts.struct.field("2").first(),
-                signs=parts.struct.field("2").n_unique(),
-            ),
-        ).row(0, named=True)
+        parts = text.str.extract_groups(r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4})$").struct
+        read = text.str.to_date(stated, strict=False) if stated else pl.lit(None)
+        asked = table.frame.select(
+            iso=_of_iso(text, "UTC").is_not_null().all(),
+            stated=read.is_not_null().all(),
+            last=text.str.contains(r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}$").all(),
+            first=parts.field("1").cast(pl.Int32).max(),
+            second=parts.field("3").cast(pl.Int32).max(),
+            sign=parts.field("2").first(),
+            signs=parts.field("2").n_unique(),
+        )
+        facts = collect(table, asked).row(0, named=True)
         if facts["iso"]:
-            found[name] = "iso"
+            formats[name] = "iso"
         elif facts["stated"] and stated:
-            found[name] = stated
+            formats[name] = stated
         elif stated is None and facts["last"] and facts["signs"] == 1:
             sign, first, second = facts["sign"], facts["first"], facts["second"]
             if 12 < first <= 31 and second <= 12:
-                found[name] = f"%d{sign}%m{sign}%Y"
+                formats[name] = f"%d{sign}%m{sign}%Y"
             elif first <= 12 < second <= 31:
-                found[name] = f"%m{sign}%d{sign}%Y"
-    return found
+                formats[name] = f"%m{sign}%d{sign}%Y"
+    return formats
 
 
 def with_days(
     table: AccountTable, columns: Iterable[str], *, date_format: str | None, zone: str
-) -> tuple[pl.LazyFrame, pl.Schema, list[str]]:
-    """Return a table's frame with columns as days, its types, and what was read how.
+) -> AccountTable:
+    """Return a table with columns as days, and a note of each that its cells alone explain.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    columns
-        Columns that should hold dates. One that holds none stays as it is, for `contract` to
-        refuse.
-    date_format
-        How texts write a date, where that isn't year first.
-    zone
-        The time zone whose days count for moments that have a zone.
-
-    Notes
-    -----
-    Cost: a pass over the columns of text among them.
+    A column that holds no dates stays as it is, for `contract` to refuse. `date_format` is how
+    texts write a date, where that isn't year first; in `zone` days count for moments that have a
+    zone. Cost: a pass over the columns of text among them.
     """
     wanted = [name for name in dict.fromkeys(columns) if name in table.schema]
     texts = [name for name in wanted if table.schema[name] == pl.String]
-    formats = text_formats(table, texts, date_format)
+    formats = _text_formats(table, texts, date_format)
     days: dict[str, pl.Expr] = {}
     for name in wanted:
         dtype = table.schema[name]
@@ -127,13 +103,17 @@ def with_days(
             days[name] = pl.col(name).to_physical().clip(*ENDLESS).cast(pl.Int32).cast(pl.Date)
         elif name in formats:
             days[name] = _of_text(_plain(name, table.nulls), formats[name], zone)
-    said = [
+    notes = [
         f'Column "{name}": dates are read as {form}, since only so all of them are dates.'
         for name, form in formats.items()
         if form not in ("iso", date_format)
     ]
-    schema = pl.Schema({**table.schema, **dict.fromkeys(days, pl.Date())})
-    return table.frame.with_columns(**days), schema, said
+    return replace(
+        table,
+        frame=table.frame.with_columns(**days),
+        schema=pl.Schema({**table.schema, **dict.fromkeys(days, pl.Date())}),
+        notes=(*table.notes, *(note for note in notes if note not in table.notes)),
+    )
 
 
 def _of_moment(x: pl.Expr, dtype: pl.Datetime, zone: str) -> pl.Expr:

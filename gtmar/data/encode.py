@@ -35,16 +35,20 @@ __all__ = [
     "as_text",
     "categories_of",
     "category",
+    "counts_unknown",
     "divided",
     "encoded_terms",
     "encoded_value",
     "half_up",
     "is_missing",
+    "lies_in",
     "points",
     "written_otherwise",
 ]
 
 
+#: Encoders whose column must be a number.
+NUMERIC = (IdentityEncoder, RangeEncoder, CurveEncoder, QuantileEncoder, BoolEncoder)
 #: Below this every whole double is an Int64.
 _WHOLE = 2.0**63
 
@@ -56,6 +60,14 @@ def categories_of(encoder: SpecModel) -> list[str] | None:
     if isinstance(encoder, Bins) and not encoder.intervals:
         return encoder.categories
     return None
+
+
+def counts_unknown(feature: Feature) -> bool:
+    """Whether a spec says what an unknown value of a feature counts."""
+    encoder = feature.encode
+    return isinstance(feature.missing, MissingValue) or (
+        isinstance(encoder, Bins) and "missing" in encoder.bins
+    )
 
 
 def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -71,26 +83,14 @@ def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Expr:
-    """Return each cell's category: as the spec writes it, or the cell's text where it lists none.
-
-    Parameters
-    ----------
-    column
-        The column.
-    dtype
-        Its type.
-    listed
-        The spec's categories.
-    """
+    """Return each cell's category: as the spec lists it, or the cell's text where it lists none."""
     text = as_text(column, dtype)
     forms = value_forms(listed)
     if not forms:
         return text
     lowered = text.str.to_lowercase()
     form = pl.when(lowered.is_in(["true", "false"])).then(lowered).otherwise(_trimmed(text))
-    same = form.replace_strict(
-        list(forms), list(forms.values()), default=None, return_dtype=pl.String
-    )
+    same = form.replace_strict(forms, default=None, return_dtype=pl.String)
     named = pl.when(text.is_in(list(listed))).then(text).otherwise(pl.coalesce(same, text))
     return named.alias(column)
 
@@ -108,10 +108,7 @@ def written_otherwise(
 ) -> tuple[pl.Expr, list[str]] | None:
     """Say which cells equal a category as numbers and are none by their spelling: 1 beside 01.
 
-    Returns
-    -------
-    tuple or None
-        Whether a cell is one, and the categories meant; None where no category is a number.
+    With the categories meant; None where no category is a number.
     """
     numbers = {name: each for name in listed if (each := _number(name)) is not None}
     if not numbers:
@@ -184,12 +181,9 @@ def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr 
         flag = x.cast(pl.Float64)
         return 1.0 - flag if encoder.invert else flag
     if isinstance(encoder, OneOfEncoder):
-        return category(column, dtype, encoder.values).replace_strict(
-            list(encoder.values),
-            list(encoder.values.values()),
-            default=encoder.default,
-            return_dtype=pl.Float64,
-        )
+        cell = category(column, dtype, encoder.values)
+        values = dict(encoder.values)
+        return cell.replace_strict(values, default=encoder.default, return_dtype=pl.Float64)
     if isinstance(encoder, DaysBeforeEncoder):
         if as_of is None:
             raise ValueError("days_before needs as_of")  # the contract has refused this before
@@ -206,16 +200,7 @@ def encoded_value(
 ) -> pl.Expr:
     """Return a term's feature value in 1/10,000ths, as a double that holds an integer.
 
-    Parameters
-    ----------
-    spec
-        The spec.
-    term
-        One of its terms.
-    schema
-        The table's types.
-    as_of
-        The date that `days_before` counts from, as an expression.
+    `days_before` counts from `as_of`.
     """
     feature = spec.features[term.feature]
     dtype = schema[term.column]
@@ -228,25 +213,28 @@ def encoded_value(
     return half_up(value, VALUE_UNITS)
 
 
+def lies_in(encoder: SpecModel, column: str, dtype: pl.DataType) -> pl.Expr:
+    """Whether a cell is one of an encoder's categories, or lies in one of its intervals."""
+    x = pl.col(column)
+    if isinstance(encoder, Bins) and encoder.intervals:
+        intervals = encoder.intervals.values()
+        return reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in intervals])
+    listed = categories_of(encoder) or []
+    return category(column, dtype, listed).is_in(listed)
+
+
 def _membership(encoder: Bins, term: Term, dtype: pl.DataType, unknown: pl.Expr) -> pl.Expr:
     """1.0 where the account falls into the term's bin, else 0.0."""
-    key = str(term.bin)
-    intervals, categories = encoder.intervals, encoder.categories
+    key, intervals = str(term.bin), encoder.intervals
     if key == "missing":
         inside = unknown
     elif key in intervals:
         x = pl.col(term.column).cast(pl.Float64)
         inside = (x >= intervals[key].low) & (x < intervals[key].high) & ~unknown
     elif key == "other":
-        x = pl.col(term.column)
-        named = (
-            reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in intervals.values()])
-            if intervals
-            else category(term.column, dtype, categories).is_in(categories)
-        )
-        inside = ~named & ~unknown
+        inside = ~lies_in(encoder, term.column, dtype) & ~unknown
     else:
-        inside = category(term.column, dtype, categories) == key
+        inside = category(term.column, dtype, encoder.categories) == key
     return inside.fill_null(value=False).cast(pl.Float64)
 
 
@@ -263,7 +251,3 @@ def encoded_terms(
 def points(term: Term) -> pl.Expr:
     """Return a term's points, unrounded, from its encoded column: weight x value / 10,000."""
     return divided((pl.col(term.name) * term.weight).cast(pl.Float64), VALUE_UNITS)
-
-
-#: Encoders whose column must be a number.
-NUMERIC = (IdentityEncoder, RangeEncoder, CurveEncoder, QuantileEncoder)

@@ -28,7 +28,6 @@ __all__ = [
     "refuse_remote",
     "refuse_unasked",
     "split",
-    "unreadable",
     "without_credentials",
     "worded",
 ]
@@ -40,21 +39,15 @@ _consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
 #: How a URL begins, or what a path makes of it.
 _URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 
-#: A URL within a sentence.
-_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s)\"']+")
+
+# ---- locations ----------------------------------------------------------------------------------
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``.
-
-    Raises
-    ------
-    UsageError
-        If it is in the home folder of somebody who has none here.
-    """
-    found = _URL.match(str(path))
-    if found is not None and found["scheme"].lower() == "file":
-        return Path("/" + unquote(found["rest"]))
+    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
+    url = _URL.match(str(path))
+    if url is not None and url["scheme"].lower() == "file":
+        return Path("/" + unquote(url["rest"]))
     try:
         return Path(path).expanduser()
     except RuntimeError as err:
@@ -66,36 +59,19 @@ def expanded(path: str | Path) -> Path:
 def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
     """Refuse a URL where a local path is meant: a folder of that name would be made here.
 
-    Parameters
-    ----------
-    path
-        What was given.
-    what
-        What it is to be: ``a journal is a local folder``.
-    hint
-        What to do instead.
-
-    Raises
-    ------
-    UsageError
-        If it is a URL, or begins with ``~``, which nothing expands here.
+    The error begins with `what` is meant, as ``a journal is a local folder``. It is raised for a
+    path that begins with ``~`` too, which nothing expands here.
     """
-    found = _URL.match(str(path))
-    if found is not None:
-        raise UsageError(f"{what}, got a URL: {found['scheme']}://...", hint=hint)
+    url = _URL.match(str(path))
+    if url is not None:
+        raise UsageError(f"{what}, got a URL: {url['scheme']}://...", hint=hint)
     if str(path).startswith("~"):
         raise UsageError(f'{what}, got "{path}"', hint="Path.expanduser() puts in the home folder")
 
 
 @contextmanager
 def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
-    """Ask, within the block, before a location of a journal's record is opened elsewhere.
-
-    Parameters
-    ----------
-    answer
-        Is told the location, and says whether to open it.
-    """
+    """Ask, within the block, before a location of a journal's record is opened elsewhere."""
     token = _consent.set(answer)
     try:
         yield
@@ -103,48 +79,8 @@ def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
         _consent.reset(token)
 
 
-def refuse_unasked(location: str, *, recorded: bool) -> None:
-    """Refuse what a record names beyond this machine's files, unless somebody agrees.
-
-    Who made a journal may have named any address in it: to open it would call there, with the
-    credentials of whoever looks at the journal. Where nobody can be asked, as from Python, what was
-    named before in the same process may be opened again.
-
-    Parameters
-    ----------
-    location
-        The location.
-    recorded
-        Whether a record names it; else a person did.
-
-    Raises
-    ------
-    AccountDataError
-        If nobody agreed.
-    """
-    if not is_remote(location):
-        return
-    name = without_credentials(location)
-    if not recorded:
-        _named.add(name)
-        return
-    answer = _consent.get(None)
-    if not (name in _named if answer is None else answer(location)):
-        raise AccountDataError(
-            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is '
-            "not opened unasked",
-            hint="--data names the table, or --yes opens what the record names",
-        )
-
-
 def split(location: str) -> SplitResult:
-    """Split a URL.
-
-    Raises
-    ------
-    UsageError
-        If it can't be one, as with half of an IPv6 address.
-    """
+    """Split a URL; raise `UsageError` if it can't be one, as with half of an IPv6 address."""
     try:
         return urlsplit(location)
     except ValueError as err:
@@ -172,10 +108,10 @@ def local_path(location: str) -> Path | None:
     >>> str(local_path("duckdb:///crm.db?table=accounts")), local_path("s3://bucket/a.parquet")
     ('crm.db', None)
     """
-    place = location.removeprefix("delta:").removeprefix("file://")
-    if place.startswith("duckdb:///"):
-        return Path(unquote(urlsplit(place).path[1:]))
-    return None if "://" in place else Path(place)
+    path = location.removeprefix("delta:").removeprefix("file://")
+    if path.startswith("duckdb:///"):
+        return Path(unquote(urlsplit(path).path[1:]))
+    return None if "://" in path else Path(path)
 
 
 def quoted(name: str) -> str:
@@ -188,9 +124,23 @@ def worded(location: str, err: Exception) -> str:
     return redacted(first_line(err), location, location.removeprefix("delta:"), foreign=True)
 
 
-def unreadable(location: str, err: Exception) -> AccountDataError:
-    """Word an error of a library that reads."""
-    return AccountDataError(
-        f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
-        hint="is it there, and are credentials in the environment, where it needs any?",
-    )
+def refuse_unasked(location: str, *, recorded: bool) -> None:
+    """Refuse what a record, and no person, names beyond this machine's files, without consent.
+
+    Who made a journal may have named any address in it: to open it would call there, with the
+    credentials of whoever looks at the journal. Where nobody can be asked, as from Python, what was
+    named before in the same process may be opened again.
+    """
+    if not is_remote(location):
+        return
+    name = without_credentials(location)
+    if not recorded:
+        _named.add(name)
+        return
+    answer = _consent.get(None)
+    if not (name in _named if answer is None else answer(location)):
+        raise AccountDataError(
+            f'"{name}": named by the journal\'s record, elsewhere than on this machine, so it is '
+            "not opened unasked",
+            hint="--data names the table, or --yes opens what the record names",
+        )

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.data.contract import Checked, as_of_date, check_contract
-from gtmar.data.encode import encoded_terms
+from gtmar.data.encode import as_text, encoded_terms
 from gtmar.data.outcomes import (
     ACTIVATION_STATES,
     Movement,
@@ -26,7 +26,6 @@ from gtmar.data.outcomes import (
 )
 from gtmar.data.rules import OWN
 from gtmar.data.scan import AccountTable, collect
-from gtmar.data.segments import segment_codes, segment_values
 from gtmar.data.split import (
     Copies,
     KeyOrder,
@@ -62,31 +61,34 @@ __all__ = [
 ]
 
 
+#: How the segment of accounts without a value is called.
+_UNKNOWN = "(unknown)"
+_BYTES: dict[type[pl.DataType], int] = {pl.Int8: 1, pl.Int16: 2, pl.Int32: 4, pl.Int64: 8}
+#: Bytes an account: of `codes`, `ltv_rows` and `day_codes`, and while a table is read of its key
+#: (some 30), the key's order, seven outcomes and the movement class.
+_OTHER_BYTES = 10
+_READING_BYTES = 110
+#: More accounts than this teach a first spec nothing more; a hash draws them.
+MOST_SAMPLED = 200_000
+
+
 @dataclass(frozen=True)
 class Segments:
-    """One column whose every value is a segment, over N accounts.
-
-    Parameters
-    ----------
-    column
-        Its name.
-    values
-        V values in the order of their text, the unknown last where there is one.
-    codes
-        int8, shape (N,), in [0, V): each account's value.
-    """
+    """One column whose every value is a segment, over N accounts."""
 
     column: str
+    #: V values in the order of their text, the unknown last where there is one.
     values: tuple[str, ...]
+    #: int8, shape (N,), in [0, V): each account's value.
     codes: NDArray[np.int8]
 
-    def rows(self, place: int) -> NDArray[np.intp]:
+    def rows(self, index: int) -> NDArray[np.intp]:
         """Return the row numbers of one value's accounts, ascending."""
-        return np.flatnonzero(self.codes == place)
+        return np.flatnonzero(self.codes == index)
 
-    def name(self, place: int) -> str:
+    def name(self, index: int) -> str:
         """Return how a segment is called: ``COLUMN=VALUE``."""
-        return f"{self.column}={self.values[place]}"
+        return f"{self.column}={self.values[index]}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class AccountMatrix:
     ltv_rows
         Row numbers of the LTV cohort (current, LTV above 0), ascending; None without LTV.
     day_codes, days
-        Place of each activated account's days in `days`, the sorted distinct values, or -1; None
+        Index of each activated account's days in `days`, the sorted distinct values, or -1; None
         without such a column.
     segments
         The spec's segment columns.
@@ -139,59 +141,42 @@ class AccountMatrix:
 
     def part(self, first: int, last: int) -> AccountMatrix:
         """Return the rows from `first` to before `last`, without copying any but a few."""
-        some = slice(first, last)
         ltv_rows = None
         if self.ltv_rows is not None:
-            ends = np.searchsorted(self.ltv_rows, (first, last))
-            ltv_rows = self.ltv_rows[ends[0] : ends[1]] - np.int32(first)
-            ltv_rows.flags.writeable = False
-        offsets = self.offsets.clip(first, last) - first
-        offsets.flags.writeable = False
-        return replace(
-            self,
-            columns=tuple(column[some] for column in self.columns),
-            codes=self.codes[some],
-            offsets=offsets,
-            start=None if self.start is None else self.start[some],
-            end=None if self.end is None else self.end[some],
-            ltv=None if self.ltv is None else self.ltv[some],
-            ltv_rows=ltv_rows,
-            day_codes=None if self.day_codes is None else self.day_codes[some],
-            segments=tuple(replace(each, codes=each.codes[some]) for each in self.segments),
-        )
+            low, high = np.searchsorted(self.ltv_rows, (first, last))
+            ltv_rows = _frozen(self.ltv_rows[low:high] - np.int32(first))
+        offsets = _frozen(self.offsets.clip(first, last) - first)
+        return self._of_rows(lambda values: values[first:last], offsets, ltv_rows)
 
     def take(self, rows: NDArray[np.intp]) -> AccountMatrix:
-        """Copy some rows, a row as often as it is named.
-
-        Parameters
-        ----------
-        rows
-            Row numbers, ascending: so they stay in the order of their codes.
-        """
-
-        def taken(values: NDArray[Any] | None) -> NDArray[Any] | None:
-            return None if values is None else _frozen(values[rows])
-
-        codes = _frozen(self.codes[rows])
-        sizes = np.bincount(codes // ACTIVATION_STATES, minlength=len(Movement))
+        """Copy some rows, whose numbers ascend, a row as often as it is named."""
         ltv_rows = None
         if self.ltv_rows is not None:
             valued = np.zeros(self.accounts, dtype=bool)
             valued[self.ltv_rows] = True
             ltv_rows = _frozen(np.flatnonzero(valued[rows]).astype(np.int32))
+        offsets = _offsets(self.codes[rows] // ACTIVATION_STATES)
+        return self._of_rows(lambda values: _frozen(values[rows]), offsets, ltv_rows)
+
+    def _of_rows(
+        self,
+        chosen: Callable[[NDArray[Any]], NDArray[Any]],
+        offsets: NDArray[np.int64],
+        ltv_rows: NDArray[np.int32] | None,
+    ) -> AccountMatrix:
+        optional: dict[str, Any] = {
+            name: chosen(values)
+            for name in ("start", "end", "ltv", "day_codes")
+            if (values := getattr(self, name)) is not None
+        }
         return replace(
             self,
-            columns=tuple(_frozen(column[rows]) for column in self.columns),
-            codes=codes,
-            offsets=_frozen(np.concatenate([[0], np.cumsum(sizes)])),
-            start=taken(self.start),
-            end=taken(self.end),
-            ltv=taken(self.ltv),
+            columns=tuple(chosen(column) for column in self.columns),
+            codes=chosen(self.codes),
+            offsets=offsets,
             ltv_rows=ltv_rows,
-            day_codes=taken(self.day_codes),
-            segments=tuple(
-                replace(each, codes=_frozen(each.codes[rows])) for each in self.segments
-            ),
+            segments=tuple(replace(each, codes=chosen(each.codes)) for each in self.segments),
+            **optional,
         )
 
     @property
@@ -223,93 +208,107 @@ def freeze(
     ----------
     columns
         The canonical outcomes, `movement`, each term's encoded values as `x.` and its name, and
-        each segment column's codes as `s.` and its name.
-    names
-        Term names, in the spec's order.
-    outcomes
-        Which outcomes the table has.
+        each segment column's codes as `s.` and its name. A column is let go of once it is frozen,
+        so that there are no two copies of the table.
     held_out
         int8, shape (N,): 1 where an account is of the holdout, else 0.
-    storage
-        Where the arrays are kept.
     segments
         Values by segment column.
-
-    Notes
-    -----
-    A column is let go of once it is frozen, so that there are no two copies of the table.
     """
     movement = columns.pop("movement").to_numpy()
     activated = columns.pop("activated")
     states = activated.fill_null(-1).to_numpy() + np.int8(1)
-    codes_of = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
+    codes = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
     # Sorted stably: numpy puts small integers in order by counting them, in one pass.
     orders = [
-        rows[np.argsort(codes_of[rows], kind="stable")].astype(np.int32)
+        rows[np.argsort(codes[rows], kind="stable")].astype(np.int32)
         for rows in (np.flatnonzero(held_out == part) for part in (0, 1))
         if len(rows)
     ]
-
-    def kept(values: pl.Series) -> list[NDArray[Any]]:
-        known = values.fill_null(0).to_numpy()
-        return [storage.keep(known, order) for order in orders]
-
-    def column(name: str, *, there: bool = True) -> list[Any]:
-        return kept(columns.pop(name)) if there else [None for _ in orders]
-
-    codes = kept(pl.Series(codes_of).cast(pl.Int16))
-    days: list[Any] = [(None, None) for _ in orders]
+    reached = None
     if outcomes.has("days_to_activate"):
         reached = columns.pop("days").set((activated != 1).fill_null(value=True), None)
-        days = [_days(reached.gather(order), storage) for order in orders]
-    features = [column(f"x.{name}") for name in names]
-    grouped = [(name, values, column(f"s.{name}")) for name, values in (segments or {}).items()]
-    start = column("start", there=outcomes.has("mrr"))
-    end = column("end", there=outcomes.basis is not None)
-    ltv = column("ltv", there=outcomes.has("ltv"))
-    found = []
-    for place, order in enumerate(orders):
-        valued = None
-        if ltv[place] is not None:
-            cohort = (ltv[place] > 0) & (movement[order] < Movement.FORMER_LOST)
-            at = np.flatnonzero(cohort).astype(np.int32)
-            valued = storage.keep(at, np.arange(len(at), dtype=np.int32))
-        sizes = np.bincount(movement[order], minlength=len(Movement))
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        offsets.flags.writeable = False
-        found.append(
+    money = {"start": outcomes.has("mrr"), "end": outcomes.basis is not None}
+    money["ltv"] = outcomes.has("ltv")
+    present = [name for name, there in money.items() if there]
+    parts: list[dict[str, NDArray[Any]]] = [{} for _ in orders]
+    for name in (*(f"x.{n}" for n in names), *(f"s.{n}" for n in segments or ()), *present):
+        known = columns.pop(name).fill_null(0).to_numpy()
+        for part, order in zip(parts, orders, strict=True):
+            part[name] = storage.keep(known, order)
+
+    def whole(values: NDArray[np.int32]) -> NDArray[np.int32]:
+        return storage.keep(values, np.arange(len(values), dtype=np.int32))
+
+    matrices = []
+    for part, order in zip(parts, orders, strict=True):
+        optional = {name: part[name] for name in present}
+        if "ltv" in part:
+            cohort = (part["ltv"] > 0) & (movement[order] < Movement.FORMER_LOST)
+            optional["ltv_rows"] = whole(np.flatnonzero(cohort).astype(np.int32))
+        if reached is not None:
+            day_codes, optional["days"] = _days(reached.gather(order))
+            optional["day_codes"] = whole(day_codes)
+        matrices.append(
             AccountMatrix(
                 names=tuple(names),
-                columns=tuple(parts[place] for parts in features),
-                codes=codes[place],
-                offsets=offsets,
+                columns=tuple(part[f"x.{name}"] for name in names),
+                codes=storage.keep(codes.astype(np.int16), order),
+                offsets=_offsets(movement[order]),
                 outcomes=outcomes,
-                start=start[place],
-                end=end[place],
-                ltv=ltv[place],
-                ltv_rows=valued,
-                day_codes=days[place][0],
-                days=days[place][1],
-                segments=tuple(Segments(name, v, codes[place]) for name, v, codes in grouped),
+                segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
+                **optional,
             )
         )
-    return found
+    return matrices
 
 
-def _days(reached: pl.Series, storage: Storage) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where each movement class begins, and the number of rows."""
+    sizes = np.bincount(classes, minlength=len(Movement))
+    return _frozen(np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def _days(reached: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return day codes from days (N,), null where an account did not activate; and their days."""
     days = reached.drop_nulls().unique().sort().to_numpy()
-    days.flags.writeable = False
     codes = np.searchsorted(days, reached.fill_null(0).to_numpy()).astype(np.int32)
     codes[reached.is_null().to_numpy()] = -1
-    return storage.keep(codes, np.arange(len(codes), dtype=np.int32)), days
+    return codes, _frozen(days)
 
 
-_BYTES: dict[type[pl.DataType], int] = {pl.Int8: 1, pl.Int16: 2, pl.Int32: 4, pl.Int64: 8}
-#: Bytes an account: of `codes`, `ltv_rows` and `day_codes`, and while a table is read of its key
-#: (some 30), the key's order, seven outcomes and the movement class.
-_OTHER_BYTES = 10
-_READING_BYTES = 110
+def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return each column's values, V of them, in the order of their text, the unknown last.
+
+    A value is a column's text, a number's without zeros behind its fraction. Where a value is
+    written as the unknown is called, the unknown is called by one more pair of brackets.
+    """
+    segments = {}
+    for name in columns:
+        text = as_text(name, table.schema[name])
+        values = collect(table, table.frame.select(text.unique()))[name].to_list()
+        known = sorted(value for value in values if value is not None)
+        label = _UNKNOWN
+        while label in known:
+            label = f"({label})"
+        segments[name] = (*known, *([label] if None in values else []))
+    return segments
+
+
+def _segment_codes(values: Mapping[str, tuple[str, ...]], schema: pl.Schema) -> list[pl.Expr]:
+    """Return each account's index in the values of each segment column, named `s.COLUMN`."""
+    return [
+        as_text(name, schema[name])
+        .replace_strict(
+            pl.Series(listed, dtype=pl.String),
+            pl.Series(range(len(listed)), dtype=pl.Int8),
+            # What is no listed text is unknown; that is the last one, where there is any.
+            default=pl.lit(len(listed) - 1, dtype=pl.Int8),
+            return_dtype=pl.Int8,
+        )
+        .alias(f"s.{name}")
+        for name, listed in values.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -349,14 +348,8 @@ def load_accounts(
 
     Parameters
     ----------
-    table, spec
-        What is loaded, and how.
-    as_of
-        ISO date for `days_before`, where the table has no such column.
-    drop_unlabelled
-        Leave accounts without any outcome out, and count them, instead of refusing.
-    set_aside
-        Share of rows that may be left out since they break the contract; None to refuse them.
+    table, spec, as_of, drop_unlabelled, set_aside
+        As for `check_contract`.
     memory
         Bytes that the table may take; arrays that need more are mapped from a temporary file. None
         for half of the machine's. Changes no result.
@@ -390,12 +383,10 @@ def load_accounts(
         expression.cast(widths[name]).alias(f"x.{name}")
         for name, expression in encoded_terms(spec, table.schema, date).items()
     ]
-    key = key_expression(checked.id_column, table.schema)
-    if checked.id_column is None:
-        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    key = _key(checked.id_column, table.schema)
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
-    segments = segment_values(table, spec.segments)
-    coded = segment_codes(segments, table.schema)
+    segments = _segment_values(table, spec.segments)
+    coded = _segment_codes(segments, table.schema)
     lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded, *coded)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
@@ -417,12 +408,12 @@ def load_accounts(
         held_out = pl.Series(mask, dtype=pl.Int8)
         prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
         del keys
-        found = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
+        matrices = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
     return Accounts(
         table=table,
         checked=checked,
-        search=found[0],
-        holdout=found[1] if len(found) > 1 else None,
+        search=matrices[0],
+        holdout=matrices[1] if len(matrices) > 1 else None,
         outcomes_fingerprint=prints[0],
         features_fingerprint=prints[1],
         segments_fingerprint=prints[2],
@@ -477,10 +468,7 @@ def _storage(
 def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
     """Return the largest raw score, either way, that the bounds allow, in 1/10,000ths of a point.
 
-    Raises
-    ------
-    SpecError
-        If it leaves Int64, where a sum would wrap.
+    Raises `SpecError` if it leaves Int64, where a sum would wrap.
     """
     reach = abs(spec.base) * VALUE_UNITS + SCORE_UNITS
     for term in spec.terms:
@@ -495,14 +483,8 @@ def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
 
 
 def _narrowest(low: int, high: int) -> type[pl.DataType]:
-    for dtype, size in _BYTES.items():
-        if -(2 ** (8 * size - 1)) <= low and high < 2 ** (8 * size - 1):
-            return dtype
-    return pl.Int64
-
-
-#: More accounts than this teach a first spec nothing more; a hash draws them.
-MOST_SAMPLED = 200_000
+    ends = {dtype: 2 ** (8 * size - 1) for dtype, size in _BYTES.items()}
+    return next((dtype for dtype, end in ends.items() if -end <= low and high < end), pl.Int64)
 
 
 def part(
@@ -513,22 +495,11 @@ def part(
     held: bool = False,
     copies: Copies | None = None,
 ) -> AccountTable:
-    """Return the search part of a table, or its holdout, as a table of its own.
+    """Return the search part of a table, or its holdout where it is `held`, as a table of its own.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    identifier
-        The account id's column; None to split by the rows' content.
-    split
-        Share and salt of the holdout.
-    held
-        Whether the holdout is meant.
-    copies
-        Accounts of one content, which are drawn together.
+    Without an identifier the rows' content splits. `copies` of one content are drawn together.
     """
-    key = _key(table, identifier)
+    key = _key(identifier, table.schema)
     if copies is not None and identifier is not None:
         key = key.replace(copies.keys, copies.first)
     drawn = held_out(key, split)
@@ -537,7 +508,7 @@ def part(
 
 def search_sample(
     table: AccountTable,
-    found: OutcomeColumns,
+    outcomes: OutcomeColumns,
     identifier: str | None,
     split: Split,
     *,
@@ -545,44 +516,27 @@ def search_sample(
     columns: Sequence[str] | None = None,
     most: int = MOST_SAMPLED,
 ) -> pl.DataFrame:
-    """Collect the accounts of the search part, with their canonical outcomes.
+    """Collect accounts of the search part with their canonical outcomes, ordered by their ids.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    found
-        Its outcome columns.
-    identifier, split, copies
-        As for `part`.
-    columns
-        Which of the table's columns; None for all.
-    most
-        Accounts at most, about; a hash of their ids draws them.
-
-    Returns
-    -------
-    DataFrame
-        The table's own columns, and each canonical outcome under its name with `OWN` before it. At
-        most some 200,000 accounts, drawn by a hash of their ids. In the order of their ids, so that
-        the order of the table's rows changes no digit of what is fitted to them.
+    So the order of the table's rows changes no digit of what is fitted to them. Each outcome stands
+    under its name with `OWN` before it. A hash of ids draws `most` accounts, about.
     """
     lazy = part(table, identifier, split, copies=copies).frame
     seen = collect(table, lazy.select(pl.len())).item()
     if seen > most:
-        fewer = Split(holdout=most / seen, salt="profile")
-        sampled = AccountTable(table.source, lazy, table.schema)
-        lazy = part(sampled, identifier, fewer, held=True).frame
-    outcomes = canonical_outcomes(found, table.schema)
+        drawn = held_out(_key(identifier, table.schema), Split(holdout=most / seen, salt="profile"))
+        lazy = lazy.filter(drawn)
+    canonical = canonical_outcomes(outcomes, table.schema)
     key = f"{OWN}key"
-    named = {f"{OWN}{name}": value for name, value in outcomes.items()}
-    named[key] = _key(table, identifier)
+    named = {f"{OWN}{name}": value for name, value in canonical.items()}
+    named[key] = _key(identifier, table.schema)
     own = table.columns if columns is None else columns
     return collect(table, lazy.select(*own, **named)).sort(key).drop(key)
 
 
-def _key(table: AccountTable, identifier: str | None) -> pl.Expr:
-    key = key_expression(identifier, table.schema).fill_null("")
+def _key(identifier: str | None, schema: pl.Schema) -> pl.Expr:
+    """Return what the split draws by: an account's id, or a hash of its content."""
+    key = key_expression(identifier, schema).fill_null("")
     if identifier is None:
         key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
     return key

@@ -16,6 +16,7 @@ import polars as pl
 
 from gtmar.data.encode import half_up
 from gtmar.data.scan import AccountTable, collect
+from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import AccountDataError, culprits
 from gtmar.spec.model import LABELS, Outcomes
 
@@ -38,21 +39,15 @@ __all__ = [
 ]
 
 
-_YES = frozenset(["yes", "y", "true", "t", "1", "1.0"])
-_NO = frozenset(["no", "n", "false", "f", "0", "0.0"])
+_FLAGS = dict.fromkeys(("yes", "y", "true", "t", "1", "1.0"), 1)
+_FLAGS |= dict.fromkeys(("no", "n", "false", "f", "0", "0.0"), 0)
 #: What an account is called that stayed, and one that left.
-_STAYED = frozenset(
-    (
-        *("active", "current", "existing", "existing customer", "kept", "not churned", "renewed"),
-        *("retained", "stayed"),
-    )
+_STAYS = "active,current,existing,existing customer,kept,not churned,renewed,retained,stayed"
+_LEAVES = (
+    "attrited,attrited customer,canceled,cancelled,churned,closed,exited,gone,inactive,left,lost,"
+    "non-renewed,not renewed,terminated"
 )
-_GONE = frozenset(
-    (
-        *("attrited", "attrited customer", "canceled", "cancelled", "churned", "closed", "exited"),
-        *("gone", "inactive", "left", "lost", "non-renewed", "not renewed", "terminated"),
-    )
-)
+_STAYED = dict.fromkeys(_STAYS.split(","), True) | dict.fromkeys(_LEAVES.split(","), False)
 #: Names of label columns beyond the default ones, as `plain_name` gives them.
 _NAMES = {
     "retained": re.compile(
@@ -79,11 +74,9 @@ def _plain(word: str) -> str:
 def _meaning(role: str, word: str) -> int | None:
     """Return what a word counts in a role; None where nobody can know."""
     plain = _plain(word)
-    if plain in _YES or plain in _NO:
-        return int(plain in _YES)
-    if role in ("retained", "churned") and (plain in _STAYED or plain in _GONE):
-        return int((plain in _STAYED) == (role == "retained"))
-    return None
+    if role in _NAMES and plain in _STAYED:
+        return int(_STAYED[plain] == (role == "retained"))
+    return _FLAGS.get(plain)
 
 
 @dataclass(frozen=True)
@@ -116,10 +109,6 @@ class LabelWords:
         )
 
 
-def _is_text(dtype: pl.DataType | None) -> bool:
-    return dtype in (pl.String, pl.Categorical, pl.Enum)
-
-
 def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str]]:
     """Return each text column's words, the first few in their order; blanks are unknown."""
     asked = [
@@ -128,8 +117,8 @@ def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str
     ]
     if not asked:
         return {}
-    found = collect(table, table.frame.select(asked)).row(0, named=True)
-    return {name: [word for word in words if word.strip()] for name, words in found.items()}
+    listed = collect(table, table.frame.select(asked)).row(0, named=True)
+    return {name: [word for word in words if word.strip()] for name, words in listed.items()}
 
 
 def with_labels(
@@ -137,24 +126,14 @@ def with_labels(
 ) -> tuple[AccountTable, list[LabelWords]]:
     """Return the table with labels that are words as 0 and 1, and what they were taken for.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    outcomes
-        Which column is which outcome.
-    labels
-        What words count, by role; a role that isn't named has the known words.
-
-    Notes
-    -----
-    A column with a word that nobody has said the meaning of stays as it is: `contract` refuses it.
-    Cost: one pass over label columns of text, none where there are none.
+    `labels` has what words count, by role; a role that it lacks has the known words. A column with
+    a word that nobody has said the meaning of stays as it is, for `contract` to refuse. Cost: one
+    pass over label columns of text, none where there are none.
     """
     roles = {
         column: role
         for role, column in OutcomeColumns.found(outcomes, table.columns).columns.items()
-        if role in LABELS and _is_text(table.schema[column])
+        if role in LABELS and table.schema[column] in TEXT_TYPES
     }
     read = []
     for column, listed in _words_of(table, roles).items():
@@ -164,23 +143,17 @@ def with_labels(
         words = [w for w in listed if _plain(w) in stated or w.strip() not in table.nulls]
         means = {w: stated.get(_plain(w)) if stated else _meaning(role, w) for w in words}
         read.append(LabelWords(role, column, means))
-    whole = [each for each in read if not each.unknown]
-    if whole:
-        numbers = [
-            pl.col(each.column)
-            .cast(pl.String)
-            .replace_strict(
-                pl.Series(list(each.words), dtype=pl.String),
-                pl.Series(list(each.words.values()), dtype=pl.Int8),
-                default=None,
-                return_dtype=pl.Int8,
-            )
-            for each in whole
-        ]
-        frame = table.frame.with_columns(numbers)
-        schema = pl.Schema({**table.schema, **{each.column: pl.Int8() for each in whole}})
-        table = replace(table, frame=frame, schema=schema)
-    return table, read
+    numbers = {
+        each.column: pl.col(each.column)
+        .cast(pl.String)
+        .replace_strict(each.words, default=None, return_dtype=pl.Int8)
+        for each in read
+        if not each.unknown
+    }
+    if not numbers:
+        return table, read
+    schema = pl.Schema({**table.schema, **dict.fromkeys(numbers, pl.Int8())})
+    return replace(table, frame=table.frame.with_columns(**numbers), schema=schema), read
 
 
 def named_outcomes(
@@ -188,36 +161,23 @@ def named_outcomes(
 ) -> Outcomes:
     """Find outcome columns by their names, beyond those that a spec knows by default.
 
-    Parameters
-    ----------
-    table
-        The account table.
-    outcomes
-        What was named; a default name that the table lacks is looked for under others.
-    labels
-        What words count, by role, where that was said.
-
-    Raises
-    ------
-    AccountDataError
-        If two columns could be the label, or one holds words of which nobody knows what they count.
+    A default name in `outcomes` that the table lacks is looked for under others. `labels` has what
+    words count, by role. Two columns that could be the label are refused, and one of words of which
+    nobody knows what they count.
     """
     plain = {plain_name(name): name for name in reversed(table.columns)}
-    named = outcomes.model_dump()
-    for role, column in named.items():
-        if column not in table.columns and plain_name(column) in plain:
-            named[role] = plain[plain_name(column)]
-    if not any(named[role] in table.columns for role in _NAMES):
-        taken = {column for column in named.values() if column in table.columns}
+    named = {
+        role: column if column in table.columns else plain.get(plain_name(column), column)
+        for role, column in outcomes.model_dump().items()
+    }
+    present = {role: column for role, column in named.items() if column in table.columns}
+    if not any(role in present for role in _NAMES):
+        taken = set(present.values())
         label = _named_label(table, [c for c in table.columns if c not in taken], labels)
         named |= label
-        if not label and "mrr_end" not in _present(named, table):
-            _refuse_hidden_label(table, taken, given=outcomes != Outcomes())
+        if not label and "mrr_end" not in present and outcomes == Outcomes():
+            _refuse_hidden_label(table, taken)
     return Outcomes(**named)
-
-
-def _present(named: Mapping[str, str], table: AccountTable) -> list[str]:
-    return [role for role, column in named.items() if column in table.columns]
 
 
 def _named_label(
@@ -230,8 +190,8 @@ def _named_label(
         for role, pattern in _NAMES.items()
         if pattern.fullmatch(plain_name(column))
     }
-    texts = _words_of(table, [c for c in likely if _is_text(table.schema[c])])
-    found = {}
+    texts = _words_of(table, [c for c in likely if table.schema[c] in TEXT_TYPES])
+    labelled = {}
     for column, role in likely.items():
         dtype = table.schema[column]
         if column in texts:
@@ -252,24 +212,22 @@ def _named_label(
                 continue
         elif dtype != pl.Boolean:
             continue
-        found[column] = role
-    if len(found) > 1:
-        column, role = next(iter(found.items()))
+        labelled[column] = role
+    if len(labelled) > 1:
+        column, role = next(iter(labelled.items()))
         raise AccountDataError(
-            f"{table.source}: columns {culprits(found)} could each be the outcome",
+            f"{table.source}: columns {culprits(labelled)} could each be the outcome",
             hint=f'name the one that is: --outcome "{role}={column}"',
         )
-    return {role: column for column, role in found.items()}
+    return {role: column for column, role in labelled.items()}
 
 
-def _refuse_hidden_label(table: AccountTable, taken: set[str], *, given: bool) -> None:
+def _refuse_hidden_label(table: AccountTable, taken: set[str]) -> None:
     """Refuse a table without a label whose accounts a column divides into stayed and left."""
-    if given:
-        return
-    texts = [c for c in table.columns if c not in taken and _is_text(table.schema[c])]
+    texts = [c for c in table.columns if c not in taken and table.schema[c] in TEXT_TYPES]
     for column, words in _words_of(table, texts).items():
-        plain = {_plain(word) for word in words}
-        if plain & _STAYED and plain & _GONE and len(words) <= _MOST_WORDS:
+        sides = {_STAYED.get(_plain(word)) for word in words}
+        if {True, False} <= sides and len(words) <= _MOST_WORDS:
             raise AccountDataError(
                 f'{table.source}: no label by its name, but column "{column}" holds '
                 f"{culprits(words)}",
@@ -305,26 +263,15 @@ ACTIVATION_STATES = 3
 
 @dataclass(frozen=True)
 class OutcomeColumns:
-    """Which outcome roles a table has, and in which columns.
+    """Which outcome roles a table has, and in which columns."""
 
-    Parameters
-    ----------
-    columns
-        Column by role (`retained`, `churned`, `mrr`, `mrr_end`, `ltv`, `activated`,
-        `days_to_activate`, `won_back`), for the roles that the table has.
-    """
-
+    #: Column by role (`retained`, `churned`, `mrr`, `mrr_end`, `ltv`, `activated`,
+    #: `days_to_activate`, `won_back`), for the roles that the table has.
     columns: dict[str, str]
 
     @classmethod
     def found(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
-        """Match a spec's outcome names with a table's columns, in any case.
-
-        Raises
-        ------
-        AccountDataError
-            If more than one column may be meant.
-        """
+        """Match a spec's outcome names, in any case, with the columns that are present."""
         columns: dict[str, str] = {}
         for role, name in outcomes.model_dump().items():
             alike = [column for column in present if column.strip().lower() == name.lower()]
@@ -353,12 +300,9 @@ class OutcomeColumns:
         return "observed" if self.has("mrr_end") else "binary"
 
     def missing_reason(self, metric_needs: tuple[str, ...]) -> str | None:
-        """Say which column a metric lacks; None where it lacks none.
+        """Say which column a metric lacks of the roles that it needs; None where it lacks none.
 
-        Parameters
-        ----------
-        metric_needs
-            Roles, all of which are needed; ``label`` stands for any source of retention.
+        ``label`` stands for any source of retention.
         """
         for role in metric_needs:
             if role == "label" and not self.labelled:
@@ -367,14 +311,21 @@ class OutcomeColumns:
                 return f"no {Outcomes.model_fields[role].default} column"
         return None
 
+    def number(self, role: str, schema: pl.Schema) -> pl.Expr:
+        """Return an outcome as doubles, null where it is unknown or the table lacks it."""
+        column = self.columns.get(role)
+        if column is None:
+            return pl.lit(None, dtype=pl.Float64)
+        return known_number(column, schema[column])
+
 
 def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
     """A numeric or Boolean column as doubles, NaN taken as unknown."""
     return pl.col(column).cast(pl.Float64).fill_nan(None) if dtype != pl.String else pl.lit(None)
 
 
-def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
-    """Return the canonical outcome expressions, each an Int64 column or a null one.
+def canonical_outcomes(outcomes: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
+    """Return the canonical outcomes by name, each an Int64 column or a null one.
 
     A churned account's unknown end MRR is 0, since it left. In a table without a label column,
     retained is taken as end MRR above 0; with one, a null label is unknown whatever the end MRR
@@ -382,78 +333,67 @@ def canonical_outcomes(found: OutcomeColumns, schema: pl.Schema) -> dict[str, pl
     """
 
     def number(role: str) -> pl.Expr:
-        column = found.columns.get(role)
-        if column is None:
-            return pl.lit(None, dtype=pl.Float64)
-        return known_number(column, schema[column])
+        return outcomes.number(role, schema)
+
+    def whole(x: pl.Expr) -> pl.Expr:
+        return x.cast(pl.Int64, strict=False)
 
     def cents(role: str) -> pl.Expr:
-        return half_up(number(role), CENTS).cast(pl.Int64, strict=False)
+        return whole(half_up(number(role), CENTS))
 
     former = number("won_back").is_not_null()
     start, end = cents("mrr"), cents("mrr_end")
-    if found.has("retained", "churned"):
+    if outcomes.has("retained", "churned"):
         label = pl.coalesce(number("retained"), 1 - number("churned"))
     else:
         label = (end > 0).cast(pl.Float64)
-    label = label.cast(pl.Int64, strict=False)
-    label = pl.when(former).then(None).otherwise(label)
-    if found.has("mrr_end"):
+    label = pl.when(~former).then(whole(label))
+    if outcomes.has("mrr_end"):
         end = pl.when(end.is_null() & (label == 0)).then(0).otherwise(end)
-        if found.has("retained", "churned"):
+        if outcomes.has("retained", "churned"):
             end = pl.when(former | label.is_not_null()).then(end)
-    elif found.has("mrr"):
+    elif outcomes.has("mrr"):
         end = start * label
-    return {
-        "retained": label.alias("retained"),
-        "start": start.alias("start"),
-        "end": end.alias("end"),
-        "ltv": cents("ltv").alias("ltv"),
-        "activated": number("activated").cast(pl.Int64, strict=False).alias("activated"),
-        "days": number("days_to_activate").floor().cast(pl.Int64, strict=False).alias("days"),
-        "won_back": number("won_back").cast(pl.Int64, strict=False).alias("won_back"),
+    canonical = {
+        "retained": label,
+        "start": start,
+        "end": end,
+        "ltv": cents("ltv"),
+        "activated": whole(number("activated")),
+        "days": whole(number("days_to_activate").floor()),
+        "won_back": whole(number("won_back")),
     }
+    return {name: value.alias(name) for name, value in canonical.items()}
 
 
-def lacks_outcome(found: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
+def lacks_outcome(outcomes: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
     """Whether nothing is known of an account's end, from the canonical columns."""
     known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
-    if not found.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
+    if not outcomes.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
         known = ("start",)
     return pl.all_horizontal(pl.col(f"{prefix}{name}").is_null() for name in known)
 
 
-def movement_class(found: OutcomeColumns) -> pl.Expr:
+def movement_class(outcomes: OutcomeColumns) -> pl.Expr:
     """Return each account's `Movement` from the canonical columns."""
     retained, start, end = pl.col("retained"), pl.col("start"), pl.col("end")
     paying = (start > 0) & end.is_not_null()
-    unlabelled_paying = (
-        Movement.UNLABELLED_PAYING
-        if found.has("mrr") and not found.labelled
-        else Movement.UNLABELLED
+    without_end = outcomes.has("mrr") and not outcomes.labelled
+    unlabelled_paying = Movement.UNLABELLED_PAYING if without_end else Movement.UNLABELLED
+    # The first that holds is an account's class.
+    classes = (
+        (pl.col("won_back") == 1, Movement.FORMER_WON_BACK),
+        (pl.col("won_back") == 0, Movement.FORMER_LOST),
+        (retained.is_null() & (start > 0), unlabelled_paying),
+        (retained.is_null(), Movement.UNLABELLED),
+        ((retained == 0) & paying, Movement.LOST_PAYING),
+        (retained == 0, Movement.LOST_NONPAYING),
+        (~paying | paying.is_null(), Movement.KEPT_NONPAYING),
+        (end == 0, Movement.KEPT_REVENUE_LOST),
+        (end < start, Movement.KEPT_CONTRACTED),
+        (end == start, Movement.KEPT_FLAT),
     )
-    return (
-        pl.when(pl.col("won_back") == 1)
-        .then(int(Movement.FORMER_WON_BACK))
-        .when(pl.col("won_back") == 0)
-        .then(int(Movement.FORMER_LOST))
-        .when(retained.is_null() & (start > 0))
-        .then(int(unlabelled_paying))
-        .when(retained.is_null())
-        .then(int(Movement.UNLABELLED))
-        .when((retained == 0) & paying)
-        .then(int(Movement.LOST_PAYING))
-        .when(retained == 0)
-        .then(int(Movement.LOST_NONPAYING))
-        .when(~paying | paying.is_null())
-        .then(int(Movement.KEPT_NONPAYING))
-        .when(end == 0)
-        .then(int(Movement.KEPT_REVENUE_LOST))
-        .when(end < start)
-        .then(int(Movement.KEPT_CONTRACTED))
-        .when(end == start)
-        .then(int(Movement.KEPT_FLAT))
-        .otherwise(int(Movement.KEPT_EXPANDED))
-        .cast(pl.Int8)
-        .alias("movement")
-    )
+    movement = pl.lit(int(Movement.KEPT_EXPANDED))
+    for holds, value in reversed(classes):
+        movement = pl.when(holds).then(int(value)).otherwise(movement)
+    return movement.cast(pl.Int8).alias("movement")

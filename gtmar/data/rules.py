@@ -1,39 +1,46 @@
 """The rules of the data contract that rows can break, one record each.
 
 A rule is a mask of the rows that break it, what to show of them, and the wording; `contract` counts
-all of them in one query.
+all of them in one query. On request the rows that break one are left out, counted and kept apart.
 """
 
 from __future__ import annotations
 
-import operator
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from gtmar.data.dates import endless
-from gtmar.data.encode import categories_of, category, is_missing, written_otherwise
-from gtmar.data.outcomes import CENTS, OutcomeColumns, known_number
+from gtmar.data.encode import categories_of, counts_unknown, is_missing, lies_in, written_otherwise
+from gtmar.data.outcomes import CENTS, OutcomeColumns
+from gtmar.data.scan import AccountTable, collect
 from gtmar.data.split import canonical_id, inexact_id, may_identify
-from gtmar.errors import culprits
-from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, MissingValue, OneOfEncoder
+from gtmar.errors import AccountDataError, UsageError, Violation, culprits
+from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
+from gtmar.spec.model import stated_date
 
 if TYPE_CHECKING:
-    from gtmar.spec.model import Feature
+    from datetime import date
+
+    from gtmar.spec.model import Feature, ScoringSpec, Window
 
 __all__ = [
     "ACCOUNT",
     "EXACT",
     "OWN",
     "Rule",
+    "SetAside",
+    "complete_by",
     "date_rules",
-    "endless_rule",
     "feature_rules",
     "id_rules",
+    "leave_out",
     "outcome_rules",
+    "overlap",
     "total_rules",
+    "window_columns",
+    "window_rules",
 ]
 
 #: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
@@ -45,20 +52,25 @@ ACCOUNT = f"{OWN}account"
 
 @dataclass(frozen=True)
 class Rule:
-    """Rows that break it, what to show of them, and how to word it: problem and hint."""
+    """Rows that break it, how to word it (problem, without their number, and hint), what to show.
+
+    Parameters
+    ----------
+    sign
+        Above 0 where any row may break it, for a rule whose rows cost more to find than that.
+    """
 
     column: str
     broken: pl.Expr
-    shown: pl.Expr
     problem: str
     hint: str = ""
-    #: Above 0 where any row may break it, for a rule whose rows cost more to find than that.
+    shown: pl.Expr = field(default_factory=lambda: pl.col(ACCOUNT))
     sign: pl.Expr | None = None
 
     @property
-    def text(self) -> str:
-        """What is wrong with the rows, without their number."""
-        return self.problem.replace("{count} ", "")
+    def mask(self) -> pl.Expr:
+        """Whether a row breaks the rule; what can't be told does not."""
+        return self.broken.fill_null(value=False)
 
 
 def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
@@ -70,28 +82,23 @@ def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
     unknown = is_missing(identifier, dtype)
     row = pl.format("row {}", pl.int_range(1, pl.len() + 1))
     own = "every account needs an id of its own"
-    rules = [Rule(identifier, unknown, row, "{count} account ids are null", own)]
-    if inexact is None and not dtype.is_numeric():
-        blank = key.is_null() & ~unknown
-        rules.append(Rule(identifier, blank, row, "{count} account ids are blank", own))
+    rules = [Rule(identifier, unknown, "account ids are null", own, row)]
     if inexact is not None:
-        what = "no text" if dtype == pl.Binary else f"no whole numbers that {dtype} holds exactly"
-        rules.append(
-            Rule(
-                identifier,
-                inexact,
-                row if dtype == pl.Binary else pl.col(identifier).cast(pl.String),
-                f"{{count}} account ids are {what}",
-                "two accounts may have become one: store ids as text or as integers",
-            )
-        )
+        binary = dtype == pl.Binary
+        what = "no text" if binary else f"no whole numbers that {dtype} holds exactly"
+        hint = "two accounts may have become one: store ids as text or as integers"
+        shown = row if binary else pl.col(identifier).cast(pl.String)
+        rules.append(Rule(identifier, inexact, f"account ids are {what}", hint, shown))
+    elif not dtype.is_numeric():
+        blank = key.is_null() & ~unknown
+        rules.append(Rule(identifier, blank, "account ids are blank", own, row))
     rules.append(
         Rule(
             identifier,
             key.is_duplicated() & key.is_not_null(),
-            key,
-            "{count} rows share their account id with another",
+            "rows share their account id with another",
             "one row per account: aggregate the table first",
+            key,
             # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
             sign=key.count() - key.drop_nulls().hash().n_unique(),
         )
@@ -107,177 +114,313 @@ _TOTAL = (
 
 
 def total_rules(
-    identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
+    identifier: str | None, outcomes: OutcomeColumns, features: list[str], schema: pl.Schema
 ) -> list[Rule]:
     """No row is a total of the others: called so, and as large as all of them together."""
     texts = [n for n, t in schema.items() if t == pl.String]
     names = [identifier] if identifier in texts else texts if identifier is None else []
-    money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
+    money = [outcomes.columns[r] for r in ("mrr", "mrr_end", "ltv") if outcomes.has(r)]
     sized = [n for n in dict.fromkeys([*money, *features]) if schema[n].is_numeric()]
     if not names or not sized:
         return []
     named = pl.any_horizontal(pl.col(name).str.contains(_TOTAL) for name in names)
-    values = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized}
+    values = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized]
     # Half a unit of the last digit each, of amounts that were rounded before they were added up.
     equal = [
-        (x > 0) & (x - (x.sum() - x)).abs().le(0.005 * pl.len()) & (x.count() > 2)
-        for x in values.values()
+        (x > 0) & (x - (x.sum() - x)).abs().le(0.005 * pl.len()) & (x.count() > 2) for x in values
     ]
-    problem = "{count} rows are a total of the others, by name and size"
-    hint = "a total is no account: leave it out of the export"
     broken = named & pl.any_horizontal(equal).fill_null(value=False)
-    return [Rule(names[0], broken, _shown(), problem, hint, sign=named.sum())]
+    problem = "rows are a total of the others, by name and size"
+    hint = "a total is no account: leave it out of the export"
+    return [Rule(names[0], broken, problem, hint, sign=named.sum())]
 
 
 def date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
     """The date that `days_before` counts from is known for every account, and is one."""
-    problem, hint = "{count} values of the spec's as_of are null", "fill it, or give --as-of DATE"
-    rule = Rule(column, pl.col(column).is_null(), _shown(), problem, hint)
+    problem, hint = "values of the spec's as_of are null", "fill it, or give --as-of DATE"
+    rule = Rule(column, pl.col(column).is_null(), problem, hint)
     # A column of anything else is refused by its type.
-    return [rule, endless_rule(column, "the spec's as_of")] if dtype == pl.Date else [rule]
+    return [rule, _endless_rule(column, "the spec's as_of")] if dtype == pl.Date else [rule]
 
 
-def endless_rule(column: str, of: str) -> Rule:
-    """Days are of the years 1 to 9999: none is infinite."""
-    problem = f"{{count}} values of {of} are infinite, or outside the years 1 to 9999"
-    hint = "write a date, or null where there is none"
-    return Rule(column, endless(column), _shown(), problem, hint)
+def _endless_rule(column: str, of: str) -> Rule:
+    problem = f"values of {of} are infinite, or outside the years 1 to 9999"
+    return Rule(column, endless(column), problem, "write a date, or null where there is none")
 
 
 def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
     """A feature's values are known, finite, and what its encoder reads."""
     column = feature.column or name
     x, dtype, encoder = pl.col(column), schema[column], feature.encode
-    unknown = is_missing(column, dtype)
+    unknown, values = is_missing(column, dtype), f'values of feature "{name}"'
     rules = []
-    handled = isinstance(feature.missing, MissingValue) or (
-        isinstance(encoder, Bins) and "missing" in encoder.bins
-    )
-    if not handled:
+    if not counts_unknown(feature):
         what = "null or NaN" if dtype.is_float() else "null"
         hint = (
             "give it a bin named missing"
             if isinstance(encoder, Bins)
             else f"say what an unknown counts in the spec: {name}: {{missing: {{value: 0}}}}"
         )
-        problem = f'{{count}} values of feature "{name}" are {what}'
-        rules.append(Rule(column, unknown, _shown(), problem, hint))
+        rules.append(Rule(column, unknown, f"{values} are {what}", hint))
     if isinstance(encoder, DaysBeforeEncoder):
-        rules.append(endless_rule(column, f'feature "{name}"'))
+        rules.append(_endless_rule(column, f'feature "{name}"'))
     if dtype.is_float():
-        problem = f'{{count}} values of feature "{name}" are infinite'
-        rules.append(Rule(column, x.is_infinite(), _shown(), problem, "replace or cap them"))
+        rules.append(Rule(column, x.is_infinite(), f"{values} are infinite", "replace or cap them"))
     if isinstance(encoder, BoolEncoder) and dtype != pl.Boolean:
-        problem = f'{{count}} values of feature "{name}" are neither 0 nor 1'
         odd = ~x.cast(pl.Float64).is_in([0.0, 1.0]) & ~unknown
-        rules.append(Rule(column, odd, x, problem, "encode it with range or identity"))
-    unlisted = None
-    if isinstance(encoder, OneOfEncoder) and encoder.default is None:
-        listed = list(encoder.values)
-        unlisted = ~category(column, dtype, listed).is_in(listed)
-    elif isinstance(encoder, Bins) and "other" not in encoder.bins:
-        inside = (
-            reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in encoder.intervals.values()])
-            if encoder.intervals
-            else category(column, dtype, encoder.categories).is_in(encoder.categories)
-        )
-        unlisted = ~inside
+        hint = "encode it with range or identity"
+        rules.append(Rule(column, odd, f"{values} are neither 0 nor 1", hint, x))
+    complete = (isinstance(encoder, OneOfEncoder) and encoder.default is None) or (
+        isinstance(encoder, Bins) and "other" not in encoder.bins
+    )
+    unlisted = ~lies_in(encoder, column, dtype) & ~unknown if complete else None
     otherwise = written_otherwise(column, dtype, categories_of(encoder) or ())
     if otherwise is not None:
+        odd, categories = otherwise
         problem = (
-            f'{{count}} values of feature "{name}" equal one of the spec\'s categories as numbers, '
-            "and are written otherwise"
+            f"{values} equal one of the spec's categories as numbers, and are written otherwise"
         )
-        hint = f"the spec has {culprits(otherwise[1])}: write them one way, here or there"
-        rules.append(Rule(column, otherwise[0], x, problem, hint))
+        hint = f"the spec has {culprits(categories)}: write them one way, here or there"
+        rules.append(Rule(column, odd, problem, hint, x))
         if unlisted is not None:
-            unlisted &= ~otherwise[0].fill_null(value=False)
+            unlisted &= ~odd.fill_null(value=False)
     if unlisted is not None:
-        problem = (
-            f'{{count}} values of feature "{name}" are in none of the spec\'s categories or bins'
-        )
-        hint = "add a default, or a bin named other"
-        rules.append(Rule(column, unlisted & ~unknown, x, problem, hint))
+        problem = f"{values} are in none of the spec's categories or bins"
+        rules.append(Rule(column, unlisted, problem, "add a default, or a bin named other", x))
     return rules
 
 
-def _shown() -> pl.Expr:
-    return pl.col(ACCOUNT)
-
-
-def outcome_rules(found: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
+def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
     """Labels are 0 or 1 and agree with each other and with the money."""
+    rules: list[Rule] = []
+
+    def rule(
+        role: str, broken: pl.Expr, problem: str, hint: str = "", shown: pl.Expr | None = None
+    ) -> None:
+        shown = pl.col(ACCOUNT) if shown is None else shown
+        rules.append(Rule(outcomes.columns[role], broken, problem, hint, shown))
 
     def number(role: str) -> pl.Expr:
-        column = found.columns.get(role)
-        if column is None:
-            return pl.lit(None, dtype=pl.Float64)
-        return known_number(column, schema[column])
+        return outcomes.number(role, schema)
 
-    rules = []
-    for role in ("retained", "churned", "activated", "won_back"):
-        if found.has(role):
-            odd = ~number(role).is_in([0.0, 1.0])
-            problem = f"{{count}} values of outcome {role} are neither 0 nor 1"
-            hint = "labels are 0 and 1, null where unknown"
-            rules.append(Rule(found.columns[role], odd, number(role), problem, hint))
-    retained, churned = number("retained"), number("churned")
-    if found.has("retained") and found.has("churned"):
-        rules.append(
-            Rule(
-                found.columns["churned"],
-                retained + churned != 1,
-                _shown(),
-                f'{{count}} accounts are not either "{found.columns["retained"]}" or churned',
-                "exactly one of the two is 1",
-            )
-        )
+    for role in filter(outcomes.has, ("retained", "churned", "activated", "won_back")):
+        odd = ~number(role).is_in([0.0, 1.0])
+        problem = f"values of outcome {role} are neither 0 nor 1"
+        rule(role, odd, problem, "labels are 0 and 1, null where unknown", number(role))
+    retained, churned, end = number("retained"), number("churned"), number("mrr_end")
     label = pl.coalesce(retained, 1 - churned)
     former = number("won_back").is_not_null()
-    if found.has("won_back"):
-        rules.append(
-            Rule(
-                found.columns["won_back"],
-                former & label.is_not_null(),
-                _shown(),
-                "{count} former accounts also have a retention label",
-                "who left before the window has won_back, no label; who is current the reverse",
-            )
+    if outcomes.has("retained") and outcomes.has("churned"):
+        problem = f'accounts are not either "{outcomes.columns["retained"]}" or churned'
+        rule("churned", retained + churned != 1, problem, "exactly one of the two is 1")
+    if outcomes.has("won_back"):
+        rule(
+            "won_back",
+            former & label.is_not_null(),
+            "former accounts also have a retention label",
+            "who left before the window has won_back, no label; who is current the reverse",
         )
-    for role in ("mrr", "mrr_end", "ltv", "days_to_activate"):
-        if not found.has(role):
-            continue
-        column, x = found.columns[role], number(role)
+    for role in filter(outcomes.has, ("mrr", "mrr_end", "ltv", "days_to_activate")):
+        x = number(role)
         if role != "ltv":
-            problem = f"{{count}} values of {role} are negative"
-            rules.append(Rule(column, x < 0, x, problem, "amounts are 0 or more"))
+            rule(role, x < 0, f"values of {role} are negative", "amounts are 0 or more", x)
         too_large = x.is_infinite() | (x.abs() * CENTS > EXACT)
-        problem = f"{{count}} values of {role} are infinite or above 9e13"
-        rules.append(Rule(column, too_large, _shown(), problem))
-    if found.has("mrr") and found.labelled:
-        known = number("mrr_end") if not found.has("retained", "churned") else label
-        current = ~former & known.is_not_null()
-        problem = "{count} values of mrr are unknown for current accounts"
-        hint = "MRR at the start of the window; 0 for who pays nothing"
-        rules.append(
-            Rule(found.columns["mrr"], number("mrr").is_null() & current, _shown(), problem, hint)
+        rule(role, too_large, f"values of {role} are infinite or above 9e13")
+    if outcomes.has("mrr") and outcomes.labelled:
+        current = ~former & (label if outcomes.has("retained", "churned") else end).is_not_null()
+        rule(
+            "mrr",
+            number("mrr").is_null() & current,
+            "values of mrr are unknown for current accounts",
+            "MRR at the start of the window; 0 for who pays nothing",
         )
-    if found.has("mrr_end") and found.has("retained", "churned"):
-        column, end = found.columns["mrr_end"], number("mrr_end")
-        rules += [
-            Rule(
-                column,
-                (label == 0) & (end > 0),
-                _shown(),
-                "{count} churned accounts have an end MRR above 0",
-                "who left pays nothing at the window's end: label or amount is wrong",
-            ),
-            Rule(
-                column,
-                (label == 1) & end.is_null(),
-                _shown(),
-                "{count} values of mrr_end are unknown for retained accounts",
-                "give the amount at the window's end; it may be 0",
-            ),
-        ]
+    if outcomes.has("mrr_end") and outcomes.has("retained", "churned"):
+        rule(
+            "mrr_end",
+            (label == 0) & (end > 0),
+            "churned accounts have an end MRR above 0",
+            "who left pays nothing at the window's end: label or amount is wrong",
+        )
+        rule(
+            "mrr_end",
+            (label == 1) & end.is_null(),
+            "values of mrr_end are unknown for retained accounts",
+            "give the amount at the window's end; it may be 0",
+        )
     return rules
+
+
+# ---- the order of time --------------------------------------------------------------------------
+
+
+def window_columns(window: Window) -> dict[str, str]:
+    """Return a window's texts that name a column, by key."""
+    days = window.model_dump(exclude_none=True)
+    return {key: text for key, text in days.items() if stated_date(text) is None}
+
+
+def window_rules(window: Window, by: date | None) -> list[Rule]:
+    """Features are of a day before the outcomes' first; these end after it, and are complete.
+
+    The window's columns are there and hold dates. Outcomes must be complete `by` a day, if any.
+    """
+    days = window.model_dump(exclude_none=True)
+    columns = window_columns(window)
+    hint = "every account has its own window, or write one date for all"
+    rules = [
+        Rule(column, pl.col(column).is_null(), f"values of window {key} are null", hint)
+        for key, column in columns.items()
+    ]
+    rules += [_endless_rule(column, f"window {key}") for key, column in columns.items()]
+
+    def rule(keys: tuple[str, ...], broken: pl.Expr, problem: str, hint: str) -> None:
+        column = next((columns[key] for key in keys if key in columns), "")
+        rules.append(Rule(column, broken, problem, hint))
+
+    first, last = "outcome_start", "outcome_end"
+    if then := next((key for key in (first, last) if key in days), None):
+        rule(
+            ("features_asof", then),
+            _day(window.features_asof) >= _day(days[then]),
+            f"accounts have features_asof not before {then}",
+            "what was known on the outcomes' own days may be the outcome",
+        )
+    if first in days and last in days:
+        problem, hint = f"accounts have {last} before {first}", "a window ends after it begins"
+        rule((first, last), _day(days[last]) < _day(days[first]), problem, hint)
+    if by is not None and last in days:
+        problem = f"accounts have outcomes that aren't complete by {by}"
+        hint = "leave them out until their window is over"
+        rule((last,), _day(days[last]) > pl.lit(by), problem, hint)
+    return rules
+
+
+def complete_by(spec: ScoringSpec, as_of: date | None) -> date | None:
+    """Return the day by which outcomes must be complete: `as_of`, where it has no other meaning.
+
+    Where a feature counts days before it, it is the day of the features.
+    """
+    counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
+    return None if counted else as_of
+
+
+def overlap(window: Window, searched: AccountTable, later: AccountTable) -> list[Violation]:
+    """Say how many accounts of a later table have features from before the search's window ends.
+
+    Both tables have the window's columns. Without `outcome_end` nothing is refused.
+    """
+    if window.outcome_end is None:
+        return []
+    last = stated_date(window.outcome_end)
+    if last is None:
+        ends = searched.frame.select(_day(window.outcome_end).max())
+        last = collect(searched, ends).item()
+    early = (_day(window.features_asof) < pl.lit(last)).sum()
+    accounts, count = collect(later, later.frame.select(pl.len(), early.alias("early"))).row(0)
+    if not count:
+        return []
+    problem = (
+        f"{count:,} of {accounts:,} accounts have features from before {last}, when the "
+        "last outcome that is searched was complete"
+    )
+    hint = "the holdout begins where the search window is over"
+    return [Violation("", problem, hint=hint, rows=count)]
+
+
+def _day(text: str) -> pl.Expr:
+    stated = stated_date(text)
+    if stated is None:
+        return pl.col(text)
+    # Once for every account, so that comparisons of two stated dates count accounts.
+    return pl.repeat(stated, pl.len(), dtype=pl.Date)
+
+
+# ---- rows left out ------------------------------------------------------------------------------
+
+#: Share of rows that may be set aside where none is stated.
+_SHARE = 0.01
+#: The column that says in the file which rules a row broke.
+_REASON = "set_aside_for"
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What was left out of a table, and why."""
+
+    #: The share of rows that was allowed; None where nothing was to be left out.
+    share: float | None = None
+    #: Rows left out; one that breaks two rules counts once here.
+    rows: int = 0
+    #: Rows by the rule that they break.
+    counts: dict[str, int] = field(default_factory=dict)
+    #: The rows themselves, with their reasons; not read before they are asked for.
+    frame: pl.LazyFrame | None = field(default=None, compare=False)
+
+    @property
+    def listed(self) -> str:
+        """Each rule and how many rows break it."""
+        return "; ".join(f"{count:,} {rule}" for rule, count in self.counts.items())
+
+    @property
+    def sentence(self) -> str:
+        """Say how many rows were left out, by rule."""
+        rows = f"{self.rows:,} rows that break the data contract are"
+        if self.rows == 1:
+            rows = "1 row that breaks the data contract is"
+        return f"{rows} set aside: {self.listed}."
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return what a run's record keeps of it."""
+        if self.share is None:
+            return {}
+        counts = {f"set_aside.{rule}": count for rule, count in self.counts.items()}
+        return {"set_aside": self.share, **counts}
+
+    def written(self) -> pl.DataFrame:
+        """Read the rows, nested values as text, so that any kind of file holds them."""
+        frame = pl.DataFrame() if self.frame is None else self.frame.collect(engine="streaming")
+        nested = [n for n, t in frame.schema.items() if t.is_nested() or t == pl.Binary]
+        return frame.with_columns(
+            pl.Series(name, [None if v is None else str(v) for v in frame[name]], dtype=pl.String)
+            for name in nested
+        )
+
+
+def leave_out(
+    table: AccountTable, rules: list[Rule], share: float
+) -> tuple[AccountTable, SetAside]:
+    """Leave out the rows that break a rule, where they are at most a share, in [0, 1), of all."""
+    if not 0 <= share < 1:
+        raise UsageError(
+            f"the share of rows to set aside must be in [0, 1), got {share:g}",
+            hint=f"--set-aside {_SHARE:g}",
+        )
+    if not rules:
+        return table, SetAside(share)
+    broken = pl.any_horizontal(rule.mask for rule in rules)
+    each = [rule.mask.sum().alias(str(i)) for i, rule in enumerate(rules)]
+    asked = [pl.len().alias("rows"), broken.sum().alias("broken"), *each]
+    rows, count, *by_rule = collect(table, table.frame.select(asked)).row(0)
+    if not count:
+        return table, SetAside(share)
+    counts: dict[str, int] = {}
+    for rule, number in zip(rules, by_rule, strict=True):
+        if number:
+            counts[rule.problem] = counts.get(rule.problem, 0) + number
+    aside = SetAside(share, count, counts)
+    if count > share * rows:
+        needed = -(-count * 1_000 // rows) / 1_000
+        raise AccountDataError(
+            f"{table.source}: {count:,} of {rows:,} rows break the data contract, "
+            f"{count / rows:.2%}, more than the {share:.2%} that may be set aside: {aside.listed}",
+            hint=f"mend the table, or allow for more: --set-aside {needed:g}",
+        )
+    reasons = pl.concat_list(pl.when(rule.mask).then(pl.lit(rule.problem)) for rule in rules)
+    own = f"{OWN}{_REASON}"
+    marked = table.frame.with_columns(
+        reasons.list.drop_nulls().list.unique(maintain_order=True).alias(own)
+    )
+    reason = pl.col(own).list.join("; ").alias(_REASON)
+    out = marked.filter(broken).select(reason, *table.columns)
+    return replace(table, frame=table.frame.filter(~broken)), replace(aside, frame=out)

@@ -1,44 +1,33 @@
 """Any source of an account table as a lazy Polars frame, and the one place that collects it.
 
-Nothing is read here but names and types. Polars' and the file system's errors are worded here, in
-`collect`, so that a broken file is named as such wherever it comes to light.
+Of formats that have types only names and types are read here; what the columns of text files hold
+takes a pass over them. Polars' and the file system's errors are worded here, in `collect`, so that
+a broken file is named as such wherever it comes to light.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from functools import partial
-from glob import escape
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.csv_files import CSV_ENDINGS, TextFile, scan_text, text_file, with_partitions
+from gtmar.data.files import CSV_ENDINGS, broken_file, located, scan_text, scan_typed, text_file
 from gtmar.data.sources import Source, Tabular, opened
-from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts, stated_kinds, texts_for
-from gtmar.errors import AccountDataError, ResourceError
+from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts, stated_kinds
+from gtmar.errors import AccountDataError
 from gtmar.spec.model import Reading
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from gtmar.spec.model import ScoringSpec
+    from gtmar.data.files import TextFile
 
-__all__ = [
-    "ID_NAMES",
-    "AccountTable",
-    "collect",
-    "likely_id",
-    "no_room",
-    "read_column",
-    "refuse_empty",
-    "scan",
-    "write_rows",
-]
+__all__ = ["ID_NAMES", "AccountTable", "collect", "likely_id", "refuse_empty", "scan"]
 
 #: Column names taken for the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
@@ -47,18 +36,6 @@ _ID_NAME = re.compile(
     r"(account|acct|customer|cust|company|client|user|tenant|workspace|org|organi[sz]ation|"
     r"subscriber)u?u?id|(account|acct|customer|cust)(no|nr|number|key)|id"
 )
-
-#: How the operating system says that a file, a disk, or somebody's share of it, is full.
-_NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
-
-_FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    **{ending: ending.split(".")[1] for ending in CSV_ENDINGS},
-    ".arrow": "ipc",
-    ".ipc": "ipc",
-    ".feather": "ipc",
-}
 
 
 @dataclass(frozen=True)
@@ -90,6 +67,10 @@ class AccountTable:
         """Cells of text that mean nothing, where text is to be something else."""
         return NULL_MARKERS if self.texts is None else self.texts.nulls
 
+    def unlike(self, column: str) -> tuple[str, str] | None:
+        """Word what keeps a text column from being numbers, or dates: problem and hint."""
+        return None if self.texts is None else self.texts.unlike(column)
+
     def with_text(self, *columns: str | None) -> AccountTable:
         """Return the table with columns as the text that they are: an id such as 00012."""
         if self.requery is not None:
@@ -100,62 +81,41 @@ class AccountTable:
             return replace(self, frame=lazy, schema=lazy.collect_schema(), texts=None)
         if self.texts is None or not self.texts.typeless:
             return self
-        return self._read(self.texts.identifying(filter(None, columns)))
-
-    def read_for(self, spec: ScoringSpec) -> AccountTable:
-        """Return the table with its text read as a spec wants it.
-
-        A column of categories stays the text that it is; what is to be a number becomes one where
-        all of its cells are. Dates stay text, for `dates` to read. Columns of formats that have
-        types are left as they are, but for text that is to be a number.
-        """
-        table = self.with_text(spec.id)
-        texts = texts_for(table._texts(spec.read), spec, table.columns, table._collected)
-        return table._read(texts)
+        return self.read_as(self.texts.identifying(filter(None, columns)))
 
     def detected(self, reading: Reading | None = None) -> AccountTable:
         """Return the table with each text column as what its cells are."""
-        texts = self._texts(reading or Reading())
-        looked_at = texts.looked_at(texts.columns, self._collected)
-        return self._read(looked_at.taken_as(stated_kinds(texts.reading)))
+        texts = self.texts_by(reading or Reading())
+        looked_at = texts.looked_at(texts.columns, lambda lazy: collect(self, lazy))
+        return self.read_as(looked_at.taken_as(stated_kinds(texts.reading)))
 
-    def _texts(self, reading: Reading) -> Texts:
+    def texts_by(self, reading: Reading) -> Texts:
         """Return the columns of text as the source has them, to be read in a stated way."""
         if self.texts is None:
-            dtypes = self.schema.items()
-            names = tuple(name for name, dtype in dtypes if dtype in TEXT_TYPES)
+            names = tuple(name for name, dtype in self.schema.items() if dtype in TEXT_TYPES)
             return Texts(self.frame, names, typeless=False, reading=reading)
         return self.texts.read_by(reading)
 
-    def _read(self, texts: Texts) -> AccountTable:
+    def read_as(self, texts: Texts) -> AccountTable:
+        """Return the table with its columns of text as what they are taken for."""
         frame = texts.typed()
         return replace(self, frame=frame, schema=frame.collect_schema(), texts=texts)
 
-    def _collected(self, lazy: pl.LazyFrame) -> pl.DataFrame:
-        return collect(self, lazy)
-
 
 def scan(data: Tabular) -> AccountTable:
-    """Open an account table without reading it.
+    """Open an account table.
 
-    Parameters
-    ----------
-    data
-        A Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
-        included; a Polars frame; or what `sources.opened` takes.
-
-    Raises
-    ------
-    AccountDataError
-        If nothing is there, the format is unknown, or the file can't be read.
+    It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
+    included; a Polars frame; or what `sources.opened` takes. Raises `AccountDataError` if nothing
+    is there, the format is unknown, or a file can't be read.
     """
     if isinstance(data, pl.DataFrame | pl.LazyFrame):
         lazy = data.lazy()
         return AccountTable("frame", lazy, lazy.collect_schema())
-    found = opened(data, lambda other: scan(other).frame)
-    if found is not None:
-        if found.text is not None:
-            return _of_text(found.name, [found.text], None, found.origin)
+    there = opened(data, lambda other: scan(other).frame)
+    if there is not None:
+        if there.text is not None:
+            return _of_text(there.name, [there.text], None, there.origin)
         queried = isinstance(data, Source) and data.query is not None
 
         def requery(*texts: str) -> pl.LazyFrame:
@@ -164,22 +124,35 @@ def scan(data: Tabular) -> AccountTable:
             return again.frame
 
         return AccountTable(
-            found.name,
-            found.frame,
-            found.frame.collect_schema(),
-            found.origin,
-            found.unread,
+            there.name,
+            there.frame,
+            there.frame.collect_schema(),
+            there.origin,
+            there.unread,
             requery=requery if queried else None,
         )
     source = data.location if isinstance(data, Source) else str(data)
-    kind, files = _locate(source)
+    kind, files = located(source)
     try:
         if f".{kind}" in CSV_ENDINGS:
             return _of_text(source, [text_file(file) for file in files], Path(source), {})
-        lazy, notes = _scan_typed(kind, files, Path(source))
+        lazy, notes = scan_typed(kind, files, Path(source))
         return AccountTable(source, lazy, lazy.collect_schema(), notes=tuple(notes))
     except (PolarsError, OSError) as err:
-        raise _unreadable(source, err) from err
+        raise broken_file(source, first_line(err)) from err
+
+
+def _of_text(
+    name: str, files: Sequence[TextFile], source: Path | None, origin: Mapping[str, str]
+) -> AccountTable:
+    """Open files of text, and see what their columns are."""
+    raw = scan_text(files, source)
+    schema = raw.collect_schema()
+    columns = tuple(name for name, dtype in schema.items() if dtype == pl.String)
+    comma = any(file.separator != "," for file in files)
+    texts = Texts(raw, columns, typeless=True, comma=comma)
+    ids = [name for name in columns if name.lower() in ID_NAMES]
+    return AccountTable(name, raw, schema, origin, texts=texts).detected().with_text(*ids)
 
 
 def likely_id(columns: Sequence[str]) -> str | None:
@@ -196,62 +169,12 @@ def likely_id(columns: Sequence[str]) -> str | None:
     return usual or next(spelt, None)
 
 
-def _of_text(
-    name: str, files: Sequence[TextFile], source: Path | None, origin: Mapping[str, str]
-) -> AccountTable:
-    """Open files of text, and see what their columns are."""
-    raw = scan_text(files, source)
-    schema = raw.collect_schema()
-    columns = tuple(name for name, dtype in schema.items() if dtype == pl.String)
-    comma = any(file.decimal_comma for file in files)
-    texts = Texts(raw, columns, typeless=True, comma=comma)
-    ids = [name for name in columns if name.lower() in ID_NAMES]
-    return AccountTable(name, raw, schema, origin, texts=texts).detected().with_text(*ids)
-
-
 def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
-    """Run a query over the table, streaming.
-
-    Raises
-    ------
-    AccountDataError
-        If the source can't be read to its end.
-    """
+    """Run a query over the table, streaming; a source that breaks off is an `AccountDataError`."""
     try:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:
-        raise _unreadable(table.source, err) from err
-
-
-def write_rows(table: AccountTable, lazy: pl.LazyFrame, path: Path) -> None:
-    """Write the rows of a query over the table to an Arrow file, streaming.
-
-    Raises
-    ------
-    AccountDataError
-        If the source can't be read to its end.
-    ResourceError
-        If there is no room for the file.
-    """
-    try:
-        lazy.sink_ipc(path, compression="uncompressed")
-    except (PolarsError, OSError) as err:
-        if reason := _NO_ROOM.search(str(err)):
-            raise no_room(path.parent.parent, reason[0]) from err
-        raise _unreadable(table.source, err) from err
-
-
-def no_room(folder: Path, reason: str) -> ResourceError:
-    """Word that a table finds no room in a folder for large files."""
-    return ResourceError(
-        f"{folder}: no room for the account table: {reason}",
-        hint="TMPDIR names another folder, and --memory lets the table stay in memory",
-    )
-
-
-def read_column(table: AccountTable, path: Path, name: str) -> pl.Series:
-    """Read one column of what `write_rows` wrote."""
-    return collect(table, pl.scan_ipc(path, glob=False).select(name)).to_series()
+        raise broken_file(table.source, first_line(err)) from err
 
 
 def refuse_empty(table: AccountTable) -> None:
@@ -260,118 +183,3 @@ def refuse_empty(table: AccountTable) -> None:
         raise AccountDataError(
             f"{table.source}: the table is empty", hint="does --data name the right file?"
         )
-
-
-def _locate(source: str) -> tuple[str, list[Path]]:
-    """Find the files that a source names and the format they share."""
-    path = Path(source)
-    if any(sign in source for sign in "*?[") and not path.exists():
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        pattern = str(path.relative_to(anchor)) if path.is_absolute() else source
-        files = sorted(found for found in anchor.glob(pattern) if found.is_file())
-        if not files:
-            raise AccountDataError(
-                f'"{source}": no file matches',
-                hint="quote the pattern, and look whether its folder is right",
-            )
-    elif path.is_dir():
-        # A folder's .txt files are more often read than scored; a pipe or a device never ends.
-        endings = {ending for ending, kind in _FORMATS.items() if kind != "txt"}
-        files = sorted(
-            found for found in path.rglob("*") if _ending(found) in endings and found.is_file()
-        )
-        if not files:
-            raise AccountDataError(
-                f'"{source}": a folder without a data file in it',
-                hint=f"expected files ending in {', '.join(sorted(endings))}",
-            )
-    elif path.is_file():
-        files = [path]
-    else:
-        raise AccountDataError(
-            f'"{source}": no such file or folder', hint="give --data a file, a folder or a glob"
-        )
-    kinds = {_FORMATS.get(_ending(file), file.suffix or "no ending") for file in files}
-    if len(kinds) > 1 or not kinds <= set(_FORMATS.values()):
-        raise AccountDataError(
-            f'"{source}": expected files of one format, got {", ".join(sorted(kinds))}',
-            hint=f"endings that are read: {', '.join(sorted(_FORMATS))}",
-        )
-    return kinds.pop(), files
-
-
-def _ending(path: Path) -> str:
-    """Return what a file's name ends in, what it is packed by included."""
-    ending = path.suffix.lower()
-    return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
-
-
-def _scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyFrame, list[str]]:
-    """Scan Parquet or Arrow files as one table, and say which columns some of them lack.
-
-    A column that is an integer here and a double there is a double; what a file lacks is null.
-    """
-    scanner: Any = partial(pl.scan_parquet, glob=False) if kind == "parquet" else pl.scan_ipc
-
-    def alike(part: Iterable[Path], **more: Any) -> pl.LazyFrame:
-        named = [file if kind == "parquet" else Path(escape(str(file))) for file in part]
-        lazy: pl.LazyFrame = scanner(named, hive_partitioning=False, **more)
-        return lazy
-
-    several = files if len(files) > 1 else []
-    schemas = [tuple(alike([file]).collect_schema().items()) for file in several]
-    if len(set(schemas)) <= 1:
-        return with_partitions(partial(alike, files), files, source), []
-    types: dict[str, list[pl.DataType]] = {}
-    for schema in schemas:
-        for name, dtype in schema:
-            types.setdefault(name, []).append(dtype)
-    common = {name: _common(dtypes) for name, dtypes in types.items()}
-    if unlike := [name for name, dtype in common.items() if dtype is None]:
-        listed = "; ".join(f'"{n}" is {" and ".join(map(str, set(types[n])))}' for n in unlike)
-        raise AccountDataError(
-            f'"{source}": its files differ in columns\' types: {listed}',
-            hint="write the files with one schema",
-        )
-
-    def unlike_ones(**more: Any) -> pl.LazyFrame:
-        frames = []
-        pairs = zip(files, schemas, strict=True)
-        for schema, group in groupby(pairs, key=lambda pair: pair[1]):
-            frame = alike((file for file, _ in group), **more)
-            frames.append(frame.cast({name: common[name] for name, _ in schema}))  # type: ignore[misc] # None is refused above
-        return pl.concat(frames, how="diagonal")
-
-    lacking = {name: len(files) - len(dtypes) for name, dtypes in types.items()}
-    notes = [
-        f'Column "{name}" is in {len(files) - count:,} of {len(files):,} files; accounts of the '
-        "others have it unknown."
-        for name, count in lacking.items()
-        if count
-    ]
-    return with_partitions(unlike_ones, files, source), notes
-
-
-def _common(dtypes: Sequence[pl.DataType]) -> pl.DataType | None:
-    """Return the type that holds all that columns of these types hold; None for no such."""
-    kinds = {dtype for dtype in dtypes if dtype != pl.Null}
-    if len(kinds) <= 1:
-        return kinds.pop() if kinds else pl.Null()
-    if all(dtype.is_integer() for dtype in kinds) and pl.UInt64 not in kinds:
-        return pl.Int64()
-    if all(dtype.is_numeric() for dtype in kinds):
-        return pl.Float64()
-    if all(dtype in TEXT_TYPES for dtype in kinds):
-        return pl.String()
-    if all(dtype in (pl.Date, pl.Datetime) for dtype in kinds):
-        zones = {getattr(dtype, "time_zone", None) for dtype in kinds}
-        return pl.Datetime("us") if zones == {None} else None
-    return None
-
-
-def _unreadable(source: str, err: Exception) -> AccountDataError:
-    reason = (str(err).strip() or type(err).__name__).splitlines()[0]
-    return AccountDataError(
-        f'"{source}": can\'t be read: {reason}',
-        hint="is the file complete, and of the format its ending says?",
-    )

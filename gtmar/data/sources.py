@@ -1,8 +1,7 @@
-"""Sources of account tables beyond files: Delta, Iceberg and DuckDB tables, URLs, queries, frames.
+"""Account tables that aren't plain files: where they are, and how each kind is opened.
 
-Each becomes a lazy Polars frame, a name without credentials, and what a run's record says of it:
-the version or snapshot that was read. Libraries are imported where they are needed; `scan` is the
-one caller.
+Delta, Iceberg, DuckDB, object stores, queries over tables, and frames of other libraries. What a
+location holds of credentials never reaches a message.
 """
 
 from __future__ import annotations
@@ -15,19 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.csv_files import (
-    CSV_ENDINGS,
-    TextFile,
-    refuse_repeated,
-    scan_text,
-    text_file,
-)
+from gtmar.data.files import CSV_ENDINGS, TextFile, refuse_repeated, scan_text, text_file
 from gtmar.data.locations import (
     duckdb_place,
     quoted,
     refuse_unasked,
     split,
-    unreadable,
+    worded,
 )
 from gtmar.errors import (
     AccountDataError,
@@ -49,14 +42,25 @@ __all__ = ["Opened", "Source", "Tabular", "named_sources", "opened"]
 
 
 #: What the table that ``--data`` names is called in a query.
-ACCOUNTS = "accounts"
+_ACCOUNTS = "accounts"
+#: Types of DuckDB that no column of a frame has.
+_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
+#: A part of a table's name, quoted or not.
+_PART = r'"(?:[^"]|"")+"|[^."]+'
 _SCANS: dict[str, Callable[..., pl.LazyFrame]] = {
-    ".parquet": pl.scan_parquet,
-    ".pq": pl.scan_parquet,
-    ".arrow": pl.scan_ipc,
-    ".ipc": pl.scan_ipc,
-    ".feather": pl.scan_ipc,
+    **dict.fromkeys((".parquet", ".pq"), pl.scan_parquet),
+    **dict.fromkeys((".arrow", ".ipc", ".feather"), pl.scan_ipc),
 }
+
+
+def _unreadable(location: str, err: Exception) -> AccountDataError:
+    return AccountDataError(
+        f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
+        hint="is it there, and are credentials in the environment, where it needs any?",
+    )
+
+
+# ---- sources ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -102,16 +106,12 @@ class Source:
                     f'the run\'s record has "{parameters[key]}" as {key}, which is no version'
                 ) from err
 
+        names = [key.removeprefix(prefix) for key in parameters if key.startswith(prefix)]
         others = tuple(
-            (
-                name.removeprefix(prefix),
-                cls(other, version(f"{versions}.{name[len(prefix) :]}"), recorded=True),
-            )
-            for name, other in parameters.items()
-            if name.startswith(prefix)
+            (name, cls(parameters[prefix + name], version(f"{versions}.{name}"), recorded=True))
+            for name in names
         )
-        query = parameters.get("query")
-        return cls(location, version(versions), query, others, recorded=True)
+        return cls(location, version(versions), parameters.get("query"), others, recorded=True)
 
 
 @dataclass(frozen=True)
@@ -133,39 +133,90 @@ class Opened:
 Tabular: TypeAlias = "str | Path | Source | pl.DataFrame | pl.LazyFrame | Any"
 
 
+def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
+    """Read ``name=location`` settings, the further tables of a query; refuse all others at once.
+
+    Examples
+    --------
+    >>> named_sources(["usage=usage.parquet"])[0][1].location
+    'usage.parquet'
+    """
+    read, wrong = {_ACCOUNTS: ""}, []
+    for setting in settings:
+        name, _, location = setting.partition("=")
+        if not location or not re.fullmatch(r"[A-Za-z_]\w*", name) or name in read:
+            wrong.append(setting)
+        read[name] = location
+    if wrong:
+        raise UsageError(
+            f"--source expects name=location, each name once, got {culprits(wrong)}",
+            hint=f'--source usage=usage.parquet; "{_ACCOUNTS}" is what --data names',
+        )
+    del read[_ACCOUNTS]
+    return tuple((name, Source(location)) for name, location in read.items())
+
+
 def opened(data: Tabular, plainly: Callable[[str], pl.LazyFrame]) -> Opened | None:
-    """Open a source that isn't a plain path.
+    """Open a source; None for a plain path, which the caller opens, as `plainly` does for a query.
 
-    Parameters
-    ----------
-    data
-        What was given as the account table.
-    plainly
-        Opens a path of files.
-
-    Returns
-    -------
-    Opened or None
-        None for a plain path, or a text file in an object store: the caller opens both.
-
-    Raises
-    ------
-    AccountDataError
-        If it isn't there or can't be read.
-    UsageError
-        If the location is malformed, has no versions, or a library is missing.
-    QueryError
-        If the query isn't one SELECT, or fails.
+    Raises `AccountDataError` if it isn't there or can't be read, `UsageError` if its location is
+    malformed or a library is missing, and `QueryError` if its query isn't one SELECT, or fails.
     """
     if not isinstance(data, str | Path | Source):
         return _of_object(data)
     source = data if isinstance(data, Source) else Source(str(data))
     if source.query is not None:
         return _queried(source, plainly)
-    found = _located(source)
-    if found is None:
-        _refuse_version(source)
-    return found
+    return _located(source)
+
+
+def _located(source: Source) -> Opened | None:
+    """Open what a location's form says; None for a plain path."""
+    location = source.location
+    name = without_credentials(location)
+    scheme = location.partition("://")[0].lower() if "://" in location else ""
+    refuse_unasked(location, recorded=source.recorded)
+    try:
+        if scheme == "iceberg":
+            return _iceberg(source, name)
+        if location.startswith("delta:"):
+            return _delta(source, location.removeprefix("delta:"), name)
+        path = Path(split(location).path if scheme else location)
+        ending = path.suffix.lower()
+        text = path.name.lower().endswith(CSV_ENDINGS)
+        plain = scheme == "file" or (not scheme and not (path / "_delta_log").is_dir())
+        if not (plain or scheme == "duckdb" or (scheme and (text or ending in _SCANS))):
+            return _delta(source, location, name)
+        _refuse_version(source, name)
+        if plain:
+            return None
+        if scheme == "duckdb":
+            frame, unread = _duckdb(location, locked=source.recorded)
+            return Opened(name, frame, unread=unread)
+        if text:
+            file = text_file(location)
+            return Opened(name, scan_text([file], None), text=file)
+        lazy = _SCANS[ending](location)
+        lazy.collect_schema()
+        return Opened(name, lazy)
+    except (PolarsError, OSError) as err:
+        raise _unreadable(location, err) from err
+    except GtmarError:
+        raise
+    except Exception as err:
+        # Stores' own libraries have errors of their own, of lacking credentials for one.
+        if is_remote(location):
+            raise _unreadable(location, err) from err
+        raise
+
+
+def _refuse_version(source: Source, name: str) -> None:
+    if source.at_version is not None:
+        hint = "--at-version is for Delta and Iceberg tables"
+        raise UsageError(f'"{name}" has no versions', hint=hint)
+
+
+# ---- frames of other libraries ------------------------------------------------------------------
 
 
 def _of_object(data: Any) -> Opened:
@@ -177,17 +228,14 @@ def _of_object(data: Any) -> Opened:
     if library == "pandas":
         # NaN is how pandas writes an unknown.
         wide = data.to_frame() if data.ndim == 1 else data
-        names = list(wide.columns)
-        frame, unread = _column_by_column(
-            lambda places: pl.from_pandas(wide.iloc[:, places]), list(map(str, names))
-        )
+        names = list(map(str, wide.columns))
+        frame, unread = _column_by_column(lambda some: pl.from_pandas(wide.iloc[:, some]), names)
     elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
         selected, unread = _readable(data)
         frame = data.project(", ".join(selected.values())).pl()
     elif hasattr(data, "select") and hasattr(data, "column_names"):
-        frame, unread = _column_by_column(
-            lambda places: pl.DataFrame(data.select(places)), list(data.column_names)
-        )
+        names = list(data.column_names)
+        frame, unread = _column_by_column(lambda some: pl.DataFrame(data.select(some)), names)
     elif hasattr(data, "__arrow_c_stream__"):
         frame = pl.DataFrame(data)
     if frame is None:
@@ -203,52 +251,40 @@ def _column_by_column(
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
     refuse_repeated("frame", names)
+    failures = (PolarsError, TypeError, ValueError, ArithmeticError)
     try:
         return convert(list(range(len(names)))), {}
-    except (PolarsError, TypeError, ValueError, ArithmeticError):
+    except failures:
         pass
     frames, unread = [], {}
-    for place, name in enumerate(names):
+    for i, name in enumerate(names):
         try:
-            frames.append(convert([place]))
-        except (PolarsError, TypeError, ValueError, ArithmeticError) as err:
+            frames.append(convert([i]))
+        except failures as err:
             unread[name] = f"of values that no column has together: {first_line(err)}"
     if not frames:
         raise AccountDataError("frame: no column can be read: " + culprits(names))
     return pl.concat(frames, how="horizontal"), unread
 
 
-#: Types of DuckDB that no column of a frame has.
-_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
-
-
 def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return how to select a relation's columns that can be read, and the types of the others.
-
-    Raises
-    ------
-    AccountDataError
-        If two have one name, or none can be read.
-    """
+    """Return how to select a relation's columns that can be read, and why the others can't."""
 
     def foreign(dtype: Any) -> bool:
-        if dtype.id in _FOREIGN:
-            return True
         nested = dtype.id in ("list", "array", "struct", "map")
         parts = [part for _, part in dtype.children] if nested else []
-        return any(foreign(part) for part in parts if hasattr(part, "id"))
+        return dtype.id in _FOREIGN or any(foreign(part) for part in parts if hasattr(part, "id"))
 
-    names = list(relation.columns)
-    refuse_repeated("the table", names)
-    types = dict(zip(names, relation.types, strict=True))
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    refuse_repeated("the table", relation.columns)
     unread = {
         name: f"of DuckDB's type {dtype}, neither number, date nor category"
         for name, dtype in types.items()
         if foreign(dtype)
     }
-    if len(unread) == len(names):
-        raise AccountDataError("no column can be read: " + culprits(names))
-    selected = {name: quoted(name) for name in names if name not in unread}
+    if len(unread) == len(types):
+        raise AccountDataError("no column can be read: " + culprits(types))
+    selected = {name: quoted(name) for name in types if name not in unread}
     for name in selected:
         if types[name].id == "timestamp_s":
             # On its way to a frame an infinite one would become a moment of 1969.
@@ -256,58 +292,7 @@ def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
     return selected, unread
 
 
-def _located(source: Source) -> Opened | None:
-    """Open what a location's form says; None for a plain path or a text file behind a URL."""
-    location = source.location
-    name = without_credentials(location)
-    scheme = location.partition("://")[0].lower() if "://" in location else ""
-    refuse_unasked(location, recorded=source.recorded)
-    try:
-        if scheme == "duckdb":
-            _refuse_version(source)
-            frame, unread = _duckdb(location, locked=source.recorded)
-            return Opened(name, frame, unread=unread)
-        if scheme == "iceberg":
-            return _iceberg(source, name)
-        if location.startswith("delta:"):
-            return _delta(source, location.removeprefix("delta:"), name)
-        if not scheme:
-            is_delta = (Path(location) / "_delta_log").is_dir()
-            return _delta(source, location, name) if is_delta else None
-        if scheme == "file":
-            return None
-        path = Path(split(location).path)
-        ending = path.suffix.lower()
-        if path.name.lower().endswith(CSV_ENDINGS):
-            _refuse_version(source)
-            file = text_file(location)
-            return Opened(name, scan_text([file], None), text=file)
-        if ending in _SCANS:
-            _refuse_version(source)
-            return Opened(name, _lazily(_SCANS[ending](location)))
-        return _delta(source, location, name)
-    except (PolarsError, OSError) as err:
-        raise unreadable(location, err) from err
-    except GtmarError:
-        raise
-    except Exception as err:
-        # Stores' own libraries have errors of their own, of lacking credentials for one.
-        if is_remote(location):
-            raise unreadable(location, err) from err
-        raise
-
-
-def _lazily(lazy: pl.LazyFrame) -> pl.LazyFrame:
-    lazy.collect_schema()
-    return lazy
-
-
-def _refuse_version(source: Source) -> None:
-    if source.at_version is not None:
-        raise UsageError(
-            f'"{without_credentials(source.location)}" has no versions',
-            hint="--at-version is for Delta and Iceberg tables",
-        )
+# ---- Delta, Iceberg, DuckDB ---------------------------------------------------------------------
 
 
 def _delta(source: Source, location: str, name: str) -> Opened:
@@ -317,7 +302,7 @@ def _delta(source: Source, location: str, name: str) -> Opened:
         table = deltalake.DeltaTable(location, version=source.at_version)
         lazy = pl.scan_delta(table)
     except (deltalake.exceptions.DeltaError, OSError, ValueError) as err:
-        raise unreadable(location, err) from err
+        raise _unreadable(location, err) from err
     return Opened(name, lazy, {"source_kind": "delta", "source_version": str(table.version())})
 
 
@@ -337,7 +322,7 @@ def _iceberg(source: Source, name: str) -> Opened:
     except (NoSuchTableError, NoSuchNamespaceError) as err:
         raise AccountDataError(f'"{name}": catalog "{catalog}" has no table {table_name}') from err
     except (ValueError, OSError) as err:
-        raise unreadable(source.location, err) from err
+        raise _unreadable(source.location, err) from err
     snapshot = table.current_snapshot()
     wanted = source.at_version or (snapshot.snapshot_id if snapshot else None)
     if wanted is None or table.snapshot_by_id(wanted) is None:
@@ -351,15 +336,10 @@ def _iceberg(source: Source, name: str) -> Opened:
     return Opened(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
 
 
-def _duckdb(location: str, *, locked: bool = False) -> tuple[pl.LazyFrame, dict[str, str]]:
+def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str]]:
     """Open a table or view of a DuckDB file, reading only the columns that are asked for.
 
-    Parameters
-    ----------
-    location
-        Where it is.
-    locked
-        Whether its views must not reach other files, nor a network.
+    The views of a `locked` one reach no other files, nor a network.
     """
     import duckdb
 
@@ -375,35 +355,31 @@ def _duckdb(location: str, *, locked: bool = False) -> tuple[pl.LazyFrame, dict[
             with duckdb.connect(path, read_only=True) as connection:
                 if locked:
                     lock(connection, QueryLimits())
-                found: pl.DataFrame = connection.sql(text).pl()
-                return found
+                rows: pl.DataFrame = connection.sql(text).pl()
+                return rows
         except duckdb.Error as err:
-            raise unreadable(location, err) from err
+            raise _unreadable(location, err) from err
 
     tables = ask(
         "select table_catalog, table_schema, table_name from information_schema.tables order by all"
     )
-    place = _table_named(table, tables.rows(), without_credentials(location))
+    name = _table_named(table, tables.rows(), without_credentials(location))
     try:
         with duckdb.connect(path, read_only=True) as connection:
-            selected, unread = _readable(connection.sql(f"select * from {place}"))
+            selected, unread = _readable(connection.sql(f"select * from {name}"))
     except duckdb.Error as err:
-        raise unreadable(location, err) from err
+        raise _unreadable(location, err) from err
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
         listed = ", ".join(selected[name] for name in columns or selected)
         limit = "" if rows is None else f" limit {rows}"
-        frame = ask(f"select {listed} from {place}{limit}")
+        frame = ask(f"select {listed} from {name}{limit}")
         yield frame if predicate is None else frame.filter(predicate)
 
-    schema = ask(f"select {', '.join(selected.values())} from {place} limit 0").schema
+    schema = ask(f"select {', '.join(selected.values())} from {name} limit 0").schema
     return pl.io.plugins.register_io_source(read, schema=schema), unread
-
-
-#: A part of a table's name, quoted or not.
-_PART = r'"(?:[^"]|"")+"|[^."]+'
 
 
 def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -> str:
@@ -417,23 +393,20 @@ def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -
         parts = (table,) if schema == "main" else (schema, table)
         return ".".join(quoted(part) if re.search(r'[."]', part) else part for part in parts)
 
-    def unquoted(part: str) -> str:
-        return part[1:-1].replace('""', '"') if part.startswith('"') else part
-
+    parts = [name]
     if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
-        parts = [unquoted(part) for part in re.findall(_PART, name)]
-    else:
-        parts = [name]
-    wanted = [("main", name)]
-    wanted.append(("main", parts[0]) if len(parts) == 1 else (parts[-2], parts[-1]))
+        parts = [
+            part[1:-1].replace('""', '"') if part.startswith('"') else part
+            for part in re.findall(_PART, name)
+        ]
+    wanted = [("main", name), ("main" if len(parts) == 1 else parts[-2], parts[-1])]
     for schema, table in wanted:
         for catalog, its_schema, its_table in tables:
             outside = len(parts) == 3 and parts[0].lower() != catalog.lower()
             if (its_schema, its_table) == (schema, table) and not outside:
                 return ".".join(map(quoted, (catalog, its_schema, its_table)))
-    schema = wanted[-1][0]
-    known = [shown(its_schema, its_table) for _, its_schema, its_table in tables]
-    alike = [shown(s, t) for _, s, t in tables if s == schema]
+    known = [shown(schema, table) for _, schema, table in tables]
+    alike = [shown(schema, table) for _, schema, table in tables if schema == wanted[-1][0]]
     if len(parts) == 1:
         alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
     likely = nearest(name, alike) or next((each for each in alike if each.endswith(f".{name}")), "")
@@ -443,32 +416,7 @@ def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -
     )
 
 
-def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
-    """Read ``name=location`` settings, the further tables of a query.
-
-    Raises
-    ------
-    UsageError
-        If some aren't of that form, or a name stands twice; all of them in one message.
-
-    Examples
-    --------
-    >>> named_sources(["usage=usage.parquet"])[0][1].location
-    'usage.parquet'
-    """
-    read, wrong = {ACCOUNTS: ""}, []
-    for setting in settings:
-        name, sign, location = setting.partition("=")
-        if not sign or not location or not re.fullmatch(r"[A-Za-z_]\w*", name) or name in read:
-            wrong.append(setting)
-        read[name] = location
-    if wrong:
-        raise UsageError(
-            f"--source expects name=location, each name once, got {culprits(wrong)}",
-            hint=f'--source usage=usage.parquet; "{ACCOUNTS}" is what --data names',
-        )
-    del read[ACCOUNTS]
-    return tuple((name, Source(location)) for name, location in read.items())
+# ---- queries ------------------------------------------------------------------------------------
 
 
 def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
@@ -478,27 +426,23 @@ def _queried(source: Source, plainly: Callable[[str], pl.LazyFrame]) -> Opened:
     text = str(source.query)
     refuse_all_but_select(text, hint="the query gives the account table; it changes nothing")
     first = Source(source.location, source.at_version, recorded=source.recorded)
-    places = {ACCOUNTS: first}
-    places |= dict(source.others)
     origin = {"query": text}
     with duckdb.connect() as connection:
-        for name, place in places.items():
-            found = _located(place)
-            if found is None or found.text is not None:
-                _refuse_version(place)
-                frame = plainly(place.location)
+        for name, table in {_ACCOUNTS: first, **dict(source.others)}.items():
+            there = _located(table)
+            suffix = "" if name == _ACCOUNTS else f".{name}"
+            if there is None or there.text is not None:
+                frame = plainly(table.location)
             else:
-                frame = found.frame
-                version = found.origin.get("source_version")
-                if version is not None:
-                    key = "source_version" if name == ACCOUNTS else f"source_version.{name}"
-                    origin[key] = version
-            if name != ACCOUNTS:
-                origin[f"source.{name}"] = without_credentials(place.location)
+                frame = there.frame
+                if "source_version" in there.origin:
+                    origin[f"source_version{suffix}"] = there.origin["source_version"]
+            if suffix:
+                origin[f"source{suffix}"] = without_credentials(table.location)
             try:
                 connection.register(name, frame.collect(engine="streaming"))
             except (PolarsError, OSError) as err:
-                raise unreadable(place.location, err) from err
+                raise _unreadable(table.location, err) from err
         limits, unread = QueryLimits(), {}
 
         def picked(relation: Any) -> Any:

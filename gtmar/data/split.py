@@ -1,8 +1,8 @@
-"""MD5 of many short keys at once, in numpy: the values of the standard library, many times faster.
+"""Which account is which, and in which part: ids, fingerprints, the holdout, and copies.
 
-`hashlib` takes half a microsecond a key and holds Python's lock meanwhile: ten million keys cost as
-much as the whole rest of their loading. Here all keys of a block take each step of the algorithm
-together.
+Any database can draw the same holdout by the MD5 of each account's key. `hashlib` takes half a
+microsecond a key and holds Python's lock meanwhile, so that ten million keys would cost as much as
+the rest of their loading; here all keys of a block take each step of MD5 together, in numpy.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from gtmar.data.scan import collect
 from gtmar.errors import culprits
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Words = NDArray[np.uint32]
     from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from gtmar.data.scan import AccountTable
     from gtmar.data.storage import Columns
     from gtmar.spec.model import Split
 
+    Words = NDArray[np.uint32]
     Doubles = NDArray[np.float64]
     Hashes = NDArray[np.uint64]
 
@@ -56,44 +56,38 @@ _TOGETHER = 16_384
 _ONE_BLOCK = 55
 _START = tuple(np.uint32(word) for word in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476))
 _TERMS = tuple(np.uint32(int(abs(math.sin(i)) * 2**32)) for i in range(1, 65))
+_BITS = np.uint32(32)
 _SHIFTS = tuple(
-    shift for four in ((7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21))
+    np.uint32(shift)
+    for four in ((7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21))
     for shift in four * 4
-)  # fmt: skip
+)
 #: Which word of the message each of the 64 steps takes in: a factor and an offset a round.
 _WORDS = tuple((a * i + b) % 16 for (a, b) in ((1, 0), (5, 1), (3, 5), (7, 0)) for i in range(16))
 
 
+#: How each round of 16 steps mixes three words of the state.
+_ROUNDS: tuple[Callable[[Words, Words, Words], Words], ...] = (
+    lambda b, c, d: d ^ (b & (c ^ d)),
+    lambda b, c, d: c ^ (d & (b ^ c)),
+    lambda b, c, d: b ^ c ^ d,
+    lambda b, c, d: c ^ (b | ~d),
+)
+
+
 def md5_heads(keys: pl.Series, prefix: str) -> NDArray[np.uint32]:
-    """Return the first four bytes of ``md5(prefix || key)`` as a big-endian number.
+    """Return the first four bytes of ``md5(prefix || key)`` of N texts as big-endian uint32.
 
-    Parameters
-    ----------
-    keys
-        Texts without nulls, shape (N,).
-    prefix
-        What stands before each key.
-
-    Returns
-    -------
-    ndarray of uint32, shape (N,)
-
-    Notes
-    -----
     Cost: about 0.1 microseconds a key and core. Where prefix and key take more than 55 bytes, the
-    standard library's own MD5 does it, a key at a time.
-
-    References
-    ----------
-    R. Rivest, The MD5 Message-Digest Algorithm, RFC 1321.
+    standard library's own MD5 does it, a key at a time. R. Rivest, RFC 1321.
     """
     starts = range(0, len(keys), _TOGETHER)
     if not starts:
         return np.zeros(0, dtype=np.uint32)
     head = prefix.encode()
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda start: _heads(keys.slice(start, _TOGETHER), head), starts)
-        return np.concatenate(list(found))
+        heads = pool.map(lambda start: _heads(keys.slice(start, _TOGETHER), head), starts)
+        return np.concatenate(list(heads))
 
 
 def _heads(keys: pl.Series, prefix: bytes) -> NDArray[np.uint32]:
@@ -118,34 +112,16 @@ def _heads(keys: pl.Series, prefix: bytes) -> NDArray[np.uint32]:
 
 def _first_words(words: Words) -> Words:
     """Return the first word of the MD5 of N one-block messages, given as uint32 (16, N)."""
-    a, b, c, d, mixed = (np.full(words.shape[1], word) for word in (*_START, np.uint32(0)))
-    turned = np.empty_like(mixed)
+    a, b, c, d = (np.full(words.shape[1], word) for word in _START)
     for step in range(64):
-        if step < 16:  # (b and c) or (not b and d)
-            np.bitwise_xor(c, d, out=mixed)
-            mixed &= b
-            mixed ^= d
-        elif step < 32:  # (d and b) or (not d and c)
-            np.bitwise_xor(b, c, out=mixed)
-            mixed &= d
-            mixed ^= c
-        elif step < 48:
-            np.bitwise_xor(b, c, out=mixed)
-            mixed ^= d
-        else:
-            np.invert(d, out=mixed)
-            mixed |= b
-            mixed ^= c
+        mixed = _ROUNDS[step // 16](b, c, d)
         mixed += a
         mixed += _TERMS[step]
         mixed += words[_WORDS[step]]
-        np.left_shift(mixed, _SHIFTS[step], out=turned)
-        np.right_shift(mixed, 32 - _SHIFTS[step], out=mixed)
-        mixed |= turned
+        mixed = (mixed << _SHIFTS[step]) | (mixed >> (_BITS - _SHIFTS[step]))
         mixed += b
-        a, b, c, d, mixed = d, mixed, b, c, a
-    a += _START[0]
-    return a
+        a, b, c, d = d, mixed, b, c
+    return a + _START[0]
 
 
 #: Rows that a fingerprint reads at a time: a multiple of eight, since eight flags make a byte.
@@ -167,13 +143,6 @@ def may_identify(dtype: pl.DataType) -> bool:
 def canonical_id(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return a column's ids in their one canonical text; null where unknown, blank or inexact.
 
-    Parameters
-    ----------
-    name, dtype
-        The column of ids.
-
-    Notes
-    -----
     Integers stand as their digits, and so do whole numbers in floats, decimals and texts such as
     ``1001.0``, as pandas writes ids where one is unknown. Texts lose blanks around them, and keep
     zeros before them and their case. Bytes are read as UTF-8; 16 of them that are no text stand
@@ -235,15 +204,7 @@ def _texts_of_bytes(ids: pl.Series) -> pl.Series:
 
 
 def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
-    """Say which ids are the same but for case or zeros before them; each stays an account's own.
-
-    Parameters
-    ----------
-    table
-        The account table, which keeps the contract.
-    identifier
-        The id's column; None where the table has none.
-    """
+    """Say which ids are the same but for case or zeros before them; each stays an account's own."""
     if identifier is None or table.schema[identifier].is_numeric():
         return []
     key = canonical_id(identifier, table.schema[identifier])
@@ -304,26 +265,9 @@ def content_keys(keys: pl.Series) -> pl.Series:
 
 
 def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool_]:
-    """Draw the holdout: accounts whose hashed key falls below the share.
+    """Draw the holdout: True for accounts, of N, whose hashed key falls below the share, in [0, 1).
 
-    Parameters
-    ----------
-    keys
-        Account keys, shape (N,).
-    share
-        Expected share of accounts in the holdout, in [0, 1).
-    salt
-        Another salt draws another holdout.
-
-    Returns
-    -------
-    ndarray of bool, shape (N,)
-        True for accounts of the holdout.
-
-    Notes
-    -----
-    The first eight hexadecimal digits of ``md5(salt || ':' || key)``, as a fraction of 16^8: any
-    database can draw the same holdout.
+    The first eight hexadecimal digits of ``md5(salt || ':' || key)``, as a fraction of 16^8.
 
     Examples
     --------
@@ -343,7 +287,7 @@ class KeyOrder:
     keys: pl.Series
     #: UInt32, shape (N,): row numbers.
     rows: pl.Series
-    #: UInt32: places in `rows` whose key another account has too.
+    #: UInt32: indices into `rows` whose key another account has too.
     tied: pl.Series
 
     @classmethod
@@ -375,23 +319,15 @@ class KeyOrder:
 
 
 def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]]) -> str:
-    """Hash columns of integers, accounts in the order of their keys.
+    """Hash integer columns of N accounts, in the order of their keys, to 32 hexadecimal digits.
 
     Parameters
     ----------
     order
         Of the N accounts.
     columns
-        By name what gives an integer column, shape (N,), nulls allowed. Their order doesn't matter.
-
-    Returns
-    -------
-    str
-        The first 32 hexadecimal digits of a SHA-256.
-
-    Notes
-    -----
-    One column is held at a time, and read a slice of rows at a time.
+        By name what gives a column, shape (N,), nulls allowed. Their order doesn't matter. One is
+        held at a time, and read a slice of rows at a time.
     """
     rows = order.settled(columns)
     slices = [rows.slice(start, _SLICE) for start in range(0, len(rows), _SLICE)]
@@ -420,23 +356,14 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class Copies:
-    """Accounts that repeat another one, and which one.
+    """Accounts that repeat another one, and which one."""
 
-    Parameters
-    ----------
-    rows
-        Row numbers of all accounts of repeated content, the first of each included.
-    keys
-        Their keys.
-    first
-        For each the smallest key of its content, by which the split draws all of them.
-    largest
-        Accounts of the content that is repeated most.
-    """
-
+    #: Row numbers of all accounts of repeated content, the first of each included; and their keys.
     rows: pl.Series
     keys: pl.Series
+    #: For each the smallest key of its content, by which the split draws all of them.
     first: pl.Series
+    #: Accounts of the content that is repeated most.
     largest: int
 
     @property
@@ -445,15 +372,7 @@ class Copies:
         return len(self.rows) - self.first.n_unique()
 
     def repeated_in(self, held_out: NDArray[np.bool_], *, held: bool) -> int:
-        """Count the same of one part of the split; contents lie in one part as a whole.
-
-        Parameters
-        ----------
-        held_out
-            Shape (N,): the accounts of the holdout.
-        held
-            Whether the holdout is meant.
-        """
+        """Count the same of the holdout, or of the other part; a content lies in one as a whole."""
         inside = pl.Series(held_out[self.rows.to_numpy()] == held)
         return int(inside.sum()) - self.first.filter(inside).n_unique()
 
@@ -469,17 +388,10 @@ def find_copies(
 
     Parameters
     ----------
-    keys
-        Account keys, shape (N,).
-    columns
-        Features and outcomes as integers, shape (N,) each.
+    keys, columns
+        Account keys, and features and outcomes as integers, shape (N,) each.
     blocks
-        Their names, by what they say together: the terms of a column, all outcomes.
-
-    Returns
-    -------
-    Copies or None
-        None where no row is repeated, or coincidence gives as many.
+        Names of columns, by what they say together: the terms of a column, all outcomes.
 
     Notes
     -----
@@ -556,9 +468,6 @@ def _almost(
     rare: NDArray[np.bool_],
 ) -> float:
     """Count pairs of rare contents and others that differ from them in one block alone."""
-    found = 0.0
-    for values in hashes():
-        # Sums of hashes wrap, so that taking a block away leaves the sum of the others.
-        rest = pl.Series(whole - values[at])
-        found += float((_sizes(rest)[rare] - 1).sum())
-    return found / 2
+    # Sums of hashes wrap, so that taking a block away leaves the sum of the others.
+    others = (pl.Series(whole - values[at]) for values in hashes())
+    return sum(float((_sizes(rest)[rare] - 1).sum()) for rest in others) / 2

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import polars as pl
+from polars.exceptions import PolarsError
 
-from gtmar.data.scan import collect, no_room, read_column, write_rows
-from gtmar.errors import UsageError
+from gtmar.data.files import broken_file
+from gtmar.data.scan import collect
+from gtmar.errors import ResourceError, UsageError
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import polars as pl
     from numpy.typing import NDArray
 
     from gtmar.data.scan import AccountTable
@@ -40,15 +43,12 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 #: Rows copied at a time.
 _SLICE = 2**20
 _ALIGNED = 64
+#: How the operating system says that a file, a disk, or somebody's share of it, is full.
+_NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
     """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
-
-    Raises
-    ------
-    UsageError
-        If it is no size.
 
     Examples
     --------
@@ -77,42 +77,53 @@ def default_budget() -> int:
 class Columns(Protocol):
     """Columns of N rows by name."""
 
-    def __getitem__(self, name: str, /) -> pl.Series:
-        """Return a column."""
-        ...
+    def __getitem__(self, name: str, /) -> pl.Series: ...
 
     def pop(self, name: str, /) -> pl.Series:
         """Return a column that nobody will ask for again."""
         ...
 
 
+@dataclass(frozen=True)
 class _FileColumns:
     """Columns that are read from an Arrow file each time they are asked for."""
 
-    def __init__(self, table: AccountTable, path: Path) -> None:
-        self._table, self._path = table, path
+    table: AccountTable
+    path: Path
 
     def __getitem__(self, name: str, /) -> pl.Series:
-        return read_column(self._table, self._path, name)
+        column = pl.scan_ipc(self.path, glob=False).select(name)
+        return collect(self.table, column).to_series()
 
     pop = __getitem__
 
 
+def write_rows(table: AccountTable, lazy: pl.LazyFrame, path: Path) -> None:
+    """Write the rows of a query over the table to an Arrow file, streaming."""
+    try:
+        lazy.sink_ipc(path, compression="uncompressed")
+    except (PolarsError, OSError) as err:
+        if reason := _NO_ROOM.search(str(err)):
+            raise _no_room(path.parent.parent, reason[0]) from err
+        raise broken_file(table.source, first_line(err)) from err
+
+
+def _no_room(folder: Path, reason: str) -> ResourceError:
+    return ResourceError(
+        f"{folder}: no room for the account table: {reason}",
+        hint="TMPDIR names another folder, and --memory lets the table stay in memory",
+    )
+
+
 @dataclass
 class Storage:
-    """Keeps arrays that nobody can write to.
+    """Keeps arrays that nobody can write to."""
 
-    Parameters
-    ----------
-    folder
-        Where to map files; None keeps everything in memory.
-    expected
-        Bytes that will be kept, so that one file holds them all.
-    """
-
+    #: Where to map files; None keeps everything in memory.
     folder: Path | None = None
+    #: Bytes that will be kept, so that one file holds them all.
     expected: int = 0
-    #: The mapping being filled, its read-only twin, and the place of the next array in both.
+    #: The mapping being filled, its read-only twin, and the offset of the next array in both.
     _segment: tuple[mmap.mmap, mmap.mmap] | None = field(default=None, init=False)
     _used: int = field(default=0, init=False)
 
@@ -120,14 +131,8 @@ class Storage:
     def fitting(cls, *, needed: int, kept: int, budget: int | None = None) -> Storage:
         """Choose memory where it suffices, else the disk.
 
-        Parameters
-        ----------
-        needed
-            Bytes that reading and keeping the arrays takes at most.
-        kept
-            Bytes of the arrays alone.
-        budget
-            Bytes that may be used; None for `default_budget`.
+        Reading and keeping the arrays takes `needed` bytes at most, keeping them `kept`; `budget`
+        may be used, or `default_budget`.
         """
         if needed <= (default_budget() if budget is None else budget):
             return cls()
@@ -140,42 +145,21 @@ class Storage:
 
     @contextmanager
     def columns(self, table: AccountTable, lazy: pl.LazyFrame) -> Iterator[Columns]:
-        """Give the columns of a query, from memory or from a file.
-
-        Raises
-        ------
-        AccountDataError
-            If the source can't be read.
-        ResourceError
-            If the disk is full.
-        """
+        """Give the columns of a query, from memory or from a file."""
         if self.folder is None:
             yield collect(table, lazy).to_dict()
             return
         try:
             scratch = tempfile.TemporaryDirectory(prefix="gtmar-", dir=self.folder)
         except OSError as err:
-            raise no_room(self.folder, str(err.strerror)) from err
+            raise _no_room(self.folder, str(err.strerror)) from err
         with scratch:
             path = Path(scratch.name) / "rows.arrow"
             write_rows(table, lazy, path)
             yield _FileColumns(table, path)
 
     def keep(self, values: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
-        """Return the values of some rows as an array that nobody can write to.
-
-        Parameters
-        ----------
-        values
-            Shape (N,).
-        rows
-            Row numbers in [0, N).
-
-        Raises
-        ------
-        ResourceError
-            If the disk is full.
-        """
+        """Return the values of some rows as an array that nobody can write to."""
         if self.folder is None:
             kept = values.take(rows)
             kept.flags.writeable = False
@@ -210,7 +194,7 @@ class Storage:
                 writable = mmap.mmap(file.fileno(), size)
                 return writable, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except OSError as err:
-            raise no_room(Path(str(self.folder)), str(err.strerror)) from err
+            raise _no_room(Path(str(self.folder)), str(err.strerror)) from err
 
 
 def _reserve(file: int, size: int) -> None:

@@ -140,24 +140,8 @@ _MOST_ACCOUNTS = 100_000_000
 def generate(kind: str, *, accounts: int | None = None, seed: int | None = None) -> pl.DataFrame:
     """Make an account table with planted signals; the same arguments give the same table.
 
-    Parameters
-    ----------
-    kind
-        A key of `KINDS`.
-    accounts
-        Number of rows; the kind's shipped size unless given.
-    seed
-        Any whole number from 0; the kind's shipped seed unless given.
-
-    Returns
-    -------
-    pl.DataFrame
-        `account_id`, the features, then the outcomes. Money has whole cents.
-
-    Raises
-    ------
-    UsageError
-        If there is no such kind, or the size or the seed can't be one.
+    It is of a kind of `KINDS`, whose size and seed are the shipped ones unless given: `account_id`,
+    the features, then the outcomes. Money has whole cents.
 
     Examples
     --------

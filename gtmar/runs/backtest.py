@@ -12,6 +12,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts, part
 from gtmar.data.outcomes import CENTS, canonical_outcomes
+from gtmar.data.prepare import read_for
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.sources import Source
 from gtmar.data.split import key_expression
@@ -141,7 +142,7 @@ def backtest(
     table = scan(data)
     if spec is not None:
         spec = specs.reading_dates(spec, date_format)
-        table = table.read_for(spec)
+        table = read_for(table, spec)
     notes: list[str] = []
     candidate = None
     if score_column is not None:

@@ -24,7 +24,7 @@ from gtmar.validation.psi import Reading, Shift, shift_of_categories, shift_of_n
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gtmar.data.set_aside import SetAside
+    from gtmar.data.rules import SetAside
     from gtmar.data.sources import Tabular
     from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import ScoringSpec

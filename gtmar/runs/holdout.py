@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.data.matrix import load_accounts
+from gtmar.data.rules import overlap
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.sources import Source
 from gtmar.data.split import key_expression
-from gtmar.data.windows import overlap
 from gtmar.errors import (
     AccountDataError,
     UsageError,

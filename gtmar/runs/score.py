@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gtmar.data.matrix import Accounts
-    from gtmar.data.set_aside import SetAside
+    from gtmar.data.rules import SetAside
     from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 

@@ -287,5 +287,5 @@ def test_infinite_dates_as_text_are_refused() -> None:
 @given(st.lists(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)), min_size=1, max_size=20))
 def test_day_of_a_moment_is_the_calendar_s(moments: list[datetime]) -> None:
     table = scan(pl.DataFrame({"x": pl.Series(moments, dtype=pl.Datetime("us"))}))
-    frame, _, _ = with_days(table, ["x"], date_format=None, zone="UTC")
+    frame = with_days(table, ["x"], date_format=None, zone="UTC").frame
     assert frame.collect()["x"].to_list() == [moment.date() for moment in moments]

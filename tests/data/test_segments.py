@@ -11,9 +11,9 @@ from factories import make_accounts, make_spec
 
 from gtmar import runs
 from gtmar import spec as specs
+from gtmar.data.contract import MOST_SEGMENTS
 from gtmar.data.matrix import Accounts, load_accounts
 from gtmar.data.scan import scan
-from gtmar.data.segments import MOST_SEGMENTS
 from gtmar.errors import SpecError, ViolationsError
 from gtmar.validation.resampling import bootstrapped, shuffled
 

@@ -99,3 +99,24 @@ def test_markers_are_counted_and_other_ones_may_be_named() -> None:
     assert content("1", "NULL", "-", "-").markers == {"-": 2, "NULL": 1}
     assert content("1", "tbd", nulls=["tbd"]).kind is Kind.INTEGER
     assert content("1", "-", nulls=[]).kind is Kind.TEXT
+
+
+@pytest.mark.parametrize("nulls", [NULL_MARKERS, (), ("-999",), ("inf",)])
+def test_columns_of_plain_numbers_are_what_the_slow_way_finds(
+    nulls: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Cells by column, a blank between them; an empty one is null.
+    columns = ["1 2 ", "1 2.5 -3e2", "01 2 3", "1 NaN 2", "1 -999 2", "1.5 inf 2", "1 n/a 2", "  "]
+    columns += ["\u00a01 2\t 3", f"{'9' * 30} 1 2", "+1 -0 0"]
+    cells = [[cell or None for cell in column.split(" ")] for column in columns]
+    lazy = pl.LazyFrame({f"x{i}": pl.Series(c, dtype=pl.String) for i, c in enumerate(cells)})
+    names = lazy.collect_schema().names()
+    got = contents(lazy, names, pl.LazyFrame.collect, nulls=nulls)
+    monkeypatch.setattr("gtmar.data.text_columns._bare_numbers", lambda *_: {})
+    assert got == contents(lazy, names, pl.LazyFrame.collect, nulls=nulls)
+    for name, content in got.items():
+        if content.bare:
+            text = converted(pl.col(name), content.kind)
+            same = text.eq_missing(converted(cleaned(pl.col(name), nulls), content.kind))
+            assert lazy.select(same.all()).collect().item()
+    assert any(content.bare for content in got.values()) or nulls in (("-999",), ("inf",))

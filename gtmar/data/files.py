@@ -1,0 +1,330 @@
+"""The files of a table on this machine, or text behind a URL, as one lazy Polars frame.
+
+A source names a file, a folder or a pattern. Files of text are looked at for their separator and
+header; columns that the names of folders hold, as Hive lays tables out, are added.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from glob import escape
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import polars as pl
+
+from gtmar.data.text_columns import TEXT_TYPES, contents, converted
+from gtmar.errors import AccountDataError, culprits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = [
+    "CSV_ENDINGS",
+    "TextFile",
+    "broken_file",
+    "located",
+    "refuse_repeated",
+    "scan_text",
+    "scan_typed",
+    "text_file",
+]
+
+
+#: How the names of text tables end; each may be compressed.
+CSV_ENDINGS = tuple(
+    f"{ending}{packed}" for ending in (".csv", ".tsv", ".txt") for packed in ("", ".gz")
+)
+_FORMATS = dict.fromkeys((".parquet", ".pq"), "parquet")
+_FORMATS |= {ending: ending.split(".")[1] for ending in CSV_ENDINGS}
+_FORMATS |= dict.fromkeys((".arrow", ".ipc", ".feather"), "ipc")
+#: Separators that files use, the likeliest first.
+_SEPARATORS = (",", ";", "\t", "|")
+#: Bytes that the header is looked for in.
+_HEAD = 2**18
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+#: Where a scan keeps the file of each row; no column of a table is called so.
+_PATH = "\x00file"
+#: How Hive writes an unknown value as a folder's name.
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def broken_file(source: str | Path, reason: str, *, hint: str | None = None) -> AccountDataError:
+    """Word why a file can't be read."""
+    return AccountDataError(
+        f'"{source}": can\'t be read: {reason}',
+        hint=hint or "is the file complete, and of the format its ending says?",
+    )
+
+
+def refuse_repeated(source: str, names: Iterable[str]) -> None:
+    """Raise `AccountDataError` where a table has two columns of one name."""
+    listed = list(names)
+    twice = sorted({name for name in listed if listed.count(name) > 1})
+    if twice:
+        raise AccountDataError(
+            f'"{source}": more than one column is called {culprits(twice)}',
+            hint="rename or drop one of them: gtmar can't know which is meant",
+        )
+
+
+# ---- which files --------------------------------------------------------------------------------
+
+
+def located(source: str) -> tuple[str, list[Path]]:
+    """Return the format that a source's files share, and the files."""
+    path = Path(source)
+    if any(sign in source for sign in "*?[") and not path.exists():
+        anchor = Path(path.anchor) if path.is_absolute() else Path()
+        pattern = str(path.relative_to(anchor)) if path.is_absolute() else source
+        files = sorted(file for file in anchor.glob(pattern) if file.is_file())
+        problem, hint = "no file matches", "quote the pattern, and look whether its folder is right"
+    elif path.is_dir():
+        # A folder's .txt files are more often read than scored; a pipe or a device never ends.
+        endings = {ending for ending, kind in _FORMATS.items() if kind != "txt"}
+        files = sorted(f for f in path.rglob("*") if _ending(f) in endings and f.is_file())
+        problem = "a folder without a data file in it"
+        hint = f"expected files ending in {', '.join(sorted(endings))}"
+    else:
+        files = [path] if path.is_file() else []
+        problem, hint = "no such file or folder", "give --data a file, a folder or a glob"
+    if not files:
+        raise AccountDataError(f'"{source}": {problem}', hint=hint)
+    kinds = {_FORMATS.get(_ending(file), file.suffix or "no ending") for file in files}
+    if len(kinds) > 1 or not kinds <= set(_FORMATS.values()):
+        raise AccountDataError(
+            f'"{source}": expected files of one format, got {", ".join(sorted(kinds))}',
+            hint=f"endings that are read: {', '.join(sorted(_FORMATS))}",
+        )
+    return kinds.pop(), files
+
+
+def _ending(path: Path) -> str:
+    """Return what a file's name ends in, what it is packed by included."""
+    ending = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
+
+
+# ---- columns of folders' names ------------------------------------------------------------------
+
+
+def _with_partitions(
+    scanned: Callable[..., pl.LazyFrame], files: Sequence[Path], source: Path
+) -> pl.LazyFrame:
+    """Scan files, and add the columns that folders such as ``region=emea`` below a source name."""
+    named = [_partitions(file.parent, source) for file in files]
+    if not any(named):
+        return scanned()
+    if len({tuple(names) for names in named}) > 1:
+        raise AccountDataError(
+            f'"{source}": expected folders that name the same columns, got '
+            f"{' and '.join(sorted({'/'.join(names) or 'none' for names in named}))}",
+            hint="--data with a pattern can name some of the files",
+        )
+    columns = {
+        name: pl.col(_PATH).replace_strict(
+            list(map(str, files)), _typed([values[name] for values in named]), default=None
+        )
+        for name in named[0]
+    }
+    return scanned(include_file_paths=_PATH).with_columns(**columns).drop(_PATH)
+
+
+def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
+    """Read names and values off a folder's path: below the source, where that is a folder."""
+    below = folder.relative_to(source) if source.is_dir() else folder
+    pairs = (part.split("=", 1) for part in below.parts if "=" in part)
+    return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+
+
+def _typed(values: list[str | None]) -> pl.Series:
+    """Take texts for numbers or dates where all of them are, codes such as 01 for texts."""
+    texts = pl.DataFrame({"value": pl.Series(values, dtype=pl.String)})
+    kind = contents(texts.lazy(), ["value"], pl.LazyFrame.collect, nulls=())["value"].kind
+    return texts.select(converted(pl.col("value"), kind).alias("value")).to_series()
+
+
+# ---- Parquet and Arrow --------------------------------------------------------------------------
+
+
+def scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyFrame, list[str]]:
+    """Scan Parquet or Arrow files as one table, and say which columns some of them lack.
+
+    A column that is an integer here and a double there is a double; what a file lacks is null.
+    """
+    scanner: Any = partial(pl.scan_parquet, glob=False) if kind == "parquet" else pl.scan_ipc
+
+    def alike(part: Iterable[Path], **more: Any) -> pl.LazyFrame:
+        named = [file if kind == "parquet" else Path(escape(str(file))) for file in part]
+        lazy: pl.LazyFrame = scanner(named, hive_partitioning=False, **more)
+        return lazy
+
+    several = files if len(files) > 1 else []
+    schemas = [tuple(alike([file]).collect_schema().items()) for file in several]
+    if len(set(schemas)) <= 1:
+        return _with_partitions(partial(alike, files), files, source), []
+    types: dict[str, list[pl.DataType]] = {}
+    for name, dtype in (pair for schema in schemas for pair in schema):
+        types.setdefault(name, []).append(dtype)
+    common = {name: _common(dtypes) for name, dtypes in types.items()}
+    if unlike := [name for name, dtype in common.items() if dtype is None]:
+        listed = "; ".join(f'"{n}" is {" and ".join(map(str, set(types[n])))}' for n in unlike)
+        raise AccountDataError(
+            f'"{source}": its files differ in columns\' types: {listed}',
+            hint="write the files with one schema",
+        )
+
+    def unlike_ones(**more: Any) -> pl.LazyFrame:
+        frames = []
+        pairs = zip(files, schemas, strict=True)
+        for schema, group in groupby(pairs, key=lambda pair: pair[1]):
+            frame = alike((file for file, _ in group), **more)
+            frames.append(frame.cast({name: common[name] for name, _ in schema}))  # type: ignore[misc] # None is refused above
+        return pl.concat(frames, how="diagonal")
+
+    notes = [
+        f'Column "{name}" is in {len(dtypes):,} of {len(files):,} files; accounts of the '
+        "others have it unknown."
+        for name, dtypes in types.items()
+        if len(dtypes) < len(files)
+    ]
+    return _with_partitions(unlike_ones, files, source), notes
+
+
+def _common(dtypes: Sequence[pl.DataType]) -> pl.DataType | None:
+    """Return the type that holds all that columns of these types hold; None for no such."""
+    kinds = {dtype for dtype in dtypes if dtype != pl.Null}
+    if len(kinds) <= 1:
+        return kinds.pop() if kinds else pl.Null()
+    if all(dtype.is_integer() for dtype in kinds) and pl.UInt64 not in kinds:
+        return pl.Int64()
+    if all(dtype.is_numeric() for dtype in kinds):
+        return pl.Float64()
+    if all(dtype in TEXT_TYPES for dtype in kinds):
+        return pl.String()
+    if all(dtype in (pl.Date, pl.Datetime) for dtype in kinds):
+        zones = {getattr(dtype, "time_zone", None) for dtype in kinds}
+        return pl.Datetime("us") if zones == {None} else None
+    return None
+
+
+# ---- separated text -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file of separated text."""
+
+    #: Its path or URL.
+    location: str | Path
+    separator: str
+    #: Its columns, without blanks around their names.
+    columns: tuple[str, ...]
+    #: Lines before the header: one where the file begins by naming its separator.
+    before: int
+
+    @property
+    def dialect(self) -> tuple[object, ...]:
+        """What files must share to be read as one."""
+        return self.separator, self.columns, self.before
+
+
+def text_file(location: str | Path) -> TextFile:
+    """Look at the first lines of a file, a path or the URL of one in an object store."""
+    lines = _first_lines(location)
+    before, separator = 0, ""
+    if lines[0].lower().startswith("sep=") and len(lines[0].rstrip("\r\n")) == len("sep=;"):
+        separator, before = lines[0][4], 1
+    header = lines[before:]
+    if not header or not header[0].strip():
+        reason = "no header line" if "".join(lines).strip() else "empty CSV"
+        raise broken_file(location, reason)
+    if not separator:
+        separator = max(_SEPARATORS, key=lambda sign: len(_fields(header, sign)))
+    fields = enumerate(_fields(header, separator), start=1)
+    names = tuple(name.strip() or f"column_{i}" for i, name in fields)
+    refuse_repeated(str(location), names)
+    return TextFile(location, separator, names, before)
+
+
+def _fields(lines: list[str], separator: str) -> list[str]:
+    try:
+        return next(csv.reader(lines, delimiter=separator))
+    except (csv.Error, StopIteration):
+        return [lines[0]]
+
+
+def scan_text(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
+    """Return files of text as one lazy frame, every column text.
+
+    What a file lacks of the others' columns is null there. `source` is the folder or pattern below
+    which folders name columns; None where there are no such folders.
+    """
+
+    def scanned(**more: Any) -> pl.LazyFrame:
+        alike = groupby(files, key=lambda file: file.dialect)
+        frames = [_scan_alike(list(group), **more) for _, group in alike]
+        return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
+
+    paths = [Path(file.location) for file in files]
+    return scanned() if source is None else _with_partitions(scanned, paths, source)
+
+
+def _scan_alike(files: Sequence[TextFile], **more: Any) -> pl.LazyFrame:
+    first = files[0]
+    names = list(first.columns)
+    shape: dict[str, Any] = {"separator": first.separator, "skip_lines": first.before}
+    shape |= {"infer_schema": False, "glob": False, **more}
+    if isinstance(first.location, str):
+        # Polars looks for the file here where it is to name the columns itself.
+        lazy = pl.scan_csv(first.location, **shape)
+        return lazy.rename(dict(zip(lazy.collect_schema().names(), names, strict=True)))
+    paths = [Path(file.location) for file in files]
+    return pl.scan_csv(paths, with_column_names=lambda _: names, **shape)
+
+
+def _first_lines(location: str | Path) -> list[str]:
+    """Return a file's first lines as text."""
+    if isinstance(location, str):
+        # One column, so that each line is a cell.
+        head = pl.scan_csv(
+            location,
+            has_header=False,
+            infer_schema=False,
+            separator="\x1f",
+            quote_char=None,
+            n_rows=50,
+            encoding="utf8-lossy",
+            truncate_ragged_lines=True,
+        ).collect()
+        lines = [f"{cell or ''}\n" for cell in head.to_series(0)] or [""]
+        return [lines[0].removeprefix("\ufeff"), *lines[1:]]
+    try:
+        with (gzip.open if location.suffix.lower() == ".gz" else open)(location, "rb") as file:
+            raw = file.read(_HEAD)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
+        raise broken_file(location, f"broken gzip ({err})") from err
+    if raw.startswith(_UTF16) or b"\x00" in raw[:200]:
+        raise broken_file(
+            location,
+            "UTF-16, and not UTF-8 text",
+            hint=f"iconv -f UTF-16 -t UTF-8 {location.name} > utf8.csv; or save it as CSV UTF-8",
+        )
+    try:
+        # A sign that is cut at the end of what was read is no fault.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(raw)
+    except UnicodeDecodeError as err:
+        line = raw[: err.start].count(b"\n") + 1
+        raise broken_file(
+            location,
+            f"invalid utf-8 in line {line}, so perhaps Latin-1 or Windows-1252",
+            hint=f"iconv -f WINDOWS-1252 -t UTF-8 {location.name} > utf8.csv; or save it as UTF-8",
+        ) from err
+    return text.splitlines(keepends=True) or [""]
