@@ -25,9 +25,9 @@ from gtmar.errors import (
     nearest,
 )
 from gtmar.journal.events import ahead, clock_note
-from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, Cache, FileIndex
+from gtmar.journal.file_index import Cache, FileIndex
 from gtmar.journal.files import refuse_remote_journal
-from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.sql_library import find_file, sql_folder
 from gtmar.journal.tables import Tables
 from gtmar.sql_sandbox import (

@@ -11,7 +11,12 @@ import pyarrow as pa
 from gtmar.metrics.registry import all_metrics
 
 __all__ = [
+    "EVENTS",
+    "EXPERIMENTS",
     "FORMAT_VERSION",
+    "RECORDS",
+    "SCHEMAS",
+    "event_schema",
     "experiment_id",
     "experiment_schema",
     "run_schema",
@@ -125,3 +130,33 @@ def experiment_schema() -> pa.Schema:
         scalar = _COUNT if metric.count else _VALUE
         metrics[key] = pa.map_(_TEXT, scalar) if metric.by_tier else scalar
     return pa.schema({**_HEAD, **metrics, **_TAIL})
+
+
+def event_schema() -> pa.Schema:
+    """Return the schema of an event's row."""
+    return pa.schema(
+        {
+            "event_id": _TEXT,
+            "kind": _TEXT,
+            "at": _TIME,
+            "author": _TEXT,
+            "note": _TEXT,
+            "expect": _TEXT,
+            "since": _TIME,
+            "model": _TEXT,
+            "spec_id": _TEXT,
+            "score_id": _TEXT,
+            "spec": _TEXT,
+            "run_id": _TEXT,
+            "experiment_id": _TEXT,
+            "source": _TEXT,
+            "details": _TEXT,
+        }
+    )
+
+
+#: Names of a journal's folders.
+RECORDS, EXPERIMENTS, EVENTS = "runs", "experiments", "events"
+#: The folders in the order in which they are listed: records first, so that whatever parts a run
+#: had when it ended are seen with its end.
+SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}

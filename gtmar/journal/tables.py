@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.documents import is_text
-from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 from gtmar.journal.rows import SMALL, write_parquet
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
