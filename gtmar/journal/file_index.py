@@ -543,14 +543,10 @@ class FileIndex:
     ) -> list[Damage]:
         """Walk a chain from its last file to the first: each must have the hash that is stated."""
         last = max(links, default=-1)
-        expected = ""
-        if ended:
-            if files.seal.is_file():
-                expected = files.seal.read_bytes().decode("ascii", errors="replace").strip()
-        else:
-            newest = files.newest()
-            if newest is not None and newest[0] == last:
-                expected = newest[1]
+        expected = (files.sealed() or "") if ended else ""
+        newest = None if ended else files.newest()
+        if newest is not None and newest[0] == last:
+            expected = newest[1]
         found = []
         for place in range(last, -1, -1):
             if place not in links:

@@ -480,6 +480,12 @@ class RunFiles:
         """Text file with the hash of the end record, which no later file carries."""
         return self.records / "seal"
 
+    def sealed(self) -> str | None:
+        """Return the hash in the seal; None where there is no seal."""
+        if not self.seal.is_file():
+            return None
+        return self.seal.read_bytes().decode("ascii", errors="replace").strip()
+
     @property
     def parts(self) -> list[Path]:
         """Parts in order, whole or torn; what bears another name is none of the run's."""

@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.documents import is_text
-from gtmar.journal.rows import SMALL, write_parquet
-from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS, SMALL, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

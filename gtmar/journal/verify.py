@@ -176,8 +176,7 @@ class _Examiner:
             or self._findings
             or len(links) < 3
             or links[-1].path != files.end
-            or not files.seal.is_file()
-            or links[-1].sha256 != _sealed(files)
+            or links[-1].sha256 != files.sealed()
             or [x.previous for x in links] != ["", *(x.sha256 for x in links[:-1])]
             or [x.place for x in links] != list(range(len(links)))
             or not _are_in_order(links)
@@ -226,8 +225,9 @@ class _Examiner:
         self._check_packed(links)
         if begun:
             changed = [path for path in sound if self._is_named(path)]
-            for gap in find_breaks(files, links, damaged, changed, rows_hold=hold):
-                self._found(gap.path, gap.kind, gap.problem)
+            breaks = find_breaks(files, links, damaged, changed, rows_hold=hold)
+            for path, (kind, problem) in breaks.items():
+                self._found(path, kind, problem)
         self._findings += later
         return Examination(
             run_id=files.run_id,
@@ -297,7 +297,8 @@ class _Examiner:
             return
         # The end as it was written, and not yet put in its place when the process was killed.
         aside = [sha256_of(file) for file in files.records.glob("*.partial") if file.is_file()]
-        if files.seal.is_file() and _sealed(files) not in aside:
+        sealed = files.sealed()
+        if sealed is not None and sealed not in aside:
             self._found(files.end, "missing", "the end record is gone")
         elif imported:
             self._note(" was cut off while it was brought in")
@@ -339,9 +340,10 @@ class _Examiner:
 
     def _check_seal(self) -> None:
         files = self._files
-        if not files.seal.is_file():
+        sealed = files.sealed()
+        if sealed is None:
             self._found(files.seal, "missing", "the seal of the end record is gone")
-        elif _sealed(files) != sha256_of(files.end):
+        elif sealed != sha256_of(files.end):
             self._found(files.end, "changed", "its bytes are not those that were sealed")
 
     def _check_packed(self, links: list[Link]) -> None:
@@ -394,10 +396,6 @@ def _are_in_order(links: list[Link]) -> bool:
         if numbers != list(range(1, len(numbers) + 1)):
             return False
     return True
-
-
-def _sealed(files: RunFiles) -> str:
-    return files.seal.read_bytes().decode("ascii", errors="replace").strip()
 
 
 def _row_of(record: pa.Table) -> dict[str, Any]:
