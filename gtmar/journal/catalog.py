@@ -25,9 +25,9 @@ from gtmar.errors import (
     nearest,
 )
 from gtmar.journal.events import ahead, clock_note
-from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, Cache, FileIndex
+from gtmar.journal.file_index import Cache, FileIndex
 from gtmar.journal.files import refuse_remote_journal
-from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.sql_library import find_file, sql_folder
 from gtmar.journal.tables import Tables
 from gtmar.sql_sandbox import (
@@ -147,7 +147,12 @@ class Journal:
         self._connection.interrupt()
 
     def sql(
-        self, name: str, *, among: Collection[str] | None = None, **variables: Any
+        self,
+        name: str,
+        *,
+        among: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+        **variables: Any,
     ) -> pl.DataFrame:
         """Run a query of the SQL library.
 
@@ -157,6 +162,8 @@ class Journal:
             Its name: ``review``, ``journal/compare``.
         among
             Ids of the runs whose rows are read, which takes less time; None for all.
+        columns
+            Columns of `experiments` that are read, which takes less time; None for all.
         variables
             Its parameters.
 
@@ -187,7 +194,9 @@ class Journal:
             self._refuse_damaged(runs or ())
         # Checks are there to say what is wrong with rows: they are given those of damaged runs too.
         checking = file.name.startswith("checks/")
-        return self._ask(file.text, variables, runs, self._time_limit, damaged=checking)
+        return self._ask(
+            file.text, variables, runs, self._time_limit, columns=columns, damaged=checking
+        )
 
     def _refuse_newer(self) -> None:
         newest = self._index.newest_format

@@ -31,8 +31,7 @@ from gtmar.journal.files import (
     staged,
     unwritable,
 )
-from gtmar.journal.rows import SMALL, write_parquet
-from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.schema import FORMAT_VERSION, SMALL, write_parquet
 from gtmar.journal.verify import examine, packings, run_ids
 from gtmar.outputs import exchange as _exchange
 from gtmar.outputs import settle, sync_folder

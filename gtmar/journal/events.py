@@ -29,7 +29,7 @@ from gtmar.journal.files import (
     sha256_of,
     unwritable,
 )
-from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.schema import FORMAT_VERSION, event_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,6 @@ __all__ = [
     "clock_note",
     "dated_ahead",
     "event_files",
-    "event_schema",
     "read_event",
     "untouched",
     "write_event",
@@ -119,30 +118,6 @@ class EventKind(StrEnum):
     STABILITY = "stability"
     #: A candidate was put forward for review, or not.
     DECISION = "decision"
-
-
-def event_schema() -> pa.Schema:
-    """Return the schema of an event's row."""
-    text = pa.string()
-    return pa.schema(
-        {
-            "event_id": text,
-            "kind": text,
-            "at": pa.timestamp("us", tz="UTC"),
-            "author": text,
-            "note": text,
-            "expect": text,
-            "since": pa.timestamp("us", tz="UTC"),
-            "model": text,
-            "spec_id": text,
-            "score_id": text,
-            "spec": text,
-            "run_id": text,
-            "experiment_id": text,
-            "source": text,
-            "details": text,
-        }
-    )
 
 
 def write_event(

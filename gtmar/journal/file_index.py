@@ -9,7 +9,6 @@ are right. Nothing that `verify` says rests on it.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import secrets
@@ -20,25 +19,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gtmar.journal.events import event_schema
 from gtmar.journal.files import (
     RunFiles,
+    columns_in_footer,
     event_of,
+    footer_of,
     holds_rows_of,
     is_own,
     replaced_names,
     run_of,
     stated_in,
 )
-from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 from gtmar.journal.seal_chain import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["EVENTS", "EXPERIMENTS", "RECORDS", "SCHEMAS", "Cache", "Damage", "File", "FileIndex"]
+__all__ = ["Cache", "Damage", "File", "FileIndex"]
 
 
 _HASH_BYTES = 64
@@ -121,12 +120,6 @@ def _hash(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode("ascii")
 
 
-RECORDS = "runs"
-EXPERIMENTS = "experiments"
-EVENTS = "events"
-#: The journal's folders, in the order in which they are listed: records first, so that whatever
-#: parts a run had when it ended are seen with its end.
-SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}
 _MAGIC = b"PAR1"
 #: A footer's length, and magic.
 _END_BYTES = 8
@@ -342,7 +335,7 @@ class FileIndex:
                 file = File([], stamp)
             else:
                 try:
-                    file = _facts(self.path(name), stamp, _columns_in_footer(folder), run_id)
+                    file = _facts(self.path(name), stamp, columns_in_footer(folder), run_id)
                 except (PermissionError, IsADirectoryError):
                     # Not remembered: rights change with whoever asks.
                     file = File([], _HIDDEN)
@@ -550,14 +543,10 @@ class FileIndex:
     ) -> list[Damage]:
         """Walk a chain from its last file to the first: each must have the hash that is stated."""
         last = max(links, default=-1)
-        expected = ""
-        if ended:
-            if files.seal.is_file():
-                expected = files.seal.read_bytes().decode("ascii", errors="replace").strip()
-        else:
-            newest = files.newest()
-            if newest is not None and newest[0] == last:
-                expected = newest[1]
+        expected = (files.sealed() or "") if ended else ""
+        newest = None if ended else files.newest()
+        if newest is not None and newest[0] == last:
+            expected = newest[1]
         found = []
         for place in range(last, -1, -1):
             if place not in links:
@@ -686,27 +675,6 @@ def _columns() -> str:
     return hashlib.sha256("\n".join(written).encode()).hexdigest()
 
 
-@cache
-def _columns_in_footer(folder: str) -> bytes:
-    """Return how the footers of a folder's files begin: with the columns that this version has."""
-    schema = SCHEMAS[folder]()
-    footers = []
-    for count in (0, 1):
-        file = io.BytesIO()
-        # Not from Python values: that would import pandas.
-        rows = [pa.nulls(count, field.type) for field in schema]
-        pq.write_table(pa.Table.from_arrays(rows, schema=schema), file)
-        footers.append(_footer_of(file.getvalue()))
-    # After the columns comes the number of rows.
-    pairs = enumerate(zip(*footers, strict=False))
-    return footers[0][: next(at for at, (one, two) in pairs if one != two)]
-
-
-def _footer_of(content: bytes) -> bytes:
-    length = int.from_bytes(content[-_END_BYTES:-4], "little")
-    return content[-_END_BYTES - length : -_END_BYTES]
-
-
 def _footer(path: str) -> bytes | None:
     """Return a Parquet file's footer as bytes; None where the file isn't whole."""
     handle = os.open(path, os.O_RDONLY)
@@ -720,6 +688,6 @@ def _footer(path: str) -> bytes | None:
             return None
         if length > len(end) - _END_BYTES:
             return os.pread(handle, length, size - _END_BYTES - length)
-        return _footer_of(end)
+        return footer_of(end)
     finally:
         os.close(handle)

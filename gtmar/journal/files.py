@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,8 +19,8 @@ import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from functools import cache, cached_property
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,17 +28,21 @@ import pyarrow.parquet as pq
 from gtmar import outputs
 from gtmar.data.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError
+from gtmar.journal.schema import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = [
     "PACKED_NAME",
     "JournalFile",
     "Link",
+    "Row",
     "RunFiles",
+    "columns_in_footer",
     "event_of",
+    "footer_of",
     "holds_rows_of",
     "is_own",
     "is_whole",
@@ -47,8 +52,10 @@ __all__ = [
     "parquet_files",
     "place_file",
     "read_checked",
+    "read_rows",
     "refuse_remote_journal",
     "replaced_names",
+    "row_count",
     "run_of",
     "sha256_of",
     "share",
@@ -117,6 +124,7 @@ def replaced_names(file: str, listed: Iterable[str]) -> set[str]:
 
 
 Looked = TypeVar("Looked")
+Row: TypeAlias = "dict[str, Any]"
 
 _PARTS = "experiments"
 _MAGIC = b"PAR1"
@@ -314,8 +322,7 @@ class JournalFile:
         data = self.data
         if len(data) < _LEAST_BYTES or not (data.startswith(_MAGIC) and data.endswith(_MAGIC)):
             return b""
-        length = int.from_bytes(data[-_FOOTER_END:-4], "little")
-        return data[-_FOOTER_END - length : -_FOOTER_END] if length < len(data) else b""
+        return footer_of(data)
 
     @property
     def is_whole(self) -> bool:
@@ -352,14 +359,63 @@ class JournalFile:
         except (pa.ArrowException, OSError):
             return None
 
-    def row(self) -> dict[str, Any] | None:
+    def row(self, columns: list[str] | None = None) -> Row | None:
         """Return the row of a record or an event; None where it isn't there or can't be read."""
-        table = self.table() if self.is_whole else None
+        table = self.table(columns) if self.is_whole else None
         try:
-            rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
+            rows: list[Row] = [] if table is None else table.to_pylist()
         except (pa.ArrowException, ValueError):
             rows = []
         return rows[0] if rows else None
+
+
+@cache
+def columns_in_footer(folder: str) -> bytes:
+    """Return how the footers of a folder's files begin: with the columns that this version has."""
+    schema = SCHEMAS[folder]()
+    footers = []
+    for count in (0, 1):
+        file = io.BytesIO()
+        # Not from Python values: that would import pandas.
+        rows = [pa.nulls(count, field.type) for field in schema]
+        pq.write_table(pa.Table.from_arrays(rows, schema=schema), file)
+        footers.append(footer_of(file.getvalue()))
+    # After the columns comes the number of rows.
+    pairs = enumerate(zip(*footers, strict=False))
+    return footers[0][: next(at for at, (one, two) in pairs if one != two)]
+
+
+def footer_of(data: bytes) -> bytes:
+    """Return the footer of a Parquet file; empty where it isn't whole."""
+    length = int.from_bytes(data[-_FOOTER_END:-4], "little")
+    return data[-_FOOTER_END - length : -_FOOTER_END] if length < len(data) else b""
+
+
+def row_count(file: JournalFile) -> int | None:
+    """Return how many rows a file has, by its footer; None where that can't be read."""
+    columns = columns_in_footer(file.path.parent.parent.name)
+    if file.footer.startswith(columns):
+        # Thrift's variable-length integer, its sign in the lowest bit.
+        return _varint(file.footer, len(columns))[0] >> 1
+    try:
+        rows: int = pq.read_metadata(pa.BufferReader(file.data)).num_rows
+    except (pa.ArrowException, OSError):
+        return None
+    return rows
+
+
+def read_rows(files: Sequence[JournalFile], columns: list[str] | None = None) -> list[Row | None]:
+    """Return each file's first row; None where it can't be read. Sound files are read at once."""
+    import polars as pl
+
+    contents: list[IO[bytes]] = [io.BytesIO(file.data) for file in files]
+    try:
+        lazy = pl.scan_parquet(contents, hive_partitioning=False)
+        frame = (lazy if columns is None else lazy.select(columns)).collect()
+        rows = frame.rows(named=True) if frame.height == len(files) else []
+    except (pl.exceptions.PolarsError, OSError):
+        rows = []
+    return list(rows) or [file.row(columns) for file in files]
 
 
 def stated_in(footer: bytes, key: bytes) -> bytes | None:
@@ -367,14 +423,19 @@ def stated_in(footer: bytes, key: bytes) -> bytes | None:
     at = footer.rfind(key + _VALUE_FOLLOWS)
     if at < 0:
         return None
-    at += len(key) + 1
-    length = shift = 0
-    for byte in footer[at : at + 5]:
-        length |= (byte & 0x7F) << shift
+    length, at = _varint(footer, at + len(key) + 1)
+    return footer[at : at + length]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number in Thrift's variable length, and where it ends."""
+    number = shift = 0
+    for byte in data[at : at + 10]:
+        number |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             break
-    return footer[at : at + length]
+    return number, at
 
 
 def read_checked(path: Path) -> pa.Table | None:
@@ -418,6 +479,12 @@ class RunFiles:
     def seal(self) -> Path:
         """Text file with the hash of the end record, which no later file carries."""
         return self.records / "seal"
+
+    def sealed(self) -> str | None:
+        """Return the hash in the seal; None where there is no seal."""
+        if not self.seal.is_file():
+            return None
+        return self.seal.read_bytes().decode("ascii", errors="replace").strip()
 
     @property
     def parts(self) -> list[Path]:

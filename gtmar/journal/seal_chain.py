@@ -8,7 +8,6 @@ whose hash nobody carries was changed, a file that nobody comes by was added.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gtmar.journal.files import Link
@@ -19,21 +18,11 @@ if TYPE_CHECKING:
 
     from gtmar.journal.files import RunFiles
 
-__all__ = ["Break", "find_breaks", "number_of"]
+__all__ = ["find_breaks", "number_of"]
 
 #: Files named at most where a place says that so many are gone.
 _MOST_NAMED = 1000
 _NUMBERED = re.compile(r"(part|resume)-(\d+)(?:\.parquet)?")
-
-
-@dataclass(frozen=True)
-class Break:
-    """A file that isn't what the chain says."""
-
-    path: Path
-    #: `missing`, `changed` or `added`.
-    kind: str
-    problem: str
 
 
 def number_of(name: str, kind: str) -> int | None:
@@ -55,7 +44,7 @@ def find_breaks(
     changed: Collection[Path],
     *,
     rows_hold: bool,
-) -> list[Break]:
+) -> dict[Path, tuple[str, str]]:
     """Walk a run's chain from its last file back to the first, and name what breaks it.
 
     Parameters
@@ -71,8 +60,13 @@ def find_breaks(
     rows_hold
         Whether the experiments are those that the run ended with: then a file missing at the end
         is no part.
+
+    Returns
+    -------
+    dict
+        By file what it is, `missing`, `changed` or `added`, and how that shows.
     """
-    return _Walk(files, links, damaged, changed, rows_hold=rows_hold).breaks() if links else []
+    return _Walk(files, links, damaged, changed, rows_hold=rows_hold).breaks() if links else {}
 
 
 def _least_place(kind: str, number: int) -> int:
@@ -100,13 +94,13 @@ class _Walk:
         self._rows_hold = rows_hold
         self._names = {link.name for link in links} | {path.name for path in damaged}
         self._seen: set[Link] = set()
-        self._breaks: dict[Path, Break] = {}
+        self._breaks: dict[Path, tuple[str, str]] = {}
         parts = {link.path for link in links if link.path.parent == files.experiments}
         parts |= {path for path in damaged if path.parent == files.experiments}
         # The only part, if it can't be trusted, may have been packed from all that seem missing.
         self._hoard = len(parts) == 1 and parts <= self._damaged | self._distrusted
 
-    def breaks(self) -> list[Break]:
+    def breaks(self) -> dict[Path, tuple[str, str]]:
         """Go back link by link, then see what nobody came by."""
         by_hash: dict[str, Link] = {}
         for link in self._links:
@@ -132,7 +126,7 @@ class _Walk:
             if link not in self._seen:
                 self._add(link.path, "added", "no file of the run was written after it")
         self._check_names()
-        return list(self._breaks.values())
+        return self._breaks
 
     def _odd(self, link: Link) -> bool:
         """Whether a file doesn't bear a name that a run's file has."""
@@ -246,4 +240,4 @@ class _Walk:
         self._add(path, "changed", "its bytes are not those that the next file was written after")
 
     def _add(self, path: Path, kind: str, problem: str) -> None:
-        self._breaks.setdefault(path, Break(path, kind, problem))
+        self._breaks.setdefault(path, (kind, problem))

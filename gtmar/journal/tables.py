@@ -21,11 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.documents import is_text
-from gtmar.journal.file_index import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
-from gtmar.journal.rows import SMALL, write_parquet
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS, SMALL, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import pyarrow.dataset as ds
 
@@ -85,7 +84,7 @@ class Tables:
         runs
             Ids; None for all.
         columns
-            Columns of experiments that are read; None for all.
+            Columns of experiments that are read, `run_id` among them; None for all.
         damaged
             Whether to read what isn't as it was written too, as far as it can be read.
         """
@@ -103,13 +102,15 @@ class Tables:
         self, runs: frozenset[str] | None, columns: Sequence[str] | None, *, damaged: bool
     ) -> dict[str, Rows | ds.Dataset]:
         index = self.index
-        keeping = runs is None and not damaged
+        keeping = not damaged
         ids = index.run_ids if runs is None else sorted(runs)
         sound = [run for run in ids if damaged or not index.damage(run)]
         found: dict[str, Rows | ds.Dataset] = {}
         for folder, wanted in ((RECORDS, None), (EXPERIMENTS, columns)):
             groups = {run: index.files(folder, run) for run in sound}
-            found[folder] = self._of_folder(folder, groups, wanted, keeping=keeping)
+            found[folder] = self._of_folder(
+                folder, groups, wanted, keeping=keeping, whole=runs is None
+            )
         found[EVENTS] = self._event_rows(damaged=damaged)
         index.keep()
         return found
@@ -135,13 +136,17 @@ class Tables:
         columns: Sequence[str] | None,
         *,
         keeping: bool,
+        whole: bool = True,
     ) -> Rows | ds.Dataset:
         """Return the rows of a folder's files, which come in groups: a run's, or an event's."""
         index, schema = self.index, SCHEMAS[folder]()
         small = {
             key: names for key, names in groups.items() if index.are_small(key, names, _SMALL_BYTES)
         }
-        kept = self._kept(folder, small) if keeping and columns != () else _Kept({}, None)
+        # Of few runs the files are read sooner than what is kept of all, and of many few columns.
+        few_columns = folder != EXPERIMENTS or bool(columns)
+        keeping &= columns != () and (whole or (len(small) > _FEW_GROUPS and few_columns))
+        kept = self._kept(folder, small, whole=whole) if keeping else _Kept({}, None)
         new = [key for key in small if key not in kept.contents]
         rest = [name for key in new for name in small[key]]
         fresh = self._read(folder, rest if columns != () else [])
@@ -149,6 +154,8 @@ class Tables:
         in_memory = folder != EXPERIMENTS or columns is not None or not kept.contents
         if in_memory and not (large and columns != ()):
             rows, before = fresh.select(columns or schema.names), kept.read(columns)
+            if before is not None and not whole:
+                before = _among(before, _KEYS[folder], kept.contents)
             return Rows(rows if before is None else pa.concat_tables([before, rows]))
         import pyarrow.dataset as ds
 
@@ -183,8 +190,11 @@ class Tables:
 
     # ---- the rows that are kept --------------------------------------------------------------
 
-    def _kept(self, folder: str, groups: dict[str, list[str]]) -> _Kept:
-        """Return the rows in the cache that are those of files as they are; bring it up to date."""
+    def _kept(self, folder: str, groups: dict[str, list[str]], *, whole: bool) -> _Kept:
+        """Return the rows in the cache that are those of files as they are.
+
+        Where these are all of the folder's, the cache is brought up to date.
+        """
         index = self.index
         wanted = {
             key: index.content(folder, key, names)
@@ -192,6 +202,9 @@ class Tables:
             if folder == EVENTS or index.has_ended(key)
         }
         kept = self._loaded.get(folder) or _Kept.loaded(self.kept.read(f"{folder}.parquet"))
+        if not whole:
+            alike = wanted.items() & kept.contents.items()
+            return _Kept(dict(alike), kept.content)
         stale = {key for key, content in kept.contents.items() if wanted.get(key) != content}
         new = [key for key in wanted if key not in kept.contents or key in stale]
         few = max(_FEW_GROUPS, int(_FEW_SHARE * len(kept.contents)))
@@ -212,10 +225,7 @@ class Tables:
         before = kept.read(None)
         if before is not None:
             if stale:
-                import pyarrow.compute as pc
-
-                gone = pc.is_in(before[_KEYS[folder]], pa.array(sorted(stale)))
-                before = before.filter(pc.invert(gone))
+                before = _among(before, _KEYS[folder], kept.contents.keys() - stale)
             tables.insert(0, before)
         contents = {key: wanted[key] for key in [*kept.contents, *new] if key in wanted}
         rows = pa.concat_tables(tables).combine_chunks()
@@ -257,6 +267,13 @@ class _Kept:
         schema = pq.read_schema(pa.BufferReader(self.content)).remove_metadata()
         fragment = format_.make_fragment(pa.py_buffer(self.content))
         return ds.FileSystemDataset([fragment], schema, format_)
+
+
+def _among(rows: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
+    """Return the rows with one of some values in a column."""
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.is_in(rows[column], pa.array(sorted(values), pa.string())))
 
 
 def _format() -> ds.ParquetFileFormat:

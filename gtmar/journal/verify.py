@@ -20,7 +20,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.errors import JournalError, RunNotFoundError, culprits, nearest
@@ -38,13 +37,16 @@ from gtmar.journal.files import (
     PACKED_NAME,
     JournalFile,
     Link,
+    Row,
     RunFiles,
     event_of,
     holds_rows_of,
     is_own,
     parquet_files,
+    read_rows,
     refuse_remote_journal,
     replaced_names,
+    row_count,
     run_of,
     sha256_of,
     steadily,
@@ -89,14 +91,15 @@ class Finding:
 class Examination:
     """What was found about one run."""
 
+    run_id: str
     #: Rows, the baseline aside.
     experiments: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     #: Links of all files that can be read and that readers take in.
     links: tuple[Link, ...]
-    #: What of the start record is noted; empty where it isn't there or can't be read.
-    start: dict[str, Any]
+    #: The start record, or its file where it has yet to be read; empty where it can't be.
+    start: dict[str, Any] | JournalFile
     #: Whether the end record is there and can be read.
     ended: bool
     #: All rows in order; None where they were not read, or can't be.
@@ -123,7 +126,7 @@ def examine(
     except PermissionError as err:
         name = os.path.relpath(os.fsdecode(err.filename), files.journal)
         unread = Finding(files.run_id, name, "unreadable", f"{err.strerror}: it wasn't checked")
-        return Examination(0, (unread,), (), (), {}, ended=False)
+        return Examination(files.run_id, 0, (unread,), (), (), {}, ended=False)
 
 
 class _Examiner:
@@ -174,8 +177,7 @@ class _Examiner:
             or self._findings
             or len(links) < 3
             or links[-1].path != files.end
-            or not files.seal.is_file()
-            or links[-1].sha256 != _sealed(files)
+            or links[-1].sha256 != files.sealed()
             or [x.previous for x in links] != ["", *(x.sha256 for x in links[:-1])]
             or [x.place for x in links] != list(range(len(links)))
             or not _are_in_order(links)
@@ -187,19 +189,17 @@ class _Examiner:
         lone = [file.path.name for file in parts] == [PACKED_NAME]
         if lone and self._packed is not None and parts[0].sha256 not in self._packed:
             return None
-        count = _rows_in(parts)
-        begun = next((file for file in kept if file.path == files.start), None)
-        start = None if begun is None else begun.table(_NOTED)
-        if count is None or start is None or start.num_rows != 1:
+        counts = [row_count(file) for file in parts]
+        begun = next(file for file in kept if file.path == files.start)
+        if None in counts or row_count(begun) != 1:
             return None
-        noted: dict[str, Any] = start.to_pylist()[0]
-        self._note_evaluator(noted)
         return Examination(
-            experiments=count - 1,
+            run_id=files.run_id,
+            experiments=sum(count or 0 for count in counts) - 1,
             findings=(),
             notes=tuple(self._notes),
             links=tuple(links),
-            start=noted,
+            start=begun,
             ended=True,
         )
 
@@ -226,11 +226,12 @@ class _Examiner:
         self._check_packed(links)
         if begun:
             changed = [path for path in sound if self._is_named(path)]
-            for gap in find_breaks(files, links, damaged, changed, rows_hold=hold):
-                self._found(gap.path, gap.kind, gap.problem)
+            breaks = find_breaks(files, links, damaged, changed, rows_hold=hold)
+            for path, (kind, problem) in breaks.items():
+                self._found(path, kind, problem)
         self._findings += later
-        self._note_evaluator(start)
         return Examination(
+            run_id=files.run_id,
             experiments=max(0, rows.num_rows - 1) if rows is not None else 0,
             findings=tuple(self._findings),
             notes=tuple(self._notes),
@@ -297,7 +298,8 @@ class _Examiner:
             return
         # The end as it was written, and not yet put in its place when the process was killed.
         aside = [sha256_of(file) for file in files.records.glob("*.partial") if file.is_file()]
-        if files.seal.is_file() and _sealed(files) not in aside:
+        sealed = files.sealed()
+        if sealed is not None and sealed not in aside:
             self._found(files.end, "missing", "the end record is gone")
         elif imported:
             self._note(" was cut off while it was brought in")
@@ -339,9 +341,10 @@ class _Examiner:
 
     def _check_seal(self) -> None:
         files = self._files
-        if not files.seal.is_file():
+        sealed = files.sealed()
+        if sealed is None:
             self._found(files.seal, "missing", "the seal of the end record is gone")
-        elif _sealed(files) != sha256_of(files.end):
+        elif sealed != sha256_of(files.end):
             self._found(files.end, "changed", "its bytes are not those that were sealed")
 
     def _check_packed(self, links: list[Link]) -> None:
@@ -353,13 +356,28 @@ class _Examiner:
             elif self._packed is None and any(x.packed for x in links if x.path == path):
                 self._note(": its packing isn't on record; gtmar journal compact makes up for it")
 
-    def _note_evaluator(self, start: dict[str, Any]) -> None:
-        # Null for an imported run: nobody here evaluated it.
-        version = start.get("evaluator_version")
-        if version is not None and version != EVALUATOR_VERSION:
-            self._note(f": evaluator version {version} then, {EVALUATOR_VERSION} now")
-        elif version is not None and start.get("evaluator_code") != evaluator_code():
-            self._note(": the evaluator's code has changed since, not its version")
+
+def _with_starts(examined: Sequence[Examination]) -> list[Examination]:
+    """Read the start records of examined runs at once, and note whose evaluator has changed."""
+    unread = [one.start for one in examined if isinstance(one.start, JournalFile)]
+    rows = dict(zip((file.path for file in unread), read_rows(unread, _NOTED), strict=True))
+    done = []
+    for one in examined:
+        start = one.start if isinstance(one.start, dict) else rows[one.start.path] or {}
+        note = _evaluator_note(start)
+        notes = (*one.notes, f"run {one.run_id}{note}") if note else one.notes
+        done.append(replace(one, start=start, notes=notes))
+    return done
+
+
+def _evaluator_note(start: dict[str, Any]) -> str:
+    # Null for an imported run: nobody here evaluated it.
+    version = start.get("evaluator_version")
+    if version is not None and version != EVALUATOR_VERSION:
+        return f": evaluator version {version} then, {EVALUATOR_VERSION} now"
+    if version is not None and start.get("evaluator_code") != evaluator_code():
+        return ": the evaluator's code has changed since, not its version"
+    return ""
 
 
 def _listing(files: RunFiles) -> list[Path]:
@@ -381,21 +399,6 @@ def _are_in_order(links: list[Link]) -> bool:
     return True
 
 
-def _rows_in(parts: list[JournalFile]) -> int | None:
-    """Return how many rows parts have, by their footers; None where one can't be read."""
-    try:
-        counts: list[int] = [
-            pq.read_metadata(pa.BufferReader(part.data)).num_rows for part in parts
-        ]
-    except (pa.ArrowException, OSError):
-        return None
-    return sum(counts)
-
-
-def _sealed(files: RunFiles) -> str:
-    return files.seal.read_bytes().decode("ascii", errors="replace").strip()
-
-
 def _row_of(record: pa.Table) -> dict[str, Any]:
     """Return a record's row; an empty one where it was taken out or can't be read."""
     try:
@@ -407,6 +410,8 @@ def _row_of(record: pa.Table) -> dict[str, Any]:
 
 #: Runs examined at once: to read and to hash takes no turn of Python's.
 _AT_ONCE = 8
+#: Runs whose start records are read at once.
+_READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -473,23 +478,27 @@ def verify(
         raise RunNotFoundError(
             f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
         )
-    told = [file.row() for file in events.values() if file is not None and _states_hash(file)]
-    sound_events = [event for event in told if event is not None]
+    hashed = [file for file in events.values() if file is not None and _states_hash(file)]
+    rows_of = dict(zip((file.path for file in hashed), read_rows(hashed), strict=True))
+    sound_events = [event for event in rows_of.values() if event is not None]
     packed = _packings(sound_events)
     withdrawn, undone = _withdrawn(sound_events)
     # Hashes of parts that were packed stand for files that are gone: with `against`, rows do.
     how = True if rows else None if against is not None else False
     asked = ids if against is None else run_ids(journal)
     looked = partial(_examined, journal, packed, rows=how)
+    examined: dict[str, Examination] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        examined = dict(zip(asked, pool.map(looked, asked), strict=True))
+        for first in range(0, len(asked), _READ_AT_ONCE):
+            some = list(pool.map(looked, asked[first : first + _READ_AT_ONCE]))
+            examined |= {one.run_id: one for one in _with_starts(some)}
     unfinished = undone | _half_imported(journal)
     mine = [examined[each] for each in ids if each not in unfinished]
     findings = [finding for one in mine for finding in one.findings]
     notes = [note for one in mine for note in one.notes]
     if run_id is None:
-        findings += _strays(journal) + _verify_events(journal, events)
-        notes += _absent(ids, [one.start for one in mine])
+        findings += _strays(journal) + _verify_events(journal, events, rows_of)
+        notes += _absent(ids, [one.start for one in mine if isinstance(one.start, dict)])
         notes += _unfinished(journal, undone, sound_events)
         dated = ahead([*ids, *(event["event_id"] for event in sound_events)])
         notes += [note] if (note := clock_note(dated)) else []
@@ -569,9 +578,8 @@ def run_named(journal: Path, name: str) -> str:
 
 def packings(journal: Path) -> dict[str, set[str]]:
     """Return by run the hashes of packed files, as untouched events of compactions say."""
-    files = _load_events(journal).values()
-    events = (file.row() for file in files if file is not None and _states_hash(file))
-    return _packings([event for event in events if event is not None])
+    files = [x for x in _load_events(journal).values() if x is not None and _states_hash(x)]
+    return _packings([event for event in read_rows(files) if event is not None])
 
 
 def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
@@ -712,7 +720,9 @@ def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]
     return notes
 
 
-def _verify_events(journal: Path, events: dict[Path, JournalFile | None]) -> list[Finding]:
+def _verify_events(
+    journal: Path, events: dict[Path, JournalFile | None], rows: dict[Path, Row | None]
+) -> list[Finding]:
     """Hold each event against the hash in its name."""
     findings = []
     for path, file in events.items():
@@ -724,7 +734,7 @@ def _verify_events(journal: Path, events: dict[Path, JournalFile | None]) -> lis
             kind, problem = "added", "it is no event's file"
         elif not file.is_whole:
             kind, problem = "torn", "cut off: it has no end"
-        elif not _states_hash(file) or (event := file.row()) is None:
+        elif (event := rows.get(path)) is None:
             kind, problem = "changed", "its bytes are not those that its name says"
         elif event.get("event_id") != named[0]:
             kind, problem = "changed", "it is not the event that its name says"

@@ -28,8 +28,7 @@ from gtmar.journal.files import (
     staged,
     unwritable,
 )
-from gtmar.journal.rows import FAST, write_parquet
-from gtmar.journal.schema import FORMAT_VERSION, run_schema
+from gtmar.journal.schema import FAST, FORMAT_VERSION, run_schema, write_parquet
 from gtmar.outputs import settle
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.journal.rows import baseline_fields, experiment_rows, step_fields
+from gtmar.journal.schema import baseline_fields, experiment_rows, step_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from gtmar.journal.rows import Fields
+    from gtmar.journal.schema import Fields
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
     from gtmar.optimize.hill_climb import Step

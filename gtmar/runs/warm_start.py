@@ -24,6 +24,8 @@ __all__ = ["recall", "said"]
 
 #: Vectors that a memory holds at most, the best ones.
 _MOST_KNOWN = 20_000
+#: Columns of experiments that `known_vectors.sql` reads.
+_COLUMNS = ("run_id", "experiment_id", "number", "value_after", "outcome", "weights")
 
 
 def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -> Memory | None:
@@ -42,8 +44,16 @@ def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -
     except RunNotFoundError:
         return None
     with opened:
+        # Of their rows alone all weights are read.
+        on_table = opened.query(
+            "select run_id from runs where outcomes_fingerprint = getvariable('outcomes')",
+            columns=(),
+            outcomes=accounts.outcomes_fingerprint,
+        )
         rows = opened.sql(
             "known_vectors",
+            among=on_table["run_id"].to_list(),
+            columns=_COLUMNS,
             outcomes_fingerprint=accounts.outcomes_fingerprint,
             features_fingerprint=accounts.features_fingerprint,
             objective=judge.name,
@@ -57,6 +67,7 @@ def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -
         texts = opened.query(
             "select spec_id, any_value(spec) as spec from runs "
             "where list_contains(getvariable('ids'), spec_id) group by spec_id",
+            columns=(),
             ids=ids,
         )
     form = form_id(spec)

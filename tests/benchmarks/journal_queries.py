@@ -5,13 +5,19 @@ experiments is made; the others are copies of it, written by the same writer, ea
 times, weights and values of its own, over four tables in turn. Every round opens the journal anew,
 as a command does, and asks one question. ``--journal DIR`` keeps the journal, and takes it as it is
 where it is there.
+
+``--commands`` times whole processes in place of questions, in turn: commands that read, a cold and
+a warm run, ``verify``, and last ``compact``; those that write do so on a copy.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -40,6 +46,8 @@ TABLES = 4
 AUTHORS = ("RevOps", "CS operations", "Analytics")
 #: Seconds that a question may take, the opening of the journal included.
 BARS = {"review": 1.0, "leaderboard": 3.0}
+#: Seconds that a command may take, Python's start and all imports included.
+COMMAND_BAR = 1.0
 
 
 def copied(rows: pa.Table, run_id: str, place: int) -> pa.Table:
@@ -76,12 +84,12 @@ def write_journal(folder: Path, *, count: int, experiments: int) -> None:
     for place in range(count):
         at = BEGUN + timedelta(hours=place)
         run_id = f"r{at:%Y%m%d-%H%M%S}-{place:06x}"
-        mark = f"{place % TABLES:x}"
+        table_mark = ("", "1", "2", "3")[place % TABLES]
         own: dict[str, Any] = {
             "started_at": at,
             "author": AUTHORS[place % len(AUTHORS)],
-            "outcomes_fingerprint": start["outcomes_fingerprint"][:-1] + mark,
-            "features_fingerprint": start["features_fingerprint"][:-1] + mark,
+            "outcomes_fingerprint": start["outcomes_fingerprint"] + table_mark,
+            "features_fingerprint": start["features_fingerprint"] + table_mark,
         }
         with RunWriter(folder, run_id) as writer:
             for number, part in enumerate(parts):
@@ -89,7 +97,10 @@ def write_journal(folder: Path, *, count: int, experiments: int) -> None:
                 writer.flush()
                 if number == 0:
                     writer.record("start", {**start, **own, "run_id": run_id})
-            ended = {"ended_at": at + timedelta(seconds=end["seconds"])}
+            ended = {
+                "ended_at": at + timedelta(seconds=end["seconds"]),
+                "digest": writer.digest.hexdigest(),
+            }
             for name in ("baseline_value", "best_value"):
                 ended[name] = end[name] + place * 1e-7
             writer.record("end", {**end, **ended, "run_id": run_id})
@@ -155,6 +166,61 @@ def questions(folder: Path) -> dict[str, Callable[[Journal], object]]:
     }
 
 
+def processor_seconds(command: list[str]) -> tuple[float, float]:
+    """Run a command; return the seconds that it took, and those of processor time."""
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: {said.decode()}")
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime
+
+
+def time_commands(folder: Path, rounds: int) -> None:
+    """Print a Markdown table: what commands take, as whole processes, in alternating rounds."""
+    with Journal(folder) as journal:
+        ids = journal.query("select run_id from runs order by started_at")["run_id"]
+    middle = ids[len(ids) // 2]
+    with tempfile.TemporaryDirectory() as scratch:
+        data, copy = Path(scratch) / "accounts.parquet", Path(scratch) / "journal"
+        synthetic.generate("health_score", accounts=1_000).write_parquet(data)
+        shutil.copytree(folder, copy)
+        run = ["run", "--data", str(data), "--spec", str(SPEC), "--n", "60", "--journal", str(copy)]
+        at = ["--journal", str(folder)]
+        commands = {
+            "--version": ["--version"],
+            "log": ["log", *at],
+            "best": ["best", *at],
+            "review": ["review", *at],
+            "review RUN": ["review", middle, *at],
+            "show RUN/EXP": ["show", f"{middle}/1", *at],
+            "lineage RUN/EXP": ["lineage", f"{middle}/1", *at],
+            "run --n 60 --cold": [*run, "--cold"],
+            "run --n 60": run,
+            "verify": ["verify", *at],
+        }
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        program = [sys.executable, "-m", "gtmar"]
+        for _ in range(rounds):
+            for name, words in commands.items():
+                took[name].append(processor_seconds([*program, *words]))
+        took["journal compact"] = [
+            processor_seconds([*program, "journal", "compact", "--journal", str(copy)])
+        ]
+    print("| command | median s | best s | best processor s | bar s |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, pairs in took.items():
+        seconds, processor = zip(*pairs, strict=True)
+        barred = name.split()[0] in ("log", "best", "review", "show", "lineage")
+        print(
+            f"| {name} | {np.median(seconds):.2f} | {min(seconds):.2f} | {min(processor):.2f} | "
+            f"{f'{COMMAND_BAR:g}' if barred else ''} |"
+        )
+
+
 def main() -> None:
     """Print a Markdown table: each question's median and best."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -162,6 +228,7 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=2_000, help="of each run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--journal", type=Path)
+    parser.add_argument("--commands", action="store_true", help="time whole processes")
     asked = parser.parse_args()
     with journal_at(asked.journal, count=asked.runs, experiments=asked.experiments) as folder:
         files = list(folder.rglob("*.parquet"))
@@ -170,6 +237,9 @@ def main() -> None:
             f"gtmar {version('gtmar')}, duckdb {version('duckdb')}; {len(files):,} files, "
             f"{size / 1e6:,.0f} MB\n"
         )
+        if asked.commands:
+            time_commands(folder, asked.rounds)
+            return
         print("| question | median s | best s | bar s |")
         print("| --- | ---: | ---: | ---: |")
         for name, ask in questions(folder).items():

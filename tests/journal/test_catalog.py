@@ -19,9 +19,9 @@ from gtmar.data.synthetic import generate
 from gtmar.errors import DamagedJournalWarning, JournalVersionError, QueryError, RunNotFoundError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import compact
-from gtmar.journal.events import EventKind, event_schema, write_event
+from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.review import review
-from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.journal.schema import event_schema, experiment_schema, run_schema
 from gtmar.journal.writer import RunWriter
 from gtmar.runs import Limits, RunResult, run
 from gtmar.spec import ScoringSpec, load

@@ -18,12 +18,11 @@ from gtmar.errors import JournalError
 from gtmar.journal.events import (
     EventKind,
     event_files,
-    event_schema,
     read_event,
     untouched,
     write_event,
 )
-from gtmar.journal.schema import FORMAT_VERSION
+from gtmar.journal.schema import FORMAT_VERSION, event_schema
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.journal.rows import baseline_fields, experiment_rows, step_fields
+from gtmar.journal.schema import baseline_fields, experiment_rows, step_fields
 from gtmar.metrics.registry import Measured, all_metrics, metric_column
 from gtmar.optimize.hill_climb import Candidate, Known, Outcome, Step
 
