@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
 
@@ -20,47 +21,45 @@ from gtmar.cli.error_boundary import Commands, set_debug, set_yes
 from gtmar.cli.next_step import Command
 from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import text
+from gtmar.cli.status import status
 
-__all__ = ["app", "main"]
-
-
-#: Commands in the order in which people need them.
-_ORDER = [
-    "demo",
-    "generate",
-    "init",
-    "check",
-    "drift",
-    "run",
-    "review",
-    "report",
-    "null",
-    "stability",
-    "decide",
-    "refresh",
-    "try_change",
-    "promote",
-    "log",
-    "show",
-    "diff",
-    "best",
-    "lineage",
-    "checkout",
-    "record",
-    "score",
-    "explain",
-    "backtest",
-    "compare",
-    "sql",
-]
+__all__ = ["app", "first_sentence", "main"]
 
 
-def _place(command: typer.models.CommandInfo) -> int:
-    name = getattr(command.callback, "__name__", "")
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+#: Commands by what a person wants, most used first.
+_GROUPS = {
+    "Search": ["init", "check", "run", "resume", "demo", "generate", "bench"],
+    "Change by hand": ["try", "promote", "record", "checkout", "spec"],
+    "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
+    "Look": ["review", "report", "log", "show", "diff", "compare", "best", "lineage"],
+    "Score and explain": ["score", "explain"],
+    "Journal": ["sql", "verify", "journal"],
+    "Export": ["export"],
+}
 
 
-app.registered_commands.sort(key=_place)
+class _Root(Commands):
+    """gtmar itself, whose help lists the commands in groups."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands, group by group."""
+        return [name for names in _GROUPS.values() for name in names]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each group with the first sentence of each command's help."""
+        width = max(map(len, self.commands))
+        for group, names in _GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl(
+                    [(name.ljust(width), first_sentence(self.commands[name])) for name in names]
+                )
+
+
+def first_sentence(command: Any) -> str:
+    """Return the first sentence of a command's help."""
+    return re.split(r"(?<=\.)\s", (command.help or "").strip(), maxsplit=1)[0]
+
+
 for _group in (app, export_app, journal_app, spec_app):
     for _registered in _group.registered_commands:
         _registered.cls = Command
@@ -90,8 +89,9 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(cls=Commands)
+@app.callback(cls=_Root, invoke_without_command=True)
 def _root(
+    ctx: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -114,4 +114,5 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        status()

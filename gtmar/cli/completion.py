@@ -30,15 +30,15 @@ def _run_ids(ctx: typer.Context) -> list[str]:
 
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the journal's runs."""
-    return _offered(_run_ids(ctx), incomplete)
+    """Offer the journal's runs; once a word is begun, ``latest`` and ``live`` too."""
+    return _offered([*_run_ids(ctx), *(("latest", "live") if incomplete else ())], incomplete)
 
 
 def experiments(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer runs; after a run's slash, its start and its best."""
     run, slash, _ = incomplete.partition("/")
     if not slash:
-        return _offered(_run_ids(ctx), incomplete)
+        return runs(ctx, incomplete)
     return _offered([f"{run}/best", f"{run}/start"], incomplete)
 
 

@@ -10,11 +10,12 @@ import typer
 from gtmar.cli import completion
 from gtmar.cli import options as a
 from gtmar.cli.error_boundary import bounded
-from gtmar.cli.next_step import follow
+from gtmar.cli.next_step import follow, next_command
 from gtmar.cli.options import app, spec_app
 
 if TYPE_CHECKING:
     from gtmar.data.set_aside import SetAside
+    from gtmar.errors import ViolationsError
 
 __all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
 
@@ -157,7 +158,7 @@ def check(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Check a table and a spec before any search: every violation, leakage, every note."""
+    """Check a table and a spec: every violation, leak and note."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import check_text, files
@@ -178,13 +179,27 @@ def check(
             journal=journal,
         )
     except ViolationsError as err:
-        err.hint = files.aside_hint(err)
+        err.hint = _aside_hint(err)
         raise
     loaded = None if spec is None else specs.load(spec)
     scorecard = loaded is not None and any(term.bin is not None for term in loaded.terms)
     check_text.check(found, scorecard=scorecard, as_json=as_json)
     if found.leaking:
         raise typer.Exit(_LEAKS)
+
+
+def _aside_hint(err: ViolationsError) -> str | None:
+    """Return the command that checks a table again without the rows that break the contract."""
+    if err.set_aside is None:
+        return err.hint
+    broken, rows = err.set_aside
+    # Rounded up to a thousandth, so that the share holds the rows.
+    share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
+    return (
+        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
+        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
+        "take the option too"
+    )
 
 
 @app.command(epilog="Example: gtmar drift --data july.parquet --spec best.yaml")
@@ -200,7 +215,7 @@ def drift(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Say whether a table's features, and the score, are spread as they were."""
+    """Say whether features and score are spread as they were."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import check_text
@@ -247,7 +262,7 @@ def score(
     force: a.Force = False,
     as_json: a.Json = False,
 ) -> None:
-    """Score a table: id, score, tier, and the points that add up to the score."""
+    """Score a table: id, score, tier, and the points behind it."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import output

@@ -215,7 +215,7 @@ def report(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Write what a run found, or the journal's history, as one HTML page to look at."""
+    """Write what a run found, or the history, as one HTML page."""
     from gtmar import report as reports
     from gtmar.cli import files, run_text
     from gtmar.errors import UsageError

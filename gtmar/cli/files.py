@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.data.sources import Source
-    from gtmar.errors import ViolationsError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
     from gtmar.runs import Engine, RunResult
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from gtmar.spec.model import Reading
 
 __all__ = [
-    "aside_hint",
     "ask",
     "edges",
     "engine",
@@ -166,22 +164,6 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
             hint='--label "churned:Lapsed=1" --label "churned:Live=0"',
         )
     return read
-
-
-def aside_hint(err: ViolationsError) -> str | None:
-    """Return the command that checks a table again without the rows that break the contract."""
-    from gtmar.cli.next_step import next_command
-
-    if err.set_aside is None:
-        return err.hint
-    broken, rows = err.set_aside
-    # Rounded up to a thousandth, so that the share holds the rows.
-    share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
-    return (
-        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
-        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
-        "take the option too"
-    )
 
 
 def weights(settings: list[str]) -> dict[str, int]:
@@ -476,6 +458,5 @@ def ask(journal: Journal, name: str | None, text: str | None, settings: list[str
             f'"{name}" reads a scored table, not the journal',
             hint="docs/sql.md says how to run it in DuckDB",
         )
-    if values.get("run"):
-        values["run"] = journal.run_id(values["run"])
+    values |= {key: journal.run_id(values[key]) for key in ("run", "other") if values.get(key)}
     return journal.sql(name, **values)

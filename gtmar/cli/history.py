@@ -33,7 +33,7 @@ def try_change(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Measure a change of yours against the spec it starts from; journal it, kept or not."""
+    """Measure a change of yours and journal it, kept or not."""
     from gtmar import runs
     from gtmar.cli import files, history_text
     from gtmar.errors import UsageError
@@ -77,7 +77,7 @@ def checkout(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Write the spec of any experiment ever made, its lineage in it."""
+    """Write the spec of any experiment, its lineage in it."""
     from gtmar.cli import files, history_text
     from gtmar.journal import history
     from gtmar.journal.catalog import Journal
@@ -125,7 +125,7 @@ def record(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Put a change on record that was made elsewhere, and measure it where a table is given."""
+    """Put a change made elsewhere on record. Where a table is given, it is measured."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import history_text
@@ -152,17 +152,18 @@ def log(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Say what is live since when, then runs and changes, newest first: who, why, what it did."""
+    """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
     from gtmar.cli import files, history_text
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
         live, entries = opened.sql("live"), opened.sql("log")
+        bases = dict(opened.query("select run_id, basis from runs").rows())
     if model is not None:
         files.refuse_unknown("model", model, entries["model"].drop_nulls().to_list())
         live = live.filter(live["model"] == model)
         entries = entries.filter(entries["model"] == model)
-    history_text.log(live, entries.head(most), journal=journal, as_json=as_json)
+    history_text.log(live, entries.head(most), bases, journal=journal, as_json=as_json)
 
 
 @app.command(epilog="Example: gtmar show RUN/EXP")
@@ -170,7 +171,7 @@ def log(
 def show(
     experiment: a.Experiment, journal: a.JournalPath = a.DEFAULT_JOURNAL, as_json: a.Json = False
 ) -> None:
-    """Show one experiment: who, why, its change, its weights, what it did to every metric."""
+    """Show one experiment: who, why, its change, its effect."""
     from gtmar.cli import history_text
     from gtmar.journal import history
     from gtmar.journal.catalog import Journal
@@ -191,7 +192,7 @@ def diff(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Say what differs between two experiments, runs or spec files, and nothing else."""
+    """Say what differs between two experiments, runs or specs."""
     from gtmar import runs
     from gtmar.cli import history_text
 
@@ -206,7 +207,7 @@ def lineage(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Follow an experiment or a spec back to the first spec, across runs."""
+    """Follow an experiment or a spec back to the first spec."""
     from gtmar.cli import files, history_text
     from gtmar.journal import history
     from gtmar.journal.catalog import Journal
@@ -238,7 +239,7 @@ def best(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Name the best experiments ever kept on a table, by any metric."""
+    """Name the best experiments kept on a table, by any metric."""
     from gtmar.cli import history_text
     from gtmar.journal import history
     from gtmar.journal.catalog import Journal

@@ -26,6 +26,7 @@ __all__ = [
     "difference",
     "experiment",
     "lineage",
+    "live_lines",
     "log",
     "tried",
     "went_live",
@@ -247,16 +248,21 @@ def _moved(moves: pl.DataFrame, moved: pl.DataFrame) -> None:
         say(f"{moved.height - _MOVED_SHOWN:,} more with --json.")
 
 
-def log(live: pl.DataFrame, entries: pl.DataFrame, *, journal: Path, as_json: bool) -> None:
-    """Print what is live, then runs and changes, newest first."""
+def log(
+    live: pl.DataFrame,
+    entries: pl.DataFrame,
+    bases: dict[str, str | None],
+    *,
+    journal: Path,
+    as_json: bool,
+) -> None:
+    """Print what is live, then runs and changes, newest first; `bases` are by run."""
     if as_json:
         data({"live": live.to_dicts(), "log": entries.to_dicts()})
         return
-    for row in live.to_dicts():
-        why = _who_and_why(row["author"], row["note"])
-        say(f"Live: {row['model']} since {_moment(row['since'])}: {why}")
-    if live.is_empty():
-        say("Live: nothing on record; gtmar promote or gtmar record says what is.")
+    from gtmar.metrics.metric import marked
+
+    live_lines(live)
     for row in entries.to_dicts():
         say()
         say(f"{_moment(row['at'])}  {_KINDS.get(row['kind'], row['kind'])}  {row['reference']}")
@@ -264,11 +270,21 @@ def log(live: pl.DataFrame, entries: pl.DataFrame, *, journal: Path, as_json: bo
         if row["change"]:
             say(f"  {row['change']}")
         if row["value_after"] is not None:
-            say(f"  {_moved_value(row)}")
+            basis = bases.get(row["reference"].partition("/")[0])
+            say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")
     say()
     newest = entries["reference"][0] if entries.height else None
     if newest and "/" in newest:
         follow("show", newest, journal=elsewhere(journal))
+
+
+def live_lines(live: pl.DataFrame) -> None:
+    """Print what is live, a line a model."""
+    for row in live.to_dicts():
+        why = _who_and_why(row["author"], row["note"])
+        say(f"Live: {row['model']} since {_moment(row['since'])}: {why}")
+    if live.is_empty():
+        say("Live: nothing on record; gtmar promote or gtmar record says what is.")
 
 
 _KINDS = {

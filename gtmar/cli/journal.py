@@ -28,7 +28,7 @@ def review(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Say what a run found: verdict, wins, weights, tiers, what else moved."""
+    """Say what a run found: verdict, wins, weights, tiers."""
     from gtmar.cli import run_text
     from gtmar.journal import review as reading
     from gtmar.journal.catalog import Journal
@@ -80,7 +80,7 @@ def sql(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Ask the journal in SQL: a query of the library, a file, or one SELECT. Read only."""
+    """Ask the journal in SQL, read only. By a query of the library, a file, or one SELECT."""
     from gtmar.cli import files, output, run_text
     from gtmar.journal.catalog import Journal
     from gtmar.journal.sql_library import library
@@ -110,12 +110,17 @@ def verify(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Check that the journal is what was written: files, hashes, sequence, chain, events."""
+    """Check that the journal is what was written."""
     from gtmar.cli import files, run_text
+    from gtmar.journal.catalog import Journal
     from gtmar.journal.verify import run_named
     from gtmar.journal.verify import verify as verified
 
-    if run_id is not None:
+    if run_id in ("latest", "live"):
+        with Journal(journal) as opened:
+            run_id = opened.run_id(run_id)
+    elif run_id is not None:
+        # By names of files alone, so that a damaged journal can be checked.
         run_id = run_named(journal, run_id)
     if save is not None and run_id is not None:
         raise UsageError("--save is of the whole journal", hint="leave the run out")

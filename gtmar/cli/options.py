@@ -67,18 +67,19 @@ app = typer.Typer(
     name="gtmar",
     help="Finds better weights for account scores, and keeps a journal of every experiment.",
     epilog="First steps: gtmar demo. With your own table: gtmar init --data accounts.parquet",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-spec_app = typer.Typer(help="The spec's JSON Schema, and what a spec says.", no_args_is_help=True)
+spec_app = typer.Typer(
+    help="Print the spec's JSON Schema, or what a spec says.", no_args_is_help=True
+)
 app.add_typer(spec_app, name="spec", rich_help_panel=None)
 journal_app = typer.Typer(
-    help="The journal as files: into other formats, from them, packed.", no_args_is_help=True
+    help="Export, import, compact and publish the journal.", no_args_is_help=True
 )
 app.add_typer(journal_app, name="journal", rich_help_panel=None)
 export_app = typer.Typer(
-    help="A score for other systems: as SQL, as a dbt model.", no_args_is_help=True
+    help="Write a score for other systems: SQL, dbt, MLflow.", no_args_is_help=True
 )
 app.add_typer(export_app, name="export", rich_help_panel=None)
 
@@ -201,13 +202,22 @@ MovedHoldout = Annotated[
 HoldoutAsOf = Annotated[str | None, typer.Option(help="The same for the holdout's own table.")]
 OptionalRun = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="None: the last search.", autocompletion=completion.runs),
+    typer.Argument(
+        metavar="[RUN]",
+        help="None: the last search; else a start of its id, latest or live.",
+        autocompletion=completion.runs,
+    ),
 ]
 AnyRun = Annotated[
     str | None,
     typer.Argument(metavar="[RUN]", help="None: all runs.", autocompletion=completion.runs),
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=completion.runs)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A start of its id, latest or live.", autocompletion=completion.runs
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
 NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
 OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
@@ -217,7 +227,7 @@ Experiment = Annotated[
     str,
     typer.Argument(
         metavar="EXP",
-        help="RUN/EXP, RUN for its best, or EXP of the last search.",
+        help="RUN/EXP, RUN for its best, EXP of the last search, latest or live.",
         autocompletion=completion.experiments,
     ),
 ]
@@ -225,7 +235,7 @@ ExperimentOrSpec = Annotated[
     str,
     typer.Argument(
         metavar="EXP|SPEC",
-        help="RUN/EXP, RUN for its best, or a spec's file.",
+        help="RUN/EXP, RUN for its best, latest, live, or a spec's file.",
         autocompletion=completion.experiments,
     ),
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gtmar.runs import Pace, Replay, RunResult
 
 __all__ = [
+    "after_review",
     "comparison",
     "listing",
     "pace",
@@ -27,6 +28,7 @@ __all__ = [
     "reported",
     "review",
     "run",
+    "verdict_lines",
     "verification",
 ]
 
@@ -58,7 +60,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
     said = verdict(row, improved=result.improved, held=held)
-    _verdict(said, improved=result.improved, held=held, warnings=warnings_of(result.findings))
+    verdict_lines(said, improved=result.improved, held=held, warnings=warnings_of(result.findings))
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(
@@ -71,7 +73,7 @@ def run(result: RunResult, *, written: str | None, as_json: bool) -> None:
     follow("review", result.run_id, journal=elsewhere(result.journal))
 
 
-def _verdict(
+def verdict_lines(
     sentences: list[str], *, improved: bool, held: bool | None, warnings: Iterable[str]
 ) -> None:
     """Print a verdict: good where a gain was found, and where it holds; bad where it doesn't."""
@@ -103,7 +105,7 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         by = f" (by {s['author']})" if s["author"] else ""
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
-    _verdict(found.verdict, improved=found.improved, held=found.held, warnings=found.warnings)
+    verdict_lines(found.verdict, improved=found.improved, held=found.held, warnings=found.warnings)
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
@@ -135,13 +137,18 @@ def review(found: Review, *, journal: str, as_json: bool, best: str | None = Non
         say(sentence, "warning")
     if found.hhi_reading:
         say(found.hhi_reading)
-    if s["state"] == "imported":
-        say()
-        follow("show", s["run_id"], journal=elsewhere(journal))
-        return
-    _drift(found)
+    if s["state"] != "imported":
+        _drift(found)
     say()
-    if not found.improved or found.held is False:
+    after_review(found, journal=journal, best=best)
+
+
+def after_review(found: Review, *, journal: str, best: str | None = None) -> None:
+    """Print the command that goes on from a run; `best` is the best spec's file, if it is known."""
+    s = found.summary
+    if s["state"] == "imported":
+        follow("show", s["run_id"], journal=elsewhere(journal))
+    elif not found.improved or found.held is False:
         say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
         follow("sql", "convergence", settings=settings, journal=elsewhere(journal))

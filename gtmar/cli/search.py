@@ -25,7 +25,7 @@ def demo(
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
-    """Generate a table, search it, review the run: the whole way in a few seconds."""
+    """Go the whole way on a generated table, in a few seconds."""
     from gtmar.cli import demo as demonstration
 
     demonstration.show(folder, force=force, as_json=as_json, quiet=quiet)
@@ -84,7 +84,7 @@ def run(
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
-    """Search for better weights: change, measure, keep or revert, journal everything."""
+    """Search for better weights and journal every experiment."""
     from gtmar import runs
     from gtmar.cli import files, progress, run_text
     from gtmar.cli.output import complain
@@ -145,7 +145,7 @@ def resume(
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
-    """Go on with a run that was cut off; it ends as the uninterrupted run would have."""
+    """Go on with a run that was cut off. It ends as the uninterrupted run would have."""
     from gtmar import runs
     from gtmar.cli import files, run_text
     from gtmar.cli.progress import watching
@@ -210,7 +210,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="Threads; none: one a core.")] = None,
     as_json: a.Json = False,
 ) -> None:
-    """Time searches on this machine, and say where an experiment's time goes."""
+    """Time searches on this machine. Says where an experiment's time goes."""
     from gtmar import runs
     from gtmar.cli import run_text
     from gtmar.cli.demo import example_spec

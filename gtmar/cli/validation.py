@@ -48,7 +48,7 @@ def null(
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
-    """Say how much gain noise gives: a run's search again, on shuffled outcomes."""
+    """Say how much gain noise gives. It does a run's search again on shuffled outcomes."""
     from gtmar import runs
     from gtmar.cli import progress, validation_text
     from gtmar.journal.catalog import Journal
@@ -80,7 +80,7 @@ def stability(
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
-    """Say which weights hold and which are noise: a run's search on resampled accounts."""
+    """Say which weights hold and which are noise. It does a run's search again on resamples."""
     from gtmar import runs
     from gtmar.cli import progress, validation_text
     from gtmar.journal.catalog import Journal
@@ -111,7 +111,7 @@ def segments(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Say what a run's best does to each segment: objective and retention, start and best."""
+    """Say what a run's best does to each segment."""
     from gtmar import runs
     from gtmar.cli import check_text
     from gtmar.journal.catalog import Journal
@@ -140,7 +140,7 @@ def decide(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Decide on a run's best against its start, on the accounts it never saw."""
+    """Decide on a run's best, on the accounts it never saw."""
     from gtmar import runs
     from gtmar.cli import validation_text
     from gtmar.journal.catalog import Journal
@@ -189,7 +189,7 @@ def refresh(
     as_json: a.Json = False,
     quiet: a.Quiet = False,
 ) -> None:
-    """Search one table from the incumbent, and decide on another, in one go."""
+    """Search one table and decide on a later one, in one go."""
     from gtmar import runs
     from gtmar.cli import progress, validation_text
     from gtmar.validation.gates import Gates
@@ -232,7 +232,7 @@ def explain(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Take one account's score apart: points that add up, and what the next tier would take."""
+    """Take one account's score apart. Points add up; what the next tier would take."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import files, validation_text
@@ -267,7 +267,7 @@ def backtest(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     as_json: a.Json = False,
 ) -> None:
-    """Judge the score that you have today by what became of its accounts."""
+    """Judge today's score by what became of its accounts."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import files, validation_text
