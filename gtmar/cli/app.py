@@ -41,11 +41,11 @@ _GROUPS = {
 class _Root(Commands):
     """gtmar itself, whose help lists the commands in groups."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click gives it
         """Return the commands, group by group."""
         return [name for names in _GROUPS.values() for name in names]
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click gives it
         """Write each group with the first sentence of each command's help."""
         width = max(map(len, self.commands))
         for group, names in _GROUPS.items():
@@ -95,7 +95,7 @@ def _root(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[
+    debug: Annotated[  # noqa: ARG001 - its callback takes it in
         bool,
         typer.Option(
             "--debug",
@@ -104,7 +104,7 @@ def _root(
             help="With an error, print where it came from. Before or after a command's name.",
         ),
     ] = False,
-    yes: Annotated[
+    yes: Annotated[  # noqa: ARG001 - its callback takes it in
         bool,
         typer.Option(
             "--yes",
