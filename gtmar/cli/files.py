@@ -27,6 +27,7 @@ __all__ = [
     "edges",
     "engine",
     "experiment_of",
+    "full_id",
     "labels",
     "note_encoders",
     "outcomes",
@@ -342,6 +343,14 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
 def printed(path: Path | None) -> bool:
     """Whether a command that can print writes no file."""
     return path is None or str(path) == "-"
+
+
+def full_id(journal: Path, run: str | None) -> str:
+    """Return the full id of a run by what names it; None for the last search."""
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        return opened.run_id(run)
 
 
 def recorded(journal: Path, run_id: str) -> list[Path]:
