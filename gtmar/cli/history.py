@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from gtmar.runs import Difference, RunResult, WentLive
     from gtmar.spec import ScoringSpec
 
-__all__ = ["best", "checkout", "diff", "lineage", "log", "promote", "record", "show", "try_change"]
+__all__ = [
+    "WHY",
+    "best",
+    "checkout",
+    "diff",
+    "lineage",
+    "live_lines",
+    "log",
+    "promote",
+    "record",
+    "show",
+    "try_change",
+]
 
 
 @a.command(app, 'try --data accounts.parquet --set nps=12 --note "why"')

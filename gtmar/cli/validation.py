@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["backtest", "decide", "explain", "null", "refresh", "segments", "stability"]
 
 
-#: As `proof.decision` has it, which is imported when it is needed alone.
+#: As `validation.gates` has it, which is imported only when it is needed.
 DEFAULT_SEGMENT_DROP = 0.05
 Searches = Annotated[int, typer.Option("--runs", help="Searches to do.")]
 MinGain = Annotated[float, typer.Option(help="Least gain of the objective.")]
