@@ -146,7 +146,7 @@ def _of_journal(folder: Path) -> None:
         run_id = opened.run_id()
         live = opened.sql("live")
         try:
-            last = reading.review(opened, run_id)
+            last = reading.review(opened, run_id, brief=True)
         except RunNotFoundError:
             last = None
     say(f'Journal "{folder}": {some(runs, "run")}.')
