@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from gtmar import __version__
-from gtmar.cli import (  # noqa: F401 - they register commands
+from gtmar.cli import (  # noqa: F401 - importing them registers commands
     data,
     export,
     history,
@@ -16,51 +18,48 @@ from gtmar.cli import (  # noqa: F401 - they register commands
     search,
     validation,
 )
-from gtmar.cli.error_boundary import Commands, set_debug, set_yes
-from gtmar.cli.next_step import Command
+from gtmar.cli.error_boundary import Commands, bounded, set_debug, set_yes
+from gtmar.cli.next_step import Command, elsewhere, follow, unused
 from gtmar.cli.options import app, export_app, journal_app, spec_app
-from gtmar.cli.output import text
+from gtmar.cli.output import say, some, text
 
-__all__ = ["app", "main"]
-
-
-#: Commands in the order in which people need them.
-_ORDER = [
-    "demo",
-    "generate",
-    "init",
-    "check",
-    "drift",
-    "run",
-    "review",
-    "report",
-    "null",
-    "stability",
-    "decide",
-    "refresh",
-    "try_change",
-    "promote",
-    "log",
-    "show",
-    "diff",
-    "best",
-    "lineage",
-    "checkout",
-    "record",
-    "score",
-    "explain",
-    "backtest",
-    "compare",
-    "sql",
-]
+__all__ = ["app", "first_sentence", "main"]
 
 
-def _place(command: typer.models.CommandInfo) -> int:
-    name = getattr(command.callback, "__name__", "")
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+#: Commands by what a person wants, most used first.
+_GROUPS = {
+    "Search": ["init", "check", "run", "resume", "demo", "generate", "bench"],
+    "Change by hand": ["try", "promote", "record", "checkout", "spec"],
+    "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
+    "Look": ["review", "report", "log", "show", "diff", "compare", "best", "lineage"],
+    "Score and explain": ["score", "explain"],
+    "Journal": ["sql", "verify", "journal"],
+    "Export": ["export"],
+}
 
 
-app.registered_commands.sort(key=_place)
+class _Root(Commands):
+    """gtmar itself, whose help lists the commands in groups."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click gives it
+        """Return the commands, group by group."""
+        return [name for names in _GROUPS.values() for name in names]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click gives it
+        """Write each group with the first sentence of each command's help."""
+        width = max(map(len, self.commands))
+        for group, names in _GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl(
+                    [(name.ljust(width), first_sentence(self.commands[name])) for name in names]
+                )
+
+
+def first_sentence(command: Any) -> str:
+    """Return the first sentence of a command's help."""
+    return re.split(r"(?<=\.)\s", (command.help or "").strip(), maxsplit=1)[0]
+
+
 for _group in (app, export_app, journal_app, spec_app):
     for _registered in _group.registered_commands:
         _registered.cls = Command
@@ -90,12 +89,13 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(cls=Commands)
+@app.callback(cls=_Root, invoke_without_command=True)
 def _root(
+    ctx: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[
+    debug: Annotated[  # noqa: ARG001 - its callback takes it in
         bool,
         typer.Option(
             "--debug",
@@ -104,7 +104,7 @@ def _root(
             help="With an error, print where it came from. Before or after a command's name.",
         ),
     ] = False,
-    yes: Annotated[
+    yes: Annotated[  # noqa: ARG001 - its callback takes it in
         bool,
         typer.Option(
             "--yes",
@@ -114,4 +114,79 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        status()
+
+
+_TABLES = (".parquet", ".csv", ".arrow")
+
+
+@bounded
+def status() -> None:
+    """Say where things stand in this folder, and what comes next."""
+    from gtmar.cli.options import DEFAULT_JOURNAL
+    from gtmar.data.locations import expanded
+
+    folder = expanded(Path(os.environ.get("GTMAR_JOURNAL") or DEFAULT_JOURNAL))
+    if any(folder.glob("runs/run_id=*")):
+        _of_journal(folder)
+    else:
+        _at_first(folder)
+    say("All commands: gtmar --help")
+
+
+def _of_journal(folder: Path) -> None:
+    from gtmar.errors import RunNotFoundError
+    from gtmar.journal import review as reading
+    from gtmar.journal.catalog import Journal
+    from gtmar.journal.files import RunFiles
+
+    with Journal(folder) as opened:
+        runs = opened.query("select count(*) from runs").item()
+        run_id = opened.run_id()
+        live = opened.sql("live")
+        try:
+            last = reading.review(opened, run_id, brief=True)
+        except RunNotFoundError:
+            last = None
+    say(f'Journal "{folder}": {some(runs, "run")}.')
+    if last is None:
+        say(f"Last run: {run_id}. It has no experiment yet.")
+    else:
+        summary = last.summary
+        say(f"Last run: {run_id} ({summary['state']}), {summary['model']} on {summary['source']}.")
+        journal.verdict_lines(
+            last.verdict, improved=last.improved, held=last.held, warnings=last.warnings
+        )
+    history.live_lines(live)
+    say()
+    if last is None or last.summary["state"] == reading.RUNNING:
+        alive = RunFiles(folder, run_id).running()
+        follow("verify" if alive else "resume", run_id, journal=elsewhere(folder))
+    elif live["experiment"].is_in([f"{run_id}/{last.summary['best_experiment']}"]).any():
+        follow("log", journal=elsewhere(folder))
+    elif "://" not in (source := last.summary["source"]) and not Path(source).exists():
+        # A table's path counts from the folder where the run began.
+        follow("review", run_id, journal=elsewhere(folder))
+    else:
+        journal.after_review(last, journal=str(folder))
+
+
+def _at_first(folder: Path) -> None:
+    """Say what to do in a folder without a journal: by the tables in it, or the demo."""
+    say(f'No journal "{folder}" in this folder yet: gtmar run writes one.')
+    tables = sorted(path for path in Path().glob("*") if path.suffix.lower() in _TABLES)
+    demo = Path("gtmar-demo")
+    if tables:
+        say(f"Here is {some(len(tables), 'table')}: {', '.join(map(str, tables[:5]))}.")
+        spec = Path("spec.yaml")
+        if spec.is_file():
+            follow("check", data=tables[0], spec=spec)
+        else:
+            follow("init", data=tables[0], output_path=spec)
+    elif (demo / "journal").is_dir():
+        say(f"The demo is in {demo}.")
+        follow("log", journal=demo / "journal")
+    else:
+        say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")
+        follow("demo", folder=None if not os.path.lexists(demo) else unused(demo))

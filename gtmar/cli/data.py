@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtmar.cli import completion
 from gtmar.cli import options as a
-from gtmar.cli.error_boundary import bounded
-from gtmar.cli.next_step import follow
+from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, spec_app
+from gtmar.cli.output import Answer, say, some, table
 
 if TYPE_CHECKING:
     from gtmar.data.rules import SetAside
+    from gtmar.errors import ViolationsError
+    from gtmar.runs import Checkup, Drift
+    from gtmar.validation.psi import Shift
 
 __all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
 
@@ -27,12 +29,11 @@ _LEAKS = 3
 _MOVED = 10
 
 
-@app.command(epilog="Example: gtmar generate health_score -o accounts.parquet")
-@bounded
+@a.command(app, "generate health_score -o accounts.parquet")
 def generate(
     kind: Annotated[
         str,
-        typer.Argument(help="health_score, churn_risk or icp_fit", autocompletion=completion.kinds),
+        typer.Argument(help="health_score, churn_risk or icp_fit", autocompletion=a.complete_kinds),
     ],
     output_path: Annotated[
         Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
@@ -41,26 +42,24 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Another seed, another table.")] = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Generate an account table with planted signals."""
     from gtmar import runs
-    from gtmar.cli import output
     from gtmar.data import synthetic
 
     runs.refuse_table(output_path, force=force)
     table = synthetic.generate(kind, accounts=accounts, seed=seed)
     path = runs.write_table(table, output_path, force=force, spreadsheet_safe=spreadsheet_safe)
-    if as_json:
-        output.data({"output": str(path), "accounts": table.height, "columns": table.columns})
-    else:
-        output.say(f"{table.height:,} accounts in {path}.")
+
+    def text() -> None:
+        say(f"{table.height:,} accounts in {path}.")
         follow("check", data=path)
 
+    columns = table.columns
+    return Answer(lambda: {"output": str(path), "accounts": table.height, "columns": columns}, text)
 
-@app.command(epilog="Example: gtmar init --data accounts.parquet -o spec.yaml")
-@bounded
-@a.takes_tables
+
+@a.command(app, "init --data accounts.parquet -o spec.yaml")
 def init(
     data: a.Data,
     output_path: Annotated[
@@ -85,8 +84,7 @@ def init(
     nulls: a.Nulls = None,
     no_null_markers: a.NoNullMarkers = False,
     force: a.Force = False,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer | None:
     """Detect features and write a first spec, commented, to edit."""
     from gtmar import runs
     from gtmar.autospec.first_spec import first_spec
@@ -110,23 +108,20 @@ def init(
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:
         output.text(found.text)
-        return
+        return None
     new.write(found.text)
-    if as_json:
-        features = list(found.spec.features)
-        output.data(
-            {
-                "output": str(output_path),
-                "features": features,
-                "left_out": found.left_out,
-                "id": found.spec.id,
-                "outcomes": found.outcomes,
-                "labels": found.spec.labels,
-                "objective": found.spec.objective,
-                "notes": list(found.notes),
-            }
-        )
-    else:
+    facts = {
+        "output": str(output_path),
+        "features": list(found.spec.features),
+        "left_out": found.left_out,
+        "id": found.spec.id,
+        "outcomes": found.outcomes,
+        "labels": found.spec.labels,
+        "objective": found.spec.objective,
+        "notes": list(found.notes),
+    }
+
+    def text() -> None:
         output.say(
             f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
             "left out; the file says why. Read it and edit it: it is yours."
@@ -137,10 +132,10 @@ def init(
             output.complain("note", note)
         follow("check", spec=output_path)
 
+    return Answer(lambda: facts, text)
 
-@app.command(epilog="Example: gtmar check --data accounts.parquet --spec spec.yaml")
-@bounded
-@a.takes_tables
+
+@a.command(app, "check --data accounts.parquet --spec spec.yaml")
 def check(
     data: a.Data,
     spec: a.OptionalSpec = None,
@@ -155,12 +150,11 @@ def check(
     nulls: a.Nulls = None,
     no_null_markers: a.NoNullMarkers = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Check a table and a spec before any search: every violation, leakage, every note."""
+) -> Answer:
+    """Check a table and a spec: every violation, leak and note."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import check_text, files
+    from gtmar.cli import files
     from gtmar.errors import ViolationsError
 
     try:
@@ -178,18 +172,36 @@ def check(
             journal=journal,
         )
     except ViolationsError as err:
-        err.hint = files.aside_hint(err)
+        err.hint = _aside_hint(err)
         raise
     loaded = None if spec is None else specs.load(spec)
     scorecard = loaded is not None and any(term.bin is not None for term in loaded.terms)
-    check_text.check(found, scorecard=scorecard, as_json=as_json)
-    if found.leaking:
-        raise typer.Exit(_LEAKS)
+    code = _LEAKS if found.leaking else 0
+    return Answer(found.as_json, lambda: _print_check(found, scorecard=scorecard), code)
 
 
-@app.command(epilog="Example: gtmar drift --data july.parquet --spec best.yaml")
-@bounded
-@a.takes_tables
+#: Share of rows above which leaving them out isn't proposed.
+_MOST_ASIDE = 0.5
+
+
+def _aside_hint(err: ViolationsError) -> str | None:
+    """Return the command that checks a table again without the rows that break the contract."""
+    if err.set_aside is None:
+        return err.hint
+    broken, rows = err.set_aside
+    if broken > _MOST_ASIDE * rows:
+        # What is wrong with most rows is wrong with the table, or with what the spec says of it.
+        return err.hint
+    # Rounded up to a thousandth, so that the share holds the rows.
+    share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
+    return (
+        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
+        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
+        "take the option too"
+    )
+
+
+@a.command(app, "drift --data july.parquet --spec best.yaml")
 def drift(
     data: a.Data,
     spec: a.SpecPath,
@@ -198,12 +210,10 @@ def drift(
     date_format: a.DateFormat = None,
     against_as_of: Annotated[str | None, typer.Option(help="The same for --against.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Say whether a table's features, and the score, are spread as they were."""
+) -> Answer:
+    """Say whether features and score are spread as they were."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import check_text
 
     found = runs.drift(
         data,
@@ -213,16 +223,10 @@ def drift(
         as_of=as_of,
         against_as_of=against_as_of,
     )
-    check_text.drift(found, as_json=as_json)
-    if found.moved:
-        raise typer.Exit(_MOVED)
+    return Answer(found.as_json, lambda: _print_drift(found), _MOVED if found.moved else 0)
 
 
-@app.command(
-    epilog="Example: gtmar score --data accounts.parquet --spec best.yaml -o scored.parquet"
-)
-@bounded
-@a.takes_tables
+@a.command(app, "score --data accounts.parquet --spec best.yaml -o scored.parquet")
 def score(
     data: a.Data,
     spec: a.SpecPath,
@@ -245,9 +249,8 @@ def score(
     set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
-    as_json: a.Json = False,
-) -> None:
-    """Score a table: id, score, tier, and the points that add up to the score."""
+) -> Answer:
+    """Score a table: id, score, tier, and the points behind it."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import output
@@ -270,11 +273,15 @@ def score(
         scored, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
     )
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
-    if as_json:
-        counts = {"accounts": scored.height, "accounts_by_tier": tiers}
-        rows_aside = {k: n for side in sides for k, n in side.counts.items()}
-        output.data({"output": str(path), **counts, "set_aside": rows_aside, "notes": notes})
-    else:
+    facts = {
+        "output": str(path),
+        "accounts": scored.height,
+        "accounts_by_tier": tiers,
+        "set_aside": {k: n for side in sides for k, n in side.counts.items()},
+        "notes": notes,
+    }
+
+    def text() -> None:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
         for sentence in aside:
@@ -286,9 +293,10 @@ def score(
             key = scored.columns[0]
             follow("explain", 1 if key == "score" else scored[key][0])
 
+    return Answer(lambda: facts, text)
 
-@spec_app.command("schema", epilog="Example: gtmar spec schema > gtmar.schema.json")
-@bounded
+
+@a.command(spec_app, "spec schema > gtmar.schema.json", as_json=False)
 def spec_schema() -> None:
     """Print the JSON Schema that editors complete and check specs by."""
     from gtmar import spec as specs
@@ -297,11 +305,8 @@ def spec_schema() -> None:
     output.data(specs.json_schema())
 
 
-@spec_app.command("show", epilog="Example: gtmar spec show spec.yaml")
-@bounded
-def spec_show(
-    path: Annotated[Path, typer.Argument(help="The spec's file.")], as_json: a.Json = False
-) -> None:
+@a.command(spec_app, "spec show spec.yaml")
+def spec_show(path: Annotated[Path, typer.Argument(help="The spec's file.")]) -> Answer:
     """Print what a spec says, defaults left out, and its ids."""
     import json
 
@@ -310,8 +315,121 @@ def spec_show(
 
     spec = specs.load(path)
     ids = {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}
-    if as_json:
-        output.data({**ids, "spec": json.loads(specs.to_json(spec))})
-    else:
+
+    def text() -> None:
         heading = "\n".join(f"{key} {value}" for key, value in ids.items())
         output.text(specs.to_yaml(spec, heading=heading))
+
+    return Answer(lambda: {**ids, "spec": json.loads(specs.to_json(spec))}, text)
+
+
+def _print_check(found: Checkup, *, scorecard: bool) -> None:
+    """Print what a table offers; a scorecard is best searched from fitted weights."""
+    by = "features detected" if found.detected else f"spec {found.model}"
+    say(f"{found.source} keeps the data contract ({by}, {some(found.features, 'feature')}).")
+    left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
+    say(
+        f"{found.accounts:,} accounts{left_out}: {found.search_accounts:,} to search, "
+        f"{found.holdout_accounts:,} held out."
+    )
+    cohorts = ", ".join(f"{count:,} {name}" for name, count in found.cohorts.items() if count)
+    say(f"Cohorts: {cohorts}.")
+    basis = {"observed": "start and end MRR are there", "binary": "MRR is assumed flat", None: None}
+    if found.basis:
+        say(f"Revenue retention: {found.basis} ({basis[found.basis]}).")
+    table(
+        ["metric, search part, all tiers", "value", ""],
+        (
+            (name, value, found.reasons.get(name, ""))
+            for name, value in found.metrics.items()
+            if not name.startswith(("share_clipped", "score_"))
+        ),
+    )
+    _leaks(found)
+    _drift(found)
+    for note in found.notes:
+        say(f"Note: {note}")
+    if found.objective_value is None:
+        say(f"Objective {found.objective} has no value here: choose another with --metric.")
+        return
+    say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
+    deciding = found.holdout_accounts or found.search_accounts
+    if found.smallest_gain is None:
+        say(
+            f"{some(deciding, 'account')} can't prove a gain of it: too few, or it has no interval."
+        )
+    else:
+        say(
+            f"Smallest gain that {some(deciding, 'account')} would prove four times in five: about "
+            f"{found.smallest_gain:.2g}."
+        )
+    fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
+    start = "logistic" if fitted else None
+    follow("run", start=start, output_path=unused("best.yaml"))
+
+
+def _leaks(found: Checkup) -> None:
+    """Print what was found of leakage, each with why and what to do."""
+    if not found.leaks:
+        say("Leakage: nothing suspicious in the columns read.")
+        return
+    errors = sum(leak.grade == "error" for leak in found.leaks)
+    say(f"Leakage: {some(errors, 'error')}, {some(len(found.leaks) - errors, 'warning')}.")
+    for leak in found.leaks:
+        bad = leak.grade == "error"
+        left = " (left out)" if bad and leak.column not in found.leaking else ""
+        say(
+            f'{leak.grade}: column "{leak.column}"{left}: {leak.found}.',
+            "bad" if bad else "warning",
+        )
+        say(f"  Why: {leak.why}.")
+        say(f"  Do: {leak.advice}.")
+
+
+def _drift(found: Checkup) -> None:
+    """Say whether the holdout is spread as the search part is."""
+    moved = [each for each in found.drift if each.reading in ("moderate", "large")]
+    if moved:
+        listed = ", ".join(f"{each.name} ({each.index:.2f}, {each.reading})" for each in moved)
+        say(f"Drift between search part and holdout, by stability index: {listed}.", "warning")
+    elif found.drift:
+        say("Drift between search part and holdout: none beyond what chance gives.")
+
+
+def _print_drift(found: Drift) -> None:
+    """Print what moved, the largest first."""
+    say(
+        f"{found.model}: {some(found.accounts, 'account')} of {found.source} against "
+        f"{found.accounts_before:,} of {found.against}."
+    )
+    ordered = sorted(found.shifts, key=lambda each: -each.index)
+    table(
+        ["feature", "index", "by chance below", "reading", "most in", "then", "now"],
+        (
+            (
+                each.name,
+                f"{each.index:.3f}",
+                f"{each.chance:.3f}",
+                str(each.reading),
+                *_most(each),
+            )
+            for each in ordered
+        ),
+        title="Population stability",
+    )
+    say("Stable below 0.1, moderate below 0.25, else large; unclear where chance gives as much.")
+    if found.moved:
+        names = ", ".join(each.name for each in found.moved)
+        say(f"Moved: {names}. The spec was made on accounts that were spread otherwise.", "warning")
+    else:
+        say("Nothing moved by as much as 0.25.", "good")
+
+
+def _most(shift: Shift) -> tuple[str, str, str]:
+    """Return the bin that adds most, and its share then and now."""
+    if not shift.index:
+        return "", "", ""
+    label, then, now = shift.bins[shift.most]
+    before = sum(row[1] for row in shift.bins)
+    after = sum(row[2] for row in shift.bins)
+    return label, f"{then / before:.1%}", f"{now / after:.1%}"

@@ -122,18 +122,23 @@ class Commands(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def bounded(command: Callable[P, None]) -> Callable[P, None]:
+def bounded(command: Callable[P, output.Answer | None]) -> Callable[P, None]:
     """Put a command within the boundary: errors as text or JSON on stderr, exit code by kind."""
 
     @functools.wraps(command)
     def inner(*args: P.args, **kwargs: P.kwargs) -> None:
-        as_json = bool(kwargs.get("as_json"))
+        as_json = bool(kwargs.pop("as_json", False))
+        output.set_form(as_json=as_json)
         answers = command.__name__ in _ANSWERING
         with _ending(as_json=as_json), consenting(_agreed), _noting(answers, as_json=as_json):
             words = list(_texts(kwargs))
             output.given(text for _, text in words)
             _refuse_unwritable(words)
-            command(*args, **kwargs)
+            answer = command(*args, **kwargs)
+            if answer is not None:
+                answer.print()
+                if answer.code:
+                    raise typer.Exit(answer.code)
 
     return inner
 

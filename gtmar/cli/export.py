@@ -1,16 +1,20 @@
-"""Commands that hand over: export sql, export dbt, export mlflow, journal publish."""
+"""Commands that hand over: export sql, export dbt, export mlflow, journal publish, report."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gtmar.cli import options as a
-from gtmar.cli.error_boundary import bounded
+from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.options import app, export_app, journal_app
+from gtmar.cli.output import Answer, say, some
+
+if TYPE_CHECKING:
+    from gtmar.report import Page
 
 __all__ = ["export_dbt", "export_mlflow", "export_sql", "journal_publish", "report"]
 
@@ -24,9 +28,7 @@ _Dialect = Annotated[
 ]
 
 
-@export_app.command("sql", epilog="Example: gtmar export sql --spec best.yaml --table crm.accounts")
-@bounded
-@a.takes_tables
+@a.command(export_app, "export sql --spec best.yaml --table crm.accounts")
 def export_sql(
     spec: a.SpecPath,
     table: Annotated[str, typer.Option("--table", help="The table's name.", show_default=False)],
@@ -37,8 +39,7 @@ def export_sql(
         Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
     ] = None,
     force: a.Force = False,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
     from gtmar.cli import files, output
@@ -54,19 +55,19 @@ def export_sql(
     text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
     if new is not None:
         new.write(f"{text};\n")
-    if as_json:
-        output.data({"dialect": dialect, "spec_id": specs.spec_id(loaded), "sql": text})
-    elif new is None:
-        output.text(f"{text};\n")
-    else:
-        output.say(f'"{loaded.model}" as one SELECT over {table} in {output_path} ({dialect}).')
+
+    def print_text() -> None:
+        if new is None:
+            output.text(f"{text};\n")
+        else:
+            say(f'"{loaded.model}" as one SELECT over {table} in {output_path} ({dialect}).')
+
+    return Answer(
+        lambda: {"dialect": dialect, "spec_id": specs.spec_id(loaded), "sql": text}, print_text
+    )
 
 
-@export_app.command(
-    "dbt", epilog="Example: gtmar export dbt --spec best.yaml --relation accounts -o models"
-)
-@bounded
-@a.takes_tables
+@a.command(export_app, "export dbt --spec best.yaml --relation accounts -o models")
 def export_dbt(
     spec: a.SpecPath,
     relation: Annotated[
@@ -81,8 +82,7 @@ def export_dbt(
     as_of: a.AsOf = None,
     data: a.SpecTable = None,
     force: a.Force = False,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Write a spec as a dbt model with its tests."""
     from gtmar import spec as specs
     from gtmar.cli import files, output
@@ -109,16 +109,15 @@ def export_dbt(
             for kind, text in (("sql", model.sql), ("yml", model.yml))
         }
     )
-    if as_json:
-        output.data({"model": model.name, "output": [str(path) for path in written]})
-    else:
-        output.say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
+
+    def text() -> None:
+        say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
         output.following(shlex.join(["dbt", "build", "--select", model.name]))
 
+    return Answer(lambda: {"model": model.name, "output": [str(path) for path in written]}, text)
 
-@export_app.command("mlflow", epilog="Example: gtmar export mlflow --store sqlite:///mlflow.db")
-@bounded
-@a.takes_tables
+
+@a.command(export_app, "export mlflow --store sqlite:///mlflow.db")
 def export_mlflow(
     run_id: a.OptionalRun = None,
     store: Annotated[
@@ -129,8 +128,7 @@ def export_mlflow(
     ] = "gtmar",
     data: a.MovedData = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Log a run to a local MLflow store: parameters, metrics, specs, page; each run once."""
     from gtmar import spec as specs
     from gtmar.cli import output
@@ -154,53 +152,50 @@ def export_mlflow(
         except UsageError as err:
             without.append(str(err))
         found = log_run(opened, run, store, experiment=experiment, texts=texts)
-    if as_json:
-        output.data({**found.as_json(), "files": sorted(texts), "without": without})
-        return
-    if not found.new:
-        output.say(f"Run {run} is in {store} already, as {found.mlflow_run_id}: nothing written.")
-        return
-    output.say(
-        f"Run {run} in {store}, experiment {experiment}, as {found.mlflow_run_id}, "
-        f"with {', '.join(sorted(texts)) or 'no file'}."
-    )
-    for reason in without:
-        output.say(f"Left out: {reason}")
-    output.say("To look at it, with all of MLflow installed:")
-    output.following(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
+
+    def text() -> None:
+        if not found.new:
+            say(f"Run {run} is in {store} already, as {found.mlflow_run_id}: nothing written.")
+            return
+        say(
+            f"Run {run} in {store}, experiment {experiment}, as {found.mlflow_run_id}, "
+            f"with {', '.join(sorted(texts)) or 'no file'}."
+        )
+        for reason in without:
+            say(f"Left out: {reason}")
+        say("To look at it, with all of MLflow installed:")
+        output.following(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
+
+    return Answer(lambda: {**found.as_json(), "files": sorted(texts), "without": without}, text)
 
 
-@journal_app.command("publish", epilog="Example: gtmar journal publish --to delta:lake/gtmar")
-@bounded
+@a.command(journal_app, "journal publish --to delta:lake/gtmar")
 def journal_publish(
     target: Annotated[
         str,
         typer.Option("--to", help="delta:FOLDER or duckdb:///file.db.", show_default=False),
     ],
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Append runs and experiments to Delta or DuckDB tables, each run once."""
-    from gtmar.cli import output
     from gtmar.integrations.lakehouse import publish
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
         found = publish(opened, target)
-    if as_json:
-        output.data(found.as_json())
-    else:
-        output.say(
-            f"{output.some(found.runs, 'run')} appended to {found.runs_table}, "
-            f"{output.some(found.experiments, 'experiment')} to {found.experiments_table}."
+
+    def text() -> None:
+        say(
+            f"{some(found.runs, 'run')} appended to {found.runs_table}, "
+            f"{some(found.experiments, 'experiment')} to {found.experiments_table}."
         )
         if found.waiting:
-            output.say(f"{output.some(found.waiting, 'run')} not ended yet, left for later.")
+            say(f"{some(found.waiting, 'run')} not ended yet, left for later.")
+
+    return Answer(found.as_json, text)
 
 
-@app.command(epilog="Example: gtmar report r20260101-120000-abc123 -o report.html")
-@bounded
-@a.takes_tables
+@a.command(app, "report r20260101-120000-abc123 -o report.html")
 def report(
     run_id: a.OptionalRun = None,
     output_path: Annotated[
@@ -213,11 +208,10 @@ def report(
     force: a.Force = False,
     data: a.MovedData = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Write what a run found, or the journal's history, as one HTML page to look at."""
+) -> Answer:
+    """Write what a run found, or the history, as one HTML page."""
     from gtmar import report as reports
-    from gtmar.cli import files, run_text
+    from gtmar.cli import files
     from gtmar.errors import UsageError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -233,4 +227,28 @@ def report(
         else:
             page = reports.run_page(opened, run_id, data=data)
     new.write(page.html)
-    run_text.reported(page, written=output_path, journal=str(journal), as_json=as_json)
+    return Answer(
+        lambda: {
+            "output": str(output_path),
+            "run_id": page.run_id,
+            "title": page.title,
+            "bytes": len(page.html.encode()),
+            "left_out": list(page.left_out),
+        },
+        lambda: _print_reported(page, written=output_path, journal=str(journal)),
+    )
+
+
+def _print_reported(page: Page, *, written: Path, journal: str) -> None:
+    """Print where a page was written, and what it has to do without."""
+    say(f"{page.title}: {written}. Open it in any browser; it needs nothing else.")
+    for reason in page.left_out:
+        say(f"Left out, {reason}")
+    whole = page.run_id is None
+    follow(
+        "report",
+        history=not whole,
+        output_path=unused("report.html" if whole else "history.html"),
+        journal=elsewhere(journal),
+        **dict.fromkeys(("data", "at_version", "query", "other")),
+    )

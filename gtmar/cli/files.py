@@ -11,12 +11,11 @@ from gtmar.documents import read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import polars as pl
 
     from gtmar.data.sources import Source
-    from gtmar.errors import ViolationsError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
     from gtmar.runs import Engine, RunResult
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from gtmar.spec.model import Reading
 
 __all__ = [
-    "aside_hint",
     "ask",
     "edges",
     "engine",
     "experiment_of",
+    "full_id",
     "labels",
     "note_encoders",
     "outcomes",
@@ -81,21 +80,24 @@ def share(text: str | None) -> float | None:
     return value
 
 
-def outcomes(settings: list[str]) -> Outcomes:
-    """Read ``role=column`` settings.
+def _settings(
+    option: str, form: str, settings: Iterable[str], read: Callable[[str], bool], *, hint: str
+) -> None:
+    """Read each setting; refuse those that `read` says no to, all of them in one message."""
+    wrong = [setting for setting in settings if not read(setting)]
+    if wrong:
+        raise UsageError(f"{option} expects {form}, got {culprits(wrong)}", hint=hint)
 
-    Raises
-    ------
-    UsageError
-        If one isn't of that form, or names no role.
-    """
+
+def outcomes(settings: list[str]) -> Outcomes:
+    """Read ``role=column`` settings; refuse one of another form, or that names no role."""
     from gtmar.spec import Outcomes
 
     roles = list(Outcomes.model_fields)
     named = {}
     for setting in settings:
-        role, sign, column = setting.partition("=")
-        if not sign or not column or role not in roles:
+        role, _, column = setting.partition("=")
+        if not column or role not in roles:
             raise UsageError(
                 f'--outcome expects role=column, got "{setting}"; roles are {", ".join(roles)}',
                 hint="--outcome retained=renewed",
@@ -105,23 +107,18 @@ def outcomes(settings: list[str]) -> Outcomes:
 
 
 def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Reading | None:
-    """Read how cells of text are to be read; None where nothing was given.
-
-    Raises
-    ------
-    UsageError
-        If a setting isn't column=kind.
-    """
+    """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
     from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading
 
-    columns, wrong = {}, []
     kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
+    columns = {}
+    wrong = []
     for setting in parse or ():
-        name, sign, kind = setting.rpartition("=")
-        if not sign or not name or kind not in kinds:
-            wrong.append(setting)
+        name, _, kind = setting.rpartition("=")
         columns[name] = kind
+        if not name or kind not in kinds:
+            wrong.append(setting)
     if wrong:
         raise UsageError(
             f"--parse expects column=kind, a kind being one of {', '.join(kinds)}; "
@@ -138,11 +135,6 @@ def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Readi
 def labels(settings: list[str]) -> dict[str, dict[str, int]]:
     """Read ``role:word=1`` settings.
 
-    Raises
-    ------
-    UsageError
-        If some aren't of that form, or name no label; all of them in one message.
-
     Examples
     --------
     >>> labels(["churned:Lapsed=1", "churned:Live=0"])
@@ -150,106 +142,64 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
     """
     from gtmar.spec.model import LABELS
 
-    read: dict[str, dict[str, int]] = {}
-    wrong = []
-    for setting in settings:
+    labelled: dict[str, dict[str, int]] = {}
+
+    def read(setting: str) -> bool:
         named, _, value = setting.rpartition("=")
         role, _, word = named.partition(":")
-        if role in LABELS and word and value in ("0", "1"):
-            read.setdefault(role, {})[word] = int(value)
-        else:
-            wrong.append(setting)
-    if wrong:
-        raise UsageError(
-            f"--label expects role:word=1 or =0, a role of {', '.join(LABELS)}, got "
-            f"{culprits(wrong)}",
-            hint='--label "churned:Lapsed=1" --label "churned:Live=0"',
-        )
-    return read
+        if role not in LABELS or not word or value not in ("0", "1"):
+            return False
+        labelled.setdefault(role, {})[word] = int(value)
+        return True
 
-
-#: Share of rows above which leaving them out isn't proposed.
-_MOST_ASIDE = 0.5
-
-
-def aside_hint(err: ViolationsError) -> str | None:
-    """Return the command that checks a table again without the rows that break the contract."""
-    from gtmar.cli.next_step import next_command
-
-    if err.set_aside is None:
-        return err.hint
-    broken, rows = err.set_aside
-    if broken > _MOST_ASIDE * rows:
-        # What is wrong with most rows is wrong with the table, or with what the spec says of it.
-        return err.hint
-    # Rounded up to a thousandth, so that the share holds the rows.
-    share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
-    return (
-        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
-        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
-        "take the option too"
-    )
+    form = f"role:word=1 or =0, a role of {', '.join(LABELS)}"
+    hint = '--label "churned:Lapsed=1" --label "churned:Live=0"'
+    _settings("--label", form, settings, read, hint=hint)
+    return labelled
 
 
 def weights(settings: list[str]) -> dict[str, int]:
     """Read ``name=weight`` settings.
-
-    Raises
-    ------
-    UsageError
-        If some aren't of that form; all of them in one message.
 
     Examples
     --------
     >>> weights(["nps=12", "tenure[0,3)=-4"])
     {'nps': 12, 'tenure[0,3)': -4}
     """
-    read, wrong = {}, []
-    for setting in settings:
-        name, sign, value = setting.rpartition("=")
+    named: dict[str, int] = {}
+
+    def read(setting: str) -> bool:
+        name, _, value = setting.rpartition("=")
         try:
-            weight = int(value)
+            named[name] = int(value)
         except ValueError:
-            sign = ""
-        if not sign or not name:
-            wrong.append(setting)
-        else:
-            read[name] = weight
-    if wrong:
-        raise UsageError(
-            f"--set expects name=weight with a whole number, got {culprits(wrong)}",
-            hint="--set nps=12",
-        )
-    return read
+            return False
+        return bool(name)
+
+    _settings("--set", "name=weight with a whole number", settings, read, hint="--set nps=12")
+    return named
 
 
 def edges(text: str) -> dict[str, float]:
     """Read ``A=80,B=60,C=0``.
-
-    Raises
-    ------
-    UsageError
-        If it isn't of that form.
 
     Examples
     --------
     >>> edges("A=80,B=0")
     {'A': 80.0, 'B': 0.0}
     """
-    read, wrong = {}, []
-    for part in text.split(","):
-        name, sign, value = part.partition("=")
+    named: dict[str, float] = {}
+
+    def read(part: str) -> bool:
+        name, _, value = part.partition("=")
         try:
-            read[name.strip()] = float(value)
+            named[name.strip()] = float(value)
         except ValueError:
-            sign = ""
-        if not sign or not name.strip():
-            wrong.append(part)
-    if wrong:
-        raise UsageError(
-            f"--tiers expects tier=edge, got {culprits(wrong)}", hint="--tiers A=80,B=60,C=0"
-        )
-    return read
+            return False
+        return bool(name.strip())
+
+    _settings("--tiers", "tier=edge", text.split(","), read, hint="--tiers A=80,B=60,C=0")
+    return named
 
 
 def source(
@@ -260,14 +210,7 @@ def source(
     *,
     option: str = "--data",
 ) -> str | Source | None:
-    """Return the account table that options name; None where they name none.
-
-    Raises
-    ------
-    UsageError
-        If the query can't be read, or tables are named and there is no query, or a version or a
-        query of a table that isn't given.
-    """
+    """Return the account table that options name; None where they name none."""
     from gtmar.data.sources import Source, named_sources
 
     if data is None:
@@ -303,13 +246,7 @@ def spec_of(name: str, journal: Path) -> ScoringSpec:
 
 
 def experiment_of(name: str) -> str:
-    """Return the name of the experiment that a spec's file came from; other names as they are.
-
-    Raises
-    ------
-    UsageError
-        If the file's spec has no lineage.
-    """
+    """Return the name of the experiment that a spec's file came from; other names as they are."""
     from gtmar import runs
     from gtmar import spec as specs
 
@@ -325,13 +262,7 @@ def experiment_of(name: str) -> str:
 
 
 def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a name that isn't one of those known, and suggest the nearest.
-
-    Raises
-    ------
-    UsageError
-        If it isn't.
-    """
+    """Refuse a name that isn't one of those known, and suggest the nearest."""
     options = sorted(set(known))
     if name not in options:
         likely = nearest(name, options)
@@ -342,22 +273,7 @@ def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
 
 
 def output(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
-    """Check where a file is to be written, before any work; None where it isn't to be.
-
-    Parameters
-    ----------
-    path
-        The new file; None, or ``-`` in commands that print then, for none.
-    inputs
-        Whatever the command reads, and the journal's folder.
-    force
-        Whether a file that is there may be replaced.
-
-    Raises
-    ------
-    UsageError
-        If it is an input, is there already, or can't be written.
-    """
+    """Check where a file is to be written, before any work; it may be none of the `inputs`."""
     from gtmar.outputs import Output
     from gtmar.runs.session import local_inputs
 
@@ -367,6 +283,14 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
 def printed(path: Path | None) -> bool:
     """Whether a command that can print writes no file."""
     return path is None or str(path) == "-"
+
+
+def full_id(journal: Path, run: str | None) -> str:
+    """Return the full id of a run by what names it; None for the last search."""
+    from gtmar.journal.catalog import Journal
+
+    with Journal(journal) as opened:
+        return opened.run_id(run)
 
 
 def recorded(journal: Path, run_id: str) -> list[Path]:
@@ -416,13 +340,7 @@ def write_spec(output: Output, spec: ScoringSpec, *, heading: str) -> None:
 def write_found(
     output: Output, spec: ScoringSpec, *, heading: str, experiment: str, journal: str | Path
 ) -> None:
-    """Write the spec of an experiment that was just made.
-
-    Raises
-    ------
-    UsageError
-        If it can't be written; with the command that fetches it out of the journal.
-    """
+    """Write the spec of an experiment; where that fails, say how to fetch it from the journal."""
     try:
         write_spec(output, spec, heading=heading)
     except UsageError as err:
@@ -450,13 +368,7 @@ def write_best(output: Output, result: RunResult) -> None:
 
 
 def ask(journal: Journal, name: str | None, text: str | None, settings: list[str]) -> pl.DataFrame:
-    """Run a query by name, by file, or as text.
-
-    Raises
-    ------
-    QueryError
-        If both or neither are given, a setting isn't name=value, or the query fails.
-    """
+    """Run a query by name, by file, or as text, with ``name=value`` settings."""
     from gtmar.journal.sql_library import find_file
 
     values = {}
@@ -483,6 +395,5 @@ def ask(journal: Journal, name: str | None, text: str | None, settings: list[str
             f'"{name}" reads a scored table, not the journal',
             hint="docs/sql.md says how to run it in DuckDB",
         )
-    if values.get("run"):
-        values["run"] = journal.run_id(values["run"])
+    values |= {key: journal.run_id(values[key]) for key in ("run", "other") if values.get(key)}
     return journal.sql(name, **values)

@@ -1,69 +1,80 @@
-"""Commands that ask the journal: review, compare, sql."""
+"""Commands that read, check and move the journal: review, compare, sql, verify, journal ..."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from gtmar.cli import completion
 from gtmar.cli import options as a
-from gtmar.cli.error_boundary import bounded
+from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.options import app, journal_app
+from gtmar.cli.output import Answer, say, some, table, text
 from gtmar.errors import UsageError
 from gtmar.sql_sandbox import DEFAULT_SECONDS, memory_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gtmar.cli.output import Tone
     from gtmar.integrations.jsonl_import import Imported, Undone
     from gtmar.journal.compaction import Compaction
+    from gtmar.journal.review import Comparison, Review
+    from gtmar.journal.sql_library import SqlFile
+    from gtmar.journal.verify import Verification
 
-__all__ = ["compact", "compare", "journal_export", "journal_import", "review", "sql", "verify"]
+__all__ = [
+    "after_review",
+    "compact",
+    "compare",
+    "journal_export",
+    "journal_import",
+    "print_review",
+    "review",
+    "sql",
+    "verdict_lines",
+    "verify",
+]
 
 
-@app.command(epilog="Example: gtmar review r20260101-120000-abc123")
-@bounded
+@a.command(app, "review r20260101-120000-abc123")
 def review(
     run_id: a.OptionalRun = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Say what a run found: verdict, wins, weights, tiers, what else moved."""
-    from gtmar.cli import run_text
+) -> Answer:
+    """Say what a run found: verdict, wins, weights, tiers."""
     from gtmar.journal import review as reading
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        run_text.review(reading.review(opened, run_id), journal=str(journal), as_json=as_json)
+        found = reading.review(opened, run_id)
+    return Answer(found.as_json, lambda: print_review(found, journal=str(journal)))
 
 
-@app.command(epilog="Example: gtmar compare RUN OTHER")
-@bounded
+@a.command(app, "compare RUN OTHER")
 def compare(
     run_id: a.Run,
     other: a.Run,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Put two runs over one table and objective side by side."""
-    from gtmar.cli import run_text
     from gtmar.journal import review as reading
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
         found = reading.compare(opened, run_id, other)
-    run_text.comparison(found, journal=str(journal), as_json=as_json)
+    return Answer(found.as_json, lambda: _print_comparison(found, journal=str(journal)))
 
 
-@app.command(epilog="Example: gtmar sql weights --set run=r20260101-120000-abc123")
-@bounded
+@a.command(app, "sql weights --set run=r20260101-120000-abc123")
 def sql(
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="[NAME|FILE]",
             help="None: list the library.",
-            autocompletion=completion.queries,
+            autocompletion=a.complete_queries,
         ),
     ] = None,
     text: Annotated[str | None, typer.Option("-c", "--command", help="One SELECT.")] = None,
@@ -78,24 +89,28 @@ def sql(
         typer.Option(help="What it may take, such as 2GB; none: half the machine's, 4 GB at most."),
     ] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Ask the journal in SQL: a query of the library, a file, or one SELECT. Read only."""
-    from gtmar.cli import files, output, run_text
+) -> Answer:
+    """Ask the journal in SQL, read only. By a query of the library, a file, or one SELECT."""
+    from gtmar.cli import files, output
     from gtmar.journal.catalog import Journal
     from gtmar.journal.sql_library import library
 
     if name is None and text is None:
-        run_text.listing(library(), as_json=as_json)
-        return
+        queries = library()
+        return Answer(
+            lambda: [
+                {"name": query.name, "purpose": query.purpose, "grain": query.grain}
+                for query in queries.values()
+            ],
+            lambda: _print_listing(queries),
+        )
     size = None if memory is None else memory_of(memory)
     with Journal(journal, time_limit=time_limit, memory=size) as opened:
         found = files.ask(opened, name, text, settings or [])
-    output.frame(found, as_json=as_json)
+    return Answer(found.to_dicts, lambda: output.frame(found))
 
 
-@app.command(epilog="Example: gtmar verify --against gtmar2:12:0f3a...:Qx...")
-@bounded
+@a.command(app, "verify --against gtmar2:12:0f3a...:Qx...")
 def verify(
     run_id: a.AnyRun = None,
     against: Annotated[
@@ -108,42 +123,40 @@ def verify(
         bool, typer.Option("--rows", help="Read all rows, where hashes hold too.")
     ] = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Check that the journal is what was written: files, hashes, sequence, chain, events."""
-    from gtmar.cli import files, run_text
+) -> Answer:
+    """Check that the journal is what was written."""
+    from gtmar.cli import files
+    from gtmar.journal.catalog import Journal
     from gtmar.journal.verify import run_named
     from gtmar.journal.verify import verify as verified
 
-    if run_id is not None:
+    if run_id in ("latest", "live"):
+        with Journal(journal) as opened:
+            run_id = opened.run_id(run_id)
+    elif run_id is not None:
+        # By names of files alone, so that a damaged journal can be checked.
         run_id = run_named(journal, run_id)
     if save is not None and run_id is not None:
         raise UsageError("--save is of the whole journal", hint="leave the run out")
     new = files.output(save, journal)
     found = verified(journal, run_id, against=against, rows=rows)
-    run_text.verification(found, as_json=as_json)
     if new is not None and not found.findings:
         new.write(found.entries)
-    if not found.sound:
-        raise typer.Exit(5)
+    return Answer(found.as_json, lambda: _print_verification(found), 0 if found.sound else 5)
 
 
-@journal_app.command("compact", epilog="Example: gtmar journal compact")
-@bounded
-def compact(journal: a.JournalPath = a.DEFAULT_JOURNAL, as_json: a.Json = False) -> None:
+@a.command(journal_app, "journal compact")
+def compact(journal: a.JournalPath = a.DEFAULT_JOURNAL) -> Answer:
     """Pack the small parts of each run that has ended into one; no row changes."""
     from gtmar.journal.compaction import compact as compacted
 
-    _packing(compacted(journal), as_json=as_json)
+    found = compacted(journal)
+    return Answer(found.as_json, lambda: _print_packing(found))
 
 
-def _packing(found: Compaction, *, as_json: bool) -> None:
-    from gtmar.cli.output import data, say, some
+def _print_packing(found: Compaction) -> None:
     from gtmar.errors import culprits
 
-    if as_json:
-        data(found.as_json())
-        return
     if found.packed:
         before = sum(run.parts_before for run in found.packed)
         after = sum(run.parts_after for run in found.packed)
@@ -164,8 +177,7 @@ _FORMATS = ("jsonl",)
 _NAMED = 5
 
 
-@journal_app.command("export", epilog="Example: gtmar journal export -o experiments.jsonl")
-@bounded
+@a.command(journal_app, "journal export -o experiments.jsonl")
 def journal_export(
     run_id: a.AnyRun = None,
     form: Annotated[str, typer.Option("--format", help="jsonl: an object a line.")] = "jsonl",
@@ -174,8 +186,7 @@ def journal_export(
     ] = None,
     force: a.Force = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer | None:
     """Write experiments as JSONL, in the format of earlier tools."""
     from gtmar.cli import files, output
     from gtmar.integrations.jsonl_import import encoded_in, export_jsonl
@@ -189,7 +200,7 @@ def journal_export(
         if new is None:
             for line in lines:
                 output.json_line(line)
-            return
+            return None
         count = 0
 
         def write(file: IO[bytes]) -> None:
@@ -198,11 +209,14 @@ def journal_export(
                 file.write(f"{line}\n".encode())
                 count += 1
 
-        _say_exported(new.write(write), count, as_json=as_json)
+        path = new.write(write)
+    return Answer(
+        lambda: {"output": str(path), "experiments": count},
+        lambda: say(f"{some(count, 'experiment')} in {path}."),
+    )
 
 
-@journal_app.command("import", epilog="Example: gtmar journal import experiment_journal.jsonl")
-@bounded
+@a.command(journal_app, "journal import experiment_journal.jsonl")
 def journal_import(
     path: Annotated[
         Path | None,
@@ -216,51 +230,32 @@ def journal_import(
     author: Annotated[str | None, typer.Option(help="Who brings it in.")] = None,
     note: Annotated[str | None, typer.Option(help="Why, or what it is.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Bring in experiments of an earlier tool, marked as imported; or take them back."""
     from gtmar.integrations.jsonl_import import import_jsonl, undo_import
 
     if undo is not None and path is None:
-        _say_undone(undo_import(undo, journal, author=author, note=note), as_json=as_json)
-    elif path is not None and undo is None:
+        undone = undo_import(undo, journal, author=author, note=note)
+        return Answer(undone.as_json, lambda: _print_undone(undone))
+    if path is not None and undo is None:
         found = import_jsonl(path, journal, author=author, note=note)
-        _say_imported(found, journal=journal, as_json=as_json)
-    else:
-        raise UsageError(
-            "name a FILE to bring in, or with --undo the event of an import to take back",
-            hint="gtmar journal import experiments.jsonl",
-        )
+        return Answer(found.as_json, lambda: _print_imported(found, journal=journal))
+    raise UsageError(
+        "name a FILE to bring in, or with --undo the event of an import to take back",
+        hint="gtmar journal import experiments.jsonl",
+    )
 
 
-def _say_undone(found: Undone, *, as_json: bool) -> None:
-    from gtmar.cli.output import data, say, some
+def _print_undone(found: Undone) -> None:
 
-    if as_json:
-        data(found.as_json())
-        return
     say(
         f"{some(found.experiments, 'experiment')} from {found.source} taken back: "
         f"{some(len(found.runs), 'run')} deleted. Event {found.event_id} says so."
     )
 
 
-def _say_exported(path: Path, count: int, *, as_json: bool) -> None:
-    from gtmar.cli.output import data, say, some
+def _print_imported(found: Imported, *, journal: Path) -> None:
 
-    if as_json:
-        data({"output": str(path), "experiments": count})
-    else:
-        say(f"{some(count, 'experiment')} in {path}.")
-
-
-def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
-    from gtmar.cli.next_step import elsewhere, follow
-    from gtmar.cli.output import data, say, some
-
-    if as_json:
-        data(found.as_json())
-        return
     say(
         f"{some(found.experiments, 'experiment')}, {found.wins:,} of them wins, imported from "
         f"{found.source} as {some(len(found.runs), 'run')}:"
@@ -273,3 +268,224 @@ def _say_imported(found: Imported, *, journal: Path, as_json: bool) -> None:
         listed = f"{', '.join(names[:_NAMED])}{rest}"
         say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
     follow("review", found.runs[-1], journal=elsewhere(journal))
+
+
+#: Wins shown in a review, the largest gains first.
+_WINS_SHOWN = 5
+
+
+_DRIFT_SHOWN = 8
+
+
+def verdict_lines(
+    sentences: list[str], *, improved: bool, held: bool | None, warnings: Iterable[str]
+) -> None:
+    """Print a verdict: good where a gain was found, and where it holds; bad where it doesn't."""
+    first, *rest = sentences
+    say(first, "good" if improved else None)
+    tone: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
+    for sentence in rest:
+        say(sentence, tone[held])
+    for sentence in warnings:
+        say(sentence, "warning")
+
+
+def print_review(found: Review, *, journal: str, best: str | None = None) -> None:
+    """Print a review: verdict, wins, weights, tiers, what else moved."""
+    from gtmar.metrics.metric import basis_note
+
+    s = found.summary
+    say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
+    if s["note"] or s["author"]:
+        by = f" (by {s['author']})" if s["author"] else ""
+        say(f"Asked for{by}: {s['note'] or 'no reason given'}")
+    say()
+    verdict_lines(found.verdict, improved=found.improved, held=found.held, warnings=found.warnings)
+    last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
+    rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
+    blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
+    say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
+    for note in filter(None, (basis_note(s["basis"]), found.retention_reading)):
+        say(note)
+    if not found.wins.is_empty():
+        gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
+        rows = gains.select("number", "changes", "gain").rows()
+        table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
+    table(
+        ["weight", "start", "best", "change"],
+        ((f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()),
+        title="Weights",
+    )
+    money = found.tiers["arpa"].is_not_null().any()
+    columns = ["stage", "tier", "accounts", "logo_retention"]
+    columns += ["nrr", "grr", "arpa"] if money else []
+    shown = found.tiers.select(columns).rows()
+    if s["orientation"] == "risk":
+        say()
+        say("Orientation risk: a high score is bad, so the last tier is the best one.")
+    table(
+        [_HEADINGS.get(c, c) for c in columns],
+        ([_in_percent(c, v) for c, v in zip(columns, row, strict=True)] for row in shown),
+        title="Tiers",
+    )
+    for sentence in found.emptied:
+        say(sentence, "warning")
+    if found.hhi_reading:
+        say(found.hhi_reading)
+    if s["state"] != "imported":
+        _drift(found)
+    say()
+    after_review(found, journal=journal, best=best)
+
+
+def after_review(found: Review, *, journal: str, best: str | None = None) -> None:
+    """Print the command that goes on from a run; `best` is the best spec's file, if it is known."""
+    s = found.summary
+    if s["state"] == "imported":
+        follow("show", s["run_id"], journal=elsewhere(journal))
+    elif not found.improved or found.held is False:
+        say("Other features or encoders in the spec may do better than other weights.")
+        settings = [f"run={s['run_id']}"]
+        follow("sql", "convergence", settings=settings, journal=elsewhere(journal))
+    elif best is not None:
+        scored = unused(Path(best).with_name("scored.parquet"))
+        follow("score", data=s["source"], spec=best, output_path=scored)
+    elif s["holdout_accounts"] and s["source"] != _FRAME:
+        follow("decide", s["run_id"], journal=elsewhere(journal))
+    else:
+        output_path = unused("best.yaml")
+        follow("checkout", s["run_id"], output_path=output_path, journal=elsewhere(journal))
+
+
+#: What the journal calls a table that a program held, which no command can open.
+_FRAME = "frame"
+
+
+#: How a tier table's columns are called.
+_HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
+
+
+_RATIOS = {"logo_retention", "nrr", "grr"}
+
+
+def _in_percent(column: str, value: object) -> object:
+    return f"{value:.1%}" if column in _RATIOS and isinstance(value, float) else value
+
+
+def _drift(found: Review) -> None:
+    from gtmar.metrics.metric import marked
+
+    worse = found.drift.filter(found.drift["reading"] == "worse")
+    objective = found.summary["objective"]
+    if not found.improved:
+        return
+    if worse.is_empty():
+        say(f"Proxy drift: no other metric got worse while {objective} improved.")
+        return
+    table(
+        ["metric", "start", "best", "change"],
+        (
+            (
+                marked(metric, basis),
+                start,
+                best,
+                f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}",
+            )
+            for metric, start, best, change, basis in worse.select(
+                "metric", "start", "best", "change", "basis"
+            )
+            .head(_DRIFT_SHOWN)
+            .rows()
+        ),
+        title=f"Proxy drift: got worse while {objective} improved",
+    )
+
+
+def _print_comparison(found: Comparison, *, journal: str) -> None:
+    """Print two runs side by side."""
+    from gtmar.metrics.metric import basis_note
+
+    one, two = found.one, found.two
+    say(found.verdict)
+    if note := basis_note(one["basis"]):
+        say(note)
+    hidden = {"weights", "outcomes_fingerprint", "features_fingerprint", "tiers_id", "run_id"}
+    rows = [
+        (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)
+    ]
+    table(["", one["run_id"], two["run_id"]], rows)
+    names = sorted({*one["weights"], *two["weights"]})
+    differing = [
+        (n, one["weights"].get(n), two["weights"].get(n))
+        for n in names
+        if one["weights"].get(n) != two["weights"].get(n)
+    ]
+    if differing:
+        table(["weight", one["run_id"], two["run_id"]], differing, title="Weights that differ")
+    else:
+        say("Both end with the same weights.")
+    follow("review", two["run_id"], journal=elsewhere(journal))
+
+
+def _print_verification(found: Verification) -> None:
+    """Print what a check of the journal found, and its digest."""
+    for finding in found.findings:
+        where = finding.file or f"run {finding.run_id}"
+        say(f"{finding.kind}: {where}: {finding.problem}", "bad")
+    for note in found.notes:
+        say(f"Note: {note}")
+    looked = f"{some(found.runs, 'run')}, {some(found.experiments, 'experiment')}"
+    if found.events:
+        looked += f", {some(found.events, 'event')}"
+    if found.findings:
+        say(f"{looked}: {some(len(found.findings), 'finding')}.", "bad")
+    else:
+        say(f"{looked}: nothing is missing, torn, changed or added.", "good")
+    if found.against_holds is False:
+        _broken_promise(found)
+    elif found.against_holds:
+        count = found.against_added or 0
+        since = f"; {count:,} {'entry' if count == 1 else 'entries'} added since" if count else ""
+        say(f"The digest given holds: all that it covered is there unchanged{since}.", "good")
+    else:
+        say("Keep this digest elsewhere, in a commit or a ticket; later, --against checks it:")
+    text(found.digest + "\n")
+
+
+def _broken_promise(found: Verification) -> None:
+    """Say how what was given with --against doesn't hold."""
+    if found.against_added is not None:
+        for name in found.against_missing:
+            say(f"gone: {name}", "bad")
+        for name in found.against_changed:
+            say(f"changed: {name}", "bad")
+        say("The list given does not hold: what is named above was changed or deleted.", "bad")
+        return
+    say(
+        "The digest given does not hold: something that it covered was changed or deleted, or too "
+        "much was merged in between to tell. A list, which verify --save writes, tells always.",
+        "bad",
+    )
+
+
+def _print_listing(files: Mapping[str, SqlFile]) -> None:
+    """List the SQL library."""
+    for folder, title in _FOLDERS.items():
+        rows = [
+            (name.partition("/")[2], ", ".join(p.name for p in f.parameters), f.purpose)
+            for name, f in files.items()
+            if name.startswith(f"{folder}/")
+        ]
+        if rows:
+            table(["query", "parameters", "purpose"], rows, title=title)
+    say()
+    say("Or one SELECT of your own over the views runs and experiments:")
+    follow("sql", text="select outcome, count(*) from experiments group by all")
+
+
+#: Folders of the SQL library, and what to call them.
+_FOLDERS = {
+    "journal": "Over the journal",
+    "checks": "Checks: no row when all is well",
+    "metrics": "SQL twins of the metrics, to be run in DuckDB over a scored table (docs/sql.md)",
+}

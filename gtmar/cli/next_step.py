@@ -87,7 +87,7 @@ def _command(context: Any, name: str) -> Any:
     if context is None:
         from typer.main import get_command
 
-        from gtmar.cli.app import app
+        from gtmar.cli.options import app
 
         found: Any = get_command(app)
     else:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from gtmar.cli import completion
+from gtmar.cli.error_boundary import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from gtmar.cli.output import Answer
 
 __all__ = [
     "DEFAULT_ASIDE",
@@ -56,10 +59,10 @@ __all__ = [
     "SpreadsheetSafe",
     "TrainTable",
     "app",
+    "command",
     "export_app",
     "journal_app",
     "spec_app",
-    "takes_tables",
 ]
 
 
@@ -67,20 +70,107 @@ app = typer.Typer(
     name="gtmar",
     help="Finds better weights for account scores, and keeps a journal of every experiment.",
     epilog="First steps: gtmar demo. With your own table: gtmar init --data accounts.parquet",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-spec_app = typer.Typer(help="The spec's JSON Schema, and what a spec says.", no_args_is_help=True)
+spec_app = typer.Typer(
+    help="Print the spec's JSON Schema, or what a spec says.", no_args_is_help=True
+)
 app.add_typer(spec_app, name="spec", rich_help_panel=None)
 journal_app = typer.Typer(
-    help="The journal as files: into other formats, from them, packed.", no_args_is_help=True
+    help="Export, import, compact and publish the journal.", no_args_is_help=True
 )
 app.add_typer(journal_app, name="journal", rich_help_panel=None)
 export_app = typer.Typer(
-    help="A score for other systems: as SQL, as a dbt model.", no_args_is_help=True
+    help="Write a score for other systems: SQL, dbt, MLflow.", no_args_is_help=True
 )
 app.add_typer(export_app, name="export", rich_help_panel=None)
+
+
+# ---- what a shell offers after a tab: nothing is opened that a name of a file tells already ----
+
+
+def _offered(options: Iterable[str], incomplete: str) -> list[str]:
+    return [option for option in options if option.startswith(incomplete)]
+
+
+def _run_ids(ctx: typer.Context) -> list[str]:
+    """Return the ids of all runs in the journal named so far, newest first, by their folders."""
+    named = ctx.params.get("journal") or os.environ.get("GTMAR_JOURNAL") or "journal"
+    folders = Path(named).glob("runs/run_id=*")
+    return sorted((path.name.partition("=")[2] for path in folders), reverse=True)
+
+
+def complete_runs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the journal's runs; once a word is begun, ``latest`` and ``live`` too."""
+    return _offered([*_run_ids(ctx), *(("latest", "live") if incomplete else ())], incomplete)
+
+
+def complete_experiments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer runs; after a run's slash, its start and its best."""
+    run, slash, _ = incomplete.partition("/")
+    if not slash:
+        return complete_runs(ctx, incomplete)
+    return _offered([f"{run}/best", f"{run}/start"], incomplete)
+
+
+def complete_queries(incomplete: str) -> list[str]:
+    """Offer the SQL library's queries."""
+    from gtmar.journal.sql_library import sql_folder
+
+    names = sorted(path.stem for path in sql_folder().glob("journal/*.sql"))
+    checks = sorted(f"checks/{path.stem}" for path in sql_folder().glob("checks/*.sql"))
+    return _offered([*names, *checks], incomplete)
+
+
+def complete_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer metrics; those by tier with the tiers of the spec named so far."""
+    from gtmar.metrics.registry import all_metrics, objective_keys
+
+    tiers = _tiers(ctx.params.get("spec"))
+    found = []
+    for key in objective_keys():
+        if all_metrics()[key].by_tier:
+            found += [f"{key}.{tier}" for tier in tiers]
+        else:
+            found.append(key)
+    return _offered(found, incomplete)
+
+
+def _tiers(spec: object) -> list[str]:
+    from gtmar import spec as specs
+    from gtmar.errors import GtmarError
+
+    if spec is None:
+        return [""]
+    try:
+        return list(specs.load(Path(str(spec))).tier_names)
+    except GtmarError:
+        return [""]
+
+
+def complete_kinds(incomplete: str) -> list[str]:
+    """Offer the kinds of tables that can be generated."""
+    from gtmar.data.synthetic import KINDS
+
+    return _offered(KINDS, incomplete)
+
+
+def complete_proposers(incomplete: str) -> list[str]:
+    """Offer who can propose."""
+    from gtmar.runs.plan import PROPOSERS
+
+    return _offered(PROPOSERS, incomplete)
+
+
+def complete_starts(incomplete: str) -> list[str]:
+    """Offer where a search can begin."""
+    from gtmar.runs.plan import STARTS
+
+    return _offered(STARTS, incomplete)
+
+
+# ---- options that commands share ----
 
 
 class _Required:
@@ -161,9 +251,7 @@ DateFormat = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    typer.Option(
-        "--metric", help="Objective; none: the spec's.", autocompletion=completion.metrics
-    ),
+    typer.Option("--metric", help="Objective; none: the spec's.", autocompletion=complete_metrics),
 ]
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
@@ -201,13 +289,22 @@ MovedHoldout = Annotated[
 HoldoutAsOf = Annotated[str | None, typer.Option(help="The same for the holdout's own table.")]
 OptionalRun = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="None: the last search.", autocompletion=completion.runs),
+    typer.Argument(
+        metavar="[RUN]",
+        help="None: the last search; else a start of its id, latest or live.",
+        autocompletion=complete_runs,
+    ),
 ]
 AnyRun = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="None: all runs.", autocompletion=completion.runs),
+    typer.Argument(metavar="[RUN]", help="None: all runs.", autocompletion=complete_runs),
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", autocompletion=completion.runs)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A start of its id, latest or live.", autocompletion=complete_runs
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
 NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
 OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
@@ -217,61 +314,88 @@ Experiment = Annotated[
     str,
     typer.Argument(
         metavar="EXP",
-        help="RUN/EXP, RUN for its best, or EXP of the last search.",
-        autocompletion=completion.experiments,
+        help="RUN/EXP, RUN for its best, EXP of the last search, latest or live.",
+        autocompletion=complete_experiments,
     ),
 ]
 ExperimentOrSpec = Annotated[
     str,
     typer.Argument(
         metavar="EXP|SPEC",
-        help="RUN/EXP, RUN for its best, or a spec's file.",
-        autocompletion=completion.experiments,
+        help="RUN/EXP, RUN for its best, latest, live, or a spec's file.",
+        autocompletion=complete_experiments,
     ),
 ]
 
 
-def takes_tables(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take account tables in every form: a version of one, a query over several.
+def command(
+    group: typer.Typer, example: str, *, as_json: bool = True
+) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
+    """Register a command: its example, ``--json``, its account tables, the error boundary.
 
     Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
     and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
     theirs: ``--holdout-at-version``. The command gets what they name together, as `files.source`
     reads it, in place of the location alone.
+
+    Parameters
+    ----------
+    group
+        The application, or a group of commands.
+    example
+        A whole command line after ``gtmar``, the command's own name in it.
+    as_json
+        Whether the command has ``--json``: what it returns is printed in the form asked for.
     """
-    hints = get_type_hints(command, include_extras=True)
-    signature = inspect.signature(command)
-    tables = [
-        name
-        for name, hint in hints.items()
-        if {_Required, _Optional} & set(getattr(hint, "__metadata__", ()))
-    ]
-    parameters = {
-        name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
-        for name, parameter in signature.parameters.items()
-    }
-    for name in tables:
-        kind, option = hints[name].__metadata__
-        taken: Any = str if kind is _Required else str | None
-        parameters[name] = parameters[name].replace(annotation=Annotated[taken, option])
-    own = [parameter for name in tables for parameter in _beside(name, first=name == tables[0])]
-    parameters |= {parameter.name: parameter for parameter in own}
-    # What programs ask for stays last in a command's help.
-    order = sorted(parameters.values(), key=lambda each: each.name in ("as_json", "quiet"))
 
-    @functools.wraps(command)
-    def inner(**given: Any) -> None:
-        from gtmar.cli import files
-
-        query = given.pop("query")
+    def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        signature = inspect.signature(function)
+        tables = [
+            name
+            for name, hint in hints.items()
+            if {_Required, _Optional} & set(getattr(hint, "__metadata__", ()))
+        ]
+        parameters = {
+            name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
+            for name, parameter in signature.parameters.items()
+        }
         for name in tables:
-            version, others = (given.pop(each) for each in _names(name, first=name == tables[0]))
-            given[name] = files.source(given[name], version, query, others, option=_flag(name))
-        command(**given)
+            kind, option = hints[name].__metadata__
+            taken: Any = str if kind is _Required else str | None
+            parameters[name] = parameters[name].replace(annotation=Annotated[taken, option])
+        own = [each for name in tables for each in _beside(name, first=name == tables[0])]
+        if as_json:
+            own.append(_parameter("as_json", Json, default=False))
+        parameters |= {parameter.name: parameter for parameter in own}
+        # What programs ask for stays last in a command's help.
+        last = ["as_json", "quiet"]
+        order = sorted(
+            parameters.values(), key=lambda each: last.index(each.name) if each.name in last else -1
+        )
 
-    inner.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined] # typer reads it
-    inner.__annotations__ = {each.name: each.annotation for each in order}
-    return inner
+        @functools.wraps(function)
+        def opened(**given: Any) -> Answer | None:
+            from gtmar.cli import files
+
+            query = given.pop("query", None)
+            for name in tables:
+                version, others = (given.pop(x) for x in _names(name, first=name == tables[0]))
+                given[name] = files.source(given[name], version, query, others, option=_flag(name))
+            return function(**given)
+
+        inner = bounded(opened)
+        inner.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined] # typer reads it
+        inner.__annotations__ = {each.name: each.annotation for each in order}
+        name = example.split()[0 if group is app else 1]
+        return group.command(name, epilog=f"Example: gtmar {example}")(inner)
+
+    return register
+
+
+def _parameter(name: str, annotation: Any, *, default: object = None) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
 def _names(table: str, *, first: bool) -> tuple[str, str]:
@@ -306,6 +430,4 @@ def _beside(table: str, *, first: bool) -> Iterator[inspect.Parameter]:
     ]
     annotations = {version: at, **({"query": _Query} if first else {}), others: sources}
     for name, annotation in annotations.items():
-        yield inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-        )
+        yield _parameter(name, annotation)

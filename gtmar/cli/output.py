@@ -11,6 +11,7 @@ import math
 import re
 import sys
 import textwrap
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
@@ -26,23 +27,26 @@ from gtmar.html import number
 from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import polars as pl
 
 __all__ = [
+    "Answer",
     "Tone",
     "announce",
     "complain",
     "data",
     "finish",
     "following",
+    "for_programs",
     "frame",
     "given",
     "is_terminal",
     "json_line",
     "number",
     "say",
+    "set_form",
     "some",
     "table",
     "text",
@@ -74,6 +78,40 @@ _ENTIRE = re.compile(
 )
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?%?|-|")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command answers: plain data for programs, a text for people, an exit code."""
+
+    #: Returns the data; called with ``--json`` alone.
+    data: Callable[[], object]
+    #: Prints the text; called without ``--json`` alone.
+    text: Callable[[], None]
+    code: int = 0
+
+    def print(self) -> None:
+        """Print the answer in the form that the command line asks for."""
+        if for_programs():
+            data(self.data())
+        else:
+            self.text()
+
+
+class _Form:
+    """Whether the running command prints JSON."""
+
+    json = False
+
+
+def set_form(*, as_json: bool) -> None:
+    """Take in ``--json``."""
+    _Form.json = as_json
+
+
+def for_programs() -> bool:
+    """Whether the running command prints JSON."""
+    return _Form.json
 
 
 #: What the command was given as locations: their secrets are printed nowhere.
@@ -441,11 +479,8 @@ def _toned(cell: str) -> Text:
     return Text(cell, style=_STYLES[tone] if tone else "")
 
 
-def frame(rows: pl.DataFrame, *, as_json: bool) -> None:
+def frame(rows: pl.DataFrame) -> None:
     """Print a query's result: as a table where it fits, else a block of lines a row."""
-    if as_json:
-        data(rows.to_dicts())
-        return
     cells = [[visible(_cell(value)) for value in row] for row in rows.rows()]
     heads = [max(map(len, name.split("_"))) for name in rows.columns]
     longest = [max((len(row[i]) for row in cells), default=0) for i in range(len(heads))]

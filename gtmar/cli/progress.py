@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gtmar.cli.output import announce, is_terminal
+from gtmar.cli.output import announce, for_programs, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ _BAR = 16
 
 def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
     """Give something to tell how many of how many searches are done; None where nobody watches."""
-    if quiet:
+    if quiet or for_programs():
         return None
     last = time.monotonic()
 
@@ -49,7 +49,7 @@ def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
 @contextmanager
 def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """Give a run something to tell its progress to; None where nobody watches."""
-    if quiet:
+    if quiet or for_programs():
         yield None
     elif is_terminal(sys.stderr):
         yield from _bar()

@@ -2,38 +2,83 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gtmar.cli import completion
 from gtmar.cli import options as a
-from gtmar.cli.error_boundary import bounded
+from gtmar.cli.next_step import elsewhere, follow
 from gtmar.cli.options import app
+from gtmar.cli.output import Answer, say, some
 
-__all__ = ["bench", "demo", "replay", "resume", "run"]
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gtmar.runs import Pace, Replay, RunResult
+
+__all__ = ["bench", "demo", "example_spec", "replay", "resume", "run"]
 
 
-@app.command(epilog="Example: gtmar demo")
-@bounded
+@a.command(app, "demo")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to put table, specs and journal.")] = Path(
         "gtmar-demo"
     ),
     force: a.Force = False,
-    as_json: a.Json = False,
     quiet: a.Quiet = False,
-) -> None:
-    """Generate a table, search it, review the run: the whole way in a few seconds."""
-    from gtmar.cli import demo as demonstration
+) -> Answer:
+    """Go the whole way on a generated table, in a few seconds."""
+    from gtmar import runs
+    from gtmar.cli import files, output
+    from gtmar.cli.journal import print_review
+    from gtmar.cli.progress import announce, watching
+    from gtmar.data import synthetic
+    from gtmar.journal import review as reading
+    from gtmar.journal.catalog import Journal
+    from gtmar.outputs import Output
 
-    demonstration.show(folder, force=force, as_json=as_json, quiet=quiet)
+    table, guess, best = folder / "accounts.parquet", folder / "spec.yaml", folder / "best.yaml"
+    accounts = synthetic.generate("health_score")
+    example = example_spec("health_score").read_text("utf-8")
+    _refuse_existing(folder, accounts, example, force=force)
+    new = Output(best, (table, guess, folder / "journal"), force=force, parents=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise new.unwritable(err) from err
+    if not table.exists():
+        runs.write_table(accounts, table)
+    if not guess.exists():
+        Output(guess).write(example)
+    if not output.for_programs():
+        output.say(f"A table of 5,000 accounts: {table}")
+        output.say(f"A health score as a team might have guessed it: {guess}")
+        output.say("Searching for better weights ...")
+        output.say()
+    quiet = quiet or output.for_programs()
+    with watching(quiet=quiet) as watch:
+        result = runs.run(
+            table,
+            guess,
+            journal=folder / "journal",
+            announce=None if quiet else announce,
+            watch=watch,
+        )
+    files.write_best(new, result)
+    with Journal(folder / "journal") as journal:
+        found = reading.review(journal, result.run_id)
+
+    def text() -> None:
+        print_review(found, journal=str(folder / "journal"), best=str(best))
+        output.say()
+        output.say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")
+
+    return Answer(found.as_json, text)
 
 
-@app.command(epilog="Example: gtmar run --data accounts.parquet --spec spec.yaml -o best.yaml")
-@bounded
-@a.takes_tables
+@a.command(app, "run --data accounts.parquet --spec spec.yaml -o best.yaml")
 def run(
     data: a.Data,
     spec: a.OptionalSpec = None,
@@ -59,13 +104,13 @@ def run(
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     proposer: Annotated[
         str | None,
-        typer.Option(help="learned (default) or random.", autocompletion=completion.proposers),
+        typer.Option(help="learned (default) or random.", autocompletion=a.complete_proposers),
     ] = None,
     start: Annotated[
         str,
         typer.Option(
             help="What to try first: spec, or logistic for fitted weights.",
-            autocompletion=completion.starts,
+            autocompletion=a.complete_starts,
         ),
     ] = "spec",
     cold: Annotated[
@@ -81,12 +126,11 @@ def run(
     engine: a.EngineKind = "local",
     address: a.Address = None,
     shards: a.Shards = None,
-    as_json: a.Json = False,
     quiet: a.Quiet = False,
-) -> None:
-    """Search for better weights: change, measure, keep or revert, journal everything."""
+) -> Answer:
+    """Search for better weights and journal every experiment."""
     from gtmar import runs
-    from gtmar.cli import files, progress, run_text
+    from gtmar.cli import files, progress
     from gtmar.cli.output import complain
     from gtmar.journal.events import clock_note, dated_ahead
 
@@ -94,7 +138,7 @@ def run(
     clock = clock_note(dated_ahead(journal))
     if clock:
         complain("note", f"{clock}. Name this run where the latest is meant.")
-    with progress.watching(quiet=quiet or as_json) as watch:
+    with progress.watching(quiet=quiet) as watch:
         result = runs.run(
             data,
             spec,
@@ -121,14 +165,10 @@ def run(
         )
     if new is not None:
         files.write_best(new, result)
-    run_text.run(result, written=str(output_path) if output_path else None, as_json=as_json)
-    if result.state == "interrupted":
-        raise typer.Exit(130)
+    return _answer(result, output_path)
 
 
-@app.command(epilog="Example: gtmar resume r20260101-120000-abc123")
-@bounded
-@a.takes_tables
+@a.command(app, "resume r20260101-120000-abc123")
 def resume(
     run_id: a.Run,
     data: a.MovedData = None,
@@ -142,20 +182,17 @@ def resume(
     engine: a.EngineKind = "local",
     address: a.Address = None,
     shards: a.Shards = None,
-    as_json: a.Json = False,
     quiet: a.Quiet = False,
-) -> None:
-    """Go on with a run that was cut off; it ends as the uninterrupted run would have."""
+) -> Answer:
+    """Go on with a run that was cut off. It ends as the uninterrupted run would have."""
     from gtmar import runs
-    from gtmar.cli import files, run_text
+    from gtmar.cli import files
     from gtmar.cli.progress import watching
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
-        run_id = opened.run_id(run_id)
+    run_id = files.full_id(journal, run_id)
     read = (data, holdout_file, *files.recorded(journal, run_id))
     new = files.output(output_path, *read, force=force)
-    with watching(quiet=quiet or as_json) as watch:
+    with watching(quiet=quiet) as watch:
         result = runs.resume(
             run_id,
             journal=journal,
@@ -166,37 +203,27 @@ def resume(
         )
     if new is not None:
         files.write_best(new, result)
-    run_text.run(result, written=str(output_path) if output_path else None, as_json=as_json)
-    if result.state == "interrupted":
-        raise typer.Exit(130)
+    return _answer(result, output_path)
 
 
-@app.command(epilog="Example: gtmar replay r20260101-120000-abc123")
-@bounded
-@a.takes_tables
+@a.command(app, "replay r20260101-120000-abc123")
 def replay(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
     holdout_file: a.MovedHoldout = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
+) -> Answer:
     """Do a run again and say whether every value is the same."""
     from gtmar import runs
-    from gtmar.cli import run_text
-    from gtmar.journal.catalog import Journal
+    from gtmar.cli import files
 
-    with Journal(journal) as opened:
-        run_id = opened.run_id(run_id)
+    run_id = files.full_id(journal, run_id)
     found = runs.replay(run_id, journal=journal, data=data, holdout_file=holdout_file)
-    run_text.replayed(found, as_json=as_json)
-    if not found.identical:
-        raise typer.Exit(5)
+    code = 0 if found.identical else 5
+    return Answer(found.as_json, lambda: _print_replayed(found), code)
 
 
-@app.command(epilog="Example: gtmar bench --accounts 100000 --n 500")
-@bounded
-@a.takes_tables
+@a.command(app, "bench --accounts 100000 --n 500")
 def bench(
     accounts: Annotated[
         int, typer.Option(help="Accounts of the generated table, unless --data names one.")
@@ -208,16 +235,151 @@ def bench(
     n: Annotated[int, typer.Option("--n", help="Experiments of a round.")] = 2000,
     rounds: Annotated[int, typer.Option(help="Rounds; the best counts.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Threads; none: one a core.")] = None,
-    as_json: a.Json = False,
-) -> None:
-    """Time searches on this machine, and say where an experiment's time goes."""
+) -> Answer:
+    """Time searches on this machine. Says where an experiment's time goes."""
     from gtmar import runs
-    from gtmar.cli import run_text
-    from gtmar.cli.demo import example_spec
     from gtmar.data import synthetic
 
     table = synthetic.generate("health_score", accounts=accounts) if data is None else data
     found = runs.bench(
         table, spec or example_spec("health_score"), experiments=n, rounds=rounds, threads=threads
     )
-    run_text.pace(found, given=data is not None, as_json=as_json)
+    return Answer(found.as_json, lambda: _print_pace(found, given=data is not None))
+
+
+def _answer(result: RunResult, output_path: Path | None) -> Answer:
+    written = str(output_path) if output_path else None
+    return Answer(
+        lambda: {**result.as_json(), "output": written},
+        lambda: _print_run(result, written=written),
+        130 if result.state == "interrupted" else 0,
+    )
+
+
+def _print_run(result: RunResult, *, written: str | None) -> None:
+    """Print what a run found, and the next command."""
+    from gtmar.cli.journal import verdict_lines
+    from gtmar.journal.review import verdict
+    from gtmar.runs.findings import warnings_of
+
+    holdout = result.holdout or {}
+    row = {
+        "objective": result.metric,
+        "experiments": result.experiments,
+        "wins": result.wins,
+        "baseline_value": result.baseline_value,
+        "best_value": result.best_value,
+        "holdout_accounts": holdout.get("accounts", 0),
+        "holdout_baseline_value": holdout.get("baseline_value"),
+        "holdout_best_value": holdout.get("best_value"),
+        **{name: getattr(result, name) for name in ("blocked", "broken", "tied", "null", "basis")},
+    }
+    valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
+    held = bool(holdout["improved"]) if valued else None
+    said = verdict(row, improved=result.improved, held=held)
+    verdict_lines(said, improved=result.improved, held=held, warnings=warnings_of(result.findings))
+    if result.state != "finished":
+        say(f"The run ended early: {_ENDED[result.state]}")
+    say(
+        f"Run {result.run_id}: {result.seconds:.1f} s, "
+        f"{result.experiments_per_second:,.0f} experiments a second."
+    )
+    if written:
+        say(f"Best spec: {written}")
+    say()
+    follow("review", result.run_id, journal=elsewhere(result.journal))
+
+
+_ENDED = {
+    "patience": "no win for as long as --patience allows.",
+    "time_budget": "the time budget was up.",
+    "exhausted": "a thousand proposals in a row were known already; nothing near is left to try.",
+    "interrupted": "interrupted; everything found so far is in the journal.",
+}
+
+
+def _print_replayed(found: Replay) -> None:
+    """Print whether a run came out the same."""
+    if found.identical:
+        say(
+            f"Run {found.run_id} again: all {found.experiments:,} experiments are the same.", "good"
+        )
+        say(f"Digest {found.digest}")
+    elif found.difference and "column" in found.difference:
+        d = found.difference
+        say(
+            f"Run {found.run_id} again: {d['experiment']} differs in {d['column']}: "
+            f"{d['then']} then, {d['now']} now."
+        )
+    else:
+        say(f"Run {found.run_id} again: not the same: {found.difference or 'another digest'}.")
+    if found.evaluator_code_changed:
+        say("Note: the evaluator's code has changed since, its version has not.")
+
+
+def _print_pace(found: Pace, *, given: bool) -> None:
+    """Print how fast searches are here; `given` says whether on a table of the user's."""
+    each = 1e6 / found.experiments_per_second
+    stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.spent.items())
+    say(
+        f"{found.experiments_per_second:,.0f} experiments a second, all metrics journaled: "
+        f"{some(found.accounts, 'account')}, {some(found.features, 'feature')}, "
+        f"{some(found.threads, 'thread')}, the best of {some(found.rounds, 'round')}."
+    )
+    say(f"An experiment takes {each:,.0f} us: {stages}.")
+    say(
+        f"To read once what it must touch takes {found.floor_microseconds:,.0f} us; "
+        f"{found.evaluated:.2f} candidates were evaluated for each experiment."
+    )
+    say(
+        f"Loaded and encoded in {found.load_seconds:.2f} s; "
+        f"{found.bytes_per_account:,.0f} bytes an account stay in memory."
+    )
+    if found.peak_bytes is not None:
+        say(f"Largest size of the process, libraries included: {found.peak_bytes / 1e6:,.0f} MB.")
+    follow("run" if given else "demo")
+
+
+def _examples() -> Path:
+    """Return the examples' folder: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "_examples"
+    return inside if inside.is_dir() else package.parent / "examples"
+
+
+def example_spec(kind: str) -> Path:
+    """Return the spec of an example: `health_score`, `churn_risk`, `icp_fit`."""
+    return _examples() / kind / "spec.yaml"
+
+
+def _refuse_existing(folder: Path, accounts: pl.DataFrame, example: str, *, force: bool) -> None:
+    """Refuse a folder with files under the demo's names that the demo didn't make."""
+    import polars as pl
+    from polars.exceptions import PolarsError
+
+    from gtmar.errors import UsageError, culprits
+
+    names = ("accounts.parquet", "spec.yaml", "best.yaml", "journal")
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not force:
+        raise UsageError(
+            f'"{folder}": {culprits(there)} of the demo\'s names is there already; it is kept',
+            hint="gtmar demo --folder NEW, or --force to add a run to an earlier demo",
+        )
+    others = []
+    for name in {"accounts.parquet", "spec.yaml"} & set(there):
+        path = folder / name
+        try:
+            if name == "spec.yaml":
+                own = path.read_text("utf-8") == example
+            else:
+                own = pl.read_parquet(path, glob=False).equals(accounts)
+        except (OSError, ValueError, PolarsError):
+            own = False
+        if not own:
+            others.append(name)
+    if others:
+        raise UsageError(
+            f"\"{folder}\": {culprits(sorted(others))} isn't the demo's own, and is kept",
+            hint="gtmar demo --folder NEW",
+        )

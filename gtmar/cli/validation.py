@@ -1,15 +1,22 @@
-"""Commands that ask whether a found score holds: null, stability, segments, decide, refresh."""
+"""Commands that prove, and take scores apart: null, stability, segments, decide, backtest, ..."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gtmar.cli import options as a
-from gtmar.cli.error_boundary import bounded
+from gtmar.cli.history import WHY
+from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.options import app
+from gtmar.cli.output import Answer, number, say, some, table
+
+if TYPE_CHECKING:
+    from gtmar.runs import Backtest, Decided, Explanation, FoundStability, NullSearch
+    from gtmar.runs.segments import BySegment, SegmentPart
+    from gtmar.stats.interval import Interval
 
 __all__ = ["backtest", "decide", "explain", "null", "refresh", "segments", "stability"]
 
@@ -36,9 +43,7 @@ _CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
 Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
 
 
-@app.command(epilog="Example: gtmar null --runs 50")
-@bounded
-@a.takes_tables
+@a.command(app, "null --runs 50")
 def null(
     run_id: a.OptionalRun = None,
     searches: Searches = 50,
@@ -46,16 +51,13 @@ def null(
     seed: Seed = 0,
     author: a.Author = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
     quiet: a.Quiet = False,
-) -> None:
-    """Say how much gain noise gives: a run's search again, on shuffled outcomes."""
+) -> Answer:
+    """Say how much gain noise gives. It does a run's search again on shuffled outcomes."""
     from gtmar import runs
-    from gtmar.cli import progress, validation_text
-    from gtmar.journal.catalog import Journal
+    from gtmar.cli import files, progress
 
-    with Journal(journal) as opened:
-        run_id = opened.run_id(run_id)
+    run_id = files.full_id(journal, run_id)
     found = runs.null_search(
         run_id,
         journal=journal,
@@ -63,14 +65,12 @@ def null(
         searches=searches,
         seed=seed,
         author=author,
-        watch=progress.counting(quiet=quiet or as_json),
+        watch=progress.counting(quiet=quiet),
     )
-    validation_text.null(found, journal=journal, as_json=as_json)
+    return Answer(found.as_json, lambda: _print_null(found, journal=journal))
 
 
-@app.command(epilog="Example: gtmar stability --runs 50")
-@bounded
-@a.takes_tables
+@a.command(app, "stability --runs 50")
 def stability(
     run_id: a.OptionalRun = None,
     searches: Searches = 50,
@@ -78,16 +78,13 @@ def stability(
     seed: Seed = 0,
     author: a.Author = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
     quiet: a.Quiet = False,
-) -> None:
-    """Say which weights hold and which are noise: a run's search on resampled accounts."""
+) -> Answer:
+    """Say which weights hold and which are noise. It does a run's search again on resamples."""
     from gtmar import runs
-    from gtmar.cli import progress, validation_text
-    from gtmar.journal.catalog import Journal
+    from gtmar.cli import files, progress
 
-    with Journal(journal) as opened:
-        run_id = opened.run_id(run_id)
+    run_id = files.full_id(journal, run_id)
     found = runs.stability(
         run_id,
         journal=journal,
@@ -95,14 +92,12 @@ def stability(
         searches=searches,
         seed=seed,
         author=author,
-        watch=progress.counting(quiet=quiet or as_json),
+        watch=progress.counting(quiet=quiet),
     )
-    validation_text.stability(found, journal=journal, as_json=as_json)
+    return Answer(found.as_json, lambda: _print_stability(found, journal=journal))
 
 
-@app.command(epilog="Example: gtmar segments RUN --segment plan")
-@bounded
-@a.takes_tables
+@a.command(app, "segments RUN --segment plan")
 def segments(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
@@ -110,22 +105,17 @@ def segments(
         list[str] | None, typer.Option("--segment", help="Column whose values are looked at apart.")
     ] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Say what a run's best does to each segment: objective and retention, start and best."""
+) -> Answer:
+    """Say what a run's best does to each segment."""
     from gtmar import runs
-    from gtmar.cli import check_text
-    from gtmar.journal.catalog import Journal
+    from gtmar.cli import files
 
-    with Journal(journal) as opened:
-        run_id = opened.run_id(run_id)
+    run_id = files.full_id(journal, run_id)
     found = runs.by_segment(run_id, journal=journal, data=data, columns=tuple(columns or ()))
-    check_text.by_segment(found, as_json=as_json)
+    return Answer(found.as_json, lambda: _print_segments(found))
 
 
-@app.command(epilog="Example: gtmar decide RUN -o decision")
-@bounded
-@a.takes_tables
+@a.command(app, "decide RUN -o decision")
 def decide(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
@@ -139,17 +129,14 @@ def decide(
     author: a.Author = None,
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Decide on a run's best against its start, on the accounts it never saw."""
+) -> Answer:
+    """Decide on a run's best, on the accounts it never saw."""
     from gtmar import runs
-    from gtmar.cli import validation_text
-    from gtmar.journal.catalog import Journal
+    from gtmar.cli import files
     from gtmar.validation.gates import Gates
 
     gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
-    with Journal(journal) as opened:
-        run_id = opened.run_id(run_id)
+    run_id = files.full_id(journal, run_id)
     found = runs.decide(
         run_id,
         journal=journal,
@@ -160,14 +147,11 @@ def decide(
         author=author,
         note=note,
     )
-    validation_text.decision(found, journal=journal, as_json=as_json)
-    if code := _CODES.get(found.verdict):
-        raise typer.Exit(code)
+    code = _CODES.get(found.verdict, 0)
+    return Answer(found.as_json, lambda: _print_decision(found, journal=journal), code)
 
 
-@app.command(epilog="Example: gtmar refresh --train q1.parquet --holdout q2.parquet --spec s.yaml")
-@bounded
-@a.takes_tables
+@a.command(app, "refresh --train q1.parquet --holdout q2.parquet --spec s.yaml")
 def refresh(
     train: a.TrainTable,
     holdout: a.LaterTable,
@@ -187,16 +171,15 @@ def refresh(
     author: a.Author = None,
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
     quiet: a.Quiet = False,
-) -> None:
-    """Search one table from the incumbent, and decide on another, in one go."""
+) -> Answer:
+    """Search one table and decide on a later one, in one go."""
     from gtmar import runs
-    from gtmar.cli import progress, validation_text
+    from gtmar.cli import progress
     from gtmar.validation.gates import Gates
 
     gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
-    with progress.watching(quiet=quiet or as_json) as watch:
+    with progress.watching(quiet=quiet) as watch:
         found = runs.refresh(
             train,
             holdout,
@@ -214,14 +197,11 @@ def refresh(
             journal=journal,
             watch=watch,
         )
-    validation_text.decision(found, journal=journal, as_json=as_json)
-    if code := _CODES.get(found.verdict):
-        raise typer.Exit(code)
+    code = _CODES.get(found.verdict, 0)
+    return Answer(found.as_json, lambda: _print_decision(found, journal=journal), code)
 
 
-@app.command(epilog="Example: gtmar explain acct-00042 --data accounts.parquet --spec best.yaml")
-@bounded
-@a.takes_tables
+@a.command(app, "explain acct-00042 --data accounts.parquet --spec best.yaml")
 def explain(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its id, or its row from 1.")],
     data: a.Data,
@@ -231,12 +211,11 @@ def explain(
     ] = None,
     as_of: a.AsOf = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Take one account's score apart: points that add up, and what the next tier would take."""
+) -> Answer:
+    """Take one account's score apart. Points add up; what the next tier would take."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import files, validation_text
+    from gtmar.cli import files
 
     other = None if versus is None else files.spec_of(versus, journal)
     loaded = specs.load(spec)
@@ -244,12 +223,13 @@ def explain(
     run = None if loaded.lineage is None else loaded.lineage.run
     known = run is not None and (journal / "runs" / f"run_id={run}" / "start.parquet").is_file()
     start = f"{run}/start" if known else None
-    validation_text.explanation(found, spec=spec, versus=versus, start=start, as_json=as_json)
+    return Answer(
+        found.as_json,
+        lambda: _print_explanation(found, spec=spec, versus=versus, start=start),
+    )
 
 
-@app.command(epilog="Example: gtmar backtest --data accounts.parquet --score-column current_health")
-@bounded
-@a.takes_tables
+@a.command(app, "backtest --data accounts.parquet --score-column current_health")
 def backtest(
     data: a.Data,
     score_column: Annotated[str | None, typer.Option(help="Column with today's score.")] = None,
@@ -266,12 +246,11 @@ def backtest(
         bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
     ] = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    as_json: a.Json = False,
-) -> None:
-    """Judge the score that you have today by what became of its accounts."""
+) -> Answer:
+    """Judge today's score by what became of its accounts."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import files, validation_text
+    from gtmar.cli import files
 
     found = runs.backtest(
         data,
@@ -284,4 +263,322 @@ def backtest(
         drop_unlabelled=drop_unlabelled,
         drop_unscored=drop_unscored,
     )
-    validation_text.backtest(found, spec=spec, as_json=as_json)
+    return Answer(found.as_json, lambda: _print_backtest(found, spec=spec))
+
+
+#: Features shown that could lead to the tier above.
+_STEPS_SHOWN = 5
+_SURPRISES_SHOWN = 5
+
+
+def _print_explanation(
+    found: Explanation, *, spec: Path, versus: str | None, start: str | None
+) -> None:
+    """Print a score line by line; `start` names what the spec's run began with, if it is known."""
+    say(f"{found.account}: {found.model} {found.score:.2f}, tier {found.tier}.")
+    if found.other_score is None:
+        table(
+            ["", "value", "weight", "points"],
+            (
+                (line.name, line.value or "", _weight(line.weight), f"{line.points:+.4f}")
+                for line in found.lines
+            ),
+        )
+        say(f"Sum of the points: {found.score:.2f}.")
+    else:
+        say(f"By {versus}: {found.other_score:.2f}, tier {found.other_tier}. What moved it:")
+        table(
+            ["", "value", "by the other", "points", "change"],
+            (
+                (
+                    line.name,
+                    line.value or "",
+                    f"{line.other_points or 0:+.4f}",
+                    f"{line.points:+.4f}",
+                    f"{line.points - (line.other_points or 0):+.4f}",
+                )
+                for line in found.lines
+            ),
+        )
+        say(f"Sum of the changes: {found.score - found.other_score:+.2f}.")
+    if found.above is not None:
+        say(f"{found.points_to_above:.2f} points to tier {found.above}.")
+        rows = [
+            (s.feature, f"{s.points:+.2f}", f"{s.possible:+.2f}", "yes" if s.reaches else "no")
+            for s in found.up[:_STEPS_SHOWN]
+        ]
+        if rows:
+            head = ["feature", "now", "best of any account", "enough by itself"]
+            table(head, rows, title=f"What tier {found.above} would take")
+    if found.below is not None:
+        say(f"{found.points_to_below:.2f} points down, and it is in tier {found.below}.")
+    say("Points say what goes with the outcome, not what causes it.")
+    say()
+    if versus is not None:
+        follow("diff", versus, spec)
+    elif start is not None:
+        follow("explain", found.account, versus=start)
+    else:
+        follow("score", output_path=unused("scored.parquet"))
+
+
+def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
+    """Print what a score was worth: a column's alone, or beside a spec's."""
+    from gtmar.metrics.metric import marked
+
+    say(f"{found.name} on {some(found.accounts, 'account')} of {found.source}.")
+    for note in found.notes:
+        if note.startswith(("In-sample", "Leak", "The candidate may")):
+            say(note, "warning")
+    mark = " (binary)" if found.basis == "binary" else ""
+    by_tier = found.metrics
+    columns = {
+        "accounts": "accounts_by_tier",
+        "logos kept": "logo_retention_by_tier",
+        f"NRR{mark}": "nrr_by_tier",
+        f"GRR{mark}": "grr_by_tier",
+        "ARPA": "arpa_by_tier",
+    }
+    shown = {head: key for head, key in columns.items() if any(by_tier[key].values())}
+    table(
+        ["tier", "from", *shown],
+        (
+            (tier, f"{edge:g}", *(by_tier[key][tier] for key in shown.values()))
+            for tier, edge in zip(found.tiers, found.edges, strict=True)
+        ),
+        title="Tier and outcome",
+    )
+    before, after, gain = found.intervals.before, found.intervals.after, found.intervals.gain
+    names = [name for name in before if "." not in name or name.endswith(".*")]
+    heads = ["metric", found.name]
+    rows = [[marked(name, found.basis), _worded(before[name])] for name in names]
+    if found.candidate is not None:
+        heads += [found.candidate, "gain"]
+        names = [name for name in names if name in gain]
+        rows = [
+            [marked(n, found.basis), _worded(before[n]), _worded(after[n]), _worded(gain[n])]
+            for n in names
+        ]
+    table(heads, rows, title=f"Metrics with {found.level:.1%} intervals")
+    table(
+        ["share of accounts", "MRR held by the best", "lost among the worst"],
+        (
+            [f"{share:.0%}", *("-" if v is None else f"{v:.1%}" for v in values)]
+            for share, *values in found.curve
+        ),
+        title="Capture",
+    )
+    for frame, title in (
+        (
+            found.green_and_churned,
+            f"In the best tier, and left: {found.green_and_churned.height:,}",
+        ),
+        (found.red_and_renewed, f"In the worst tier, and stayed: {found.red_and_renewed.height:,}"),
+    ):
+        if not frame.is_empty():
+            table(frame.columns, frame.head(_SURPRISES_SHOWN).rows(), title=title)
+    for note in found.notes:
+        say(f"Note: {note}")
+    say()
+    if spec is None:
+        follow("init", output_path=unused("spec.yaml"))
+    else:
+        follow("run", output_path=unused("best.yaml"))
+
+
+def _worded(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{number(interval.value)} ({interval.reason})"
+    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
+
+
+def _weight(weight: int | None) -> str:
+    return "" if weight is None else str(weight)
+
+
+#: As many searches on noise can have a p-value that says more than chance.
+_ENOUGH = 20
+
+
+def _print_null(found: NullSearch, *, journal: Path) -> None:
+    """Print a run's gain beside those of the same search on noise."""
+    from gtmar.validation.permutation import CHANCE
+
+    searches = len(found.gains)
+    as_much = sum(gain >= found.found for gain in found.gains)
+    say(
+        f"Run {found.run_id}: {found.objective} got better by {found.found:.4f} on the accounts "
+        "searched."
+    )
+    say(
+        f"The same search of {found.experiments:,} experiments on shuffled outcomes, "
+        f"{some(searches, 'time')}: half of them gained {found.typical:.4f} or more, 1 in 20 "
+        f"{found.high:.4f} or more."
+    )
+    say(
+        f"{as_much:,} of them gained as much as the run: p = (1 + {as_much}) / (1 + {searches}) = "
+        f"{found.p_value:.3f}."
+    )
+    few = as_much == 0 and found.p_value > CHANCE
+    if few:
+        say(f"So few searches can't say less than {found.p_value:.3f}: {_ENOUGH} or more can.")
+    elif found.p_value > CHANCE:
+        say("Noise gives as much: on these accounts the gain proves nothing.")
+    say()
+    if few:
+        follow("null", found.run_id, searches=50, journal=elsewhere(journal))
+    else:
+        follow("stability", found.run_id, journal=elsewhere(journal))
+
+
+def _print_stability(found: FoundStability, *, journal: Path) -> None:
+    """Print what other accounts of the same kind would make of each weight."""
+    say(
+        f"Run {found.run_id}: its search of {found.experiments:,} experiments, on "
+        f"{found.searches:,} resamples of the accounts searched."
+    )
+    table(
+        ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""],
+        (
+            (
+                w.name,
+                w.start,
+                w.found,
+                f"{w.low:.0f}",
+                f"{w.middle:.0f}",
+                f"{w.high:.0f}",
+                f"{w.sign_held:.0%}",
+                w.reading,
+            )
+            for w in found.weights
+        ),
+    )
+    noise = [w.name for w in found.weights if w.reading == "noise"]
+    if noise:
+        say(
+            f"Noise, for all that these accounts can say: {', '.join(noise)}. Whether such a "
+            "weight is for or against an account changes with the accounts drawn."
+        )
+    say()
+    follow("review", found.run_id, journal=elsewhere(journal))
+
+
+def _print_decision(found: Decided, *, journal: Path) -> None:
+    """Print a verdict with every reason."""
+    say(str(found.verdict))
+    for sentence in found.headline:
+        say(sentence, "warning" if sentence != found.headline[-1] else None)
+    say(
+        f"{found.experiment} against its start, on {some(found.accounts, 'account')} of "
+        f"{found.source} that the search never saw."
+    )
+    if found.looks > 1:
+        say(
+            f"Comparison number {found.looks} on them: intervals at {found.level:.2%}. Each look "
+            "makes them less unseen."
+        )
+    table(
+        ["gate", "stated beforehand", "measured", ""],
+        ((gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates),
+    )
+    for note in found.notes:
+        say(f"Note: {note}")
+    if found.folder:
+        say(f"All of it: {found.folder}. The folder holds customer data.")
+    say()
+    if found.verdict == "READY_FOR_REVIEW":
+        follow("promote", found.experiment, note=WHY, journal=elsewhere(journal))
+    else:
+        follow("review", found.run_id, journal=elsewhere(journal))
+
+
+_HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR"}
+
+
+def _print_segments(found: BySegment) -> None:
+    """Print what a run's best does to each segment."""
+    from gtmar.metrics.metric import basis_note
+
+    say(f"{found.experiment} against its start, by {', '.join(found.columns)}.")
+    if note := basis_note(found.basis):
+        say(note)
+    for part in found.parts:
+        _part(part, found)
+    if len(found.parts) == 1:
+        say("In-sample: the weights were chosen on these very accounts.")
+    say()
+    if len(found.parts) > 1:
+        follow("decide", found.run_id, segments=found.columns)
+    else:
+        follow("review", found.run_id)
+
+
+def _part(part: SegmentPart, found: BySegment) -> None:
+    from gtmar.metrics.metric import BINARY
+
+    lines = part.lines
+    total = sum(line.accounts for line in lines) // len(found.columns)
+    say()
+    say(f"On the {some(total, 'account')} {part.part}: {_said(part)}")
+    known = [line for line in lines if line.start.value is not None]
+    table(
+        ["segment", "accounts", "", found.objective, "from", "to"],
+        (
+            (line.name, line.accounts, stage, *(_ends(interval, signed=stage == "change")))
+            for line in known
+            for stage, interval in (
+                ("start", line.start),
+                ("best", line.best),
+                ("change", line.change),
+            )
+        ),
+        title=f"The objective, with {part.level:.1%} intervals",
+    )
+    gaps = (part.gap_start, part.gap_best)
+    if None not in gaps:
+        say(f"Gap between the best and the worst segment: {number(gaps[0])} -> {number(gaps[1])}.")
+    binary = " (binary)" if found.basis == BINARY else ""
+    mark = {"logo_retention": "", "nrr": binary, "grr": binary}
+    for key, head in _HEADS.items():
+        if any(line.retention[key].value is not None for line in known):
+            table(
+                ["segment", "tier", "accounts", head, "from", "to"],
+                (
+                    (line.name, tier, interval.accounts, *_percents(interval))
+                    for line in known
+                    for tier, interval in (
+                        ("all", line.retention[key]),
+                        (f"{found.tier}, start", line.at_start[key]),
+                        (f"{found.tier}, best", line.at_best[key]),
+                    )
+                ),
+                title=f"{head[0].upper()}{head[1:]}{mark[key]}, of all and of tier {found.tier}",
+            )
+
+
+def _said(part: SegmentPart) -> str:
+    """Put all segments in a sentence, the worse ones first."""
+    words = []
+    for reading in ("worse", "better", "no proven change"):
+        names = [line.name for line in part.lines if line.reading == reading]
+        if names:
+            words.append(f"{reading} in {', '.join(names)}")
+    silent = [f"{x.name} ({x.change.reason})" for x in part.lines if x.reading == "unknown"]
+    if silent:
+        words.append(f"unknown in {', '.join(silent)}")
+    return f"{'; '.join(words)}."
+
+
+def _ends(interval: Interval, *, signed: bool) -> tuple[str, str, str]:
+    value, low, high = (
+        f"{v:+.4f}" if signed and v is not None else number(v)
+        for v in (interval.value, interval.low, interval.high)
+    )
+    return value, low, high
+
+
+def _percents(interval: Interval) -> tuple[str, str, str]:
+    value, low, high = (
+        "-" if v is None else f"{v:.1%}" for v in (interval.value, interval.low, interval.high)
+    )
+    return value, low, high

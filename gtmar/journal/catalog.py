@@ -319,8 +319,9 @@ class Journal:
     def run_id(self, name: str | None = None) -> str:
         """Return a run's full id: the only one that begins or ends with `name`.
 
-        Without a name, that of the latest search; of the latest run where none is a search, but
-        changes by people, or runs of other tools.
+        Without a name, or by ``latest``, that of the latest search; of the latest run where none is
+        a search, but changes by people, or runs of other tools. ``live`` is the run of what is
+        live.
 
         Raises
         ------
@@ -331,8 +332,10 @@ class Journal:
             raise RunNotFoundError(
                 f'journal "{self.path}": no run in it', hint="gtmar run writes one"
             )
-        if name is None:
+        if name in (None, "latest"):
             return self._latest()
+        if name == "live":
+            return self.live().partition("/")[0]
         listed = self._index.folder_names
         matches = [i for i in listed if name == i] or [
             i for i in listed if i.startswith(name) or i.endswith(name)
@@ -349,6 +352,33 @@ class Journal:
             f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
             f"the latest search {self._latest()}",
             hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
+        )
+
+    def live(self) -> str:
+        """Return the experiment that is live, as ``RUN/EXP``.
+
+        Raises
+        ------
+        RunNotFoundError
+            If nothing is on record as live, it was not measured here, or several models are live.
+        """
+        rows = self.sql("live")
+        names = rows["experiment"].drop_nulls().unique(maintain_order=True).to_list()
+        if len(names) == 1:
+            return str(names[0])
+        if names:
+            raise RunNotFoundError(
+                f'"live" stands for {len(names)} experiments: {culprits(names)}',
+                hint="gtmar log says which model each is of",
+            )
+        if rows.is_empty():
+            raise RunNotFoundError(
+                f'journal "{self.path}": nothing is on record as live',
+                hint='gtmar promote latest --note "why it goes live" says what is',
+            )
+        raise RunNotFoundError(
+            f'journal "{self.path}": what is live was not measured in it',
+            hint="gtmar log says what is live",
         )
 
     def _begun(self) -> list[str]:

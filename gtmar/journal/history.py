@@ -58,15 +58,16 @@ def resolve(journal: Journal, name: str) -> Reference:
     journal
         The journal.
     name
-        ``RUN/EXP``, ``RUN`` for its best, ``RUN/start`` for its baseline, or ``EXP`` of the latest
-        run.
+        ``RUN/EXP``, ``RUN`` for its best, ``RUN/start`` for its baseline, ``EXP`` of the latest
+        run, or ``live`` for what is live. ``RUN`` may be ``latest`` or ``live``, too.
 
     Raises
     ------
     RunNotFoundError
         If there is no such run or experiment, or the name stands for several.
     """
-    run, slash, experiment = name.strip().partition("/")
+    name = name.strip()
+    run, slash, experiment = (journal.live() if name == "live" else name).partition("/")
     if not slash and _NUMBER.fullmatch(run):
         run_id, experiment = journal.run_id(), run
     else:

@@ -10,13 +10,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.metrics.metric import marked
 from gtmar.objective.objective import guardrail_of
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from gtmar.journal.catalog import Journal
 
 _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
@@ -259,8 +259,17 @@ def why_none(journal: Journal, run_id: str) -> str | None:
     return unimproved(row) if row["experiments"] else None
 
 
-def review(journal: Journal, run: str | None = None) -> Review:
-    """Read one run; the latest where none is named.
+#: The tables of a review, by the query that gives each.
+_TABLES = {
+    "wins": "convergence",
+    "weights": "weights",
+    "tiers": "tier_table",
+    "drift": "proxy_drift",
+}
+
+
+def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> Review:
+    """Read one run; the latest where none is named; if `brief`, with its four tables left empty.
 
     Raises
     ------
@@ -280,10 +289,10 @@ def review(journal: Journal, run: str | None = None) -> Review:
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     return Review(
         summary={**rows[0], **counts},
-        wins=journal.sql("convergence", run=run_id),
-        weights=journal.sql("weights", run=run_id),
-        tiers=journal.sql("tier_table", run=run_id),
-        drift=journal.sql("proxy_drift", run=run_id),
+        **{
+            name: pl.DataFrame() if brief else journal.sql(query, run=run_id)
+            for name, query in _TABLES.items()
+        },
         findings=tuple(json.loads(found[0])) if found and found[0] else (),
         decision=json.loads(decided[0]) if decided else None,
     )

@@ -374,7 +374,7 @@ def test_the_module_is_the_command_and_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )
     assert done.returncode == 0, done.stderr
-    assert "Commands:" in done.stdout
+    assert "Search:" in done.stdout
 
 
 def test_version() -> None:

@@ -1,0 +1,143 @@
+"""`gtmar` alone says where things stand; help in groups; runs by `latest` and `live`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gtmar import runs
+from gtmar.cli.app import app, first_sentence
+from gtmar.data import synthetic
+from gtmar.journal.catalog import Journal
+
+SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+FINE = (0, 10)
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("GTMAR_JOURNAL", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+
+
+def done(*words: str, codes: tuple[int, ...] = (0,)) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code in codes, result.output
+    return result.output
+
+
+def next_words(output: str) -> list[str]:
+    [line] = [x for x in output.splitlines() if x.startswith("Next: gtmar ")]
+    return shlex.split(line)[2:]
+
+
+def search(seed: int = 0) -> str:
+    if not Path("accounts.parquet").exists():
+        synthetic.generate("health_score", accounts=300, seed=4).write_parquet("accounts.parquet")
+    result = runs.run("accounts.parquet", SPEC, limits=runs.Limits(60), seed=seed)
+    return result.run_id
+
+
+def test_an_empty_folder_leads_to_the_demo() -> None:
+    assert next_words(done()) == ["demo"]
+
+
+@pytest.mark.parametrize("spec", [False, True])
+def test_a_table_leads_to_a_first_spec_and_then_to_a_check(*, spec: bool) -> None:
+    synthetic.generate("health_score", accounts=300, seed=4).write_parquet("a table.parquet")
+    if spec:
+        Path("spec.yaml").write_text(SPEC.read_text("utf-8"), "utf-8")
+    words = next_words(done())
+    assert words[0] == ("check" if spec else "init")
+    done(*words, codes=FINE)
+
+
+def test_a_journal_leads_from_the_last_run_to_what_is_live() -> None:
+    run = search()
+    output = done()
+    assert 'Journal "journal": 1 run.' in output
+    assert f"Last run: {run} (finished)" in output
+    assert "Live: nothing on record" in output
+    done(*next_words(output), codes=FINE)
+    done("promote", "latest", "--note", "approved")
+    output = done()
+    assert "Live: health_score since" in output
+    assert next_words(output)[0] == "log"
+    done(*next_words(output))
+
+
+def test_a_run_whose_table_is_elsewhere_leads_to_its_review(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = search()
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    monkeypatch.setenv("GTMAR_JOURNAL", str(tmp_path / "journal"))
+    words = next_words(done())
+    assert words == ["review", run]
+    done(*words)
+
+
+@pytest.mark.parametrize("torn", ["start.parquet", "end.parquet", "part-*.parquet"])
+def test_a_damaged_journal_is_no_traceback(torn: str) -> None:
+    search()
+    for file in Path("journal").rglob(torn):
+        file.write_bytes(b"torn")
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code in (0, 5)
+    assert "Traceback" not in result.output
+    assert "fault of gtmar" not in result.output
+
+
+def test_help_lists_every_command_once_and_cuts_no_sentence() -> None:
+    output = done("--help")
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():  # type: ignore[attr-defined] # a group has them
+        lines = [x for x in output.splitlines() if x.startswith(f"  {name} ")]
+        assert lines == [f"  {name:<9}  {first_sentence(command)}"], name
+        assert lines[0].endswith(".")
+    assert all(len(line) <= 80 for line in output.splitlines())
+    groups = ["Search:", "Change by hand:", "Prove:", "Look:", "Score and explain:", "Journal:"]
+    assert [line for line in output.splitlines() if line in groups] == groups
+
+
+def test_latest_and_live_name_runs_and_experiments() -> None:
+    first = search()
+    second = search(seed=1)
+    done("promote", f"{first}/start", "--note", "as it was")
+    with Journal("journal") as journal:
+        assert journal.run_id("latest") == second
+        assert journal.run_id("live") == first
+        assert journal.live() == f"{first}/exp_00000"
+    assert done("show", "live") == done("show", f"{first}/start")
+    assert done("show", "live/best") == done("show", first)
+    assert done("show", "latest/3") == done("show", f"{second}/3")
+    assert done("review", "live") == done("review", first)
+    assert done("verify", "live") == done("verify", first)
+    assert done("sql", "review", "--set", "run=latest") == done("sql", "review")
+    assert "one: live\ntwo: latest\n" in done("diff", "live", "latest")
+
+
+def test_live_is_refused_where_it_names_nothing_or_several() -> None:
+    run = search()
+    assert "nothing is on record as live" in done("review", "live", codes=(5,))
+    done("promote", run, "--note", "one")
+    other = SPEC.read_text("utf-8").replace("model: health_score", "model: another")
+    Path("other.yaml").write_text(other, "utf-8")
+    again = runs.run("accounts.parquet", "other.yaml", limits=runs.Limits(60)).run_id
+    done("promote", again, "--note", "two")
+    output = " ".join(done("review", "live", codes=(5,)).split())
+    assert '"live" stands for 2 experiments' in output
+    assert run in output
+    assert again in output
+
+
+def test_a_start_that_several_runs_share_is_refused_with_their_names() -> None:
+    ids = [search(), search(seed=1)]
+    output = done("review", "r20", codes=(5,))
+    assert all(run in output for run in ids)
