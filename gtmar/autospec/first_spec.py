@@ -205,6 +205,10 @@ def _detected(
         )
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
+    used = {*fitted, *found.columns.values()}
+    # Another file may have no other column that settles it.
+    thousands = table.texts.thousands(used) if table.texts else {}
+    reading = reading.model_copy(update={"columns": {**reading.columns, **thousands}})
     data = _spec_data(found, outcomes, identifier, split, reading, shapes, frame, meanings)
     if date_format is not None:
         data["date_format"] = date_format
@@ -215,7 +219,7 @@ def _detected(
     taken = _taken(spec, found, target_name, [each for each in words if not each.unknown])
     if aside.rows:
         taken = (aside.sentence, *taken)
-    notes = tuple(_reading_notes(table, {*fitted, *found.columns.values()}))
+    notes = tuple(_reading_notes(table, used))
     return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
 
 
@@ -223,10 +227,9 @@ def _reading_notes(table: AccountTable, used: Collection[str]) -> list[str]:
     """Say what was read as unknown, and which columns are numbers but for some cells."""
     if table.texts is None:
         return []
-    unknown = table.texts.markers_note(used)
     nearly = {name: table.unlike(name) for name in table.columns}
     return [
-        *([unknown] if unknown else []),
+        *table.texts.notes(used),
         *(
             f'Column "{name}" is left out: {found[0]}. {found[1]}.'
             for name, found in nearly.items()

@@ -149,8 +149,8 @@ def _of_text(
     raw = scan_text(files, source)
     schema = raw.collect_schema()
     columns = tuple(name for name, dtype in schema.items() if dtype == pl.String)
-    comma = any(file.separator != "," for file in files)
-    texts = Texts(raw, columns, typeless=True, comma=comma)
+    signs = {file.separator for file in files}
+    texts = Texts(raw, columns, typeless=True, comma=signs != {","}, ask=";" in signs)
     ids = [name for name in columns if name.lower() in ID_NAMES]
     return AccountTable(name, raw, schema, origin, texts=texts).detected().with_text(*ids)
 
