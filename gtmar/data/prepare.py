@@ -148,7 +148,7 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
         if schema[name] not in TEXT_TYPES:
             wrong.append(f'column "{name}" is {schema[name]} and no text')
             continue
-        ways = [Kind.MONEY, Kind.MONEY_COMMA] if stated == Kind.MONEY else [Kind(stated)]
+        ways = [Kind.MONEY, Kind.MONEY_COMMA] if stated == "money" else [Kind(stated)]
         text = cleaned(pl.col(name).cast(pl.String), nulls)
         read = [converted(text, way) for way in ways]
         odd = [text.is_not_null() & each.is_null() for each in read]
