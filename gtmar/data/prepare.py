@@ -167,8 +167,10 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
                 f'column "{name}": {counted["odd0"]:,} of {counted["known"]:,} cells are not '
                 f"written as {stated}: {culprits(counted['shown'])}"
             )
-        elif len(fitting) > 1 and counted["thousands."] and (
-            counted["plain"] or counted["thousands,"]
+        elif (
+            len(fitting) > 1
+            and counted["thousands."]
+            and (counted["plain"] or counted["thousands,"])
         ):
             wrong.append(
                 f'column "{name}": 1.234 may be a thousand or not, and no cell tells; say '

@@ -203,6 +203,7 @@ def contents(
     names = list(columns)
     if not names:
         return {}
+    every = (*_PLAIN, *_WRITTEN, *([Kind.DECIMAL_COMMA] if comma else []))
     head = collect(lazy.select(names).head(_HEAD)).lazy()
     likely = _bare_numbers(head, names, pl.LazyFrame.collect, nulls)
     settled = _bare_numbers(lazy, likely, collect, nulls)
