@@ -194,6 +194,11 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
         odd = ~x.cast(pl.Float64).is_in([0.0, 1.0]) & ~unknown
         hint = "encode it with range or identity"
         rules.append(Rule(column, odd, f"{values} are neither 0 nor 1", hint, x))
+    if categories_of(encoder) is not None and dtype.is_float():
+        odd = x.abs() >= (2**24 if dtype == pl.Float32 else EXACT)
+        problem = f"{values} are categories too large for {dtype} to hold exactly"
+        hint = "two may have become one: store them as text or as integers"
+        rules.append(Rule(column, odd & x.is_finite(), problem, hint, x.cast(pl.String)))
     complete = (isinstance(encoder, OneOfEncoder) and encoder.default is None) or (
         isinstance(encoder, Bins) and "other" not in encoder.bins
     )
