@@ -374,8 +374,8 @@ class _Check:
             if dtype is None:
                 self.refuse_absent(text, f"window {key}", "or write a date, as YYYY-MM-DD")
             elif dtype != pl.Date:
-                hint = "store it as a date, or say how it is written with --date-format %m/%d/%Y"
-                self.refuse(text, f"window {key} expects dates, got {dtype}", hint)
+                got = f"{dtype}{self._shown_text(text)}"
+                self.refuse(text, f"window {key} expects dates, got {got}", _DATE_HINT)
         return len(self.violations) == before
 
     def rules(self) -> list[Rule]:
