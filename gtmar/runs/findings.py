@@ -151,10 +151,11 @@ def copies_finding(accounts: Accounts) -> list[Finding]:
             continue
         repeated, all_of_them = loaded.copies.repeated, loaded.checked.accounts
         where = "" if loaded is accounts else " of the holdout's table"
+        money = ", amounts within 1 %" if loaded.copies.near else ""
         text = (
             f"{repeated:,} of {all_of_them:,} accounts{where} repeat another one under another id, "
-            f"features and outcomes alike (one {loaded.copies.largest:,} times): intervals are "
-            "narrower than so many different accounts would give. The split keeps them together."
+            f"features and outcomes alike{money} (one {loaded.copies.largest:,} times): intervals "
+            "are narrower than of so many different accounts. The split keeps them together."
         )
         found.append(Finding("copies", "warning", text))
     return found
