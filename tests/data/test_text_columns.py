@@ -173,3 +173,25 @@ def test_a_first_spec_records_the_thousands_that_other_columns_showed(tmp_path: 
     assert spec.read.columns == {"logins": "money-comma"}
     expected = score(ACCOUNTS.with_columns(logins=number), spec)["score"]
     assert score(path, spec)["score"].to_list() == expected.to_list()
+
+
+@pytest.mark.parametrize("form", ["units", "shares"])
+def test_numbers_with_units_or_in_two_forms_are_called_so(tmp_path: Path, form: str) -> None:
+    number = pl.int_range(pl.len())
+    days = pl.format("{} days", number)
+    shares = (
+        pl.when(number % 2 == 0).then(pl.format("{}%", number)).otherwise(pl.format("0.{}", number))
+    )
+    path = written(tmp_path / "a.csv", days if form == "units" else shares)
+    found = first_spec(scan(path))
+    assert "numbers with units, or in several forms" in found.left_out["logins"]
+    assert any("Store the numbers alone" in note for note in found.notes)
+
+
+def test_amounts_with_units_are_shown(tmp_path: Path) -> None:
+    ACCOUNTS.with_columns(mrr=pl.format("{}k", "mrr")).write_csv(tmp_path / "a.csv")
+    with pytest.raises(
+        AccountDataError, match=r'expects numbers, got String: "\d+\.\d+k"'
+    ) as caught:
+        first_spec(scan(tmp_path / "a.csv"))
+    assert caught.value.hint == "store the amounts alone, as numbers"
