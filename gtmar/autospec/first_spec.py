@@ -31,9 +31,9 @@ from gtmar.data.rules import (
 )
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
-from gtmar.errors import AccountDataError, GtmarError, nearest
+from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
-from gtmar.spec.model import Outcomes, Reading, ScoringSpec, Split
+from gtmar.spec.model import LABELS, Outcomes, Reading, ScoringSpec, Split
 from gtmar.spec.yaml_writer import commented_yaml
 from gtmar.stats.gam import every_so_many
 
@@ -50,6 +50,9 @@ __all__ = ["FirstSpec", "first_spec"]
 _MOST_CATEGORIES = 50
 #: Unless each has so many accounts on average, as states and countries have.
 _ACCOUNTS_EACH, _MOST_OF_MANY = 10, 500
+#: A number and what stands behind it, if anything; few cells of a column of such are none.
+_WITH_UNIT, _FEW = r"^[-+]?\d[\d.,]*\s*(%|[A-Za-z]{0,8})$", 0.2
+_MIXED = "numbers with units, or in several forms"
 #: What the first weights add up to, when nothing is at its floor.
 _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
@@ -205,6 +208,10 @@ def _detected(
         )
     apart = every_so_many(len(frame), len(fitted))
     shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
+    used = {*fitted, *found.columns.values()}
+    # Another file may have no other column that settles it.
+    thousands = table.texts.thousands(used) if table.texts else {}
+    reading = reading.model_copy(update={"columns": {**reading.columns, **thousands}})
     data = _spec_data(found, outcomes, identifier, split, reading, shapes, frame, meanings)
     if date_format is not None:
         data["date_format"] = date_format
@@ -215,22 +222,28 @@ def _detected(
     taken = _taken(spec, found, target_name, [each for each in words if not each.unknown])
     if aside.rows:
         taken = (aside.sentence, *taken)
-    notes = tuple(_reading_notes(table, {*fitted, *found.columns.values()}))
+    notes = tuple(_reading_notes(table, used, left_out))
     return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
 
 
-def _reading_notes(table: AccountTable, used: Collection[str]) -> list[str]:
+def _reading_notes(
+    table: AccountTable, used: Collection[str], left_out: Mapping[str, str]
+) -> list[str]:
     """Say what was read as unknown, and which columns are numbers but for some cells."""
     if table.texts is None:
         return []
-    unknown = table.texts.markers_note(used)
     nearly = {name: table.unlike(name) for name in table.columns}
     return [
-        *([unknown] if unknown else []),
+        *table.texts.notes(used),
         *(
             f'Column "{name}" is left out: {found[0]}. {found[1]}.'
             for name, found in nearly.items()
             if found is not None
+        ),
+        *(
+            f'Column "{name}" is left out: {reason}. Store the numbers alone.'
+            for name, reason in left_out.items()
+            if reason.startswith(_MIXED)
         ),
     ]
 
@@ -298,18 +311,22 @@ def _search_part(
     for name, column in found.columns.items():
         if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
             unlike = table.unlike(column)
+            first = pl.col(column).drop_nulls().unique(maintain_order=True).head(3)
+            shown = culprits(collect(table, table.frame.select(first))[column].to_list())
             unknown = [w for each in words if each.column == column for w in each.unknown]
             option = (
                 f'say what each word counts: --label "{name}:{unknown[0]}=1"' if unknown else ""
             )
             raise AccountDataError(
                 f'{table.source}: column "{column}": outcome {name} expects numbers, '
-                f"got {unlike[0] if unlike else table.schema[column]}",
+                f"got {unlike[0] if unlike else f'{table.schema[column]}: {shown}'}",
                 hint=option
                 or (
                     unlike[1]
                     if unlike
-                    else "labels are 0 and 1, null where unknown; money is a number"
+                    else "labels are 0 and 1, null where unknown"
+                    if name in LABELS
+                    else "store the amounts alone, as numbers"
                 ),
             )
     sample = search_sample(table, found, identifier, split, copies=copies)
@@ -357,6 +374,9 @@ def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None
         return fit_number(column, target)
     many = distinct > _MOST_OF_MANY or distinct * _ACCOUNTS_EACH > len(known)
     if distinct > _MOST_CATEGORIES and many:
+        units = known.cast(pl.String).str.extract(_WITH_UNIT)
+        if units.null_count() <= _FEW * len(known):
+            return f"{_MIXED}: {culprits(known.head(3).to_list())}"
         return f"free text or an identifier: {distinct:,} distinct values"
     return fit_categories(column, target)
 

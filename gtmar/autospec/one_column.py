@@ -78,7 +78,7 @@ def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
 
 def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
     """Look at categories, or say why they are no feature."""
-    frame = pl.DataFrame({"category": column.cast(pl.String), "y": y}).filter(
+    frame = pl.DataFrame({"category": column.cast(pl.String).str.strip_chars(" "), "y": y}).filter(
         pl.col("y").is_not_nan() & pl.col("y").is_not_null()
     )
     mean = frame["y"].mean()

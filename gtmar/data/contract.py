@@ -170,8 +170,8 @@ def check_contract(
         raise ViolationsError(table.source, check.violations, set_aside=rows if mended else None)
     columns, table = check.outcome_columns, check.table
     read = [term.column for term in spec.terms] + [*columns.columns.values(), *spec.segments]
-    unknown = table.texts.markers_note(read) if table.texts else None
-    as_read = (*table.notes, *strange, *([unknown] if unknown else []))
+    of_text = table.texts.notes(read) if table.texts else []
+    as_read = (*table.notes, *strange, *of_text)
     unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in _stated_unknowns(spec)}
     unknowns = {name: count for name, count in unknowns.items() if count}
     dropped = unlabelled if drop_unlabelled else 0
@@ -378,8 +378,8 @@ class _Check:
             if dtype is None:
                 self.refuse_absent(text, f"window {key}", "or write a date, as YYYY-MM-DD")
             elif dtype != pl.Date:
-                hint = "store it as a date, or say how it is written with --date-format %m/%d/%Y"
-                self.refuse(text, f"window {key} expects dates, got {dtype}", hint)
+                got = f"{dtype}{self._shown_text(text)}"
+                self.refuse(text, f"window {key} expects dates, got {got}", _DATE_HINT)
         return len(self.violations) == before
 
     def rules(self) -> list[Rule]:

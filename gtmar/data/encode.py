@@ -71,20 +71,25 @@ def counts_unknown(feature: Feature) -> bool:
 
 
 def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column as text; a number as it is written without zeros behind its fraction."""
+    """Return a column as text without blanks around it, as text files are read.
+
+    A number is written without zeros behind its fraction.
+    """
     x = pl.col(column)
     text = x.cast(pl.String)
     if dtype.is_float():
         # A double beyond 10^15 would be written with a fraction or an exponent.
         whole = (x == x.floor()) & (x.abs() < _WHOLE)
         text = pl.when(whole).then(x.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(text)
+    text = text.str.strip_chars(" ") if dtype in (pl.String, pl.Categorical, pl.Enum) else text
     trimmed = _trimmed(text) if dtype.is_float() or dtype.is_decimal() else text
     return trimmed.alias(column)
 
 
 def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Expr:
     """Return each cell's category: as the spec lists it, or the cell's text where it lists none."""
-    text = as_text(column, dtype)
+    bare = {name.strip(" "): name for name in listed}
+    text = as_text(column, dtype).replace({b: n for b, n in bare.items() if b not in listed})
     forms = value_forms(listed)
     if not forms:
         return text

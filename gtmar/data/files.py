@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import math
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,8 @@ _FORMATS |= {ending: ending.split(".")[1] for ending in CSV_ENDINGS}
 _FORMATS |= dict.fromkeys((".arrow", ".ipc", ".feather"), "ipc")
 #: Separators that files use, the likeliest first.
 _SEPARATORS = (",", ";", "\t", "|")
+#: How many times as large text may be as it is packed.
+_PACKED = 10
 #: Bytes that the header is looked for in.
 _HEAD = 2**18
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -231,6 +234,14 @@ class TextFile:
     before: int
 
     @property
+    def size(self) -> float:
+        """Its bytes, unpacked, about; those behind a URL may be any number."""
+        if isinstance(self.location, str):
+            return math.inf
+        packed = self.location.suffix.lower() == ".gz"
+        return self.location.stat().st_size * (_PACKED if packed else 1)
+
+    @property
     def dialect(self) -> tuple[object, ...]:
         """What files must share to be read as one."""
         return self.separator, self.columns, self.before
@@ -280,14 +291,18 @@ def scan_text(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
 def _scan_alike(files: Sequence[TextFile], **more: Any) -> pl.LazyFrame:
     first = files[0]
     names = list(first.columns)
+    any_cell = pl.any_horizontal(pl.col(name).str.strip_chars() != "" for name in names)
     shape: dict[str, Any] = {"separator": first.separator, "skip_lines": first.before}
     shape |= {"infer_schema": False, "glob": False, **more}
     if isinstance(first.location, str):
         # Polars looks for the file here where it is to name the columns itself.
         lazy = pl.scan_csv(first.location, **shape)
-        return lazy.rename(dict(zip(lazy.collect_schema().names(), names, strict=True)))
-    paths = [Path(file.location) for file in files]
-    return pl.scan_csv(paths, with_column_names=lambda _: names, **shape)
+        lazy = lazy.rename(dict(zip(lazy.collect_schema().names(), names, strict=True)))
+    else:
+        paths = [Path(file.location) for file in files]
+        lazy = pl.scan_csv(paths, with_column_names=lambda _: names, **shape)
+    # A line of nothing is no account.
+    return lazy.filter(any_cell.fill_null(value=False))
 
 
 def _first_lines(location: str | Path) -> list[str]:

@@ -84,7 +84,8 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
             values.add(column)
     lowered = {name.lower() for name in values}
     values = {name for name in table.columns if name.strip().lower() in lowered} - set(categories)
-    read = sorted((values | dates) & set(texts.columns))
+    # In files without types any column may show the decimal sign.
+    read = texts.columns if texts.typeless else sorted((values | dates) & set(texts.columns))
     texts = texts.looked_at(read, lambda lazy: collect(table, lazy))
     contents = texts.contents
     kinds = {name: contents[name].kind for name in values if name in contents}
@@ -154,7 +155,9 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
         counts = raw.select(
             text.count().alias("known"),
             *(each.sum().alias(f"odd{i}") for i, each in enumerate(odd)),
-            (read[0] != read[-1]).sum().alias("unlike"),
+            (text.is_null() | converted(text, Kind.NUMBER).is_not_null()).all().alias("plain"),
+            (read[0].abs() > read[-1].abs()).any().alias("thousands,"),
+            (read[0].abs() < read[-1].abs()).any().alias("thousands."),
             text.filter(odd[0]).unique(maintain_order=True).head(5).implode().alias("shown"),
         )
         counted = collect(table, counts).row(0, named=True)
@@ -164,11 +167,18 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
                 f'column "{name}": {counted["odd0"]:,} of {counted["known"]:,} cells are not '
                 f"written as {stated}: {culprits(counted['shown'])}"
             )
-        elif len(fitting) > 1 and counted["unlike"]:
+        elif (
+            len(fitting) > 1
+            and counted["thousands."]
+            and (counted["plain"] or counted["thousands,"])
+        ):
             wrong.append(
                 f'column "{name}": 1.234 may be a thousand or not, and no cell tells; say '
                 f"{name}=number or {name}={Kind.MONEY_COMMA}"
             )
+        elif len(fitting) > 1 and counted["thousands."]:
+            # An amount with its currency has no three decimals.
+            columns[name] = Kind.MONEY_COMMA.value
         else:
             columns[name] = fitting[0].value
     if wrong:

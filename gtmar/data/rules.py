@@ -106,33 +106,57 @@ def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
     return rules
 
 
-#: What the last row of an export is called.
+#: What a row of sums is called, whatever else its name says: Total (300), All accounts, Subtotal 2.
 _TOTAL = (
-    r"(?i)^\s*[(*]*\s*(?:grand[ _-]?|over)?(?:totals?|total general|sum|summe|gesamt|"
-    r"gesamtsumme|insgesamt|somme|suma|totale|totaal|overall|all)\s*[:)*]*\s*$"
+    r"(?i)^[\s\W]*(?:(?:grand|over|sub|sous|zwischen)?[ _-]?(?:totals?|totale?s?|totaal|sum|summe|"
+    r"somme|suma|gesamt|gesamtsumme|insgesamt)|overall|all|everything|"
+    r"\d[\d,.]* (?:accounts|customers|clients|rows|records))(?:[\W\d_].*)?$"
 )
+#: Digits that a total may be rounded to, and how far off that may be.
+_ROUNDED, _OFF = [10.0**i for i in range(7)], 0.01
 
 
 def total_rules(
-    identifier: str | None, outcomes: OutcomeColumns, features: list[str], schema: pl.Schema
+    identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
 ) -> list[Rule]:
-    """No row is a total of the others: called so, and as large as all of them together."""
+    """No row is a total of others: called so, and as large as all of them, or as those before it.
+
+    Other rows that are called so don't count among those that it may be a total of.
+    """
     texts = [n for n, t in schema.items() if t == pl.String]
-    names = [identifier] if identifier in texts else texts if identifier is None else []
-    money = [outcomes.columns[r] for r in ("mrr", "mrr_end", "ltv") if outcomes.has(r)]
+    money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
     sized = [n for n in dict.fromkeys([*money, *features]) if schema[n].is_numeric()]
-    if not names or not sized:
+    if not texts or not sized:
         return []
-    named = pl.any_horizontal(pl.col(name).str.contains(_TOTAL) for name in names)
-    values = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized]
-    # Half a unit of the last digit each, of amounts that were rounded before they were added up.
-    equal = [
-        (x > 0) & (x - (x.sum() - x)).abs().le(0.005 * pl.len()) & (x.count() > 2) for x in values
-    ]
-    broken = named & pl.any_horizontal(equal).fill_null(value=False)
-    problem = "rows are a total of the others, by name and size"
+    named = pl.any_horizontal(pl.col(name).str.contains(_TOTAL) for name in texts)
+    named = named.fill_null(value=False)
+    values = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized}
+
+    def of_all(x: pl.Expr) -> pl.Expr:
+        # Half a unit of the last digit each, of amounts that were rounded before they were added
+        # up; and of the total's own last digit.
+        unit = pl.max_horizontal(
+            pl.when(x % unit == 0).then(unit).otherwise(0) for unit in _ROUNDED
+        )
+        off = pl.max_horizontal(0.005 * pl.len(), pl.min_horizontal(unit / 2, x * _OFF))
+        sums = (x.sum() - x, x.filter(~named).sum())
+        equal = pl.any_horizontal((x - whole).abs() <= off for whole in sums)
+        return (x > 0) & equal & (x.count() > 2)
+
+    def of_rows_before(x: pl.Expr) -> pl.Expr:
+        cents = (x * CENTS).round().cast(pl.Int64, strict=False)
+        until = pl.when(named).then(0).otherwise(cents).fill_null(0).cum_sum()
+        return (x > x.filter(~named).max()) & (until - cents).is_in(until.append(0).implode())
+
+    known = [values[name] for name in money if name in values] or list(values.values())
+    subtotal = pl.all_horizontal(x.is_null() | of_rows_before(x) for x in known)
+    subtotal &= pl.any_horizontal(x.is_not_null() for x in known)
+    total = pl.any_horizontal(map(of_all, values.values())).fill_null(value=False)
+    broken = named & (total | subtotal)
+    problem = "rows are a total of others, by name and size"
     hint = "a total is no account: leave it out of the export"
-    return [Rule(names[0], broken, problem, hint, sign=named.sum())]
+    column = identifier if identifier in texts else texts[0]
+    return [Rule(column, broken, problem, hint, sign=named.sum())]
 
 
 def date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
@@ -170,6 +194,11 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
         odd = ~x.cast(pl.Float64).is_in([0.0, 1.0]) & ~unknown
         hint = "encode it with range or identity"
         rules.append(Rule(column, odd, f"{values} are neither 0 nor 1", hint, x))
+    if categories_of(encoder) is not None and dtype.is_float():
+        odd = x.abs() >= (2**24 if dtype == pl.Float32 else EXACT)
+        problem = f"{values} are categories too large for {dtype} to hold exactly"
+        hint = "two may have become one: store them as text or as integers"
+        rules.append(Rule(column, odd & x.is_finite(), problem, hint, x.cast(pl.String)))
     complete = (isinstance(encoder, OneOfEncoder) and encoder.default is None) or (
         isinstance(encoder, Bins) and "other" not in encoder.bins
     )
@@ -359,7 +388,7 @@ class SetAside:
     @property
     def listed(self) -> str:
         """Each rule and how many rows break it."""
-        return "; ".join(f"{count:,} {rule}" for rule, count in self.counts.items())
+        return "; ".join(f"{rule}: {count:,}" for rule, count in self.counts.items())
 
     @property
     def sentence(self) -> str:

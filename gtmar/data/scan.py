@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ID_NAMES", "AccountTable", "collect", "likely_id", "refuse_empty", "scan"]
 
+#: How many times its bytes text takes in memory, and of a table's memory what it may take.
+_TIMES, _SHARE = 5, 0.5
 #: Column names taken for the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
 #: The same under any spelling, for where the name is written down or nothing depends on it.
@@ -145,14 +147,19 @@ def scan(data: Tabular) -> AccountTable:
 def _of_text(
     name: str, files: Sequence[TextFile], source: Path | None, origin: Mapping[str, str]
 ) -> AccountTable:
-    """Open files of text, and see what their columns are."""
+    """Open files of text, read once where memory suffices, and see what their columns are."""
+    from gtmar.data.storage import default_budget
+
     raw = scan_text(files, source)
     schema = raw.collect_schema()
+    table = AccountTable(name, raw, schema, origin)
+    if _TIMES * sum(file.size for file in files) <= _SHARE * default_budget():
+        raw = collect(table, raw).lazy()
     columns = tuple(name for name, dtype in schema.items() if dtype == pl.String)
-    comma = any(file.separator != "," for file in files)
-    texts = Texts(raw, columns, typeless=True, comma=comma)
+    signs = {file.separator for file in files}
+    texts = Texts(raw, columns, typeless=True, comma=signs != {","}, ask=";" in signs)
     ids = [name for name in columns if name.lower() in ID_NAMES]
-    return AccountTable(name, raw, schema, origin, texts=texts).detected().with_text(*ids)
+    return replace(table, frame=raw, texts=texts).detected().with_text(*ids)
 
 
 def likely_id(columns: Sequence[str]) -> str | None:

@@ -391,7 +391,9 @@ def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -
 
     def shown(schema: str, table: str) -> str:
         parts = (table,) if schema == "main" else (schema, table)
-        return ".".join(quoted(part) if re.search(r'[."]', part) else part for part in parts)
+        plain = all(re.fullmatch(r"\w+", part) for part in parts)
+        # As one name, or part by part: that is how it is read.
+        return f'"{".".join(parts)}"' if plain else ".".join(map(quoted, parts))
 
     parts = [name]
     if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
@@ -409,10 +411,13 @@ def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -
     alike = [shown(schema, table) for _, schema, table in tables if schema == wanted[-1][0]]
     if len(parts) == 1:
         alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
-    likely = nearest(name, alike) or next((each for each in alike if each.endswith(f".{name}")), "")
+    asked = name if '"' in name else f'"{name}"'
+    end = f'.{name}"'
+    likely = nearest(asked, alike) or next((each for each in alike if each.endswith(end)), None)
+    more = f" and {len(known) - 5:,} more" if len(known) > 5 else ""
     raise AccountDataError(
-        f'"{location}": no table "{name}"; it has {culprits(known) or "none"}',
-        hint=f'did you mean "{likely}"?' if likely else None,
+        f'"{location}": no table {asked}; it has {", ".join(known[:5]) or "none"}{more}',
+        hint=f"did you mean {likely}?" if likely else None,
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import math
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -350,6 +350,8 @@ def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]])
 _BEYOND = 10.0
 #: Fewer contents than this prove nothing by their number.
 _FEW = 3
+#: Outcomes that are amounts.
+_MONEY = ("start", "end", "ltv")
 #: So many contents have sizes with a common divisor once in a million times.
 _MANY = 20
 
@@ -365,6 +367,8 @@ class Copies:
     first: pl.Series
     #: Accounts of the content that is repeated most.
     largest: int
+    #: Whether their amounts are alike, and not all equal.
+    near: bool = False
 
     @property
     def repeated(self) -> int:
@@ -385,6 +389,8 @@ def find_copies(
     keys: pl.Series, columns: Columns, blocks: Mapping[str, Collection[str]]
 ) -> Copies | None:
     """Find accounts of equal features and outcomes, where chance doesn't explain them.
+
+    Amounts are equal, or within 1 % of each other: whichever finds more.
 
     Parameters
     ----------
@@ -407,12 +413,73 @@ def find_copies(
     Cost: a hash of each column, and a hash table of N numbers, 8 bytes each; twice more where a row
     repeats.
     """
+    equal = _repeated(keys, columns, blocks, {})
+    steps = _near_amounts(columns, blocks)
+    near = _repeated(keys, columns, blocks, steps) if steps else None
+    if near is None or (equal is not None and len(equal.rows) >= len(near.rows)):
+        return equal
+    return replace(near, near=True)
+
+
+def _near_amounts(columns: Columns, blocks: Mapping[str, Collection[str]]) -> dict[str, pl.Series]:
+    """Return amounts in steps of 1 %; none where no accounts are alike in all else.
+
+    Of accounts that are, amounts within 1 % are in one step, which has no edge between them.
+    """
+    others = ([name for name in names if name not in _MONEY] for names in blocks.values())
+    seeded = {seed: names for seed, names in enumerate(others) if names}
+    group = pl.Series("group", sum(_hashes(columns, seeded, {}), np.zeros(1, np.uint64)))
+    rows = group.is_duplicated().arg_true()
+    amounts = {n: columns[n] for names in blocks.values() for n in names if n in _MONEY}
+    money = [name for name, amount in amounts.items() if amount.count()]
+    if not money or rows.is_empty():
+        return {}
+    frame = pl.DataFrame([group.gather(rows), *(amounts[name].gather(rows) for name in money)])
+    frame = frame.with_row_index("row")
+    for name in money:
+        frame = frame.sort("group", name, "row")
+        x, last = pl.col(name), pl.col(name).shift()
+        further = (x - last) * 100 > pl.max_horizontal(last.abs(), pl.when(last != 0).then(100))
+        apart = (pl.col("group") != pl.col("group").shift()) | further.fill_null(value=True)
+        frame = frame.with_columns(apart.fill_null(value=True).cum_sum().alias("run"))
+        low = x.min().over("run")
+        within = (x.max().over("run") - low) * 100 <= pl.max_horizontal(low.abs(), 100)
+        one = pl.when(within).then(low).otherwise(x)
+        step = one.map_batches(_steps, return_dtype=pl.Int64)
+        frame = frame.with_columns(step.alias(name))
+        frame = frame.with_columns(pl.struct("group", name).hash().alias("group"))
+    frame = frame.sort("row")
+    return {name: _steps(amounts[name]).scatter(rows, frame[name]) for name in money}
+
+
+def _steps(amounts: pl.Series) -> pl.Series:
+    """Return the step of about 1 % that each amount is in: its exponent and seven binary digits."""
+    digits, exponent = np.frexp(amounts.fill_null(0).to_numpy().astype(np.float64))
+    steps = pl.Series(amounts.name, exponent * 512 + np.floor(digits * 128).astype(np.int64))
+    return steps.cast(pl.Int64).set(amounts.is_null(), None)
+
+
+def _hashes(
+    columns: Columns, blocks: Mapping[int, Collection[str]], steps: Mapping[str, pl.Series]
+) -> Iterator[Hashes]:
+    """Hash each block of columns by its seed, in place of some their steps."""
+    # One block at a time, since a table may outgrow memory.
+    for seed, names in blocks.items():
+        block = [steps[n] if n in steps else columns[n].alias(n) for n in names]
+        yield pl.DataFrame(block).hash_rows(seed=seed).to_numpy()
+
+
+def _repeated(
+    keys: pl.Series,
+    columns: Columns,
+    blocks: Mapping[str, Collection[str]],
+    steps: Mapping[str, pl.Series],
+) -> Copies | None:
+    """Find accounts whose columns, or their steps, are equal, where chance doesn't explain them."""
+    seeded = dict(enumerate(blocks.values()))
 
     def hashes() -> Iterator[Hashes]:
-        # One block at a time, and again where it is needed again: a table may outgrow memory.
-        for seed, names in enumerate(blocks.values()):
-            block = pl.DataFrame([columns[name].alias(name) for name in names])
-            yield block.hash_rows(seed=seed).to_numpy()
+        return _hashes(columns, seeded, steps)
 
     whole = pl.Series(sum(hashes(), np.zeros(len(keys), np.uint64)))
     if not whole.is_duplicated().any():

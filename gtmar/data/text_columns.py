@@ -118,7 +118,7 @@ def _as_decimal_comma(text: pl.Expr) -> pl.Expr:
 
 def _as_money(text: pl.Expr, *, thousands: str, decimal: str) -> pl.Expr:
     """Read an amount; its currency may stand on either side, and a debit in brackets."""
-    amount = rf"\d{{1,3}}(?:{thousands}\d{{3}})+(?:{decimal}\d+)?|\d+(?:{decimal}\d+)?"
+    amount = rf"[1-9]\d{{0,2}}(?:{thousands}\d{{3}})+(?:{decimal}\d+)?|\d+(?:{decimal}\d+)?"
     pattern = (
         rf"^(?P<sign>[-+\u2212(]?){_BLANKS}{_CURRENCY}?{_BLANKS}(?P<inner>-?)(?P<amount>{amount})"
         rf"{_BLANKS}{_CURRENCY}?{_BLANKS}\)?$"
@@ -166,14 +166,23 @@ class Content:
     other_cells: int = 0
     #: Whether every known cell is a number as it stands, so that nothing needs to be cleaned.
     bare: bool = field(default=False, compare=False)
+    #: The decimal sign that its cells show.
+    decimal: str | None = field(default=None, compare=False)
+    #: The sign that has three digits behind it in every cell, so that 1.234 may be a thousand.
+    grouped: str | None = field(default=None, compare=False)
+    #: Whether decimals would hardly be written so: many of them, among whole numbers.
+    often: bool = field(default=False, compare=False)
 
 
 #: Numbers with a 0 before them are codes, as 00012 is.
 _CODE = r"^[+-]?0\d"
-#: What shows that a comma is a decimal one: 1,234 may be a thousand.
-_FRACTION = r"^[+-]?\d+,(?:\d{1,2}|\d{4,})$"
 #: Rows by whose cells kinds are chosen that all rows are then held against.
 _HEAD = 10_000
+#: Decimals lose a last 0, so that so many of three digits among whole numbers are thousands.
+_OFTEN = 50
+_SIGNS = {Kind.NUMBER: ".", Kind.DECIMAL_COMMA: ","}
+#: What 1.234 and 1,234 are where the sign is a decimal one, and where it stands before thousands.
+_GROUPED = {".": (Kind.NUMBER, Kind.MONEY_COMMA), ",": (Kind.DECIMAL_COMMA, Kind.MONEY)}
 
 
 def contents(
@@ -198,6 +207,8 @@ def contents(
     head = collect(lazy.select(names).head(_HEAD)).lazy()
     likely = _bare_numbers(head, names, pl.LazyFrame.collect, nulls)
     settled = _bare_numbers(lazy, likely, collect, nulls)
+    # Most columns show their decimal sign in the first rows.
+    settled = _with_sign(lazy, _with_sign(head, settled, pl.LazyFrame.collect), collect)
     rest = [name for name in names if name not in settled]
     counts = _counts(head, dict.fromkeys(rest, every), pl.LazyFrame.collect, nulls)
     asked = {name: _candidates(count) for name, count in counts.items()}
@@ -212,6 +223,7 @@ def contents(
             content = _content(count, kinds[name])
             if kinds[name] == asked[name] or content.kind is not Kind.TEXT or count.get("codes"):
                 settled[name] = content
+    settled = _by_other_columns(settled, ask=False)
     few = {name: each.nearly for name, each in settled.items() if each.nearly is not None}
     if few:
         shown = [_others(name, kind, nulls).implode().alias(name) for name, kind in few.items()]
@@ -246,6 +258,61 @@ def _bare_numbers(
     return numeric
 
 
+def _with_sign(
+    lazy: pl.LazyFrame, numeric: Mapping[str, Content], collect: Collect
+) -> dict[str, Content]:
+    """Look at columns of fractions for their decimal sign, where it isn't known yet."""
+    fractions = [n for n, c in numeric.items() if c.kind is Kind.NUMBER and not c.decimal]
+    if not fractions:
+        return dict(numeric)
+    row = collect(lazy.select(_signs(pl.col(n), ".").alias(n) for n in fractions)).row(0)
+    signs = {n: _sign(count, ".") for n, count in zip(fractions, row, strict=True)}
+    return {n: replace(content, **signs.get(n, {})) for n, content in numeric.items()}
+
+
+def _signs(text: pl.Expr, sign: str) -> pl.Expr:
+    """Count numbers with a sign, and where it may stand before thousands; look for 12 and 1234."""
+    return pl.struct(
+        signed=text.str.contains(sign, literal=True).sum(),
+        grouped=text.str.contains(rf"^[+-]?[1-9]\d{{0,2}}[{sign}]\d{{3}}$").sum(),
+        short=text.str.contains(r"^[+-]?[1-9]\d{0,2}$").any(),
+        long=text.str.contains(r"^[+-]?\d{4,}$").any(),
+    )
+
+
+def _sign(count: Mapping[str, Any], sign: str) -> dict[str, Any]:
+    """Say what a sign is in a column of numbers: a decimal one where any cell shows it."""
+    signed, grouped, short, long = count.values()
+    if not signed:
+        return {}
+    # Who writes thousands apart writes no 1234.
+    if signed > grouped or long:
+        return {"decimal": sign, "grouped": None}
+    return {"grouped": sign, "often": short and signed >= _OFTEN}
+
+
+def _by_other_columns(contents: Mapping[str, Content], *, ask: bool) -> dict[str, Content]:
+    """Settle numbers such as 1.234 by the decimal sign that other columns show.
+
+    Where none does, a dot is a decimal sign, unless one has to `ask`. Cells and columns that say
+    different things settle nothing.
+    """
+    shown = {each.decimal for each in contents.values()} - {None}
+    settled = dict(contents)
+    for name, each in contents.items():
+        if each.grouped is None:
+            continue
+        decimal, thousand = _GROUPED[each.grouped]
+        by_default = each.grouped == "." and not (ask or shown)
+        if not each.often and (by_default or shown == {each.grouped}):
+            settled[name] = replace(each, kind=decimal, nearly=None)
+        elif shown and each.grouped not in shown:
+            settled[name] = replace(each, kind=thousand, nearly=None)
+        else:
+            settled[name] = replace(each, kind=Kind.TEXT, nearly=thousand)
+    return settled
+
+
 def _others(name: str, kind: Kind, nulls: Collection[str]) -> pl.Expr:
     text = cleaned(pl.col(name), nulls)
     strange = text.filter(text.is_not_null() & converted(text, kind).is_null())
@@ -267,8 +334,7 @@ def _counts(
         counts |= {kind: converted(text, kind).count() for kind in asked}
         if Kind.INTEGER in asked or Kind.NUMBER in asked:
             counts["codes"] = text.str.contains(_CODE).sum()
-        if Kind.DECIMAL_COMMA in asked:
-            counts["fractions"] = text.str.contains(_FRACTION).sum()
+        counts |= {sign: _signs(text, sign) for kind, sign in _SIGNS.items() if kind in asked}
         wanted += [count.alias(f"{i}.{what}") for what, count in counts.items()]
     if not wanted:
         return {}
@@ -300,13 +366,17 @@ def _content(count: Mapping[str, Any], asked: Collection[Kind]) -> Content:
     known, markers = count["known"], count["markers"]
     if not known or count.get("codes"):
         return Content(Kind.TEXT, known, markers)
-    for kind in (*_PLAIN, *([Kind.DECIMAL_COMMA] if count.get("fractions") else [])):
+    for kind in (*_PLAIN, Kind.DECIMAL_COMMA):
         if kind in asked and count[kind] == known:
-            return Content(kind, known, markers)
+            sign = _sign(count[_SIGNS[kind]], _SIGNS[kind]) if kind in _SIGNS else {}
+            return Content(kind, known, markers, **sign)
     best = max(asked, key=lambda kind: int(count[kind]), default=None)
     if best is None or count[best] < (1 - _FEW) * known:
         return Content(Kind.TEXT, known, markers)
-    return Content(Kind.TEXT, known, markers, best, (), known - count[best])
+    point, comma = (count.get(kind, 0) for kind in (Kind.MONEY, Kind.MONEY_COMMA))
+    decimal = {Kind.MONEY: "." * (point > comma), Kind.MONEY_COMMA: "," * (comma > point)}
+    others = known - count[best]
+    return Content(Kind.TEXT, known, markers, best, (), others, decimal=decimal.get(best) or None)
 
 
 @dataclass(frozen=True)
@@ -318,8 +388,9 @@ class Texts:
     columns: tuple[str, ...]
     #: Whether the source's format has no types, so that markers of nothing stand for null.
     typeless: bool
-    #: Whether 12,5 may be a number.
+    #: Whether 12,5 may be a number, and whether 1.234 is asked for where no other cell settles it.
     comma: bool = False
+    ask: bool = False
     reading: Reading = field(default_factory=Reading)
     #: What the cells of columns are, where that was looked at.
     contents: Mapping[str, Content] = field(default_factory=dict)
@@ -347,8 +418,9 @@ class Texts:
         new = [name for name in columns if name in self.columns and name not in self.contents]
         raw = self.raw.with_columns(pl.col(new).cast(pl.String)) if new else self.raw
         looked = contents(raw, new, collect, nulls=self.nulls, comma=self.comma)
-        kinds = {name: content.kind for name, content in looked.items()}
-        return replace(self, contents={**self.contents, **looked}, kinds={**self.kinds, **kinds})
+        known = _by_other_columns({**self.contents, **looked}, ask=self.ask)
+        kinds = {name: known[name].kind for name in looked}
+        return replace(self, contents=known, kinds={**self.kinds, **kinds})
 
     def taken_as(self, kinds: Mapping[str, Kind]) -> Texts:
         """Return the columns, some of them taken for what is stated."""
@@ -377,8 +449,29 @@ class Texts:
     def _kept(self, name: str) -> Collection[str]:
         return self.nulls if name in self.ids else self.kept.get(name, ())
 
-    def markers_note(self, columns: Collection[str]) -> str | None:
-        """Say which cells of columns are read as unknown; None where none are."""
+    def thousands(self, columns: Collection[str]) -> dict[str, str]:
+        """Return the columns whose thousands other columns show to be such, and their kind."""
+        return {
+            name: content.kind.value
+            for name, content in self.contents.items()
+            if name in columns and name not in self.reading.columns and content.kind in _WRITTEN
+        }
+
+    def notes(self, columns: Collection[str]) -> list[str]:
+        """Say which cells of columns are read as unknown, and which hold thousands."""
+        return [note for note in (self._markers(columns), self._thousands(columns)) if note]
+
+    def _thousands(self, columns: Collection[str]) -> str | None:
+        names = list(self.thousands(columns))
+        if not names:
+            return None
+        sign = self.contents[names[0]].grouped or "."
+        return (
+            f"Read with thousands, as other columns show the decimal sign: {', '.join(names)}; "
+            f"1{sign}234 is 1234. --parse {names[0]}={_GROUPED[sign][0]} reads it as 1.234."
+        )
+
+    def _markers(self, columns: Collection[str]) -> str | None:
         parts = []
         for name in self.columns:
             if name not in columns or name not in self.contents:
@@ -403,6 +496,15 @@ class Texts:
         if content is None or content.nearly is None:
             return None
         kind = content.nearly
+        if sign := content.grouped:
+            what = "dot" if sign == "." else "comma"
+            example = f"1{sign}234"
+            read = f"read: {{columns: {{{column}: {kind}}}}}"
+            return (
+                f"numbers whose {what} may be a decimal sign or stand before thousands, {example}",
+                f"--parse {column}={kind} reads {example} as 1234, in a spec {read}; "
+                f"{_GROUPED[sign][0]} in its place as 1.234",
+            )
         dates = kind in (Kind.DATE, Kind.DATETIME)
         problem = "dates" if dates else "flags" if kind is Kind.BOOLEAN else "numbers"
         hints = []

@@ -169,7 +169,7 @@ def read(
         isinstance(encoder, Bins) and not encoder.intervals
     )
     if text or (isinstance(encoder, BoolEncoder) and dtype is None):
-        return exp.cast(x, "varchar")
+        return exp.Trim(this=exp.cast(x, "varchar"))
     if dtype == "boolean":
         # Some engines have no cast from a boolean to a double.
         return _case([(x, double(1)), (exp.not_(x), double(0))])
@@ -282,7 +282,7 @@ def _membership(encoder: Bins, key: str, x: Sql, dialect: str) -> Sql:
 
 def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
     """Return by category whether a text is it, or one of the ways in which engines write it."""
-    spelled = {name: [name] for name in categories}
+    spelled = {name: list(dict.fromkeys((name.strip(" "), name))) for name in categories}
     for form, name in value_forms(categories).items():
         spelled[name] += [text for text in number_spellings(form) if text != name]
     texts = {name: list(map(exp.Literal.string, each)) for name, each in spelled.items()}

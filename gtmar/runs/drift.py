@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.contract import as_of_date, check_contract
+from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import categories_of, category
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
@@ -199,6 +199,11 @@ def _read(
 ) -> pl.DataFrame:
     """Return each feature's values by its name, numbers or texts as its encoder reads them."""
     table = prepared(table, spec, outcomes=False)
+    read = {term.column for term in spec.terms} | {spec.as_of, id_column(spec, table.columns)}
+    read |= {*spec.required_columns, *spec.read.columns}
+    # The part of a table is drawn once.
+    held = collect(table, table.frame.select(name for name in table.columns if name in read))
+    table = replace(table, frame=held.lazy())
     checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
     table = checked.table
     if asides is not None:

@@ -141,11 +141,12 @@ def copies_finding(accounts: Accounts) -> list[Finding]:
         if loaded is None or loaded.copies is None:
             continue
         where = "" if loaded is accounts else " of the holdout's table"
+        money = ", amounts within 1 %" if loaded.copies.near else ""
         text = (
             f"{loaded.copies.repeated:,} of {loaded.checked.accounts:,} accounts{where} repeat "
             "another one under another id, "
-            f"features and outcomes alike (one {loaded.copies.largest:,} times): intervals are "
-            "narrower than so many different accounts would give. The split keeps them together."
+            f"features and outcomes alike{money} (one {loaded.copies.largest:,} times): intervals "
+            "are narrower than of so many different accounts. The split keeps them together."
         )
         findings.append(Finding("copies", "warning", text))
     return findings

@@ -47,7 +47,7 @@ TEN = {"10": 1.0, "20": 0.2}
         (pl.Series([Decimal("10.00"), Decimal("20.50")]), TEN, [10, 0]),
         (pl.Series(["10.0", "20", "30"]), TEN, [10, 2, 0]),
         (pl.Series([2**53 + 1, 2**53]), {str(2**53 + 1): 1.0}, [10, 0]),
-        (pl.Series([1e15, 1e16]), {"1000000000000000": 1.0, "10000000000000000": 0.5}, [10, 5]),
+        (pl.Series([1e15, 2e15]), {"1000000000000000": 1.0, "2000000000000000": 0.5}, [10, 5]),
         (pl.Series([True, False]), {"True": 1.0, "False": 0.5}, [10, 5]),
         (pl.Series(["True", "FALSE"]), {"true": 1.0, "false": 0.5}, [10, 5]),
         (pl.Series([1, 0]), {"true": 1.0, "false": 0.5}, [10, 5]),
@@ -143,3 +143,31 @@ def test_how_cells_are_read_is_part_of_a_spec_and_of_its_id() -> None:
     assert specs.score_id(plain) != specs.score_id(marked)
     assert specs.score_id(plain) == specs.score_id(spec_of(TEN, read={}))
     assert specs.parse(specs.to_yaml(marked)) == marked
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_blanks_around_a_category_count_nowhere(tmp_path: Path, dtype: Any) -> None:
+    cells = ["pro", "pro ", " pro", " basic", "other "]
+    code = pl.Series(cells, dtype=dtype)
+    assert points(code, {"pro": 1, "basic": 0.5}) == [10, 10, 10, 5, 0]
+    assert points(code, {"pro ": 1, "basic": 0.5}) == [10, 10, 10, 5, 0]
+    frame = pl.DataFrame({"account_id": [f"a{n}" for n in range(5)], "code": cells})
+    frame.write_csv(tmp_path / "a.csv", quote_style="always")
+    of_text = score(tmp_path / "a.csv", spec_of({"pro": 1, "basic": 0.5}))
+    assert of_text["points.code"].to_list() == [10, 10, 10, 5, 0]
+
+
+def test_blanks_around_a_category_count_nowhere_in_sql() -> None:
+    code = pl.Series(["pro", "pro ", " basic", "other"])
+    frame = pl.DataFrame({"account_id": ["a", "b", "c", "d"], "code": code})
+    spec = spec_of({"pro ": 1, "basic": 0.5})
+    with duckdb.connect() as con:
+        con.register("accounts", frame)
+        found = con.sql(select(spec, "accounts")).pl().sort("account_id")
+    assert found["score"].to_list() == score(frame, spec)["score"].to_list()
+
+
+@pytest.mark.parametrize(("dtype", "code"), [(pl.Float64, 2.0**53), (pl.Float32, 2.0**24)])
+def test_codes_that_a_float_cannot_hold_are_refused(dtype: Any, code: float) -> None:
+    with pytest.raises(ViolationsError, match=f"too large for {dtype.__name__} to hold exactly"):
+        points(pl.Series([1.0, code], dtype=dtype), {"1": 1, str(int(code)): 0.5})

@@ -14,6 +14,7 @@ from gtmar.autospec.first_spec import first_spec
 from gtmar.data import synthetic
 from gtmar.data.matrix import Accounts, load_accounts, part, search_sample
 from gtmar.data.scan import scan
+from gtmar.runs.findings import copies_finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,19 @@ def coarse(n: int, seed: int, kind: str) -> pl.DataFrame:
     return pl.DataFrame(
         {"account_id": ids, **columns, "retained_6mo": (draw.random(n) < 0.7).astype(int)}
     )
+
+
+def priced(table: pl.DataFrame, kind: str, seed: int) -> pl.DataFrame:
+    """Return accounts with amounts: a price list's, one of many seats, or of any size."""
+    draw, n = np.random.default_rng([seed, 7]), table.height
+    kinds: dict[str, Callable[[], Any]] = {
+        "list": lambda: draw.choice([49.0, 99.0, 249.0, 999.0], n),
+        "seats": lambda: 12.5 * draw.integers(1, 60, n),
+        "any": lambda: draw.lognormal(5, 1, n).round(2),
+    }
+    mrr = pl.Series("mrr", kinds[kind]())
+    end = (mrr * draw.choice([0.9, 1.0, 1.0, 1.2], n)).round(2) * table["retained_6mo"]
+    return table.with_columns(mrr, mrr_end=end)
 
 
 def loaded(table: pl.DataFrame) -> Accounts:
@@ -130,3 +144,22 @@ def test_a_first_spec_is_fitted_to_what_a_run_searches(monkeypatch: pytest.Monke
     accounts = load_accounts(scan(table), spec)
     assert samples[-1].height == accounts.search.accounts
     assert samples[-1]["account_id"].str.replace(r"-\d$", "").unique_counts().unique().item() == 3
+
+
+@pytest.mark.parametrize("price", ["list", "seats", "any"])
+@pytest.mark.parametrize("kind", ["flags", "rare flags", "counts", "idle", "dependent"])
+def test_amounts_that_are_alike_by_coincidence_make_no_copies(kind: str, price: str) -> None:
+    for n in (300, 2_000):
+        assert loaded(priced(coarse(n, 1, kind), price, n)).copies is None
+
+
+@pytest.mark.parametrize("share", [0.00005, 0.004])
+def test_copies_whose_amounts_differ_by_cents_are_found(share: float) -> None:
+    table = make_accounts(300, seed=1)
+    off = 1 + share * pl.col("account_id").hash(seed=3).mod(3)
+    table = copied(table, 6).with_columns((pl.col("mrr", "mrr_end") * off).round(2))
+    accounts = load_accounts(scan(table), SPEC)
+    assert accounts.copies is not None
+    assert accounts.copies.near
+    assert accounts.copies.repeated == 1_500
+    assert "amounts within 1 %" in copies_finding(accounts)[0].text

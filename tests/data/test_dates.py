@@ -154,7 +154,7 @@ def test_leaky_window_is_caught_however_dates_are_written(tmp_path: Path) -> Non
     frame.write_csv(tmp_path / "a.csv")
     with pytest.raises(ViolationsError, match="expects dates, got String") as caught:
         check(tmp_path / "a.csv", spec_of(window=window), as_of=AS_OF)
-    assert "--date-format" in caught.value.message
+    assert "--date-format %d/%m/%Y or %m/%d/%Y" in caught.value.message
     with pytest.raises(ViolationsError, match="features_asof not before outcome_start"):
         check(tmp_path / "a.csv", spec_of(window=window), as_of=AS_OF, date_format="%m/%d/%Y")
     check(tmp_path / "a.csv", spec_of(window=window), as_of=AS_OF, date_format="%d/%m/%Y")

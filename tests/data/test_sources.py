@@ -185,6 +185,17 @@ def test_a_table_of_another_schema_and_no_hint_to_another_table(crm: Path) -> No
         assert caught.value.hint == hint
 
 
+def test_names_of_tables_are_shown_as_they_are_read(crm: Path) -> None:
+    with duckdb.connect("crm.db") as con:
+        con.execute('create schema "My Mart"; create table "My Mart"."acc.t" as from accounts')
+    with pytest.raises(AccountDataError) as caught:
+        scan('duckdb:///crm.db?table="My Mart"."acc.s"')
+    told = 'no table "My Mart"."acc.s"; it has "My Mart"."acc.t", "accounts"'
+    assert told in caught.value.message
+    assert caught.value.hint == 'did you mean "My Mart"."acc.t"?'
+    assert read('duckdb:///crm.db?table="My Mart"."acc.t"').height == NEW.height
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -7,7 +7,8 @@ import pytest
 from factories import make_accounts
 
 from gtmar.autospec.first_spec import first_spec
-from gtmar.data.scan import scan
+from gtmar.data.prepare import settled
+from gtmar.data.scan import AccountTable, scan
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, run, score, write_table
@@ -106,3 +107,91 @@ def test_a_journal_elsewhere_is_refused_and_nothing_is_written(
     with pytest.raises(UsageError, match="got a URL"):
         write_table(ACCOUNTS, "s3://bucket/scores.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def read(path: Path, separator: str, **cells: list[str]) -> AccountTable:
+    table = {name: [*values, *["1"] * (80 - len(values))] for name, values in cells.items()}
+    pl.DataFrame({"account_id": range(80), **table}).write_csv(path, separator=separator)
+    return scan(path)
+
+
+@pytest.mark.parametrize(
+    ("separator", "cells", "other", "value"),
+    [
+        (";", ["1.200", "600"], ["12,5"], 1200.0),
+        (";", ["1.200", "600"], ["12.5"], 1.2),
+        (",", ["1.200", "600"], ["1.234,50"] * 80, 1200.0),
+        (";", ["1.200", "0.5"], ["2"], 1.2),
+        (";", ["1.200", "1600"], ["2"], 1.2),
+        (";", ["1,200", "600"], ["12.5"], 1200.0),
+        (";", ["1,200", "600"], ["12,5"], 1.2),
+        (";", ["1,200", "0,125"], ["2"], 1.2),
+        (";", ["0.123", "0.456"], ["2"], 0.123),
+        ("\t", ["1.200", "600"], ["2"], 1.2),
+        (",", ["1.200", "600"], ["2"], 1.2),
+        (",", ["12.345", "3.250"] * 40, ["2"], 12.345),
+        (",", ["12.345", "3.250"] * 40, ["75.5"], 12.345),
+    ],
+)
+def test_cells_of_a_column_and_a_file_settle_what_stands_before_three_digits(
+    tmp_path: Path, separator: str, cells: list[str], other: list[str], value: float
+) -> None:
+    table = read(tmp_path / "a.csv", separator, x=cells, y=other)
+    assert table.frame.select("x").head(1).collect().item() == value
+    if value == 1200.0:
+        assert table.texts is not None
+        assert "Read with thousands" in table.texts.notes(["x"])[0]
+
+
+@pytest.mark.parametrize(
+    ("separator", "cells", "other", "options"),
+    [
+        (";", ["1.200", "600"], ["2"], ("money-comma", "number")),
+        (";", ["1,200", "600"], ["2"], ("money", "decimal-comma")),
+        (",", ["1.200"] * 60 + ["600"] * 20, ["2"], ("money-comma", "number")),
+        (",", ["1.200"] * 60 + ["600"] * 20, ["75.5"], ("money-comma", "number")),
+    ],
+)
+def test_what_may_be_a_thousand_is_asked_for_by_options_that_read_it(
+    tmp_path: Path, separator: str, cells: list[str], other: list[str], options: tuple[str, str]
+) -> None:
+    table = read(tmp_path / "a.csv", separator, x=cells, y=other)
+    for option in options:
+        assert option in str(table.unlike("x"))
+        reading = settled(table, Reading.model_validate({"columns": {"x": option}}))
+        value = table.detected(reading).frame.select("x").head(1).collect().item()
+        assert value == (1200.0 if "money" in option else 1.2)
+
+
+def test_a_first_spec_records_the_thousands_that_other_columns_showed(tmp_path: Path) -> None:
+    number = pl.col("logins") * 100 + 1_000
+    text = number.cast(pl.String).str.replace(r"^(\d+)(\d{3})$", "$1.$2")
+    money = pl.col(pl.Float64).cast(pl.String).str.replace(".", ",", literal=True)
+    path = tmp_path / "a.csv"
+    ACCOUNTS.with_columns(money, logins=text).write_csv(path, separator=";")
+    spec = first_spec(scan(path)).spec
+    assert spec.read.columns == {"logins": "money-comma"}
+    expected = score(ACCOUNTS.with_columns(logins=number), spec)["score"]
+    assert score(path, spec)["score"].to_list() == expected.to_list()
+
+
+@pytest.mark.parametrize("form", ["units", "shares"])
+def test_numbers_with_units_or_in_two_forms_are_called_so(tmp_path: Path, form: str) -> None:
+    number = pl.int_range(pl.len())
+    days = pl.format("{} days", number)
+    shares = (
+        pl.when(number % 2 == 0).then(pl.format("{}%", number)).otherwise(pl.format("0.{}", number))
+    )
+    path = written(tmp_path / "a.csv", days if form == "units" else shares)
+    found = first_spec(scan(path))
+    assert "numbers with units, or in several forms" in found.left_out["logins"]
+    assert any("Store the numbers alone" in note for note in found.notes)
+
+
+def test_amounts_with_units_are_shown(tmp_path: Path) -> None:
+    ACCOUNTS.with_columns(mrr=pl.format("{}k", "mrr")).write_csv(tmp_path / "a.csv")
+    with pytest.raises(
+        AccountDataError, match=r'expects numbers, got String: "\d+\.\d+k"'
+    ) as caught:
+        first_spec(scan(tmp_path / "a.csv"))
+    assert caught.value.hint == "store the amounts alone, as numbers"

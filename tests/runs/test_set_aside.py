@@ -262,17 +262,65 @@ def test_changes_by_hand_set_rows_aside(tmp_path: Path) -> None:
 # A row that is the total of the others
 
 
-@pytest.mark.parametrize("name", ["Total", "GRAND TOTAL", "Summe", "totals:", " Gesamt "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Total", "GRAND TOTAL", "Summe", "totals:", " Gesamt ", "Total (400)", "Total EMEA"),
+        *("All accounts", "400 accounts", "** Subtotal **", "Overall", "sub-total 1"),
+    ],
+)
 def test_total_of_an_export_is_no_account(name: str) -> None:
     frame = accounts(total=True).with_columns(
         account_id=pl.col("account_id").replace("Total", name), logins=pl.col("logins").fill_null(0)
     )
-    with pytest.raises(ViolationsError, match="1 of 401 rows are a total of the others") as caught:
+    with pytest.raises(ViolationsError, match="1 of 401 rows are a total of others") as caught:
         load_accounts(scan(frame), SPEC)
     assert caught.value.set_aside == (1, N + 1)
     loaded = load_accounts(scan(frame), SPEC, set_aside=0.01)
     same = load_accounts(scan(accounts()), SPEC)
     assert loaded.outcomes_fingerprint == same.outcomes_fingerprint
+    words = "1 row that breaks the data contract is set aside: rows are a total"
+    assert loaded.checked.set_aside.sentence.startswith(words)
+
+
+def with_rows(*rows: tuple[int, str, float]) -> pl.DataFrame:
+    """Return accounts with rows of sums, each behind so many of them."""
+    frame, parts, start = accounts(), [], 0
+    for behind, name, amount in rows:
+        row = {"account_id": name, "logins": 0, "retained_6mo": 1, "mrr": amount}
+        parts += [frame[start:behind], pl.DataFrame([row], schema=frame.schema)]
+        start = behind
+    return pl.concat([*parts, frame[start:]])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(150, "Subtotal", 26175.0), (N, "Subtotal 2", 93625.0), (N, "Total", 119800.0)],
+        [(150, "Total north", 26175.0)],
+        [(N, "Total", 120000.0)],
+        [(0, "Total", 119800.0), (N, "All", 119800.0)],
+    ],
+)
+def test_totals_beside_subtotals_or_rounded_are_found(rows: list[tuple[int, str, float]]) -> None:
+    frame = with_rows(*rows)
+    with pytest.raises(ViolationsError, match=f"{len(rows)} of {N + len(rows)} rows are a total"):
+        load_accounts(scan(frame), SPEC)
+    loaded = load_accounts(scan(frame), SPEC, set_aside=0.01)
+    same = load_accounts(scan(accounts()), SPEC)
+    assert loaded.outcomes_fingerprint == same.outcomes_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "amount"),
+    [
+        *(("Total Energies", 119000.0), ("Allianz", 119800.0), ("Summit", 119800.0)),
+        *(("All Saints", 249.0), ("Subtotal", 120400.5)),
+    ],
+)
+def test_accounts_that_sound_like_totals_are_accounts(name: str, amount: float) -> None:
+    frame = with_rows((150, name, amount))
+    assert load_accounts(scan(frame), SPEC).checked.accounts == N + 1
 
 
 def test_account_that_is_called_total_and_is_none() -> None:
@@ -291,5 +339,5 @@ def test_account_as_large_as_all_others_is_one() -> None:
 def test_total_is_found_in_a_table_without_ids() -> None:
     frame = accounts(total=True).rename({"account_id": "company"})
     frame = frame.with_columns(logins=pl.col("logins").fill_null(0))
-    with pytest.raises(ViolationsError, match="rows are a total of the others"):
+    with pytest.raises(ViolationsError, match="rows are a total of others"):
         load_accounts(scan(frame), SPEC.model_copy(update={"id": None}))
