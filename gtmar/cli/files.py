@@ -352,7 +352,7 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
         If it is an input, is there already, or can't be written.
     """
     from gtmar.outputs import Output
-    from gtmar.runs.session import local_inputs
+    from gtmar.runs.input_files import local_inputs
 
     return None if path is None else Output(path, local_inputs(*inputs), force=force)
 
@@ -366,7 +366,7 @@ def recorded(journal: Path, run_id: str) -> list[Path]:
     """Return the journal's folder, and the tables that a run's record names."""
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
-    from gtmar.runs.session import recorded_inputs
+    from gtmar.runs.input_files import recorded_inputs
 
     try:
         return [journal, *recorded_inputs(RunFiles(journal, run_id).record("start"))]

@@ -9,26 +9,24 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.matrix import load_accounts
-from gtmar.data.scan import scan
-from gtmar.data.sources import Source
 from gtmar.data.split import key_expression
 from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import NotComparableError
+from gtmar.errors import GtmarError, NotComparableError
 from gtmar.objective.objective import Judge
 from gtmar.report.revenue import revenue_of
-from gtmar.runs.resume import share_aside
+from gtmar.runs.holdout import recorded
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_part
+from gtmar.runs.session import load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.sources import Tabular
     from gtmar.report.revenue import Revenue
     from gtmar.runs.segments import SegmentPart
@@ -118,6 +116,7 @@ def _curve(order: NDArray[np.number], amounts: NDArray[np.float64]) -> NDArray[n
 #: Accounts named, those whose score moves most.
 _NAMED = 10
 _SAME = {"outcomes_fingerprint": "ids, outcomes or split", "features_fingerprint": "features"}
+_SAME_HOLDOUT = tuple(f"holdout_{key}" for key in _SAME)
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,8 @@ class TableEvidence:
     segments: tuple[SegmentPart, ...]
     #: On the accounts held out, or those searched; None without revenue or retention.
     revenue: Revenue | None
+    #: Why the accounts held out can't be measured: their own table isn't there. None else.
+    revenue_absent: str | None = None
 
 
 def read_table(
@@ -165,18 +166,9 @@ def read_table(
     NotComparableError
         If it isn't the table that the run was made on.
     """
-    start = specs.parse(run["spec"], source=f"spec of run {run['run_id']}")
-    best = specs.reweighed(start, dict(weights))
     as_of = run["parameters"].get("as_of")
-    source = Source.of_record(run["source"], run["parameters"]) if data is None else data
-    table = scan(source)
-    accounts = load_accounts(
-        table,
-        start,
-        as_of=as_of,
-        drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True",
-        set_aside=share_aside(run["parameters"]),
-    )
+    start, accounts, absent = _tables(run, data)
+    best = specs.reweighed(start, dict(weights))
     differing = [word for key, word in _SAME.items() if getattr(accounts, key) != run[key]]
     if accounts.segments_fingerprint != run["parameters"].get("segments_fingerprint"):
         differing.append("segments")
@@ -208,8 +200,27 @@ def read_table(
             for matrix, part, at in parts
             if matrix.segments
         ),
-        revenue=revenue_of(parts[-1][0], start, *ends, part=parts[-1][1], level=parts[-1][2]),
+        revenue=None
+        if absent
+        else revenue_of(parts[-1][0], start, *ends, part=parts[-1][1], level=parts[-1][2]),
+        revenue_absent=absent,
     )
+
+
+def _tables(
+    run: Mapping[str, Any], data: Tabular | None
+) -> tuple[ScoringSpec, Accounts, str | None]:
+    """Load a run's tables; say why, where the holdout's own isn't there, and go without it."""
+    try:
+        start, accounts = load_tables(run, data)
+    except GtmarError as err:
+        start, accounts = load_tables(run, data, untouched=False)
+        return start, accounts, err.message
+    own = recorded(accounts)
+    if any(own[key] != run["parameters"].get(key) for key in _SAME_HOLDOUT if key in own):
+        start, accounts = load_tables(run, data, untouched=False)
+        return start, accounts, f"{own['holdout_source']} is another table by now."
+    return start, accounts, None
 
 
 def _moved(

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gtmar.validation.permutation import CHANCE
+from gtmar.validation.repeated_search import CHANCE
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal

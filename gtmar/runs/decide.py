@@ -20,12 +20,11 @@ from gtmar.metrics.metric import basis_note
 from gtmar.objective.guardrails import Guard
 from gtmar.runs.decision_folder import new_folder, write_dossier
 from gtmar.runs.findings import warnings_of
-from gtmar.runs.holdout import later_source, shared_note
-from gtmar.runs.holdout_looks import looks_at, record_look
-from gtmar.runs.null_and_stability import past_search
+from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
+from gtmar.runs.input_files import file_hashes, refuse_changed
 from gtmar.runs.run import run
 from gtmar.runs.segments import segment_panels, segmented
-from gtmar.runs.session import file_hashes, refuse_changed
+from gtmar.runs.session import ended_run
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety, verdict_of
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
@@ -36,8 +35,9 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.sources import Tabular
     from gtmar.objective.objective import Judge
+    from gtmar.optimize.search_loop import Limits
     from gtmar.runs.findings import Finding
-    from gtmar.runs.results import Limits, Progress
+    from gtmar.runs.results import Progress
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Case", "Decided", "case_of", "decide", "decided_on", "refresh"]
@@ -184,14 +184,15 @@ def case_of(
 
     Parameters and errors are those of `decide`.
     """
-    start, ended, search = past_search(run_id, journal, data, holdout_file)
-    later = search.accounts.later
+    session = ended_run(run_id, journal, data, holdout_file, only_search=True)
+    start, ended, accounts = session.start, session.end, session.accounts
+    later = accounts.later
     parameters = dict(start["parameters"])
     sources = [data if data is not None else Source.of_record(start["source"], parameters)]
     if later is not None:
         sources.append(holdout_file if holdout_file is not None else later_source(parameters))
     before = file_hashes(*sources)
-    if search.accounts.holdout is None:
+    if accounts.holdout is None:
         raise UsageError(
             f"run {run_id} had no holdout: every account was searched",
             hint="gtmar run --holdout-file LATER_TABLE, or gtmar refresh",
@@ -199,17 +200,19 @@ def case_of(
     with Journal(journal) as opened:
         candidate = checkout(opened, f"{run_id}/{ended['best_experiment']}")
         blocked = None if ended["wins"] else why_none(opened, run_id)
-    plan = search.plan
+    with session.search() as search:
+        findings = search.findings
+    plan = session.plan
     return Case(
         journal=Path(journal),
         run_id=run_id,
         experiment=f"{run_id}/{ended['best_experiment']}",
-        incumbent=search.spec,
+        incumbent=session.spec,
         candidate=candidate,
-        judge=search.judge,
+        judge=session.judge,
         gates=gates or Gates(),
-        accounts=later or search.accounts,
-        untouched=search.accounts.holdout,
+        accounts=later or accounts,
+        untouched=accounts.holdout,
         held_out=later is None,
         as_of=plan.as_of if later is None else plan.holdout_as_of or plan.as_of,
         sources=tuple(sources),
@@ -217,8 +220,8 @@ def case_of(
         folder=folder,
         author=author,
         note=note,
-        notes=shared_note(search.accounts),
-        findings=search.findings,
+        notes=shared_note(accounts),
+        findings=findings,
         blocked=blocked,
     )
 

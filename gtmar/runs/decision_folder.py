@@ -18,8 +18,8 @@ from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import UsageError
 from gtmar.metrics.metric import marked
 from gtmar.outputs import Output
+from gtmar.runs.input_files import file_hashes, local_inputs
 from gtmar.runs.score import score
-from gtmar.runs.session import file_hashes, local_inputs
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 

@@ -1,4 +1,4 @@
-"""The main use case: a seeded search over one table, journaled as it goes."""
+"""A seeded search over a table, and one change that a person proposes; both journaled."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from gtmar.data.scan import scan
 from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
-from gtmar.runs.engine import Engine
+from gtmar.optimize.hill_climb import Given
+from gtmar.optimize.search_loop import Limits
 from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import load_with_holdout, shared_note, whole
-from gtmar.runs.loop import Search
+from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import (
     DEFAULT_PROPOSER,
     DEFAULT_START,
+    Engine,
     Plan,
+    given_at_start,
     refuse_unknown_proposer,
     refuse_unknown_start,
 )
-from gtmar.runs.records import new_run_id, start_record
-from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.score import write_aside
-from gtmar.runs.starting import given_at_start
 from gtmar.runs.warm_start import recall, said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gtmar.data.sources import Tabular
+    from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["run"]
+__all__ = ["run", "try_weights"]
 
 
 def run(
@@ -216,3 +217,80 @@ def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: in
         wrong.append(f"batch must be 1 or more, got {batch}")
     if wrong:
         raise UsageError("; ".join(wrong))
+
+
+def try_weights(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    weights: Mapping[str, int],
+    *,
+    note: str,
+    author: str | None = None,
+    metric: str | None = None,
+    journal: str | Path = "journal",
+    as_of: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    kind: str = "human",
+) -> RunResult:
+    """Measure one change of weights against the spec that it starts from.
+
+    Parameters
+    ----------
+    data
+        The account table: anything that `accounts.scan.scan` takes.
+    spec
+        The scoring spec to start from, or its file.
+    weights
+        New weight by term, within its bounds.
+    note, author
+        Why, and by whom; kept with the experiment.
+    metric
+        The objective; None takes the spec's, else AUC.
+    journal
+        The journal's folder.
+    as_of
+        ISO date that `days_before` counts from.
+    drop_unlabelled
+        Leave accounts without any outcome out.
+    set_aside
+        Share of rows that may be left out since they break the data contract; None refuses them.
+    kind
+        `human`, or `record` for a change made elsewhere.
+
+    Returns
+    -------
+    RunResult
+        Of a run with one experiment, or none where a recorded spec changes nothing. `wins` says
+        whether the objective rose and no guardrail broke.
+
+    Raises
+    ------
+    SpecError, AccountDataError, UsageError
+        Before anything is written.
+    JournalError
+        If the journal can't be written.
+    """
+    if not isinstance(spec, specs.ScoringSpec):
+        spec = specs.load(spec)
+    changed = specs.reweighed(spec, weights)
+    before = tuple(term.weight for term in spec.terms)
+    after = tuple(term.weight for term in changed.terms)
+    if before == after and kind == "human":
+        stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
+        raise UsageError(f"nothing to try: {stated}", hint="--set NAME=WEIGHT with another weight")
+    judge = Judge.of(spec, metric)
+    accounts = load_accounts(
+        scan(data), spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
+    plan = Plan(
+        kind=kind,
+        limits=Limits(experiments=int(before != after)),
+        given=Given("human", (after,)) if before != after else None,
+        author=author,
+        note=note,
+        as_of=as_of,
+    )
+    search = Search(accounts, spec, judge, plan)
+    with RunWriter(Path(journal), new_run_id()) as writer:
+        return search.run(writer, start=start_record(search))

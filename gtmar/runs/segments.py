@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.data.matrix import load_accounts
 from gtmar.errors import UsageError
-from gtmar.journal.files import RunFiles
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
-from gtmar.runs.holdout_looks import looks_at
-from gtmar.runs.null_and_stability import best_weights, past_run
+from gtmar.runs.holdout import looks_at
+from gtmar.runs.session import ended_run
 from gtmar.stats.interval import level_of, unknown
 from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
 
@@ -141,27 +140,26 @@ def by_segment(
     NotResumableError
         If the run hasn't ended, or the table isn't the run's.
     """
-    _, ended, search = past_run(run_id, journal, data)
-    spec, as_of = search.spec, search.plan.as_of
+    session = ended_run(run_id, journal, data)
+    spec, judge, as_of = session.spec, session.judge, session.plan.as_of
     columns = tuple(columns) or spec.segments
     if not columns:
         raise UsageError(
             f"the spec of run {run_id} names no segments",
             hint="--segment COLUMN, or segments: [COLUMN] in the spec",
         )
-    best = best_weights(RunFiles(Path(journal), run_id), ended, search)
-    experiment = f"{run_id}/{ended['best_experiment']}"
-    accounts = segmented(search.accounts, spec, columns, as_of=as_of)
+    ends = (session.baseline, session.best)
+    experiment = f"{run_id}/{session.end['best_experiment']}"
+    accounts = segmented(session.accounts, spec, columns, as_of=as_of)
     looks = looks_at(Path(journal), accounts.outcomes_fingerprint, experiment)
-    parts = [segment_part(accounts.search, spec, search.judge, search.start, best)]
+    parts = [segment_part(accounts.search, spec, judge, *ends)]
     if accounts.holdout is not None:
         parts.append(
             segment_part(
                 accounts.holdout,
                 spec,
-                search.judge,
-                search.start,
-                best,
+                judge,
+                *ends,
                 part="held out",
                 level=level_of(looks),
             )
@@ -169,12 +167,12 @@ def by_segment(
     return BySegment(
         run_id=run_id,
         experiment=experiment,
-        objective=search.judge.name,
-        higher_is_better=search.judge.sign > 0,
+        objective=judge.name,
+        higher_is_better=judge.sign > 0,
         tier=best_tier(spec),
         columns=tuple(columns),
         parts=tuple(parts),
-        basis=search.accounts.checked.outcomes.basis,
+        basis=session.accounts.checked.outcomes.basis,
     )
 
 

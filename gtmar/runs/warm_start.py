@@ -10,8 +10,8 @@ from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.catalog import Journal
 from gtmar.optimize.hill_climb import Known
 from gtmar.optimize.memory import MOST_GIVEN, Memory
+from gtmar.runs.journaled_search import tiers_id
 from gtmar.runs.plan import constraints_of
-from gtmar.runs.records import tiers_id
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
