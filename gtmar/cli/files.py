@@ -263,8 +263,10 @@ def source(
     """
     from gtmar.data.sources import Source, named_sources
 
+    # A second table goes by the first one's query, but for a holdout's own.
+    own_query = ("--data", "--holdout-file")
     if data is None:
-        if at_version is not None or others or (query is not None and option == "--data"):
+        if at_version is not None or others or (query is not None and option in own_query):
             raise UsageError(
                 f"a version, a query or its tables are for a table, and {option} names none",
                 hint=f"{option} accounts.parquet",
