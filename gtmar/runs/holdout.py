@@ -62,28 +62,22 @@ def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     ViolationsError
         With all that either found, each problem with its table's name before it.
     """
-    found: list[ViolationsError] = []
-    one = two = None
     try:
         one = first()
     except ViolationsError as err:
-        found.append(err)
-    try:
-        two = second()
-    except ViolationsError as err:
-        found.append(err)
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        raise ViolationsError(
-            " and ".join(err.source for err in found),
-            [
-                Violation(v.column, f"{err.source}: {v.problem}", hint=v.hint, rows=v.rows)
-                for err in found
-                for v in err.violations
-            ],
-        )
-    return one, two  # type: ignore[return-value] # both were read
+        try:
+            second()
+        except ViolationsError as other:
+            raise ViolationsError(
+                f"{err.source} and {other.source}",
+                [
+                    Violation(v.column, f"{each.source}: {v.problem}", hint=v.hint, rows=v.rows)
+                    for each in (err, other)
+                    for v in each.violations
+                ],
+            ) from None
+        raise
+    return one, second()
 
 
 #: What a start record's parameters call whatever concerns the holdout's table.

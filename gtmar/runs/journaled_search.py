@@ -47,32 +47,25 @@ if TYPE_CHECKING:
     from gtmar.runs.plan import Plan
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Interruption", "Search", "new_run_id", "noticed", "start_record", "tiers_id"]
-
-
-class Interruption:
-    """Whether somebody has asked the run to stop."""
-
-    def __init__(self) -> None:
-        self.asked = False
+__all__ = ["Search", "new_run_id", "noticed", "start_record", "tiers_id"]
 
 
 @contextmanager
-def noticed() -> Iterator[Interruption]:
-    """Note the first Ctrl-C instead of raising; a second one raises `KeyboardInterrupt`.
+def noticed() -> Iterator[threading.Event]:
+    """Note the first Ctrl-C in an event; a second one raises `KeyboardInterrupt`.
 
     Outside the main thread signals can't be handled; nothing is noted there.
     """
-    interruption = Interruption()
+    interruption = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
     before = signal.getsignal(signal.SIGINT)
 
     def note(_signal: int, _frame: FrameType | None) -> None:
-        if interruption.asked:
+        if interruption.is_set():
             raise KeyboardInterrupt
-        interruption.asked = True
+        interruption.set()
 
     signal.signal(signal.SIGINT, note)
     try:
@@ -208,7 +201,7 @@ class Search:
                 batch=self.plan.batch,
                 began=began,
                 record=record,
-                interrupted=lambda: interruption.asked,
+                interrupted=interruption.is_set,
                 after_batch=lambda: self._show(climb, writer.run_id),
             )
         ended = time.perf_counter()

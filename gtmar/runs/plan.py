@@ -38,8 +38,7 @@ __all__ = [
     "Plan",
     "constraints_of",
     "given_at_start",
-    "refuse_unknown_proposer",
-    "refuse_unknown_start",
+    "refuse_unknown",
     "search_space_of",
 ]
 
@@ -145,7 +144,7 @@ class Plan:
 
         `sign` is 1 where more of the objective is better, -1 where less is.
         """
-        refuse_unknown_proposer(self.proposer)
+        refuse_unknown("proposer", self.proposer, PROPOSERS)
         space = search_space_of(spec)
         remembered = self.memory.remembered if warm and self.memory else ()
         proposer: Proposer = (
@@ -162,34 +161,19 @@ class Plan:
         return replace(self, limits=limits)
 
 
-def refuse_unknown_proposer(name: str) -> None:
-    """Refuse a name that is none of `PROPOSERS`, before anything is written.
+def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a proposer's or start's name that is none of those known.
 
     Raises
     ------
     UsageError
         If it is none.
     """
-    if name not in PROPOSERS:
-        likely = nearest(name, PROPOSERS)
+    if name not in known:
+        default = {"proposer": DEFAULT_PROPOSER, "start": DEFAULT_START}[noun]
         raise UsageError(
-            f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
-            hint=f"--proposer {likely or DEFAULT_PROPOSER}",
-        )
-
-
-def refuse_unknown_start(name: str) -> None:
-    """Refuse a name that is none of `STARTS`, before anything is written.
-
-    Raises
-    ------
-    UsageError
-        If it is none.
-    """
-    if name not in STARTS:
-        raise UsageError(
-            f'no start "{name}"; there are {", ".join(STARTS)}',
-            hint=f"--start {nearest(name, STARTS) or DEFAULT_START}",
+            f'no {noun} "{name}"; there are {", ".join(known)}',
+            hint=f"--{noun} {nearest(name, known) or default}",
         )
 
 

@@ -20,11 +20,12 @@ from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import (
     DEFAULT_PROPOSER,
     DEFAULT_START,
+    PROPOSERS,
+    STARTS,
     Engine,
     Plan,
     given_at_start,
-    refuse_unknown_proposer,
-    refuse_unknown_start,
+    refuse_unknown,
 )
 from gtmar.runs.score import write_aside
 from gtmar.runs.warm_start import recall, said
@@ -132,8 +133,8 @@ def run(
     limits = limits or Limits()
     engine = engine or Engine()
     _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
-    refuse_unknown_proposer(proposer)
-    refuse_unknown_start(start)
+    refuse_unknown("proposer", proposer, PROPOSERS)
+    refuse_unknown("start", start, STARTS)
     table = scan(data)
     if spec is None:
         spec = first_spec(
