@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
@@ -71,7 +71,7 @@ def run(
     Parameters
     ----------
     data
-        The account table: anything that `accounts.scan.scan` takes.
+        The account table: anything that `data.scan.scan` takes.
     spec
         The scoring spec or its file; None detects features as ``gtmar init`` does.
     metric
@@ -149,26 +149,17 @@ def run(
         split = spec.split.model_copy(update={"holdout": holdout})
         spec = spec.model_copy(update={"split": split})
     judge = Judge.of(spec, metric)
+    options: dict[str, Any] = {
+        "as_of": as_of,
+        "drop_unlabelled": drop_unlabelled,
+        "set_aside": set_aside,
+        "memory": engine.memory,
+    }
     if holdout_file is None:
-        accounts = load_accounts(
-            table,
-            spec,
-            as_of=as_of,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            memory=engine.memory,
-        )
+        accounts = load_accounts(table, spec, **options)
     else:
-        accounts = load_with_holdout(
-            table,
-            scan(holdout_file),
-            spec,
-            as_of=as_of,
-            later_as_of=holdout_as_of,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            memory=engine.memory,
-        )
+        options["later_as_of"] = holdout_as_of
+        accounts = load_with_holdout(table, scan(holdout_file), spec, **options)
     aside = write_aside(accounts, set_aside_to)
     if announce is not None:
         for sentence in (*aside, *accounts.checked.reading, *shared_note(accounts)):
@@ -238,24 +229,14 @@ def try_weights(
 
     Parameters
     ----------
-    data
-        The account table: anything that `accounts.scan.scan` takes.
+    data, metric, journal, as_of, drop_unlabelled, set_aside
+        As for `run`.
     spec
         The scoring spec to start from, or its file.
     weights
         New weight by term, within its bounds.
     note, author
         Why, and by whom; kept with the experiment.
-    metric
-        The objective; None takes the spec's, else AUC.
-    journal
-        The journal's folder.
-    as_of
-        ISO date that `days_before` counts from.
-    drop_unlabelled
-        Leave accounts without any outcome out.
-    set_aside
-        Share of rows that may be left out since they break the data contract; None refuses them.
     kind
         `human`, or `record` for a change made elsewhere.
 
@@ -265,12 +246,7 @@ def try_weights(
         Of a run with one experiment, or none where a recorded spec changes nothing. `wins` says
         whether the objective rose and no guardrail broke.
 
-    Raises
-    ------
-    SpecError, AccountDataError, UsageError
-        Before anything is written.
-    JournalError
-        If the journal can't be written.
+    Errors are those of `run`.
     """
     if not isinstance(spec, specs.ScoringSpec):
         spec = specs.load(spec)

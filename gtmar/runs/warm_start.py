@@ -94,11 +94,11 @@ def _form_of(text: str) -> str | None:
 def said(memory: Memory, objective: str) -> str:
     """Say what a memory holds, before a run begins with it."""
     runs, vectors = len(memory.runs), len(memory.known)
-    told = (
+    sentence = (
         f"The journal knows this table: {runs:,} finished run{'' if runs == 1 else 's'}, "
         f"{vectors:,} weight vectors evaluated."
     )
     if memory.best:
         best = memory.known[memory.best[0]]
-        told += f" The best, {objective} {best.value:.4f} of {best.source}, is tried first."
-    return f"{told} --cold starts without it."
+        sentence += f" The best, {objective} {best.value:.4f} of {best.source}, is tried first."
+    return f"{sentence} --cold starts without it."
