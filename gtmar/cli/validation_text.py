@@ -9,7 +9,7 @@ from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.output import data, number, say, some, table
 from gtmar.cli.output import data as print_json
 from gtmar.metrics.metric import marked
-from gtmar.validation.permutation import CHANCE
+from gtmar.validation.repeated_search import CHANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
