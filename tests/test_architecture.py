@@ -259,7 +259,7 @@ def pyproject() -> str:
     ("source", "rooms"),
     [
         ("from gtmar.spec.model import Tier", {"spec"}),
-        ("import gtmar.runs.loop", {"runs"}),
+        ("import gtmar.runs.journaled_search", {"runs"}),
         ("from gtmar import spec as specs", {"spec"}),
         ("from gtmar import __version__, cli", {"cli"}),
         ("from gtmar import errors, engine", {"errors", "engine"}),

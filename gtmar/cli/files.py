@@ -213,8 +213,10 @@ def source(
     """Return the account table that options name; None where they name none."""
     from gtmar.data.sources import Source, named_sources
 
+    # A second table goes by the first one's query, but for a holdout's own.
+    own_query = ("--data", "--holdout-file")
     if data is None:
-        if at_version is not None or others or (query is not None and option == "--data"):
+        if at_version is not None or others or (query is not None and option in own_query):
             raise UsageError(
                 f"a version, a query or its tables are for a table, and {option} names none",
                 hint=f"{option} accounts.parquet",
@@ -275,7 +277,7 @@ def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
 def output(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
     """Check where a file is to be written, before any work; it may be none of the `inputs`."""
     from gtmar.outputs import Output
-    from gtmar.runs.session import local_inputs
+    from gtmar.runs.input_files import local_inputs
 
     return None if path is None else Output(path, local_inputs(*inputs), force=force)
 
@@ -297,7 +299,7 @@ def recorded(journal: Path, run_id: str) -> list[Path]:
     """Return the journal's folder, and the tables that a run's record names."""
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
-    from gtmar.runs.session import recorded_inputs
+    from gtmar.runs.input_files import recorded_inputs
 
     try:
         return [journal, *recorded_inputs(RunFiles(journal, run_id).record("start"))]

@@ -33,6 +33,7 @@ __all__ = [
     "ExperimentOrSpec",
     "Force",
     "HoldoutAsOf",
+    "HoldoutTable",
     "JournalPath",
     "Json",
     "LaterTable",
@@ -181,6 +182,10 @@ class _Optional:
     """Marks one that may be left out."""
 
 
+class _OwnQuery:
+    """Marks one that may be left out, and has a query of its own."""
+
+
 # The table that such an option names reaches the command opened up, see `takes_tables`.
 Data = Annotated[
     Any,
@@ -212,6 +217,11 @@ NoNullMarkers = Annotated[
     bool, typer.Option("--no-null-markers", help="Take NULL, N/A, - and their like as they stand.")
 ]
 TrainTable = Annotated[Any, _Required, typer.Option("--train", help="Account table to search.")]
+HoldoutTable = Annotated[
+    Any,
+    _OwnQuery,
+    typer.Option("--holdout-file", help="A later table as holdout; all of --data is searched."),
+]
 LaterTable = Annotated[
     Any, _Required, typer.Option("--holdout", help="Account table to decide on.")
 ]
@@ -335,8 +345,8 @@ def command(
 
     Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
     and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
-    theirs: ``--holdout-at-version``. The command gets what they name together, as `files.source`
-    reads it, in place of the location alone.
+    theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The command gets
+    what they name together, as `files.source` reads it, in place of the location alone.
 
     Parameters
     ----------
@@ -354,7 +364,7 @@ def command(
         tables = [
             name
             for name, hint in hints.items()
-            if {_Required, _Optional} & set(getattr(hint, "__metadata__", ()))
+            if {_Required, _Optional, _OwnQuery} & set(getattr(hint, "__metadata__", ()))
         ]
         parameters = {
             name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
@@ -364,7 +374,12 @@ def command(
             kind, option = hints[name].__metadata__
             taken: Any = str if kind is _Required else str | None
             parameters[name] = parameters[name].replace(annotation=Annotated[taken, option])
-        own = [each for name in tables for each in _beside(name, first=name == tables[0])]
+        asked = {name for name in tables if hints[name].__metadata__[0] is _OwnQuery}
+        own = [
+            each
+            for name in tables
+            for each in _beside(name, first=name == tables[0], asked=name in asked)
+        ]
         if as_json:
             own.append(_parameter("as_json", Json, default=False))
         parameters |= {parameter.name: parameter for parameter in own}
@@ -381,7 +396,8 @@ def command(
             query = given.pop("query", None)
             for name in tables:
                 version, others = (given.pop(x) for x in _names(name, first=name == tables[0]))
-                given[name] = files.source(given[name], version, query, others, option=_flag(name))
+                text = given.pop(f"{name}_query") if name in asked else query
+                given[name] = files.source(given[name], version, text, others, option=_flag(name))
             return function(**given)
 
         inner = bounded(opened)
@@ -407,7 +423,7 @@ def _flag(table: str) -> str:
     return f"--{table.replace('_', '-')}"
 
 
-def _beside(table: str, *, first: bool) -> Iterator[inspect.Parameter]:
+def _beside(table: str, *, first: bool, asked: bool) -> Iterator[inspect.Parameter]:
     """Give the parameters that a table's option brings with it."""
     version, others = _names(table, first=first)
     at = Annotated[
@@ -428,6 +444,10 @@ def _beside(table: str, *, first: bool) -> Iterator[inspect.Parameter]:
             else f"The same for {_flag(table)}.",
         ),
     ]
-    annotations = {version: at, **({"query": _Query} if first else {}), others: sources}
+    queries: dict[str, Any] = {"query": _Query} if first else {}
+    if asked:
+        option = typer.Option(_flag(f"{table}_query"), help=f"The same for {_flag(table)}.")
+        queries = {f"{table}_query": Annotated[Path | None, option]}
+    annotations = {version: at, **queries, others: sources}
     for name, annotation in annotations.items():
         yield _parameter(name, annotation)

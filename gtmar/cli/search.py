@@ -92,9 +92,7 @@ def run(
     holdout: Annotated[
         str | None, typer.Option(help="Share that the search never sees, or none.")
     ] = None,
-    holdout_file: Annotated[
-        str | None, typer.Option(help="A later table as holdout; all of --data is searched.")
-    ] = None,
+    holdout_file: a.HoldoutTable = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")

@@ -402,7 +402,7 @@ _ENOUGH = 20
 
 def _print_null(found: NullSearch, *, journal: Path) -> None:
     """Print a run's gain beside those of the same search on noise."""
-    from gtmar.validation.permutation import CHANCE
+    from gtmar.validation.repeated_search import CHANCE
 
     searches = len(found.gains)
     as_much = sum(gain >= found.found for gain in found.gains)

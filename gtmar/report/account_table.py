@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtmar import spec as specs
-from gtmar.data.matrix import load_accounts
-from gtmar.data.scan import scan
-from gtmar.data.sources import Source
 from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import NotComparableError
+from gtmar.errors import GtmarError, NotComparableError
 from gtmar.metrics.registry import all_metrics, measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.runs.backtest import captured
-from gtmar.runs.resume import share_aside
+from gtmar.runs.holdout import recorded
 from gtmar.runs.score import tier_changes
 from gtmar.runs.segments import paired, reading_of, segment_part
+from gtmar.runs.session import load_tables
 from gtmar.stats.interval import unknown
 from gtmar.validation.intervals import panel_of, uncertainty
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.sources import Tabular
     from gtmar.runs.segments import SegmentPart
     from gtmar.spec.model import ScoringSpec
@@ -138,6 +136,7 @@ class Revenue:
 #: Accounts named, those whose score moves most.
 _NAMED = 10
 _SAME = {"outcomes_fingerprint": "ids, outcomes or split", "features_fingerprint": "features"}
+_SAME_HOLDOUT = tuple(f"holdout_{key}" for key in _SAME)
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,8 @@ class TableEvidence:
     segments: tuple[SegmentPart, ...]
     #: On the accounts held out, or those searched; None without revenue or retention.
     revenue: Revenue | None
+    #: Why the accounts held out can't be measured: their own table isn't there. None else.
+    revenue_absent: str | None = None
 
 
 def read_table(
@@ -183,18 +184,9 @@ def read_table(
     AccountDataError, NotComparableError
         If it can't be read, or isn't the table that the run was made on.
     """
-    start = specs.parse(run["spec"], source=f"spec of run {run['run_id']}")
-    best = specs.reweighed(start, dict(weights))
     as_of = run["parameters"].get("as_of")
-    source = Source.of_record(run["source"], run["parameters"]) if data is None else data
-    table = scan(source)
-    accounts = load_accounts(
-        table,
-        start,
-        as_of=as_of,
-        drop_unlabelled=run["parameters"]["drop_unlabelled"] == "True",
-        set_aside=share_aside(run["parameters"]),
-    )
+    start, accounts, absent = _tables(run, data)
+    best = specs.reweighed(start, dict(weights))
     differing = [word for key, word in _SAME.items() if getattr(accounts, key) != run[key]]
     if accounts.segments_fingerprint != run["parameters"].get("segments_fingerprint"):
         differing.append("segments")
@@ -226,8 +218,25 @@ def read_table(
             for each, name, interval_level in parts
             if each.segments
         ),
-        revenue=_revenue_of(matrix, start, before, after, part=part, level=at),
+        revenue=None if absent else _revenue_of(matrix, start, before, after, part=part, level=at),
+        revenue_absent=absent,
     )
+
+
+def _tables(
+    run: Mapping[str, Any], data: Tabular | None
+) -> tuple[ScoringSpec, Accounts, str | None]:
+    """Load a run's tables; say why, where the holdout's own isn't there, and go without it."""
+    try:
+        start, accounts = load_tables(run, data)
+    except GtmarError as err:
+        start, accounts = load_tables(run, data, untouched=False)
+        return start, accounts, err.message
+    own = recorded(accounts)
+    if any(own[key] != run["parameters"].get(key) for key in _SAME_HOLDOUT if key in own):
+        start, accounts = load_tables(run, data, untouched=False)
+        return start, accounts, f"{own['holdout_source']} is another table by now."
+    return start, accounts, None
 
 
 def _revenue_of(

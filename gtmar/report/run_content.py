@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,10 +11,11 @@ from gtmar.errors import GtmarError
 from gtmar.journal import review as reading
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
-from gtmar.runs.holdout_looks import looks_at
+from gtmar.runs.holdout import looks_at
+from gtmar.runs.session import commands_of
 from gtmar.stats.interval import level_of
 from gtmar.stats.wilson import wilson
-from gtmar.validation.permutation import CHANCE
+from gtmar.validation.repeated_search import CHANCE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -159,21 +159,13 @@ class Evidence:
     @property
     def commands(self) -> list[str]:
         """The commands that do the run again; none for an imported one."""
-        run, parameters = self.run, self.run["parameters"] or {}
+        run = self.run
         if run["kind"] == "import":
             return []
         lines = [f"gtmar replay {run['run_id']}"]
         if run["kind"] != "search":
             return lines
-        again = ["gtmar", "run", "--data", run["source"], "--spec", "start.yaml"]
-        again += ["--metric", run["objective"], "--seed", str(run["seed"])]
-        for name in ("n", "patience", "time_budget", "proposer", "holdout", "as_of"):
-            if name in parameters:
-                again += [f"--{name.replace('_', '-')}", parameters[name]]
-        again += ["--set-aside", parameters["set_aside"]] if "set_aside" in parameters else []
-        again += ["--drop-unlabelled"] * (parameters.get("drop_unlabelled") == "True")
-        again += ["--cold"] * (run["memory"] is None)
-        return [*lines, f"gtmar checkout {run['run_id']}/start -o start.yaml", shlex.join(again)]
+        return [*lines, *commands_of(run)]
 
 
 def gather(

@@ -1,20 +1,20 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
+from gtmar.optimize.search_loop import Limits
 from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
 from gtmar.runs.check import Checkup, check
 from gtmar.runs.decide import Decided, decide, refresh
 from gtmar.runs.diff import Difference, difference, is_spec_file
 from gtmar.runs.drift import Drift, drift
-from gtmar.runs.engine import Engine
 from gtmar.runs.explain import Explanation, explain
 from gtmar.runs.findings import Finding, warnings_of
 from gtmar.runs.null_and_stability import FoundStability, NullSearch, null_search, stability
-from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS
+from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
-from gtmar.runs.results import Limits, Progress, RunResult
+from gtmar.runs.results import Progress, RunResult
 from gtmar.runs.resume import Replay, replay, resume
-from gtmar.runs.run import run
+from gtmar.runs.run import run, try_weights
 from gtmar.runs.score import (
     changed_since,
     refuse_table,
@@ -23,7 +23,6 @@ from gtmar.runs.score import (
     write_table,
 )
 from gtmar.runs.segments import BySegment, by_segment
-from gtmar.runs.try_change import try_weights
 
 __all__ = [
     "DEFAULT_PROPOSER",

@@ -20,10 +20,9 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
-from gtmar.runs.loop import Search
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
-from gtmar.runs.records import new_run_id, start_record
-from gtmar.runs.results import Limits
 
 if TYPE_CHECKING:
     import polars as pl
@@ -144,7 +143,7 @@ class Track:
         if self._best is None:
             raise UsageError("no round has been timed yet", hint="call round first")
         search, evaluator, digest = self._best
-        total = sum(search.spent.values()) or 1.0
+        total = sum(search.loop.spent.values()) or 1.0
         matrix = self.accounts.search
         return Pace(
             accounts=matrix.accounts,
@@ -157,7 +156,7 @@ class Track:
             peak_bytes=_peak(),
             experiments_per_second=max(self._rates),
             evaluated=evaluator.evaluated / max(1, experiments),
-            spent={stage: seconds / total for stage, seconds in search.spent.items()},
+            spent={stage: seconds / total for stage, seconds in search.loop.spent.items()},
             floor_microseconds=read_seconds(floor_bytes(self.accounts)) * 1e6,
             digest=digest,
         )

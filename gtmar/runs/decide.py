@@ -30,13 +30,12 @@ from gtmar.metrics.metric import basis_note, marked
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
 from gtmar.runs.findings import warnings_of
-from gtmar.runs.holdout import later_source, shared_note
-from gtmar.runs.holdout_looks import looks_at, record_look
-from gtmar.runs.null_and_stability import past_search
+from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
+from gtmar.runs.input_files import file_hashes, local_inputs, refuse_changed
 from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segmented
-from gtmar.runs.session import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.session import ended_run
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
@@ -49,8 +48,9 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import Accounts
     from gtmar.data.scan import AccountTable
     from gtmar.data.sources import Tabular
+    from gtmar.optimize.search_loop import Limits
     from gtmar.runs.findings import Finding
-    from gtmar.runs.results import Limits, Progress
+    from gtmar.runs.results import Progress
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 
@@ -193,16 +193,17 @@ def _decide(
 
     `sources` and `hashes` are given where what is decided on was read before the run was.
     """
-    start, ended, search = past_search(run_id, journal, data, holdout_file)
-    spec, judge, plan = search.spec, search.judge, search.plan
-    later = search.accounts.later
+    session = ended_run(run_id, journal, data, holdout_file, only_search=True)
+    spec, judge, plan, ended = session.spec, session.judge, session.plan, session.end
+    later = session.accounts.later
     if hashes is None:
+        start = session.start
         parameters = dict(start["parameters"])
         sources = (data if data is not None else Source.of_record(start["source"], parameters),)
         if later is not None:
             sources += (holdout_file if holdout_file is not None else later_source(parameters),)
         hashes = file_hashes(*sources)
-    holdout = search.accounts.holdout
+    holdout = session.accounts.holdout
     if holdout is None:
         raise UsageError(
             f"run {run_id} had no holdout: every account was searched",
@@ -212,8 +213,10 @@ def _decide(
     with Journal(journal) as opened:
         candidate = checkout(opened, experiment)
         blocked = None if ended["wins"] else why_none(opened, run_id)
+    with session.search() as search:
+        findings = search.findings
     output = _new_folder(folder, *sources, journal)
-    accounts, as_of = search.accounts, plan.as_of
+    accounts, as_of = session.accounts, plan.as_of
     if later is not None:
         accounts, as_of = later, plan.holdout_as_of or plan.as_of
     stated = (gates or Gates()).asking(spec.segments)
@@ -226,7 +229,7 @@ def _decide(
     matrix = parts.holdout if later is None else parts.search
     segments = {} if matrix is None else segment_panels(matrix, spec, old, new)
     if later is not None:
-        searched = _segments_of(search.accounts, spec, stated.segments, as_of=plan.as_of)
+        searched = _segments_of(session.accounts, spec, stated.segments, as_of=plan.as_of)
         segments |= dict.fromkeys(searched - segments.keys())
     frame = LocalEvaluator(holdout, spec).frame([old, new])
     before, after = judge.values(frame)
@@ -238,7 +241,7 @@ def _decide(
         changed=old != new,
         breaches=Guard(holdout, spec, judge, old).breaches(frame[1], new, after, before),
         segments=segments,
-        leaking=[f.column for f in search.findings if f.grade == "error" and f.column],
+        leaking=[f.column for f in findings if f.grade == "error" and f.column],
         repeated=accounts.repeated[1 if later is None else 0],
         basis=basis,
     )
@@ -267,8 +270,8 @@ def _decide(
             "outcomes": accounts.outcomes_fingerprint,
             "features": accounts.features_fingerprint,
         },
-        notes=tuple(filter(None, (*shared_note(search.accounts), basis_note(basis)))),
-        findings=search.findings,
+        notes=tuple(filter(None, (*shared_note(session.accounts), basis_note(basis)))),
+        findings=findings,
         basis=basis,
     )
     refuse_changed(hashes, *sources)

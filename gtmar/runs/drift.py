@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,15 +13,15 @@ from gtmar.data.encode import categories_of, category
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.errors import UsageError
-from gtmar.journal.files import RunFiles
 from gtmar.runs.holdout import both
-from gtmar.runs.resume import table_of
 from gtmar.runs.score import score, write_rows_aside
+from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.psi import Reading, Shift, shift_of_categories, shift_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gtmar.data.rules import SetAside
     from gtmar.data.sources import Tabular
@@ -140,9 +139,8 @@ def _made_on(
             f'spec "{spec.model}" has no lineage, so nothing says what table it was made on',
             hint="--against OLD_TABLE names it",
         )
-    start = RunFiles(Path(journal), spec.lineage.run).record("start")
-    _, accounts = table_of(start, None, untouched=False)
-    return accounts.table, as_of or dict(start["parameters"]).get("as_of")
+    session = open_run(spec.lineage.run, journal, untouched=False)
+    return session.accounts.table, as_of or session.plan.as_of
 
 
 def shifts_between(

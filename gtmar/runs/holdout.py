@@ -1,30 +1,35 @@
-"""Two tables at once: both are looked at before either is refused."""
+"""A holdout in a table of its own, and how often a holdout was looked at."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import polars as pl
+
 from gtmar.data.matrix import load_accounts
 from gtmar.data.rules import overlap
-from gtmar.data.scan import AccountTable, collect, scan
+from gtmar.data.scan import collect
 from gtmar.data.sources import Source
 from gtmar.data.split import key_expression
 from gtmar.errors import (
     AccountDataError,
+    RunNotFoundError,
     UsageError,
     Violation,
     ViolationsError,
     culprits,
 )
+from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import polars as pl
+    from pathlib import Path
 
     from gtmar.data.matrix import Accounts
+    from gtmar.data.scan import AccountTable
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
@@ -32,9 +37,10 @@ __all__ = [
     "dropped_later",
     "later_source",
     "load_with_holdout",
+    "looks_at",
+    "record_look",
     "recorded",
     "shared_note",
-    "source_of",
     "whole",
 ]
 
@@ -56,28 +62,22 @@ def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     ViolationsError
         With all that either found, each problem with its table's name before it.
     """
-    found: list[ViolationsError] = []
-    one = two = None
     try:
         one = first()
     except ViolationsError as err:
-        found.append(err)
-    try:
-        two = second()
-    except ViolationsError as err:
-        found.append(err)
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        raise ViolationsError(
-            " and ".join(err.source for err in found),
-            [
-                Violation(v.column, f"{err.source}: {v.problem}", hint=v.hint, rows=v.rows)
-                for err in found
-                for v in err.violations
-            ],
-        )
-    return one, two  # type: ignore[return-value] # both were read
+        try:
+            second()
+        except ViolationsError as other:
+            raise ViolationsError(
+                f"{err.source} and {other.source}",
+                [
+                    Violation(v.column, f"{each.source}: {v.problem}", hint=v.hint, rows=v.rows)
+                    for each in (err, other)
+                    for v in each.violations
+                ],
+            ) from None
+        raise
+    return one, second()
 
 
 #: What a start record's parameters call whatever concerns the holdout's table.
@@ -252,22 +252,6 @@ def recorded(accounts: Accounts) -> dict[str, str]:
     return {f"{_PREFIX}{name}": value for name, value in facts.items()}
 
 
-def source_of(parameters: dict[str, Any], data: Any) -> AccountTable | None:
-    """Open the holdout's table that a start record names; None where the run had none.
-
-    Parameters
-    ----------
-    parameters
-        Of the start record.
-    data
-        The table, where it has moved since; None for where it was.
-    """
-    found = later_source(parameters)
-    if found is None:
-        return None
-    return scan(data if data is not None else found)
-
-
 def later_source(parameters: Mapping[str, Any]) -> Source | None:
     """Read where a holdout's own table was off a start record; None where the run had none."""
     own = {
@@ -276,3 +260,48 @@ def later_source(parameters: Mapping[str, Any]) -> Source | None:
         if name.startswith(_PREFIX)
     }
     return Source.of_record(own["source"], own) if "source" in own else None
+
+
+def looks_at(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
+    """Count the comparisons on a holdout, this one included; the same again is none.
+
+    Parameters
+    ----------
+    journal
+        The journal's folder; where there is none yet, this is the first look.
+    outcomes_fingerprint
+        Of the table that holds the holdout.
+    comparison
+        What is compared with its incumbent.
+    """
+    try:
+        opened = Journal(journal)
+    except RunNotFoundError:
+        return 1
+    with opened:
+        looks = opened.sql("holdout_looks")
+    same = looks.filter(pl.col("outcomes_fingerprint") == outcomes_fingerprint)
+    return len({*same["comparison"].to_list(), comparison})
+
+
+def record_look(
+    journal: Path,
+    outcomes_fingerprint: str,
+    comparison: str,
+    *,
+    objective: str,
+    before: float | None,
+    after: float | None,
+    higher_is_better: bool,
+    **fields: Any,
+) -> str:
+    """Write a look as an event; `fields` are its columns. Returns the event's id."""
+    details = {
+        "outcomes_fingerprint": outcomes_fingerprint,
+        "comparison": comparison,
+        "objective": objective,
+        "baseline_value": before,
+        "best_value": after,
+        "higher_is_better": higher_is_better,
+    }
+    return write_event(journal, EventKind.LOOK, details=details, **fields)

@@ -1,41 +1,51 @@
-"""What a run is to do: frozen, kept in its start record, and read back from there."""
+"""What a run is to do, kept in its start record and read back from there; and where it computes."""
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from gtmar.data.outcomes import Movement
 from gtmar.errors import UsageError, nearest
 from gtmar.optimize.constraints import ConstrainedProposer, Constraints
 from gtmar.optimize.hill_climb import Given, Memory
-from gtmar.optimize.proposers import RandomProposer
+from gtmar.optimize.logistic_start import Labelled, logistic_starts
+from gtmar.optimize.proposers import RandomProposer, SearchSpace
+from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 from gtmar.runs.findings import findings_in
-from gtmar.runs.results import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-    from gtmar.optimize.proposers import Proposer, SearchSpace
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.evaluator import Evaluator
+    from gtmar.optimize.proposers import Proposer
     from gtmar.runs.findings import Finding
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "DEFAULT_PROPOSER",
     "DEFAULT_START",
+    "ENGINES",
     "PROPOSERS",
     "STARTS",
+    "Engine",
     "Plan",
     "constraints_of",
-    "make_proposer",
-    "refuse_unknown_proposer",
-    "refuse_unknown_start",
+    "given_at_start",
+    "refuse_unknown",
+    "search_space_of",
 ]
 
 DEFAULT_PROPOSER = "learned"
 PROPOSERS = ("random", "learned")
 DEFAULT_START = "spec"
 STARTS = ("spec", "logistic")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -128,78 +138,41 @@ class Plan:
             findings=findings_in(parameters),
         )
 
+    def make_proposer(self, spec: ScoringSpec, *, sign: int, warm: bool = False) -> Proposer:
+        """Make the proposer of a spec's weights, taught by what the memory holds where it is warm.
+
+        `sign` is 1 where more of the objective is better, -1 where less is.
+        """
+        refuse_unknown("proposer", self.proposer, PROPOSERS)
+        space = search_space_of(spec)
+        remembered = self.memory.remembered if warm and self.memory else ()
+        proposer: Proposer = (
+            RandomProposer(space, seed=self.seed)
+            if self.proposer == "random"
+            else LearnedProposer(space, seed=self.seed, sign=sign, remembered=remembered)
+        )
+        constraints = constraints_of(spec)
+        return ConstrainedProposer(proposer, constraints, space) if constraints else proposer
+
     def up_to(self, proposals: int) -> Plan:
         """Return the plan that stops where a run stopped, for whatever reason that was."""
         limits = Limits(experiments=2**62, proposals=proposals)
         return replace(self, limits=limits)
 
 
-def make_proposer(
-    name: str,
-    levers: SearchSpace,
-    *,
-    seed: int,
-    sign: int,
-    remembered: Sequence[tuple[tuple[int, ...], float]] = (),
-    constraints: Constraints | None = None,
-) -> Proposer:
-    """Return a proposer by its name.
-
-    Parameters
-    ----------
-    name
-        One of `PROPOSERS`.
-    levers, seed
-        What may move, and the key of all chance.
-    sign
-        1 where more of the objective is better, -1 where less is.
-    remembered
-        Vectors and their values from earlier runs, the best first.
-    constraints
-        What the weights hold together.
-
-    Raises
-    ------
-    UsageError
-        If there is no such proposer.
-    """
-    refuse_unknown_proposer(name)
-    proposer: Proposer = (
-        RandomProposer(levers, seed=seed)
-        if name == "random"
-        else LearnedProposer(levers, seed=seed, sign=sign, remembered=remembered)
-    )
-    return ConstrainedProposer(proposer, constraints, levers) if constraints else proposer
-
-
-def refuse_unknown_proposer(name: str) -> None:
-    """Refuse a name that is none of `PROPOSERS`, before anything is written.
+def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a proposer's or start's name that is none of those known.
 
     Raises
     ------
     UsageError
         If it is none.
     """
-    if name not in PROPOSERS:
-        likely = nearest(name, PROPOSERS)
+    if name not in known:
+        default = {"proposer": DEFAULT_PROPOSER, "start": DEFAULT_START}[noun]
         raise UsageError(
-            f'no proposer "{name}"; there are {", ".join(PROPOSERS)}',
-            hint=f"--proposer {likely or DEFAULT_PROPOSER}",
-        )
-
-
-def refuse_unknown_start(name: str) -> None:
-    """Refuse a name that is none of `STARTS`, before anything is written.
-
-    Raises
-    ------
-    UsageError
-        If it is none.
-    """
-    if name not in STARTS:
-        raise UsageError(
-            f'no start "{name}"; there are {", ".join(STARTS)}',
-            hint=f"--start {nearest(name, STARTS) or DEFAULT_START}",
+            f'no {noun} "{name}"; there are {", ".join(known)}',
+            hint=f"--{noun} {nearest(name, known) or default}",
         )
 
 
@@ -207,3 +180,117 @@ def constraints_of(spec: ScoringSpec) -> Constraints:
     """Return what a spec's weights hold together, as the search takes it."""
     own = spec.constraints
     return Constraints() if own is None else Constraints(own.total, own.most_nonzero)
+
+
+def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:
+    """Return the vectors that a start tries over a matrix; None for the spec alone.
+
+    Parameters
+    ----------
+    start
+        One of `plan.STARTS`.
+    matrix
+        The accounts searched, and no others.
+    spec
+        Bounds, constraints, orientation.
+
+    Raises
+    ------
+    UsageError
+        If the table says of no account whether it stayed.
+    """
+    if start == DEFAULT_START:
+        return None
+    if not matrix.outcomes.labelled:
+        raise UsageError(
+            f'start "{start}" is fitted to who stayed and who left; the table has none of '
+            "retained_6mo, churned, mrr_end",
+            hint="name your column in the spec's outcomes, or start with --start spec",
+        )
+    labelled = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
+    rows = np.arange(labelled.start, labelled.stop)
+    stayed = rows >= matrix.offsets[Movement.KEPT_REVENUE_LOST]
+    groups: dict[str, list[int]] = {}
+    for number, term in enumerate(spec.terms):
+        if term.bin is not None:
+            groups.setdefault(term.feature, []).append(number)
+    vectors = logistic_starts(
+        Labelled(tuple(column[labelled] for column in matrix.columns), stayed),
+        tuple(term.weight for term in spec.terms),
+        search_space_of(spec),
+        groups=tuple(groups.values()),
+        sign=1 if spec.orientation == "health" else -1,
+        constraints=constraints_of(spec),
+    )
+    return Given(start, vectors)
+
+
+def search_space_of(spec: ScoringSpec) -> SearchSpace:
+    """Return what a search may move, and how far."""
+    terms = spec.terms
+    return SearchSpace(
+        tuple(term.name for term in terms),
+        tuple(term.min for term in terms),
+        tuple(term.max for term in terms),
+    )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where a run computes. Any of it gives the same journal, to the digest.
+
+    Parameters
+    ----------
+    kind
+        `local`, this process; or `ray`, shards of the table in processes of a Ray cluster.
+    memory
+        Bytes that the table may take here; what needs more is mapped from a temporary file. None
+        for half of the machine's.
+    address
+        Of a running cluster; None starts one on this machine.
+    shards
+        Parts of the table, a process each; None for one a core of the cluster.
+    """
+
+    kind: str = "local"
+    memory: int | None = None
+    address: str | None = None
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't hold, all in one message."""
+        wrong = []
+        hint = None
+        if self.kind not in ENGINES:
+            wrong.append(f'no engine "{self.kind}"; there are {", ".join(ENGINES)}')
+            hint = f"--engine {nearest(self.kind, ENGINES) or 'local'}"
+        elif self.kind == "local" and (self.address is not None or self.shards is not None):
+            wrong.append("an address and a number of shards are for the engine ray")
+            hint = "--engine ray"
+        if self.shards is not None and self.shards < 1:
+            wrong.append(f"shards must be 1 or more, got {self.shards}")
+        if self.memory is not None and self.memory < 0:
+            wrong.append(f"memory must be 0 bytes or more, got {self.memory}")
+        if wrong:
+            raise UsageError("; ".join(wrong), hint=hint)
+
+    @contextmanager
+    def evaluator(self, matrix: AccountMatrix, spec: ScoringSpec) -> Iterator[Evaluator | None]:
+        """Give who computes sums over a matrix; None stands for this process.
+
+        Raises
+        ------
+        UsageError
+            If Ray isn't installed.
+        ResourceError
+            If there is no cluster.
+        """
+        if self.kind == "local":
+            yield None
+            return
+        from gtmar.engine.ray_shards import ClusterEvaluator, connected
+
+        with connected(self.address) as ray:
+            evaluator = ClusterEvaluator(ray, matrix, spec, shards=self.shards)
+            with closing(evaluator):
+                yield evaluator

@@ -1,4 +1,4 @@
-"""What a run is asked, shows while it goes, and gives in the end: frozen records."""
+"""What a run shows while it goes, and gives in the end."""
 
 from __future__ import annotations
 
@@ -12,29 +12,7 @@ if TYPE_CHECKING:
     from gtmar.runs.findings import Finding
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Limits", "Progress", "RunResult"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a run stops.
-
-    Parameters
-    ----------
-    experiments
-        Experiments really evaluated, the baseline aside.
-    patience
-        Stop after this many experiments without a win; None for never.
-    seconds
-        Stop when this time is up; where it stopped is recorded. None for never.
-    proposals
-        Stop when so many proposals are used up, as a replay does. None for never.
-    """
-
-    experiments: int = 2000
-    patience: int | None = None
-    seconds: float | None = None
-    proposals: int | None = None
+__all__ = ["Progress", "RunResult"]
 
 
 @dataclass(frozen=True)

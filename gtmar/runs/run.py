@@ -1,9 +1,9 @@
-"""The main use case: a seeded search over one table, journaled as it goes."""
+"""A seeded search over a table, and one change that a person proposes; both journaled."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
@@ -12,30 +12,32 @@ from gtmar.data.scan import scan
 from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
-from gtmar.runs.engine import Engine
+from gtmar.optimize.hill_climb import Given
+from gtmar.optimize.search_loop import Limits
 from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import load_with_holdout, shared_note, whole
-from gtmar.runs.loop import Search
+from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import (
     DEFAULT_PROPOSER,
     DEFAULT_START,
+    PROPOSERS,
+    STARTS,
+    Engine,
     Plan,
-    refuse_unknown_proposer,
-    refuse_unknown_start,
+    given_at_start,
+    refuse_unknown,
 )
-from gtmar.runs.records import new_run_id, start_record
-from gtmar.runs.results import Limits, Progress, RunResult
 from gtmar.runs.score import write_aside
-from gtmar.runs.starting import given_at_start
 from gtmar.runs.warm_start import recall, said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gtmar.data.sources import Tabular
+    from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["run"]
+__all__ = ["run", "try_weights"]
 
 
 def run(
@@ -69,7 +71,7 @@ def run(
     Parameters
     ----------
     data
-        The account table: anything that `accounts.scan.scan` takes.
+        The account table: anything that `data.scan.scan` takes.
     spec
         The scoring spec or its file; None detects features as ``gtmar init`` does.
     metric
@@ -131,8 +133,8 @@ def run(
     limits = limits or Limits()
     engine = engine or Engine()
     _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
-    refuse_unknown_proposer(proposer)
-    refuse_unknown_start(start)
+    refuse_unknown("proposer", proposer, PROPOSERS)
+    refuse_unknown("start", start, STARTS)
     table = scan(data)
     if spec is None:
         spec = first_spec(
@@ -145,26 +147,17 @@ def run(
         split = spec.split.model_copy(update={"holdout": holdout})
         spec = spec.model_copy(update={"split": split})
     judge = Judge.of(spec, metric)
+    options: dict[str, Any] = {
+        "as_of": as_of,
+        "drop_unlabelled": drop_unlabelled,
+        "set_aside": set_aside,
+        "memory": engine.memory,
+    }
     if holdout_file is None:
-        accounts = load_accounts(
-            table,
-            spec,
-            as_of=as_of,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            memory=engine.memory,
-        )
+        accounts = load_accounts(table, spec, **options)
     else:
-        accounts = load_with_holdout(
-            table,
-            scan(holdout_file),
-            spec,
-            as_of=as_of,
-            later_as_of=holdout_as_of,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            memory=engine.memory,
-        )
+        options["later_as_of"] = holdout_as_of
+        accounts = load_with_holdout(table, scan(holdout_file), spec, **options)
     aside = write_aside(accounts, set_aside_to)
     if announce is not None:
         # What is a warning stands beside the result.
@@ -216,3 +209,70 @@ def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: in
         wrong.append(f"batch must be 1 or more, got {batch}")
     if wrong:
         raise UsageError("; ".join(wrong))
+
+
+def try_weights(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    weights: Mapping[str, int],
+    *,
+    note: str,
+    author: str | None = None,
+    metric: str | None = None,
+    journal: str | Path = "journal",
+    as_of: str | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
+    kind: str = "human",
+) -> RunResult:
+    """Measure one change of weights against the spec that it starts from.
+
+    Parameters
+    ----------
+    data, metric, journal, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce
+        As for `run`; `announce` hears what was set aside.
+    spec
+        The scoring spec to start from, or its file.
+    weights
+        New weight by term, within its bounds.
+    note, author
+        Why, and by whom; kept with the experiment.
+    kind
+        `human`, or `record` for a change made elsewhere.
+
+    Returns
+    -------
+    RunResult
+        Of a run with one experiment, or none where a recorded spec changes nothing. `wins` says
+        whether the objective rose and no guardrail broke.
+
+    Errors are those of `run`.
+    """
+    spec = specs.reading_dates(spec, date_format)
+    changed = specs.reweighed(spec, weights)
+    before = tuple(term.weight for term in spec.terms)
+    after = tuple(term.weight for term in changed.terms)
+    if before == after and kind == "human":
+        stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
+        raise UsageError(f"nothing to try: {stated}", hint="--set NAME=WEIGHT with another weight")
+    judge = Judge.of(spec, metric)
+    accounts = load_accounts(
+        scan(data), spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    )
+    for sentence in write_aside(accounts, set_aside_to):
+        if announce is not None:
+            announce(sentence)
+    plan = Plan(
+        kind=kind,
+        limits=Limits(experiments=int(before != after)),
+        given=Given("human", (after,)) if before != after else None,
+        author=author,
+        note=note,
+        as_of=as_of,
+    )
+    search = Search(accounts, spec, judge, plan)
+    with RunWriter(Path(journal), new_run_id()) as writer:
+        return search.run(writer, start=start_record(search))

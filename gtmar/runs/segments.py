@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.data.matrix import load_accounts
 from gtmar.errors import UsageError
-from gtmar.journal.files import RunFiles
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
-from gtmar.runs.holdout_looks import looks_at
-from gtmar.runs.null_and_stability import best_weights, past_run
+from gtmar.runs.holdout import looks_at
+from gtmar.runs.session import ended_run
 from gtmar.stats.interval import level_of, unknown
 from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
 
@@ -130,24 +129,22 @@ def by_segment(
     NotResumableError
         If the run hasn't ended, or the table isn't the run's.
     """
-    _, ended, search = past_run(run_id, journal, data)
-    spec, judge = search.spec, search.judge
+    session = ended_run(run_id, journal, data)
+    spec, judge = session.spec, session.judge
     columns = tuple(columns) or spec.segments
     if not columns:
         raise UsageError(
             f"the spec of run {run_id} names no segments",
             hint="--segment COLUMN, or segments: [COLUMN] in the spec",
         )
-    best = best_weights(RunFiles(Path(journal), run_id), ended, search)
-    experiment = f"{run_id}/{ended['best_experiment']}"
-    accounts = segmented(search.accounts, spec, columns, as_of=search.plan.as_of)
-    parts = [segment_part(accounts.search, spec, judge, search.start, best)]
+    ends = (session.baseline, session.best)
+    experiment = f"{run_id}/{session.end['best_experiment']}"
+    accounts = segmented(session.accounts, spec, columns, as_of=session.plan.as_of)
+    parts = [segment_part(accounts.search, spec, judge, *ends)]
     if accounts.holdout is not None:
         level = level_of(looks_at(Path(journal), accounts.outcomes_fingerprint, experiment))
         parts.append(
-            segment_part(
-                accounts.holdout, spec, judge, search.start, best, part="held out", level=level
-            )
+            segment_part(accounts.holdout, spec, judge, *ends, part="held out", level=level)
         )
     return BySegment(
         run_id=run_id,
@@ -157,7 +154,7 @@ def by_segment(
         tier=best_tier(spec),
         columns=columns,
         parts=tuple(parts),
-        basis=search.accounts.checked.outcomes.basis,
+        basis=session.accounts.checked.outcomes.basis,
     )
 
 

@@ -1,114 +1,261 @@
-"""The files that a command reads: which they are, and by hash, so that a change is noticed."""
+"""A recorded run opened again: its tables, spec, plan and judge, as they were."""
 
 from __future__ import annotations
 
-import hashlib
-import re
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from gtmar.data.locations import duckdb_place, local_path
+from gtmar import spec as specs
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
 from gtmar.data.sources import Source
-from gtmar.errors import AccountDataError, culprits
+from gtmar.engine.evaluator import EVALUATOR_VERSION
+from gtmar.errors import NotResumableError, UsageError
+from gtmar.journal.files import RunFiles
+from gtmar.journal.schema import experiment_id
+from gtmar.objective.objective import Judge
+from gtmar.runs.holdout import later_source, load_with_holdout, recorded
+from gtmar.runs.journaled_search import Search
+from gtmar.runs.plan import Engine, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["file_hashes", "local_inputs", "recorded_inputs", "refuse_changed"]
+    from gtmar.data.matrix import Accounts
+    from gtmar.runs.results import Progress
+    from gtmar.spec.model import ScoringSpec
 
-#: Parameters of a start record that name a table: of the query, and the holdout's own.
-_SOURCE = re.compile(r"(holdout_)?source(\..+)?")
-
-
-def local_inputs(*sources: object) -> tuple[Path, ...]:
-    """Return the files, folders and globs of this machine that sources name.
-
-    Parameters
-    ----------
-    sources
-        Anything that an account table may be given as, and paths of other inputs. Frames, None and
-        addresses of other machines have none.
-    """
-    return tuple(path for source in sources for path in _local(source))
+__all__ = ["Session", "commands_of", "ended_run", "load_tables", "open_run"]
 
 
-def _local(source: object) -> Iterator[Path]:
-    if isinstance(source, Source):
-        for place in (source.location, *(other.location for _, other in source.others)):
-            yield from _local(place)
-        yield from _local(source.query_file)
-    elif isinstance(source, Path):
-        yield source
-    elif isinstance(source, str):
-        path = local_path(source)
-        if path is not None:
-            yield path
-
-
-def recorded_inputs(start: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the local files, folders and globs of the tables that a run's start record names."""
-    others = (v for k, v in dict(start["parameters"] or {}).items() if _SOURCE.fullmatch(k))
-    # A frame's source is no path.
-    return local_inputs(*(place for place in (start["source"], *others) if place != "frame"))
-
-
-def file_hashes(*sources: object) -> dict[str, str]:
-    """Return the SHA-256 of every local file that sources name.
+@dataclass(frozen=True)
+class Session:
+    """A run of the journal, and what it was made on.
 
     Parameters
     ----------
-    sources
-        Files, folders, globs, Delta folders, DuckDB files, and those of a query. Frames and
-        addresses have no file here, and no hash.
+    files
+        The run's files.
+    start
+        Its start record.
+    spec, judge, plan
+        As it was asked.
+    accounts
+        Its table, the holdout's own with it where that was opened.
     """
-    hashes = {}
-    for source in sources:
-        for location in _locations(source):
-            for path in _files(location):
-                with path.open("rb") as file:
-                    hashes[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+
+    files: RunFiles
+    start: dict[str, Any]
+    spec: ScoringSpec
+    judge: Judge
+    plan: Plan
+    accounts: Accounts
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """Its end record; an error where it hasn't ended."""
+        return self.files.record("end")
+
+    @property
+    def baseline(self) -> tuple[int, ...]:
+        """The weights that it started from, F of them."""
+        return tuple(term.weight for term in self.spec.terms)
+
+    @property
+    def best(self) -> tuple[int, ...]:
+        """The weights that it ended with, F of them."""
+        name = self.end["best_experiment"]
+        [row] = [row for row in self.files.judged() if experiment_id(row["number"]) == name]
+        weights = dict(row["weights"])
+        return tuple(weights[term.name] for term in self.spec.terms)
+
+    @contextmanager
+    def search(
+        self,
+        *,
+        plan: Plan | None = None,
+        engine: Engine | None = None,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Iterator[Search]:
+        """Give its search, or that of another plan, computing where an engine says."""
+        with (engine or Engine()).evaluator(self.accounts.search, self.spec) as evaluator:
+            plan = plan or self.plan
+            yield Search(
+                self.accounts, self.spec, self.judge, plan, watch=watch, evaluator=evaluator
+            )
 
 
-def _locations(source: object) -> list[str]:
-    if isinstance(source, Source):
-        others = [location for _, other in source.others for location in _locations(other)]
-        return [source.location, *others]
-    return [str(source)] if isinstance(source, str | Path) else []
+def open_run(
+    run_id: str,
+    journal: str | Path,
+    data: Any = None,
+    holdout_file: Any = None,
+    *,
+    memory: int | None = None,
+    untouched: bool = True,
+) -> Session:
+    """Open a run again, over the tables that it was made on.
 
-
-def _files(source: str) -> list[Path]:
-    if source.startswith("duckdb://"):
-        return [path for path in (duckdb_place(source)[0],) if path.is_file()]
-    if source.startswith("file://"):
-        source = unquote(urlsplit(source).path)
-    path = Path(source.removeprefix("delta:"))
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    if any(sign in source for sign in "*?["):
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        pattern = str(path.relative_to(anchor)) if path.is_absolute() else source
-        return sorted(file for file in anchor.glob(pattern) if file.is_file())
-    return []
-
-
-def refuse_changed(before: Mapping[str, str], *sources: object) -> None:
-    """Refuse to go on where a file isn't what it was.
+    Parameters
+    ----------
+    run_id, journal
+        The run's full id, and where it is.
+    data, holdout_file
+        The account table and the holdout's own, where they have moved since.
+    memory
+        As for `load_accounts`.
+    untouched
+        Whether a holdout in a table of its own is opened, too.
 
     Raises
     ------
-    AccountDataError
-        Naming the files; nothing has been written.
+    NotResumableError
+        If a table or the evaluator version differ from the run's.
     """
-    after = file_hashes(*sources)
-    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    if changed:
-        raise AccountDataError(
-            f"{culprits(changed)} changed while the decision was made: it is void, and nothing "
-            "was written",
-            hint="do it again when nobody writes there",
-            changed=changed,
+    files = RunFiles(Path(journal), run_id)
+    start = files.record("start")
+    spec, accounts = load_tables(start, data, holdout_file, memory=memory, untouched=untouched)
+    _refuse_another(start, accounts)
+    judge = Judge.of(spec, start["objective"])
+    return Session(files, start, spec, judge, Plan.of_record(start), accounts)
+
+
+def ended_run(
+    run_id: str,
+    journal: str | Path,
+    data: Any = None,
+    holdout_file: Any = None,
+    *,
+    untouched: bool = True,
+    only_search: bool = False,
+) -> Session:
+    """Open a run that has ended; parameters are those of `open_run`.
+
+    Raises
+    ------
+    UsageError
+        If the run was imported, so that its table isn't known; or is no search, where only one
+        will do.
+    NotResumableError
+        If it hasn't ended, or table or evaluator version differ.
+    """
+    files = RunFiles(Path(journal), run_id)
+    kind = files.record("start")["kind"]
+    if only_search and kind != "search":
+        raise UsageError(
+            f"run {run_id} is no search but of kind {kind}: there is nothing to do again",
+            hint="gtmar sql runs lists the searches",
         )
+    if kind == "import":
+        raise UsageError(
+            f"run {run_id} was imported: its table isn't known here",
+            hint="gtmar try, with the table, measures its weights anew",
+        )
+    if not files.end.is_file():
+        raise NotResumableError(f"run {run_id} has not ended", hint=f"gtmar resume {run_id}")
+    return open_run(run_id, journal, data, holdout_file, untouched=untouched)
+
+
+def load_tables(
+    start: Mapping[str, Any],
+    data: Any = None,
+    holdout_file: Any = None,
+    *,
+    memory: int | None = None,
+    untouched: bool = True,
+) -> tuple[ScoringSpec, Accounts]:
+    """Read the spec of a start record, and load its tables as the run did, whatever they hold now.
+
+    Parameters are those of `open_run`.
+    """
+    parameters = dict(start["parameters"])
+    spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
+    table = scan(data if data is not None else Source.of_record(start["source"], parameters))
+    later = later_source(parameters) if untouched else None
+    share = parameters.get("set_aside")
+    options: dict[str, Any] = {
+        "as_of": parameters.get("as_of"),
+        "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
+        "set_aside": None if share is None else float(share),
+        "memory": memory,
+        "copies_together": "copies_together" in parameters,
+    }
+    if later is None:
+        return spec, load_accounts(table, spec, **options)
+    holdout = scan(holdout_file if holdout_file is not None else later)
+    options["later_as_of"] = parameters.get("holdout_as_of")
+    return spec, load_with_holdout(table, holdout, spec, **options)
+
+
+def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
+    """Refuse tables or an evaluator that aren't those of the run; say which, then and now."""
+    parameters = dict(start["parameters"])
+    pairs = {
+        "table (ids, outcomes or split)": (
+            start["outcomes_fingerprint"],
+            accounts.outcomes_fingerprint,
+        ),
+        "table (features)": (start["features_fingerprint"], accounts.features_fingerprint),
+        "table (segments)": (
+            parameters.get("segments_fingerprint"),
+            accounts.segments_fingerprint,
+        ),
+        "evaluator version": (start["evaluator_version"], EVALUATOR_VERSION),
+    }
+    if accounts.later is not None:
+        own = recorded(accounts)
+        for what, name in (
+            ("ids or outcomes", "holdout_outcomes_fingerprint"),
+            ("features", "holdout_features_fingerprint"),
+        ):
+            pairs[f"holdout's table ({what})"] = (parameters.get(name), own[name])
+    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if differing:
+        details = "; ".join(
+            f"{name}: {then} then, {now} now" for name, (then, now) in differing.items()
+        )
+        raise NotResumableError(
+            f"run {start['run_id']} can't be done again here: what differs is {details}",
+            hint="give the table that it was made on with --data, a later one with --holdout-file",
+            differing=list(differing),
+        )
+
+
+def commands_of(start: Mapping[str, Any]) -> list[str]:
+    """Return the commands that make a run like a recorded search, from its start record."""
+    run_id, parameters = start["run_id"], dict(start["parameters"] or {})
+    source = Source.of_record(start["source"], parameters)
+    lines = [f"gtmar checkout {run_id}/start -o start.yaml"]
+    again = ["gtmar", "run"]
+    again += _table_options(source, "--data", "--", "accounts.sql", lines)
+    again += ["--spec", "start.yaml", "--metric", start["objective"], "--seed", str(start["seed"])]
+    names = ["n", "patience", "time_budget", "proposer", "start", "holdout", "as_of"]
+    later = later_source(parameters)
+    if later is not None:
+        names.remove("holdout")
+        again += _table_options(later, "--holdout-file", "--holdout-file-", "holdout.sql", lines)
+        names.append("holdout_as_of")
+    for name in (*names, "set_aside"):
+        if name in parameters:
+            again += [f"--{name.replace('_', '-')}", parameters[name]]
+    again += ["--drop-unlabelled"] * (parameters.get("drop_unlabelled") == "True")
+    again += ["--cold"] * (start["memory"] is None)
+    return [*lines, shlex.join(again)]
+
+
+def _table_options(
+    source: Source, option: str, prefix: str, query_file: str, lines: list[str]
+) -> list[str]:
+    """Return the options that name a table; its query goes to a file, by a line of its own."""
+    options = [option, source.location]
+    if source.at_version is not None:
+        options += [f"{prefix}at-version", str(source.at_version)]
+    if source.query is not None:
+        lines.append(f"printf '%s' {shlex.quote(source.query)} > {query_file}")
+        options += [f"{prefix}query", query_file]
+    for name, other in source.others:
+        options += [f"{prefix}source", f"{name}={other.location}"]
+    return options

@@ -9,8 +9,8 @@ from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.catalog import Journal
 from gtmar.optimize.hill_climb import MOST_GIVEN, Known, Memory
+from gtmar.runs.journaled_search import tiers_id
 from gtmar.runs.plan import constraints_of
-from gtmar.runs.records import tiers_id
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
@@ -104,11 +104,11 @@ def _form_of(text: str) -> str | None:
 def said(memory: Memory, objective: str) -> str:
     """Say what a memory holds, before a run begins with it."""
     runs, vectors = len(memory.runs), len(memory.known)
-    told = (
+    sentence = (
         f"The journal knows this table: {runs:,} finished run{'' if runs == 1 else 's'}, "
         f"{vectors:,} weight vectors evaluated."
     )
     if memory.best:
         best = memory.known[memory.best[0]]
-        told += f" The best, {objective} {best.value:.4f} of {best.source}, is tried first."
-    return f"{told} --cold starts without it."
+        sentence += f" The best, {objective} {best.value:.4f} of {best.source}, is tried first."
+    return f"{sentence} --cold starts without it."

@@ -36,9 +36,8 @@ from gtmar.data.scan import scan
 from gtmar.data.storage import parse_size
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
-from gtmar.runs.loop import Search
+from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
-from gtmar.runs.records import new_run_id, start_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

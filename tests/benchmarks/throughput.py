@@ -210,7 +210,7 @@ def journal_share(accounts: int, experiments: int, rounds: int) -> str:
     least = {"journaled": math.inf, "alone": math.inf}
     for _ in range(rounds):
         for kind, ledger in (("journaled", Ledger), ("alone", Unwritten)):
-            with mock.patch("gtmar.runs.loop.Ledger", ledger):
+            with mock.patch("gtmar.runs.journaled_search.Ledger", ledger):
                 least[kind] = min(least[kind], 1e6 / track.round(experiments))
     spent, alone = least.values()
     return (

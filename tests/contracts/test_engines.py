@@ -31,7 +31,7 @@ from gtmar.errors import ResourceError, UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.runs import Engine, Limits, Progress, RunResult, resume, run
-from gtmar.runs.loop import Search
+from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan
 
 ROOT = Path(__file__).parents[2]

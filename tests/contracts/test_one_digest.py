@@ -22,9 +22,8 @@ from gtmar.engine.numba_table import NumbaTable
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.runs import Limits
-from gtmar.runs.loop import Search
+from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
-from gtmar.runs.records import new_run_id, start_record
 
 SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
 

@@ -14,8 +14,8 @@ from gtmar.data.scan import scan
 from gtmar.data.split import holdout_mask
 from gtmar.errors import AccountDataError, SpecError, UsageError, ViolationsError
 from gtmar.metrics.registry import all_metrics
+from gtmar.optimize.search_loop import Limits
 from gtmar.runs.check import Checkup, check
-from gtmar.runs.results import Limits
 from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.spec import ScoringSpec, to_yaml

@@ -22,7 +22,8 @@ from gtmar.journal.verify import verify
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import Judge
 from gtmar.runs import null_and_stability
-from gtmar.runs.engine import Engine
+from gtmar.runs.plan import Engine
+from gtmar.runs.session import ended_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,8 +217,8 @@ def test_a_memory_helps_across_guardrails_and_its_best_is_held_against_them(
 def test_a_rehearsal_keeps_what_the_run_keeps(tmp_path: Path) -> None:
     spec = spec_with(ALL)
     found = runs.run(TABLE, spec, limits=LIMITS, seed=2, journal=tmp_path)
-    start, ended, search = null_and_stability.past_search(found.run_id, tmp_path, TABLE)
-    done = null_and_stability.rehearsal_of(search, start, ended).over(search.accounts.search)
+    session = ended_run(found.run_id, tmp_path, TABLE)
+    done = null_and_stability.repeated_search(session).over(session.accounts.search)
     assert done.value == found.best_value
     assert dict(zip(("x0", "x1", "x2", "x3"), done.weights, strict=True)) == found.weights
 

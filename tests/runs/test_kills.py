@@ -30,7 +30,7 @@ from gtmar.journal.files import RunFiles
 from gtmar.journal.sql_library import library
 from gtmar.journal.verify import verify
 
-resumption = import_module("gtmar.runs.resume")
+session = import_module("gtmar.runs.session")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -298,7 +298,7 @@ def test_another_table_or_evaluator_is_refused_and_nothing_is_written(
         with pytest.raises(NotResumableError, match=differing):
             runs.resume(run_id, journal=tmp_path, data=data)
     with monkeypatch.context() as patch:
-        patch.setattr(resumption, "EVALUATOR_VERSION", 99)
+        patch.setattr(session, "EVALUATOR_VERSION", 99)
         with pytest.raises(NotResumableError, match="evaluator version: 1 then, 99 now"):
             runs.resume(run_id, journal=tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -24,7 +24,7 @@ from gtmar.journal import writer
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 
-resumption = import_module("gtmar.runs.resume")
+session = import_module("gtmar.runs.session")
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 EXPERIMENTS = 700
 
@@ -157,7 +157,7 @@ def test_another_table_is_refused_and_named(
     with pytest.raises(NotResumableError, match=r"table \(ids, outcomes or split\)"):
         runs.resume(run_id, journal=tmp_path, data=outcomes)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
-    monkeypatch.setattr(resumption, "EVALUATOR_VERSION", 99)
+    monkeypatch.setattr(session, "EVALUATOR_VERSION", 99)
     with pytest.raises(NotResumableError, match="evaluator version: 1 then, 99 now"):
         runs.resume(run_id, journal=tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before

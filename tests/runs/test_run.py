@@ -26,9 +26,8 @@ from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError, Vi
 from gtmar.metrics import all_metrics, measure
 from gtmar.objective.objective import Judge
 from gtmar.runs import DEFAULT_PROPOSER, Limits, Progress, RunResult, check, run, score
-from gtmar.runs.loop import Search
+from gtmar.runs.journaled_search import Search, start_record
 from gtmar.runs.plan import Plan
-from gtmar.runs.records import start_record
 
 Row = dict[str, Any]
 
@@ -210,7 +209,7 @@ def test_a_time_budget_only_fixes_where_a_run_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[Row]
 ) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr("gtmar.runs.loop.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("gtmar.runs.journaled_search.time.perf_counter", lambda: float(next(clock)))
     limits = Limits(120, seconds=20.0)
     result = run(TABLE, SPEC, limits=limits, seed=3, journal=tmp_path, batch=5)
     assert result.state == record_of(result, "end")["state"] == "time_budget"

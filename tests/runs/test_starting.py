@@ -16,9 +16,9 @@ from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
 from gtmar.errors import UsageError
 from gtmar.journal.files import RunFiles
-from gtmar.runs.null_and_stability import rehearsal_of
-from gtmar.runs.resume import search_of
-from gtmar.runs.starting import given_at_start
+from gtmar.runs.null_and_stability import repeated_search
+from gtmar.runs.plan import given_at_start
+from gtmar.runs.session import ended_run
 from gtmar.validation.resampling import shuffled
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
@@ -97,15 +97,13 @@ def test_fitted_weights_come_before_those_remembered(
 def test_a_rehearsal_fits_the_start_to_the_outcomes_at_hand(
     done: runs.RunResult, table: Path
 ) -> None:
-    files = RunFiles(Path(done.journal), done.run_id)
-    start, ended = files.record("start"), files.record("end")
-    search = search_of(start, table)
-    rehearsal = rehearsal_of(search, start, ended)
-    again = rehearsal.over(search.accounts.search)
-    assert dict(zip(search.names, again.weights, strict=True)) == done.weights
-    noise = shuffled(search.accounts.search, seed=1, number=1)
-    own = given_at_start("logistic", search.accounts.search, SPEC)
-    other = rehearsal.given(noise) if rehearsal.given else None
+    session = ended_run(done.run_id, done.journal, table)
+    search = repeated_search(session)
+    again = search.over(session.accounts.search)
+    assert dict(zip(done.weights, again.weights, strict=True)) == done.weights
+    noise = shuffled(session.accounts.search, seed=1, number=1)
+    own = given_at_start("logistic", session.accounts.search, SPEC)
+    other = search.given(noise) if search.given else None
     assert own is not None
     assert other is not None
     assert other.vectors != own.vectors

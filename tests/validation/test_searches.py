@@ -17,12 +17,11 @@ from gtmar.data.scan import scan
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.catalog import Journal
-from gtmar.journal.files import RunFiles
 from gtmar.journal.verify import verify
 from gtmar.metrics import measure
-from gtmar.runs.null_and_stability import rehearsal_of
-from gtmar.runs.resume import search_of
-from gtmar.validation.permutation import Chance
+from gtmar.runs.null_and_stability import repeated_search
+from gtmar.runs.session import ended_run
+from gtmar.validation.repeated_search import Chance
 from gtmar.validation.resampling import bootstrapped, repeated, shuffled
 
 WEIGHTS = (20, 25, 30, -8)
@@ -114,11 +113,10 @@ def test_a_rehearsal_finds_what_the_run_found(proposer: str, tmp_path: Path) -> 
         journal=tmp_path / "journal",
         proposer=proposer,
     )
-    files = RunFiles(tmp_path / "journal", found.run_id)
-    start, ended = files.record("start"), files.record("end")
-    search = search_of(start, None)
-    done = rehearsal_of(search, start, ended).over(search.accounts.search)
-    assert dict(zip(search.names, done.weights, strict=True)) == found.weights
+    session = ended_run(found.run_id, tmp_path / "journal")
+    done = repeated_search(session).over(session.accounts.search)
+    assert done.weights == session.best
+    assert dict(zip(found.weights, done.weights, strict=True)) == found.weights
     assert (done.start_value, done.value) == (found.baseline_value, found.best_value)
     assert done.experiments == found.experiments
 

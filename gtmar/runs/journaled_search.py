@@ -1,9 +1,10 @@
-"""Ctrl-C during a run: noted, and obeyed between two batches, so that nothing found is lost."""
+"""One search in progress: its loop, its journal, its start record and its result."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
+import secrets
 import signal
 import threading
 import time
@@ -11,22 +12,23 @@ from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from gtmar import spec as specs
+from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.threads import set_aside
 from gtmar.errors import AccountDataError
-from gtmar.journal.schema import experiment_id
+from gtmar.journal.schema import FORMAT_VERSION, experiment_id
 from gtmar.metrics.registry import measure
-from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import guardrail_of
-from gtmar.optimize.hill_climb import Climb, Outcome
-from gtmar.runs.findings import findings_of
+from gtmar.optimize.hill_climb import Climb
+from gtmar.optimize.search_loop import SearchLoop
+from gtmar.runs.findings import findings_of, recorded_findings
+from gtmar.runs.holdout import dropped_later, recorded
 from gtmar.runs.ledger import Ledger, Signature
-from gtmar.runs.plan import constraints_of, make_proposer
 from gtmar.runs.results import Progress, RunResult
-from gtmar.runs.starting import levers_of
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,37 +42,30 @@ if TYPE_CHECKING:
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
     from gtmar.objective.objective import Judge
-    from gtmar.optimize.hill_climb import Batch
+    from gtmar.optimize.hill_climb import Step
     from gtmar.runs.findings import Finding
     from gtmar.runs.plan import Plan
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["STAGES", "Interruption", "Search", "noticed"]
-
-
-class Interruption:
-    """Whether somebody has asked the run to stop."""
-
-    def __init__(self) -> None:
-        self.asked = False
+__all__ = ["Search", "new_run_id", "noticed", "start_record", "tiers_id"]
 
 
 @contextmanager
-def noticed() -> Iterator[Interruption]:
-    """Note the first Ctrl-C instead of raising; a second one raises `KeyboardInterrupt`.
+def noticed() -> Iterator[threading.Event]:
+    """Note the first Ctrl-C in an event; a second one raises `KeyboardInterrupt`.
 
     Outside the main thread signals can't be handled; nothing is noted there.
     """
-    interruption = Interruption()
+    interruption = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
     before = signal.getsignal(signal.SIGINT)
 
     def note(_signal: int, _frame: FrameType | None) -> None:
-        if interruption.asked:
+        if interruption.is_set():
             raise KeyboardInterrupt
-        interruption.asked = True
+        interruption.set()
 
     signal.signal(signal.SIGINT, note)
     try:
@@ -79,19 +74,7 @@ def noticed() -> Iterator[Interruption]:
         signal.signal(signal.SIGINT, before)
 
 
-#: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
-#: what follows a win is thrown away, and within these ends.
-_SMALLEST_BATCH = 4
-_LARGEST_BATCH = 64
-#: Where a batch's own cost is little beside a candidate's, both ends shrink: with the square root
-#: of how many times these accounts a table has.
-_SMALL_TABLE = 50_000
-
-
 _COMPILING = "Compiling machine code; it takes about half a minute and is done once."
-
-#: What an experiment's time goes to, in the order of the loop.
-STAGES = ("propose", "evaluate", "judge", "journal")
 
 
 class Search:
@@ -124,17 +107,14 @@ class Search:
         self.plan, self.watch = plan, watch
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
-        self.levers = levers_of(spec)
         if evaluator is None:
             evaluator = LocalEvaluator(accounts.search, spec, expected=plan.limits.experiments)
             if announce is not None and evaluator.compiles_first:
                 announce(_COMPILING)
         self.evaluator: Evaluator = evaluator
-        self.guard = Guard(accounts.search, spec, judge, self.start)
-        self.evaluator.move(self.start)
-        self.baseline_sums = self.evaluator.sums([self.start])
+        self.loop = SearchLoop(accounts.search, spec, judge, evaluator)
+        self.baseline_sums = self.loop.start_sums
         self.baseline = self._objective_or_error()
-        self.best_sums = self.baseline_sums
         self.wins = 0
         #: Results taken over from earlier runs.
         self.known = 0
@@ -144,26 +124,18 @@ class Search:
         #: Evaluated, and exactly the baseline's objective; and without a value.
         self.tied = self.null = 0
         self._resumed_from = 0
-        #: Seconds that each stage of the loop took.
-        self.spent = dict.fromkeys(STAGES, 0.0)
-        self._mark = 0.0
-        growth = max(1.0, accounts.search.accounts / _SMALL_TABLE)
-        self._batches = [
-            max(1, round(end / math.sqrt(growth))) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)
-        ]
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
         lacking = self.judge.lacking(self.accounts.checked.outcomes)
-        lacking = lacking or self.guard.lacking()
+        lacking = lacking or self.loop.guard.lacking()
         if lacking:
             listed = "; ".join(f'"{name}": {reason}' for name, reason in lacking.items())
             raise AccountDataError(
                 f"{self.accounts.table.source}: objective or guardrail can't be computed: {listed}",
                 hint="choose another with --metric, or drop the guardrail",
             )
-        frame = self.evaluator.frame_of(self.baseline_sums)
-        value = self.judge.values(frame)[0]
+        value = self.loop.start_value
         if value is None:
             reasons = self.measure(self.baseline_sums).reasons[0]
             reason = reasons.get(self.judge.name, "no value")
@@ -207,8 +179,7 @@ class Search:
         done
             Experiments in the journal already, for a run that is resumed.
         """
-        began = time.perf_counter()
-        self._began = began
+        self._began = began = time.perf_counter()
         ledger = Ledger(writer, self.measure, self._signature())
         if done is None:
             ledger.open(self.start, self.baseline, self.baseline_sums)
@@ -217,15 +188,26 @@ class Search:
         climb = self._climb()
         if done is not None:
             self._restore(climb, done)
-        if not self.levers.free:
-            state = "exhausted"
-        else:
-            with noticed() as interruption, set_aside():
-                state = self._loop(climb, ledger, writer.run_id, interruption)
-        self._mark = time.perf_counter()
+
+        def record(steps: Sequence[Step], sums: NDArray[np.int64], took: int) -> None:
+            for step in steps:
+                self._count(step.outcome, step.value, step.breaches)
+            ledger.add(steps, sums, took)
+
+        with noticed() as interruption:
+            state = self.loop.drive(
+                climb,
+                self.plan.limits,
+                batch=self.plan.batch,
+                began=began,
+                record=record,
+                interrupted=interruption.is_set,
+                after_batch=lambda: self._show(climb, writer.run_id),
+            )
+        ended = time.perf_counter()
         ledger.write()
         writer.flush()
-        self._lap("journal")
+        self.loop.lap("journal", since=ended)
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
 
@@ -242,16 +224,8 @@ class Search:
 
     def _climb(self) -> Climb:
         plan, memory = self.plan, self.plan.memory
-        remembered = memory.remembered if memory else ()
         return Climb(
-            make_proposer(
-                plan.proposer,
-                self.levers,
-                seed=plan.seed,
-                sign=self.judge.sign,
-                remembered=remembered,
-                constraints=constraints_of(self.spec),
-            ),
+            plan.make_proposer(self.spec, sign=self.judge.sign, warm=True),
             self.start,
             self.baseline,
             better=self.judge.gain,
@@ -265,78 +239,14 @@ class Search:
             if row["outcome"] != "baseline":
                 weights = tuple(dict(row["weights"])[name] for name in self.names)
                 climb.restore(row["proposal"], weights, row["value_after"], row["outcome"])
-                self.wins += row["outcome"] == "win"
-                self.known += row["outcome"] == "known"
                 self._count(row["outcome"], row["value_after"], row["breaches"] or ())
         self._resumed_from = climb.experiments
-        self.evaluator.move(climb.weights)
-        self.best_sums = self.evaluator.sums([climb.weights])
-
-    def _loop(self, climb: Climb, ledger: Ledger, run_id: str, interruption: Interruption) -> str:
-        limits = self.plan.limits
-        while climb.experiments < limits.experiments and climb.proposals != limits.proposals:
-            if interruption.asked:
-                return "interrupted"
-            spent = time.perf_counter() - self._began
-            if limits.seconds is not None and spent >= limits.seconds:
-                return "time_budget"
-            if limits.patience is not None and climb.since_win >= limits.patience:
-                return "patience"
-            least, most = self._batches
-            ahead = self.plan.batch or min(max(least, climb.since_win // 2), most)
-            ahead = min(ahead, limits.experiments - climb.experiments)
-            if limits.patience is not None:
-                ahead = min(ahead, limits.patience - climb.since_win)
-            self._mark = time.perf_counter()
-            batch = climb.ask(ahead, until=limits.proposals)
-            self._lap("propose")
-            self._evaluate(climb, batch, ledger)
-            self._show(climb, run_id)
-            if climb.exhausted:
-                return "exhausted"
-        return "finished"
-
-    def _lap(self, stage: str) -> None:
-        """Book the time since the last stage ended."""
-        now = time.perf_counter()
-        self.spent[stage] += now - self._mark
-        self._mark = now
-
-    def _evaluate(self, climb: Climb, batch: Batch, ledger: Ledger) -> None:
-        began = self._mark
-        if batch.fresh:
-            sums = self.evaluator.sums([c.weights for c in batch.fresh])
-            self._lap("evaluate")
-            values = self.judge.decide(self.evaluator.known_of(sums, self.judge.reads))
-        else:
-            # Nothing but what is known already: it uses up proposals all the same.
-            sums, values = self.baseline_sums[:0], []
-
-        def breaches(place: int) -> tuple[str, ...]:
-            frame = self.evaluator.frame_of(
-                sums[place : place + 1], only=self.judge.limited | self.judge.reads
-            )
-            weights = batch.fresh[place].weights
-            return self.guard.breaches(frame, weights, values[place], climb.value)
-
-        steps = climb.tell(batch, values, breaches)
-        self._lap("judge")
-        took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
-        judged = sum(not step.candidate.taken_over for step in steps)
-        self.known += len(steps) - judged
-        for step in steps:
-            self._count(step.outcome, step.value, step.breaches)
-        if steps:
-            ledger.add(steps, sums[:judged], took)
-        self._lap("journal")
-        if steps and steps[-1].outcome is Outcome.WIN:
-            self.evaluator.move(climb.weights)
-            self.best_sums = sums[judged - 1 : judged]
-            self.wins += 1
-            self._lap("evaluate")
+        self.loop.resume(climb)
 
     def _count(self, outcome: str, value: float | None, breaches: Sequence[str]) -> None:
-        """Count why a candidate was not kept."""
+        """Count what was kept, and why the others were not."""
+        self.wins += outcome == "win"
+        self.known += outcome == "known"
         if outcome == "blocked":
             self.blocked += 1
             self.broken.update({guardrail_of(breach) for breach in breaches})
@@ -408,7 +318,7 @@ class Search:
             seconds=seconds,
             best_experiment=best,
             weights=weights,
-            metrics=self.measure(self.best_sums).row(0),
+            metrics=self.measure(self.loop.best_sums).row(0),
             holdout=holdout,
             digest=digest,
             higher_is_better=self.judge.sign > 0,
@@ -443,3 +353,68 @@ class Search:
 
 def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def start_record(search: Search) -> dict[str, Any]:
+    """Return what was asked, as the `start` record has it."""
+    spec, accounts, plan = search.spec, search.accounts, search.plan
+    checked = accounts.checked
+    lineage = spec.lineage
+    parameters = {
+        **plan.parameters,
+        "holdout": spec.split.holdout,
+        "salt": spec.split.salt,
+        "drop_unlabelled": checked.dropped > 0 or dropped_later(accounts),
+        **checked.set_aside.parameters,
+        "segments_fingerprint": accounts.segments_fingerprint,
+        "reading": "\n".join(checked.reading) or None,
+        "findings": recorded_findings(search.findings),
+        "copies_together": accounts.copies.repeated if accounts.copies else None,
+        **accounts.table.origin,
+        **recorded(accounts),
+    }
+    packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": plan.kind,
+        "started_at": datetime.now(UTC),
+        "author": plan.author,
+        "note": plan.note,
+        "seed": plan.seed,
+        "parameters": [(k, str(v)) for k, v in parameters.items() if v is not None],
+        "objective": search.judge.name,
+        "higher_is_better": search.judge.sign > 0,
+        "orientation": spec.orientation,
+        "model": spec.model,
+        "spec_id": specs.spec_id(spec),
+        "score_id": specs.score_id(spec),
+        "spec": specs.to_json(spec),
+        "tiers": list(spec.tier_names),
+        "tiers_id": tiers_id(spec),
+        "source": without_credentials(accounts.table.source),
+        "outcomes_fingerprint": accounts.outcomes_fingerprint,
+        "features_fingerprint": accounts.features_fingerprint,
+        "accounts": checked.accounts,
+        "accounts_dropped": checked.dropped,
+        "search_accounts": accounts.search.accounts,
+        "holdout_accounts": accounts.holdout.accounts if accounts.holdout else 0,
+        "basis": checked.outcomes.basis,
+        "evaluator_version": EVALUATOR_VERSION,
+        "evaluator_code": evaluator_code(),
+        "packages": [(name, version(name)) for name in packages],
+        "memory": plan.memory.to_json() if plan.memory else None,
+        "memory_digest": plan.memory.digest if plan.memory else None,
+        "parent_run": lineage.run if lineage else None,
+        "parent_experiment": lineage.experiment if lineage else None,
+    }
+
+
+def tiers_id(spec: ScoringSpec) -> str:
+    """Return a hash of the tiers' names and edges."""
+    tiers = {name: [tier.low, tier.high] for name, tier in spec.tiers.items()}
+    return hashlib.sha256(json.dumps(tiers, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def new_run_id() -> str:
+    """Return a fresh run id: sortable by time, unique by chance, beginning with a letter."""
+    return f"r{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

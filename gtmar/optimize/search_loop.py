@@ -1,0 +1,204 @@
+"""The loop that drives a search: ask for candidates, evaluate, judge, keep or revert.
+
+Runs, replays, null searches and stability searches all go through it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from gtmar.engine.threads import set_aside
+from gtmar.objective.guardrails import Guard
+from gtmar.optimize.hill_climb import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.evaluator import Evaluator
+    from gtmar.objective.objective import Judge
+    from gtmar.optimize.hill_climb import Batch, Climb, Step
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["STAGES", "Limits", "SearchLoop"]
+
+#: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
+#: what follows a win is thrown away, and within these ends.
+_SMALLEST_BATCH = 4
+_LARGEST_BATCH = 64
+#: Where a batch's own cost is little beside a candidate's, both ends shrink: with the square root
+#: of how many times these accounts a table has.
+_SMALL_TABLE = 50_000
+
+#: What an experiment's time goes to, in the order of the loop.
+STAGES = ("propose", "evaluate", "judge", "journal")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a search stops.
+
+    Parameters
+    ----------
+    experiments
+        Experiments really evaluated, the baseline aside.
+    patience
+        Stop after this many experiments without a win; None for never.
+    seconds
+        Stop when this time is up; where it stopped is recorded. None for never.
+    proposals
+        Stop when so many proposals are used up, as a replay does. None for never.
+    """
+
+    experiments: int = 2000
+    patience: int | None = None
+    seconds: float | None = None
+    proposals: int | None = None
+
+
+class SearchLoop:
+    """What a search over one matrix needs: evaluator, judge and guardrails, set to its start.
+
+    Parameters
+    ----------
+    matrix
+        The accounts searched.
+    spec
+        Its weights are the start.
+    judge
+        Objective and guardrails.
+    evaluator
+        Computes sums over the matrix.
+    """
+
+    def __init__(
+        self, matrix: AccountMatrix, spec: ScoringSpec, judge: Judge, evaluator: Evaluator
+    ) -> None:
+        self.judge, self.evaluator = judge, evaluator
+        self.start = tuple(term.weight for term in spec.terms)
+        self.guard = Guard(matrix, spec, judge, self.start)
+        self._free = any(not term.fixed for term in spec.terms)
+        evaluator.move(self.start)
+        #: Sums of the start, and of the best so far; shape (1, L, S).
+        self.start_sums = self.best_sums = evaluator.sums([self.start])
+        #: Seconds that each stage took.
+        self.spent = dict.fromkeys(STAGES, 0.0)
+        self._mark = 0.0
+        growth = math.sqrt(max(1.0, matrix.accounts / _SMALL_TABLE))
+        self._batches = [max(1, round(end / growth)) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)]
+
+    @cached_property
+    def start_value(self) -> float | None:
+        """Objective of the start."""
+        [value] = self.judge.values(self.evaluator.frame_of(self.start_sums))
+        return value
+
+    def resume(self, climb: Climb) -> None:
+        """Go on from a climb's incumbent."""
+        self.evaluator.move(climb.weights)
+        self.best_sums = self.evaluator.sums([climb.weights])
+
+    def drive(
+        self,
+        climb: Climb,
+        limits: Limits,
+        *,
+        batch: int | None = None,
+        began: float | None = None,
+        record: Callable[[list[Step], NDArray[np.int64], int], None] | None = None,
+        interrupted: Callable[[], bool] | None = None,
+        after_batch: Callable[[], None] | None = None,
+    ) -> str:
+        """Search until a limit; return which: the state of the run.
+
+        Parameters
+        ----------
+        climb
+            The search, at its start or restored.
+        limits
+            When to stop.
+        batch
+            Candidates evaluated ahead of their turn. Changes no result; None adapts.
+        began
+            When the time budget began, by `time.perf_counter`; None for now.
+        record
+            Takes judged steps, sums of those that were evaluated, and microseconds for each.
+        interrupted
+            Whether somebody has asked the search to stop; asked between two batches.
+        after_batch
+            Called after every batch.
+        """
+        if not self._free:
+            return "exhausted"
+        began = time.perf_counter() if began is None else began
+        with set_aside():
+            while climb.experiments < limits.experiments and climb.proposals != limits.proposals:
+                if interrupted is not None and interrupted():
+                    return "interrupted"
+                if limits.seconds is not None and time.perf_counter() - began >= limits.seconds:
+                    return "time_budget"
+                if limits.patience is not None and climb.since_win >= limits.patience:
+                    return "patience"
+                self._mark = time.perf_counter()
+                asked = climb.ask(self._ahead(climb, limits, batch), until=limits.proposals)
+                self.lap("propose")
+                self._evaluate(climb, asked, record)
+                if after_batch is not None:
+                    after_batch()
+                if climb.exhausted:
+                    return "exhausted"
+        return "finished"
+
+    def _ahead(self, climb: Climb, limits: Limits, batch: int | None) -> int:
+        """Return how many candidates to evaluate ahead of their turn."""
+        least, most = self._batches
+        ahead = batch or min(max(least, climb.since_win // 2), most)
+        ahead = min(ahead, limits.experiments - climb.experiments)
+        return ahead if limits.patience is None else min(ahead, limits.patience - climb.since_win)
+
+    def lap(self, stage: str, *, since: float | None = None) -> None:
+        """Book the time since the last stage ended, or since a moment, on a stage."""
+        now = time.perf_counter()
+        self.spent[stage] += now - (self._mark if since is None else since)
+        self._mark = now
+
+    def _evaluate(
+        self,
+        climb: Climb,
+        batch: Batch,
+        record: Callable[[list[Step], NDArray[np.int64], int], None] | None,
+    ) -> None:
+        began = self._mark
+        # A batch of known results alone uses up proposals all the same.
+        sums = self.start_sums[:0]
+        values: Sequence[float | None] = []
+        if batch.fresh:
+            sums = self.evaluator.sums([candidate.weights for candidate in batch.fresh])
+            self.lap("evaluate")
+            values = self.judge.decide(self.evaluator.known_of(sums, self.judge.reads))
+
+        def breaches(index: int) -> tuple[str, ...]:
+            frame = self.evaluator.frame_of(
+                sums[index : index + 1], only=self.judge.limited | self.judge.reads
+            )
+            weights = batch.fresh[index].weights
+            return self.guard.breaches(frame, weights, values[index], climb.value)
+
+        steps = climb.tell(batch, values, breaches)
+        self.lap("judge")
+        judged = sum(not step.candidate.taken_over for step in steps)
+        if record is not None and steps:
+            took = int((self._mark - began) * 1e6 / max(1, len(batch.fresh)))
+            record(steps, sums[:judged], took)
+        self.lap("journal")
+        if steps and steps[-1].outcome is Outcome.WIN:
+            self.evaluator.move(climb.weights)
+            self.best_sums = sums[judged - 1 : judged]
+            self.lap("evaluate")

@@ -1,0 +1,244 @@
+"""A run's search over other accounts: shuffled outcomes (null), bootstrap resamples (stability)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from gtmar.engine.local import LocalEvaluator
+from gtmar.optimize.hill_climb import Climb
+from gtmar.optimize.search_loop import SearchLoop
+from gtmar.validation.resampling import bootstrapped, shuffled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.objective.objective import Judge
+    from gtmar.optimize.hill_climb import Given
+    from gtmar.optimize.proposers import Proposer
+    from gtmar.optimize.search_loop import Limits
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = [
+    "CHANCE",
+    "Chance",
+    "RepeatedSearch",
+    "SearchOutcome",
+    "WeightStability",
+    "chance",
+    "read_weights",
+    "searched_again",
+]
+
+#: Above this a p-value says that noise gains as much.
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a search came to."""
+
+    start_value: float | None
+    value: float | None
+    weights: tuple[int, ...]
+    experiments: int
+
+    def gain(self, sign: int) -> float | None:
+        """Return by how much it got better; None where the start has no value."""
+        if self.start_value is None or self.value is None:
+            return None
+        return sign * (self.value - self.start_value)
+
+
+@dataclass(frozen=True)
+class RepeatedSearch:
+    """A search that can be done over any matrix; nothing is journaled.
+
+    Parameters
+    ----------
+    spec
+        Its weights are the start.
+    judge
+        Objective and guardrails.
+    proposer
+        Makes a fresh proposer; each search needs its own, since some learn.
+    limits
+        When a search stops.
+    given
+        Fits the vectors to try first to a matrix, anew for each; None for none.
+    """
+
+    spec: ScoringSpec
+    judge: Judge
+    proposer: Callable[[], Proposer]
+    limits: Limits
+    given: Callable[[AccountMatrix], Given | None] | None = None
+
+    def over(self, matrix: AccountMatrix) -> SearchOutcome:
+        """Search one matrix."""
+        evaluator = LocalEvaluator(matrix, self.spec, expected=self.limits.experiments)
+        loop = SearchLoop(matrix, self.spec, self.judge, evaluator)
+        given = self.given(matrix) if self.given else None
+        climb = Climb(
+            self.proposer(),
+            loop.start,
+            loop.start_value,
+            better=self.judge.gain,
+            given=(given,) if given else (),
+        )
+        loop.drive(climb, self.limits)
+        return SearchOutcome(loop.start_value, climb.value, climb.weights, climb.experiments)
+
+    def over_each(
+        self,
+        matrices: Callable[[int], AccountMatrix],
+        searches: int,
+        watch: Callable[[int, int], None] | None,
+    ) -> list[SearchOutcome]:
+        """Search matrices 1 to `searches`; `watch` is told how many of how many are done."""
+        outcomes = []
+        for number in range(1, searches + 1):
+            outcomes.append(self.over(matrices(number)))
+            if watch is not None:
+                watch(number, searches)
+        return outcomes
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A gain, and those of the same search on shuffled outcomes.
+
+    Parameters
+    ----------
+    found
+        The gain in question, as an improvement: above 0 is better whatever the metric.
+    gains
+        The gain of each search on shuffled outcomes, smallest first.
+    """
+
+    found: float
+    gains: tuple[float, ...]
+
+    @property
+    def p_value(self) -> float:
+        """(1 + searches on noise that gained as much) / (1 + searches); never 0.
+
+        References
+        ----------
+        Phipson & Smyth 2010.
+        """
+        as_much = sum(gain >= self.found for gain in self.gains)
+        return (1 + as_much) / (1 + len(self.gains))
+
+    def quantile(self, share: float) -> float:
+        """Return the gain that a share of the searches on noise stayed below."""
+        return float(np.quantile(self.gains, share))
+
+
+def chance(
+    search: RepeatedSearch,
+    matrix: AccountMatrix,
+    gain: float,
+    *,
+    searches: int,
+    seed: int,
+    watch: Callable[[int, int], None] | None = None,
+) -> Chance:
+    """Search shuffled outcomes again and again, and hold a gain (above 0 is better) against them.
+
+    `searches` is 1 or more; a p-value can't be below 1 / (searches + 1). `seed` keys the shuffles.
+
+    Notes
+    -----
+    A search whose objective has no value on shuffled outcomes gained nothing. Cost: that of
+    `searches` runs.
+    """
+    outcomes = search.over_each(
+        lambda number: shuffled(matrix, seed=seed, number=number), searches, watch
+    )
+    gains = (outcome.gain(search.judge.sign) or 0.0 for outcome in outcomes)
+    return Chance(gain, tuple(sorted(gains)))
+
+
+@dataclass(frozen=True)
+class WeightStability:
+    """One weight in searches over resampled accounts.
+
+    Parameters
+    ----------
+    name
+        The term's.
+    start, found
+        Weight that the searches start from, and the one in question.
+    low, middle, high
+        Median of the weights found, and the ends between which 95 % of them lie.
+    sign_held
+        Share of searches whose weight has the sign of `found`, 0 being a sign of its own.
+    direction_held
+        Share of searches that moved the weight from its start the way `found` lies; None where
+        that is the start.
+    reading
+        `holds` where the ends have one sign; `noise` where 0 lies between them, so that nobody can
+        say whether it is for or against an account; `fixed` where its bounds leave no room.
+    """
+
+    name: str
+    start: int
+    found: int
+    low: float
+    middle: float
+    high: float
+    sign_held: float
+    direction_held: float | None
+    reading: Literal["holds", "noise", "fixed"]
+
+
+def searched_again(
+    search: RepeatedSearch,
+    matrix: AccountMatrix,
+    *,
+    searches: int,
+    seed: int,
+    watch: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int64]:
+    """Search bootstrap resamples of the accounts, keyed by `seed`.
+
+    Returns
+    -------
+    ndarray of int64, shape (searches, F)
+        The weights that each one ended with. Cost: that of `searches` runs.
+    """
+    outcomes = search.over_each(
+        lambda number: bootstrapped(matrix, seed=seed, number=number), searches, watch
+    )
+    return np.array([outcome.weights for outcome in outcomes], dtype=np.int64)
+
+
+def read_weights(
+    spec: ScoringSpec, weights: Sequence[int], drawn: NDArray[np.int64]
+) -> tuple[WeightStability, ...]:
+    """Say of each of F weights what the searches, of shape (searches, F), made of it."""
+    read = []
+    for term, weight, column in zip(spec.terms, weights, drawn.T, strict=True):
+        low, middle, high = (float(v) for v in np.quantile(column, [0.025, 0.5, 0.975]))
+        moved = np.sign(column - term.weight) == np.sign(weight - term.weight)
+        reading: Literal["holds", "noise", "fixed"] = "noise" if low <= 0 <= high else "holds"
+        read.append(
+            WeightStability(
+                name=term.name,
+                start=term.weight,
+                found=weight,
+                low=low,
+                middle=middle,
+                high=high,
+                sign_held=float((np.sign(column) == np.sign(weight)).mean()),
+                direction_held=float(moved.mean()) if weight != term.weight else None,
+                reading="fixed" if term.fixed else reading,
+            )
+        )
+    return tuple(read)
