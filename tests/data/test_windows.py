@@ -98,7 +98,7 @@ def test_columns_that_are_not_there_or_hold_no_dates_are_named_with_all_else() -
     assert found[0].startswith('depth: no such column (feature "depth")')
     assert "takn: no such column (window features_asof)" in found[1:]
     assert any(each.startswith(': window outcome_start is no date: "2026-13-01"') for each in found)
-    assert "to: window outcome_end expects dates, got String" in found
+    assert 'to: window outcome_end expects dates, got String: "06/05/2026"' in found
 
 
 def test_unknown_days_are_counted() -> None:
