@@ -5,7 +5,7 @@ of rows is in a core's cache. They let go of Python's lock, so threads share a t
 integer arithmetic: nothing here can round.
 
 All that numba compiles is in this one module, since it looks for changes in no other: whoever moves
-a name in the tables of `cohorts`, or a field in `numba_table`, changes a line here too.
+a name in the tables of `cohorts`, or a field in `numba_layout`, changes a line here too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gtmar.engine.cohorts import CASH_FLOWS, SCALAR_SUMS, TIER_SUMS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gtmar.engine.numba_table import Order, PartialCounts, Recipe, Rows, Workspace
+    from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
 
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
@@ -41,7 +41,7 @@ _SHARED = 32_768
 _RAW_PER_SCORE, _HALF = 100, 50
 _LEAST, _MOST = -(2**31), 2**31 - 1
 #: Rows of counts and of cents, sides of a boundary, and tables to add to by turns: see
-#: `numba_table`.
+#: `numba_layout`.
 _NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED = range(5)
 _LTV = len(CASH_FLOWS)
 _SIDES, _TURNS = 3, 4
@@ -78,7 +78,7 @@ def _pointer(_context: Any, address: Any) -> Any:
 
 
 @_compiled
-def _score(rows: Rows, change: Int32s, raw: Integers, first: int, made: Int32s) -> None:
+def _score(rows: AccountRows, change: Int32s, raw: Integers, first: int, made: Int32s) -> None:
     """Write raw scores from row `first` on: the incumbent's, plus changes x columns."""
     size = len(made)
     made[:] = raw[first : first + size]
@@ -155,7 +155,7 @@ def _count_tiers(made: Int32s, lows: Int64s, counted: Int64s) -> None:
 
 @_compiled
 def _count_block(
-    rows: Rows,
+    rows: AccountRows,
     order: Order,
     made: Int32s,
     bins: Bins,
@@ -197,7 +197,7 @@ def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int
 
 @_compiled
 def _tabulate(
-    rows: Rows,
+    rows: AccountRows,
     order: Order,
     raw: Integers,
     change: Int32s,
@@ -244,7 +244,7 @@ def _weigh_run(cents: Integers, start: int, bins: Bins, bands: Bytes, cash: Int6
 
 @_compiled
 def tabulate(
-    rows: Rows,
+    rows: AccountRows,
     order: Order,
     raw: Integers,
     changes: Int32s,
@@ -269,7 +269,7 @@ def tabulate(
 
 
 @_compiled
-def weigh(rows: Rows, room: Workspace, partial: PartialCounts, count: int) -> None:
+def weigh(rows: AccountRows, room: Workspace, partial: PartialCounts, count: int) -> None:
     """Add up the cents of all rows for the candidates in the first slots, by the bands of bins.
 
     What it adds to is 0 before: see `PartialCounts`.
@@ -294,7 +294,7 @@ def weigh(rows: Rows, room: Workspace, partial: PartialCounts, count: int) -> No
 
 
 @_compiled
-def move(rows: Rows, change: Int32s, raw: Integers, first: int, last: int) -> None:
+def move(rows: AccountRows, change: Int32s, raw: Integers, first: int, last: int) -> None:
     """Add changes x columns to the raw scores of the rows from `first` to before `last`."""
     made = np.empty(_BLOCK, dtype=np.int32)
     for begin in range(first, last, _BLOCK):

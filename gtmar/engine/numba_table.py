@@ -9,11 +9,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR
+from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
     Room = tuple["Workspace", "PartialCounts"]
 
-__all__ = ["NumbaTable", "Order", "PartialCounts", "Recipe", "Rows", "Workspace", "compiled_before"]
+__all__ = ["NumbaTable", "compiled_before"]
 
 _I = TypeVar("_I", bound=np.integer)
 
@@ -39,108 +40,13 @@ _MOST_BINS, _MOST_BANDS, _MOST_COUNTED = 2**16, 2**8, 2**16
 #: Rows from which on threads share the rows; below they share the candidates. A thread is there
 #: some 50 microseconds after it was called, so few rows are left to one.
 _MANY_ROWS, _FEW_ROWS = 262_144, 49_152
-#: Rows, or candidates of a smaller table, that a thread takes at a time.
+#: AccountRows, or candidates of a smaller table, that a thread takes at a time.
 _PIECE, _TOGETHER = 65_536, 2
 #: A candidate's five counts, and its histograms of cents, as many.
 _COUNTS = len(CASH_FLOWS) + 1
 #: Sides of a boundary, and tables that cents are added to by turns: with one, a row waits for the
 #: row before it.
 _SIDES, _TURNS = 3, 4
-
-
-class Rows(NamedTuple):
-    """N accounts as the passes read them."""
-
-    #: int64, shape (F,): each column's address, and its bytes an item.
-    columns: Int64s
-    widths: Int64s
-    #: int64, shape (R, 4): rows of one code from the first to before the last, the code, and which
-    #: of a candidate's first three counts they add to. Together all rows.
-    runs: Int64s
-    #: int64, shape (R, 2): runs of rows that the fourth count takes in.
-    paying: Int64s
-    #: int32: rows that the fifth count takes in, ascending.
-    listed: Int32s
-    #: int32: rows whose days are known, ascending, and the index of their days.
-    dated: Int32s
-    days: Int32s
-    #: int64, shape (5,): the row at which each run of cents begins.
-    starts: Int64s
-    #: Cents of the accounts of each cash flow, and LTV of all, 0 outside the LTV cohort; int32 or
-    #: int64.
-    cents: tuple[Integers, ...]
-
-
-class Order(NamedTuple):
-    """What score bins mean."""
-
-    #: int64, shape (T,): each tier's lowest bin, from the highest tier down.
-    lows: Int64s
-    #: uint8, shape (100 x max_score + 1,): a bin's tier, 0 the highest; three times that.
-    tier_of: Bytes
-    tier_thirds: Bytes
-    #: uint8, shape (3,): the side of bins before a boundary, of its own bin and of those after: 0,
-    #: 1, 2, and turned where the order is.
-    sides: Bytes
-    #: Whether high scores are bad: then the order of bins is turned.
-    risk: bool
-    #: How many accounts pay, and how many are of the LTV cohort.
-    paying: int
-    valued: int
-    #: Whether the fourth and the fifth count are of these accounts; else of all others.
-    paying_direct: bool
-    valued_direct: bool
-
-
-class Recipe(NamedTuple):
-    """How the sums of a tier come from its counts: indicators of `cohorts`, and values of days."""
-
-    groups: Int64s
-    churned: Int64s
-    days: Int64s
-
-
-class Workspace(NamedTuple):
-    """Room for a thread to count S candidates in. Counts and histograms are 0 between calls."""
-
-    #: uint16, shape (S, N): each account's bin, where cents are added up in a pass of their own; of
-    #: no slots where they are not.
-    bins: NDArray[np.uint16]
-    #: int32, or uint16 for few accounts, shape (S, 5, P): accounts per bin: negatives, positives,
-    #: rest, paying, valued.
-    counts: Integers
-    #: int64, shape (S, 5, P): cents per bin, of no slots where they have a pass of their own.
-    histograms: Int64s
-    #: uint8, shape (S, 2, P): a bin's tier x 3 and its side of the top fifth's boundary; three
-    #: times the side of the best quarter's and the side of the worst quarter's.
-    bands: Bytes
-    #: int64, shape (4, bands): cents of a run by band.
-    cash: Int64s
-
-
-class PartialCounts(NamedTuple):
-    """The counts of the candidates in S slots, int64; 0 between calls."""
-
-    #: Shape (S, 2): of all that there are, how many bins there are from the lowest account's up,
-    #: and from 0 to the highest account's.
-    extent: Int64s
-    #: Shape (S, 2): accounts below 0 and above the maximum; the sum of bins, and of their squares.
-    clipped: Int64s
-    moments: Int64s
-    #: Shape (S,): the sum, over positives, of twice the accounts in bins before and those in their
-    #: own.
-    ranks: Int64s
-    #: Shape (S, 3, 2): for the top fifth, the best and the worst quarter, the accounts up to the
-    #: boundary's bin, it included, and those in it.
-    ends: Int64s
-    #: Shapes (S, T, C), (S, T, U), and (S, 4, T): accounts, and cents by cash flow.
-    tier_counts: Int64s
-    tier_days: Int64s
-    tier_money: Int64s
-    #: Shape (S, 2, 4): cents by cash flow above the top fifth's boundary, and on it.
-    top: Int64s
-    #: Shape (S, 4): LTV above the best quarter's boundary, on it, below the worst quarter's, on it.
-    ltv: Int64s
 
 
 class NumbaTable:
@@ -150,7 +56,7 @@ class NumbaTable:
     """
 
     def __init__(
-        self, rows: Rows, order: Order, recipe: Recipe, columns: Sequence[Integers]
+        self, rows: AccountRows, order: Order, recipe: Recipe, columns: Sequence[Integers]
     ) -> None:
         self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
         #: Room of threads that are done, for those that come.
@@ -345,11 +251,11 @@ def _counts_paying(cohorts: Cohorts) -> bool:
     return cohorts.start is None or run.stop > end or end > 2 * (run.stop - run.start)
 
 
-def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> Rows:
+def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> AccountRows:
     """Lay accounts out for the passes."""
     listed = cohorts.valued if cohorts.unvalued is None else cohorts.unvalued
     runs = _cash(cohorts)
-    return Rows(
+    return AccountRows(
         columns=np.array([column.ctypes.data for column in columns], dtype=np.int64),
         widths=np.array([column.itemsize for column in columns], dtype=np.int64),
         runs=_runs(cohorts),
