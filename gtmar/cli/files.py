@@ -49,7 +49,7 @@ __all__ = [
 
 def engine(kind: str, *, memory: str | None, address: str | None, shards: int | None) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
-    from gtmar.data.storage import parse_size
+    from gtmar.data.memory_budget import parse_size
     from gtmar.runs import Engine
 
     size = None if memory is None else parse_size(memory)

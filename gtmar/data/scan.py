@@ -16,6 +16,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar.data.files import CSV_ENDINGS, broken_file, located, scan_text, scan_typed, text_file
+from gtmar.data.memory_budget import default_budget
 from gtmar.data.sources import Source, Tabular, opened
 from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts, stated_kinds
 from gtmar.errors import AccountDataError
@@ -148,8 +149,6 @@ def _of_text(
     name: str, files: Sequence[TextFile], source: Path | None, origin: Mapping[str, str]
 ) -> AccountTable:
     """Open files of text, read once where memory suffices, and see what their columns are."""
-    from gtmar.data.storage import default_budget
-
     raw = scan_text(files, source)
     schema = raw.collect_schema()
     table = AccountTable(name, raw, schema, origin)

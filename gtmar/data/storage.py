@@ -20,8 +20,9 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar.data.files import broken_file
+from gtmar.data.memory_budget import default_budget
 from gtmar.data.scan import collect
-from gtmar.errors import ResourceError, UsageError
+from gtmar.errors import ResourceError
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
@@ -31,47 +32,13 @@ if TYPE_CHECKING:
 
     from gtmar.data.scan import AccountTable
 
-__all__ = ["Columns", "Storage", "default_budget", "parse_size"]
+__all__ = ["Columns", "Storage"]
 
-_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
-_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
-#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
-#: the search itself, the system, and the cache that mapped files live in.
-_SHARE = 0.5
-#: Where a control group states how much memory its processes may take, versions 2 and 1.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 #: Rows copied at a time.
 _SLICE = 2**20
 _ALIGNED = 64
 #: How the operating system says that a file, a disk, or somebody's share of it, is full.
 _NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
-
-    Examples
-    --------
-    >>> parse_size("4GB"), parse_size("1.5 MiB")
-    (4000000000, 1572864)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
-    if found is None:
-        raise UsageError(
-            f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
-        )
-    return int(float(found[1]) * _UNITS[found[2] or ""])
-
-
-def default_budget() -> int:
-    """Return half of the memory that this machine, or this process's control group, has."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _LIMITS:
-        try:
-            sizes.append(int(Path(path).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or one without a limit ("max")
-            continue
-    return int(min(sizes) * _SHARE)
 
 
 class Columns(Protocol):

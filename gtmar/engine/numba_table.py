@@ -40,7 +40,7 @@ _MOST_BINS, _MOST_BANDS, _MOST_COUNTED = 2**16, 2**8, 2**16
 #: Rows from which on threads share the rows; below they share the candidates. A thread is there
 #: some 50 microseconds after it was called, so few rows are left to one.
 _MANY_ROWS, _FEW_ROWS = 262_144, 49_152
-#: AccountRows, or candidates of a smaller table, that a thread takes at a time.
+#: Rows, or candidates of a smaller table, that a thread takes at a time.
 _PIECE, _TOGETHER = 65_536, 2
 #: A candidate's five counts, and its histograms of cents, as many.
 _COUNTS = len(CASH_FLOWS) + 1
