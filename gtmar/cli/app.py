@@ -142,9 +142,9 @@ def _of_journal(folder: Path) -> None:
     from gtmar.journal.files import RunFiles
 
     with Journal(folder) as opened:
-        runs = opened.query("select count(*) from runs").item()
+        runs = opened.query("select count(*) from runs", columns=()).item()
         run_id = opened.run_id()
-        live = opened.sql("live")
+        live = opened.sql("live", columns=())
         try:
             last = reading.review(opened, run_id, brief=True)
         except RunNotFoundError:

@@ -196,8 +196,8 @@ def _aside_hint(err: ViolationsError) -> str | None:
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
     return (
         f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
-        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
-        "take the option too"
+        f"({broken / rows:.2%}) out, and writes them to a file; whatever else reads a table "
+        "takes the option too"
     )
 
 
@@ -209,19 +209,25 @@ def drift(
     as_of: a.AsOf = None,
     date_format: a.DateFormat = None,
     against_as_of: Annotated[str | None, typer.Option(help="The same for --against.")] = None,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Say whether features and score are spread as they were."""
     from gtmar import runs
-    from gtmar import spec as specs
+    from gtmar.cli.output import announce
 
     found = runs.drift(
         data,
-        specs.reading_dates(specs.load(spec), date_format),
+        spec,
         against=against,
         journal=journal,
         as_of=as_of,
         against_as_of=against_as_of,
+        date_format=date_format,
+        set_aside=set_aside,
+        set_aside_to=set_aside_to,
+        announce=announce,
     )
     return Answer(found.as_json, lambda: _print_drift(found), _MOVED if found.moved else 0)
 

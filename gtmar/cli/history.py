@@ -10,7 +10,7 @@ import typer
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow, made_on, unused
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, number, say, some, table
+from gtmar.cli.output import Answer, announce, number, say, some, table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,8 +50,10 @@ def try_change(
     force: a.Force = False,
     metric: a.Metric = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     drop_unlabelled: a.DropUnlabelled = False,
     set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
@@ -72,8 +74,11 @@ def try_change(
         author=author,
         metric=metric,
         as_of=as_of,
+        date_format=date_format,
         drop_unlabelled=drop_unlabelled,
         set_aside=set_aside,
+        set_aside_to=set_aside_to,
+        announce=announce,
         journal=journal,
     )
     with Journal(journal) as opened:
@@ -142,7 +147,10 @@ def record(
     data: a.OptionalTable = None,
     metric: a.Metric = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Put a change made elsewhere on record. Where a table is given, it is measured."""
@@ -157,7 +165,11 @@ def record(
         data=data,
         metric=metric,
         as_of=as_of,
+        date_format=date_format,
         drop_unlabelled=drop_unlabelled,
+        set_aside=set_aside,
+        set_aside_to=set_aside_to,
+        announce=announce,
         journal=journal,
     )
     return Answer(found.as_json, lambda: _print_went_live(found))

@@ -161,6 +161,7 @@ def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
         "at_version": parameters.get("source_version"),
         "as_of": parameters.get("as_of"),
         "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
+        "set_aside": parameters.get("set_aside"),
     }
 
 

@@ -166,8 +166,11 @@ def refresh(
     keep: Kept = None,
     output_path: NewFolder = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     holdout_as_of: a.HoldoutAsOf = None,
     drop_unlabelled: a.DropUnlabelled = False,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     author: a.Author = None,
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -190,11 +193,15 @@ def refresh(
             gates=gates,
             folder=output_path,
             as_of=as_of,
+            date_format=date_format,
             holdout_as_of=holdout_as_of,
             drop_unlabelled=drop_unlabelled,
+            set_aside=set_aside,
+            set_aside_to=set_aside_to,
             author=author,
             note=note,
             journal=journal,
+            announce=None if quiet else progress.announce,
             watch=watch,
         )
     code = _CODES.get(found.verdict, 0)
@@ -210,6 +217,7 @@ def explain(
         str | None, typer.Option("--vs", help="Another spec, or an experiment: RUN/EXP.")
     ] = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Take one account's score apart. Points add up; what the next tier would take."""
@@ -219,7 +227,7 @@ def explain(
 
     other = None if versus is None else files.spec_of(versus, journal)
     loaded = specs.load(spec)
-    found = runs.explain(account, data, loaded, other=other, as_of=as_of)
+    found = runs.explain(account, data, loaded, other=other, as_of=as_of, date_format=date_format)
     run = None if loaded.lineage is None else loaded.lineage.run
     known = run is not None and (journal / "runs" / f"run_id={run}" / "start.parquet").is_file()
     start = f"{run}/start" if known else None
@@ -241,10 +249,13 @@ def backtest(
         Path | None, typer.Option("--spec", help="Spec to judge, or beside the column.")
     ] = None,
     as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
     drop_unlabelled: a.DropUnlabelled = False,
     drop_unscored: Annotated[
         bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
     ] = False,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Judge today's score by what became of its accounts."""
@@ -260,8 +271,11 @@ def backtest(
         orientation=orientation,
         journal=journal,
         as_of=as_of,
+        date_format=date_format,
         drop_unlabelled=drop_unlabelled,
         drop_unscored=drop_unscored,
+        set_aside=set_aside,
+        set_aside_to=set_aside_to,
     )
     return Answer(found.as_json, lambda: _print_backtest(found, spec=spec))
 

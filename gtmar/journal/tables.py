@@ -34,6 +34,9 @@ __all__ = ["Rows", "Tables"]
 
 #: Bytes of a file up to which it is read whole; above, most of the time goes into its rows.
 _SMALL_BYTES = 262_144
+#: The same where so few runs are asked about: that much is sooner read than Arrow's datasets are
+#: imported, with pandas where that is installed.
+_ALONE, _SMALL_ALONE = 2, 1_048_576
 #: Groups of files that are read anew each time before they are kept too: this many, or this share.
 _FEW_GROUPS, _FEW_SHARE = 64, 0.05
 _GROUP_ROWS = 65_536
@@ -140,9 +143,8 @@ class Tables:
     ) -> Rows | ds.Dataset:
         """Return the rows of a folder's files, which come in groups: a run's, or an event's."""
         index, schema = self.index, SCHEMAS[folder]()
-        small = {
-            key: names for key, names in groups.items() if index.are_small(key, names, _SMALL_BYTES)
-        }
+        limit = _SMALL_BYTES if whole or len(groups) > _ALONE else _SMALL_ALONE
+        small = {key: names for key, names in groups.items() if index.are_small(key, names, limit)}
         # Of few runs the files are read sooner than what is kept of all, and of many few columns.
         few_columns = folder != EXPERIMENTS or bool(columns)
         keeping &= columns != () and (whole or (len(small) > _FEW_GROUPS and few_columns))

@@ -124,14 +124,24 @@ def test_stdout_that_is_full_or_closed(folder: Path) -> None:
 
 def test_ctrl_c_ends_a_query() -> None:
     query = "select count(*) from range(100000000) a, range(100000) b"
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from gtmar.cli import main; main()"
-    )
+    # A busy machine may take long to come to the query, so its thread says when it begins.
+    code = """if True:
+        import signal, sys, threading
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from gtmar.cli import main
+        run = threading.Thread.run
+        def told(thread):
+            print("begun", file=sys.stderr, flush=True)
+            run(thread)
+        threading.Thread.run = told
+        main()
+    """
     with subprocess.Popen(
         [sys.executable, "-c", code, "sql", "-c", query], stderr=subprocess.PIPE, text=True
     ) as running:
-        time.sleep(4)
+        assert running.stderr is not None
+        assert running.stderr.readline() == "begun\n"
+        time.sleep(0.5)
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130

@@ -251,3 +251,19 @@ def test_diff_finds_a_file_that_a_run_started_from(story: Story) -> None:
     facts = story.facts("diff", str(story.folder / "spec.yaml"), first.run_id)
     assert facts["unmeasured"] is None
     assert any(row["metric"] == "auc_roc_retain" for row in facts["metrics"])
+
+
+def test_log_marks_values_on_the_binary_basis(tmp_path: Path) -> None:
+    def logged(name: str, *dropped: str) -> str:
+        table, journal = tmp_path / f"{name}.parquet", tmp_path / name
+        accounts = synthetic.generate("health_score", accounts=500, seed=4)
+        accounts.drop(*dropped).write_parquet(table)
+        spec = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+        runs.run(table, spec, metric="nrr_by_tier.A", limits=runs.Limits(20), journal=journal)
+        result = CliRunner().invoke(app, ["log", "--journal", str(journal)])
+        assert result.exit_code == 0, result.output
+        assert "nrr_by_tier.A" in result.output
+        return result.output
+
+    assert "nrr_by_tier.A (binary)" in logged("binary", "mrr_end")
+    assert "(binary)" not in logged("observed")
