@@ -307,7 +307,10 @@ def defined(path: Path) -> set[str]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            made = [each for target in node.targets for each in ast.walk(target)]
+            names |= {
+                n.id for n in made if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names.add(node.target.id)
         elif isinstance(node, ast.ImportFrom):
