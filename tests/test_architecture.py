@@ -182,7 +182,6 @@ def test_no_import_runs_upward() -> None:
     assert upward == []
 
 
-@pytest.mark.xfail(strict=True, reason="some are left from before the rooms were redrawn")
 def test_no_imports_run_in_a_circle() -> None:
     """Imports within functions and under TYPE_CHECKING count."""
     imports = {
