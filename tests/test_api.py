@@ -82,6 +82,7 @@ def test_what_is_shown_in_a_notebook_says_what_is_and_is_escaped() -> None:
     assert found.id in repr(found)
 
 
+@pytest.mark.slow
 def test_the_example_notebook_runs_and_finds_what_it_says() -> None:
     path = Path(__file__).parents[1] / "examples" / "notebook.py"
     done = subprocess.run(
@@ -98,6 +99,7 @@ def test_the_example_notebook_runs_and_finds_what_it_says() -> None:
     assert any(output is not None for output in outputs)
 
 
+@pytest.mark.slow
 def test_a_run_makes_its_report() -> None:
     found = gtmar.run(ACCOUNTS, "spec.yaml", n=20)
     page = found.report(data=ACCOUNTS)

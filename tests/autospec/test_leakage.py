@@ -251,6 +251,7 @@ def test_init_leaves_errors_out_with_the_reason_and_keeps_what_it_is_told_to() -
     assert caught.value.hint == 'did you mean "tenure"?'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accounts", [600, 900, 4_000])
 @pytest.mark.parametrize("kind", synthetic.KINDS)
 def test_examples_have_none(kind: str, accounts: int) -> None:

@@ -370,6 +370,7 @@ def test_weights_start_equal_and_bounds_are_wide() -> None:
     assert {(term.min, term.max) for term in spec.terms} == {(-75, 75)}
 
 
+@pytest.mark.slow
 def test_many_features_share_the_points() -> None:
     more = {f"x{i}": ACCOUNTS["depth"] * (i + 1) for i in range(300)}
     spec = detect(ACCOUNTS.with_columns(**more)).spec

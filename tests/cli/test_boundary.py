@@ -56,6 +56,7 @@ def process(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["log", "review", "lineage RUN", "show RUN", "best", "sql runs", "sql -c SELECT"]
 )
@@ -110,6 +111,7 @@ def test_a_machine_s_troubles_are_worded(
     assert result.stderr.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_stdout_that_is_full_or_closed(folder: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         for words in (["log"], ["log", "--json"], ["--help"]):
@@ -203,6 +205,7 @@ def fuzzed(draws: int, seed: int) -> None:
         assert not set("\x1b\u202e") & set(result.output), words
 
 
+@pytest.mark.slow
 def test_hostile_values_end_in_a_worded_line() -> None:
     fuzzed(60, seed=1)
 

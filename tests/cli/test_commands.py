@@ -393,6 +393,7 @@ def test_progress_off_a_terminal_is_plain_lines_on_stderr(
     assert "of 20 experiments" not in result.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_with_all_it_has_found(folder: Path, tmp_path: Path) -> None:
     journal = tmp_path / "j"
     arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 1_000_000]
@@ -448,6 +449,7 @@ def test_bench_refuses_numbers_that_are_too_small_all_at_once() -> None:
 # ---- leakage ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_init_and_check_name_leaks_and_keep_what_they_are_told_to(tmp_path: Path) -> None:
     table, spec = tmp_path / "t.parquet", tmp_path / "spec.yaml"
     generated = synthetic.generate("health_score", accounts=600)

@@ -67,6 +67,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     assert "hint: pip install 'gtmar[export]'" in said
 
 
+@pytest.mark.slow
 def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -> None:
     pytest.importorskip("mlflow", reason="MLflow isn't installed")
     gtmar("run", "--data", "accounts.parquet", "--spec", "spec.yaml", "--n", "10", "--quiet")

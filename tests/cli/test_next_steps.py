@@ -84,6 +84,7 @@ def start_of(sources: list[str]) -> list[str]:
     return ["init", *sources, "-o", "first spec.yaml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["accounts.parquet", 'my data/it\'s "all" of $HOME.parquet', "-accounts.parquet"]
 )
@@ -96,6 +97,7 @@ def test_the_whole_way_from_a_file(name: str, tmp_path: Path) -> None:
     assert "first spec.yaml" in done[2]
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_a_query_and_its_tables(tmp_path: Path) -> None:
     table = pl.read_parquet(accounts(tmp_path))
     table.select("account_id", "session_depth").write_parquet("usage.parquet")
@@ -116,6 +118,7 @@ def test_the_whole_way_from_a_query_and_its_tables(tmp_path: Path) -> None:
     assert [word for word in explained[1] if word in given] == given
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_duckdb(tmp_path: Path) -> None:
     table = pl.read_parquet(accounts(tmp_path))
     with duckdb.connect("crm.db") as connection:
@@ -127,6 +130,7 @@ def test_the_whole_way_from_duckdb(tmp_path: Path) -> None:
     assert data in done[2]
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_a_version_of_a_delta_table(tmp_path: Path) -> None:
     pytest.importorskip("deltalake")
     table = pl.read_parquet(accounts(tmp_path))
@@ -140,6 +144,7 @@ def test_the_whole_way_from_a_version_of_a_delta_table(tmp_path: Path) -> None:
         assert done[-1][done[-1].index("--at-version") + 1] == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_another_journal_is_the_next_steps_too(
     by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -174,6 +179,7 @@ def test_dates_and_accounts_left_out_are_kept(tmp_path: Path) -> None:
     assert "--drop-unlabelled" in run
 
 
+@pytest.mark.slow
 def test_no_output_is_proposed_that_is_there(tmp_path: Path) -> None:
     accounts(tmp_path)
     runs.run("accounts.parquet", EXAMPLES / "health_score" / "spec.yaml", limits=runs.Limits(30))
@@ -209,6 +215,7 @@ J = ["--journal", "the journal"]
 D = ["--data", "accounts.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -259,6 +266,7 @@ def test_compare_proposes_the_second(searched: Path, monkeypatch: pytest.MonkeyP
     step(proposed, searched)
 
 
+@pytest.mark.slow
 def test_after_a_try_bare_commands_mean_the_last_search(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,7 @@ def test_every_command_that_writes_is_in_the_table() -> None:
 # ---- what is there ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_file
 def test_a_file_that_is_there_is_replaced_by_force_alone(here: Path, name: str) -> None:
     case = FILES[name]
@@ -369,6 +370,7 @@ def test_a_disk_that_is_full_leaves_nothing(here: Path, name: str) -> None:
     assert snapshot() == before
 
 
+@pytest.mark.slow
 def test_two_at_once_write_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     words = ["generate", "health_score", "--accounts", "500", "-o", str(path), "--seed"]
@@ -475,6 +477,7 @@ def test_a_dbt_model_is_written_whole_or_not_at_all(here: Path) -> None:
     assert {path.name for path in Path("new/models").iterdir()} == {"m.sql", "m.yml"}
 
 
+@pytest.mark.slow
 def test_nothing_is_published_or_logged_into_the_journal(here: Path) -> None:
     finished()
     for target in ("duckdb:///journal/lake.db", "delta:journal/lake", "delta:journal"):
@@ -483,6 +486,7 @@ def test_nothing_is_published_or_logged_into_the_journal(here: Path) -> None:
     refused("export mlflow --store {}", "sqlite:///journal/mlflow.db", "into a journal")
 
 
+@pytest.mark.slow
 def test_a_store_of_another_program_gets_no_tables(here: Path) -> None:
     pytest.importorskip("mlflow", reason="MLflow isn't installed")
     import sqlite3
@@ -511,6 +515,7 @@ def test_the_demo_refuses_a_folder_with_files_of_its_names(
     refused("demo --folder {}", f"new/{name}", "can't be written")
 
 
+@pytest.mark.slow
 def test_the_demo_done_again_adds_a_run_by_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_help_lists_every_command_once_and_cuts_no_sentence() -> None:
     assert [line for line in output.splitlines() if line in groups] == groups
 
 
+@pytest.mark.slow
 def test_latest_and_live_name_runs_and_experiments() -> None:
     first = search()
     second = search(seed=1)

@@ -72,6 +72,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_rows_are_set_aside_and_dates_read_as_they_are_written(name: str) -> None:
     words = (*COMMANDS[name], "--spec", "s.json")

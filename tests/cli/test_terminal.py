@@ -107,6 +107,7 @@ def fits(line: str, columns: int = 80) -> bool:
     return len(line) <= columns or line.startswith(("Next: ", "Columns: ", "gtmar2:"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOKS)
 def test_what_a_command_prints_fits_80_columns(name: str, folder: Path) -> None:
     for path in ("first.yaml", "lines.jsonl"):
@@ -154,6 +155,7 @@ def test_an_indented_sentence_stays_indented(folder: Path) -> None:
 # ---- colour -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_colours_have_a_meaning(folder: Path) -> None:
     [run, *_] = run_ids(folder)
     review = in_terminal("review", run, folder=folder)
@@ -223,6 +225,7 @@ def test_the_rate_is_that_since_something_was_said_first() -> None:
     assert progress._words(later, first) == "best 0.7624, 12 wins, 1,000/s, 1 s left"
 
 
+@pytest.mark.slow
 def test_progress_is_live_on_a_terminal_and_leaves_nothing(folder: Path) -> None:
     # Weights enough for a search of a second or two.
     generate("health_score", accounts=300, seed=4).write_parquet(folder / "many.parquet")
@@ -277,6 +280,7 @@ def test_another_journal_is_looked_into_where_it_is_named(folder: Path, tmp_path
     assert completions("gtmar review ", folder=tmp_path, GTMAR_JOURNAL=journal) == ids
 
 
+@pytest.mark.slow
 def test_queries_metrics_kinds_and_commands_are_offered(folder: Path, tmp_path: Path) -> None:
     queries = {name.removeprefix("journal/") for name in library() if "metrics/" not in name}
     assert set(completions("gtmar sql ", folder=folder)) == queries

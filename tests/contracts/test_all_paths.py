@@ -117,6 +117,7 @@ def without_missing(case: Case, found: dict[str, object]) -> dict[str, object]:
 # ---- the metrics ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kernel_and_metrics_equal_the_reference(case: Case) -> None:
     expected = reference.metrics(
         reference_rows(case.joined), list(case.spec.tier_names), case.spec.orientation

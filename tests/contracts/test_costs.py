@@ -169,6 +169,7 @@ def test_machine_code_keeps_its_room() -> None:
     assert small < 4 * 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("many_rows", "each"),
     # An account's place, five counts and two bands of a place; or five counts and five heaps.
@@ -212,6 +213,7 @@ def test_what_stays_in_memory_is_the_matrix_and_its_scores(
     assert (held.nbytes - fixed) / matrix.accounts <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accounts", [2_000, 20_000])
 def test_few_candidates_are_evaluated_in_vain(accounts: int) -> None:
     track = Track(generate("health_score", accounts=accounts), SPEC)
@@ -236,6 +238,7 @@ evaluator.sums([changed({2: 1, 5: -2}), changed({11: 3})])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trapped", "survives"), [("0,1,3,4,6,7,8,9,10,12,13", True), ("5", False)]
 )

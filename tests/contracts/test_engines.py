@@ -268,6 +268,7 @@ def test_without_ray_the_error_says_how_to_get_it(
     assert not (tmp_path / "journal").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message", "hint"),
     [

@@ -60,6 +60,7 @@ def sequential(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> 
     return digest(accounts, folder, batch=1, threads=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part_rows", [500, PART_ROWS])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [1, 7, 64, None])
@@ -75,6 +76,7 @@ def test_batches_threads_and_parts_give_one_digest(
     assert found == sequential
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many_rows", [100, 10_000])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [1, 7, None])
@@ -121,6 +123,7 @@ def test_what_is_too_wide_for_machine_code_is_left_to_numpy(
     np.testing.assert_array_equal(quick.sums([[1]]), plain.sums([[1]]))
 
 
+@pytest.mark.slow
 def test_cents_that_need_64_bits_are_counted_by_machine_code() -> None:
     spec = tables.make_spec((1,), id=None)
     table = pl.DataFrame(
@@ -175,6 +178,7 @@ def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
         np.testing.assert_array_equal(many.reduce(many.counts(candidates)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("many_rows", "narrow"), [(10, 10_000), (10_000, 10_000), (10_000, 10)])
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 @pytest.mark.parametrize("kind", list(tables.KINDS))

@@ -104,6 +104,7 @@ def test_day_or_month_first_is_refused_until_it_is_said(
     assert days(data, spec_of(date_format=form)) == RIGHT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["explain", "backtest", "try", "refresh"])
 def test_every_use_of_a_table_takes_the_form_of_its_dates(use: str, tmp_path: Path) -> None:
     form = "%m/%d/%Y"

@@ -37,6 +37,7 @@ def detected(name: str) -> FirstSpec:
     return first_spec(scan(path(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "accounts", "outcomes", "retained"),
     [
@@ -64,6 +65,7 @@ def test_detected_spec_fits_its_table(
     assert checkup.cohorts["retained"] / accounts == pytest.approx(retained, abs=0.000_5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "features", "kinds"),
     [
@@ -83,6 +85,7 @@ def test_every_column_known_before_becomes_a_feature(
         assert {kind: found.count(kind) for kind in set(found)} == kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "leaking"),
     [
@@ -103,6 +106,7 @@ def test_known_leaks_are_left_out_and_strong_honest_columns_stay(
     assert set(again.spec.features) == {*found.spec.features, *leaking}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "least"),
     [("saas_churn", 0.80), ("iranian_churn", 0.80), ("bank_marketing", 0.70), ("cdnow", 0.70)],
@@ -113,6 +117,7 @@ def test_equal_weights_already_rank_better_than_chance(name: str, least: float) 
     assert least < value < 1
 
 
+@pytest.mark.slow
 def test_observed_revenue_of_cdnow() -> None:
     """Net and gross retention as summed from the table, whose end revenue is known."""
     table = pl.read_parquet(path("cdnow"))
@@ -129,6 +134,7 @@ def test_observed_revenue_of_cdnow() -> None:
     assert checkup.cohorts["paying"] == whole.height
 
 
+@pytest.mark.slow
 def test_unknowns_of_cdnow_are_stated() -> None:
     feature = detected("cdnow").spec.features["median_gap_days"]
     assert feature.missing != "error"
@@ -139,6 +145,7 @@ def test_names_with_double_spaces_survive() -> None:
     assert {"Call  Failure", "Subscription  Length", "Charge  Amount"} <= set(spec.features)
 
 
+@pytest.mark.slow
 def test_never_contacted_is_no_number_of_days() -> None:
     """`pdays` is -1 for never, which is not one day less than 0: the line bends right after."""
     encode = detected("bank_marketing").spec.features["pdays"].encode.model_dump()
@@ -148,6 +155,7 @@ def test_never_contacted_is_no_number_of_days() -> None:
     assert at_second != pytest.approx((at_first + at_third) / 2, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_score_is_the_sum_of_its_parts(name: str) -> None:
     spec = detected(name).spec

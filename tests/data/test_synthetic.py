@@ -191,6 +191,7 @@ def test_health_strengths_are_recovered_and_the_rest_is_near_0(many_health: pl.D
     assert_recovered(planted, signals, current["retained_6mo"], within=0.08)
 
 
+@pytest.mark.slow
 def test_mrr_says_nothing_beside_the_features(many_health: pl.DataFrame) -> None:
     current = many_health.filter(pl.col("won_back").is_null(), pl.col("mrr") > 0)
     signals: dict[str, Any] = {name: current[name] for name in feature_columns("health_score")}

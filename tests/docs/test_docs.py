@@ -214,6 +214,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made.duckdb.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", GUIDES, ids=named)
 def test_blocks_of_a_guide_run(page: Path, bench: Bench) -> None:
     for block in blocks(page):
@@ -264,6 +265,7 @@ def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
     assert len(README.read_text("utf-8").splitlines()) < 150
 
 
+@pytest.mark.slow
 def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
     synthetic.generate("health_score", accounts=600).write_parquet(tmp_path / "accounts.parquet")
     shells = [block.text for block in blocks(README) if block.language == "sh"]
@@ -282,6 +284,7 @@ def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
     said = [" ".join(line.split()) for line in gtmar("demo", folder=tmp_path).splitlines()]
     shown = next(b.text for b in blocks(README) if "of them kept" in b.text)
@@ -505,6 +508,7 @@ def test_every_link_leads_somewhere() -> None:
     assert astray == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
 def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
     known = {option for c in commands().values() for p in c.params for option in p.opts}

@@ -153,6 +153,7 @@ def test_walk_through_gives_every_command_its_output(kind: str) -> None:
 # What the commands print
 
 
+@pytest.mark.slow
 def test_quoted_numbers_are_in_the_output(walk: Walk) -> None:
     pairs = zip(walk.quotes, walk.outputs, strict=True)
     assert [missing(quoted, output) for quoted, output in pairs] == [[]] * len(walk.quotes)
@@ -187,6 +188,7 @@ def test_every_row_of_the_journal_states_its_basis(walk: Walk) -> None:
     assert rows["basis"].unique().to_list() == [basis]
 
 
+@pytest.mark.slow
 def test_points_of_the_scored_table_add_up(walk: Walk) -> None:
     scored = pl.read_parquet(walk.folder / "scored.parquet")
     parts = scored.select(pl.sum_horizontal(pl.exclude("account_id", "score", "tier")))

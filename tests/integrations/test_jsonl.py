@@ -814,6 +814,7 @@ def forms(entries: list[dict[str, Any]], form: str) -> str:
 _FORMS = ("objects in a line", "objects over lines", "list in a line", "list over lines")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(drawn=_ENTRIES, form=st.sampled_from(_FORMS))
 def test_any_entries_come_out_as_they_came_in(drawn: list[dict[str, Any]], form: str) -> None:

@@ -52,6 +52,7 @@ def differing(got: pl.DataFrame, expected: pl.DataFrame) -> int:
     return int((~same).sum())
 
 
+@pytest.mark.slow
 def test_no_score_differs_from_what_gtmar_gives(engine: Engine, accounts: pl.DataFrame) -> None:
     engine.load("accounts", accounts)
     kinds = column_kinds(accounts.schema)
@@ -64,6 +65,7 @@ def test_no_score_differs_from_what_gtmar_gives(engine: Engine, accounts: pl.Dat
     assert compared == SPECS * ACCOUNTS
 
 
+@pytest.mark.slow
 def test_without_knowing_the_columns_too(engine: Engine) -> None:
     accounts = draw_accounts(2_000, seed=1)
     engine.load("few accounts", accounts)

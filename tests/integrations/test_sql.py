@@ -150,6 +150,7 @@ def agrees(engine: DuckDB, spec: ScoringSpec, frame: pl.DataFrame) -> None:
     assert scores == sorted(expected["score"].to_list())
 
 
+@pytest.mark.slow
 @given(column=hostile, category=hostile, tier=hostile)
 @settings(max_examples=150, deadline=None)
 @example(*EXAMPLES[:3])
@@ -166,6 +167,7 @@ def test_hostile_names_and_texts_are_only_names_and_texts(
     agrees(DuckDB(), spec, frame)
 
 
+@pytest.mark.slow
 @every_dialect
 @given(column=hostile, category=hostile, tier=hostile)
 @settings(max_examples=40, deadline=None)
@@ -189,6 +191,7 @@ def test_every_dialect_holds_them_or_refuses(
     assert {name for name in tables if not name.startswith("gtmar_")} == {"accounts"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgres", "spark"])
 def test_hostile_names_on_the_other_engines(kind: str) -> None:
     with (postgres if kind == "postgres" else spark)() as engine:
@@ -280,6 +283,7 @@ def test_days_before_needs_a_date() -> None:
     assert "'2026-03-01'" in select(spec, "accounts", as_of="2026-03-01")
 
 
+@pytest.mark.slow
 def test_three_hundred_weights_are_no_trouble() -> None:
     draw = random.Random(0)
     features = {f"f{i}": weighted(draw.randint(-25, 25)) for i in range(300)}

@@ -38,6 +38,7 @@ def client_of(store: str) -> Any:
     return mlflow.MlflowClient(tracking_uri=store)
 
 
+@pytest.mark.slow
 def test_every_number_is_the_journals(journal: Path, store: str) -> None:
     with Journal(journal) as opened:
         logged = log_run(opened, None, store, texts={"best.yaml": "model: test\n"})

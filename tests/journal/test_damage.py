@@ -89,6 +89,7 @@ def regions(content: bytes) -> Iterator[range]:
     yield range(end, len(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_bit_changes_no_answer_in_silence(journal: Path, made: Path, kind: str) -> None:
     sound, told = everything(made)

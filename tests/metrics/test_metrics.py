@@ -126,6 +126,7 @@ def tables_of_all_kinds(draw: st.DrawFn) -> tuple[str, list[Row]]:
     return kind, drawn
 
 
+@pytest.mark.slow
 @given(
     table=tables_of_all_kinds(),
     orientation=st.sampled_from(ORIENTATIONS),

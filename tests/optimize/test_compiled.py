@@ -114,6 +114,7 @@ def test_moves_are_the_same_within_bounds_and_change_something(width: int) -> No
         assert set(changed.tolist()) <= set(range(1, min(3, width) + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("count", [0, 1, 5, 64])
 def test_surfaces_have_the_same_bits(width: int, count: int) -> None:
@@ -125,6 +126,7 @@ def test_surfaces_have_the_same_bits(width: int, count: int) -> None:
     assert_same_bits(found.curvature, expected.curvature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("count", [2, 17, 65])
 def test_fences_have_the_same_bits(width: int, count: int) -> None:
@@ -146,6 +148,7 @@ def test_coordinates_have_the_same_bits(width: int) -> None:
     assert_same_bits(compiled("coordinates")(frame, vectors), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("fenced", [True, False])
 @pytest.mark.parametrize("radius", [0.04, 0.3, 0.8])

@@ -252,6 +252,7 @@ def all_ways_agree(frame: pl.DataFrame, ways: list[Way]) -> None:
 QUICKLY = settings(deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.slow
 @settings(QUICKLY, max_examples=2)
 @given(tables())
 def test_the_same_accounts_however_they_come(frame: pl.DataFrame) -> None:

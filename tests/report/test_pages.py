@@ -169,6 +169,7 @@ def test_a_persons_change_is_told_kept_or_not(searched: Searched, tmp_path: Path
 # ---- what is not there ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_the_table_its_sections_are_left_out_and_named(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -341,6 +342,7 @@ def test_a_score_without_holdout_says_that_its_revenue_is_in_sample(
     assert all(pages.agrees(found[key][0], value) for key, value in expected.items())
 
 
+@pytest.mark.slow
 def test_null_search_and_stability_are_the_events_and_said_first(proven: Searched) -> None:
     html = proven.report.html
     expected = pages.proof_numbers(proven.journal, proven.run_id)
@@ -465,6 +467,7 @@ def invoke(*words: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_and_says_where(searched: Searched, tmp_path: Path) -> None:
     page, journal = tmp_path / "page.html", str(searched.journal)
     code, out, _ = invoke("report", "-o", str(page), "--journal", journal)

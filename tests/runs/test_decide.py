@@ -85,6 +85,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runs.RunRe
 # ---- verdicts --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_planted_gain_is_ready_and_pure_noise_is_not(tmp_path: Path) -> None:
     verdicts = []
     for seed in range(6):
@@ -233,6 +234,7 @@ def test_nothing_found_is_nothing_to_decide(tmp_path: Path) -> None:
 # ---- looks -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_comparison_on_a_holdout_counts_once_and_narrows_the_level(tmp_path: Path) -> None:
     table, journal = noise_table(400, 3), tmp_path / "journal"
     ids = [

@@ -72,6 +72,7 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runs.RunResul
     return folder, found
 
 
+@pytest.mark.slow
 def test_a_leak_stands_in_the_record_and_in_every_verdict(
     leaky: tuple[Path, runs.RunResult],
 ) -> None:
@@ -299,6 +300,7 @@ def two_features() -> specs.ScoringSpec:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("small", "verdicts"), [(40, {"UNVERIFIED"}), (60, {"KEEP_INCUMBENT"})])
 def test_a_segment_that_fell_or_is_too_small_is_never_ready(
     tmp_path: Path, small: int, verdicts: set[str]
@@ -344,6 +346,7 @@ def test_a_stated_limit_decides_and_what_is_no_limit_is_refused(tmp_path: Path) 
 # ---- rows left out, and categories that the spec doesn't know ---------------------------------
 
 
+@pytest.mark.slow
 def test_what_was_left_out_or_not_known_stands_in_every_verdict(tmp_path: Path) -> None:
     table = table_of(800)
     count = table.height
@@ -399,6 +402,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runs.RunResu
     return folder, found
 
 
+@pytest.mark.slow
 def test_retention_on_the_binary_basis_is_marked_wherever_it_stands(
     binary: tuple[Path, runs.RunResult],
 ) -> None:

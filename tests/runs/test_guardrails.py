@@ -144,6 +144,7 @@ def runs_in(journal: Path) -> str:
         return opened.run_id(None)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_verdicts(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     spec = spec_with(ALL)

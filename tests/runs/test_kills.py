@@ -196,6 +196,7 @@ def finished_as(whole: Whole, journal: Path) -> None:
 # ---- kills ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_change_of_the_disk_is_read_and_resumed(
     nursery: Nursery, whole: Whole, tmp_path: Path
 ) -> None:
@@ -423,6 +424,7 @@ def test_a_folder_lost_on_the_way_ends_the_run_and_put_back_it_goes_on(
     finished_as(whole, journal)
 
 
+@pytest.mark.slow
 def test_a_folder_removed_on_the_way_ends_the_run(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

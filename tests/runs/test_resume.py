@@ -71,6 +71,7 @@ def cut_off(table: Path, journal: Path, parts: int) -> str:
     return next(journal.glob("runs/*")).name.partition("=")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(6))
 def test_a_killed_run_resumes_to_the_same_digest(
     table: Path, whole: runs.RunResult, tmp_path: Path, attempt: int
@@ -191,6 +192,7 @@ def test_replay_names_the_first_value_that_differs(
     assert other.difference["then"] != other.difference["now"]
 
 
+@pytest.mark.slow
 def test_the_commands(
     table: Path, whole: runs.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,6 +223,7 @@ def test_some_of_the_specs_segments_can_be_asked_for(tmp_path: Path) -> None:
     assert [line.name for line in found.parts[0].lines] == ["half=0", "half=1"]
 
 
+@pytest.mark.slow
 def test_a_decision_takes_a_segment_of_forty_nine_for_unknown(tmp_path: Path) -> None:
     """Both classes have ten accounts and more, so an interval there is; it proves nothing."""
     outcomes = {}

@@ -565,6 +565,7 @@ def specs(draw: st.DrawFn) -> ScoringSpec:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(spec=specs())
 def test_writing_and_reading_again_loses_nothing(spec: ScoringSpec) -> None:

@@ -23,6 +23,7 @@ CHECKS = library("checks")
 Change = Callable[[list[Row]], object]
 
 
+@pytest.mark.slow
 def test_a_sound_journal_has_nothing_to_find(ledger: Ledger) -> None:
     for name in CHECKS:
         assert ledger.ask(name) == [], name
@@ -300,6 +301,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 LIVE: Row = {"model": "m", "spec": '{"features": {}}', "since": NOW}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "fields", "problem"),
     [

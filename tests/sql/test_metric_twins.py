@@ -215,6 +215,7 @@ def tables(draw: st.DrawFn) -> tuple[list[Row], list[str]]:
     return [turn(random_account(source, used)) for _ in range(size)], tiers
 
 
+@pytest.mark.slow
 @given(table=tables(), orientation=st.sampled_from(ORIENTATIONS))
 @settings(max_examples=120, deadline=None)
 def test_twins_equal_reference_on_random_tables(
@@ -280,6 +281,7 @@ def test_counts_beside_the_metrics_are_the_cohorts(
         assert row["churned_accounts"] == sum(1 - r["retained"] for r in current), name
 
 
+@pytest.mark.slow
 @given(table=tables(), source=st.randoms(use_true_random=False))
 @settings(max_examples=25, deadline=None)
 def test_row_order_changes_nothing(

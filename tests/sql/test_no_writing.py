@@ -205,6 +205,7 @@ def functions() -> list[str]:
     return [name for (name,) in found]
 
 
+@pytest.mark.slow
 def test_no_table_function_reads_or_writes_a_file(folder: Path) -> None:
     part = next(folder.glob("experiments/*/part-000002.parquet"))
     before = state(folder.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pytest
 
 from gtmar import runs
 from gtmar.autospec.first_spec import first_spec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 def test_a_canary_in_the_holdout_stays_unseen_from_init_to_decide(tmp_path: Path) -> None:
     table = synthetic.generate("health_score", accounts=1_200, seed=8)
     held = pl.Series(holdout_mask(table["account_id"], share=0.3, salt="gtmar"))

@@ -146,6 +146,7 @@ def test_p_value_counts_the_run_among_the_searches() -> None:
     assert Chance(0.05, (0.01,) * 19).p_value == 1 / 20
 
 
+@pytest.mark.slow
 def test_noise_is_called_noise_and_a_signal_is_not(tmp_path: Path) -> None:
     noise_table(300).write_parquet(tmp_path / "noise.parquet")
     synthetic.generate("health_score", accounts=800).write_parquet(tmp_path / "signal.parquet")
@@ -195,6 +196,7 @@ def stable(tmp_path_factory: pytest.TempPathFactory) -> runs.FoundStability:
     return runs.stability(found.run_id, journal=folder / "journal", searches=16)
 
 
+@pytest.mark.slow
 def test_planted_signals_hold_and_planted_noise_does_not(stable: runs.FoundStability) -> None:
     readings = {weight.name: weight.reading for weight in stable.weights}
     for name in ("alert_created", "session_depth", "activation_speed"):

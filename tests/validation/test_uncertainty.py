@@ -187,6 +187,7 @@ def test_the_standard_error_of_a_gain_is_that_of_the_accounts_own_pulls() -> Non
             assert deviation == pytest.approx(np.linalg.norm(pulls[1] - pulls[0])), key
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_bootstraps() -> None:
     """The formulas that studentise against what resampling gives by brute force."""
     spec, matrix = spec_and_matrix(2_000)
