@@ -370,7 +370,8 @@ def _by_name(
 
 
 def _constant(column: pl.Series) -> Leak:
-    known = column.cast(pl.String).drop_nulls()
+    # As Python words it: not every type can be cast to text.
+    known = column.drop_nulls()
     found = "it is empty" if known.is_empty() else f"it is always {known[0]}"
     why = "what is the same for every account can't rank them"
     return Leak(column.name, Grade.WARNING, "constant", found, why, "leave it out")

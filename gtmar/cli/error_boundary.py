@@ -53,9 +53,11 @@ _ANSWERING = {
     "journal_publish",
     "lineage",
     "log",
+    "report",
     "review",
     "show",
     "sql",
+    "status",
 }
 
 #: Exit code of who was interrupted, by Ctrl-C.

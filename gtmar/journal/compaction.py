@@ -50,6 +50,8 @@ __all__ = ["Compaction", "Packed", "compact", "work_folder"]
 _AT_ONCE = 8
 #: Why a run that was packed before isn't described again.
 _TIDIED = "tidied"
+#: Why a run is left alone whose rows may be what is wrong: only that reads them all.
+_DAMAGED = "damaged; gtmar verify --rows says how"
 #: Rows of a row group: what an engine reads at once, and may skip at once.
 _GROUP_ROWS = 65_536
 #: Files of a folder for packing: parts, those that a resume put aside, those being written.
@@ -151,7 +153,7 @@ def _compact_run(files: RunFiles, on_record: set[str] | None, room: Path) -> Pac
         return None
     examined = examine(files, on_record, rows=True)
     if examined.findings or examined.rows is None:
-        return "damaged; gtmar verify says how"
+        return _DAMAGED
     parts = [link for link in examined.links if link.path.parent == files.experiments]
     if len(parts) < 2:
         return None
@@ -177,7 +179,7 @@ def _reason_to_wait(files: RunFiles) -> str | None:
             if not all(entry.is_file(follow_symlinks=False) for entry in entries):
                 return "its folder holds links or folders"
     except FileNotFoundError:
-        return "damaged; gtmar verify says how"
+        return _DAMAGED
     except PermissionError:
         return "not yours to read"
     return None

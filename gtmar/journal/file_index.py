@@ -136,6 +136,8 @@ _MANY_FILES = 200
 #: Files that a run has, at least.
 _FILES_OF_A_RUN = 3
 _ENTRY = "files"
+#: What holds the hash of a run's end; no Parquet, but a change of it is one of the run.
+_SEAL = "seal"
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,8 @@ class FileIndex:
         self, listing: _Listing, folder: str, within: str, entries: Iterable[os.DirEntry[str]]
     ) -> None:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if not is_own(folder, entry.name):
+            is_seal = folder == RECORDS and entry.name == _SEAL
+            if not (is_seal or is_own(folder, entry.name)):
                 continue
             with suppress(FileNotFoundError):
                 name, status = f"{within}/{entry.name}", entry.stat(follow_symlinks=False)
@@ -278,7 +281,8 @@ class FileIndex:
                     if entry.is_symlink()
                     else [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
                 )
-                listing.names[folder].append(name)
+                if not is_seal:
+                    listing.names[folder].append(name)
 
     def _listing(self, run_id: str) -> _Listing:
         """Return a run's files, its records first: what parts there were at its end are listed."""
@@ -493,9 +497,8 @@ class FileIndex:
         end = f"{RECORDS}/run_id={run_id}/end.parquet"
         ended = end in names
         # Sealed before it is put in its place: a cut between the two leaves it beside.
-        placed = files.end, files.end.with_suffix(".partial")
         sealed = not ended and files.seal.is_file() and not files.running()
-        if sealed and not any(path.is_file() for path in placed):
+        if sealed and not (files.end.is_file() or files.end_beside()):
             return [Damage(run_id, end, "is missing")]
         if not ended and not parts:
             # Nothing that an answer could rest on.
@@ -548,6 +551,10 @@ class FileIndex:
         if newest is not None and newest[0] == last:
             expected = newest[1]
         found = []
+        if ended and files.sealed() is None:
+            # It is written before the end: that one can't be held against anything without it.
+            seal = f"{RECORDS}/run_id={files.run_id}/{_SEAL}"
+            found.append(Damage(files.run_id, seal, "is missing"))
         for place in range(last, -1, -1):
             if place not in links:
                 expected = ""

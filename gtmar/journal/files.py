@@ -486,6 +486,12 @@ class RunFiles:
             return None
         return self.seal.read_bytes().decode("ascii", errors="replace").strip()
 
+    def end_beside(self) -> bool:
+        """Whether the end that is sealed lies beside its place still, as a kill leaves it."""
+        sealed = self.sealed()
+        beside = (path for path in self.records.glob("*.partial") if path.is_file())
+        return sealed is not None and any(sha256_of(path) == sealed for path in beside)
+
     @property
     def parts(self) -> list[Path]:
         """Parts in order, whole or torn; what bears another name is none of the run's."""

@@ -297,9 +297,7 @@ class _Examiner:
             self._note(" is running")
             return
         # The end as it was written, and not yet put in its place when the process was killed.
-        aside = [sha256_of(file) for file in files.records.glob("*.partial") if file.is_file()]
-        sealed = files.sealed()
-        if sealed is not None and sealed not in aside:
+        if files.seal.is_file() and not files.end_beside():
             self._found(files.end, "missing", "the end record is gone")
         elif imported:
             self._note(" was cut off while it was brought in")

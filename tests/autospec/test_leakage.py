@@ -1,5 +1,7 @@
 """Leakage planted and found, honest features left alone, and nothing of the holdout looked at."""
 
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from gtmar.data.outcomes import OutcomeColumns
 from gtmar.data.scan import scan
 from gtmar.data.split import holdout_mask
 from gtmar.errors import AccountDataError
+from gtmar.runs.check import check
 from gtmar.spec import Outcomes, Split
 
 N = 600
@@ -256,3 +259,46 @@ def test_init_leaves_errors_out_with_the_reason_and_keeps_what_it_is_told_to() -
 @pytest.mark.parametrize("kind", synthetic.KINDS)
 def test_examples_have_none(kind: str, accounts: int) -> None:
     assert first_spec(scan(synthetic.generate(kind, accounts=accounts))).leaks == ()
+
+
+# ---- every type that a table may have --------------------------------------------------------
+
+DAYS = [date(2026, 1, day) for day in (1, 2, 3)]
+SPANS = [timedelta(days) for days in (1, 2, 3)]
+NUMBERS = (pl.Int8, pl.Int64, pl.Int128, pl.UInt8, pl.UInt64, pl.Float32, pl.Float64)
+TYPES: list[tuple[Any, list[Any]]] = [
+    *((kind, [1, 2, 3]) for kind in NUMBERS),
+    (pl.Decimal(10, 2), [Decimal("1.5"), Decimal("2.5"), Decimal(3)]),
+    (pl.Boolean, [True, False, True]),
+    (pl.String, ["a", "b", "c"]),
+    (pl.Categorical, ["a", "b", "c"]),
+    (pl.Enum(["a", "b", "c"]), ["a", "b", "c"]),
+    (pl.Binary, [b"\xff", b"b", b"c"]),
+    (pl.Date, DAYS),
+    (pl.Datetime("ns"), DAYS),
+    (pl.Datetime("us", "Europe/Zurich"), DAYS),
+    (pl.Time, [time(hour) for hour in (1, 2, 3)]),
+    *((pl.Duration(unit), SPANS) for unit in ("ms", "us", "ns")),
+    (pl.List(pl.Int64), [[1], [2], []]),
+    (pl.List(pl.Duration), [[SPANS[0]], [], [SPANS[1]]]),
+    (pl.Array(pl.Int64, 2), [[1, 2], [2, 3], [3, 4]]),
+    (pl.Struct({"a": pl.Duration}), [{"a": SPANS[0]}, {"a": None}, {"a": SPANS[1]}]),
+    (pl.Null, [None, None, None]),
+    (pl.Object, [object(), "x", 3]),
+]
+
+
+@pytest.mark.parametrize(
+    "places", [(0,), (0, None), (0, 1, 2), (None,)], ids=["constant", "holes", "varying", "empty"]
+)
+def test_columns_of_every_type_are_looked_at(places: tuple[int | None, ...]) -> None:
+    frame = ACCOUNTS
+    for kind, values in TYPES:
+        content = [None if place is None else values[place] for place in places]
+        column = [content[i % len(content)] for i in range(N)]
+        frame = frame.with_columns(pl.Series(f"of {kind}", column, dtype=kind))
+    first_spec(scan(frame))
+    found = {leak.column: leak.found for leak in check(frame).leaks}
+    spans = [found.get(f"of {kind}") for kind, _ in TYPES if kind == pl.Duration]
+    if places == (0,):
+        assert spans == ["it is always 1 day, 0:00:00"] * 3

@@ -80,3 +80,19 @@ def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -
     assert (found["new"], found["without"]) == (False, [])
     written = next(Path("here-artifacts").rglob("best.yaml"))
     assert "weight" in written.read_text("utf-8")
+
+
+def test_every_answer_of_several_runs_that_lacks_one_ends_in_5(folder: Path) -> None:
+    for seed in ("1", "2"):
+        gtmar(*f"run --data accounts.parquet --spec spec.yaml --n 5 --seed {seed} -q".split())
+    first, *_, last = sorted(Path("journal/runs").iterdir())
+    (first / "seal").unlink()
+    last_id = last.name.removeprefix("run_id=")
+    for words in (
+        *("", "log", "best", "sql runs", "journal export", f"lineage {last_id}"),
+        *(f"report {last_id} -o one.html", "report --history -o all.html"),
+        *("journal publish --to duckdb:///lake.db",),
+    ):
+        assert "1 run left out" in gtmar(*words.split(), code=5), words
+    assert Path("one.html").is_file()
+    assert Path("all.html").is_file()

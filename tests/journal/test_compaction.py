@@ -213,7 +213,7 @@ def test_what_runs_or_may_be_resumed_or_is_damaged_is_left_alone(journal: Path) 
     assert found.left_alone == {
         "cut off, and may be resumed": (ids["cut"],),
         "running": (ids["runs"],),
-        "damaged; gtmar verify says how": (ids["hole"],),
+        "damaged; gtmar verify --rows says how": (ids["hole"],),
     }
     assert [content(folder) for folder in folders] == before
     assert parts_of(journal).items() > PACKED.items()
@@ -483,7 +483,7 @@ def test_a_changed_old_part_beside_the_packed_one_was_added(journal: Path) -> No
     path.write_bytes(old)
     found = {(f.kind, f.file) for f in verify(journal).findings}
     assert found == {("added", path.relative_to(journal).as_posix())}
-    assert compact(journal).left_alone == {"damaged; gtmar verify says how": (IDS[1],)}
+    assert compact(journal).left_alone == {"damaged; gtmar verify --rows says how": (IDS[1],)}
 
 
 def test_the_parts_of_a_backup_put_back_are_sound(made: Path, journal: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from journals import IDS, begin, finish
 
+from gtmar import outputs
 from gtmar.errors import DamagedJournalWarning, GtmarError, JournalError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.compaction import compact
@@ -133,6 +134,43 @@ def test_what_is_missing_or_torn_is_named(journal: Path, made: Path, kind: str, 
         assert frames[1].height == sound[1].height - 2
         return
     assert damaged(journal, name, sound) == "named"
+
+
+def test_a_seal_that_is_missing_is_named(
+    journal: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GTMAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("gtmar.journal.file_index._MANY_FILES", 0)
+    sound, _ = everything(journal)
+    # Sound by what is kept of it, too: the seal is of a run's state.
+    everything(journal)
+    for run_id in IDS[:2]:
+        name = f"runs/run_id={run_id}/seal"
+        content = (journal / name).read_bytes()
+        (journal / name).unlink()
+        assert damaged(journal, name, sound) == "named"
+        (journal / name).write_bytes(content.replace(content[:4], b"0000"))
+        assert damaged(journal, name.replace("seal", "end.parquet"), sound) == "named"
+        (journal / name).write_bytes(content)
+        assert damaged(journal, name, sound) == "the same values"
+    del made
+
+
+def test_a_run_that_ends_this_moment_is_not_damaged(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    real = outputs.settle
+
+    def settle(beside: Path, path: Path, *, replace: bool) -> None:
+        said.append(everything(journal)[1])
+        real(beside, path, replace=replace)
+        said.append(everything(journal)[1])
+
+    monkeypatch.setattr("gtmar.journal.writer.settle", settle)
+    finish(begin(journal, "r20260102-120000-abc123"))
+    assert len(said) > 8
+    assert [each for each in said if each] == []
 
 
 def test_the_rest_of_a_damaged_journal_is_answered(journal: Path, made: Path) -> None:
