@@ -196,8 +196,8 @@ def _aside_hint(err: ViolationsError) -> str | None:
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
     return (
         f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
-        f"({broken / rows:.2%}) out, and writes them to a file; whatever else reads a table "
-        "takes the option too"
+        f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
+        "take the option too"
     )
 
 
