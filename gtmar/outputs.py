@@ -382,11 +382,11 @@ def _is_or_in(path: Path, given: str) -> bool:
 
 
 def _is_journal(folder: Path) -> bool:
-    """Whether a folder holds records or parts of runs."""
+    """Whether a folder holds records or parts of runs, or events."""
     try:
         return any(
-            entry.name.startswith("run_id=")
-            for kind in ("runs", "experiments")
+            entry.name.startswith(("run_id=", "event_id="))
+            for kind in ("runs", "experiments", "events")
             if (folder / kind).is_dir()
             for entry in (folder / kind).iterdir()
         )

@@ -26,7 +26,7 @@ from gtmar.errors import (
 )
 from gtmar.journal.events import ahead, clock_note
 from gtmar.journal.file_index import Cache, FileIndex
-from gtmar.journal.files import refuse_remote_journal
+from gtmar.journal.files import refuse_journal_elsewhere
 from gtmar.journal.schema import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.sql_library import find_file, sql_folder
 from gtmar.journal.tables import Tables
@@ -96,7 +96,7 @@ class Journal:
         time_limit: float | None = None,
         memory: int | None = None,
     ) -> None:
-        refuse_remote_journal(path)
+        refuse_journal_elsewhere(path)
         self.path = Path(path)
         self._folder = folder = self.path.resolve()
         self._time_limit = time_limit

@@ -27,6 +27,7 @@ from gtmar.journal.files import (
     make_folder,
     open_lock,
     read_checked,
+    refuse_journal_elsewhere,
     sha256_of,
     staged,
     unwritable,
@@ -266,6 +267,7 @@ def work_folder(journal: Path) -> Iterator[Path]:
     JournalError
         If another process holds the lock, or the folder is a link.
     """
+    refuse_journal_elsewhere(journal)
     room = journal / "packing"
     if room.is_symlink():
         raise JournalError(

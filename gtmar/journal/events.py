@@ -24,7 +24,7 @@ from gtmar.journal.files import (
     make_folder,
     parquet_files,
     place_file,
-    refuse_remote_journal,
+    refuse_journal_elsewhere,
     run_of,
     sha256_of,
     unwritable,
@@ -146,7 +146,7 @@ def write_event(
     JournalError
         If the folder can't be written.
     """
-    refuse_remote_journal(journal)
+    refuse_journal_elsewhere(journal)
     now = datetime.now(UTC)
     event_id = f"e{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     row = {

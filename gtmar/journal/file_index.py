@@ -645,7 +645,7 @@ def _last(name: str) -> str:
 
 def _why_not_whole(path: str) -> str:
     """Say whether a file lost its end, as a loss of power leaves it, or was changed at one."""
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
         begin = file.read(len(_MAGIC))
         file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))
         end = file.read(len(_MAGIC))

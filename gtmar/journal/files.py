@@ -20,6 +20,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import pyarrow as pa
@@ -27,12 +28,11 @@ import pyarrow.parquet as pq
 
 from gtmar import outputs
 from gtmar.data.locations import refuse_remote
-from gtmar.errors import JournalError, RunNotFoundError
-from gtmar.journal.schema import SCHEMAS
+from gtmar.errors import JournalError, RunNotFoundError, culprits
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
 __all__ = [
     "PACKED_NAME",
@@ -53,7 +53,7 @@ __all__ = [
     "place_file",
     "read_checked",
     "read_rows",
-    "refuse_remote_journal",
+    "refuse_journal_elsewhere",
     "replaced_names",
     "row_count",
     "run_of",
@@ -134,24 +134,38 @@ _LEAST_BYTES = 12
 _FOOTER_END = 8
 #: Between a key and the length of its value: Thrift's mark for a text in the next field.
 _VALUE_FOLLOWS = b"\x18"
+#: Folders that a journal consists of.
+_KINDS = (RECORDS, EXPERIMENTS, EVENTS)
 #: How often a lock is asked for: whoever looks whether it is held holds it for a moment.
 _LOCK_TRIES = 20
 _LOCK_PAUSE = 0.01
 
 
-def refuse_remote_journal(path: str | Path) -> None:
-    """Refuse a journal that isn't a local folder: a folder named as a URL would be made here.
+def refuse_journal_elsewhere(path: str | Path) -> None:
+    """Refuse a journal that isn't one local folder.
+
+    A URL would be made as a folder of that name here, and what is written through a link in the
+    journal would land in somebody's other folder.
 
     Raises
     ------
     UsageError
         If it is a URL, or begins with ``~``.
+    JournalError
+        If its folder of records, experiments or events is a link. The journal itself may be one.
     """
     refuse_remote(
         path,
         what="a journal is a local folder",
         hint="keep it on a local disk and copy or sync the folder to the store",
     )
+    linked = [str(p) for kind in _KINDS if (p := Path(path) / kind).is_symlink()]
+    if linked:
+        links = "is a link" if len(linked) == 1 else "are links"
+        raise JournalError(
+            f'journal "{path}": {culprits(linked)} {links}; nothing is read or written through one',
+            hint="move the whole journal to where the room is, and link to that folder",
+        )
 
 
 def sha256_of(path: Path) -> str:

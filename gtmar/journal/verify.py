@@ -44,7 +44,7 @@ from gtmar.journal.files import (
     is_own,
     parquet_files,
     read_rows,
-    refuse_remote_journal,
+    refuse_journal_elsewhere,
     replaced_names,
     row_count,
     run_of,
@@ -82,7 +82,7 @@ class Finding:
     run_id: str
     #: File within the journal; empty where the run as a whole is meant.
     file: str
-    #: `missing`, `torn`, `changed`, `added`, `sequence`, `digest` or `unreadable`.
+    #: `missing`, `torn`, `changed`, `added`, `sequence`, `digest`, `link` or `unreadable`.
     kind: str
     problem: str
 
@@ -140,12 +140,14 @@ class _Examiner:
     def examine(self) -> Examination:
         """Look at the bytes, and where they don't say enough at everything."""
         self._findings, self._notes = [], []
-        if self._files.records.is_symlink() or self._files.experiments.is_symlink():
-            self._note(": a folder of it is a link, which queries don't follow")
         on_disk = [JournalFile.load(path) for path in _listing(self._files)]
         replaced = self._replaced(on_disk)
         kept = [file for file in on_disk if file.path not in replaced]
-        return self._as_written(kept) or self._in_detail(kept)
+        examined = self._as_written(kept) or self._in_detail(kept)
+        linked = [f for f in (self._files.records, self._files.experiments) if f.is_symlink()]
+        what = "a folder that is a link is not the journal's own: answers leave the run out"
+        findings = [Finding(self._files.run_id, self._within(f), "link", what) for f in linked]
+        return replace(examined, findings=(*examined.findings, *findings))
 
     def _replaced(self, on_disk: list[JournalFile]) -> set[Path]:
         """Return parts that a packed one stands for, as a sync puts them back beside it."""
@@ -531,7 +533,7 @@ def verify(
 
 def run_ids(journal: Path) -> list[str]:
     """Return ids of all runs that have a record or a part, in order."""
-    refuse_remote_journal(journal)
+    refuse_journal_elsewhere(journal)
     names = {folder.name for room in ("runs", "experiments") for folder in _folders(journal, room)}
     return sorted(run for name in names if (run := run_of(name)) is not None)
 

@@ -23,7 +23,7 @@ from gtmar.journal.files import (
     make_folder,
     open_lock,
     place_file,
-    refuse_remote_journal,
+    refuse_journal_elsewhere,
     sha256_of,
     staged,
     unwritable,
@@ -63,7 +63,7 @@ class RunWriter:
     """
 
     def __init__(self, journal: Path, run_id: str, *, resumed: bool = False) -> None:
-        refuse_remote_journal(journal)
+        refuse_journal_elsewhere(journal)
         self.journal = journal
         self.run_id = run_id
         self.digest = RunDigest()
@@ -99,6 +99,11 @@ class RunWriter:
     def _go_on(self) -> None:
         """Find the end of what is there, and continue from it."""
         files = self._files
+        if files.records.is_symlink() or files.experiments.is_symlink():
+            raise JournalError(
+                f"run {self.run_id}: a folder of it is a link; nothing is written through one",
+                hint="gtmar verify names it",
+            )
         if files.end.exists():
             raise JournalError(
                 f"run {self.run_id} has ended; there is nothing to resume",

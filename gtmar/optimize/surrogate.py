@@ -355,7 +355,7 @@ def solved(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
 
 
 def _dot(one: Doubles, two: Doubles) -> float:
-    return total((one * two).reshape(len(one), 1))[0]  # type: ignore[no-any-return]
+    return total((one * two).reshape(len(one), 1))[0]  # type: ignore[no-any-return]  # a double
 
 
 def _length(columns: Doubles) -> Doubles:

@@ -22,8 +22,10 @@ from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, event_files, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.journal.verify import verify
+from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NAMES = [
@@ -149,10 +151,37 @@ def test_a_run_whose_folder_is_a_link_is_named_and_left_alone(
     [said] = [json.loads(line)["warning"] for line in done.stderr.splitlines()]
     assert (done.exit_code, said["code"]) == (5, "damaged_journal")
     assert f"experiments/run_id={IDS[1]} is a link" in said["message"]
-    found = verify(journal)
-    assert (found.findings, len(found.notes)) == ((), 1)
+    [finding] = verify(journal).findings
+    assert (finding.kind, finding.file) == ("link", f"experiments/run_id={IDS[1]}")
     assert compact(journal).left_alone == {"a folder of it is a link": (IDS[1],)}
     assert content(tmp_path / "elsewhere") == before
+
+
+@pytest.mark.parametrize("kind", ["runs", "experiments", "events"])
+def test_nothing_is_read_or_written_through_a_folder_of_the_journal_that_is_a_link(
+    journal: Path, tmp_path: Path, kind: str
+) -> None:
+    (journal / kind).rename(tmp_path / "elsewhere")
+    (journal / kind).symlink_to(tmp_path / "elsewhere")
+    before = content(tmp_path)
+    acts: list[Callable[[], object]] = [
+        lambda: Journal(journal),
+        lambda: verify(journal),
+        lambda: compact(journal),
+        lambda: write_event(journal, EventKind.LOOK),
+        lambda: RunWriter(journal, "r20260101-120000-abcdef"),
+    ]
+    for act in acts:
+        with pytest.raises(JournalError, match=f"{kind}.* is a link; nothing is read or written"):
+            act()
+    words = ["log", "--journal", str(journal)]
+    assert CliRunner().invoke(app, words).exit_code == 5
+    assert content(tmp_path) == before
+    # The journal's own folder may be one.
+    (journal / kind).unlink()
+    (tmp_path / "elsewhere").rename(journal / kind)
+    (tmp_path / "named").symlink_to(journal)
+    assert verify(tmp_path / "named").findings == ()
 
 
 def test_a_link_in_place_of_the_folder_for_packing_is_refused(
