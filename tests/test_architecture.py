@@ -374,7 +374,6 @@ def test_all_has_whatever_another_module_imports() -> None:
     assert unlisted == {}
 
 
-@pytest.mark.xfail(strict=True, reason="some are left from before the rooms were redrawn")
 def test_no_file_or_class_has_its_name_twice() -> None:
     files = Counter(path.name for path in MODULES if path.name != "__init__.py")
     classes = Counter(

@@ -15,7 +15,7 @@ import polars as pl
 
 from gtmar.autospec.fit_encoders import ENOUGH_UNKNOWN, Shape, flag_shape, said, unknown_accounts
 from gtmar.autospec.one_column import written
-from gtmar.spec.encoders import Interval
+from gtmar.spec.encoders import BinInterval
 from gtmar.stats.gam import Part, fit_levels
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _alone(text: pl.Series) -> list[str]:
 
 
 def _looks_like_interval(key: str) -> bool:
-    return Interval.parse(key) is not None or (key[:1] in ("[", "(") and "," in key)
+    return BinInterval.parse(key) is not None or (key[:1] in ("[", "(") and "," in key)
 
 
 def _key(low: float, high: float) -> str:

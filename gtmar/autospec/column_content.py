@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 __all__ = [
-    "Content",
+    "ColumnContent",
     "area",
     "content_of",
     "few",
@@ -202,7 +202,7 @@ def few(codes: NDArray[np.intp]) -> bool:
 
 
 @dataclass(frozen=True)
-class Content:
+class ColumnContent:
     """A column and what it has in common with any that says the same."""
 
     name: str
@@ -211,22 +211,24 @@ class Content:
     #: How far the mean is from the middle between both ends, as a share; None for categories.
     lean: float | None
 
-    def says_the_same_as(self, other: Content) -> bool:
+    def says_the_same_as(self, other: ColumnContent) -> bool:
         """Whether both are one line, up or down, or categories that go one to one."""
         if self.lean is None or other.lean is None:
             return one_to_one(self.content, other.content)
         return abs(self.lean - other.lean) < _ALIKE and proportional(self.content, other.content)
 
 
-def content_of(column: pl.Series) -> Content | None:
+def content_of(column: pl.Series) -> ColumnContent | None:
     """Read a column; None where it doesn't vary, or is neither number nor category."""
     values, codes = readings(column)
     if values is None:
         if codes is None or not few(codes) or len(np.unique(codes)) < 2:
             return None
-        return Content(column.name, ("levels", *sorted(np.bincount(codes).tolist())), codes, None)
+        return ColumnContent(
+            column.name, ("levels", *sorted(np.bincount(codes).tolist())), codes, None
+        )
     known = values[~np.isnan(values)]
     if not len(known) or not np.isfinite(known).all() or known.min() == known.max():
         return None
     lean = abs((known.mean() - known.min()) / (known.max() - known.min()) - 0.5)
-    return Content(column.name, ("line", len(known)), values, float(lean))
+    return ColumnContent(column.name, ("line", len(known)), values, float(lean))

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.autospec.column_content import (
-    Content,
+    ColumnContent,
     content_of,
     few,
     levels_of,
@@ -383,7 +383,7 @@ def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
     Only columns with as many unknowns and the mean at the same place are held beside each other, so
     that many columns cost little more than a pass each.
     """
-    seen: dict[tuple[object, ...], list[Content]] = {}
+    seen: dict[tuple[object, ...], list[ColumnContent]] = {}
     leaks = []
     for name in columns:
         reading = content_of(sample[name])

@@ -19,7 +19,7 @@ from gtmar.cli import (  # noqa: F401 - importing them registers commands
     validation,
 )
 from gtmar.cli.error_boundary import Commands, bounded, set_debug, set_yes
-from gtmar.cli.next_step import Command, elsewhere, follow, unused
+from gtmar.cli.next_step import ChosenCommand, elsewhere, follow, unused
 from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import say, some, text
 
@@ -62,7 +62,7 @@ def first_sentence(command: Any) -> str:
 
 for _group in (app, export_app, journal_app, spec_app):
     for _registered in _group.registered_commands:
-        _registered.cls = Command
+        _registered.cls = ChosenCommand
 
 
 #: When Polars' allocator, jemalloc, gives freed pages back: after a tenth of a second, and then

@@ -88,22 +88,22 @@ def init(
     """Detect features and write a first spec, commented, to edit."""
     from gtmar import runs
     from gtmar.autospec.first_spec import first_spec
-    from gtmar.cli import files, output
+    from gtmar.cli import option_values, output
     from gtmar.data.scan import scan
 
-    path = None if files.printed(output_path) else output_path
-    new = files.output(path, data, force=force)
+    path = None if option_values.printed(output_path) else output_path
+    new = option_values.output(path, data, force=force)
     found = first_spec(
         scan(data),
-        holdout=files.share(holdout),
-        outcomes=files.outcomes(outcome or []),
+        holdout=option_values.share(holdout),
+        outcomes=option_values.outcomes(outcome or []),
         identifier=identifier,
-        labels=files.labels(label or []),
+        labels=option_values.labels(label or []),
         date_format=date_format,
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
-        reading=files.reading(parse, nulls, usual=not no_null_markers),
+        reading=option_values.reading(parse, nulls, usual=not no_null_markers),
     )
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:
@@ -154,7 +154,7 @@ def check(
     """Check a table and a spec: every violation, leak and note."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
     from gtmar.errors import ViolationsError
 
     try:
@@ -168,7 +168,7 @@ def check(
             set_aside=set_aside,
             set_aside_to=set_aside_to,
             keep=keep or (),
-            reading=files.reading(parse, nulls, usual=not no_null_markers),
+            reading=option_values.reading(parse, nulls, usual=not no_null_markers),
             journal=journal,
         )
     except ViolationsError as err:

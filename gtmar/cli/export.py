@@ -42,16 +42,16 @@ def export_sql(
 ) -> Answer:
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
-    from gtmar.cli import files, output
+    from gtmar.cli import option_values, output
     from gtmar.errors import needing
 
     with needing("export"):
         from gtmar.integrations.sql import column_kinds, select
 
-    path = None if files.printed(output_path) else output_path
-    new = files.output(path, spec, data, force=force)
+    path = None if option_values.printed(output_path) else output_path
+    new = option_values.output(path, spec, data, force=force)
     loaded = specs.load(spec)
-    kinds = column_kinds(files.schema_of(data)) if data else None
+    kinds = column_kinds(option_values.schema_of(data)) if data else None
     text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
     if new is not None:
         new.write(f"{text};\n")
@@ -85,7 +85,7 @@ def export_dbt(
 ) -> Answer:
     """Write a spec as a dbt model with its tests."""
     from gtmar import spec as specs
-    from gtmar.cli import files, output
+    from gtmar.cli import option_values, output
     from gtmar.errors import needing
 
     with needing("export"):
@@ -101,7 +101,7 @@ def export_dbt(
         dialect=dialect,
         name=name,
         as_of=as_of,
-        kinds=column_kinds(files.schema_of(data)) if data else None,
+        kinds=column_kinds(option_values.schema_of(data)) if data else None,
     )
     written = write_together(
         {
@@ -135,7 +135,7 @@ def export_mlflow(
     from gtmar.errors import SpecError, UsageError, needing
     from gtmar.integrations.mlflow_tracking import log_run
     from gtmar.journal.catalog import Journal
-    from gtmar.journal.history import checkout
+    from gtmar.journal.lookup import checkout
 
     with needing("mlflow"), Journal(journal) as opened:
         run = opened.run_id(run_id)
@@ -211,7 +211,7 @@ def report(
 ) -> Answer:
     """Write what a run found, or the history, as one HTML page."""
     from gtmar import report as reports
-    from gtmar.cli import files
+    from gtmar.cli import option_values
     from gtmar.errors import UsageError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -220,7 +220,7 @@ def report(
     if history and (run_id or data):
         raise UsageError("--history is about all runs: it takes no RUN and no --data")
     with Journal(journal) as opened:
-        read = [journal] if history else files.recorded(journal, opened.run_id(run_id))
+        read = [journal] if history else option_values.recorded(journal, opened.run_id(run_id))
         new = Output(output_path, local_inputs(data, *read), force=force)
         if history:
             page = reports.history_page(opened, most=most)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.cli.output import Tone
-    from gtmar.journal.history import Experiment, Reference
+    from gtmar.journal.lookup import Experiment, Reference
     from gtmar.runs import Difference, RunResult, WentLive
     from gtmar.spec import ScoringSpec
 
@@ -58,18 +58,18 @@ def try_change(
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
     from gtmar import runs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
     from gtmar.errors import UsageError
-    from gtmar.journal import history
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
     if keep != (output_path is not None):
         raise UsageError("--keep and -o go together", hint="--keep -o new.yaml")
-    new = files.output(output_path, data, spec, journal, force=force)
+    new = option_values.output(output_path, data, spec, journal, force=force)
     result = runs.try_weights(
         data,
         spec,
-        files.weights(settings),
+        option_values.weights(settings),
         note=note,
         author=author,
         metric=metric,
@@ -82,11 +82,11 @@ def try_change(
         journal=journal,
     )
     with Journal(journal) as opened:
-        found = history.experiment(opened, f"{result.run_id}/1")
+        found = lookup.experiment(opened, f"{result.run_id}/1")
         if new is not None:
-            files.write_found(
+            option_values.write_found(
                 new,
-                history.checkout(opened, str(found.reference)),
+                lookup.checkout(opened, str(found.reference)),
                 heading=f"try, experiment {found.reference}.",
                 experiment=str(found.reference),
                 journal=journal,
@@ -105,16 +105,16 @@ def checkout(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Write the spec of any experiment, its lineage in it."""
-    from gtmar.cli import files
-    from gtmar.journal import history
+    from gtmar.cli import option_values
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
 
     new = Output(output_path, (journal,), force=force)
     with Journal(journal) as opened:
-        reference = history.resolve(opened, experiment)
-        spec = history.checkout(opened, str(reference))
-    files.write_spec(new, spec, heading=f"checkout, experiment {reference}.")
+        reference = lookup.resolve(opened, experiment)
+        spec = lookup.checkout(opened, str(reference))
+    option_values.write_spec(new, spec, heading=f"checkout, experiment {reference}.")
     return Answer(
         lambda: {"experiment": str(reference), "output": output_path, "weights": spec.weights},
         lambda: _print_checked_out(reference, spec, written=output_path, journal=journal),
@@ -131,9 +131,9 @@ def promote(
 ) -> Answer:
     """Put on record that a spec is live from now on. It changes nothing outside the journal."""
     from gtmar import runs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
 
-    spec = files.spec_of(experiment, journal)
+    spec = option_values.spec_of(experiment, journal)
     found = runs.promote(spec, note=note, author=author, expect=expect, journal=journal)
     return Answer(found.as_json, lambda: _print_went_live(found))
 
@@ -182,14 +182,14 @@ def log(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
-    from gtmar.cli import files
-    from gtmar.journal import history
+    from gtmar.cli import option_values
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
         if model is not None:
-            files.refuse_unknown("model", model, history.models(opened))
-        live, shown = history.log(opened, model=model, most=most)
+            option_values.refuse_unknown("model", model, lookup.models(opened))
+        live, shown = lookup.log(opened, model=model, most=most)
         bases = dict(opened.query("select run_id, basis from runs").rows())
     return Answer(
         lambda: {"live": live.to_dicts(), "log": shown.to_dicts()},
@@ -200,11 +200,11 @@ def log(
 @a.command(app, "show RUN/EXP")
 def show(experiment: a.Experiment, journal: a.JournalPath = a.DEFAULT_JOURNAL) -> Answer:
     """Show one experiment: who, why, its change, its effect."""
-    from gtmar.journal import history
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        found = history.experiment(opened, experiment)
+        found = lookup.experiment(opened, experiment)
     return Answer(found.as_json, lambda: _print_experiment(found, journal=journal))
 
 
@@ -229,13 +229,13 @@ def lineage(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Follow an experiment or a spec back to the first spec."""
-    from gtmar.cli import files
-    from gtmar.journal import history
+    from gtmar.cli import option_values
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        reference = history.resolve(opened, files.experiment_of(experiment))
-        rows = history.lineage(opened, reference)
+        reference = lookup.resolve(opened, option_values.experiment_of(experiment))
+        rows = lookup.lineage(opened, reference)
     return Answer(rows.to_dicts, lambda: _print_lineage(rows, journal=journal))
 
 
@@ -259,11 +259,11 @@ def best(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Name the best experiments kept on a table, by any metric."""
-    from gtmar.journal import history
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
     with Journal(journal) as opened:
-        name, rows = history.best(opened, metric, run=run_id, most=most)
+        name, rows = lookup.best(opened, metric, run=run_id, most=most)
     return Answer(rows.to_dicts, lambda: _print_best(rows, name, journal=journal))
 
 

@@ -91,7 +91,7 @@ def sql(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Ask the journal in SQL, read only. By a query of the library, a file, or one SELECT."""
-    from gtmar.cli import files, output
+    from gtmar.cli import option_values, output
     from gtmar.journal.catalog import Journal
     from gtmar.journal.sql_library import library
 
@@ -106,7 +106,7 @@ def sql(
         )
     size = None if memory is None else memory_of(memory)
     with Journal(journal, time_limit=time_limit, memory=size) as opened:
-        found = files.ask(opened, name, text, settings or [])
+        found = option_values.ask(opened, name, text, settings or [])
     return Answer(found.to_dicts, lambda: output.frame(found))
 
 
@@ -125,7 +125,7 @@ def verify(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Check that the journal is what was written."""
-    from gtmar.cli import files
+    from gtmar.cli import option_values
     from gtmar.journal.catalog import Journal
     from gtmar.journal.verify import run_named
     from gtmar.journal.verify import verify as verified
@@ -138,7 +138,7 @@ def verify(
         run_id = run_named(journal, run_id)
     if save is not None and run_id is not None:
         raise UsageError("--save is of the whole journal", hint="leave the run out")
-    new = files.output(save, journal)
+    new = option_values.output(save, journal)
     found = verified(journal, run_id, against=against, rows=rows)
     if new is not None and not found.findings:
         new.write(found.entries)
@@ -188,15 +188,17 @@ def journal_export(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer | None:
     """Write experiments as JSONL, in the format of earlier tools."""
-    from gtmar.cli import files, output
+    from gtmar.cli import option_values, output
     from gtmar.integrations.jsonl_import import encoded_in, export_jsonl
     from gtmar.journal.catalog import Journal
 
-    files.refuse_unknown("format", form, _FORMATS)
-    new = files.output(None if files.printed(output_path) else output_path, journal, force=force)
+    option_values.refuse_unknown("format", form, _FORMATS)
+    new = option_values.output(
+        None if option_values.printed(output_path) else output_path, journal, force=force
+    )
     with Journal(journal) as opened:
         lines = export_jsonl(opened, run_id)
-        files.note_encoders(encoded_in(opened, run_id))
+        option_values.note_encoders(encoded_in(opened, run_id))
         if new is None:
             for line in lines:
                 output.json_line(line)

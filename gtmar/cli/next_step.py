@@ -15,7 +15,7 @@ from gtmar.cli import error_boundary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Command", "elsewhere", "follow", "made_on", "next_command", "unused"]
+__all__ = ["ChosenCommand", "elsewhere", "follow", "made_on", "next_command", "unused"]
 
 #: The command line that is running; None where code calls what commands print.
 _running: ContextVar[Any] = ContextVar("running", default=None)
@@ -29,7 +29,7 @@ _OWN = frozenset(
 )
 
 
-class Command(error_boundary.Command):
+class ChosenCommand(error_boundary.Command):
     """A command that keeps what it was called with, for the one that it proposes next."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -346,7 +346,7 @@ def command(
     Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
     and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
     theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The command gets
-    what they name together, as `files.source` reads it, in place of the location alone.
+    what they name together, as `option_values.source` reads it, in place of the location alone.
 
     Parameters
     ----------
@@ -391,13 +391,15 @@ def command(
 
         @functools.wraps(function)
         def opened(**given: Any) -> Answer | None:
-            from gtmar.cli import files
+            from gtmar.cli import option_values
 
             query = given.pop("query", None)
             for name in tables:
                 version, others = (given.pop(x) for x in _names(name, first=name == tables[0]))
                 text = given.pop(f"{name}_query") if name in asked else query
-                given[name] = files.source(given[name], version, text, others, option=_flag(name))
+                given[name] = option_values.source(
+                    given[name], version, text, others, option=_flag(name)
+                )
             return function(**given)
 
         inner = bounded(opened)

@@ -31,7 +31,7 @@ def demo(
 ) -> Answer:
     """Go the whole way on a generated table, in a few seconds."""
     from gtmar import runs
-    from gtmar.cli import files, output
+    from gtmar.cli import option_values, output
     from gtmar.cli.journal import print_review
     from gtmar.cli.progress import announce, watching
     from gtmar.data import synthetic
@@ -66,7 +66,7 @@ def demo(
             announce=None if quiet else announce,
             watch=watch,
         )
-    files.write_best(new, result)
+    option_values.write_best(new, result)
     with Journal(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
 
@@ -128,11 +128,11 @@ def run(
 ) -> Answer:
     """Search for better weights and journal every experiment."""
     from gtmar import runs
-    from gtmar.cli import files, progress
+    from gtmar.cli import option_values, progress
     from gtmar.cli.output import complain
     from gtmar.journal.events import clock_note, dated_ahead
 
-    new = files.output(output_path, data, spec, holdout_file, journal, force=force)
+    new = option_values.output(output_path, data, spec, holdout_file, journal, force=force)
     clock = clock_note(dated_ahead(journal))
     if clock:
         complain("note", f"{clock}. Name this run where the latest is meant.")
@@ -144,7 +144,7 @@ def run(
             limits=runs.Limits(n, patience, time_budget),
             seed=seed,
             journal=journal,
-            holdout=files.share(holdout),
+            holdout=option_values.share(holdout),
             holdout_file=holdout_file,
             as_of=as_of,
             date_format=date_format,
@@ -157,12 +157,12 @@ def run(
             proposer=proposer or runs.DEFAULT_PROPOSER,
             start=start,
             cold=cold,
-            engine=files.engine(engine, memory=memory, address=address, shards=shards),
+            engine=option_values.engine(engine, memory=memory, address=address, shards=shards),
             announce=None if quiet else progress.announce,
             watch=watch,
         )
     if new is not None:
-        files.write_best(new, result)
+        option_values.write_best(new, result)
     return _answer(result, output_path)
 
 
@@ -184,23 +184,23 @@ def resume(
 ) -> Answer:
     """Go on with a run that was cut off. It ends as the uninterrupted run would have."""
     from gtmar import runs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
     from gtmar.cli.progress import watching
 
-    run_id = files.full_id(journal, run_id)
-    read = (data, holdout_file, *files.recorded(journal, run_id))
-    new = files.output(output_path, *read, force=force)
+    run_id = option_values.full_id(journal, run_id)
+    read = (data, holdout_file, *option_values.recorded(journal, run_id))
+    new = option_values.output(output_path, *read, force=force)
     with watching(quiet=quiet) as watch:
         result = runs.resume(
             run_id,
             journal=journal,
             data=data,
             holdout_file=holdout_file,
-            engine=files.engine(engine, memory=memory, address=address, shards=shards),
+            engine=option_values.engine(engine, memory=memory, address=address, shards=shards),
             watch=watch,
         )
     if new is not None:
-        files.write_best(new, result)
+        option_values.write_best(new, result)
     return _answer(result, output_path)
 
 
@@ -213,9 +213,9 @@ def replay(
 ) -> Answer:
     """Do a run again and say whether every value is the same."""
     from gtmar import runs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
 
-    run_id = files.full_id(journal, run_id)
+    run_id = option_values.full_id(journal, run_id)
     found = runs.replay(run_id, journal=journal, data=data, holdout_file=holdout_file)
     code = 0 if found.identical else 5
     return Answer(found.as_json, lambda: _print_replayed(found), code)

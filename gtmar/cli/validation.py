@@ -55,9 +55,9 @@ def null(
 ) -> Answer:
     """Say how much gain noise gives. It does a run's search again on shuffled outcomes."""
     from gtmar import runs
-    from gtmar.cli import files, progress
+    from gtmar.cli import option_values, progress
 
-    run_id = files.full_id(journal, run_id)
+    run_id = option_values.full_id(journal, run_id)
     found = runs.null_search(
         run_id,
         journal=journal,
@@ -82,9 +82,9 @@ def stability(
 ) -> Answer:
     """Say which weights hold and which are noise. It does a run's search again on resamples."""
     from gtmar import runs
-    from gtmar.cli import files, progress
+    from gtmar.cli import option_values, progress
 
-    run_id = files.full_id(journal, run_id)
+    run_id = option_values.full_id(journal, run_id)
     found = runs.stability(
         run_id,
         journal=journal,
@@ -108,9 +108,9 @@ def segments(
 ) -> Answer:
     """Say what a run's best does to each segment."""
     from gtmar import runs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
 
-    run_id = files.full_id(journal, run_id)
+    run_id = option_values.full_id(journal, run_id)
     found = runs.by_segment(run_id, journal=journal, data=data, columns=tuple(columns or ()))
     return Answer(found.as_json, lambda: _print_segments(found))
 
@@ -132,11 +132,11 @@ def decide(
 ) -> Answer:
     """Decide on a run's best, on the accounts it never saw."""
     from gtmar import runs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
     from gtmar.validation.gates import Gates
 
     gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
-    run_id = files.full_id(journal, run_id)
+    run_id = option_values.full_id(journal, run_id)
     found = runs.decide(
         run_id,
         journal=journal,
@@ -223,9 +223,9 @@ def explain(
     """Take one account's score apart. Points add up; what the next tier would take."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
 
-    other = None if versus is None else files.spec_of(versus, journal)
+    other = None if versus is None else option_values.spec_of(versus, journal)
     loaded = specs.load(spec)
     found = runs.explain(account, data, loaded, other=other, as_of=as_of, date_format=date_format)
     run = None if loaded.lineage is None else loaded.lineage.run
@@ -261,13 +261,13 @@ def backtest(
     """Judge today's score by what became of its accounts."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import files
+    from gtmar.cli import option_values
 
     found = runs.backtest(
         data,
         score_column=score_column,
         spec=None if spec is None else specs.load(spec),
-        tiers=None if tiers is None else files.edges(tiers),
+        tiers=None if tiers is None else option_values.edges(tiers),
         orientation=orientation,
         journal=journal,
         as_of=as_of,

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.files import CSV_ENDINGS, broken_file, located, scan_text, scan_typed, text_file
 from gtmar.data.memory_budget import default_budget
 from gtmar.data.sources import Source, Tabular, opened
+from gtmar.data.table_files import (
+    CSV_ENDINGS,
+    broken_file,
+    located,
+    scan_text,
+    scan_typed,
+    text_file,
+)
 from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts, stated_kinds
 from gtmar.errors import AccountDataError
 from gtmar.spec.model import Reading
@@ -26,7 +33,7 @@ from gtmar.sql_sandbox import first_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gtmar.data.files import TextFile
+    from gtmar.data.table_files import TextFile
 
 __all__ = ["ID_NAMES", "AccountTable", "collect", "likely_id", "refuse_empty", "scan"]
 

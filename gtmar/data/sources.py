@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.files import CSV_ENDINGS, TextFile, refuse_repeated, scan_text, text_file
 from gtmar.data.locations import (
     duckdb_place,
     quoted,
@@ -22,6 +21,7 @@ from gtmar.data.locations import (
     split,
     worded,
 )
+from gtmar.data.table_files import CSV_ENDINGS, TextFile, refuse_repeated, scan_text, text_file
 from gtmar.errors import (
     AccountDataError,
     GtmarError,

@@ -19,9 +19,9 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.files import broken_file
 from gtmar.data.memory_budget import default_budget
 from gtmar.data.scan import collect
+from gtmar.data.table_files import broken_file
 from gtmar.errors import ResourceError
 from gtmar.sql_sandbox import first_line
 

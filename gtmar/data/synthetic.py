@@ -19,7 +19,7 @@ import polars as pl
 
 from gtmar.errors import UsageError, culprits, nearest
 
-__all__ = ["KINDS", "Kind", "Logit", "generate"]
+__all__ = ["KINDS", "Logit", "TableKind", "generate"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -49,7 +49,7 @@ class Logit:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TableKind:
     """One kind of table: what it is, its shipped size and seed, and everything planted in it."""
 
     #: One line for a list of kinds.
@@ -93,8 +93,8 @@ TECH_STACK: Mapping[str, tuple[float, float]] = {
     "uses_snowflake": (0.22, 0.7)}
 
 #: Every kind of table by name, in the order in which lists show them.
-KINDS: Mapping[str, Kind] = MappingProxyType({
-    "health_score": Kind(
+KINDS: Mapping[str, TableKind] = MappingProxyType({
+    "health_score": TableKind(
         description="product usage of current and former accounts, all outcomes known",
         # A small table for strengths as close as 2.0 and 1.8: of the first 42 seeds, 14 let every
         # one of 20 searches from the example spec find the planted order and drop the noise.
@@ -110,7 +110,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
             "contracted": _logit(-1.9, rage_clicks=1.6, days_active_norm=-1.4),
             "activated": _logit(-2.0, activation_speed=4.0, alert_created=1.0),
             "won_back": _logit(-2.6, email_engagement=2.0, session_depth=1.5)})),
-    "churn_risk": Kind(
+    "churn_risk": TableKind(
         description="warning signs of paying accounts; a high score is bad",
         accounts=4_000, seed=1,
         planted=MappingProxyType({
@@ -120,7 +120,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
                 feature_breadth=-1.4, noise_feature=0.0),
             "expanded": _logit(-2.2, feature_breadth=2.4),
             "contracted": _logit(-2.7, recency_drop=1.6)})),
-    "icp_fit": Kind(
+    "icp_fit": TableKind(
         description="firmographics and tech stack at signing, with gaps; no revenue at the end",
         accounts=3_000, seed=1,
         planted=MappingProxyType({

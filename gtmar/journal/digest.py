@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OUTSIDE_DIGEST",
-    "Entry",
+    "DigestEntry",
     "Held",
     "RunDigest",
     "digest_of",
@@ -222,7 +222,7 @@ _MOST_TRIES = 4000
 
 
 @dataclass(frozen=True)
-class Entry:
+class DigestEntry:
     """A run that has ended, or an event."""
 
     #: The run's id; of an event the name of its file, which holds its id.
@@ -252,30 +252,32 @@ class Held:
     changed: tuple[str, ...] = ()
 
 
-def run_entry(run_id: str, links: Sequence[Link], arrived: int, old_line: str = "") -> Entry:
+def run_entry(run_id: str, links: Sequence[Link], arrived: int, old_line: str = "") -> DigestEntry:
     """Return the entry of a run: it covers the files of its chain, packed parts as they were."""
     files = sorted({(link.name, link.sha256) for link in links})
-    return Entry(run_id, _sha256(json.dumps(files)), arrived, old_line)
+    return DigestEntry(run_id, _sha256(json.dumps(files)), arrived, old_line)
 
 
-def event_entry(file: JournalFile, arrived: int, old_line: str = "") -> Entry:
+def event_entry(file: JournalFile, arrived: int, old_line: str = "") -> DigestEntry:
     """Return the entry of an event."""
-    return Entry(file.path.name, file.sha256, arrived, old_line)
+    return DigestEntry(file.path.name, file.sha256, arrived, old_line)
 
 
-def digest_of(entries: Sequence[Entry]) -> str:
+def digest_of(entries: Sequence[DigestEntry]) -> str:
     """Return the digest of a set of entries, to be kept elsewhere."""
     sums = b"".join(each.to_bytes(8, "big") for each in _power_sums(entries))
     stated = base64.urlsafe_b64encode(sums).decode().rstrip("=")
     return f"{_PREFIX}:{len(entries)}:{_hash(entries)}:{stated}"
 
 
-def saved_list(entries: Sequence[Entry]) -> str:
+def saved_list(entries: Sequence[DigestEntry]) -> str:
     """Return the entries as text, for a file that a later journal is held against."""
     return "".join(f"{line}\n" for line in sorted(entry.line for entry in entries))
 
 
-def hold_against(entries: Sequence[Entry], against: str, withdrawn: Sequence[Entry] = ()) -> Held:
+def hold_against(
+    entries: Sequence[DigestEntry], against: str, withdrawn: Sequence[DigestEntry] = ()
+) -> Held:
     """Say whether all that a digest or a saved list covered is there unchanged.
 
     Parameters
@@ -310,7 +312,7 @@ def hold_against(entries: Sequence[Entry], against: str, withdrawn: Sequence[Ent
     return Held(holds=False, added=None)
 
 
-def _against_list(pool: Sequence[Entry], against: str) -> Held:
+def _against_list(pool: Sequence[DigestEntry], against: str) -> Held:
     try:
         lines = Path(against).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -343,8 +345,8 @@ def _sums_in(against: str, stated: str) -> list[int]:
 
 
 def _reconciled(
-    pool: Sequence[Entry], count: int, before: Sequence[int]
-) -> Iterator[Sequence[Entry]]:
+    pool: Sequence[DigestEntry], count: int, before: Sequence[int]
+) -> Iterator[Sequence[DigestEntry]]:
     """Give sets of `count` entries: each first part of an order, less what its sums tell of."""
     for order in (_by_time(pool), _by_arrival(pool)):
         for reach in range(count, min(len(order), count + _SUMS) + 1):
@@ -355,7 +357,7 @@ def _reconciled(
                 yield [entry for entry in first if entry not in added]
 
 
-def _with_sums(entries: Sequence[Entry], sums: Sequence[int]) -> set[Entry]:
+def _with_sums(entries: Sequence[DigestEntry], sums: Sequence[int]) -> set[DigestEntry]:
     """Return the entries whose hashes have these power sums, if they are few."""
     # Newton: k e_k = sum over i from 1 to k of (-1)^(i-1) e_(k-i) p_i.
     symmetric = [1]
@@ -375,7 +377,7 @@ def _with_sums(entries: Sequence[Entry], sums: Sequence[int]) -> set[Entry]:
     return found
 
 
-def _likely(pool: Sequence[Entry], count: int) -> Iterator[Sequence[Entry]]:
+def _likely(pool: Sequence[DigestEntry], count: int) -> Iterator[Sequence[DigestEntry]]:
     """Give sets of `count` entries that a digest of the old form may be of, likely ones first."""
     orders = _by_old_line(pool), _by_arrival(pool)
     tries = 0
@@ -397,24 +399,24 @@ def _likely(pool: Sequence[Entry], count: int) -> Iterator[Sequence[Entry]]:
                 yield [*kept_always, *(entry for entry in reach if entry not in left_out)]
 
 
-def _by_time(entries: Sequence[Entry]) -> list[Entry]:
+def _by_time(entries: Sequence[DigestEntry]) -> list[DigestEntry]:
     # Ids of runs and events begin with a letter, then the time.
     return sorted(entries, key=lambda entry: entry.name.removeprefix("event_id=")[1:])
 
 
-def _by_old_line(entries: Sequence[Entry]) -> list[Entry]:
+def _by_old_line(entries: Sequence[DigestEntry]) -> list[DigestEntry]:
     return sorted(entries, key=lambda entry: entry.old_line)
 
 
-def _by_arrival(entries: Sequence[Entry]) -> list[Entry]:
+def _by_arrival(entries: Sequence[DigestEntry]) -> list[DigestEntry]:
     return sorted(entries, key=lambda entry: (entry.arrived, entry.name))
 
 
-def _point(entry: Entry) -> int:
+def _point(entry: DigestEntry) -> int:
     return int(_sha256(entry.line)[:16], 16) % _FIELD
 
 
-def _power_sums(entries: Sequence[Entry]) -> list[int]:
+def _power_sums(entries: Sequence[DigestEntry]) -> list[int]:
     sums = [0] * _SUMS
     for entry in entries:
         point = power = _point(entry)
@@ -424,11 +426,11 @@ def _power_sums(entries: Sequence[Entry]) -> list[int]:
     return sums
 
 
-def _hash(entries: Sequence[Entry]) -> str:
+def _hash(entries: Sequence[DigestEntry]) -> str:
     return _sha256("\n".join(sorted(entry.line for entry in entries)))
 
 
-def _old_hash(entries: Sequence[Entry]) -> str:
+def _old_hash(entries: Sequence[DigestEntry]) -> str:
     return _sha256("\n".join(sorted(entry.old_line for entry in entries)))
 
 

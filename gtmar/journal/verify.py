@@ -24,7 +24,7 @@ import pyarrow as pa
 from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.errors import JournalError, RunNotFoundError, culprits, nearest
 from gtmar.journal.digest import (
-    Entry,
+    DigestEntry,
     RunDigest,
     digest_of,
     event_entry,
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "Discrepancy",
     "Examination",
-    "Finding",
     "Verification",
     "covered",
     "examine",
@@ -75,7 +75,7 @@ _NOTED = ["kind", "evaluator_version", "evaluator_code", "parent_run", "memory"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discrepancy:
     """One thing that isn't as it was written."""
 
     #: Empty where it is about no run.
@@ -94,7 +94,7 @@ class Examination:
     run_id: str
     #: Rows, the baseline aside.
     experiments: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
     notes: tuple[str, ...]
     #: Links of all files that can be read and that readers take in.
     links: tuple[Link, ...]
@@ -125,7 +125,7 @@ def examine(
         return steadily(_Examiner(files, packed, rows=rows).examine)
     except PermissionError as err:
         name = os.path.relpath(os.fsdecode(err.filename), files.journal)
-        unread = Finding(files.run_id, name, "unreadable", f"{err.strerror}: it wasn't checked")
+        unread = Discrepancy(files.run_id, name, "unreadable", f"{err.strerror}: it wasn't checked")
         return Examination(files.run_id, 0, (unread,), (), (), {}, ended=False)
 
 
@@ -134,7 +134,7 @@ class _Examiner:
         self._files = files
         self._packed = packed
         self._rows_asked = rows
-        self._findings: list[Finding]
+        self._findings: list[Discrepancy]
         self._notes: list[str]
 
     def examine(self) -> Examination:
@@ -146,7 +146,7 @@ class _Examiner:
         examined = self._as_written(kept) or self._in_detail(kept)
         linked = [f for f in (self._files.records, self._files.experiments) if f.is_symlink()]
         what = "a folder that is a link is not the journal's own: answers leave the run out"
-        findings = [Finding(self._files.run_id, self._within(f), "link", what) for f in linked]
+        findings = [Discrepancy(self._files.run_id, self._within(f), "link", what) for f in linked]
         return replace(examined, findings=(*examined.findings, *findings))
 
     def _replaced(self, on_disk: list[JournalFile]) -> set[Path]:
@@ -255,7 +255,7 @@ class _Examiner:
         """Keep a finding; the first about a file is the one that counts."""
         if path is None or not self._is_named(path):
             name = "" if path is None else self._within(path)
-            self._findings.append(Finding(self._files.run_id, name, kind, problem))
+            self._findings.append(Discrepancy(self._files.run_id, name, kind, problem))
 
     def _is_named(self, path: Path) -> bool:
         return self._within(path) in [finding.file for finding in self._findings]
@@ -317,7 +317,7 @@ class _Examiner:
 
     def _check_rows(
         self, rows: pa.Table | None, end: dict[str, Any] | None
-    ) -> tuple[list[Finding], bool]:
+    ) -> tuple[list[Discrepancy], bool]:
         """Hold rows against their numbers and the end record's digest; say whether that holds."""
         if rows is None:
             return [], False
@@ -336,8 +336,8 @@ class _Examiner:
             problems["digest"] = "its experiments are not those that it ended with"
         return [self._about_rows(kind, text) for kind, text in problems.items()], holds
 
-    def _about_rows(self, kind: str, problem: str) -> Finding:
-        return Finding(self._files.run_id, "", kind, problem)
+    def _about_rows(self, kind: str, problem: str) -> Discrepancy:
+        return Discrepancy(self._files.run_id, "", kind, problem)
 
     def _check_seal(self) -> None:
         files = self._files
@@ -421,7 +421,7 @@ class Verification:
     runs: int
     experiments: int
     events: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
     #: Worth knowing, no damage: runs cut off, evaluator code changed since.
     notes: tuple[str, ...]
     #: To be kept elsewhere; covers all runs that have ended and all events.
@@ -637,22 +637,24 @@ def _states_hash(file: JournalFile) -> bool:
     return named is not None and file.sha256[:HASH_DIGITS] == named[1]
 
 
-def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[Entry], set[str]]:
+def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[DigestEntry], set[str]]:
     """Return entries and ids of the runs that were taken back on record."""
-    entries: list[Entry] = []
+    entries: list[DigestEntry] = []
     runs: set[str] = set()
     for event in events:
         if event["kind"] == EventKind.UNDO:
             details = json.loads(event["details"])
-            entries += [Entry(e["name"], e["sha256"], 0, e["old_line"]) for e in details["entries"]]
+            entries += [
+                DigestEntry(e["name"], e["sha256"], 0, e["old_line"]) for e in details["entries"]
+            ]
             runs.update(details["runs"])
     return entries, runs
 
 
-def _strays(journal: Path) -> list[Finding]:
+def _strays(journal: Path) -> list[Discrepancy]:
     """Find files that look like a run's and belong to none, such as a sync's second copies."""
     return [
-        Finding("", path.relative_to(journal).as_posix(), "added", "it belongs to no run")
+        Discrepancy("", path.relative_to(journal).as_posix(), "added", "it belongs to no run")
         for room in ("runs", "experiments")
         for folder in _folders(journal, room)
         if run_of(folder.name) is None
@@ -722,7 +724,7 @@ def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]
 
 def _verify_events(
     journal: Path, events: dict[Path, JournalFile | None], rows: dict[Path, Row | None]
-) -> list[Finding]:
+) -> list[Discrepancy]:
     """Hold each event against the hash in its name."""
     findings = []
     for path, file in events.items():
@@ -739,11 +741,11 @@ def _verify_events(
         elif event.get("event_id") != named[0]:
             kind, problem = "changed", "it is not the event that its name says"
         if kind:
-            findings.append(Finding("", path.relative_to(journal).as_posix(), kind, problem))
+            findings.append(Discrepancy("", path.relative_to(journal).as_posix(), kind, problem))
     return findings
 
 
-def _entry(journal: Path, run_id: str, one: Examination, *, is_old: bool) -> Entry:
+def _entry(journal: Path, run_id: str, one: Examination, *, is_old: bool) -> DigestEntry:
     files = RunFiles(journal, run_id)
     old_line = _old_run_line(files, one) if is_old else ""
     return run_entry(run_id, one.links, _arrival(files.end), old_line)

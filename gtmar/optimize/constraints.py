@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from gtmar.optimize.proposers import Proposer, Result, SearchSpace
 
-__all__ = ["ConstrainedProposer", "Constraints"]
+__all__ = ["ConstrainedProposer", "WeightConstraints"]
 
 
 @dataclass(frozen=True)
-class Constraints:
+class WeightConstraints:
     """Limits on F weights together."""
 
     #: What all weights add up to; None for anything.
@@ -116,7 +116,9 @@ class Constraints:
 class ConstrainedProposer:
     """A proposer whose proposals keep constraints."""
 
-    def __init__(self, proposer: Proposer, constraints: Constraints, space: SearchSpace) -> None:
+    def __init__(
+        self, proposer: Proposer, constraints: WeightConstraints, space: SearchSpace
+    ) -> None:
         self._proposer, self._constraints, self._space = proposer, constraints, space
         self.name = proposer.name
         self.block = proposer.block

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gtmar.optimize.constraints import Constraints
+    from gtmar.optimize.constraints import WeightConstraints
     from gtmar.optimize.proposers import SearchSpace
 
     Doubles = NDArray[np.float64]
@@ -60,7 +60,7 @@ def logistic_starts(
     *,
     groups: Sequence[Sequence[int]] = (),
     sign: int = 1,
-    constraints: Constraints | None = None,
+    constraints: WeightConstraints | None = None,
 ) -> tuple[Vector, ...]:
     """Fit weights, and bring them to integers within bounds.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
 
-__all__ = ["Entry", "History", "gather_history"]
+__all__ = ["History", "HistoryEntry", "gather_history"]
 
 _ENTRIES = """
     select
@@ -45,7 +45,7 @@ _EXPERIMENTS = """
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """One run, or one spec that went live."""
 
     #: The row of the view `history`, and the run's number of experiments.
@@ -68,7 +68,7 @@ class History:
 
     #: What is live, a row a model, as ``live.sql`` gives it.
     live: tuple[dict[str, Any], ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[HistoryEntry, ...]
     #: Older entries that are not shown.
     older: int
 
@@ -106,7 +106,7 @@ def gather_history(journal: Journal, *, most: int) -> History:
     for experiment in journal.query(_EXPERIMENTS, ids=ids).to_dicts() if ids else ():
         experiments[experiment["run_id"]].append(experiment)
     entries = (
-        Entry(row, () if row["event_id"] else tuple(experiments.get(row["run_id"], ())))
+        HistoryEntry(row, () if row["event_id"] else tuple(experiments.get(row["run_id"], ())))
         for row in shown
     )
     live = tuple(journal.sql("live").to_dicts())

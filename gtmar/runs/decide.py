@@ -24,7 +24,7 @@ from gtmar.html import sentence
 from gtmar.html import table as html_table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.history import checkout
+from gtmar.journal.lookup import checkout
 from gtmar.journal.review import why_none
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.objective.guardrails import Guard

@@ -12,7 +12,7 @@ from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
-from gtmar.journal.history import Reference, checkout, measured_as, resolve
+from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
 from gtmar.runs.score import tier_changes
 

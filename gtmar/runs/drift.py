@@ -17,7 +17,7 @@ from gtmar.runs.holdout import both
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
-from gtmar.validation.psi import Reading, Shift, shift_of_categories, shift_of_numbers
+from gtmar.validation.psi import Shift, ShiftReading, shift_of_categories, shift_of_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class Drift:
     @property
     def moved(self) -> tuple[Shift, ...]:
         """What moved by 0.25 or more, and not by chance."""
-        return tuple(each for each in self.shifts if each.reading is Reading.LARGE)
+        return tuple(each for each in self.shifts if each.reading is ShiftReading.LARGE)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

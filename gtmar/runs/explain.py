@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Explanation", "Line", "Step", "explain"]
+__all__ = ["Explanation", "Line", "PossibleChange", "explain"]
 
 #: Lines that are no feature's.
 _OWN = ("base", "rounding", "clipping")
@@ -41,7 +41,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Step:
+class PossibleChange:
     """What one feature alone could add on the way to the tier above."""
 
     feature: str
@@ -70,7 +70,7 @@ class Explanation:
     below: str | None
     points_to_below: float | None
     #: What each feature could add for the tier above, the most first.
-    up: tuple[Step, ...]
+    up: tuple[PossibleChange, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -196,7 +196,7 @@ def _steps(
     scored: dict[str, Any],
     needed: int,
     as_of: str | None,
-) -> tuple[Step, ...]:
+) -> tuple[PossibleChange, ...]:
     """Say for each feature what the best that any account has would add."""
     check_contract(table, spec, as_of=as_of, outcomes=False)
     encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of))
@@ -223,5 +223,7 @@ def _steps(
         more = int(best[feature]) - now
         if more > 0:
             possible = best[feature] / VALUE_UNITS
-            steps.append(Step(feature, now / VALUE_UNITS, possible, reaches=more >= short))
+            steps.append(
+                PossibleChange(feature, now / VALUE_UNITS, possible, reaches=more >= short)
+            )
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))

@@ -10,7 +10,7 @@ import numpy as np
 
 from gtmar.data.outcomes import Movement
 from gtmar.errors import UsageError, nearest
-from gtmar.optimize.constraints import ConstrainedProposer, Constraints
+from gtmar.optimize.constraints import ConstrainedProposer, WeightConstraints
 from gtmar.optimize.hill_climb import Given, Memory
 from gtmar.optimize.logistic_start import Labelled, logistic_starts
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
@@ -176,10 +176,10 @@ def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
         )
 
 
-def constraints_of(spec: ScoringSpec) -> Constraints:
+def constraints_of(spec: ScoringSpec) -> WeightConstraints:
     """Return what a spec's weights hold together, as the search takes it."""
     own = spec.constraints
-    return Constraints() if own is None else Constraints(own.total, own.most_nonzero)
+    return WeightConstraints() if own is None else WeightConstraints(own.total, own.most_nonzero)
 
 
 def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:

@@ -11,7 +11,7 @@ from gtmar import spec as specs
 from gtmar.errors import RunNotFoundError, SpecError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
-from gtmar.journal.history import measured_as
+from gtmar.journal.lookup import measured_as
 from gtmar.runs.run import try_weights
 from gtmar.spec.ids import form_id
 

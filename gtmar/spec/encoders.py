@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WEIGHT_LIMIT",
+    "BinInterval",
     "Bins",
     "BoolEncoder",
     "CurveEncoder",
     "DaysBeforeEncoder",
     "Encoder",
     "IdentityEncoder",
-    "Interval",
     "MissingValue",
     "OneOfEncoder",
     "QuantileEncoder",
@@ -214,21 +214,21 @@ class Weight(SpecModel):
 _INTERVAL = re.compile(r"^\[\s*(?P<low>[^,\s]+)\s*,\s*(?P<high>[^,\s]+)\s*\)$")
 
 
-class Interval(SpecModel):
+class BinInterval(SpecModel):
     """The numbers from `low`, included, to `high`, excluded."""
 
     low: float
     high: float
 
     @classmethod
-    def parse(cls, text: str) -> Interval | None:
+    def parse(cls, text: str) -> BinInterval | None:
         """Read ``[low,high)``; None where the text isn't of that form.
 
         Examples
         --------
-        >>> Interval.parse("[0,3)")
-        Interval(low=0.0, high=3.0)
-        >>> Interval.parse("software") is None
+        >>> BinInterval.parse("[0,3)")
+        BinInterval(low=0.0, high=3.0)
+        >>> BinInterval.parse("software") is None
         True
         """
         match = _INTERVAL.match(text)
@@ -252,9 +252,9 @@ class Bins(SpecModel):
     bins: dict[str, Weight] = Field(min_length=1)
 
     @property
-    def intervals(self) -> dict[str, Interval]:
+    def intervals(self) -> dict[str, BinInterval]:
         """The bins that are intervals, by key."""
-        parsed = {key: Interval.parse(key) for key in self.bins}
+        parsed = {key: BinInterval.parse(key) for key in self.bins}
         return {key: interval for key, interval in parsed.items() if interval is not None}
 
     @property

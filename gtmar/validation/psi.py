@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Counts = NDArray[np.int64]
 
 __all__ = [
-    "Reading",
     "Shift",
+    "ShiftReading",
     "chance_bound",
     "population_stability",
     "shift_of_categories",
@@ -41,7 +41,7 @@ _MOST_CATEGORIES = 50
 _LEVEL = 0.95
 
 
-class Reading(StrEnum):
+class ShiftReading(StrEnum):
     """What an index says."""
 
     STABLE = "stable"
@@ -60,7 +60,7 @@ class Shift:
     index: float
     #: What the index stays below 95 times in 100 where nothing moved, at so many accounts.
     chance: float
-    reading: Reading
+    reading: ShiftReading
     #: Bin, accounts of the reference, accounts now; the bins in order.
     bins: tuple[tuple[str, int, int], ...]
     #: Place in `bins` of the one that adds most to the index.
@@ -245,11 +245,11 @@ def _shift(name: str, labels: Sequence[str], reference: Counts, now: Counts) -> 
     bins_counted = int(used.sum() + (used & (reference == 0)).sum())
     chance = chance_bound(int(reference.sum()), int(now.sum()), bins_counted)
     if index < _MODERATE:
-        reading = Reading.STABLE
+        reading = ShiftReading.STABLE
     elif index <= chance:
-        reading = Reading.UNCLEAR
+        reading = ShiftReading.UNCLEAR
     else:
-        reading = Reading.LARGE if index >= _LARGE else Reading.MODERATE
+        reading = ShiftReading.LARGE if index >= _LARGE else ShiftReading.MODERATE
     bins = tuple(
         (label, int(before), int(after))
         for label, before, after, there in zip(labels, reference, now, used, strict=True)

@@ -12,7 +12,7 @@ import pytest
 
 from gtmar.objective.objective import better
 from gtmar.optimize import surrogate
-from gtmar.optimize.constraints import ConstrainedProposer, Constraints
+from gtmar.optimize.constraints import ConstrainedProposer, WeightConstraints
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.proposers import SearchSpace, Stream
 from gtmar.optimize.surrogate import TUNING, Bounds, Fence, Knowledge, Options, Surface
@@ -287,7 +287,7 @@ def searched(width: int, *, sign: int, fixed: int, constrained: bool) -> list[tu
     levers = SearchSpace(tuple(map(str, range(width))), tuple(lows), tuple(highs))
     proposer: Any = LearnedProposer(levers, seed=4, sign=sign)
     if constrained:
-        proposer = ConstrainedProposer(proposer, Constraints(total=6 * width), levers)
+        proposer = ConstrainedProposer(proposer, WeightConstraints(total=6 * width), levers)
     climb = Climb(proposer, start, value(start), better=wins)
     rows = []
     while climb.experiments < 150 and not climb.exhausted:

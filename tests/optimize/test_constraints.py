@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gtmar.optimize.constraints import ConstrainedProposer, Constraints
+from gtmar.optimize.constraints import ConstrainedProposer, WeightConstraints
 from gtmar.optimize.proposers import RandomProposer, Result, SearchSpace
 
-Position = tuple[SearchSpace, list[int], Constraints]
+Position = tuple[SearchSpace, list[int], WeightConstraints]
 
 
 @st.composite
@@ -24,7 +24,7 @@ def positions(draw: st.DrawFn) -> Position:
     most = draw(st.none() | st.integers(max(1, nonzero), width))
     total = draw(st.none() | st.just(sum(weights)))
     levers = SearchSpace(tuple(f"w{i}" for i in range(width)), tuple(lows), tuple(highs))
-    return levers, weights, Constraints(total, most)
+    return levers, weights, WeightConstraints(total, most)
 
 
 @given(position=positions(), seed=st.integers(0, 2**32), number=st.integers(1, 2**40))
@@ -56,7 +56,7 @@ def test_what_was_proposed_stays_where_the_others_can_make_up_for_it(
     above = sum(levers.highs[i] - weights[i] for i in alone)
     room = below if moved > 0 else above
     assume(room >= abs(moved))
-    kept = Constraints(total=total).kept(weights, proposed, levers, first=number)
+    kept = WeightConstraints(total=total).kept(weights, proposed, levers, first=number)
     assert {i: kept[i] for i in proposed} == proposed
     # Nothing is moved that needn't be.
     assert sum(abs(new - weights[i]) for i, new in kept.items() if i not in proposed) == abs(moved)
@@ -64,43 +64,47 @@ def test_what_was_proposed_stays_where_the_others_can_make_up_for_it(
 
 def test_points_are_taken_one_each_in_turn_from_where_the_round_begins() -> None:
     levers = SearchSpace(tuple("abcd"), (0, 0, 0, 0), (25, 25, 25, 25))
-    changes = Constraints(total=20).kept((5, 5, 5, 5), {0: 9}, levers, first=2)
+    changes = WeightConstraints(total=20).kept((5, 5, 5, 5), {0: 9}, levers, first=2)
     assert changes == {0: 9, 2: 3, 3: 4, 1: 4}
 
 
 def test_points_stop_at_the_bounds() -> None:
     levers = SearchSpace(tuple("abc"), (0, 4, 0), (25, 25, 25))
-    assert Constraints(total=15).kept((5, 5, 5), {0: 10}, levers, first=1) == {0: 10, 1: 4, 2: 1}
+    assert WeightConstraints(total=15).kept((5, 5, 5), {0: 10}, levers, first=1) == {
+        0: 10,
+        1: 4,
+        2: 1,
+    }
 
 
 def test_the_proposed_weight_itself_gives_way_last() -> None:
     levers = SearchSpace(tuple("abc"), (0, 4, 5), (25, 25, 25))
-    assert Constraints(total=15).kept((5, 5, 5), {0: 10}, levers, first=0) == {0: 6, 1: 4}
+    assert WeightConstraints(total=15).kept((5, 5, 5), {0: 10}, levers, first=0) == {0: 6, 1: 4}
 
 
 def test_the_smallest_of_the_others_go_to_nothing() -> None:
     levers = SearchSpace(tuple("abcd"), (-9, -9, -9, -9), (9, 9, 9, 9))
-    constraints = Constraints(most_nonzero=3)
+    constraints = WeightConstraints(most_nonzero=3)
     assert constraints.kept((5, -2, 3, 0), {3: 1}, levers, first=0) == {3: 1, 1: 0}
 
 
 def test_what_cant_be_kept_is_no_proposal() -> None:
     # One weight can't move where the only other one is fixed.
     levers = SearchSpace(tuple("ab"), (0, 5), (25, 5))
-    assert Constraints(total=10).kept((5, 5), {0: 9}, levers, first=0) == {}
+    assert WeightConstraints(total=10).kept((5, 5), {0: 9}, levers, first=0) == {}
     levers = SearchSpace(tuple("ab"), (0, 1), (25, 5))
-    assert Constraints(most_nonzero=1).kept((0, 3), {0: 2}, levers, first=0) in ({0: 0}, {})
+    assert WeightConstraints(most_nonzero=1).kept((0, 3), {0: 2}, levers, first=0) in ({0: 0}, {})
 
 
 def test_a_total_out_of_reach_once_a_weight_has_gone_is_no_proposal() -> None:
     levers = SearchSpace(tuple("abc"), (0, 3, 0), (1, 3, 2))
-    assert Constraints(5, 2).kept((0, 3, 2), {0: 1}, levers, first=0) == {}
+    assert WeightConstraints(5, 2).kept((0, 3, 2), {0: 1}, levers, first=0) == {}
 
 
-@pytest.mark.parametrize("constraints", [Constraints(), Constraints(total=None)])
-def test_no_constraint_is_false(constraints: Constraints) -> None:
+@pytest.mark.parametrize("constraints", [WeightConstraints(), WeightConstraints(total=None)])
+def test_no_constraint_is_false(constraints: WeightConstraints) -> None:
     assert not constraints
-    assert Constraints(total=0)
+    assert WeightConstraints(total=0)
 
 
 def test_the_proposer_within_learns_what_was_really_tried() -> None:
@@ -113,7 +117,7 @@ def test_the_proposer_within_learns_what_was_really_tried() -> None:
             told.append(result)
 
     levers = SearchSpace(tuple("ab"), (0, 0), (9, 9))
-    proposer = ConstrainedProposer(Listener(levers, seed=1), Constraints(total=9), levers)
+    proposer = ConstrainedProposer(Listener(levers, seed=1), WeightConstraints(total=9), levers)
     assert (proposer.name, proposer.block) == ("random", 8)
     result = Result(1, (4, 5), (5, 4), 0.5, 0.6, won=True)
     proposer.learn(result)

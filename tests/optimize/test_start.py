@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from gtmar.optimize.constraints import Constraints
+from gtmar.optimize.constraints import WeightConstraints
 from gtmar.optimize.logistic_start import Labelled, logistic_starts
 from gtmar.optimize.proposers import SearchSpace
 
@@ -80,9 +80,11 @@ def test_bins_are_lifted_to_the_scores_of_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "constraints", [Constraints(total=40), Constraints(most_nonzero=2)], ids=["total", "nonzero"]
+    "constraints",
+    [WeightConstraints(total=40), WeightConstraints(most_nonzero=2)],
+    ids=["total", "nonzero"],
 )
-def test_constraints_are_kept(constraints: Constraints) -> None:
+def test_constraints_are_kept(constraints: WeightConstraints) -> None:
     start = START if constraints.total else (10, 10, 0, 0)
     found = logistic_starts(labelled(), start, WIDE, constraints=constraints)
     assert found

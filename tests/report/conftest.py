@@ -12,7 +12,7 @@ from factories import make_accounts, make_spec, weighted
 
 from gtmar import runs
 from gtmar.journal.catalog import Journal
-from gtmar.journal.history import checkout
+from gtmar.journal.lookup import checkout
 
 if TYPE_CHECKING:
     from pathlib import Path

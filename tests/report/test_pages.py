@@ -20,7 +20,7 @@ from gtmar.cli.app import app
 from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.history import checkout
+from gtmar.journal.lookup import checkout
 from gtmar.report import pages as made
 
 if TYPE_CHECKING:

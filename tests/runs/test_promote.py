@@ -12,7 +12,7 @@ import pytest
 from gtmar import spec as specs
 from gtmar.data.synthetic import generate
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.journal import history
+from gtmar.journal import lookup
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import event_files, read_event, untouched
 from gtmar.journal.files import RunFiles
@@ -39,7 +39,7 @@ def events(journal: Path) -> list[dict[str, Any]]:
 def test_a_promotion_says_who_why_what_and_what_is_expected(table: Path, tmp_path: Path) -> None:
     found = run(table, SPEC, limits=Limits(40), seed=3, journal=tmp_path)
     with Journal(tmp_path) as journal:
-        best = history.checkout(journal, found.run_id)
+        best = lookup.checkout(journal, found.run_id)
     before = datetime.now(UTC)
     first = promote(SPEC, note="as it always was", journal=tmp_path)
     second = promote(
@@ -67,7 +67,7 @@ def test_a_promotion_says_who_why_what_and_what_is_expected(table: Path, tmp_pat
 def test_an_edited_file_is_not_the_experiment_in_its_lineage(table: Path, tmp_path: Path) -> None:
     found = run(table, SPEC, limits=Limits(20), seed=3, journal=tmp_path)
     with Journal(tmp_path) as journal:
-        best = history.checkout(journal, found.run_id)
+        best = lookup.checkout(journal, found.run_id)
     name = next(iter(best.weights))
     edited = specs.reweighed(best, {name: best.weights[name] + 1})
     assert promote(edited, note="a little more", journal=tmp_path).experiment is None

@@ -19,7 +19,7 @@ from gtmar.errors import (
     UsageError,
 )
 from gtmar.integrations.jsonl_import import import_jsonl
-from gtmar.journal import history
+from gtmar.journal import lookup
 from gtmar.journal import review as reading
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
@@ -128,7 +128,7 @@ def test_a_change_cut_off_is_resumed_and_done_again(table: Path, tmp_path: Path)
 def test_a_change_links_to_the_experiment_that_it_starts_from(table: Path, tmp_path: Path) -> None:
     first = run(table, SPEC, limits=Limits(40), seed=3, journal=tmp_path)
     with Journal(tmp_path) as journal:
-        best = history.checkout(journal, first.run_id)
+        best = lookup.checkout(journal, first.run_id)
     assert best.weights == first.weights
     assert best.objective == first.metric
     name = next(iter(best.weights))
@@ -161,7 +161,7 @@ def test_an_imported_run_is_not_done_again(table: Path, tmp_path: Path) -> None:
         assert (review.emptied, review.hhi_reading) == ([], None)
         assert "isn't known here" in " ".join(review.verdict)
         with pytest.raises(SpecError, match="imported without its spec"):
-            history.checkout(journal, run_id)
+            lookup.checkout(journal, run_id)
     import_jsonl(_with(tmp_path / "new.jsonl", line | {"variant_value": 0.8}), tmp_path / "j")
     with Journal(tmp_path / "j") as journal:
         runs = journal.sql("runs")["run_id"].to_list()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gtmar.spec.encoders import Bins, Interval, OneOfEncoder
+from gtmar.spec.encoders import BinInterval, Bins, OneOfEncoder
 
 THEN: dict[str, Any] = {"kind": "range", "from": 0, "to": 30}
 
@@ -85,20 +85,20 @@ def test_value_of_an_unknown_is_finite(value: float) -> None:
     ],
 )
 def test_interval_is_read(text: str, low: float, high: float) -> None:
-    assert Interval.parse(text) == Interval(low=low, high=high)
+    assert BinInterval.parse(text) == BinInterval(low=low, high=high)
 
 
 @pytest.mark.parametrize(
     "text", ["", "software", "1-10", "(0,3)", "[0,3]", "[3,0)", "[3,3)", "[a,b)", "[0,nan)", "[0)"]
 )
 def test_what_is_no_interval(text: str) -> None:
-    assert Interval.parse(text) is None
+    assert BinInterval.parse(text) is None
 
 
 @given(low=st.floats(allow_nan=False), high=st.floats(allow_nan=False))
 def test_interval_keeps_every_digit(low: float, high: float) -> None:
-    parsed = Interval.parse(f"[{low!r},{high!r})")
-    assert parsed == (Interval(low=low, high=high) if low < high else None)
+    parsed = BinInterval.parse(f"[{low!r},{high!r})")
+    assert parsed == (BinInterval(low=low, high=high) if low < high else None)
 
 
 # Bins

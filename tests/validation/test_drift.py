@@ -20,8 +20,8 @@ from gtmar.cli.app import app
 from gtmar.data import synthetic
 from gtmar.errors import NotResumableError, RunNotFoundError, UsageError, ViolationsError
 from gtmar.validation.psi import (
-    Reading,
     Shift,
+    ShiftReading,
     chance_bound,
     population_stability,
     shift_of_categories,
@@ -134,13 +134,13 @@ def test_values_beside_those_of_the_reference_show(
     reference: list[float], now: list[float], index: float | None
 ) -> None:
     found = shift_of_numbers("x", np.array(reference, float), np.array(now, float))
-    assert found.reading is Reading.LARGE
+    assert found.reading is ShiftReading.LARGE
     if index is not None:
         assert found.index == pytest.approx(index, abs=5e-4)
     assert sum(before for _, before, _ in found.bins) == len(reference)
     assert sum(after for *_, after in found.bins) == len(now)
     same = shift_of_numbers("x", np.array(reference, float), np.array(reference, float))
-    assert (same.index, same.reading) == (0.0, Reading.STABLE)
+    assert (same.index, same.reading) == (0.0, ShiftReading.STABLE)
 
 
 def test_a_category_beside_a_constant_one_shows_as_much() -> None:
@@ -150,7 +150,7 @@ def test_a_category_beside_a_constant_one_shows_as_much() -> None:
 
 def test_a_reference_of_one_account_proves_nothing() -> None:
     now = np.random.default_rng(1).normal(size=200)
-    assert shift_of_numbers("x", now[:1], now).reading is Reading.UNCLEAR
+    assert shift_of_numbers("x", now[:1], now).reading is ShiftReading.UNCLEAR
 
 
 @pytest.mark.parametrize("accounts", [5, 10, 30, 500])
@@ -163,7 +163,7 @@ def test_few_accounts_seldom_show_what_is_not_there(accounts: int, share: float)
 
     found = [shift_of_numbers("x", values(accounts), values(300)) for _ in range(200)]
     # 10 expected at most; beyond 21 in one of some 2,000 such counts.
-    assert sum(each.reading in {Reading.MODERATE, Reading.LARGE} for each in found) <= 21
+    assert sum(each.reading in {ShiftReading.MODERATE, ShiftReading.LARGE} for each in found) <= 21
 
 
 def test_a_score_that_tied_all_accounts_and_ties_them_elsewhere_now_shows() -> None:
@@ -173,8 +173,8 @@ def test_a_score_that_tied_all_accounts_and_ties_them_elsewhere_now_shows() -> N
     table = pl.DataFrame({"account_id": [f"a{i}" for i in range(100)], "x": [1.0] * 100})
     found = by_name(runs.drift(table.with_columns(x=2.0), spec, against=table))
     assert {name: each.reading for name, each in found.items()} == {
-        "x": Reading.LARGE,
-        "score": Reading.LARGE,
+        "x": ShiftReading.LARGE,
+        "score": ShiftReading.LARGE,
     }
 
 
@@ -199,13 +199,13 @@ def test_categories_that_are_rare_or_new() -> None:
 @pytest.mark.parametrize(
     ("moved", "accounts", "reading"),
     [
-        (0.0, 5_000, Reading.STABLE),
-        (0.4, 5_000, Reading.MODERATE),
-        (0.8, 5_000, Reading.LARGE),
-        (0.4, 40, Reading.UNCLEAR),
+        (0.0, 5_000, ShiftReading.STABLE),
+        (0.4, 5_000, ShiftReading.MODERATE),
+        (0.8, 5_000, ShiftReading.LARGE),
+        (0.4, 40, ShiftReading.UNCLEAR),
     ],
 )
-def test_readings(moved: float, accounts: int, reading: Reading) -> None:
+def test_readings(moved: float, accounts: int, reading: ShiftReading) -> None:
     draw = np.random.default_rng(4)
     found = shift_of_numbers("x", draw.normal(size=accounts), draw.normal(size=accounts) + moved)
     assert found.reading == reading
@@ -292,7 +292,7 @@ def test_the_table_of_the_spec_s_run_is_the_reference(tmp_path: Path) -> None:
 def test_check_says_whether_the_holdout_is_spread_as_the_search_part_is() -> None:
     plain = runs.check(ACCOUNTS, SPEC)
     assert [each.name for each in plain.drift] == [*SPEC.features, "score"]
-    assert {each.reading for each in plain.drift} <= {Reading.STABLE, Reading.UNCLEAR}
+    assert {each.reading for each in plain.drift} <= {ShiftReading.STABLE, ShiftReading.UNCLEAR}
     sides = zip(*(bin_[1:] for bin_ in plain.drift[0].bins), strict=True)
     assert [sum(side) for side in sides] == [plain.search_accounts, plain.holdout_accounts]
     assert runs.check(ACCOUNTS, make_spec(split={"holdout": 0})).drift == ()

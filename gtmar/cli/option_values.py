@@ -238,13 +238,13 @@ def spec_of(name: str, journal: Path) -> ScoringSpec:
     """Return the spec that a file holds, or an experiment in the journal."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.journal import history
+    from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
     if runs.is_spec_file(name):
         return specs.load(name)
     with Journal(journal) as opened:
-        return history.checkout(opened, name)
+        return lookup.checkout(opened, name)
 
 
 def experiment_of(name: str) -> str:
