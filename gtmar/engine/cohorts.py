@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCOUNT_INDICATOR",
+    "ACCOUNT_SUMS",
     "CASH_FLOWS",
     "CHURNED_INDICATOR",
     "CODES",
@@ -69,10 +70,10 @@ _COUNTED = (
     *("former", "won_back"),
 )
 #: Counts of accounts in each tier.
-_ACCOUNT_SUMS = (*_COUNTED, "applies", "activated")
+ACCOUNT_SUMS = (*_COUNTED, "applies", "activated")
 #: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
 TIER_SUMS = (
-    *_ACCOUNT_SUMS,
+    *ACCOUNT_SUMS,
     *("start", "end", "expansion", "contraction", "churned", "days_known", "days_doubled"),
 )
 #: Sums of the whole. `rank_doubled`: twice the rank sum of the positives, average ranks for ties.
@@ -103,12 +104,12 @@ def _indicator(*cohorts: str) -> Int64s:
 
 
 def _account_indicator() -> Int64s:
-    """Return int64 (C, `_ACCOUNT_SUMS`): what an account of each code counts."""
+    """Return int64 (C, `ACCOUNT_SUMS`): what an account of each code counts."""
     state = np.tile(np.arange(ACTIVATION_STATES), len(Movement))
     return np.hstack([_indicator(*_COUNTED), np.stack([state >= 1, state == 2], axis=1)])
 
 
-#: What an account of each code counts in `_ACCOUNT_SUMS`, int64 (C, 11), and in `churned`, (C,).
+#: What an account of each code counts in `ACCOUNT_SUMS`, int64 (C, 11), and in `churned`, (C,).
 ACCOUNT_INDICATOR = _account_indicator()
 CHURNED_INDICATOR = _indicator("churned")[:, 0].copy()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import reduce
+from operator import iadd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +19,7 @@ from gtmar.engine.numpy_kernel import (
     add_steps,
     bin_window,
     count,
+    count_tiers,
     raw_scores,
     score_bins,
 )
@@ -24,7 +28,7 @@ from gtmar.engine.threads import Workers, cores, keep_memory, pool
 from gtmar.spec.model import SCORE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,7 +64,7 @@ class PartedTable:
         threads: int,
         part_rows: int,
     ) -> None:
-        self._columns, self._cohorts, self._tier_lows = columns, cohorts, edges.tier_lows
+        self._columns, self._cohorts, self._edges = columns, cohorts, edges
         self._most, self._max_score, self._threads = edges.bins, max_score, threads
         accounts = len(cohorts.codes)
         self._runs = _even_runs(accounts, part_rows, threads)
@@ -76,38 +80,77 @@ class PartedTable:
         """What it holds in memory beside the columns: parts that are kept."""
         return tuple(array for part in self._parts.values() for array in part.arrays)
 
-    def counts(self, raw: Integers, steps: Sequence[Steps]) -> tuple[Counts, int]:
+    def counts(
+        self, raw: Integers, steps: Sequence[Steps], lows: NDArray[np.int64] | None = None
+    ) -> tuple[Counts, int]:
         """Count up to `together` candidates over all accounts; return also the counts' first bin.
 
         `raw` are the incumbent's raw scores, shape (N,), `steps` how each candidate's weights
-        differ.
+        differ, `lows` the lowest bins of the tiers, shape (K, T); None for those of the edges.
         """
         if len(self._runs) == 1:
             bins, clipped = self._bins(raw, self._runs[0], steps)
             window = bin_window(*((int(bins.min()), int(bins.max())) if bins.size else (0, 0)))
             part = self._part(self._runs[0])
-            return count(bins, clipped, part, self._tier_lows, window), window.start
-        if self._threads == 1:
-            total = self._over(raw, self._runs, steps)
-        else:
-            shares = [self._runs[thread :: self._threads] for thread in range(self._threads)]
-            parts = pool(self._threads).map(
-                lambda share: self._over(raw, share, steps), filter(None, shares)
-            )
-            total = next(parts)
-            for counts in parts:
-                total += counts
+            counts = count(bins, clipped, part, len(self._edges.tiers), window)
+            if lows is None:
+                lows = self._edges.lows_of(counts.accounts, first=window.start)
+            by_code, by_days = count_tiers(bins, part, lows)
+            return replace(counts, tier_counts=by_code, tier_days=by_days, lows=lows), window.start
+        if lows is None and self._edges.rule is None:
+            lows = self._edges.lows_of(np.zeros((len(steps), 5, 0), dtype=np.int64))
+        total = self._shared(lambda runs: self._over(raw, runs, steps, lows))
+        if lows is None:
+            # The edges follow from all accounts; only then is it known who is in which tier.
+            lows = self._edges.lows_of(total.accounts)
+            total = total.with_tiers(self.tiers(raw, steps, lows))
         return total.narrowed()
 
-    def _over(self, raw: Integers, runs: Sequence[slice], steps: Sequence[Steps]) -> Counts:
-        """Count candidates over some parts of the table."""
+    def untiered(self, raw: Integers, steps: Sequence[Steps]) -> Counts:
+        """Count candidates over all accounts and all bins, but for their tiers."""
+        return self._shared(lambda runs: self._over(raw, runs, steps, None))
+
+    def tiers(self, raw: Integers, steps: Sequence[Steps], lows: NDArray[np.int64]) -> Counts:
+        """Count candidates per tier over all accounts, and nothing else: no bins are kept."""
+
+        def over(runs: Sequence[slice]) -> Counts:
+            totals: list[Counts] = []
+            for run in runs:
+                part = self._part(run)
+                bins, clipped = self._bins(raw, run, steps)
+                by_code, by_days = count_tiers(bins, part, lows)
+                totals.append(Counts.of_tiers(by_code, by_days, lows, clipped))
+            return reduce(iadd, totals)
+
+        return self._shared(over)
+
+    def _shared(self, over: Callable[[Sequence[slice]], Counts]) -> Counts:
+        """Count all runs of rows with all threads, and add up what they count."""
+        shares = [self._runs[thread :: self._threads] for thread in range(self._threads)]
+        shares = [share for share in shares if share]
+        if len(shares) == 1:
+            return over(shares[0])
+        return reduce(iadd, pool(self._threads).map(over, shares))
+
+    def _over(
+        self,
+        raw: Integers,
+        runs: Sequence[slice],
+        steps: Sequence[Steps],
+        lows: NDArray[np.int64] | None,
+    ) -> Counts:
+        """Count candidates over some parts of the table; without `lows` but for their tiers."""
         totals: list[Counts] = []
         window = range(self._most)
         for run in runs:
             part = self._part(run)
             for index, step in enumerate(steps):
-                scored = self._bins(raw, run, [step])
-                counts = count(*scored, part, self._tier_lows, window)
+                bins, clipped = self._bins(raw, run, [step])
+                counts = count(bins, clipped, part, len(self._edges.tiers), window)
+                if lows is not None:
+                    own = lows[index : index + 1]
+                    by_code, by_days = count_tiers(bins, part, own)
+                    counts = replace(counts, tier_counts=by_code, tier_days=by_days, lows=own)
                 if index == len(totals):
                     totals.append(counts)
                 else:
@@ -175,6 +218,9 @@ class LocalEvaluator:
         How many candidates will be asked for, about; None if nobody knows.
     ceiling
         `ceiling_fifths` of the whole table, where the matrix is a part of it.
+    by_rule
+        Whether each candidate's tiers follow from its own scores by the spec's rule, where it has
+        one; else the spec's edges hold.
 
     Examples
     --------
@@ -191,6 +237,7 @@ class LocalEvaluator:
         compiled: bool | None = None,
         expected: int | None = None,
         ceiling: int | None = None,
+        by_rule: bool = False,
     ) -> None:
         ranges = {
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
@@ -205,7 +252,7 @@ class LocalEvaluator:
         self.evaluated = 0
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
-        self._edges = TierEdges.of(spec, matrix.days)
+        self._edges = TierEdges.of(spec, matrix.days, by_rule=by_rule)
         self._ceiling = ceiling_fifths(matrix) if ceiling is None else ceiling
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
         self._raw = self._full(self._incumbent)
@@ -243,16 +290,50 @@ class LocalEvaluator:
         if table is not None:
             return self._compiled_sums(table, candidates)
 
-        return _joined(
-            [self._edges.sums(counts, first=first) for counts, first in self._groups(candidates)]
-        )
+        groups = (self._table.counts(self._raw, steps) for steps in self._grouped(candidates))
+        return _joined([self._edges.sums(counts, first=first) for counts, first in groups])
 
-    def counts(self, candidates: Sequence[Sequence[int]]) -> Counts:
-        """Count K candidates' accounts and cents; counts of two parts of a table add up."""
-        bins = self._edges.bins
-        return Counts.joined(
-            [counts.widened(first, bins) for counts, first in self._groups(candidates)]
-        )
+    def counts(
+        self,
+        candidates: Sequence[Sequence[int]],
+        lows: NDArray[np.int64] | None = None,
+        *,
+        untiered: bool = False,
+    ) -> Counts:
+        """Count K candidates' accounts and cents; counts of two parts of a table add up.
+
+        Parameters
+        ----------
+        candidates
+            Weights.
+        lows
+            The lowest bins of their tiers, int64 (K, T), as all parts have them; None for those of
+            the spec, or by its rule over these accounts alone.
+        untiered
+            Whether to leave tiers out, until their edges are known from all parts: see `tiers`.
+        """
+        bins, joined, at = self._edges.bins, [], 0
+        for steps in self._grouped(candidates):
+            if untiered:
+                joined.append(self._table.untiered(self._raw, steps))
+            else:
+                own = None if lows is None else lows[at : at + len(steps)]
+                counts, first = self._table.counts(self._raw, steps, own)
+                joined.append(counts.widened(first, bins))
+            at += len(steps)
+        return Counts.joined(joined)
+
+    def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
+        """Count K candidates' accounts by tier, for counts that were taken untiered."""
+        joined, at = [], 0
+        for steps in self._grouped(candidates):
+            joined.append(self._table.tiers(self._raw, steps, lows[at : at + len(steps)]))
+            at += len(steps)
+        return Counts.joined(joined)
+
+    def lows_of(self, counts: Counts) -> NDArray[np.int64]:
+        """Return the lowest bins of the tiers of K candidates, from counts of all parts."""
+        return self._edges.lows_of(counts.accounts)
 
     def reduce(self, counts: Counts) -> NDArray[np.int64]:
         """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
@@ -338,9 +419,16 @@ class LocalEvaluator:
         ]
         return _joined(groups)[:, None]
 
-    def _groups(self, candidates: Sequence[Sequence[int]]) -> Iterator[tuple[Counts, int]]:
-        """Count candidates with numpy, group by group; each with the bin that it begins with."""
+    def _grouped(self, candidates: Sequence[Sequence[int]]) -> Iterator[list[Steps]]:
+        """Give what K candidates change, as many at a time as numpy counts together."""
         self.evaluated += len(candidates)
+        size = self._table.together
+        for at in range(0, len(candidates), size):
+            yield [self._steps(weights) for weights in candidates[at : at + size]]
+
+    @property
+    def _table(self) -> PartedTable:
+        """The table as numpy counts it."""
         if self._parted is None:
             self._parted = PartedTable(
                 self._matrix.columns,
@@ -350,10 +438,7 @@ class LocalEvaluator:
                 threads=self.threads,
                 part_rows=self._part_rows,
             )
-        size = self._parted.together
-        for at in range(0, len(candidates), size):
-            steps = [self._steps(weights) for weights in candidates[at : at + size]]
-            yield self._parted.counts(self._raw, steps)
+        return self._parted
 
 
 def _joined(groups: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -42,7 +42,9 @@ _RAW_PER_SCORE, _HALF = 100, 50
 _LEAST, _MOST = -(2**31), 2**31 - 1
 #: Rows of counts and of cents, sides of a boundary, and tables to add to by turns: see
 #: `numba_layout`.
-_NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED = range(5)
+_NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED, _BY_CODE = range(6)
+#: As in `tier_rule`.
+_MILLION, _HUNDRED = 1_000_000, 100
 _LTV = len(CASH_FLOWS)
 _SIDES, _TURNS = 3, 4
 #: Score bins that are added up at once in the search of a boundary.
@@ -141,37 +143,41 @@ def _count(bins: Bins, counted: Integers) -> None:
 
 
 @_compiled
-def _count_tiers(made: Int32s, lows: Int64s, counted: Int64s) -> None:
+def _count_tiers(bins: Bins, lows: Int64s, counted: Int64s) -> None:
     """Count accounts of one code by tier: those who reach a tier, less those who reach a higher."""
-    before = np.int32(0)
+    before = np.int64(0)
     for tier in range(len(lows) - 1):
-        cut, reach = np.int32(lows[tier] * _RAW_PER_SCORE - _HALF), np.int32(0)
-        for row in range(len(made)):
-            reach = np.int32(reach + np.int32(made[row] >= cut))
+        cut, reach = np.uint16(lows[tier]), np.int64(0)
+        for first in range(0, len(bins), _SHARED):
+            # Narrow, so that many are compared at once.
+            some, own = bins[first : first + _SHARED], np.uint16(0)
+            for row in range(len(some)):
+                own = np.uint16(own + np.uint16(some[row] >= cut))
+            reach += np.int64(own)
         counted[tier] += reach - before
         before = reach
-    counted[len(lows) - 1] += len(made) - before
+    counted[len(lows) - 1] += len(bins) - before
 
 
 @_compiled
-def _count_block(
-    rows: AccountRows,
-    order: Order,
-    made: Int32s,
-    bins: Bins,
-    first: int,
-    counts: Integers,
-    partial: PartialCounts,
-    k: int,
-) -> None:
-    """Count the accounts of a block of rows from `first` on, whose scores and bins are made."""
-    last = first + len(made)
+def _tier_of(index: int, lows: Int64s) -> int:
+    """Return the tier of a bin, 0 the highest."""
+    tier = 0
+    while index < lows[tier]:
+        tier += 1
+    return tier
+
+
+@_compiled
+def _count_block(rows: AccountRows, bins: Bins, first: int, room: Workspace, k: int) -> None:
+    """Count the accounts of a block of rows from `first` on, whose bins are made."""
+    counts, last = room.counts[k], first + len(bins)
+    by_code = len(counts) > _VALUED + 1
     for run in range(len(rows.runs)):
         start, stop = max(first, rows.runs[run, 0]) - first, min(last, rows.runs[run, 1]) - first
         if start < stop:
-            code, count = rows.runs[run, 2], rows.runs[run, 3]
-            _count(bins[start:stop], counts[count])
-            _count_tiers(made[start:stop], order.lows, partial.tier_counts[k, :, code])
+            code = rows.runs[run, 2]
+            _count(bins[start:stop], counts[_BY_CODE + code if by_code else rows.codes[code, 1]])
     for run in range(len(rows.paying)):
         start, stop = max(first, rows.paying[run, 0]), min(last, rows.paying[run, 1])
         if start < stop:
@@ -179,10 +185,10 @@ def _count_block(
     listed = np.searchsorted(rows.listed, first), np.searchsorted(rows.listed, last)
     for row in rows.listed[listed[0] : listed[1]]:
         counts[_VALUED, bins[row - first]] += 1
-    dated = np.searchsorted(rows.dated, first), np.searchsorted(rows.dated, last)
-    for entry in range(dated[0], dated[1]):
-        tier = order.tier_of[bins[rows.dated[entry] - first]]
-        partial.tier_days[k, tier, rows.days[entry]] += 1
+    if by_code:
+        dated = np.searchsorted(rows.dated, first), np.searchsorted(rows.dated, last)
+        for entry in range(dated[0], dated[1]):
+            room.dated[k, entry] = bins[rows.dated[entry] - first]
 
 
 @_compiled
@@ -215,8 +221,8 @@ def _tabulate(
         if len(room.bins):
             own = room.bins[slot, begin:end]
         _score(rows, change, raw, begin, scores)
-        _score_bins(scores, len(order.tier_of) - 1, own, partial, slot)
-        _count_block(rows, order, scores, own, begin, room.counts[slot], partial, slot)
+        _score_bins(scores, order.bins - 1, own, partial, slot)
+        _count_block(rows, own, begin, room, slot)
         if len(room.histograms):
             for kind in range(_LTV + 1):
                 start, histogram = rows.starts[kind], room.histograms[slot, kind]
@@ -270,13 +276,18 @@ def tabulate(
 
 @_compiled
 def weigh(rows: AccountRows, room: Workspace, partial: PartialCounts, count: int) -> None:
-    """Add up the cents of all rows for the candidates in the first slots, by the bands of bins.
+    """Count all rows by tier for the candidates in the first slots, and add up their cents by band.
 
     What it adds to is 0 before: see `PartialCounts`.
     """
     cash = room.cash
     for k in range(count):
         bins, own, ltv = room.bins[k], room.bands[k, 0], room.bands[k, 1]
+        lows = partial.lows[k]
+        for first, last, code in rows.runs:
+            _count_tiers(bins[first:last], lows, partial.tier_counts[k, :, rows.codes[code, 0]])
+        for entry in range(len(rows.dated)):
+            partial.tier_days[k, _tier_of(bins[rows.dated[entry]], lows), rows.days[entry]] += 1
         for kind in range(_LTV):
             _weigh_run(rows.cents[kind], rows.starts[kind], bins, own, cash)
             for tier in range(partial.tier_money.shape[2]):
@@ -393,6 +404,97 @@ def _locate(
 
 
 @_compiled
+def _set_lows(order: Order, counts: Integers, low: int, high: int, lows: Int64s) -> None:
+    """Write each tier's lowest bin: the spec's, or by its rule; see `tier_rule.TierRule.lows`.
+
+    All accounts lie in [low, high), and `_locate` has left the first count as that of everyone.
+    """
+    last = len(lows) - 1
+    if not order.by_rule:
+        lows[:] = order.lows
+        return
+    if low >= high:
+        for tier in range(last + 1):
+            lows[tier] = last - tier
+        return
+    everyone = counts[_NEGATIVE, low:high]
+    if len(order.lifts):
+        _edges_by_lift(order, everyone, counts[_POSITIVE, low:high], counts[_REST, low:high], lows)
+    else:
+        _edges_by_size(order, everyone, lows)
+    lows[last] = 0
+    for tier in range(last):
+        edge = low + lows[tier]
+        if tier > 0:
+            edge = min(edge, lows[tier - 1] - 1)
+        lows[tier] = max(edge, last - tier)
+
+
+@_compiled
+def _edges_by_size(order: Order, everyone: Integers, lows: Int64s) -> None:
+    """Write the edge nearest to each goal; of two as near the one with fewer above."""
+    total, last, size = np.int64(0), len(lows) - 1, len(everyone)
+    for index in range(size):
+        total += everyone[index]
+    above, held, tier = np.int64(0), size, 0
+    goal = _goal(order, 0, total, np.int64(0)) if last > 0 else np.int64(0)
+    for stop in range(size, 0, -_STRETCH):
+        start, stretch = max(stop - _STRETCH, 0), np.int64(0)
+        for index in range(start, stop):
+            stretch += everyone[index]
+        while tier < last and (above + stretch) * _MILLION >= goal:
+            # Walked along only where an edge is; `edge` is the last bin with accounts before.
+            reached, edge, index = above, held, stop - 1
+            while goal > 0 and (reached + everyone[index]) * _MILLION < goal:
+                if everyone[index] > 0:
+                    reached, edge = reached + everyone[index], index
+                index -= 1
+            if goal > 0:
+                beyond = (reached + everyone[index]) * _MILLION - goal
+                if beyond < goal - reached * _MILLION:
+                    edge = index
+            lows[tier] = edge
+            tier += 1
+            if tier < last:
+                goal = _goal(order, tier, total, goal)
+        if stretch > 0:
+            held = start
+            while everyone[held] == 0:
+                held += 1
+        above += stretch
+
+
+@_compiled
+def _goal(order: Order, tier: int, total: np.int64, before: np.int64) -> np.int64:
+    wanted = order.goals[tier, 0] * total + order.goals[tier, 1]
+    return np.int64(min(max(wanted, before), total * _MILLION))
+
+
+@_compiled
+def _edges_by_lift(
+    order: Order, everyone: Integers, positives: Integers, rest: Integers, lows: Int64s
+) -> None:
+    """Write the edge of the largest tier, from where the one above ends, that leaves so often."""
+    all_left, all_labelled, size = np.int64(0), np.int64(0), len(everyone)
+    for index in range(size):
+        labelled = np.int64(everyone[index]) - rest[index]
+        all_labelled += labelled
+        all_left += labelled - positives[index]
+    stop = size
+    for tier in range(len(lows) - 1):
+        left, among, edge = np.int64(0), np.int64(0), stop
+        for index in range(stop - 1, -1, -1):
+            labelled = np.int64(everyone[index]) - rest[index]
+            among += labelled
+            left += labelled - positives[index]
+            often = left * all_labelled * _HUNDRED >= order.lifts[tier] * among * all_left
+            if labelled > 0 and often and all_left > 0:
+                edge = index
+        stop = edge
+        lows[tier] = stop
+
+
+@_compiled
 def _divide(histogram: Int64s, index: int) -> tuple[int, int, int]:
     """Add up the cents below a bin, in it and above it; all are above -1."""
     below, above = 0, 0
@@ -401,6 +503,19 @@ def _divide(histogram: Int64s, index: int) -> tuple[int, int, int]:
     for cents in histogram[index + 1 :]:
         above += cents
     return below, histogram[index] if index >= 0 else 0, above
+
+
+@_compiled
+def _by_tier(histogram: Integers, lows: Int64s, low: int, high: int, added: Int64s) -> None:
+    """Add up by tier what lies in the bins of [low, high)."""
+    stop = high
+    for tier in range(len(lows)):
+        start = min(max(lows[tier], low), stop)
+        total = np.int64(0)
+        for index in range(start, stop):
+            total += histogram[index]
+        added[tier] += total
+        stop = start
 
 
 @_compiled
@@ -415,12 +530,7 @@ def _cut(
 ) -> None:
     """Cut histograms of cents, all of which lie in [low, high), at tiers and boundaries."""
     for kind in range(_LTV):
-        stop = high
-        for tier in range(len(order.lows)):
-            start = min(max(order.lows[tier], low), stop)
-            for cents in histograms[kind, start:stop]:
-                partial.tier_money[k, kind, tier] += cents
-            stop = start
+        _by_tier(histograms[kind], partial.lows[k], low, high, partial.tier_money[k, kind])
         below, on, above = _divide(histograms[kind, low:high], cuts[0])
         partial.top[k, 0, kind], partial.top[k, 1, kind] = below if order.risk else above, on
     ltv = histograms[_LTV, low:high]
@@ -435,7 +545,10 @@ def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums
     """Write a candidate's sums, which are 0 before, in the order of `tally.TierEdges.names`."""
     groups = recipe.groups.shape[1]
     labelled, retained = 0, 0
-    for tier in range(len(order.lows)):
+    tiers = len(order.lows)
+    for tier in range(tiers):
+        if order.by_rule:
+            sums[_WHOLE + tiers * _TIER + tier] = partial.lows[k, tier]
         own, left = sums[_WHOLE + tier * _TIER :], 0
         for code in range(len(recipe.churned)):
             number = partial.tier_counts[k, tier, code]
@@ -510,7 +623,7 @@ def _forget(partial: PartialCounts, k: int) -> None:
 @_compiled
 def _occupied(order: Order, partial: PartialCounts, k: int) -> tuple[int, int]:
     """Return the bins between which all accounts of a slot lie: the first, and after the last."""
-    return len(order.tier_of) - partial.extent[k, 0], partial.extent[k, 1]
+    return order.bins - partial.extent[k, 0], partial.extent[k, 1]
 
 
 @_compiled
@@ -519,9 +632,15 @@ def locate(order: Order, room: Workspace, partial: PartialCounts, count: int) ->
     for k in range(count):
         low, high = _occupied(order, partial, k)
         top, best, worst = _locate(order, room.counts[k], low, high, partial, k)
+        _set_lows(order, room.counts[k], low, high, partial.lows[k])
         _clear(room.counts[k], low, high)
         own, ltv = room.bands[k, 0, low:high], room.bands[k, 1, low:high]
-        _name_bands(order.tier_thirds[low:high], top, order.sides, own)
+        stop = high
+        for tier in range(len(order.lows)):
+            start = min(max(partial.lows[k, tier], low), stop)
+            own[start - low : stop - low] = tier * _SIDES
+            stop = start
+        _name_bands(own, top, order.sides, own)
         ltv[:] = 0
         _name_bands(ltv, best, order.sides, ltv)
         for index in range(len(ltv)):
@@ -553,13 +672,16 @@ def gather(
     for k in range(first, last):
         low, high = _occupied(order, more, k)
         for row in range(room.counts.shape[1]):
-            counts, histogram = room.counts[k, row, low:high], room.histograms[k, row, low:high]
+            counts = room.counts[k, row, low:high]
             counts += other.counts[k, row, low:high]
+        for row in range(room.histograms.shape[1]):
+            histogram = room.histograms[k, row, low:high]
             histogram += other.histograms[k, row, low:high]
+        # Each account is one thread's; the other has 0.
+        room.dated[k] += other.dated[k]
+        other.dated[k] = 0
         partial.clipped[k] += more.clipped[k]
         partial.moments[k] += more.moments[k]
-        partial.tier_counts[k] += more.tier_counts[k]
-        partial.tier_days[k] += more.tier_days[k]
         for end in range(2):
             partial.extent[k, end] = max(partial.extent[k, end], more.extent[k, end])
         _clear(other.counts[k], low, high)
@@ -569,6 +691,7 @@ def gather(
 
 @_compiled
 def conclude(
+    rows: AccountRows,
     order: Order,
     recipe: Recipe,
     room: Workspace,
@@ -580,7 +703,18 @@ def conclude(
     """Put together the same, from histograms, for the candidates from `first` to before `last`."""
     for k in range(first, last):
         low, high = _occupied(order, partial, k)
-        cuts = _locate(order, room.counts[k], low, high, partial, k)
+        counts, lows = room.counts[k], partial.lows[k]
+        for code in range(len(rows.codes)):
+            kind = counts[rows.codes[code, 1], low:high]
+            kind += counts[_BY_CODE + code, low:high]
+        cuts = _locate(order, counts, low, high, partial, k)
+        _set_lows(order, counts, low, high, lows)
+        for code in range(len(rows.codes)):
+            own = partial.tier_counts[k, :, rows.codes[code, 0]]
+            _by_tier(counts[_BY_CODE + code], lows, low, high, own)
+        for entry in range(len(rows.dated)):
+            partial.tier_days[k, _tier_of(room.dated[k, entry], lows), rows.days[entry]] += 1
+        room.dated[k] = 0
         _cut(order, cuts, room.histograms[k], low, high, partial, k)
         _assemble(order, recipe, partial, k, sums[k])
         _clear(room.counts[k], low, high)

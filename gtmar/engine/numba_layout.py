@@ -1,7 +1,7 @@
 """How accounts, score bins and room to count in lie in memory for machine code.
 
-Letters of shapes: N accounts, F weights, T tiers, C codes, U values of days, P score bins, R runs
-of rows, S candidates, one a slot.
+Letters of shapes: N accounts, F weights, T tiers, C codes, E codes that occur, U values of days,
+P score bins, R runs of rows, S candidates, one a slot.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ class AccountRows(NamedTuple):
     #: int64, shape (F,): each column's address, and its bytes an item.
     columns: Int64s
     widths: Int64s
-    #: int64, shape (R, 4): rows of one code from the first to before the last, the code, and which
-    #: of a candidate's first three counts they add to. Together all rows.
+    #: int64, shape (R, 3): rows of one code from the first to before the last, and the number of
+    #: the code among those that occur. Together all rows.
     runs: Int64s
+    #: int64, shape (E, 2): codes that occur, and which of a candidate's first three counts their
+    #: accounts add to.
+    codes: Int64s
     #: int64, shape (R, 2): runs of rows that the fourth count takes in.
     paying: Int64s
     #: int32: rows that the fifth count takes in, ascending.
@@ -46,11 +49,15 @@ class AccountRows(NamedTuple):
 class Order(NamedTuple):
     """What score bins mean."""
 
-    #: int64, shape (T,): each tier's lowest bin, from the highest tier down.
+    #: P: 100 x max_score + 1.
+    bins: int
+    #: int64, shape (T,): each tier's lowest bin, from the highest tier down, unless a rule sets it.
     lows: Int64s
-    #: uint8, shape (100 x max_score + 1,): a bin's tier, 0 the highest; three times that.
-    tier_of: Bytes
-    tier_thirds: Bytes
+    #: Whether a rule does; int64, shape (T - 1, 2), and (T - 1,): `TierRule.goals` and
+    #: `TierRule.lifts`, of which one has no rows.
+    by_rule: bool
+    goals: Int64s
+    lifts: Int64s
     #: uint8, shape (3,): the side of bins before a boundary, of its own bin and of those after: 0,
     #: 1, 2, and turned where the order is.
     sides: Bytes
@@ -79,8 +86,11 @@ class Workspace(NamedTuple):
     #: no slots where they are not.
     bins: NDArray[np.uint16]
     #: int32, or uint16 for few accounts, shape (S, 5, P): accounts per bin: negatives, positives,
-    #: rest, paying, valued.
+    #: rest, paying, valued. Where bins aren't kept, (S, 5 + E, P): then those of each code.
     counts: Integers
+    #: uint16, shape (S, D): the bins of the D accounts whose days are known, where the others'
+    #: aren't kept; of no accounts where they are. 0 between calls.
+    dated: NDArray[np.uint16]
     #: int64, shape (S, 5, P): cents per bin, of no slots where they have a pass of their own.
     histograms: Int64s
     #: uint8, shape (S, 2, P): a bin's tier x 3 and its side of the top fifth's boundary; three
@@ -105,6 +115,8 @@ class PartialCounts(NamedTuple):
     #: Shape (S, 3, 2): for the top fifth, the best and the worst quarter, the accounts up to the
     #: boundary's bin, it included, and those in it.
     ends: Int64s
+    #: Shape (S, T): the lowest bin of each tier.
+    lows: Int64s
     #: Shapes (S, T, C), (S, T, U), and (S, 4, T): accounts, and cents by cash flow.
     tier_counts: Int64s
     tier_days: Int64s

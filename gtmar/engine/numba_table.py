@@ -15,6 +15,7 @@ import numpy as np
 
 from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR
 from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
+from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ class NumbaTable:
         """What it holds in memory, the columns aside."""
         rooms = (array for room in self._rooms for part in room for array in part)
         order, rows = self._order, self._rows
-        return (*rows[:-1], *rows.cents, order.tier_of, order.tier_thirds, *rooms)
+        return (*rows[:-1], *rows.cents, order.lows, *rooms)
 
     @classmethod
     def of(
@@ -90,7 +91,7 @@ class NumbaTable:
         -----
         Cost: a copy of start MRR and one of LTV, of 4 bytes an account each where the cents fit.
         """
-        tiers = len(edges.tier_lows)
+        tiers = len(edges.tiers)
         fits = top < _MOST_BINS and _SIDES * tiers <= _MOST_BANDS and cohorts.depth == 1
         narrow = all(column.itemsize <= 4 for column in columns)
         if not (fits and narrow and len(cohorts.codes)):
@@ -100,14 +101,14 @@ class NumbaTable:
         except (ImportError, RuntimeError):
             # Not installed; or numba finds no folder to keep what it compiles in.
             return None
-        lows = np.array(edges.tier_lows, dtype=np.int64)
-        tier_of = np.searchsorted(-lows, -np.arange(top + 1)).astype(np.uint8)
         sides = np.arange(_SIDES, dtype=np.uint8)
-        paying = cohorts.paying
+        paying, rule = cohorts.paying, edges.rule or TierRule()
         order = Order(
-            lows=lows,
-            tier_of=tier_of,
-            tier_thirds=(tier_of * _SIDES).astype(np.uint8),
+            bins=top + 1,
+            lows=np.array(edges.tier_lows or [0] * tiers, dtype=np.int64),
+            by_rule=edges.rule is not None,
+            goals=np.array(rule.goals, dtype=np.int64).reshape(-1, 2),
+            lifts=np.array(rule.lifts, dtype=np.int64),
             sides=sides[::-1].copy() if edges.risk else sides,
             risk=edges.risk,
             paying=0 if cohorts.start is None else paying.stop - paying.start,
@@ -195,7 +196,7 @@ class NumbaTable:
             (room, partial), *others = rooms.values()
             for other, more in others:
                 gather(order, room, partial, other, more, first, last)
-            conclude(order, self._recipe, room, partial, first, last, sums)
+            conclude(self._rows, order, self._recipe, room, partial, first, last, sums)
 
         workers.share(add_up, len(raw), _PIECE)
         workers.share(put_together, len(changes), 1)
@@ -208,8 +209,9 @@ class NumbaTable:
             room = self._rooms.pop()
             if len(room[1].ranks) >= slots:
                 return room
-        bins, tiers, flows = len(self._order.tier_of), len(self._order.lows), len(CASH_FLOWS)
+        bins, tiers, flows = self._order.bins, len(self._order.lows), len(CASH_FLOWS)
         histograms = 0 if accounts else slots
+        codes, dated = (0, 0) if accounts else (len(self._rows.codes), len(self._rows.dated))
         narrow = np.uint16 if 0 < accounts < _MOST_COUNTED else np.int32
         shapes: dict[str, tuple[int, ...]] = {
             "extent": (2,),
@@ -217,6 +219,7 @@ class NumbaTable:
             "moments": (2,),
             "ranks": (),
             "ends": (3, 2),
+            "lows": (tiers,),
             "tier_counts": (tiers, len(self._recipe.churned)),
             "tier_days": (tiers, len(self._recipe.days)),
             "tier_money": (flows, tiers),
@@ -225,7 +228,8 @@ class NumbaTable:
         }
         workspace = Workspace(
             bins=np.empty((slots - histograms, accounts), dtype=np.uint16),
-            counts=np.zeros((slots, _COUNTS, bins), dtype=narrow),
+            counts=np.zeros((slots, _COUNTS + codes, bins), dtype=narrow),
+            dated=np.zeros((slots, dated), dtype=np.uint16),
             histograms=np.zeros((histograms, _COUNTS, bins), dtype=np.int64),
             bands=np.empty((slots - histograms, 2, bins), dtype=np.uint8),
             cash=np.empty((_TURNS, max(tiers, _SIDES) * _SIDES), dtype=np.int64),
@@ -254,22 +258,26 @@ def _counts_paying(cohorts: Cohorts) -> bool:
 def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> AccountRows:
     """Lay accounts out for the passes."""
     listed = cohorts.valued if cohorts.unvalued is None else cohorts.unvalued
-    runs = _cash(cohorts)
+    cash, (runs, codes) = _cash(cohorts), _runs(cohorts)
     return AccountRows(
         columns=np.array([column.ctypes.data for column in columns], dtype=np.int64),
         widths=np.array([column.itemsize for column in columns], dtype=np.int64),
-        runs=_runs(cohorts),
+        runs=runs,
+        codes=codes,
         paying=_paying(cohorts),
         listed=_plain(listed if cohorts.ltv is not None else listed[:0], np.int32),
         dated=_plain(cohorts.dated, np.int32),
         days=_plain(cohorts.days, np.int32),
-        starts=np.array([start for start, _ in runs], dtype=np.int64),
-        cents=tuple(cents for _, cents in runs),
+        starts=np.array([start for start, _ in cash], dtype=np.int64),
+        cents=tuple(cents for _, cents in cash),
     )
 
 
-def _runs(cohorts: Cohorts) -> Int64s:
-    """Return runs of rows of one code, and which count each adds to, shape (R, 4)."""
+def _runs(cohorts: Cohorts) -> tuple[Int64s, Int64s]:
+    """Return runs of rows of one code, shape (R, 3), and codes with the count that each adds to.
+
+    Shape (E, 2); a run names its code by its number there.
+    """
     codes = cohorts.codes
     kinds = (cohorts.negatives, cohorts.positives, cohorts.rest)
     inner = {run.start for run in kinds} | {run.stop for run in kinds} - {0, len(codes)}
@@ -279,8 +287,12 @@ def _runs(cohorts: Cohorts) -> Int64s:
     def kind_of(row: int) -> int:
         return next(kind for kind, run in enumerate(kinds) if run.start <= row < run.stop)
 
-    runs = [(first, last, codes[first], kind_of(first)) for first, last in pairwise(ends)]
-    return np.array(runs, dtype=np.int64)
+    numbers: dict[tuple[int, int], int] = {}
+    runs = []
+    for first, last in pairwise(ends):
+        code = int(codes[first]), kind_of(first)
+        runs.append((first, last, numbers.setdefault(code, len(numbers))))
+    return np.array(runs, dtype=np.int64), np.array(list(numbers), dtype=np.int64)
 
 
 def _paying(cohorts: Cohorts) -> Int64s:

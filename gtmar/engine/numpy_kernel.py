@@ -27,6 +27,7 @@ __all__ = [
     "bin_window",
     "boundaries",
     "count",
+    "count_tiers",
     "raw_scores",
     "revenue",
     "score_bins",
@@ -133,6 +134,8 @@ class Counts:
     tier_counts: Int64s
     #: int64, shape (K, T, U): activated accounts per tier and distinct value of days.
     tier_days: Int64s
+    #: int64, shape (K, T): the lowest bin of each tier, from the highest tier down.
+    lows: Int64s
 
     def __add__(self, other: Counts) -> Counts:
         """Add the counts of another part of the table.
@@ -141,7 +144,7 @@ class Counts:
         """
         depth = max(counts.money.shape[2] for counts in (self, other))
         pairs = self._deepened(depth)._pairs(other._deepened(depth))
-        return Counts(**{name: mine + theirs for name, mine, theirs in pairs})
+        return replace(self, **{name: mine + theirs for name, mine, theirs in pairs})
 
     def __iadd__(self, other: Counts) -> Counts:
         """Add the counts of another part in place; both have as many limbs."""
@@ -149,14 +152,35 @@ class Counts:
             np.add(mine, theirs, out=mine)
         return self
 
+    @classmethod
+    def of_tiers(cls, by_code: Int64s, by_days: Int64s, lows: Int64s, clipped: Int64s) -> Counts:
+        """Return counts by tier alone, over no bins; `clipped` is not counted again."""
+        candidates = len(lows)
+        return cls(
+            clipped=np.zeros_like(clipped),
+            accounts=np.zeros((candidates, _COHORTS, 0), dtype=np.int64),
+            money=np.zeros((candidates, _FLOWS, 1, 0), dtype=np.int64),
+            tier_counts=by_code,
+            tier_days=by_days,
+            lows=lows,
+        )
+
+    def with_tiers(self, tiers: Counts) -> Counts:
+        """Return these counts with the tiers, and their edges, of others."""
+        return replace(
+            self, tier_counts=tiers.tier_counts, tier_days=tiers.tier_days, lows=tiers.lows
+        )
+
     def _pairs(self, other: Counts) -> Iterator[tuple[str, Int64s, Int64s]]:
+        """Give what adds up, by name; the edges are those of all parts."""
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine.shape != theirs.shape:
                 raise ShapeError(
                     f"counts.{field.name}: {mine.shape} and {theirs.shape} don't add up"
                 )
-            yield field.name, mine, theirs
+            if field.name != "lows":
+                yield field.name, mine, theirs
 
     def _deepened(self, depth: int) -> Counts:
         missing = depth - self.money.shape[2]
@@ -200,10 +224,10 @@ def count(
     bins: Integers,
     clipped: Int64s,
     part: RowBlock,
-    tier_lows: Sequence[int],
+    tiers: int,
     window: range,
 ) -> Counts:
-    """Count the accounts and cents of K candidates per score bin and per tier.
+    """Count the accounts and cents of K candidates per score bin; the tiers' counts are left 0.
 
     Parameters
     ----------
@@ -211,26 +235,19 @@ def count(
         From `score_bins`, shapes (K, n) and (K, 2).
     part
         The n accounts, with cents for K candidates at least.
-    tier_lows
-        The lowest bin of each of T tiers, from the highest tier down; the last is 0.
+    tiers
+        T.
     window
         The bins to count, which must hold all that occur: `range(P)`, or less. P is their number
         in what is returned.
 
     Notes
     -----
-    Cost: a `bincount` over n for the accounts per bin, one for each of start MRR and LTV, and one
-    for tiers; each is a pass over n. All K candidates share a call.
+    Cost: a `bincount` over n for the accounts per bin, and one for each of start MRR and LTV; each
+    is a pass over n. All K candidates share a call.
     """
-    candidates, tiers, total = len(bins), len(tier_lows), len(window)
+    candidates, total = len(bins), len(window)
     at = _offset(bins, total, less=window.start)
-    accounts = _accounts(at, part, total)
-    size = tiers * part.code_count
-    tier = _tiers_of(bins, tier_lows)
-    codes = tier.astype(np.int32)
-    codes *= part.code_count
-    codes += part.codes
-    coded = _offset(codes, size)
 
     def cents(rows: NDArray[np.intp], limbs: tuple[NDArray[np.float64], ...], out: Int64s) -> None:
         flat = rows.ravel()
@@ -247,11 +264,39 @@ def count(
         cents(valued, part.ltv, money[:, -1])
     return Counts(
         clipped=clipped,
-        accounts=accounts,
+        accounts=_accounts(at, part, total),
         money=money,
-        tier_counts=_bincount(coded, candidates, size).reshape(candidates, tiers, -1),
-        tier_days=_tier_days(tier, part, tiers),
+        tier_counts=np.zeros((candidates, tiers, part.code_count), dtype=np.int64),
+        tier_days=np.zeros((candidates, tiers, part.day_count), dtype=np.int64),
+        lows=np.zeros((candidates, tiers), dtype=np.int64),
     )
+
+
+def count_tiers(bins: Integers, part: RowBlock, lows: Int64s) -> tuple[Int64s, Int64s]:
+    """Count the accounts of K candidates per tier: by code, and by days to activation.
+
+    Parameters
+    ----------
+    bins
+        From `score_bins`, shape (K, n).
+    part
+        The n accounts.
+    lows
+        int64, shape (K, T): the lowest bin of each tier, from the highest tier down.
+
+    Returns
+    -------
+    tuple of ndarray of int64
+        Shapes (K, T, C) and (K, T, U). Cost: a `bincount` over n, and a comparison a tier.
+    """
+    candidates, tiers = lows.shape
+    size = tiers * part.code_count
+    tier = _tiers_of(bins, lows)
+    codes = tier.astype(np.int32)
+    codes *= part.code_count
+    codes += part.codes
+    counted = _bincount(_offset(codes, size), candidates, size).reshape(candidates, tiers, -1)
+    return counted, _tier_days(tier, part, tiers)
 
 
 def _bincount(rows: NDArray[np.intp], candidates: int, width: int) -> Int64s:
@@ -301,13 +346,13 @@ def _offset(values: Integers, width: int, *, less: int = 0) -> NDArray[np.intp]:
     return raised
 
 
-def _tiers_of(bins: Integers, tier_lows: Sequence[int]) -> Integers:
+def _tiers_of(bins: Integers, lows: Int64s) -> Integers:
     """Return each account's tier, 0 the highest, shape (K, n)."""
     # Comparisons are far cheaper than looking each bin up.
-    tier = np.zeros(bins.shape, dtype=np.int8 if len(tier_lows) < 128 else np.int32)
+    tier = np.zeros(bins.shape, dtype=np.int8 if lows.shape[1] < 128 else np.int32)
     below = np.empty(bins.shape, dtype=bool)
-    for low in tier_lows[:-1]:
-        np.less(bins, low, out=below)
+    for low in lows.T[:-1].astype(bins.dtype):
+        np.less(bins, low[:, None], out=below)
         tier += below.view(np.int8)
     return tier
 

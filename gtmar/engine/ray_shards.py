@@ -42,14 +42,19 @@ _OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUST
 class _Shard:
     """What an actor does: hold some rows, and count candidates over them."""
 
-    def __init__(self, part: AccountMatrix, spec: ScoringSpec, threads: int) -> None:
-        self._evaluator = LocalEvaluator(part, spec, threads=threads)
+    def __init__(
+        self, part: AccountMatrix, spec: ScoringSpec, threads: int, *, by_rule: bool
+    ) -> None:
+        self._evaluator = LocalEvaluator(part, spec, threads=threads, by_rule=by_rule)
 
     def move(self, weights: Sequence[int]) -> None:
         self._evaluator.move(weights)
 
-    def counts(self, candidates: Sequence[Sequence[int]]) -> Counts:
-        return self._evaluator.counts(candidates)
+    def counts(self, candidates: Sequence[Sequence[int]], *, untiered: bool = False) -> Counts:
+        return self._evaluator.counts(candidates, untiered=untiered)
+
+    def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
+        return self._evaluator.tiers(candidates, lows)
 
     def process(self) -> int:
         return os.getpid()
@@ -119,17 +124,25 @@ class ClusterEvaluator:
     shards
         Into how many parts the accounts go, a process each; None takes the cluster's cores.
         Changes no sum.
+    by_rule
+        Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
     """
 
     def __init__(
-        self, ray: ModuleType, matrix: AccountMatrix, spec: ScoringSpec, *, shards: int | None
+        self,
+        ray: ModuleType,
+        matrix: AccountMatrix,
+        spec: ScoringSpec,
+        *,
+        shards: int | None,
+        by_rule: bool = False,
     ) -> None:
         cores = int(ray.cluster_resources().get("CPU", 1))
         count = max(1, min(shards or cores, matrix.accounts))
         ends = [matrix.accounts * shard // count for shard in range(count + 1)]
         self._ray = ray
         self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
-        self._spec = spec
+        self._spec, self._by_rule = spec, by_rule and spec.has_rule
         self._threads = max(1, cores // count)
         # More shards than cores share them: an actor that waits for a core would wait for ever.
         self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
@@ -137,7 +150,7 @@ class ClusterEvaluator:
         self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.
         ceiling = ceiling_fifths(matrix)
-        self._reducer = LocalEvaluator(matrix.part(0, 0), spec, ceiling=ceiling)
+        self._reducer = LocalEvaluator(matrix.part(0, 0), spec, ceiling=ceiling, by_rule=by_rule)
 
     def close(self) -> None:
         """End the actors, which gives the cluster its cores back."""
@@ -159,9 +172,17 @@ class ClusterEvaluator:
 
         Raises `ResourceError` if actors are lost again and again.
         """
-        batch = self._ray.put([tuple(weights) for weights in candidates])
-        counts: list[Counts] = self._everywhere(lambda actor: actor.counts.remote(batch))
-        return self._reducer.reduce(reduce(add, counts))
+        batch, by_rule = self._ray.put([tuple(weights) for weights in candidates]), self._by_rule
+        parts: list[Counts] = self._everywhere(
+            lambda actor: actor.counts.remote(batch, untiered=by_rule)
+        )
+        counts = reduce(add, parts)
+        if by_rule:
+            # Where tiers end follows from all accounts, so shards are asked a second time.
+            lows = self._reducer.lows_of(counts)
+            parts = self._everywhere(lambda actor: actor.tiers.remote(batch, lows))
+            counts = counts.with_tiers(reduce(add, parts))
+        return self._reducer.reduce(counts)
 
     def frame_of(
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
@@ -179,7 +200,9 @@ class ClusterEvaluator:
 
     def _started(self, shard: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
-        actor = self._actor.remote(self._parts[shard], self._spec, self._threads)
+        actor = self._actor.remote(
+            self._parts[shard], self._spec, self._threads, by_rule=self._by_rule
+        )
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
         return actor

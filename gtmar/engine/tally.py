@@ -22,6 +22,7 @@ from gtmar.engine.cohorts import (
     TIER_SUMS,
 )
 from gtmar.engine.numpy_kernel import Counts, bin_count, boundaries, revenue
+from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
 
-__all__ = ["TierEdges", "sums_frame", "tier_sum"]
+__all__ = ["TIER_LOW", "TierEdges", "sums_frame", "tier_sum"]
 
+#: Each tier's lowest bin, among the sums where a rule sets it.
+TIER_LOW = "low"
 #: Ending of the column that holds a sum's high limb until the two are joined.
 _HIGH = "#high"
 
@@ -52,7 +55,7 @@ class TierEdges:
     tiers
         Tier names, T of them, from the highest scores down.
     tier_lows
-        The lowest bin of each tier, from the highest tier down.
+        The lowest bin of each tier, from the highest tier down; empty where a rule sets them.
     bins
         P.
     risk
@@ -60,6 +63,8 @@ class TierEdges:
         ranking; scores and tiers stay as they are.
     days
         int64, shape (U,): the distinct values behind `day_codes`, ascending.
+    rule
+        Sets the edges of each candidate by its own scores; None where all have the spec's.
     """
 
     tiers: tuple[str, ...]
@@ -67,17 +72,42 @@ class TierEdges:
     bins: int
     risk: bool
     days: Int64s
+    rule: TierRule | None = None
 
     @classmethod
-    def of(cls, spec: ScoringSpec, days: Int64s | None = None) -> TierEdges:
-        """Read the edges off a spec; `days` are the distinct values behind `day_codes`."""
+    def of(
+        cls, spec: ScoringSpec, days: Int64s | None = None, *, by_rule: bool = False
+    ) -> TierEdges:
+        """Read the edges off a spec, or, if `by_rule`, the rule that sets them where it has one.
+
+        `days` are the distinct values behind `day_codes`.
+        """
+        rule = TierRule.of(spec) if by_rule else None
         return cls(
             tiers=spec.tier_names,
-            tier_lows=tuple(spec.tier_lows),
+            tier_lows=() if rule else spec.tier_lows,
             bins=bin_count(spec.max_score),
             risk=spec.orientation == "risk",
             days=np.zeros(0, dtype=np.int64) if days is None else days,
+            rule=rule,
         )
+
+    def lows_of(self, accounts: Int64s, *, first: int = 0) -> Int64s:
+        """Return the lowest bin of each tier of K candidates, int64 (K, T).
+
+        Parameters
+        ----------
+        accounts
+            int64, shape (K, 5, bins): accounts per score bin, as in `Counts`, of the whole table.
+        first
+            The bin that they begin with.
+        """
+        if self.rule is None:
+            return np.tile(np.array(self.tier_lows, dtype=np.int64), (len(accounts), 1))
+        negatives, positives, rest = accounts[:, :3].swapaxes(0, 1)
+        labelled = negatives + positives
+        sides = zip(labelled + rest, negatives, labelled, strict=True)
+        return np.array([self.rule.lows(*each, first=first) for each in sides], dtype=np.int64)
 
     def tiers_of(self, bins: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return each bin's tier, in [0, T)."""
@@ -87,7 +117,9 @@ class TierEdges:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all sums, in the order in which `sums` gives them."""
-        return (*SCALAR_SUMS, *(tier_sum(n, tier) for tier in self.tiers for n in TIER_SUMS))
+        by_tier = (tier_sum(n, tier) for tier in self.tiers for n in TIER_SUMS)
+        lows = (tier_sum(TIER_LOW, tier) for tier in self.tiers) if self.rule else ()
+        return (*SCALAR_SUMS, *by_tier, *lows)
 
     @cached_property
     def _index_of(self) -> dict[str, int]:
@@ -152,17 +184,26 @@ class TierEdges:
             **boundaries(accounts[:, 3:], money),
         }
         scalars = _in_order(SCALAR_SUMS, whole, (candidates, depth))
-        return np.concatenate([scalars, tiers.reshape(candidates, depth, -1)], axis=-1)
+        parts = [scalars, tiers.reshape(candidates, depth, -1)]
+        if self.rule:
+            lows = np.zeros((candidates, depth, len(self.tiers)), dtype=np.int64)
+            lows[:, 0] = counts.lows
+            parts.append(lows)
+        return np.concatenate(parts, axis=-1)
 
     def _tier_sums(self, counts: Counts, first: int) -> Int64s:
         """Return the sums of each tier, int64 (K, L, T, sums)."""
         candidates, _, depth, bins = counts.money.shape
-        # Runs of bins by tier; a tier without a bin here gets none.
-        lows = np.clip(np.array(self.tier_lows) - first, 0, bins)
-        held = np.flatnonzero(lows < np.append(bins, lows[:-1]))
         flows = np.zeros((candidates, len(CASH_FLOWS), depth, len(self.tiers)), dtype=np.int64)
-        inside = np.add.reduceat(counts.money[:, : len(CASH_FLOWS)], lows[held][::-1], axis=-1)
-        flows[..., held] = inside[..., ::-1]
+        # All candidates at once where they share their edges.
+        alike = 1 if self.rule else candidates
+        for group in (slice(k, k + alike) for k in range(0, candidates, alike)):
+            # Runs of bins by tier; a tier without a bin here gets none.
+            lows = np.clip(counts.lows[group][0] - first, 0, bins)
+            held = np.flatnonzero(lows < np.append(bins, lows[:-1]))
+            money = counts.money[group, : len(CASH_FLOWS)]
+            inside = np.add.reduceat(money, lows[held][::-1], axis=-1)
+            flows[group][..., held] = inside[..., ::-1]
         gone, _, contraction, expansion = flows.swapaxes(0, 1)
         start, end = revenue(flows.swapaxes(0, 1))
         rows = _in_order(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import signal
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from gtmar.runs.plan import Plan
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Search", "new_run_id", "noticed", "start_record", "tiers_id"]
+__all__ = ["Search", "new_run_id", "noticed", "start_record"]
 
 
 @contextmanager
@@ -390,7 +389,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "score_id": specs.score_id(spec),
         "spec": specs.to_json(spec),
         "tiers": list(spec.tier_names),
-        "tiers_id": tiers_id(spec),
+        "tiers_id": specs.tiers_id(spec),
         "source": without_credentials(accounts.table.source),
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
         "features_fingerprint": accounts.features_fingerprint,
@@ -407,12 +406,6 @@ def start_record(search: Search) -> dict[str, Any]:
         "parent_run": lineage.run if lineage else None,
         "parent_experiment": lineage.experiment if lineage else None,
     }
-
-
-def tiers_id(spec: ScoringSpec) -> str:
-    """Return a hash of the tiers' names and edges."""
-    tiers = {name: [tier.low, tier.high] for name, tier in spec.tiers.items()}
-    return hashlib.sha256(json.dumps(tiers, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def new_run_id() -> str:

@@ -9,7 +9,6 @@ from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.catalog import Journal
 from gtmar.optimize.hill_climb import MOST_GIVEN, Known, Memory
-from gtmar.runs.journaled_search import tiers_id
 from gtmar.runs.plan import constraints_of
 from gtmar.spec.ids import form_id
 
@@ -57,7 +56,7 @@ def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -
             outcomes_fingerprint=accounts.outcomes_fingerprint,
             features_fingerprint=accounts.features_fingerprint,
             objective=judge.name,
-            tiers_id=tiers_id(spec),
+            tiers_id=specs.tiers_id(spec),
             evaluator_version=EVALUATOR_VERSION,
             most=_MOST_KNOWN,
         )

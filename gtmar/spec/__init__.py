@@ -1,7 +1,7 @@
 """The scoring spec: what it says (`model`, `encoders`), its ids, and how it is read and written."""
 
 from gtmar.spec.document import json_schema, load, parse, reading_dates, reweighed, to_json, to_yaml
-from gtmar.spec.ids import canonical, score_id, spec_id
+from gtmar.spec.ids import canonical, score_id, spec_id, tiers_id
 from gtmar.spec.model import (
     Feature,
     Guardrail,
@@ -30,6 +30,7 @@ __all__ = [
     "reweighed",
     "score_id",
     "spec_id",
+    "tiers_id",
     "to_json",
     "to_yaml",
 ]

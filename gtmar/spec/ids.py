@@ -15,7 +15,7 @@ from gtmar.spec.model import Reading
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["canonical", "form_id", "score_id", "spec_id"]
+__all__ = ["canonical", "form_id", "score_id", "spec_id", "tiers_id"]
 
 #: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
 _DIGITS = 16
@@ -48,7 +48,7 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "base": data["base"],
         "as_of": data["as_of"],
         "features": features,
-        "tiers": {name: [tier.low, tier.high] for name, tier in spec.tiers.items()},
+        "tiers": _edges(spec) if spec.has_edges else _rules(spec),
     }
     # Only where there is any, so that ids from before stay as they are.
     if data["read"] != Reading().model_dump(mode="json"):
@@ -56,6 +56,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
     form |= {k: data[k] for k in ("date_format",) if data[k] is not None}
     form |= {k: data[k] for k in ("time_zone",) if data[k] != "UTC"}
     if bounds:
+        if spec.has_rule:
+            form["tier_rules"] = _rules(spec)
         form |= {
             "orientation": data["orientation"],
             "outcomes": data["outcomes"],
@@ -69,6 +71,24 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         if data["segments"]:
             form["segments"] = sorted(data["segments"])
     return form
+
+
+def _edges(spec: ScoringSpec) -> dict[str, list[int]]:
+    return {name: [tier.low, tier.high] for name, tier in spec.tiers.items()}
+
+
+def _rules(spec: ScoringSpec) -> list[list[object]]:
+    """Return the tiers from the highest down, each with its rule."""
+    return [[name, *(spec.tiers[name].rule or ())] for name in spec.tier_names]
+
+
+def tiers_id(spec: ScoringSpec) -> str:
+    """Return a hash of what sets the tiers: their rule where they have one, else their edges.
+
+    Runs with the same id compare: their tiers mean the same.
+    """
+    content = _rules(spec) if spec.has_rule else _edges(spec)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def _identifier(prefix: str, form: dict[str, Any]) -> str:
@@ -99,6 +119,8 @@ def spec_id(spec: ScoringSpec) -> str:
 def form_id(spec: ScoringSpec) -> str:
     """Return the id shared by all specs that give the same scores once their weights agree."""
     form = canonical(spec, bounds=False)
+    if spec.has_rule:
+        form["tiers"] = _rules(spec)
     for feature in form["features"].values():
         feature.pop("weight", None)
         if feature["encode"]["kind"] == "bins":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations at run time
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads annotations at run time
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from gtmar.errors import SpecError
 from gtmar.html import table
 from gtmar.spec.encoders import (
     WEIGHT_LIMIT,
@@ -36,6 +37,7 @@ __all__ = [
     "COMPARISONS",
     "LABELS",
     "SCORE_UNITS",
+    "TIER_RULES",
     "VALUE_UNITS",
     "Constraints",
     "Feature",
@@ -170,29 +172,63 @@ class Feature(SpecModel):
 
 
 class Tier(SpecModel):
-    """A band of scores, in points: `min` included, `max` excluded."""
+    """A band of scores, in points: `min` included, `max` excluded; or a rule that sets the edge.
 
-    min: FiniteFloat
-    max: FiniteFloat
+    A rule is one of `share` (of the accounts searched), `accounts` (how many the tier takes) and
+    `lift` (how many times the base rate of leaving the tier's accounts leave at, for risk scores).
+    Where `min` and `max` stand beside it, they are the edges that the rule came to.
+    """
+
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
+    share: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    accounts: Annotated[StrictInt, Field(ge=1)] | None = None
+    lift: Annotated[FiniteFloat, Field(gt=0)] | None = None
 
     @property
     def low(self) -> int:
         """`min` in hundredths of a point."""
-        return round(self.min * SCORE_UNITS)
+        return _hundredths(self.min)
 
     @property
     def high(self) -> int:
         """`max` in hundredths of a point."""
-        return round(self.max * SCORE_UNITS)
+        return _hundredths(self.max)
+
+    @property
+    def rule(self) -> tuple[str, float] | None:
+        """The rule's name and value; None where the edges alone are given."""
+        given = [(name, value) for name in TIER_RULES if (value := getattr(self, name)) is not None]
+        return given[0] if given else None
 
     @model_validator(mode="after")
     def _on_the_grid(self) -> Tier:
+        if (self.min is None) != (self.max is None):
+            raise ValueError("min and max stand together, or neither does")
+        rules = [name for name in TIER_RULES if getattr(self, name) is not None]
+        if len(rules) > 1:
+            raise ValueError(f"a tier has one rule, got {' and '.join(rules)}")
+        if self.min is None or self.max is None:
+            return self
         for name, edge in (("min", self.min), ("max", self.max)):
             if not math.isclose(edge * SCORE_UNITS, round(edge * SCORE_UNITS), abs_tol=1e-6):
                 raise ValueError(f"{name} must be a multiple of 0.01 points, got {edge!r}")
         if self.low >= self.high:
             raise ValueError(f"min {self.min:g} must be below max {self.max:g}")
         return self
+
+
+#: Rules of a tier, any of which may stand beside or in place of its edges.
+TIER_RULES = ("share", "accounts", "lift")
+
+
+def _hundredths(edge: float | None) -> int:
+    if edge is None:
+        raise SpecError(
+            "the spec's tiers have a rule and no edges yet: which scores they take is not known",
+            hint="gtmar tiers SPEC --data TABLE -o SPEC sets the edges",
+        )
+    return round(edge * SCORE_UNITS)
 
 
 class Outcomes(SpecModel):
@@ -295,10 +331,22 @@ class ProblemsError(ValueError):
         super().__init__("; ".join(f"{'.'.join(place)}: {text}" for place, text in problems))
 
 
-def tier_problems(tiers: dict[str, Tier], max_score: int) -> list[Problem]:
-    """Say where tiers leave gaps, overlap, or don't cover all scores."""
+def tier_problems(
+    tiers: dict[str, Tier], max_score: int, orientation: str = "health"
+) -> list[Problem]:
+    """Say where tiers leave gaps, overlap, or don't cover all scores, and where rules don't fit."""
+    problems = _rule_problems(tiers, orientation)
+    edged = [name for name, tier in tiers.items() if tier.min is not None]
+    if not edged:
+        bare = [name for name, tier in tiers.items() if tier.rule is None]
+        # One tier may take what the rules of the others leave.
+        if len(bare) == len(tiers):
+            problems += [(("tiers", name), "needs min and max, or a rule") for name in bare]
+        return problems
+    if len(edged) < len(tiers):
+        text = "needs min and max as the other tiers have them"
+        return [*problems, *((("tiers", name), text) for name in tiers if name not in edged)]
     ordered = sorted(tiers.items(), key=lambda item: item[1].low)
-    problems: list[Problem] = []
     if ordered[0][1].low != 0:
         name, tier = ordered[0]
         problem = f'the lowest tier, "{name}", must begin at 0, got {tier.min:g}'
@@ -317,6 +365,33 @@ def tier_problems(tiers: dict[str, Tier], max_score: int) -> list[Problem]:
         )
         problems.append((("tiers", name), problem))
     return problems
+
+
+def _rule_problems(tiers: dict[str, Tier], orientation: str) -> list[Problem]:
+    """Say where the rules of tiers don't fit together."""
+    rules = {name: tier.rule for name, tier in tiers.items()}
+    kinds = {rule[0] for rule in rules.values() if rule is not None}
+    if not kinds:
+        return []
+    if len(kinds) > 1:
+        text = f"all tiers have the same kind of rule, got {' and '.join(sorted(kinds))}"
+        return [(("tiers",), text)]
+    [kind] = kinds
+    bare = [name for name, rule in rules.items() if rule is None]
+    if kind == "share":
+        text = "needs a share as the other tiers have one"
+        problems: list[Problem] = [(("tiers", name), text) for name in bare]
+        total = sum(rule[1] for rule in rules.values() if rule is not None)
+        if not bare and not math.isclose(total, 1, abs_tol=1e-6):
+            problems.append((("tiers",), f"the shares must add up to 1, they add up to {total:g}"))
+        return problems
+    if len(bare) != 1:
+        text = f"one tier has no {kind} and takes the rest, got {len(bare)}"
+        return [(("tiers",), text)]
+    if kind == "lift" and orientation != "risk":
+        text = "lift is for risk scores: it counts from the accounts most likely to leave"
+        return [(("tiers",), text)]
+    return []
 
 
 class ScoringSpec(SpecModel):
@@ -372,7 +447,7 @@ class ScoringSpec(SpecModel):
     @model_validator(mode="after")
     def _holds_together(self) -> ScoringSpec:
         problems = [
-            *tier_problems(self.tiers, self.max_score),
+            *tier_problems(self.tiers, self.max_score, self.orientation),
             *self._column_problems(),
             *self._constraint_problems(),
             *self._segment_problems(),
@@ -468,14 +543,52 @@ class ScoringSpec(SpecModel):
         return {term.name: term.weight for term in self.terms}
 
     @property
+    def has_edges(self) -> bool:
+        """Whether it is known which scores each tier takes."""
+        return all(tier.min is not None for tier in self.tiers.values())
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether a rule sets the tiers' edges."""
+        return any(tier.rule is not None for tier in self.tiers.values())
+
+    @property
     def tier_names(self) -> tuple[str, ...]:
-        """Tiers from the highest scores to the lowest."""
+        """Tiers from the highest scores to the lowest; without edges, in the order written."""
+        if not self.has_edges:
+            return tuple(self.tiers)
         return tuple(sorted(self.tiers, key=lambda name: -self.tiers[name].low))
 
     @property
     def tier_lows(self) -> tuple[int, ...]:
-        """Each tier's lower edge in hundredths of a point, in the order of `tier_names`."""
+        """Each tier's lower edge in hundredths of a point, in the order of `tier_names`.
+
+        Raises
+        ------
+        SpecError
+            If a rule sets the edges, and has not yet.
+        """
         return tuple(self.tiers[name].low for name in self.tier_names)
+
+    def with_edges(self, lows: Sequence[int]) -> ScoringSpec:
+        """Return the same spec with other lower edges, in the order of `tier_names`.
+
+        Parameters
+        ----------
+        lows
+            Hundredths of a point, falling, the last 0.
+        """
+        names, top = self.tier_names, (self.max_score + 1) * SCORE_UNITS
+        if self.has_edges:
+            top = max(top, self.tiers[names[0]].high)
+        ends = [top, *lows[:-1]]
+        tiers = {
+            name: self.tiers[name].model_copy(
+                update={"min": low / SCORE_UNITS, "max": high / SCORE_UNITS}
+            )
+            for name, low, high in zip(names, lows, ends, strict=True)
+        }
+        return self.model_copy(update={"tiers": {name: tiers[name] for name in self.tiers}})
 
     def _repr_html_(self) -> str:
         weights = [(term.name, term.weight, term.min, term.max) for term in self.terms]

@@ -132,8 +132,10 @@ def from_normal(
     return Interval(value, low, high, level, accounts)
 
 
-def from_proportion(successes: int, accounts: int, *, level: float) -> Interval:
+def from_proportion(successes: float, accounts: float, *, level: float) -> Interval:
     """Take Wilson's interval of a share of accounts, of which there is one at least.
+
+    Both may be fractional, where accounts that tie belong to a tier in part.
 
     Examples
     --------
@@ -142,7 +144,7 @@ def from_proportion(successes: int, accounts: int, *, level: float) -> Interval:
     (0.5958, 0.9821)
     """
     low, high = wilson(successes, accounts, level=level) or (None, None)
-    return Interval(successes / accounts, low, high, level, accounts)
+    return Interval(successes / accounts, low, high, level, round(accounts))
 
 
 def freedom(pulls: Floats) -> float:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 __all__ = ["wilson"]
 
 
-def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float] | None:
+def wilson(successes: float, trials: float, *, level: float = 0.95) -> tuple[float, float] | None:
     """Return Wilson's score interval of a share.
 
     Parameters

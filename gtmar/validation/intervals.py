@@ -8,11 +8,12 @@ of accounts by Wilson. Of large tables the normal interval is as good, and is ta
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gtmar.engine.equal_sizes import SizedTiers
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.metrics.registry import all_metrics, metric_column
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     _Draws = Callable[[], Iterator[NDArray[np.float64]]]
 
-__all__ = ["OVERALL", "Uncertainty", "panel_of", "uncertainty"]
+__all__ = ["OVERALL", "Uncertainty", "at_sizes_of", "panel_of", "uncertainty"]
 
 #: Name of the tier that stands for all of them: ``nrr_by_tier.*``.
 OVERALL = "*"
@@ -75,15 +76,32 @@ def panel_of(
     spec: ScoringSpec,
     before: Sequence[int],
     after: Sequence[int] | None = None,
+    *,
+    own_edges: ScoringSpec | None = None,
 ) -> Panel:
-    """Score a matrix by one or two weight vectors of a spec."""
+    """Score a matrix by one or two weight vectors of a spec.
+
+    The tiers of the second score have the sizes that the first one's have on these accounts, so
+    that like is compared with like; with `own_edges`, a spec, they are cut at its edges instead.
+    """
     evaluator, bands = LocalEvaluator(matrix, spec), TierEdges.of(spec)
+    places = evaluator.scores(before).astype(np.intp)
+    first = Scored(places, bands.tiers_of(places), bands.tiers, bands.risk)
+    if after is None:
+        return Panel.of(matrix, first)
+    places = evaluator.scores(after).astype(np.intp)
+    if own_edges is not None:
+        second = replace(first, places=places, tiers=TierEdges.of(own_edges).tiers_of(places))
+    else:
+        second = at_sizes_of(first, places)
+    return Panel.of(matrix, first, second)
 
-    def side(vector: Sequence[int]) -> Scored:
-        places = evaluator.scores(vector).astype(np.intp)
-        return Scored(places, bands.tiers_of(places), bands.tiers, bands.risk)
 
-    return Panel.of(matrix, side(before), None if after is None else side(after))
+def at_sizes_of(first: Scored, places: NDArray[np.intp]) -> Scored:
+    """Return another score of the same accounts, its tiers cut at the sizes of the first one's."""
+    sizes = np.bincount(first.tiers, minlength=len(first.tier_names)).tolist()
+    cut = SizedTiers.of(places, sizes)
+    return replace(first, places=places, tiers=cut.tiers, membership=cut.membership)
 
 
 def uncertainty(

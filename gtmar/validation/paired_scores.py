@@ -6,8 +6,8 @@ however the table's rows lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,12 +47,37 @@ class Scored:
         T names, from the highest scores down.
     risk
         True where a high score is bad.
+    membership
+        Shape (N, T): how much of each account each tier takes, where tiers are cut at another
+        score's sizes and accounts tie across a cut; None where each is whole in its tier.
     """
 
     places: Places
     tiers: Places
     tier_names: tuple[str, ...]
     risk: bool = False
+    membership: Floats | None = None
+
+    @property
+    def parts(self) -> tuple[Places, Places, Floats]:
+        """Accounts, tiers and how much of the account, one entry for each tier of an account."""
+        if self.membership is None:
+            return np.arange(len(self.tiers)), self.tiers, np.ones(len(self.tiers))
+        rows, tiers = np.nonzero(self.membership)
+        return rows, tiers, self.membership[rows, tiers]
+
+    def inside(self, tier: int) -> Floats:
+        """How much of each account a tier takes, shape (N,)."""
+        if self.membership is None:
+            return np.asarray(self.tiers == tier, dtype=np.float64)
+        return np.asarray(self.membership[:, tier])
+
+    def take(self, rows: NDArray[Any]) -> Scored:
+        """Return what the score says of some accounts, by their numbers or a mask."""
+        membership = None if self.membership is None else self.membership[rows]
+        return replace(
+            self, places=self.places[rows], tiers=self.tiers[rows], membership=membership
+        )
 
 
 @dataclass(frozen=True)
@@ -101,13 +126,10 @@ class Panel:
         def sorted_money(values: NDArray[np.int64] | None) -> Floats | None:
             return None if values is None else values[order].astype(np.float64)
 
-        def sorted_side(side: Scored) -> Scored:
-            return Scored(side.places[order], side.tiers[order], side.tier_names, side.risk)
-
         return cls(
             outcomes=matrix.outcomes,
-            before=sorted_side(before),
-            after=sorted_side(after),
+            before=before.take(order),
+            after=after.take(order),
             movement=codes[order] // ACTIVATION_STATES,
             activation=codes[order] % ACTIVATION_STATES,
             start=sorted_money(matrix.start),
@@ -127,16 +149,13 @@ class Panel:
     def part(self, rows: NDArray[np.bool_]) -> Panel:
         """Return the panel of some of its accounts, in the same order."""
 
-        def side(scored: Scored) -> Scored:
-            return Scored(scored.places[rows], scored.tiers[rows], scored.tier_names, scored.risk)
-
         def money(values: Floats | None) -> Floats | None:
             return None if values is None else values[rows]
 
         return Panel(
             outcomes=self.outcomes,
-            before=side(self.before),
-            after=side(self.after),
+            before=self.before.take(rows),
+            after=self.after.take(rows),
             movement=self.movement[rows],
             activation=self.activation[rows],
             start=money(self.start),

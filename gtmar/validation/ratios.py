@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gtmar.data.outcomes import Movement
-    from gtmar.validation.paired_scores import Panel
+    from gtmar.validation.paired_scores import Panel, Scored
 
 __all__ = ["RATIOS", "Cells", "Ratio", "concentration", "gathered"]
 
@@ -186,35 +186,39 @@ class Cells:
     Parameters
     ----------
     known
-        Shape (T, U, 5): Σx, Σy, Σx², Σxy, Σy² by tier before and tier after.
+        Shape (T, U, 5): Σx, Σy, Σx², Σxy, Σy² by tier before and tier after; (T, U, 8) where
+        accounts are in tiers in part, the squares once more, with the squares of the parts.
     drawn
-        Shape (B, T, U, 5): the same in each replicate.
+        Shape (B, T, U, 5 or 8): the same in each replicate.
     counted
         Shape (T, U): accounts with x above 0.
     parts
         y and x of every account, shape (N,).
-    tiers
-        Tier before and tier after of every account, shape (N,).
+    sides
+        The two scores.
     proportion
         Whether the ratio is a share of accounts.
     """
 
     known: Floats
     drawn: Floats
-    counted: NDArray[np.int64]
+    counted: Floats
     parts: tuple[Floats, Floats]
-    tiers: tuple[NDArray[np.intp], NDArray[np.intp]]
+    sides: tuple[Scored, Scored]
     proportion: bool
 
     def level(self, tier: int | None, *, after: bool, level: float) -> Interval:
         """Return the ratio of a tier, None for all accounts, of one of the two scores."""
         rows = self._rows(tier, after=after)
-        accounts = int(self.counted[rows].sum())
-        known = self.known[rows].reshape(-1, 5).sum(axis=0)
+        inside = float(self.counted[rows].sum())
+        accounts = round(inside)
+        own = _own(after=tier is not None and after, width=self.known.shape[-1])
+        known = self.known[rows].reshape(-1, self.known.shape[-1]).sum(axis=0)[own]
         if known[0] == 0:
             return unknown(None, level=level, accounts=accounts, reason="nothing to divide by")
         if self.proportion:
-            return from_proportion(int(known[1]), accounts, level=level)
+            found = from_proportion(float(known[1]), inside, level=level)
+            return replace(found, accounts=accounts)
         value, deviation = (float(v) for v in _ratio(known))
         if accounts < LEAST:
             return unknown(value, level=level, accounts=accounts, reason=too_few(accounts))
@@ -222,7 +226,7 @@ class Cells:
             reason = "no two accounts differ, so there is nothing to judge the spread by"
             return unknown(value, level=level, accounts=accounts, reason=reason)
         cells = self.drawn[(slice(None), *rows)]
-        drawn = cells.sum(axis=tuple(range(1, cells.ndim - 1)))
+        drawn = cells.sum(axis=tuple(range(1, cells.ndim - 1)))[..., own]
         values, deviations = _ratio(drawn)
         return from_students(
             value,
@@ -236,8 +240,8 @@ class Cells:
     def gain(self, one: int, two: int, *, level: float) -> Interval:
         """Return the ratio of a tier after minus that of a tier before, accounts paired."""
         old, new = self._rows(one, after=False), self._rows(two, after=True)
-        accounts = [int(self.counted[rows].sum()) for rows in (old, new)]
-        both = int(self.counted[one, two])
+        accounts = [round(float(self.counted[rows].sum())) for rows in (old, new)]
+        both = round(float(self.counted[one, two]))
         moved = sum(accounts) - 2 * both
         value, deviation = (float(v[0]) for v in _difference(self.known[None], one, two))
         reason: str | None = "nothing to divide by"
@@ -268,7 +272,7 @@ class Cells:
     def _pulls(self, tier: int | None, *, after: bool) -> Floats:
         """By how much each account moves a tier's ratio, shape (N,)."""
         y, x = self.parts
-        inside = 1.0 if tier is None else self.tiers[after] == tier
+        inside = 1.0 if tier is None else self.sides[after].inside(tier)
         y, x = y * inside, x * inside
         whole = x.sum()
         return np.asarray((y - y.sum() / whole * x) / whole)
@@ -289,15 +293,22 @@ def _ratio(sums: Floats) -> tuple[Floats, Floats]:
 
 
 def _difference(cells: Floats, one: int, two: int) -> tuple[Floats, Floats]:
-    """Return the difference of two tiers' ratios and its standard error, shape (B, T, U, 5)."""
-    old, new = cells[:, one].sum(axis=1), cells[:, :, two].sum(axis=1)
-    _, _, xx, xy, yy = np.moveaxis(cells[:, one, two], -1, 0)
+    """Return the difference of two tiers' ratios and its standard error; cells as in `Cells`."""
+    width = cells.shape[-1]
+    old = cells[:, one].sum(axis=1)[..., _own(after=False, width=width)]
+    new = cells[:, :, two].sum(axis=1)[..., _own(after=True, width=width)]
+    _, _, xx, xy, yy = np.moveaxis(cells[:, one, two], -1, 0)[:5]
     (before, spread_before), (after, spread_after) = _ratio(old), _ratio(new)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Accounts of both tiers pull both ratios.
         shared = (yy - (before + after) * xy + before * after * xx) / (old[:, 0] * new[:, 0])
         variance = spread_before**2 + spread_after**2 - 2 * shared
     return after - before, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _own(*, after: bool, width: int) -> list[int]:
+    """Return the columns of a tier's own five sums: of the score after, squares of parts."""
+    return [0, 1, 5, 6, 7] if after and width > 5 else [0, 1, 2, 3, 4]
 
 
 def _students(errors: Floats, deviations: Floats) -> Floats:
@@ -323,11 +334,17 @@ def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) ->
     """
     chosen = list(ratios)
     tiers, others = len(panel.before.tier_names), len(panel.after.tier_names)
-    cell = panel.before.tiers * others + panel.after.tiers
-    rows = [np.flatnonzero(cell == number) for number in range(tiers * others)]
+    accounts, tier, share = panel.after.parts
+    cell = panel.before.tiers[accounts] * others + tier
+    entries = [np.flatnonzero(cell == number) for number in range(tiers * others)]
+    rows = [accounts[at] for at in entries]
     parts = [ratio.parts(panel) for ratio in chosen]
-    columns = np.stack([c for y, x in parts for c in (x, y, x * x, x * y, y * y)], axis=1)
-    blocks = [np.ascontiguousarray(columns[at]) for at in rows]
+    columns = np.stack(
+        [_powers(y, x, share, accounts, whole=panel.after.membership is None) for y, x in parts]
+    )
+    width = columns.shape[1]
+    columns = columns.reshape(-1, len(accounts)).T
+    blocks = [np.ascontiguousarray(columns[at]) for at in entries]
     known = np.stack([block.sum(axis=0) for block in blocks])
     drawn = np.concatenate(
         [
@@ -340,15 +357,26 @@ def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) ->
     )
     found = {}
     for place, ratio in enumerate(chosen):
-        own = slice(5 * place, 5 * place + 5)
+        own = slice(width * place, width * place + width)
         x = parts[place][1]
-        counted = np.array([np.count_nonzero(x[at]) for at in rows]).reshape(tiers, others)
+        counted = np.array([share[at][x[accounts[at]] != 0].sum() for at in entries])
         found[ratio.key] = Cells(
-            known=known[:, own].reshape(tiers, others, 5),
-            drawn=drawn[:, :, own].reshape(-1, tiers, others, 5),
-            counted=counted,
+            known=known[:, own].reshape(tiers, others, width),
+            drawn=drawn[:, :, own].reshape(-1, tiers, others, width),
+            counted=counted.reshape(tiers, others),
             parts=parts[place],
-            tiers=(panel.before.tiers, panel.after.tiers),
+            sides=(panel.before, panel.after),
             proportion=ratio.proportion,
         )
     return found
+
+
+def _powers(
+    y: Floats, x: Floats, share: Floats, accounts: NDArray[np.intp], *, whole: bool
+) -> Floats:
+    """Return what the cells add up of a ratio's parts, shape (5 or 8, entries)."""
+    if whole:
+        return np.stack([x, y, x * x, x * y, y * y])
+    y, x = y[accounts], x[accounts]
+    first, squares = np.stack([x, y]), np.stack([x * x, x * y, y * y])
+    return np.concatenate([first * share, squares * share, squares * share**2])

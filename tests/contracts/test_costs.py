@@ -204,8 +204,8 @@ def test_what_stays_in_memory_is_the_matrix_and_its_scores(
     if compiled:
         # Beside the matrix: start MRR, LTV and the changes of some, narrow.
         beside = (3 * 8 + 2 + 4 + 4 + 4) + (4 + 4 + 0.3 * 4)
-    # What a place means, and the room of a candidate, are the same for any number of accounts.
-    fixed = (2 + 12) * 10_001 if compiled else 0
+    # The room of a candidate is the same for any number of accounts.
+    fixed = 12 * 10_001 if compiled else 0
     # Its own places.
     beside += 2 if compiled else 0
     assert held.nbytes < fixed + features + 1.1 * beside * matrix.accounts

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tables import count_all
 
 from gtmar.engine.cohorts import LIMB_BITS, Cohorts, limb_count, limbs
 from gtmar.engine.numpy_kernel import (
@@ -19,7 +20,6 @@ from gtmar.engine.numpy_kernel import (
     Counts,
     add_steps,
     bin_count,
-    count,
     raw_scores,
     score_bins,
 )
@@ -283,7 +283,7 @@ def counted(
     places = np.array([[row["place"] for row in rows]] * copies, dtype=np.int32)
     clipped = np.array([[sum(row["place"] == end for row in rows) for end in (0, 5)]] * copies)
     part = cohorts_by_hand(rows, split=split).block(0, len(rows), copies=copies)
-    return count(places, clipped, part, TIER_LOWS, window)
+    return count_all(places, clipped, part, TIER_LOWS, window)
 
 
 def cents(counts: NDArray[np.int64]) -> int:
@@ -427,10 +427,10 @@ def test_parts_of_a_table_add_up_to_the_whole(
     places = np.array([[row["place"] for row in rows]], dtype=np.int32)
     ends = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
     none = np.zeros((1, 2), dtype=np.int64)
-    whole = count(places, none, cohorts.block(0, len(rows)), TIER_LOWS, range(6))
-    total = count(places[:, :0], none, cohorts.block(0, 0), TIER_LOWS, range(6))
+    whole = count_all(places, none, cohorts.block(0, len(rows)), TIER_LOWS, range(6))
+    total = count_all(places[:, :0], none, cohorts.block(0, 0), TIER_LOWS, range(6))
     for first, last in pairwise(ends):
         part = cohorts.block(first, last)
-        total += count(places[:, first:last], none, part, TIER_LOWS, range(6))
+        total += count_all(places[:, first:last], none, part, TIER_LOWS, range(6))
     for field in fields(Counts):
         np.testing.assert_array_equal(getattr(total, field.name), getattr(whole, field.name))

@@ -20,7 +20,7 @@ from gtmar.data.matrix import AccountMatrix
 from gtmar.data.outcomes import Movement, OutcomeColumns
 from gtmar.engine.cohorts import SCALAR_SUMS, TIER_SUMS, cohorts_of
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.numpy_kernel import Counts, bin_count, count, raw_scores, score_bins
+from gtmar.engine.numpy_kernel import Counts, bin_count, raw_scores, score_bins
 from gtmar.engine.tally import TierEdges, sums_frame, tier_sum
 from gtmar.metrics import measure
 
@@ -289,7 +289,7 @@ def counts_of(matrix: AccountMatrix, bands: TierEdges, weights: Sequence[int]) -
     raw = raw_scores(matrix.columns, np.array(weights), BASE)
     places, clipped = score_bins(raw[None], 100)
     part = cohorts_of(matrix).block(0, matrix.accounts)
-    return count(places, clipped, part, bands.tier_lows, range(bands.bins))
+    return tables.count_all(places, clipped, part, bands.tier_lows, range(bands.bins))
 
 
 @given(
@@ -406,7 +406,8 @@ def test_the_metrics_of_ten_to_the_eight_accounts_of_ten_to_the_twelve_cents(
     cohorts = dataclasses.replace(cohorts_of(matrix), depth=2)
     raw = raw_scores(matrix.columns, np.array([50, 30, 0]), 0)
     part = cohorts.block(0, matrix.accounts)
-    counts = count(*score_bins(raw[None], 100), part, bands.tier_lows, range(bands.bins))
+    bins, clipped = score_bins(raw[None], 100)
+    counts = tables.count_all(bins, clipped, part, bands.tier_lows, range(bands.bins))
     copies = 1
     while copies * len(rows) < 10**8:
         counts, copies = counts + counts, 2 * copies

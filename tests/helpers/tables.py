@@ -11,12 +11,16 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from gtmar import spec as specs
 from gtmar.data.matrix import Accounts, load_accounts
 from gtmar.data.scan import scan
+from gtmar.engine.cohorts import RowBlock
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.numpy_kernel import Counts, count, count_tiers
 from gtmar.metrics import Measured, measure
 
 Row = dict[str, Any]
@@ -242,3 +246,17 @@ def assert_same_metrics(
         if not agree(each, flat["expected"][place], rel=rel)
     }
     assert not different
+
+
+def count_all(
+    bins: NDArray[Any],
+    clipped: NDArray[np.int64],
+    part: RowBlock,
+    tier_lows: Sequence[int],
+    window: range,
+) -> Counts:
+    """Count K candidates by score bin and by tier, all with the same edges."""
+    lows = np.tile(np.array(tier_lows, dtype=np.int64), (len(bins), 1))
+    by_code, by_days = count_tiers(bins, part, lows)
+    counted = count(bins, clipped, part, len(tier_lows), window)
+    return counted.with_tiers(Counts.of_tiers(by_code, by_days, lows, clipped))

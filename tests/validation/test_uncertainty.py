@@ -120,7 +120,8 @@ def test_a_risk_score_is_turned() -> None:
 
 def test_every_value_is_the_metrics_own() -> None:
     spec, matrix = spec_and_matrix(1_500)
-    found = both(spec, matrix, replicates=50)
+    panel = panel_of(matrix, spec, START, OTHER, own_edges=spec)
+    found = uncertainty(panel, replicates=50)
     frame = LocalEvaluator(matrix, spec).frame([START, OTHER])
     measured = measure(frame, spec.tier_names, matrix.outcomes).values
     columns = [c for c in measured.columns if not c.startswith(WITHOUT)]

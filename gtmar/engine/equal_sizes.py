@@ -1,0 +1,253 @@
+"""Two scores compared at equal tier sizes: accounts are cut where the other score cuts them.
+
+A tier that shrinks keeps a better mean, and where accounts only move down every tier's mean rises;
+neither is a better score. So the accounts, in the order of their score, are divided into tiers of
+given sizes. Accounts that tie across a cut belong to both sides in part, the mean over all orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gtmar.engine.cohorts import (
+    ACCOUNT_INDICATOR,
+    ACCOUNT_SUMS,
+    CASH_FLOWS,
+    CHURNED_INDICATOR,
+    CODES,
+    LIMB_BITS,
+    SCALAR_SUMS,
+    cohorts_of,
+    limbs,
+)
+from gtmar.engine.local import CEILING, LocalEvaluator
+from gtmar.engine.tally import TierEdges, tier_sum
+from gtmar.errors import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.spec.model import ScoringSpec
+
+    Int64s = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
+__all__ = ["SizedTiers", "edges_by_rule", "sums_at_sizes", "tier_sizes", "with_edges"]
+
+
+@dataclass(frozen=True)
+class SizedTiers:
+    """Accounts divided into T tiers of given sizes.
+
+    Parameters
+    ----------
+    rows
+        intp, shape (N,): the number of each account's score among the B scores that occur.
+    counts
+        int64, shape (B,): accounts of each score, the highest first.
+    overlap
+        int64, shape (B, T): how many of them each tier takes.
+    """
+
+    rows: NDArray[np.intp]
+    counts: Int64s
+    overlap: Int64s
+
+    @classmethod
+    def of(cls, scores: NDArray[np.integer], sizes: Sequence[int]) -> SizedTiers:
+        """Divide accounts by their scores, shape (N,), from the highest down.
+
+        Raises
+        ------
+        ShapeError
+            If the sizes don't add up to N.
+        """
+        if sum(sizes) != len(scores):
+            raise ShapeError(
+                f"tier sizes: expected {len(scores):,} accounts in all, got {sum(sizes):,}"
+            )
+        _, rows, counts = np.unique(-scores, return_inverse=True, return_counts=True)
+        stops = np.cumsum(counts)
+        ends = np.cumsum(np.array(sizes, dtype=np.int64))
+        overlap = np.minimum(stops[:, None], ends) - np.maximum(
+            (stops - counts)[:, None], ends - np.array(sizes)
+        )
+        return cls(rows, counts.astype(np.int64), np.maximum(overlap, 0))
+
+    @property
+    def tiers(self) -> NDArray[np.intp]:
+        """The tier that takes most of each account, the higher of two alike; shape (N,)."""
+        return np.asarray(self.overlap.argmax(axis=1)[self.rows], dtype=np.intp)
+
+    @property
+    def membership(self) -> Floats | None:
+        """How much of each account each tier takes, shape (N, T); None where none is divided."""
+        if ((self.overlap > 0).sum(axis=1) == 1).all():
+            return None
+        return np.asarray((self.overlap / self.counts[:, None])[self.rows])
+
+    def totals(self, values: NDArray[Any]) -> list[Fraction]:
+        """Add up by tier what the accounts of each score have, int64 or objects of shape (B,)."""
+        whole = self.overlap == self.counts[:, None]
+        part = (self.overlap > 0) & ~whole
+        totals = []
+        for tier in range(self.overlap.shape[1]):
+            total = Fraction(sum(values[whole[:, tier]].tolist()))
+            for score in np.flatnonzero(part[:, tier]).tolist():
+                taken = int(self.overlap[score, tier]), int(self.counts[score])
+                total += Fraction(*taken) * int(values[score])
+            totals.append(total)
+        return totals
+
+
+def edges_by_rule(
+    matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Return the tiers' lowest bins by the spec's rule over a matrix, in hundredths of a point.
+
+    `weights` are F; None for the spec's own. Cost: a pass over the accounts.
+    """
+    vector = [term.weight for term in spec.terms] if weights is None else list(weights)
+    evaluator = LocalEvaluator(matrix, spec, threads=1, by_rule=True)
+    scores, cohorts = evaluator.scores(vector), cohorts_of(matrix)
+    edges = TierEdges.of(spec, by_rule=True)
+    counts = np.zeros((1, 3, edges.bins), dtype=np.int64)
+    for index, run in enumerate((cohorts.negatives, cohorts.positives, cohorts.rest)):
+        counts[0, index] = np.bincount(scores[run], minlength=edges.bins)
+    return tuple(edges.lows_of(counts)[0].tolist())
+
+
+def with_edges(spec: ScoringSpec, matrix: AccountMatrix) -> ScoringSpec:
+    """Return a spec with the edges that its rule, if it has one, comes to over a matrix."""
+    return spec.with_edges(edges_by_rule(matrix, spec)) if spec.has_rule else spec
+
+
+def tier_sizes(matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int]) -> tuple[int, ...]:
+    """Return how many accounts each tier has by the spec's edges, from the highest down."""
+    tiers = TierEdges.of(spec).tiers_of(LocalEvaluator(matrix, spec, threads=1).scores(weights))
+    return tuple(np.bincount(tiers, minlength=len(spec.tiers)).tolist())
+
+
+def sums_at_sizes(
+    matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int], sizes: Sequence[int]
+) -> Mapping[str, Sequence[int | Fraction]]:
+    """Return all sums of a score whose tiers have given sizes, one value each, exact.
+
+    Parameters
+    ----------
+    matrix
+        N accounts.
+    spec
+        Encoders and names of the tiers; its edges don't count.
+    weights
+        F weights.
+    sizes
+        Accounts of each tier from the highest scores down; N in all.
+
+    Returns
+    -------
+    mapping
+        As formulas take them, see `metric.Sums`: sums of the whole are integers, those of a tier
+        fractions, since accounts that tie across a cut belong to both sides in part.
+
+    Notes
+    -----
+    Cost: a sort and some twenty passes over the accounts.
+    """
+    spec = spec if spec.has_edges else spec.with_edges(range(len(spec.tiers) - 1, -1, -1))
+    evaluator, cohorts = LocalEvaluator(matrix, spec, threads=1), cohorts_of(matrix)
+    rows = evaluator.sums([weights])
+    known: dict[str, Sequence[int | Fraction]] = {
+        **evaluator.known_of(rows, (*SCALAR_SUMS, CEILING))
+    }
+    cut = SizedTiers.of(evaluator.scores(weights), sizes)
+    scores = len(cut.counts)
+    by_code = np.bincount(cut.rows * CODES + matrix.codes, minlength=scores * CODES)
+    by_code = by_code.reshape(scores, CODES)
+    accounts = by_code @ ACCOUNT_INDICATOR
+    named = {name: cut.totals(accounts[:, i]) for i, name in enumerate(ACCOUNT_SUMS)}
+    flows = {
+        name: cut.totals(_cents(cut.rows[run], values, scores))
+        for name, (run, values) in _flows(matrix).items()
+    }
+    left = cut.totals(by_code @ CHURNED_INDICATOR)
+    known_days = _days(cut, cohorts.dated, cohorts.days, matrix.days)
+    for index, tier in enumerate(spec.tier_names):
+        gone, stays, less, more = (flows[name][index] for name in CASH_FLOWS)
+        values: dict[str, int | Fraction] = {n: totals[index] for n, totals in named.items()}
+        values |= {
+            "start": gone + stays,
+            "end": stays - less + more,
+            "expansion": more,
+            "contraction": less,
+            # Without a label nobody is known to have left.
+            "churned": gone if left[index] else Fraction(0),
+            "days_known": known_days[index][0],
+            "days_doubled": known_days[index][1],
+        }
+        known |= {tier_sum(name, tier): [value] for name, value in values.items()}
+    return known
+
+
+def _flows(matrix: AccountMatrix) -> dict[str, tuple[slice, Int64s]]:
+    """Return for each cash flow the run of rows that has it, and their cents."""
+    cohorts = cohorts_of(matrix)
+    none = np.zeros(0, dtype=np.int64)
+    start = none if matrix.start is None else matrix.start
+    end = none if matrix.end is None else matrix.end
+    less, more = cohorts.contracted, cohorts.expanded
+    changed = len(start) and len(end)
+    return {
+        "gone": (cohorts.gone, start[cohorts.gone]),
+        "stays": (cohorts.stays, start[cohorts.stays]),
+        "contraction": (less, start[less] - end[less] if changed else none),
+        "expansion": (more, end[more] - start[more] if changed else none),
+    }
+
+
+def _cents(rows: NDArray[np.intp], cents: Int64s, scores: int) -> NDArray[np.object_]:
+    """Add cents up by score, as integers of any size."""
+    if not len(cents):
+        return np.zeros(scores, dtype=object)
+    low, high = (
+        np.bincount(rows, limb, minlength=scores).astype(np.int64).astype(object)
+        for limb in limbs(cents, 2)
+    )
+    return np.asarray(low + high * 2**LIMB_BITS)
+
+
+def _days(
+    cut: SizedTiers,
+    dated: NDArray[np.integer],
+    days: NDArray[np.integer],
+    values: Int64s | None,
+) -> list[tuple[Fraction, int]]:
+    """Return for each tier how many accounts have known days, and twice their median."""
+    tiers = cut.overlap.shape[1]
+    if values is None or not len(dated):
+        return [(Fraction(0), 0)] * tiers
+    scores = len(cut.counts)
+    table = np.bincount(
+        cut.rows[dated] * len(values) + days, minlength=scores * len(values)
+    ).reshape(scores, len(values))
+    by_day = [cut.totals(table[:, day]) for day in range(len(values))]
+    return [_median([totals[tier] for totals in by_day], values.tolist()) for tier in range(tiers)]
+
+
+def _median(weights: Sequence[Fraction], values: Sequence[int]) -> tuple[Fraction, int]:
+    """Return the whole weight, and twice the median: the mean of the two middle values."""
+    whole, reached, low = sum(weights, Fraction(0)), Fraction(0), None
+    for weight, value in zip(weights, values, strict=True):
+        reached += weight
+        if low is None and reached and 2 * reached >= whole:
+            low = value
+        if low is not None and 2 * reached > whole:
+            return whole, low + value
+    return whole, 0
