@@ -15,12 +15,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HALF", "LARGEST_TEXT", "MOST_LEVELS", "is_text", "parse_json", "read_text"]
+__all__ = [
+    "HALF",
+    "LARGEST_TEXT",
+    "MOST_LEVELS",
+    "is_spec_file",
+    "is_text",
+    "parse_json",
+    "read_text",
+]
 
 #: Bytes of a spec, a weights file, a query.
 LARGEST_TEXT = 4 * 1024 * 1024
 #: Mappings and lists within each other.
 MOST_LEVELS = 50
+_SPEC_ENDINGS = {".yaml", ".yml", ".json", ".csv"}
+
+
+def is_spec_file(name: str) -> bool:
+    """Whether a name stands for a spec's file and not for something in the journal."""
+    return Path(name).suffix.lower() in _SPEC_ENDINGS
 
 
 def read_text(path: str | Path) -> str:

@@ -190,7 +190,10 @@ def log(
         if model is not None:
             option_values.refuse_unknown("model", model, lookup.models(opened))
         live, shown = lookup.log(opened, model=model, most=most)
-        bases = dict(opened.query("select run_id, basis from runs").rows())
+        shown_runs = {name.partition("/")[0] for name in shown["reference"].drop_nulls()}
+        bases = dict(
+            opened.query("select run_id, basis from runs", among=shown_runs, columns=()).rows()
+        )
     return Answer(
         lambda: {"live": live.to_dicts(), "log": shown.to_dicts()},
         lambda: _print_log(live, shown, bases, journal=journal),

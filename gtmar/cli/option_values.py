@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from gtmar.documents import read_text
+from gtmar.documents import is_spec_file, read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
 
 if TYPE_CHECKING:
@@ -236,12 +236,11 @@ def source(
 
 def spec_of(name: str, journal: Path) -> ScoringSpec:
     """Return the spec that a file holds, or an experiment in the journal."""
-    from gtmar import runs
     from gtmar import spec as specs
     from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
-    if runs.is_spec_file(name):
+    if is_spec_file(name):
         return specs.load(name)
     with Journal(journal) as opened:
         return lookup.checkout(opened, name)
@@ -249,11 +248,10 @@ def spec_of(name: str, journal: Path) -> ScoringSpec:
 
 def experiment_of(name: str) -> str:
     """Return the name of the experiment that a spec's file came from; other names as they are."""
-    from gtmar import runs
+    if not is_spec_file(name):
+        return name
     from gtmar import spec as specs
 
-    if not runs.is_spec_file(name):
-        return name
     lineage = specs.load(name).lineage
     if lineage is None:
         raise UsageError(
@@ -276,10 +274,12 @@ def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
 
 def output(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
     """Check where a file is to be written, before any work; it may be none of the `inputs`."""
+    if path is None:
+        return None
     from gtmar.outputs import Output
     from gtmar.runs.input_files import local_inputs
 
-    return None if path is None else Output(path, local_inputs(*inputs), force=force)
+    return Output(path, local_inputs(*inputs), force=force)
 
 
 def printed(path: Path | None) -> bool:

@@ -1,7 +1,7 @@
-"""Who counts where, and the names of all sums; and a table's cohorts as the kernel counts them.
+"""Who counts where; and a table's cohorts as the kernel counts them.
 
-The tables of this module are the one place that says which accounts a cohort has and in what order
-the sums come: kernels, tally, metrics and intervals read them.
+The tables of this module are the one place that says which accounts a cohort has: kernels, tally
+and intervals read them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
+from gtmar.engine.sum_names import COUNTED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,14 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCOUNT_INDICATOR",
-    "ACCOUNT_SUMS",
     "CASH_FLOWS",
     "CHURNED_INDICATOR",
     "CODES",
     "COHORTS",
     "LIMB_BITS",
-    "SCALAR_SUMS",
-    "TIER_SUMS",
     "Cohorts",
     "RowBlock",
     "cohorts_of",
@@ -64,30 +62,6 @@ COHORTS: dict[str, tuple[Movement, ...]] = {
     "former": _FORMER,
     "won_back": (_M.FORMER_WON_BACK,),
 }
-#: Cohorts that are counted in each tier, under their own names.
-_COUNTED = (
-    *("accounts", "labelled", "retained", "paying", "kept_paying", "expanded", "contracted"),
-    *("former", "won_back"),
-)
-#: Counts of accounts in each tier.
-ACCOUNT_SUMS = (*_COUNTED, "applies", "activated")
-#: Sums of each tier; `days_doubled` is twice the median, `days_known` the accounts behind it.
-TIER_SUMS = (
-    *ACCOUNT_SUMS,
-    *("start", "end", "expansion", "contraction", "churned", "days_known", "days_doubled"),
-)
-#: Sums of the whole. `rank_doubled`: twice the rank sum of the positives, average ranks for ties.
-#: `top_*`: the top fifth of paying accounts; `best_*`, `worst_*`: the quarters of the LTV cohort:
-#: what lies beyond the boundary, what is tied on it, and `*_fit` of the tied (in fifths or
-#: quarters of an account) belong in.
-SCALAR_SUMS = (
-    *("scored", "clipped_low", "clipped_high", "score_sum", "score_squares"),
-    *("positives", "negatives", "rank_doubled"),
-    *("top_accounts", "top_start", "top_start_tied", "top_end", "top_end_tied"),
-    *("top_tied", "top_fit"),
-    *("ltv_accounts", "best_ltv", "best_ltv_tied", "best_tied", "best_fit"),
-    *("worst_ltv", "worst_ltv_tied", "worst_tied", "worst_fit"),
-)
 #: Cents that are added up by tier: start MRR of the churned and of the staying, and changes of it.
 CASH_FLOWS = ("gone", "stays", "contraction", "expansion")
 
@@ -106,7 +80,7 @@ def _indicator(*cohorts: str) -> Int64s:
 def _account_indicator() -> Int64s:
     """Return int64 (C, `ACCOUNT_SUMS`): what an account of each code counts."""
     state = np.tile(np.arange(ACTIVATION_STATES), len(Movement))
-    return np.hstack([_indicator(*_COUNTED), np.stack([state >= 1, state == 2], axis=1)])
+    return np.hstack([_indicator(*COUNTED), np.stack([state >= 1, state == 2], axis=1)])
 
 
 #: What an account of each code counts in `ACCOUNT_SUMS`, int64 (C, 11), and in `churned`, (C,).

@@ -15,17 +15,16 @@ import numpy as np
 
 from gtmar.engine.cohorts import (
     ACCOUNT_INDICATOR,
-    ACCOUNT_SUMS,
     CASH_FLOWS,
     CHURNED_INDICATOR,
     CODES,
     LIMB_BITS,
-    SCALAR_SUMS,
     cohorts_of,
     limbs,
 )
 from gtmar.engine.local import CEILING, LocalEvaluator
-from gtmar.engine.tally import TierEdges, tier_sum
+from gtmar.engine.sum_names import ACCOUNT_SUMS, SCALAR_SUMS, tier_sum
+from gtmar.engine.tally import TierEdges
 from gtmar.errors import ShapeError
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from numba import carray, njit, types  # type: ignore[attr-defined]  # numba lis
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gtmar.engine.cohorts import CASH_FLOWS, SCALAR_SUMS, TIER_SUMS
+from gtmar.engine.cohorts import CASH_FLOWS
+from gtmar.engine.sum_names import SCALAR_SUMS, TIER_SUMS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

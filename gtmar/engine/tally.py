@@ -1,7 +1,7 @@
 """From exact counts to the sums that every metric is computed from.
 
 Counts of two parts of a table add up to those of the whole. They come down to *sums*: one row of
-exact integers a candidate, named in `cohorts` and read by `metrics`.
+exact integers a candidate, named in `sum_names` and read by `metrics`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from gtmar.engine.cohorts import (
     CASH_FLOWS,
     CHURNED_INDICATOR,
     LIMB_BITS,
-    SCALAR_SUMS,
-    TIER_SUMS,
 )
 from gtmar.engine.numpy_kernel import Counts, bin_count, boundaries, revenue
+from gtmar.engine.sum_names import SCALAR_SUMS, TIER_LOW, TIER_SUMS, tier_sum
 from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
@@ -33,17 +32,10 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
 
-__all__ = ["TIER_LOW", "TierEdges", "sums_frame", "tier_sum"]
+__all__ = ["TierEdges", "sums_frame"]
 
-#: Each tier's lowest bin, among the sums where a rule sets it.
-TIER_LOW = "low"
 #: Ending of the column that holds a sum's high limb until the two are joined.
 _HIGH = "#high"
-
-
-def tier_sum(name: str, tier: str) -> str:
-    """Return the name of a tier's sum in a frame of sums."""
-    return f"{name}[{tier}]"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import pyarrow as pa
 from polars.exceptions import PolarsError
 
 from gtmar.errors import (
@@ -270,7 +271,7 @@ class Journal:
             try:
                 self._hand_over(runs, columns=columns, damaged=damaged)
                 frame = answer(self._connection, text, limits, flags=_FLAGS)
-            except (duckdb.Error, PolarsError, OSError) as err:
+            except (duckdb.Error, PolarsError, pa.ArrowException, OSError) as err:
                 if last or not _of_file(err):
                     raise failed(err) from err
                 # A run's parts may have been packed since they were listed, or bytes have changed

@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
-from functools import cache
+from dataclasses import astuple, dataclass, field, replace
+from functools import cache, cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,6 +44,8 @@ __all__ = ["Cache", "Damage", "File", "FileIndex"]
 
 _HASH_BYTES = 64
 _JOURNAL = "journal"
+#: Where a run has a folder.
+_ROOMS = (RECORDS, EXPERIMENTS)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,9 @@ _MANY_FILES = 200
 #: Files that a run has, at least.
 _FILES_OF_A_RUN = 3
 _ENTRY = "files"
+_STATE_DIGITS = 32
+#: Nanoseconds after its change from which on a folder's time tells one more change from that one.
+_SETTLED = 2_000_000_000
 #: What holds the hash of a run's end; no Parquet, but a change of it is one of the run.
 _SEAL = "seal"
 
@@ -191,11 +198,13 @@ class _Listing:
     names: dict[str, list[str]]
     #: Size, times and inode by name; a text where nothing but that problem is known.
     stamps: dict[str, list[int] | str]
+    #: The same of each folder, before it was listed; without one that had just changed.
+    folders: dict[str, list[int]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def state(self) -> str:
-        """All that tells whether a file has changed since."""
-        return repr(self.stamps)
+        """All that tells whether a file has changed since; asked once all files are listed."""
+        return hashlib.sha256(repr(self.stamps).encode()).hexdigest()[:_STATE_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,9 @@ class _Sound:
     content: dict[str, str]
     #: Names of parts that a packed one stands for.
     replaced: list[str]
+    #: As the listing has them. As long as a folder is as it was, so are the names in it.
+    folders: dict[str, list[int]]
+    stamped: list[str]
 
 
 class FileIndex:
@@ -245,7 +257,7 @@ class FileIndex:
         self._packings: dict[str, set[str]] | None = None
         #: By folder the runs that have one there, and whether it is a link.
         self._folders: dict[str, dict[str, bool]] = {}
-        for folder in (RECORDS, EXPERIMENTS):
+        for folder in _ROOMS:
             self._folders[folder] = runs = {}
             if (self._journal / folder).is_dir():
                 with os.scandir(self._journal / folder) as entries:
@@ -270,17 +282,13 @@ class FileIndex:
     def _take_in(
         self, listing: _Listing, folder: str, within: str, entries: Iterable[os.DirEntry[str]]
     ) -> None:
-        for entry in sorted(entries, key=lambda entry: entry.name):
+        for entry in sorted(entries, key=attrgetter("name")):
             is_seal = folder == RECORDS and entry.name == _SEAL
             if not (is_seal or is_own(folder, entry.name)):
                 continue
             with suppress(FileNotFoundError):
                 name, status = f"{within}/{entry.name}", entry.stat(follow_symlinks=False)
-                listing.stamps[name] = (
-                    _LINK
-                    if entry.is_symlink()
-                    else [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-                )
+                listing.stamps[name] = _LINK if entry.is_symlink() else _stamp(status)
                 if not is_seal:
                     listing.names[folder].append(name)
 
@@ -288,22 +296,51 @@ class FileIndex:
         """Return a run's files, its records first: what parts there were at its end are listed."""
         listing = self._listings.get(run_id)
         if listing is None:
-            listing = _Listing({RECORDS: [], EXPERIMENTS: []}, {})
-            for folder in (RECORDS, EXPERIMENTS):
-                is_link = self._folders[folder].get(run_id)
-                if is_link is not None:
-                    self._list_folder(listing, folder, f"{folder}/run_id={run_id}", is_link=is_link)
+            sound = self._sound.get(run_id)
+            listing = None if sound is None else self._unchanged(run_id, sound)
+            if listing is None:
+                listing = _Listing({RECORDS: [], EXPERIMENTS: []}, {})
+                for folder in _ROOMS:
+                    is_link = self._folders[folder].get(run_id)
+                    if is_link is not None:
+                        within = f"{folder}/run_id={run_id}"
+                        self._list_folder(listing, folder, within, is_link=is_link)
             self._listings[run_id] = listing
             if not self._is_known_sound(run_id):
                 self._drop_copies(listing)
+            elif sound and listing.folders != sound.folders:
+                self._sound[run_id] = replace(sound, folders=listing.folders)
+                self._changed = True
         return listing
+
+    def _unchanged(self, run_id: str, sound: _Sound) -> _Listing | None:
+        """List a run's files as they were listed before; None where a folder or file is another."""
+        if len(sound.folders) < len(_ROOMS):
+            return None
+        try:
+            for room in _ROOMS:
+                within = f"{room}/run_id={run_id}"
+                if _stamp(os.lstat(self.path(within))) != sound.folders.get(within):
+                    return None
+            stamps = {name: _stamp(os.lstat(self.path(name))) for name in sound.stamped}
+        except OSError:
+            return None
+        names = {
+            room: [n for n in stamps if n.startswith(room) and not n.endswith(_SEAL)]
+            for room in _ROOMS
+        }
+        listing = _Listing(names, {**stamps}, sound.folders)
+        return listing if listing.state == sound.state else None
 
     def _list_folder(self, listing: _Listing, folder: str, within: str, *, is_link: bool) -> None:
         """List a folder; one that is a link, or mayn't be listed, stands for its files."""
         problem = _LINK if is_link else ""
         try:
             if not is_link:
-                with os.scandir(f"{self._journal}/{within}") as entries:
+                status = os.lstat(self.path(within))
+                if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED:
+                    listing.folders[within] = _stamp(status)
+                with os.scandir(self.path(within)) as entries:
                     self._take_in(listing, folder, within, entries)
         except PermissionError:
             problem = _HIDDEN
@@ -463,6 +500,8 @@ class FileIndex:
                 alike=all(self[name].alike for names in held.values() for name in names),
                 content={f: self.content(f, run_id, names) for f, names in held.items()},
                 replaced=sorted(self._replaced(listing.names[EXPERIMENTS])),
+                folders=listing.folders,
+                stamped=list(listing.stamps),
             )
             self._changed = True
         return found
@@ -492,7 +531,7 @@ class FileIndex:
         if withheld:
             # The rest can't be held against a chain.
             return withheld
-        rows = {n for folder in (RECORDS, EXPERIMENTS) for n in self.files(folder, run_id)}
+        rows = {n for folder in _ROOMS for n in self.files(folder, run_id)}
         files = RunFiles(self._journal, run_id)
         end = f"{RECORDS}/run_id={run_id}/end.parquet"
         ended = end in names
@@ -631,6 +670,10 @@ class FileIndex:
             content = {"columns": _columns(), "events": events, "sound": sound}
             self._cache.write(_ENTRY, json.dumps(content, separators=(",", ":")).encode())
         self._changed = False
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _owner(name: str) -> tuple[str, str]:

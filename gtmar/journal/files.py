@@ -19,7 +19,7 @@ import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -99,6 +99,7 @@ def event_of(file: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
+@lru_cache(4096)
 def is_own(room: str, file: str) -> bool:
     """Whether a file has a name that gtmar gives in `runs`, `experiments` or `events`."""
     return _OWN[room].fullmatch(file) is not None

@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gtmar import spec as specs
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import expression
@@ -75,6 +74,7 @@ def resolve(journal: Journal, name: str) -> Reference:
     rows = journal.query(
         "select number, outcome from experiments where run_id = getvariable('run') order by number",
         among=[run_id],
+        columns=("run_id", "number", "outcome"),
         run=run_id,
     )
     kept = rows.filter(rows["outcome"].is_in(["baseline", "win"]))["number"]
@@ -119,6 +119,7 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
         "where experiments.run_id = getvariable('run') "
         "and experiments.experiment_id = getvariable('experiment')",
         among=[reference.run_id],
+        columns=("run_id", "experiment_id", "weights"),
         run=reference.run_id,
         experiment=reference.experiment_id,
     ).to_dicts()
@@ -128,6 +129,8 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
             "features and tiers are not",
             hint=f"gtmar show {reference} prints the weights",
         )
+    from gtmar import spec as specs
+
     spec = specs.parse(row["spec"], source=f"spec of run {reference.run_id}")
     lineage = specs.Lineage(
         run=reference.run_id,
@@ -145,6 +148,8 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
     That is the one in its lineage, if the spec wasn't edited since; else the baseline of the latest
     run that started from the same scores.
     """
+    from gtmar import spec as specs
+
     score_id = specs.score_id(spec)
     if spec.lineage is not None:
         rows = journal.query(
@@ -208,6 +213,8 @@ def experiment(journal: Journal, name: str) -> Experiment:
 
 #: Up to so many runs, their files are read; with more, what is kept of all runs is.
 _MOST_READ = 64
+#: Runs of a lineage that are looked up one by one; of more, those of all runs are read.
+_MOST_ALONE = 12
 
 #: Runs with one of the highest values of a metric: those that `leaderboard.sql` has rows of.
 _FOREMOST = """
@@ -275,6 +282,12 @@ _NEWEST = """
     )
 """
 
+#: Columns of experiments that `log.sql` reads.
+_LOGGED = (
+    *("run_id", "experiment_id", "number", "objective"),
+    *("value_after", "outcome", "weights", "proposer"),
+)
+
 
 def _few(runs: list[str]) -> list[str] | None:
     """Return runs that a query is to be asked among; None where they are many."""
@@ -299,7 +312,7 @@ def log(journal: Journal, *, model: str | None, most: int) -> tuple[pl.DataFrame
     """
     newest = journal.query(_NEWEST, columns=(), model=model, most=most)["run_id"].drop_nulls()
     live = journal.sql("live", among=())
-    entries = journal.sql("log", among=_few(newest.to_list()))
+    entries = journal.sql("log", among=_few(newest.to_list()), columns=_LOGGED)
     if model is not None:
         live, entries = (rows.filter(rows["model"] == model) for rows in (live, entries))
     return live, entries.head(most)
@@ -307,11 +320,20 @@ def log(journal: Journal, *, model: str | None, most: int) -> tuple[pl.DataFrame
 
 def lineage(journal: Journal, reference: Reference) -> pl.DataFrame:
     """Return the rows of ``lineage.sql``: how an experiment came about, back to the first spec."""
-    rows = journal.query("select run_id, parent_run from runs", columns=())
-    parents = dict(rows.iter_rows())
     chain = [reference.run_id]
-    while (parent := parents.get(chain[-1])) is not None and parent not in chain:
-        chain.append(parent)
+    parents: dict[str, str | None] = {}
+    among: list[str] | None = chain[:]
+    while chain[-1] not in parents:
+        rows = journal.query("select run_id, parent_run from runs", among=among, columns=())
+        parents |= dict(rows.iter_rows())
+        while (parent := parents.get(chain[-1])) is not None and parent not in chain:
+            chain.append(parent)
+        if among is None:
+            break
+        # One by one as long as they are few. Where one isn't there, all runs are asked about, which
+        # names those that are left out.
+        alone = len(chain) <= _MOST_ALONE and chain[-1:] != among
+        among = chain[-1:] if alone else None
     return journal.sql(
         "lineage",
         among=_few(chain),
@@ -353,6 +375,7 @@ def best(
         "select outcomes_fingerprint, tiers_id, tiers, objective from runs "
         "where run_id = getvariable('run')",
         among=[run_id],
+        columns=(),
         run=run_id,
     ).to_dicts()
     name = metric or row["objective"]

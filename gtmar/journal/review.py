@@ -14,7 +14,6 @@ import polars as pl
 
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.metrics.metric import marked
-from gtmar.objective.objective import guardrail_of
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
@@ -248,6 +247,8 @@ def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
     [row] = journal.query(_WHY_NONE, among=[run_id], run=run_id).to_dicts()
     broken: Counter[str] = Counter()
     if row["blocked"]:
+        from gtmar.objective.objective import guardrail_of
+
         for breaches in journal.query(_BROKEN, among=[run_id], run=run_id)["breaches"].to_list():
             broken.update({guardrail_of(breach) for breach in breaches or ()})
     return {**row, "broken": dict(broken.most_common())}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from gtmar.errors import QueryError, nearest
@@ -101,13 +102,18 @@ def _fields(lines: list[str]) -> tuple[Column, ...]:
 
 def library(kind: str | None = None) -> dict[str, SqlFile]:
     """Return all files by name; `kind` is a folder: journal, metrics or checks."""
-    folder = sql_folder()
-    found = {}
-    for path in sorted(folder.glob("*/*.sql")):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if kind is None or name.startswith(f"{kind}/"):
-            found[name] = read_file(path, name)
-    return found
+    return {
+        name: read_file(path, name)
+        for name, path in _paths().items()
+        if kind is None or name.startswith(f"{kind}/")
+    }
+
+
+@cache
+def _paths() -> dict[str, Path]:
+    return {
+        f"{path.parent.name}/{path.stem}": path for path in sorted(sql_folder().glob("*/*.sql"))
+    }
 
 
 def find_file(name: str) -> SqlFile:
@@ -118,10 +124,10 @@ def find_file(name: str) -> SqlFile:
     QueryError
         If there is no such file.
     """
-    files = library()
+    files = _paths()
     for candidate in (name, f"journal/{name}", f"checks/{name}", f"metrics/{name}"):
         if candidate in files:
-            return files[candidate]
+            return read_file(files[candidate], candidate)
     likely = nearest(name, [file.partition("/")[2] for file in files])
     raise QueryError(
         f'no query "{name}" in the SQL library',

@@ -39,6 +39,8 @@ _SMALL_BYTES = 262_144
 _ALONE, _SMALL_ALONE = 2, 1_048_576
 #: Groups of files that are read anew each time before they are kept too: this many, or this share.
 _FEW_GROUPS, _FEW_SHARE = 64, 0.05
+#: Files up to this many are read by Arrow: its own setting up, and a cast, take Polars longer.
+_FEW_FILES = 48
 _GROUP_ROWS = 65_536
 _CONTENTS = b"gtmar_contents"
 _KEYS = {RECORDS: "run_id", EXPERIMENTS: "run_id", EVENTS: "event_id"}
@@ -151,7 +153,7 @@ class Tables:
         kept = self._kept(folder, small, whole=whole) if keeping else _Kept({}, None)
         new = [key for key in small if key not in kept.contents]
         rest = [name for key in new for name in small[key]]
-        fresh = self._read(folder, rest if columns != () else [])
+        fresh = self._read(folder, rest if columns != () else [], columns)
         large = [name for key, names in groups.items() if key not in small for name in names]
         in_memory = folder != EXPERIMENTS or columns is not None or not kept.contents
         if in_memory and not (large and columns != ()):
@@ -173,8 +175,10 @@ class Tables:
             children.append(_fragments({n: index.path(n) for n in large}, schema))
         return ds.UnionDataset(schema, [child.replace_schema(schema) for child in children])
 
-    def _read(self, folder: str, names: list[str]) -> pa.Table:
-        """Read whole files, held against their hashes."""
+    def _read(
+        self, folder: str, names: list[str], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Read files, held against their hashes: some columns at the least."""
         schema = SCHEMAS[folder]()
         contents: list[IO[bytes]] = []
         for name in names:
@@ -185,6 +189,10 @@ class Tables:
         if not contents:
             # Not `empty_table`: that would import pandas.
             return pa.Table.from_batches([], schema=schema)
+        if len(contents) <= _FEW_FILES:
+            files = map(pq.ParquetFile, contents)
+            tables = [file.read(columns, use_threads=False) for file in files]
+            return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
         # In one piece first: to convert thousands, a file's each, takes longer than to read them.
         frame = pl.scan_parquet(contents, hive_partitioning=False).collect().rechunk()
         table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -259,7 +267,8 @@ class _Kept:
         if self.content is None:
             return None
         file = pq.ParquetFile(pa.BufferReader(self.content), page_checksum_verification=True)
-        return file.read(columns).replace_schema_metadata(None)
+        # Not by Arrow's threads: the memory that they take anew costs more than they save.
+        return file.read(columns, use_threads=False).replace_schema_metadata(None)
 
     def dataset(self) -> ds.Dataset:
         """Return the rows as what is read column by column."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import polars as pl
 
-from gtmar.engine.tally import tier_sum
+from gtmar.engine.sum_names import tier_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -5,7 +5,7 @@ from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
 from gtmar.runs.check import Checkup, check
 from gtmar.runs.decide import Decided, decide, refresh
-from gtmar.runs.diff import Difference, difference, is_spec_file
+from gtmar.runs.diff import Difference, difference
 from gtmar.runs.drift import Drift, drift
 from gtmar.runs.explain import Explanation, explain
 from gtmar.runs.findings import Finding, warnings_of
@@ -55,7 +55,6 @@ __all__ = [
     "difference",
     "drift",
     "explain",
-    "is_spec_file",
     "null_search",
     "promote",
     "record",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.documents import is_spec_file
 from gtmar.errors import UsageError
 from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Difference", "Side", "difference", "is_spec_file"]
+__all__ = ["Difference", "Side", "difference"]
 
-_SPEC_ENDINGS = {".yaml", ".yml", ".json", ".csv"}
 #: What must agree for two experiments' metrics to mean the same.
 _SHARED = {
     "outcomes_fingerprint": "tables",
@@ -93,11 +93,6 @@ class Difference:
             "moves": moves,
             "moved": moved,
         }
-
-
-def is_spec_file(name: str) -> bool:
-    """Whether a name stands for a spec's file and not for something in the journal."""
-    return Path(name).suffix.lower() in _SPEC_ENDINGS
 
 
 def difference(

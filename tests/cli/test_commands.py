@@ -377,6 +377,42 @@ def test_the_module_is_the_command_and_help_imports_nothing_heavy() -> None:
     assert "Search:" in done.stdout
 
 
+#: What no question to a journal needs: to search, to read a spec or an account table, to draw.
+UNASKED = {
+    *("numba", "scipy", "ray", "pandas", "altair", "jinja2", "sqlglot", "mlflow"),
+    *("pyarrow.compute", "pyarrow.dataset"),
+    *("gtmar.spec", "gtmar.data.sources", "gtmar.data.outcomes", "gtmar.engine.tally"),
+    *("gtmar.objective", "gtmar.optimize", "gtmar.runs", "gtmar.report"),
+}
+
+
+def test_an_answer_imports_no_more_than_it_uses(folder: Path) -> None:
+    questions = [["log"], ["best"], ["review"], ["compare"], ["lineage", "latest"], ["show", "1"]]
+    questions += [["sql", "runs"], ["sql", "-c", "select count(*) from experiments"]]
+    runs = sorted(path.name.partition("=")[2] for path in folder.glob("journal/runs/*"))
+    questions[3] += runs
+    code = (
+        "import json, sys\n"
+        "from typer.testing import CliRunner\n"
+        "from gtmar.cli.app import app\n"
+        "questions, unasked = map(json.loads, sys.argv[1:])\n"
+        "for words in questions:\n"
+        "    said = CliRunner().invoke(app, words)\n"
+        "    assert said.exit_code == 0, said.output\n"
+        "    brought = {*unasked} & {*sys.modules}\n"
+        "    assert not brought, (words, brought)\n"
+    )
+    words = [json.dumps(questions), json.dumps(sorted(UNASKED))]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "GTMAR_JOURNAL": str(folder / "journal")},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_version() -> None:
     assert succeeded("--version").startswith("gtmar 0.")
 

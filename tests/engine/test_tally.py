@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from gtmar.data.matrix import AccountMatrix
 from gtmar.data.outcomes import Movement, OutcomeColumns
-from gtmar.engine.cohorts import SCALAR_SUMS, TIER_SUMS, cohorts_of
+from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numpy_kernel import Counts, bin_count, raw_scores, score_bins
-from gtmar.engine.tally import TierEdges, sums_frame, tier_sum
+from gtmar.engine.sum_names import SCALAR_SUMS, TIER_SUMS, tier_sum
+from gtmar.engine.tally import TierEdges, sums_frame
 from gtmar.metrics import measure
 
 Row = dict[str, Any]

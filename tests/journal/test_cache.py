@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import journals
 import polars as pl
@@ -12,7 +13,7 @@ from journals import begin, finish
 
 from gtmar.errors import DamagedJournalWarning
 from gtmar.journal.catalog import Journal
-from gtmar.journal.file_index import Cache
+from gtmar.journal.file_index import Cache, FileIndex
 from gtmar.journal.schema import experiment_schema
 from gtmar.journal.verify import verify
 
@@ -105,6 +106,40 @@ def test_what_changes_in_the_journal_shows_at_once(journal: Path, made: Path) ->
         assert answers(journal)[1].height == len(IDS) - 1
     assert not verify(journal).sound
     shutil.copy(made / part.relative_to(journal), part)
+    assert same(answers(journal), first)
+
+
+def test_a_folder_that_is_as_it_was_is_not_listed(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gtmar.journal.file_index._SETTLED", 0)
+    first = answers(journal)
+    listed: list[str] = []
+    plainly = FileIndex._list_folder
+
+    def noted(index: FileIndex, listing: Any, folder: str, within: str, *, is_link: bool) -> None:
+        listed.append(within)
+        plainly(index, listing, folder, within, is_link=is_link)
+
+    monkeypatch.setattr(FileIndex, "_list_folder", noted)
+    assert same(answers(journal), first)
+    assert not listed
+    folder = journal / "experiments" / f"run_id={IDS[5]}"
+    part, more = folder / "part-000002.parquet", folder / "part-000003.parquet"
+    content = part.read_bytes()
+    more.write_bytes(content)
+    with pytest.warns(DamagedJournalWarning, match=IDS[5]):
+        answers(journal)
+    assert {*listed} == {f"{room}/run_id={IDS[5]}" for room in ("runs", "experiments")}
+    more.unlink()
+    assert same(answers(journal), first)
+    # The folder doesn't say that a file in it has changed where it was.
+    changed = bytearray(content)
+    changed[100] ^= 1
+    part.write_bytes(changed)
+    with pytest.warns(DamagedJournalWarning, match=IDS[5]):
+        answers(journal)
+    part.write_bytes(content)
     assert same(answers(journal), first)
 
 
