@@ -16,7 +16,7 @@ import polars as pl
 from gtmar.autospec.fit_encoders import ENOUGH_UNKNOWN, Shape, flag_shape, said, unknown_accounts
 from gtmar.autospec.one_column import written
 from gtmar.spec.encoders import BinInterval
-from gtmar.stats.gam import Part, fit_levels
+from gtmar.stats.logistic import Part, fit_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -35,7 +35,7 @@ from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import LABELS, Outcomes, Reading, ScoringSpec, Split
 from gtmar.spec.yaml_writer import commented_yaml
-from gtmar.stats.gam import every_so_many
+from gtmar.stats.logistic import every_so_many
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.autospec.one_column import written
-from gtmar.stats.gam import Part, fit_levels
+from gtmar.stats.logistic import Part, fit_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

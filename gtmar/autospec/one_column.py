@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gtmar.stats.gam import correlation
+from gtmar.stats.logistic import correlation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

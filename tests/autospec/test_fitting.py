@@ -13,7 +13,7 @@ from gtmar.autospec.one_column import (
     fit_number,
     written,
 )
-from gtmar.stats.gam import correlation
+from gtmar.stats.logistic import correlation
 
 LINE = np.linspace(0, 100, 1_001)
 

@@ -10,7 +10,7 @@ import pytest
 
 from gtmar.autospec.fit_encoders import Shape, fit_shapes
 from gtmar.autospec.one_column import Fitted
-from gtmar.stats.gam import correlation
+from gtmar.stats.logistic import correlation
 
 N = 6_000
 DRAW = np.random.default_rng(11)
