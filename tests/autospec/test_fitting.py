@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.autospec.one_column import (
+from gtmar.autospec.fit_encoders import (
     Fitted,
     fit_categories,
     fit_flag,

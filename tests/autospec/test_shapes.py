@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.autospec.fit_encoders import Shape, fit_shapes
-from gtmar.autospec.one_column import Fitted
+from gtmar.autospec.fit_encoders import Fitted, Shape, fit_shapes
 from gtmar.stats.logistic import correlation
 
 N = 6_000
