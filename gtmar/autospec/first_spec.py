@@ -7,15 +7,22 @@ feature starts with the same weight: nothing is claimed before it is measured.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from gtmar.autospec.bins import fit_bins
-from gtmar.autospec.fit_encoders import Shape, fit_shapes
+from gtmar.autospec.fit_encoders import (
+    Fitted,
+    Shape,
+    fit_bins,
+    fit_categories,
+    fit_flag,
+    fit_number,
+    fit_shapes,
+)
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
-from gtmar.autospec.one_column import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.data.dates import looks_like_dates
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
@@ -35,7 +42,7 @@ from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import LABELS, Outcomes, Reading, ScoringSpec, Split
 from gtmar.spec.yaml_writer import commented_yaml
-from gtmar.stats.gam import every_so_many
+from gtmar.stats.logistic import every_so_many
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -56,6 +63,14 @@ _MIXED = "numbers with units, or in several forms"
 #: What the first weights add up to, when nothing is at its floor.
 _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
+#: What features are oriented by, the best first: how it is called, and the first objective.
+_TARGETS = {
+    "retained": ("retention", "auc_roc_retain"),
+    "ltv": ("LTV", "tier_separation"),
+    "activated": ("activation", "activation_rate_by_tier.A"),
+    "won_back": ("win-back", "winback_rate_by_former_tier.A"),
+    "start": ("MRR", "revenue_capture_at_20"),
+}
 #: Least share of accounts that a search must leave in each tier.
 _TIER_SHARE = 0.05
 
@@ -100,22 +115,18 @@ def first_spec(
         The account table, with at least one outcome under its usual name.
     holdout
         Share of accounts that nothing is fitted on; None for the default.
-    outcomes
-        Which column is which outcome, where they aren't called as usual.
-    identifier
-        The account id's column; None takes the first usual name.
+    outcomes, identifier
+        Which column is which outcome, and which the id, where they aren't called as usual.
     labels
         What the words of a label count, by role; known words need none.
-    date_format
-        How texts write a date, for the spec to say.
+    date_format, reading
+        How texts write a date, and how other cells of text are read; both become the spec's own.
     set_aside
         Share of rows that may be left out since ids or outcomes break the contract.
     keep
         Columns to take though they seem to know the outcome.
     bins
         Cut numbers and categories into bins, a weight each, in place of curves.
-    reading
-        How cells of text are read, where that isn't as usual; it becomes the spec's own.
 
     Raises
     ------
@@ -126,30 +137,28 @@ def first_spec(
     refuse_empty(table)
     reading = settled(table, reading or Reading())
     table = table.detected(reading)
-    options: dict[str, Any] = {
-        "split": Split() if holdout is None else Split(holdout=holdout),
-        "outcomes": outcomes or Outcomes(),
-        "identifier": identifier,
-        "keep": keep,
-        "bins": bins,
-        "reading": reading,
-        "labels": labels or {},
-        "date_format": date_format,
-        "set_aside": set_aside,
-    }
-    first = _detected(table, copies=None, **options)
-    copies = _copies(table, first.spec, set_aside)
-    return first if copies is None else _detected(table, copies=copies, **options)
-
-
-def _copies(table: AccountTable, spec: ScoringSpec, set_aside: float | None) -> Copies | None:
-    """Find accounts that a run of this spec draws together; what breaks the contract has none."""
-    if not spec.split.holdout:
-        return None
+    detected = partial(
+        _detected,
+        table,
+        split=Split() if holdout is None else Split(holdout=holdout),
+        outcomes=outcomes or Outcomes(),
+        identifier=identifier,
+        keep=keep,
+        bins=bins,
+        reading=reading,
+        labels=labels or {},
+        date_format=date_format,
+        set_aside=set_aside,
+    )
+    first = detected(copies=None)
+    if not first.spec.split.holdout:
+        return first
     try:
-        return load_accounts(table, spec, drop_unlabelled=True, set_aside=set_aside).copies
+        # Accounts that a run of this spec draws together; what breaks the contract has none.
+        loaded = load_accounts(table, first.spec, drop_unlabelled=True, set_aside=set_aside)
     except GtmarError:
-        return None
+        return first
+    return first if loaded.copies is None else detected(copies=loaded.copies)
 
 
 def _detected(
@@ -178,52 +187,86 @@ def _detected(
         rules = [*id_rules(identifier, table.schema), *outcome_rules(found, table.schema)]
         rules += total_rules(identifier, found, [], table.schema)
         table, aside = leave_out(table, rules, set_aside)
-    meanings = {each.role: each.words for each in words if not each.unknown}
-    sample, target, target_name = _search_part(table, found, identifier, split, words, copies)
+    target = _target(table, found)
+    _refuse_texts(table, found, words)
+    sample = search_sample(table, found, identifier, split, copies=copies)
+    outcome = sample[f"{OWN}{target}"].cast(pl.Float64)
+    # Money is skewed: its rank orients better than its amount.
+    y = (outcome.rank("average") if target in ("ltv", "start") else outcome).to_numpy()
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
     leaks = find_leaks(sample, candidates, found)
-    telling = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR}
-    left_out: dict[str, str] = dict(table.unread)
-    fitted: dict[str, Fitted] = {}
+    reasons = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR}
+    reasons = {name: why for name, why in reasons.items() if name not in keep}
+    reasons |= dict.fromkeys(found.columns.values(), "an outcome")
+    reasons |= {identifier: "the account id"} if identifier else {}
+    fitted, left_out = _fitted(table, frame, y, reasons, date_format)
+    apart = every_so_many(len(frame), len(fitted))
+    weight, bound = _weight_and_bound(len(fitted))
+    fit = partial(fit_bins, points=weight, bound=bound) if bins else fit_shapes
+    shapes = fit(frame.gather_every(apart), fitted, y[::apart])
+    used = {*fitted, *found.columns.values()}
+    # Another file may have no other column that settles it.
+    thousands = table.texts.thousands(used) if table.texts else {}
+    reading = reading.model_copy(update={"columns": {**reading.columns, **thousands}})
+    known = [each for each in words if not each.unknown]
+    optional = {
+        "id": identifier,
+        "outcomes": outcomes.model_dump(exclude_defaults=True),
+        "labels": {each.role: each.words for each in known},
+        "read": reading.model_dump(exclude_defaults=True),
+        "date_format": date_format,
+    }
+    data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame)
+    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
+    oriented = _TARGETS[target][0]
+    heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
+    comments = {name: shape.comment for name, shape in shapes.items()}
+    text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
+    spec = parse(text, source="detected spec")
+    taken = (
+        *((aside.sentence,) if aside.rows else ()),
+        f"Outcomes: {roles}.",
+        *(each.sentence for each in known),
+        f"Id: {spec.id}."
+        if spec.id
+        else "Id: none found, accounts are told apart by their content; --id COLUMN names one.",
+        f"Features are oriented by {oriented}; objective: {spec.objective}."
+        + (
+            ""
+            if found.labelled
+            else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
+        ),
+    )
+    notes = tuple(_reading_notes(table, used, left_out))
+    return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
+
+
+def _fitted(
+    table: AccountTable,
+    frame: pl.DataFrame,
+    y: NDArray[np.float64],
+    reasons: Mapping[str, str],
+    date_format: str | None,
+) -> tuple[dict[str, Fitted], dict[str, str]]:
+    """Return what each feature is, and why other columns are none: for one of `reasons`, if any."""
+    left_out, fitted = dict(table.unread), {}
     for name in table.columns:
-        if name == identifier:
-            left_out[name] = "the account id"
-        elif name in found.columns.values():
-            left_out[name] = "an outcome"
-        elif name in telling and name not in keep:
-            left_out[name] = telling[name]
+        unlike = table.unlike(name)
+        result = reasons.get(name) or (
+            "; ".join(unlike) if unlike else _fit(frame[name], y, date_format)
+        )
+        if isinstance(result, str):
+            left_out[name] = result
         else:
-            unlike = table.unlike(name)
-            result = "; ".join(unlike) if unlike else _fit(frame[name], target, date_format)
-            if isinstance(result, str):
-                left_out[name] = result
-            else:
-                fitted[name] = result
+            fitted[name] = result
     if not fitted:
         raise AccountDataError(
             f"{table.source}: no column can be a feature; left out: "
             + "; ".join(f'"{name}" ({reason})' for name, reason in left_out.items()),
             hint="features are numbers, flags and categories known at the window's start",
         )
-    apart = every_so_many(len(frame), len(fitted))
-    shapes = _shapes(frame.gather_every(apart), target[::apart], fitted, bins=bins)
-    used = {*fitted, *found.columns.values()}
-    # Another file may have no other column that settles it.
-    thousands = table.texts.thousands(used) if table.texts else {}
-    reading = reading.model_copy(update={"columns": {**reading.columns, **thousands}})
-    data = _spec_data(found, outcomes, identifier, split, reading, shapes, frame, meanings)
-    if date_format is not None:
-        data["date_format"] = date_format
-    heading = _heading(table, found, target_name, len(frame), split, bins=bins)
-    comments = {name: shape.comment for name, shape in shapes.items()}
-    text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
-    spec = parse(text, source="detected spec")
-    taken = _taken(spec, found, target_name, [each for each in words if not each.unknown])
-    if aside.rows:
-        taken = (aside.sentence, *taken)
-    notes = tuple(_reading_notes(table, used, left_out))
-    return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
+    return fitted, left_out
 
 
 def _reading_notes(
@@ -248,22 +291,6 @@ def _reading_notes(
     ]
 
 
-def _taken(
-    spec: ScoringSpec, found: OutcomeColumns, target: str, words: list[LabelWords]
-) -> tuple[str, ...]:
-    """Say what was taken for the outcomes, the id and the objective."""
-    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
-    identifier = (
-        f"Id: {spec.id}."
-        if spec.id
-        else "Id: none found, accounts are told apart by their content; --id COLUMN names one."
-    )
-    oriented = f"Features are oriented by {target}; objective: {spec.objective}."
-    if not found.labelled:
-        oriented += " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
-    return (f"Outcomes: {roles}.", *(each.sentence for each in words), identifier, oriented)
-
-
 def _identifier(
     table: AccountTable, named: str | None, outcomes: Outcomes, keep: Collection[str]
 ) -> str | None:
@@ -286,74 +313,52 @@ def _identifier(
     return None if twice.item() else likely
 
 
-def _search_part(
-    table: AccountTable,
-    found: OutcomeColumns,
-    identifier: str | None,
-    split: Split,
-    words: list[LabelWords],
-    copies: Copies | None,
-) -> tuple[pl.DataFrame, NDArray[np.float64], str]:
-    """Return the search part of the table and what its features are oriented by."""
-    roles = {
-        "retained": found.labelled,
-        "ltv": found.has("ltv"),
-        "activated": found.has("activated"),
-    }
-    roles |= {"won_back": found.has("won_back"), "start": found.has("mrr")}
-    target = next((role for role, there in roles.items() if there), None)
-    if target is None:
-        names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
+def _target(table: AccountTable, found: OutcomeColumns) -> str:
+    """Return the outcome that features are oriented by; refuse a table that has none."""
+    there = {"retained": found.labelled, "start": found.has("mrr")}
+    for role in _TARGETS:
+        if there.get(role, found.has(role)):
+            return role
+    names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
+    raise AccountDataError(
+        f"{table.source}: no outcome column; expected at least one of {names}",
+        hint="say which column is yours: gtmar init --outcome retained=my_column",
+    )
+
+
+def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelWords]) -> None:
+    """Refuse outcomes that aren't numbers."""
+    for role, column in found.columns.items():
+        dtype = table.schema[column]
+        if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
+            continue
+        first = pl.col(column).drop_nulls().unique(maintain_order=True).head(3)
+        shown = culprits(collect(table, table.frame.select(first))[column].to_list())
+        hint = "store the amounts alone, as numbers"
+        if role in LABELS:
+            hint = "labels are 0 and 1, null where unknown"
+        got, hint = table.unlike(column) or (f"{dtype}: {shown}", hint)
+        if unknown := [w for each in words if each.column == column for w in each.unknown]:
+            hint = f'say what each word counts: --label "{role}:{unknown[0]}=1"'
         raise AccountDataError(
-            f"{table.source}: no outcome column; expected at least one of {names}",
-            hint="say which column is yours: gtmar init --outcome retained=my_column",
+            f'{table.source}: column "{column}": outcome {role} expects numbers, got {got}',
+            hint=hint,
         )
-    for name, column in found.columns.items():
-        if not (table.schema[column].is_numeric() or table.schema[column] in (pl.Boolean, pl.Null)):
-            unlike = table.unlike(column)
-            first = pl.col(column).drop_nulls().unique(maintain_order=True).head(3)
-            shown = culprits(collect(table, table.frame.select(first))[column].to_list())
-            unknown = [w for each in words if each.column == column for w in each.unknown]
-            option = (
-                f'say what each word counts: --label "{name}:{unknown[0]}=1"' if unknown else ""
-            )
-            raise AccountDataError(
-                f'{table.source}: column "{column}": outcome {name} expects numbers, '
-                f"got {unlike[0] if unlike else f'{table.schema[column]}: {shown}'}",
-                hint=option
-                or (
-                    unlike[1]
-                    if unlike
-                    else "labels are 0 and 1, null where unknown"
-                    if name in LABELS
-                    else "store the amounts alone, as numbers"
-                ),
-            )
-    sample = search_sample(table, found, identifier, split, copies=copies)
-    y = sample[f"{OWN}{target}"].cast(pl.Float64)
-    if target in ("ltv", "start"):
-        # Money is skewed: its rank orients better than its amount.
-        y = y.rank("average")
-    spoken = {"retained": "retention", "ltv": "LTV", "start": "MRR", "won_back": "win-back"}
-    return sample, y.to_numpy(), spoken.get(target, "activation")
-
-
-def _date(column: pl.Series, date_format: str | None) -> str | None:
-    """Say why a column of dates as text is no feature; None where it holds none."""
-    if column.dtype != pl.String or not looks_like_dates(column):
-        return None
-    stated = date_format is not None or column.str.contains(r"^\s*\d{4}-").all()
-    option = "" if stated else ", after --date-format %d/%m/%Y or %m/%d/%Y"
-    return f"a date as text; store it as a date and encode it with days_before{option}"
 
 
 def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None) -> Fitted | str:
     """Fit an encoder to a column, or say why it is no feature."""
     dtype = column.dtype
-    if reason := _date(column, date_format):
-        return reason
-    if unfit := _unfit(dtype):
-        return unfit
+    if dtype == pl.String and looks_like_dates(column):
+        stated = date_format is not None or column.str.contains(r"^\s*\d{4}-").all()
+        option = "" if stated else ", after --date-format %d/%m/%Y or %m/%d/%Y"
+        return f"a date as text; store it as a date and encode it with days_before{option}"
+    if dtype in (pl.Date, pl.Datetime):
+        return "a date; encode it with days_before and --as-of"
+    if dtype.is_temporal():
+        return f"a {dtype}, no date and no number; store it as a number, of hours or days"
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        return f"of type {dtype}, neither number nor category"
     if dtype.is_float():
         column = column.fill_nan(None)
         if column.is_infinite().any():
@@ -364,14 +369,11 @@ def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None
         return "empty"
     if distinct == 1 and not column.null_count():
         return f"constant: always {known[0]}"
-    if dtype == pl.Boolean:
-        return fit_flag(column, target)
-    if dtype.is_numeric():
-        if dtype.is_integer() and distinct == len(column) and column.name.lower().endswith("id"):
-            return "an identifier: every value differs"
-        if set(known.unique().to_list()) <= {0, 1}:
-            return fit_flag(column, target)
-        return fit_number(column, target)
+    if dtype.is_integer() and distinct == len(column) and column.name.lower().endswith("id"):
+        return "an identifier: every value differs"
+    if dtype == pl.Boolean or dtype.is_numeric():
+        flag = set(known.unique().to_list()) <= {0, 1}
+        return fit_flag(column, target) if flag else fit_number(column, target)
     many = distinct > _MOST_OF_MANY or distinct * _ACCOUNTS_EACH > len(known)
     if distinct > _MOST_CATEGORIES and many:
         units = known.cast(pl.String).str.extract(_WITH_UNIT)
@@ -381,43 +383,23 @@ def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None
     return fit_categories(column, target)
 
 
-def _unfit(dtype: pl.DataType) -> str | None:
-    """Say why no column of a type is a feature as it stands."""
-    if dtype in (pl.Date, pl.Datetime):
-        return "a date; encode it with days_before and --as-of"
-    if dtype.is_temporal():
-        return f"a {dtype}, no date and no number; store it as a number, of hours or days"
-    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
-        return f"of type {dtype}, neither number nor category"
-    return None
-
-
 def _weight_and_bound(features: int) -> tuple[int, int]:
     """Return each feature's first weight, and how far a search may take it."""
     weight = max(1, round(_TOTAL_POINTS / features))
     return weight, max(_LEAST_BOUND, 3 * weight)
 
 
-def _shapes(
-    frame: pl.DataFrame, y: NDArray[np.float64], fitted: dict[str, Fitted], *, bins: bool
-) -> dict[str, Shape]:
-    if not bins:
-        return fit_shapes(frame, fitted, y)
-    weight, bound = _weight_and_bound(len(fitted))
-    return fit_bins(frame, fitted, y, points=weight, bound=bound)
-
-
 def _spec_data(
-    found: OutcomeColumns,
-    outcomes: Outcomes,
-    identifier: str | None,
+    optional: Mapping[str, Any],
     split: Split,
-    reading: Reading,
-    shapes: dict[str, Shape],
+    objective: str,
+    shapes: Mapping[str, Shape],
     frame: pl.DataFrame,
-    labels: Mapping[str, Mapping[str, int | None]],
 ) -> dict[str, Any]:
-    """Return the spec as plain data, tiers at the quartiles of the starting score."""
+    """Return the spec as plain data, tiers at the quartiles of the starting score.
+
+    What is `optional` is left out where there is nothing to say.
+    """
     weight, bound = _weight_and_bound(len(shapes))
     features: dict[str, Any] = {}
     for name, shape in shapes.items():
@@ -425,18 +407,13 @@ def _spec_data(
         features[name] = {**({} if shape.encode["kind"] == "bins" else own), "encode": shape.encode}
         if shape.missing is not None:
             features[name]["missing"] = {"value": shape.missing}
-    data: dict[str, Any] = {
-        "model": "first_spec",
-        "max_score": 100,
-        **({"id": identifier} if identifier else {}),
-        **({"outcomes": named} if (named := outcomes.model_dump(exclude_defaults=True)) else {}),
-        **({"labels": labels} if labels else {}),
-        "split": {"holdout": split.holdout, "salt": split.salt},
-        **({"read": stated} if (stated := reading.model_dump(exclude_defaults=True)) else {}),
-        "objective": _objective(found),
-        "features": features,
-        "tiers": {"all": {"min": 0, "max": 101}},
-    }
+    stated = {key: value for key, value in optional.items() if value}
+    data: dict[str, Any] = {"model": "first_spec", "max_score": 100}
+    data |= {key: stated.pop(key) for key in ("id", "outcomes", "labels") if key in stated}
+    data["split"] = {"holdout": split.holdout, "salt": split.salt}
+    data |= {"read": stated.pop("read")} if "read" in stated else {}
+    data |= {"objective": objective, "features": features}
+    data["tiers"] = {"all": {"min": 0, "max": 101}}
     spec = ScoringSpec.model_validate(data)
     encoded = frame.select(encoded_terms(spec, frame.schema).values())
     weights = np.array(list(spec.weights.values()))
@@ -455,29 +432,12 @@ def _spec_data(
     data["guardrails"] = [
         {"metric": f"share_by_tier.{t}", "min": _TIER_SHARE} for t in data["tiers"]
     ]
-    return data
-
-
-def _objective(found: OutcomeColumns) -> str:
-    if found.labelled:
-        return "auc_roc_retain"
-    if found.has("ltv"):
-        return "tier_separation"
-    if found.has("activated"):
-        return "activation_rate_by_tier.A"
-    return "winback_rate_by_former_tier.A" if found.has("won_back") else "revenue_capture_at_20"
+    return data | stated
 
 
 def _heading(
-    table: AccountTable,
-    found: OutcomeColumns,
-    target: str,
-    accounts: int,
-    split: Split,
-    *,
-    bins: bool,
+    table: AccountTable, roles: str, target: str, accounts: int, split: Split, *, bins: bool
 ) -> str:
-    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     unseen = (
         f"the other {split.holdout:.0%} are the holdout and were not looked at"
         if split.holdout

@@ -1,38 +1,128 @@
-"""Encoders by what each feature adds beside the others: a line that may bend, a level a category.
+"""How features become encoders: what each column alone says, then what it adds beside the others.
 
-Every encoder goes from 0, its worst, to 1, its best; so equal weights say equal reach.
+A number becomes a straight line or a curve, a flag is turned, a category gets its level: from 0,
+the worst, to 1, the best, so that equal weights say equal reach. As a scorecard has it, numbers and
+categories are cut into bins instead: cuts lie at tenths of the accounts, points come from all
+features' bins fitted together, and neighbours that get the same points are one bin.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from gtmar.autospec.one_column import written
-from gtmar.stats.gam import Part, fit_levels
+from gtmar.spec.encoders import BinInterval
+from gtmar.stats.logistic import Part, correlation, fit_levels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
-    from gtmar.autospec.one_column import Fitted
+    from numpy.typing import NDArray
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["ENOUGH_UNKNOWN", "Shape", "fit_shapes", "flag_shape", "said", "unknown_accounts"]
+__all__ = [
+    "Fitted",
+    "Shape",
+    "fit_bins",
+    "fit_categories",
+    "fit_flag",
+    "fit_number",
+    "fit_shapes",
+    "written",
+]
+
+#: Numbers beyond these quantiles count as these: so a correlation is taken, and so a line ends
+#: where the outermost accounts lie further out than others do.
+_ENDS = (0.01, 0.99)
+#: A category's rate is drawn to the mean as if this many average accounts were in it.
+_SHRINKAGE = 20
+#: Rarer categories aren't listed.
+_LEAST_ACCOUNTS = 10
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A column as a feature."""
+
+    #: `flag`, `number` or `categories`.
+    kind: str
+    #: Correlation with the outcome, in [-1, 1]; 0 where either doesn't vary. Of a number, its own
+    #: or its ranks', whichever is further from 0; of categories, that of their mean outcomes.
+    r: float
+    #: Share of accounts without a value.
+    unknown: float
+    #: Of categories, those with ten accounts or more, sorted.
+    listed: tuple[str, ...] = ()
+
+
+def written(value: float) -> float:
+    """Round to four significant digits, as a person would write it."""
+    return float(f"{value:.4g}")
+
+
+def fit_flag(column: pl.Series, y: Doubles) -> Fitted:
+    """Look at a flag."""
+    x = column.cast(pl.Float64).to_numpy()
+    return Fitted("flag", correlation(x, y), float(np.isnan(x).mean()))
+
+
+def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
+    """Look at a number, or say why it is no feature."""
+    x = column.cast(pl.Float64).to_numpy()
+    known = x[~np.isnan(x)]
+    if known.min() == known.max():
+        return f"always {known[0]:g} where it is known"
+    low, high = np.quantile(known, _ENDS)
+    own = correlation(np.clip(x, low, high) if low < high else x, y)
+    ranks = pl.Series(x).fill_nan(None).rank("average").cast(pl.Float64).to_numpy()
+    by_rank = correlation(ranks, y)
+    r = by_rank if abs(by_rank) > abs(own) else own
+    return Fitted("number", r, float(np.isnan(x).mean()))
+
+
+def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
+    """Look at categories, or say why they are no feature."""
+    frame = pl.DataFrame({"category": column.cast(pl.String).str.strip_chars(" "), "y": y}).filter(
+        pl.col("y").is_not_nan() & pl.col("y").is_not_null()
+    )
+    mean = frame["y"].mean()
+    if not isinstance(mean, float):
+        return "no account has both it and an outcome"
+    groups = (
+        frame.drop_nulls("category")
+        .group_by("category")
+        .agg(accounts=pl.len(), total=pl.col("y").sum())
+        .with_columns(
+            rate=(pl.col("total") + _SHRINKAGE * mean) / (pl.col("accounts") + _SHRINKAGE)
+        )
+        .filter(pl.col("accounts") >= _LEAST_ACCOUNTS)
+        .sort("category")
+    )
+    if groups["rate"].n_unique() < 2:
+        return "no category differs from the others"
+    rates = frame["category"].replace_strict(
+        groups["category"], groups["rate"], default=mean, return_dtype=pl.Float64
+    )
+    r = correlation(rates.to_numpy(), frame["y"].to_numpy())
+    unknown = column.null_count() / len(column)
+    return Fitted("categories", r, unknown, tuple(groups["category"]))
+
+
+# ---- lines, curves and categories ----------------------------------------------------------------
 
 #: With fewer accounts whose value is unknown and whose outcome is known, theirs says nothing.
-ENOUGH_UNKNOWN = 10
+_ENOUGH_UNKNOWN = 10
 
 #: Quantiles of its known values at which a number's line may bend: the first of these that leave
 #: the fit small, by the number of features.
 _KNOTS = {50: (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), 100: (0.1, 0.5, 0.9)}
 #: From the first to the second of these, outermost accounts are not far out.
 _INNER = (0.02, 0.98)
-#: Quantiles at which a line ends where the outermost accounts lie further out than others do.
-_ENDS = (0.01, 0.99)
 #: A knot this near to the line through its neighbours isn't written.
 _FLAT = 0.02
 
@@ -48,22 +138,11 @@ class Shape:
 
 
 def fit_shapes(frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles) -> dict[str, Shape]:
-    """Fit the encoders of all features together.
+    """Fit the encoders of all features together, by feature.
 
-    Parameters
-    ----------
-    frame
-        The search part, N accounts.
-    fitted
-        What each feature is, by its column.
-    y
-        Outcomes, shape (N,), more being better; NaN where unknown.
-
-    Returns
-    -------
-    dict
-        By feature: a number as a straight line or a curve, a flag turned, categories; the unknown
-        at its own level, or at the mean where there are too few to fit one.
+    `frame` is the search part, `fitted` what each feature is; `y` are its accounts' outcomes, shape
+    (N,), more being better, NaN where unknown. An unknown value is at its own level, or at the mean
+    where there are too few to fit one.
     """
     quantiles = next((q for most, q in _KNOTS.items() if len(fitted) <= most), ())
     marks = {name: _marks(frame[name], each, quantiles) for name, each in fitted.items()}
@@ -71,12 +150,12 @@ def fit_shapes(frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles) -> di
     levels = fit_levels(parts, y)
     labelled = ~np.isnan(y)
     return {
-        name: _shape(each, marks[name], part, own, unknown_accounts(frame[name], labelled))
+        name: _shape(each, marks[name], part, own, _unknown_accounts(frame[name], labelled))
         for (name, each), part, own in zip(fitted.items(), parts, levels, strict=True)
     }
 
 
-def unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
+def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
     """Count the accounts of which a column doesn't know the value, and `y` the outcome."""
     unknown = column.is_null()
     if column.dtype.is_float():
@@ -106,9 +185,13 @@ def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
     if fitted.kind == "number":
         return Part.of_line(column.cast(pl.Float64).to_numpy(), np.array(marks))
     text = column.cast(pl.String)
-    members = [(text == mark).fill_null(value=False).to_numpy() for mark in marks]
-    rest = ~text.is_in(marks).fill_null(value=True)
-    return Part.of_groups([*members, rest.to_numpy(), text.is_null().to_numpy()])
+    return Part.of_groups([*_members(text, marks), text.is_null().to_numpy()])
+
+
+def _members(text: pl.Series, listed: Sequence[str]) -> list[NDArray[Any]]:
+    """Say by listed category who is in it, and last who is in another one."""
+    members = [(text == key).fill_null(value=False).to_numpy() for key in listed]
+    return [*members, (~text.is_in(listed).fill_null(value=True)).to_numpy()]
 
 
 def _shape(
@@ -116,9 +199,9 @@ def _shape(
 ) -> Shape:
     """Return a feature's encoder by its levels."""
     if fitted.kind == "flag":
-        return flag_shape(fitted, part, levels, unknowns)
+        return _flag_shape(fitted, part, levels, unknowns)
     count = len(marks)
-    own = unknowns >= ENOUGH_UNKNOWN
+    own = unknowns >= _ENOUGH_UNKNOWN
     listed, unknown = levels[:count], levels[-1]
     used = [*listed, *([unknown] if own else [])]
     low, high = min(used), max(used)
@@ -130,31 +213,31 @@ def _shape(
     sizes = part.columns.sum(axis=0)
     if fitted.kind == "number":
         encode = _line(marks, values)
-        mean = float(np.average(_at(encode, marks), weights=sizes[:count]))
-        missing = scaled(unknown) if own else round(mean, 2)
+        given = _at(encode, marks).tolist()
         points = len(encode.get("points", ()))
-        text = said(fitted, f"{points} points" if points else "a line", unknowns)
-        return Shape(encode, missing, text)
-    # Whoever is in no listed category: their own level where there are any.
-    rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])
-    by_name = dict(zip(marks, values, strict=True))
-    encode = {"kind": "one_of", "values": by_name, "default": scaled(rest)}
-    mean = float(np.average([*values, scaled(rest)], weights=sizes[: count + 1]))
+        form = f"{points} points" if points else "a line"
+    else:
+        # Whoever is in no listed category: their own level where there are any.
+        rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])
+        by_name = dict(zip(marks, values, strict=True))
+        encode = {"kind": "one_of", "values": by_name, "default": scaled(rest)}
+        given, form = [*values, scaled(rest)], f"{count} categories"
+    mean = float(np.average(given, weights=sizes[: len(given)]))
     missing = scaled(unknown) if own else round(mean, 2)
-    return Shape(encode, missing, said(fitted, f"{count} categories", unknowns))
+    return Shape(encode, missing, _said(fitted, form, unknowns))
 
 
-def flag_shape(fitted: Fitted, part: Part, levels: Doubles, unknowns: int) -> Shape:
+def _flag_shape(fitted: Fitted, part: Part, levels: Doubles, unknowns: int) -> Shape:
     """Return a flag's encoder by its level and that of the unknown."""
     level, unknown = levels.tolist()
     inverted = level < 0
     encode = {"kind": "bool", **({"invert": True} if inverted else {})}
     true, absent = part.columns.mean(axis=0).tolist()
     place = true / ((1 - absent) or 1)
-    if unknowns >= ENOUGH_UNKNOWN:
+    if unknowns >= _ENOUGH_UNKNOWN:
         place = unknown / level if level else 0.5
     missing = round(float(np.clip(1 - place if inverted else place, 0, 1)), 2)
-    return Shape(encode, missing, said(fitted, "flag", unknowns))
+    return Shape(encode, missing, _said(fitted, "flag", unknowns))
 
 
 def _line(knots: tuple[float, ...], values: list[float]) -> dict[str, Any]:
@@ -183,12 +266,138 @@ def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
     return np.asarray(1 - drawn if encode.get("invert") else drawn, dtype=np.float64)
 
 
-def said(fitted: Fitted, shape: str, unknowns: int) -> str:
+def _said(fitted: Fitted, shape: str, unknowns: int) -> str:
     """Say of a feature what people want to know first, and how its `missing` came about."""
-    if unknowns >= ENOUGH_UNKNOWN:
+    if unknowns >= _ENOUGH_UNKNOWN:
         unknown = f"{fitted.unknown:.1%} unknown, which count as their outcomes say"
     elif fitted.unknown:
         unknown = f"{fitted.unknown:.1%} unknown, too few to fit, which count as the mean"
     else:
         unknown = "none unknown; one that comes counts as the mean"
     return f"r = {fitted.r:+.3f}; {shape}; {unknown}"
+
+
+# ---- bins ----------------------------------------------------------------------------------------
+
+#: A number is cut into so many bins at most, none with a smaller share of the known accounts; all
+#: numbers together into about so many.
+_MOST_BINS, _LEAST_SHARE, _MOST_IN_ALL = 10, 0.05, 500
+#: A category with a smaller share of all accounts joins the others.
+_LEAST_CATEGORY = 0.02
+#: What a spec's bins mean by these names.
+_RESERVED = ("missing", "other")
+
+
+def fit_bins(
+    frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles, *, points: int, bound: int
+) -> dict[str, Shape]:
+    """Cut numbers and categories into bins, each with its points; flags are two bins already.
+
+    `frame`, `fitted` and `y` are as for `fit_shapes`. A feature's best bin has `points`, its worst
+    0, and a search may give a bin `bound` at most. Each has a bin `missing`; where nothing of the
+    search part is in it, it is fixed at the mean, since no search can tell.
+    """
+    most = max(2, min(_MOST_BINS, _MOST_IN_ALL // len(fitted)))
+    cuts = {name: _Cut.of(frame[name], each, most) for name, each in fitted.items()}
+    levels = fit_levels([cut.part for cut in cuts.values()], y)
+    labelled = ~np.isnan(y)
+    shapes = {}
+    for (name, each), cut, own in zip(fitted.items(), cuts.values(), levels, strict=True):
+        unknowns = _unknown_accounts(frame[name], labelled)
+        if each.kind == "flag":
+            shapes[name] = _flag_shape(each, cut.part, own, unknowns)
+            continue
+        sizes = cut.part.columns.sum(axis=0)
+        known = max(0, len(cut.edges) - 1) + len(cut.keys) - 1
+        if unknowns < _ENOUGH_UNKNOWN:
+            mean = np.average(own[:known], weights=sizes[:known])
+            levelled = np.append(own[:known], mean)
+        else:
+            levelled = own
+        low, high = float(levelled.min()), float(levelled.max())
+        scored = [round(points * (level - low) / (high - low or 1)) for level in levelled.tolist()]
+        joined = cut.joined(scored)
+        bins = {key: {"weight": w, "min": 0, "max": bound} for key, w in joined.items()}
+        if not each.unknown:
+            bins["missing"] = dict.fromkeys(("weight", "min", "max"), joined["missing"])
+        comment = _said(each, f"{len(bins)} bins", unknowns)
+        shapes[name] = Shape({"kind": "bins", "bins": bins}, None, comment)
+    return shapes
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A feature cut into bins."""
+
+    #: Its bins in the fit, in the order of `edges` and `keys`, the unknown if there are any.
+    part: Part
+    #: Ends of a number's bins, infinite ones included.
+    edges: tuple[float, ...] = ()
+    #: Other bins, that of the unknown the last.
+    keys: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, column: pl.Series, fitted: Fitted, most: int) -> _Cut:
+        if fitted.kind == "flag":
+            return cls(Part.of_flag(column.cast(pl.Float64).to_numpy()))
+        if fitted.kind == "number":
+            x = column.cast(pl.Float64).to_numpy()
+            edges = (-np.inf, *_cuts(x[~np.isnan(x)], most), np.inf)
+            members = [(x >= low) & (x < high) for low, high in pairwise(edges)]
+            return cls(Part.of_steps(members, np.isnan(x)), edges, ("missing",))
+        text = column.cast(pl.String)
+        alone = _alone(text)
+        members = _members(text, alone)
+        if fitted.unknown:
+            members.append(text.is_null().to_numpy())
+        return cls(Part.of_groups(members), (), (*alone, "other", "missing"))
+
+    def joined(self, scored: list[int]) -> dict[str, int]:
+        """Return points by bin, neighbours that have the same made one."""
+        bins = {}
+        begun = 0
+        number = max(0, len(self.edges) - 1)
+        for place in range(number):
+            if place + 1 == number or scored[place + 1] != scored[place]:
+                low, high = map(_number, (self.edges[begun], self.edges[place + 1]))
+                bins[f"[{low},{high})"] = scored[place]
+                begun = place + 1
+        return bins | dict(zip(self.keys, scored[number:], strict=True))
+
+
+def _cuts(known: Doubles, most: int) -> list[float]:
+    """Return where to cut into at most so many bins: each from its cut, included, to the next."""
+    least = _LEAST_SHARE * len(known)
+    ordered = np.sort(known)
+    cuts: list[float] = []
+    begun = 0
+    shares = np.linspace(0, 1, most + 1)[1:-1]
+    for cut in sorted({written(float(q)) for q in np.quantile(known, shares)}):
+        below = int(np.searchsorted(ordered, cut))
+        if below - begun >= least and len(known) - below >= least:
+            cuts.append(cut)
+            begun = below
+    if not cuts:
+        # Nearly all have one value: a cut parts it from what is above or, if nothing is, below.
+        usual = ordered[len(ordered) // 2]
+        above = ordered[ordered > usual]
+        cuts.append(float(above[0] if len(above) else usual))
+    return cuts
+
+
+def _alone(text: pl.Series) -> list[str]:
+    """Return the categories that are bins of their own, sorted; none looks like an interval."""
+    counts = text.drop_nulls().value_counts(sort=False, name="accounts").sort(text.name)
+    least = _LEAST_CATEGORY * len(text)
+    return [
+        key
+        for key, accounts in counts.iter_rows()
+        if accounts >= least
+        and key not in _RESERVED
+        and not (BinInterval.parse(key) or (key[:1] in ("[", "(") and "," in key))
+    ]
+
+
+def _number(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

@@ -1,7 +1,7 @@
-"""What a column's name gives away: that it tells the outcome, or goes on until it is known.
+"""Which columns leak the outcome: by what their names give away, and by how closely they follow it.
 
-Names are only read here; what a name weighs beside the numbers is for `leakage` to say. The lists
-are those of docs/leakage.md.
+The lists of words are those of docs/leakage.md. How closely a column goes with an outcome, or with
+another column, is exact up to one division, and the same whatever the order of rows.
 """
 
 from __future__ import annotations
@@ -15,17 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gtmar.autospec.column_content import (
-    ColumnContent,
-    content_of,
-    few,
-    levels_of,
-    one_to_one,
-    pure,
-    rank_correlation,
-    readings,
-    separation,
-)
 from gtmar.data.rules import OWN
 
 if TYPE_CHECKING:
@@ -36,8 +25,24 @@ if TYPE_CHECKING:
     from gtmar.data.outcomes import OutcomeColumns
 
     Doubles = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
 
-__all__ = ["Grade", "Leak", "Naming", "Told", "find_leaks", "told_by_name", "words_of"]
+__all__ = [
+    "Grade",
+    "Leak",
+    "Naming",
+    "Told",
+    "area",
+    "find_leaks",
+    "levels_of",
+    "one_to_one",
+    "proportional",
+    "pure",
+    "rank_correlation",
+    "separation",
+    "told_by_name",
+    "words_of",
+]
 
 
 class Told(StrEnum):
@@ -124,17 +129,185 @@ def told_by_name(name: str) -> Naming | None:
     ends = [word for word in bare if word in EVENTS]
     if ends and all(word in EVENTS or word in DETAILS or word.isdecimal() for word in bare):
         return Naming(Told.AFTERWARDS, " ".join(bare))
-    for word in words:
-        if word in RUNNING:
-            return Naming(Told.RUNNING, word)
-    for pair in pairwise(words):
-        if pair in RUNNING_PAIRS:
-            return Naming(Told.RUNNING, " ".join(pair))
-    for word in words:
-        if word in MENTIONS:
-            return Naming(Told.MENTIONS, word)
-    return None
+    running = [word for word in words if word in RUNNING]
+    running += [" ".join(pair) for pair in pairwise(words) if pair in RUNNING_PAIRS]
+    if running:
+        return Naming(Told.RUNNING, running[0])
+    mentioned = next((word for word in words if word in MENTIONS), None)
+    return None if mentioned is None else Naming(Told.MENTIONS, mentioned)
 
+
+# ---- how closely columns go together -------------------------------------------------------------
+
+#: Two columns are the same line where they differ by no more than this share of their range.
+_NOTHING = 1e-9
+#: Rarer levels of a category are taken together.
+_RARE = 10
+
+
+def area(values: Doubles, positive: Flags) -> float:
+    """Return the area under the ROC curve of one column, shape (N,), in [0, 1]; ties count half.
+
+    No value is unknown, and `positive` has both classes. Hanley and McNeil (1982), The meaning and
+    use of the area under a ROC curve.
+    """
+    levels, place = np.unique(values, return_inverse=True)
+    above = np.bincount(place, weights=positive, minlength=len(levels))
+    below = np.bincount(place, minlength=len(levels)) - above
+    won = (above * (np.cumsum(below) - below / 2)).sum()
+    return float(won / (above.sum() * below.sum()))
+
+
+def separation(values: Doubles, positive: Flags) -> float:
+    """Return how well one column ranks an outcome by itself, in [0.5, 1].
+
+    The area under the ROC curve in the better direction, unknown values (NaN) a level of their own:
+    below or above all others, whichever separates more. `positive` has both classes.
+    """
+    unknown = np.isnan(values)
+    _, place = np.unique(values[~unknown], return_inverse=True)
+    best = 0.5
+    for level in (-1, len(place)) if unknown.any() else (0,):
+        ranked = np.full(len(values), float(level))
+        ranked[~unknown] = place
+        found = area(ranked, positive)
+        best = max(best, found, 1 - found)
+    return best
+
+
+def levels_of(codes: NDArray[np.intp], positive: Flags) -> Doubles:
+    """Return each account's level as the share of positives in it, so that `separation` ranks it.
+
+    `codes`, shape (N,), are categories as numbers from 0, the unknown one of them; those of fewer
+    than ten accounts share one level.
+    """
+    size = np.bincount(codes)
+    rare = (size < _RARE)[codes]
+    codes = np.where(rare, len(size), codes)
+    size = np.bincount(codes)
+    share: Doubles = np.bincount(codes, weights=positive) / np.maximum(size, 1)
+    return share[codes]
+
+
+def pure(codes: NDArray[np.intp], positive: Flags) -> bool:
+    """Whether every category, shape (N,), goes with one class alone."""
+    size, above = np.bincount(codes), np.bincount(codes, weights=positive)
+    return bool(np.all((above == 0) | (above == size)))
+
+
+def rank_correlation(one: Doubles, two: Doubles) -> float:
+    """Spearman's rank correlation of two columns, shape (N,), none unknown; 0 for a constant one.
+
+    Spearman (1904), The proof and measurement of association between two things.
+    """
+    ranks = [_mid_ranks(values) for values in (one, two)]
+    spreads = [values - values.mean() for values in ranks]
+    size = np.sqrt((spreads[0] ** 2).sum() * (spreads[1] ** 2).sum())
+    return float((spreads[0] * spreads[1]).sum() / size) if size else 0.0
+
+
+def _mid_ranks(values: Doubles) -> Doubles:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle: Doubles = np.cumsum(count) - (count - 1) / 2
+    return middle[place]
+
+
+def one_to_one(one: NDArray[Any], two: NDArray[Any]) -> bool:
+    """Whether each value of one column, shape (N,), goes with one value of the other, and back.
+
+    Columns whose values hardly repeat go with anything; they never count.
+    """
+    first, at = np.unique(one, return_inverse=True)
+    second, there = np.unique(two, return_inverse=True)
+    if len(first) != len(second) or len(first) < 2 or len(first) > len(one) / 3:
+        return False
+    return len(np.unique(at * len(second) + there)) == len(first)
+
+
+def proportional(one: Doubles, two: Doubles) -> bool:
+    """Whether two columns, shape (N,), NaN where unknown, are one line, up or down.
+
+    Both must be unknown for the same accounts, and vary.
+    """
+    if not np.array_equal(np.isnan(one), np.isnan(two)):
+        return False
+    shares = []
+    for values in (one, two):
+        known = values[~np.isnan(values)]
+        if not len(known) or known.min() == known.max():
+            return False
+        shares.append((known - known.min()) / (known.max() - known.min()))
+    up, down = (np.abs(shares[0] - other).max() for other in (shares[1], 1 - shares[1]))
+    return bool(min(up, down) <= _NOTHING)
+
+
+#: A text column of more values is no category.
+_MOST_LEVELS = 50
+#: Means of two columns that are one line lie as far from the middle, up to this.
+_ALIKE = 1e-6
+
+
+def readings(column: pl.Series) -> tuple[Doubles | None, NDArray[np.intp] | None]:
+    """Return a column as doubles, NaN where unknown, and as codes of few levels; None for neither.
+
+    Dates count as numbers.
+    """
+    dtype = column.dtype
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        return None, None
+    if dtype.is_temporal():
+        column = column.to_physical()
+    values: Doubles | None = None
+    if column.dtype.is_numeric() or dtype == pl.Boolean:
+        column = column.cast(pl.Float64).fill_nan(None)
+        values = column.to_numpy()
+    else:
+        column = column.cast(pl.String)
+    if column.n_unique() > _MOST_LEVELS:
+        return values, None
+    # Ranks of the values from 1, so that 0 is free for the unknown.
+    return values, column.rank("dense").fill_null(0).to_numpy().astype(np.intp)
+
+
+def few(codes: NDArray[np.intp]) -> bool:
+    """Whether levels are so few that each has accounts enough to tell."""
+    return len(np.unique(codes)) <= len(codes) / 5
+
+
+@dataclass(frozen=True)
+class ColumnContent:
+    """A column and what it has in common with any that says the same."""
+
+    name: str
+    key: tuple[object, ...]
+    content: NDArray[Any]
+    #: How far the mean is from the middle between both ends, as a share; None for categories.
+    lean: float | None
+
+    def says_the_same_as(self, other: ColumnContent) -> bool:
+        """Whether both are one line, up or down, or categories that go one to one."""
+        if self.lean is None or other.lean is None:
+            return one_to_one(self.content, other.content)
+        return abs(self.lean - other.lean) < _ALIKE and proportional(self.content, other.content)
+
+
+def content_of(column: pl.Series) -> ColumnContent | None:
+    """Read a column; None where it doesn't vary, or is neither number nor category."""
+    values, codes = readings(column)
+    if values is None:
+        if codes is None or not few(codes) or len(np.unique(codes)) < 2:
+            return None
+        return ColumnContent(
+            column.name, ("levels", *sorted(np.bincount(codes).tolist())), codes, None
+        )
+    known = values[~np.isnan(values)]
+    if not len(known) or not np.isfinite(known).all() or known.min() == known.max():
+        return None
+    lean = abs((known.mean() - known.min()) / (known.max() - known.min()) - 0.5)
+    return ColumnContent(column.name, ("line", len(known)), values, float(lean))
+
+
+# ---- what is found -------------------------------------------------------------------------------
 
 #: From this area under the curve on a column is a label, from this rank correlation an amount.
 SAME, SAME_ORDER = 0.97, 0.99
@@ -201,26 +374,11 @@ class _Outcome:
 def find_leaks(
     sample: pl.DataFrame, columns: Sequence[str], found: OutcomeColumns
 ) -> tuple[Leak, ...]:
-    """Look for leakage in columns.
+    """Look for leakage in columns: features, or what may become one.
 
-    Parameters
-    ----------
-    sample
-        What `sample.search_sample` gives: N accounts of the search part with their outcomes.
-    columns
-        Those to look at: features, or what may become one.
-    found
-        The table's outcome columns.
-
-    Returns
-    -------
-    tuple of Leak
-        Errors first, then in the order of the columns.
-
-    Notes
-    -----
-    Cost: a sort of N values for each column and outcome, and N for each pair of columns whose
-    distribution is the same.
+    `sample` is what `matrix.search_sample` gives of N accounts. Errors come first, then what is in
+    the order of the columns. Cost: a sort of N values for each column and outcome, and N for each
+    pair of columns whose distribution is the same.
     """
     labels, amounts = _outcomes(sample, found)
     leaks = [leak for name in columns for leak in _of_column(sample[name], labels, amounts)]
@@ -281,7 +439,7 @@ def _told(
     label: _Outcome,
     values: Doubles | None,
     codes: NDArray[np.intp] | None,
-    empty: NDArray[np.bool_],
+    empty: Flags,
     areas: dict[str, float],
 ) -> str | None:
     """Say how a column tells a label, and note how well it ranks it; None where it doesn't."""
@@ -297,20 +455,16 @@ def _told(
     if values is None and codes is not None:
         read = levels_of(codes[known], positive)
     if read is not None:
-        area = separation(read, positive)
-        if area > 0.5 + _CHANCE * _deviation(positive):
-            areas[label.role] = area
+        alone = separation(read, positive)
+        # The standard deviation of an area that says nothing (Mann and Whitney 1947).
+        above, below = int(positive.sum()), int((~positive).sum())
+        if alone > 0.5 + _CHANCE * np.sqrt((above + below + 1) / (12 * above * below)):
+            areas[label.role] = alone
     if codes is not None and few(codes[known]) and pure(codes[known], positive):
         return f"each of its values goes with one value of {label.spoken}"
     if areas.get(label.role, 0) >= SAME:
         return f"it ranks {label.spoken} almost perfectly by itself (AUC {areas[label.role]:.3f})"
     return None
-
-
-def _deviation(positive: NDArray[np.bool_]) -> float:
-    """Return the standard deviation of an area that says nothing (Mann and Whitney 1947)."""
-    above, below = int(positive.sum()), int((~positive).sum())
-    return float(np.sqrt((above + below + 1) / (12 * above * below)))
 
 
 def _follows(amount: _Outcome, values: Doubles, start: Doubles | None) -> str | None:
@@ -335,14 +489,9 @@ def _follows(amount: _Outcome, values: Doubles, start: Doubles | None) -> str | 
 
 
 def _outcome_leak(name: str, said: str) -> Leak:
-    return Leak(
-        name,
-        Grade.ERROR,
-        "outcome",
-        said,
-        "it is the outcome under another name, or made from it",
-        f"leave it out, or name it with --outcome; --keep {name} takes it all the same",
-    )
+    why = "it is the outcome under another name, or made from it"
+    advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
+    return Leak(name, Grade.ERROR, "outcome", said, why, advice)
 
 
 def _by_name(
@@ -355,18 +504,14 @@ def _by_name(
     if naming.told is Told.AFTERWARDS:
         why = "such a column is filled in once the account has gone"
         return Leak(name, Grade.ERROR, "afterwards", found, why, advice)
+    limit, why = STRONG, "it speaks of the outcome; what is known beforehand seldom does"
     if naming.told is Told.RUNNING:
         if labelled and (strength or 0) < SLIGHT:
             return None
-        worst = strength is not None and strength >= TELLING
-        why = "such a number counts on until the outcome is known"
-        taken = "take it as it was when the window began, or "
-        grade = Grade.ERROR if worst else Grade.WARNING
-        return Leak(name, grade, "running", found, why, taken + advice)
-    worst = strength is not None and strength >= STRONG
-    why = "it speaks of the outcome; what is known beforehand seldom does"
-    grade = Grade.ERROR if worst else Grade.WARNING
-    return Leak(name, grade, "mentions", found, why, advice)
+        limit, why = TELLING, "such a number counts on until the outcome is known"
+        advice = f"take it as it was when the window began, or {advice}"
+    grade = Grade.ERROR if strength is not None and strength >= limit else Grade.WARNING
+    return Leak(name, grade, naming.told.value, found, why, advice)
 
 
 def _constant(column: pl.Series) -> Leak:
@@ -389,21 +534,13 @@ def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
         reading = content_of(sample[name])
         if reading is None:
             continue
-        alike = [other for other in seen.get(reading.key, []) if reading.says_the_same_as(other)]
-        first = alike[0].name if alike else None
+        like = seen.setdefault(reading.key, [])
+        first = next((other.name for other in like if reading.says_the_same_as(other)), None)
         if first is None:
-            seen.setdefault(reading.key, []).append(reading)
+            like.append(reading)
             continue
         how = "is a straight line of" if reading.lean is not None else "goes one to one with"
         why = "two columns of the same content share one weight between them"
-        leaks.append(
-            Leak(
-                name,
-                Grade.WARNING,
-                "duplicate",
-                f'it {how} "{first}"',
-                why,
-                "keep the one that people know",
-            )
-        )
+        advice = "keep the one that people know"
+        leaks.append(Leak(name, Grade.WARNING, "duplicate", f'it {how} "{first}"', why, advice))
     return leaks

@@ -13,8 +13,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
 from gtmar.runs.holdout import looks_at
 from gtmar.runs.session import commands_of
-from gtmar.stats.interval import level_of
-from gtmar.stats.wilson import wilson
+from gtmar.stats.interval import level_of, wilson
 from gtmar.validation.repeated_search import CHANCE
 
 if TYPE_CHECKING:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gtmar.stats.wilson import wilson
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,6 +24,7 @@ __all__ = [
     "student_quantile",
     "too_few",
     "unknown",
+    "wilson",
 ]
 
 #: Share of replicates that may have no value before an interval is refused.
@@ -37,27 +36,17 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the interval that covers the truth with the probability `level`.
+    """A value and the interval that covers the truth with the probability `level`, in (0, 1)."""
 
-    Parameters
-    ----------
-    value
-        The estimate; None where the metric has none.
-    low, high
-        Ends; None where there is no interval.
-    level
-        Probability in (0, 1).
-    accounts
-        Accounts that the value rests on.
-    reason
-        Why there is no interval; None where there is one.
-    """
-
+    #: The estimate; None where the metric has none.
     value: float | None
+    #: Ends; None where there is no interval.
     low: float | None
     high: float | None
     level: float
+    #: Accounts that the value rests on.
     accounts: int
+    #: Why there is no interval; None where there is one.
     reason: str | None = None
 
     @property
@@ -110,18 +99,9 @@ def unknown(value: float | None, *, level: float, accounts: int, reason: str) ->
 def from_normal(
     value: float, deviation: float, *, level: float, accounts: int, logit: bool = False
 ) -> Interval:
-    """Take the normal interval around a value.
+    """Take the normal interval around a value whose standard error is `deviation`.
 
-    Parameters
-    ----------
-    value, deviation
-        Estimate and its standard error.
-    level
-        Probability in (0, 1).
-    accounts
-        Accounts behind the value.
-    logit
-        For a value in (0, 1): build the interval on the logit scale, so that it stays inside.
+    With `logit`, for a value in (0, 1), it is built on the logit scale, so that it stays inside.
     """
     z = _NORMAL.inv_cdf((1 + level) / 2)
     if not logit:
@@ -130,6 +110,30 @@ def from_normal(
     reach = z * deviation / (value * (1 - value))
     low, high = (1 / (1 + math.exp(-(centre + side * reach))) for side in (-1, 1))
     return Interval(value, low, high, level, accounts)
+
+
+def wilson(successes: float, trials: float, *, level: float = 0.95) -> tuple[float, float] | None:
+    """Return Wilson's score interval of a share, ends in [0, 1]; None without trials.
+
+    It takes accounts as independent draws, and says nothing about weights having been chosen on
+    these very accounts. Wilson 1927; Brown, Cai & DasGupta 2001.
+
+    Examples
+    --------
+    >>> low, high = wilson(8, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.4902, 0.9433)
+    """
+    if not trials:
+        return None
+    z = _NORMAL.inv_cdf((1 + level) / 2)
+    square = z * z
+    share = successes / trials
+    middle = (share + square / (2 * trials)) / (1 + square / trials)
+    spread = share * (1 - share) / trials + square / (4 * trials * trials)
+    half = z * math.sqrt(spread) / (1 + square / trials)
+    # Rounding can leave the ends a unit outside of what they can be.
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def from_proportion(successes: float, accounts: float, *, level: float) -> Interval:
@@ -150,16 +154,9 @@ def from_proportion(successes: float, accounts: float, *, level: float) -> Inter
 def freedom(pulls: Floats) -> float:
     """Return the degrees of freedom that a standard error made of these pulls has.
 
-    Parameters
-    ----------
-    pulls
-        Shape (N,): by how much each account moves the value.
-
-    Notes
-    -----
-    Satterthwaite's: twice the squared sum of squares over the variance of the sum of squares. With
-    money a few large accounts make up most of the error, and it is itself as uncertain as that of
-    so few.
+    `pulls`, shape (N,), say by how much each account moves the value. Satterthwaite's: twice the
+    squared sum of squares over the variance of the sum of squares. With money a few large accounts
+    make up most of the error, and it is itself as uncertain as that of so few.
     """
     squares = pulls * pulls
     total = float(squares.sum())
@@ -170,8 +167,6 @@ def freedom(pulls: Floats) -> float:
 def student_quantile(probability: float, degrees: float) -> float:
     """Return a quantile of Student's t, by the first terms of its expansion around the normal.
 
-    References
-    ----------
     Abramowitz & Stegun 1964, 26.7.5.
 
     Examples
@@ -199,22 +194,15 @@ def from_students(
 
     Either end is the farther one. The bootstrap knows the skewness, but only as far as the
     accounts at hand show it; where few accounts make up the error, both are too narrow alone.
+    Efron & Tibshirani 1993, chapter 12.
 
     Parameters
     ----------
-    value, deviation
-        Estimate and its standard error.
+    deviation, degrees
+        The value's standard error, and its degrees of freedom.
     students
         Shape (B,): (replicate - value) / the replicate's own standard error; nan where a
         replicate has none. Empty for Student's interval alone, which large tables have.
-    level, accounts
-        As for `Interval`.
-    degrees
-        Degrees of freedom of the standard error.
-
-    References
-    ----------
-    Efron & Tibshirani 1993, chapter 12.
     """
     reach = student_quantile((1 + level) / 2, degrees)
     low, high = -reach, reach

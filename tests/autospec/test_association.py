@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from gtmar.autospec.column_content import (
+from gtmar.autospec.leakage import (
     area,
     levels_of,
     one_to_one,

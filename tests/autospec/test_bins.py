@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.autospec.bins import fit_bins
-from gtmar.autospec.one_column import Fitted
+from gtmar.autospec.fit_encoders import Fitted, fit_bins
 
 N = 4_000
 DRAW = np.random.default_rng(8)

@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.autospec.one_column import (
+from gtmar.autospec.fit_encoders import (
     Fitted,
     fit_categories,
     fit_flag,
     fit_number,
     written,
 )
-from gtmar.stats.gam import correlation
+from gtmar.stats.logistic import correlation
 
 LINE = np.linspace(0, 100, 1_001)
 

@@ -16,7 +16,7 @@ from gtmar.data.scan import scan
 from gtmar.data.split import holdout_mask
 from gtmar.errors import AccountDataError, ViolationsError
 from gtmar.spec import Outcomes, parse
-from gtmar.stats import gam as additive
+from gtmar.stats import logistic as additive
 
 N = 400
 ACCOUNTS = make_accounts(N)

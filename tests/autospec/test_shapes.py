@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gtmar.autospec.fit_encoders import Shape, fit_shapes
-from gtmar.autospec.one_column import Fitted
-from gtmar.stats.gam import correlation
+from gtmar.autospec.fit_encoders import Fitted, Shape, fit_shapes
+from gtmar.stats.logistic import correlation
 
 N = 6_000
 DRAW = np.random.default_rng(11)

@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from gtmar.stats.wilson import wilson
+from gtmar.stats.interval import wilson
 
 
 @pytest.mark.parametrize(
