@@ -260,7 +260,7 @@ def score(
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.cli import output
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     inputs = local_inputs(data, spec, since)
     runs.refuse_table(output_path, inputs=inputs, force=force)

@@ -92,7 +92,7 @@ def export_dbt(
         from gtmar.integrations.dbt import dbt_model
         from gtmar.integrations.sql import column_kinds
     from gtmar.outputs import Output, write_together
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     inputs = local_inputs(spec, data)
     model = dbt_model(
@@ -215,7 +215,7 @@ def report(
     from gtmar.errors import UsageError
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     if history and (run_id or data):
         raise UsageError("--history is about all runs: it takes no RUN and no --data")

@@ -277,7 +277,7 @@ def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
 def output(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
     """Check where a file is to be written, before any work; it may be none of the `inputs`."""
     from gtmar.outputs import Output
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     return None if path is None else Output(path, local_inputs(*inputs), force=force)
 
@@ -299,7 +299,7 @@ def recorded(journal: Path, run_id: str) -> list[Path]:
     """Return the journal's folder, and the tables that a run's record names."""
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
-    from gtmar.runs.input_files import recorded_inputs
+    from gtmar.runs.inputs import recorded_inputs
 
     try:
         return [journal, *recorded_inputs(RunFiles(journal, run_id).record("start"))]

@@ -258,7 +258,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
     from gtmar.journal.review import verdict
-    from gtmar.runs.findings import warnings_of
+    from gtmar.runs.results import warnings_of
 
     holdout = result.holdout or {}
     row = {

@@ -67,7 +67,7 @@ def run_page(
     """
     _require_extra()
     from gtmar.report import charts
-    from gtmar.report.run_content import gather
+    from gtmar.report.content import gather
 
     evidence = gather(journal, run, data=data)
     table, null, stability = evidence.table, evidence.null, evidence.stability
@@ -100,7 +100,7 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
     installed.
     """
     _require_extra()
-    from gtmar.report.history_content import gather_history
+    from gtmar.report.content import gather_history
 
     title = f"History of the journal {journal.path}"
     script = (_TEMPLATES / "history.js").read_text(encoding="utf-8")

@@ -3,17 +3,21 @@
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
-from gtmar.runs.check import Checkup, check
+from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import Decided, decide, refresh
-from gtmar.runs.diff import Difference, difference, is_spec_file
-from gtmar.runs.drift import Drift, drift
-from gtmar.runs.explain import Explanation, explain
-from gtmar.runs.findings import Finding, warnings_of
-from gtmar.runs.null_and_stability import FoundStability, NullSearch, null_search, stability
+from gtmar.runs.explain import Difference, Explanation, difference, explain, is_spec_file
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
-from gtmar.runs.results import Progress, RunResult
-from gtmar.runs.resume import Replay, replay, resume
+from gtmar.runs.rerun import (
+    FoundStability,
+    NullSearch,
+    Replay,
+    null_search,
+    replay,
+    resume,
+    stability,
+)
+from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
 from gtmar.runs.score import (
     changed_since,

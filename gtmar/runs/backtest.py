@@ -24,8 +24,8 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
-from gtmar.runs.findings import copies_finding, leak_findings, warnings_of
 from gtmar.runs.holdout import looks_at, record_look
+from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score, write_aside
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of

@@ -29,9 +29,9 @@ from gtmar.journal.review import why_none
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
-from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
-from gtmar.runs.input_files import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.inputs import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.results import warnings_of
 from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segmented
@@ -49,8 +49,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import AccountTable
     from gtmar.data.sources import Tabular
     from gtmar.optimize.search_loop import Limits
-    from gtmar.runs.findings import Finding
-    from gtmar.runs.results import Progress
+    from gtmar.runs.results import Finding, Progress
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 

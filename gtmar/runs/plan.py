@@ -16,7 +16,7 @@ from gtmar.optimize.logistic_start import Labelled, logistic_starts
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
 from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate_proposer import LearnedProposer
-from gtmar.runs.findings import findings_in
+from gtmar.runs.results import findings_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix
     from gtmar.engine.evaluator import Evaluator
     from gtmar.optimize.proposers import Proposer
-    from gtmar.runs.findings import Finding
+    from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
