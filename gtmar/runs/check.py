@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import polars as pl
 
@@ -13,7 +13,7 @@ from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
 from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import categories_of, category
-from gtmar.data.matrix import load_accounts, part
+from gtmar.data.matrix import part
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
@@ -25,8 +25,15 @@ from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
 from gtmar.runs.holdout import both
-from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
-from gtmar.runs.score import score, write_aside, write_rows_aside
+from gtmar.runs.inputs import load
+from gtmar.runs.results import (
+    PlainData,
+    copies_finding,
+    leaks_of,
+    limit_findings,
+    order_findings,
+)
+from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.gates import smallest_gain
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from gtmar.data.outcomes import OutcomeColumns
     from gtmar.data.rules import SetAside
     from gtmar.data.sources import Tabular
+    from gtmar.runs.inputs import ReadOptions, TableOptions
     from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import Reading, ScoringSpec
     from gtmar.validation.psi import Shift
@@ -53,7 +61,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Checkup:
+class Checkup(PlainData):
     """What a table offers to a spec. Counts are of all accounts, metrics of the search part."""
 
     source: str
@@ -90,24 +98,16 @@ class Checkup:
     #: Accounts that repeat another one under another id.
     repeated: int = 0
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 def check(
     data: Tabular,
     spec: ScoringSpec | str | Path | None = None,
     *,
     metric: str | None = None,
-    as_of: str | None = None,
-    date_format: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     keep: Collection[str] = (),
     reading: Reading | None = None,
     journal: str | Path = "journal",
+    **table_options: Unpack[TableOptions],
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
 
@@ -117,14 +117,14 @@ def check(
         As for `run`; without a spec, features are detected.
     metric
         The objective to show; None takes the spec's.
-    as_of, date_format, drop_unlabelled, set_aside, set_aside_to
-        As for `run`.
     keep
         Columns that may be features though they seem to know the outcome.
     reading
         How cells of text are read, where features are detected; a spec says that itself.
     journal
         The journal's folder, which may know the table that the spec was made on.
+    table_options
+        As for `run`.
 
     Raises
     ------
@@ -132,10 +132,11 @@ def check(
         With everything that is wrong.
     """
     table = scan(data)
-    detected = None
+    detected, date_format = None, table_options.get("date_format")
     if spec is None:
+        share = table_options.get("set_aside")
         detected = first_spec(
-            table, keep=keep, reading=reading, date_format=date_format, set_aside=set_aside
+            table, keep=keep, reading=reading, date_format=date_format, set_aside=share
         )
         spec = detected.spec
     elif reading is not None:
@@ -145,10 +146,7 @@ def check(
         )
     spec = specs.reading_dates(spec, date_format)
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(
-        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
-    )
-    aside = write_aside(accounts, set_aside_to)
+    accounts, aside = load(table, spec, **table_options)
     checked, search, holdout = accounts.checked, accounts.search, accounts.holdout
     sums = LocalEvaluator(search, spec).frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, checked.outcomes)
@@ -156,11 +154,8 @@ def check(
     if judge.name not in judge.lacking(checked.outcomes):
         value = judge.values(sums)[0]
         gain = smallest_gain(search, spec, judge, accounts=(holdout or search).accounts)
-    leaks = tuple(
-        leak
-        for leak in (detected.leaks if detected else leaks_of(accounts, spec))
-        if leak.column not in keep
-    )
+    leaks = detected.leaks if detected else leaks_of(accounts, spec)
+    leaks = tuple(leak for leak in leaks if leak.column not in keep)
     findings = [
         *copies_finding(accounts),
         *order_findings(values.get("auc_roc_retain"), spec),
@@ -196,7 +191,7 @@ def check(
         features_fingerprint=accounts.features_fingerprint,
         leaks=leaks,
         leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
-        drift=_drift(accounts, spec, as_of),
+        drift=_drift(accounts, spec, table_options.get("as_of")),
         repeated=accounts.copies.repeated if accounts.copies else 0,
     )
 
@@ -205,16 +200,8 @@ def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Sh
     """Hold the holdout against the search part: columns and score, no outcome."""
     if accounts.holdout is None or not accounts.holdout.accounts:
         return ()
-    search, held = (
-        part(
-            accounts.table,
-            accounts.checked.id_column,
-            spec.split,
-            held=held,
-            copies=accounts.copies,
-        )
-        for held in (False, True)
-    )
+    table, ids, copies = accounts.table, accounts.checked.id_column, accounts.copies
+    search, held = (part(table, ids, spec.split, held=h, copies=copies) for h in (False, True))
     return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
 
 
@@ -272,7 +259,7 @@ def _overall(
 
 
 @dataclass(frozen=True)
-class Drift:
+class Drift(PlainData):
     """What moved between two tables."""
 
     model: str
@@ -291,9 +278,8 @@ class Drift:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        plain = "model against source accounts_before accounts"
         return {
-            **{name: getattr(self, name) for name in plain.split()},
+            **self.values("model against source accounts_before accounts"),
             "shifts": [each.as_json() for each in self.shifts],
             "moved": [each.name for each in self.moved],
         }
@@ -305,29 +291,25 @@ def drift(
     *,
     against: Tabular | None = None,
     journal: str | Path = "journal",
-    as_of: str | None = None,
     against_as_of: str | None = None,
-    date_format: str | None = None,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     announce: Callable[[str], None] | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Drift:
     """Hold a table against the one that a spec was made on. Outcomes aren't needed.
 
     Parameters
     ----------
-    data
-        The table of today.
-    spec
-        The scoring spec, or its file.
+    data, spec
+        The table of today, and the scoring spec or its file.
     against
         The reference. None for the table of the run that the spec came from, which must still be
         as it was.
     journal
         The journal's folder, where that run is.
-    as_of, against_as_of
-        ISO dates that `days_before` counts from, in either table; None for the other's.
-    date_format, set_aside, set_aside_to, announce
+    against_as_of
+        ISO date that `days_before` counts from in the reference; None for that of `data`, and the
+        other way round.
+    announce, options
         As for `run`, of both tables; `announce` hears what was set aside.
 
     Raises
@@ -341,12 +323,19 @@ def drift(
     ViolationsError
         If either table doesn't fit the spec; with all that is wrong in both.
     """
-    spec = specs.reading_dates(spec, date_format)
+    spec = specs.reading_dates(spec, options.get("date_format"))
+    as_of = options.get("as_of")
     before_as_of = against_as_of or as_of
-    if against is None:
-        reference, before_as_of = _made_on(spec, journal, before_as_of)
-    else:
+    if against is not None:
         reference = scan(against)
+    elif spec.lineage is None:
+        raise UsageError(
+            f'spec "{spec.model}" has no lineage, so nothing says what table it was made on',
+            hint="--against OLD_TABLE names it",
+        )
+    else:
+        session = open_run(spec.lineage.run, journal, untouched=False)
+        reference, before_as_of = session.accounts.table, before_as_of or session.plan.as_of
     table = scan(data)
     asides: list[SetAside] = []
     shifts, accounts = shifts_between(
@@ -354,33 +343,13 @@ def drift(
         table,
         spec,
         as_of=(before_as_of, as_of or against_as_of),
-        set_aside=set_aside,
+        set_aside=options.get("set_aside"),
         asides=asides,
     )
-    for sentence in write_rows_aside(asides, set_aside_to):
+    for sentence in write_rows_aside(asides, options.get("set_aside_to")):
         if announce is not None:
             announce(sentence)
-    return Drift(
-        model=spec.model,
-        against=reference.source,
-        source=table.source,
-        accounts_before=accounts[0],
-        accounts=accounts[1],
-        shifts=shifts,
-    )
-
-
-def _made_on(
-    spec: ScoringSpec, journal: str | Path, as_of: str | None
-) -> tuple[AccountTable, str | None]:
-    """Open the table of the run that a spec came from."""
-    if spec.lineage is None:
-        raise UsageError(
-            f'spec "{spec.model}" has no lineage, so nothing says what table it was made on',
-            hint="--against OLD_TABLE names it",
-        )
-    session = open_run(spec.lineage.run, journal, untouched=False)
-    return session.accounts.table, as_of or session.plan.as_of
+    return Drift(spec.model, reference.source, table.source, *accounts, shifts)
 
 
 def shifts_between(
@@ -394,20 +363,10 @@ def shifts_between(
 ) -> tuple[tuple[Shift, ...], tuple[int, int]]:
     """Hold each feature's column of one table against another's, and the score.
 
-    Parameters
-    ----------
-    reference, now, spec
-        The tables, and which of their columns count.
-    as_of
-        ISO dates that `days_before` counts from, of the reference and now.
-    set_aside, asides
-        As for `score`, of either table.
-
-    Returns
-    -------
-    tuple
-        The shifts, features in the spec's order and `score` last; and both numbers of accounts. The
-        columns that the spec reads are held in memory, of both tables.
+    `as_of` is the ISO dates that `days_before` counts from, of the reference and now; `set_aside`
+    and `asides` are as for `score`, of either table. Returns the shifts, features in the spec's
+    order and `score` last, and both numbers of accounts. The columns that the spec reads are held
+    in memory, of both tables.
     """
     before, after = both(
         lambda: _read(reference, spec, as_of[0], set_aside, asides),

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gtmar.engine.evaluator import evaluator_code
 from gtmar.errors import NotResumableError, UsageError
@@ -19,6 +19,7 @@ from gtmar.journal.files import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.plan import Engine, given_at_start
+from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run, open_run
 from gtmar.validation.repeated_search import (
     RepeatedSearch,
@@ -29,7 +30,7 @@ from gtmar.validation.repeated_search import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gtmar.data.sources import Tabular
     from gtmar.runs.results import Progress, RunResult
@@ -60,12 +61,8 @@ def resume(
 
     Parameters
     ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder.
-    data, holdout_file
-        The account table and the holdout's own, where they have moved since.
+    run_id, journal, data, holdout_file
+        As for `open_run`.
     engine
         Where to compute, and with how much memory; it may be another than before.
     watch
@@ -102,7 +99,7 @@ def _refuse_imported(start: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(PlainData):
     """What doing a run again gave."""
 
     run_id: str
@@ -116,10 +113,6 @@ class Replay:
     #: Whether the evaluator's code has changed since, its version being the same.
     evaluator_code_changed: bool
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 def replay(
     run_id: str,
@@ -128,21 +121,9 @@ def replay(
     data: Tabular | None = None,
     holdout_file: Tabular | None = None,
 ) -> Replay:
-    """Do a run again and say whether every value is the same.
+    """Do a run again and say whether every value is the same; nothing is written to the journal.
 
-    Parameters
-    ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder; nothing is written to it.
-    data, holdout_file
-        The account table and the holdout's own, where they have moved since.
-
-    Raises
-    ------
-    NotResumableError
-        If a table or the evaluator version differ from the run's.
+    Parameters and errors are those of `open_run`.
     """
     files = RunFiles(Path(journal), run_id)
     start, before = files.record("start"), files.rows()
@@ -159,23 +140,17 @@ def replay(
             digest = writer.digest.hexdigest()
         after = RunFiles(Path(scratch), run_id).rows()
     names = [name for name in before.column_names if name not in OUTSIDE_DIGEST]
-    difference = None
     pairs = zip(before.select(names).to_pylist(), after.select(names).to_pylist(), strict=False)
-    for then, now in pairs:
-        column = next((name for name in names if then[name] != now[name]), None)
-        if column is not None:
-            difference = {
-                "experiment": then["experiment_id"],
-                "column": column,
-                "then": then[column],
-                "now": now[column],
-            }
-            break
+    differing: Iterator[dict[str, Any]] = (
+        {"experiment": was["experiment_id"], "column": name, "then": was[name], "now": now[name]}
+        for was, now in pairs
+        for name in names
+        if was[name] != now[name]
+    )
+    difference = next(differing, None)
     if difference is None and before.num_rows != after.num_rows:
-        difference = {
-            "experiments_then": before.num_rows - 1,
-            "experiments_now": after.num_rows - 1,
-        }
+        counts = before.num_rows - 1, after.num_rows - 1
+        difference = dict(zip(("experiments_then", "experiments_now"), counts, strict=True))
     recorded = ended["digest"] if ended else None
     return Replay(
         run_id=run_id,
@@ -189,7 +164,7 @@ def replay(
 
 
 @dataclass(frozen=True)
-class NullSearch:
+class NullSearch(PlainData):
     """The gain of a run beside those that the same search finds in noise."""
 
     run_id: str
@@ -207,13 +182,9 @@ class NullSearch:
     seed: int
     event_id: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class FoundStability:
+class FoundStability(PlainData):
     """What a run's search makes of other accounts of the same kind, weight by weight."""
 
     run_id: str
@@ -224,51 +195,38 @@ class FoundStability:
     seed: int
     event_id: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
+
+class SearchesOptions(TypedDict, total=False):
+    """What searches are done again, how often, and for whom."""
+
+    #: The journal's folder.
+    journal: str | Path
+    #: The account table, where it has moved since.
+    data: Tabular | None
+    #: How many, 1 or more; 50 where it is left out.
+    searches: int
+    #: Keys what is drawn, in [0, 2^63); 0 where it is left out.
+    seed: int
+    author: str | None
+    #: Told how many of how many searches are done.
+    watch: Callable[[int, int], None] | None
 
 
-def null_search(
-    run_id: str,
-    *,
-    journal: str | Path = "journal",
-    data: Tabular | None = None,
-    searches: int = 50,
-    seed: int = 0,
-    author: str | None = None,
-    watch: Callable[[int, int], None] | None = None,
-) -> NullSearch:
+def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     """Hold a run's gain against what the same search finds in shuffled outcomes.
-
-    Parameters
-    ----------
-    run_id
-        The run's full id.
-    journal
-        The journal's folder.
-    data
-        The account table, where it has moved since.
-    searches
-        How many, 1 or more.
-    seed
-        Keys the shuffles.
-    author
-        Who asked.
-    watch
-        Told how many of how many searches are done.
 
     Raises
     ------
+    UsageError
+        If the number of searches or the seed is out of its range.
     NotResumableError
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
-    _refuse_unfit(searches, seed)
-    session = ended_run(run_id, journal, data, untouched=False, only_search=True)
+    session, how = _opened(run_id, options)
     search, judge, end = repeated_search(session), session.judge, session.end
     gain = judge.sign * (end["best_value"] - end["baseline_value"])
-    drawn = chance(search, session.accounts.search, gain, searches=searches, seed=seed, watch=watch)
-    facts = {
+    drawn = chance(search, session.accounts.search, gain, **how)
+    facts: dict[str, Any] = {
         "objective": session.judge.name,
         "found": drawn.found,
         "gains": drawn.gains,
@@ -276,44 +234,30 @@ def null_search(
         "typical": drawn.quantile(0.5),
         "high": drawn.quantile(0.95),
         "experiments": search.limits.experiments,
-        "seed": seed,
+        "seed": how["seed"],
     }
-    event_id = _put_on_record(EventKind.NULL, Path(journal), session.start, facts, author)
-    return NullSearch(run_id=run_id, event_id=event_id, **facts)  # type: ignore[arg-type] # as built above
+    event_id = _put_on_record(EventKind.NULL, session, facts, options)
+    return NullSearch(run_id=run_id, event_id=event_id, **facts)
 
 
-def stability(
-    run_id: str,
-    *,
-    journal: str | Path = "journal",
-    data: Tabular | None = None,
-    searches: int = 50,
-    seed: int = 0,
-    author: str | None = None,
-    watch: Callable[[int, int], None] | None = None,
-) -> FoundStability:
+def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:
     """Do a run's search over bootstrap resamples of its accounts, and compare the weights.
 
-    Parameters and errors are those of `null_search`.
+    Errors are those of `null_search`.
     """
-    _refuse_unfit(searches, seed)
-    session = ended_run(run_id, journal, data, untouched=False, only_search=True)
+    session, how = _opened(run_id, options)
     search = repeated_search(session)
-    drawn = searched_again(
-        search, session.accounts.search, searches=searches, seed=seed, watch=watch
-    )
+    drawn = searched_again(search, session.accounts.search, **how)
     weights = read_weights(session.spec, session.best, drawn)
-    facts = {
+    facts: dict[str, Any] = {
         "objective": session.judge.name,
-        "searches": searches,
+        "searches": how["searches"],
         "experiments": search.limits.experiments,
-        "seed": seed,
+        "seed": how["seed"],
     }
     listed = {"weights": [asdict(weight) for weight in weights]}
-    event_id = _put_on_record(
-        EventKind.STABILITY, Path(journal), session.start, facts | listed, author
-    )
-    return FoundStability(run_id=run_id, event_id=event_id, weights=weights, **facts)  # type: ignore[arg-type] # as built above
+    event_id = _put_on_record(EventKind.STABILITY, session, facts | listed, options)
+    return FoundStability(run_id=run_id, event_id=event_id, weights=weights, **facts)
 
 
 def repeated_search(session: Session) -> RepeatedSearch:
@@ -338,24 +282,16 @@ def repeated_search(session: Session) -> RepeatedSearch:
 
 
 def _put_on_record(
-    kind: EventKind,
-    journal: Path,
-    start: dict[str, Any],
-    facts: dict[str, Any],
-    author: str | None,
+    kind: EventKind, session: Session, facts: dict[str, Any], options: SearchesOptions
 ) -> str:
-    return write_event(
-        journal,
-        kind,
-        author=author,
-        model=start["model"],
-        spec_id=start["spec_id"],
-        run_id=start["run_id"],
-        details=facts,
-    )
+    named = {name: session.start[name] for name in ("model", "spec_id", "run_id")}
+    journal, author = session.files.journal, options.get("author")
+    return write_event(journal, kind, author=author, details=facts, **named)
 
 
-def _refuse_unfit(searches: int, seed: int) -> None:
+def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, Any]]:
+    """Open the run that is searched again, and say how; refuse numbers out of their range first."""
+    searches, seed = options.get("searches", 50), options.get("seed", 0)
     wrong = []
     if searches < 1:
         wrong.append(f"the number of searches must be 1 or more, got {searches}")
@@ -363,3 +299,6 @@ def _refuse_unfit(searches: int, seed: int) -> None:
         wrong.append(f"seed must be in [0, 2^63), got {seed}")
     if wrong:
         raise UsageError("; ".join(wrong))
+    journal, data = options.get("journal", "journal"), options.get("data")
+    session = ended_run(run_id, journal, data, untouched=False, only_search=True)
+    return session, {"searches": searches, "seed": seed, "watch": options.get("watch")}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Finding",
+    "PlainData",
     "Progress",
     "RunResult",
     "copies_finding",
@@ -35,6 +36,19 @@ __all__ = [
     "recorded_findings",
     "warnings_of",
 ]
+
+
+@dataclass(frozen=True)
+class PlainData:
+    """What a use case gives, which can be had as plain data."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+    def values(self, names: str) -> dict[str, Any]:
+        """Return fields and properties by name; `names` has spaces between them."""
+        return {name: getattr(self, name) for name in names.split()}
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(PlainData):
     """What a run found. `metrics` are of the search part; `holdout` is None without one."""
 
     run_id: str
@@ -104,14 +118,12 @@ class RunResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        names = (
-            "run_id journal metric state baseline_value best_value experiments known wins seconds "
-            "experiments_per_second best_experiment weights metrics holdout digest notes blocked "
-            "broken basis"
-        )
-        plain = {name: getattr(self, name) for name in names.split()}
         return {
-            **plain,
+            **self.values(
+                "run_id journal metric state baseline_value best_value experiments known wins "
+                "seconds experiments_per_second best_experiment weights metrics holdout digest "
+                "notes blocked broken basis"
+            ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],
             "spec": json.loads(specs.to_json(self.spec)),
@@ -124,10 +136,11 @@ _SAMPLED = 20_000
 
 #: Leaks that say nothing against a result: columns that add nothing.
 _HARMLESS = ("constant", "duplicate")
+_GRADES = ("warning", "note")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(PlainData):
     """One thing worth knowing, as a sentence."""
 
     #: `leak`, `copies`, `limit` (a guardrail or bounds), `order`, or `note`.
@@ -138,10 +151,6 @@ class Finding:
     #: The column that a leak is about.
     column: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 def findings_of(
     accounts: Accounts, spec: ScoringSpec, judge: Judge, sums: pl.DataFrame, auc: float | None
@@ -151,18 +160,15 @@ def findings_of(
     `sums` are the start's over the accounts searched, `auc` its `auc_roc_retain` there. Cost: a
     pass over the columns that the spec reads, and what `find_leaks` costs.
     """
+    checked = accounts.checked
     findings = [
         *leak_findings(accounts, spec, most=_SAMPLED),
         *copies_finding(accounts),
         *limit_findings(judge, spec, accounts.search, sums),
         *order_findings(auc, spec),
-        *(
-            Finding("note", "warning" if note in accounts.checked.warnings else "note", note)
-            for note in accounts.checked.notes
-        ),
+        *(Finding("note", _GRADES[note not in checked.warnings], note) for note in checked.notes),
     ]
-    grades = ("error", "warning", "note")
-    return tuple(sorted(findings, key=lambda each: grades.index(each.grade)))
+    return tuple(sorted(findings, key=lambda each: ("error", *_GRADES).index(each.grade)))
 
 
 def recorded_findings(findings: Iterable[Finding]) -> str:
@@ -190,17 +196,12 @@ def leaks_of(
 ) -> tuple[Leak, ...]:
     """Look for leakage in the columns that a spec reads, on so many of the accounts searched."""
     columns = list(dict.fromkeys(term.column for term in spec.terms))
-    outcomes = accounts.checked.outcomes
+    table, checked, copies = accounts.table, accounts.checked, accounts.copies
+    ids, split = checked.id_column, spec.split
     sample = search_sample(
-        accounts.table,
-        outcomes,
-        accounts.checked.id_column,
-        spec.split,
-        copies=accounts.copies,
-        columns=columns,
-        most=most,
+        table, checked.outcomes, ids, split, copies=copies, columns=columns, most=most
     )
-    return find_leaks(sample, columns, outcomes)
+    return find_leaks(sample, columns, checked.outcomes)
 
 
 def leak_findings(
@@ -240,11 +241,10 @@ def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
     """Say that a score puts accounts in the wrong order, and what may be the reason."""
     if auc is None or auc >= 0.5:
         return []
-    risk = spec.orientation == "risk"
+    word, other = ("good", "health") if spec.orientation == "risk" else ("bad", "risk")
     text = (
         f"auc_roc_retain is {auc:.4f}, below 0.5: the score puts accounts in the wrong order. If "
-        f"a high score is {'good' if risk else 'bad'} here, set orientation: "
-        f"{'health' if risk else 'risk'} in the spec."
+        f"a high score is {word} here, set orientation: {other} in the spec."
     )
     return [Finding("order", "note", text)]
 
@@ -265,11 +265,8 @@ def limit_findings(
     for breach in () if lacking else guard.breaches(sums, start, None, None):
         missed = missed_by(breach)
         by = "" if missed is None else f", by {missed:.4g}"
-        text = (
-            f"The start breaks a guardrail, {breach}{by}: nothing is kept until a candidate "
-            "respects it."
-        )
-        findings.append(Finding("limit", "warning", text))
+        text = f"The start breaks a guardrail, {breach}{by}: nothing is kept until a candidate "
+        findings.append(Finding("limit", "warning", f"{text}respects it."))
     if all(term.fixed for term in spec.terms):
         text = "No weight can move: each has one value within its bounds."
         findings.append(Finding("limit", "warning", text))
