@@ -192,14 +192,8 @@ def gather(
     """Read all that a run's report shows; `name` None is the latest run.
 
     `data` is its account table; None looks where it was, and goes without where it isn't the one.
-    Cost: a few queries over the run's own files, and a few passes over the table where it is there.
-
-    Raises
-    ------
-    RunNotFoundError
-        If there is no such run, or it has no experiment yet.
-    AccountDataError, NotComparableError
-        If `data` can't be read, or isn't the run's table.
+    Errors are those of `run_page`. Cost: a few queries over the run's own files, and a few passes
+    over the table where it is there.
     """
     review = reading.review(journal, name)
     run_id = review.summary["run_id"]

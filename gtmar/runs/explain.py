@@ -331,18 +331,15 @@ def difference(
     data: Tabular | None = None,
     as_of: str | None = None,
 ) -> Difference:
-    """Say what differs between two specs.
+    """Say what differs between two specs, each ``RUN/EXP``, ``RUN`` for its best, or a spec's file.
 
     Parameters
     ----------
-    one, two
-        ``RUN/EXP``, ``RUN`` for its best, or a spec's file.
     journal
         The journal's folder; not needed for two files.
-    data
-        An account table, to see which accounts change tier.
-    as_of
-        ISO date that `days_before` counts from.
+    data, as_of
+        An account table, to see which accounts change tier, and the ISO date that `days_before`
+        counts from.
 
     Raises
     ------

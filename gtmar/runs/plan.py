@@ -139,7 +139,7 @@ class Plan:
         )
 
     def make_proposer(self, spec: ScoringSpec, *, sign: int, warm: bool = False) -> Proposer:
-        """Make the proposer of a spec's weights, taught by what the memory holds where it is warm.
+        """Make the proposer of a spec's weights, a warm one taught by what the memory holds.
 
         `sign` is 1 where more of the objective is better, -1 where less is.
         """
@@ -161,13 +161,7 @@ class Plan:
 
 
 def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
-    """Refuse a proposer's or start's name that is none of those known.
-
-    Raises
-    ------
-    UsageError
-        If it is none.
-    """
+    """Refuse a proposer's or start's name that is none of those known, by a `UsageError`."""
     if name not in known:
         default = {"proposer": DEFAULT_PROPOSER, "start": DEFAULT_START}[noun]
         raise UsageError(
@@ -183,21 +177,10 @@ def constraints_of(spec: ScoringSpec) -> WeightConstraints:
 
 
 def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:
-    """Return the vectors that a start tries over a matrix; None for the spec alone.
+    """Return the vectors that one of `STARTS` tries over a matrix; None for the spec alone.
 
-    Parameters
-    ----------
-    start
-        One of `plan.STARTS`.
-    matrix
-        The accounts searched, and no others.
-    spec
-        Bounds, constraints, orientation.
-
-    Raises
-    ------
-    UsageError
-        If the table says of no account whether it stayed.
+    `matrix` has the accounts searched and no others. `UsageError` where the table says of no
+    account whether it stayed.
     """
     if start == DEFAULT_START:
         return None
@@ -278,12 +261,7 @@ class Engine:
     def evaluator(self, matrix: AccountMatrix, spec: ScoringSpec) -> Iterator[Evaluator | None]:
         """Give who computes sums over a matrix; None stands for this process.
 
-        Raises
-        ------
-        UsageError
-            If Ray isn't installed.
-        ResourceError
-            If there is no cluster.
+        `UsageError` where Ray isn't installed, `ResourceError` where there is no cluster.
         """
         if self.kind == "local":
             yield None

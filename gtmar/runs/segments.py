@@ -111,14 +111,10 @@ def by_segment(
     """Say what a run's best does to each segment, on the accounts searched and those held out.
 
     It compares what the run itself compared as it ended, so it is no further look at the holdout,
-    and nothing is written to the journal.
+    and nothing is written to the journal. Run, journal and table are given as for `open_run`.
 
     Parameters
     ----------
-    run_id, journal
-        The run's full id, and the journal's folder.
-    data
-        The account table, where it has moved since.
     columns
         Columns whose every value is a segment; none for the spec's `segments`.
 
