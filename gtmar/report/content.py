@@ -183,12 +183,7 @@ class Evidence:
         return [*lines, *commands_of(run)]
 
 
-def gather(
-    journal: Journal,
-    name: str | None = None,
-    *,
-    data: Tabular | None = None,
-) -> Evidence:
+def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = None) -> Evidence:
     """Read all that a run's report shows; `name` None is the latest run.
 
     `data` is its account table; None looks where it was, and goes without where it isn't the one.

@@ -45,12 +45,7 @@ class Page:
     left_out: tuple[str, ...] = ()
 
 
-def run_page(
-    journal: Journal,
-    run: str | None = None,
-    *,
-    data: Tabular | None = None,
-) -> Page:
+def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None = None) -> Page:
     """Make the report of one run; None is the latest.
 
     `data` is its account table, where it has moved since. What needs the table is left out where it

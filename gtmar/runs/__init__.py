@@ -19,13 +19,7 @@ from gtmar.runs.rerun import (
 )
 from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
-from gtmar.runs.score import (
-    changed_since,
-    refuse_table,
-    score,
-    write_rows_aside,
-    write_table,
-)
+from gtmar.runs.score import changed_since, refuse_table, score, write_rows_aside, write_table
 from gtmar.runs.segments import BySegment, by_segment
 
 __all__ = [

@@ -26,13 +26,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
 from gtmar.runs.holdout import both
 from gtmar.runs.inputs import load
-from gtmar.runs.results import (
-    PlainData,
-    copies_finding,
-    leaks_of,
-    limit_findings,
-    order_findings,
-)
+from gtmar.runs.results import PlainData, copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
@@ -51,13 +45,7 @@ if TYPE_CHECKING:
     from gtmar.spec.model import Reading, ScoringSpec
     from gtmar.validation.psi import Shift
 
-__all__ = [
-    "Checkup",
-    "Drift",
-    "check",
-    "drift",
-    "shifts_between",
-]
+__all__ = ["Checkup", "Drift", "check", "drift", "shifts_between"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
+from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
@@ -67,7 +69,7 @@ class PossibleChange:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(PlainData):
     """A score, line by line: the points of all lines add up to it."""
 
     account: str
@@ -85,10 +87,6 @@ class Explanation:
     points_to_below: float | None
     #: What each feature could add for the tier above, the most first.
     up: tuple[PossibleChange, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def explain(
@@ -124,29 +122,26 @@ def explain(
     table = prepared(scan(data), spec, outcomes=False)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
-    compared = None
+    compared: dict[str, Any] = {}
     if other is not None:
         other = specs.reading_dates(other, date_format)
         compared = score(table.frame, other, as_of=as_of).row(row, named=True)
     cells = collect(table, table.frame.slice(row, 1)).row(0, named=True)
-    tiers, tier = spec.tier_names, spec.tier_names.index(scored["tier"])
+    tier, neighbours = scored["tier"], list(pairwise(spec.tier_names))
+    above = {lower: higher for higher, lower in neighbours}.get(tier)
+    below = dict(neighbours).get(tier)
     value = round(scored["score"] * SCORE_UNITS)
-    above = below = needed = spare = None
-    if tier > 0:
-        above = tiers[tier - 1]
-        needed = spec.tiers[above].low - value
-    if tier + 1 < len(tiers):
-        below = tiers[tier + 1]
-        # One hundredth of a point under its own lower edge, and an account is in the tier below.
-        spare = value - spec.tiers[scored["tier"]].low + 1
+    needed = None if above is None else spec.tiers[above].low - value
+    # One hundredth of a point under its own lower edge, and an account is in the tier below.
+    spare = None if below is None else value - spec.tiers[tier].low + 1
     return Explanation(
         account=account,
         model=spec.model,
         score=scored["score"],
-        tier=scored["tier"],
+        tier=tier,
         lines=_lines(spec, other, scored, compared, cells),
-        other_score=None if compared is None else compared["score"],
-        other_tier=None if compared is None else compared["tier"],
+        other_score=compared.get("score"),
+        other_tier=compared.get("tier"),
         above=above,
         points_to_above=None if needed is None else needed / SCORE_UNITS,
         below=below,
@@ -160,13 +155,13 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
     name = id_column(spec, table.columns)
     if name is None or name not in table.columns:
         height = collect(table, table.frame.select(pl.len())).item()
-        if not account.isdigit() or not 1 <= int(account) <= height:
-            raise AccountDataError(
-                f'{table.source}: no account "{account}": the table has no ids, so accounts are '
-                f"named by their row, 1 to {height:,}",
-                hint="gtmar explain 1",
-            )
-        return int(account) - 1
+        if account.isdigit() and 1 <= int(account) <= height:
+            return int(account) - 1
+        raise AccountDataError(
+            f'{table.source}: no account "{account}": the table has no ids, so accounts are '
+            f"named by their row, 1 to {height:,}",
+            hint="gtmar explain 1",
+        )
     ids = collect(table, table.frame.select(key_expression(name, table.schema).alias(name)))[name]
     wanted = pl.DataFrame({name: [account]})
     rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true()
@@ -184,13 +179,13 @@ def _lines(
     spec: ScoringSpec,
     other: ScoringSpec | None,
     scored: dict[str, Any],
-    compared: dict[str, Any] | None,
+    compared: dict[str, Any],
     cells: dict[str, Any],
 ) -> tuple[Line, ...]:
     """List every line that either spec has, those that change most first where there are two."""
 
     def line(name: str, key: str, value: str | None = None, weight: int | None = None) -> Line:
-        then = None if compared is None else float(compared.get(key, 0.0))
+        then = float(compared.get(key, 0.0)) if compared else None
         return Line(name, value, weight, scored.get(key, 0.0), then)
 
     def order(each: Line) -> tuple[bool, float]:
@@ -236,10 +231,8 @@ def _steps(
         now = round(sum(scored[f"points.{name}"] for name in names) * VALUE_UNITS)
         more = int(best[feature]) - now
         if more > 0:
-            possible = best[feature] / VALUE_UNITS
-            steps.append(
-                PossibleChange(feature, now / VALUE_UNITS, possible, reaches=more >= short)
-            )
+            points = now / VALUE_UNITS, best[feature] / VALUE_UNITS
+            steps.append(PossibleChange(feature, *points, reaches=more >= short))
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))
 
 
@@ -266,7 +259,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(PlainData):
     """What differs between two specs."""
 
     one: Side
@@ -302,19 +295,12 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        metrics, moves, moved = (
-            None if frame is None else frame.to_dicts()
-            for frame in (self.metrics, self.moves, self.moved)
-        )
+        values = self.values("parts metrics unmeasured moves moved").items()
         return {
             "one": self.one.name,
             "two": self.two.name,
             "weights": [dict(zip(("weight", "one", "two"), w, strict=True)) for w in self.weights],
-            "parts": list(self.parts),
-            "metrics": metrics,
-            "unmeasured": self.unmeasured,
-            "moves": moves,
-            "moved": moved,
+            **{key: v.to_dicts() if isinstance(v, pl.DataFrame) else v for key, v in values},
         }
 
 
@@ -427,11 +413,7 @@ def _moves(
             hint="give both the same id",
         )
     changed = tier_changes(data, one, two, as_of=as_of)
-    order = {name: index for index, name in enumerate(two.tier_names)}
-    order |= {name: index for index, name in enumerate(one.tier_names)}
-    ranks = (
-        pl.col(name).replace_strict(order, return_dtype=pl.Int64)
-        for name in ("tier_one", "tier_two")
-    )
-    moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len()).sort(*ranks)
-    return moves, changed
+    order = {name: index for spec in (two, one) for index, name in enumerate(spec.tier_names)}
+    tiers = pl.col("tier_one", "tier_two")
+    moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len())
+    return moves.sort(tiers.replace_strict(order, return_dtype=pl.Int64)), changed

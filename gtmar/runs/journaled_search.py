@@ -53,14 +53,7 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
 
-__all__ = [
-    "Ledger",
-    "Search",
-    "new_run_id",
-    "noticed",
-    "start_record",
-    "tiers_id",
-]
+__all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record", "tiers_id"]
 
 
 @contextmanager

@@ -156,8 +156,7 @@ class Plan:
 
     def up_to(self, proposals: int) -> Plan:
         """Return the plan that stops where a run stopped, for whatever reason that was."""
-        limits = Limits(experiments=2**62, proposals=proposals)
-        return replace(self, limits=limits)
+        return replace(self, limits=Limits(experiments=2**62, proposals=proposals))
 
 
 def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
@@ -210,12 +209,10 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
 
 def search_space_of(spec: ScoringSpec) -> SearchSpace:
     """Return what a search may move, and how far."""
-    terms = spec.terms
-    return SearchSpace(
-        tuple(term.name for term in terms),
-        tuple(term.min for term in terms),
-        tuple(term.max for term in terms),
+    names, low, high = (
+        tuple(getattr(term, field) for term in spec.terms) for field in ("name", "min", "max")
     )
+    return SearchSpace(names, low, high)
 
 
 @dataclass(frozen=True)
@@ -242,8 +239,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         """Refuse what can't hold, all in one message."""
-        wrong = []
-        hint = None
+        wrong, hint = [], None
         if self.kind not in ENGINES:
             wrong.append(f'no engine "{self.kind}"; there are {", ".join(ENGINES)}')
             hint = f"--engine {nearest(self.kind, ENGINES) or 'local'}"

@@ -161,11 +161,9 @@ def _with_weights(spec: ScoringSpec, weights: dict[str, int]) -> ScoringSpec:
     """Return the spec with weights of another; bounds give way where they must."""
     data = spec.model_dump(mode="json", by_alias=True)
     for term in spec.terms:
-        feature = data["features"][term.feature]
+        feature, weight = data["features"][term.feature], weights[term.name]
         weighted = feature if term.bin is None else feature["encode"]["bins"][term.bin]
-        weight = weights[term.name]
-        bounds = {"min": min(term.min, weight), "max": max(term.max, weight)}
-        weighted |= {"weight": weight, **bounds}
+        weighted |= {"weight": weight, "min": min(term.min, weight), "max": max(term.max, weight)}
     return specs.ScoringSpec.model_validate(data)
 
 
@@ -196,17 +194,19 @@ def _go_live(
     if before is not None and form_id(before[0]) == form_id(spec):
         old = before[0].weights
         changes = {n: (old[n], w) for n, w in spec.weights.items() if w != old[n]}
-    spec_id = specs.spec_id(spec)
     run_id, _, experiment_id = (experiment or "").partition("/")
+    shared: dict[str, Any] = {
+        "author": author,
+        "note": note,
+        "expect": expect,
+        "since": since,
+        "model": spec.model,
+        "spec_id": specs.spec_id(spec),
+    }
     event_id = write_event(
         journal,
         kind,
-        author=author,
-        note=note,
-        expect=expect,
-        since=since,
-        model=spec.model,
-        spec_id=spec_id,
+        **shared,
         score_id=specs.score_id(spec),
         spec=specs.to_json(spec),
         run_id=run_id or None,
@@ -214,13 +214,8 @@ def _go_live(
         details={"recorded_after": later} if later else None,
     )
     return WentLive(
+        **shared,
         event_id=event_id,
-        model=spec.model,
-        since=since,
-        author=author,
-        note=note,
-        expect=expect,
-        spec_id=spec_id,
         changes=changes,
         replaced_since=None if before is None else before[1],
         experiment=experiment,

@@ -40,12 +40,7 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = [
-    "recall",
-    "run",
-    "said",
-    "try_weights",
-]
+__all__ = ["recall", "run", "said", "try_weights"]
 
 
 def run(
