@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gtmar.cli import option_values
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, some, table
+from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,17 +51,12 @@ def try_change(
     output_path: a.OutputSpec = None,
     force: a.Force = False,
     metric: a.Metric = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    *,
+    table_options: a.TableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
     from gtmar import runs
-    from gtmar.cli import option_values
-    from gtmar.errors import UsageError
     from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
@@ -73,13 +70,9 @@ def try_change(
         note=note,
         author=author,
         metric=metric,
-        as_of=as_of,
-        date_format=date_format,
-        drop_unlabelled=drop_unlabelled,
-        set_aside=set_aside,
-        set_aside_to=set_aside_to,
         announce=announce,
         journal=journal,
+        **table_options,
     )
     with Journal(journal) as opened:
         found = lookup.experiment(opened, f"{result.run_id}/1")
@@ -105,7 +98,6 @@ def checkout(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Write the spec of any experiment, its lineage in it."""
-    from gtmar.cli import option_values
     from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -131,7 +123,6 @@ def promote(
 ) -> Answer:
     """Put on record that a spec is live from now on. It changes nothing outside the journal."""
     from gtmar import runs
-    from gtmar.cli import option_values
 
     spec = option_values.spec_of(experiment, journal)
     found = runs.promote(spec, note=note, author=author, expect=expect, journal=journal)
@@ -146,11 +137,8 @@ def record(
     author: Annotated[str, typer.Option(help="Who made the change.")],
     data: a.OptionalTable = None,
     metric: a.Metric = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    *,
+    table_options: a.TableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Put a change made elsewhere on record. Where a table is given, it is measured."""
@@ -164,13 +152,9 @@ def record(
         author=author,
         data=data,
         metric=metric,
-        as_of=as_of,
-        date_format=date_format,
-        drop_unlabelled=drop_unlabelled,
-        set_aside=set_aside,
-        set_aside_to=set_aside_to,
         announce=announce,
         journal=journal,
+        **table_options,
     )
     return Answer(found.as_json, lambda: _print_went_live(found))
 
@@ -182,7 +166,6 @@ def log(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
-    from gtmar.cli import option_values
     from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 
@@ -229,7 +212,6 @@ def lineage(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Follow an experiment or a spec back to the first spec."""
-    from gtmar.cli import option_values
     from gtmar.journal import lookup
     from gtmar.journal.catalog import Journal
 

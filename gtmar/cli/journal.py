@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.options import app, journal_app
@@ -91,7 +92,6 @@ def sql(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Ask the journal in SQL, read only. By a query of the library, a file, or one SELECT."""
-    from gtmar.cli import option_values, output
     from gtmar.journal.catalog import Journal
     from gtmar.journal.sql_library import library
 
@@ -125,7 +125,6 @@ def verify(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Check that the journal is what was written."""
-    from gtmar.cli import option_values
     from gtmar.journal.catalog import Journal
     from gtmar.journal.verify import run_named
     from gtmar.journal.verify import verify as verified
@@ -188,7 +187,6 @@ def journal_export(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer | None:
     """Write experiments as JSONL, in the format of earlier tools."""
-    from gtmar.cli import option_values, output
     from gtmar.integrations.jsonl_import import encoded_in, export_jsonl
     from gtmar.journal.catalog import Journal
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from gtmar.cli.options import EngineOptions, ReadingOptions
     from gtmar.data.sources import Source
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -47,13 +48,13 @@ __all__ = [
 ]
 
 
-def engine(kind: str, *, memory: str | None, address: str | None, shards: int | None) -> Engine:
+def engine(options: EngineOptions) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.data.memory_budget import parse_size
     from gtmar.runs import Engine
 
-    size = None if memory is None else parse_size(memory)
-    return Engine(kind=kind, memory=size, address=address, shards=shards)
+    size = None if options["memory"] is None else parse_size(options["memory"])
+    return Engine(options["engine"], size, options["address"], options["shards"])
 
 
 def share(text: str | None) -> float | None:
@@ -106,7 +107,7 @@ def outcomes(settings: list[str]) -> Outcomes:
     return Outcomes(**named)
 
 
-def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Reading | None:
+def reading(options: ReadingOptions) -> Reading | None:
     """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
     from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading
@@ -114,7 +115,8 @@ def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Readi
     kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
     columns = {}
     wrong = []
-    for setting in parse or ():
+    nulls, usual = options["nulls"], not options["no_null_markers"]
+    for setting in options["parse"] or ():
         name, _, kind = setting.rpartition("=")
         columns[name] = kind
         if not name or kind not in kinds:
