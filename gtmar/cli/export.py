@@ -130,10 +130,9 @@ def export_mlflow(
     """Log a run to a local MLflow store: parameters, metrics, specs, page; each run once."""
     from gtmar import spec as specs
     from gtmar.integrations.mlflow_tracking import log_run
-    from gtmar.journal.catalog import Journal
     from gtmar.journal.lookup import checkout
 
-    with needing("mlflow"), Journal(journal) as opened:
+    with needing("mlflow"), option_values.opened(journal) as opened:
         run = opened.run_id(run_id)
         texts, without = {}, []
         try:
@@ -175,9 +174,8 @@ def journal_publish(
 ) -> Answer:
     """Append runs and experiments to Delta or DuckDB tables, each run once."""
     from gtmar.integrations.lakehouse import publish
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = publish(opened, target)
 
     def text() -> None:
@@ -207,12 +205,11 @@ def report(
 ) -> Answer:
     """Write what a run found, or the history, as one HTML page."""
     from gtmar import report as reports
-    from gtmar.journal.catalog import Journal
     from gtmar.runs.inputs import local_inputs
 
     if history and (run_id or data):
         raise UsageError("--history is about all runs: it takes no RUN and no --data")
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         read = [journal] if history else option_values.recorded(journal, opened.run_id(run_id))
         new = Output(output_path, local_inputs(data, *read), force=force)
         if history:

@@ -58,7 +58,6 @@ def try_change(
     """Measure a change of yours and journal it, kept or not."""
     from gtmar import runs
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
     if keep != (output_path is not None):
         raise UsageError("--keep and -o go together", hint="--keep -o new.yaml")
@@ -74,7 +73,7 @@ def try_change(
         journal=journal,
         **table_options,
     )
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = lookup.experiment(opened, f"{result.run_id}/1")
         if new is not None:
             option_values.write_found(
@@ -99,11 +98,10 @@ def checkout(
 ) -> Answer:
     """Write the spec of any experiment, its lineage in it."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
 
     new = Output(output_path, (journal,), force=force)
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         reference = lookup.resolve(opened, experiment)
         spec = lookup.checkout(opened, str(reference))
     option_values.write_spec(new, spec, heading=f"checkout, experiment {reference}.")
@@ -167,9 +165,8 @@ def log(
 ) -> Answer:
     """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         if model is not None:
             option_values.refuse_unknown("model", model, lookup.models(opened))
         live, shown = lookup.log(opened, model=model, most=most)
@@ -184,9 +181,8 @@ def log(
 def show(experiment: a.Experiment, journal: a.JournalPath = a.DEFAULT_JOURNAL) -> Answer:
     """Show one experiment: who, why, its change, its effect."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = lookup.experiment(opened, experiment)
     return Answer(found.as_json, lambda: _print_experiment(found, journal=journal))
 
@@ -213,9 +209,8 @@ def lineage(
 ) -> Answer:
     """Follow an experiment or a spec back to the first spec."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         reference = lookup.resolve(opened, option_values.experiment_of(experiment))
         rows = lookup.lineage(opened, reference)
     return Answer(rows.to_dicts, lambda: _print_lineage(rows, journal=journal))
@@ -242,9 +237,8 @@ def best(
 ) -> Answer:
     """Name the best experiments kept on a table, by any metric."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         name, rows = lookup.best(opened, metric, run=run_id, most=most)
     return Answer(rows.to_dicts, lambda: _print_best(rows, name, journal=journal))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtmar.documents import read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
@@ -31,6 +31,7 @@ __all__ = [
     "full_id",
     "labels",
     "note_encoders",
+    "opened",
     "outcomes",
     "output",
     "printed",
@@ -236,17 +237,23 @@ def source(
     return Source(data, at_version, text, named, query_file=query)
 
 
+def opened(journal: Path, **limits: Any) -> Journal:
+    """Open the journal; `limits` are those of `Journal` on what a query may take."""
+    from gtmar.journal.catalog import Journal
+
+    return Journal(journal, **limits)
+
+
 def spec_of(name: str, journal: Path) -> ScoringSpec:
     """Return the spec that a file holds, or an experiment in the journal."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
     if runs.is_spec_file(name):
         return specs.load(name)
-    with Journal(journal) as opened:
-        return lookup.checkout(opened, name)
+    with opened(journal) as own:
+        return lookup.checkout(own, name)
 
 
 def experiment_of(name: str) -> str:
@@ -291,10 +298,8 @@ def printed(path: Path | None) -> bool:
 
 def full_id(journal: Path, run: str | None) -> str:
     """Return the full id of a run by what names it; None for the last search."""
-    from gtmar.journal.catalog import Journal
-
-    with Journal(journal) as opened:
-        return opened.run_id(run)
+    with opened(journal) as own:
+        return own.run_id(run)
 
 
 def recorded(journal: Path, run_id: str) -> list[Path]:

@@ -41,7 +41,6 @@ def demo(
     from gtmar.cli.journal import print_review
     from gtmar.data import synthetic
     from gtmar.journal import review as reading
-    from gtmar.journal.catalog import Journal
 
     table, guess, best = folder / "accounts.parquet", folder / "spec.yaml", folder / "best.yaml"
     accounts = synthetic.generate("health_score")
@@ -71,7 +70,7 @@ def demo(
             watch=watch,
         )
     option_values.write_best(new, result)
-    with Journal(folder / "journal") as journal:
+    with option_values.opened(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
 
     def text() -> None:
