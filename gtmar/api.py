@@ -217,7 +217,7 @@ def diff(one: str, two: str, **options: Any) -> Difference:
     one, two
         The specs.
     options
-        Further arguments of `gtmar.runs.diff`: ``journal``, ``data``, ``as_of``.
+        Further arguments of `gtmar.runs.difference`: ``journal``, ``data``, ``as_of``.
     """
     return runs.difference(one, two, **options)
 

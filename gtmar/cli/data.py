@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, spec_app
-from gtmar.cli.output import Answer, say, some, table
+from gtmar.cli.output import Answer, announce, say, some, table
+from gtmar.errors import ViolationsError
 
 if TYPE_CHECKING:
     from gtmar.data.rules import SetAside
-    from gtmar.errors import ViolationsError
     from gtmar.runs import Checkup, Drift
     from gtmar.validation.psi import Shift
 
@@ -80,15 +81,13 @@ def init(
     bins: Annotated[
         bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
     ] = False,
-    parse: a.Parse = None,
-    nulls: a.Nulls = None,
-    no_null_markers: a.NoNullMarkers = False,
+    *,
+    reading: a.ReadingOptions,
     force: a.Force = False,
 ) -> Answer | None:
     """Detect features and write a first spec, commented, to edit."""
     from gtmar import runs
     from gtmar.autospec.first_spec import first_spec
-    from gtmar.cli import option_values, output
     from gtmar.data.scan import scan
 
     path = None if option_values.printed(output_path) else output_path
@@ -103,7 +102,7 @@ def init(
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
-        reading=option_values.reading(parse, nulls, usual=not no_null_markers),
+        reading=option_values.reading(reading),
     )
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:
@@ -140,36 +139,25 @@ def check(
     data: a.Data,
     spec: a.OptionalSpec = None,
     metric: a.Metric = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    *,
+    table_options: a.TableOptions,
     keep: Keep = None,
-    parse: a.Parse = None,
-    nulls: a.Nulls = None,
-    no_null_markers: a.NoNullMarkers = False,
+    reading: a.ReadingOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Check a table and a spec: every violation, leak and note."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import option_values
-    from gtmar.errors import ViolationsError
 
     try:
         found = runs.check(
             data,
             spec,
             metric=metric,
-            as_of=as_of,
-            date_format=date_format,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            set_aside_to=set_aside_to,
             keep=keep or (),
-            reading=option_values.reading(parse, nulls, usual=not no_null_markers),
+            reading=option_values.reading(reading),
             journal=journal,
+            **table_options,
         )
     except ViolationsError as err:
         err.hint = _aside_hint(err)
@@ -215,7 +203,6 @@ def drift(
 ) -> Answer:
     """Say whether features and score are spread as they were."""
     from gtmar import runs
-    from gtmar.cli.output import announce
 
     found = runs.drift(
         data,
@@ -259,8 +246,7 @@ def score(
     """Score a table: id, score, tier, and the points behind it."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import output
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     inputs = local_inputs(data, spec, since)
     runs.refuse_table(output_path, inputs=inputs, force=force)
@@ -306,7 +292,6 @@ def score(
 def spec_schema() -> None:
     """Print the JSON Schema that editors complete and check specs by."""
     from gtmar import spec as specs
-    from gtmar.cli import output
 
     output.data(specs.json_schema())
 
@@ -317,7 +302,6 @@ def spec_show(path: Annotated[Path, typer.Argument(help="The spec's file.")]) ->
     import json
 
     from gtmar import spec as specs
-    from gtmar.cli import output
 
     spec = specs.load(path)
     ids = {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.options import app, export_app, journal_app
 from gtmar.cli.output import Answer, say, some
+from gtmar.errors import SpecError, UsageError, needing
+from gtmar.outputs import Output, write_together
 
 if TYPE_CHECKING:
     from gtmar.report import Page
@@ -42,8 +45,6 @@ def export_sql(
 ) -> Answer:
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
-    from gtmar.cli import option_values, output
-    from gtmar.errors import needing
 
     with needing("export"):
         from gtmar.integrations.sql import column_kinds, select
@@ -85,14 +86,11 @@ def export_dbt(
 ) -> Answer:
     """Write a spec as a dbt model with its tests."""
     from gtmar import spec as specs
-    from gtmar.cli import option_values, output
-    from gtmar.errors import needing
 
     with needing("export"):
         from gtmar.integrations.dbt import dbt_model
         from gtmar.integrations.sql import column_kinds
-    from gtmar.outputs import Output, write_together
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     inputs = local_inputs(spec, data)
     model = dbt_model(
@@ -131,13 +129,10 @@ def export_mlflow(
 ) -> Answer:
     """Log a run to a local MLflow store: parameters, metrics, specs, page; each run once."""
     from gtmar import spec as specs
-    from gtmar.cli import output
-    from gtmar.errors import SpecError, UsageError, needing
     from gtmar.integrations.mlflow_tracking import log_run
-    from gtmar.journal.catalog import Journal
     from gtmar.journal.lookup import checkout
 
-    with needing("mlflow"), Journal(journal) as opened:
+    with needing("mlflow"), option_values.opened(journal) as opened:
         run = opened.run_id(run_id)
         texts, without = {}, []
         try:
@@ -179,9 +174,8 @@ def journal_publish(
 ) -> Answer:
     """Append runs and experiments to Delta or DuckDB tables, each run once."""
     from gtmar.integrations.lakehouse import publish
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = publish(opened, target)
 
     def text() -> None:
@@ -211,15 +205,11 @@ def report(
 ) -> Answer:
     """Write what a run found, or the history, as one HTML page."""
     from gtmar import report as reports
-    from gtmar.cli import option_values
-    from gtmar.errors import UsageError
-    from gtmar.journal.catalog import Journal
-    from gtmar.outputs import Output
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     if history and (run_id or data):
         raise UsageError("--history is about all runs: it takes no RUN and no --data")
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         read = [journal] if history else option_values.recorded(journal, opened.run_id(run_id))
         new = Output(output_path, local_inputs(data, *read), force=force)
         if history:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gtmar.cli import option_values
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, some, table
+from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,19 +51,13 @@ def try_change(
     output_path: a.OutputSpec = None,
     force: a.Force = False,
     metric: a.Metric = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    *,
+    table_options: a.TableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
     from gtmar import runs
-    from gtmar.cli import option_values
-    from gtmar.errors import UsageError
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
     if keep != (output_path is not None):
         raise UsageError("--keep and -o go together", hint="--keep -o new.yaml")
@@ -73,15 +69,11 @@ def try_change(
         note=note,
         author=author,
         metric=metric,
-        as_of=as_of,
-        date_format=date_format,
-        drop_unlabelled=drop_unlabelled,
-        set_aside=set_aside,
-        set_aside_to=set_aside_to,
         announce=announce,
         journal=journal,
+        **table_options,
     )
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = lookup.experiment(opened, f"{result.run_id}/1")
         if new is not None:
             option_values.write_found(
@@ -105,13 +97,11 @@ def checkout(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Write the spec of any experiment, its lineage in it."""
-    from gtmar.cli import option_values
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
 
     new = Output(output_path, (journal,), force=force)
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         reference = lookup.resolve(opened, experiment)
         spec = lookup.checkout(opened, str(reference))
     option_values.write_spec(new, spec, heading=f"checkout, experiment {reference}.")
@@ -131,7 +121,6 @@ def promote(
 ) -> Answer:
     """Put on record that a spec is live from now on. It changes nothing outside the journal."""
     from gtmar import runs
-    from gtmar.cli import option_values
 
     spec = option_values.spec_of(experiment, journal)
     found = runs.promote(spec, note=note, author=author, expect=expect, journal=journal)
@@ -146,11 +135,8 @@ def record(
     author: Annotated[str, typer.Option(help="Who made the change.")],
     data: a.OptionalTable = None,
     metric: a.Metric = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    *,
+    table_options: a.TableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Put a change made elsewhere on record. Where a table is given, it is measured."""
@@ -164,13 +150,9 @@ def record(
         author=author,
         data=data,
         metric=metric,
-        as_of=as_of,
-        date_format=date_format,
-        drop_unlabelled=drop_unlabelled,
-        set_aside=set_aside,
-        set_aside_to=set_aside_to,
         announce=announce,
         journal=journal,
+        **table_options,
     )
     return Answer(found.as_json, lambda: _print_went_live(found))
 
@@ -182,11 +164,9 @@ def log(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
-    from gtmar.cli import option_values
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         if model is not None:
             option_values.refuse_unknown("model", model, lookup.models(opened))
         live, shown = lookup.log(opened, model=model, most=most)
@@ -204,9 +184,8 @@ def log(
 def show(experiment: a.Experiment, journal: a.JournalPath = a.DEFAULT_JOURNAL) -> Answer:
     """Show one experiment: who, why, its change, its effect."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = lookup.experiment(opened, experiment)
     return Answer(found.as_json, lambda: _print_experiment(found, journal=journal))
 
@@ -232,11 +211,9 @@ def lineage(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Follow an experiment or a spec back to the first spec."""
-    from gtmar.cli import option_values
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         reference = lookup.resolve(opened, option_values.experiment_of(experiment))
         rows = lookup.lineage(opened, reference)
     return Answer(rows.to_dicts, lambda: _print_lineage(rows, journal=journal))
@@ -263,9 +240,8 @@ def best(
 ) -> Answer:
     """Name the best experiments kept on a table, by any metric."""
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         name, rows = lookup.best(opened, metric, run=run_id, most=most)
     return Answer(rows.to_dicts, lambda: _print_best(rows, name, journal=journal))
 

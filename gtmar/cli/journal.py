@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow, unused
 from gtmar.cli.options import app, journal_app
@@ -45,9 +46,8 @@ def review(
 ) -> Answer:
     """Say what a run found: verdict, wins, weights, tiers."""
     from gtmar.journal import review as reading
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = reading.review(opened, run_id)
     return Answer(found.as_json, lambda: print_review(found, journal=str(journal)))
 
@@ -60,9 +60,8 @@ def compare(
 ) -> Answer:
     """Put two runs over one table and objective side by side."""
     from gtmar.journal import review as reading
-    from gtmar.journal.catalog import Journal
 
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         found = reading.compare(opened, run_id, other)
     return Answer(found.as_json, lambda: _print_comparison(found, journal=str(journal)))
 
@@ -91,8 +90,6 @@ def sql(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Ask the journal in SQL, read only. By a query of the library, a file, or one SELECT."""
-    from gtmar.cli import option_values, output
-    from gtmar.journal.catalog import Journal
     from gtmar.journal.sql_library import library
 
     if name is None and text is None:
@@ -105,7 +102,7 @@ def sql(
             lambda: _print_listing(queries),
         )
     size = None if memory is None else memory_of(memory)
-    with Journal(journal, time_limit=time_limit, memory=size) as opened:
+    with option_values.opened(journal, time_limit=time_limit, memory=size) as opened:
         found = option_values.ask(opened, name, text, settings or [])
     return Answer(found.to_dicts, lambda: output.frame(found))
 
@@ -125,13 +122,11 @@ def verify(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Check that the journal is what was written."""
-    from gtmar.cli import option_values
-    from gtmar.journal.catalog import Journal
     from gtmar.journal.verify import run_named
     from gtmar.journal.verify import verify as verified
 
     if run_id in ("latest", "live"):
-        with Journal(journal) as opened:
+        with option_values.opened(journal) as opened:
             run_id = opened.run_id(run_id)
     elif run_id is not None:
         # By names of files alone, so that a damaged journal can be checked.
@@ -188,15 +183,13 @@ def journal_export(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer | None:
     """Write experiments as JSONL, in the format of earlier tools."""
-    from gtmar.cli import option_values, output
     from gtmar.integrations.jsonl_import import encoded_in, export_jsonl
-    from gtmar.journal.catalog import Journal
 
     option_values.refuse_unknown("format", form, _FORMATS)
     new = option_values.output(
         None if option_values.printed(output_path) else output_path, journal, force=force
     )
-    with Journal(journal) as opened:
+    with option_values.opened(journal) as opened:
         lines = export_jsonl(opened, run_id)
         option_values.note_encoders(encoded_in(opened, run_id))
         if new is None:

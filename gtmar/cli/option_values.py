@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtmar.documents import is_spec_file, read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from gtmar.cli.options import EngineOptions, ReadingOptions
     from gtmar.data.sources import Source
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -30,6 +31,7 @@ __all__ = [
     "full_id",
     "labels",
     "note_encoders",
+    "opened",
     "outcomes",
     "output",
     "printed",
@@ -47,13 +49,13 @@ __all__ = [
 ]
 
 
-def engine(kind: str, *, memory: str | None, address: str | None, shards: int | None) -> Engine:
+def engine(options: EngineOptions) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.data.memory_budget import parse_size
     from gtmar.runs import Engine
 
-    size = None if memory is None else parse_size(memory)
-    return Engine(kind=kind, memory=size, address=address, shards=shards)
+    size = None if options["memory"] is None else parse_size(options["memory"])
+    return Engine(options["engine"], size, options["address"], options["shards"])
 
 
 def share(text: str | None) -> float | None:
@@ -106,7 +108,7 @@ def outcomes(settings: list[str]) -> Outcomes:
     return Outcomes(**named)
 
 
-def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Reading | None:
+def reading(options: ReadingOptions) -> Reading | None:
     """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
     from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading
@@ -114,7 +116,8 @@ def reading(parse: list[str] | None, nulls: str | None, *, usual: bool) -> Readi
     kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
     columns = {}
     wrong = []
-    for setting in parse or ():
+    nulls, usual = options["nulls"], not options["no_null_markers"]
+    for setting in options["parse"] or ():
         name, _, kind = setting.rpartition("=")
         columns[name] = kind
         if not name or kind not in kinds:
@@ -234,16 +237,22 @@ def source(
     return Source(data, at_version, text, named, query_file=query)
 
 
+def opened(journal: Path, **limits: Any) -> Journal:
+    """Open the journal; `limits` are those of `Journal` on what a query may take."""
+    from gtmar.journal.catalog import Journal
+
+    return Journal(journal, **limits)
+
+
 def spec_of(name: str, journal: Path) -> ScoringSpec:
     """Return the spec that a file holds, or an experiment in the journal."""
     from gtmar import spec as specs
     from gtmar.journal import lookup
-    from gtmar.journal.catalog import Journal
 
     if is_spec_file(name):
         return specs.load(name)
-    with Journal(journal) as opened:
-        return lookup.checkout(opened, name)
+    with opened(journal) as own:
+        return lookup.checkout(own, name)
 
 
 def experiment_of(name: str) -> str:
@@ -277,7 +286,7 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
     if path is None:
         return None
     from gtmar.outputs import Output
-    from gtmar.runs.input_files import local_inputs
+    from gtmar.runs.inputs import local_inputs
 
     return Output(path, local_inputs(*inputs), force=force)
 
@@ -289,17 +298,15 @@ def printed(path: Path | None) -> bool:
 
 def full_id(journal: Path, run: str | None) -> str:
     """Return the full id of a run by what names it; None for the last search."""
-    from gtmar.journal.catalog import Journal
-
-    with Journal(journal) as opened:
-        return opened.run_id(run)
+    with opened(journal) as own:
+        return own.run_id(run)
 
 
 def recorded(journal: Path, run_id: str) -> list[Path]:
     """Return the journal's folder, and the tables that a run's record names."""
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
-    from gtmar.runs.input_files import recorded_inputs
+    from gtmar.runs.inputs import recorded_inputs
 
     try:
         return [journal, *recorded_inputs(RunFiles(journal, run_id).record("start"))]

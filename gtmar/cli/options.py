@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints, is_typeddict
 
 import typer
 
@@ -17,54 +18,8 @@ if TYPE_CHECKING:
 
     from gtmar.cli.output import Answer
 
-__all__ = [
-    "DEFAULT_ASIDE",
-    "DEFAULT_JOURNAL",
-    "Address",
-    "Against",
-    "AnyRun",
-    "AsOf",
-    "Author",
-    "Data",
-    "DateFormat",
-    "DropUnlabelled",
-    "EngineKind",
-    "Experiment",
-    "ExperimentOrSpec",
-    "Force",
-    "HoldoutAsOf",
-    "HoldoutTable",
-    "JournalPath",
-    "Json",
-    "LaterTable",
-    "Memory",
-    "Metric",
-    "MovedData",
-    "MovedHoldout",
-    "NewSpec",
-    "NewTable",
-    "NoNullMarkers",
-    "Nulls",
-    "OptionalRun",
-    "OptionalSpec",
-    "OptionalTable",
-    "OutputSpec",
-    "Parse",
-    "Quiet",
-    "Run",
-    "SetAside",
-    "SetAsideTo",
-    "Shards",
-    "SpecPath",
-    "SpecTable",
-    "SpreadsheetSafe",
-    "TrainTable",
-    "app",
-    "command",
-    "export_app",
-    "journal_app",
-    "spec_app",
-]
+#: The types of options are for commands, which take them from this module by its name.
+__all__ = ["app", "command", "export_app", "journal_app", "spec_app"]
 
 
 app = typer.Typer(
@@ -150,25 +105,14 @@ def _tiers(spec: object) -> list[str]:
         return [""]
 
 
-def complete_kinds(incomplete: str) -> list[str]:
-    """Offer the kinds of tables that can be generated."""
-    from gtmar.data.synthetic import KINDS
-
-    return _offered(KINDS, incomplete)
+def _complete_names(module: str, names: str) -> Callable[[str], list[str]]:
+    """Offer the names that a module lists, imported when they are asked for."""
+    return lambda incomplete: _offered(getattr(import_module(module), names), incomplete)
 
 
-def complete_proposers(incomplete: str) -> list[str]:
-    """Offer who can propose."""
-    from gtmar.runs.plan import PROPOSERS
-
-    return _offered(PROPOSERS, incomplete)
-
-
-def complete_starts(incomplete: str) -> list[str]:
-    """Offer where a search can begin."""
-    from gtmar.runs.plan import STARTS
-
-    return _offered(STARTS, incomplete)
+complete_kinds = _complete_names("gtmar.data.synthetic", "KINDS")
+complete_proposers = _complete_names("gtmar.runs.plan", "PROPOSERS")
+complete_starts = _complete_names("gtmar.runs.plan", "STARTS")
 
 
 # ---- options that commands share ----
@@ -320,6 +264,7 @@ NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or 
 OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
 NewSpec = Annotated[Path, typer.Option("-o", "--output", help="Where to write the spec.")]
 Author = Annotated[str | None, typer.Option("--author", help="Who.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
 Experiment = Annotated[
     str,
     typer.Argument(
@@ -336,6 +281,109 @@ ExperimentOrSpec = Annotated[
         autocompletion=complete_experiments,
     ),
 ]
+
+
+# ---- options that go together: a command has them where a parameter of such a type stands ----
+
+
+class TableOptions(TypedDict):
+    """How a table with outcomes is read."""
+
+    as_of: AsOf
+    date_format: DateFormat
+    drop_unlabelled: DropUnlabelled
+    set_aside: SetAside
+    set_aside_to: SetAsideTo
+
+
+class TwoTablesOptions(TypedDict):
+    """How a table and the later one that is its holdout are read."""
+
+    as_of: AsOf
+    date_format: DateFormat
+    holdout_as_of: HoldoutAsOf
+    drop_unlabelled: DropUnlabelled
+    set_aside: SetAside
+    set_aside_to: SetAsideTo
+
+
+class EngineOptions(TypedDict):
+    """Where a run computes."""
+
+    memory: Memory
+    engine: EngineKind
+    address: Address
+    shards: Shards
+
+
+class ReadingOptions(TypedDict):
+    """How cells of text are read."""
+
+    parse: Parse
+    nulls: Nulls
+    no_null_markers: NoNullMarkers
+
+
+class GateOptions(TypedDict):
+    """What a candidate must pass."""
+
+    min_gain: Annotated[float, typer.Option(help="Least gain of the objective.")]
+    max_moved: Annotated[
+        float | None, typer.Option(help="Largest share of accounts that may change tier.")
+    ]
+    segments: Annotated[
+        list[str] | None,
+        typer.Option("--segment", help="Column whose values must not get worse."),
+    ]
+    max_segment_drop: Annotated[
+        float | None,
+        typer.Option(help="Largest loss of the objective in a segment; 0.05 if not given."),
+    ]
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="Column that seems to know the outcome, and may."),
+    ]
+
+
+class RepeatOptions(TypedDict):
+    """Which run's search is done again, how often, and for whom."""
+
+    run_id: OptionalRun
+    searches: Annotated[int, typer.Option("--runs", help="Searches to do.")]
+    data: MovedData
+    seed: Seed
+    author: Author
+    journal: JournalPath
+    quiet: Quiet
+
+
+#: What these options are where they are not given; others are None, flags False.
+_DEFAULTS = {
+    "engine": "local",
+    "journal": DEFAULT_JOURNAL,
+    "min_gain": 0.0,
+    "searches": 50,
+    "seed": 0,
+    "set_aside_to": DEFAULT_ASIDE,
+}
+
+
+def _parameters(
+    function: Callable[..., Any],
+) -> tuple[dict[str, inspect.Parameter], dict[str, dict[str, Any]]]:
+    """Return a command's parameters by name, and which of them each of its bundles has."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters, bundles = {}, {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if is_typeddict(hints[name]):
+            bundles[name] = get_type_hints(hints[name], include_extras=True)
+            for each, hint in bundles[name].items():
+                default = False if hint.__origin__ is bool else _DEFAULTS.get(each)
+                parameters[each] = _parameter(each, hint, default=default)
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters[name] = parameter.replace(annotation=hints[name], kind=kind)
+    return parameters, bundles
 
 
 def command(
@@ -359,22 +407,15 @@ def command(
     """
 
     def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
-        hints = get_type_hints(function, include_extras=True)
-        signature = inspect.signature(function)
-        tables = [
-            name
-            for name, hint in hints.items()
-            if {_Required, _Optional, _OwnQuery} & set(getattr(hint, "__metadata__", ()))
-        ]
-        parameters = {
-            name: parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
-            for name, parameter in signature.parameters.items()
-        }
-        for name in tables:
-            kind, option = hints[name].__metadata__
-            taken: Any = str if kind is _Required else str | None
-            parameters[name] = parameters[name].replace(annotation=Annotated[taken, option])
-        asked = {name for name in tables if hints[name].__metadata__[0] is _OwnQuery}
+        parameters, bundles = _parameters(function)
+        tables, asked = [], set()
+        for name, parameter in parameters.items():
+            kind, *option = getattr(parameter.annotation, "__metadata__", (None,))
+            if kind in (_Required, _Optional, _OwnQuery):
+                tables.append(name)
+                asked |= {name} if kind is _OwnQuery else set()
+                taken: Any = str if kind is _Required else str | None
+                parameters[name] = parameter.replace(annotation=Annotated[taken, *option])
         own = [
             each
             for name in tables
@@ -400,10 +441,11 @@ def command(
                 given[name] = option_values.source(
                     given[name], version, text, others, option=_flag(name)
                 )
-            return function(**given)
+            together = {name: {each: given.pop(each) for each in b} for name, b in bundles.items()}
+            return function(**given, **together)
 
         inner = bounded(opened)
-        inner.__signature__ = signature.replace(parameters=order)  # type: ignore[attr-defined] # typer reads it
+        inner.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined] # typer reads it
         inner.__annotations__ = {each.name: each.annotation for each in order}
         name = example.split()[0 if group is app else 1]
         return group.command(name, epilog=f"Example: gtmar {example}")(inner)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import elsewhere, follow
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, say, some
+from gtmar.cli.output import Answer, complain, for_programs, say, some
+from gtmar.outputs import Output
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from gtmar.runs import Pace, Replay, RunResult
 
 __all__ = ["bench", "demo", "example_spec", "replay", "resume", "run"]
+
+
+_BestSpec = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
+]
 
 
 @a.command(app, "demo")
@@ -31,13 +38,9 @@ def demo(
 ) -> Answer:
     """Go the whole way on a generated table, in a few seconds."""
     from gtmar import runs
-    from gtmar.cli import option_values, output
     from gtmar.cli.journal import print_review
-    from gtmar.cli.progress import announce, watching
     from gtmar.data import synthetic
     from gtmar.journal import review as reading
-    from gtmar.journal.catalog import Journal
-    from gtmar.outputs import Output
 
     table, guess, best = folder / "accounts.parquet", folder / "spec.yaml", folder / "best.yaml"
     accounts = synthetic.generate("health_score")
@@ -52,28 +55,28 @@ def demo(
         runs.write_table(accounts, table)
     if not guess.exists():
         Output(guess).write(example)
-    if not output.for_programs():
-        output.say(f"A table of 5,000 accounts: {table}")
-        output.say(f"A health score as a team might have guessed it: {guess}")
-        output.say("Searching for better weights ...")
-        output.say()
-    quiet = quiet or output.for_programs()
-    with watching(quiet=quiet) as watch:
+    if not for_programs():
+        say(f"A table of 5,000 accounts: {table}")
+        say(f"A health score as a team might have guessed it: {guess}")
+        say("Searching for better weights ...")
+        say()
+    quiet = quiet or for_programs()
+    with progress.watching(quiet=quiet) as watch:
         result = runs.run(
             table,
             guess,
             journal=folder / "journal",
-            announce=None if quiet else announce,
+            announce=None if quiet else progress.announce,
             watch=watch,
         )
     option_values.write_best(new, result)
-    with Journal(folder / "journal") as journal:
+    with option_values.opened(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
 
     def text() -> None:
         print_review(found, journal=str(folder / "journal"), best=str(best))
-        output.say()
-        output.say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")
+        say()
+        say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")
 
     return Answer(found.as_json, text)
 
@@ -94,9 +97,7 @@ def run(
     ] = None,
     holdout_file: a.HoldoutTable = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
-    ] = None,
+    output_path: _BestSpec = None,
     force: a.Force = False,
     author: a.Author = None,
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
@@ -114,22 +115,13 @@ def run(
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
     ] = False,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    holdout_as_of: a.HoldoutAsOf = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
-    memory: a.Memory = None,
-    engine: a.EngineKind = "local",
-    address: a.Address = None,
-    shards: a.Shards = None,
+    *,
+    tables: a.TwoTablesOptions,
+    engine: a.EngineOptions,
     quiet: a.Quiet = False,
 ) -> Answer:
     """Search for better weights and journal every experiment."""
     from gtmar import runs
-    from gtmar.cli import option_values, progress
-    from gtmar.cli.output import complain
     from gtmar.journal.events import clock_note, dated_ahead
 
     new = option_values.output(output_path, data, spec, holdout_file, journal, force=force)
@@ -146,24 +138,17 @@ def run(
             journal=journal,
             holdout=option_values.share(holdout),
             holdout_file=holdout_file,
-            as_of=as_of,
-            date_format=date_format,
-            holdout_as_of=holdout_as_of,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            set_aside_to=set_aside_to,
+            **tables,
             author=author,
             note=note,
             proposer=proposer or runs.DEFAULT_PROPOSER,
             start=start,
             cold=cold,
-            engine=option_values.engine(engine, memory=memory, address=address, shards=shards),
+            engine=option_values.engine(engine),
             announce=None if quiet else progress.announce,
             watch=watch,
         )
-    if new is not None:
-        option_values.write_best(new, result)
-    return _answer(result, output_path)
+    return _answer(result, new)
 
 
 @a.command(app, "resume r20260101-120000-abc123")
@@ -172,36 +157,28 @@ def resume(
     data: a.MovedData = None,
     holdout_file: a.MovedHoldout = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write the best spec.")
-    ] = None,
+    output_path: _BestSpec = None,
     force: a.Force = False,
-    memory: a.Memory = None,
-    engine: a.EngineKind = "local",
-    address: a.Address = None,
-    shards: a.Shards = None,
+    *,
+    engine: a.EngineOptions,
     quiet: a.Quiet = False,
 ) -> Answer:
     """Go on with a run that was cut off. It ends as the uninterrupted run would have."""
     from gtmar import runs
-    from gtmar.cli import option_values
-    from gtmar.cli.progress import watching
 
     run_id = option_values.full_id(journal, run_id)
     read = (data, holdout_file, *option_values.recorded(journal, run_id))
     new = option_values.output(output_path, *read, force=force)
-    with watching(quiet=quiet) as watch:
+    with progress.watching(quiet=quiet) as watch:
         result = runs.resume(
             run_id,
             journal=journal,
             data=data,
             holdout_file=holdout_file,
-            engine=option_values.engine(engine, memory=memory, address=address, shards=shards),
+            engine=option_values.engine(engine),
             watch=watch,
         )
-    if new is not None:
-        option_values.write_best(new, result)
-    return _answer(result, output_path)
+    return _answer(result, new)
 
 
 @a.command(app, "replay r20260101-120000-abc123")
@@ -213,7 +190,6 @@ def replay(
 ) -> Answer:
     """Do a run again and say whether every value is the same."""
     from gtmar import runs
-    from gtmar.cli import option_values
 
     run_id = option_values.full_id(journal, run_id)
     found = runs.replay(run_id, journal=journal, data=data, holdout_file=holdout_file)
@@ -245,8 +221,11 @@ def bench(
     return Answer(found.as_json, lambda: _print_pace(found, given=data is not None))
 
 
-def _answer(result: RunResult, output_path: Path | None) -> Answer:
-    written = str(output_path) if output_path else None
+def _answer(result: RunResult, output: Output | None) -> Answer:
+    """Write the best spec where it is asked for, and say what a run found."""
+    if output is not None:
+        option_values.write_best(output, result)
+    written = None if output is None else str(output.path)
     return Answer(
         lambda: {**result.as_json(), "output": written},
         lambda: _print_run(result, written=written),
@@ -258,7 +237,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
     from gtmar.journal.review import verdict
-    from gtmar.runs.findings import warnings_of
+    from gtmar.runs.results import warnings_of
 
     holdout = result.holdout or {}
     row = {

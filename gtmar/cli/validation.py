@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 
 import typer
 
+from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.history import WHY
 from gtmar.cli.next_step import elsewhere, follow, unused
@@ -14,87 +15,60 @@ from gtmar.cli.options import app
 from gtmar.cli.output import Answer, number, say, some, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gtmar.runs import Backtest, Decided, Explanation, FoundStability, NullSearch
     from gtmar.runs.segments import BySegment, SegmentPart
     from gtmar.stats.interval import Interval
+    from gtmar.validation.gates import Gates
 
 __all__ = ["backtest", "decide", "explain", "null", "refresh", "segments", "stability"]
 
+T = TypeVar("T")
 
-Searches = Annotated[int, typer.Option("--runs", help="Searches to do.")]
-MinGain = Annotated[float, typer.Option(help="Least gain of the objective.")]
-MaxMoved = Annotated[
-    float | None, typer.Option(help="Largest share of accounts that may change tier.")
-]
-Segments = Annotated[
-    list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
-]
-MaxDrop = Annotated[
-    float | None,
-    typer.Option(help="Largest loss of the objective in a segment; 0.05 if not given."),
-]
-Kept = Annotated[
-    list[str] | None, typer.Option("--keep", help="Column that seems to know the outcome, and may.")
-]
+
 NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New folder for it all.")]
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.
 _CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
-Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
+
+
+class _ScoredOptions(TypedDict):
+    """How a table is read, those of its accounts included that have no score today."""
+
+    as_of: a.AsOf
+    date_format: a.DateFormat
+    drop_unlabelled: a.DropUnlabelled
+    drop_unscored: Annotated[
+        bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
+    ]
+    set_aside: a.SetAside
+    set_aside_to: a.SetAsideTo
 
 
 @a.command(app, "null --runs 50")
-def null(
-    run_id: a.OptionalRun = None,
-    searches: Searches = 50,
-    data: a.MovedData = None,
-    seed: Seed = 0,
-    author: a.Author = None,
-    journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    quiet: a.Quiet = False,
-) -> Answer:
+def null(options: a.RepeatOptions) -> Answer:
     """Say how much gain noise gives. It does a run's search again on shuffled outcomes."""
     from gtmar import runs
-    from gtmar.cli import option_values, progress
 
-    run_id = option_values.full_id(journal, run_id)
-    found = runs.null_search(
-        run_id,
-        journal=journal,
-        data=data,
-        searches=searches,
-        seed=seed,
-        author=author,
-        watch=progress.counting(quiet=quiet),
-    )
-    return Answer(found.as_json, lambda: _print_null(found, journal=journal))
+    found = _repeated(runs.null_search, options)
+    return Answer(found.as_json, lambda: _print_null(found, journal=options["journal"]))
 
 
 @a.command(app, "stability --runs 50")
-def stability(
-    run_id: a.OptionalRun = None,
-    searches: Searches = 50,
-    data: a.MovedData = None,
-    seed: Seed = 0,
-    author: a.Author = None,
-    journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    quiet: a.Quiet = False,
-) -> Answer:
+def stability(options: a.RepeatOptions) -> Answer:
     """Say which weights hold and which are noise. It does a run's search again on resamples."""
     from gtmar import runs
-    from gtmar.cli import option_values, progress
 
-    run_id = option_values.full_id(journal, run_id)
-    found = runs.stability(
-        run_id,
-        journal=journal,
-        data=data,
-        searches=searches,
-        seed=seed,
-        author=author,
-        watch=progress.counting(quiet=quiet),
-    )
-    return Answer(found.as_json, lambda: _print_stability(found, journal=journal))
+    found = _repeated(runs.stability, options)
+    return Answer(found.as_json, lambda: _print_stability(found, journal=options["journal"]))
+
+
+def _repeated(search: Callable[..., T], options: a.RepeatOptions) -> T:
+    """Do a run's search again by `null_search` or `stability`."""
+    given: dict[str, Any] = dict(options)
+    run_id = option_values.full_id(options["journal"], given.pop("run_id"))
+    return search(run_id, watch=progress.counting(quiet=given.pop("quiet")), **given)
 
 
 @a.command(app, "segments RUN --segment plan")
@@ -108,7 +82,6 @@ def segments(
 ) -> Answer:
     """Say what a run's best does to each segment."""
     from gtmar import runs
-    from gtmar.cli import option_values
 
     run_id = option_values.full_id(journal, run_id)
     found = runs.by_segment(run_id, journal=journal, data=data, columns=tuple(columns or ()))
@@ -120,11 +93,8 @@ def decide(
     run_id: a.OptionalRun = None,
     data: a.MovedData = None,
     holdout_file: a.MovedHoldout = None,
-    min_gain: MinGain = 0.0,
-    max_moved: MaxMoved = None,
-    segments: Segments = None,
-    max_segment_drop: MaxDrop = None,
-    keep: Kept = None,
+    *,
+    gates: a.GateOptions,
     output_path: NewFolder = None,
     author: a.Author = None,
     note: Note = None,
@@ -132,21 +102,30 @@ def decide(
 ) -> Answer:
     """Decide on a run's best, on the accounts it never saw."""
     from gtmar import runs
-    from gtmar.cli import option_values
-    from gtmar.validation.gates import Gates
 
-    gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
-    run_id = option_values.full_id(journal, run_id)
+    stated = _gates(gates)
     found = runs.decide(
-        run_id,
+        option_values.full_id(journal, run_id),
         journal=journal,
         data=data,
         holdout_file=holdout_file,
-        gates=gates,
+        gates=stated,
         folder=output_path,
         author=author,
         note=note,
     )
+    return _decided(found, journal)
+
+
+def _gates(options: a.GateOptions) -> Gates:
+    from gtmar.validation.gates import Gates
+
+    segments, keep = (tuple(names or ()) for names in (options["segments"], options["keep"]))
+    drop = options["max_segment_drop"]
+    return Gates(options["min_gain"], options["max_moved"], segments, drop, keep)
+
+
+def _decided(found: Decided, journal: Path) -> Answer:
     code = _CODES.get(found.verdict, 0)
     return Answer(found.as_json, lambda: _print_decision(found, journal=journal), code)
 
@@ -158,19 +137,11 @@ def refresh(
     spec: a.SpecPath,
     metric: a.Metric = None,
     n: Annotated[int, typer.Option("--n", help="Experiments to evaluate.")] = 2000,
-    seed: Seed = 0,
-    min_gain: MinGain = 0.0,
-    max_moved: MaxMoved = None,
-    segments: Segments = None,
-    max_segment_drop: MaxDrop = None,
-    keep: Kept = None,
+    seed: a.Seed = 0,
+    *,
+    gates: a.GateOptions,
     output_path: NewFolder = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    holdout_as_of: a.HoldoutAsOf = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    tables: a.TwoTablesOptions,
     author: a.Author = None,
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -178,10 +149,8 @@ def refresh(
 ) -> Answer:
     """Search one table and decide on a later one, in one go."""
     from gtmar import runs
-    from gtmar.cli import progress
-    from gtmar.validation.gates import Gates
 
-    gates = Gates(min_gain, max_moved, tuple(segments or ()), max_segment_drop, tuple(keep or ()))
+    stated = _gates(gates)
     with progress.watching(quiet=quiet) as watch:
         found = runs.refresh(
             train,
@@ -190,22 +159,16 @@ def refresh(
             metric=metric,
             limits=runs.Limits(n),
             seed=seed,
-            gates=gates,
+            gates=stated,
             folder=output_path,
-            as_of=as_of,
-            date_format=date_format,
-            holdout_as_of=holdout_as_of,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            set_aside_to=set_aside_to,
+            **tables,
             author=author,
             note=note,
             journal=journal,
             announce=None if quiet else progress.announce,
             watch=watch,
         )
-    code = _CODES.get(found.verdict, 0)
-    return Answer(found.as_json, lambda: _print_decision(found, journal=journal), code)
+    return _decided(found, journal)
 
 
 @a.command(app, "explain acct-00042 --data accounts.parquet --spec best.yaml")
@@ -223,7 +186,6 @@ def explain(
     """Take one account's score apart. Points add up; what the next tier would take."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import option_values
 
     other = None if versus is None else option_values.spec_of(versus, journal)
     loaded = specs.load(spec)
@@ -248,20 +210,13 @@ def backtest(
     spec: Annotated[
         Path | None, typer.Option("--spec", help="Spec to judge, or beside the column.")
     ] = None,
-    as_of: a.AsOf = None,
-    date_format: a.DateFormat = None,
-    drop_unlabelled: a.DropUnlabelled = False,
-    drop_unscored: Annotated[
-        bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
-    ] = False,
-    set_aside: a.SetAside = None,
-    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    *,
+    table_options: _ScoredOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Judge today's score by what became of its accounts."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.cli import option_values
 
     found = runs.backtest(
         data,
@@ -270,12 +225,7 @@ def backtest(
         tiers=None if tiers is None else option_values.edges(tiers),
         orientation=orientation,
         journal=journal,
-        as_of=as_of,
-        date_format=date_format,
-        drop_unlabelled=drop_unlabelled,
-        drop_unscored=drop_unscored,
-        set_aside=set_aside,
-        set_aside_to=set_aside_to,
+        **table_options,
     )
     return Answer(found.as_json, lambda: _print_backtest(found, spec=spec))
 

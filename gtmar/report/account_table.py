@@ -61,14 +61,8 @@ def capture_of(
 ) -> Capture | None:
     """Return the curves of two scores, the start's and the best's; None with nothing to capture.
 
-    Parameters
-    ----------
-    matrix
-        N accounts.
-    scores
-        Score values, each of shape (N,), in matrix order.
-    risk
-        Whether a high score is bad, so that the lowest come first.
+    `scores` are of shape (N,) each, in the order of the matrix; `risk` says that a high score is
+    bad, so that the lowest come first.
     """
     cohorts = cohorts_of(matrix)
     rows, of = cohorts.paying, "MRR"
@@ -168,16 +162,8 @@ def read_table(
 ) -> TableEvidence:
     """Load a run's table and score it by its start and by its best weights.
 
-    Parameters
-    ----------
-    run
-        The run's row of the view `runs`.
-    weights
-        Its best weights.
-    data
-        The table, where it has moved since; None for where it was.
-    level
-        Of intervals on the holdout, by how often it was looked at.
+    `run` is the run's row of the view `runs`, `data` its table where it has moved since, and
+    `level` that of intervals on the holdout, by how often it was looked at.
 
     Raises
     ------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gtmar.report.account_table import Capture
-    from gtmar.report.run_content import Evidence, NullRecord, StabilityRecord
+    from gtmar.report.content import Evidence, NullRecord, StabilityRecord
     from gtmar.runs.segments import SegmentPart
 
 __all__ = [

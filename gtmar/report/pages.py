@@ -45,12 +45,7 @@ class Page:
     left_out: tuple[str, ...] = ()
 
 
-def run_page(
-    journal: Journal,
-    run: str | None = None,
-    *,
-    data: Tabular | None = None,
-) -> Page:
+def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None = None) -> Page:
     """Make the report of one run; None is the latest.
 
     `data` is its account table, where it has moved since. What needs the table is left out where it
@@ -67,7 +62,7 @@ def run_page(
     """
     _require_extra()
     from gtmar.report import charts
-    from gtmar.report.run_content import gather
+    from gtmar.report.content import gather
 
     evidence = gather(journal, run, data=data)
     table, null, stability = evidence.table, evidence.null, evidence.stability
@@ -100,7 +95,7 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
     installed.
     """
     _require_extra()
-    from gtmar.report.history_content import gather_history
+    from gtmar.report.content import gather_history
 
     title = f"History of the journal {journal.path}"
     script = (_TEMPLATES / "history.js").read_text(encoding="utf-8")

@@ -3,25 +3,23 @@
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
-from gtmar.runs.check import Checkup, check
+from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import Decided, decide, refresh
-from gtmar.runs.diff import Difference, difference
-from gtmar.runs.drift import Drift, drift
-from gtmar.runs.explain import Explanation, explain
-from gtmar.runs.findings import Finding, warnings_of
-from gtmar.runs.null_and_stability import FoundStability, NullSearch, null_search, stability
+from gtmar.runs.explain import Difference, Explanation, difference, explain
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
-from gtmar.runs.results import Progress, RunResult
-from gtmar.runs.resume import Replay, replay, resume
-from gtmar.runs.run import run, try_weights
-from gtmar.runs.score import (
-    changed_since,
-    refuse_table,
-    score,
-    write_rows_aside,
-    write_table,
+from gtmar.runs.rerun import (
+    FoundStability,
+    NullSearch,
+    Replay,
+    null_search,
+    replay,
+    resume,
+    stability,
 )
+from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
+from gtmar.runs.run import run, try_weights
+from gtmar.runs.score import changed_since, refuse_table, score, write_rows_aside, write_table
 from gtmar.runs.segments import BySegment, by_segment
 
 __all__ = [

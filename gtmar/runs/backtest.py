@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import polars as pl
@@ -24,9 +24,10 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
-from gtmar.runs.findings import copies_finding, leak_findings, warnings_of
 from gtmar.runs.holdout import looks_at, record_look
-from gtmar.runs.score import score, write_aside
+from gtmar.runs.inputs import load
+from gtmar.runs.results import PlainData, copies_finding, leak_findings, warnings_of
+from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import Uncertainty, uncertainty
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.sources import Tabular
+    from gtmar.runs.inputs import TableOptions
     from gtmar.spec.model import ScoringSpec, Split
 
 __all__ = ["Backtest", "backtest", "captured"]
@@ -52,7 +54,7 @@ _TODAY = "\x00today"
 
 
 @dataclass(frozen=True)
-class Backtest:
+class Backtest(PlainData):
     """What a score was worth."""
 
     source: str
@@ -82,11 +84,11 @@ class Backtest:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        plain = (
-            "source name accounts tiers edges metrics level candidate curve notes basis in_sample"
-        )
         return {
-            **{key: getattr(self, key) for key in plain.split()},
+            **self.values(
+                "source name accounts tiers edges metrics level candidate curve notes basis "
+                "in_sample"
+            ),
             "intervals": self.intervals.as_json(),
             "green_and_churned": self.green_and_churned.to_dicts(),
             "red_and_renewed": self.red_and_renewed.to_dicts(),
@@ -101,12 +103,8 @@ def backtest(
     tiers: Mapping[str, float] | None = None,
     orientation: str | None = None,
     journal: str | Path = "journal",
-    as_of: str | None = None,
-    date_format: str | None = None,
-    drop_unlabelled: bool = False,
     drop_unscored: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
+    **table_options: Unpack[TableOptions],
 ) -> Backtest:
     """Judge a score by the outcomes of the accounts that had it.
 
@@ -122,7 +120,7 @@ def backtest(
         `health` or `risk`, of the column; None for the spec's, else health.
     journal
         The journal's folder: a comparison on accounts held out is a look, and put on record there.
-    data, as_of, date_format, drop_unlabelled, set_aside, set_aside_to
+    data, table_options
         As for `run`.
     drop_unscored
         Leave accounts out that have no value in `score_column`, and count them.
@@ -139,9 +137,9 @@ def backtest(
     A candidate whose spec holds accounts out is compared on these alone: it was searched on the
     others.
     """
-    table = scan(data)
+    table, as_of = scan(data), table_options.get("as_of")
     if spec is not None:
-        spec = specs.reading_dates(spec, date_format)
+        spec = specs.reading_dates(spec, table_options.get("date_format"))
         table = read_for(table, spec)
     notes: list[str] = []
     candidate = None
@@ -163,10 +161,7 @@ def backtest(
         # Today's score as one feature more, so that both are loaded at once.
         features = {**candidate.features, **today.features}
         joined = candidate.model_copy(update={"features": features})
-    accounts = load_accounts(
-        table, joined, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
-    )
-    aside = write_aside(accounts, set_aside_to)
+    accounts, aside = load(table, joined, **table_options)
     in_sample = None if spec is None else _in_sample(accounts, spec, Path(journal), notes, as_of)
     matrix = accounts.search
     if candidate is not None and accounts.holdout is not None:
@@ -304,7 +299,7 @@ def _in_sample(
 
     try:
         if spec.lineage is not None:
-            start = RunFiles(journal, spec.lineage.run).record("start")
+            run_id = spec.lineage.run
         else:
             with Journal(journal) as opened:
                 runs = opened.query(
@@ -316,15 +311,15 @@ def _in_sample(
                 )["run_id"]
             if runs.is_empty():
                 return None
-            start = RunFiles(journal, runs[-1]).record("start")
+            run_id = runs[-1]
+        start = RunFiles(journal, run_id).record("start")
     except JournalError:
         return None
     split = specs.parse(start["spec"], source="the run's spec").split
-    count = (
-        start["search_accounts"]
-        if start["outcomes_fingerprint"] == fingerprint(split)
-        else _shared(accounts, start, split)
-    )
+    if start["outcomes_fingerprint"] == fingerprint(split):
+        count = start["search_accounts"]
+    else:
+        count = _shared(accounts, start, split)
     if count is None:
         return None
     if count:
@@ -365,14 +360,15 @@ def _intervals(
     level = level_of(looks)
     intervals = uncertainty(panel, level=level)
     judge = Judge.of(candidate)
-    before, after = (part.get(judge.name) for part in (intervals.before, intervals.after))
+    sides = (part.get(judge.name) for part in (intervals.before, intervals.after))
+    before, after = (None if side is None else side.value for side in sides)
     record_look(
         journal,
         fingerprint,
         comparison,
         objective=judge.name,
-        before=None if before is None else before.value,
-        after=None if after is None else after.value,
+        before=before,
+        after=after,
         higher_is_better=judge.sign > 0,
         model=candidate.model,
         spec_id=comparison,
@@ -405,14 +401,8 @@ def _curve(
     if matrix.start is not None:
         held = captured(best_first[cohorts.paying], matrix.start[cohorts.paying], SHARES)
     none = (None,) * len(SHARES)
-    return tuple(
-        zip(
-            SHARES,
-            none if held is None else held.tolist(),
-            none if missed is None else missed.tolist(),
-            strict=True,
-        )
-    )
+    curves = (none if curve is None else curve.tolist() for curve in (held, missed))
+    return tuple(zip(SHARES, *curves, strict=True))
 
 
 def captured(
@@ -420,13 +410,9 @@ def captured(
 ) -> NDArray[np.float64] | None:
     """Return what part of the amounts the first accounts hold; None where there is no amount.
 
-    Parameters
-    ----------
-    order, amounts
-        Shape (n,). Accounts come in ascending order; those of one value are taken as evenly spread
-        over their positions, as the metrics take them. Amounts are added up as doubles.
-    shares
-        Shares of the accounts, in [0, 1].
+    `order` and `amounts` have shape (n,), `shares` are of the accounts, in [0, 1]. Accounts come in
+    ascending order; those of one value are taken as evenly spread over their positions, as the
+    metrics take them. Amounts are added up as doubles.
     """
     _, groups = np.unique(order, return_inverse=True)
     sizes, held = np.bincount(groups), np.bincount(groups, weights=amounts.astype(np.float64))

@@ -88,14 +88,10 @@ class Pace:
 
 
 class Track:
-    """A loaded table on which searches are timed, round after round.
+    """A loaded table on which searches are timed, round after round: all of it, without a holdout.
 
-    Parameters
-    ----------
-    data, spec
-        What `gtmar run` takes. There is no holdout: all accounts are searched.
-    threads
-        Of the evaluator; None lets it choose.
+    `data` and `spec` are what `gtmar run` takes; `threads` are the evaluator's, None lets it
+    choose.
     """
 
     def __init__(
@@ -214,11 +210,9 @@ def bench(
     Parameters
     ----------
     data, spec
-        What `gtmar run` takes.
-    experiments
-        Of each round, 1 or more.
-    rounds
-        1 or more; the best counts.
+        What `gtmar run` takes; errors are those of a run, too.
+    experiments, rounds
+        Experiments of each round, and rounds, 1 or more; the best round counts.
     threads
         Of the evaluator, 1 or more; None lets it choose.
 
@@ -226,8 +220,6 @@ def bench(
     ------
     UsageError
         If a number is too small.
-    SpecError, AccountDataError
-        As for a run.
     """
     asked = {"n": experiments, "rounds": rounds, "threads": 1 if threads is None else threads}
     wrong = [f"{name} must be 1 or more, got {value}" for name, value in asked.items() if value < 1]

@@ -1,17 +1,22 @@
-"""Checking a table against a spec before any search: who counts where, what is missing."""
+"""A table held against a spec before any search, and against the one that a spec was made on."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
+
+import polars as pl
 
 from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
-from gtmar.data.matrix import load_accounts, part
+from gtmar.data.contract import as_of_date, check_contract, id_column
+from gtmar.data.encode import categories_of, category
+from gtmar.data.matrix import part
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
-from gtmar.data.scan import scan
+from gtmar.data.prepare import prepared
+from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import look_alikes
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import JournalError, UsageError
@@ -19,27 +24,32 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
-from gtmar.runs.drift import shifts_between
-from gtmar.runs.findings import copies_finding, leaks_of, limit_findings, order_findings
-from gtmar.runs.score import write_aside
+from gtmar.runs.holdout import both
+from gtmar.runs.inputs import load
+from gtmar.runs.results import PlainData, copies_finding, leaks_of, limit_findings, order_findings
+from gtmar.runs.score import score, write_rows_aside
+from gtmar.runs.session import open_run
+from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.gates import smallest_gain
+from gtmar.validation.psi import Shift, ShiftReading, shift_of_categories, shift_of_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    import polars as pl
+    from collections.abc import Callable, Collection
 
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.outcomes import OutcomeColumns
+    from gtmar.data.rules import SetAside
     from gtmar.data.sources import Tabular
+    from gtmar.runs.inputs import ReadOptions, TableOptions
+    from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import Reading, ScoringSpec
     from gtmar.validation.psi import Shift
 
-__all__ = ["Checkup", "check"]
+__all__ = ["Checkup", "Drift", "check", "drift", "shifts_between"]
 
 
 @dataclass(frozen=True)
-class Checkup:
+class Checkup(PlainData):
     """What a table offers to a spec. Counts are of all accounts, metrics of the search part."""
 
     source: str
@@ -76,24 +86,16 @@ class Checkup:
     #: Accounts that repeat another one under another id.
     repeated: int = 0
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 def check(
     data: Tabular,
     spec: ScoringSpec | str | Path | None = None,
     *,
     metric: str | None = None,
-    as_of: str | None = None,
-    date_format: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     keep: Collection[str] = (),
     reading: Reading | None = None,
     journal: str | Path = "journal",
+    **table_options: Unpack[TableOptions],
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
 
@@ -103,14 +105,14 @@ def check(
         As for `run`; without a spec, features are detected.
     metric
         The objective to show; None takes the spec's.
-    as_of, date_format, drop_unlabelled, set_aside, set_aside_to
-        As for `run`.
     keep
         Columns that may be features though they seem to know the outcome.
     reading
         How cells of text are read, where features are detected; a spec says that itself.
     journal
         The journal's folder, which may know the table that the spec was made on.
+    table_options
+        As for `run`.
 
     Raises
     ------
@@ -118,10 +120,11 @@ def check(
         With everything that is wrong.
     """
     table = scan(data)
-    detected = None
+    detected, date_format = None, table_options.get("date_format")
     if spec is None:
+        share = table_options.get("set_aside")
         detected = first_spec(
-            table, keep=keep, reading=reading, date_format=date_format, set_aside=set_aside
+            table, keep=keep, reading=reading, date_format=date_format, set_aside=share
         )
         spec = detected.spec
     elif reading is not None:
@@ -131,10 +134,7 @@ def check(
         )
     spec = specs.reading_dates(spec, date_format)
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(
-        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
-    )
-    aside = write_aside(accounts, set_aside_to)
+    accounts, aside = load(table, spec, **table_options)
     checked, search, holdout = accounts.checked, accounts.search, accounts.holdout
     sums = LocalEvaluator(search, spec).frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, checked.outcomes)
@@ -142,11 +142,8 @@ def check(
     if judge.name not in judge.lacking(checked.outcomes):
         value = judge.values(sums)[0]
         gain = smallest_gain(search, spec, judge, accounts=(holdout or search).accounts)
-    leaks = tuple(
-        leak
-        for leak in (detected.leaks if detected else leaks_of(accounts, spec))
-        if leak.column not in keep
-    )
+    leaks = detected.leaks if detected else leaks_of(accounts, spec)
+    leaks = tuple(leak for leak in leaks if leak.column not in keep)
     findings = [
         *copies_finding(accounts),
         *order_findings(values.get("auc_roc_retain"), spec),
@@ -182,7 +179,7 @@ def check(
         features_fingerprint=accounts.features_fingerprint,
         leaks=leaks,
         leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
-        drift=_drift(accounts, spec, as_of),
+        drift=_drift(accounts, spec, table_options.get("as_of")),
         repeated=accounts.copies.repeated if accounts.copies else 0,
     )
 
@@ -191,16 +188,8 @@ def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Sh
     """Hold the holdout against the search part: columns and score, no outcome."""
     if accounts.holdout is None or not accounts.holdout.accounts:
         return ()
-    search, held = (
-        part(
-            accounts.table,
-            accounts.checked.id_column,
-            spec.split,
-            held=held,
-            copies=accounts.copies,
-        )
-        for held in (False, True)
-    )
+    table, ids, copies = accounts.table, accounts.checked.id_column, accounts.copies
+    search, held = (part(table, ids, spec.split, held=h, copies=copies) for h in (False, True))
     return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
 
 
@@ -255,3 +244,169 @@ def _overall(
         if value is None:
             reasons[name] = reason or metric.null_when
     return values, reasons
+
+
+@dataclass(frozen=True)
+class Drift(PlainData):
+    """What moved between two tables."""
+
+    model: str
+    #: The reference and the table held against it, and their accounts.
+    against: str
+    source: str
+    accounts_before: int
+    accounts: int
+    #: Features in the spec's order, then the score under the name `score`.
+    shifts: tuple[Shift, ...]
+
+    @property
+    def moved(self) -> tuple[Shift, ...]:
+        """What moved by 0.25 or more, and not by chance."""
+        return tuple(each for each in self.shifts if each.reading is ShiftReading.LARGE)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            **self.values("model against source accounts_before accounts"),
+            "shifts": [each.as_json() for each in self.shifts],
+            "moved": [each.name for each in self.moved],
+        }
+
+
+def drift(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    *,
+    against: Tabular | None = None,
+    journal: str | Path = "journal",
+    against_as_of: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    **options: Unpack[ReadOptions],
+) -> Drift:
+    """Hold a table against the one that a spec was made on. Outcomes aren't needed.
+
+    Parameters
+    ----------
+    data, spec
+        The table of today, and the scoring spec or its file.
+    against
+        The reference. None for the table of the run that the spec came from, which must still be
+        as it was.
+    journal
+        The journal's folder, where that run is.
+    against_as_of
+        ISO date that `days_before` counts from in the reference; None for that of `data`, and the
+        other way round.
+    announce, options
+        As for `run`, of both tables; `announce` hears what was set aside.
+
+    Raises
+    ------
+    UsageError
+        If there is no reference: none was given, and the spec has no lineage.
+    RunNotFoundError
+        If the spec's run isn't in the journal.
+    NotResumableError
+        If the run's table is no longer what it was.
+    ViolationsError
+        If either table doesn't fit the spec; with all that is wrong in both.
+    """
+    spec = specs.reading_dates(spec, options.get("date_format"))
+    as_of = options.get("as_of")
+    before_as_of = against_as_of or as_of
+    if against is not None:
+        reference = scan(against)
+    elif spec.lineage is None:
+        raise UsageError(
+            f'spec "{spec.model}" has no lineage, so nothing says what table it was made on',
+            hint="--against OLD_TABLE names it",
+        )
+    else:
+        session = open_run(spec.lineage.run, journal, untouched=False)
+        reference, before_as_of = session.accounts.table, before_as_of or session.plan.as_of
+    table = scan(data)
+    asides: list[SetAside] = []
+    shifts, accounts = shifts_between(
+        reference,
+        table,
+        spec,
+        as_of=(before_as_of, as_of or against_as_of),
+        set_aside=options.get("set_aside"),
+        asides=asides,
+    )
+    for sentence in write_rows_aside(asides, options.get("set_aside_to")):
+        if announce is not None:
+            announce(sentence)
+    return Drift(spec.model, reference.source, table.source, *accounts, shifts)
+
+
+def shifts_between(
+    reference: AccountTable,
+    now: AccountTable,
+    spec: ScoringSpec,
+    *,
+    as_of: tuple[str | None, str | None] = (None, None),
+    set_aside: float | None = None,
+    asides: list[SetAside] | None = None,
+) -> tuple[tuple[Shift, ...], tuple[int, int]]:
+    """Hold each feature's column of one table against another's, and the score.
+
+    `as_of` is the ISO dates that `days_before` counts from, of the reference and now; `set_aside`
+    and `asides` are as for `score`, of either table. Returns the shifts, features in the spec's
+    order and `score` last, and both numbers of accounts. The columns that the spec reads are held
+    in memory, of both tables.
+    """
+    before, after = both(
+        lambda: _read(reference, spec, as_of[0], set_aside, asides),
+        lambda: _read(now, spec, as_of[1], set_aside, asides),
+    )
+    shifts = []
+    for name in before.columns:
+        shown = "score" if name == _SCORE else name
+        old, new = before[name], after[name]
+        if old.dtype.is_numeric():
+            shifts.append(shift_of_numbers(shown, old.to_numpy(), new.to_numpy()))
+        else:
+            shifts.append(shift_of_categories(shown, old.to_list(), new.to_list()))
+    return tuple(shifts), (before.height, after.height)
+
+
+#: The score's own column, under a name that no feature has.
+_SCORE = "\x00score"
+
+
+def _read(
+    table: AccountTable,
+    spec: ScoringSpec,
+    as_of: str | None,
+    set_aside: float | None,
+    asides: list[SetAside] | None,
+) -> pl.DataFrame:
+    """Return each feature's values by its name, numbers or texts as its encoder reads them."""
+    table = prepared(table, spec, outcomes=False)
+    read = {term.column for term in spec.terms} | {spec.as_of, id_column(spec, table.columns)}
+    read |= {*spec.required_columns, *spec.read.columns}
+    # The part of a table is drawn once.
+    held = collect(table, table.frame.select(name for name in table.columns if name in read))
+    table = replace(table, frame=held.lazy())
+    checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
+    table = checked.table
+    if asides is not None:
+        asides.append(checked.set_aside)
+    day = as_of_date(spec, table.schema, as_of)
+    values = [
+        _value(feature.column or name, feature.encode, table.schema, day).alias(name)
+        for name, feature in spec.features.items()
+    ]
+    frame = collect(table, table.frame.select(values))
+    return frame.with_columns(score(table.frame, spec, as_of=as_of)["score"].alias(_SCORE))
+
+
+def _value(name: str, encoder: SpecModel, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:
+    """Return a column's value before any encoding; dates as days before the table's own day."""
+    listed = categories_of(encoder)
+    if listed is not None:
+        return category(name, schema[name], listed)
+    if isinstance(encoder, DaysBeforeEncoder) and day is not None:
+        return (day - pl.col(name)).dt.total_days().cast(pl.Float64)
+    return pl.col(name).cast(pl.Float64)

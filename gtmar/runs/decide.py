@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -29,9 +29,9 @@ from gtmar.journal.review import why_none
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
-from gtmar.runs.findings import warnings_of
 from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
-from gtmar.runs.input_files import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.inputs import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.results import PlainData, warnings_of
 from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segmented
@@ -43,14 +43,12 @@ from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety,
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gtmar.data.matrix import Accounts
     from gtmar.data.scan import AccountTable
     from gtmar.data.sources import Tabular
-    from gtmar.optimize.search_loop import Limits
-    from gtmar.runs.findings import Finding
-    from gtmar.runs.results import Progress
+    from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 
@@ -64,8 +62,21 @@ _CUSTOMERS = (
 _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
 
 
+class DecisionOptions(TypedDict, total=False):
+    """What a decision is asked for."""
+
+    #: What the candidate must pass; None for a proven gain and the spec's guardrails. Without
+    #: segments of their own they ask of the spec's.
+    gates: Gates | None
+    #: New folder for report, account changes, specs and manifest; None for none.
+    folder: str | Path | None
+    #: Who asks, and why.
+    author: str | None
+    note: str | None
+
+
 @dataclass(frozen=True)
-class Decided:
+class Decided(PlainData):
     """A verdict, with all that it rests on."""
 
     verdict: Verdict
@@ -116,15 +127,14 @@ class Decided:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        plain = (
-            "run_id experiment objective higher_is_better source accounts looks level moves inputs "
-            "fingerprints notes folder event_id segment_safety basis"
-        )
         return {
             "verdict": str(self.verdict),
             "gates": [gate.as_json() for gate in self.gates],
             "stated": self.stated.as_json(),
-            **{name: getattr(self, name) for name in plain.split()},
+            **self.values(
+                "run_id experiment objective higher_is_better source accounts looks level moves "
+                "inputs fingerprints notes folder event_id segment_safety basis"
+            ),
             "tiers": list(self.incumbent.tier_names),
             "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
             "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
@@ -143,10 +153,7 @@ def decide(
     journal: str | Path = "journal",
     data: Tabular | None = None,
     holdout_file: Tabular | None = None,
-    gates: Gates | None = None,
-    folder: str | Path | None = None,
-    author: str | None = None,
-    note: str | None = None,
+    **options: Unpack[DecisionOptions],
 ) -> Decided:
     """Decide on a run's best against its start, on the run's holdout.
 
@@ -156,13 +163,8 @@ def decide(
         The run's full id, and the journal's folder.
     data, holdout_file
         The account table and the holdout's own, where they have moved since.
-    gates
-        What the candidate must pass; None for a proven gain and the spec's guardrails. Without
-        segments of their own they ask of the spec's.
-    folder
-        New folder for report, account changes, specs and manifest; None for none.
-    author, note
-        Who asks, and why.
+    options
+        `gates`, `folder`, `author`, `note`: see `DecisionOptions`.
 
     Raises
     ------
@@ -173,8 +175,8 @@ def decide(
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
-    _new_folder(folder, data, holdout_file, journal)
-    return _decide(run_id, Path(journal), data, holdout_file, gates, folder, author, note)
+    _new_folder(options, data, holdout_file, journal)
+    return _decide(run_id, Path(journal), data, holdout_file, options)
 
 
 def _decide(
@@ -182,10 +184,7 @@ def _decide(
     journal: Path,
     data: Any,
     holdout_file: Any,
-    gates: Gates | None,
-    folder: str | Path | None,
-    author: str | None,
-    note: str | None,
+    options: DecisionOptions,
     sources: tuple[Any, ...] = (),
     hashes: dict[str, str] | None = None,
 ) -> Decided:
@@ -215,11 +214,11 @@ def _decide(
         blocked = None if ended["wins"] else why_none(opened, run_id)
     with session.search() as search:
         findings = search.findings
-    output = _new_folder(folder, *sources, journal)
+    output = _new_folder(options, *sources, journal)
     accounts, as_of = session.accounts, plan.as_of
     if later is not None:
         accounts, as_of = later, plan.holdout_as_of or plan.as_of
-    stated = (gates or Gates()).asking(spec.segments)
+    stated = (options.get("gates") or Gates()).asking(spec.segments)
     old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
     looks = looks_at(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
@@ -275,10 +274,10 @@ def _decide(
         basis=basis,
     )
     refuse_changed(hashes, *sources)
-    event = _put_on_record(journal, decided, before, after, author=author, note=note)
+    event = _put_on_record(journal, decided, before, after, options)
     decided = replace(decided, event_id=event)
     if output is not None:
-        decided = replace(decided, folder=str(folder))
+        decided = replace(decided, folder=str(options["folder"]))
         _write_folder(output, decided, accounts.table, as_of=as_of)
     return decided
 
@@ -302,14 +301,12 @@ def _put_on_record(
     decided: Decided,
     before: float | None,
     after: float | None,
-    *,
-    author: str | None,
-    note: str | None,
+    options: DecisionOptions,
 ) -> str:
     """Write the look and the decision as events; return the latter's id."""
     shared = {
-        "author": author,
-        "note": note,
+        "author": options.get("author"),
+        "note": options.get("note"),
         "model": decided.incumbent.model,
         "spec_id": specs.spec_id(decided.incumbent),
         "run_id": decided.run_id,
@@ -346,21 +343,11 @@ def refresh(
     spec: ScoringSpec | str | Path,
     *,
     journal: str | Path = "journal",
-    metric: str | None = None,
-    limits: Limits | None = None,
-    seed: int = 0,
     gates: Gates | None = None,
     folder: str | Path | None = None,
-    as_of: str | None = None,
-    date_format: str | None = None,
-    holdout_as_of: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     author: str | None = None,
     note: str | None = None,
-    announce: Callable[[str], None] | None = None,
-    watch: Callable[[Progress], None] | None = None,
+    **run_options: Any,
 ) -> Decided:
     """Search one table from the incumbent, and decide on another that the search never saw.
 
@@ -371,7 +358,10 @@ def refresh(
     spec
         The incumbent, or its file.
     journal, gates, folder, author, note
-        As for `decide`; all others as for `run`, those about tables for both of them.
+        As for `decide`.
+    run_options
+        ``metric``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch`` and options of
+        tables, which are those of both: as for `run`.
 
     Raises
     ------
@@ -380,39 +370,19 @@ def refresh(
     AccountDataError
         If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
-    _new_folder(folder, train, holdout, spec, journal)
-    (gates or Gates()).asking(specs.reading_dates(spec, date_format).segments)
-    sources = (train, holdout, spec)
+    options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
+    _new_folder(options, train, holdout, spec, journal)
+    (gates or Gates()).asking(specs.reading_dates(spec, run_options.get("date_format")).segments)
+    sources, asked = (train, holdout, spec), {"author": author, "note": note, **run_options}
     before = file_hashes(*sources)
-    searched = run(
-        train,
-        spec,
-        metric=metric,
-        limits=limits,
-        seed=seed,
-        journal=journal,
-        holdout_file=holdout,
-        as_of=as_of,
-        date_format=date_format,
-        holdout_as_of=holdout_as_of,
-        drop_unlabelled=drop_unlabelled,
-        set_aside=set_aside,
-        set_aside_to=set_aside_to,
-        author=author,
-        note=note,
-        cold=True,
-        announce=announce,
-        watch=watch,
-    )
+    searched = run(train, spec, journal=journal, holdout_file=holdout, cold=True, **asked)
     refuse_changed(before, *sources)
-    run_id = searched.run_id
-    return _decide(
-        run_id, Path(journal), train, holdout, gates, folder, author, note, sources, before
-    )
+    return _decide(searched.run_id, Path(journal), train, holdout, options, sources, before)
 
 
-def _new_folder(folder: str | Path | None, *inputs: object) -> Output | None:
+def _new_folder(options: DecisionOptions, *inputs: object) -> Output | None:
     """Check where a decision's folder is to be made; None for none."""
+    folder = options.get("folder")
     if folder is None:
         return None
     return Output(Path(folder), local_inputs(*inputs), folder=True, parents=True)

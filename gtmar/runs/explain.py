@@ -1,8 +1,10 @@
-"""One account's score taken apart: what it is made of, and what the next tier would take."""
+"""One account's score taken apart, and two specs side by side."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,15 +15,29 @@ from gtmar.data.encode import encoded_terms
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import key_expression
-from gtmar.errors import AccountDataError, culprits
-from gtmar.runs.score import score
+from gtmar.documents import is_spec_file
+from gtmar.errors import AccountDataError, UsageError, culprits
+from gtmar.html import sentence, table
+from gtmar.journal.catalog import Journal
+from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
+from gtmar.metrics.metric import basis_note
+from gtmar.runs.results import PlainData
+from gtmar.runs.score import score, tier_changes
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
     from gtmar.data.sources import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Explanation", "Line", "PossibleChange", "explain"]
+__all__ = [
+    "Difference",
+    "Explanation",
+    "Line",
+    "PossibleChange",
+    "Side",
+    "difference",
+    "explain",
+]
 
 #: Lines that are no feature's.
 _OWN = ("base", "rounding", "clipping")
@@ -53,7 +69,7 @@ class PossibleChange:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(PlainData):
     """A score, line by line: the points of all lines add up to it."""
 
     account: str
@@ -71,10 +87,6 @@ class Explanation:
     points_to_below: float | None
     #: What each feature could add for the tier above, the most first.
     up: tuple[PossibleChange, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def explain(
@@ -110,29 +122,26 @@ def explain(
     table = prepared(scan(data), spec, outcomes=False)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
-    compared = None
+    compared: dict[str, Any] = {}
     if other is not None:
         other = specs.reading_dates(other, date_format)
         compared = score(table.frame, other, as_of=as_of).row(row, named=True)
     cells = collect(table, table.frame.slice(row, 1)).row(0, named=True)
-    tiers, tier = spec.tier_names, spec.tier_names.index(scored["tier"])
+    tier, neighbours = scored["tier"], list(pairwise(spec.tier_names))
+    above = {lower: higher for higher, lower in neighbours}.get(tier)
+    below = dict(neighbours).get(tier)
     value = round(scored["score"] * SCORE_UNITS)
-    above = below = needed = spare = None
-    if tier > 0:
-        above = tiers[tier - 1]
-        needed = spec.tiers[above].low - value
-    if tier + 1 < len(tiers):
-        below = tiers[tier + 1]
-        # One hundredth of a point under its own lower edge, and an account is in the tier below.
-        spare = value - spec.tiers[scored["tier"]].low + 1
+    needed = None if above is None else spec.tiers[above].low - value
+    # One hundredth of a point under its own lower edge, and an account is in the tier below.
+    spare = None if below is None else value - spec.tiers[tier].low + 1
     return Explanation(
         account=account,
         model=spec.model,
         score=scored["score"],
-        tier=scored["tier"],
+        tier=tier,
         lines=_lines(spec, other, scored, compared, cells),
-        other_score=None if compared is None else compared["score"],
-        other_tier=None if compared is None else compared["tier"],
+        other_score=compared.get("score"),
+        other_tier=compared.get("tier"),
         above=above,
         points_to_above=None if needed is None else needed / SCORE_UNITS,
         below=below,
@@ -146,13 +155,13 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
     name = id_column(spec, table.columns)
     if name is None or name not in table.columns:
         height = collect(table, table.frame.select(pl.len())).item()
-        if not account.isdigit() or not 1 <= int(account) <= height:
-            raise AccountDataError(
-                f'{table.source}: no account "{account}": the table has no ids, so accounts are '
-                f"named by their row, 1 to {height:,}",
-                hint="gtmar explain 1",
-            )
-        return int(account) - 1
+        if account.isdigit() and 1 <= int(account) <= height:
+            return int(account) - 1
+        raise AccountDataError(
+            f'{table.source}: no account "{account}": the table has no ids, so accounts are '
+            f"named by their row, 1 to {height:,}",
+            hint="gtmar explain 1",
+        )
     ids = collect(table, table.frame.select(key_expression(name, table.schema).alias(name)))[name]
     wanted = pl.DataFrame({name: [account]})
     rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true()
@@ -170,13 +179,13 @@ def _lines(
     spec: ScoringSpec,
     other: ScoringSpec | None,
     scored: dict[str, Any],
-    compared: dict[str, Any] | None,
+    compared: dict[str, Any],
     cells: dict[str, Any],
 ) -> tuple[Line, ...]:
     """List every line that either spec has, those that change most first where there are two."""
 
     def line(name: str, key: str, value: str | None = None, weight: int | None = None) -> Line:
-        then = None if compared is None else float(compared.get(key, 0.0))
+        then = float(compared.get(key, 0.0)) if compared else None
         return Line(name, value, weight, scored.get(key, 0.0), then)
 
     def order(each: Line) -> tuple[bool, float]:
@@ -222,8 +231,181 @@ def _steps(
         now = round(sum(scored[f"points.{name}"] for name in names) * VALUE_UNITS)
         more = int(best[feature]) - now
         if more > 0:
-            possible = best[feature] / VALUE_UNITS
-            steps.append(
-                PossibleChange(feature, now / VALUE_UNITS, possible, reaches=more >= short)
-            )
+            points = now / VALUE_UNITS, best[feature] / VALUE_UNITS
+            steps.append(PossibleChange(feature, *points, reaches=more >= short))
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))
+
+
+#: What must agree for two experiments' metrics to mean the same.
+_SHARED = {
+    "outcomes_fingerprint": "tables",
+    "tiers_id": "tiers",
+    "evaluator_version": "evaluators",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two specs."""
+
+    #: As it was named.
+    name: str
+    spec: ScoringSpec
+    #: The experiment that measured it; None for a file without lineage or edited since.
+    experiment: Reference | None
+
+
+@dataclass(frozen=True)
+class Difference(PlainData):
+    """What differs between two specs."""
+
+    one: Side
+    two: Side
+    #: Weight by term, None where a side has no such term.
+    weights: tuple[tuple[str, int | None, int | None], ...]
+    #: Parts of the spec other than weights that differ.
+    parts: tuple[str, ...]
+    #: Metrics that differ: metric, one, two, change, reading; None where they don't compare.
+    metrics: pl.DataFrame | None
+    #: Why metrics don't compare.
+    unmeasured: str | None
+    #: Accounts by tier before and after: from, to, accounts; None without a table.
+    moves: pl.DataFrame | None
+    #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
+    moved: pl.DataFrame | None
+
+    def _repr_html_(self) -> str:
+        names = ("weight", self.one.name, self.two.name)
+        shown = table(names, self.weights, caption=f"{self.one.name} and {self.two.name}")
+        if self.parts:
+            shown += sentence(f"Also different: {', '.join(self.parts)}.")
+        if self.metrics is not None:
+            shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+            bases = self.metrics["basis"].drop_nulls().unique().to_list()
+            if note := basis_note(bases[0] if bases else None):
+                shown += sentence(note)
+        elif self.unmeasured:
+            shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
+        if self.moves is not None:
+            shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
+        return shown
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        values = self.values("parts metrics unmeasured moves moved").items()
+        return {
+            "one": self.one.name,
+            "two": self.two.name,
+            "weights": [dict(zip(("weight", "one", "two"), w, strict=True)) for w in self.weights],
+            **{key: v.to_dicts() if isinstance(v, pl.DataFrame) else v for key, v in values},
+        }
+
+
+def difference(
+    one: str,
+    two: str,
+    *,
+    journal: str | Path = "journal",
+    data: Tabular | None = None,
+    as_of: str | None = None,
+) -> Difference:
+    """Say what differs between two specs, each ``RUN/EXP``, ``RUN`` for its best, or a spec's file.
+
+    Parameters
+    ----------
+    journal
+        The journal's folder; not needed for two files.
+    data, as_of
+        An account table, to see which accounts change tier, and the ISO date that `days_before`
+        counts from.
+
+    Raises
+    ------
+    RunNotFoundError, SpecError
+        If one of them isn't there or can't be read.
+    """
+    metrics = None
+    files = is_spec_file(one) and is_spec_file(two)
+    if files and not any(Path(journal).glob("runs/*/start.parquet")):
+        sides = _side(one, None), _side(two, None)
+        unmeasured: str | None = "neither was measured in a journal"
+    else:
+        with Journal(journal) as opened:
+            sides = _side(one, opened), _side(two, opened)
+            first, second = (side.experiment for side in sides)
+            unmeasured = _incomparable(opened, *sides)
+            if first is not None and second is not None and unmeasured is None:
+                metrics = opened.sql(
+                    "difference",
+                    run=first.run_id,
+                    experiment=first.experiment_id,
+                    other=second.run_id,
+                    other_experiment=second.experiment_id,
+                )
+    old, new = (side.spec for side in sides)
+    weights = (
+        (name, old.weights.get(name), new.weights.get(name))
+        for name in dict.fromkeys([*old.weights, *new.weights])
+    )
+    left, right = _unweighted(old), _unweighted(new)
+    moves, moved = (None, None) if data is None else _moves(data, old, new, as_of=as_of)
+    return Difference(
+        *sides,
+        weights=tuple(row for row in weights if row[1] != row[2]),
+        parts=tuple(key for key in sorted({*left, *right}) if left.get(key) != right.get(key)),
+        metrics=metrics,
+        unmeasured=unmeasured,
+        moves=moves,
+        moved=moved,
+    )
+
+
+def _side(name: str, journal: Journal | None) -> Side:
+    """Read a spec by its name; a file counts as measured while it is what was measured."""
+    if journal is not None and not is_spec_file(name):
+        return Side(name, checkout(journal, name), resolve(journal, name))
+    spec = specs.load(name)
+    return Side(name, spec, None if journal is None else measured_as(journal, spec))
+
+
+def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:
+    """Say why the metrics of two sides don't compare; None where they do."""
+    unknown = [side.name for side in (one, two) if side.experiment is None]
+    if unknown:
+        return f"{' and '.join(unknown)} was not measured in this journal as it is"
+    ids = [side.experiment.run_id for side in (one, two) if side.experiment]
+    rows = journal.query(
+        f"select run_id, {', '.join(_SHARED)} from runs "
+        "where list_contains(getvariable('ids'), run_id)",
+        ids=ids,
+    ).rows_by_key("run_id", named=True, unique=True)
+    first, second = (rows[run_id] for run_id in ids)
+    differing = [word for column, word in _SHARED.items() if first[column] != second[column]]
+    return f"they were measured on different {' and '.join(differing)}" if differing else None
+
+
+def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
+    """Return a spec's canonical parts, features one by one, without weights."""
+    parts = specs.canonical(spec)
+    for name, feature in parts.pop("features").items():
+        bins = feature["encode"]["bins"] if feature["encode"]["kind"] == "bins" else {}
+        for weighted in (feature, *bins.values()):
+            weighted.pop("weight", None)
+        parts[f"features.{name}"] = feature
+    return parts
+
+
+def _moves(
+    data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Score a table by both specs and say who changes tier."""
+    if one.id != two.id:
+        raise UsageError(
+            f'the specs name different id columns: "{one.id}" and "{two.id}"',
+            hint="give both the same id",
+        )
+    changed = tier_changes(data, one, two, as_of=as_of)
+    order = {name: index for spec in (two, one) for index, name in enumerate(spec.tier_names)}
+    tiers = pl.col("tier_one", "tier_two")
+    moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len())
+    return moves.sort(tiers.replace_strict(order, return_dtype=pl.Int64)), changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from gtmar.data.matrix import Accounts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "both",
     "dropped_later",
+    "journal_if_there",
     "later_source",
     "load_with_holdout",
     "looks_at",
@@ -50,18 +52,7 @@ U = TypeVar("U")
 
 
 def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Do two things, and raise the violations of both in one error.
-
-    Parameters
-    ----------
-    first, second
-        What reads a table each.
-
-    Raises
-    ------
-    ViolationsError
-        With all that either found, each problem with its table's name before it.
-    """
+    """Read two tables; a `ViolationsError` has what is wrong in either, by the table's name."""
     try:
         one = first()
     except ViolationsError as err:
@@ -85,20 +76,7 @@ _PREFIX = "holdout_"
 
 
 def whole(spec: ScoringSpec, *, share: float | None = None) -> ScoringSpec:
-    """Return a spec that searches all of its table.
-
-    Parameters
-    ----------
-    spec
-        The scoring spec.
-    share
-        The holdout's share, where one was asked for as well.
-
-    Raises
-    ------
-    UsageError
-        If a share was asked for: accounts are held out of the table, or in another one.
-    """
+    """Return a spec that searches all of its table; `UsageError` where a share is held out, too."""
     if share:
         raise UsageError(
             f"a holdout of {share:g} of the table and one in a file exclude each other",
@@ -114,29 +92,12 @@ def load_with_holdout(
     *,
     as_of: str | None = None,
     later_as_of: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    memory: int | None = None,
-    copies_together: bool = True,
+    **options: Any,
 ) -> Accounts:
-    """Load a table to search and the one that is its holdout, by the same spec.
+    """Load a table to search and a later one as its holdout, by a spec of the `whole` table.
 
-    Parameters
-    ----------
-    searched, later
-        The tables.
-    spec
-        It searches all of a table, see `whole`.
-    as_of, later_as_of
-        ISO dates that `days_before` counts from, in either table; None in the second for the first.
-    drop_unlabelled, set_aside, memory, copies_together
-        As for `load_accounts`, of both.
-
-    Returns
-    -------
-    Accounts
-        The searched ones, `later` as their holdout. What is said of accounts in both tables is
-        among the notes.
+    Other parameters are those of `load_accounts`, for both tables; `later_as_of` None is `as_of`.
+    What is said of accounts in both tables is among the notes.
 
     Raises
     ------
@@ -145,17 +106,15 @@ def load_with_holdout(
     AccountDataError
         If rows stand in both tables.
     """
-    options: dict[str, Any] = {
-        "drop_unlabelled": drop_unlabelled,
-        "set_aside": set_aside,
-        "memory": memory,
-        "copies_together": copies_together,
-    }
     one, two = both(
         lambda: load_accounts(searched, spec, as_of=as_of, **options),
         lambda: load_accounts(later, spec, as_of=later_as_of or as_of, **options),
     )
-    violations = _lacking(one, two)
+    violations = [
+        Violation(column, f"no such column (outcome {role}), which the searched table has")
+        for role, column in one.checked.outcomes.columns.items()
+        if role not in two.checked.outcomes.columns
+    ]
     if spec.window is not None:
         violations += overlap(spec.window, one.table, two.table)
     if violations:
@@ -180,16 +139,6 @@ def shared_note(accounts: Accounts) -> tuple[str, ...]:
     return () if accounts.later is None else accounts.later.checked.notes
 
 
-def _lacking(searched: Accounts, later: Accounts) -> list[Violation]:
-    """Say which outcomes the holdout lacks."""
-    there = later.checked.outcomes.columns
-    return [
-        Violation(column, f"no such column (outcome {role}), which the searched table has")
-        for role, column in searched.checked.outcomes.columns.items()
-        if role not in there
-    ]
-
-
 def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str, ...]:
     """Say how many accounts stand in both tables; refuse two tables that are one."""
     name = later.checked.id_column
@@ -212,23 +161,16 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
         if same:
             raise _one_table(same)
     again = one.join(two, on=name, how="semi").height
-    if not again:
-        return _nearly_shared(one[name], two[name])
-    return (f"{again:,} accounts stand in both tables, with other values: another window, surely.",)
-
-
-def _nearly_shared(one: pl.Series, two: pl.Series) -> tuple[str, ...]:
-    """Say that ids of two tables without a common account differ in how they are written."""
-
-    def loosely(ids: pl.Series) -> pl.Series:
-        return ids.str.to_lowercase().str.strip_chars_start("0")
-
-    alike = loosely(one).is_in(loosely(two).implode())
-    if not alike.any():
+    if again:
+        sentence = f"{again:,} accounts stand in both tables, with other values: another window, "
+        return (f"{sentence}surely.",)
+    loosely = pl.col(name).str.to_lowercase().str.strip_chars_start("0")
+    alike = one[name].filter(one.select(loosely)[name].is_in(two.select(loosely)[name].implode()))
+    if alike.is_empty():
         return ()
     return (
-        f"No account stands in both tables by its id, but {int(alike.sum()):,} do but for case or "
-        f"zeros before it, {culprits(one.filter(alike).head(3).to_list())}: are they the same?",
+        f"No account stands in both tables by its id, but {len(alike):,} do but for case or "
+        f"zeros before it, {culprits(alike.head(3).to_list())}: are they the same?",
     )
 
 
@@ -254,31 +196,30 @@ def recorded(accounts: Accounts) -> dict[str, str]:
 
 def later_source(parameters: Mapping[str, Any]) -> Source | None:
     """Read where a holdout's own table was off a start record; None where the run had none."""
-    own = {
-        name.removeprefix(_PREFIX): value
-        for name, value in parameters.items()
-        if name.startswith(_PREFIX)
-    }
-    return Source.of_record(own["source"], own) if "source" in own else None
+    named = {k.removeprefix(_PREFIX): v for k, v in parameters.items() if k.startswith(_PREFIX)}
+    return Source.of_record(named["source"], named) if "source" in named else None
+
+
+@contextmanager
+def journal_if_there(folder: str | Path) -> Iterator[Journal | None]:
+    """Open a journal; None where there is none yet."""
+    try:
+        opened = Journal(folder)
+    except RunNotFoundError:
+        opened = None
+    with opened or nullcontext():
+        yield opened
 
 
 def looks_at(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
     """Count the comparisons on a holdout, this one included; the same again is none.
 
-    Parameters
-    ----------
-    journal
-        The journal's folder; where there is none yet, this is the first look.
-    outcomes_fingerprint
-        Of the table that holds the holdout.
-    comparison
-        What is compared with its incumbent.
+    `outcomes_fingerprint` is that of the table that holds the holdout, `comparison` what is
+    compared with its incumbent. Where there is no journal yet, this is the first look.
     """
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return 1
-    with opened:
+    with journal_if_there(journal) as opened:
+        if opened is None:
+            return 1
         looks = opened.sql("holdout_looks")
     same = looks.filter(pl.col("outcomes_fingerprint") == outcomes_fingerprint)
     return len({*same["comparison"].to_list(), comparison})

@@ -1,4 +1,4 @@
-"""One search in progress: its loop, its journal, its start record and its result."""
+"""One search in progress: its loop, the rows that it writes, its start record and its result."""
 
 from __future__ import annotations
 
@@ -14,39 +14,45 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from gtmar import spec as specs
 from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import AccountDataError
-from gtmar.journal.schema import FORMAT_VERSION, experiment_id
+from gtmar.journal.schema import (
+    FORMAT_VERSION,
+    baseline_fields,
+    experiment_id,
+    experiment_rows,
+    step_fields,
+)
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.runs.findings import findings_of, recorded_findings
 from gtmar.runs.holdout import dropped_later, recorded
-from gtmar.runs.ledger import Ledger, Signature
-from gtmar.runs.results import Progress, RunResult
+from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import Accounts
     from gtmar.engine.evaluator import Evaluator
+    from gtmar.journal.schema import Fields
     from gtmar.journal.writer import RunWriter
     from gtmar.metrics.registry import Measured
     from gtmar.objective.objective import Judge
     from gtmar.optimize.hill_climb import Step
-    from gtmar.runs.findings import Finding
     from gtmar.runs.plan import Plan
+    from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Search", "new_run_id", "noticed", "start_record"]
+__all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record"]
 
 
 @contextmanager
@@ -126,21 +132,18 @@ class Search:
 
     def _objective_or_error(self) -> float:
         """Return the baseline's objective; a null one can't guide a search."""
-        lacking = self.judge.lacking(self.accounts.checked.outcomes)
-        lacking = lacking or self.loop.guard.lacking()
+        lacking = self.judge.lacking(self.accounts.checked.outcomes) or self.loop.guard.lacking()
+        source, name, value = self.accounts.table.source, self.judge.name, self.loop.start_value
         if lacking:
-            listed = "; ".join(f'"{name}": {reason}' for name, reason in lacking.items())
+            listed = "; ".join(f'"{what}": {reason}' for what, reason in lacking.items())
             raise AccountDataError(
-                f"{self.accounts.table.source}: objective or guardrail can't be computed: {listed}",
+                f"{source}: objective or guardrail can't be computed: {listed}",
                 hint="choose another with --metric, or drop the guardrail",
             )
-        value = self.loop.start_value
         if value is None:
-            reasons = self.measure(self.baseline_sums).reasons[0]
-            reason = reasons.get(self.judge.name, "no value")
+            reason = self.measure(self.baseline_sums).reasons[0].get(name, "no value")
             raise AccountDataError(
-                f'{self.accounts.table.source}: objective "{self.judge.name}" is null on this '
-                f"table: {reason}",
+                f'{source}: objective "{name}" is null on this table: {reason}',
                 hint="choose another with --metric, or look at gtmar check",
             )
         return value
@@ -168,23 +171,34 @@ class Search:
     ) -> RunResult:
         """Do the experiments, then write how it ended.
 
-        Parameters
-        ----------
-        writer
-            Of the run.
-        start
-            The start record, for a new run. It is written after the baseline, so that whoever finds
-            a run finds an experiment too.
-        done
-            Experiments in the journal already, for a run that is resumed.
+        `start` is the start record of a new run. It is written after the baseline, so that whoever
+        finds a run finds an experiment too. `done` has the experiments of a run that is resumed.
         """
         self._began = began = time.perf_counter()
-        ledger = Ledger(writer, self.measure, self._signature())
+        plan, memory = self.plan, self.plan.memory
+        # The words of a person stand in the rows that are hers.
+        author, note = (None, None) if plan.kind == "search" else (plan.author, plan.note)
+        shared = {
+            "run_id": writer.run_id,
+            "objective": self.judge.name,
+            "names": self.names,
+            "basis": self.accounts.checked.outcomes.basis,
+            "author": author,
+            "note": note,
+        }
+        ledger = Ledger(writer, self.measure, shared)
         if done is None:
             ledger.open(self.start, self.baseline, self.baseline_sums)
         if start is not None:
             writer.record("start", start)
-        climb = self._climb()
+        climb = Climb(
+            plan.make_proposer(self.spec, sign=self.judge.sign, warm=True),
+            self.start,
+            self.baseline,
+            better=self.judge.gain,
+            given=plan.tried_first,
+            known=memory.known if memory else None,
+        )
         if done is not None:
             self._restore(climb, done)
 
@@ -196,8 +210,8 @@ class Search:
         with noticed() as interruption:
             state = self.loop.drive(
                 climb,
-                self.plan.limits,
-                batch=self.plan.batch,
+                plan.limits,
+                batch=plan.batch,
                 began=began,
                 record=record,
                 interrupted=interruption.is_set,
@@ -209,28 +223,6 @@ class Search:
         self.loop.lap("journal", since=ended)
         seconds = time.perf_counter() - began
         return self._finish(climb, writer, state, seconds)
-
-    def _signature(self) -> Signature:
-        """Say what all rows share; the words of a person stand in the rows that are hers."""
-        own = self.plan.kind == "search"
-        return Signature(
-            objective=self.judge.name,
-            names=self.names,
-            basis=self.accounts.checked.outcomes.basis,
-            author=None if own else self.plan.author,
-            note=None if own else self.plan.note,
-        )
-
-    def _climb(self) -> Climb:
-        plan, memory = self.plan, self.plan.memory
-        return Climb(
-            plan.make_proposer(self.spec, sign=self.judge.sign, warm=True),
-            self.start,
-            self.baseline,
-            better=self.judge.gain,
-            given=plan.tried_first,
-            known=memory.known if memory else None,
-        )
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Bring a search to where the journal leaves it."""
@@ -254,19 +246,12 @@ class Search:
             self.null += value is None
 
     def _show(self, climb: Climb, run_id: str) -> None:
-        if self.watch is not None:
-            self.watch(
-                Progress(
-                    run_id=run_id,
-                    experiments=climb.experiments,
-                    limit=self.plan.limits.experiments,
-                    wins=self.wins,
-                    baseline=self.baseline,
-                    best=climb.value,
-                    seconds=time.perf_counter() - self._began,
-                    budget=self.plan.limits.seconds,
-                )
-            )
+        if self.watch is None:
+            return
+        seconds, limits = time.perf_counter() - self._began, self.plan.limits
+        wins, baseline, best = self.wins, self.baseline, climb.value
+        n, most = climb.experiments, limits.experiments
+        self.watch(Progress(run_id, n, most, wins, baseline, best, seconds, limits.seconds))
 
     def _finish(self, climb: Climb, writer: RunWriter, state: str, seconds: float) -> RunResult:
         best = experiment_id(climb.incumbent)
@@ -274,54 +259,42 @@ class Search:
         # isn't worth one.
         looks = self.plan.kind == "search" or climb.incumbent > 0
         holdout = self._on_holdout(climb.weights) if looks else None
-        digest = writer.digest.hexdigest()
+        ended: dict[str, Any] = {
+            "state": state,
+            "experiments": climb.experiments,
+            "wins": self.wins,
+            "seconds": seconds,
+            "baseline_value": self.baseline,
+            "best_value": climb.value,
+            "best_experiment": best,
+            "digest": writer.digest.hexdigest(),
+        }
         looked = holdout or {}
-        writer.record(
-            "end",
-            {
-                "ended_at": datetime.now(UTC),
-                "state": state,
-                "experiments": climb.experiments,
-                "wins": self.wins,
-                "proposals": climb.proposals,
-                "seconds": seconds,
-                "baseline_value": self.baseline,
-                "best_value": climb.value,
-                "best_experiment": best,
-                "holdout_baseline_value": looked.get("baseline_value"),
-                "holdout_best_value": looked.get("best_value"),
-                "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
-                "holdout_best_metrics": _json(looked.get("metrics")),
-                "digest": digest,
-            },
-        )
+        own = {
+            "ended_at": datetime.now(UTC),
+            "proposals": climb.proposals,
+            "holdout_baseline_value": looked.get("baseline_value"),
+            "holdout_best_value": looked.get("best_value"),
+            "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
+            "holdout_best_metrics": _json(looked.get("metrics")),
+        }
+        writer.record("end", ended | own)
         weights = dict(zip(self.names, climb.weights, strict=True))
-        found = specs.reweighed(self.spec, weights).model_copy(
-            update={
-                "objective": self.judge.name,
-                "lineage": specs.Lineage(
-                    run=writer.run_id, experiment=best, parent_spec_id=specs.spec_id(self.spec)
-                ),
-            }
+        lineage = specs.Lineage(
+            run=writer.run_id, experiment=best, parent_spec_id=specs.spec_id(self.spec)
         )
+        changes = {"objective": self.judge.name, "lineage": lineage}
         return RunResult(
+            **ended,
             run_id=writer.run_id,
             journal=str(writer.journal),
             metric=self.judge.name,
-            state=state,
-            baseline_value=self.baseline,
-            best_value=climb.value,
-            experiments=climb.experiments,
             known=self.known,
-            wins=self.wins,
-            seconds=seconds,
-            best_experiment=best,
             weights=weights,
             metrics=self.measure(self.loop.best_sums).row(0),
             holdout=holdout,
-            digest=digest,
             higher_is_better=self.judge.sign > 0,
-            spec=found,
+            spec=specs.reweighed(self.spec, weights).model_copy(update=changes),
             notes=self.accounts.checked.notes,
             findings=self.findings,
             blocked=self.blocked,
@@ -411,3 +384,90 @@ def start_record(search: Search) -> dict[str, Any]:
 def new_run_id() -> str:
     """Return a fresh run id: sortable by time, unique by chance, beginning with a letter."""
     return f"r{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+#: Experiments whose metrics are computed in one query: as many as make a part. A query costs three
+#: milliseconds however few they are.
+_MEASURED_AT_ONCE = 4096
+#: Or after so many seconds, so that a slow run reaches the journal too.
+_MEASURED_AFTER = 1.0
+
+
+class Ledger:
+    """What a run has judged and not yet written: measured in one query, handed to the journal.
+
+    To decide takes the objective alone; `measure` gives the full metrics of many rows of sums at
+    once. `shared` is what `experiment_rows` takes that is the same in all rows of the run.
+    """
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        measure: Callable[[NDArray[np.int64]], Measured],
+        shared: dict[str, Any],
+    ) -> None:
+        self._writer, self._measure, self._shared = writer, measure, shared
+        self._steps: list[Step] = []
+        self._sums: list[NDArray[np.int64]] = []
+        self._times: list[int] = []
+        self._durations: list[int] = []
+        self._since = 0.0
+
+    def open(self, weights: Sequence[int], value: float | None, sums: NDArray[np.int64]) -> None:
+        """Write the baseline as the run's first part; `sums` have shape (1, L, S)."""
+        fields = baseline_fields(weights, value)
+        self._append(fields, self._measure(sums), np.array([_now()]), np.array([0]))
+        self._writer.flush()
+
+    def add(self, steps: Sequence[Step], sums: NDArray[np.int64], took: int) -> None:
+        """Take in judged steps in order; `sums`, shape (K, L, S), are of those evaluated.
+
+        `took` is how many microseconds each of these took.
+        """
+        if not self._steps:
+            self._since = time.perf_counter()
+        self._steps += steps
+        self._sums.append(sums)
+        self._times += [_now()] * len(steps)
+        self._durations += [0 if step.candidate.taken_over else took for step in steps]
+        waited = time.perf_counter() - self._since
+        if len(self._steps) >= _MEASURED_AT_ONCE or waited > _MEASURED_AFTER:
+            self.write()
+
+    def write(self) -> None:
+        """Measure what waits in one query, and hand it to the journal."""
+        if not self._steps:
+            return
+        steps, self._steps = self._steps, []
+        measured = self._measure(np.concatenate(self._sums))
+        if len(steps) > measured.values.height:
+            measured = measured.spread(*_places(steps))
+        fields = step_fields(steps, self._shared["names"])
+        self._append(fields, measured, np.array(self._times), np.array(self._durations))
+        self._sums, self._times, self._durations = [], [], []
+
+    def _append(
+        self,
+        fields: Fields,
+        measured: Measured,
+        times: NDArray[np.int64],
+        durations: NDArray[np.int64],
+    ) -> None:
+        rows = experiment_rows(fields, measured, times=times, durations=durations, **self._shared)
+        self._writer.append(rows)
+
+
+def _now() -> int:
+    """Return the microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def _places(steps: Sequence[Step]) -> tuple[list[int | None], list[str]]:
+    """Say for each step which measured row is its own, and why it has none."""
+    places: list[int | None] = []
+    evaluated = 0
+    for step in steps:
+        places.append(None if step.candidate.taken_over else evaluated)
+        evaluated += not step.candidate.taken_over
+    sources = [step.candidate.known.source if step.candidate.known else "" for step in steps]
+    return places, [f"not evaluated here: known from {source}" for source in sources]

@@ -16,7 +16,7 @@ from gtmar.optimize.logistic_start import Labelled, logistic_starts
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
 from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate_proposer import LearnedProposer
-from gtmar.runs.findings import findings_in
+from gtmar.runs.results import findings_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix
     from gtmar.engine.evaluator import Evaluator
     from gtmar.optimize.proposers import Proposer
-    from gtmar.runs.findings import Finding
+    from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
@@ -139,7 +139,7 @@ class Plan:
         )
 
     def make_proposer(self, spec: ScoringSpec, *, sign: int, warm: bool = False) -> Proposer:
-        """Make the proposer of a spec's weights, taught by what the memory holds where it is warm.
+        """Make the proposer of a spec's weights, a warm one taught by what the memory holds.
 
         `sign` is 1 where more of the objective is better, -1 where less is.
         """
@@ -156,18 +156,11 @@ class Plan:
 
     def up_to(self, proposals: int) -> Plan:
         """Return the plan that stops where a run stopped, for whatever reason that was."""
-        limits = Limits(experiments=2**62, proposals=proposals)
-        return replace(self, limits=limits)
+        return replace(self, limits=Limits(experiments=2**62, proposals=proposals))
 
 
 def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
-    """Refuse a proposer's or start's name that is none of those known.
-
-    Raises
-    ------
-    UsageError
-        If it is none.
-    """
+    """Refuse a proposer's or start's name that is none of those known, by a `UsageError`."""
     if name not in known:
         default = {"proposer": DEFAULT_PROPOSER, "start": DEFAULT_START}[noun]
         raise UsageError(
@@ -183,21 +176,10 @@ def constraints_of(spec: ScoringSpec) -> WeightConstraints:
 
 
 def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:
-    """Return the vectors that a start tries over a matrix; None for the spec alone.
+    """Return the vectors that one of `STARTS` tries over a matrix; None for the spec alone.
 
-    Parameters
-    ----------
-    start
-        One of `plan.STARTS`.
-    matrix
-        The accounts searched, and no others.
-    spec
-        Bounds, constraints, orientation.
-
-    Raises
-    ------
-    UsageError
-        If the table says of no account whether it stayed.
+    `matrix` has the accounts searched and no others. `UsageError` where the table says of no
+    account whether it stayed.
     """
     if start == DEFAULT_START:
         return None
@@ -227,12 +209,10 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
 
 def search_space_of(spec: ScoringSpec) -> SearchSpace:
     """Return what a search may move, and how far."""
-    terms = spec.terms
-    return SearchSpace(
-        tuple(term.name for term in terms),
-        tuple(term.min for term in terms),
-        tuple(term.max for term in terms),
+    names, low, high = (
+        tuple(getattr(term, field) for term in spec.terms) for field in ("name", "min", "max")
     )
+    return SearchSpace(names, low, high)
 
 
 @dataclass(frozen=True)
@@ -259,8 +239,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         """Refuse what can't hold, all in one message."""
-        wrong = []
-        hint = None
+        wrong, hint = [], None
         if self.kind not in ENGINES:
             wrong.append(f'no engine "{self.kind}"; there are {", ".join(ENGINES)}')
             hint = f"--engine {nearest(self.kind, ENGINES) or 'local'}"
@@ -278,12 +257,7 @@ class Engine:
     def evaluator(self, matrix: AccountMatrix, spec: ScoringSpec) -> Iterator[Evaluator | None]:
         """Give who computes sums over a matrix; None stands for this process.
 
-        Raises
-        ------
-        UsageError
-            If Ray isn't installed.
-        ResourceError
-            If there is no cluster.
+        `UsageError` where Ray isn't installed, `ResourceError` where there is no cluster.
         """
         if self.kind == "local":
             yield None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gtmar import spec as specs
-from gtmar.errors import RunNotFoundError, SpecError, UsageError
-from gtmar.journal.catalog import Journal
+from gtmar.errors import SpecError, UsageError
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
 from gtmar.journal.lookup import measured_as
+from gtmar.runs.holdout import journal_if_there
+from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
 from gtmar.spec.ids import form_id
 
@@ -19,16 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gtmar.data.sources import Tabular
+    from gtmar.runs.inputs import TableOptions
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["WentLive", "promote", "record"]
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class WentLive:
+class WentLive(PlainData):
     """A spec that is live now, or was, and what it took the place of."""
 
     event_id: str
@@ -51,8 +51,8 @@ class WentLive:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {"measured": self.measured and self.measured.as_json()}
+        measured = self.measured and self.measured.as_json()
+        return asdict(replace(self, measured=None)) | {"measured": measured}
 
 
 def promote(
@@ -72,12 +72,12 @@ def promote(
     JournalError
         If the journal can't be written.
     """
-    folder = Path(journal)
-    reference = _read(folder, lambda opened: measured_as(opened, spec))
+    with journal_if_there(journal) as opened:
+        reference = opened and measured_as(opened, spec)
     return _go_live(
         EventKind.PROMOTION,
         spec,
-        journal=folder,
+        journal=Path(journal),
         since=datetime.now(UTC),
         author=author,
         note=note,
@@ -94,13 +94,9 @@ def record(
     author: str,
     data: Tabular | None = None,
     metric: str | None = None,
-    as_of: str | None = None,
-    date_format: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     announce: Callable[[str], None] | None = None,
     journal: str | Path = "journal",
+    **table_options: Unpack[TableOptions],
 ) -> WentLive:
     """Put a change on record that somebody made elsewhere; measure it where a table is given.
 
@@ -117,8 +113,8 @@ def record(
         Why, and who made it.
     data
         The account table; None leaves the change unmeasured.
-    metric, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce, journal
-        As for `run`; `announce` hears what was set aside.
+    metric, announce, journal, table_options
+        As for `try_weights`.
 
     Raises
     ------
@@ -143,14 +139,10 @@ def record(
             note=note,
             author=author,
             metric=metric,
-            as_of=as_of,
-            date_format=date_format,
-            drop_unlabelled=drop_unlabelled,
-            set_aside=set_aside,
-            set_aside_to=set_aside_to,
             announce=announce,
             journal=folder,
             kind="record",
+            **table_options,
         )
         experiment = f"{measured.run_id}/exp_{min(1, measured.experiments):05d}"
     return _go_live(
@@ -169,11 +161,9 @@ def _with_weights(spec: ScoringSpec, weights: dict[str, int]) -> ScoringSpec:
     """Return the spec with weights of another; bounds give way where they must."""
     data = spec.model_dump(mode="json", by_alias=True)
     for term in spec.terms:
-        feature = data["features"][term.feature]
+        feature, weight = data["features"][term.feature], weights[term.name]
         weighted = feature if term.bin is None else feature["encode"]["bins"][term.bin]
-        weight = weights[term.name]
-        bounds = {"min": min(term.min, weight), "max": max(term.max, weight)}
-        weighted |= {"weight": weight, **bounds}
+        weighted |= {"weight": weight, "min": min(term.min, weight), "max": max(term.max, weight)}
     return specs.ScoringSpec.model_validate(data)
 
 
@@ -205,15 +195,18 @@ def _go_live(
         old = before[0].weights
         changes = {n: (old[n], w) for n, w in spec.weights.items() if w != old[n]}
     run_id, _, experiment_id = (experiment or "").partition("/")
+    shared: dict[str, Any] = {
+        "author": author,
+        "note": note,
+        "expect": expect,
+        "since": since,
+        "model": spec.model,
+        "spec_id": specs.spec_id(spec),
+    }
     event_id = write_event(
         journal,
         kind,
-        author=author,
-        note=note,
-        expect=expect,
-        since=since,
-        model=spec.model,
-        spec_id=specs.spec_id(spec),
+        **shared,
         score_id=specs.score_id(spec),
         spec=specs.to_json(spec),
         run_id=run_id or None,
@@ -221,13 +214,8 @@ def _go_live(
         details={"recorded_after": later} if later else None,
     )
     return WentLive(
+        **shared,
         event_id=event_id,
-        model=spec.model,
-        since=since,
-        author=author,
-        note=note,
-        expect=expect,
-        spec_id=specs.spec_id(spec),
         changes=changes,
         replaced_since=None if before is None else before[1],
         experiment=experiment,
@@ -236,24 +224,14 @@ def _go_live(
     )
 
 
-def _read(journal: Path, read: Callable[[Journal], T]) -> T | None:
-    """Read something off a journal; None where there is no journal yet."""
-    try:
-        opened = Journal(journal)
-    except RunNotFoundError:
-        return None
-    with opened:
-        return read(opened)
-
-
 def _went_live(journal: Path, model: str) -> list[dict[str, Any]]:
     """Return event_id, spec and since of all that went live, in the order of the journal."""
     query = (
         "select event_id, spec, since from went_live where model = getvariable('model') "
         "order by position"
     )
-    rows = _read(journal, lambda opened: opened.query(query, model=model))
-    return [] if rows is None else rows.to_dicts()
+    with journal_if_there(journal) as opened:
+        return opened.query(query, model=model).to_dicts() if opened else []
 
 
 def _last(

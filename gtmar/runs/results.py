@@ -1,18 +1,54 @@
-"""What a run shows while it goes, and gives in the end."""
+"""What a run shows while it goes, what a check finds against it, and what it gives in the end."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.autospec.leakage import Leak, find_leaks
+from gtmar.data.matrix import MOST_SAMPLED, search_sample
+from gtmar.objective.guardrails import Guard
+from gtmar.objective.objective import missed_by
 
 if TYPE_CHECKING:
-    from gtmar.runs.findings import Finding
+    from collections.abc import Iterable
+
+    import polars as pl
+
+    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Progress", "RunResult"]
+__all__ = [
+    "Finding",
+    "PlainData",
+    "Progress",
+    "RunResult",
+    "copies_finding",
+    "findings_in",
+    "findings_of",
+    "leak_findings",
+    "leaks_of",
+    "limit_findings",
+    "order_findings",
+    "recorded_findings",
+    "warnings_of",
+]
+
+
+@dataclass(frozen=True)
+class PlainData:
+    """What a use case gives, which can be had as plain data."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+    def values(self, names: str) -> dict[str, Any]:
+        """Return fields and properties by name; `names` has spaces between them."""
+        return {name: getattr(self, name) for name in names.split()}
 
 
 @dataclass(frozen=True)
@@ -31,7 +67,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(PlainData):
     """What a run found. `metrics` are of the search part; `holdout` is None without one."""
 
     run_id: str
@@ -82,15 +118,156 @@ class RunResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        names = (
-            "run_id journal metric state baseline_value best_value experiments known wins seconds "
-            "experiments_per_second best_experiment weights metrics holdout digest notes blocked "
-            "broken basis"
-        )
-        plain = {name: getattr(self, name) for name in names.split()}
         return {
-            **plain,
+            **self.values(
+                "run_id journal metric state baseline_value best_value experiments known wins "
+                "seconds experiments_per_second best_experiment weights metrics holdout digest "
+                "notes blocked broken basis"
+            ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],
             "spec": json.loads(specs.to_json(self.spec)),
         }
+
+
+#: Accounts that are searched for leaks before a run: enough to show an area of 0.85, and quick.
+_SAMPLED = 20_000
+
+
+#: Leaks that say nothing against a result: columns that add nothing.
+_HARMLESS = ("constant", "duplicate")
+_GRADES = ("warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding(PlainData):
+    """One thing worth knowing, as a sentence."""
+
+    #: `leak`, `copies`, `limit` (a guardrail or bounds), `order`, or `note`.
+    kind: str
+    #: `error`, `warning` or `note`.
+    grade: str
+    text: str
+    #: The column that a leak is about.
+    column: str | None = None
+
+
+def findings_of(
+    accounts: Accounts, spec: ScoringSpec, judge: Judge, sums: pl.DataFrame, auc: float | None
+) -> tuple[Finding, ...]:
+    """Look for all that a verdict on a run of this spec has to say, the worst first.
+
+    `sums` are the start's over the accounts searched, `auc` its `auc_roc_retain` there. Cost: a
+    pass over the columns that the spec reads, and what `find_leaks` costs.
+    """
+    checked = accounts.checked
+    findings = [
+        *leak_findings(accounts, spec, most=_SAMPLED),
+        *copies_finding(accounts),
+        *limit_findings(judge, spec, accounts.search, sums),
+        *order_findings(auc, spec),
+        *(Finding("note", _GRADES[note not in checked.warnings], note) for note in checked.notes),
+    ]
+    return tuple(sorted(findings, key=lambda each: ("error", *_GRADES).index(each.grade)))
+
+
+def recorded_findings(findings: Iterable[Finding]) -> str:
+    """Return findings as a start record's parameters keep them."""
+    return json.dumps([finding.as_json() for finding in findings], ensure_ascii=False)
+
+
+def findings_in(parameters: dict[str, Any]) -> tuple[Finding, ...] | None:
+    """Read findings off a start record's parameters; None for a run from before they were kept."""
+    text = parameters.get("findings")
+    return None if text is None else tuple(Finding(**each) for each in json.loads(text))
+
+
+def warnings_of(findings: Iterable[Finding]) -> list[str]:
+    """Return what a verdict says in its first lines: a sentence for each error and warning."""
+    return [
+        f"{'Leak: ' if each.kind == 'leak' else ''}{each.text}"
+        for each in findings
+        if each.grade != "note"
+    ]
+
+
+def leaks_of(
+    accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
+) -> tuple[Leak, ...]:
+    """Look for leakage in the columns that a spec reads, on so many of the accounts searched."""
+    columns = list(dict.fromkeys(term.column for term in spec.terms))
+    table, checked, copies = accounts.table, accounts.checked, accounts.copies
+    ids, split = checked.id_column, spec.split
+    sample = search_sample(
+        table, checked.outcomes, ids, split, copies=copies, columns=columns, most=most
+    )
+    return find_leaks(sample, columns, checked.outcomes)
+
+
+def leak_findings(
+    accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
+) -> list[Finding]:
+    """Say which columns seem to know the outcome, parameters as for `leaks_of`."""
+    return [
+        Finding(
+            "leak",
+            "note" if leak.kind in _HARMLESS else str(leak.grade),
+            f'Column "{leak.column}": {leak.found}; {leak.why}.',
+            leak.column,
+        )
+        for leak in leaks_of(accounts, spec, most=most)
+    ]
+
+
+def copies_finding(accounts: Accounts) -> list[Finding]:
+    """Say how many accounts repeat others, in the table or in the holdout's own."""
+    findings = []
+    for loaded in (accounts, accounts.later):
+        if loaded is None or loaded.copies is None:
+            continue
+        where = "" if loaded is accounts else " of the holdout's table"
+        money = ", amounts within 1 %" if loaded.copies.near else ""
+        text = (
+            f"{loaded.copies.repeated:,} of {loaded.checked.accounts:,} accounts{where} repeat "
+            "another one under another id, "
+            f"features and outcomes alike{money} (one {loaded.copies.largest:,} times): intervals "
+            "are narrower than of so many different accounts. The split keeps them together."
+        )
+        findings.append(Finding("copies", "warning", text))
+    return findings
+
+
+def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
+    """Say that a score puts accounts in the wrong order, and what may be the reason."""
+    if auc is None or auc >= 0.5:
+        return []
+    word, other = ("good", "health") if spec.orientation == "risk" else ("bad", "risk")
+    text = (
+        f"auc_roc_retain is {auc:.4f}, below 0.5: the score puts accounts in the wrong order. If "
+        f"a high score is {word} here, set orientation: {other} in the spec."
+    )
+    return [Finding("order", "note", text)]
+
+
+def limit_findings(
+    judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
+) -> list[Finding]:
+    """Say which guardrails the start itself breaks, which have no value, and what can't move."""
+    start = [term.weight for term in spec.terms]
+    # The start can't gain anything over itself.
+    comparisons = tuple(g for g in judge.comparisons if g.metric != "gain")
+    guard = Guard(matrix, spec, replace(judge, comparisons=comparisons), start)
+    lacking = guard.lacking()
+    findings = [
+        Finding("limit", "note", f"Guardrail {name} can't be asked here: {why}.")
+        for name, why in lacking.items()
+    ]
+    for breach in () if lacking else guard.breaches(sums, start, None, None):
+        missed = missed_by(breach)
+        by = "" if missed is None else f", by {missed:.4g}"
+        text = f"The start breaks a guardrail, {breach}{by}: nothing is kept until a candidate "
+        findings.append(Finding("limit", "warning", f"{text}respects it."))
+    if all(term.fixed for term in spec.terms):
+        text = "No weight can move: each has one value within its bounds."
+        findings.append(Finding("limit", "warning", text))
+    return findings

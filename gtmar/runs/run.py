@@ -1,21 +1,21 @@
-"""A seeded search over a table, and one change that a person proposes; both journaled."""
+"""A seeded search, warm by what the journal knows, and one change that a person proposes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
-from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
-from gtmar.errors import UsageError
+from gtmar.engine.evaluator import EVALUATOR_VERSION
+from gtmar.errors import SpecError, UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
-from gtmar.optimize.hill_climb import Given
+from gtmar.optimize.hill_climb import MOST_GIVEN, Given, Known, Memory
 from gtmar.optimize.search_loop import Limits
-from gtmar.runs.findings import warnings_of
-from gtmar.runs.holdout import load_with_holdout, shared_note, whole
+from gtmar.runs.holdout import journal_if_there, shared_note, whole
+from gtmar.runs.inputs import load
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import (
     DEFAULT_PROPOSER,
@@ -24,20 +24,23 @@ from gtmar.runs.plan import (
     STARTS,
     Engine,
     Plan,
+    constraints_of,
     given_at_start,
     refuse_unknown,
 )
-from gtmar.runs.score import write_aside
-from gtmar.runs.warm_start import recall, said
+from gtmar.runs.results import warnings_of
+from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from gtmar.data.matrix import Accounts
     from gtmar.data.sources import Tabular
+    from gtmar.runs.inputs import TableOptions
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["run", "try_weights"]
+__all__ = ["recall", "run", "said", "try_weights"]
 
 
 def run(
@@ -50,12 +53,7 @@ def run(
     journal: str | Path = "journal",
     holdout: float | None = None,
     holdout_file: Tabular | None = None,
-    as_of: str | None = None,
-    date_format: str | None = None,
     holdout_as_of: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     author: str | None = None,
     note: str | None = None,
     batch: int | None = None,
@@ -65,6 +63,7 @@ def run(
     engine: Engine | None = None,
     announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
+    **table_options: Unpack[TableOptions],
 ) -> RunResult:
     """Search for better weights, keep or revert, journal every experiment.
 
@@ -86,16 +85,8 @@ def run(
         Share of accounts that the search never sees; None takes the spec's, 0 switches it off.
     holdout_file
         A later table that is the holdout, whole; all of `data` is then searched.
-    as_of, holdout_as_of
-        ISO dates that `days_before` counts from, in `data` and in the holdout's table.
-    date_format
-        How texts write a date, as ``%m/%d/%Y``; None takes the spec's.
-    drop_unlabelled
-        Leave accounts without any outcome out.
-    set_aside
-        Share of rows that may be left out since they break the data contract; None refuses them.
-    set_aside_to
-        File for these rows, each with its reasons; None writes none.
+    holdout_as_of
+        ISO date that `days_before` counts from in the holdout's table; None for that of `data`.
     author, note
         Who asked for the run, and why.
     batch
@@ -115,11 +106,8 @@ def run(
         compiled first.
     watch
         Called after every batch.
-
-    Returns
-    -------
-    RunResult
-        What was found; the journal has all of it.
+    table_options
+        `as_of`, `date_format`, `drop_unlabelled`, `set_aside`, `set_aside_to`: see `TableOptions`.
 
     Raises
     ------
@@ -137,35 +125,31 @@ def run(
     refuse_unknown("start", start, STARTS)
     table = scan(data)
     if spec is None:
-        spec = first_spec(
-            table, holdout=holdout if holdout_file is None else 0.0, set_aside=set_aside
-        ).spec
-    spec = specs.reading_dates(spec, date_format)
+        share = holdout if holdout_file is None else 0.0
+        spec = first_spec(table, holdout=share, set_aside=table_options.get("set_aside")).spec
+    spec = specs.reading_dates(spec, table_options.get("date_format"))
     if holdout_file is not None:
         spec = whole(spec, share=holdout)
     elif holdout is not None:
         split = spec.split.model_copy(update={"holdout": holdout})
         spec = spec.model_copy(update={"split": split})
     judge = Judge.of(spec, metric)
-    options: dict[str, Any] = {
-        "as_of": as_of,
-        "drop_unlabelled": drop_unlabelled,
-        "set_aside": set_aside,
-        "memory": engine.memory,
-    }
-    if holdout_file is None:
-        accounts = load_accounts(table, spec, **options)
-    else:
-        options["later_as_of"] = holdout_as_of
-        accounts = load_with_holdout(table, scan(holdout_file), spec, **options)
-    aside = write_aside(accounts, set_aside_to)
-    if announce is not None:
-        # What is a warning stands beside the result.
-        reading = [s for s in accounts.checked.reading if s not in accounts.checked.warnings]
-        for sentence in (*aside, *reading, *shared_note(accounts)):
-            announce(sentence)
+    accounts, aside = load(
+        table,
+        spec,
+        holdout_file=holdout_file,
+        holdout_as_of=holdout_as_of,
+        memory=engine.memory,
+        **table_options,
+    )
+    announce = announce or _keep_quiet
+    checked = accounts.checked
+    # What is a warning stands beside the result.
+    reading = [each for each in checked.reading if each not in checked.warnings]
+    for sentence in (*aside, *reading, *shared_note(accounts)):
+        announce(sentence)
     memory = None if cold else recall(Path(journal), accounts, spec, judge)
-    if memory is not None and announce is not None:
+    if memory is not None:
         announce(said(memory, judge.name))
     plan = Plan(
         seed=seed,
@@ -177,37 +161,40 @@ def run(
         batch=batch,
         author=author,
         note=note,
-        as_of=as_of,
+        as_of=table_options.get("as_of"),
         holdout_as_of=holdout_as_of,
     )
     with engine.evaluator(accounts.search, spec) as evaluator:
         search = Search(
             accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
         )
-        if announce is not None:
-            # What else was found stands beside the result.
-            for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
-                announce(sentence)
-        with RunWriter(Path(journal), new_run_id()) as writer:
-            return search.run(writer, start=start_record(search))
+        # What else was found stands beside the result.
+        for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
+            announce(sentence)
+        return _journaled(search, journal)
+
+
+def _keep_quiet(_sentence: str) -> None:
+    """Tell nobody."""
+
+
+def _journaled(search: Search, journal: str | Path) -> RunResult:
+    with RunWriter(Path(journal), new_run_id()) as writer:
+        return search.run(writer, start=start_record(search))
 
 
 def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: int | None) -> None:
     """Refuse arguments out of their range, all in one message."""
-    wrong = []
-    if not 0 <= seed < 2**63:
-        wrong.append(f"seed must be in [0, 2^63), got {seed}")
-    if limits.experiments < 0:
-        wrong.append(f"the number of experiments must be 0 or more, got {limits.experiments}")
-    if limits.patience is not None and limits.patience < 1:
-        wrong.append(f"patience must be 1 or more, got {limits.patience}")
-    if limits.seconds is not None and not limits.seconds >= 0:
-        wrong.append(f"the time budget must be 0 seconds or more, got {limits.seconds}")
-    if holdout is not None and not 0 <= holdout < 1:
-        wrong.append(f"holdout must be in [0, 1), got {holdout}")
-    if batch is not None and batch < 1:
-        wrong.append(f"batch must be 1 or more, got {batch}")
-    if wrong:
+    n, patience, seconds = limits.experiments, limits.patience, limits.seconds
+    ranges = (
+        (0 <= seed < 2**63, "seed must be in [0, 2^63)", seed),
+        (n >= 0, "the number of experiments must be 0 or more", n),
+        (patience is None or patience >= 1, "patience must be 1 or more", patience),
+        (seconds is None or seconds >= 0, "the time budget must be 0 seconds or more", seconds),
+        (holdout is None or 0 <= holdout < 1, "holdout must be in [0, 1)", holdout),
+        (batch is None or batch >= 1, "batch must be 1 or more", batch),
+    )
+    if wrong := [f"{rule}, got {value}" for fits, rule, value in ranges if not fits]:
         raise UsageError("; ".join(wrong))
 
 
@@ -220,19 +207,15 @@ def try_weights(
     author: str | None = None,
     metric: str | None = None,
     journal: str | Path = "journal",
-    as_of: str | None = None,
-    date_format: str | None = None,
-    drop_unlabelled: bool = False,
-    set_aside: float | None = None,
-    set_aside_to: str | Path | None = None,
     announce: Callable[[str], None] | None = None,
     kind: str = "human",
+    **table_options: Unpack[TableOptions],
 ) -> RunResult:
     """Measure one change of weights against the spec that it starts from.
 
     Parameters
     ----------
-    data, metric, journal, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce
+    data, metric, journal, announce, table_options
         As for `run`; `announce` hears what was set aside.
     spec
         The scoring spec to start from, or its file.
@@ -251,7 +234,7 @@ def try_weights(
 
     Errors are those of `run`.
     """
-    spec = specs.reading_dates(spec, date_format)
+    spec = specs.reading_dates(spec, table_options.get("date_format"))
     changed = specs.reweighed(spec, weights)
     before = tuple(term.weight for term in spec.terms)
     after = tuple(term.weight for term in changed.terms)
@@ -259,20 +242,100 @@ def try_weights(
         stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
         raise UsageError(f"nothing to try: {stated}", hint="--set NAME=WEIGHT with another weight")
     judge = Judge.of(spec, metric)
-    accounts = load_accounts(
-        scan(data), spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
-    )
-    for sentence in write_aside(accounts, set_aside_to):
-        if announce is not None:
-            announce(sentence)
+    accounts, aside = load(scan(data), spec, **table_options)
+    for sentence in aside:
+        (announce or _keep_quiet)(sentence)
     plan = Plan(
         kind=kind,
         limits=Limits(experiments=int(before != after)),
         given=Given("human", (after,)) if before != after else None,
         author=author,
         note=note,
-        as_of=as_of,
+        as_of=table_options.get("as_of"),
     )
-    search = Search(accounts, spec, judge, plan)
-    with RunWriter(Path(journal), new_run_id()) as writer:
-        return search.run(writer, start=start_record(search))
+    return _journaled(Search(accounts, spec, judge, plan), journal)
+
+
+#: Vectors that a memory holds at most, the best ones.
+_MOST_KNOWN = 20_000
+
+
+#: Columns of experiments that `known_vectors.sql` reads.
+_COLUMNS = ("run_id", "experiment_id", "number", "value_after", "outcome", "weights")
+
+
+def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -> Memory | None:
+    """Gather what finished runs over this very table, objective and scale have evaluated.
+
+    The same outcomes fingerprint means the same accounts searched, so that nothing of the holdout
+    comes in; the same features fingerprint and form mean that equal weights give equal scores. None
+    where no finished run is of use.
+    """
+    with journal_if_there(journal) as opened:
+        if opened is None:
+            return None
+        # Of their rows alone all weights are read.
+        on_table = opened.query(
+            "select run_id from runs where outcomes_fingerprint = getvariable('outcomes')",
+            columns=(),
+            outcomes=accounts.outcomes_fingerprint,
+        )
+        rows = opened.sql(
+            "known_vectors",
+            among=on_table["run_id"].to_list(),
+            columns=_COLUMNS,
+            outcomes_fingerprint=accounts.outcomes_fingerprint,
+            features_fingerprint=accounts.features_fingerprint,
+            objective=judge.name,
+            tiers_id=specs.tiers_id(spec),
+            evaluator_version=EVALUATOR_VERSION,
+            most=_MOST_KNOWN,
+        )
+        if rows.is_empty():
+            return None
+        texts = opened.query(
+            "select spec_id, any_value(spec) as spec from runs "
+            "where list_contains(getvariable('ids'), spec_id) group by spec_id",
+            columns=(),
+            ids=rows["spec_id"].unique().to_list(),
+        )
+    form = form_id(spec)
+    alike = {row["spec_id"] for row in texts.to_dicts() if _form_of(row["spec"]) == form}
+    names = tuple(term.name for term in spec.terms)
+    constraints = constraints_of(spec)
+    known: dict[tuple[int, ...], Known] = {}
+    best: list[tuple[int, ...]] = []
+    for row in rows.iter_rows(named=True):
+        if row["spec_id"] not in alike:
+            continue
+        vector = tuple(row["weights"][name] for name in names)
+        known[vector] = Known(row["value_after"], f"{row['run_id']}/{row['experiment_id']}")
+        within = all(t.min <= w <= t.max for w, t in zip(vector, spec.terms, strict=True))
+        fits = within and constraints.hold(vector)
+        if fits and row["outcome"] != "blocked" and len(best) < MOST_GIVEN:
+            best.append(vector)
+    if not known:
+        return None
+    runs = sorted({result.source.partition("/")[0] for result in known.values()})
+    return Memory(runs=tuple(runs), names=names, known=known, best=tuple(best))
+
+
+def _form_of(text: str) -> str | None:
+    """Return the form of a spec from the journal; None where this version can't read it."""
+    try:
+        return form_id(specs.parse(text))
+    except SpecError:
+        return None
+
+
+def said(memory: Memory, objective: str) -> str:
+    """Say what a memory holds, before a run begins with it."""
+    runs = len(memory.runs)
+    sentence = (
+        f"The journal knows this table: {runs:,} finished run{'' if runs == 1 else 's'}, "
+        f"{len(memory.known):,} weight vectors evaluated."
+    )
+    if memory.best:
+        best = memory.known[memory.best[0]]
+        sentence += f" The best, {objective} {best.value:.4f} of {best.source}, is tried first."
+    return f"{sentence} --cold starts without it."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gtmar.data.matrix import load_accounts
 from gtmar.errors import UsageError
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.runs.holdout import looks_at
+from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run
 from gtmar.stats.interval import level_of, unknown
 from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
@@ -82,7 +83,7 @@ class SegmentPart:
 
 
 @dataclass(frozen=True)
-class BySegment:
+class BySegment(PlainData):
     """What a run's best does to each segment."""
 
     run_id: str
@@ -96,10 +97,6 @@ class BySegment:
     #: `observed` or `binary` revenue retention; None without MRR.
     basis: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 def by_segment(
     run_id: str,
@@ -111,14 +108,10 @@ def by_segment(
     """Say what a run's best does to each segment, on the accounts searched and those held out.
 
     It compares what the run itself compared as it ended, so it is no further look at the holdout,
-    and nothing is written to the journal.
+    and nothing is written to the journal. Run, journal and table are given as for `open_run`.
 
     Parameters
     ----------
-    run_id, journal
-        The run's full id, and the journal's folder.
-    data
-        The account table, where it has moved since.
     columns
         Columns whose every value is a segment; none for the spec's `segments`.
 
@@ -137,15 +130,13 @@ def by_segment(
             f"the spec of run {run_id} names no segments",
             hint="--segment COLUMN, or segments: [COLUMN] in the spec",
         )
-    ends = (session.baseline, session.best)
+    asked = (spec, judge, session.baseline, session.best)
     experiment = f"{run_id}/{session.end['best_experiment']}"
     accounts = segmented(session.accounts, spec, columns, as_of=session.plan.as_of)
-    parts = [segment_part(accounts.search, spec, judge, *ends)]
+    parts = [segment_part(accounts.search, *asked)]
     if accounts.holdout is not None:
         level = level_of(looks_at(Path(journal), accounts.outcomes_fingerprint, experiment))
-        parts.append(
-            segment_part(accounts.holdout, spec, judge, *ends, part="held out", level=level)
-        )
+        parts.append(segment_part(accounts.holdout, *asked, part="held out", level=level))
     return BySegment(
         run_id=run_id,
         experiment=experiment,
@@ -206,19 +197,17 @@ def _line(
     keys = {judge.name.partition(".")[0], *RETENTION.values()}
     intervals = uncertainty(panel, level=level, metrics=keys)
     lacking = replace(nothing, reason="the metric has no interval")
-    start, best, change = paired(intervals, judge.name, before, after, lacking)
+    three = paired(intervals, judge.name, before, after, lacking)
     absent = replace(nothing, reason="the table has no column for it")
 
     def retention(side: dict[str, Interval], among: str) -> dict[str, Interval]:
         return {short: side.get(f"{key}.{among}", absent) for short, key in RETENTION.items()}
 
     return SegmentLine(
-        name=name,
-        accounts=count,
-        start=start,
-        best=best,
-        change=change,
-        reading=reading_of(change, "higher" if judge.sign > 0 else "lower"),
+        name,
+        count,
+        *three,
+        reading=reading_of(three[2], "higher" if judge.sign > 0 else "lower"),
         retention=retention(intervals.after, OVERALL),
         at_start=retention(intervals.before, tier),
         at_best=retention(intervals.after, tier),
@@ -295,10 +284,12 @@ def segment_panels(
 
     None stands where none of the matrix's accounts is in the segment.
     """
-    panels: dict[str, Panel | None] = {}
-    for column in matrix.segments:
-        for index in range(len(column.values)):
-            rows = column.rows(index)
-            part = panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
-            panels[column.name(index)] = part
-    return panels
+    accounts = {
+        column.name(index): column.rows(index)
+        for column in matrix.segments
+        for index in range(len(column.values))
+    }
+    return {
+        name: panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
+        for name, rows in accounts.items()
+    }

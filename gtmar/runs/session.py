@@ -33,18 +33,9 @@ __all__ = ["Session", "commands_of", "ended_run", "load_tables", "open_run"]
 
 @dataclass(frozen=True)
 class Session:
-    """A run of the journal, and what it was made on.
+    """A run of the journal, and what it was made on, as it was asked.
 
-    Parameters
-    ----------
-    files
-        The run's files.
-    start
-        Its start record.
-    spec, judge, plan
-        As it was asked.
-    accounts
-        Its table, the holdout's own with it where that was opened.
+    `accounts` has the holdout's own table where that was opened; `start` is the start record.
     """
 
     files: RunFiles
@@ -102,7 +93,7 @@ def open_run(
     Parameters
     ----------
     run_id, journal
-        The run's full id, and where it is.
+        The run's full id, and the journal's folder.
     data, holdout_file
         The account table and the holdout's own, where they have moved since.
     memory
@@ -137,8 +128,8 @@ def ended_run(
     Raises
     ------
     UsageError
-        If the run was imported, so that its table isn't known; or is no search, where only one
-        will do.
+        If its table isn't known, as of an import; or it is no search, where `only_search` asks for
+        one.
     NotResumableError
         If it hasn't ended, or table or evaluator version differ.
     """
@@ -167,10 +158,7 @@ def load_tables(
     memory: int | None = None,
     untouched: bool = True,
 ) -> tuple[ScoringSpec, Accounts]:
-    """Read the spec of a start record, and load its tables as the run did, whatever they hold now.
-
-    Parameters are those of `open_run`.
-    """
+    """Read a start record's spec, and load its tables as the run did, whatever they hold now."""
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     table = scan(data if data is not None else Source.of_record(start["source"], parameters))
@@ -190,28 +178,27 @@ def load_tables(
     return spec, load_with_holdout(table, holdout, spec, **options)
 
 
+#: What must be as it was, by where a start record has it.
+_COMPARED = {
+    "outcomes_fingerprint": "table (ids, outcomes or split)",
+    "features_fingerprint": "table (features)",
+    "segments_fingerprint": "table (segments)",
+    "evaluator_version": "evaluator version",
+    "holdout_outcomes_fingerprint": "holdout's table (ids or outcomes)",
+    "holdout_features_fingerprint": "holdout's table (features)",
+}
+
+
 def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
     """Refuse tables or an evaluator that aren't those of the run; say which, then and now."""
-    parameters = dict(start["parameters"])
-    pairs = {
-        "table (ids, outcomes or split)": (
-            start["outcomes_fingerprint"],
-            accounts.outcomes_fingerprint,
-        ),
-        "table (features)": (start["features_fingerprint"], accounts.features_fingerprint),
-        "table (segments)": (
-            parameters.get("segments_fingerprint"),
-            accounts.segments_fingerprint,
-        ),
-        "evaluator version": (start["evaluator_version"], EVALUATOR_VERSION),
+    then = dict(start["parameters"]) | start
+    now = recorded(accounts) | {
+        "outcomes_fingerprint": accounts.outcomes_fingerprint,
+        "features_fingerprint": accounts.features_fingerprint,
+        "segments_fingerprint": accounts.segments_fingerprint,
+        "evaluator_version": EVALUATOR_VERSION,
     }
-    if accounts.later is not None:
-        own = recorded(accounts)
-        for what, name in (
-            ("ids or outcomes", "holdout_outcomes_fingerprint"),
-            ("features", "holdout_features_fingerprint"),
-        ):
-            pairs[f"holdout's table ({what})"] = (parameters.get(name), own[name])
+    pairs = {what: (then.get(name), now[name]) for name, what in _COMPARED.items() if name in now}
     differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if differing:
         details = "; ".join(

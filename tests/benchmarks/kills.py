@@ -35,8 +35,8 @@ SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 COMMAND = """
 from gtmar.cli.app import main
 from gtmar.journal import writer
-from gtmar.runs import ledger
-writer.FLUSH_ROWS, ledger._MEASURED_AT_ONCE = 40, 20
+from gtmar.runs import journaled_search
+writer.FLUSH_ROWS, journaled_search._MEASURED_AT_ONCE = 40, 20
 main()
 """
 #: How often a resumed run is killed as well.

@@ -34,7 +34,7 @@ from benchmarks.reference_loop import ReferenceLoop
 from gtmar import spec as specs
 from gtmar.data import synthetic
 from gtmar.runs.bench import Track, floor_bytes, read_seconds
-from gtmar.runs.ledger import Ledger
+from gtmar.runs.journaled_search import Ledger
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "examples" / "health_score" / "spec.yaml"

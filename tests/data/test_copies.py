@@ -14,7 +14,7 @@ from gtmar.autospec.first_spec import first_spec
 from gtmar.data import synthetic
 from gtmar.data.matrix import Accounts, load_accounts, part, search_sample
 from gtmar.data.scan import scan
-from gtmar.runs.findings import copies_finding
+from gtmar.runs.results import copies_finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -94,7 +94,7 @@ def normal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthetic.generate("health_score", accounts=500).write_parquet(table)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "FLUSH_ROWS", 10)
-        patch.setattr("gtmar.runs.ledger._MEASURED_AT_ONCE", 10)
+        patch.setattr("gtmar.runs.journaled_search._MEASURED_AT_ONCE", 10)
         for seed, note in ((0, "first"), (1, None)):
             limits = runs.Limits(40)
             runs.run(table, SPEC, limits=limits, seed=seed, journal=folder / "journal", note=note)

@@ -49,7 +49,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthetic.generate("health_score", accounts=300).write_parquet(table)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gtmar.journal.writer.FLUSH_ROWS", 20)
-        patch.setattr("gtmar.runs.ledger._MEASURED_AT_ONCE", 10)
+        patch.setattr("gtmar.runs.journaled_search._MEASURED_AT_ONCE", 10)
         for seed in range(2):
             limits = runs.Limits(90)
             runs.run(table, SPEC, limits=limits, seed=seed, journal=folder / "journal")

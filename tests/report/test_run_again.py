@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from gtmar import runs
 from gtmar.cli.app import app
 from gtmar.journal.catalog import Journal
-from gtmar.report.run_content import gather
+from gtmar.report.content import gather
 from gtmar.runs.session import commands_of
 
 NOW = make_accounts(400, seed=1)

@@ -22,7 +22,7 @@ from gtmar.errors import AccountDataError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 from gtmar.runs.decide import account_changes
-from gtmar.runs.input_files import file_hashes, refuse_changed
+from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.validation.gates import Gates, Verdict
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"

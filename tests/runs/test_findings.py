@@ -21,7 +21,7 @@ from gtmar.journal import review as reading
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.report import run_page
-from gtmar.runs.findings import findings_in
+from gtmar.runs.results import findings_in
 from gtmar.validation.gates import Gates, Verdict
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"

@@ -47,9 +47,9 @@ import pyarrow.parquet as pq
 import gtmar.runs
 import gtmar.journal.catalog
 from gtmar.journal import writer
-from gtmar.runs import ledger
+from gtmar.runs import journaled_search
 
-writer.FLUSH_ROWS, ledger._MEASURED_AT_ONCE = {FLUSH_ROWS}, {MEASURED}
+writer.FLUSH_ROWS, journaled_search._MEASURED_AT_ONCE = {FLUSH_ROWS}, {MEASURED}
 
 
 class Mortal:
@@ -343,7 +343,7 @@ def test_eight_runs_at_once_each_end_as_they_do_alone(
 def here(table: Path, journal: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
     """The same run, in this process."""
     monkeypatch.setattr("gtmar.journal.writer.FLUSH_ROWS", FLUSH_ROWS)
-    monkeypatch.setattr("gtmar.runs.ledger._MEASURED_AT_ONCE", MEASURED)
+    monkeypatch.setattr("gtmar.runs.journaled_search._MEASURED_AT_ONCE", MEASURED)
     limits = runs.Limits(EXPERIMENTS)
     runs.run(table, SPEC, limits=limits, seed=SEED, journal=journal, cold=True, batch=BATCH, **more)
 

@@ -122,7 +122,7 @@ def test_a_run_with_memory_is_resumed_and_replayed_from_its_own_files_alone(
         table, SPEC, limits=Limits(90), seed=3, journal=shutil.copytree(journal, tmp_path / "w")
     )
     monkeypatch.setattr(writer, "FLUSH_ROWS", 20)
-    monkeypatch.setattr("gtmar.runs.ledger._MEASURED_AT_ONCE", 10)
+    monkeypatch.setattr("gtmar.runs.journaled_search._MEASURED_AT_ONCE", 10)
     cut = run(table, SPEC, limits=Limits(90), seed=3, journal=journal)
     assert cut.digest == whole.digest
     memory, files = memory_of(cut), RunFiles(journal, cut.run_id)

@@ -50,8 +50,8 @@ def start(table: Path, journal: Path) -> subprocess.Popen[bytes]:
         "import sys\n"
         "from gtmar import runs\n"
         "from gtmar.journal import writer\n"
-        "from gtmar.runs import ledger\n"
-        "writer.FLUSH_ROWS, ledger._MEASURED_AT_ONCE = 60, 40\n"
+        "from gtmar.runs import journaled_search\n"
+        "writer.FLUSH_ROWS, journaled_search._MEASURED_AT_ONCE = 60, 40\n"
         f"runs.run(sys.argv[1], sys.argv[2], limits=runs.Limits({EXPERIMENTS}), seed=11,"
         " journal=sys.argv[3])\n"
     )
@@ -98,7 +98,7 @@ def half_done(table: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> st
 
     record: Any = writer.RunWriter.record
     monkeypatch.setattr(writer, "FLUSH_ROWS", 50)
-    monkeypatch.setattr("gtmar.runs.ledger._MEASURED_AT_ONCE", 30)
+    monkeypatch.setattr("gtmar.runs.journaled_search._MEASURED_AT_ONCE", 30)
     with monkeypatch.context() as patch:
         patch.setattr(writer.RunWriter, "record", die)
         limits = runs.Limits(EXPERIMENTS)

@@ -16,8 +16,8 @@ from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
 from gtmar.errors import UsageError
 from gtmar.journal.files import RunFiles
-from gtmar.runs.null_and_stability import repeated_search
 from gtmar.runs.plan import given_at_start
+from gtmar.runs.rerun import repeated_search
 from gtmar.runs.session import ended_run
 from gtmar.validation.resampling import shuffled
 

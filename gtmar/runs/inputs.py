@@ -1,21 +1,86 @@
-"""The files that a command reads: which they are, and by hash, so that a change is noticed."""
+"""What a use case reads: tables and the options that they are read by, files and their hashes."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
 from gtmar.data.locations import duckdb_place, local_path
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import AccountTable, scan
 from gtmar.data.sources import Source
 from gtmar.errors import AccountDataError, culprits
+from gtmar.runs.holdout import load_with_holdout
+from gtmar.runs.score import write_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["file_hashes", "local_inputs", "recorded_inputs", "refuse_changed"]
+    from gtmar.data.matrix import Accounts
+    from gtmar.data.sources import Tabular
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = [
+    "ReadOptions",
+    "TableOptions",
+    "file_hashes",
+    "load",
+    "local_inputs",
+    "recorded_inputs",
+    "refuse_changed",
+]
+
+
+class ReadOptions(TypedDict, total=False):
+    """How a table is read."""
+
+    #: ISO date that `days_before` counts from.
+    as_of: str | None
+    #: How texts write a date, as ``%m/%d/%Y``; None takes the spec's.
+    date_format: str | None
+    #: Share of rows that may be left out since they break the data contract; None refuses them.
+    set_aside: float | None
+    #: File for these rows, each with its reasons; None writes none.
+    set_aside_to: str | Path | None
+
+
+class TableOptions(ReadOptions, total=False):
+    """How a table with outcomes is read."""
+
+    #: Leave accounts without any outcome out.
+    drop_unlabelled: bool
+
+
+def load(
+    table: AccountTable,
+    spec: ScoringSpec,
+    *,
+    holdout_file: Tabular | None = None,
+    holdout_as_of: str | None = None,
+    memory: int | None = None,
+    **options: Unpack[TableOptions],
+) -> tuple[Accounts, list[str]]:
+    """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
+
+    Rows set aside are written where `options` say; the sentences about them come second. `memory`
+    is as for `load_accounts`, errors are those of `load_with_holdout`.
+    """
+    shared: dict[str, Any] = {
+        "as_of": options.get("as_of"),
+        "drop_unlabelled": options.get("drop_unlabelled", False),
+        "set_aside": options.get("set_aside"),
+        "memory": memory,
+    }
+    if holdout_file is None:
+        accounts = load_accounts(table, spec, **shared)
+    else:
+        later = scan(holdout_file)
+        accounts = load_with_holdout(table, later, spec, later_as_of=holdout_as_of, **shared)
+    return accounts, write_aside(accounts, options.get("set_aside_to"))
+
 
 #: Parameters of a start record that name a table: of the query, and the holdout's own.
 _SOURCE = re.compile(r"(holdout_)?source(\..+)?")
@@ -24,11 +89,8 @@ _SOURCE = re.compile(r"(holdout_)?source(\..+)?")
 def local_inputs(*sources: object) -> tuple[Path, ...]:
     """Return the files, folders and globs of this machine that sources name.
 
-    Parameters
-    ----------
-    sources
-        Anything that an account table may be given as, and paths of other inputs. Frames, None and
-        addresses of other machines have none.
+    Sources are whatever an account table may be given as, and paths of other inputs. Frames, None
+    and addresses of other machines have none.
     """
     return tuple(path for source in sources for path in _local(source))
 
@@ -54,13 +116,9 @@ def recorded_inputs(start: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def file_hashes(*sources: object) -> dict[str, str]:
-    """Return the SHA-256 of every local file that sources name.
+    """Return the SHA-256 of every local file that sources name: those of folders and globs, too.
 
-    Parameters
-    ----------
-    sources
-        Files, folders, globs, Delta folders, DuckDB files, and those of a query. Frames and
-        addresses have no file here, and no hash.
+    Frames and addresses have no file here, and no hash.
     """
     hashes = {}
     for source in sources:
@@ -96,13 +154,7 @@ def _files(source: str) -> list[Path]:
 
 
 def refuse_changed(before: Mapping[str, str], *sources: object) -> None:
-    """Refuse to go on where a file isn't what it was.
-
-    Raises
-    ------
-    AccountDataError
-        Naming the files; nothing has been written.
-    """
+    """Refuse to go on where a file isn't what it was: `AccountDataError` names them."""
     after = file_hashes(*sources)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if changed:

@@ -1,0 +1,304 @@
+"""A recorded run gone on with, or done again: replay, null search and stability.
+
+Null search and stability write one event, and no run: what they find is about a run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from gtmar.engine.evaluator import evaluator_code
+from gtmar.errors import NotResumableError, UsageError
+from gtmar.journal.digest import OUTSIDE_DIGEST
+from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.files import RunFiles
+from gtmar.journal.writer import RunWriter
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.plan import Engine, given_at_start
+from gtmar.runs.results import PlainData
+from gtmar.runs.session import ended_run, open_run
+from gtmar.validation.repeated_search import (
+    RepeatedSearch,
+    WeightStability,
+    chance,
+    read_weights,
+    searched_again,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gtmar.data.sources import Tabular
+    from gtmar.runs.results import Progress, RunResult
+    from gtmar.runs.session import Session
+
+__all__ = [
+    "FoundStability",
+    "NullSearch",
+    "Replay",
+    "null_search",
+    "repeated_search",
+    "replay",
+    "resume",
+    "stability",
+]
+
+
+def resume(
+    run_id: str,
+    *,
+    journal: str | Path = "journal",
+    data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
+    engine: Engine | None = None,
+    watch: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Go on with a run that was cut off, to the digest that the uninterrupted run would have.
+
+    Parameters
+    ----------
+    run_id, journal, data, holdout_file
+        As for `open_run`.
+    engine
+        Where to compute, and with how much memory; it may be another than before.
+    watch
+        Called after every batch.
+
+    Raises
+    ------
+    NotResumableError
+        If table or evaluator version differ from the run's; the message says which.
+    JournalError
+        If the run still runs, has ended, or is damaged.
+    """
+    folder, engine = Path(journal), engine or Engine()
+    files = RunFiles(folder, run_id)
+    _refuse_imported(files.record("start"))
+    session = open_run(run_id, folder, data, holdout_file, memory=engine.memory)
+    with (
+        session.search(engine=engine, watch=watch) as search,
+        RunWriter(folder, run_id, resumed=True) as writer,
+    ):
+        number = len(list(files.records.glob("resume-*.parquet"))) + 1
+        writer.record(f"resume-{number}", {"started_at": datetime.now(UTC)})
+        done = files.judged() if files.whole_parts else None
+        return search.run(writer, done=done)
+
+
+def _refuse_imported(start: dict[str, Any]) -> None:
+    if start["kind"] == "import":
+        raise NotResumableError(
+            f"run {start['run_id']} was imported: what it was made on isn't known here",
+            hint="gtmar try, with the table, measures its weights anew",
+            differing=["kind"],
+        )
+
+
+@dataclass(frozen=True)
+class Replay(PlainData):
+    """What doing a run again gave."""
+
+    run_id: str
+    #: Experiments compared.
+    experiments: int
+    identical: bool
+    digest: str
+    recorded_digest: str | None
+    #: The first experiment and column that differ, then and now; None where nothing does.
+    difference: dict[str, Any] | None
+    #: Whether the evaluator's code has changed since, its version being the same.
+    evaluator_code_changed: bool
+
+
+def replay(
+    run_id: str,
+    *,
+    journal: str | Path = "journal",
+    data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
+) -> Replay:
+    """Do a run again and say whether every value is the same; nothing is written to the journal.
+
+    Parameters and errors are those of `open_run`.
+    """
+    files = RunFiles(Path(journal), run_id)
+    start, before = files.record("start"), files.rows()
+    _refuse_imported(start)
+    ended = files.record("end") if files.end.is_file() else None
+    proposals = ended["proposals"] if ended else before["proposal"][-1].as_py()
+    session = open_run(run_id, journal, data, holdout_file)
+    with (
+        session.search(plan=session.plan.up_to(proposals)) as search,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        with RunWriter(Path(scratch), run_id) as writer:
+            search.run(writer)
+            digest = writer.digest.hexdigest()
+        after = RunFiles(Path(scratch), run_id).rows()
+    names = [name for name in before.column_names if name not in OUTSIDE_DIGEST]
+    pairs = zip(before.select(names).to_pylist(), after.select(names).to_pylist(), strict=False)
+    differing: Iterator[dict[str, Any]] = (
+        {"experiment": was["experiment_id"], "column": name, "then": was[name], "now": now[name]}
+        for was, now in pairs
+        for name in names
+        if was[name] != now[name]
+    )
+    difference = next(differing, None)
+    if difference is None and before.num_rows != after.num_rows:
+        counts = before.num_rows - 1, after.num_rows - 1
+        difference = dict(zip(("experiments_then", "experiments_now"), counts, strict=True))
+    recorded = ended["digest"] if ended else None
+    return Replay(
+        run_id=run_id,
+        experiments=before.num_rows - 1,
+        identical=difference is None and recorded in (None, digest),
+        digest=digest,
+        recorded_digest=recorded,
+        difference=difference,
+        evaluator_code_changed=start["evaluator_code"] != evaluator_code(),
+    )
+
+
+@dataclass(frozen=True)
+class NullSearch(PlainData):
+    """The gain of a run beside those that the same search finds in noise."""
+
+    run_id: str
+    objective: str
+    #: Gain of the run, as an improvement.
+    found: float
+    #: Gains on shuffled outcomes, smallest first.
+    gains: tuple[float, ...]
+    p_value: float
+    #: Median of the gains on noise, and what 95 % of them stay below.
+    typical: float
+    high: float
+    #: Experiments of each search.
+    experiments: int
+    seed: int
+    event_id: str
+
+
+@dataclass(frozen=True)
+class FoundStability(PlainData):
+    """What a run's search makes of other accounts of the same kind, weight by weight."""
+
+    run_id: str
+    objective: str
+    weights: tuple[WeightStability, ...]
+    searches: int
+    experiments: int
+    seed: int
+    event_id: str
+
+
+class SearchesOptions(TypedDict, total=False):
+    """What searches are done again, how often, and for whom."""
+
+    #: The journal's folder.
+    journal: str | Path
+    #: The account table, where it has moved since.
+    data: Tabular | None
+    #: How many, 1 or more; 50 where it is left out.
+    searches: int
+    #: Keys what is drawn, in [0, 2^63); 0 where it is left out.
+    seed: int
+    author: str | None
+    #: Told how many of how many searches are done.
+    watch: Callable[[int, int], None] | None
+
+
+def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
+    """Hold a run's gain against what the same search finds in shuffled outcomes.
+
+    Raises
+    ------
+    UsageError
+        If the number of searches or the seed is out of its range.
+    NotResumableError
+        If the run hasn't ended, or table or evaluator version differ from the run's.
+    """
+    session, how = _opened(run_id, options)
+    search, judge, end = repeated_search(session), session.judge, session.end
+    gain = judge.sign * (end["best_value"] - end["baseline_value"])
+    drawn = chance(search, session.accounts.search, gain, **how)
+    facts: dict[str, Any] = {
+        "objective": session.judge.name,
+        "found": drawn.found,
+        "gains": drawn.gains,
+        "p_value": drawn.p_value,
+        "typical": drawn.quantile(0.5),
+        "high": drawn.quantile(0.95),
+        "experiments": search.limits.experiments,
+        "seed": how["seed"],
+    }
+    event_id = _put_on_record(EventKind.NULL, session, facts, options)
+    return NullSearch(run_id=run_id, event_id=event_id, **facts)
+
+
+def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:
+    """Do a run's search over bootstrap resamples of its accounts, and compare the weights.
+
+    Errors are those of `null_search`.
+    """
+    session, how = _opened(run_id, options)
+    search = repeated_search(session)
+    drawn = searched_again(search, session.accounts.search, **how)
+    weights = read_weights(session.spec, session.best, drawn)
+    facts: dict[str, Any] = {
+        "objective": session.judge.name,
+        "searches": how["searches"],
+        "experiments": search.limits.experiments,
+        "seed": how["seed"],
+    }
+    listed = {"weights": [asdict(weight) for weight in weights]}
+    event_id = _put_on_record(EventKind.STABILITY, session, facts | listed, options)
+    return FoundStability(run_id=run_id, event_id=event_id, weights=weights, **facts)
+
+
+def repeated_search(session: Session) -> RepeatedSearch:
+    """Return a run's search to do over other matrices.
+
+    It begins cold; a start that was fitted to outcomes is fitted anew to each matrix's. A run that
+    took over results of earlier ones has as many experiments more: its best is the best of all of
+    them.
+    """
+    spec, plan, judge = session.spec, session.plan, session.judge
+    known = len(plan.memory.known) if plan.memory else 0
+    return RepeatedSearch(
+        spec=spec,
+        judge=judge,
+        proposer=lambda: plan.make_proposer(spec, sign=judge.sign),
+        limits=Limits(
+            experiments=int(session.end["experiments"]) + known,
+            patience=None if plan.memory else plan.limits.patience,
+        ),
+        given=lambda matrix: given_at_start(plan.start, matrix, spec),
+    )
+
+
+def _put_on_record(
+    kind: EventKind, session: Session, facts: dict[str, Any], options: SearchesOptions
+) -> str:
+    named = {name: session.start[name] for name in ("model", "spec_id", "run_id")}
+    journal, author = session.files.journal, options.get("author")
+    return write_event(journal, kind, author=author, details=facts, **named)
+
+
+def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, Any]]:
+    """Open the run that is searched again, and say how; refuse numbers out of their range first."""
+    searches, seed = options.get("searches", 50), options.get("seed", 0)
+    wrong = []
+    if searches < 1:
+        wrong.append(f"the number of searches must be 1 or more, got {searches}")
+    if not 0 <= seed < 2**63:
+        wrong.append(f"seed must be in [0, 2^63), got {seed}")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    journal, data = options.get("journal", "journal"), options.get("data")
+    session = ended_run(run_id, journal, data, untouched=False, only_search=True)
+    return session, {"searches": searches, "seed": seed, "watch": options.get("watch")}
