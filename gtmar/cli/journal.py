@@ -311,17 +311,18 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
         ((f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()),
         title="Weights",
     )
+    if s["orientation"] == "risk":
+        say()
+        say("Orientation risk: a high score is bad, so the last tier is the best one.")
+    _tiers_at_equal_sizes(found)
     money = found.tiers["arpa"].is_not_null().any()
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
     shown = found.tiers.select(columns).rows()
-    if s["orientation"] == "risk":
-        say()
-        say("Orientation risk: a high score is bad, so the last tier is the best one.")
     table(
         [_HEADINGS.get(c, c) for c in columns],
         ([_in_percent(c, v) for c, v in zip(columns, row, strict=True)] for row in shown),
-        title="Tiers",
+        title="Tiers by each score's own edges, on the accounts searched",
     )
     for sentence in found.emptied:
         say(sentence, "warning")
@@ -331,6 +332,36 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
         _drift(found)
     say()
     after_review(found, journal=journal, best=best)
+
+
+def _tiers_at_equal_sizes(found: Review) -> None:
+    """Print start and best side by side, each tier with as many accounts as at the start."""
+    if found.tiers_at_equal_sizes is None or not found.improved:
+        return
+    part, rows = found.tiers_at_equal_sizes
+    shown = [
+        short
+        for short in ("logo_retention", "nrr", "grr")
+        if any(row[f"{short}_start"] is not None for row in rows)
+    ]
+    where = "held out" if part == "held_out" else "searched"
+    table(
+        ["tier", "accounts", *(_HEADINGS[short] for short in shown)],
+        (
+            [
+                row["tier"],
+                row["accounts"],
+                *(_arrow(row[f"{short}_start"], row[f"{short}_best"]) for short in shown),
+            ]
+            for row in rows
+        ),
+        title=f"Tiers at the start's sizes, start -> best, on the accounts {where}",
+    )
+
+
+def _arrow(before: float | None, after: float | None) -> str:
+    one, two = ("none" if value is None else f"{value:.1%}" for value in (before, after))
+    return f"{one} -> {two}"
 
 
 def after_review(found: Review, *, journal: str, best: str | None = None) -> None:

@@ -23,7 +23,7 @@ from gtmar.integrations.jsonl_export import (
     entry_of,
     objects,
 )
-from gtmar.journal.schema import experiment_id, experiment_schema
+from gtmar.journal.schema import experiment_id, experiment_schema, first_format
 from gtmar.metrics.registry import all_metrics
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _reasons(entry: Entry) -> list[tuple[str, str]]:
 
 def _table(columns: dict[str, list[Any]]) -> pa.Table:
     """Put columns in the schema's order; those that aren't given are null."""
-    schema = experiment_schema()
+    schema = first_format(experiment_schema())
     nulls = [None] * len(columns["run_id"])
     arrays = [pa.array(columns.get(each.name, nulls), type=each.type) for each in schema]
     return pa.Table.from_arrays(arrays, schema=schema)

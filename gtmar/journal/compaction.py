@@ -32,7 +32,7 @@ from gtmar.journal.files import (
     staged,
     unwritable,
 )
-from gtmar.journal.schema import FORMAT_VERSION, SMALL, write_parquet
+from gtmar.journal.schema import SMALL, format_of, write_parquet
 from gtmar.journal.verify import examine, packings, run_ids
 from gtmar.outputs import exchange as _exchange
 from gtmar.outputs import settle, sync_folder
@@ -217,7 +217,7 @@ def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path)
     """Write a run's rows as one part, read it back and compare."""
     parts = sorted(parts, key=lambda link: link.place)
     footer = {
-        "gtmar_format": str(FORMAT_VERSION),
+        "gtmar_format": format_of(rows),
         "gtmar_previous": parts[0].previous,
         "gtmar_place": str(parts[0].place),
         "gtmar_packed": json.dumps(

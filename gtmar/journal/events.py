@@ -29,7 +29,7 @@ from gtmar.journal.files import (
     sha256_of,
     unwritable,
 )
-from gtmar.journal.schema import FORMAT_VERSION, event_schema
+from gtmar.journal.schema import event_schema, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,7 +162,7 @@ def write_event(
         raise TypeError(f"an event has no column {unknown}")
     arrays = [pa.array([row.get(field.name)], type=field.type) for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)
-    table = table.replace_schema_metadata({"gtmar_format": str(FORMAT_VERSION)})
+    table = table.replace_schema_metadata({"gtmar_format": format_of(table)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     content = buffer.getvalue()

@@ -697,7 +697,7 @@ def _why_not_whole(path: str) -> str:
     return _CUT_OFF if lost else _CHANGED
 
 
-def _facts(path: str, stamp: list[int], columns: bytes, run_id: str) -> File:
+def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str) -> File:
     """Read what a file's footer states, and hold it against the run or event that it is of."""
     footer = _footer(path)
     if footer is None:

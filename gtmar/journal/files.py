@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from gtmar import outputs
 from gtmar.data.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError, culprits
-from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
+from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS, first_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -385,9 +385,13 @@ class JournalFile:
 
 
 @cache
-def columns_in_footer(folder: str) -> bytes:
-    """Return how the footers of a folder's files begin: with the columns that this version has."""
+def columns_in_footer(folder: str) -> tuple[bytes, ...]:
+    """Return how the footers of a folder's files begin: with the columns of either format."""
     schema = SCHEMAS[folder]()
+    return _columns_in_footer(schema), _columns_in_footer(first_format(schema))
+
+
+def _columns_in_footer(schema: pa.Schema) -> bytes:
     footers = []
     for count in (0, 1):
         file = io.BytesIO()
@@ -408,10 +412,10 @@ def footer_of(data: bytes) -> bytes:
 
 def row_count(file: JournalFile) -> int | None:
     """Return how many rows a file has, by its footer; None where that can't be read."""
-    columns = columns_in_footer(file.path.parent.parent.name)
-    if file.footer.startswith(columns):
-        # Thrift's variable-length integer, its sign in the lowest bit.
-        return _varint(file.footer, len(columns))[0] >> 1
+    for columns in columns_in_footer(file.path.parent.parent.name):
+        if file.footer.startswith(columns):
+            # Thrift's variable-length integer, its sign in the lowest bit.
+            return _varint(file.footer, len(columns))[0] >> 1
     try:
         rows: int = pq.read_metadata(pa.BufferReader(file.data)).num_rows
     except (pa.ArrowException, OSError):

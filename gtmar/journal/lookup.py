@@ -114,12 +114,13 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
     """
     reference = resolve(journal, name)
     [row] = journal.query(
-        "select runs.spec, runs.spec_id, runs.objective, experiments.weights "
+        "select runs.spec, runs.spec_id, runs.objective, "
+        "experiments.weights, experiments.tier_edges, experiments.repeats "
         "from experiments join runs on runs.run_id = experiments.run_id "
         "where experiments.run_id = getvariable('run') "
         "and experiments.experiment_id = getvariable('experiment')",
         among=[reference.run_id],
-        columns=("run_id", "experiment_id", "weights"),
+        columns=("run_id", "experiment_id", "weights", "tier_edges", "repeats"),
         run=reference.run_id,
         experiment=reference.experiment_id,
     ).to_dicts()
@@ -137,9 +138,16 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
         experiment=reference.experiment_id,
         parent_spec_id=row["spec_id"],
     )
-    return specs.reweighed(spec, row["weights"]).model_copy(
+    found = specs.reweighed(spec, row["weights"]).model_copy(
         update={"objective": row["objective"], "lineage": lineage}
     )
+    edges = row["tier_edges"] or {}
+    if None not in edges.values() and edges:
+        return found.with_edges([round(edges[name] * 100) for name in found.tier_names])
+    if spec.has_rule and row["repeats"]:
+        # Not evaluated here: its tiers are those of the experiment that was.
+        return found.with_edges(checkout(journal, row["repeats"]).tier_lows)
+    return found
 
 
 def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:

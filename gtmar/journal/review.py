@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.metrics.metric import marked
+from gtmar.metrics.registry import all_metrics
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
@@ -23,6 +24,8 @@ _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
 RUNNING = "running or cut off"
 #: The state of a run that another tool made.
 IMPORTED = "imported"
+#: Changes up to this, or this share of the start, are none.
+_SAME = 0.0005
 #: A tier with this share of accounts is in use; with less than the other it is all but empty.
 _IN_USE, _EMPTY = 0.05, 0.01
 
@@ -60,6 +63,9 @@ class Review:
     findings: tuple[dict[str, Any], ...] = ()
     #: The latest decision on the run, as its event has it; None where there is none.
     decision: dict[str, Any] | None = None
+    #: Start and best by tier at the start's sizes, by part of the accounts: `searched`, `held_out`.
+    #: As the run's end has it; empty of runs from before it was measured.
+    equal_sizes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
@@ -91,7 +97,53 @@ class Review:
     @property
     def verdict(self) -> list[str]:
         """Say what the run found, in a few sentences."""
-        return verdict(self.summary, improved=self.improved, held=self.held)
+        said = verdict(self.summary, improved=self.improved, held=self.held)
+        sentence = self._objective_at_equal_sizes()
+        return [said[0], sentence, *said[1:]] if sentence else said
+
+    def _objective_at_equal_sizes(self) -> str | None:
+        """Say what is left of a gain in one tier's metric where the tier keeps its size.
+
+        None where the objective is none of a tier, or the tier has its size.
+        """
+        name, part = self.summary["objective"], self.equal_sizes.get("searched")
+        tier = name.partition(".")[2]
+        if not (self.improved and part and tier) or self.tiers.is_empty():
+            return None
+        sizes = self.tiers.filter(self.tiers["tier"] == tier)["accounts"].to_list()
+        before, after = (part[side].get(name) for side in ("start", "best"))
+        if sizes[0] == sizes[-1] or before is None or after is None:
+            return None
+        return (
+            f"Tier {tier} went from {sizes[0]:,} accounts to {sizes[-1]:,}. The best-scored "
+            f"{sizes[0]:,} accounts of either score: {name} {before:.4f} -> {after:.4f} "
+            f"({after - before:+.4f})."
+        )
+
+    @property
+    def tiers_at_equal_sizes(self) -> tuple[str, list[dict[str, Any]]] | None:
+        """Start and best by tier at the start's sizes; None of runs from before it was measured.
+
+        Which accounts they are of, `searched` or `held_out` where there are any, and for each tier
+        its `accounts` and, with `_start` and `_best` behind it, `logo_retention`, `nrr`, `grr`,
+        `arpa`.
+        """
+        part = "held_out" if "held_out" in self.equal_sizes else "searched"
+        if part not in self.equal_sizes:
+            return None
+        measured = self.equal_sizes[part]
+        return part, [
+            {
+                "tier": tier,
+                "accounts": size,
+                **{
+                    f"{short}_{side}": measured[side].get(f"{short}_by_tier.{tier}")
+                    for short in ("logo_retention", "nrr", "grr", "arpa")
+                    for side in ("start", "best")
+                },
+            }
+            for tier, size in zip(measured["tiers"], measured["sizes"], strict=True)
+        ]
 
     @property
     def hhi_reading(self) -> str | None:
@@ -133,7 +185,7 @@ class Review:
         return [
             f"Tier {row['tier']} went from {row['accounts_start']:,} accounts to "
             f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
-            f"place. Move their edges, or set a guardrail on share_by_tier.{row['tier']}."
+            "place. gtmar tiers SPEC --data TABLE --like START -o SPEC gives them their sizes back."
             for row in left.iter_rows(named=True)
         ]
 
@@ -149,6 +201,7 @@ class Review:
             **self.summary,
             "wins_list": self.wins.to_dicts(),
             "weights": self.weights.to_dicts(),
+            "tiers_at_equal_sizes": self.equal_sizes,
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
         }
@@ -229,7 +282,7 @@ _BROKEN = """
     where run_id = getvariable('run') and outcome = 'blocked'
 """
 _FINDINGS = """
-    select parameters['findings'] as findings
+    select parameters['findings'] as findings, equal_sizes
     from runs
     where run_id = getvariable('run')
 """
@@ -284,19 +337,59 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
             f"run {run_id} has no experiment yet",
             hint=_NO_EXPERIMENT,
         )
-    found = journal.query(_FINDINGS, among=[run_id], run=run_id)["findings"].to_list()
+    [record] = journal.query(_FINDINGS, among=[run_id], run=run_id).to_dicts()
     decided = journal.query(_DECISION, among=[run_id], run=run_id)["details"].to_list()
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
+    equal_sizes = json.loads(record["equal_sizes"] or "{}")
+    tables = {
+        name: pl.DataFrame() if brief else journal.sql(query, run=run_id)
+        for name, query in _TABLES.items()
+    }
+    if equal_sizes:
+        names = equal_sizes["searched"]["tiers"]
+        best_tier = names[-1 if rows[0]["orientation"] == "risk" else 0]
+        tables["drift"] = _drift_at_equal_sizes(tables["drift"], equal_sizes["searched"], best_tier)
     return Review(
         summary={**rows[0], **counts},
-        **{
-            name: pl.DataFrame() if brief else journal.sql(query, run=run_id)
-            for name, query in _TABLES.items()
-        },
-        findings=tuple(json.loads(found[0])) if found and found[0] else (),
+        **tables,
+        findings=tuple(json.loads(record["findings"] or "[]")),
         decision=json.loads(decided[0]) if decided else None,
+        equal_sizes=equal_sizes,
     )
+
+
+def _drift_at_equal_sizes(
+    drift: pl.DataFrame, measured: dict[str, Any] | None, best_tier: str
+) -> pl.DataFrame:
+    """Put metrics of tiers at equal sizes in the place of those that were taken at other ones."""
+    if measured is None or drift.is_empty():
+        return drift
+    rows = []
+    for row in drift.to_dicts():
+        name = row["metric"]
+        one, two = (measured[side].get(name) for side in ("start", "best"))
+        if name in measured["start"] and not name.startswith("share_by_tier."):
+            change = None if one is None or two is None else two - one
+            reading = _reading(name, one, two, best_tier)
+            row |= {"start": one, "best": two, "change": change, "reading": reading}
+        rows.append(row)
+    order = {"worse": 0, "better": 1, "moved": 2}
+    rows.sort(key=lambda row: (order.get(row["reading"], 3), row["metric"]))
+    return pl.DataFrame(rows, schema=drift.schema)
+
+
+def _reading(name: str, one: float | None, two: float | None, best_tier: str) -> str:
+    """Read a metric of a tier at equal sizes, as ``metric_reading`` of the views does."""
+    key, _, tier = name.partition(".")
+    if one is None or two is None:
+        return "moved"
+    if abs(two - one) <= _SAME * max(1.0, abs(one)):
+        return "same"
+    better = all_metrics()[key].better
+    if better == "neither" or tier != best_tier:
+        return "moved"
+    return "better" if (two > one) == (better == "higher") else "worse"
 
 
 @dataclass(frozen=True)

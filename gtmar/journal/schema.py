@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gtmar.optimize.hill_climb import Step
 
 __all__ = [
+    "ADDED",
     "EVENTS",
     "EXPERIMENTS",
     "FAST",
@@ -34,16 +35,20 @@ __all__ = [
     "SMALL",
     "Fields",
     "baseline_fields",
+    "completed",
     "event_schema",
     "experiment_id",
     "experiment_rows",
     "experiment_schema",
+    "first_format",
+    "format_of",
     "run_schema",
     "step_fields",
     "write_parquet",
 ]
 
-FORMAT_VERSION = 1
+#: The newest format; a file without the columns that it added is of format 1.
+FORMAT_VERSION = 2
 
 _TEXT = pa.string()
 _COUNT = pa.int64()
@@ -101,6 +106,7 @@ _END = {
     "holdout_baseline_metrics": _TEXT,
     "holdout_best_metrics": _TEXT,
     "digest": _TEXT,
+    "equal_sizes": _TEXT,
 }
 _HEAD = {
     "run_id": _TEXT,
@@ -125,7 +131,10 @@ _TAIL = {
     "note": _TEXT,
     "evaluated_at": _TIME,
     "duration_us": _COUNT,
+    "tier_edges": pa.map_(_TEXT, _VALUE),
 }
+#: Columns that format 2 added; a file has them where there is something to say.
+ADDED = frozenset({"equal_sizes", "tier_edges"})
 
 
 def experiment_id(number: int) -> str:
@@ -186,6 +195,25 @@ SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_sc
 #: room.
 FAST = "snappy"
 SMALL = "zstd"
+
+
+def first_format(schema: pa.Schema) -> pa.Schema:
+    """Return a schema as format 1 has it."""
+    return pa.schema([field for field in schema if field.name not in ADDED])
+
+
+def format_of(table: pa.Table) -> str:
+    """Return the format that a table is written in, as a file's footer states it."""
+    return "2" if ADDED.intersection(table.column_names) else "1"
+
+
+def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns that format 2 added, null where it has none."""
+    for name in ADDED.intersection(schema.names).difference(table.column_names):
+        table = table.append_column(
+            schema.field(name), pa.nulls(table.num_rows, schema.field(name).type)
+        )
+    return table
 
 
 def write_parquet(
@@ -345,6 +373,11 @@ def experiment_rows(
         ),
         **_metrics(measured),
     }
+    if measured.edges is None:
+        schema = first_format(schema)
+    else:
+        tiers = _repeated(pa.array(measured.tiers), count)
+        columns["tier_edges"] = _maps(tiers, _numbers(measured.edges / 100, pa.float64()), count)
     arrays = [
         c if isinstance(c := columns[field.name], pa.Array) else pa.array(c, type=field.type)
         for field in schema

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,7 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.documents import is_text
-from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS, SMALL, write_parquet
+from gtmar.journal.schema import (
+    EVENTS,
+    EXPERIMENTS,
+    RECORDS,
+    SCHEMAS,
+    SMALL,
+    completed,
+    write_parquet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -190,13 +199,22 @@ class Tables:
             # Not `empty_table`: that would import pandas.
             return pa.Table.from_batches([], schema=schema)
         if len(contents) <= _FEW_FILES:
-            files = map(pq.ParquetFile, contents)
-            tables = [file.read(columns, use_threads=False) for file in files]
-            return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+            read = partial(_read_columns, columns=columns, schema=schema)
+            return pa.concat_tables(map(read, contents))
         # In one piece first: to convert thousands, a file's each, takes longer than to read them.
-        frame = pl.scan_parquet(contents, hive_partitioning=False).collect().rechunk()
-        table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-        return table.select(schema.names).cast(schema).combine_chunks()
+        tables = []
+        for newer in (False, True):
+            alike = [
+                content
+                for name, content in zip(names, contents, strict=True)
+                if (self.index[name].format > 1) is newer
+            ]
+            if alike:
+                frame = pl.scan_parquet(alike, hive_partitioning=False).collect().rechunk()
+                table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+                table = completed(table, schema)
+                tables.append(table.select(schema.names).cast(schema).combine_chunks())
+        return pa.concat_tables(tables).combine_chunks()
 
     # ---- the rows that are kept --------------------------------------------------------------
 
@@ -278,6 +296,17 @@ class _Kept:
         schema = pq.read_schema(pa.BufferReader(self.content)).remove_metadata()
         fragment = format_.make_fragment(pa.py_buffer(self.content))
         return ds.FileSystemDataset([fragment], schema, format_)
+
+
+def _read_columns(
+    content: IO[bytes], *, columns: Sequence[str] | None, schema: pa.Schema
+) -> pa.Table:
+    """Read a file in this version's order of columns, or some of them."""
+    file = pq.ParquetFile(content)
+    there = set(file.schema_arrow.names)
+    wanted = None if columns is None else [name for name in columns if name in there]
+    table = file.read(wanted, use_threads=False).replace_schema_metadata(None)
+    return completed(table, schema).select(columns or schema.names)
 
 
 def _among(rows: pa.Table, column: str, values: Iterable[str]) -> pa.Table:

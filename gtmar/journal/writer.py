@@ -28,7 +28,7 @@ from gtmar.journal.files import (
     staged,
     unwritable,
 )
-from gtmar.journal.schema import FAST, FORMAT_VERSION, run_schema, write_parquet
+from gtmar.journal.schema import ADDED, FAST, format_of, run_schema, write_parquet
 from gtmar.outputs import settle
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ class RunWriter:
         self.flush()
         schema = run_schema()
         row = {"run_id": self.run_id, "record": kind, **fields}
+        schema = pa.schema([f for f in schema if f.name not in ADDED or f.name in fields])
         arrays = [pa.array([row.get(field.name)], type=field.type) for field in schema]
         table = pa.Table.from_arrays(arrays, schema=schema)
         self._write(self._files.records / f"{kind}.parquet", table, sealed=kind == "end")
@@ -174,7 +175,7 @@ class RunWriter:
 
     def _write(self, path: Path, table: pa.Table, *, sealed: bool = False) -> None:
         footer = {
-            "gtmar_format": str(FORMAT_VERSION),
+            "gtmar_format": format_of(table),
             "gtmar_previous": self._previous,
             "gtmar_place": str(self._place),
         }

@@ -179,7 +179,7 @@ class Sums:
 
     tiers: tuple[str, ...]
     tier: str | None = None
-    known: Mapping[str, Sequence[int]] | None = None
+    known: Mapping[str, Sequence[Any]] | None = None
 
     def __call__(self, name: str) -> Quantity:
         """Return a tier's sum, or the total over all tiers."""

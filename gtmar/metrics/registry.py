@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import polars as pl
 
+from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import UsageError, nearest
 from gtmar.metrics.formulas import CONCENTRATION, METRICS
-from gtmar.metrics.metric import Metric, Sums
+from gtmar.metrics.metric import Exact, Metric, Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from fractions import Fraction
+
+    from numpy.typing import NDArray
 
     from gtmar.data.outcomes import OutcomeColumns
 
-__all__ = ["Measured", "all_metrics", "expression", "measure", "metric_column", "objective_keys"]
+__all__ = [
+    "CONCENTRATION_KEYS",
+    "Measured",
+    "all_metrics",
+    "expression",
+    "measure",
+    "measure_exact",
+    "metric_column",
+    "objective_keys",
+]
+
+
+#: Metrics of how revenue is spread over tiers.
+CONCENTRATION_KEYS = tuple(metric.key for metric in CONCENTRATION)
 
 
 @cache
@@ -31,8 +49,8 @@ def objective_keys() -> list[str]:
 
     More concentration is neither good nor bad by itself; who makes it the objective wants more.
     """
-    concentrated = {metric.key for metric in CONCENTRATION}
-    return [k for k, m in all_metrics().items() if m.better != "neither" or k in concentrated]
+    usable = all_metrics().items()
+    return [k for k, m in usable if m.better != "neither" or k in CONCENTRATION_KEYS]
 
 
 def metric_column(key: str, tier: str | None) -> str:
@@ -79,6 +97,9 @@ class Measured:
     tiers: tuple[str, ...]
     #: K mappings from a null value's column to why it is null.
     reasons: tuple[dict[str, str], ...]
+    #: Shape (K, T): the lowest score of each tier in hundredths of a point, NaN where it isn't
+    #: known; None where a rule doesn't set the tiers' edges.
+    edges: NDArray[np.float64] | None = None
 
     def spread(self, numbers: Sequence[int | None], lacking: Sequence[str]) -> Measured:
         """Return rows in another order, with rows of nulls between them.
@@ -93,7 +114,12 @@ class Measured:
         )
         # One row of nulls below, since an empty frame has nothing to gather from.
         padded = pl.concat([self.values, self.values.clear(1)])
-        return Measured(padded.select(pl.all().gather(rows)), self.tiers, reasons)
+        edges = None
+        if self.edges is not None:
+            edges = np.full((len(numbers), len(self.tiers)), np.nan)
+            known = [(row, number) for row, number in enumerate(numbers) if number is not None]
+            edges[[row for row, _ in known]] = self.edges[[number for _, number in known]]
+        return Measured(padded.select(pl.all().gather(rows)), self.tiers, reasons, edges)
 
     def row(self, index: int) -> dict[str, object]:
         """Return one candidate's metrics, by-tier ones as mappings from tier to value."""
@@ -144,7 +170,30 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
         if reason is not None:
             static[key] = reason
     values = frame.select(_expressions(names, frozenset(static)))
-    return Measured(values, names, _reasons(values, static))
+    lows = [tier_sum(TIER_LOW, tier) for tier in names]
+    edges = frame.select(lows).to_numpy().astype(np.float64) if lows[0] in frame.columns else None
+    return Measured(values, names, _reasons(values, static), edges)
+
+
+def measure_exact(
+    known: Mapping[str, Sequence[int | Fraction]], tiers: Sequence[str], outcomes: OutcomeColumns
+) -> dict[str, float | None]:
+    """Compute all metrics but counts from one score's exact sums, by-tier ones as ``key.tier``.
+
+    A metric without its columns is null. `known` is from `equal_sizes.sums_at_sizes`.
+    """
+    names, values = tuple(tiers), {}
+    for key, metric in all_metrics().items():
+        if metric.count:
+            continue
+        lacking = outcomes.missing_reason(metric.needs) is not None
+        for tier in names if metric.by_tier else (None,):
+            value = None
+            if not lacking:
+                found = metric.formula_of(Sums(names, tier, known))
+                value = cast("Exact", found).values[0]
+            values[metric_column(key, tier)] = None if value is None else float(value)
+    return values
 
 
 def _reasons(values: pl.DataFrame, static: dict[str, str]) -> tuple[dict[str, str], ...]:

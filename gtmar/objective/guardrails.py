@@ -6,6 +6,7 @@ computes them, in its own process: of a cluster, the driver.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.engine.tally import TierEdges
 from gtmar.objective.objective import breach
 from gtmar.spec.model import BY_SEGMENT
@@ -67,9 +69,11 @@ class Guard:
         if not self._judge.comparisons:
             return broken
         by_segment = self._names.intersection(BY_SEGMENT)
-        now = self.segment_values(weights) if by_segment else {}
+        lows = self._lows(sums)
+        now = self.segment_values(weights, lows) if by_segment else {}
+        moved = self.moved_share(weights, lows) if "moved_share" in self._names else None
         values = {
-            "moved_share": self.moved_share(weights) if "moved_share" in self._names else None,
+            "moved_share": moved,
             "gain": None if value is None or than is None else self._judge.sign * (value - than),
         }
         texts = [
@@ -94,25 +98,33 @@ class Guard:
             if known < needed[name]
         }
 
-    def segment_values(self, weights: Sequence[int]) -> dict[str, float | None]:
+    def _lows(self, sums: pl.DataFrame) -> tuple[int, ...] | None:
+        """Return the candidate's own edges, where a rule sets them; None for the spec's."""
+        names = [tier_sum(TIER_LOW, tier) for tier in self._spec.tier_names]
+        return sums.select(names).row(0) if names[0] in sums.columns else None
+
+    def segment_values(
+        self, weights: Sequence[int], lows: Sequence[int] | None = None
+    ) -> dict[str, float | None]:
         """Return the objective of each segment by ``COLUMN=VALUE``.
 
-        None where it has none, or fewer accounts than `SMALLEST_SEGMENT`.
+        None where it has none, or fewer accounts than `SMALLEST_SEGMENT`. `lows` are the tiers'
+        lowest bins; None for the spec's.
         """
         values: dict[str, float | None] = {}
         for index, column in enumerate(self._matrix.segments):
             sizes = np.bincount(column.codes, minlength=len(column.values))
             for code in range(len(column.values)):
                 enough = sizes[code] >= SMALLEST_SEGMENT
-                value = self._value_of(index, code, tuple(weights)) if enough else None
+                value = self._value_of(index, code, tuple(weights), lows) if enough else None
                 values[column.name(code)] = value
         return values
 
-    def moved_share(self, weights: Sequence[int]) -> float:
+    def moved_share(self, weights: Sequence[int], lows: Sequence[int] | None = None) -> float:
         """Return the share of accounts whose tier differs from the start's."""
         moved = 0
         for rows, before in zip(self._slices, self._start_tiers, strict=True):
-            moved += int((self._tiers(rows, weights) != before).sum())
+            moved += int((self._tiers(rows, weights, lows) != before).sum())
         return moved / max(1, self._matrix.accounts)
 
     def _by_segment(self, guardrail: Guardrail, now: dict[str, float | None]) -> str | None:
@@ -136,12 +148,16 @@ class Guard:
     def _at_start(self) -> dict[str, float | None]:
         return self.segment_values(self._start)
 
-    def _value_of(self, column: int, code: int, weights: tuple[int, ...]) -> float | None:
+    def _value_of(
+        self, column: int, code: int, weights: tuple[int, ...], lows: Sequence[int] | None
+    ) -> float | None:
         """Return one segment's objective, slice by slice of the table."""
         if not self._slices:
             return None
         parts = (self._part(number, column, code) for number in range(len(self._slices)))
-        sums = self._reducer.reduce(reduce(add, (part.counts([weights]) for part in parts)))
+        edges = None if lows is None else np.array([lows], dtype=np.int64)
+        counts = reduce(add, (part.counts([weights], edges) for part in parts))
+        sums = self._reducer.reduce(counts)
         return self._judge.values(self._reducer.frame_of(sums, only=self._judge.reads))[0]
 
     def _part(self, number: int, column: int, code: int) -> LocalEvaluator:
@@ -170,11 +186,16 @@ class Guard:
     def _start_tiers(self) -> list[NDArray[np.int16]]:
         return [self._tiers(rows, self._start) for rows in self._slices]
 
-    def _tiers(self, rows: slice, weights: Sequence[int]) -> NDArray[np.int16]:
+    def _tiers(
+        self, rows: slice, weights: Sequence[int], lows: Sequence[int] | None = None
+    ) -> NDArray[np.int16]:
         """Return the tiers of a slice's accounts, 0 the highest."""
         part = LocalEvaluator(self._matrix.part(rows.start, rows.stop), self._spec, threads=1)
         scores = part.scores(weights).astype(np.intp)
-        return TierEdges.of(self._spec).tiers_of(scores).astype(np.int16)
+        edges = TierEdges.of(self._spec)
+        if lows is not None:
+            edges = replace(edges, tier_lows=tuple(lows))
+        return edges.tiers_of(scores).astype(np.int16)
 
 
 def gap_of(values: Iterable[float]) -> float | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gtmar.errors import UsageError, nearest
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import expression, objective_keys
 from gtmar.spec.model import COMPARISONS, Guardrail
+from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +144,9 @@ class Judge:
                 hint=f"for example {DEFAULT_OBJECTIVE}",
             )
         guardrails = [g for g in spec.guardrails if g.metric not in COMPARISONS]
-        if metric.by_tier:
+        rule = TierRule.of(spec)
+        # Where a rule holds the tiers' sizes, none can shrink to its best account.
+        if metric.by_tier and not (rule and rule.holds_sizes):
             size = f"share_by_tier.{name.partition('.')[2]}"
             if not any(g.metric == size and g.min is not None for g in guardrails):
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
@@ -162,7 +165,7 @@ class Judge:
         """Names of the sums that the guardrails are computed from."""
         return frozenset(name for *_, value in self.limits for name in value.meta.root_names())
 
-    def decide(self, known: Mapping[str, Sequence[int]]) -> list[float | None]:
+    def decide(self, known: Mapping[str, Sequence[Any]]) -> list[float | None]:
         """Return the objective of each of K candidates, from the sums that `reads` names.
 
         The same values as of `values`, to the last bit. Cost: some microseconds, where a query

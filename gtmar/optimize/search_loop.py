@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.engine.threads import set_aside
 from gtmar.objective.guardrails import Guard
 from gtmar.optimize.hill_climb import Outcome
@@ -85,6 +86,9 @@ class SearchLoop:
         self.start = tuple(term.weight for term in spec.terms)
         self.guard = Guard(matrix, spec, judge, self.start)
         self._free = any(not term.fixed for term in spec.terms)
+        lows = (tier_sum(TIER_LOW, tier) for tier in spec.tier_names)
+        #: Names of the sums that say where tiers end, where a rule sets that.
+        self._edges = frozenset(lows if spec.has_rule else ())
         evaluator.move(self.start)
         #: Sums of the start, and of the best so far; shape (1, L, S).
         self.start_sums = self.best_sums = evaluator.sums([self.start])
@@ -186,7 +190,7 @@ class SearchLoop:
 
         def breaches(index: int) -> tuple[str, ...]:
             frame = self.evaluator.frame_of(
-                sums[index : index + 1], only=self.judge.limited | self.judge.reads
+                sums[index : index + 1], only=self.judge.limited | self.judge.reads | self._edges
             )
             weights = batch.fresh[index].weights
             return self.guard.breaches(frame, weights, values[index], climb.value)

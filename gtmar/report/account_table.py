@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gtmar import spec as specs
 from gtmar.engine.cohorts import cohorts_of
+from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import GtmarError, NotComparableError
-from gtmar.metrics.registry import all_metrics, measure, metric_column
+from gtmar.metrics.registry import all_metrics, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.runs.backtest import captured
 from gtmar.runs.holdout import recorded
 from gtmar.runs.score import tier_changes
 from gtmar.runs.segments import paired, reading_of, segment_part
 from gtmar.runs.session import load_tables
+from gtmar.runs.tier_table import measured_at_sizes
 from gtmar.stats.interval import unknown
 from gtmar.validation.intervals import panel_of, uncertainty
 
@@ -155,15 +156,15 @@ class TableEvidence:
 
 def read_table(
     run: Mapping[str, Any],
-    weights: Mapping[str, int],
+    best: ScoringSpec,
     data: Tabular | None = None,
     *,
     level: float = 0.95,
 ) -> TableEvidence:
     """Load a run's table and score it by its start and by its best weights.
 
-    `run` is the run's row of the view `runs`, `data` its table where it has moved since, and
-    `level` that of intervals on the holdout, by how often it was looked at.
+    `run` is the run's row of the view `runs`, `best` its best spec, `data` its table where it has
+    moved since, and `level` that of intervals on the holdout, by how often it was looked at.
 
     Raises
     ------
@@ -172,7 +173,6 @@ def read_table(
     """
     as_of = run["parameters"].get("as_of")
     start, accounts, absent = _tables(run, data)
-    best = specs.reweighed(start, dict(weights))
     differing = [word for key, word in _SAME.items() if getattr(accounts, key) != run[key]]
     if accounts.segments_fingerprint != run["parameters"].get("segments_fingerprint"):
         differing.append("segments")
@@ -184,10 +184,10 @@ def read_table(
             differing=differing,
         )
     before, after = ([term.weight for term in spec.terms] for spec in (start, best))
-    evaluator, edges = LocalEvaluator(accounts.search, start), TierEdges.of(start)
+    evaluator, tiers = LocalEvaluator(accounts.search, start), len(start.tier_names)
     scores = [evaluator.scores(weights) for weights in (before, after)]
-    tiers = len(start.tier_names)
-    pairs = edges.tiers_of(scores[0]) * tiers + edges.tiers_of(scores[1])
+    own = [TierEdges.of(s).tiers_of(x) for s, x in zip((start, best), scores, strict=True)]
+    pairs = own[0] * tiers + own[1]
     moved = tier_changes(accounts.table.frame, start, best, as_of=as_of, as_text=True)
     judge = Judge.of(start, run["objective"])
     parts = [(accounts.search, "searched", 0.95)]
@@ -236,14 +236,16 @@ def _revenue_of(
 ) -> Revenue | None:
     """Measure the revenue metrics under two weight vectors; None without any of their columns.
 
+    Those of a tier are taken at the start's sizes.
+
     Cost: that of the intervals, about half a second for 1,500 accounts.
     """
     metrics, outcomes = all_metrics(), matrix.outcomes
     keys = [key for key in _SHOWN if outcomes.missing_reason(metrics[key].needs) is None]
     if not keys:
         return None
-    frame = LocalEvaluator(matrix, spec).frame([start, best])
-    measured = measure(frame, spec.tier_names, outcomes).values
+    sizes = tier_sizes(matrix, spec, start)
+    measured = [measured_at_sizes(matrix, spec, w, sizes, outcomes) for w in (start, best)]
     intervals = uncertainty(panel_of(matrix, spec, start, best), level=level, metrics=set(keys))
     none = unknown(None, level=level, accounts=0, reason="no value")
     lines = []
@@ -251,7 +253,7 @@ def _revenue_of(
         word, unit = _SHOWN[key]
         for tier in spec.tier_names if metrics[key].by_tier else (None,):
             column = metric_column(key, tier)
-            before, after = measured[column].to_list()
+            before, after = (side[column] for side in measured)
             at_start, at_best, change = paired(intervals, column, before, after, none)
             lines.append(
                 RevenueLine(

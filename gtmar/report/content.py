@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.errors import GtmarError
 from gtmar.journal import review as reading
+from gtmar.journal.lookup import checkout
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
 from gtmar.runs.holdout import looks_at
@@ -195,8 +196,7 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
         "select * from runs where run_id = getvariable('run')", run=run_id
     ).to_dicts()
     last = max(1, review.summary["experiments"] + review.summary["known"])
-    weights = dict(review.weights.select("feature", "best").rows())
-    table, absent = _table(journal, run, review, weights, data)
+    table, absent = _table(journal, run, review, data)
     return Evidence(
         review=review,
         run=run,
@@ -212,7 +212,7 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
 
 
 def _table(
-    journal: Journal, run: dict[str, Any], review: Review, weights: dict[str, int], data: Any
+    journal: Journal, run: dict[str, Any], review: Review, data: Any
 ) -> tuple[TableEvidence | None, str | None]:
     """Read the account table; what was named and doesn't fit is an error, what wasn't is absent."""
     if run["kind"] == "import":
@@ -221,7 +221,8 @@ def _table(
     comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
     looks = looks_at(Path(journal.path), run["outcomes_fingerprint"], comparison)
     try:
-        return read_table(run, weights, data, level=level_of(looks)), None
+        best = checkout(journal, comparison)
+        return read_table(run, best, data, level=level_of(looks)), None
     except GtmarError as err:
         if data is not None:
             raise

@@ -30,7 +30,7 @@ from gtmar.runs.results import PlainData, copies_finding, leak_findings, warning
 from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
-from gtmar.validation.intervals import Uncertainty, uncertainty
+from gtmar.validation.intervals import Uncertainty, at_sizes_of, uncertainty
 from gtmar.validation.paired_scores import Panel, Scored
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def backtest(
     elif candidate is not None and in_sample is None:
         notes.append("The candidate may have been searched on these very accounts.")
     scored, evaluator = _scored(matrix, today)
-    other = None if candidate is None else _scored(matrix, candidate)[0]
+    other = None if candidate is None else _at_sizes(scored, _scored(matrix, candidate)[0])
     panel = Panel.of(matrix, scored, other)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
     weights = [term.weight for term in today.terms]
@@ -387,6 +387,13 @@ def _scored(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEval
     scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
     edges = TierEdges.of(spec)
     return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator
+
+
+def _at_sizes(today: Scored, candidate: Scored) -> Scored:
+    """Return a candidate's score with tiers of the sizes that today's have, best to best."""
+    turned = candidate.places if today.risk == candidate.risk else -candidate.places
+    cut = at_sizes_of(today, turned)
+    return replace(cut, places=candidate.places, risk=candidate.risk)
 
 
 def _curve(

@@ -117,7 +117,11 @@ class Track:
     def round(self, experiments: int) -> float:
         """Do one seeded search, journaled in a folder that is deleted; return experiments/s."""
         evaluator = LocalEvaluator(
-            self.accounts.search, self.spec, threads=self._threads, expected=experiments
+            self.accounts.search,
+            self.spec,
+            threads=self._threads,
+            expected=experiments,
+            by_rule=True,
         )
         plan = Plan(limits=Limits(experiments))
         search = Search(self.accounts, self.spec, self.judge, plan, evaluator=evaluator)

@@ -19,6 +19,7 @@ from gtmar import spec as specs
 from gtmar.data.sources import Source
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import UsageError
 from gtmar.html import sentence
 from gtmar.html import table as html_table
@@ -27,6 +28,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.journal.review import why_none
 from gtmar.metrics.metric import basis_note, marked
+from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
 from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
@@ -36,6 +38,7 @@ from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segmented
 from gtmar.runs.session import ended_run
+from gtmar.runs.tier_table import objectives
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
@@ -45,7 +48,7 @@ from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gtmar.data.matrix import Accounts
+    from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import AccountTable
     from gtmar.data.sources import Tabular
     from gtmar.runs.results import Finding
@@ -96,8 +99,11 @@ class Decided(PlainData):
     looks: int
     level: float
     intervals: Uncertainty = field(repr=False)
-    #: Accounts by tier before (rows) and after (columns), tiers from the highest down.
+    #: Accounts by tier before (rows) and after (columns), tiers from the highest down, each score
+    #: by its own edges.
     moves: tuple[tuple[int, ...], ...]
+    #: By-tier metrics by each score's own edges, where tiers may have other sizes.
+    own_edges: Uncertainty = field(repr=False)
     #: SHA-256 by file, and fingerprints of the tables.
     inputs: dict[str, str]
     fingerprints: dict[str, str]
@@ -117,7 +123,27 @@ class Decided(PlainData):
     @property
     def headline(self) -> list[str]:
         """Return what stands right below the verdict: findings, segments."""
-        return [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
+        said = [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
+        return [*said, self.movement] if self.moved else said
+
+    @property
+    def moved(self) -> int:
+        """How many of the accounts change tier."""
+        return self.accounts - sum(row[index] for index, row in enumerate(self.moves))
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Accounts of each tier before and after, by each score's own edges."""
+        return tuple(map(sum, self.moves)), tuple(map(sum, zip(*self.moves, strict=True)))
+
+    @property
+    def movement(self) -> str:
+        """Say who changes tier, and which tiers change their size."""
+        before, after = self.sizes
+        ends = zip(self.incumbent.tier_names, before, after, strict=True)
+        listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
+        share = self.moved / max(1, self.accounts)
+        return f"{share:.0%} of these accounts change tier; tiers by their own edges: {listed}."
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
@@ -139,6 +165,10 @@ class Decided(PlainData):
             "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
             "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
             "intervals": self.intervals.as_json(),
+            "own_edges": {
+                "sizes": dict(zip(("before", "after"), self.sizes, strict=True)),
+                **{k: v for k, v in self.own_edges.as_json().items() if k != "gain"},
+            },
             "findings": [finding.as_json() for finding in self.findings],
         }
 
@@ -230,15 +260,18 @@ def _decide(
     if later is not None:
         searched = _segments_of(session.accounts, spec, stated.segments, as_of=plan.as_of)
         segments |= dict.fromkeys(searched - segments.keys())
-    frame = LocalEvaluator(holdout, spec).frame([old, new])
-    before, after = judge.values(frame)
+    before, after = objectives(judge, holdout, spec, old, new)
+    own, moves = _by_own_edges(holdout, spec, candidate, level)
+    moved = 1 - sum(row[tier] for tier, row in enumerate(moves)) / max(1, holdout.accounts)
+    frame = _as_it_would_go_live(holdout, candidate)
     outcomes = judged(
         panel,
         judge,
         stated,
         level=level,
         changed=old != new,
-        breaches=Guard(holdout, spec, judge, old).breaches(frame[1], new, after, before),
+        moved=moved,
+        breaches=Guard(holdout, spec, judge, old).breaches(frame, new, after, before),
         segments=segments,
         leaking=[f.column for f in findings if f.grade == "error" and f.column],
         repeated=accounts.repeated[1 if later is None else 0],
@@ -246,8 +279,6 @@ def _decide(
     )
     if blocked and old == new:
         outcomes = tuple(replace(gate, found=blocked) for gate in outcomes)
-    tiers = len(spec.tiers)
-    moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
     decided = Decided(
         verdict=verdict_of(outcomes),
         gates=outcomes,
@@ -263,7 +294,8 @@ def _decide(
         looks=looks,
         level=level,
         intervals=uncertainty(panel, level=level),
-        moves=tuple(map(tuple, moves.reshape(tiers, tiers).tolist())),
+        own_edges=own,
+        moves=moves,
         inputs=hashes,
         fingerprints={
             "outcomes": accounts.outcomes_fingerprint,
@@ -280,6 +312,28 @@ def _decide(
         decided = replace(decided, folder=str(options["folder"]))
         _write_folder(output, decided, accounts.table, as_of=as_of)
     return decided
+
+
+def _by_own_edges(
+    matrix: AccountMatrix, spec: ScoringSpec, candidate: ScoringSpec, level: float
+) -> tuple[Uncertainty, tuple[tuple[int, ...], ...]]:
+    """Measure both specs by tier at their own edges, and count accounts by both tiers."""
+    old, new = ([side.weights[term.name] for term in spec.terms] for side in (spec, candidate))
+    panel = panel_of(matrix, spec, old, new, own_edges=candidate)
+    tiers = len(spec.tiers)
+    moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
+    by_tier = {key for key, metric in all_metrics().items() if metric.by_tier}
+    intervals = uncertainty(panel, level=level, metrics=by_tier)
+    return intervals, tuple(map(tuple, moves.reshape(tiers, tiers).tolist()))
+
+
+def _as_it_would_go_live(matrix: AccountMatrix, candidate: ScoringSpec) -> pl.DataFrame:
+    """Return the sums of a candidate by its own edges, these among them, as guardrails ask."""
+    edges = zip(candidate.tier_names, candidate.tier_lows, strict=True)
+    sums = LocalEvaluator(matrix, candidate).frame([[term.weight for term in candidate.terms]])
+    return sums.with_columns(
+        pl.lit(low, dtype=pl.Int64).alias(tier_sum(TIER_LOW, tier)) for tier, low in edges
+    )
 
 
 def _segments_of(
@@ -469,7 +523,7 @@ def _manifest(decided: Decided, folder: Path) -> str:
 
 def _report(decided: Decided, listed: int) -> str:
     """Return the report as Markdown."""
-    tiers = decided.incumbent.tier_names
+    tiers, own = decided.incumbent.tier_names, decided.own_edges
     old, new = decided.incumbent.weights, decided.candidate.weights
     before, after, gain = (
         decided.intervals.before,
@@ -528,6 +582,9 @@ def _report(decided: Decided, listed: int) -> str:
         "",
         f"## Metrics, with {decided.level:.1%} intervals",
         "",
+        "Metrics of a tier are taken at the incumbent's tier sizes: both scores are cut after as "
+        "many accounts, and those that tie across a cut belong to both sides in part.",
+        "",
         "| metric | incumbent | candidate | gain |",
         "|---|---|---|---|",
         *(
@@ -535,7 +592,22 @@ def _report(decided: Decided, listed: int) -> str:
             f"| {_worded(after[name])} "
             f"| {_worded(gain[name]) if name in gain else 'none: any score has it'} |"
             for name in sorted(after, key=rank)
-            if name in before
+            if name in before and not name.startswith("share_by_tier.")
+        ),
+        "",
+        "## Tiers by each score's own edges",
+        "",
+        "| metric | incumbent | candidate |",
+        "|---|---|---|",
+        *(
+            f"| accounts in {markdown(tier)} | {one:,} | {two:,} |"
+            for tier, one, two in zip(tiers, *decided.sizes, strict=True)
+        ),
+        *(
+            f"| {markdown(marked(name, decided.basis))} | {_worded(own.before[name])} "
+            f"| {_worded(own.after[name])} |"
+            for name in sorted(own.after, key=rank)
+            if name in own.before and not name.endswith(".*")
         ),
     ]
     if decided.notes:

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from gtmar import spec as specs
+from gtmar.engine.equal_sizes import with_edges
 from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import AccountDataError
 from gtmar.journal.schema import (
     FORMAT_VERSION,
@@ -33,6 +35,7 @@ from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
 from gtmar.runs.holdout import dropped_later, recorded
 from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
+from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
@@ -79,6 +82,13 @@ def noticed() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
+def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str:
+    """Say that a spec's edges are not those of its rule on the accounts searched."""
+    ends = zip(after.tier_names[:-1], before.tier_lows, after.tier_lows, strict=False)
+    listed = ", ".join(f"{n} from {new / 100:g} (was {old / 100:g})" for n, old, new in ends)
+    return f"The tiers' rule sets their edges anew on the accounts searched: {listed}."
+
+
 _COMPILING = "Compiling machine code; it takes about half a minute and is done once."
 
 
@@ -108,12 +118,17 @@ class Search:
         evaluator: Evaluator | None = None,
         announce: Callable[[str], None] | None = None,
     ) -> None:
+        given, spec = spec, with_edges(spec, accounts.search)
+        if announce is not None and given.has_edges and given.tier_lows != spec.tier_lows:
+            announce(_moved_edges(given, spec))
         self.accounts, self.spec, self.judge = accounts, spec, judge
         self.plan, self.watch = plan, watch
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
         if evaluator is None:
-            evaluator = LocalEvaluator(accounts.search, spec, expected=plan.limits.experiments)
+            evaluator = LocalEvaluator(
+                accounts.search, spec, expected=plan.limits.experiments, by_rule=True
+            )
             if announce is not None and evaluator.compiles_first:
                 announce(_COMPILING)
         self.evaluator: Evaluator = evaluator
@@ -258,7 +273,8 @@ class Search:
         # A look at the holdout makes it a little less unseen: a person's change that was not kept
         # isn't worth one.
         looks = self.plan.kind == "search" or climb.incumbent > 0
-        holdout = self._on_holdout(climb.weights) if looks else None
+        found = self._spec_of(climb.weights)
+        holdout = self._on_holdout(found) if looks else None
         ended: dict[str, Any] = {
             "state": state,
             "experiments": climb.experiments,
@@ -277,6 +293,7 @@ class Search:
             "holdout_best_value": looked.get("best_value"),
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
+            "equal_sizes": _json(self._at_equal_sizes(climb.weights, looks=looks)),
         }
         writer.record("end", ended | own)
         weights = dict(zip(self.names, climb.weights, strict=True))
@@ -294,7 +311,7 @@ class Search:
             metrics=self.measure(self.loop.best_sums).row(0),
             holdout=holdout,
             higher_is_better=self.judge.sign > 0,
-            spec=specs.reweighed(self.spec, weights).model_copy(update=changes),
+            spec=found.model_copy(update=changes),
             notes=self.accounts.checked.notes,
             findings=self.findings,
             blocked=self.blocked,
@@ -305,21 +322,50 @@ class Search:
             resumed_from=self._resumed_from,
         )
 
-    def _on_holdout(self, best: tuple[int, ...]) -> dict[str, Any] | None:
-        """Measure start and best where the search never looked."""
-        if self.accounts.holdout is None:
+    def _spec_of(self, weights: tuple[int, ...]) -> ScoringSpec:
+        """Return the best's spec, its tiers where they were when it was measured."""
+        by_name = dict(zip(self.names, weights, strict=True))
+        spec = specs.reweighed(self.spec, by_name)
+        if not spec.has_rule:
+            return spec
+        names = [tier_sum(TIER_LOW, tier) for tier in spec.tier_names]
+        lows = self.evaluator.known_of(self.loop.best_sums, names)
+        return spec.with_edges([lows[name][0] for name in names])
+
+    def _on_holdout(self, best: ScoringSpec) -> dict[str, Any] | None:
+        """Measure start and best where the search never looked, each by its own edges.
+
+        The objective is compared at the start's tier sizes.
+        """
+        holdout = self.accounts.holdout
+        if holdout is None:
             return None
-        evaluator = LocalEvaluator(self.accounts.holdout, self.spec)
-        frame = evaluator.frame([self.start, best])
-        before, after = self.judge.values(frame)
-        measured = measure(frame, self.spec.tier_names, self.accounts.checked.outcomes)
+        outcomes = self.accounts.checked.outcomes
+        rows = []
+        for spec in (self.spec, best):
+            weights = [term.weight for term in spec.terms]
+            frame = LocalEvaluator(holdout, spec).frame([weights])
+            rows.append(measure(frame, spec.tier_names, outcomes).row(0))
+        before, after = objectives(
+            self.judge, holdout, self.spec, self.start, [term.weight for term in best.terms]
+        )
         return {
-            "accounts": self.accounts.holdout.accounts,
+            "accounts": holdout.accounts,
             "baseline_value": before,
             "best_value": after,
             "improved": self.judge.gain(after, before),
-            "baseline_metrics": measured.row(0),
-            "metrics": measured.row(1),
+            "baseline_metrics": rows[0],
+            "metrics": rows[1],
+        }
+
+    def _at_equal_sizes(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any]:
+        """Measure start and best by tier at the start's sizes, as searched and as held out."""
+        accounts, parts = self.accounts, {"searched": self.accounts.search}
+        if looks and accounts.holdout is not None:
+            parts["held_out"] = accounts.holdout
+        return {
+            part: at_equal_sizes(matrix, self.spec, best, accounts.checked.outcomes)
+            for part, matrix in parts.items()
         }
 
 

@@ -265,6 +265,6 @@ class Engine:
         from gtmar.engine.ray_shards import ClusterEvaluator, connected
 
         with connected(self.address) as ray:
-            evaluator = ClusterEvaluator(ray, matrix, spec, shards=self.shards)
+            evaluator = ClusterEvaluator(ray, matrix, spec, shards=self.shards, by_rule=True)
             with closing(evaluator):
                 yield evaluator

@@ -12,6 +12,7 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.runs.holdout import looks_at
 from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run
+from gtmar.runs.tier_table import objectives
 from gtmar.stats.interval import level_of, unknown
 from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
 
@@ -169,14 +170,36 @@ def segment_part(
     `part` says in words which accounts these are; `level` is that of the intervals. Cost: some
     tenths of a second a segment of a thousand accounts, for the intervals.
     """
-    guard = Guard(matrix, spec, judge, before)
-    old, new = (guard.segment_values(weights) for weights in (before, after))
+    old, new = _objectives(matrix, spec, judge, before, after)
     lines = [
         _line(name, panel, judge, old[name], new[name], best_tier(spec), level)
         for name, panel in segment_panels(matrix, spec, before, after).items()
     ]
     gaps = [gap_of(v for v in side.values() if v is not None) for side in (old, new)]
     return SegmentPart(part, level, tuple(lines), *gaps)
+
+
+def _objectives(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    judge: Judge,
+    before: Sequence[int],
+    after: Sequence[int],
+) -> list[dict[str, float | None]]:
+    """Return the objective of each segment before and after; of a tier at equal sizes."""
+    if not judge.metric.by_tier:
+        guard = Guard(matrix, spec, judge, before)
+        return [guard.segment_values(weights) for weights in (before, after)]
+    sides: list[dict[str, float | None]] = [{}, {}]
+    for column in matrix.segments:
+        for index in range(len(column.values)):
+            rows = column.rows(index)
+            enough = len(rows) >= SMALLEST_SEGMENT
+            part = matrix.take(rows) if enough else matrix
+            values = objectives(judge, part, spec, before, after) if enough else (None, None)
+            for side, value in zip(sides, values, strict=True):
+                side[column.name(index)] = value
+    return sides
 
 
 def _line(

@@ -246,6 +246,7 @@ def judged(
     *,
     level: float,
     changed: bool,
+    moved: float,
     breaches: Sequence[str],
     segments: Mapping[str, Panel | None],
     leaking: Sequence[str] = (),
@@ -266,6 +267,8 @@ def judged(
         Of the intervals.
     changed
         Whether the candidate differs from the incumbent at all.
+    moved
+        Share of the accounts that change tier, each score by its own edges.
     breaches
         Guardrails that the candidate breaks on these accounts.
     segments
@@ -288,7 +291,6 @@ def judged(
             ),
         )
     found = [_gain_gate(gain_of(panel, judge, level=level), name, gates.min_gain, level)]
-    moved = float((panel.before.tiers != panel.after.tiers).mean())
     if gates.max_moved is not None:
         found.append(
             Gate(

@@ -81,7 +81,9 @@ class RepeatedSearch:
 
     def over(self, matrix: AccountMatrix) -> SearchOutcome:
         """Search one matrix."""
-        evaluator = LocalEvaluator(matrix, self.spec, expected=self.limits.experiments)
+        evaluator = LocalEvaluator(
+            matrix, self.spec, expected=self.limits.experiments, by_rule=True
+        )
         loop = SearchLoop(matrix, self.spec, self.judge, evaluator)
         given = self.given(matrix) if self.given else None
         climb = Climb(

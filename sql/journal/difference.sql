@@ -9,8 +9,8 @@
 --   one (double): its value in the first; null where it has none
 --   two (double): its value in the second; null where it has none
 --   change (double): two - one
---   reading (varchar): better, worse, moved (where neither direction is good) or same (by less
---     than 0.0005, or that share of the first where it is above 1)
+--   reading (varchar): better, worse, moved (where neither direction is good, or a tier is of
+--     another size) or same (by less than 0.0005, or that share of the first where it is above 1)
 --   basis (varchar): of revenue retention, observed or binary; null of other metrics
 -- grain: one row per metric, or metric and tier, that differs
 -- order: worse first, then better, moved, same, each by metric
@@ -32,6 +32,14 @@ with paired as (
         and experiment_id in (getvariable('experiment'), getvariable('other_experiment'))
     group by metric, tier, name
 ),
+-- A metric of a tier is better or worse only where as many accounts are in it.
+tier_size as (
+    select
+        tier,
+        one = two as is_kept
+    from paired
+    where metric = 'accounts_by_tier'
+),
 best_tier as (
     select
         tiers[if(orientation = 'risk', -1, 1)] as tier,
@@ -44,10 +52,17 @@ select
     paired.one as one,
     paired.two as two,
     paired.two - paired.one as change,
-    metric_reading(paired.metric, paired.tier, best_tier.tier, paired.one, paired.two) as reading,
+    metric_reading(
+        paired.metric,
+        if(tier_size.is_kept, paired.tier, paired.tier || ' of another size'),
+        best_tier.tier,
+        paired.one,
+        paired.two
+    ) as reading,
     case when paired.metric in ('nrr_by_tier', 'grr_by_tier', 'nrr_at_20') then best_tier.basis end as basis
 from paired
 left join best_tier on true
+left join tier_size on tier_size.tier = paired.tier
 where paired.one is distinct from paired.two
 order by
     case reading when 'worse' then 1 when 'better' then 2 when 'moved' then 3 else 4 end,

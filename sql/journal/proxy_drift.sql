@@ -6,8 +6,8 @@
 --   start (double): value of the starting weights; null where it has none
 --   best (double): value of the best weights; null where it has none
 --   change (double): best - start
---   reading (varchar): better, worse, moved (where neither direction is good) or same (by less
---     than 0.0005, or that share of the start where it is above 1)
+--   reading (varchar): better, worse, moved (where neither direction is good, or a tier is of
+--     another size) or same (by less than 0.0005, or that share of the start where it is above 1)
 --   basis (varchar): of revenue retention, observed or binary; null of other metrics
 -- grain: one row per metric, or metric and tier
 -- order: worse first, then better, moved, same, each by metric
@@ -46,6 +46,17 @@ with paired as (
         )
         and name <> (select objective from chosen_run)
     group by metric, tier, name
+),
+-- A metric of a tier is better or worse only where as many accounts are in it as before.
+tier_size as (
+    select
+        tier,
+        count(distinct amount) = 1 as is_kept
+    from measures
+    where run_id = (select run_id from chosen_run)
+        and number in (0, (select number from chosen_best))
+        and metric = 'accounts_by_tier'
+    group by tier
 )
 select
     paired.name as metric,
@@ -54,7 +65,7 @@ select
     paired.best - paired.start as change,
     metric_reading(
         paired.metric,
-        paired.tier,
+        if(tier_size.is_kept, paired.tier, paired.tier || ' of another size'),
         chosen_run.tiers[if(chosen_run.orientation = 'risk', -1, 1)],
         paired.start,
         paired.best
@@ -62,6 +73,7 @@ select
     case when paired.metric in ('nrr_by_tier', 'grr_by_tier', 'nrr_at_20') then chosen_run.basis end as basis
 from paired
 cross join chosen_run
+left join tier_size on tier_size.tier = paired.tier
 where paired.start is not null
     or paired.best is not null
 order by

@@ -1,0 +1,68 @@
+"""Two scores side by side, tier by tier, at the sizes that the first one's tiers have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes
+from gtmar.engine.local import LocalEvaluator
+from gtmar.metrics.registry import CONCENTRATION_KEYS, measure_exact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.outcomes import OutcomeColumns
+    from gtmar.objective.objective import Judge
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["at_equal_sizes", "measured_at_sizes", "objectives"]
+
+
+def measured_at_sizes(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    weights: Sequence[int],
+    sizes: Sequence[int],
+    outcomes: OutcomeColumns,
+) -> dict[str, float | None]:
+    """Return all metrics but counts, tiers having given sizes; by-tier ones as ``key.tier``."""
+    return measure_exact(sums_at_sizes(matrix, spec, weights, sizes), spec.tier_names, outcomes)
+
+
+def at_equal_sizes(
+    matrix: AccountMatrix, spec: ScoringSpec, best: Sequence[int], outcomes: OutcomeColumns
+) -> dict[str, Any]:
+    """Measure a spec and other weights by tier, at the sizes that the spec's tiers have.
+
+    Returns
+    -------
+    dict
+        `tiers` from the highest scores down, `sizes` of them, and `start` and `best`: the by-tier
+        metrics as ``key.tier``, and HHI; null without their columns.
+    """
+    start = [term.weight for term in spec.terms]
+    sizes = tier_sizes(matrix, spec, start)
+    sides = {}
+    for name, weights in (("start", start), ("best", list(best))):
+        values = measured_at_sizes(matrix, spec, weights, sizes, outcomes)
+        sides[name] = {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS}
+    return {"tiers": list(spec.tier_names), "sizes": list(sizes), **sides}
+
+
+def objectives(
+    judge: Judge,
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    before: Sequence[int],
+    after: Sequence[int],
+) -> tuple[float | None, float | None]:
+    """Return the objective of two weight vectors; of a tier at the sizes of the first one's."""
+    if not judge.metric.by_tier:
+        one, two = judge.values(LocalEvaluator(matrix, spec).frame([before, after]))
+        return one, two
+    sizes = tier_sizes(matrix, spec, before)
+    one, two = (
+        judge.decide(sums_at_sizes(matrix, spec, each, sizes))[0] for each in (before, after)
+    )
+    return one, two
