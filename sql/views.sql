@@ -133,6 +133,18 @@ create or replace macro spec_weights(spec) as
         )
     );
 
+-- The lower edges of the tiers in a spec's JSON text, by name; null where a rule has not set them.
+create or replace macro spec_tiers(spec) as
+    map_from_entries(
+        list_transform(
+            map_entries(cast(json_extract(spec, '$.tiers') as map(varchar, json))),
+            lambda tier: {
+                'key': tier.key,
+                'value': cast(json_extract(tier.value, '$.min') as double)
+            }
+        )
+    );
+
 -- 1 where more of a metric is better, -1 where less is, 0 where neither is.
 create or replace macro better_direction(metric) as
     case
@@ -369,11 +381,14 @@ select
     experiment_id,
     lag(weights) over next_of_model as weights_before,
     weights,
+    lag(tiers) over next_of_model as tiers_before,
+    tiers,
     position
 from (
     select
         *,
-        spec_weights(spec) as weights
+        spec_weights(spec) as weights,
+        spec_tiers(spec) as tiers
     from went_live
     where since <= now()
 )
@@ -464,6 +479,13 @@ select
     runs.model as model,
     shown.weights_before as weights_before,
     shown.weights_after as weights_after,
+    -- A run that only sets edges says what they were.
+    cast(
+        cast(runs.parameters['tiers_before'] as json) as map(varchar, double)
+    ) as tiers_before,
+    if(
+        runs.parameters['tiers_before'] is null, null, spec_tiers(runs.spec)
+    ) as tiers_after,
     runs.objective as objective,
     if(shown.outcome = 'baseline', null, shown.value_before) as value_before,
     shown.value_after as value_after,
@@ -486,6 +508,8 @@ select
     live_result.model as model,
     live_result.weights_before as weights_before,
     live_result.weights as weights_after,
+    live_result.tiers_before as tiers_before,
+    live_result.tiers as tiers_after,
     live_result.objective as objective,
     -- Only where it was measured against what was live before it.
     if(
@@ -510,6 +534,8 @@ select
     model,
     cast(null as map(varchar, bigint)) as weights_before,
     cast(null as map(varchar, bigint)) as weights_after,
+    cast(null as map(varchar, double)) as tiers_before,
+    cast(null as map(varchar, double)) as tiers_after,
     cast(null as varchar) as objective,
     cast(null as double) as value_before,
     cast(null as double) as value_after,

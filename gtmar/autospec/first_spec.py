@@ -40,7 +40,16 @@ from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_e
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
-from gtmar.spec.model import LABELS, Outcomes, Reading, ScoringSpec, Split
+from gtmar.spec.model import (
+    LABELS,
+    SCORE_UNITS,
+    VALUE_UNITS,
+    Outcomes,
+    Reading,
+    ScoringSpec,
+    Split,
+)
+from gtmar.spec.tier_rule import TierRule
 from gtmar.spec.yaml_writer import commented_yaml
 from gtmar.stats.logistic import every_so_many
 
@@ -71,8 +80,8 @@ _TARGETS = {
     "won_back": ("win-back", "winback_rate_by_former_tier.A"),
     "start": ("MRR", "revenue_capture_at_20"),
 }
-#: Least share of accounts that a search must leave in each tier.
-_TIER_SHARE = 0.05
+#: Share of accounts by tier where none are stated.
+DEFAULT_SHARES = {"A": 0.25, "B": 0.25, "C": 0.25, "D": 0.25}
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,7 @@ def first_spec(
     keep: Collection[str] = (),
     bins: bool = False,
     reading: Reading | None = None,
+    tiers: Mapping[str, float] | None = None,
 ) -> FirstSpec:
     """Detect features and write a first spec.
 
@@ -127,6 +137,8 @@ def first_spec(
         Columns to take though they seem to know the outcome.
     bins
         Cut numbers and categories into bins, a weight each, in place of curves.
+    tiers
+        Share of accounts by tier, from the highest scores down; None for four tiers of a quarter.
 
     Raises
     ------
@@ -149,6 +161,7 @@ def first_spec(
         labels=labels or {},
         date_format=date_format,
         set_aside=set_aside,
+        tiers=tiers or DEFAULT_SHARES,
     )
     first = detected(copies=None)
     if not first.spec.split.holdout:
@@ -170,6 +183,7 @@ def _detected(
     keep: Collection[str],
     bins: bool,
     reading: Reading,
+    tiers: Mapping[str, float],
     labels: Mapping[str, Mapping[str, int]],
     date_format: str | None,
     set_aside: float | None,
@@ -217,7 +231,7 @@ def _detected(
         "read": reading.model_dump(exclude_defaults=True),
         "date_format": date_format,
     }
-    data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame)
+    data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     oriented = _TARGETS[target][0]
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
@@ -395,8 +409,9 @@ def _spec_data(
     objective: str,
     shapes: Mapping[str, Shape],
     frame: pl.DataFrame,
+    tiers: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return the spec as plain data, tiers at the quartiles of the starting score.
+    """Return the spec as plain data, with the edges that its tiers' shares come to.
 
     What is `optional` is left out where there is nothing to say.
     """
@@ -413,25 +428,20 @@ def _spec_data(
     data["split"] = {"holdout": split.holdout, "salt": split.salt}
     data |= {"read": stated.pop("read")} if "read" in stated else {}
     data |= {"objective": objective, "features": features}
-    data["tiers"] = {"all": {"min": 0, "max": 101}}
+    data["tiers"] = {name: {"share": share} for name, share in tiers.items()}
     spec = ScoringSpec.model_validate(data)
     encoded = frame.select(encoded_terms(spec, frame.schema).values())
-    weights = np.array(list(spec.weights.values()))
-    scores = np.clip(encoded.to_numpy() @ weights / 10_000, 0, 100)
-    edges = [round(float(q)) for q in np.quantile(scores, [0.25, 0.5, 0.75])]
-    low = min(max(edges[0], 1), 98)
-    middle = min(max(edges[1], low + 1), 99)
-    high = min(max(edges[2], middle + 1), 100)
+    raw = encoded.to_numpy() @ np.array(list(spec.weights.values()))
+    half = VALUE_UNITS // SCORE_UNITS // 2
+    bins = np.clip((raw + half) // (2 * half), 0, SCORE_UNITS * spec.max_score).astype(np.int64)
+    everyone = np.bincount(bins)
+    rule = TierRule.of(spec)
+    assert rule is not None  # it was given shares
+    edged = spec.with_edges(rule.lows(everyone, everyone * 0, everyone, first=0))
     data["tiers"] = {
-        "A": {"min": high, "max": 101},
-        "B": {"min": middle, "max": high},
-        "C": {"min": low, "max": middle},
-        "D": {"min": 0, "max": low},
+        name: {"share": tier.share, "min": tier.min, "max": tier.max}
+        for name, tier in edged.tiers.items()
     }
-    # Rescaled weights would give the same order and other tiers: keep every tier in use.
-    data["guardrails"] = [
-        {"metric": f"share_by_tier.{t}", "min": _TIER_SHARE} for t in data["tiers"]
-    ]
     return data | stated
 
 

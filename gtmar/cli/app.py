@@ -29,7 +29,7 @@ __all__ = ["app", "first_sentence", "main"]
 #: Commands by what a person wants, most used first.
 _GROUPS = {
     "Search": ["init", "check", "run", "resume", "demo", "generate", "bench"],
-    "Change by hand": ["try", "promote", "record", "checkout", "spec"],
+    "Change by hand": ["try", "tiers", "promote", "record", "checkout", "spec"],
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
     "Look": ["review", "report", "log", "show", "diff", "compare", "best", "lineage"],
     "Score and explain": ["score", "explain"],

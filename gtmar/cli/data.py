@@ -81,6 +81,9 @@ def init(
     bins: Annotated[
         bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
     ] = False,
+    tiers: Annotated[
+        str | None, typer.Option(help="Percent of accounts by tier: 10,25,40,25; none: quarters.")
+    ] = None,
     *,
     reading: a.ReadingOptions,
     force: a.Force = False,
@@ -103,6 +106,7 @@ def init(
         keep=keep or (),
         bins=bins,
         reading=option_values.reading(reading),
+        tiers=None if tiers is None else option_values.sizes("share", tiers, option="--tiers"),
     )
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:

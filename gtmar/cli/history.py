@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,13 +17,12 @@ from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     import polars as pl
 
     from gtmar.cli.output import Tone
     from gtmar.journal.lookup import Experiment, Reference
-    from gtmar.runs import Difference, RunResult, WentLive
+    from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
     from gtmar.spec import ScoringSpec
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "promote",
     "record",
     "show",
+    "tiers",
     "try_change",
 ]
 
@@ -87,6 +88,110 @@ def try_change(
         lambda: {**found.as_json(), "run": result.as_json(), "output": output_path},
         lambda: _print_tried(found, result, written=output_path),
     )
+
+
+@a.command(app, "tiers best.yaml --data accounts.parquet --shares 10,25,40,25 -o new.yaml")
+def tiers(
+    spec: a.SpecFile,
+    data: a.Data,
+    shares: Annotated[
+        str | None, typer.Option(help="Percent by tier: 10,25,40,25 or A=10,B=90.")
+    ] = None,
+    capacity: Annotated[
+        str | None, typer.Option("--accounts", help="Accounts by tier: A=200,B=500; one: the rest.")
+    ] = None,
+    lift: Annotated[
+        str | None, typer.Option(help="Times the base rate of leaving: hot=3,warm=1.5; risk.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="A spec whose tiers' sizes on this table are taken.")
+    ] = None,
+    output_path: a.OutputSpec = None,
+    force: a.Force = False,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    author: a.Author = None,
+    *,
+    table_options: a.TableOptions,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+) -> Answer:
+    """Set the edges of tiers anew: by shares, capacity, lift, or another spec's sizes."""
+    from gtmar import runs
+    from gtmar import spec as specs
+
+    named = {"share": shares, "accounts": capacity, "lift": lift}
+    stated = [rule for rule, text in named.items() if text is not None]
+    if len(stated) + (like is not None) > 1:
+        raise UsageError(
+            "one way to set the edges at a time: --shares, --accounts, --lift or --like",
+            hint="--shares 10,25,40,25",
+        )
+    new = option_values.output(output_path, data, spec, journal, force=force)
+    given = specs.load(spec)
+    rule = stated[0] if stated else None
+    found = runs.tiers_of(
+        data,
+        given,
+        rule=rule,  # type: ignore[arg-type] # one of the three above
+        sizes=None if rule is None else option_values.sizes(rule, named[rule] or "", given),
+        like=None if like is None else specs.load(like),
+        journal=None if new is None else journal,
+        author=author,
+        note=note,
+        **table_options,
+    )
+    if new is not None:
+        option_values.write_found(
+            new,
+            found.spec,
+            heading=f"tiers, {found.experiment}: the edges are set on {found.source}.",
+            experiment=str(found.experiment),
+            journal=journal,
+        )
+    return Answer(
+        lambda: {**found.as_json(), "output": output_path},
+        lambda: _print_tiers(found, spec=spec, written=output_path),
+    )
+
+
+def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
+    """Print tier by tier who is in it and what became of them, and how many accounts move."""
+    if found.moved is None:
+        say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
+    elif found.moved:
+        share = found.moved / max(1, found.accounts)
+        say(f"{found.moved:,} of {found.accounts:,} accounts change tier ({share:.1%}).")
+    else:
+        say(f"Tiers of {spec} on {some(found.accounts, 'account')}: nobody changes tier.")
+    shown = [name for name in ("nrr", "grr") if any(getattr(x, name) for x in found.lines)]
+    money = any(line.mrr is not None for line in found.lines)
+    kept = any(line.logo_retention is not None for line in found.lines)
+    heads = ["tier", "from", *(["was"] if found.before else []), "accounts", "share"]
+    heads += ["logos kept"] * kept + [name.upper() for name in shown] + ["MRR"] * money
+    rows = []
+    for line in found.lines:
+        row: list[object] = [line.tier, f"{line.low:g}"]
+        if found.before:
+            row.append(f"{found.before[line.tier]:g}" if line.tier in found.before else "")
+        row += [line.accounts, f"{line.share:.1%}"]
+        if kept:
+            row.append(_kept(line))
+        row += [None if (v := getattr(line, name)) is None else f"{v:.1%}" for name in shown]
+        row += [None if line.mrr is None else f"{line.mrr:,.0f}"] * money
+        rows.append(row)
+    table(heads, rows, title="Tiers; logos kept with 95 % intervals" if kept else "Tiers")
+    say()
+    if written is None:
+        follow("tiers", str(spec), data=found.source, output_path=unused("tiers.yaml"))
+        return
+    say(f"On record as {found.experiment}. Written: {written}")
+    follow("run", data=found.source, spec=written, output_path=unused("best.yaml"))
+
+
+def _kept(line: TierLine) -> str:
+    kept = line.logo_retention
+    if kept is None or kept.value is None:
+        return ""
+    return f"{kept.value:.1%} ({kept.low:.0%}-{kept.high:.0%})"
 
 
 @a.command(app, "checkout RUN/EXP -o spec.yaml")
@@ -369,7 +474,10 @@ def _print_went_live(found: WentLive) -> None:
             "differ in more than weights."
         )
     else:
-        changes = ", ".join(f"{n}: {a} -> {b}" for n, (a, b) in found.changes.items())
+        pairs = (f"{n}: {a} -> {b}" for n, (a, b) in found.changes.items())
+        edges = ", ".join(f"{n}: {a:g} -> {b:g}" for n, (a, b) in (found.tiers or {}).items())
+        changes = ", ".join(pairs) or "the same weights"
+        changes += f"; tiers from {edges}" if edges else ""
         say(f"Against the one live since {_moment(found.replaced_since)}: {changes}")
     if found.measured is not None and found.measured.experiments:
         verb = "better" if found.measured.improved else "not better"

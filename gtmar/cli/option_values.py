@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from shlex import quote
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from gtmar.documents import is_spec_file, read_text
@@ -40,6 +42,7 @@ __all__ = [
     "refuse_unknown",
     "schema_of",
     "share",
+    "sizes",
     "source",
     "spec_of",
     "weights",
@@ -203,6 +206,55 @@ def edges(text: str) -> dict[str, float]:
 
     _settings("--tiers", "tier=edge", text.split(","), read, hint="--tiers A=80,B=60,C=0")
     return named
+
+
+def sizes(
+    rule: str, text: str, spec: ScoringSpec | None = None, *, option: str | None = None
+) -> dict[str, float]:
+    """Read a number for each tier: ``A=200,B=500``, or percents alone for a spec's tiers in order.
+
+    Shares come as parts of 1, whether they were given as percents or as such.
+
+    Examples
+    --------
+    >>> sizes("share", "10,40,50")
+    {'A': 0.1, 'B': 0.4, 'C': 0.5}
+    >>> sizes("accounts", "A=200,B=500")
+    {'A': 200.0, 'B': 500.0}
+    """
+    option = option or {"share": "--shares", "accounts": "--accounts", "lift": "--lift"}[rule]
+    parts = [part.strip() for part in text.split(",")]
+    if rule == "share" and not any("=" in part for part in parts):
+        own = () if spec is None else spec.tier_names
+        names = own if len(own) == len(parts) else ascii_uppercase[: len(parts)]
+        parts = [f"{name}={part}" for name, part in zip(names, parts, strict=False)]
+    named: dict[str, float] = {}
+
+    def read(part: str) -> bool:
+        name, _, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            return False
+        fits = math.isfinite(number) and number > 0 and name.strip() not in named
+        named[name.strip()] = number
+        return fits and bool(name.strip()) and (rule != "accounts" or number == int(number))
+
+    _settings(option, "tier=number above 0", parts, read, hint=f"{option} {_SIZES[rule]}")
+    if rule != "share":
+        return named
+    total = sum(named.values())
+    whole = next((w for w in (1, 100) if math.isclose(total, w, abs_tol=1e-6 * w)), None)
+    if whole is None:
+        raise UsageError(
+            f"{option} must add up to 100 percent, they add up to {total:g}",
+            hint=f"{option} {_SIZES[rule]}",
+        )
+    return {name: round(value / whole, 8) for name, value in named.items()}
+
+
+#: How sizes of tiers are given.
+_SIZES = {"share": "10,25,40,25", "accounts": "A=200,B=500", "lift": "hot=3,warm=1.5"}
 
 
 def source(

@@ -179,6 +179,7 @@ _Query = Annotated[
     typer.Option("--query", help="File of one SELECT that makes the table from accounts, --data."),
 ]
 SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="Scoring spec.")]
 OptionalSpec = Annotated[
     Path | None, typer.Option("--spec", help="Scoring spec; none: detect one.")
 ]

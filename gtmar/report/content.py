@@ -172,6 +172,28 @@ class Evidence:
     stability: StabilityRecord | None
 
     @property
+    def sized_tiers(self) -> tuple[dict[str, Any], ...]:
+        """The lines of the chart of tiers, at the start's sizes; empty where that isn't known."""
+        if self.review.tiers_at_equal_sizes is None or not self.review.improved:
+            return ()
+        part, rows = self.review.tiers_at_equal_sizes
+        lines = []
+        for stage in ("start", "best"):
+            labelled = self.review.equal_sizes[part][f"labelled_{stage}"]
+            for row, count in zip(rows, labelled, strict=True):
+                share = row[f"logo_retention_{stage}"]
+                interval = None if share is None else wilson(share * count, count)
+                lines.append(
+                    {
+                        "tier": row["tier"],
+                        "stage": stage,
+                        "logo_retention": share,
+                        "logo_interval": interval,
+                    }
+                )
+        return tuple(lines)
+
+    @property
     def commands(self) -> list[str]:
         """The commands that do the run again; none for an imported one."""
         run = self.run

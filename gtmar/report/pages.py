@@ -70,7 +70,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     drawings = {
         "objective": charts.objective_chart(evidence),
         "weights": charts.weight_chart(evidence),
-        "tiers": charts.tier_chart(evidence.tiers),
+        "tiers": charts.tier_chart(evidence.sized_tiers or evidence.tiers),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
         "noise": charts.noise_chart(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,

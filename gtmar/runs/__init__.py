@@ -21,6 +21,7 @@ from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
 from gtmar.runs.score import changed_since, refuse_table, score, write_rows_aside, write_table
 from gtmar.runs.segments import BySegment, by_segment
+from gtmar.runs.tiers import TierLine, Tiers, tiers_of
 
 __all__ = [
     "DEFAULT_PROPOSER",
@@ -43,6 +44,8 @@ __all__ = [
     "Progress",
     "Replay",
     "RunResult",
+    "TierLine",
+    "Tiers",
     "WentLive",
     "backtest",
     "bench",
@@ -63,6 +66,7 @@ __all__ = [
     "run",
     "score",
     "stability",
+    "tiers_of",
     "try_weights",
     "warnings_of",
     "write_rows_aside",

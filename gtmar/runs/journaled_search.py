@@ -37,6 +37,7 @@ from gtmar.runs.holdout import dropped_later, recorded
 from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
 from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import without_credentials
+from gtmar.spec.model import SCORE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,10 +83,15 @@ def noticed() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str:
-    """Say that a spec's edges are not those of its rule on the accounts searched."""
-    ends = zip(after.tier_names[:-1], before.tier_lows, after.tier_lows, strict=False)
-    listed = ", ".join(f"{n} from {new / 100:g} (was {old / 100:g})" for n, old, new in ends)
+def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
+    """Say that a spec's edges are not those of its rule on the accounts searched.
+
+    None where they are, but for less than a point.
+    """
+    ends = list(zip(after.tier_names, before.tier_lows, after.tier_lows, strict=True))
+    if all(abs(new - old) < SCORE_UNITS for _, old, new in ends):
+        return None
+    listed = ", ".join(f"{n} from {new / 100:g} (was {old / 100:g})" for n, old, new in ends[:-1])
     return f"The tiers' rule sets their edges anew on the accounts searched: {listed}."
 
 
@@ -119,8 +125,8 @@ class Search:
         announce: Callable[[str], None] | None = None,
     ) -> None:
         given, spec = spec, with_edges(spec, accounts.search)
-        if announce is not None and given.has_edges and given.tier_lows != spec.tier_lows:
-            announce(_moved_edges(given, spec))
+        if announce is not None and given.has_edges and (moved := _moved_edges(given, spec)):
+            announce(moved)
         self.accounts, self.spec, self.judge = accounts, spec, judge
         self.plan, self.watch = plan, watch
         self.names = tuple(term.name for term in spec.terms)

@@ -72,6 +72,8 @@ class Plan:
         Who asked, and why.
     as_of, holdout_as_of
         ISO dates that `days_before` counts from; the second in a holdout's own table.
+    tiers_before
+        Lower edges by tier before a change of them, as JSON; None where no edge was set by hand.
     findings
         What a check of table and start brought out; None where it was not looked for yet.
     """
@@ -88,6 +90,7 @@ class Plan:
     note: str | None = None
     as_of: str | None = None
     holdout_as_of: str | None = None
+    tiers_before: str | None = None
     findings: tuple[Finding, ...] | None = None
 
     @property
@@ -109,6 +112,7 @@ class Plan:
             "given": " ".join(",".join(map(str, vector)) for vector in given) or None,
             "as_of": self.as_of,
             "holdout_as_of": self.holdout_as_of,
+            "tiers_before": self.tiers_before,
         }
 
     @classmethod

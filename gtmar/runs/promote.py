@@ -15,6 +15,7 @@ from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
 from gtmar.spec.ids import form_id
+from gtmar.spec.model import SCORE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +40,12 @@ class WentLive(PlainData):
     expect: str | None
     spec_id: str
     #: Weight before and after, where they differ; None where nothing was live before, or other
-    #: features, encoders or tiers were.
+    #: features, encoders or names of tiers were.
     changes: dict[str, tuple[int, int]] | None
     #: Since when the spec was live that it took the place of; None where there was none.
     replaced_since: datetime | None
+    #: Lower edges in points before and after, by tier, where they differ; None as of `changes`.
+    tiers: dict[str, tuple[float, float]] | None
     #: ``RUN/EXP`` that it comes from or was measured as.
     experiment: str | None
     measured: RunResult | None = None
@@ -180,6 +183,8 @@ def _go_live(
     measured: RunResult | None = None,
 ) -> WentLive:
     """Write the event, unless the same is live already."""
+    # What goes live says which scores are in which tier; this refuses a rule without edges.
+    _ = spec.tier_lows
     if not note.strip():
         raise UsageError("a change that goes live needs a reason", hint="--note WHY")
     events = _went_live(journal, spec.model)
@@ -190,10 +195,7 @@ def _go_live(
     note_on_clock = clock_note(dated_ahead(journal, now), now)
     # What went live by clocks ahead of this one, and is followed by what is recorded now.
     later = [event["event_id"] for event in events if event["since"] > now]
-    changes = None
-    if before is not None and form_id(before[0]) == form_id(spec):
-        old = before[0].weights
-        changes = {n: (old[n], w) for n, w in spec.weights.items() if w != old[n]}
+    changes, tiers = _changes(before[0], spec) if before is not None else (None, None)
     run_id, _, experiment_id = (experiment or "").partition("/")
     shared: dict[str, Any] = {
         "author": author,
@@ -217,11 +219,24 @@ def _go_live(
         **shared,
         event_id=event_id,
         changes=changes,
+        tiers=tiers,
         replaced_since=None if before is None else before[1],
         experiment=experiment,
         measured=measured,
         notes=(note_on_clock,) if note_on_clock else (),
     )
+
+
+def _changes(
+    old: ScoringSpec, new: ScoringSpec
+) -> tuple[dict[str, tuple[int, int]] | None, dict[str, tuple[float, float]] | None]:
+    """Return weights and lower edges that differ; None where more than these does."""
+    if form_id(old, tiers=False) != form_id(new, tiers=False) or {*old.tiers} != {*new.tiers}:
+        return None, None
+    weights = {n: (old.weights[n], w) for n, w in new.weights.items() if w != old.weights[n]}
+    edges = {n: (old.tiers[n].low, new.tiers[n].low) for n in new.tier_names}
+    tiers = {n: (a / SCORE_UNITS, b / SCORE_UNITS) for n, (a, b) in edges.items() if a != b}
+    return weights, tiers
 
 
 def _went_live(journal: Path, model: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.sum_names import tier_sum
 from gtmar.metrics.registry import CONCENTRATION_KEYS, measure_exact
 
 if TYPE_CHECKING:
@@ -38,16 +39,20 @@ def at_equal_sizes(
     Returns
     -------
     dict
-        `tiers` from the highest scores down, `sizes` of them, and `start` and `best`: the by-tier
-        metrics as ``key.tier``, and HHI; null without their columns.
+        `tiers` from the highest scores down, `sizes` of them, `start` and `best`: the by-tier
+        metrics as ``key.tier``, and HHI, null without their columns; and how many accounts of each
+        tier have a label, `labelled_start` and `labelled_best`.
     """
     start = [term.weight for term in spec.terms]
-    sizes = tier_sizes(matrix, spec, start)
-    sides = {}
+    sizes, tiers = tier_sizes(matrix, spec, start), spec.tier_names
+    sides: dict[str, Any] = {}
     for name, weights in (("start", start), ("best", list(best))):
-        values = measured_at_sizes(matrix, spec, weights, sizes, outcomes)
+        known = sums_at_sizes(matrix, spec, weights, sizes)
+        values = measure_exact(known, tiers, outcomes)
         sides[name] = {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS}
-    return {"tiers": list(spec.tier_names), "sizes": list(sizes), **sides}
+        labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)
+        sides[f"labelled_{name}"] = list(map(float, labelled))
+    return {"tiers": list(tiers), "sizes": list(sizes), **sides}
 
 
 def objectives(

@@ -116,10 +116,15 @@ def spec_id(spec: ScoringSpec) -> str:
     return _identifier("s", canonical(spec))
 
 
-def form_id(spec: ScoringSpec) -> str:
-    """Return the id shared by all specs that give the same scores once their weights agree."""
+def form_id(spec: ScoringSpec, *, tiers: bool = True) -> str:
+    """Return the id shared by all specs that give the same scores once their weights agree.
+
+    Their tiers are the same too, by edges or by rule, unless `tiers` is false.
+    """
     form = canonical(spec, bounds=False)
-    if spec.has_rule:
+    if not tiers:
+        del form["tiers"]
+    elif spec.has_rule:
         form["tiers"] = _rules(spec)
     for feature in form["features"].values():
         feature.pop("weight", None)

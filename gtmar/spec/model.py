@@ -386,7 +386,8 @@ def _rule_problems(tiers: dict[str, Tier], orientation: str) -> list[Problem]:
             problems.append((("tiers",), f"the shares must add up to 1, they add up to {total:g}"))
         return problems
     if len(bare) != 1:
-        text = f"one tier has no {kind} and takes the rest, got {len(bare)}"
+        listed = ", ".join(bare) or "none"
+        text = f"one tier has no {kind} and takes the rest, got {len(bare)} such: {listed}"
         return [(("tiers",), text)]
     if kind == "lift" and orientation != "risk":
         text = "lift is for risk scores: it counts from the accounts most likely to leave"

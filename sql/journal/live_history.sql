@@ -10,7 +10,7 @@
 --   expect (varchar): what should happen; null where nobody said
 --   kind (varchar): promotion, or record for a change made elsewhere
 --   change (varchar): weights that differ from what was live before, such as nps: 5 -> 12; null
---     for the first, empty where the same weights went live again
+--     for the first, empty where the same went live again; then the tiers' lower edges that differ
 --   experiment (varchar): where it came from or was measured, as RUN/EXP; null where it was not
 --   event_id (varchar): the event that says so
 -- grain: one row per spec that went live
@@ -27,7 +27,11 @@ select
     if(
         weights_before is null,
         null,
-        worded_changes(changed_weights(weights_before, weights))
+        concat_ws(
+            '; tiers from ',
+            worded_changes(changed_weights(weights_before, weights)),
+            nullif(worded_changes(changed_weights(tiers_before, tiers)), '')
+        )
     ) as change,
     run_id || '/' || experiment_id as experiment,
     event_id

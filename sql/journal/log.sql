@@ -7,7 +7,8 @@
 --   note (varchar): why
 --   model (varchar): the spec's model
 --   change (varchar): weights from and to, such as nps: 5 -> 12: of a run from its start to its
---     best, of a person's change that change, of a spec that went live from the one live before
+--     best, of a person's change that change, of a spec that went live from the one live before;
+--     with the tiers' lower edges where they differ
 --   objective (varchar): the metric that decided; null where it was not measured
 --   value_before (double): objective before; null where there is nothing before, or something else
 --     was live than what it was measured against
@@ -27,9 +28,20 @@ select
     case
         when weights_after is null then null
         when weights_before is null then 'first on record'
+        when weights_before = weights_after and tiers_before is distinct from tiers_after
+            then 'the same weights, tiers from ' || worded_changes(
+                changed_weights(tiers_before, tiers_after)
+            )
         when weights_before = weights_after
             then if(event_id is null, 'nothing kept', 'the same weights')
         else worded_changes(changed_weights(weights_before, weights_after))
+            || case
+                when tiers_before is distinct from tiers_after
+                    and tiers_before is not null
+                    then '; tiers from '
+                        || worded_changes(changed_weights(tiers_before, tiers_after))
+                else ''
+            end
     end as change,
     objective,
     value_before,

@@ -197,6 +197,9 @@ def revenue_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
         rows = experiments_of(journal, run_id)
         kept = [row for row in rows if row["outcome"] in ("baseline", "win")]
         sides = [kept[0], kept[-1]]
+    # Metrics of a tier are taken at the start's sizes.
+    part = "searched" if end["holdout_best_metrics"] is None else "held_out"
+    sized = json.loads(end["equal_sizes"])[part]
     reasons = experiments_of(journal, run_id)[0]["null_reasons"] or {}
     found: dict[str, float | None] = {}
     for key in (*_WHOLE, *(f"{name}_by_tier" for name in _TIERS)):
@@ -204,7 +207,9 @@ def revenue_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
             column = key if tier is None else f"{key}.{tier}"
             if reasons.get(column, "").startswith("no ") and "column" in reasons[column]:
                 continue
-            before, after = (side[key] if tier is None else side[key][tier] for side in sides)
+            before, after = (side[key] for side in sides) if tier is None else (None, None)
+            if tier is not None:
+                before, after = (sized[side][column] for side in ("start", "best"))
             found[f"revenue.{column}.start"], found[f"revenue.{column}.best"] = before, after
             change = None if before is None or after is None else after - before
             found[f"revenue.{column}.change"] = change

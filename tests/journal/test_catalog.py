@@ -473,13 +473,13 @@ def test_the_view_of_events_has_their_columns_where_there_are_none(journal: Jour
 def test_what_a_newer_version_wrote_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gtmar.journal.writer.FORMAT_VERSION", 2)
+    monkeypatch.setattr("gtmar.journal.writer.format_of", lambda _table: "3")
     with RunWriter(tmp_path / "one", "r20260101-120000-abc123") as opened:
         opened.record("start", {"kind": "search"})
-    monkeypatch.setattr("gtmar.journal.events.FORMAT_VERSION", 12)
+    monkeypatch.setattr("gtmar.journal.events.format_of", lambda _table: "12")
     write_event(tmp_path / "two", EventKind.IMPORT)
-    for name, newest in (("one", 2), ("two", 12)):
-        with pytest.raises(JournalVersionError, match=f"format {newest}, newer than the 1 ") as err:
+    for name, newest in (("one", 3), ("two", 12)):
+        with pytest.raises(JournalVersionError, match=f"format {newest}, newer than the 2 ") as err:
             Journal(tmp_path / name)
         assert err.value.hint == "install the newer gtmar"
 

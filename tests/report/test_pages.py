@@ -56,7 +56,15 @@ def test_metrics_that_moved_are_the_journals(searched: Searched) -> None:
         if row["outcome"] in ("baseline", "win")
     ]
 
+    # Metrics of tiers are taken at the start's sizes, as the end record has them.
+    end = pages.record_of(searched.journal, searched.run_id, "end")
+    sized = json.loads(str(end["equal_sizes"]))["searched"]
+
     def value(row: dict[str, object], metric: str) -> float | None:
+        side = "start" if row is kept[0] else "best"
+        if metric in sized[side] and not metric.startswith("share_by_tier."):
+            known: float | None = sized[side][metric]
+            return known
         key, _, tier = metric.partition(".")
         found = row[key]
         return found[tier] if tier else found  # type: ignore[index,return-value] # a MAP as a dict

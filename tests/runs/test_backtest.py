@@ -100,8 +100,14 @@ def test_a_candidate_stands_beside_it_on_the_accounts_it_holds_out(tmp_path: Pat
         part["auc_roc_retain"].value for part in (found.intervals.before, found.intervals.after)
     )
     assert gain.value == pytest.approx((two or 0) - (one or 0))
-    # Tiers of other names are not put side by side.
-    assert not [name for name in found.intervals.gain if name.endswith((".green", ".A"))]
+    # The candidate is cut at the sizes of today's tiers, whatever its own are called.
+    assert "logo_retention_by_tier.green" in found.intervals.gain
+    assert not [name for name in found.intervals.after if name.endswith(".A")]
+    sizes = [
+        part["logo_retention_by_tier.green"].accounts
+        for part in (found.intervals.before, found.intervals.after)
+    ]
+    assert abs(sizes[0] - sizes[1]) <= 0.15 * sizes[0]
 
 
 def test_a_spec_is_judged_alone_on_all_accounts() -> None:

@@ -1,0 +1,250 @@
+"""Edges of a spec's tiers set by hand: by shares, capacity, lift, or the sizes of another spec."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+import numpy as np
+from pydantic import ValidationError
+
+from gtmar import spec as specs
+from gtmar.data.scan import scan
+from gtmar.engine.equal_sizes import tier_sizes, with_edges
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.sum_names import tier_sum
+from gtmar.engine.tally import TierEdges
+from gtmar.errors import SpecError
+from gtmar.journal.schema import experiment_id
+from gtmar.journal.writer import RunWriter
+from gtmar.metrics.registry import measure, metric_column
+from gtmar.objective.objective import Judge
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.holdout import whole
+from gtmar.runs.inputs import load
+from gtmar.runs.journaled_search import Search, new_run_id, start_record
+from gtmar.runs.plan import Plan
+from gtmar.runs.results import PlainData
+from gtmar.spec.model import SCORE_UNITS
+from gtmar.stats.interval import Interval, from_proportion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.sources import Tabular
+    from gtmar.runs.inputs import TableOptions
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["TierLine", "Tiers", "tiers_of"]
+
+#: Shares are compared in millionths.
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class TierLine(PlainData):
+    """One tier over a table: its edges in points, its accounts, and what became of them."""
+
+    tier: str
+    low: float
+    high: float
+    accounts: int
+    share: float
+    #: None without a labelled account.
+    logo_retention: Interval | None
+    nrr: float | None
+    grr: float | None
+    #: MRR at the start, in units of currency; None without MRR.
+    mrr: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        kept = self.logo_retention
+        return {
+            **self.values("tier low high accounts share nrr grr mrr"),
+            "logo_retention": None if kept is None else kept.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Tiers(PlainData):
+    """A spec's tiers over a table, and what setting their edges anew did."""
+
+    spec: ScoringSpec
+    source: str
+    accounts: int
+    lines: tuple[TierLine, ...]
+    #: Lower edges in points before, by tier; None where the spec had none.
+    before: dict[str, float] | None
+    #: Accounts whose tier differs from before; None where the spec had no edges.
+    moved: int | None
+    #: Where the change is on record; None where nothing was put on record.
+    experiment: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            **self.values("source accounts before moved experiment"),
+            "tiers": [line.as_json() for line in self.lines],
+            "spec_id": specs.spec_id(self.spec),
+        }
+
+
+def tiers_of(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    *,
+    rule: Literal["share", "accounts", "lift"] | None = None,
+    sizes: Mapping[str, float] | None = None,
+    like: ScoringSpec | None = None,
+    journal: str | Path | None = None,
+    author: str | None = None,
+    note: str | None = None,
+    **table_options: Unpack[TableOptions],
+) -> Tiers:
+    """Set the edges of a spec's tiers on all accounts of a table, and measure each tier.
+
+    Parameters
+    ----------
+    data
+        The account table.
+    spec
+        The scoring spec, or its file; its weights stay.
+    rule, sizes
+        How edges are set, and a number for each tier from the highest scores down: its share, how
+        many accounts it takes, or how often they leave. Of `accounts` and `lift` one tier is left
+        out, which takes the rest. None keeps the spec's own rule, or its edges.
+    like
+        Another spec, whose tiers' sizes on this table are taken.
+    journal
+        Where the change is put on record, as one by a person; None for nowhere.
+    author, note
+        Who made it, and why.
+    table_options
+        As for `run`.
+
+    Returns
+    -------
+    Tiers
+        With the spec that has the new edges, its lineage in it where it was put on record.
+
+    Raises
+    ------
+    SpecError
+        If the rule doesn't fit.
+    AccountDataError
+        If the table breaks the contract.
+    """
+    given = specs.reading_dates(spec, table_options.get("date_format"))
+    table = scan(data)
+    accounts, _ = load(table, whole(given), **table_options)
+    matrix = accounts.search
+    if like is not None:
+        rule, sizes = "share", _shares_of(like, table, table_options)
+    ruled = given if rule is None else _with_rule(given, rule, sizes or {})
+    edged = with_edges(ruled, matrix)
+    before = moved = None
+    if given.has_edges:
+        before = {n: low / SCORE_UNITS for n, low in _edges(given)}
+        moved = _moved(matrix, given, edged)
+    found = Tiers(edged, table.source, matrix.accounts, _lines(matrix, edged), before, moved)
+    if journal is None:
+        return found
+    plan = Plan(
+        kind="human",
+        limits=Limits(experiments=0),
+        author=author,
+        note=note,
+        as_of=table_options.get("as_of"),
+        tiers_before=json.dumps(before or {}),
+    )
+    measured = whole(edged)
+    search = Search(accounts, measured, Judge.of(measured), plan)
+    with RunWriter(Path(journal), new_run_id()) as writer:
+        run = search.run(writer, start=start_record(search))
+    lineage = specs.Lineage(
+        run=run.run_id,
+        experiment=experiment_id(0),
+        parent_spec_id=specs.spec_id(given) if given.has_edges else None,
+    )
+    kept = edged.model_copy(update={"lineage": lineage})
+    return replace(found, spec=kept, experiment=f"{run.run_id}/{experiment_id(0)}")
+
+
+def _edges(spec: ScoringSpec) -> list[tuple[str, int]]:
+    return list(zip(spec.tier_names, spec.tier_lows, strict=True))
+
+
+def _shares_of(like: ScoringSpec, table: Any, options: TableOptions) -> dict[str, float]:
+    """Return the shares of a table's accounts that another spec's tiers have; they add up to 1."""
+    accounts, _ = load(table, whole(like), **options)
+    edged = like if like.has_edges else with_edges(like, accounts.search)
+    sizes = tier_sizes(accounts.search, edged, [term.weight for term in edged.terms])
+    shares = [round(size / sum(sizes), _DIGITS) for size in sizes]
+    shares[-1] = round(1 - sum(shares[:-1]), _DIGITS)
+    return dict(zip(edged.tier_names, shares, strict=True))
+
+
+def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> ScoringSpec:
+    """Return a spec whose tiers have a rule and no edges yet."""
+    names = list(sizes)
+    if rule != "share":
+        # One tier has no number and takes the rest: where the spec has it, else the lowest.
+        rest = [name for name in spec.tier_names if name not in sizes] or ["rest"]
+        own = spec.tier_names
+        ordered = own if {*own} == {*names, *rest} else [*names, rest[0]]
+    else:
+        ordered = names
+    plain = spec.model_dump(by_alias=True)
+    plain["tiers"] = {
+        name: {rule: int(sizes[name]) if rule == "accounts" else sizes[name]}
+        if name in sizes
+        else {}
+        for name in ordered
+    }
+    try:
+        return type(spec).model_validate(plain)
+    except ValidationError as err:
+        problems = [each["msg"].removeprefix("Value error, ") for each in err.errors()]
+        raise SpecError(
+            f"the tiers can't be set so: {'; '.join(problems)}",
+            hint="--shares 10,25,40,25 or --accounts A=200,B=500",
+        ) from err
+
+
+def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:
+    """Count the accounts whose tier differs by name."""
+    scores = LocalEvaluator(matrix, one, threads=1).scores([term.weight for term in one.terms])
+    names = [np.array(spec.tier_names)[TierEdges.of(spec).tiers_of(scores)] for spec in (one, two)]
+    return int((names[0] != names[1]).sum())
+
+
+def _lines(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[TierLine, ...]:
+    sums = LocalEvaluator(matrix, spec).frame([[term.weight for term in spec.terms]])
+    measured = measure(sums, spec.tier_names, matrix.outcomes).values.row(0, named=True)
+    counted = sums.row(0, named=True)
+    money = matrix.start is not None
+    lines = []
+    for tier in spec.tier_names:
+        labelled = counted[tier_sum("labelled", tier)]
+        retained = counted[tier_sum("retained", tier)]
+        accounts = counted[tier_sum("accounts", tier)]
+        lines.append(
+            TierLine(
+                tier=tier,
+                low=spec.tiers[tier].low / SCORE_UNITS,
+                high=spec.tiers[tier].high / SCORE_UNITS,
+                accounts=accounts,
+                share=accounts / max(1, matrix.accounts),
+                logo_retention=from_proportion(retained, labelled, level=0.95)
+                if labelled
+                else None,
+                nrr=measured[metric_column("nrr_by_tier", tier)],
+                grr=measured[metric_column("grr_by_tier", tier)],
+                mrr=counted[tier_sum("start", tier)] / 100 if money else None,
+            )
+        )
+    return tuple(lines)
