@@ -23,11 +23,13 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import (
     PACKED_NAME,
     RunFiles,
+    aside_for,
     lock_alone,
     make_folder,
     open_lock,
     read_checked,
     refuse_journal_elsewhere,
+    run_aside,
     sha256_of,
     staged,
     unwritable,
@@ -55,8 +57,8 @@ _TIDIED = "tidied"
 _DAMAGED = "damaged; gtmar verify --rows says how"
 #: Rows of a row group: what an engine reads at once, and may skip at once.
 _GROUP_ROWS = 65_536
-#: Files of a folder for packing: parts, those that a resume put aside, those being written.
-_OWN = re.compile(r"part-\d+\.(parquet|torn)|.*\.partial")
+#: Files of a folder put aside: parts, those that a resume put aside, those being written; records.
+_OWN = re.compile(r"part-\d+\.(parquet|torn)|.*\.partial|(start|end|resume-\d+)\.parquet|seal|lock")
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def _copied(packed: Path, new: Path) -> None:
 
 def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) -> None:
     """Put a folder with one part, as `write` writes it, in place of the run's."""
-    aside = room / files.experiments.name
+    aside = aside_for(files.run_id, room)
     make_folder(aside)
     try:
         write(aside / PACKED_NAME)
@@ -286,10 +288,12 @@ def work_folder(journal: Path) -> Iterator[Path]:
 
 
 def _clear(journal: Path, room: Path) -> None:
-    """Undo what a compaction that was killed has left; what isn't of that kind is not touched."""
-    ours = [left for left in room.glob("run_id=*") if left.is_dir() and not left.is_symlink()]
-    for left in ours:
-        place = journal / "experiments" / left.name.removesuffix(".old")
+    """Undo what a process that was killed has left; what isn't of that kind is not touched."""
+    for left in room.iterdir():
+        run_id = run_aside(left.name)
+        if run_id is None or left.is_symlink() or not left.is_dir():
+            continue
+        place = RunFiles(journal, run_id).experiments
         if left.suffix == ".old" and not os.path.lexists(place):
             left.rename(place)
             sync_folder(place.parent)

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import secrets
 import stat
 import time
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ __all__ = [
     "Link",
     "Row",
     "RunFiles",
+    "aside_for",
     "columns_in_footer",
     "event_of",
     "footer_of",
@@ -56,6 +58,7 @@ __all__ = [
     "refuse_journal_elsewhere",
     "replaced_names",
     "row_count",
+    "run_aside",
     "run_of",
     "sha256_of",
     "share",
@@ -70,6 +73,7 @@ __all__ = [
 #: The part that all others of its run are packed into.
 PACKED_NAME = "part-000001.parquet"
 _RUN = re.compile(r"run_id=(r[0-9a-z-]+)")
+_ASIDE = re.compile(r"run_id=(r[0-9a-z-]+)\.[0-9a-f]{12}(?:\.old)?")
 _EVENT = re.compile(r"event_id=(e[0-9a-z-]+)\.([0-9a-f]+)\.parquet")
 _OWN = {
     "runs": re.compile(r"(?:start|end|resume-[0-9]+)\.parquet"),
@@ -90,6 +94,24 @@ def run_of(folder: str) -> str | None:
     >>> run_of("run_id=r20260101-120000-abc123 (conflicted copy)")
     """
     match = _RUN.fullmatch(folder)
+    return match[1] if match else None
+
+
+def aside_for(run_id: str, room: Path) -> Path:
+    """Return a fresh name in the folder for packing, for a folder of a run put aside there."""
+    return room / f"run_id={run_id}.{secrets.token_hex(6)}"
+
+
+def run_aside(folder: str) -> str | None:
+    """Return the run of a folder that has such a name, `.old` after it or not; None for others.
+
+    Examples
+    --------
+    >>> run_aside("run_id=r20260101-120000-abc123.0123456789ab")
+    'r20260101-120000-abc123'
+    >>> run_aside("run_id=r20260101-120000-abc123")
+    """
+    match = _ASIDE.fullmatch(folder)
     return match[1] if match else None
 
 

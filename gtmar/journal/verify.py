@@ -47,6 +47,7 @@ from gtmar.journal.files import (
     refuse_journal_elsewhere,
     replaced_names,
     row_count,
+    run_aside,
     run_of,
     sha256_of,
     steadily,
@@ -688,7 +689,7 @@ def _half_imported(journal: Path) -> set[str]:
 def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]]) -> list[str]:
     """Note work on the journal that was cut off, and files that were brought in twice."""
     notes = []
-    if any(journal.glob("packing/run_id=*")):
+    if any(run_aside(path.name) for path in journal.glob("packing/run_id=*")):
         notes.append("parts are being packed, or that was cut off: gtmar journal compact mends it")
     on_record = {
         json.loads(event["details"])["file_sha256"]
