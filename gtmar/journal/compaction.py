@@ -22,22 +22,22 @@ from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import (
     PACKED_NAME,
+    JournalFile,
     RunFiles,
     aside_for,
     lock_alone,
     make_folder,
     open_lock,
-    read_checked,
+    place_file,
     refuse_journal_elsewhere,
     run_aside,
     sha256_of,
-    staged,
     unwritable,
 )
 from gtmar.journal.schema import FORMAT_VERSION, SMALL, write_parquet
 from gtmar.journal.verify import examine, packings, run_ids
 from gtmar.outputs import exchange as _exchange
-from gtmar.outputs import settle, sync_folder
+from gtmar.outputs import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,10 +164,12 @@ def _compact_run(files: RunFiles, on_record: set[str] | None, room: Path) -> Pac
     if not is_packed:
         _put_in_place(files, partial(_write_packed, files, examined.rows, parts), room)
     elif len(listed) > 1:
-        _put_in_place(files, partial(_copied, files.experiments / PACKED_NAME), room)
+        content = (files.experiments / PACKED_NAME).read_bytes()
+        _put_in_place(files, lambda new: place_file(new, content), room)
         if on_record:
             return _TIDIED
-    return _described(files, len(parts), examined.experiments + 1)
+    sha256 = sha256_of(files.experiments / PACKED_NAME)
+    return Packed(files.run_id, len(parts), 1, examined.experiments + 1, sha256)
 
 
 def _reason_to_wait(files: RunFiles) -> str | None:
@@ -188,11 +190,6 @@ def _reason_to_wait(files: RunFiles) -> str | None:
     return None
 
 
-def _described(files: RunFiles, parts: int, rows: int) -> Packed:
-    sha256 = sha256_of(files.experiments / PACKED_NAME)
-    return Packed(files.run_id, parts_before=parts, parts_after=1, rows=rows, sha256=sha256)
-
-
 def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
     return write_event(
         journal,
@@ -203,16 +200,6 @@ def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
             "runs": [asdict(run) for run in packed],
         },
     )
-
-
-def _refuse_other(path: Path, rows: pa.Table, run_id: str) -> None:
-    """Read back what was written, before anything is replaced by it."""
-    written = read_checked(path)
-    if written is None or not written.replace_schema_metadata(None).equals(rows):
-        raise JournalError(
-            f"run {run_id}: the packed rows are not those of its parts; nothing was replaced",
-            hint="see whether the disk is sound",
-        )
 
 
 def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path) -> None:
@@ -230,15 +217,13 @@ def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path)
         ),
     }
     write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS, compression=SMALL)
-    with staged(new, write) as beside:
-        settle(beside, new, replace=True)
-    _refuse_other(new, rows, files.run_id)
-
-
-def _copied(packed: Path, new: Path) -> None:
-    content = packed.read_bytes()
-    with staged(new, lambda file: file.write(content)) as beside:
-        settle(beside, new, replace=True)
+    place_file(new, write)
+    written = JournalFile.load(new).table()
+    if written is None or not written.replace_schema_metadata(None).equals(rows):
+        raise JournalError(
+            f"run {files.run_id}: the packed rows are not those of its parts; nothing was replaced",
+            hint="see whether the disk is sound",
+        )
 
 
 def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) -> None:

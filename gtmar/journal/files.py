@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,10 +50,10 @@ __all__ = [
     "is_whole",
     "lock_alone",
     "make_folder",
+    "matching",
     "open_lock",
     "parquet_files",
     "place_file",
-    "read_checked",
     "read_rows",
     "refuse_journal_elsewhere",
     "replaced_names",
@@ -113,6 +113,13 @@ def run_aside(folder: str) -> str | None:
     """
     match = _ASIDE.fullmatch(folder)
     return match[1] if match else None
+
+
+def matching(name: str, ids: Sequence[str]) -> list[str]:
+    """Return the ids that a name stands for: itself, else those that begin or end with it."""
+    return [i for i in ids if i == name] or [
+        i for i in ids if i.startswith(name) or i.endswith(name)
+    ]
 
 
 def event_of(file: str) -> tuple[str, str] | None:
@@ -234,9 +241,10 @@ def staged(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
         yield beside
 
 
-def place_file(path: Path, content: bytes) -> None:
+def place_file(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
     """Write a file of the journal whole or not at all; the caller alone has its name."""
-    with staged(path, lambda file: file.write(content)) as beside:
+    write = content if callable(content) else lambda file: file.write(content)
+    with staged(path, write) as beside:
         outputs.settle(beside, path, replace=True)
 
 
@@ -356,10 +364,7 @@ class JournalFile:
     @cached_property
     def footer(self) -> bytes:
         """The Parquet footer; empty where the file has no end."""
-        data = self.data
-        if len(data) < _LEAST_BYTES or not (data.startswith(_MAGIC) and data.endswith(_MAGIC)):
-            return b""
-        return footer_of(data)
+        return footer_of(self.data) if self.is_whole else b""
 
     @property
     def is_whole(self) -> bool:
@@ -475,11 +480,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     return number, at
 
 
-def read_checked(path: Path) -> pa.Table | None:
-    """Return a whole file's rows; None where a page isn't what was written, by its checksum."""
-    return JournalFile.load(path).table()
-
-
 @dataclass(frozen=True)
 class RunFiles:
     """Where a run's records and parts lie."""
@@ -589,7 +589,7 @@ class RunFiles:
     def _tables(self) -> list[pa.Table]:
         tables = []
         for part in self.whole_parts:
-            table = read_checked(part)
+            table = JournalFile.load(part).table()
             if table is None:
                 raise self._damaged(f'"{part.name}" isn\'t what was written')
             tables.append(table.replace_schema_metadata(None))
@@ -600,11 +600,10 @@ class RunFiles:
             f"run {self.run_id} is damaged: {problem}", hint="gtmar verify names all that is"
         )
 
-    def judged(self) -> list[dict[str, Any]]:
+    def judged(self) -> list[Row]:
         """Return what a search needs to go on from: each experiment's proposal and outcome."""
         columns = ["number", "proposal", "outcome", "weights", "value_after", "breaches"]
-        judged: list[dict[str, Any]] = self.rows().select(columns).to_pylist()
-        return judged
+        return cast("list[Row]", self.rows().select(columns).to_pylist())
 
     def chain(self) -> list[Link]:
         """Return the run's links in their order, from the baseline on.
