@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import os
 import re
 import sys
@@ -116,7 +117,7 @@ class Commands(TyperGroup):
         output.given(w.partition("=")[2] if w.startswith("--") else w for w in map(str, words))
         code: object = 0
         try:
-            with _ending(as_json="--json" in words), _as_output():
+            with _ending(as_json="--json" in words), _as_output(), _until_the_reader_goes():
                 code = super().main(args, standalone_mode=False, **extra)
                 output.finish()
         except typer.Exit as ended:
@@ -132,15 +133,21 @@ def bounded(command: Callable[P, output.Answer | None]) -> Callable[P, None]:
         as_json = bool(kwargs.pop("as_json", False))
         output.set_form(as_json=as_json)
         answers = command.__name__ in _ANSWERING
+        if answers:
+            # Thousands of files make many small objects that stay, and hardly one in a circle: to
+            # look for those takes a tenth of an answer's time.
+            gc.set_threshold(100_000, *gc.get_threshold()[1:])
         with _ending(as_json=as_json), consenting(_agreed), _noting(answers, as_json=as_json):
             words = list(_texts(kwargs))
             output.given(text for _, text in words)
             _refuse_unwritable(words)
-            answer = command(*args, **kwargs)
-            if answer is not None:
-                answer.print()
-                if answer.code:
-                    raise typer.Exit(answer.code)
+            answer = None
+            with _until_the_reader_goes():
+                answer = command(*args, **kwargs)
+                if answer is not None:
+                    answer.print()
+            if answer is not None and answer.code:
+                raise typer.Exit(answer.code)
 
     return inner
 
@@ -220,10 +227,6 @@ def _ending(*, as_json: bool) -> Iterator[None]:
         yield
     except (typer.Exit, SystemExit, GeneratorExit):
         raise
-    except BrokenPipeError:
-        # The reader has gone, as with `| head`: nothing is wrong.
-        _silence()
-        raise typer.Exit(0) from None
     except KeyboardInterrupt:
         output.complain("interrupted", "what was finished before stays")
         raise typer.Exit(_INTERRUPTED) from None
@@ -241,6 +244,18 @@ def _ending(*, as_json: bool) -> Iterator[None]:
         if isinstance(worded, OutputError):
             _silence()
         raise typer.Exit(worded.exit_code) from err
+
+
+@contextmanager
+def _until_the_reader_goes() -> Iterator[None]:
+    """Print no more once who reads has gone, as with `| head`: the exit code is as it would be."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit) as err:
+        # Typer ends the process where its own help has no reader.
+        if not any(isinstance(each, BrokenPipeError) for each in (err, err.__context__)):
+            raise
+        _silence()
 
 
 @contextmanager

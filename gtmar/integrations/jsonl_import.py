@@ -25,7 +25,14 @@ from gtmar.integrations.jsonl_entries import ForeignFile, baseline_row, foreign_
 from gtmar.integrations.jsonl_export import KEPT_REASON, KEYS, ORIGINAL, REVENUE_WEIGHTED, Problems
 from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
-from gtmar.journal.files import RunFiles, make_folder, place_file, run_of, unwritable
+from gtmar.journal.files import (
+    RunFiles,
+    aside_for,
+    make_folder,
+    place_file,
+    run_of,
+    unwritable,
+)
 from gtmar.journal.schema import FORMAT_VERSION, experiment_id
 from gtmar.journal.verify import covered, run_ids
 from gtmar.journal.writer import RunWriter
@@ -55,6 +62,8 @@ _RUNS = """
 """
 #: How the file begins that says which runs an import is about to write.
 _MARK = "import-"
+#: What the folder begins with in which its runs are written, a fresh one each time.
+_STAGE = "runs."
 #: Rows in memory at once.
 _BATCH = 2048
 #: How often a run's parts are looked for.
@@ -281,6 +290,7 @@ def _place(
         ]
         ids = [f"r{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}" for at in starts]
         place_file(mark, "\n".join(ids).encode("ascii"))
+    stage = room / f"{_STAGE}{secrets.token_hex(6)}"
     lines = groupby(ForeignFile(file.path, Problems()), key=lambda placed: placed.run)
     for (place, of_run), run in zip(lines, file.runs, strict=True):
         there = RunFiles(folder, ids[place])
@@ -288,9 +298,9 @@ def _place(
             continue
         started = run.first.at or now + timedelta(microseconds=place)
         start = _start(run, file.path, digest) | {"started_at": started, **by}
-        with RunWriter(room, ids[place]) as writer:
+        with RunWriter(stage, ids[place]) as writer:
             _write(writer, run, start, of_run)
-        staged = RunFiles(room, ids[place])
+        staged = RunFiles(stage, ids[place])
         make_folder(there.experiments.parent, exist_ok=True)
         make_folder(there.records.parent, exist_ok=True)
         # The records last: a run that has none is none.
@@ -336,8 +346,10 @@ def _tidy(folder: Path, room: Path) -> None:
 
 
 def _clear(room: Path) -> None:
-    for kind in ("runs", "experiments"):
-        shutil.rmtree(room / kind, ignore_errors=True)
+    """Take away the folders in which imports write their runs."""
+    for stage in room.glob(f"{_STAGE}*"):
+        if re.fullmatch(rf"{_STAGE}[0-9a-f]{{12}}", stage.name) and not stage.is_symlink():
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _imports(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -465,10 +477,8 @@ def undo_import(
                 files = RunFiles(folder, run)
                 # Out of the readers' sight in one step each, then deleted.
                 for kind, old in (("runs", files.records), ("experiments", files.experiments)):
-                    aside = room / f"run_id={run}"
-                    if aside.is_dir() and not aside.is_symlink():
-                        shutil.rmtree(aside)  # Of an undo that was cut off here.
                     if old.exists():
+                        aside = aside_for(run, room)
                         old.rename(aside)
                         sync_folder(folder / kind)
                         shutil.rmtree(aside)

@@ -27,7 +27,7 @@ from gtmar.errors import (
 )
 from gtmar.journal.events import ahead, clock_note
 from gtmar.journal.file_index import Cache, FileIndex
-from gtmar.journal.files import refuse_journal_elsewhere
+from gtmar.journal.files import matching, refuse_journal_elsewhere
 from gtmar.journal.schema import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.sql_library import find_file, sql_folder
 from gtmar.journal.tables import Tables
@@ -337,11 +337,7 @@ class Journal:
             return self._latest()
         if name == "live":
             return self.live().partition("/")[0]
-        listed = self._index.folder_names
-        matches = [i for i in listed if name == i] or [
-            i for i in listed if i.startswith(name) or i.endswith(name)
-        ]
-        matches = [i for i in matches if self._index.has_begun(i)]
+        matches = [i for i in matching(name, self._index.folder_names) if self._index.has_begun(i)]
         if len(matches) == 1:
             self._refuse_damaged(matches)
             return matches[0]

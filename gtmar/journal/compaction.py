@@ -22,20 +22,22 @@ from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import (
     PACKED_NAME,
+    JournalFile,
     RunFiles,
+    aside_for,
     lock_alone,
     make_folder,
     open_lock,
-    read_checked,
+    place_file,
     refuse_journal_elsewhere,
+    run_aside,
     sha256_of,
-    staged,
     unwritable,
 )
 from gtmar.journal.schema import SMALL, format_of, write_parquet
 from gtmar.journal.verify import examine, packings, run_ids
 from gtmar.outputs import exchange as _exchange
-from gtmar.outputs import settle, sync_folder
+from gtmar.outputs import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,8 +57,8 @@ _TIDIED = "tidied"
 _DAMAGED = "damaged; gtmar verify --rows says how"
 #: Rows of a row group: what an engine reads at once, and may skip at once.
 _GROUP_ROWS = 65_536
-#: Files of a folder for packing: parts, those that a resume put aside, those being written.
-_OWN = re.compile(r"part-\d+\.(parquet|torn)|.*\.partial")
+#: Files of a folder put aside: parts, those that a resume put aside, those being written; records.
+_OWN = re.compile(r"part-\d+\.(parquet|torn)|.*\.partial|(start|end|resume-\d+)\.parquet|seal|lock")
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,12 @@ def _compact_run(files: RunFiles, on_record: set[str] | None, room: Path) -> Pac
     if not is_packed:
         _put_in_place(files, partial(_write_packed, files, examined.rows, parts), room)
     elif len(listed) > 1:
-        _put_in_place(files, partial(_copied, files.experiments / PACKED_NAME), room)
+        content = (files.experiments / PACKED_NAME).read_bytes()
+        _put_in_place(files, lambda new: place_file(new, content), room)
         if on_record:
             return _TIDIED
-    return _described(files, len(parts), examined.experiments + 1)
+    sha256 = sha256_of(files.experiments / PACKED_NAME)
+    return Packed(files.run_id, len(parts), 1, examined.experiments + 1, sha256)
 
 
 def _reason_to_wait(files: RunFiles) -> str | None:
@@ -186,11 +190,6 @@ def _reason_to_wait(files: RunFiles) -> str | None:
     return None
 
 
-def _described(files: RunFiles, parts: int, rows: int) -> Packed:
-    sha256 = sha256_of(files.experiments / PACKED_NAME)
-    return Packed(files.run_id, parts_before=parts, parts_after=1, rows=rows, sha256=sha256)
-
-
 def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
     return write_event(
         journal,
@@ -201,16 +200,6 @@ def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
             "runs": [asdict(run) for run in packed],
         },
     )
-
-
-def _refuse_other(path: Path, rows: pa.Table, run_id: str) -> None:
-    """Read back what was written, before anything is replaced by it."""
-    written = read_checked(path)
-    if written is None or not written.replace_schema_metadata(None).equals(rows):
-        raise JournalError(
-            f"run {run_id}: the packed rows are not those of its parts; nothing was replaced",
-            hint="see whether the disk is sound",
-        )
 
 
 def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path) -> None:
@@ -228,20 +217,18 @@ def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path)
         ),
     }
     write = partial(write_parquet, rows, footer=footer, rows=_GROUP_ROWS, compression=SMALL)
-    with staged(new, write) as beside:
-        settle(beside, new, replace=True)
-    _refuse_other(new, rows, files.run_id)
-
-
-def _copied(packed: Path, new: Path) -> None:
-    content = packed.read_bytes()
-    with staged(new, lambda file: file.write(content)) as beside:
-        settle(beside, new, replace=True)
+    place_file(new, write)
+    written = JournalFile.load(new).table()
+    if written is None or not written.replace_schema_metadata(None).equals(rows):
+        raise JournalError(
+            f"run {files.run_id}: the packed rows are not those of its parts; nothing was replaced",
+            hint="see whether the disk is sound",
+        )
 
 
 def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) -> None:
     """Put a folder with one part, as `write` writes it, in place of the run's."""
-    aside = room / files.experiments.name
+    aside = aside_for(files.run_id, room)
     make_folder(aside)
     try:
         write(aside / PACKED_NAME)
@@ -286,10 +273,12 @@ def work_folder(journal: Path) -> Iterator[Path]:
 
 
 def _clear(journal: Path, room: Path) -> None:
-    """Undo what a compaction that was killed has left; what isn't of that kind is not touched."""
-    ours = [left for left in room.glob("run_id=*") if left.is_dir() and not left.is_symlink()]
-    for left in ours:
-        place = journal / "experiments" / left.name.removesuffix(".old")
+    """Undo what a process that was killed has left; what isn't of that kind is not touched."""
+    for left in room.iterdir():
+        run_id = run_aside(left.name)
+        if run_id is None or left.is_symlink() or not left.is_dir():
+            continue
+        place = RunFiles(journal, run_id).experiments
         if left.suffix == ".old" and not os.path.lexists(place):
             left.rename(place)
             sync_folder(place.parent)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "HASH_DIGITS",
     "EventKind",
     "ahead",
     "clock_note",
@@ -94,7 +93,7 @@ def _span(seconds: float) -> str:
 
 
 #: Hexadecimal digits of the file's hash in its name.
-HASH_DIGITS = 16
+_HASH_DIGITS = 16
 
 
 class EventKind(StrEnum):
@@ -166,7 +165,7 @@ def write_event(
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     content = buffer.getvalue()
-    digest = hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
+    digest = hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
     try:
         folder = journal / "events"
         make_folder(folder, exist_ok=True)
@@ -181,10 +180,10 @@ def event_files(journal: Path) -> list[Path]:
     return parquet_files(journal / "events")
 
 
-def untouched(path: Path) -> bool:
+def untouched(path: Path, sha256: str = "") -> bool:
     """Whether an event's file is the one that was written, by the hash in its name."""
     named = event_of(path.name)
-    return named is not None and sha256_of(path)[:HASH_DIGITS] == named[1]
+    return named is not None and (sha256 or sha256_of(path))[:_HASH_DIGITS] == named[1]
 
 
 def read_event(path: Path) -> dict[str, Any]:

@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from gtmar.journal.files import (
+    JournalFile,
+    Link,
     RunFiles,
     columns_in_footer,
     event_of,
-    footer_of,
     holds_rows_of,
     is_own,
     replaced_names,
     run_of,
-    stated_in,
 )
 from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
-from gtmar.journal.seal_chain import number_of
+from gtmar.journal.seal_chain import find_breaks, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,16 +125,14 @@ def _hash(content: bytes) -> bytes:
 
 
 _MAGIC = b"PAR1"
-#: A footer's length, and magic.
-_END_BYTES = 8
-#: Read from a file's end at first; most footers are smaller.
-_LIKELY_BYTES = 49_152
 #: What is wrong with a file, as its footer or the way to it tells.
 _CHANGED = "isn't what was written"
 _CUT_OFF = "is cut off"
 _FOREIGN = "is another's, under this name"
 _HIDDEN = "is not yours to read"
 _LINK = "is a link"
+#: The same, as its place in the chain tells.
+_BROKEN = {"changed": _CHANGED, "added": "is a file too many"}
 #: The cache is worth its files from this many on.
 _MANY_FILES = 200
 #: Files that a run has, at least.
@@ -176,7 +174,7 @@ class File:
     previous: str = ""
     #: Name, place, previous and SHA-256 of each part that was packed into it.
     packed: list[list[Any]] = field(default_factory=list)
-    #: SHA-256 of its bytes; empty as long as nobody asked.
+    #: SHA-256 of its bytes; empty where they can't be read.
     sha256: str = ""
 
     @property
@@ -414,13 +412,8 @@ class FileIndex:
         return content if hashlib.sha256(content).hexdigest() == self.sha256(name) else None
 
     def sha256(self, name: str) -> str:
-        """Return the hash of a file's bytes."""
-        file = self[name]
-        if not file.sha256:
-            with open(self.path(name), "rb") as opened:  # noqa: PTH123 - thousands of them
-                file.sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-            self._changed |= name.startswith(EVENTS)
-        return file.sha256
+        """Return the hash of a file's bytes; empty where they can't be read."""
+        return self[name].sha256
 
     def rehash(self, runs: Iterable[str]) -> None:
         """Forget what is known of some runs' files: bytes may change though nothing says so."""
@@ -429,10 +422,6 @@ class FileIndex:
             self._sound.pop(run_id, None)
             for name in self._listing(run_id).stamps:
                 self._files.pop(name, None)
-
-    def condemn(self, damage: Damage) -> None:
-        """Add what the rows of a run have brought out."""
-        self._damage[damage.run_id] = (*self._damage.get(damage.run_id, ()), damage)
 
     # ---- whether a run is sound --------------------------------------------------------------
 
@@ -549,61 +538,54 @@ class FileIndex:
             # Its writer was cut off there: gtmar resume goes on before it.
             torn = []
         found = [Damage(run_id, name, self[name].problem) for name in torn]
-        links: dict[int, tuple[str, str, str]] = {}
-        for name in sorted(rows):
-            file = self[name]
-            stated = file.packed or [["", file.place, file.previous, self.sha256(name)]]
-            for _, place, previous, sha256 in stated:
-                if place in links:
-                    found.append(Damage(run_id, name, "is a file too many"))
-                elif place >= 0:
-                    links[place] = (name, previous, sha256)
-        placeless = [n for n in rows if self[n].place < 0 and not self[n].packed]
+        links = [link for name in sorted(rows) for link in self._links(name)]
+        placeless = {_last(name) for name in rows} & {x.name for x in links if x.place < 0}
         if placeless:
             # Files of the time before there were places: what they name is all that can be held.
-            named = {previous for _, previous, _ in links.values()}
-            found += [
-                Damage(run_id, name, _CHANGED)
-                for name in sorted(placeless)
-                if links and self.sha256(name) not in named
+            named = {x.previous for x in links if x.place >= 0}
+            return found + [
+                Damage(run_id, self._within(x.path), _CHANGED)
+                for x in links
+                if x.place < 0 and named and x.sha256 not in named
             ]
-            return found
-        found += self._broken(files, links, ended=ended)
+        sealed_as = files.sealed() if ended else None
+        if ended and sealed_as is None:
+            # It is written before the end: that one can't be held against anything without it.
+            found.append(Damage(run_id, f"{RECORDS}/run_id={run_id}/{_SEAL}", "is missing"))
+        elif ended and end in rows and self.sha256(end) != sealed_as:
+            found.append(Damage(run_id, end, _CHANGED))
+        damaged = [Path(self.path(name)) for name in names if self[name].problem]
+        breaks = find_breaks(files, links, damaged, (), rows_hold=False)
+        found += [
+            Damage(run_id, self._within(path), _BROKEN[kind])
+            for path, (kind, _) in breaks.items()
+            if kind in _BROKEN
+        ]
         found += self._repacked(files, rows)
-        last = max(links, default=-1)
-        if ended and end in rows:
-            last = max(last, self[end].place)
-        elif not cut_short and newest and newest[0] > last and not files.running():
-            last = newest[0]
-        gone = [place for place in range(last + 1) if place not in links]
+        gone = [self._within(path) for path, (kind, _) in breaks.items() if kind == "missing"]
+        last = max((link.place for link in links), default=-1)
+        if newest and newest[0] > last and not (cut_short or files.running()):
+            numbers = [number_of(link.name, "part") or 0 for link in links]
+            after = max(numbers, default=0) + 1
+            gone += [
+                f"{EXPERIMENTS}/run_id={run_id}/part-{after + n:06d}.parquet"
+                for n in range(newest[0] - last)
+            ]
         if gone and not found:
-            found.append(self._missing(run_id, gone, links))
+            rest = f", and {len(gone) - 1:,} more" if len(gone) > 1 else ""
+            found.append(Damage(run_id, min(gone), f"is missing{rest}"))
         return found
 
-    def _broken(
-        self, files: RunFiles, links: dict[int, tuple[str, str, str]], *, ended: bool
-    ) -> list[Damage]:
-        """Walk a chain from its last file to the first: each must have the hash that is stated."""
-        last = max(links, default=-1)
-        expected = (files.sealed() or "") if ended else ""
-        newest = None if ended else files.newest()
-        if newest is not None and newest[0] == last:
-            expected = newest[1]
-        found = []
-        if ended and files.sealed() is None:
-            # It is written before the end: that one can't be held against anything without it.
-            seal = f"{RECORDS}/run_id={files.run_id}/{_SEAL}"
-            found.append(Damage(files.run_id, seal, "is missing"))
-        for place in range(last, -1, -1):
-            if place not in links:
-                expected = ""
-                continue
-            name, previous, sha256 = links[place]
-            if expected and expected != sha256:
-                found.append(Damage(files.run_id, name, _CHANGED))
-                previous = ""
-            expected = previous
-        return found
+    def _links(self, name: str) -> list[Link]:
+        file, path = self[name], Path(self.path(name))
+        if file.packed:
+            return [
+                Link(path, n, at, before, sha, packed=True) for n, at, before, sha in file.packed
+            ]
+        return [Link(path, _last(name), file.place, file.previous, file.sha256)]
+
+    def _within(self, path: Path) -> str:
+        return path.relative_to(self._journal).as_posix()
 
     def _repacked(self, files: RunFiles, rows: Iterable[str]) -> list[Damage]:
         """Hold a packed file against the record of its packing, where that is there."""
@@ -620,33 +602,6 @@ class FileIndex:
             for name in packed
             if on_record is not None and self.sha256(name) not in on_record
         ]
-
-    def _missing(
-        self, run_id: str, gone: list[int], links: dict[int, tuple[str, str, str]]
-    ) -> Damage:
-        """Name the first file that is missing, as far as the numbers of the others tell."""
-        name = f"{RECORDS}/run_id={run_id}/start.parquet"
-        if name in self:
-            part, following = self._lowest_missing(EXPERIMENTS, run_id, "part")
-            resume, next_resume = self._lowest_missing(RECORDS, run_id, "resume")
-            goes_on = any(
-                place > gone[0] and link[0].startswith(EXPERIMENTS) for place, link in links.items()
-            )
-            if part is None and (goes_on or resume is not None):
-                name = f"{RECORDS}/run_id={run_id}/resume-{resume or next_resume}.parquet"
-            else:
-                name = f"{EXPERIMENTS}/run_id={run_id}/part-{part or following:06d}.parquet"
-        rest = f", and {len(gone) - 1:,} more" if len(gone) > 1 else ""
-        return Damage(run_id, name, f"is missing{rest}")
-
-    def _lowest_missing(self, folder: str, run_id: str, kind: str) -> tuple[int | None, int]:
-        """Return the lowest number that lacks among numbered files, and the one after the last."""
-        found = self._listing(run_id).names[folder]
-        names = [_last(name) for name in found]
-        names += [part[0] for name in found for part in self[name].packed]
-        numbers = {number for name in names if (number := number_of(name, kind)) is not None}
-        following = max(numbers, default=0) + 1
-        return next((n for n in range(1, following) if n not in numbers), None), following
 
     # ---- what is remembered of files ---------------------------------------------------------
 
@@ -686,12 +641,9 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _why_not_whole(path: str) -> str:
+def _why_not_whole(data: bytes) -> str:
     """Say whether a file lost its end, as a loss of power leaves it, or was changed at one."""
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
-        begin = file.read(len(_MAGIC))
-        file.seek(max(0, file.seek(0, 2) - len(_MAGIC)))
-        end = file.read(len(_MAGIC))
+    begin, end = data[: len(_MAGIC)], data[-len(_MAGIC) :]
     alike = sum(one == other for one, other in zip(end, _MAGIC, strict=False))
     lost = begin == _MAGIC[: len(begin)] and alike < len(_MAGIC) - 1
     return _CUT_OFF if lost else _CHANGED
@@ -699,21 +651,22 @@ def _why_not_whole(path: str) -> str:
 
 def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str) -> File:
     """Read what a file's footer states, and hold it against the run or event that it is of."""
-    footer = _footer(path)
-    if footer is None:
-        return File(stamp, _why_not_whole(path))
+    read = JournalFile.load(Path(path))
+    if not read.footer:
+        return File(stamp, _why_not_whole(read.data), sha256=read.sha256)
     event = None if run_id else event_of(_last(path))
     owner = run_id if event is None else event[0]
     file = File(
         stamp,
-        "" if holds_rows_of(owner, footer) else _FOREIGN,
-        alike=footer.startswith(columns),
+        "" if holds_rows_of(owner, read.footer) else _FOREIGN,
+        alike=read.footer.startswith(columns),
+        sha256=read.sha256,
     )
     with suppress(ValueError, LookupError, TypeError):
-        file.format = int(stated_in(footer, b"gtmar_format") or b"0")
-        file.place = int(stated_in(footer, b"gtmar_place") or b"-1")
-        file.previous = (stated_in(footer, b"gtmar_previous") or b"").decode("ascii")
-        listed = json.loads(stated_in(footer, b"gtmar_packed") or b"[]")
+        file.format = int(read.stated(b"gtmar_format") or b"0")
+        file.place = int(read.stated(b"gtmar_place") or b"-1")
+        file.previous = (read.stated(b"gtmar_previous") or b"").decode("ascii")
+        listed = json.loads(read.stated(b"gtmar_packed") or b"[]")
         file.packed = [[e["name"], e["place"], e["previous"], e["sha256"]] for e in listed]
     return file
 
@@ -723,21 +676,3 @@ def _columns() -> str:
     """Return a hash of the columns that this version writes, and of what writes them."""
     written = [pa.__version__, *(str(schema()) for schema in SCHEMAS.values())]
     return hashlib.sha256("\n".join(written).encode()).hexdigest()
-
-
-def _footer(path: str) -> bytes | None:
-    """Return a Parquet file's footer as bytes; None where the file isn't whole."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(handle).st_size
-        if os.pread(handle, len(_MAGIC), 0) != _MAGIC or size < len(_MAGIC) + _END_BYTES:
-            return None
-        end = os.pread(handle, _LIKELY_BYTES, max(0, size - _LIKELY_BYTES))
-        length = int.from_bytes(end[-_END_BYTES:-4], "little")
-        if not end.endswith(_MAGIC) or length > size - len(_MAGIC) - _END_BYTES:
-            return None
-        if length > len(end) - _END_BYTES:
-            return os.pread(handle, length, size - _END_BYTES - length)
-        return footer_of(end)
-    finally:
-        os.close(handle)

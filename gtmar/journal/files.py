@@ -15,13 +15,14 @@ import io
 import json
 import os
 import re
+import secrets
 import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +41,7 @@ __all__ = [
     "Link",
     "Row",
     "RunFiles",
+    "aside_for",
     "columns_in_footer",
     "event_of",
     "footer_of",
@@ -48,14 +50,15 @@ __all__ = [
     "is_whole",
     "lock_alone",
     "make_folder",
+    "matching",
     "open_lock",
     "parquet_files",
     "place_file",
-    "read_checked",
     "read_rows",
     "refuse_journal_elsewhere",
     "replaced_names",
     "row_count",
+    "run_aside",
     "run_of",
     "sha256_of",
     "share",
@@ -70,6 +73,7 @@ __all__ = [
 #: The part that all others of its run are packed into.
 PACKED_NAME = "part-000001.parquet"
 _RUN = re.compile(r"run_id=(r[0-9a-z-]+)")
+_ASIDE = re.compile(r"run_id=(r[0-9a-z-]+)\.[0-9a-f]{12}(?:\.old)?")
 _EVENT = re.compile(r"event_id=(e[0-9a-z-]+)\.([0-9a-f]+)\.parquet")
 _OWN = {
     "runs": re.compile(r"(?:start|end|resume-[0-9]+)\.parquet"),
@@ -91,6 +95,31 @@ def run_of(folder: str) -> str | None:
     """
     match = _RUN.fullmatch(folder)
     return match[1] if match else None
+
+
+def aside_for(run_id: str, room: Path) -> Path:
+    """Return a fresh name in the folder for packing, for a folder of a run put aside there."""
+    return room / f"run_id={run_id}.{secrets.token_hex(6)}"
+
+
+def run_aside(folder: str) -> str | None:
+    """Return the run of a folder that has such a name, `.old` after it or not; None for others.
+
+    Examples
+    --------
+    >>> run_aside("run_id=r20260101-120000-abc123.0123456789ab")
+    'r20260101-120000-abc123'
+    >>> run_aside("run_id=r20260101-120000-abc123")
+    """
+    match = _ASIDE.fullmatch(folder)
+    return match[1] if match else None
+
+
+def matching(name: str, ids: Sequence[str]) -> list[str]:
+    """Return the ids that a name stands for: itself, else those that begin or end with it."""
+    return [i for i in ids if i == name] or [
+        i for i in ids if i.startswith(name) or i.endswith(name)
+    ]
 
 
 def event_of(file: str) -> tuple[str, str] | None:
@@ -212,9 +241,10 @@ def staged(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
         yield beside
 
 
-def place_file(path: Path, content: bytes) -> None:
+def place_file(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
     """Write a file of the journal whole or not at all; the caller alone has its name."""
-    with staged(path, lambda file: file.write(content)) as beside:
+    write = content if callable(content) else lambda file: file.write(content)
+    with staged(path, write) as beside:
         outputs.settle(beside, path, replace=True)
 
 
@@ -334,10 +364,7 @@ class JournalFile:
     @cached_property
     def footer(self) -> bytes:
         """The Parquet footer; empty where the file has no end."""
-        data = self.data
-        if len(data) < _LEAST_BYTES or not (data.startswith(_MAGIC) and data.endswith(_MAGIC)):
-            return b""
-        return footer_of(data)
+        return footer_of(self.data) if self.is_whole else b""
 
     @property
     def is_whole(self) -> bool:
@@ -457,11 +484,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     return number, at
 
 
-def read_checked(path: Path) -> pa.Table | None:
-    """Return a whole file's rows; None where a page isn't what was written, by its checksum."""
-    return JournalFile.load(path).table()
-
-
 @dataclass(frozen=True)
 class RunFiles:
     """Where a run's records and parts lie."""
@@ -571,7 +593,7 @@ class RunFiles:
     def _tables(self) -> list[pa.Table]:
         tables = []
         for part in self.whole_parts:
-            table = read_checked(part)
+            table = JournalFile.load(part).table()
             if table is None:
                 raise self._damaged(f'"{part.name}" isn\'t what was written')
             tables.append(table.replace_schema_metadata(None))
@@ -582,11 +604,10 @@ class RunFiles:
             f"run {self.run_id} is damaged: {problem}", hint="gtmar verify names all that is"
         )
 
-    def judged(self) -> list[dict[str, Any]]:
+    def judged(self) -> list[Row]:
         """Return what a search needs to go on from: each experiment's proposal and outcome."""
         columns = ["number", "proposal", "outcome", "weights", "value_after", "breaches"]
-        judged: list[dict[str, Any]] = self.rows().select(columns).to_pylist()
-        return judged
+        return cast("list[Row]", self.rows().select(columns).to_pylist())
 
     def chain(self) -> list[Link]:
         """Return the run's links in their order, from the baseline on.

@@ -32,7 +32,7 @@ from gtmar.journal.digest import (
     run_entry,
     saved_list,
 )
-from gtmar.journal.events import HASH_DIGITS, EventKind, ahead, clock_note, event_files
+from gtmar.journal.events import EventKind, ahead, clock_note, event_files, untouched
 from gtmar.journal.files import (
     PACKED_NAME,
     JournalFile,
@@ -42,11 +42,13 @@ from gtmar.journal.files import (
     event_of,
     holds_rows_of,
     is_own,
+    matching,
     parquet_files,
     read_rows,
     refuse_journal_elsewhere,
     replaced_names,
     row_count,
+    run_aside,
     run_of,
     sha256_of,
     steadily,
@@ -478,7 +480,7 @@ def verify(
         raise RunNotFoundError(
             f'journal "{journal}": no run in it', hint="--journal DIR says where it is"
         )
-    hashed = [file for file in events.values() if file is not None and _states_hash(file)]
+    hashed = _untouched(events)
     rows_of = dict(zip((file.path for file in hashed), read_rows(hashed), strict=True))
     sound_events = [event for event in rows_of.values() if event is not None]
     packed = _packings(sound_events)
@@ -562,9 +564,7 @@ def run_named(journal: Path, name: str) -> str:
         If there is none, or more than one.
     """
     ids = run_ids(journal)
-    matches = [each for each in ids if each.startswith(name) or each.endswith(name)]
-    if name in ids:
-        return name
+    matches = matching(name, ids)
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -578,8 +578,12 @@ def run_named(journal: Path, name: str) -> str:
 
 def packings(journal: Path) -> dict[str, set[str]]:
     """Return by run the hashes of packed files, as untouched events of compactions say."""
-    files = [x for x in _load_events(journal).values() if x is not None and _states_hash(x)]
+    files = _untouched(_load_events(journal))
     return _packings([event for event in read_rows(files) if event is not None])
+
+
+def _untouched(events: dict[Path, JournalFile | None]) -> list[JournalFile]:
+    return [x for x in events.values() if x is not None and untouched(x.path, x.sha256)]
 
 
 def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
@@ -629,12 +633,6 @@ def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
         except PermissionError:
             found[path] = None
     return found
-
-
-def _states_hash(file: JournalFile) -> bool:
-    """Whether an event's file is the one that was written, by the hash in its name."""
-    named = event_of(file.path.name)
-    return named is not None and file.sha256[:HASH_DIGITS] == named[1]
 
 
 def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[DigestEntry], set[str]]:
@@ -688,7 +686,7 @@ def _half_imported(journal: Path) -> set[str]:
 def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]]) -> list[str]:
     """Note work on the journal that was cut off, and files that were brought in twice."""
     notes = []
-    if any(journal.glob("packing/run_id=*")):
+    if any(run_aside(path.name) for path in journal.glob("packing/run_id=*")):
         notes.append("parts are being packed, or that was cut off: gtmar journal compact mends it")
     on_record = {
         json.loads(event["details"])["file_sha256"]

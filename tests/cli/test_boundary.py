@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,27 @@ def test_stdout_that_is_full_or_closed(folder: Path) -> None:
     assert done.returncode == 74
     done = process("log", capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(["verify"], 5), (["log"], 5), (["--help"], 0)])
+def test_a_reader_that_goes_changes_no_exit_code(
+    folder: Path, tmp_path: Path, words: list[str], code: int
+) -> None:
+    journal = shutil.copytree(folder / "journal", tmp_path / "journal")
+    part = next(journal.glob("experiments/*/part-000001.parquet"))
+    part.write_bytes(part.read_bytes()[:-100])
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = process(
+            *words,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "GTMAR_JOURNAL": str(journal)},
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
 def test_ctrl_c_ends_a_query() -> None:

@@ -560,7 +560,7 @@ def test_a_link_in_place_of_the_packing_folder_is_not_followed(
     assert (content(journal), content(foreign)) == (before, held)
 
 
-@pytest.mark.parametrize("kind", ["folder", "run", "link", "old link", "lock"])
+@pytest.mark.parametrize("kind", ["folder", "run", "parts", "old", "link", "old link", "lock"])
 def test_what_others_put_into_the_packing_folder_is_kept(
     journal: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -573,6 +573,10 @@ def test_what_others_put_into_the_packing_folder_is_kept(
     elif kind == "run":
         shutil.copytree(foreign, packing / "run_id=other")
         (packing / "run_id=other" / "notes.txt").write_text("mine")
+    elif kind in ("parts", "old"):
+        # Named as a run is, and nothing in it but what is named as a run's parts are.
+        run = next(iter(PACKED)) if kind == "parts" else "rx.old"
+        shutil.copytree(foreign, packing / f"run_id={run}")
     else:
         name = {"link": "run_id=other", "old link": "run_id=other.old", "lock": "lock"}[kind]
         place = foreign / "part-000001.parquet" if kind == "lock" else foreign
