@@ -23,11 +23,10 @@ from gtmar.autospec.fit_encoders import (
     fit_shapes,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
-from gtmar.data.dates import looks_like_dates
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
-from gtmar.data.prepare import settled
+from gtmar.data.prepare import looks_like_dates, settled
 from gtmar.data.rules import (
     OWN,
     SetAside,

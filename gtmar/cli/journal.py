@@ -189,7 +189,7 @@ def journal_export(
 ) -> Answer | None:
     """Write experiments as JSONL, in the format of earlier tools."""
     from gtmar.cli import option_values, output
-    from gtmar.integrations.jsonl_import import encoded_in, export_jsonl
+    from gtmar.integrations.jsonl_export import encoded_in, export_jsonl
     from gtmar.journal.catalog import Journal
 
     option_values.refuse_unknown("format", form, _FORMATS)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gtmar.data.dates import endless
 from gtmar.data.encode import categories_of, counts_unknown, is_missing, lies_in, written_otherwise
 from gtmar.data.outcomes import CENTS, OutcomeColumns
+from gtmar.data.prepare import endless
 from gtmar.data.scan import AccountTable, collect
 from gtmar.data.split import canonical_id, inexact_id, may_identify
 from gtmar.errors import AccountDataError, UsageError, Violation, culprits

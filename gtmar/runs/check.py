@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.outcomes import OutcomeColumns
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.spec.model import Reading, ScoringSpec
     from gtmar.validation.psi import Shift
 

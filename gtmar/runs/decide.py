@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.sources import Source
+from gtmar.data.scan import Source
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import UsageError
@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gtmar.data.matrix import Accounts
-    from gtmar.data.scan import AccountTable
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import AccountTable, Tabular
     from gtmar.optimize.search_loop import Limits
     from gtmar.runs.findings import Finding
     from gtmar.runs.results import Progress

@@ -17,7 +17,7 @@ from gtmar.metrics.metric import basis_note
 from gtmar.runs.score import tier_changes
 
 if TYPE_CHECKING:
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Difference", "Side", "difference", "is_spec_file"]

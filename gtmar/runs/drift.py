@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gtmar.data.rules import SetAside
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import ScoringSpec
 

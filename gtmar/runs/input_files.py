@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from gtmar.data.locations import duckdb_place, local_path
-from gtmar.data.sources import Source
+from gtmar.data.scan import Source
 from gtmar.errors import AccountDataError, culprits
 
 if TYPE_CHECKING:

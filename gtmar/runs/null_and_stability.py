@@ -25,7 +25,7 @@ from gtmar.validation.repeated_search import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.session import Session
 
 __all__ = ["FoundStability", "NullSearch", "null_search", "repeated_search", "stability"]

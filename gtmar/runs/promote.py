@@ -18,7 +18,7 @@ from gtmar.spec.ids import form_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 

@@ -19,7 +19,7 @@ from gtmar.runs.session import open_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.results import Progress, RunResult
 
 __all__ = ["Replay", "replay", "resume"]

@@ -33,7 +33,7 @@ from gtmar.runs.warm_start import recall, said
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
