@@ -35,7 +35,7 @@ from gtmar.data.rules import (
     outcome_rules,
     total_rules,
 )
-from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
+from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
@@ -331,12 +331,10 @@ def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelW
         dtype = table.schema[column]
         if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
             continue
-        first = pl.col(column).drop_nulls().unique(maintain_order=True).head(3)
-        shown = culprits(collect(table, table.frame.select(first))[column].to_list())
         hint = "store the amounts alone, as numbers"
         if role in LABELS:
             hint = "labels are 0 and 1, null where unknown"
-        got, hint = table.unlike(column) or (f"{dtype}: {shown}", hint)
+        got, hint = table.unlike(column) or (f"{dtype}: {first_values(table, column, 3)}", hint)
         if unknown := [w for each in words if each.column == column for w in each.unknown]:
             hint = f'say what each word counts: --label "{role}:{unknown[0]}=1"'
         raise AccountDataError(

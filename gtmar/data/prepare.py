@@ -23,7 +23,6 @@ from gtmar.data.text_columns import (
     Texts,
     cleaned,
     converted,
-    stated_kinds,
 )
 from gtmar.errors import AccountDataError, culprits, nearest
 from gtmar.spec.encoders import DaysBeforeEncoder
@@ -101,7 +100,7 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
     comma = {name for name in contents if contents[name].kind is Kind.DECIMAL_COMMA}
     kinds |= {n: Kind.DECIMAL_COMMA if n in comma else Kind.TEXT for n in categories}
     kinds |= _numbers_like_codes(table, texts, values)
-    kinds |= stated_kinds(texts.reading)
+    kinds |= texts.stated
     labels = {getattr(spec.outcomes, role).lower(): spec.labels[role] for role in spec.labels}
     kept = {name: list(labels.get(name.strip().lower(), ())) for name in values} | categories
     texts = replace(texts.taken_as(kinds), kept=kept).identifying([spec.id] if spec.id else [])

@@ -29,7 +29,7 @@ from gtmar.data.table_files import (
     scan_typed,
     text_file,
 )
-from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts, stated_kinds
+from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts
 from gtmar.errors import (
     AccountDataError,
     GtmarError,
@@ -58,6 +58,7 @@ __all__ = [
     "Tabular",
     "collect",
     "default_budget",
+    "first_values",
     "likely_id",
     "named_sources",
     "parse_size",
@@ -131,7 +132,7 @@ class AccountTable:
         """Return the table with each text column as what its cells are."""
         texts = self.texts_by(reading or Reading())
         looked_at = texts.looked_at(texts.columns, lambda lazy: collect(self, lazy))
-        return self.read_as(looked_at.taken_as(stated_kinds(texts.reading)))
+        return self.read_as(looked_at.taken_as(texts.stated))
 
     def texts_by(self, reading: Reading) -> Texts:
         """Return the columns of text as the source has them, to be read in a stated way."""
@@ -166,6 +167,12 @@ def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:
         raise broken_file(table.source, first_line(err)) from err
+
+
+def first_values(table: AccountTable, column: str, count: int) -> str:
+    """List a column's first few values, each once."""
+    values = pl.col(column).drop_nulls().unique(maintain_order=True).head(count)
+    return culprits(collect(table, table.frame.select(values))[column].to_list())
 
 
 def refuse_empty(table: AccountTable) -> None:

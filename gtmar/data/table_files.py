@@ -134,12 +134,14 @@ def _with_partitions(
             f"{' and '.join(sorted({'/'.join(names) or 'none' for names in named}))}",
             hint="--data with a pattern can name some of the files",
         )
-    columns = {
-        name: pl.col(_PATH).replace_strict(
-            list(map(str, files)), _typed([values[name] for values in named]), default=None
-        )
-        for name in named[0]
-    }
+    paths = pl.Series(list(map(str, files)))
+    columns = {}
+    for name in named[0]:
+        # Texts are numbers or dates where all of them are, and codes such as 01 texts.
+        texts = pl.DataFrame({name: pl.Series([values[name] for values in named], dtype=pl.String)})
+        kind = contents(texts.lazy(), [name], pl.LazyFrame.collect, nulls=())[name].kind
+        typed = texts.select(converted(pl.col(name), kind)).to_series()
+        columns[name] = pl.col(_PATH).replace_strict(paths, typed, default=None)
     return scanned(include_file_paths=_PATH).with_columns(**columns).drop(_PATH)
 
 
@@ -148,13 +150,6 @@ def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
     below = folder.relative_to(source) if source.is_dir() else folder
     pairs = (part.split("=", 1) for part in below.parts if "=" in part)
     return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
-
-
-def _typed(values: list[str | None]) -> pl.Series:
-    """Take texts for numbers or dates where all of them are, codes such as 01 for texts."""
-    texts = pl.DataFrame({"value": pl.Series(values, dtype=pl.String)})
-    kind = contents(texts.lazy(), ["value"], pl.LazyFrame.collect, nulls=())["value"].kind
-    return texts.select(converted(pl.col("value"), kind).alias("value")).to_series()
 
 
 # ---- Parquet and Arrow --------------------------------------------------------------------------
@@ -262,8 +257,8 @@ def text_file(location: str | Path) -> TextFile:
         raise broken_file(location, reason)
     if not separator:
         separator = max(_SEPARATORS, key=lambda sign: len(_fields(header, sign)))
-    fields = enumerate(_fields(header, separator), start=1)
-    names = tuple(name.strip() or f"column_{i}" for i, name in fields)
+    fields = _fields(header, separator)
+    names = tuple(name.strip() or f"column_{i}" for i, name in enumerate(fields, start=1))
     refuse_repeated(str(location), names)
     return TextFile(location, separator, names, before)
 

@@ -48,13 +48,8 @@ def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
     Those of one run are named ``exp_00034``; of all, in the order of their starts,
     ``RUN/exp_00034``. An imported one is given as it came in, with the id that it had. `blocked`
     counts as ``lose``; baselines and experiments taken over from earlier runs are left out.
-
-    Raises
-    ------
-    RunNotFoundError
-        If there is no such run.
-    JournalError
-        On the way, if a part is damaged.
+    Raises `RunNotFoundError` if there is no such run and, on the way, `JournalError` if a part is
+    damaged.
     """
     runs = journal.query(_RUNS).to_dicts()
     if run is not None:
@@ -135,12 +130,8 @@ def _line(row: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
         row["note"] or run["note"] or _sentence(changes),
         None if duration is None else duration / 1000,
     )
-    line = {
-        **dict(zip(KEYS, values, strict=True)),
-        "seed": run["seed"],
-        "evaluation_version": run["evaluation_version"],
-        "basis": row["basis"],
-    }
+    line = dict(zip(KEYS, values, strict=True))
+    line |= {key: run[key] for key in ("seed", "evaluation_version")} | {"basis": row["basis"]}
     # A lost experiment without a value has the key all the same.
     return {k: v for k, v in line.items() if v is not None or k == "variant_value"}
 

@@ -154,9 +154,8 @@ class _ForeignFile:
                     run.higher_is_better = _higher_is_better(entry)
                 gain = entry.after - entry.before
                 if (gain if run.higher_is_better else -gain) <= 0:
-                    self.problems.add(
-                        entry.line, "outcome is win, but variant_value is no better", entry.after
-                    )
+                    problem = "outcome is win, but variant_value is no better"
+                    self.problems.add(entry.line, problem, entry.after)
             yield run.take(entry, len(self.runs) - 1)
 
     def hexdigest(self) -> str:
@@ -194,21 +193,17 @@ class _ForeignFile:
                 return run
             others = sorted(run.weights.keys() ^ entry.weights.keys())
             if others and run.keeps(entry):
-                self.problems.add(
-                    entry.line,
+                problem = (
                     "weights_snapshot has or lacks names beside the lines before it; "
-                    "if another run begins here, split the file",
-                    others,
+                    "if another run begins here, split the file"
                 )
+                self.problems.add(entry.line, problem, others)
                 return None
         start = dict(entry.weights)
         for name, (before, _) in entry.changes.items():
             if before is None:
-                self.problems.add(
-                    entry.line,
-                    "the first experiment of a run must say what a changed weight was before",
-                    name,
-                )
+                problem = "the first experiment of a run must say what a changed weight was before"
+                self.problems.add(entry.line, problem, name)
                 return None
             start[name] = before
         self.runs.append(_ForeignRun(entry, start))
@@ -223,79 +218,62 @@ def _higher_is_better(win: Entry) -> bool:
     return win.after is None or win.after >= win.before
 
 
-def _baseline_row(run: _ForeignRun, run_id: str) -> pa.Table:
-    """Return what a run's first line started from as a row of the journal."""
-    columns: dict[str, list[Any]] = {
-        "run_id": [run_id],
-        "experiment_id": [experiment_id(0)],
-        "number": [0],
-        "proposal": [0],
-        "objective": [run.first.metric],
-        "value_after": [run.first.before],
-        "outcome": ["baseline"],
-        "changes": [[]],
-        "weights": [list(run.start.items())],
-        "null_reasons": [[("*", _NOT_THERE)]],
-        "breaches": [[]],
-        "proposer": ["baseline"],
-        "evaluated_at": [run.first.at],
-    }
-    for key in run.by_tier:
-        columns[key] = [[(tier, None) for tier in run.tiers]]
-    return _table(columns)
-
-
-def _foreign_rows(run: _ForeignRun, placed: Sequence[_Placed], run_id: str) -> pa.Table:
+def _rows(run: _ForeignRun, run_id: str, placed: Sequence[_Placed]) -> pa.Table:
     """Return some lines of a run that was read to its end as rows of the journal."""
-    entries = [each.entry for each in placed]
-    columns: dict[str, list[Any]] = {
-        "run_id": [run_id] * len(placed),
-        "experiment_id": [experiment_id(each.number) for each in placed],
-        "number": [each.number for each in placed],
-        "proposal": [each.number for each in placed],
-        "parent": [experiment_id(each.parent) for each in placed],
-        "objective": [entry.metric for entry in entries],
-        "value_before": [entry.before for entry in entries],
-        "value_after": [entry.after for entry in entries],
-        "outcome": ["win" if entry.won else "lose" for entry in entries],
-        "changes": [
-            [(name, {"before": b, "after": a}) for name, (b, a) in each.changes.items()]
-            for each in placed
-        ],
-        # In one order, since JSON's doesn't mean anything.
-        "weights": [[(name, entry.weights[name]) for name in run.start] for entry in entries],
-        "null_reasons": list(map(_reasons, entries)),
-        "basis": [entry.basis for entry in entries],
-        "breaches": [[]] * len(placed),
-        "proposer": ["import"] * len(placed),
-        "note": [entry.hypothesis for entry in entries],
-        "evaluated_at": [entry.at for entry in entries],
-        "duration_us": [entry.duration_us for entry in entries],
+    rows = []
+    for each in placed:
+        entry = each.entry
+        reasons = [("*", _NOT_THERE)]
+        if entry.revenue_weighted is not None:
+            reasons.append((REVENUE_WEIGHTED, KEPT_REASON.replace("(.*)", entry.revenue_weighted)))
+        row: dict[str, Any] = {
+            "run_id": run_id,
+            "experiment_id": experiment_id(each.number),
+            "number": each.number,
+            "proposal": each.number,
+            "parent": experiment_id(each.parent),
+            "objective": entry.metric,
+            "value_before": entry.before,
+            "value_after": entry.after,
+            "outcome": "win" if entry.won else "lose",
+            "changes": [(n, {"before": b, "after": a}) for n, (b, a) in each.changes.items()],
+            # In one order, since JSON's doesn't mean anything.
+            "weights": [(name, entry.weights[name]) for name in run.start],
+            "null_reasons": [*reasons, (ORIGINAL, entry.original)],
+            "basis": entry.basis,
+            "breaches": [],
+            "proposer": "import",
+            "note": entry.hypothesis,
+            "evaluated_at": entry.at,
+            "duration_us": entry.duration_us,
+        }
+        row |= {key: entry.scalars.get(key) for key, m in all_metrics().items() if not m.by_tier}
+        for key in run.by_tier:
+            of_tiers = entry.by_tier.get(key, {})
+            row[key] = [(tier, of_tiers.get(tier)) for tier in run.tiers]
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=experiment_schema())
+
+
+def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
+    """Return what a run's first line started from as a row of the journal."""
+    row = {
+        "run_id": run_id,
+        "experiment_id": experiment_id(0),
+        "number": 0,
+        "proposal": 0,
+        "objective": run.first.metric,
+        "value_after": run.first.before,
+        "outcome": "baseline",
+        "changes": [],
+        "weights": list(run.start.items()),
+        "null_reasons": [("*", _NOT_THERE)],
+        "breaches": [],
+        "proposer": "baseline",
+        "evaluated_at": run.first.at,
+        **{key: [(tier, None) for tier in run.tiers] for key in run.by_tier},
     }
-    for key, metric in all_metrics().items():
-        if key in run.by_tier:
-            of_tiers = [entry.by_tier.get(key, {}) for entry in entries]
-            columns[key] = [[(tier, each.get(tier)) for tier in run.tiers] for each in of_tiers]
-        elif not metric.by_tier:
-            columns[key] = [entry.scalars.get(key) for entry in entries]
-    return _table(columns)
-
-
-def _reasons(entry: Entry) -> list[tuple[str, str]]:
-    """Say why metrics are null, and keep what no column has."""
-    reasons = [("*", _NOT_THERE)]
-    if entry.revenue_weighted is not None:
-        reasons.append((REVENUE_WEIGHTED, KEPT_REASON.replace("(.*)", entry.revenue_weighted)))
-    reasons.append((ORIGINAL, entry.original))
-    return reasons
-
-
-def _table(columns: dict[str, list[Any]]) -> pa.Table:
-    """Put columns in the schema's order; those that aren't given are null."""
-    schema = experiment_schema()
-    nulls = [None] * len(columns["run_id"])
-    arrays = [pa.array(columns.get(each.name, nulls), type=each.type) for each in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.Table.from_pylist([row], schema=experiment_schema())
 
 
 # ---- their way into a journal --------------------------------------------------------------------
@@ -332,11 +310,8 @@ def import_jsonl(
     line becomes an experiment; what it doesn't say stays null. The journal's folder is made where
     it isn't there; `author` and `note` say who brings the file in, and why.
 
-    Raises
-    ------
-    JournalError
-        If the file can't be read or a line of it is wrong: every fault is in the message, and
-        nothing is written. If the journal has this file already, or can't be written.
+    Raises `JournalError` if the file can't be read or a line of it is wrong: every fault is in the
+    message, and nothing is written; or if the journal has this file already, or can't be written.
     """
     path, folder = Path(path), Path(journal)
     problems = Problems()
@@ -499,11 +474,8 @@ def undo_import(
     Done again after it was cut off, it goes on; the same file can be brought in again afterwards.
     `author` and `note` say who takes it back, and why.
 
-    Raises
-    ------
-    JournalError
-        If there is no such import, a run of it isn't as it was written, or something else in the
-        journal depends on one of its runs.
+    Raises `JournalError` if there is no such import, a run of it isn't as it was written, or
+    something else in the journal depends on one of its runs.
     """
     folder = Path(journal)
     try:
@@ -615,10 +587,10 @@ def _write(
     writer: RunWriter, run: _ForeignRun, start: dict[str, Any], lines: Iterator[_Placed]
 ) -> None:
     """Write a run: the baseline that its first line started from, its lines, how it ended."""
-    writer.append(_baseline_row(run, writer.run_id))
+    writer.append(_baseline(run, writer.run_id))
     writer.record("start", start)
     while batch := list(islice(lines, _BATCH)):
-        writer.append(_foreign_rows(run, batch, writer.run_id))
+        writer.append(_rows(run, writer.run_id, batch))
     writer.flush()
     writer.record(
         "end",
