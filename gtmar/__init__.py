@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gtmar.api import Run, diff, load_spec, run, score, try_weights
-    from gtmar.data.sources import Source
+    from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Difference as Diff
     from gtmar.spec import ScoringSpec as Spec
@@ -37,7 +37,7 @@ _HOMES = {
     "Diff": ("gtmar.runs", "Difference"),
     "Journal": ("gtmar.journal.catalog", "Journal"),
     "Run": ("gtmar.api", "Run"),
-    "Source": ("gtmar.data.sources", "Source"),
+    "Source": ("gtmar.data.scan", "Source"),
     "Spec": ("gtmar.spec", "ScoringSpec"),
     "diff": ("gtmar.api", "diff"),
     "load_spec": ("gtmar.api", "load_spec"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.report import Page
     from gtmar.runs import Difference, RunResult
     from gtmar.spec import ScoringSpec

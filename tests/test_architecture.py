@@ -44,9 +44,9 @@ ROOMS = (
 )
 #: Where a library is at home: modules, or rooms that end in a slash.
 HOMES = {
-    "duckdb": ("sql_sandbox.py", "journal/catalog.py", "data/sources.py", "integrations/"),
-    "deltalake": ("data/sources.py", "integrations/"),
-    "pyiceberg": ("data/sources.py",),
+    "duckdb": ("sql_sandbox.py", "journal/catalog.py", "data/scan.py", "integrations/"),
+    "deltalake": ("data/scan.py", "integrations/"),
+    "pyiceberg": ("data/scan.py",),
     "pyarrow": ("journal/", "integrations/jsonl_"),
     "pydantic": ("spec/",),
     "pydantic_core": ("spec/",),

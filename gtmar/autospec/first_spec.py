@@ -23,11 +23,10 @@ from gtmar.autospec.fit_encoders import (
     fit_shapes,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
-from gtmar.data.dates import looks_like_dates
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
-from gtmar.data.prepare import settled
+from gtmar.data.prepare import looks_like_dates, settled
 from gtmar.data.rules import (
     OWN,
     SetAside,
@@ -36,7 +35,7 @@ from gtmar.data.rules import (
     outcome_rules,
     total_rules,
 )
-from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
+from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
@@ -346,12 +345,10 @@ def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelW
         dtype = table.schema[column]
         if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
             continue
-        first = pl.col(column).drop_nulls().unique(maintain_order=True).head(3)
-        shown = culprits(collect(table, table.frame.select(first))[column].to_list())
         hint = "store the amounts alone, as numbers"
         if role in LABELS:
             hint = "labels are 0 and 1, null where unknown"
-        got, hint = table.unlike(column) or (f"{dtype}: {shown}", hint)
+        got, hint = table.unlike(column) or (f"{dtype}: {first_values(table, column, 3)}", hint)
         if unknown := [w for each in words if each.column == column for w in each.unknown]:
             hint = f'say what each word counts: --label "{role}:{unknown[0]}=1"'
         raise AccountDataError(

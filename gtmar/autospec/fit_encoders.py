@@ -33,7 +33,6 @@ __all__ = [
     "fit_flag",
     "fit_number",
     "fit_shapes",
-    "written",
 ]
 
 #: Numbers beyond these quantiles count as these: so a correlation is taken, and so a line ends

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,22 +27,7 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-__all__ = [
-    "Grade",
-    "Leak",
-    "Naming",
-    "Told",
-    "area",
-    "find_leaks",
-    "levels_of",
-    "one_to_one",
-    "proportional",
-    "pure",
-    "rank_correlation",
-    "separation",
-    "told_by_name",
-    "words_of",
-]
+__all__ = ["Grade", "Leak", "find_leaks"]
 
 
 class Told(StrEnum):
@@ -200,16 +185,10 @@ def rank_correlation(one: Doubles, two: Doubles) -> float:
 
     Spearman (1904), The proof and measurement of association between two things.
     """
-    ranks = [_mid_ranks(values) for values in (one, two)]
+    ranks = [pl.Series(values).rank("average").to_numpy() for values in (one, two)]
     spreads = [values - values.mean() for values in ranks]
     size = np.sqrt((spreads[0] ** 2).sum() * (spreads[1] ** 2).sum())
     return float((spreads[0] * spreads[1]).sum() / size) if size else 0.0
-
-
-def _mid_ranks(values: Doubles) -> Doubles:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    middle: Doubles = np.cumsum(count) - (count - 1) / 2
-    return middle[place]
 
 
 def one_to_one(one: NDArray[Any], two: NDArray[Any]) -> bool:
@@ -247,7 +226,7 @@ _MOST_LEVELS = 50
 _ALIKE = 1e-6
 
 
-def readings(column: pl.Series) -> tuple[Doubles | None, NDArray[np.intp] | None]:
+def _readings(column: pl.Series) -> tuple[Doubles | None, NDArray[np.intp] | None]:
     """Return a column as doubles, NaN where unknown, and as codes of few levels; None for neither.
 
     Dates count as numbers.
@@ -269,13 +248,13 @@ def readings(column: pl.Series) -> tuple[Doubles | None, NDArray[np.intp] | None
     return values, column.rank("dense").fill_null(0).to_numpy().astype(np.intp)
 
 
-def few(codes: NDArray[np.intp]) -> bool:
+def _few(codes: NDArray[np.intp]) -> bool:
     """Whether levels are so few that each has accounts enough to tell."""
     return len(np.unique(codes)) <= len(codes) / 5
 
 
 @dataclass(frozen=True)
-class ColumnContent:
+class _Content:
     """A column and what it has in common with any that says the same."""
 
     name: str
@@ -284,27 +263,26 @@ class ColumnContent:
     #: How far the mean is from the middle between both ends, as a share; None for categories.
     lean: float | None
 
-    def says_the_same_as(self, other: ColumnContent) -> bool:
+    def says_the_same_as(self, other: _Content) -> bool:
         """Whether both are one line, up or down, or categories that go one to one."""
         if self.lean is None or other.lean is None:
             return one_to_one(self.content, other.content)
         return abs(self.lean - other.lean) < _ALIKE and proportional(self.content, other.content)
 
 
-def content_of(column: pl.Series) -> ColumnContent | None:
+def _content(column: pl.Series) -> _Content | None:
     """Read a column; None where it doesn't vary, or is neither number nor category."""
-    values, codes = readings(column)
+    values, codes = _readings(column)
     if values is None:
-        if codes is None or not few(codes) or len(np.unique(codes)) < 2:
+        if codes is None or not _few(codes) or len(np.unique(codes)) < 2:
             return None
-        return ColumnContent(
-            column.name, ("levels", *sorted(np.bincount(codes).tolist())), codes, None
-        )
+        sizes = sorted(np.bincount(codes).tolist())
+        return _Content(column.name, ("levels", *sizes), codes, None)
     known = values[~np.isnan(values)]
     if not len(known) or not np.isfinite(known).all() or known.min() == known.max():
         return None
     lean = abs((known.mean() - known.min()) / (known.max() - known.min()) - 0.5)
-    return ColumnContent(column.name, ("line", len(known)), values, float(lean))
+    return _Content(column.name, ("line", len(known)), values, float(lean))
 
 
 # ---- what is found -------------------------------------------------------------------------------
@@ -410,16 +388,21 @@ def _of_column(
 ) -> list[Leak]:
     """Judge one column: against labels and amounts, by its name, by its strength."""
     name = column.name
-    values, codes = readings(column)
+    values, codes = _readings(column)
     if codes is not None and len(np.unique(codes)) == 1:
-        return [_constant(column)]
+        # As Python words it: not every type can be cast to text.
+        known = column.drop_nulls()
+        found = "it is empty" if known.is_empty() else f"it is always {known[0]}"
+        why = "what is the same for every account can't rank them"
+        return [Leak(name, Grade.WARNING, "constant", found, why, "leave it out")]
     areas: dict[str, float] = {}
-    for label in labels:
-        if said := _told(label, values, codes, column.is_null().to_numpy(), areas):
-            return [_outcome_leak(name, said)]
-    for amount, start in amounts:
-        if values is not None and (said := _follows(amount, values, start)):
-            return [_outcome_leak(name, said)]
+    empty = column.is_null().to_numpy()
+    told = (_told(label, values, codes, empty, areas) for label in labels)
+    follows = (_follows(each, values, start) for each, start in amounts if values is not None)
+    if said := next(filter(None, chain(told, follows)), None):
+        why = "it is the outcome under another name, or made from it"
+        advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
+        return [Leak(name, Grade.ERROR, "outcome", said, why, advice)]
     naming = told_by_name(name)
     best = max(areas, key=lambda role: areas[role], default=None)
     strength = None if best is None else areas[best]
@@ -460,7 +443,7 @@ def _told(
         above, below = int(positive.sum()), int((~positive).sum())
         if alone > 0.5 + _CHANCE * np.sqrt((above + below + 1) / (12 * above * below)):
             areas[label.role] = alone
-    if codes is not None and few(codes[known]) and pure(codes[known], positive):
+    if codes is not None and _few(codes[known]) and pure(codes[known], positive):
         return f"each of its values goes with one value of {label.spoken}"
     if areas.get(label.role, 0) >= SAME:
         return f"it ranks {label.spoken} almost perfectly by itself (AUC {areas[label.role]:.3f})"
@@ -488,12 +471,6 @@ def _follows(amount: _Outcome, values: Doubles, start: Doubles | None) -> str | 
     return None
 
 
-def _outcome_leak(name: str, said: str) -> Leak:
-    why = "it is the outcome under another name, or made from it"
-    advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
-    return Leak(name, Grade.ERROR, "outcome", said, why, advice)
-
-
 def _by_name(
     name: str, naming: Naming, strength: float | None, measured: str, *, labelled: bool
 ) -> Leak | None:
@@ -514,24 +491,16 @@ def _by_name(
     return Leak(name, grade, naming.told.value, found, why, advice)
 
 
-def _constant(column: pl.Series) -> Leak:
-    # As Python words it: not every type can be cast to text.
-    known = column.drop_nulls()
-    found = "it is empty" if known.is_empty() else f"it is always {known[0]}"
-    why = "what is the same for every account can't rank them"
-    return Leak(column.name, Grade.WARNING, "constant", found, why, "leave it out")
-
-
 def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
     """Find columns that another one before them says already.
 
     Only columns with as many unknowns and the mean at the same place are held beside each other, so
     that many columns cost little more than a pass each.
     """
-    seen: dict[tuple[object, ...], list[ColumnContent]] = {}
+    seen: dict[tuple[object, ...], list[_Content]] = {}
     leaks = []
     for name in columns:
-        reading = content_of(sample[name])
+        reading = _content(sample[name])
         if reading is None:
             continue
         like = seen.setdefault(reading.key, [])

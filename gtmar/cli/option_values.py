@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.cli.options import EngineOptions, ReadingOptions
-    from gtmar.data.sources import Source
+    from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
     from gtmar.runs import Engine, RunResult
@@ -54,7 +54,7 @@ __all__ = [
 
 def engine(options: EngineOptions) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
-    from gtmar.data.memory_budget import parse_size
+    from gtmar.data.scan import parse_size
     from gtmar.runs import Engine
 
     size = None if options["memory"] is None else parse_size(options["memory"])
@@ -266,7 +266,7 @@ def source(
     option: str = "--data",
 ) -> str | Source | None:
     """Return the account table that options name; None where they name none."""
-    from gtmar.data.sources import Source, named_sources
+    from gtmar.data.scan import Source, named_sources
 
     # A second table goes by the first one's query, but for a holdout's own.
     own_query = ("--data", "--holdout-file")

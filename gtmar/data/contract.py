@@ -32,22 +32,8 @@ from gtmar.data.outcomes import (
     with_labels,
 )
 from gtmar.data.prepare import prepared
-from gtmar.data.rules import (
-    ACCOUNT,
-    EXACT,
-    OWN,
-    Rule,
-    SetAside,
-    complete_by,
-    date_rules,
-    feature_rules,
-    id_rules,
-    leave_out,
-    outcome_rules,
-    total_rules,
-    window_rules,
-)
-from gtmar.data.scan import ID_NAMES, AccountTable, collect, likely_id, refuse_empty
+from gtmar.data.rules import ACCOUNT, EXACT, OWN, Rule, SetAside, contract_rules, leave_out
+from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
@@ -128,6 +114,9 @@ def check_contract(
 ) -> Checked:
     """Hold a table against the contract.
 
+    Raises `ViolationsError` with every violation found, and `AccountDataError` if the table is
+    empty, or can't be read.
+
     Parameters
     ----------
     as_of
@@ -138,13 +127,6 @@ def check_contract(
         Share of rows that may be left out since they break the contract; None to refuse them.
     outcomes
         False where a table is only scored: outcomes are then not asked for.
-
-    Raises
-    ------
-    ViolationsError
-        With every violation found.
-    AccountDataError
-        If the table is empty, or can't be read.
     """
     refuse_empty(table)
     check = _Check(prepared(table, spec, outcomes=outcomes), spec, as_of=as_of, outcomes=outcomes)
@@ -168,28 +150,27 @@ def check_contract(
         mended = all(violation.rows and violation.column for violation in check.violations)
         rows = int(facts.get("broken") or 0), accounts
         raise ViolationsError(table.source, check.violations, set_aside=rows if mended else None)
-    columns, table = check.outcome_columns, check.table
-    read = [term.column for term in spec.terms] + [*columns.columns.values(), *spec.segments]
+    columns, table, identifier = check.outcome_columns, check.table, check.identifier
+    read = {*columns.columns.values(), *(term.column for term in spec.terms), *spec.segments}
     of_text = table.texts.notes(read) if table.texts else []
     as_read = (*table.notes, *strange, *of_text)
-    unknowns = {name: int(facts[f"{name}.unknown"] or 0) for name in _stated_unknowns(spec)}
-    unknowns = {name: count for name, count in unknowns.items() if count}
+    counted = {name: facts[f"{name}.unknown"] for name in _stated_unknowns(spec)}
+    unknowns = {name: int(count) for name, count in counted.items() if count}
     dropped = unlabelled if drop_unlabelled else 0
+    left_out = (aside.sentence,) if aside.rows else ()
+    notes = [*left_out]
+    if outcomes:
+        notes += _outcome_notes(facts, columns, identifier)
+        notes += _unnamed([n for n in table.columns if n not in read], spec, columns, identifier)
     return Checked(
         accounts=accounts - dropped,
         dropped=dropped,
-        id_column=check.identifier,
+        id_column=identifier,
         outcomes=columns,
         ranges=ranges,
         unknowns=unknowns,
-        notes=(
-            *((aside.sentence,) if aside.rows else ()),
-            *(_outcome_notes(facts, columns, check.identifier) if outcomes else ()),
-            *(_unnamed(table.columns, spec, columns, check.identifier) if outcomes else ()),
-            *_unknown_notes(unknowns, accounts),
-            *as_read,
-        ),
-        warnings=(*((aside.sentence,) if aside.rows else ()), *strange),
+        notes=(*notes, *_unknown_notes(unknowns, accounts), *as_read),
+        warnings=(*left_out, *strange),
         reading=as_read,
         # Its text can't be read again without the rows that were set aside.
         table=replace(table, texts=None) if aside.rows else table,
@@ -227,41 +208,34 @@ class _Check:
             return
         columns = self.table.columns
         likely = nearest(column, columns)
-        otherwise = otherwise or f"the table has {culprits(columns)}"
         hint = f'did you mean "{likely}"?' if likely else otherwise
+        hint = hint or f"the table has {culprits(columns)}"
         self.refuse(column, f"no such column ({role})", hint)
 
     def _check_names(self) -> None:
         """Refuse columns of the spec that aren't there, those of features apart."""
         table, spec, identifier = self.table, self.spec, self.identifier
-        for column, role in self._needed().items():
+        needed = {} if identifier is None else {identifier: "the spec's id"}
+        if spec.as_of is not None:
+            needed[spec.as_of] = "the spec's as_of"
+        if self.outcomes:
+            stated = spec.outcomes.model_dump(exclude_defaults=True)
+            needed |= {name: f"outcome {role}" for role, name in stated.items()}
+        # A table that is only scored need not have outcomes.
+        spared = () if self.outcomes else spec.outcomes.model_dump().values()
+        required = [name for name in spec.required_columns if name not in spared]
+        needed |= dict.fromkeys(required, "the spec's required_columns")
+        needed |= dict.fromkeys(spec.read.columns, "the spec's read")
+        for column, role in needed.items():
             if column not in table.columns:
                 self.refuse_absent(column, role)
-        if identifier is not None and identifier in table.columns:
-            dtype = table.schema[identifier]
-            if not may_identify(dtype):
-                self.refuse(identifier, f"expected account ids, got {dtype}")
+        dtype = table.schema.get(identifier or "")
+        if identifier is not None and dtype is not None and not may_identify(dtype):
+            self.refuse(identifier, f"expected account ids, got {dtype}")
         if self.outcomes and not self.outcome_columns.columns and table.columns:
             names = ", ".join(str(f.default) for f in type(spec.outcomes).model_fields.values())
             hint = "name yours in the spec: outcomes: {retained: my_column}"
             self.refuse("", f"no outcome column; expected at least one of {names}", hint)
-
-    def _needed(self) -> dict[str, str]:
-        """Return the columns that a spec asks for beside those of features, with where it does."""
-        spec = self.spec
-        needed = {} if self.identifier is None else {self.identifier: "the spec's id"}
-        if spec.as_of is not None:
-            needed[spec.as_of] = "the spec's as_of"
-        named = {role: str(name) for role, name in spec.outcomes.model_dump().items()}
-        if self.outcomes:
-            defaults = Outcomes().model_dump()
-            stated = {role: name for role, name in named.items() if name != defaults[role]}
-            needed |= {name: f"outcome {role}" for role, name in stated.items()}
-        # A table that is only scored need not have outcomes.
-        spared = () if self.outcomes else tuple(named.values())
-        required = [name for name in spec.required_columns if name not in spared]
-        needed |= dict.fromkeys(required, "the spec's required_columns")
-        return needed | dict.fromkeys(spec.read.columns, "the spec's read")
 
     def _present_features(self) -> dict[str, Feature]:
         present = {}
@@ -287,15 +261,12 @@ class _Check:
             problem = f"the spec's as_of expects dates, got {dated}{self._shown_text(as_of)}"
             self.refuse(as_of, problem, _DATE_HINT)
             self.day = None
-        readable = {
-            name: self._readable(name, feature.column or name, feature)
-            for name, feature in self.features.items()
-        }
-        self.features = {name: f for name, f in self.features.items() if readable[name]}
+        self.features = {n: f for n, f in self.features.items() if self._readable(n, f)}
 
-    def _readable(self, name: str, column: str, feature: Feature) -> bool:
+    def _readable(self, name: str, feature: Feature) -> bool:
         """Whether a feature's encoder can read its column; refuse it else."""
-        dtype, encoder = self.table.schema[column], feature.encode
+        column, encoder = feature.column or name, feature.encode
+        dtype = self.table.schema[column]
         unlike = self.table.unlike(column)
         if isinstance(encoder, DaysBeforeEncoder):
             if self.day is None:
@@ -303,8 +274,8 @@ class _Check:
                 self.refuse(column, "days_before has no date to count from", hint)
             elif dtype != pl.Date:
                 got = unlike[0] if unlike else f"{dtype}{self._shown_text(column)}"
-                hint = "store it as a date; dates as text are read as YYYY-MM-DD"
-                hint = _DATE_HINT if dtype == pl.String else hint
+                plain = "store it as a date; dates as text are read as YYYY-MM-DD"
+                hint = _DATE_HINT if dtype == pl.String else plain
                 self.refuse(column, f"expected dates, got {got}", hint)
             return self.day is not None and dtype == pl.Date
         numbers = isinstance(encoder, Bins) and bool(encoder.intervals)
@@ -331,10 +302,8 @@ class _Check:
                 numeric[role] = column
                 continue
             expected = "amounts" if role in _MONEY else "0 and 1"
-            got, hint = self.table.unlike(column) or (
-                f"{dtype}: {self._shown(column)}",
-                "store it as a number",
-            )
+            plain = f"{dtype}: {self._shown(column)}", "store it as a number"
+            got, hint = self.table.unlike(column) or plain
             if role in LABELS and dtype in TEXT_TYPES:
                 named = Outcomes(**{role: column})
                 _, read = with_labels(self.table, named, self.spec.labels)
@@ -384,28 +353,22 @@ class _Check:
 
     def rules(self) -> list[Rule]:
         """Return what every row has to keep; refuse a window's columns that don't fit."""
-        spec, schema, as_of = self.spec, self.table.schema, self.as_of
-        rules = id_rules(self.identifier, schema)
-        if spec.as_of is not None and as_of is None and spec.as_of in schema:
-            rules += date_rules(spec.as_of, schema[spec.as_of])
-        for name, feature in self.features.items():
-            rules += feature_rules(name, feature, schema)
-        if self.outcomes:
-            rules += outcome_rules(self.numeric, schema)
-            if self._window_fits() and spec.window is not None:
-                by = None if as_of is None else complete_by(spec, date.fromisoformat(as_of))
-                rules += window_rules(spec.window, by)
-            columns = [feature.column or name for name, feature in self.features.items()]
-            rules += total_rules(self.identifier, self.numeric, columns, schema)
-        return rules
+        return contract_rules(
+            self.spec,
+            self.table.schema,
+            self.features,
+            identifier=self.identifier,
+            as_of=self.as_of,
+            outcomes=self.numeric if self.outcomes else None,
+            windowed=self.outcomes and self._window_fits(),
+        )
 
     def facts(self, rules: list[Rule]) -> dict[str, Any]:
         """Count everything in one streaming query, and fetch culprits in another."""
         schema, table, spec, numeric = self.table.schema, self.table, self.spec, self.numeric
         wanted: list[pl.Expr] = [pl.len().alias("accounts")]
-        for i, rule in enumerate(rules):
-            count = rule.mask.sum() if rule.sign is None else rule.sign
-            wanted.append(count.alias(f"{i}.count"))
+        signs = (rule.mask.sum() if rule.sign is None else rule.sign for rule in rules)
+        wanted += [sign.alias(f"{i}.count") for i, sign in enumerate(signs)]
         if len(self.features) == len(spec.features):
             for term in spec.terms:
                 # As doubles: what is too large for an integer is a violation and not a failure.
@@ -461,17 +424,14 @@ class _Check:
         """Refuse accounts without any outcome, or a table that has none but such."""
         accounts = facts["accounts"]
         if count and not drop:
-            undecided = int(facts.get("end_without_label") or 0)
-            also = (
-                f"; {undecided:,} have a {self.outcome_columns.columns['mrr_end']}, which doesn't "
-                f"decide what the null in {_label_names(self.outcome_columns)} leaves unknown"
-                if undecided
-                else ""
-            )
-            problem = (
-                f"{count:,} of {accounts:,} accounts have no outcome of any kind: "
-                f"{_first(facts['unlabelled.culprits'])}{also}"
-            )
+            listed = _first(facts["unlabelled.culprits"])
+            problem = f"{count:,} of {accounts:,} accounts have no outcome of any kind: {listed}"
+            if undecided := facts.get("end_without_label"):
+                problem += (
+                    f"; {undecided:,} have a {self.outcome_columns.columns['mrr_end']}, which "
+                    f"doesn't decide what the null in {_label_names(self.outcome_columns)} leaves "
+                    "unknown"
+                )
             self.refuse("", problem, "--drop-unlabelled leaves them out and counts them", count)
         if count == accounts and drop:
             self.refuse("", "no account has an outcome", "see the outcome columns")
@@ -509,8 +469,8 @@ class _Check:
                     f"spec's {len(listed):,} categories and count as {rest}: {_first(values)}."
                 )
                 continue
-            likely = {str(value): nearest(str(value), listed) for value in values[:5]}
-            pairs = [f'"{value}" for "{meant}"' for value, meant in likely.items() if meant]
+            likely = ((value, nearest(str(value), listed)) for value in values[:5])
+            pairs = [f'"{value}" for "{meant}"' for value, meant in likely if meant]
             hint = f"the spec has {culprits(listed[:5])}" + ", ..." * (len(listed) > 5)
             if pairs:
                 hint = f"is {', '.join(pairs)}? write them one way, here or in the spec"
@@ -522,9 +482,7 @@ class _Check:
         return notes
 
     def _shown(self, column: str) -> str:
-        """List a column's first few values."""
-        values = pl.col(column).drop_nulls().unique(maintain_order=True).head(5)
-        return culprits(collect(self.table, self.table.frame.select(values))[column].to_list())
+        return first_values(self.table, column, 5)
 
     def _shown_text(self, column: str) -> str:
         return f": {self._shown(column)}" if self.table.schema[column] == pl.String else ""
@@ -585,8 +543,9 @@ def _outcome_notes(
 ) -> list[str]:
     notes = []
     if identifier is None:
-        split = "the split follows each row's content, so that twins stay together."
-        notes.append(f"No account id: {split}")
+        notes.append(
+            "No account id: the split follows each row's content, so that twins stay together."
+        )
     if not outcomes.has("retained", "churned") and outcomes.has("mrr_end"):
         notes.append("No retained_6mo or churned column: retained is taken as mrr_end > 0.")
     if outcomes.basis == "binary":
@@ -619,11 +578,9 @@ def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
         return []
     names = sorted(unknowns, key=lambda name: -unknowns[name])
     listed = ", ".join(f"{name} {unknowns[name]:,}" for name in names[:_FEATURES_NAMED])
-    rest = len(names) - _FEATURES_NAMED
-    return [
-        f"Unknown values that count as the spec's missing says, of {accounts:,} accounts: {listed}"
-        + (f" and {rest} more." if rest > 0 else ".")
-    ]
+    more = f" and {len(names) - _FEATURES_NAMED} more" if len(names) > _FEATURES_NAMED else ""
+    head = f"Unknown values that count as the spec's missing says, of {accounts:,} accounts"
+    return [f"{head}: {listed}{more}."]
 
 
 def _label_names(outcomes: OutcomeColumns) -> str:
@@ -632,14 +589,11 @@ def _label_names(outcomes: OutcomeColumns) -> str:
 
 
 def _unnamed(
-    columns: list[str], spec: ScoringSpec, outcomes: OutcomeColumns, identifier: str | None
+    unused: list[str], spec: ScoringSpec, outcomes: OutcomeColumns, identifier: str | None
 ) -> list[str]:
     """Say which columns are named like an id or an outcome, and are neither in the spec."""
     sentences = []
-    used = {*outcomes.columns.values(), *(term.column for term in spec.terms), *spec.segments}
-    unused = [name for name in columns if name not in used]
-    likely = likely_id(unused)
-    if identifier is None and likely is not None:
+    if identifier is None and (likely := likely_id(unused)):
         sentences.append(
             f'Column "{likely}" is named like the account id and isn\'t it here: the spec says '
             f'id: "{likely}" where it is.'

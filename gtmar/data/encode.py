@@ -1,4 +1,4 @@
-"""Which category of a spec a cell is, as Polars expressions; the rule is `spec.categories`'."""
+"""Encoders as Polars expressions: which category a cell is, and what value a column gives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gtmar.spec.model import VALUE_UNITS
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gtmar.spec.encoders import ScaleEncoder, SpecModel
+    from gtmar.spec.encoders import BinInterval, ScaleEncoder, SpecModel
     from gtmar.spec.model import Feature, ScoringSpec, Term
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "half_up",
     "is_missing",
     "lies_in",
-    "points",
     "written_otherwise",
 ]
 
@@ -81,9 +80,11 @@ def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
         # A double beyond 10^15 would be written with a fraction or an exponent.
         whole = (x == x.floor()) & (x.abs() < _WHOLE)
         text = pl.when(whole).then(x.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(text)
-    text = text.str.strip_chars(" ") if dtype in (pl.String, pl.Categorical, pl.Enum) else text
-    trimmed = _trimmed(text) if dtype.is_float() or dtype.is_decimal() else text
-    return trimmed.alias(column)
+    if dtype.is_float() or dtype.is_decimal():
+        text = _trimmed(text)
+    elif dtype in (pl.String, pl.Categorical, pl.Enum):
+        text = text.str.strip_chars(" ")
+    return text.alias(column)
 
 
 def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Expr:
@@ -119,9 +120,9 @@ def written_otherwise(
     if not numbers:
         return None
     # Two numbers that are written without need are equal only where they are alike.
-    forms = value_forms(listed)
-    plain = [each for name, each in numbers.items() if name in forms.values()]
-    odd = [each for name, each in numbers.items() if name not in forms.values()]
+    forms = set(value_forms(listed).values())
+    plain = [each for name, each in numbers.items() if name in forms]
+    odd = [each for name, each in numbers.items() if name not in forms]
     text = as_text(column, dtype)
     number = text.cast(pl.Float64, strict=False)
     needless = ~text.str.contains(r"^-?(?:0|[1-9]\d*)(?:\.\d+)?$")
@@ -207,8 +208,7 @@ def encoded_value(
 
     `days_before` counts from `as_of`.
     """
-    feature = spec.features[term.feature]
-    dtype = schema[term.column]
+    feature, dtype = spec.features[term.feature], schema[term.column]
     unknown = is_missing(term.column, dtype)
     if isinstance(feature.encode, Bins):
         return _membership(feature.encode, term, dtype, unknown) * VALUE_UNITS
@@ -218,12 +218,16 @@ def encoded_value(
     return half_up(value, VALUE_UNITS)
 
 
+def _lies_between(column: str, interval: BinInterval) -> pl.Expr:
+    x = pl.col(column).cast(pl.Float64)
+    return (x >= interval.low) & (x < interval.high)
+
+
 def lies_in(encoder: SpecModel, column: str, dtype: pl.DataType) -> pl.Expr:
     """Whether a cell is one of an encoder's categories, or lies in one of its intervals."""
-    x = pl.col(column)
     if isinstance(encoder, Bins) and encoder.intervals:
         intervals = encoder.intervals.values()
-        return reduce(operator.or_, [(x >= i.low) & (x < i.high) for i in intervals])
+        return reduce(operator.or_, [_lies_between(column, interval) for interval in intervals])
     listed = categories_of(encoder) or []
     return category(column, dtype, listed).is_in(listed)
 
@@ -234,8 +238,7 @@ def _membership(encoder: Bins, term: Term, dtype: pl.DataType, unknown: pl.Expr)
     if key == "missing":
         inside = unknown
     elif key in intervals:
-        x = pl.col(term.column).cast(pl.Float64)
-        inside = (x >= intervals[key].low) & (x < intervals[key].high) & ~unknown
+        inside = _lies_between(term.column, intervals[key]) & ~unknown
     elif key == "other":
         inside = ~lies_in(encoder, term.column, dtype) & ~unknown
     else:
@@ -251,8 +254,3 @@ def encoded_terms(
         term.name: encoded_value(spec, term, schema, as_of).cast(pl.Int64).alias(term.name)
         for term in spec.terms
     }
-
-
-def points(term: Term) -> pl.Expr:
-    """Return a term's points, unrounded, from its encoded column: weight x value / 10,000."""
-    return divided((pl.col(term.name) * term.weight).cast(pl.Float64), VALUE_UNITS)

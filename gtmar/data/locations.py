@@ -40,9 +40,6 @@ _consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
 _URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 
 
-# ---- locations ----------------------------------------------------------------------------------
-
-
 def expanded(path: str | Path) -> Path:
     """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
     url = _URL.match(str(path))

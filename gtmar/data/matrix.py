@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +30,11 @@ from gtmar.data.scan import AccountTable, collect
 from gtmar.data.split import (
     Copies,
     KeyOrder,
-    content_keys,
     find_copies,
     fingerprint,
     held_out,
     holdout_mask,
-    key_expression,
+    row_key,
 )
 from gtmar.data.storage import Storage
 from gtmar.errors import SpecError
@@ -93,39 +93,25 @@ class Segments:
 
 @dataclass(frozen=True)
 class AccountMatrix:
-    """Encoded features and outcomes of N accounts, F features; every array is read-only.
+    """Encoded features and outcomes of N accounts, F features; every array is read-only."""
 
-    Parameters
-    ----------
-    names
-        Term names, F of them, in the spec's order.
-    columns
-        F arrays of shape (N,), each of the narrowest integer type that holds it, in 1/10,000ths.
-    codes
-        int16, shape (N,): movement class x 3 + activation state (0 unknown, 1 missed, 2 reached).
-        Ascending.
-    offsets
-        int64, shape (12,): where each movement class begins, the last entry being N.
-    start, end, ltv
-        int64, shape (N,), in cents, unknown taken as 0; None where the table has no such column.
-    ltv_rows
-        Row numbers of the LTV cohort (current, LTV above 0), ascending; None without LTV.
-    day_codes, days
-        Index of each activated account's days in `days`, the sorted distinct values, or -1; None
-        without such a column.
-    segments
-        The spec's segment columns.
-    """
-
+    #: Term names, F of them, in the spec's order.
     names: tuple[str, ...]
+    #: F arrays of shape (N,), each of the narrowest integer type that holds it, in 1/10,000ths.
     columns: tuple[NDArray[np.integer], ...]
+    #: Shape (N,), ascending: movement class x 3 + activation (0 unknown, 1 missed, 2 reached).
     codes: NDArray[np.int16]
+    #: Shape (12,): where each movement class begins, the last entry being N.
     offsets: NDArray[np.int64]
     outcomes: OutcomeColumns
+    #: Shape (N,), in cents, unknown taken as 0; None where the table has no such column.
     start: NDArray[np.int64] | None = None
     end: NDArray[np.int64] | None = None
     ltv: NDArray[np.int64] | None = None
+    #: Row numbers of the LTV cohort (current, LTV above 0), ascending; None without LTV.
     ltv_rows: NDArray[np.int32] | None = None
+    #: Index of each activated account's days in `days`, the sorted distinct values, or -1; None
+    #: without such a column.
     day_codes: NDArray[np.int32] | None = None
     days: NDArray[np.int64] | None = None
     segments: tuple[Segments, ...] = ()
@@ -202,18 +188,12 @@ def freeze(
     storage: Storage,
     segments: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[AccountMatrix]:
-    """Freeze columns, rows by code: the search part, then the holdout if there is one.
+    """Freeze columns, rows by code: the search part, then the holdout, if there is one.
 
-    Parameters
-    ----------
-    columns
-        The canonical outcomes, `movement`, each term's encoded values as `x.` and its name, and
-        each segment column's codes as `s.` and its name. A column is let go of once it is frozen,
-        so that there are no two copies of the table.
-    held_out
-        int8, shape (N,): 1 where an account is of the holdout, else 0.
-    segments
-        Values by segment column.
+    The columns are the canonical outcomes, `movement`, each term's encoded values as `x.` and its
+    name, and each segment column's codes as `s.` and its name; `segments` has its values, and
+    `held_out` is 1 where an account is of the holdout, else 0. A column is let go of once it is
+    frozen, so that there are no two copies of the table.
     """
     movement = columns.pop("movement").to_numpy()
     activated = columns.pop("activated")
@@ -228,9 +208,8 @@ def freeze(
     reached = None
     if outcomes.has("days_to_activate"):
         reached = columns.pop("days").set((activated != 1).fill_null(value=True), None)
-    money = {"start": outcomes.has("mrr"), "end": outcomes.basis is not None}
-    money["ltv"] = outcomes.has("ltv")
-    present = [name for name, there in money.items() if there]
+    money = (outcomes.has("mrr"), outcomes.basis is not None, outcomes.has("ltv"))
+    present = list(compress(("start", "end", "ltv"), money))
     parts: list[dict[str, NDArray[Any]]] = [{} for _ in orders]
     for name in (*(f"x.{n}" for n in names), *(f"s.{n}" for n in segments or ()), *present):
         known = columns.pop(name).fill_null(0).to_numpy()
@@ -240,8 +219,7 @@ def freeze(
     def whole(values: NDArray[np.int32]) -> NDArray[np.int32]:
         return storage.keep(values, np.arange(len(values), dtype=np.int32))
 
-    matrices = []
-    for part, order in zip(parts, orders, strict=True):
+    def frozen(part: dict[str, NDArray[Any]], order: NDArray[np.int32]) -> AccountMatrix:
         optional = {name: part[name] for name in present}
         if "ltv" in part:
             cohort = (part["ltv"] > 0) & (movement[order] < Movement.FORMER_LOST)
@@ -249,18 +227,17 @@ def freeze(
         if reached is not None:
             day_codes, optional["days"] = _days(reached.gather(order))
             optional["day_codes"] = whole(day_codes)
-        matrices.append(
-            AccountMatrix(
-                names=tuple(names),
-                columns=tuple(part[f"x.{name}"] for name in names),
-                codes=storage.keep(codes.astype(np.int16), order),
-                offsets=_offsets(movement[order]),
-                outcomes=outcomes,
-                segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
-                **optional,
-            )
+        return AccountMatrix(
+            names=tuple(names),
+            columns=tuple(part[f"x.{name}"] for name in names),
+            codes=storage.keep(codes.astype(np.int16), order),
+            offsets=_offsets(movement[order]),
+            outcomes=outcomes,
+            segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
+            **optional,
         )
-    return matrices
+
+    return list(map(frozen, parts, orders))
 
 
 def _offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
@@ -280,8 +257,7 @@ def _days(reached: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return each column's values, V of them, in the order of their text, the unknown last.
 
-    A value is a column's text, a number's without zeros behind its fraction. Where a value is
-    written as the unknown is called, the unknown is called by one more pair of brackets.
+    Where a value is written as the unknown is called, that gets one more pair of brackets.
     """
     segments = {}
     for name in columns:
@@ -348,7 +324,7 @@ def load_accounts(
 
     Parameters
     ----------
-    table, spec, as_of, drop_unlabelled, set_aside
+    as_of, drop_unlabelled, set_aside
         As for `check_contract`.
     memory
         Bytes that the table may take; arrays that need more are mapped from a temporary file. None
@@ -368,9 +344,9 @@ def load_accounts(
 
     Notes
     -----
-    Two streaming passes over the source, of the columns that are needed: one to check, one to
-    encode. Memory is the encoded columns' own and one more of them; with the arrays on disk, that
-    of the ids, which must be told apart and sorted.
+    Two streaming passes over the needed columns: one to check, one to encode. Memory is the encoded
+    columns' own and one more of them; with the arrays on disk, that of the ids, which must be told
+    apart and sorted.
     """
     checked = check_contract(
         table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
@@ -383,7 +359,7 @@ def load_accounts(
         expression.cast(widths[name]).alias(f"x.{name}")
         for name, expression in encoded_terms(spec, table.schema, date).items()
     ]
-    key = _key(checked.id_column, table.schema)
+    key = row_key(checked.id_column, table.schema)
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
     segments = _segment_values(table, spec.segments)
     coded = _segment_codes(segments, table.schema)
@@ -395,7 +371,11 @@ def load_accounts(
         movement_class(checked.outcomes), pl.col("retained", "activated", "won_back").cast(pl.Int8)
     )
     names = [term.name for term in spec.terms]
-    storage = _storage(checked, widths, memory, segments=len(segments))
+    features = sum(_BYTES[width] for width in widths.values())
+    money = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
+    kept = features + money + len(segments) + _OTHER_BYTES
+    needed = checked.accounts * (features + kept + _READING_BYTES)
+    storage = Storage.fitting(needed=needed, kept=checked.accounts * kept, budget=memory)
     with storage.columns(table, lazy) as columns:
         keys = columns.pop("key")
         blocks: dict[str, list[str]] = {"": list(outcomes)}
@@ -437,32 +417,16 @@ def _fingerprints(
         return lambda: columns[name]
 
     order = KeyOrder.of(keys)
+    of_outcomes = {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
+    of_features = {n: column(f"x.{n}") for n in names}
     with ThreadPoolExecutor(2) as pool:
         # Hashing lets go of Python's lock, so the two go on side by side.
-        of_outcomes = pool.submit(
-            fingerprint, order, {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
-        )
-        of_features = pool.submit(fingerprint, order, {n: column(f"x.{n}") for n in names})
-        prints = of_outcomes.result(), of_features.result()
+        first, second = pool.map(lambda each: fingerprint(order, each), (of_outcomes, of_features))
     if not segments:
-        return *prints, None
+        return first, second, None
     # Values stand in the name, since a code says nothing without them.
     named = {json.dumps([name, *values]): column(f"s.{name}") for name, values in segments.items()}
-    return *prints, fingerprint(order, named)
-
-
-def _storage(
-    checked: Checked, widths: dict[str, type[pl.DataType]], memory: int | None, *, segments: int
-) -> Storage:
-    """Choose where the arrays go, by what they need an account."""
-    features = sum(_BYTES[width] for width in widths.values())
-    outcomes = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
-    kept = features + outcomes + segments + _OTHER_BYTES
-    return Storage.fitting(
-        needed=checked.accounts * (features + kept + _READING_BYTES),
-        kept=checked.accounts * kept,
-        budget=memory,
-    )
+    return first, second, fingerprint(order, named)
 
 
 def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
@@ -499,7 +463,7 @@ def part(
 
     Without an identifier the rows' content splits. `copies` of one content are drawn together.
     """
-    key = _key(identifier, table.schema)
+    key = row_key(identifier, table.schema)
     if copies is not None and identifier is not None:
         key = key.replace(copies.keys, copies.first)
     drawn = held_out(key, split)
@@ -522,21 +486,13 @@ def search_sample(
     under its name with `OWN` before it. A hash of ids draws `most` accounts, about.
     """
     lazy = part(table, identifier, split, copies=copies).frame
+    account = row_key(identifier, table.schema)
     seen = collect(table, lazy.select(pl.len())).item()
     if seen > most:
-        drawn = held_out(_key(identifier, table.schema), Split(holdout=most / seen, salt="profile"))
-        lazy = lazy.filter(drawn)
+        lazy = lazy.filter(held_out(account, Split(holdout=most / seen, salt="profile")))
     canonical = canonical_outcomes(outcomes, table.schema)
     key = f"{OWN}key"
     named = {f"{OWN}{name}": value for name, value in canonical.items()}
-    named[key] = _key(identifier, table.schema)
+    named[key] = account
     own = table.columns if columns is None else columns
     return collect(table, lazy.select(*own, **named)).sort(key).drop(key)
-
-
-def _key(identifier: str | None, schema: pl.Schema) -> pl.Expr:
-    """Return what the split draws by: an account's id, or a hash of its content."""
-    key = key_expression(identifier, schema).fill_null("")
-    if identifier is None:
-        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
-    return key

@@ -1,4 +1,4 @@
-"""Labels that a table writes as words: Yes and No, Active and Churned; and columns named for them.
+"""Outcomes: which columns hold them, what their words count, and what became of each account.
 
 What a word counts depends on the role of its column: `Active` is 1 in `retained` and 0 in
 `churned`. Only words that can't be taken the wrong way are known here; any other is for the spec to
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -71,14 +72,6 @@ def _plain(word: str) -> str:
     return " ".join(word.casefold().split())
 
 
-def _meaning(role: str, word: str) -> int | None:
-    """Return what a word counts in a role; None where nobody can know."""
-    plain = _plain(word)
-    if role in _NAMES and plain in _STAYED:
-        return int(_STAYED[plain] == (role == "retained"))
-    return _FLAGS.get(plain)
-
-
 @dataclass(frozen=True)
 class LabelWords:
     """What the words of a label's column count."""
@@ -95,17 +88,16 @@ class LabelWords:
 
     @property
     def sentence(self) -> str:
-        """Say what counts what."""
+        """What counts what."""
         listed = ", ".join(f'"{word}" counts {value}' for word, value in self.words.items())
         return f"Outcome {self.role}, column {self.column}: {listed}."
 
     @property
     def hint(self) -> str:
-        """Say how to settle the words in a spec."""
-        words = ", ".join(f"{word}: 1" for word in self.unknown[:1])
+        """How to settle the words, of which one is unknown, in a spec."""
         return (
-            f"labels are 0 and 1, null where unknown; the spec says what each word counts, as "
-            f"labels: {{{self.role}: {{{words}, ...: 0}}}}"
+            "labels are 0 and 1, null where unknown; the spec says what each word counts, as "
+            f"labels: {{{self.role}: {{{self.unknown[0]}: 1, ...: 0}}}}"
         )
 
 
@@ -135,21 +127,19 @@ def with_labels(
         for role, column in OutcomeColumns.found(outcomes, table.columns).columns.items()
         if role in LABELS and table.schema[column] in TEXT_TYPES
     }
-    read = []
+    read, numbers = [], {}
     for column, listed in _words_of(table, roles).items():
-        role = roles[column]
+        role, known = roles[column], dict(_FLAGS)
+        if role in _NAMES:
+            known |= {w: int(stayed == (role == "retained")) for w, stayed in _STAYED.items()}
         stated = {_plain(word): value for word, value in labels.get(role, {}).items()}
         # A marker of nothing is no word, unless the spec says what it counts.
         words = [w for w in listed if _plain(w) in stated or w.strip() not in table.nulls]
-        means = {w: stated.get(_plain(w)) if stated else _meaning(role, w) for w in words}
-        read.append(LabelWords(role, column, means))
-    numbers = {
-        each.column: pl.col(each.column)
-        .cast(pl.String)
-        .replace_strict(each.words, default=None, return_dtype=pl.Int8)
-        for each in read
-        if not each.unknown
-    }
+        each = LabelWords(role, column, {w: (stated or known).get(_plain(w)) for w in words})
+        read.append(each)
+        if not each.unknown:
+            text = pl.col(column).cast(pl.String)
+            numbers[column] = text.replace_strict(each.words, default=None, return_dtype=pl.Int8)
     if not numbers:
         return table, read
     schema = pl.Schema({**table.schema, **dict.fromkeys(numbers, pl.Int8())})
@@ -193,15 +183,15 @@ def _named_label(
     texts = _words_of(table, [c for c in likely if table.schema[c] in TEXT_TYPES])
     labelled = {}
     for column, role in likely.items():
-        dtype = table.schema[column]
-        if column in texts:
-            if len(texts[column]) > _MOST_WORDS:
+        dtype, words = table.schema[column], texts.get(column)
+        if words is not None:
+            if len(words) > _MOST_WORDS:
                 continue
             _, read = with_labels(table, Outcomes(**{role: column}), labels)
             if read and read[0].unknown:
                 raise AccountDataError(
                     f'{table.source}: column "{column}" is named like outcome {role} and holds '
-                    f"{culprits(texts[column])}, of which {culprits(read[0].unknown)} may count 0 "
+                    f"{culprits(words)}, of which {culprits(read[0].unknown)} may count 0 "
                     "or 1",
                     hint=f'say what each counts: --label "{role}:{read[0].unknown[0]}=1", or name '
                     f'another column: --outcome "{role}=COLUMN"',
@@ -331,9 +321,7 @@ def canonical_outcomes(outcomes: OutcomeColumns, schema: pl.Schema) -> dict[str,
     retained is taken as end MRR above 0; with one, a null label is unknown whatever the end MRR
     says, and so is that account's end. What else may be unknown is for `contract` to refuse.
     """
-
-    def number(role: str) -> pl.Expr:
-        return outcomes.number(role, schema)
+    number = partial(outcomes.number, schema=schema)
 
     def whole(x: pl.Expr) -> pl.Expr:
         return x.cast(pl.Int64, strict=False)

@@ -1,7 +1,9 @@
 """A table as a spec reads it: text as values, ids as the texts of their file, dates as days.
 
-Labels become 0 and 1. What isn't settled here stays as it is, for `contract` to refuse with
-everything else.
+Labels become 0 and 1. A moment with a time zone counts by its day in the spec's zone; without one
+it counts as it stands. A text is read as a date as it says, year first; any other order must be
+stated, or follow from the column itself: 25/12/2026 can only be a day first. What isn't settled
+here stays as it is, for `contract` to refuse with everything else.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gtmar.data.dates import with_days
 from gtmar.data.encode import categories_of
 from gtmar.data.outcomes import with_labels
 from gtmar.data.scan import AccountTable, collect
@@ -22,16 +23,17 @@ from gtmar.data.text_columns import (
     Texts,
     cleaned,
     converted,
-    stated_kinds,
 )
 from gtmar.errors import AccountDataError, culprits, nearest
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.spec.model import Reading, stated_date
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["prepared", "read_for", "settled"]
+__all__ = ["endless", "looks_like_dates", "prepared", "read_for", "settled", "with_days"]
 
 
 def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -> AccountTable:
@@ -59,8 +61,11 @@ def _dated(spec: ScoringSpec, *, window: bool = True) -> list[str]:
     ]
     dated += [spec.as_of] if spec.as_of else []
     if window and spec.window is not None:
-        named = [text for text in spec.window.model_dump().values() if text is not None]
-        dated += [text for text in named if not _is_date(text)]
+        for text in spec.window.model_dump(exclude_none=True).values():
+            try:
+                dated += [] if stated_date(text) else [text]
+            except ValueError:
+                continue
     return dated
 
 
@@ -92,13 +97,10 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
     # What order a date is written in, and in whose time zone, the spec says to `dates`.
     kinds |= dict.fromkeys(dates, Kind.TEXT)
     # A category stays the text that it is, but for numbers of another country's spelling.
-    comma = Kind.DECIMAL_COMMA
-    kinds |= {
-        name: comma if name in contents and contents[name].kind is comma else Kind.TEXT
-        for name in categories
-    }
+    comma = {name for name in contents if contents[name].kind is Kind.DECIMAL_COMMA}
+    kinds |= {n: Kind.DECIMAL_COMMA if n in comma else Kind.TEXT for n in categories}
     kinds |= _numbers_like_codes(table, texts, values)
-    kinds |= stated_kinds(texts.reading)
+    kinds |= texts.stated
     labels = {getattr(spec.outcomes, role).lower(): spec.labels[role] for role in spec.labels}
     kept = {name: list(labels.get(name.strip().lower(), ())) for name in values} | categories
     texts = replace(texts.taken_as(kinds), kept=kept).identifying([spec.id] if spec.id else [])
@@ -107,27 +109,16 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
 
 def _numbers_like_codes(table: AccountTable, texts: Texts, values: set[str]) -> dict[str, Kind]:
     """Return columns to be read as numbers whose cells are, though 007 looks like a code."""
-    contents = texts.contents
-    codes = [
-        n for n in values if n in contents and contents[n].kind is Kind.TEXT and contents[n].known
-    ]
-    cells = {n: cleaned(pl.col(n).cast(pl.String), texts.nulls) for n in codes}
-    whole = {
-        name: (text.is_null() | converted(text, Kind.NUMBER).is_not_null()).all()
-        for name, text in cells.items()
-        if contents[name].nearly is None
-    }
+    whole = {}
+    for name in values & texts.contents.keys():
+        content = texts.contents[name]
+        if content.kind is Kind.TEXT and content.known and content.nearly is None:
+            text = cleaned(pl.col(name).cast(pl.String), texts.nulls)
+            whole[name] = (text.is_null() | converted(text, Kind.NUMBER).is_not_null()).all()
     if not whole:
         return {}
     row = collect(table, texts.raw.select(**whole)).row(0, named=True)
     return {name: Kind.NUMBER for name, numbers in row.items() if numbers}
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return stated_date(text) is not None
-    except ValueError:
-        return True
 
 
 def settled(table: AccountTable, reading: Reading) -> Reading:
@@ -167,20 +158,16 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
                 f'column "{name}": {counted["odd0"]:,} of {counted["known"]:,} cells are not '
                 f"written as {stated}: {culprits(counted['shown'])}"
             )
-        elif (
-            len(fitting) > 1
-            and counted["thousands."]
-            and (counted["plain"] or counted["thousands,"])
-        ):
+        elif len(fitting) == 1 or not counted["thousands."]:
+            columns[name] = fitting[0].value
+        elif counted["plain"] or counted["thousands,"]:
             wrong.append(
                 f'column "{name}": 1.234 may be a thousand or not, and no cell tells; say '
                 f"{name}=number or {name}={Kind.MONEY_COMMA}"
             )
-        elif len(fitting) > 1 and counted["thousands."]:
+        else:
             # An amount with its currency has no three decimals.
             columns[name] = Kind.MONEY_COMMA.value
-        else:
-            columns[name] = fitting[0].value
     if wrong:
         raise AccountDataError(
             f"{table.source}: --parse can't read {'; '.join(wrong)}",
@@ -188,3 +175,142 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
             "money-comma",
         )
     return Reading.model_validate({"nulls": reading.nulls, "columns": columns})
+
+
+# ---- columns of dates as days --------------------------------------------------------------------
+
+#: Days since 1970 of the first day of year 1 and the last of year 9999.
+_FIRST, _LAST = -719_162, 2_932_896
+#: Where infinite dates, and those beyond these years, are kept: a day further out.
+_ENDLESS = (_FIRST - 1, _LAST + 1)
+_INFINITY = 2**63 - 1
+_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+_DATE_LIKE = r"^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})(?:[T ].*)?$"
+#: How databases write the end of all time.
+_INFINITE = ("infinity", "+infinity", "-infinity", "inf", "-inf")
+
+
+def endless(name: str) -> pl.Expr:
+    """Whether a day that `with_days` gave is infinite, or outside the years 1 to 9999."""
+    days = pl.col(name).to_physical()
+    return (days < _FIRST) | (days > _LAST)
+
+
+def looks_like_dates(column: pl.Series) -> bool:
+    """Whether all known texts of a column are dates in figures."""
+    known = column.cast(pl.String).str.strip_chars().drop_nulls()
+    return len(known) > 0 and bool(known.str.contains(_DATE_LIKE).all())
+
+
+def _text_formats(
+    table: AccountTable, columns: Iterable[str], stated: str | None
+) -> dict[str, str]:
+    """Return a format, or ``iso``, by text column whose cells are all dates written so.
+
+    A form that was stated, as ``%m/%d/%Y``, comes before any that cells show.
+    """
+    formats = {}
+    for name in columns:
+        known = _plain(name, table.nulls).drop_nulls()
+        text = known.filter(~known.is_in(_INFINITE))
+        parts = text.str.extract_groups(r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4})$").struct
+        read = text.str.to_date(stated, strict=False) if stated else pl.lit(None)
+        asked = table.frame.select(
+            iso=_of_iso(text, "UTC").is_not_null().all(),
+            stated=read.is_not_null().all(),
+            last=text.str.contains(r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}$").all(),
+            first=parts.field("1").cast(pl.Int32).max(),
+            second=parts.field("3").cast(pl.Int32).max(),
+            sign=parts.field("2").first(),
+            signs=parts.field("2").n_unique(),
+        )
+        facts = collect(table, asked).row(0, named=True)
+        if facts["iso"]:
+            formats[name] = "iso"
+        elif facts["stated"] and stated:
+            formats[name] = stated
+        elif stated is None and facts["last"] and facts["signs"] == 1:
+            sign, first, second = facts["sign"], facts["first"], facts["second"]
+            if 12 < first <= 31 and second <= 12:
+                formats[name] = f"%d{sign}%m{sign}%Y"
+            elif first <= 12 < second <= 31:
+                formats[name] = f"%m{sign}%d{sign}%Y"
+    return formats
+
+
+def with_days(
+    table: AccountTable, columns: Iterable[str], *, date_format: str | None, zone: str
+) -> AccountTable:
+    """Return a table with columns as days, and a note of each that its cells alone explain.
+
+    A column that holds no dates stays as it is. `date_format` is how texts write a date, where that
+    isn't year first; in `zone` days count for moments that have a zone. Cost: a pass over the
+    columns of text among them.
+    """
+    wanted = [name for name in dict.fromkeys(columns) if name in table.schema]
+    texts = [name for name in wanted if table.schema[name] == pl.String]
+    formats = _text_formats(table, texts, date_format)
+    days: dict[str, pl.Expr] = {}
+    for name in wanted:
+        dtype = table.schema[name]
+        if isinstance(dtype, pl.Datetime):
+            days[name] = _of_moment(pl.col(name), dtype, zone)
+        elif dtype == pl.Date:
+            days[name] = pl.col(name).to_physical().clip(*_ENDLESS).cast(pl.Int32).cast(pl.Date)
+        elif name in formats:
+            days[name] = _of_text(_plain(name, table.nulls), formats[name], zone)
+    notes = [
+        f'Column "{name}": dates are read as {form}, since only so all of them are dates.'
+        for name, form in formats.items()
+        if form not in ("iso", date_format)
+    ]
+    return replace(
+        table,
+        frame=table.frame.with_columns(**days),
+        schema=pl.Schema({**table.schema, **dict.fromkeys(days, pl.Date())}),
+        notes=(*table.notes, *(note for note in notes if note not in table.notes)),
+    )
+
+
+def _of_moment(x: pl.Expr, dtype: pl.Datetime, zone: str) -> pl.Expr:
+    # By integers: the library's own way to a date gives up on an infinite moment.
+    ticks = x.to_physical()
+    days = (ticks // _PER_DAY[dtype.time_unit]).clip(*_ENDLESS)
+    # Nanoseconds reach no further than the year 2262, where infinity is their last one.
+    days = pl.when(ticks >= _INFINITY).then(_ENDLESS[1]).otherwise(days)
+    days = pl.when(ticks <= -_INFINITY).then(_ENDLESS[0]).otherwise(days)
+    day = days.cast(pl.Int32).cast(pl.Date)
+    if dtype.time_zone is None or zone == "UTC":
+        return day
+    known = days.is_between(_FIRST, _LAST)
+    return pl.when(known).then(_in_zone(pl.when(known).then(x), zone)).otherwise(day)
+
+
+def _in_zone(moment: pl.Expr, zone: str) -> pl.Expr:
+    return moment.dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.date()
+
+
+def _of_text(text: pl.Expr, form: str, zone: str) -> pl.Expr:
+    day = _of_iso(text, zone) if form == "iso" else text.str.to_date(form, strict=False)
+    low, high = (pl.lit(end, dtype=pl.Int32).cast(pl.Date) for end in _ENDLESS)
+    endless = pl.when(text.str.starts_with("-")).then(low).otherwise(high)
+    return pl.when(text.is_in(_INFINITE)).then(endless).otherwise(day)
+
+
+def _plain(name: str, nulls: Collection[str]) -> pl.Expr:
+    return cleaned(pl.col(name), nulls).str.to_lowercase()
+
+
+def _of_iso(text: pl.Expr, zone: str) -> pl.Expr:
+    """Read ISO dates and moments; null what is none."""
+    moment = text.str.to_uppercase().str.replace_all(" ", "T", literal=True)
+    # As 2026-01-31T10:00:00+02:00, whose seconds and minutes of the zone may be left out.
+    offset = moment.str.replace(r"T?(?:Z|UTC)$", "+00:00")
+    offset = offset.str.replace(r"(T\d.*?)T?([+-]\d{2})(?::?(\d{2}))?$", "$1$2:${3}00")
+    offset = offset.str.replace(r"(:\d{2})00$", "$1")
+    offset = offset.str.replace(r"(T\d{2}:\d{2})([+-])", "$1:00$2")
+    zoned = offset.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False)
+    dashed = moment.str.replace_all("/", "-", literal=True)
+    plain = dashed.str.extract(r"^(\d{4}-\d{1,2}-\d{1,2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?$")
+    return pl.coalesce(plain.str.to_date("%Y-%m-%d", strict=False), _in_zone(zoned, zone))

@@ -6,14 +6,17 @@ all of them in one query. On request the rows that break one are left out, count
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.dates import endless
 from gtmar.data.encode import categories_of, counts_unknown, is_missing, lies_in, written_otherwise
 from gtmar.data.outcomes import CENTS, OutcomeColumns
+from gtmar.data.prepare import endless
 from gtmar.data.scan import AccountTable, collect
 from gtmar.data.split import canonical_id, inexact_id, may_identify
 from gtmar.errors import AccountDataError, UsageError, Violation, culprits
@@ -21,7 +24,7 @@ from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncod
 from gtmar.spec.model import stated_date
 
 if TYPE_CHECKING:
-    from datetime import date
+    from collections.abc import Mapping
 
     from gtmar.spec.model import Feature, ScoringSpec, Window
 
@@ -31,16 +34,12 @@ __all__ = [
     "OWN",
     "Rule",
     "SetAside",
-    "complete_by",
-    "date_rules",
-    "feature_rules",
+    "contract_rules",
     "id_rules",
     "leave_out",
     "outcome_rules",
     "overlap",
     "total_rules",
-    "window_columns",
-    "window_rules",
 ]
 
 #: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
@@ -52,25 +51,52 @@ ACCOUNT = f"{OWN}account"
 
 @dataclass(frozen=True)
 class Rule:
-    """Rows that break it, how to word it (problem, without their number, and hint), what to show.
-
-    Parameters
-    ----------
-    sign
-        Above 0 where any row may break it, for a rule whose rows cost more to find than that.
-    """
+    """Rows that break it, what to show of them, and the wording, the problem without a number."""
 
     column: str
     broken: pl.Expr
     problem: str
     hint: str = ""
     shown: pl.Expr = field(default_factory=lambda: pl.col(ACCOUNT))
+    #: Above 0 where any row may break it, for a rule whose rows cost more to find than that.
     sign: pl.Expr | None = None
 
     @property
     def mask(self) -> pl.Expr:
         """Whether a row breaks the rule; what can't be told does not."""
         return self.broken.fill_null(value=False)
+
+
+def contract_rules(
+    spec: ScoringSpec,
+    schema: pl.Schema,
+    features: Mapping[str, Feature],
+    *,
+    identifier: str | None,
+    as_of: str | None,
+    outcomes: OutcomeColumns | None,
+    windowed: bool,
+) -> list[Rule]:
+    """Return what every row has to keep.
+
+    `features` and `outcomes` are those whose columns fit, `outcomes` None for a table that is only
+    scored; `windowed` says whether the spec's window is to be kept, if it has one.
+    """
+    rules = id_rules(identifier, schema)
+    if spec.as_of is not None and as_of is None and spec.as_of in schema:
+        rules += _date_rules(spec.as_of, schema[spec.as_of])
+    for name, feature in features.items():
+        rules += _feature_rules(name, feature, schema)
+    if outcomes is not None:
+        rules += outcome_rules(outcomes, schema)
+        if windowed and spec.window is not None:
+            # Where a feature counts days before it, `as_of` is the day of the features.
+            counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
+            by = None if counted or as_of is None else date.fromisoformat(as_of)
+            rules += _window_rules(spec.window, by)
+        columns = [feature.column or name for name, feature in features.items()]
+        rules += total_rules(identifier, outcomes, columns, schema)
+    return rules
 
 
 def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
@@ -92,18 +118,12 @@ def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
     elif not dtype.is_numeric():
         blank = key.is_null() & ~unknown
         rules.append(Rule(identifier, blank, "account ids are blank", own, row))
-    rules.append(
-        Rule(
-            identifier,
-            key.is_duplicated() & key.is_not_null(),
-            "rows share their account id with another",
-            "one row per account: aggregate the table first",
-            key,
-            # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
-            sign=key.count() - key.drop_nulls().hash().n_unique(),
-        )
-    )
-    return rules
+    twice = key.is_duplicated() & key.is_not_null()
+    problem = "rows share their account id with another"
+    hint = "one row per account: aggregate the table first"
+    # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
+    sign = key.count() - key.drop_nulls().hash().n_unique()
+    return [*rules, Rule(identifier, twice, problem, hint, key, sign)]
 
 
 #: What a row of sums is called, whatever else its name says: Total (300), All accounts, Subtotal 2.
@@ -159,7 +179,7 @@ def total_rules(
     return [Rule(column, broken, problem, hint, sign=named.sum())]
 
 
-def date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
+def _date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
     """The date that `days_before` counts from is known for every account, and is one."""
     problem, hint = "values of the spec's as_of are null", "fill it, or give --as-of DATE"
     rule = Rule(column, pl.col(column).is_null(), problem, hint)
@@ -172,7 +192,7 @@ def _endless_rule(column: str, of: str) -> Rule:
     return Rule(column, endless(column), problem, "write a date, or null where there is none")
 
 
-def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
+def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
     """A feature's values are known, finite, and what its encoder reads."""
     column = feature.column or name
     x, dtype, encoder = pl.col(column), schema[column], feature.encode
@@ -221,80 +241,57 @@ def feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
 
 def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
     """Labels are 0 or 1 and agree with each other and with the money."""
-    rules: list[Rule] = []
-
-    def rule(
-        role: str, broken: pl.Expr, problem: str, hint: str = "", shown: pl.Expr | None = None
-    ) -> None:
-        shown = pl.col(ACCOUNT) if shown is None else shown
-        rules.append(Rule(outcomes.columns[role], broken, problem, hint, shown))
-
-    def number(role: str) -> pl.Expr:
-        return outcomes.number(role, schema)
-
-    for role in filter(outcomes.has, ("retained", "churned", "activated", "won_back")):
-        odd = ~number(role).is_in([0.0, 1.0])
-        problem = f"values of outcome {role} are neither 0 nor 1"
-        rule(role, odd, problem, "labels are 0 and 1, null where unknown", number(role))
+    number = partial(outcomes.number, schema=schema)
     retained, churned, end = number("retained"), number("churned"), number("mrr_end")
     label = pl.coalesce(retained, 1 - churned)
     former = number("won_back").is_not_null()
+    labels = outcomes.has("retained", "churned")
+    #: Of each rule the role whose column breaks it, and the rest of it.
+    rules: list[tuple[Any, ...]] = []
+    for role in filter(outcomes.has, ("retained", "churned", "activated", "won_back")):
+        x, problem = number(role), f"values of outcome {role} are neither 0 nor 1"
+        hint = "labels are 0 and 1, null where unknown"
+        rules.append((role, ~x.is_in([0.0, 1.0]), problem, hint, x))
     if outcomes.has("retained") and outcomes.has("churned"):
         problem = f'accounts are not either "{outcomes.columns["retained"]}" or churned'
-        rule("churned", retained + churned != 1, problem, "exactly one of the two is 1")
+        hint = "exactly one of the two is 1"
+        rules.append(("churned", retained + churned != 1, problem, hint))
     if outcomes.has("won_back"):
-        rule(
-            "won_back",
-            former & label.is_not_null(),
-            "former accounts also have a retention label",
-            "who left before the window has won_back, no label; who is current the reverse",
-        )
+        problem = "former accounts also have a retention label"
+        hint = "who left before the window has won_back, no label; who is current the reverse"
+        rules.append(("won_back", former & label.is_not_null(), problem, hint))
     for role in filter(outcomes.has, ("mrr", "mrr_end", "ltv", "days_to_activate")):
         x = number(role)
         if role != "ltv":
-            rule(role, x < 0, f"values of {role} are negative", "amounts are 0 or more", x)
+            problem, hint = f"values of {role} are negative", "amounts are 0 or more"
+            rules.append((role, x < 0, problem, hint, x))
         too_large = x.is_infinite() | (x.abs() * CENTS > EXACT)
-        rule(role, too_large, f"values of {role} are infinite or above 9e13")
+        rules.append((role, too_large, f"values of {role} are infinite or above 9e13"))
     if outcomes.has("mrr") and outcomes.labelled:
-        current = ~former & (label if outcomes.has("retained", "churned") else end).is_not_null()
-        rule(
-            "mrr",
-            number("mrr").is_null() & current,
-            "values of mrr are unknown for current accounts",
-            "MRR at the start of the window; 0 for who pays nothing",
-        )
-    if outcomes.has("mrr_end") and outcomes.has("retained", "churned"):
-        rule(
-            "mrr_end",
-            (label == 0) & (end > 0),
-            "churned accounts have an end MRR above 0",
-            "who left pays nothing at the window's end: label or amount is wrong",
-        )
-        rule(
-            "mrr_end",
-            (label == 1) & end.is_null(),
-            "values of mrr_end are unknown for retained accounts",
-            "give the amount at the window's end; it may be 0",
-        )
-    return rules
+        current = ~former & (label if labels else end).is_not_null()
+        problem = "values of mrr are unknown for current accounts"
+        hint = "MRR at the start of the window; 0 for who pays nothing"
+        rules.append(("mrr", number("mrr").is_null() & current, problem, hint))
+    if outcomes.has("mrr_end") and labels:
+        problem = "churned accounts have an end MRR above 0"
+        hint = "who left pays nothing at the window's end: label or amount is wrong"
+        rules.append(("mrr_end", (label == 0) & (end > 0), problem, hint))
+        problem = "values of mrr_end are unknown for retained accounts"
+        hint = "give the amount at the window's end; it may be 0"
+        rules.append(("mrr_end", (label == 1) & end.is_null(), problem, hint))
+    return [Rule(outcomes.columns[role], *rest) for role, *rest in rules]
 
 
 # ---- the order of time --------------------------------------------------------------------------
 
 
-def window_columns(window: Window) -> dict[str, str]:
-    """Return a window's texts that name a column, by key."""
-    days = window.model_dump(exclude_none=True)
-    return {key: text for key, text in days.items() if stated_date(text) is None}
-
-
-def window_rules(window: Window, by: date | None) -> list[Rule]:
+def _window_rules(window: Window, by: date | None) -> list[Rule]:
     """Features are of a day before the outcomes' first; these end after it, and are complete.
 
     The window's columns are there and hold dates. Outcomes must be complete `by` a day, if any.
     """
     days = window.model_dump(exclude_none=True)
-    columns = window_columns(window)
+    columns = {key: text for key, text in days.items() if stated_date(text) is None}
     hint = "every account has its own window, or write one date for all"
     rules = [
         Rule(column, pl.col(column).is_null(), f"values of window {key} are null", hint)
@@ -308,12 +305,10 @@ def window_rules(window: Window, by: date | None) -> list[Rule]:
 
     first, last = "outcome_start", "outcome_end"
     if then := next((key for key in (first, last) if key in days), None):
-        rule(
-            ("features_asof", then),
-            _day(window.features_asof) >= _day(days[then]),
-            f"accounts have features_asof not before {then}",
-            "what was known on the outcomes' own days may be the outcome",
-        )
+        late = _day(window.features_asof) >= _day(days[then])
+        problem = f"accounts have features_asof not before {then}"
+        hint = "what was known on the outcomes' own days may be the outcome"
+        rule(("features_asof", then), late, problem, hint)
     if first in days and last in days:
         problem, hint = f"accounts have {last} before {first}", "a window ends after it begins"
         rule((first, last), _day(days[last]) < _day(days[first]), problem, hint)
@@ -322,15 +317,6 @@ def window_rules(window: Window, by: date | None) -> list[Rule]:
         hint = "leave them out until their window is over"
         rule((last,), _day(days[last]) > pl.lit(by), problem, hint)
     return rules
-
-
-def complete_by(spec: ScoringSpec, as_of: date | None) -> date | None:
-    """Return the day by which outcomes must be complete: `as_of`, where it has no other meaning.
-
-    Where a feature counts days before it, it is the day of the features.
-    """
-    counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
-    return None if counted else as_of
 
 
 def overlap(window: Window, searched: AccountTable, later: AccountTable) -> list[Violation]:
@@ -433,11 +419,10 @@ def leave_out(
     rows, count, *by_rule = collect(table, table.frame.select(asked)).row(0)
     if not count:
         return table, SetAside(share)
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for rule, number in zip(rules, by_rule, strict=True):
-        if number:
-            counts[rule.problem] = counts.get(rule.problem, 0) + number
-    aside = SetAside(share, count, counts)
+        counts.update({rule.problem: number} if number else {})
+    aside = SetAside(share, count, dict(counts))
     if count > share * rows:
         needed = -(-count * 1_000 // rows) / 1_000
         raise AccountDataError(

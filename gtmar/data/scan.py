@@ -1,42 +1,77 @@
 """Any source of an account table as a lazy Polars frame, and the one place that collects it.
 
-Of formats that have types only names and types are read here; what the columns of text files hold
-takes a pass over them. Polars' and the file system's errors are worded here, in `collect`, so that
-a broken file is named as such wherever it comes to light.
+Files, Delta, Iceberg, DuckDB, object stores, queries over tables, and frames of other libraries. Of
+formats that have types only names and types are read here; what the columns of text files hold
+takes a pass over them. What a location holds of credentials never reaches a message.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.memory_budget import default_budget
-from gtmar.data.sources import Source, Tabular, opened
+from gtmar.data.locations import duckdb_place, quoted, refuse_unasked, split, worded
 from gtmar.data.table_files import (
-    CSV_ENDINGS,
+    FORMATS,
+    SCANS,
     broken_file,
+    ending_of,
     located,
+    refuse_repeated,
     scan_text,
     scan_typed,
     text_file,
 )
-from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts, stated_kinds
-from gtmar.errors import AccountDataError
+from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts
+from gtmar.errors import (
+    AccountDataError,
+    GtmarError,
+    JournalError,
+    QueryError,
+    UsageError,
+    culprits,
+    nearest,
+    needing,
+)
+from gtmar.safe_text import is_remote, without_credentials
 from gtmar.spec.model import Reading
-from gtmar.sql_sandbox import first_line
+from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import duckdb
 
     from gtmar.data.table_files import TextFile
 
-__all__ = ["ID_NAMES", "AccountTable", "collect", "likely_id", "refuse_empty", "scan"]
+__all__ = [
+    "ID_NAMES",
+    "AccountTable",
+    "Source",
+    "Tabular",
+    "collect",
+    "default_budget",
+    "first_values",
+    "likely_id",
+    "named_sources",
+    "parse_size",
+    "refuse_empty",
+    "scan",
+]
 
+#: What the table that ``--data`` names is called in a query.
+_ACCOUNTS = "accounts"
+#: Types of DuckDB that no column of a frame has.
+_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
+#: A part of a table's name, quoted or not.
+_PART = r'"(?:[^"]|"")+"|[^."]+'
 #: How many times its bytes text takes in memory, and of a table's memory what it may take.
 _TIMES, _SHARE = 5, 0.5
 #: Column names taken for the account id where the spec names none, best first.
@@ -97,7 +132,7 @@ class AccountTable:
         """Return the table with each text column as what its cells are."""
         texts = self.texts_by(reading or Reading())
         looked_at = texts.looked_at(texts.columns, lambda lazy: collect(self, lazy))
-        return self.read_as(looked_at.taken_as(stated_kinds(texts.reading)))
+        return self.read_as(looked_at.taken_as(texts.stated))
 
     def texts_by(self, reading: Reading) -> Texts:
         """Return the columns of text as the source has them, to be read in a stated way."""
@@ -110,62 +145,6 @@ class AccountTable:
         """Return the table with its columns of text as what they are taken for."""
         frame = texts.typed()
         return replace(self, frame=frame, schema=frame.collect_schema(), texts=texts)
-
-
-def scan(data: Tabular) -> AccountTable:
-    """Open an account table.
-
-    It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
-    included; a Polars frame; or what `sources.opened` takes. Raises `AccountDataError` if nothing
-    is there, the format is unknown, or a file can't be read.
-    """
-    if isinstance(data, pl.DataFrame | pl.LazyFrame):
-        lazy = data.lazy()
-        return AccountTable("frame", lazy, lazy.collect_schema())
-    there = opened(data, lambda other: scan(other).frame)
-    if there is not None:
-        if there.text is not None:
-            return _of_text(there.name, [there.text], None, there.origin)
-        queried = isinstance(data, Source) and data.query is not None
-
-        def requery(*texts: str) -> pl.LazyFrame:
-            again = opened(data, lambda other: scan(other).with_text(*texts).frame)
-            assert again is not None
-            return again.frame
-
-        return AccountTable(
-            there.name,
-            there.frame,
-            there.frame.collect_schema(),
-            there.origin,
-            there.unread,
-            requery=requery if queried else None,
-        )
-    source = data.location if isinstance(data, Source) else str(data)
-    kind, files = located(source)
-    try:
-        if f".{kind}" in CSV_ENDINGS:
-            return _of_text(source, [text_file(file) for file in files], Path(source), {})
-        lazy, notes = scan_typed(kind, files, Path(source))
-        return AccountTable(source, lazy, lazy.collect_schema(), notes=tuple(notes))
-    except (PolarsError, OSError) as err:
-        raise broken_file(source, first_line(err)) from err
-
-
-def _of_text(
-    name: str, files: Sequence[TextFile], source: Path | None, origin: Mapping[str, str]
-) -> AccountTable:
-    """Open files of text, read once where memory suffices, and see what their columns are."""
-    raw = scan_text(files, source)
-    schema = raw.collect_schema()
-    table = AccountTable(name, raw, schema, origin)
-    if _TIMES * sum(file.size for file in files) <= _SHARE * default_budget():
-        raw = collect(table, raw).lazy()
-    columns = tuple(name for name, dtype in schema.items() if dtype == pl.String)
-    signs = {file.separator for file in files}
-    texts = Texts(raw, columns, typeless=True, comma=signs != {","}, ask=";" in signs)
-    ids = [name for name in columns if name.lower() in ID_NAMES]
-    return replace(table, frame=raw, texts=texts).detected().with_text(*ids)
 
 
 def likely_id(columns: Sequence[str]) -> str | None:
@@ -190,9 +169,471 @@ def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
         raise broken_file(table.source, first_line(err)) from err
 
 
+def first_values(table: AccountTable, column: str, count: int) -> str:
+    """List a column's first few values, each once."""
+    values = pl.col(column).drop_nulls().unique(maintain_order=True).head(count)
+    return culprits(collect(table, table.frame.select(values))[column].to_list())
+
+
 def refuse_empty(table: AccountTable) -> None:
     """Raise `AccountDataError` where the table has no row; types mean nothing then."""
     if collect(table, table.frame.head(1)).is_empty():
         raise AccountDataError(
             f"{table.source}: the table is empty", hint="does --data name the right file?"
         )
+
+
+# ---- sources -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """An account table somewhere, at a version of it, or a query over such tables."""
+
+    #: A file, folder or glob; a folder or URL of a Delta table; ``iceberg://CATALOG/space.table``;
+    #: ``duckdb:///file.db?table=accounts``, with a fourth slash for an absolute path; a URL of
+    #: files in an object store.
+    location: str
+    #: A Delta table's version or an Iceberg table's snapshot; None for the newest.
+    at_version: int | None = None
+    #: One SELECT that gives the account table, over `location` as ``accounts`` and `others`.
+    query: str | None = None
+    #: Further tables of the query, by name.
+    others: tuple[tuple[str, Source], ...] = ()
+    #: Whether a journal's record names it and no person: then it is opened beyond this machine's
+    #: files only where somebody agrees, and a DuckDB file's views reach no other file.
+    recorded: bool = False
+    #: The file that the query was read from, so that no output goes onto it.
+    query_file: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def of_record(cls, location: str, parameters: Mapping[str, str]) -> Source:
+        """Read a source off a run's record: the same table at the same version."""
+        prefix, versions = "source.", "source_version"
+
+        def version(key: str) -> int | None:
+            try:
+                return int(parameters[key]) if key in parameters else None
+            except ValueError as err:
+                raise JournalError(
+                    f'the run\'s record has "{parameters[key]}" as {key}, which is no version'
+                ) from err
+
+        names = [key.removeprefix(prefix) for key in parameters if key.startswith(prefix)]
+        others = tuple(
+            (name, cls(parameters[prefix + name], version(f"{versions}.{name}"), recorded=True))
+            for name in names
+        )
+        return cls(location, version(versions), parameters.get("query"), others, recorded=True)
+
+
+#: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
+Tabular: TypeAlias = "str | Path | Source | pl.DataFrame | pl.LazyFrame | Any"
+
+
+def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
+    """Read ``name=location`` settings, the further tables of a query; refuse all others at once.
+
+    Examples
+    --------
+    >>> named_sources(["usage=usage.parquet"])[0][1].location
+    'usage.parquet'
+    """
+    read, wrong = {_ACCOUNTS: ""}, []
+    for setting in settings:
+        name, _, location = setting.partition("=")
+        if not location or not re.fullmatch(r"[A-Za-z_]\w*", name) or name in read:
+            wrong.append(setting)
+        read[name] = location
+    if wrong:
+        raise UsageError(
+            f"--source expects name=location, each name once, got {culprits(wrong)}",
+            hint=f'--source usage=usage.parquet; "{_ACCOUNTS}" is what --data names',
+        )
+    del read[_ACCOUNTS]
+    return tuple((name, Source(location)) for name, location in read.items())
+
+
+def scan(data: Tabular) -> AccountTable:
+    """Open an account table.
+
+    It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
+    included; a `Source` or the text of one's location; or a frame of Polars, pandas, Arrow or
+    DuckDB. Raises `AccountDataError` if nothing is there, or it can't be read, `UsageError` if a
+    location is malformed or a library is missing, and `QueryError` if a query isn't one SELECT, or
+    fails.
+    """
+    if isinstance(data, pl.DataFrame | pl.LazyFrame):
+        return _table("frame", data.lazy())
+    if not isinstance(data, str | Path | Source):
+        return _of_object(data)
+    source = data if isinstance(data, Source) else Source(str(data))
+    return _located(source) if source.query is None else _queried(source)
+
+
+def _table(
+    name: str,
+    lazy: pl.LazyFrame,
+    origin: Mapping[str, str] | None = None,
+    unread: Mapping[str, str] | None = None,
+) -> AccountTable:
+    return AccountTable(name, lazy, lazy.collect_schema(), origin or {}, unread or {})
+
+
+def _located(source: Source) -> AccountTable:
+    """Open what a location's form says."""
+    location = source.location
+    name = without_credentials(location)
+    scheme = location.partition("://")[0].lower() if "://" in location else ""
+    refuse_unasked(location, recorded=source.recorded)
+    try:
+        if scheme == "iceberg":
+            return _iceberg(source, name)
+        if location.startswith("delta:"):
+            return _delta(source, location.removeprefix("delta:"), name)
+        path = Path(split(location).path if scheme else location)
+        kind = FORMATS.get(ending_of(path))
+        plain = scheme == "file" or (not scheme and not (path / "_delta_log").is_dir())
+        if not (plain or scheme == "duckdb" or (scheme and kind)):
+            return _delta(source, location, name)
+        _refuse_version(source, name)
+        if scheme == "duckdb":
+            frame, unread = _duckdb(location, locked=source.recorded)
+            return _table(name, frame, unread=unread)
+        if not plain and kind in SCANS:
+            return _table(name, SCANS[kind](location))
+        if not plain:
+            return _of_text(name, [text_file(location)], None)
+    except (PolarsError, OSError) as err:
+        raise _unreadable(location, err) from err
+    except GtmarError:
+        raise
+    except Exception as err:
+        # Stores' own libraries have errors of their own, of lacking credentials for one.
+        if is_remote(location):
+            raise _unreadable(location, err) from err
+        raise
+    return _of_files(location)
+
+
+def _refuse_version(source: Source, name: str) -> None:
+    if source.at_version is not None:
+        hint = "--at-version is for Delta and Iceberg tables"
+        raise UsageError(f'"{name}" has no versions', hint=hint)
+
+
+def _of_files(location: str) -> AccountTable:
+    kind, files = located(location)
+    try:
+        if kind not in SCANS:
+            return _of_text(location, [text_file(file) for file in files], Path(location))
+        lazy, notes = scan_typed(kind, files, Path(location))
+        return replace(_table(location, lazy), notes=tuple(notes))
+    except (PolarsError, OSError) as err:
+        raise broken_file(location, first_line(err)) from err
+
+
+def _of_text(name: str, files: Sequence[TextFile], source: Path | None) -> AccountTable:
+    """Open files of text, read once where memory suffices, and see what their columns are."""
+    raw = scan_text(files, source)
+    table = _table(name, raw)
+    if _TIMES * sum(file.size for file in files) <= _SHARE * default_budget():
+        raw = collect(table, raw).lazy()
+    columns = tuple(name for name, dtype in table.schema.items() if dtype == pl.String)
+    signs = {file.separator for file in files}
+    texts = Texts(raw, columns, typeless=True, comma=signs != {","}, ask=";" in signs)
+    ids = [name for name in columns if name.lower() in ID_NAMES]
+    return replace(table, frame=raw, texts=texts).detected().with_text(*ids)
+
+
+def _unreadable(location: str, err: Exception) -> AccountDataError:
+    return AccountDataError(
+        f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
+        hint="is it there, and are credentials in the environment, where it needs any?",
+    )
+
+
+# ---- frames of other libraries ------------------------------------------------------------------
+
+
+def _of_object(data: Any) -> AccountTable:
+    """Turn a frame or relation of another library into a Polars frame."""
+    kind = type(data)
+    library = kind.__module__.split(".")[0]
+    frame: pl.DataFrame | None = None
+    unread: dict[str, str] = {}
+    if library == "pandas":
+        # NaN is how pandas writes an unknown.
+        wide = data.to_frame() if data.ndim == 1 else data
+        names = list(map(str, wide.columns))
+        frame, unread = _column_by_column(lambda some: pl.from_pandas(wide.iloc[:, some]), names)
+    elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
+        selected, unread = _readable(data)
+        frame = data.project(", ".join(selected.values())).pl()
+    elif hasattr(data, "select") and hasattr(data, "column_names"):
+        names = list(data.column_names)
+        frame, unread = _column_by_column(lambda some: pl.DataFrame(data.select(some)), names)
+    elif hasattr(data, "__arrow_c_stream__"):
+        frame = pl.DataFrame(data)
+    if frame is None:
+        raise UsageError(
+            f"an account table can't be a {kind.__module__}.{kind.__qualname__}",
+            hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
+        )
+    return _table("frame", frame.lazy(), unread=unread)
+
+
+def _column_by_column(
+    convert: Callable[[list[int]], pl.DataFrame], names: list[str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
+    refuse_repeated("frame", names)
+    failures = (PolarsError, TypeError, ValueError, ArithmeticError)
+    try:
+        return convert(list(range(len(names)))), {}
+    except failures:
+        pass
+    frames, unread = [], {}
+    for i, name in enumerate(names):
+        try:
+            frames.append(convert([i]))
+        except failures as err:
+            unread[name] = f"of values that no column has together: {first_line(err)}"
+    if not frames:
+        raise AccountDataError("frame: no column can be read: " + culprits(names))
+    return pl.concat(frames, how="horizontal"), unread
+
+
+def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return how to select a relation's columns that can be read, and why the others can't."""
+
+    def foreign(dtype: Any) -> bool:
+        nested = dtype.id in ("list", "array", "struct", "map")
+        parts = [part for _, part in dtype.children] if nested else []
+        return dtype.id in _FOREIGN or any(foreign(part) for part in parts if hasattr(part, "id"))
+
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    refuse_repeated("the table", relation.columns)
+    unread = {
+        name: f"of DuckDB's type {dtype}, neither number, date nor category"
+        for name, dtype in types.items()
+        if foreign(dtype)
+    }
+    if len(unread) == len(types):
+        raise AccountDataError("no column can be read: " + culprits(types))
+    selected = {name: quoted(name) for name in types if name not in unread}
+    for name in selected:
+        if types[name].id == "timestamp_s":
+            # On its way to a frame an infinite one would become a moment of 1969.
+            selected[name] = f"cast({quoted(name)} as timestamp) as {quoted(name)}"
+    return selected, unread
+
+
+# ---- Delta, Iceberg, DuckDB ---------------------------------------------------------------------
+
+
+def _delta(source: Source, location: str, name: str) -> AccountTable:
+    with needing("delta"):
+        import deltalake
+    try:
+        table = deltalake.DeltaTable(location, version=source.at_version)
+        lazy = pl.scan_delta(table)
+    except (deltalake.exceptions.DeltaError, OSError, ValueError) as err:
+        raise _unreadable(location, err) from err
+    return _table(name, lazy, {"source_kind": "delta", "source_version": str(table.version())})
+
+
+def _iceberg(source: Source, name: str) -> AccountTable:
+    with needing("iceberg"):
+        from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+    parts = split(source.location)
+    catalog, table_name = parts.netloc, parts.path.strip("/").replace("/", ".")
+    if not catalog or "." not in table_name:
+        raise UsageError(
+            f'"{name}": expected iceberg://CATALOG/namespace.table',
+            hint="the catalog is one of pyiceberg's own configuration",
+        )
+    try:
+        table = load_catalog(catalog).load_table(table_name)
+    except (NoSuchTableError, NoSuchNamespaceError) as err:
+        raise AccountDataError(f'"{name}": catalog "{catalog}" has no table {table_name}') from err
+    except (ValueError, OSError) as err:
+        raise _unreadable(source.location, err) from err
+    snapshot = table.current_snapshot()
+    wanted = source.at_version or (snapshot.snapshot_id if snapshot else None)
+    if wanted is None or table.snapshot_by_id(wanted) is None:
+        known = [str(entry.snapshot_id) for entry in table.history()]
+        raise AccountDataError(
+            f'"{name}": no snapshot {wanted}; it has {culprits(known) or "none"}',
+            hint="--at-version takes one of these",
+        )
+    # Polars' own reader wants a package more to plan a scan, and warns where it isn't there.
+    lazy = pl.scan_iceberg(table, snapshot_id=wanted, reader_override="pyiceberg")
+    return _table(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
+
+
+def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Open a table or view of a DuckDB file, reading only the columns that are asked for.
+
+    The views of a `locked` one reach no other files, nor a network.
+    """
+    import duckdb
+
+    path, table = duckdb_place(location)
+    if not path.is_file():
+        raise AccountDataError(
+            f'"{without_credentials(location)}": no file "{path}"',
+            hint="duckdb:///file.db is a path from here, duckdb:////data/file.db one from the root",
+        )
+
+    @contextmanager
+    def connected() -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            with duckdb.connect(path, read_only=True) as connection:
+                if locked:
+                    lock(connection, QueryLimits())
+                yield connection
+        except duckdb.Error as err:
+            raise _unreadable(location, err) from err
+
+    def ask(text: str) -> pl.DataFrame:
+        with connected() as connection:
+            rows: pl.DataFrame = connection.sql(text).pl()
+            return rows
+
+    tables = ask(
+        "select table_catalog, table_schema, table_name from information_schema.tables order by all"
+    )
+    name = _table_named(table, tables.rows(), without_credentials(location))
+    with connected() as connection:
+        selected, unread = _readable(connection.sql(f"select * from {name}"))
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        listed = ", ".join(selected[name] for name in columns or selected)
+        limit = "" if rows is None else f" limit {rows}"
+        frame = ask(f"select {listed} from {name}{limit}")
+        yield frame if predicate is None else frame.filter(predicate)
+
+    schema = ask(f"select {', '.join(selected.values())} from {name} limit 0").schema
+    return pl.io.plugins.register_io_source(read, schema=schema), unread
+
+
+def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -> str:
+    """Return a table's quoted name: ``accounts``, ``marts.accounts``, ``crm.marts.accounts``.
+
+    A name that a table of the main schema has as it stands is that table's, dots included. A hint
+    names no table of another schema than the one asked for.
+    """
+
+    def shown(schema: str, table: str) -> str:
+        parts = (table,) if schema == "main" else (schema, table)
+        plain = all(re.fullmatch(r"\w+", part) for part in parts)
+        # As one name, or part by part: that is how it is read.
+        return f'"{".".join(parts)}"' if plain else ".".join(map(quoted, parts))
+
+    parts = [name]
+    if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
+        parts = [
+            part[1:-1].replace('""', '"') if part.startswith('"') else part
+            for part in re.findall(_PART, name)
+        ]
+    wanted = [("main", name), ("main" if len(parts) == 1 else parts[-2], parts[-1])]
+    for schema, table in wanted:
+        for catalog, its_schema, its_table in tables:
+            outside = len(parts) == 3 and parts[0].lower() != catalog.lower()
+            if (its_schema, its_table) == (schema, table) and not outside:
+                return ".".join(map(quoted, (catalog, its_schema, its_table)))
+    known = [shown(schema, table) for _, schema, table in tables]
+    alike = [shown(schema, table) for _, schema, table in tables if schema == wanted[-1][0]]
+    if len(parts) == 1:
+        alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
+    asked = name if '"' in name else f'"{name}"'
+    end = f'.{name}"'
+    likely = nearest(asked, alike) or next((each for each in alike if each.endswith(end)), None)
+    more = f" and {len(known) - 5:,} more" if len(known) > 5 else ""
+    raise AccountDataError(
+        f'"{location}": no table {asked}; it has {", ".join(known[:5]) or "none"}{more}',
+        hint=f"did you mean {likely}?" if likely else None,
+    )
+
+
+# ---- queries -------------------------------------------------------------------------------------
+
+
+def _queried(source: Source, *texts: str) -> AccountTable:
+    """Run a query over its sources, in memory, under locks; some columns as the text they are."""
+    import duckdb
+
+    query = str(source.query)
+    refuse_all_but_select(query, hint="the query gives the account table; it changes nothing")
+    first = Source(source.location, source.at_version, recorded=source.recorded)
+    origin = {"query": query}
+    with duckdb.connect() as connection:
+        for name, there in {_ACCOUNTS: first, **dict(source.others)}.items():
+            table = _located(there).with_text(*texts)
+            suffix = "" if name == _ACCOUNTS else f".{name}"
+            if "source_version" in table.origin:
+                origin[f"source_version{suffix}"] = table.origin["source_version"]
+            if suffix:
+                origin[f"source{suffix}"] = without_credentials(there.location)
+            try:
+                connection.register(name, table.frame.collect(engine="streaming"))
+            except (PolarsError, OSError) as err:
+                raise _unreadable(there.location, err) from err
+        limits, unread = QueryLimits(), {}
+
+        def picked(relation: Any) -> Any:
+            selected, others = _readable(relation)
+            unread.update(others)
+            return relation.project(", ".join(selected.values()))
+
+        lock(connection, limits)
+        try:
+            result = answer(connection, query, limits, pick=picked)
+        except duckdb.Error as err:
+            raise failed(err) from err
+        except PolarsError as err:
+            raise QueryError(f"the query's result is no table: {first_line(err)}") from err
+    table = _table(without_credentials(source.location), result.lazy(), origin, unread)
+    return replace(table, requery=lambda *names: _queried(source, *names).frame)
+
+
+# ---- how much memory a table may take ------------------------------------------------------------
+
+_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
+_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
+#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
+#: the search itself, the system, and the cache that mapped files live in.
+_OF_MACHINE = 0.5
+#: Where a control group states how much memory its processes may take, versions 2 and 1.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
+
+    Examples
+    --------
+    >>> parse_size("4GB"), parse_size("1.5 MiB")
+    (4000000000, 1572864)
+    """
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
+    if size is None:
+        raise UsageError(
+            f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
+        )
+    return int(float(size[1]) * _UNITS[size[2] or ""])
+
+
+def default_budget() -> int:
+    """Return half of the memory that this machine, or this process's control group, has."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        try:
+            sizes.append(int(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or one without a limit ("max")
+            continue
+    return int(min(sizes) * _OF_MACHINE)

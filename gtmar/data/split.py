@@ -47,8 +47,11 @@ __all__ = [
     "look_alikes",
     "may_identify",
     "md5_heads",
+    "row_key",
 ]
 
+
+# ---- MD5 of many keys --------------------------------------------------------------------------
 
 #: Keys that go through the algorithm together: few enough that their words stay in cache.
 _TOGETHER = 16_384
@@ -64,8 +67,6 @@ _SHIFTS = tuple(
 )
 #: Which word of the message each of the 64 steps takes in: a factor and an offset a round.
 _WORDS = tuple((a * i + b) % 16 for (a, b) in ((1, 0), (5, 1), (3, 5), (7, 0)) for i in range(16))
-
-
 #: How each round of 16 steps mixes three words of the state.
 _ROUNDS: tuple[Callable[[Words, Words, Words], Words], ...] = (
     lambda b, c, d: d ^ (b & (c ^ d)),
@@ -124,9 +125,7 @@ def _first_words(words: Words) -> Words:
     return a + _START[0]
 
 
-#: Rows that a fingerprint reads at a time: a multiple of eight, since eight flags make a byte.
-_SLICE = 2**16
-
+# ---- ids ----------------------------------------------------------------------------------------
 
 #: Below this, by type, a float holds every integer, so that an id in it is the one that was meant.
 _WHOLE: dict[type[pl.DataType], int] = {pl.Float32: 2**24, pl.Float64: 2**53}
@@ -235,17 +234,13 @@ def key_expression(identifier: str | None, schema: pl.Schema) -> pl.Expr:
         return canonical_id(identifier, schema[identifier])
     parts = []
     for name in sorted(schema.names()):
-        dtype = schema[name]
+        x, dtype = pl.col(name), schema[name]
         if dtype.is_float():
-            bits = pl.col(name).cast(pl.Float64).reinterpret(signed=True)
-            text = bits.cast(pl.String)
+            x = x.cast(pl.Float64).reinterpret(signed=True)
         elif dtype.is_temporal():
-            text = pl.col(name).to_physical().cast(pl.String)
-        elif dtype.is_nested():
-            continue
-        else:
-            text = pl.col(name).cast(pl.String)
-        parts.append(text.fill_null("\x00"))
+            x = x.to_physical()
+        if not dtype.is_nested():
+            parts.append(x.cast(pl.String).fill_null("\x00"))
     return pl.concat_str(parts, separator="\x1f")
 
 
@@ -264,6 +259,14 @@ def content_keys(keys: pl.Series) -> pl.Series:
     return pl.Series(keys.name, short, dtype=pl.String)
 
 
+def row_key(identifier: str | None, schema: pl.Schema) -> pl.Expr:
+    """Return what the split draws by: an account's id, or a hash of its content."""
+    key = key_expression(identifier, schema).fill_null("")
+    if identifier is None:
+        key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
+    return key
+
+
 def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool_]:
     """Draw the holdout: True for accounts, of N, whose hashed key falls below the share, in [0, 1).
 
@@ -278,6 +281,12 @@ def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool
         return np.zeros(len(keys), dtype=bool)
     drawn: NDArray[np.bool_] = md5_heads(keys, f"{salt}:") < share * 2**32
     return drawn
+
+
+# ---- fingerprints -------------------------------------------------------------------------------
+
+#: Rows that a fingerprint reads at a time: a multiple of eight, since eight flags make a byte.
+_SLICE = 2**16
 
 
 @dataclass(frozen=True)
@@ -321,13 +330,8 @@ class KeyOrder:
 def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]]) -> str:
     """Hash integer columns of N accounts, in the order of their keys, to 32 hexadecimal digits.
 
-    Parameters
-    ----------
-    order
-        Of the N accounts.
-    columns
-        By name what gives a column, shape (N,), nulls allowed. Their order doesn't matter. One is
-        held at a time, and read a slice of rows at a time.
+    `columns` has by name what gives a column, shape (N,), nulls allowed; their order doesn't
+    matter. One is held at a time, and read a slice of rows at a time.
     """
     rows = order.settled(columns)
     slices = [rows.slice(start, _SLICE) for start in range(0, len(rows), _SLICE)]
@@ -345,6 +349,8 @@ def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]])
             state.update(values.astype("<i8", copy=False).data)
     return state.hexdigest()[:32]
 
+
+# ---- copies -------------------------------------------------------------------------------------
 
 #: Repeated rows must be so many times those that independent columns give: columns seldom are.
 _BEYOND = 10.0
@@ -390,14 +396,9 @@ def find_copies(
 ) -> Copies | None:
     """Find accounts of equal features and outcomes, where chance doesn't explain them.
 
-    Amounts are equal, or within 1 % of each other: whichever finds more.
-
-    Parameters
-    ----------
-    keys, columns
-        Account keys, and features and outcomes as integers, shape (N,) each.
-    blocks
-        Names of columns, by what they say together: the terms of a column, all outcomes.
+    Amounts are equal, or within 1 % of each other: whichever finds more. Keys, and features and
+    outcomes as integers, have shape (N,). `blocks` has names of columns, by what they say together:
+    the terms of a column, all outcomes.
 
     Notes
     -----

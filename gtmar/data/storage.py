@@ -19,8 +19,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.memory_budget import default_budget
-from gtmar.data.scan import collect
+from gtmar.data.scan import collect, default_budget
 from gtmar.data.table_files import broken_file
 from gtmar.errors import ResourceError
 from gtmar.sql_sandbox import first_line
@@ -99,11 +98,13 @@ class Storage:
         """Choose memory where it suffices, else the disk.
 
         Reading and keeping the arrays takes `needed` bytes at most, keeping them `kept`; `budget`
-        may be used, or `default_budget`.
+        may be used, or `default_budget`. On disk ``TMPDIR`` decides, or it is /var/tmp: /tmp often
+        is memory itself, and no help then.
         """
         if needed <= (default_budget() if budget is None else budget):
             return cls()
-        return cls(_scratch(), kept)
+        lasting = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
+        return cls(Path(os.environ.get("TMPDIR") or lasting), kept)
 
     @property
     def on_disk(self) -> bool:
@@ -171,14 +172,3 @@ def _reserve(file: int, size: int) -> None:
     zeros = bytes(_SLICE)
     while size:
         size -= os.write(file, zeros[:size])
-
-
-def _scratch() -> Path:
-    """Return the folder for large temporary files.
-
-    ``TMPDIR`` decides. Else it is /var/tmp: /tmp often is memory itself, and no help then.
-    """
-    if named := os.environ.get("TMPDIR"):
-        return Path(named)
-    lasting = Path("/var/tmp")
-    return lasting if os.access(lasting, os.W_OK) else Path(tempfile.gettempdir())

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
-    "CSV_ENDINGS",
+    "FORMATS",
+    "SCANS",
     "TextFile",
     "broken_file",
+    "ending_of",
     "located",
     "refuse_repeated",
     "scan_text",
@@ -39,13 +41,14 @@ __all__ = [
 ]
 
 
-#: How the names of text tables end; each may be compressed.
-CSV_ENDINGS = tuple(
-    f"{ending}{packed}" for ending in (".csv", ".tsv", ".txt") for packed in ("", ".gz")
-)
-_FORMATS = dict.fromkeys((".parquet", ".pq"), "parquet")
-_FORMATS |= {ending: ending.split(".")[1] for ending in CSV_ENDINGS}
-_FORMATS |= dict.fromkeys((".arrow", ".ipc", ".feather"), "ipc")
+#: What opens the formats that have types; the others are separated text.
+SCANS: dict[str, Callable[..., pl.LazyFrame]] = {"parquet": pl.scan_parquet, "ipc": pl.scan_ipc}
+#: Format by how a file's name ends; text may be compressed.
+FORMATS = {
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **{f".{kind}{packed}": kind for kind in ("csv", "tsv", "txt") for packed in ("", ".gz")},
+    **dict.fromkeys((".arrow", ".ipc", ".feather"), "ipc"),
+}
 #: Separators that files use, the likeliest first.
 _SEPARATORS = (",", ";", "\t", "|")
 #: How many times as large text may be as it is packed.
@@ -91,8 +94,8 @@ def located(source: str) -> tuple[str, list[Path]]:
         problem, hint = "no file matches", "quote the pattern, and look whether its folder is right"
     elif path.is_dir():
         # A folder's .txt files are more often read than scored; a pipe or a device never ends.
-        endings = {ending for ending, kind in _FORMATS.items() if kind != "txt"}
-        files = sorted(f for f in path.rglob("*") if _ending(f) in endings and f.is_file())
+        endings = {ending for ending, kind in FORMATS.items() if kind != "txt"}
+        files = sorted(f for f in path.rglob("*") if ending_of(f) in endings and f.is_file())
         problem = "a folder without a data file in it"
         hint = f"expected files ending in {', '.join(sorted(endings))}"
     else:
@@ -100,16 +103,16 @@ def located(source: str) -> tuple[str, list[Path]]:
         problem, hint = "no such file or folder", "give --data a file, a folder or a glob"
     if not files:
         raise AccountDataError(f'"{source}": {problem}', hint=hint)
-    kinds = {_FORMATS.get(_ending(file), file.suffix or "no ending") for file in files}
-    if len(kinds) > 1 or not kinds <= set(_FORMATS.values()):
+    kinds = {FORMATS.get(ending_of(file), file.suffix or "no ending") for file in files}
+    if len(kinds) > 1 or not kinds <= set(FORMATS.values()):
         raise AccountDataError(
             f'"{source}": expected files of one format, got {", ".join(sorted(kinds))}',
-            hint=f"endings that are read: {', '.join(sorted(_FORMATS))}",
+            hint=f"endings that are read: {', '.join(sorted(FORMATS))}",
         )
     return kinds.pop(), files
 
 
-def _ending(path: Path) -> str:
+def ending_of(path: Path) -> str:
     """Return what a file's name ends in, what it is packed by included."""
     ending = path.suffix.lower()
     return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
@@ -131,12 +134,14 @@ def _with_partitions(
             f"{' and '.join(sorted({'/'.join(names) or 'none' for names in named}))}",
             hint="--data with a pattern can name some of the files",
         )
-    columns = {
-        name: pl.col(_PATH).replace_strict(
-            list(map(str, files)), _typed([values[name] for values in named]), default=None
-        )
-        for name in named[0]
-    }
+    paths = pl.Series(list(map(str, files)))
+    columns = {}
+    for name in named[0]:
+        # Texts are numbers or dates where all of them are, and codes such as 01 texts.
+        texts = pl.DataFrame({name: pl.Series([values[name] for values in named], dtype=pl.String)})
+        kind = contents(texts.lazy(), [name], pl.LazyFrame.collect, nulls=())[name].kind
+        typed = texts.select(converted(pl.col(name), kind)).to_series()
+        columns[name] = pl.col(_PATH).replace_strict(paths, typed, default=None)
     return scanned(include_file_paths=_PATH).with_columns(**columns).drop(_PATH)
 
 
@@ -147,13 +152,6 @@ def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
     return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
 
 
-def _typed(values: list[str | None]) -> pl.Series:
-    """Take texts for numbers or dates where all of them are, codes such as 01 for texts."""
-    texts = pl.DataFrame({"value": pl.Series(values, dtype=pl.String)})
-    kind = contents(texts.lazy(), ["value"], pl.LazyFrame.collect, nulls=())["value"].kind
-    return texts.select(converted(pl.col("value"), kind).alias("value")).to_series()
-
-
 # ---- Parquet and Arrow --------------------------------------------------------------------------
 
 
@@ -162,12 +160,12 @@ def scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyF
 
     A column that is an integer here and a double there is a double; what a file lacks is null.
     """
-    scanner: Any = partial(pl.scan_parquet, glob=False) if kind == "parquet" else pl.scan_ipc
 
     def alike(part: Iterable[Path], **more: Any) -> pl.LazyFrame:
-        named = [file if kind == "parquet" else Path(escape(str(file))) for file in part]
-        lazy: pl.LazyFrame = scanner(named, hive_partitioning=False, **more)
-        return lazy
+        if kind == "parquet":
+            return pl.scan_parquet(list(part), glob=False, hive_partitioning=False, **more)
+        named = [Path(escape(str(file))) for file in part]
+        return pl.scan_ipc(named, hive_partitioning=False, **more)
 
     several = files if len(files) > 1 else []
     schemas = [tuple(alike([file]).collect_schema().items()) for file in several]
@@ -259,8 +257,8 @@ def text_file(location: str | Path) -> TextFile:
         raise broken_file(location, reason)
     if not separator:
         separator = max(_SEPARATORS, key=lambda sign: len(_fields(header, sign)))
-    fields = enumerate(_fields(header, separator), start=1)
-    names = tuple(name.strip() or f"column_{i}" for i, name in fields)
+    fields = _fields(header, separator)
+    names = tuple(name.strip() or f"column_{i}" for i, name in enumerate(fields, start=1))
     refuse_repeated(str(location), names)
     return TextFile(location, separator, names, before)
 

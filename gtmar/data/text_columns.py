@@ -30,7 +30,6 @@ __all__ = [
     "cleaned",
     "contents",
     "converted",
-    "stated_kinds",
 ]
 
 
@@ -224,11 +223,16 @@ def contents(
             if kinds[name] == asked[name] or content.kind is not Kind.TEXT or count.get("codes"):
                 settled[name] = content
     settled = _by_other_columns(settled, ask=False)
-    few = {name: each.nearly for name, each in settled.items() if each.nearly is not None}
-    if few:
-        shown = [_others(name, kind, nulls).implode().alias(name) for name, kind in few.items()]
+    shown = []
+    for name, each in settled.items():
+        if each.nearly is not None:
+            text = cleaned(pl.col(name), nulls)
+            strange = text.filter(text.is_not_null() & converted(text, each.nearly).is_null())
+            others = strange.unique(maintain_order=True).head(_SHOWN)
+            shown.append(others.implode().alias(name))
+    if shown:
         row = collect(lazy.select(shown)).row(0, named=True)
-        settled |= {name: replace(settled[name], others=tuple(row[name])) for name in few}
+        settled |= {n: replace(settled[n], others=tuple(others)) for n, others in row.items()}
     return settled
 
 
@@ -311,12 +315,6 @@ def _by_other_columns(contents: Mapping[str, Content], *, ask: bool) -> dict[str
         else:
             settled[name] = replace(each, kind=Kind.TEXT, nearly=thousand)
     return settled
-
-
-def _others(name: str, kind: Kind, nulls: Collection[str]) -> pl.Expr:
-    text = cleaned(pl.col(name), nulls)
-    strange = text.filter(text.is_not_null() & converted(text, kind).is_null())
-    return strange.unique(maintain_order=True).head(_SHOWN)
 
 
 def _counts(
@@ -406,6 +404,11 @@ class Texts:
         """The markers of nothing."""
         return NULL_MARKERS if self.reading.nulls is None else self.reading.nulls
 
+    @property
+    def stated(self) -> dict[str, Kind]:
+        """The kinds of columns that the reading states."""
+        return {name: Kind(kind) for name, kind in self.reading.columns.items()}
+
     def read_by(self, reading: Reading) -> Texts:
         """Return the columns as another spec says that cells are read."""
         known = self.contents if reading.nulls == self.reading.nulls else {}
@@ -459,36 +462,25 @@ class Texts:
 
     def notes(self, columns: Collection[str]) -> list[str]:
         """Say which cells of columns are read as unknown, and which hold thousands."""
-        return [note for note in (self._markers(columns), self._thousands(columns)) if note]
-
-    def _thousands(self, columns: Collection[str]) -> str | None:
-        names = list(self.thousands(columns))
-        if not names:
-            return None
-        sign = self.contents[names[0]].grouped or "."
-        return (
-            f"Read with thousands, as other columns show the decimal sign: {', '.join(names)}; "
-            f"1{sign}234 is 1234. --parse {names[0]}={_GROUPED[sign][0]} reads it as 1.234."
-        )
-
-    def _markers(self, columns: Collection[str]) -> str | None:
-        parts = []
-        for name in self.columns:
-            if name not in columns or name not in self.contents:
-                continue
-            if not self.typeless and self.kinds.get(name, Kind.TEXT) is Kind.TEXT:
-                continue
-            counts = self.contents[name].markers.items()
-            markers = [
-                f'{n:,} "{marker}"' for marker, n in counts if marker not in self._kept(name)
-            ]
-            parts += [f"{', '.join(markers)} in {name}"] if markers else []
-        if not parts:
-            return None
-        return (
-            f"Read as unknown: {'; '.join(parts)}. Where one is a value of its own, the spec says "
-            "which markers mean nothing, as read: {nulls: []}, or lists it as a category."
-        )
+        notes, parts = [], []
+        for name, content in ((n, self.contents[n]) for n in self.columns if n in self.contents):
+            typed = self.typeless or self.kinds.get(name, Kind.TEXT) is not Kind.TEXT
+            counts = content.markers.items() if typed and name in columns else ()
+            kept = self._kept(name)
+            if markers := [f'{n:,} "{marker}"' for marker, n in counts if marker not in kept]:
+                parts.append(f"{', '.join(markers)} in {name}")
+        if parts:
+            notes.append(
+                f"Read as unknown: {'; '.join(parts)}. Where one is a value of its own, the spec "
+                "says which markers mean nothing, as read: {nulls: []}, or lists it as a category."
+            )
+        if names := list(self.thousands(columns)):
+            sign = self.contents[names[0]].grouped or "."
+            notes.append(
+                f"Read with thousands, as other columns show the decimal sign: {', '.join(names)}; "
+                f"1{sign}234 is 1234. --parse {names[0]}={_GROUPED[sign][0]} reads it as 1.234."
+            )
+        return notes
 
     def unlike(self, column: str) -> tuple[str, str] | None:
         """Word what keeps a text column from being numbers, or dates: problem and hint."""
@@ -520,8 +512,3 @@ class Texts:
             marks = ",".join(content.others)
             hints.append(f'--nulls "{marks}" reads these as unknown, beside the usual markers')
         return problem, "; ".join(hints)
-
-
-def stated_kinds(reading: Reading) -> dict[str, Kind]:
-    """Return the kinds of columns that a spec states."""
-    return {name: Kind(kind) for name, kind in reading.columns.items()}

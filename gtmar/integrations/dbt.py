@@ -25,9 +25,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class DbtModel:
-    """A model's two files."""
+    """A model's two files, which bear its name."""
 
-    #: The model's name, which its files bear.
     name: str
     #: What ``<name>.sql`` holds: Jinja around one SELECT.
     sql: str
@@ -44,23 +43,11 @@ def dbt_model(
     as_of: str | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> DbtModel:
-    """Return a dbt model that scores a relation as `gtmar score` does.
+    """Return a dbt model, called as the spec's unless it has a name, that scores a relation.
 
-    Parameters
-    ----------
-    spec
-        The scoring spec.
-    relation
-        A model, ``accounts``, taken by ``ref``; or ``crm.accounts``, taken by ``source``.
-    dialect, as_of, kinds
-        As for `export.sql.select`.
-    name
-        The model's name; None for the spec's model.
-
-    Raises
-    ------
-    UsageError
-        If a name is none that dbt takes, or the spec can't be written in the dialect.
+    That is a model, ``accounts``, taken by ``ref``; or ``crm.accounts``, taken by ``source``. Other
+    parameters are as for `sql.select`. Raises `UsageError` if a name is none that dbt takes, or the
+    spec can't be written in the dialect.
     """
     name = name or spec.model
     parts = relation.split(".")
@@ -70,9 +57,7 @@ def dbt_model(
             f'dbt names are letters, digits and underscores, got model "{name}" over "{relation}"',
             hint="--name health_score, --relation accounts or --relation crm.accounts",
         )
-    text = select(spec, _TABLE, dialect=dialect, as_of=as_of, kinds=kinds)
-    # What looks like Jinja in a name or a text is none.
-    text = re.sub(r"\{[{%#]", lambda found: f'{{{{ "{found[0]}" }}}}', text)
+    text = _no_jinja(select(spec, _TABLE, dialect=dialect, as_of=as_of, kinds=kinds))
     quoted = ", ".join(f"'{part}'" for part in parts)
     call = f"{{{{ {'ref' if len(parts) == 1 else 'source'}({quoted}) }}}}"
     if text.count(_TABLE) != 1:
@@ -83,9 +68,12 @@ def dbt_model(
 
 
 def _properties(spec: ScoringSpec, name: str) -> str:
-    """Write descriptions and tests; texts as JSON strings, which YAML reads too."""
+    """Write descriptions and tests; texts as JSON strings, which YAML reads too.
+
+    Tiers are escaped as what dbt puts into a SQL literal and Jinja as it stands.
+    """
     identifier = json.dumps(spec.id)
-    tiers = ", ".join(json.dumps(_literal(tier)) for tier in spec.tier_names)
+    tiers = ", ".join(json.dumps(_no_jinja(tier.replace("'", "''"))) for tier in spec.tier_names)
     about = json.dumps(f"Scores of spec {specs.spec_id(spec)}, as gtmar score gives them.")
     return "\n".join(
         (
@@ -114,7 +102,6 @@ def _properties(spec: ScoringSpec, name: str) -> str:
     )
 
 
-def _literal(text: str) -> str:
-    """Escape what dbt would put into a SQL literal and Jinja as it stands."""
-    text = text.replace("'", "''")
+def _no_jinja(text: str) -> str:
+    """Escape what looks like Jinja in a name or a text, and is none."""
     return re.sub(r"\{[{%#]", lambda found: f'{{{{ "{found[0]}" }}}}', text)

@@ -1,307 +1,420 @@
-"""Runs of another tool's journal: which lines of a file belong together, and from which incumbent.
+"""Earlier tools' JSON: what an object says of an experiment, and what is wrong with it.
 
-Such a file is appended to by run after run, and doesn't say where one begins: that follows from
-what each line starts from.
+A fault is collected and not raised, so that all faults of a file are said at once.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import math
+import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from gtmar.errors import JournalError
-from gtmar.integrations.jsonl_export import (
-    KEPT_REASON,
-    ORIGINAL,
-    REVENUE_WEIGHTED,
-    Entry,
-    Problems,
-    entry_of,
-    objects,
-)
-from gtmar.journal.schema import experiment_id, experiment_schema, first_format
+from gtmar.documents import LARGEST_TEXT, parse_json
+from gtmar.errors import JournalError, culprits
 from gtmar.metrics.registry import all_metrics
+from gtmar.spec.encoders import WEIGHT_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["ForeignFile", "ForeignRun", "Placed", "baseline_row", "foreign_rows"]
+__all__ = [
+    "KEPT_REASON",
+    "KEYS",
+    "ORIGINAL",
+    "REVENUE_WEIGHTED",
+    "Entry",
+    "Problems",
+    "entry_of",
+    "objects",
+]
 
-#: Values of a file are rounded; the chain of its incumbents is not broken by that.
-_ROUNDING = 1e-6
-#: A list of all experiments may stand on one line; without an end it is no such file.
-_LONGEST_LINE = 256 * 1024 * 1024
-_NOT_THERE = "imported: not in the file"
+#: An object's keys, in order. The last three are not in every file.
+KEYS = (
+    "experiment_id",
+    "metric",
+    "baseline_value",
+    "variant_value",
+    "outcome",
+    "changes",
+    "weights_snapshot",
+    "metrics",
+    "timestamp",
+    "hypothesis",
+    "duration_ms",
+)
+_REQUIRED = KEYS[:8]
+#: Keys that some tools add, and that say which rows are of one run.
+_OF_A_RUN = ("seed", "evaluation_version", "basis")
+#: A metric of earlier tools that is no column of ours: NRR on the binary basis, of all accounts or
+#: by tier. It is kept as the reason why it is none, and given back from there.
+REVENUE_WEIGHTED = "revenue_weighted_retention"
+#: How that reason reads, the value being JSON.
+KEPT_REASON = r"no column has it; the file says (.*)"
+#: Under this name the reasons of a row keep the object that it was imported from, as JSON: its
+#: unknown keys, and its way of putting the known ones, are given back by an export.
+ORIGINAL = "imported from"
+#: What tells objects apart in text: strings as wholes, ends of objects and lists.
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[][{}]')
+#: What follows the bracket that a list of experiments begins with; what parts them, and lines.
+_LIST = re.compile(r"\s*(?:[{\]]|$)")
+_COMMA, _BLANK = re.compile(r"\s*,?\s*"), re.compile(r"\s*")
+#: Our names of metrics that the format calls otherwise.
+_OTHER_NAMES = {"n_scored": "scored", "score_std": "score_deviation"}
+_TIER_SHARE = re.compile(r"pct_(.+)_tier")
+_WHOLE = r"[-+]?\d+(?:\.0+)?"
+_STEP = re.compile(rf"({_WHOLE})\s*(?:->|→)\s*({_WHOLE})")
+_CHANGE = re.compile(rf"(.+?):\s*{_STEP.pattern}")
+_ENDS = (("from", "to"), ("before", "after"), ("old", "new"))
+_FORMS = 'changes are a list like ["nps: 5 -> 12"], or an object from name to {"from": 5, "to": 12}'
 
-
-@dataclass(frozen=True)
-class Placed:
-    """A line in its place."""
-
-    #: Place of its run in the file, from 0.
-    run: int
-    #: Number of the experiment in its run, from 1, and of the incumbent that it changed.
-    number: int
-    parent: int
-    #: Weight before and after, by name.
-    changes: dict[str, tuple[int, int]]
-    entry: Entry
-
-
-class ForeignRun:
-    """One run of a file: its incumbent while lines are read, and what they add up to.
-
-    Parameters
-    ----------
-    first
-        Its first line.
-    start
-        Weights that this line changed.
-    """
-
-    def __init__(self, first: Entry, start: dict[str, int]) -> None:
-        self.first, self.start = first, start
-        #: Weights and objective of the incumbent, and its number, 0 for the baseline.
-        self.weights, self.value, self.incumbent = start, first.before, 0
-        #: Whether more of the objective is better.
-        self.higher_is_better = True
-        self.experiments = 0
-        self.wins = 0
-        self.last_line = first.line
-        #: Microseconds of all lines; None where none says.
-        self.duration_us: int | None = None
-        #: Tiers in the order of the longest list of them.
-        self.tiers: tuple[str, ...] = ()
-        #: What the lines say of revenue retention's basis, None where one doesn't.
-        self.bases: set[str | None] = set()
-        #: By-tier metrics that the file has.
-        self.by_tier: set[str] = set()
-
-    def goes_on_with(self, entry: Entry) -> bool:
-        """Whether a line starts from this run's incumbent."""
-        return (
-            self.keeps(entry)
-            and self.weights.keys() == entry.weights.keys()
-            and all(
-                self.weights[name] == (weight if name not in entry.changes else before)
-                for name, weight in entry.weights.items()
-                if (before := entry.changes.get(name, (0, 0))[0]) is not None
-            )
-        )
-
-    def keeps(self, entry: Entry) -> bool:
-        """Whether a line is of the same origin, and starts from this run's incumbent's value."""
-        near = math.isclose(entry.before, self.value, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
-        return entry.origin == self.first.origin and near
-
-    def take(self, entry: Entry, run: int) -> Placed:
-        """Take in the next line."""
-        self.experiments += 1
-        changes = {
-            name: (self.weights[name] if before is None else before, after)
-            for name, (before, after) in entry.changes.items()
-        }
-        placed = Placed(run, self.experiments, self.incumbent, changes, entry)
-        if entry.won and entry.after is not None:
-            self.wins += 1
-            self.weights, self.value, self.incumbent = entry.weights, entry.after, self.experiments
-        self.last_line = entry.line
-        self.bases.add(entry.basis)
-        if entry.duration_us is not None:
-            self.duration_us = (self.duration_us or 0) + entry.duration_us
-        for key, values in entry.by_tier.items():
-            self.by_tier.add(key)
-            if not values.keys() <= set(self.tiers):
-                listed = (
-                    [*values, *self.tiers]
-                    if len(values) > len(self.tiers)
-                    else [*self.tiers, *values]
-                )
-                self.tiers = tuple(dict.fromkeys(listed))
-        return placed
+_NOTHING = object()
+#: Values by metric or tier, None where there is none.
+_Values = dict[str, float | None]
 
 
-class ForeignFile:
-    """One pass over a file: iterating gives its lines, each in its place.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One experiment, as a line tells it."""
 
-    Parameters
-    ----------
-    path
-        The file.
-    problems
-        Takes in what is wrong; such lines are passed over.
-    """
+    line: int
+    experiment_id: str
+    metric: str
+    #: Objective of the incumbent, and of the experiment; the latter None where it has none.
+    before: float
+    after: float | None
+    won: bool
+    #: Weight before and after, by name; before is None where the file doesn't say.
+    changes: dict[str, tuple[int | None, int]]
+    weights: dict[str, int]
+    #: Metrics that we know, by our names; by-tier ones by tier.
+    scalars: _Values
+    by_tier: dict[str, _Values]
+    #: Keys and metrics that we have no place for.
+    ignored: tuple[str, ...]
+    at: datetime | None
+    hypothesis: str | None
+    duration_us: int | None
+    seed: int | None
+    evaluation: str | None
+    #: `observed` or `binary`; None where the file doesn't say.
+    basis: str | None = None
+    #: `REVENUE_WEIGHTED` as JSON; None where the line has none.
+    revenue_weighted: str | None = None
+    #: The whole object as JSON, without NaN and infinity.
+    original: str = "{}"
 
-    def __init__(self, path: Path, problems: Problems) -> None:
-        self.path, self.problems = path, problems
-        #: Runs found so far.
-        self.runs: list[ForeignRun] = []
-        self._hash = hashlib.sha256()
+    @property
+    def origin(self) -> tuple[str, int | None, str | None, str]:
+        """What all lines of a run share: metric, seed, evaluation, and an id's ``RUN/``."""
+        return self.metric, self.seed, self.evaluation, self.experiment_id.rpartition("/")[0]
 
-    def __iter__(self) -> Iterator[Placed]:
-        for entry in self._entries():
-            run = self._run_of(entry)
-            if run is None:
-                continue
-            if entry.won and entry.after is not None:
-                if run.wins == 0:
-                    run.higher_is_better = _higher_is_better(entry)
-                gain = entry.after - entry.before
-                if (gain if run.higher_is_better else -gain) <= 0:
-                    self.problems.add(
-                        entry.line, "outcome is win, but variant_value is no better", entry.after
-                    )
-            yield run.take(entry, len(self.runs) - 1)
 
-    def hexdigest(self) -> str:
-        """Return the SHA-256 of what was read."""
-        return self._hash.hexdigest()
+class Problems:
+    """What is wrong with a file: each kind of fault once, with the lines that have it."""
 
-    def _entries(self) -> Iterator[Entry]:
+    def __init__(self) -> None:
+        self._lines: dict[str, list[int]] = {}
+        self._got: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, line: int, problem: str, got: object = _NOTHING) -> None:
+        """Take in a fault; `got` is what stands there, shown for the first line that has it."""
+        self._lines.setdefault(problem, []).append(line)
+        if got is not _NOTHING:
+            shown = json.dumps(got, ensure_ascii=False, default=str)
+            short = shown if len(shown) <= 60 else f"{shown[:60]}..."
+            self._got.setdefault(problem, f", got {short}")
+
+    def error(self, source: str) -> JournalError:
+        """Word all that was found."""
+        texts = []
+        for problem, lines in self._lines.items():
+            where = f"line{'s' if len(lines) > 1 else ''} {culprits(lines)}: " if lines[0] else ""
+            texts.append(f"{where}{problem}{self._got.get(problem, '')}")
+        head = f'"{source}": nothing was imported'
+        if len(texts) == 1:
+            return JournalError(f"{head}: {texts[0]}", problems=texts)
+        listing = [f"  - {text}" for text in texts]
+        return JournalError(f"{head}, {len(texts)} problems", listing=listing, problems=texts)
+
+
+class _Reader:
+    """Reads one line's object, and notes what can't be."""
+
+    def __init__(self, line: int, data: dict[str, Any], problems: Problems) -> None:
+        self.line, self.data, self.problems = line, data, problems
+        self.sound = True
+        self.revenue_weighted: str | None = None
+        basis = data.get("basis")
+        self.basis = basis if basis in ("observed", "binary") else None
+
+    def fault(self, problem: str, got: object = _NOTHING) -> None:
+        self.sound = False
+        self.problems.add(self.line, problem, got)
+
+    def text(self, key: str) -> str:
+        value = self.data[key]
+        if not (isinstance(value, str) and value):
+            self.fault(f"{key} must be text", value)
+        return str(value)
+
+    def number(self, value: object, what: str) -> float | None:
+        """Read a number; NaN and infinity stand for null, as Python writes them."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fault(f"{what} must be a number or null", value)
+            return None
         try:
-            with self.path.open("rb") as file:
-                for number, text in objects(self._lines(file), self.problems):
-                    entry = entry_of(text, number, self.problems)
-                    if entry is not None:
-                        yield entry
-        except OSError as err:
-            raise JournalError(f'"{self.path}": can\'t be read: {err.strerror}') from err
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:
+            self.fault(f"{what} must be a number below 1e308", value)
+            return None
 
-    def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, str]]:
-        for number, raw in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
-            self._hash.update(raw)
-            if len(raw) == _LONGEST_LINE:
-                self.problems.add(number, f"a line of more than {_LONGEST_LINE:,} bytes")
-                return
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
-            except UnicodeDecodeError:
-                self.problems.add(number, "not UTF-8 text")
-                continue
-            yield number, text
+    def count(self, value: object, what: str) -> int | None:
+        number = self.number(value, what)
+        if number is not None and not (number.is_integer() and 0 <= number < 2**53):
+            self.fault(f"{what} must be a count", value)
+        return None if number is None else int(number)
 
-    def _run_of(self, entry: Entry) -> ForeignRun | None:
-        """Return the run that a line belongs to, a new one where it must be; None for no run."""
-        if self.runs:
-            run = self.runs[-1]
-            if run.goes_on_with(entry):
-                return run
-            others = sorted(run.weights.keys() ^ entry.weights.keys())
-            if others and run.keeps(entry):
-                self.problems.add(
-                    entry.line,
-                    "weights_snapshot has or lacks names beside the lines before it; "
-                    "if another run begins here, split the file",
-                    others,
-                )
-                return None
-        start = dict(entry.weights)
-        for name, (before, _) in entry.changes.items():
-            if before is None:
-                self.problems.add(
-                    entry.line,
-                    "the first experiment of a run must say what a changed weight was before",
-                    name,
-                )
-                return None
-            start[name] = before
-        self.runs.append(ForeignRun(entry, start))
-        return self.runs[-1]
+    def whole(self, value: object, what: str) -> int:
+        """Read a weight: a whole number, which 5.0 is too."""
+        if isinstance(value, str) and re.fullmatch(_WHOLE, value):
+            value = float(value)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= WEIGHT_LIMIT
+            or value != int(value)
+        ):
+            limit = f"at most {WEIGHT_LIMIT:,} either way"
+            self.fault(f"{what} must be whole numbers, {limit}", value)
+            return 0
+        return int(value)
+
+    def weights(self) -> dict[str, int]:
+        given = self.data["weights_snapshot"]
+        if not isinstance(given, dict) or not given:
+            self.fault("weights_snapshot must be an object from name to weight", given)
+            return {}
+        return {name: self.whole(value, "weights") for name, value in given.items()}
+
+    def changes(self, weights: Mapping[str, int]) -> dict[str, tuple[int | None, int]]:
+        given = self.data["changes"]
+        changes: dict[str, tuple[int | None, int]] = {}
+        for name, ends in _pairs(given):
+            if name is None or ends is None:
+                self.fault(_FORMS, given)
+                return {}
+            before, after = ends
+            if before is not None:
+                before = self.whole(before, "weights in changes")
+            changes[name] = before, self.whole(after, "weights in changes")
+            if self.sound and weights.get(name) != changes[name][1]:
+                self.fault("changes and weights_snapshot disagree", name)
+        return changes
+
+    def metrics(self) -> tuple[_Values, dict[str, _Values], list[str]]:
+        """Read the metrics that we know: scalars, by-tier ones, and names of the others."""
+        given = self.data["metrics"]
+        scalars: _Values = {}
+        by_tier: dict[str, _Values] = {}
+        ignored: list[str] = []
+        if not isinstance(given, dict | None):
+            self.fault("metrics must be an object from name to value", given)
+            return scalars, by_tier, ignored
+        for name, value in (given or {}).items():
+            what = f"metrics.{name}"
+            key = str(_OTHER_NAMES.get(name, name))
+            metric = all_metrics().get(key)
+            read = self.count if metric is not None and metric.count else self.number
+            if share := _TIER_SHARE.fullmatch(name):
+                by_tier.setdefault("share_by_tier", {})[share[1]] = self.number(value, what)
+            elif name == REVENUE_WEIGHTED:
+                self.revenue_weighted = self.kept(value, what)
+            elif metric is None:
+                ignored.append(what)
+            elif not metric.by_tier:
+                scalars[key] = read(value, what)
+            elif isinstance(value, dict | None):
+                of_tiers = {tier: read(v, what) for tier, v in (value or {}).items()}
+                by_tier.setdefault(key, {}).update(of_tiers)
+            else:
+                self.fault(f"{what} must be an object from tier to value", value)
+        tiers = (given or {}).get(REVENUE_WEIGHTED)
+        if isinstance(tiers, dict) and not by_tier.get("nrr_by_tier") and self.basis != "observed":
+            # By tier it is what NRR on the binary basis is: that column has it, marked so.
+            by_tier["nrr_by_tier"] = {t: self.number(v, REVENUE_WEIGHTED) for t, v in tiers.items()}
+            self.basis = "binary"
+        return scalars, by_tier, ignored
+
+    def kept(self, value: object, what: str) -> str | None:
+        """Return a metric that no column has as JSON: a number, or an object of them by tier."""
+        if isinstance(value, dict):
+            return json.dumps({tier: self.number(v, what) for tier, v in value.items()})
+        number = self.number(value, what)
+        return None if number is None else json.dumps(number)
+
+    def time(self) -> datetime | None:
+        value = self.data.get("timestamp")
+        if value is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(value)
+            # Who leaves the zone out means UTC, as the format does.
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            self.fault("timestamp must be a time as ISO 8601 writes it", value)
+            return None
+
+    def duration(self) -> int | None:
+        value = self.number(self.data.get("duration_ms"), "duration_ms")
+        if value is not None and not 0 <= value < 2**53:
+            self.fault("duration_ms must be 0 or more", value)
+            return None
+        return None if value is None else round(value * 1000)
 
 
-def _higher_is_better(win: Entry) -> bool:
-    """Which way is better: as the metric has it; for one that we don't know, as its win went."""
-    metric = all_metrics().get(win.metric.partition(".")[0])
-    if metric is not None:
-        return metric.better != "lower"
-    return win.after is None or win.after >= win.before
+def _pairs(given: object) -> Iterable[tuple[str | None, tuple[object, object] | None]]:
+    """Give each change's name and ends, of any form; None where it can't be told."""
+    if isinstance(given, list):
+        for item in given:
+            found = _CHANGE.fullmatch(item) if isinstance(item, str) else None
+            yield (found[1], (found[2], found[3])) if found else (None, None)
+    elif isinstance(given, dict):
+        for name, value in given.items():
+            yield name, _ends(value)
+    else:
+        yield None, None
 
 
-def baseline_row(run: ForeignRun, run_id: str) -> pa.Table:
-    """Return a run's baseline as a row of the journal: what its first line started from."""
-    columns: dict[str, list[Any]] = {
-        "run_id": [run_id],
-        "experiment_id": [experiment_id(0)],
-        "number": [0],
-        "proposal": [0],
-        "objective": [run.first.metric],
-        "value_after": [run.first.before],
-        "outcome": ["baseline"],
-        "changes": [[]],
-        "weights": [list(run.start.items())],
-        "null_reasons": [[("*", _NOT_THERE)]],
-        "breaches": [[]],
-        "proposer": ["baseline"],
-        "evaluated_at": [run.first.at],
-    }
-    for key in run.by_tier:
-        columns[key] = [[(tier, None) for tier in run.tiers]]
-    return _table(columns)
+def _ends(value: object) -> tuple[object, object] | None:
+    """Return a weight before and after; before is None where only the new one stands there."""
+    if isinstance(value, dict):
+        for before, after in _ENDS:
+            if value.keys() == {before, after}:
+                return value[before], value[after]
+        return None
+    if isinstance(value, list):
+        return (value[0], value[1]) if len(value) == 2 else None
+    if isinstance(value, str) and (found := _STEP.fullmatch(value)):
+        return found[1], found[2]
+    return None if isinstance(value, str) else (None, value)
 
 
-def foreign_rows(run: ForeignRun, placed: Sequence[Placed], run_id: str) -> pa.Table:
-    """Return lines of a run as rows of the journal.
+def objects(  # noqa: PLR0912 - one pass over marks, each of which ends or begins something
+    lines: Iterable[tuple[int, str]], problems: Problems
+) -> Iterator[tuple[int, str]]:
+    """Give the text of each object of a file, and the line that it begins on.
 
-    Parameters
-    ----------
-    run
-        The run, read to its end.
-    placed
-        Some of its lines.
-    run_id
-        Its id in the journal.
+    An object may stand on one line or on several, be followed by others on its line, and stand in a
+    list. A line that begins with ``{`` begins an object, whatever the ones before lack, so that one
+    that was cut off doesn't take those after it along. `lines` are numbers and texts.
     """
-    entries = [each.entry for each in placed]
-    columns: dict[str, list[Any]] = {
-        "run_id": [run_id] * len(placed),
-        "experiment_id": [experiment_id(each.number) for each in placed],
-        "number": [each.number for each in placed],
-        "proposal": [each.number for each in placed],
-        "parent": [experiment_id(each.parent) for each in placed],
-        "objective": [entry.metric for entry in entries],
-        "value_before": [entry.before for entry in entries],
-        "value_after": [entry.after for entry in entries],
-        "outcome": ["win" if entry.won else "lose" for entry in entries],
-        "changes": [
-            [(name, {"before": b, "after": a}) for name, (b, a) in each.changes.items()]
-            for each in placed
-        ],
-        # In one order, since JSON's doesn't mean anything.
-        "weights": [[(name, entry.weights[name]) for name in run.start] for entry in entries],
-        "null_reasons": [_reasons(entry) for entry in entries],
-        "basis": [entry.basis for entry in entries],
-        "breaches": [[]] * len(placed),
-        "proposer": ["import"] * len(placed),
-        "note": [entry.hypothesis for entry in entries],
-        "evaluated_at": [entry.at for entry in entries],
-        "duration_us": [entry.duration_us for entry in entries],
-    }
-    for key, metric in all_metrics().items():
-        if key in run.by_tier:
-            of_tiers = [entry.by_tier.get(key, {}) for entry in entries]
-            columns[key] = [[(tier, each.get(tier)) for tier in run.tiers] for each in of_tiers]
-        elif not metric.by_tier:
-            columns[key] = [entry.scalars.get(key) for entry in entries]
-    return _table(columns)
+    begun, size = 0, 0
+    parts: list[str] = []
+    depth = base = opened = 0
+    for number, text in lines:
+        if parts and text.startswith("{"):
+            yield begun, "\n".join(parts).rstrip()
+            parts, depth = [], base
+        at = 0
+        for token in _TOKEN.finditer(text):
+            mark = token[0]
+            if mark in ("{", "["):
+                if mark == "[" and depth == base == 0 and _LIST.match(text, token.end()):
+                    base, opened, at = 1, number, token.end()
+                depth += 1
+            elif mark in ("}", "]"):
+                depth -= 1
+                between = parts or text[at : token.start()].strip(" ,\t")
+                if depth == base - 1 == 0 and not between:
+                    base, at = 0, token.end()
+                elif depth <= base:
+                    yield begun if parts else number, "\n".join([*parts, text[at : token.end()]])
+                    gap = _COMMA if base else _BLANK
+                    parts, depth, at = [], base, next(gap.finditer(text, token.end())).end()
+        rest = text[at:] if parts else text[at:].strip(" ,\t" if base else None)
+        if rest and depth == base and not parts:
+            yield number, rest
+        elif rest or parts:
+            begun, size = (begun, size) if parts else (number, 0)
+            parts.append(rest)
+            size += len(rest)
+            if size > LARGEST_TEXT:
+                problems.add(begun, f"an object larger than {LARGEST_TEXT:,} characters")
+                return
+    if parts:
+        yield begun, "\n".join(parts).rstrip()
+    if base:
+        problems.add(opened, "the list that begins here doesn't end; is the file cut off?")
 
 
-def _reasons(entry: Entry) -> list[tuple[str, str]]:
-    """Say why metrics are null, and keep what no column has."""
-    reasons = [("*", _NOT_THERE)]
-    if entry.revenue_weighted is not None:
-        reasons.append((REVENUE_WEIGHTED, KEPT_REASON.replace("(.*)", entry.revenue_weighted)))
-    reasons.append((ORIGINAL, entry.original))
-    return reasons
+def _finite(value: Any) -> Any:
+    """Write null for NaN and infinity, which JSON doesn't have."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table(columns: dict[str, list[Any]]) -> pa.Table:
-    """Put columns in the schema's order; those that aren't given are null."""
-    schema = first_format(experiment_schema())
-    nulls = [None] * len(columns["run_id"])
-    arrays = [pa.array(columns.get(each.name, nulls), type=each.type) for each in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
+    """Read one object, which begins on a line; None where anything is wrong."""
+    if len(text) > LARGEST_TEXT:
+        problems.add(line, f"an object larger than {LARGEST_TEXT:,} characters")
+        return None
+    try:
+        data = parse_json(text)
+    except ValueError as err:
+        line += getattr(err, "lineno", 1) - 1
+        problems.add(line, f"not JSON: {getattr(err, 'msg', err)}")
+        return None
+    if not isinstance(data, dict):
+        problems.add(line, "each line must be one JSON object", data)
+        return None
+    missing = [key for key in _REQUIRED if key not in data]
+    if missing:
+        problems.add(line, f"lacks {culprits(missing, limit=len(missing))}")
+        return None
+    reader = _Reader(line, data, problems)
+    weights = reader.weights()
+    scalars, by_tier, ignored = reader.metrics()
+    before, after = (reader.number(data[key], key) for key in ("baseline_value", "variant_value"))
+    if before is None and reader.sound:
+        reader.fault("baseline_value must be a number", data["baseline_value"])
+    outcome, seed, hypothesis = data["outcome"], data.get("seed"), data.get("hypothesis")
+    if outcome not in ("win", "lose"):
+        reader.fault('outcome must be "win" or "lose"', outcome)
+    if outcome == "win" and after is None and reader.sound:
+        reader.fault("a win needs a variant_value", data["variant_value"])
+    if not isinstance(hypothesis, str | None):
+        reader.fault("hypothesis must be text", hypothesis)
+    evaluation = data.get("evaluation_version")
+    entry = Entry(
+        line=line,
+        experiment_id=reader.text("experiment_id"),
+        metric=reader.text("metric"),
+        before=before or 0.0,
+        after=after,
+        won=outcome == "win",
+        changes=reader.changes(weights),
+        weights=weights,
+        scalars=scalars,
+        by_tier=by_tier,
+        ignored=(*(key for key in data if key not in (*KEYS, *_OF_A_RUN)), *ignored),
+        at=reader.time(),
+        hypothesis=hypothesis or None,
+        duration_us=reader.duration(),
+        seed=seed if type(seed) is int and 0 <= seed < 2**63 else None,
+        evaluation=None if evaluation is None else str(evaluation),
+        basis=reader.basis,
+        revenue_weighted=reader.revenue_weighted,
+        original=json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":")),
+    )
+    return entry if reader.sound else None

@@ -1,202 +1,282 @@
-"""Coming and going: a journal's experiments as JSONL for other tools, and theirs brought in.
+"""Experiments of other tools brought in: which lines of a file are one run, and where it is put.
 
-An import is checked whole before anything is written. What a file doesn't say, such as the table
-and the spec, stays null, so that an imported run compares with no other.
+Such a file is appended to by run after run, and doesn't say where one begins: that follows from
+what each line starts from. It is checked whole before anything is written. What it doesn't say,
+such as the table and the spec, stays null, so that an imported run compares with no other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
+import math
 import secrets
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gtmar.errors import GtmarError, JournalError, culprits
-from gtmar.integrations.jsonl_entries import ForeignFile, baseline_row, foreign_rows
-from gtmar.integrations.jsonl_export import KEPT_REASON, KEYS, ORIGINAL, REVENUE_WEIGHTED, Problems
+from gtmar.integrations.jsonl_entries import (
+    KEPT_REASON,
+    ORIGINAL,
+    REVENUE_WEIGHTED,
+    Entry,
+    Problems,
+    entry_of,
+    objects,
+)
 from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
-from gtmar.journal.files import (
-    RunFiles,
-    aside_for,
-    make_folder,
-    place_file,
-    run_of,
-    unwritable,
-)
-from gtmar.journal.schema import FORMAT_VERSION, experiment_id
+from gtmar.journal.files import RunFiles, make_folder, place_file, run_of, unwritable
+from gtmar.journal.schema import FORMAT_VERSION, experiment_id, experiment_schema, first_format
 from gtmar.journal.verify import covered, run_ids
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import all_metrics
 from gtmar.outputs import sync_folder
-from gtmar.spec.import_specs import encoded_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from gtmar.integrations.jsonl_entries import ForeignRun, Placed
-    from gtmar.journal.catalog import Journal
+__all__ = ["Imported", "Undone", "import_jsonl", "undo_import"]
 
-__all__ = ["Imported", "Undone", "encoded_in", "export_jsonl", "import_jsonl", "undo_import"]
-
-#: What the format knows as a win or a lost experiment.
-_EXPORTED = {"win": "win", "lose": "lose", "blocked": "lose"}
-_RUNS = """
-    select
-        run_id,
-        note,
-        seed,
-        coalesce(cast(evaluator_version as varchar), parameters['evaluation_version'])
-            as evaluation_version
-    from runs
-    order by started_at, run_id
-"""
+#: Values of a file are rounded; the chain of its incumbents is not broken by that.
+_ROUNDING = 1e-6
+#: A list of all experiments may stand on one line; without an end it is no such file.
+_LONGEST_LINE = 256 * 1024 * 1024
+_NOT_THERE = "imported: not in the file"
 #: How the file begins that says which runs an import is about to write.
 _MARK = "import-"
-#: What the folder begins with in which its runs are written, a fresh one each time.
-_STAGE = "runs."
 #: Rows in memory at once.
 _BATCH = 2048
-#: How often a run's parts are looked for.
-_TRIES = 3
 
 
-def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
-    """Give a journal's experiments as lines of JSON, each without its end.
+# ---- the runs of a file --------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    run
-        One run, its experiments named ``exp_00034``; None for all, in the order of their starts,
-        named ``RUN/exp_00034``.
 
-    Returns
-    -------
-    Iterator of str
-        One object an experiment, read as it is asked for: an imported one as it came in, with the
-        id that it had. `blocked` counts as ``lose``; baselines
-        and experiments taken over from earlier runs are left out.
+@dataclass(frozen=True)
+class _Placed:
+    """A line in its place."""
 
-    Raises
-    ------
-    RunNotFoundError
-        If there is no such run.
-    JournalError
-        On the way, if a part is damaged.
+    #: Place of its run in the file, from 0.
+    run: int
+    #: Number of the experiment in its run, from 1, and of the incumbent that it changed.
+    number: int
+    parent: int
+    #: Weight before and after, by name.
+    changes: dict[str, tuple[int, int]]
+    entry: Entry
+
+
+class _ForeignRun:
+    """One run of a file: its incumbent while lines are read, and what they add up to.
+
+    `start` has the weights that its `first` line changed.
     """
-    runs = journal.query(_RUNS).to_dicts()
-    if run is not None:
-        run_id = journal.run_id(run)
-        runs = [row for row in runs if row["run_id"] == run_id]
-    return _lines(journal.path, runs, prefixed=run is None)
+
+    def __init__(self, first: Entry, start: dict[str, int]) -> None:
+        self.first, self.start = first, start
+        #: Weights and objective of the incumbent, and its number, 0 for the baseline.
+        self.weights, self.value, self.incumbent = start, first.before, 0
+        #: Whether more of the objective is better.
+        self.higher_is_better = True
+        self.experiments = 0
+        self.wins = 0
+        self.last_line = first.line
+        #: Microseconds of all lines; None where none says.
+        self.duration_us: int | None = None
+        #: Tiers in the order of the longest list of them.
+        self.tiers: tuple[str, ...] = ()
+        #: What the lines say of revenue retention's basis, None where one doesn't.
+        self.bases: set[str | None] = set()
+        #: By-tier metrics that the file has.
+        self.by_tier: set[str] = set()
+
+    def goes_on_with(self, entry: Entry) -> bool:
+        """Whether a line starts from this run's incumbent."""
+        start = {name: before for name, (before, _) in entry.changes.items()}
+        start = {**entry.weights, **start}
+        return (
+            self.keeps(entry)
+            and self.weights.keys() == entry.weights.keys()
+            and all(start[name] in (None, weight) for name, weight in self.weights.items())
+        )
+
+    def keeps(self, entry: Entry) -> bool:
+        """Whether a line is of the same origin, and starts from this run's incumbent's value."""
+        near = math.isclose(entry.before, self.value, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+        return entry.origin == self.first.origin and near
+
+    def take(self, entry: Entry, run: int) -> _Placed:
+        """Take in the next line."""
+        self.experiments += 1
+        changes = {
+            name: (self.weights[name] if before is None else before, after)
+            for name, (before, after) in entry.changes.items()
+        }
+        placed = _Placed(run, self.experiments, self.incumbent, changes, entry)
+        if entry.won and entry.after is not None:
+            self.wins += 1
+            self.weights, self.value, self.incumbent = entry.weights, entry.after, self.experiments
+        self.last_line = entry.line
+        self.bases.add(entry.basis)
+        if entry.duration_us is not None:
+            self.duration_us = (self.duration_us or 0) + entry.duration_us
+        for key, values in entry.by_tier.items():
+            self.by_tier.add(key)
+            if not values.keys() <= set(self.tiers):
+                first, rest = sorted((self.tiers, tuple(values)), key=len, reverse=True)
+                self.tiers = tuple(dict.fromkeys((*first, *rest)))
+        return placed
 
 
-def encoded_in(journal: Journal, run: str | None = None) -> list[str]:
-    """Name the features that specs of a journal, or of one run, encode; see `encoded_features`."""
-    query = "select distinct run_id, spec from runs where spec is not null order by run_id"
-    rows = journal.query(query).rows()
-    run_id = None if run is None else journal.run_id(run)
-    specs = dict.fromkeys(spec for each, spec in rows if run_id in (None, each))
-    return list(dict.fromkeys(chain(*(encoded_features(json.loads(spec)) for spec in specs))))
+class _ForeignFile:
+    """One pass over a file, which gives each sound line in its place."""
 
+    def __init__(self, path: Path, problems: Problems) -> None:
+        self.path, self.problems = path, problems
+        #: Runs found so far.
+        self.runs: list[_ForeignRun] = []
+        self._hash = hashlib.sha256()
 
-def _lines(folder: Path, runs: list[dict[str, Any]], *, prefixed: bool) -> Iterator[str]:
-    for run in runs:
-        for row in _rows_of(RunFiles(folder, run["run_id"])):
-            if row["outcome"] not in _EXPORTED:
+    def __iter__(self) -> Iterator[_Placed]:
+        for entry in self._entries():
+            run = self._run_of(entry)
+            if run is None:
                 continue
-            reasons = dict(row["null_reasons"] or ())
-            line = json.loads(reasons[ORIGINAL]) if ORIGINAL in reasons else _line(row, run)
-            name = line["experiment_id"]
-            if prefixed and "/" not in name:
-                line["experiment_id"] = f"{run['run_id']}/{name}"
-            yield json.dumps(line, ensure_ascii=False)
+            if entry.won and entry.after is not None:
+                if run.wins == 0:
+                    run.higher_is_better = _higher_is_better(entry)
+                gain = entry.after - entry.before
+                if (gain if run.higher_is_better else -gain) <= 0:
+                    problem = "outcome is win, but variant_value is no better"
+                    self.problems.add(entry.line, problem, entry.after)
+            yield run.take(entry, len(self.runs) - 1)
 
+    def hexdigest(self) -> str:
+        """Return the SHA-256 of what was read."""
+        return self._hash.hexdigest()
 
-def _rows_of(files: RunFiles) -> Iterator[dict[str, Any]]:
-    """Give a run's rows in order, a few at a time; go on where its parts are packed meanwhile."""
-    last = -1
-    for attempt in range(_TRIES):
+    def _entries(self) -> Iterator[Entry]:
         try:
-            for part in files.whole_parts:
-                with pq.ParquetFile(part) as file:
-                    for batch in file.iter_batches(_BATCH):
-                        rows = [row for row in batch.to_pylist() if row["number"] > last]
-                        yield from rows
-                        last = rows[-1]["number"] if rows else last
-        except (pa.ArrowException, OSError) as err:
-            if isinstance(err, FileNotFoundError) and attempt < _TRIES - 1:
+            with self.path.open("rb") as file:
+                for number, text in objects(self._lines(file), self.problems):
+                    entry = entry_of(text, number, self.problems)
+                    if entry is not None:
+                        yield entry
+        except OSError as err:
+            raise JournalError(f'"{self.path}": can\'t be read: {err.strerror}') from err
+
+    def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+        for number, raw in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+            self._hash.update(raw)
+            if len(raw) == _LONGEST_LINE:
+                self.problems.add(number, f"a line of more than {_LONGEST_LINE:,} bytes")
+                return
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
+            except UnicodeDecodeError:
+                self.problems.add(number, "not UTF-8 text")
                 continue
-            raise JournalError(
-                f"run {files.run_id} can't be read: {err}", hint="gtmar verify says more"
-            ) from err
-        return
+            yield number, text
+
+    def _run_of(self, entry: Entry) -> _ForeignRun | None:
+        """Return the run that a line belongs to, a new one where it must be; None for no run."""
+        if self.runs:
+            run = self.runs[-1]
+            if run.goes_on_with(entry):
+                return run
+            others = sorted(run.weights.keys() ^ entry.weights.keys())
+            if others and run.keeps(entry):
+                problem = (
+                    "weights_snapshot has or lacks names beside the lines before it; "
+                    "if another run begins here, split the file"
+                )
+                self.problems.add(entry.line, problem, others)
+                return None
+        start = dict(entry.weights)
+        for name, (before, _) in entry.changes.items():
+            if before is None:
+                problem = "the first experiment of a run must say what a changed weight was before"
+                self.problems.add(entry.line, problem, name)
+                return None
+            start[name] = before
+        self.runs.append(_ForeignRun(entry, start))
+        return self.runs[-1]
 
 
-def _line(row: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a row, its maps being lists of pairs, into the format; what is null is left out.
+def _higher_is_better(win: Entry) -> bool:
+    """Which way is better: as the metric has it; for one that we don't know, as its win went."""
+    metric = all_metrics().get(win.metric.partition(".")[0])
+    if metric is not None:
+        return metric.better != "lower"
+    return win.after is None or win.after >= win.before
 
-    The run's note stands in for one of its own.
-    """
-    changes = {weight: (step["before"], step["after"]) for weight, step in row["changes"]}
-    duration = row["duration_us"]
-    metrics = {
-        key: {tier: each for tier, each in row[key] if each is not None}
-        if metric.by_tier
-        else row[key]
-        for key, metric in all_metrics().items()
-        if row[key] is not None
+
+def _rows(run: _ForeignRun, run_id: str, placed: Sequence[_Placed]) -> pa.Table:
+    """Return some lines of a run that was read to its end as rows of the journal."""
+    rows = []
+    for each in placed:
+        entry = each.entry
+        reasons = [("*", _NOT_THERE)]
+        if entry.revenue_weighted is not None:
+            reasons.append((REVENUE_WEIGHTED, KEPT_REASON.replace("(.*)", entry.revenue_weighted)))
+        row: dict[str, Any] = {
+            "run_id": run_id,
+            "experiment_id": experiment_id(each.number),
+            "number": each.number,
+            "proposal": each.number,
+            "parent": experiment_id(each.parent),
+            "objective": entry.metric,
+            "value_before": entry.before,
+            "value_after": entry.after,
+            "outcome": "win" if entry.won else "lose",
+            "changes": [(n, {"before": b, "after": a}) for n, (b, a) in each.changes.items()],
+            # In one order, since JSON's doesn't mean anything.
+            "weights": [(name, entry.weights[name]) for name in run.start],
+            "null_reasons": [*reasons, (ORIGINAL, entry.original)],
+            "basis": entry.basis,
+            "breaches": [],
+            "proposer": "import",
+            "note": entry.hypothesis,
+            "evaluated_at": entry.at,
+            "duration_us": entry.duration_us,
+        }
+        row |= {key: entry.scalars.get(key) for key, m in all_metrics().items() if not m.by_tier}
+        for key in run.by_tier:
+            of_tiers = entry.by_tier.get(key, {})
+            row[key] = [(tier, of_tiers.get(tier)) for tier in run.tiers]
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=first_format(experiment_schema()))
+
+
+def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
+    """Return what a run's first line started from as a row of the journal."""
+    row = {
+        "run_id": run_id,
+        "experiment_id": experiment_id(0),
+        "number": 0,
+        "proposal": 0,
+        "objective": run.first.metric,
+        "value_after": run.first.before,
+        "outcome": "baseline",
+        "changes": [],
+        "weights": list(run.start.items()),
+        "null_reasons": [("*", _NOT_THERE)],
+        "breaches": [],
+        "proposer": "baseline",
+        "evaluated_at": run.first.at,
+        **{key: [(tier, None) for tier in run.tiers] for key in run.by_tier},
     }
-    kept = re.fullmatch(KEPT_REASON, dict(row["null_reasons"] or ()).get(REVENUE_WEIGHTED, ""))
-    if kept:
-        metrics[REVENUE_WEIGHTED] = json.loads(kept[1])
-    values = (
-        row["experiment_id"],
-        row["objective"],
-        row["value_before"],
-        row["value_after"],
-        _EXPORTED[row["outcome"]],
-        [f"{weight}: {before} -> {after}" for weight, (before, after) in changes.items()],
-        dict(row["weights"]),
-        metrics,
-        row["evaluated_at"].isoformat() if row["evaluated_at"] else None,
-        row["note"] or run["note"] or _sentence(changes),
-        None if duration is None else duration / 1000,
-    )
-    line = {
-        **dict(zip(KEYS, values, strict=True)),
-        "seed": run["seed"],
-        "evaluation_version": run["evaluation_version"],
-        "basis": row["basis"],
-    }
-    # A lost experiment without a value has the key all the same.
-    return {k: v for k, v in line.items() if v is not None or k == "variant_value"}
+    return pa.Table.from_pylist([row], schema=first_format(experiment_schema()))
 
 
-def _sentence(changes: Mapping[str, tuple[int, int]]) -> str:
-    """Say what an experiment tries.
-
-    Examples
-    --------
-    >>> _sentence({"alert_created": (5, 12), "nps": (3, -1)})
-    'raise alert_created from 5 to 12, lower nps from 3 to -1'
-    """
-    parts = [
-        f"{'raise' if after > before else 'lower'} {name} from {before} to {after}"
-        for name, (before, after) in changes.items()
-    ]
-    return ", ".join(parts) or "change nothing"
+# ---- their way into a journal --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -227,26 +307,15 @@ def import_jsonl(
 
     A run begins where the metric, the seed, the evaluation version or the ``RUN/`` of an id
     changes, or where a line doesn't start from the incumbent that the lines before lead to. Each
-    line becomes an experiment; what it doesn't say stays null.
+    line becomes an experiment; what it doesn't say stays null. The journal's folder is made where
+    it isn't there; `author` and `note` say who brings the file in, and why.
 
-    Parameters
-    ----------
-    path
-        The file.
-    journal
-        The journal's folder; made where it isn't there.
-    author, note
-        Who brings it in, and why.
-
-    Raises
-    ------
-    JournalError
-        If the file can't be read or a line of it is wrong: every fault is in the message, and
-        nothing is written. If the journal has this file already, or can't be written.
+    Raises `JournalError` if the file can't be read or a line of it is wrong: every fault is in the
+    message, and nothing is written; or if the journal has this file already, or can't be written.
     """
     path, folder = Path(path), Path(journal)
     problems = Problems()
-    file = ForeignFile(path, problems)
+    file = _ForeignFile(path, problems)
     ignored: Counter[str] = Counter()
     for placed in file:
         ignored.update(placed.entry.ignored)
@@ -269,7 +338,7 @@ def import_jsonl(
 def _place(
     folder: Path,
     room: Path,
-    file: ForeignFile,
+    file: _ForeignFile,
     digest: str,
     ignored: Mapping[str, int],
     by: dict[str, str | None],
@@ -281,35 +350,27 @@ def _place(
     """
     now = datetime.now(UTC)
     mark = room / f"{_MARK}{digest}"
+    # Where the file doesn't say when, its runs keep their order all the same.
+    starts = [run.first.at or now + timedelta(microseconds=n) for n, run in enumerate(file.runs)]
     if mark.is_file():
         ids = mark.read_text(encoding="ascii").split()
     else:
-        # Where the file doesn't say when, its runs keep their order all the same.
-        starts = [
-            run.first.at or now + timedelta(microseconds=n) for n, run in enumerate(file.runs)
-        ]
         ids = [f"r{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}" for at in starts]
         place_file(mark, "\n".join(ids).encode("ascii"))
-    stage = room / f"{_STAGE}{secrets.token_hex(6)}"
-    lines = groupby(ForeignFile(file.path, Problems()), key=lambda placed: placed.run)
-    for (place, of_run), run in zip(lines, file.runs, strict=True):
-        there = RunFiles(folder, ids[place])
+    lines = groupby(_ForeignFile(file.path, Problems()), key=lambda placed: placed.run)
+    for (n, of_run), run in zip(lines, file.runs, strict=True):
+        there, staged = RunFiles(folder, ids[n]), RunFiles(room, ids[n])
         if there.end.is_file():
             continue
-        started = run.first.at or now + timedelta(microseconds=place)
-        start = _start(run, file.path, digest) | {"started_at": started, **by}
-        with RunWriter(stage, ids[place]) as writer:
+        start = _start(run, file.path, digest) | {"started_at": starts[n], **by}
+        with RunWriter(room, ids[n]) as writer:
             _write(writer, run, start, of_run)
-        staged = RunFiles(stage, ids[place])
         make_folder(there.experiments.parent, exist_ok=True)
         make_folder(there.records.parent, exist_ok=True)
         # The records last: a run that has none is none.
-        for new, place_of_it in (
-            (staged.experiments, there.experiments),
-            (staged.records, there.records),
-        ):
-            new.rename(place_of_it)
-            sync_folder(place_of_it.parent)
+        for new, path in ((staged.experiments, there.experiments), (staged.records, there.records)):
+            new.rename(path)
+            sync_folder(path.parent)
     found = Imported(
         source=str(file.path),
         runs=tuple(ids),
@@ -333,7 +394,7 @@ def _place(
 def _tidy(folder: Path, room: Path) -> None:
     """Take away what an import that was killed left half done, and the marks of those at an end."""
     _clear(room)
-    on_record = {details["file_sha256"] for _, details in _imports(folder)}
+    on_record = {details["file_sha256"] for details in _imports(folder)}
     for half in room.glob(f"{_MARK}*.partial"):
         half.unlink()
     for mark in room.glob(f"{_MARK}*"):
@@ -346,31 +407,33 @@ def _tidy(folder: Path, room: Path) -> None:
 
 
 def _clear(room: Path) -> None:
-    """Take away the folders in which imports write their runs."""
-    for stage in room.glob(f"{_STAGE}*"):
-        if re.fullmatch(rf"{_STAGE}[0-9a-f]{{12}}", stage.name) and not stage.is_symlink():
-            shutil.rmtree(stage, ignore_errors=True)
+    for kind in ("runs", "experiments"):
+        shutil.rmtree(room / kind, ignore_errors=True)
 
 
-def _imports(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the imports on record that were not taken back: event and details."""
+def _event(path: Path) -> dict[str, Any]:
+    return read_event(path) if untouched(path) else {}
+
+
+def _imports(folder: Path) -> list[dict[str, Any]]:
+    """Return the details of imports on record that were not taken back."""
     found: dict[str, dict[str, Any]] = {}
     undone: set[str] = set()
     for path in event_files(folder):
         try:
-            event = read_event(path) if untouched(path) else {}
+            event = _event(path)
         except PermissionError:
             continue
         if event.get("kind") == EventKind.IMPORT:
             found[event["event_id"]] = json.loads(event["details"])
         elif event.get("kind") == EventKind.UNDO:
             undone.add(json.loads(event["details"])["event"])
-    return [(event, details) for event, details in found.items() if event not in undone]
+    return [details for event, details in found.items() if event not in undone]
 
 
 def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
     """Refuse a file that an import event of the journal names by its hash."""
-    for _, details in _imports(folder):
+    for details in _imports(folder):
         if details.get("file_sha256") == digest:
             runs = details["runs"]
             raise JournalError(
@@ -407,32 +470,19 @@ def undo_import(
     """Take an import back: its runs are deleted, and an event says so.
 
     The event comes first and holds what the journal's digest covered of these runs, so that an
-    older digest still holds. The import's own event stays. Done again after it was cut off, it goes
-    on; the same file can be brought in again afterwards.
+    older digest still holds. The import's own event, named by how alone it begins or ends, stays.
+    Done again after it was cut off, it goes on; the same file can be brought in again afterwards.
+    `author` and `note` say who takes it back, and why.
 
-    Parameters
-    ----------
-    event
-        The import's event, or the only one that begins or ends so.
-    journal
-        The journal's folder.
-    author, note
-        Who takes it back, and why.
-
-    Raises
-    ------
-    JournalError
-        If there is no such import, a run of it isn't as it was written, or something else in the
-        journal depends on one of its runs.
+    Raises `JournalError` if there is no such import, a run of it isn't as it was written, or
+    something else in the journal depends on one of its runs.
     """
     folder = Path(journal)
     try:
         with work_folder(folder) as room:
-            on_record, events = {}, []
-            for path in event_files(folder):
-                events.append(read_event(path) if untouched(path) else {})
-                if events[-1].get("kind") == EventKind.IMPORT:
-                    on_record[events[-1]["event_id"]] = json.loads(events[-1]["details"])
+            events = list(map(_event, event_files(folder)))
+            imports = (each for each in events if each.get("kind") == EventKind.IMPORT)
+            on_record = {each["event_id"]: json.loads(each["details"]) for each in imports}
             found = [e for e in on_record if e.startswith(event) or e.endswith(event)]
             if len(found) != 1:
                 raise JournalError(
@@ -441,16 +491,14 @@ def undo_import(
                     hint="gtmar sql -c \"from events where kind = 'import'\" lists them",
                 )
             details = on_record[found[0]]
-            begun = next(
-                (
-                    each["event_id"]
-                    for each in events
-                    if each.get("kind") == EventKind.UNDO
-                    and json.loads(each["details"])["event"] == found[0]
-                ),
-                None,
-            )
-            there = [run for run in details["runs"] if RunFiles(folder, run).records.exists()]
+            undone = {
+                json.loads(each["details"])["event"]: each["event_id"]
+                for each in reversed(events)
+                if each.get("kind") == EventKind.UNDO
+            }
+            begun = undone.get(found[0])
+            files = [RunFiles(folder, run) for run in details["runs"]]
+            there = [each.run_id for each in files if each.records.exists()]
             # Of an import killed after its event: brought in again, the file gets ids of its own.
             (room / f"{_MARK}{details['file_sha256']}").unlink(missing_ok=True)
             if begun is None:
@@ -467,21 +515,17 @@ def undo_import(
                         "entries": covered(folder, there),
                     },
                 )
-            elif not any(
-                (folder / kind / f"run_id={run}").exists()
-                for run in details["runs"]
-                for kind in ("runs", "experiments")
-            ):
+            elif not any(run.records.exists() or run.experiments.exists() for run in files):
                 raise JournalError(f"the import {found[0]} was taken back already, by {begun}")
-            for run in details["runs"]:
-                files = RunFiles(folder, run)
-                # Out of the readers' sight in one step each, then deleted.
-                for kind, old in (("runs", files.records), ("experiments", files.experiments)):
-                    if old.exists():
-                        aside = aside_for(run, room)
-                        old.rename(aside)
-                        sync_folder(folder / kind)
-                        shutil.rmtree(aside)
+            for old in (path for run in files for path in (run.records, run.experiments)):
+                aside = room / old.name
+                if aside.is_dir() and not aside.is_symlink():
+                    shutil.rmtree(aside)  # Of an undo that was cut off here.
+                if old.exists():
+                    # Out of the readers' sight in one step, then deleted.
+                    old.rename(aside)
+                    sync_folder(old.parent)
+                    shutil.rmtree(aside)
     except OSError as err:
         raise unwritable(folder, err) from err
     return Undone(
@@ -515,7 +559,7 @@ def _refuse_needed(folder: Path, runs: set[str], event: str, events: list[dict[s
         )
 
 
-def _start(run: ForeignRun, path: Path, digest: str) -> dict[str, Any]:
+def _start(run: _ForeignRun, path: Path, digest: str) -> dict[str, Any]:
     """Return the start record, as far as the file tells."""
     first = run.first
     parameters = {
@@ -540,13 +584,13 @@ def _start(run: ForeignRun, path: Path, digest: str) -> dict[str, Any]:
 
 
 def _write(
-    writer: RunWriter, run: ForeignRun, start: dict[str, Any], lines: Iterator[Placed]
+    writer: RunWriter, run: _ForeignRun, start: dict[str, Any], lines: Iterator[_Placed]
 ) -> None:
     """Write a run: the baseline that its first line started from, its lines, how it ended."""
-    writer.append(baseline_row(run, writer.run_id))
+    writer.append(_baseline(run, writer.run_id))
     writer.record("start", start)
     while batch := list(islice(lines, _BATCH)):
-        writer.append(foreign_rows(run, batch, writer.run_id))
+        writer.append(_rows(run, writer.run_id, batch))
     writer.flush()
     writer.record(
         "end",

@@ -11,7 +11,6 @@ import random
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
@@ -52,18 +51,18 @@ def is_target(location: str) -> bool:
 def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bool = False) -> None:
     """Refuse a table that is an input or, unless `force` says so, there already.
 
-    In a DuckDB file that is an input, a new table may be made and none replaced.
-
-    Raises
-    ------
-    UsageError
-        If it is one, the location is malformed, a library is missing, or it can't be opened.
+    In a DuckDB file that is an input, a new table may be made and none replaced. The error is a
+    `UsageError`, as where the location is malformed, a library is missing, or it can't be opened.
     """
     if location.startswith("delta:"):
         there = _refuse_delta(location, inputs)
     else:
         path, table = duckdb_place(location)
-        others = [given for given in inputs if not (path.exists() and _is(path, given))]
+        others = [
+            given
+            for given in inputs
+            if not (path.exists() and Path(given).exists() and path.samefile(given))
+        ]
         refuse_inputs(path, others)
         force = force and len(others) == len(list(inputs))
         there = table.lower() in _tables(location, path)
@@ -77,19 +76,17 @@ def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bo
 def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
     """Refuse a folder of something else; say whether the table is there."""
     local = local_path(location)
-    foreign = False
     if local is not None and location != "delta:":
         refuse_inputs(local, inputs)
     with _delta(location) as (deltalake, target):
         if deltalake.DeltaTable.is_deltatable(target):
             return True
-        if local is not None and os.path.lexists(local):
-            foreign = local.is_symlink() or any(local.iterdir())
-    if foreign:
-        raise UsageError(
-            f'"{location}": can\'t be written: what is there is no Delta table',
-            hint="give -o another name",
-        )
+        there = local is not None and os.path.lexists(local)
+        if local is not None and there and (local.is_symlink() or any(local.iterdir())):
+            raise UsageError(
+                f'"{location}": can\'t be written: what is there is no Delta table',
+                hint="give -o another name",
+            )
     return False
 
 
@@ -105,21 +102,13 @@ def _tables(location: str, path: Path) -> set[str]:
     return {name.lower() for (name,) in names}
 
 
-def _is(path: Path, other: str | Path) -> bool:
-    return Path(other).exists() and path.samefile(other)
-
-
 def replace(
     frame: pl.DataFrame, location: str, inputs: Iterable[str | Path] = (), *, force: bool = False
 ) -> None:
     """Write a frame to a new table or, with `force`, in place of what a table holds.
 
-    A Delta table keeps the old version.
-
-    Raises
-    ------
-    UsageError
-        If `refuse_target` refuses it, or it can't be written.
+    A Delta table keeps the old version. Raises `UsageError` if `refuse_target` refuses it, or it
+    can't be written.
     """
     refuse_target(location, inputs, force=force)
     if location.startswith("delta:"):
@@ -127,73 +116,57 @@ def replace(
             how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
             deltalake.write_deltalake(target, frame.to_arrow(), **how)
         return
-    _in_duckdb(location, partial(_replace_in_duckdb, location, frame, force=force))
+
+    def act(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+        connection.register("gtmar_frame", frame)
+        create = "create or replace" if force else "create"
+        connection.execute(f"{create} table {table} as from gtmar_frame")
+        return frame.height
+
+    _in_duckdb(location, act)
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
-    """Append the rows whose key isn't in the table yet; done twice, nothing more is added.
+    """Append the rows whose key isn't in a table yet, made where it isn't there; return how many.
 
     All rows go in by one commit, which fails where another one of gtmar's came between the look
     and the commit; then it looks again. So two that run at once, and one that was killed and comes
-    again, leave each row once. The table is made where it isn't there.
-
-    Parameters
-    ----------
-    frame
-        The rows.
-    location
-        A Delta or DuckDB table.
-    key
-        The column that says what is there already.
-
-    Returns
-    -------
-    int
-        Number of rows appended.
-
-    Raises
-    ------
-    UsageError
-        If the location is malformed, a library is missing, or it can't be written.
+    again, leave each row once. Raises `UsageError` if the location is malformed, a library is
+    missing, or it can't be written.
     """
     if location.startswith("delta:"):
         with _delta(location) as (deltalake, target):
             return _append_to_delta(deltalake, target, frame, key)
-    return _in_duckdb(location, partial(_append_to_duckdb, location, frame, key))
 
+    def act(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+        def rows() -> int:
+            return int(connection.execute(f"select count(*) from {table}").fetchall()[0][0])
 
-def _in_duckdb(location: str, act: Callable[[], int]) -> int:
-    """Act on a database, again where another process made its file meanwhile."""
-    for _ in range(_TRIES):
-        try:
-            return act()
-        except _OvertakenError:
-            continue
-    name = without_credentials(location)
-    raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
-
-
-def _replace_in_duckdb(location: str, frame: pl.DataFrame, *, force: bool) -> int:
-    with _duckdb(location) as (connection, table):
-        connection.register("gtmar_frame", frame)
-        create = "create or replace" if force else "create"
-        connection.execute(f"{create} table {table} as from gtmar_frame")
-    return frame.height
-
-
-def _append_to_duckdb(location: str, frame: pl.DataFrame, key: str) -> int:
-    with _duckdb(location) as (connection, table):
         connection.register("gtmar_frame", frame)
         connection.execute("begin")
         connection.execute(f"create table if not exists {table} as from gtmar_frame limit 0")
-        before = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
+        before = rows()
         connection.execute(
             f'insert into {table} by name select * from gtmar_frame where "{key}" not in '
             f'(select "{key}" from {table})'
         )
-        after = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
+        after = rows()
         connection.execute("commit")
-        return int(after - before)
+        return after - before
+
+    return _in_duckdb(location, act)
+
+
+def _in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], int]) -> int:
+    """Act on a table of a database, again where another process made its file meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            with _duckdb(location) as (connection, table):
+                return act(connection, table)
+        except _OvertakenError:
+            continue
+    name = without_credentials(location)
+    raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
 
 
 def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str) -> int:
@@ -203,18 +176,14 @@ def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str)
                 # Without rows: to make a table with rows doesn't conflict with another who does.
                 deltalake.write_deltalake(target, frame.clear().to_arrow(), mode="ignore")
             table = deltalake.DeltaTable(target)
-            new = frame.filter(~pl.col(key).is_in(_keys_of_delta(table, key)))
+            keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
+            new = frame.filter(~pl.col(key).is_in(set(keys[key].to_list())))
             if new.height:
                 # Appends don't conflict by themselves: two commits of one application do.
                 turn = deltalake.Transaction(_APPLICATION, table.version() + 1)
                 turns = deltalake.CommitProperties(app_transactions=[turn])
-                deltalake.write_deltalake(
-                    table,
-                    new.to_arrow(),
-                    mode="append",
-                    schema_mode="merge",
-                    commit_properties=turns,
-                )
+                how = {"mode": "append", "schema_mode": "merge", "commit_properties": turns}
+                deltalake.write_deltalake(table, new.to_arrow(), **how)
         except deltalake.exceptions.CommitFailedError:
             if attempt == _TRIES - 1:
                 raise
@@ -222,11 +191,6 @@ def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str)
             continue
         return new.height
     return 0
-
-
-def _keys_of_delta(table: Any, key: str) -> set[Any]:
-    keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
-    return set(keys[key].to_list())
 
 
 @contextmanager
@@ -258,16 +222,18 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
     """
     path, table = duckdb_place(location)
     with _worded(location, path), _ALONE:
-        beside = None if path.exists() else path.with_name(f".{path.name}.{token_hex(4)}.new")
-        try:
-            with _connected(path if beside is None else beside) as connection:
+        if path.exists():
+            with _connected(path) as connection:
                 yield connection, quoted(table)
-            if beside is not None:
-                # Not a rename: that would replace what another process has made meanwhile.
-                settle(beside, path, replace=False)
+            return
+        beside = path.with_name(f".{path.name}.{token_hex(4)}.new")
+        try:
+            with _connected(beside) as connection:
+                yield connection, quoted(table)
+            # Not a rename: that would replace what another process has made meanwhile.
+            settle(beside, path, replace=False)
         finally:
-            if beside is not None:
-                beside.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -297,16 +263,14 @@ def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnect
     """Connect to a file; wait for a process that holds its lock."""
     import duckdb
 
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES - 1):
         try:
-            connection = duckdb.connect(str(path), read_only=read_only)
+            return duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as err:
-            if "lock" not in str(err) or attempt == _TRIES - 1:
+            if "lock" not in str(err):
                 raise
             time.sleep(_PAUSE)
-        else:
-            return connection
-    raise AssertionError
+    return duckdb.connect(str(path), read_only=read_only)
 
 
 def _is_duckdb(path: Path) -> bool:
@@ -344,23 +308,9 @@ def publish(journal: Journal, target: str) -> Published:
     Experiments go first, in one commit, then the runs: whoever finds a run in the one table finds
     its experiments in the other, and a publication that was cut off is finished by the next.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    target
-        ``delta:FOLDER`` or ``delta:URL``, with Delta tables ``runs`` and ``experiments`` below it;
-        or ``duckdb:///file.db``, with tables ``gtmar_runs`` and ``gtmar_experiments``.
-
-    Returns
-    -------
-    Published
-        What was appended; done twice, nothing more is.
-
-    Raises
-    ------
-    UsageError
-        If the target is neither, or can't be written.
+    The target is ``delta:FOLDER`` or ``delta:URL``, with Delta tables ``runs`` and ``experiments``
+    below it; or ``duckdb:///file.db``, with tables ``gtmar_runs`` and ``gtmar_experiments``.
+    Raises `UsageError` if it is neither, or can't be written.
     """
     if target.startswith("delta:") and target != "delta:":
         places = tuple(f"{target.rstrip('/')}/{name}" for name in ("runs", "experiments"))

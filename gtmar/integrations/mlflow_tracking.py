@@ -82,14 +82,13 @@ def log_run(
     experiment: str = "gtmar",
     texts: Mapping[str, str] | None = None,
 ) -> Logged:
-    """Log a run that has ended, once.
+    """Log a run that has ended, once; `run` None is the latest.
+
+    Metrics: ``objective`` and ``best_so_far`` with a step an experiment; ``start/``, ``best/``,
+    ``holdout_start/`` and ``holdout_best/`` with every metric that has a value. MLflow has no null.
 
     Parameters
     ----------
-    journal
-        The journal.
-    run
-        The run; None for the latest.
     store
         ``sqlite:///mlflow.db``. Files lie beside it, in a folder of its name and ``-artifacts``.
     experiment
@@ -97,24 +96,11 @@ def log_run(
     texts
         Files to keep with it, text by name: specs, the run's page.
 
-    Returns
-    -------
-    Logged
-        Done twice, nothing more is written.
-
     Raises
     ------
-    UsageError
-        If MLflow isn't installed, or the store isn't one of SQLite.
-    JournalError
-        If the run has not ended.
-    ResourceError
-        If the store can't be opened.
-
-    Notes
-    -----
-    Metrics: ``objective`` and ``best_so_far`` with a step an experiment; ``start/``, ``best/``,
-    ``holdout_start/`` and ``holdout_best/`` with every metric that has a value. MLflow has no null.
+    UsageError, JournalError, ResourceError
+        If MLflow isn't installed or the store isn't one of SQLite; if the run has not ended; if the
+        store can't be opened.
     """
     run_id = journal.run_id(run)
     [record] = journal.query(
@@ -127,42 +113,32 @@ def log_run(
     with warnings.catch_warnings():
         # MLflow's own, of newer versions of its libraries than it was written with.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return _logged(journal, record, store, experiment, texts or {})
-
-
-def _logged(
-    journal: Journal,
-    record: dict[str, Any],
-    store: str,
-    experiment: str,
-    texts: Mapping[str, str],
-) -> Logged:
-    run_id = record["run_id"]
-    client, experiment_id = _opened(store, experiment, journal.path)
-    there = client.search_runs([experiment_id], f"tags.`gtmar.run_id` = '{run_id}'")
-    if there:
-        return Logged(run_id, there[0].info.run_id, experiment, store, new=False)
-    rows = journal.query(
-        "select * from experiments where run_id = getvariable('run') order by number", run=run_id
-    ).to_dicts()
-    tags = {f"gtmar.{name}": str(record[name]) for name in _TAGS if record[name] is not None}
-    logged = client.create_run(
-        experiment_id,
-        start_time=_milliseconds(record["started_at"]),
-        run_name=run_id,
-        tags={**tags, "mlflow.source.name": "gtmar"},
-    )
-    target = logged.info.run_id
-    try:
-        _log(client, target, record, rows)
-        for name, text in texts.items():
-            client.log_text(target, text, name)
-        client.set_terminated(target, end_time=_milliseconds(record["ended_at"]))
-    except BaseException:
-        # Half a run would count as logged.
-        client.delete_run(target)
-        raise
-    return Logged(run_id, target, experiment, store, new=True)
+        client, experiment_id = _opened(store, experiment, journal.path)
+        there = client.search_runs([experiment_id], f"tags.`gtmar.run_id` = '{run_id}'")
+        if there:
+            return Logged(run_id, there[0].info.run_id, experiment, store, new=False)
+        rows = journal.query(
+            "select * from experiments where run_id = getvariable('run') order by number",
+            run=run_id,
+        ).to_dicts()
+        tags = {f"gtmar.{name}": str(record[name]) for name in _TAGS if record[name] is not None}
+        logged = client.create_run(
+            experiment_id,
+            start_time=_milliseconds(record["started_at"]),
+            run_name=run_id,
+            tags={**tags, "mlflow.source.name": "gtmar"},
+        )
+        target = logged.info.run_id
+        try:
+            _log(client, target, record, rows)
+            for name, text in (texts or {}).items():
+                client.log_text(target, text, name)
+            client.set_terminated(target, end_time=_milliseconds(record["ended_at"]))
+        except BaseException:
+            # Half a run would count as logged.
+            client.delete_run(target)
+            raise
+        return Logged(run_id, target, experiment, store, new=True)
 
 
 def _refuse_foreign(path: Path, journal: Path) -> None:
@@ -223,17 +199,18 @@ def _log(
     best = next(row for row in rows if row["experiment_id"] == record["best_experiment"])
     parameters = {name: record[name] for name in _PARAMETERS if record[name] is not None}
     parameters |= dict(record["parameters"] or {})
-    parameters |= {f"start_weight/{name}": w for name, w in dict(rows[0]["weights"]).items()}
-    parameters |= {f"best_weight/{name}": w for name, w in dict(best["weights"]).items()}
+    for place, row in (("start", rows[0]), ("best", best)):
+        parameters |= {f"{place}_weight/{name}": w for name, w in dict(row["weights"]).items()}
     listed = [Param(_name(k), str(v)[:_MOST_CHARACTERS]) for k, v in parameters.items()]
     ended = _milliseconds(record["ended_at"])
-    metrics = [
-        *(Metric(name, value, at, step) for name, value, at, step in _path(record, rows)),
-        *(
-            Metric(_name(f"{place}/{name}"), float(value), ended, 0)
-            for place, values in _ends(record, rows[0], best).items()
-            for name, value in values
-        ),
+    metrics = [Metric(name, value, at, step) for name, value, at, step in _path(record, rows)]
+    ends = {"start": rows[0], "best": best}
+    for place, column in (("holdout_start", "baseline"), ("holdout_best", "best")):
+        ends[place] = json.loads(record[f"holdout_{column}_metrics"] or "{}")
+    metrics += [
+        Metric(_name(f"{place}/{name}"), float(value), ended, 0)
+        for place, row in ends.items()
+        for name, value in _values(row)
     ]
     for at in range(0, len(listed), _PARAMETERS_AT_ONCE):
         client.log_batch(target, params=listed[at : at + _PARAMETERS_AT_ONCE])
@@ -254,17 +231,6 @@ def _path(
             best = value
         if best is not None:
             yield "best_so_far", best, at, row["number"]
-
-
-def _ends(
-    record: dict[str, Any], start: dict[str, Any], best: dict[str, Any]
-) -> dict[str, list[tuple[str, float]]]:
-    """Return the metrics of start and best, searched and on the holdout, by where they belong."""
-    found = {"start": list(_values(start)), "best": list(_values(best))}
-    for place, column in (("holdout_start", "baseline"), ("holdout_best", "best")):
-        text = record[f"holdout_{column}_metrics"]
-        found[place] = list(_values(json.loads(text))) if text else []
-    return found
 
 
 def _values(row: dict[str, Any]) -> Iterator[tuple[str, float]]:

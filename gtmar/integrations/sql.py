@@ -1,6 +1,6 @@
-"""Encoders as SQL: a column of an account table to an integer feature value, as sqlglot trees.
+"""A score as SQL: one SELECT over an account table, as sqlglot trees.
 
-The twin of `accounts.encode`. Whatever can be computed beforehand is, in Python's doubles: bins,
+The twin of `data.encode`. Whatever can be computed beforehand is, in Python's doubles: bins,
 categories, cuts and flags become integer constants. Doubles remain where a straight line is drawn,
 in the operations and the order that `spec.encoders` states. A value that the data contract refuses
 (an unknown that the spec has no answer to, an infinite one, a category without a place) becomes
@@ -43,17 +43,7 @@ if TYPE_CHECKING:
 
     from gtmar.spec.model import Feature, ScoringSpec, Term
 
-__all__ = [
-    "DIALECTS",
-    "Sql",
-    "column",
-    "column_kinds",
-    "day",
-    "encoded",
-    "integer",
-    "read",
-    "select",
-]
+__all__ = ["DIALECTS", "column_kinds", "select"]
 
 
 #: A SQL expression.
@@ -78,77 +68,56 @@ _NAN_EQUALS = ("postgres", "redshift", "snowflake")
 
 
 def column(name: str) -> exp.Column:
-    """Return a column, its name quoted."""
     return exp.column(name, quoted=True)
+
+
+def named(x: Sql, name: str) -> Sql:
+    return exp.alias_(x, name, quoted=True)
+
+
+def text(value: str) -> Sql:
+    return exp.Literal.string(value)
 
 
 def double(value: float) -> Sql:
     """Return a number that every dialect reads as a double."""
-    text = repr(abs(float(value))).upper()
-    number = exp.Literal.number(text if "E" in text else f"{text}E0")
+    digits = repr(abs(float(value))).upper()
+    number = exp.Literal.number(digits if "E" in digits else f"{digits}E0")
     return exp.Neg(this=number) if value < 0 else number
 
 
 def integer(value: int) -> Sql:
-    """Return a whole number."""
     return exp.Literal.number(value)
 
 
-def units(value: float) -> int:
-    """Return a value in 1/10,000ths, by the one rounding: ``floor(value * 10000 + 0.5)``.
-
-    Raises
-    ------
-    UsageError
-        If it is too large to be exact.
-    """
+def units(value: float) -> Sql:
+    """Return a value in 1/10,000ths, by the one rounding: ``floor(value * 10000 + 0.5)``."""
     if not abs(value) <= _EXACT:
         raise UsageError(
             f"{value:g} is too large to be exact as a feature value",
             hint="no table with such a value can be scored; change the spec",
         )
-    return math.floor(value * VALUE_UNITS + 0.5)
+    return integer(math.floor(value * VALUE_UNITS + 0.5))
 
 
 #: Dialects with infinite dates.
 _ENDLESS = ("duckdb", "postgres")
-#: A count of days that no encoder takes: the account is refused, as by the data contract.
-_NO_DAYS = exp.Literal.string("Infinity")
 
 
 def day(x: Sql, dtype: str | None, zone: str, dialect: str) -> Sql:
     """Return the day of a date or moment; of one with a time zone in the spec's."""
     if dtype == "zoned" and dialect in _ENDLESS:
-        x = exp.AtTimeZone(this=x, zone=exp.Literal.string(zone))
+        x = exp.AtTimeZone(this=x, zone=text(zone))
     return exp.cast(x, "date")
 
 
 def read(
-    feature: Feature,
-    name: str,
-    dtype: str | None,
-    as_of: Sql | None,
-    *,
-    zone: str = "UTC",
-    dialect: str = "duckdb",
+    feature: Feature, name: str, dtype: str | None, as_of: Sql | None, *, zone: str, dialect: str
 ) -> Sql:
     """Return a feature's column as its encoder reads it: a double, a text, a flag or days.
 
-    Parameters
-    ----------
-    feature
-        The feature.
-    name
-        Its column.
-    dtype
-        ``boolean``, ``number``, ``date``, ``zoned`` for moments with a time zone, or ``text``, as
-        far as the table is known.
-    as_of
-        The date that `days_before` counts from.
-    zone
-        Whose days count, of moments with a time zone.
-    dialect
-        The SQL dialect: some have infinite dates.
+    `dtype` is the column's kind by `column_kinds`, as far as the table is known. Days are counted
+    from `as_of`; in `zone` days count for moments that have a time zone.
     """
     x, encoder = column(name), feature.encode
     if isinstance(encoder, DaysBeforeEncoder):
@@ -161,14 +130,14 @@ def read(
         days = _as_double(exp.DateDiff(this=as_of, expression=then, unit=exp.var("DAY")))
         if dialect not in _ENDLESS:
             return days
-        low, high = (exp.cast(exp.Literal.string(end), "date") for end in _YEARS)
+        low, high = (exp.cast(text(end), "date") for end in _YEARS)
         known = [then.copy() >= low, then.copy() <= high, as_of.copy() >= low, as_of.copy() <= high]
         unknown = exp.or_(then.copy().is_(exp.null()), as_of.copy().is_(exp.null()))
-        return _case([(unknown, exp.null()), (exp.and_(*known), days)], _as_double(_NO_DAYS.copy()))
-    text = isinstance(encoder, OneOfEncoder) or (
-        isinstance(encoder, Bins) and not encoder.intervals
-    )
-    if text or (isinstance(encoder, BoolEncoder) and dtype is None):
+        # A count that no encoder takes: the account is refused, as by the data contract.
+        no_days = _as_double(text("Infinity"))
+        return _case([(unknown, exp.null()), (exp.and_(*known), days)], no_days)
+    categories = isinstance(encoder, Bins) and not encoder.intervals
+    if categories or _reads_text(feature, dtype):
         return exp.Trim(this=exp.cast(x, "varchar"))
     if dtype == "boolean":
         # Some engines have no cast from a boolean to a double.
@@ -176,53 +145,44 @@ def read(
     return _as_double(x)
 
 
-def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dialect: str) -> Sql:
-    """Return a term's feature value in 1/10,000ths, an integer, from what `read` gave.
+def _reads_text(feature: Feature, dtype: str | None) -> bool:
+    """Whether a feature that isn't cut into bins is read as text."""
+    encoder = feature.encode
+    return isinstance(encoder, OneOfEncoder) or (isinstance(encoder, BoolEncoder) and dtype is None)
 
-    Parameters
-    ----------
-    feature, term
-        What is encoded.
-    place
-        The name that holds what `read` returned.
-    dtype
-        As for `read`.
-    dialect
-        The SQL dialect: NaN is told differently.
+
+def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dialect: str) -> Sql:
+    """Return a term's feature value in 1/10,000ths, an integer.
+
+    `place` is the name that holds what `read` returned.
     """
     x, encoder = column(place), feature.encode
     if isinstance(encoder, Bins):
         return _membership(encoder, str(term.bin), x, dialect)
     unknown: list[tuple[Sql, Sql]] = []
-    textual = isinstance(encoder, OneOfEncoder) or (
-        isinstance(encoder, BoolEncoder) and dtype is None
-    )
+    textual = _reads_text(feature, dtype)
     if isinstance(feature.missing, MissingValue):
-        value = integer(units(feature.missing.value))
+        value = units(feature.missing.value)
         unknown.append((x.is_(exp.null()), value))
         if isinstance(encoder, BoolEncoder) and textual:
-            unknown.append((exp.Lower(this=x).eq(exp.Literal.string("nan")), value))
+            unknown.append((exp.Lower(this=x).eq(text("nan")), value))
         elif not textual:
             unknown.append((_is_nan(x, dialect), value))
     if isinstance(encoder, OneOfEncoder):
-        named: list[tuple[Sql, Sql]] = [
-            (within, integer(units(encoder.values[name])))
-            for name, within in _within(x, list(encoder.values)).items()
-        ]
+        within = _within(x, list(encoder.values))
+        cases = [(inside, units(encoder.values[name])) for name, inside in within.items()]
         if encoder.default is not None:
-            named.append((exp.not_(x.is_(exp.null())), integer(units(encoder.default))))
-        return _case([*unknown, *named])
+            cases.append((exp.not_(x.is_(exp.null())), units(encoder.default)))
+        return _case([*unknown, *cases])
     if isinstance(encoder, BoolEncoder):
         high, low = (0, VALUE_UNITS) if encoder.invert else (VALUE_UNITS, 0)
         if textual:
             lowered = exp.Lower(this=x)
-            flags: list[tuple[Sql, Sql]] = [
-                (lowered.isin(*(exp.Literal.string(form) for form in forms)), integer(value))
-                for forms, value in ((_SET, high), (_UNSET, low))
-            ]
+            flags: list[Sql] = [lowered.isin(*map(text, forms)) for forms in (_SET, _UNSET)]
         else:
-            flags = [(x.eq(double(1)), integer(high)), (x.eq(double(0)), integer(low))]
-        return _case([*unknown, *flags])
+            flags = [x.eq(double(1)), x.eq(double(0))]
+        ends = (integer(high), integer(low))
+        return _case([*unknown, *zip(flags, ends, strict=True)])
     scale = encoder.then if isinstance(encoder, DaysBeforeEncoder) else encoder
     if isinstance(scale, IdentityEncoder):
         exact = x.between(double(-_EXACT), double(_EXACT))
@@ -243,15 +203,15 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> S
         )
     if isinstance(encoder, CurveEncoder):
         first, last = encoder.points[0], encoder.points[-1]
-        pieces: list[tuple[Sql, Sql]] = [(x <= double(first[0]), integer(units(first[1])))]
+        pieces: list[tuple[Sql, Sql]] = [(x <= double(first[0]), units(first[1]))]
         for (x0, y0), (x1, y1) in pairwise(encoder.points):
             units(y1)  # it refuses what no double holds exactly
             share = _share(x - double(x0), x0, x1 - x0)
             pieces.append((x <= double(x1), _rounded(double(y0) + _line(y1 - y0) * share)))
-        return _case(pieces, integer(units(last[1])))
+        return _case(pieces, units(last[1]))
     count = len(encoder.cuts)
     steps = [
-        (x >= double(cut), integer(units((count - n if encoder.invert else n) / count)))
+        (x >= double(cut), units((count - n if encoder.invert else n) / count))
         for n, cut in reversed(list(enumerate(encoder.cuts, start=1)))
     ]
     return _case(steps, integer(VALUE_UNITS if encoder.invert else 0))
@@ -266,11 +226,8 @@ def _membership(encoder: Bins, key: str, x: Sql, dialect: str) -> Sql:
     if "missing" in encoder.bins:
         places["missing"] = unknown
     for name, interval in intervals.items():
-        ends: list[Sql] = [known]
-        if not math.isinf(interval.low):
-            ends.append(x >= double(interval.low))
-        if not math.isinf(interval.high):
-            ends.append(x < double(interval.high))
+        ends = [known] if math.isinf(interval.low) else [known, x >= double(interval.low)]
+        ends += [] if math.isinf(interval.high) else [x < double(interval.high)]
         places[name] = exp.and_(*ends)
     places |= _within(x, encoder.categories)
     if "other" in encoder.bins:
@@ -285,7 +242,7 @@ def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
     spelled = {name: list(dict.fromkeys((name.strip(" "), name))) for name in categories}
     for form, name in value_forms(categories).items():
         spelled[name] += [text for text in number_spellings(form) if text != name]
-    texts = {name: list(map(exp.Literal.string, each)) for name, each in spelled.items()}
+    texts = {name: list(map(text, each)) for name, each in spelled.items()}
     return {n: x.isin(*each) if len(each) > 1 else x.eq(each[0]) for n, each in texts.items()}
 
 
@@ -323,7 +280,7 @@ def _finite(x: Sql) -> Sql:
 
 def _is_nan(x: Sql, dialect: str) -> Sql:
     if dialect in _NAN_EQUALS:
-        return x.eq(_as_double(exp.Literal.string("NaN")))
+        return x.eq(_as_double(text("NaN")))
     return exp.IsNan(this=x)
 
 
@@ -334,6 +291,8 @@ def _case(whens: Sequence[tuple[Sql, Sql]], otherwise: Sql | None = None) -> Sql
         case = case.when(condition, value, copy=False)
     return case if otherwise is None else case.else_(otherwise, copy=False)
 
+
+# ---- the statement -------------------------------------------------------------------------------
 
 #: Dialects of SQL that a score can be written in.
 DIALECTS = (
@@ -380,17 +339,18 @@ def select(
     identifier: str | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a SELECT that scores a table as `gtmar score` does.
+    """Return a SELECT, pretty-printed, that scores a table as `gtmar score` does.
+
+    Its columns: the id, ``score`` (decimal, in points), ``tier``, ``base``, ``points.<term>`` for
+    each weight, ``rounding`` and ``clipping``; points add up to the score. For an account that the
+    data contract refuses, score and tier are null. In BigQuery, where a name may hold letters,
+    digits and underscores alone, other signs of ``points.<term>`` are written as underscores.
 
     Parameters
     ----------
-    spec
-        The scoring spec.
     table
         The table's name as the dialect reads it: ``accounts``, ``crm.accounts``,
         ``"My Schema"."Accounts"``.
-    dialect
-        One of `DIALECTS`.
     as_of
         ISO date that `days_before` counts from; None takes the spec's column.
     identifier
@@ -399,23 +359,11 @@ def select(
         What the columns are, by `column_kinds`, where that is known. Without it, encoders of
         numbers expect columns of numbers; some engines have no cast from boolean to double.
 
-    Returns
-    -------
-    str
-        One SELECT, pretty-printed. Its columns: the id, ``score`` (decimal, in points), ``tier``,
-        ``base``, ``points.<term>`` for each weight, ``rounding`` and ``clipping``; points add up to
-        the score. For an account that the data contract refuses, score and tier are null.
-
     Raises
     ------
     UsageError
         If dialect, table, id or date can't be used, the spec has a number or a name that the
         dialect can't hold, or it reads text in a way that SQL can't repeat.
-
-    Notes
-    -----
-    In BigQuery, where a name may hold letters, digits and underscores alone, other signs of
-    ``points.<term>`` are written as underscores.
     """
     if dialect not in DIALECTS:
         likely = nearest(dialect, DIALECTS)
@@ -434,25 +382,14 @@ def select(
             f"the result has {', '.join(sorted(_OWN))}",
             hint="rename the table's column",
         )
-    _refuse_readings(spec, as_of, kinds or {})
+    kinds = kinds or {}
+    _refuse_readings(spec, as_of, kinds)
     source = _table(table, dialect)
-    # A name of our own must not hide the table.
-    own = "_" if source.name.lower().startswith("gtmar_") else ""
-    names = {
-        stage: f"gtmar_{stage}{own}" for stage in ("read", "encoded", "points", "raw", "value")
-    }
-    tree = _tree(
-        spec,
-        source,
-        dialect,
-        identifier,
-        _day(spec, as_of, kinds or {}, dialect),
-        kinds or {},
-        names,
-    )
-    text = tree.sql(dialect=dialect, pretty=True, comments=False)
-    _refuse_lost(tree, text, dialect)
-    return text
+    day_counted = _day(spec, as_of, kinds, dialect)
+    tree = _tree(spec, source, dialect, identifier, day_counted, kinds)
+    written = tree.sql(dialect=dialect, pretty=True, comments=False)
+    _refuse_lost(tree, written, dialect)
+    return written
 
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
@@ -485,12 +422,13 @@ def _tree(
     identifier: str,
     as_of: Sql | None,
     kinds: Mapping[str, str],
-    names: dict[str, str],
 ) -> exp.Select:
     """Put the statement together: read, encode, weigh, add up, round and clip, in this order."""
+    # A name of our own must not hide the table.
+    own = "_" if source.name.lower().startswith("gtmar_") else ""
+    names = {n: f"gtmar_{n}{own}" for n in ("read", "encoded", "points", "raw", "value")}
     terms = spec.terms
-    features = list(spec.features)
-    place = {name: f"x{i}" for i, name in enumerate(features, start=1)}
+    place = {name: f"x{i}" for i, name in enumerate(spec.features, start=1)}
     value = {term.name: f"v{i}" for i, term in enumerate(terms, start=1)}
     point = {term.name: f"p{i}" for i, term in enumerate(terms, start=1)}
 
@@ -500,23 +438,16 @@ def _tree(
     reading = []
     for name, feature in spec.features.items():
         origin = feature.column or name
-        found = read(
-            feature, origin, kinds.get(origin), as_of, zone=spec.time_zone, dialect=dialect
-        )
-        reading.append(exp.alias_(found, place[name], quoted=True))
-    encoding = []
+        kind, zone = kinds.get(origin), spec.time_zone
+        cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
+        reading.append(named(cell, place[name]))
+    encoding, weighing = [], []
     for term in terms:
-        feature = spec.features[term.feature]
-        found = encoded(feature, term, place[term.feature], kinds.get(term.column), dialect=dialect)
-        encoding.append(exp.alias_(found, value[term.name], quoted=True))
-    weighing = [
-        exp.alias_(
-            exp.cast(exp.cast(column(value[t.name]), _VALUE) * integer(t.weight), _SUM),
-            point[t.name],
-            quoted=True,
-        )
-        for t in terms
-    ]
+        feature, kind = spec.features[term.feature], kinds.get(term.column)
+        given = encoded(feature, term, place[term.feature], kind, dialect=dialect)
+        encoding.append(named(given, value[term.name]))
+        weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
+        weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
     total: Sql = exp.cast(integer(spec.base * VALUE_UNITS), _SUM)
     for name in point.values():
         total = exp.Add(this=total, expression=column(name))
@@ -529,41 +460,25 @@ def _tree(
         this=exp.paren(exp.Mod(this=half_up, expression=grid) + grid), expression=grid
     )
     top = spec.max_score * VALUE_UNITS
-    within = (
-        exp.Case()
-        .when(rounded < integer(0), integer(0))
-        .when(rounded > integer(top), integer(top))
-        .else_(rounded)
-    )
-    last = stage(
-        "value",
-        raw,
-        *points,
-        rounded,
-        exp.alias_(exp.cast(within, _SUM), "clipped", quoted=True),
-    ).subquery("gtmar_scored", copy=False)
-    outer = exp.select(
-        exp.alias_(column("id"), identifier, quoted=True),
-        exp.alias_(_in_points(clipped), "score", quoted=True),
-        exp.alias_(_tier(spec, clipped), "tier", quoted=True),
-        exp.alias_(_in_points(integer(spec.base * VALUE_UNITS)), "base", quoted=True),
-        *(
-            exp.alias_(_in_points(column(point[term])), name, quoted=True)
-            for term, name in _point_names(spec, dialect).items()
-        ),
-        exp.alias_(_in_points(rounded - raw), "rounding", quoted=True),
-        exp.alias_(_in_points(clipped - rounded), "clipping", quoted=True),
-    ).from_(last)
+    ends = [(rounded < integer(0), integer(0)), (rounded > integer(top), integer(top))]
+    within = named(exp.cast(_case(ends, rounded), _SUM), "clipped")
+    last = stage("value", raw, *points, rounded, within).subquery("gtmar_scored", copy=False)
+    in_points = {
+        "score": clipped,
+        "base": integer(spec.base * VALUE_UNITS),
+        **{name: column(point[term]) for term, name in _point_names(spec, dialect).items()},
+        "rounding": rounded - raw,
+        "clipping": clipped - rounded,
+    }
+    score, *others = (named(_in_points(each), name) for name, each in in_points.items())
+    tier = named(_tier(spec, clipped), "tier")
+    outer = exp.select(named(column("id"), identifier), score, tier, *others).from_(last)
     steps = {
-        "read": exp.select(exp.alias_(column(identifier), "id", quoted=True), *reading).from_(
-            source
-        ),
+        "read": exp.select(named(column(identifier), "id"), *reading).from_(source),
         "encoded": stage("read", *encoding),
         "points": stage("encoded", *weighing),
-        "raw": stage("points", *points, exp.alias_(total, "raw", quoted=True)),
-        "value": stage(
-            "raw", raw, *points, exp.alias_(half_up - remainder, "rounded", quoted=True)
-        ),
+        "raw": stage("points", *points, named(total, "raw")),
+        "value": stage("raw", raw, *points, named(half_up - remainder, "rounded")),
     }
     for name, step in steps.items():
         # PostgreSQL would put each step's text wherever the next one names its columns, and work
@@ -575,26 +490,18 @@ def _tree(
 
 def _in_points(raw: Sql) -> Sql:
     """Turn 1/10,000ths of a point into points, a decimal."""
-    per_unit = exp.cast(exp.Literal.string("0.0001"), "decimal(4, 4)")
+    per_unit = exp.cast(text("0.0001"), "decimal(4, 4)")
     return exp.cast(raw, _SUM) * per_unit
 
 
 def _tier(spec: ScoringSpec, clipped: Sql) -> Sql:
     """Return the tier of a score in 1/10,000ths, from the highest down; null where that is."""
-    case = exp.Case()
-    for name, low in zip(spec.tier_names, spec.tier_lows, strict=True):
-        case = case.when(clipped >= integer(low * _RAW_PER_SCORE), exp.Literal.string(name))
-    return case
+    tiers = zip(spec.tier_names, spec.tier_lows, strict=True)
+    return _case([(clipped >= integer(low * _RAW_PER_SCORE), text(name)) for name, low in tiers])
 
 
 def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
-    """Return by term the name of its column of points, one that the dialect can hold.
-
-    Raises
-    ------
-    UsageError
-        If names are longer than the dialect's names may be.
-    """
+    """Return by term the name of its column of points, one that the dialect can hold."""
     names: dict[str, str] = {}
     for term in spec.terms:
         name = f"points.{term.name}"
@@ -605,14 +512,12 @@ def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
             while name.lower() in taken:
                 name, number = f"{bare}_{number}", number + 1
         names[term.name] = name
-    longest = _LONGEST_NAME.get(dialect)
-    if longest is not None:
-        long = [name for name in names.values() if len(name.encode()) > longest]
-        if long:
-            raise UsageError(
-                f"{dialect} cuts names off after {longest} bytes; longer are {culprits(long)}",
-                hint="give the features shorter names, and their columns with `column:`",
-            )
+    longest = _LONGEST_NAME.get(dialect, math.inf)
+    if long := [name for name in names.values() if len(name.encode()) > longest]:
+        raise UsageError(
+            f"{dialect} cuts names off after {longest} bytes; longer are {culprits(long)}",
+            hint="give the features shorter names, and their columns with `column:`",
+        )
     return names
 
 
@@ -635,7 +540,7 @@ def _day(
             raise UsageError(
                 f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
             ) from err
-        return exp.cast(exp.Literal.string(stated.isoformat()), "date")
+        return exp.cast(text(stated.isoformat()), "date")
     if spec.as_of is None:
         return None
     return day(column(spec.as_of), kinds.get(spec.as_of), spec.time_zone, dialect)
@@ -660,7 +565,7 @@ def _table(name: str, dialect: str) -> exp.Table:
     return table
 
 
-def _refuse_lost(tree: exp.Select, text: str, dialect: str) -> None:
+def _refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
     """Refuse names and texts that the dialect's own quoting loses: read back, all must be there."""
 
     def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
@@ -670,7 +575,7 @@ def _refuse_lost(tree: exp.Select, text: str, dialect: str) -> None:
 
     expected = held(tree)
     try:
-        statements = sqlglot.parse(text, dialect=dialect)
+        statements = sqlglot.parse(written, dialect=dialect)
     except SqlglotError:
         statements = []
     got = held(statements[0]) if len(statements) == 1 and statements[0] else Counter()

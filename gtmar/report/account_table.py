@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix, Accounts
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.segments import SegmentPart
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval

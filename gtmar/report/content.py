@@ -20,7 +20,7 @@ from gtmar.validation.repeated_search import CHANCE
 if TYPE_CHECKING:
     import polars as pl
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence

@@ -22,7 +22,7 @@ from gtmar.html import arrows, number
 from gtmar.metrics.metric import basis_note
 
 if TYPE_CHECKING:
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
 
 __all__ = ["Page", "history_page", "run_page"]

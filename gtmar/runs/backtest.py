@@ -13,8 +13,7 @@ from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts, part
 from gtmar.data.outcomes import CENTS, canonical_outcomes
 from gtmar.data.prepare import read_for
-from gtmar.data.scan import AccountTable, collect, scan
-from gtmar.data.sources import Source
+from gtmar.data.scan import AccountTable, Source, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.local import LocalEvaluator
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix, Accounts
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
     from gtmar.spec.model import ScoringSpec, Split
 

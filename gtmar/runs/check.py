@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.outcomes import OutcomeColumns
     from gtmar.data.rules import SetAside
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import ReadOptions, TableOptions
     from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import Reading, ScoringSpec

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.sources import Source
+from gtmar.data.scan import Source
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
@@ -49,8 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gtmar.data.matrix import AccountMatrix, Accounts
-    from gtmar.data.scan import AccountTable
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import AccountTable, Tabular
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval

@@ -26,7 +26,7 @@ from gtmar.runs.score import score, tier_changes
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [

@@ -10,8 +10,7 @@ import polars as pl
 
 from gtmar.data.matrix import load_accounts
 from gtmar.data.rules import overlap
-from gtmar.data.scan import collect
-from gtmar.data.sources import Source
+from gtmar.data.scan import Source, collect
 from gtmar.data.split import key_expression
 from gtmar.errors import (
     AccountDataError,

@@ -10,8 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from gtmar.data.locations import duckdb_place, local_path
 from gtmar.data.matrix import load_accounts
-from gtmar.data.scan import AccountTable, scan
-from gtmar.data.sources import Source
+from gtmar.data.scan import AccountTable, Source, scan
 from gtmar.errors import AccountDataError, culprits
 from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_aside
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gtmar.data.matrix import Accounts
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [

@@ -20,7 +20,7 @@ from gtmar.spec.model import SCORE_UNITS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec

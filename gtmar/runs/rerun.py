@@ -32,7 +32,7 @@ from gtmar.validation.repeated_search import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.results import Progress, RunResult
     from gtmar.runs.session import Session
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gtmar.data.matrix import Accounts
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec

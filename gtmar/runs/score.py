@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import Accounts
     from gtmar.data.rules import SetAside
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gtmar.data.matrix import AccountMatrix, Accounts
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval

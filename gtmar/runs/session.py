@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
-from gtmar.data.scan import scan
-from gtmar.data.sources import Source
+from gtmar.data.scan import Source, scan
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.files import RunFiles

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gtmar.data.matrix import AccountMatrix
-    from gtmar.data.sources import Tabular
+    from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
     from gtmar.spec.model import ScoringSpec
 

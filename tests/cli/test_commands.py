@@ -381,7 +381,7 @@ def test_the_module_is_the_command_and_help_imports_nothing_heavy() -> None:
 UNASKED = {
     *("numba", "scipy", "ray", "pandas", "altair", "jinja2", "sqlglot", "mlflow"),
     *("pyarrow.compute", "pyarrow.dataset"),
-    *("gtmar.spec", "gtmar.data.sources", "gtmar.data.outcomes", "gtmar.engine.tally"),
+    *("gtmar.spec", "gtmar.data.scan", "gtmar.data.outcomes", "gtmar.engine.tally"),
     *("gtmar.objective", "gtmar.optimize", "gtmar.runs", "gtmar.report"),
 }
 

@@ -12,7 +12,7 @@ import pytest
 from factories import OUTCOMES, binned, make_accounts, make_spec, weighted
 
 from gtmar.autospec.first_spec import first_spec
-from gtmar.data import contract
+from gtmar.data import rules
 from gtmar.data.contract import Checked, check_contract
 from gtmar.data.matrix import load_accounts
 from gtmar.data.outcomes import OutcomeColumns
@@ -425,7 +425,7 @@ def test_ids_whose_hashes_alone_are_the_same(monkeypatch: pytest.MonkeyPatch) ->
         return [replace(rule, sign=pl.lit(1)) for rule in id_rules(*arguments)]
 
     expected = check(ACCOUNTS)
-    monkeypatch.setattr(contract, "id_rules", alarmed)
+    monkeypatch.setattr(rules, "id_rules", alarmed)
     assert check(ACCOUNTS) == expected
     assert expected.ranges["depth"][1] > 0
 

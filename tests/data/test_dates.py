@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from gtmar.autospec.first_spec import first_spec
 from gtmar.cli.app import app
-from gtmar.data.dates import with_days
 from gtmar.data.matrix import load_accounts
+from gtmar.data.prepare import with_days
 from gtmar.data.scan import scan
 from gtmar.errors import SpecError, UsageError, ViolationsError
 from gtmar.integrations.sql import column_kinds, select

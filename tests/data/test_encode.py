@@ -13,7 +13,7 @@ from factories import binned, make_spec, weighted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtmar.data.encode import divided, encoded_terms, half_up, is_missing, points
+from gtmar.data.encode import divided, encoded_terms, half_up, is_missing
 
 Encode = dict[str, Any]
 
@@ -365,10 +365,3 @@ def test_is_missing_knows_nan_in_doubles_only() -> None:
 
 
 # Points
-
-
-def test_points_are_weight_times_value_unrounded() -> None:
-    [term] = make_spec(features={"x": weighted(7)}).terms
-    values = [0, 1, 3_333, 10_000, -9_999]
-    found = pl.DataFrame({"x": values}).select(points(term)).to_series().to_list()
-    assert found == [7 * value / 10_000 for value in values]

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from gtmar.autospec.first_spec import first_spec
 from gtmar.data.matrix import load_accounts, part
-from gtmar.data.scan import scan
-from gtmar.data.sources import Source
+from gtmar.data.scan import Source, scan
 from gtmar.data.split import canonical_id, look_alikes
 from gtmar.errors import UsageError, ViolationsError
 from gtmar.runs import changed_since, check, explain, score

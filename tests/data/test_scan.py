@@ -12,8 +12,7 @@ import pytest
 from factories import make_accounts
 from polars.testing import assert_frame_equal
 
-from gtmar.data.scan import AccountTable, collect, scan
-from gtmar.data.sources import Source
+from gtmar.data.scan import AccountTable, Source, collect, scan
 from gtmar.errors import AccountDataError
 
 ACCOUNTS = make_accounts(40)

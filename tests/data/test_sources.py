@@ -20,8 +20,7 @@ from polars.testing import assert_frame_equal
 from gtmar.autospec.first_spec import first_spec
 from gtmar.data.locations import without_credentials
 from gtmar.data.matrix import load_accounts
-from gtmar.data.scan import collect, scan
-from gtmar.data.sources import Source, named_sources
+from gtmar.data.scan import Source, collect, named_sources, scan
 from gtmar.errors import AccountDataError, QueryError, UsageError, ViolationsError
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, replay, run

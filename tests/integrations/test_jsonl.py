@@ -20,7 +20,8 @@ from gtmar import runs
 from gtmar.data import synthetic
 from gtmar.errors import DamagedJournalWarning, JournalError, NotComparableError, RunNotFoundError
 from gtmar.integrations import jsonl_import as exchange
-from gtmar.integrations.jsonl_import import export_jsonl, import_jsonl
+from gtmar.integrations.jsonl_export import export_jsonl
+from gtmar.integrations.jsonl_import import import_jsonl
 from gtmar.journal import review, writer
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import event_files, read_event, untouched
@@ -702,7 +703,7 @@ def test_export_reads_as_it_is_asked(normal: Path, monkeypatch: pytest.MonkeyPat
             opened.append(path.name)
             super().__init__(path)
 
-    monkeypatch.setattr("gtmar.integrations.jsonl_import.pq.ParquetFile", Spy)
+    monkeypatch.setattr("gtmar.integrations.jsonl_export.pq.ParquetFile", Spy)
     with Journal(normal) as journal:
         lines = export_jsonl(journal)
         assert opened == []

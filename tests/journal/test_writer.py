@@ -16,7 +16,7 @@ import pytest
 from gtmar.errors import JournalError
 from gtmar.journal import writer as room
 from gtmar.journal.digest import RunDigest
-from gtmar.journal.schema import experiment_schema
+from gtmar.journal.schema import experiment_schema, first_format
 from gtmar.journal.writer import RunWriter
 
 RUN = "r20260101-120000-abc123"

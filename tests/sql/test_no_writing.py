@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from journals import IDS, begin, finish
 
-from gtmar.data.sources import Source, opened
+from gtmar.data.scan import Source, scan
 from gtmar.errors import QueryError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
@@ -290,11 +290,9 @@ def test_a_query_over_account_tables_writes_and_reads_no_file(tmp_path: Path, te
     before = state(tmp_path)
     filled = text.format(place=tmp_path / "x", table=table)
     with pytest.raises(QueryError):
-        opened(Source(str(table), query=filled), pl.scan_parquet)
+        scan(Source(str(table), query=filled))
     assert state(tmp_path) == before
-    found: Any = opened(
-        Source(str(table), query="select sum(a) as a from accounts"), pl.scan_parquet
-    )
+    found: Any = scan(Source(str(table), query="select sum(a) as a from accounts"))
     assert found.frame.collect().item() == 3
 
 
