@@ -306,23 +306,16 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
         rows = gains.select("number", "changes", "gain").rows()
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
-    table(
-        ["weight", "start", "best", "change"],
-        ((f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()),
-        title="Weights",
-    )
+    weights = [(f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()]
+    table(["weight", "start", "best", "change"], weights, title="Weights")
     money = found.tiers["arpa"].is_not_null().any()
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
-    shown = found.tiers.select(columns).rows()
     if s["orientation"] == "risk":
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
-    table(
-        [_HEADINGS.get(c, c) for c in columns],
-        ([_in_percent(c, v) for c, v in zip(columns, row, strict=True)] for row in shown),
-        title="Tiers",
-    )
+    tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers.to_dicts()]
+    table([_HEADINGS.get(c, c) for c in columns], tiers, title="Tiers")
     for sentence in found.emptied:
         say(sentence, "warning")
     if found.hhi_reading:
@@ -377,23 +370,13 @@ def _drift(found: Review) -> None:
     if worse.is_empty():
         say(f"Proxy drift: no other metric got worse while {objective} improved.")
         return
-    table(
-        ["metric", "start", "best", "change"],
-        (
-            (
-                marked(metric, basis),
-                start,
-                best,
-                f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}",
-            )
-            for metric, start, best, change, basis in worse.select(
-                "metric", "start", "best", "change", "basis"
-            )
-            .head(_DRIFT_SHOWN)
-            .rows()
-        ),
-        title=f"Proxy drift: got worse while {objective} improved",
-    )
+    rows = [
+        (marked(x["metric"], x["basis"]), x["start"], x["best"], format(x["change"], form))
+        for x in worse.head(_DRIFT_SHOWN).to_dicts()
+        for form in ["+.2f" if abs(x["start"]) >= 100 else "+.4f"]
+    ]
+    title = f"Proxy drift: got worse while {objective} improved"
+    table(["metric", "start", "best", "change"], rows, title=title)
 
 
 def _print_comparison(found: Comparison, *, journal: str) -> None:
@@ -408,15 +391,12 @@ def _print_comparison(found: Comparison, *, journal: str) -> None:
     rows = [
         (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)
     ]
-    table(["", one["run_id"], two["run_id"]], rows)
-    names = sorted({*one["weights"], *two["weights"]})
-    differing = [
-        (n, one["weights"].get(n), two["weights"].get(n))
-        for n in names
-        if one["weights"].get(n) != two["weights"].get(n)
-    ]
+    ids, sides = [one["run_id"], two["run_id"]], (one["weights"], two["weights"])
+    table(["", *ids], rows)
+    pairs = [(name, *(side.get(name) for side in sides)) for name in sorted({*sides[0], *sides[1]})]
+    differing = [pair for pair in pairs if pair[1] != pair[2]]
     if differing:
-        table(["weight", one["run_id"], two["run_id"]], differing, title="Weights that differ")
+        table(["weight", *ids], differing, title="Weights that differ")
     else:
         say("Both end with the same weights.")
     follow("review", two["run_id"], journal=elsewhere(journal))
