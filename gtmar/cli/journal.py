@@ -267,8 +267,6 @@ def _print_imported(found: Imported, *, journal: Path) -> None:
 
 #: Wins shown in a review, the largest gains first.
 _WINS_SHOWN = 5
-
-
 _DRIFT_SHOWN = 8
 
 
@@ -347,12 +345,8 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
 
 #: What the journal calls a table that a program held, which no command can open.
 _FRAME = "frame"
-
-
 #: How a tier table's columns are called.
 _HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
-
-
 _RATIOS = {"logo_retention", "nrr", "grr"}
 
 

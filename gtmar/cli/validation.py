@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["backtest", "decide", "explain", "null", "refresh", "segments", "stability"]
 
 T = TypeVar("T")
-
-
 NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New folder for it all.")]
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.

@@ -37,8 +37,6 @@ __all__ = [
 
 #: Windows by which a report shows what was tried, equally wide on a square-root scale.
 _WINDOWS = 24
-
-
 _TRIED = """
     select
         floor(getvariable('windows') * sqrt((number - 1) / getvariable('last'))) as bucket,
@@ -53,8 +51,6 @@ _TRIED = """
     group by bucket
     order by bucket
 """
-
-
 _BY_HAND = """
     select
         number,
@@ -68,8 +64,6 @@ _BY_HAND = """
         and number > 0
     order by number
 """
-
-
 _MEASURED = """
     select number, labelled_by_tier
     from experiments
@@ -77,8 +71,6 @@ _MEASURED = """
         and number in (0, getvariable('best'))
     order by number
 """
-
-
 #: The latest null search or stability of a run.
 _LATEST = """
     select details
@@ -286,8 +278,6 @@ _ENTRIES = """
     left join runs using (run_id)
     order by happened_at desc, id desc
 """
-
-
 #: What was kept, or a person's, or better and yet not kept: the rest is not listed one by one.
 _EXPERIMENTS = """
     select

@@ -237,8 +237,6 @@ def _steps(
 
 
 _SPEC_ENDINGS = {".yaml", ".yml", ".json", ".csv"}
-
-
 #: What must agree for two experiments' metrics to mean the same.
 _SHARED = {
     "outcomes_fingerprint": "tables",
