@@ -7,9 +7,9 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.holdout import whole
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
+from gtmar.runs.results import PlainData
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +41,7 @@ _FLOOR_ROUNDS = 7
 
 
 @dataclass(frozen=True)
-class Pace:
+class Pace(PlainData):
     """How fast a search is over one table on this machine.
 
     Parameters
@@ -82,10 +84,6 @@ class Pace:
     floor_microseconds: float
     digest: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 class Track:
     """A loaded table on which searches are timed, round after round: all of it, without a holdout.
@@ -101,9 +99,7 @@ class Track:
         *,
         threads: int | None = None,
     ) -> None:
-        loaded = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
-        whole = loaded.split.model_copy(update={"holdout": 0.0})
-        self.spec = loaded.model_copy(update={"split": whole})
+        self.spec = whole(spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec))
         self.judge = Judge.of(self.spec)
         began = time.perf_counter()
         self.accounts: Accounts = load_accounts(scan(data), self.spec)

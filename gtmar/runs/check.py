@@ -266,8 +266,7 @@ class Drift(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            **self.values("model against source accounts_before accounts"),
+        return vars(self) | {
             "shifts": [each.as_json() for each in self.shifts],
             "moved": [each.name for each in self.moved],
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -51,8 +51,7 @@ class WentLive(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        measured = self.measured and self.measured.as_json()
-        return asdict(replace(self, measured=None)) | {"measured": measured}
+        return vars(self) | {"measured": self.measured and self.measured.as_json()}
 
 
 def promote(
