@@ -49,7 +49,7 @@ def follow(command: str, *arguments: object, **options: object) -> None:
 
 
 def next_command(command: str, *arguments: object, **options: object) -> str:
-    """Word a command of gtmar that goes on from the one that is running.
+    """Word a command of gtmar that goes on from the one that is running, as a line for a shell.
 
     Parameters
     ----------
@@ -59,12 +59,8 @@ def next_command(command: str, *arguments: object, **options: object) -> str:
         What stands without an option's name, in order.
     options
         Values by parameter. Every other option that the command shares with the running one, and
-        that was given on the command line, is kept; None leaves one out.
-
-    Returns
-    -------
-    str
-        A line for a shell. Passwords and keys of locations aren't in it.
+        that was given on the command line, is kept; None leaves one out. Passwords and keys of
+        locations are left out.
     """
     context = _running.get()
     known = {
@@ -166,13 +162,7 @@ def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
 
 
 def unused(name: str | Path) -> Path:
-    """Return a path where nothing is yet: the one named, or with the first free number.
-
-    Parameters
-    ----------
-    name
-        A file's or folder's name: ``best.yaml``, then ``best-2.yaml``.
-    """
+    """Return a path where nothing is yet: the one named, or the first free of best-2.yaml."""
     path, number = Path(name), 2
     while path.exists():
         path = Path(name).with_name(f"{Path(name).stem}-{number}{Path(name).suffix}")

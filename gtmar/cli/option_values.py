@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.documents import read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
@@ -49,6 +49,10 @@ __all__ = [
 ]
 
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
 def engine(options: EngineOptions) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.data.memory_budget import parse_size
@@ -83,12 +87,27 @@ def share(text: str | None) -> float | None:
 
 
 def _settings(
-    option: str, form: str, settings: Iterable[str], read: Callable[[str], bool], *, hint: str
-) -> None:
-    """Read each setting; refuse those that `read` says no to, all of them in one message."""
-    wrong = [setting for setting in settings if not read(setting)]
+    option: str,
+    form: str,
+    settings: Iterable[str],
+    read: Callable[[str], tuple[K, V]],
+    *,
+    hint: str,
+) -> dict[K, V]:
+    """Read each setting as a name and a value; refuse those without in one message."""
+    named: dict[K, V] = {}
+    wrong = []
+    for setting in settings:
+        try:
+            name, value = read(setting)
+        except ValueError:
+            wrong.append(setting)
+            continue
+        wrong += [] if name else [setting]
+        named[name] = value
     if wrong:
         raise UsageError(f"{option} expects {form}, got {culprits(wrong)}", hint=hint)
+    return named
 
 
 def outcomes(settings: list[str]) -> Outcomes:
@@ -145,19 +164,18 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
     """
     from gtmar.spec.model import LABELS
 
-    labelled: dict[str, dict[str, int]] = {}
-
-    def read(setting: str) -> bool:
+    def read(setting: str) -> tuple[tuple[str, str], int]:
         named, _, value = setting.rpartition("=")
         role, _, word = named.partition(":")
         if role not in LABELS or not word or value not in ("0", "1"):
-            return False
-        labelled.setdefault(role, {})[word] = int(value)
-        return True
+            raise ValueError
+        return (role, word), int(value)
 
     form = f"role:word=1 or =0, a role of {', '.join(LABELS)}"
     hint = '--label "churned:Lapsed=1" --label "churned:Live=0"'
-    _settings("--label", form, settings, read, hint=hint)
+    labelled: dict[str, dict[str, int]] = {}
+    for (role, word), count in _settings("--label", form, settings, read, hint=hint).items():
+        labelled.setdefault(role, {})[word] = count
     return labelled
 
 
@@ -169,18 +187,13 @@ def weights(settings: list[str]) -> dict[str, int]:
     >>> weights(["nps=12", "tenure[0,3)=-4"])
     {'nps': 12, 'tenure[0,3)': -4}
     """
-    named: dict[str, int] = {}
 
-    def read(setting: str) -> bool:
+    def read(setting: str) -> tuple[str, int]:
         name, _, value = setting.rpartition("=")
-        try:
-            named[name] = int(value)
-        except ValueError:
-            return False
-        return bool(name)
+        return name, int(value)
 
-    _settings("--set", "name=weight with a whole number", settings, read, hint="--set nps=12")
-    return named
+    form = "name=weight with a whole number"
+    return _settings("--set", form, settings, read, hint="--set nps=12")
 
 
 def edges(text: str) -> dict[str, float]:
@@ -191,18 +204,12 @@ def edges(text: str) -> dict[str, float]:
     >>> edges("A=80,B=0")
     {'A': 80.0, 'B': 0.0}
     """
-    named: dict[str, float] = {}
 
-    def read(part: str) -> bool:
+    def read(part: str) -> tuple[str, float]:
         name, _, value = part.partition("=")
-        try:
-            named[name.strip()] = float(value)
-        except ValueError:
-            return False
-        return bool(name.strip())
+        return name.strip(), float(value)
 
-    _settings("--tiers", "tier=edge", text.split(","), read, hint="--tiers A=80,B=60,C=0")
-    return named
+    return _settings("--tiers", "tier=edge", text.split(","), read, hint="--tiers A=80,B=60,C=0")
 
 
 def source(

@@ -387,7 +387,8 @@ def command(
     Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
     and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
     theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The command gets
-    what they name together, as `option_values.source` reads it, in place of the location alone.
+    what they name together, as `option_values.source` reads it, in place of the location alone; and
+    in place of a parameter like `TableOptions` it has the options of that type.
 
     Parameters
     ----------
