@@ -42,46 +42,29 @@ _FLOOR_ROUNDS = 7
 
 @dataclass(frozen=True)
 class Pace(PlainData):
-    """How fast a search is over one table on this machine.
-
-    Parameters
-    ----------
-    accounts, features, threads
-        Of the search part, of the spec, and of the evaluator.
-    experiments, rounds
-        Experiments of a round, and rounds; the best round counts, since other work on the machine
-        only ever slows.
-    load_seconds
-        To check, encode, split and fingerprint the table.
-    bytes_per_account
-        Held in memory for the whole search.
-    peak_bytes
-        The process's largest resident size so far, whatever it did; None where it can't be told.
-    experiments_per_second
-        Journaled experiments, all metrics included.
-    evaluated
-        Candidates evaluated for each experiment: what follows a win is thrown away.
-    spent
-        Share of the loop's time by stage, in [0, 1].
-    floor_microseconds
-        To read once the bytes that a candidate must touch; no evaluation can take less on one
-        thread.
-    digest
-        Of the best round's run; the same on every machine.
-    """
+    """How fast a search is over one table on this machine."""
 
     accounts: int
     features: int
     threads: int
+    #: Experiments of a round. The best round counts: other work on the machine only ever slows.
     experiments: int
     rounds: int
+    #: To check, encode, split and fingerprint the table.
     load_seconds: float
+    #: Held in memory for the whole search.
     bytes_per_account: float
+    #: The process's largest resident size so far, whatever it did; None where it can't be told.
     peak_bytes: int | None
+    #: Journaled experiments, all metrics included.
     experiments_per_second: float
+    #: Candidates evaluated for each experiment: what follows a win is thrown away.
     evaluated: float
+    #: Share of the loop's time by stage, in [0, 1].
     spent: dict[str, float]
+    #: To read once the bytes that a candidate must touch; no evaluation takes less on one thread.
     floor_microseconds: float
+    #: Of the best round's run; the same on every machine.
     digest: str
 
 
@@ -157,8 +140,7 @@ class Track:
 def floor_bytes(accounts: Accounts) -> int:
     """Return the bytes that a candidate must touch, however it is counted.
 
-    Those are two changed columns on average, the incumbent's scores, what became of each account,
-    and its cents.
+    Two changed columns on average, the incumbent's scores, what became of each account, its cents.
     """
     matrix = accounts.search
     columns = sum(column.nbytes for column in matrix.columns) / max(1, len(matrix.columns))

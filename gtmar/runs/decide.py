@@ -153,10 +153,8 @@ def decide(
 
     Parameters
     ----------
-    run_id, journal
-        The run's full id, and the journal's folder.
-    data, holdout_file
-        The account table and the holdout's own, where they have moved since.
+    run_id, journal, data, holdout_file
+        As for `open_run`.
     options
         `gates`, `folder`, `author`, `note`: see `DecisionOptions`.
 
