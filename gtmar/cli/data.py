@@ -103,7 +103,7 @@ def init(
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
-        reading=option_values.reading(reading),
+        reading=option_values.reading(**reading),
     )
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     if new is None:
@@ -141,7 +141,7 @@ def check(
     spec: a.OptionalSpec = None,
     metric: a.Metric = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     keep: Keep = None,
     reading: a.ReadingOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -156,7 +156,7 @@ def check(
             spec,
             metric=metric,
             keep=keep or (),
-            reading=option_values.reading(reading),
+            reading=option_values.reading(**reading),
             journal=journal,
             **table_options,
         )

@@ -52,7 +52,7 @@ def try_change(
     force: a.Force = False,
     metric: a.Metric = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
@@ -136,7 +136,7 @@ def record(
     data: a.OptionalTable = None,
     metric: a.Metric = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Put a change made elsewhere on record. Where a table is given, it is measured."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from gtmar.cli.options import EngineOptions, ReadingOptions
     from gtmar.data.sources import Source
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -53,13 +52,13 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def engine(options: EngineOptions) -> Engine:
+def engine(*, engine: str, memory: str | None, address: str | None, shards: int | None) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.data.memory_budget import parse_size
     from gtmar.runs import Engine
 
-    size = None if options["memory"] is None else parse_size(options["memory"])
-    return Engine(options["engine"], size, options["address"], options["shards"])
+    size = None if memory is None else parse_size(memory)
+    return Engine(engine, size, address, shards)
 
 
 def share(text: str | None) -> float | None:
@@ -127,7 +126,7 @@ def outcomes(settings: list[str]) -> Outcomes:
     return Outcomes(**named)
 
 
-def reading(options: ReadingOptions) -> Reading | None:
+def reading(*, parse: list[str] | None, nulls: str | None, no_null_markers: bool) -> Reading | None:
     """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
     from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading
@@ -135,8 +134,8 @@ def reading(options: ReadingOptions) -> Reading | None:
     kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
     columns = {}
     wrong = []
-    nulls, usual = options["nulls"], not options["no_null_markers"]
-    for setting in options["parse"] or ():
+    usual = not no_null_markers
+    for setting in parse or ():
         name, _, kind = setting.rpartition("=")
         columns[name] = kind
         if not name or kind not in kinds:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gtmar.cli.output import Answer
 
 #: The types of options are for commands, which take them from this module by its name.
-__all__ = ["app", "command", "export_app", "journal_app", "spec_app"]
+__all__ = ["DEFAULT_JOURNAL", "app", "command", "export_app", "journal_app", "spec_app"]
 
 
 app = typer.Typer(
@@ -264,7 +264,7 @@ ExperimentOrSpec = Annotated[
 # ---- options that go together: a command has them where a parameter of such a type stands ----
 
 
-class TableOptions(TypedDict):
+class OutcomeTableOptions(TypedDict):
     """How a table with outcomes is read."""
 
     as_of: AsOf
@@ -388,7 +388,7 @@ def command(
     and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
     theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The command gets
     what they name together, as `option_values.source` reads it, in place of the location alone; and
-    in place of a parameter like `TableOptions` it has the options of that type.
+    in place of a parameter like `OutcomeTableOptions` it has the options of that type.
 
     Parameters
     ----------

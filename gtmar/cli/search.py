@@ -144,7 +144,7 @@ def run(
             proposer=proposer or runs.DEFAULT_PROPOSER,
             start=start,
             cold=cold,
-            engine=option_values.engine(engine),
+            engine=option_values.engine(**engine),
             announce=None if quiet else progress.announce,
             watch=watch,
         )
@@ -175,7 +175,7 @@ def resume(
             journal=journal,
             data=data,
             holdout_file=holdout_file,
-            engine=option_values.engine(engine),
+            engine=option_values.engine(**engine),
             watch=watch,
         )
     return _answer(result, new)
