@@ -14,7 +14,7 @@ from gtmar.data.scan import AccountTable, scan
 from gtmar.data.sources import Source
 from gtmar.errors import AccountDataError, culprits
 from gtmar.runs.holdout import load_with_holdout
-from gtmar.runs.score import write_aside
+from gtmar.runs.score import write_rows_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,7 +79,8 @@ def load(
     else:
         later = scan(holdout_file)
         accounts = load_with_holdout(table, later, spec, later_as_of=holdout_as_of, **shared)
-    return accounts, write_aside(accounts, options.get("set_aside_to"))
+    sides = [each.checked.set_aside for each in (accounts, accounts.later) if each is not None]
+    return accounts, write_rows_aside(sides, options.get("set_aside_to"))
 
 
 #: Parameters of a start record that name a table: of the query, and the holdout's own.
