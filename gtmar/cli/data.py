@@ -91,8 +91,7 @@ def init(
     from gtmar.autospec.first_spec import first_spec
     from gtmar.data.scan import scan
 
-    path = None if option_values.printed(output_path) else output_path
-    new = option_values.output(path, data, force=force)
+    new = option_values.output_or_print(output_path, data, force=force)
     found = first_spec(
         scan(data),
         holdout=option_values.share(holdout),

@@ -49,8 +49,7 @@ def export_sql(
     with needing("export"):
         from gtmar.integrations.sql import column_kinds, select
 
-    path = None if option_values.printed(output_path) else output_path
-    new = option_values.output(path, spec, data, force=force)
+    new = option_values.output_or_print(output_path, spec, data, force=force)
     loaded = specs.load(spec)
     kinds = column_kinds(option_values.schema_of(data)) if data else None
     text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)

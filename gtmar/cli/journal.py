@@ -94,13 +94,10 @@ def sql(
 
     if name is None and text is None:
         queries = library()
-        return Answer(
-            lambda: [
-                {"name": query.name, "purpose": query.purpose, "grain": query.grain}
-                for query in queries.values()
-            ],
-            lambda: _print_listing(queries),
-        )
+        listed = [
+            {"name": q.name, "purpose": q.purpose, "grain": q.grain} for q in queries.values()
+        ]
+        return Answer(lambda: listed, lambda: _print_listing(queries))
     size = None if memory is None else memory_of(memory)
     with option_values.opened(journal, time_limit=time_limit, memory=size) as opened:
         found = option_values.ask(opened, name, text, settings or [])
@@ -159,12 +156,10 @@ def _print_packing(found: Compaction) -> None:
     elif not found.tidied:
         say("Nothing to pack.")
     if found.tidied:
-        say(
-            f"{some(len(found.tidied), 'run')}: old parts that lay beside the packed one were "
-            "taken away."
-        )
-    for reason, runs in found.left_alone.items():
-        say(f"Left alone, {reason}: {culprits(runs)}.")
+        runs = some(len(found.tidied), "run")
+        say(f"{runs}: old parts that lay beside the packed one were taken away.")
+    for reason, ids in found.left_alone.items():
+        say(f"Left alone, {reason}: {culprits(ids)}.")
 
 
 _FORMATS = ("jsonl",)
@@ -186,9 +181,7 @@ def journal_export(
     from gtmar.integrations.jsonl_import import encoded_in, export_jsonl
 
     option_values.refuse_unknown("format", form, _FORMATS)
-    new = option_values.output(
-        None if option_values.printed(output_path) else output_path, journal, force=force
-    )
+    new = option_values.output_or_print(output_path, journal, force=force)
     with option_values.opened(journal) as opened:
         lines = export_jsonl(opened, run_id)
         option_values.note_encoders(encoded_in(opened, run_id))
@@ -242,7 +235,6 @@ def journal_import(
 
 
 def _print_undone(found: Undone) -> None:
-
     say(
         f"{some(found.experiments, 'experiment')} from {found.source} taken back: "
         f"{some(len(found.runs), 'run')} deleted. Event {found.event_id} says so."
@@ -250,7 +242,6 @@ def _print_undone(found: Undone) -> None:
 
 
 def _print_imported(found: Imported, *, journal: Path) -> None:
-
     say(
         f"{some(found.experiments, 'experiment')}, {found.wins:,} of them wins, imported from "
         f"{found.source} as {some(len(found.runs), 'run')}:"

@@ -33,7 +33,7 @@ __all__ = [
     "opened",
     "outcomes",
     "output",
-    "printed",
+    "output_or_print",
     "reading",
     "recorded",
     "refuse_unknown",
@@ -297,9 +297,9 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
     return None if path is None else Output(path, local_inputs(*inputs), force=force)
 
 
-def printed(path: Path | None) -> bool:
-    """Whether a command that can print writes no file."""
-    return path is None or str(path) == "-"
+def output_or_print(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
+    """Check where a file is to be written as `output` does; None for stdout, which - names too."""
+    return output(None if str(path) == "-" else path, *inputs, force=force)
 
 
 def full_id(journal: Path, run: str | None) -> str:

@@ -452,11 +452,8 @@ def _report(decided: Decided, listed: int) -> str:
     """Return the report as Markdown."""
     tiers = decided.incumbent.tier_names
     old, new = decided.incumbent.weights, decided.candidate.weights
-    before, after, gain = (
-        decided.intervals.before,
-        decided.intervals.after,
-        decided.intervals.gain,
-    )
+    of = decided.intervals
+    before, after, gain = of.before, of.after, of.gain
 
     def rank(name: str) -> tuple[int, str]:
         key = name.partition(".")[0]
