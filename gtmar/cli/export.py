@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app, export_app, journal_app
 from gtmar.cli.output import Answer, say, some
 from gtmar.errors import SpecError, UsageError, needing
@@ -238,6 +238,6 @@ def _print_reported(page: Page, *, written: Path, journal: str) -> None:
         "report",
         history=not whole,
         output_path=unused("report.html" if whole else "history.html"),
-        journal=elsewhere(journal),
+        journal=journal,
         **dict.fromkeys(("data", "at_version", "query", "other")),
     )

@@ -9,7 +9,7 @@ import typer
 
 from gtmar.cli import option_values
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow, made_on, unused
+from gtmar.cli.next_step import follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, some, table
 from gtmar.errors import UsageError
@@ -269,13 +269,13 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
     if written:
         kept = "" if row["outcome"] == "win" else " You keep it against that verdict."
         say(f"Changed spec: {written}.{kept}")
-        follow("promote", written, note=WHY, journal=elsewhere(result.journal))
+        follow("promote", written, note=WHY, journal=result.journal)
     else:
         _follow_checkout(found.reference, "new.yaml", result.journal)
 
 
 def _follow_checkout(reference: Reference | str, name: str, journal: str | Path) -> None:
-    follow("checkout", reference, output_path=unused(name), journal=elsewhere(journal))
+    follow("checkout", reference, output_path=unused(name), journal=journal)
 
 
 def _who_and_why(author: str | None, note: str | None) -> str:
@@ -351,7 +351,7 @@ def _print_checked_out(
         follow("spec show", written)
     else:
         options = {"spec": written, "output_path": unused("best.yaml"), **table}
-        follow("run", journal=elsewhere(journal), **options)
+        follow("run", journal=journal, **options)
 
 
 def _print_went_live(found: WentLive) -> None:
@@ -376,7 +376,7 @@ def _print_went_live(found: WentLive) -> None:
     if found.measured is not None and found.measured.experiments:
         verb = "better" if found.measured.improved else "not better"
         say(f"{as_what}: {verb} than what was live before, by its objective.")
-        follow("show", found.experiment, journal=elsewhere(found.measured.journal))
+        follow("show", found.experiment, journal=found.measured.journal)
     else:
         say(f"{as_what}." if found.experiment else "Not measured in this journal.")
         follow("log")
@@ -406,7 +406,7 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     say()
     if row["kind"] == _IMPORT:
         # Its weights are known, its spec isn't.
-        follow("log", journal=elsewhere(journal))
+        follow("log", journal=journal)
     else:
         _follow_checkout(found.reference, "spec.yaml", journal)
 
@@ -468,7 +468,7 @@ def _print_log(
     say()
     newest = entries["reference"][0] if entries.height else None
     if newest and "/" in newest:
-        follow("show", newest, journal=elsewhere(journal))
+        follow("show", newest, journal=journal)
 
 
 def live_lines(live: pl.DataFrame) -> None:
@@ -503,7 +503,7 @@ def _print_lineage(rows: pl.DataFrame, *, journal: Path) -> None:
     say()
     ends = [_name(row) for row in rows.to_dicts() if row["kind"] is not None]
     if len(ends) > 1:
-        follow("diff", ends[-1], ends[0], journal=elsewhere(journal))
+        follow("diff", ends[-1], ends[0], journal=journal)
 
 
 def _stage(steps: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app, journal_app
 from gtmar.cli.output import Answer, say, some, table, text
 from gtmar.errors import UsageError
@@ -253,7 +253,7 @@ def _print_imported(found: Imported, *, journal: Path) -> None:
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         listed = f"{', '.join(names[:_NAMED])}{rest}"
         say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
-    follow("review", found.runs[-1], journal=elsewhere(journal))
+    follow("review", found.runs[-1], journal=journal)
 
 
 #: Wins shown in a review, the largest gains first.
@@ -319,19 +319,19 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
     """Print the command that goes on from a run; `best` is the best spec's file, if it is known."""
     s = found.summary
     if s["state"] == "imported":
-        follow("show", s["run_id"], journal=elsewhere(journal))
+        follow("show", s["run_id"], journal=journal)
     elif not found.improved or found.held is False:
         say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
-        follow("sql", "convergence", settings=settings, journal=elsewhere(journal))
+        follow("sql", "convergence", settings=settings, journal=journal)
     elif best is not None:
         scored = unused(Path(best).with_name("scored.parquet"))
         follow("score", data=s["source"], spec=best, output_path=scored)
     elif s["holdout_accounts"] and s["source"] != _FRAME:
-        follow("decide", s["run_id"], journal=elsewhere(journal))
+        follow("decide", s["run_id"], journal=journal)
     else:
         output_path = unused("best.yaml")
-        follow("checkout", s["run_id"], output_path=output_path, journal=elsewhere(journal))
+        follow("checkout", s["run_id"], output_path=output_path, journal=journal)
 
 
 #: What the journal calls a table that a program held, which no command can open.
@@ -384,7 +384,7 @@ def _print_comparison(found: Comparison, *, journal: str) -> None:
         table(["weight", *ids], differing, title="Weights that differ")
     else:
         say("Both end with the same weights.")
-    follow("review", two["run_id"], journal=elsewhere(journal))
+    follow("review", two["run_id"], journal=journal)
 
 
 def _print_verification(found: Verification) -> None:

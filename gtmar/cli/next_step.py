@@ -15,7 +15,7 @@ from gtmar.cli import error_boundary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ChosenCommand", "elsewhere", "follow", "made_on", "next_command", "unused"]
+__all__ = ["ChosenCommand", "follow", "made_on", "next_command", "unused"]
 
 #: The command line that is running; None where code calls what commands print.
 _running: ContextVar[Any] = ContextVar("running", default=None)
@@ -42,9 +42,15 @@ class ChosenCommand(error_boundary.Command):
 
 
 def follow(command: str, *arguments: object, **options: object) -> None:
-    """Print the next command; parameters are those of `next_command`."""
+    """Print the next command; parameters are those of `next_command`.
+
+    A journal is named where it is another than commands take of themselves.
+    """
     from gtmar.cli.output import following
 
+    usual = os.environ.get("GTMAR_JOURNAL", "journal")
+    if "journal" in options and str(options["journal"]) == usual:
+        options["journal"] = None
     following(next_command(command, *arguments, **options))
 
 
@@ -129,12 +135,6 @@ def _without_secrets(text: str) -> str:
     if sign and "://" in location and "://" not in name:
         return f"{name}={without_credentials(location)}"
     return without_credentials(text)
-
-
-def elsewhere(journal: str | Path) -> str | None:
-    """Return a journal's folder; None for the one that commands take of themselves."""
-    usual = os.environ.get("GTMAR_JOURNAL", "journal")
-    return None if str(journal) == usual else str(journal)
 
 
 def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow
+from gtmar.cli.next_step import follow
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, for_programs, say, some
 from gtmar.outputs import Output
@@ -261,7 +261,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     if written:
         say(f"Best spec: {written}")
     say()
-    follow("review", result.run_id, journal=elsewhere(result.journal))
+    follow("review", result.run_id, journal=result.journal)
 
 
 _ENDED = {

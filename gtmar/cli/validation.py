@@ -10,7 +10,7 @@ import typer
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.history import WHY
-from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, number, say, some, table
 
@@ -370,9 +370,9 @@ def _print_null(found: NullSearch, *, journal: Path) -> None:
         say("Noise gives as much: on these accounts the gain proves nothing.")
     say()
     if few:
-        follow("null", found.run_id, searches=50, journal=elsewhere(journal))
+        follow("null", found.run_id, searches=50, journal=journal)
     else:
-        follow("stability", found.run_id, journal=elsewhere(journal))
+        follow("stability", found.run_id, journal=journal)
 
 
 def _print_stability(found: FoundStability, *, journal: Path) -> None:
@@ -394,7 +394,7 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
             "weight is for or against an account changes with the accounts drawn."
         )
     say()
-    follow("review", found.run_id, journal=elsewhere(journal))
+    follow("review", found.run_id, journal=journal)
 
 
 def _print_decision(found: Decided, *, journal: Path) -> None:
@@ -419,9 +419,9 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
         say(f"All of it: {found.folder}. The folder holds customer data.")
     say()
     if found.verdict == "READY_FOR_REVIEW":
-        follow("promote", found.experiment, note=WHY, journal=elsewhere(journal))
+        follow("promote", found.experiment, note=WHY, journal=journal)
     else:
-        follow("review", found.run_id, journal=elsewhere(journal))
+        follow("review", found.run_id, journal=journal)
 
 
 _HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR"}
