@@ -30,7 +30,12 @@ from gtmar.metrics.metric import basis_note, marked
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
 from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
-from gtmar.runs.inputs import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.inputs import (
+    file_hashes,
+    local_inputs,
+    refuse_changed,
+    refuse_unknown_options,
+)
 from gtmar.runs.results import PlainData, warnings_of
 from gtmar.runs.run import run
 from gtmar.runs.score import score
@@ -167,6 +172,7 @@ def decide(
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
+    refuse_unknown_options(options, DecisionOptions)
     _new_folder(options, data, holdout_file, journal)
     return _decide(run_id, Path(journal), data, holdout_file, options)
 

@@ -31,6 +31,7 @@ __all__ = [
     "local_inputs",
     "recorded_inputs",
     "refuse_changed",
+    "refuse_unknown_options",
 ]
 
 
@@ -54,6 +55,13 @@ class TableOptions(ReadOptions, total=False):
     drop_unlabelled: bool
 
 
+def refuse_unknown_options(options: Mapping[str, object], known: type) -> None:
+    """Raise a `TypeError`, as any function does, for arguments by name that a type doesn't list."""
+    unknown = options.keys() - known.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+
+
 def load(
     table: AccountTable,
     spec: ScoringSpec,
@@ -68,6 +76,7 @@ def load(
     Rows set aside are written where `options` say; the sentences about them come second. `memory`
     is as for `load_accounts`, errors are those of `load_with_holdout`.
     """
+    refuse_unknown_options(options, TableOptions)
     shared: dict[str, Any] = {
         "as_of": options.get("as_of"),
         "drop_unlabelled": options.get("drop_unlabelled", False),

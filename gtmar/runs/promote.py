@@ -12,6 +12,7 @@ from gtmar.errors import SpecError, UsageError
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
 from gtmar.journal.lookup import measured_as
 from gtmar.runs.holdout import journal_if_there
+from gtmar.runs.inputs import TableOptions, refuse_unknown_options
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
 from gtmar.spec.ids import form_id
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gtmar.data.sources import Tabular
-    from gtmar.runs.inputs import TableOptions
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
@@ -122,6 +122,7 @@ def record(
     SpecError, AccountDataError
         Before anything is written.
     """
+    refuse_unknown_options(table_options, TableOptions)
     from_when = _moment(since)
     folder = Path(journal)
     before = _last(_went_live(folder, spec.model), at=from_when)
