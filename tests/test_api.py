@@ -47,6 +47,14 @@ def test_a_run_from_a_frame_and_a_file_prints_nothing(capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_argument_that_there_is_not_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword arguments: hold_out"):
+        gtmar.run(ACCOUNTS, "spec.yaml", n=1, hold_out=0.3)
+    with pytest.raises(TypeError, match="unexpected keyword arguments: asof"):
+        gtmar.try_weights(ACCOUNTS, "spec.yaml", {"depth": 40}, note="why", asof="2026-01-01")
+    assert not Path("journal").exists()
+
+
 def test_score_and_try_and_diff() -> None:
     scores = gtmar.score(ACCOUNTS, "spec.yaml")
     assert scores.columns[:3] == ["account_id", "score", "tier"]

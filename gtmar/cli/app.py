@@ -19,7 +19,7 @@ from gtmar.cli import (  # noqa: F401 - importing them registers commands
     validation,
 )
 from gtmar.cli.error_boundary import Commands, bounded, set_debug, set_yes
-from gtmar.cli.next_step import ChosenCommand, elsewhere, follow, unused
+from gtmar.cli.next_step import ChosenCommand, follow, unused
 from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import say, some, text
 
@@ -162,12 +162,12 @@ def _of_journal(folder: Path) -> None:
     say()
     if last is None or last.summary["state"] == reading.RUNNING:
         alive = RunFiles(folder, run_id).running()
-        follow("verify" if alive else "resume", run_id, journal=elsewhere(folder))
+        follow("verify" if alive else "resume", run_id, journal=folder)
     elif live["experiment"].is_in([f"{run_id}/{last.summary['best_experiment']}"]).any():
-        follow("log", journal=elsewhere(folder))
+        follow("log", journal=folder)
     elif "://" not in (source := last.summary["source"]) and not Path(source).exists():
         # A table's path counts from the folder where the run began.
-        follow("review", run_id, journal=elsewhere(folder))
+        follow("review", run_id, journal=folder)
     else:
         journal.after_review(last, journal=str(folder))
 

@@ -15,6 +15,7 @@ from gtmar.cli.output import Answer, announce, say, some, table
 from gtmar.errors import ViolationsError
 
 if TYPE_CHECKING:
+    from gtmar.cli.output import Tone
     from gtmar.data.rules import SetAside
     from gtmar.runs import Checkup, Drift
     from gtmar.validation.psi import Shift
@@ -93,8 +94,7 @@ def init(
     from gtmar.autospec.first_spec import first_spec
     from gtmar.data.scan import scan
 
-    path = None if option_values.printed(output_path) else output_path
-    new = option_values.output(path, data, force=force)
+    new = option_values.output_or_print(output_path, data, force=force)
     found = first_spec(
         scan(data),
         holdout=option_values.share(holdout),
@@ -105,7 +105,7 @@ def init(
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
-        reading=option_values.reading(reading),
+        reading=option_values.reading(**reading),
         tiers=None if tiers is None else option_values.sizes("share", tiers, option="--tiers"),
     )
     aside = runs.write_rows_aside([found.set_aside], set_aside_to)
@@ -144,7 +144,7 @@ def check(
     spec: a.OptionalSpec = None,
     metric: a.Metric = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     keep: Keep = None,
     reading: a.ReadingOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -159,7 +159,7 @@ def check(
             spec,
             metric=metric,
             keep=keep or (),
-            reading=option_values.reading(reading),
+            reading=option_values.reading(**reading),
             journal=journal,
             **table_options,
         )
@@ -331,14 +331,12 @@ def _print_check(found: Checkup, *, scorecard: bool) -> None:
     basis = {"observed": "start and end MRR are there", "binary": "MRR is assumed flat", None: None}
     if found.basis:
         say(f"Revenue retention: {found.basis} ({basis[found.basis]}).")
-    table(
-        ["metric, search part, all tiers", "value", ""],
-        (
-            (name, value, found.reasons.get(name, ""))
-            for name, value in found.metrics.items()
-            if not name.startswith(("share_clipped", "score_"))
-        ),
-    )
+    rows = [
+        (name, value, found.reasons.get(name, ""))
+        for name, value in found.metrics.items()
+        if not name.startswith(("share_clipped", "score_"))
+    ]
+    table(["metric, search part, all tiers", "value", ""], rows)
     _leaks(found)
     _drift(found)
     for note in found.notes:
@@ -347,16 +345,12 @@ def _print_check(found: Checkup, *, scorecard: bool) -> None:
         say(f"Objective {found.objective} has no value here: choose another with --metric.")
         return
     say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
-    deciding = found.holdout_accounts or found.search_accounts
+    deciding = some(found.holdout_accounts or found.search_accounts, "account")
     if found.smallest_gain is None:
-        say(
-            f"{some(deciding, 'account')} can't prove a gain of it: too few, or it has no interval."
-        )
+        say(f"{deciding} can't prove a gain of it: too few, or it has no interval.")
     else:
-        say(
-            f"Smallest gain that {some(deciding, 'account')} would prove four times in five: about "
-            f"{found.smallest_gain:.2g}."
-        )
+        gain = f"{found.smallest_gain:.2g}"
+        say(f"Smallest gain that {deciding} would prove four times in five: about {gain}.")
     fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
     start = "logistic" if fitted else None
     follow("run", start=start, output_path=unused("best.yaml"))
@@ -372,10 +366,8 @@ def _leaks(found: Checkup) -> None:
     for leak in found.leaks:
         bad = leak.grade == "error"
         left = " (left out)" if bad and leak.column not in found.leaking else ""
-        say(
-            f'{leak.grade}: column "{leak.column}"{left}: {leak.found}.',
-            "bad" if bad else "warning",
-        )
+        tone: Tone = "bad" if bad else "warning"
+        say(f'{leak.grade}: column "{leak.column}"{left}: {leak.found}.', tone)
         say(f"  Why: {leak.why}.")
         say(f"  Do: {leak.advice}.")
 
@@ -396,21 +388,12 @@ def _print_drift(found: Drift) -> None:
         f"{found.model}: {some(found.accounts, 'account')} of {found.source} against "
         f"{found.accounts_before:,} of {found.against}."
     )
-    ordered = sorted(found.shifts, key=lambda each: -each.index)
-    table(
-        ["feature", "index", "by chance below", "reading", "most in", "then", "now"],
-        (
-            (
-                each.name,
-                f"{each.index:.3f}",
-                f"{each.chance:.3f}",
-                str(each.reading),
-                *_most(each),
-            )
-            for each in ordered
-        ),
-        title="Population stability",
-    )
+    heads = ["feature", "index", "by chance below", "reading", "most in", "then", "now"]
+    rows = [
+        (each.name, f"{each.index:.3f}", f"{each.chance:.3f}", str(each.reading), *_most(each))
+        for each in sorted(found.shifts, key=lambda each: -each.index)
+    ]
+    table(heads, rows, title="Population stability")
     say("Stable below 0.1, moderate below 0.25, else large; unclear where chance gives as much.")
     if found.moved:
         names = ", ".join(each.name for each in found.moved)
@@ -424,6 +407,5 @@ def _most(shift: Shift) -> tuple[str, str, str]:
     if not shift.index:
         return "", "", ""
     label, then, now = shift.bins[shift.most]
-    before = sum(row[1] for row in shift.bins)
-    after = sum(row[2] for row in shift.bins)
-    return label, f"{then / before:.1%}", f"{now / after:.1%}"
+    _, before, after = zip(*shift.bins, strict=True)
+    return label, f"{then / sum(before):.1%}", f"{now / sum(after):.1%}"

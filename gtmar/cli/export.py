@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app, export_app, journal_app
 from gtmar.cli.output import Answer, say, some
 from gtmar.errors import SpecError, UsageError, needing
@@ -49,8 +49,7 @@ def export_sql(
     with needing("export"):
         from gtmar.integrations.sql import column_kinds, select
 
-    path = None if option_values.printed(output_path) else output_path
-    new = option_values.output(path, spec, data, force=force)
+    new = option_values.output_or_print(output_path, spec, data, force=force)
     loaded = specs.load(spec)
     kinds = column_kinds(option_values.schema_of(data)) if data else None
     text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
@@ -239,6 +238,6 @@ def _print_reported(page: Page, *, written: Path, journal: str) -> None:
         "report",
         history=not whole,
         output_path=unused("report.html" if whole else "history.html"),
-        journal=elsewhere(journal),
+        journal=journal,
         **dict.fromkeys(("data", "at_version", "query", "other")),
     )

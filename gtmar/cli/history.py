@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow, made_on, unused
+from gtmar.cli.next_step import follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, some, table
 from gtmar.errors import UsageError
@@ -53,7 +53,7 @@ def try_change(
     force: a.Force = False,
     metric: a.Metric = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
@@ -111,7 +111,7 @@ def tiers(
     note: Annotated[str | None, typer.Option(help="Why.")] = None,
     author: a.Author = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Set the edges of tiers anew: by shares, capacity, lift, or another spec's sizes."""
@@ -241,7 +241,7 @@ def record(
     data: a.OptionalTable = None,
     metric: a.Metric = None,
     *,
-    table_options: a.TableOptions,
+    table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Put a change made elsewhere on record. Where a table is given, it is measured."""
@@ -369,21 +369,21 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
         before, after = (result.holdout[f"{x}_value"] for x in ("baseline", "best"))
         if None not in (before, after):
             word = "holds" if result.holdout["improved"] else "does not hold"
-            say(
-                f"On the {result.holdout['accounts']:,} accounts held out it {word}: "
-                f"{before:.4f} -> {after:.4f} ({after - before:+.4f})."
-            )
+            accounts = f"{result.holdout['accounts']:,} accounts held out"
+            say(f"On the {accounts} it {word}: {_change(before, after)}.")
     _metrics(found.effect, "before", "after")
     say()
     say(f"In the journal as {found.reference}, with its reason, kept or not.")
     if written:
         kept = "" if row["outcome"] == "win" else " You keep it against that verdict."
         say(f"Changed spec: {written}.{kept}")
-        follow("promote", written, note=WHY, journal=elsewhere(result.journal))
+        follow("promote", written, note=WHY, journal=result.journal)
     else:
-        output_path = unused("new.yaml")
-        journal = elsewhere(result.journal)
-        follow("checkout", found.reference, output_path=output_path, journal=journal)
+        _follow_checkout(found.reference, "new.yaml", result.journal)
+
+
+def _follow_checkout(reference: Reference | str, name: str, journal: str | Path) -> None:
+    follow("checkout", reference, output_path=unused(name), journal=journal)
 
 
 def _who_and_why(author: str | None, note: str | None) -> str:
@@ -406,7 +406,7 @@ def _effect(row: dict[str, Any]) -> str:
     if before is None or after is None:
         moved = f"{name} {number(before)} -> {number(after)}"
     else:
-        moved = f"{name} {before:.4f} -> {after:.4f} ({after - before:+.4f})"
+        moved = f"{name} {_change(before, after)}"
     if row["outcome"] == "win":
         return f"{moved}: better, kept."
     if row["outcome"] == "blocked":
@@ -439,6 +439,10 @@ def _metrics(frame: pl.DataFrame | None, one: str, two: str, *, title: str = "Me
         say(f"{len(moved) - len(shown)} more that moved, neither better nor worse, with --json.")
 
 
+def _change(before: float, after: float) -> str:
+    return f"{before:.4f} -> {after:.4f} ({after - before:+.4f})"
+
+
 def _signed(change: float | None) -> str:
     if change is None:
         return "-"
@@ -455,7 +459,7 @@ def _print_checked_out(
         follow("spec show", written)
     else:
         options = {"spec": written, "output_path": unused("best.yaml"), **table}
-        follow("run", journal=elsewhere(journal), **options)
+        follow("run", journal=journal, **options)
 
 
 def _print_went_live(found: WentLive) -> None:
@@ -479,16 +483,18 @@ def _print_went_live(found: WentLive) -> None:
         changes = ", ".join(pairs) or "the same weights"
         changes += f"; tiers from {edges}" if edges else ""
         say(f"Against the one live since {_moment(found.replaced_since)}: {changes}")
+    as_what = f"Measured as {found.experiment}"
     if found.measured is not None and found.measured.experiments:
         verb = "better" if found.measured.improved else "not better"
-        say(f"Measured as {found.experiment}: {verb} than what was live before, by its objective.")
-        follow("show", found.experiment, journal=elsewhere(found.measured.journal))
+        say(f"{as_what}: {verb} than what was live before, by its objective.")
+        follow("show", found.experiment, journal=found.measured.journal)
     else:
-        if found.experiment:
-            say(f"Measured as {found.experiment}.")
-        else:
-            say("Not measured in this journal.")
+        say(f"{as_what}." if found.experiment else "Not measured in this journal.")
         follow("log")
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['run_id']}/{row['experiment_id']}"
 
 
 def _moment(at: datetime) -> str:
@@ -511,10 +517,9 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     say()
     if row["kind"] == _IMPORT:
         # Its weights are known, its spec isn't.
-        follow("log", journal=elsewhere(journal))
+        follow("log", journal=journal)
     else:
-        output_path = unused("spec.yaml")
-        follow("checkout", found.reference, output_path=output_path, journal=elsewhere(journal))
+        _follow_checkout(found.reference, "spec.yaml", journal)
 
 
 def _print_difference(found: Difference) -> None:
@@ -574,7 +579,7 @@ def _print_log(
     say()
     newest = entries["reference"][0] if entries.height else None
     if newest and "/" in newest:
-        follow("show", newest, journal=elsewhere(journal))
+        follow("show", newest, journal=journal)
 
 
 def live_lines(live: pl.DataFrame) -> None:
@@ -599,8 +604,7 @@ def _moved_value(row: dict[str, Any]) -> str:
     before, after = row["value_before"], row["value_after"]
     if before is None:
         return f"{row['objective']} {after:.4f}"
-    moved = f"{row['objective']} {before:.4f} -> {after:.4f} ({after - before:+.4f})"
-    return f"{moved}: {row['outcome']}"
+    return f"{row['objective']} {_change(before, after)}: {row['outcome']}"
 
 
 def _print_lineage(rows: pl.DataFrame, *, journal: Path) -> None:
@@ -608,16 +612,15 @@ def _print_lineage(rows: pl.DataFrame, *, journal: Path) -> None:
     for _, steps in groupby(rows.to_dicts(), key=lambda row: row["run_id"]):
         _stage(list(steps))
     say()
-    known = [row for row in rows.to_dicts() if row["kind"] is not None]
-    ends = [f"{row['run_id']}/{row['experiment_id']}" for row in known]
+    ends = [_name(row) for row in rows.to_dicts() if row["kind"] is not None]
     if len(ends) > 1:
-        follow("diff", ends[-1], ends[0], journal=elsewhere(journal))
+        follow("diff", ends[-1], ends[0], journal=journal)
 
 
 def _stage(steps: list[dict[str, Any]]) -> None:
     """Print what one run adds to a lineage; its steps come newest first."""
     newest, oldest = steps[0], steps[-1]
-    name = f"{newest['run_id']}/{newest['experiment_id']}"
+    name = _name(newest)
     if newest["kind"] is None:
         say(f"{name}: not in this journal; the chain ends here.")
         return
@@ -644,15 +647,12 @@ def _print_best(rows: pl.DataFrame, metric: str, *, journal: Path) -> None:
 
     top = rows.to_dicts()[0]
     metric = marked(metric, top["basis"])
-    name = f"{top['run_id']}/{top['experiment_id']}"
+    name = _name(top)
     say(f"Best {metric} ever kept on this table: {number(top['value'])}, {name}.")
     if said := basis_note(top["basis"]):
         say(said)
     if top["note"]:
         say(_who_and_why(top["author"], top["note"]))
-    shown = [
-        (f"{r['run_id']}/{r['experiment_id']}", r["value"], _moment(r["at"]))
-        for r in rows.to_dicts()
-    ]
+    shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows.to_dicts()]
     table(["experiment", metric, "at"], shown)
-    follow("checkout", name, output_path=unused("best.yaml"), journal=elsewhere(journal))
+    _follow_checkout(name, "best.yaml", journal)

@@ -9,7 +9,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app, journal_app
 from gtmar.cli.output import Answer, say, some, table, text
 from gtmar.errors import UsageError
@@ -94,13 +94,10 @@ def sql(
 
     if name is None and text is None:
         queries = library()
-        return Answer(
-            lambda: [
-                {"name": query.name, "purpose": query.purpose, "grain": query.grain}
-                for query in queries.values()
-            ],
-            lambda: _print_listing(queries),
-        )
+        listed = [
+            {"name": q.name, "purpose": q.purpose, "grain": q.grain} for q in queries.values()
+        ]
+        return Answer(lambda: listed, lambda: _print_listing(queries))
     size = None if memory is None else memory_of(memory)
     with option_values.opened(journal, time_limit=time_limit, memory=size) as opened:
         found = option_values.ask(opened, name, text, settings or [])
@@ -159,12 +156,10 @@ def _print_packing(found: Compaction) -> None:
     elif not found.tidied:
         say("Nothing to pack.")
     if found.tidied:
-        say(
-            f"{some(len(found.tidied), 'run')}: old parts that lay beside the packed one were "
-            "taken away."
-        )
-    for reason, runs in found.left_alone.items():
-        say(f"Left alone, {reason}: {culprits(runs)}.")
+        runs = some(len(found.tidied), "run")
+        say(f"{runs}: old parts that lay beside the packed one were taken away.")
+    for reason, ids in found.left_alone.items():
+        say(f"Left alone, {reason}: {culprits(ids)}.")
 
 
 _FORMATS = ("jsonl",)
@@ -186,9 +181,7 @@ def journal_export(
     from gtmar.integrations.jsonl_export import encoded_in, export_jsonl
 
     option_values.refuse_unknown("format", form, _FORMATS)
-    new = option_values.output(
-        None if option_values.printed(output_path) else output_path, journal, force=force
-    )
+    new = option_values.output_or_print(output_path, journal, force=force)
     with option_values.opened(journal) as opened:
         lines = export_jsonl(opened, run_id)
         option_values.note_encoders(encoded_in(opened, run_id))
@@ -242,7 +235,6 @@ def journal_import(
 
 
 def _print_undone(found: Undone) -> None:
-
     say(
         f"{some(found.experiments, 'experiment')} from {found.source} taken back: "
         f"{some(len(found.runs), 'run')} deleted. Event {found.event_id} says so."
@@ -250,7 +242,6 @@ def _print_undone(found: Undone) -> None:
 
 
 def _print_imported(found: Imported, *, journal: Path) -> None:
-
     say(
         f"{some(found.experiments, 'experiment')}, {found.wins:,} of them wins, imported from "
         f"{found.source} as {some(len(found.runs), 'run')}:"
@@ -262,13 +253,11 @@ def _print_imported(found: Imported, *, journal: Path) -> None:
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         listed = f"{', '.join(names[:_NAMED])}{rest}"
         say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
-    follow("review", found.runs[-1], journal=elsewhere(journal))
+    follow("review", found.runs[-1], journal=journal)
 
 
 #: Wins shown in a review, the largest gains first.
 _WINS_SHOWN = 5
-
-
 _DRIFT_SHOWN = 8
 
 
@@ -306,11 +295,8 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
         rows = gains.select("number", "changes", "gain").rows()
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
-    table(
-        ["weight", "start", "best", "change"],
-        ((f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()),
-        title="Weights",
-    )
+    weights = [(f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()]
+    table(["weight", "start", "best", "change"], weights, title="Weights")
     if s["orientation"] == "risk":
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
@@ -318,12 +304,9 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
     money = found.tiers["arpa"].is_not_null().any()
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
-    shown = found.tiers.select(columns).rows()
-    table(
-        [_HEADINGS.get(c, c) for c in columns],
-        ([_in_percent(c, v) for c, v in zip(columns, row, strict=True)] for row in shown),
-        title="Tiers by each score's own edges, on the accounts searched",
-    )
+    tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers.to_dicts()]
+    title = "Tiers by each score's own edges, on the accounts searched"
+    table([_HEADINGS.get(c, c) for c in columns], tiers, title=title)
     for sentence in found.emptied:
         say(sentence, "warning")
     if found.hhi_reading:
@@ -368,29 +351,25 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
     """Print the command that goes on from a run; `best` is the best spec's file, if it is known."""
     s = found.summary
     if s["state"] == "imported":
-        follow("show", s["run_id"], journal=elsewhere(journal))
+        follow("show", s["run_id"], journal=journal)
     elif not found.improved or found.held is False:
         say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
-        follow("sql", "convergence", settings=settings, journal=elsewhere(journal))
+        follow("sql", "convergence", settings=settings, journal=journal)
     elif best is not None:
         scored = unused(Path(best).with_name("scored.parquet"))
         follow("score", data=s["source"], spec=best, output_path=scored)
     elif s["holdout_accounts"] and s["source"] != _FRAME:
-        follow("decide", s["run_id"], journal=elsewhere(journal))
+        follow("decide", s["run_id"], journal=journal)
     else:
         output_path = unused("best.yaml")
-        follow("checkout", s["run_id"], output_path=output_path, journal=elsewhere(journal))
+        follow("checkout", s["run_id"], output_path=output_path, journal=journal)
 
 
 #: What the journal calls a table that a program held, which no command can open.
 _FRAME = "frame"
-
-
 #: How a tier table's columns are called.
 _HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
-
-
 _RATIOS = {"logo_retention", "nrr", "grr"}
 
 
@@ -408,23 +387,13 @@ def _drift(found: Review) -> None:
     if worse.is_empty():
         say(f"Proxy drift: no other metric got worse while {objective} improved.")
         return
-    table(
-        ["metric", "start", "best", "change"],
-        (
-            (
-                marked(metric, basis),
-                start,
-                best,
-                f"{change:+.2f}" if abs(start) >= 100 else f"{change:+.4f}",
-            )
-            for metric, start, best, change, basis in worse.select(
-                "metric", "start", "best", "change", "basis"
-            )
-            .head(_DRIFT_SHOWN)
-            .rows()
-        ),
-        title=f"Proxy drift: got worse while {objective} improved",
-    )
+    rows = [
+        (marked(x["metric"], x["basis"]), x["start"], x["best"], format(x["change"], form))
+        for x in worse.head(_DRIFT_SHOWN).to_dicts()
+        for form in ["+.2f" if abs(x["start"]) >= 100 else "+.4f"]
+    ]
+    title = f"Proxy drift: got worse while {objective} improved"
+    table(["metric", "start", "best", "change"], rows, title=title)
 
 
 def _print_comparison(found: Comparison, *, journal: str) -> None:
@@ -439,18 +408,15 @@ def _print_comparison(found: Comparison, *, journal: str) -> None:
     rows = [
         (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)
     ]
-    table(["", one["run_id"], two["run_id"]], rows)
-    names = sorted({*one["weights"], *two["weights"]})
-    differing = [
-        (n, one["weights"].get(n), two["weights"].get(n))
-        for n in names
-        if one["weights"].get(n) != two["weights"].get(n)
-    ]
+    ids, sides = [one["run_id"], two["run_id"]], (one["weights"], two["weights"])
+    table(["", *ids], rows)
+    pairs = [(name, *(side.get(name) for side in sides)) for name in sorted({*sides[0], *sides[1]})]
+    differing = [pair for pair in pairs if pair[1] != pair[2]]
     if differing:
-        table(["weight", one["run_id"], two["run_id"]], differing, title="Weights that differ")
+        table(["weight", *ids], differing, title="Weights that differ")
     else:
         say("Both end with the same weights.")
-    follow("review", two["run_id"], journal=elsewhere(journal))
+    follow("review", two["run_id"], journal=journal)
 
 
 def _print_verification(found: Verification) -> None:

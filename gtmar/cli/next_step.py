@@ -15,7 +15,7 @@ from gtmar.cli import error_boundary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ChosenCommand", "elsewhere", "follow", "made_on", "next_command", "unused"]
+__all__ = ["ChosenCommand", "follow", "made_on", "next_command", "unused"]
 
 #: The command line that is running; None where code calls what commands print.
 _running: ContextVar[Any] = ContextVar("running", default=None)
@@ -42,14 +42,20 @@ class ChosenCommand(error_boundary.Command):
 
 
 def follow(command: str, *arguments: object, **options: object) -> None:
-    """Print the next command; parameters are those of `next_command`."""
+    """Print the next command; parameters are those of `next_command`.
+
+    A journal is named where it is another than commands take of themselves.
+    """
     from gtmar.cli.output import following
 
+    usual = os.environ.get("GTMAR_JOURNAL", "journal")
+    if "journal" in options and str(options["journal"]) == usual:
+        options["journal"] = None
     following(next_command(command, *arguments, **options))
 
 
 def next_command(command: str, *arguments: object, **options: object) -> str:
-    """Word a command of gtmar that goes on from the one that is running.
+    """Word a command of gtmar that goes on from the one that is running, as a line for a shell.
 
     Parameters
     ----------
@@ -59,12 +65,8 @@ def next_command(command: str, *arguments: object, **options: object) -> str:
         What stands without an option's name, in order.
     options
         Values by parameter. Every other option that the command shares with the running one, and
-        that was given on the command line, is kept; None leaves one out.
-
-    Returns
-    -------
-    str
-        A line for a shell. Passwords and keys of locations aren't in it.
+        that was given on the command line, is kept; None leaves one out. Passwords and keys of
+        locations are left out.
     """
     context = _running.get()
     known = {
@@ -135,12 +137,6 @@ def _without_secrets(text: str) -> str:
     return without_credentials(text)
 
 
-def elsewhere(journal: str | Path) -> str | None:
-    """Return a journal's folder; None for the one that commands take of themselves."""
-    usual = os.environ.get("GTMAR_JOURNAL", "journal")
-    return None if str(journal) == usual else str(journal)
-
-
 def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
     """Return the options that name a run's table; None for a frame's or a query's.
 
@@ -166,13 +162,7 @@ def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
 
 
 def unused(name: str | Path) -> Path:
-    """Return a path where nothing is yet: the one named, or with the first free number.
-
-    Parameters
-    ----------
-    name
-        A file's or folder's name: ``best.yaml``, then ``best-2.yaml``.
-    """
+    """Return a path where nothing is yet: the one named, or the first free of best-2.yaml."""
     path, number = Path(name), 2
     while path.exists():
         path = Path(name).with_name(f"{Path(name).stem}-{number}{Path(name).suffix}")

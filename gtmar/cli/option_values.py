@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from shlex import quote
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.documents import is_spec_file, read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from gtmar.cli.options import EngineOptions, ReadingOptions
     from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
@@ -36,7 +35,7 @@ __all__ = [
     "opened",
     "outcomes",
     "output",
-    "printed",
+    "output_or_print",
     "reading",
     "recorded",
     "refuse_unknown",
@@ -52,13 +51,17 @@ __all__ = [
 ]
 
 
-def engine(options: EngineOptions) -> Engine:
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def engine(*, engine: str, memory: str | None, address: str | None, shards: int | None) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.data.scan import parse_size
     from gtmar.runs import Engine
 
-    size = None if options["memory"] is None else parse_size(options["memory"])
-    return Engine(options["engine"], size, options["address"], options["shards"])
+    size = None if memory is None else parse_size(memory)
+    return Engine(engine, size, address, shards)
 
 
 def share(text: str | None) -> float | None:
@@ -86,12 +89,27 @@ def share(text: str | None) -> float | None:
 
 
 def _settings(
-    option: str, form: str, settings: Iterable[str], read: Callable[[str], bool], *, hint: str
-) -> None:
-    """Read each setting; refuse those that `read` says no to, all of them in one message."""
-    wrong = [setting for setting in settings if not read(setting)]
+    option: str,
+    form: str,
+    settings: Iterable[str],
+    read: Callable[[str], tuple[K, V]],
+    *,
+    hint: str,
+) -> dict[K, V]:
+    """Read each setting as a name and a value; refuse those without in one message."""
+    named: dict[K, V] = {}
+    wrong = []
+    for setting in settings:
+        try:
+            name, value = read(setting)
+        except ValueError:
+            wrong.append(setting)
+            continue
+        wrong += [] if name else [setting]
+        named[name] = value
     if wrong:
         raise UsageError(f"{option} expects {form}, got {culprits(wrong)}", hint=hint)
+    return named
 
 
 def outcomes(settings: list[str]) -> Outcomes:
@@ -111,7 +129,7 @@ def outcomes(settings: list[str]) -> Outcomes:
     return Outcomes(**named)
 
 
-def reading(options: ReadingOptions) -> Reading | None:
+def reading(*, parse: list[str] | None, nulls: str | None, no_null_markers: bool) -> Reading | None:
     """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
     from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading
@@ -119,8 +137,8 @@ def reading(options: ReadingOptions) -> Reading | None:
     kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
     columns = {}
     wrong = []
-    nulls, usual = options["nulls"], not options["no_null_markers"]
-    for setting in options["parse"] or ():
+    usual = not no_null_markers
+    for setting in parse or ():
         name, _, kind = setting.rpartition("=")
         columns[name] = kind
         if not name or kind not in kinds:
@@ -148,19 +166,18 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
     """
     from gtmar.spec.model import LABELS
 
-    labelled: dict[str, dict[str, int]] = {}
-
-    def read(setting: str) -> bool:
+    def read(setting: str) -> tuple[tuple[str, str], int]:
         named, _, value = setting.rpartition("=")
         role, _, word = named.partition(":")
         if role not in LABELS or not word or value not in ("0", "1"):
-            return False
-        labelled.setdefault(role, {})[word] = int(value)
-        return True
+            raise ValueError
+        return (role, word), int(value)
 
     form = f"role:word=1 or =0, a role of {', '.join(LABELS)}"
     hint = '--label "churned:Lapsed=1" --label "churned:Live=0"'
-    _settings("--label", form, settings, read, hint=hint)
+    labelled: dict[str, dict[str, int]] = {}
+    for (role, word), count in _settings("--label", form, settings, read, hint=hint).items():
+        labelled.setdefault(role, {})[word] = count
     return labelled
 
 
@@ -172,18 +189,13 @@ def weights(settings: list[str]) -> dict[str, int]:
     >>> weights(["nps=12", "tenure[0,3)=-4"])
     {'nps': 12, 'tenure[0,3)': -4}
     """
-    named: dict[str, int] = {}
 
-    def read(setting: str) -> bool:
+    def read(setting: str) -> tuple[str, int]:
         name, _, value = setting.rpartition("=")
-        try:
-            named[name] = int(value)
-        except ValueError:
-            return False
-        return bool(name)
+        return name, int(value)
 
-    _settings("--set", "name=weight with a whole number", settings, read, hint="--set nps=12")
-    return named
+    form = "name=weight with a whole number"
+    return _settings("--set", form, settings, read, hint="--set nps=12")
 
 
 def edges(text: str) -> dict[str, float]:
@@ -194,18 +206,12 @@ def edges(text: str) -> dict[str, float]:
     >>> edges("A=80,B=0")
     {'A': 80.0, 'B': 0.0}
     """
-    named: dict[str, float] = {}
 
-    def read(part: str) -> bool:
+    def read(part: str) -> tuple[str, float]:
         name, _, value = part.partition("=")
-        try:
-            named[name.strip()] = float(value)
-        except ValueError:
-            return False
-        return bool(name.strip())
+        return name.strip(), float(value)
 
-    _settings("--tiers", "tier=edge", text.split(","), read, hint="--tiers A=80,B=60,C=0")
-    return named
+    return _settings("--tiers", "tier=edge", text.split(","), read, hint="--tiers A=80,B=60,C=0")
 
 
 def sizes(
@@ -228,19 +234,17 @@ def sizes(
         own = () if spec is None else spec.tier_names
         names = own if len(own) == len(parts) else ascii_uppercase[: len(parts)]
         parts = [f"{name}={part}" for name, part in zip(names, parts, strict=False)]
-    named: dict[str, float] = {}
 
-    def read(part: str) -> bool:
+    def read(part: str) -> tuple[str, float]:
         name, _, value = part.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            return False
-        fits = math.isfinite(number) and number > 0 and name.strip() not in named
-        named[name.strip()] = number
-        return fits and bool(name.strip()) and (rule != "accounts" or number == int(number))
+        number = float(value)
+        whole = rule != "accounts" or number == math.floor(number)
+        if not (math.isfinite(number) and number > 0 and whole):
+            raise ValueError(part)
+        return name.strip(), number
 
-    _settings(option, "tier=number above 0", parts, read, hint=f"{option} {_SIZES[rule]}")
+    form = "a whole number above 0 by tier" if rule == "accounts" else "a number above 0 by tier"
+    named = _settings(option, form, parts, read, hint=f"{option} {_SIZES[rule]}")
     if rule != "share":
         return named
     total = sum(named.values())
@@ -343,9 +347,9 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
     return Output(path, local_inputs(*inputs), force=force)
 
 
-def printed(path: Path | None) -> bool:
-    """Whether a command that can print writes no file."""
-    return path is None or str(path) == "-"
+def output_or_print(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
+    """Check where a file is to be written as `output` does; None for stdout, which - names too."""
+    return output(None if str(path) == "-" else path, *inputs, force=force)
 
 
 def full_id(journal: Path, run: str | None) -> str:

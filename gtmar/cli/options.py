@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gtmar.cli.output import Answer
 
 #: The types of options are for commands, which take them from this module by its name.
-__all__ = ["app", "command", "export_app", "journal_app", "spec_app"]
+__all__ = ["DEFAULT_JOURNAL", "app", "command", "export_app", "journal_app", "spec_app"]
 
 
 app = typer.Typer(
@@ -147,19 +147,6 @@ SpecTable = Annotated[
     _Optional,
     typer.Option("--data", help="The account table, or a few rows: what its columns are."),
 ]
-Parse = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="How a text column's numbers are written: mrr=money, rate=percent, code=text."
-    ),
-]
-Nulls = Annotated[
-    str | None,
-    typer.Option(help="More cells that mean unknown, beside the usual ones: TBD,n.v."),
-]
-NoNullMarkers = Annotated[
-    bool, typer.Option("--no-null-markers", help="Take NULL, N/A, - and their like as they stand.")
-]
 TrainTable = Annotated[Any, _Required, typer.Option("--train", help="Account table to search.")]
 HoldoutTable = Annotated[
     Any,
@@ -174,10 +161,10 @@ Against = Annotated[
     _Optional,
     typer.Option("--against", help="Table to hold it against; none: that of the spec's run."),
 ]
-_Query = Annotated[
-    Path | None,
-    typer.Option("--query", help="File of one SELECT that makes the table from accounts, --data."),
-]
+#: Help of the options that the first table of a command brings with it.
+_VERSION = "Version of a Delta table, Iceberg snapshot."
+_SOURCE = "Another table for the query: usage=usage.parquet"
+_QUERY = "File of one SELECT that makes the table from accounts, --data."
 SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="Scoring spec.")]
 OptionalSpec = Annotated[
@@ -221,14 +208,6 @@ SetAsideTo = Annotated[
     str, typer.Option("--set-aside-to", help="File for those rows, with the reasons.")
 ]
 DEFAULT_ASIDE = "set-aside.csv"
-Memory = Annotated[
-    str | None,
-    typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),
-]
-EngineKind = Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
-Address = Annotated[
-    str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
-]
 SpreadsheetSafe = Annotated[
     bool,
     typer.Option(
@@ -236,7 +215,6 @@ SpreadsheetSafe = Annotated[
         help="In CSV, put an apostrophe before texts that a spreadsheet would run.",
     ),
 ]
-Shards = Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 DEFAULT_JOURNAL = Path("journal")
 MovedHoldout = Annotated[
     str | None, typer.Option("--holdout-file", help="The holdout's own table, where it has moved.")
@@ -287,7 +265,7 @@ ExperimentOrSpec = Annotated[
 # ---- options that go together: a command has them where a parameter of such a type stands ----
 
 
-class TableOptions(TypedDict):
+class OutcomeTableOptions(TypedDict):
     """How a table with outcomes is read."""
 
     as_of: AsOf
@@ -311,18 +289,34 @@ class TwoTablesOptions(TypedDict):
 class EngineOptions(TypedDict):
     """Where a run computes."""
 
-    memory: Memory
-    engine: EngineKind
-    address: Address
-    shards: Shards
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),
+    ]
+    engine: Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
+    ]
+    shards: Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
 
 
 class ReadingOptions(TypedDict):
     """How cells of text are read."""
 
-    parse: Parse
-    nulls: Nulls
-    no_null_markers: NoNullMarkers
+    parse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How a text column's numbers are written: mrr=money, rate=percent, code=text."
+        ),
+    ]
+    nulls: Annotated[
+        str | None,
+        typer.Option(help="More cells that mean unknown, beside the usual ones: TBD,n.v."),
+    ]
+    no_null_markers: Annotated[
+        bool,
+        typer.Option("--no-null-markers", help="Take NULL, N/A, - and their like as they stand."),
+    ]
 
 
 class GateOptions(TypedDict):
@@ -333,8 +327,7 @@ class GateOptions(TypedDict):
         float | None, typer.Option(help="Largest share of accounts that may change tier.")
     ]
     segments: Annotated[
-        list[str] | None,
-        typer.Option("--segment", help="Column whose values must not get worse."),
+        list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
     ]
     max_segment_drop: Annotated[
         float | None,
@@ -395,7 +388,8 @@ def command(
     Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
     and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
     theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The command gets
-    what they name together, as `option_values.source` reads it, in place of the location alone.
+    what they name together, as `option_values.source` reads it, in place of the location alone; and
+    in place of a parameter like `OutcomeTableOptions` it has the options of that type.
 
     Parameters
     ----------
@@ -470,29 +464,16 @@ def _flag(table: str) -> str:
 
 def _beside(table: str, *, first: bool, asked: bool) -> Iterator[inspect.Parameter]:
     """Give the parameters that a table's option brings with it."""
+
+    def option(name: str, kind: Any, flag: str, words: str) -> inspect.Parameter:
+        return _parameter(name, Annotated[kind, typer.Option(flag, help=words)])
+
     version, others = _names(table, first=first)
-    at = Annotated[
-        int | None,
-        typer.Option(
-            "--at-version" if first else _flag(version),
-            help="Version of a Delta table, Iceberg snapshot."
-            if first
-            else f"The same for {_flag(table)}.",
-        ),
-    ]
-    sources = Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source" if first else _flag(others),
-            help="Another table for the query: usage=usage.parquet"
-            if first
-            else f"The same for {_flag(table)}.",
-        ),
-    ]
-    queries: dict[str, Any] = {"query": _Query} if first else {}
+    same = f"The same for {_flag(table)}."
+    yield option(version, int | None, _flag(version), _VERSION if first else same)
     if asked:
-        option = typer.Option(_flag(f"{table}_query"), help=f"The same for {_flag(table)}.")
-        queries = {f"{table}_query": Annotated[Path | None, option]}
-    annotations = {version: at, **queries, others: sources}
-    for name, annotation in annotations.items():
-        yield _parameter(name, annotation)
+        yield option(f"{table}_query", Path | None, _flag(f"{table}_query"), same)
+    elif first:
+        yield option("query", Path | None, "--query", _QUERY)
+    flag = "--source" if first else _flag(others)
+    yield option(others, list[str] | None, flag, _SOURCE if first else same)

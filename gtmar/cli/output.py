@@ -138,12 +138,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 def _write(content: str, *, to_errors: bool = False) -> None:
     """Write to stdout, or to stderr; the only place that does.
 
-    Raises
-    ------
-    OutputError
-        If stdout can't be written. What can't be told on stderr is lost: nobody could be told.
-    BrokenPipeError
-        If who reads it has gone.
+    `OutputError` where stdout can't be written, `BrokenPipeError` where its reader has gone. What
+    can't be told on stderr is lost: nobody could be told.
     """
     stream = sys.stderr if to_errors else sys.stdout
     if stream is None:
@@ -172,13 +168,7 @@ def unwritable(reason: str) -> OutputError:
 
 
 def finish() -> None:
-    """Flush stdout; then nothing is left that could fail when the process ends.
-
-    Raises
-    ------
-    OutputError, BrokenPipeError
-        As `_write` does.
-    """
+    """Flush stdout, so that nothing fails when the process ends; errors are those of `_write`."""
     if sys.stdout is None:
         return
     try:
@@ -201,12 +191,7 @@ def _shown(content: str) -> str:
 def say(text: str = "", tone: Tone | None = None) -> None:
     """Print a sentence to stdout, wrapped at the width of a terminal, whole elsewhere.
 
-    Parameters
-    ----------
-    text
-        The sentence; blanks before it indent all its lines.
-    tone
-        What its colour says on a terminal; None for no colour.
+    Blanks before it indent all its lines; a tone colours it on a terminal.
     """
     text = _shown(text)
     if not is_terminal(sys.stdout):
@@ -222,16 +207,9 @@ def say(text: str = "", tone: Tone | None = None) -> None:
 
 
 def complain(label: str, text: str, tone: Tone | None = None) -> None:
-    """Print a message to stderr, its label toned; wrapped at the width of a terminal.
+    """Print a message to stderr, wrapped at a terminal's width; `label` is ``error``, ``hint``.
 
-    Parameters
-    ----------
-    label
-        What it is: ``error``, ``hint``.
-    text
-        The message. Its lines stay: a `GtmarError` has none but its own.
-    tone
-        What the label's colour says.
+    The message's lines stay: a `GtmarError` has none but its own. The tone is the label's.
     """
     text = "\n".join(map(_shown, text.split("\n")))
     if is_terminal(sys.stderr):
@@ -319,22 +297,12 @@ def table(
     fold: bool = False,
     broken: bool = False,
 ) -> None:
-    """Print a table that fits the terminal; numbers to the right.
+    """Print a table that fits the terminal; numbers to the right, `title` in a line above.
 
     Where the width doesn't suffice, texts are wrapped at blanks and long names lose their middle,
-    each still another than the others of its column; numbers and verdicts stay whole. Where that
-    doesn't suffice either, each row becomes a block of lines.
-
-    Parameters
-    ----------
-    columns, rows
-        Heads and cells.
-    title
-        A line above.
-    fold
-        Whether long words go on in the next line rather than lose their middle.
-    broken
-        Whether a line of the head ends at each underscore.
+    each still another than the others of its column; numbers and verdicts stay whole. With `fold`,
+    long words go on in the next line instead; with `broken`, a line of the head ends at each
+    underscore. Where that doesn't suffice either, each row becomes a block of lines.
     """
     cells = [[visible(v if isinstance(v, str) else number(v)) for v in row] for row in rows]
     columns = [visible(name) for name in columns]

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.next_step import elsewhere, follow
+from gtmar.cli.next_step import follow
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, for_programs, say, some
 from gtmar.outputs import Output
@@ -144,7 +144,7 @@ def run(
             proposer=proposer or runs.DEFAULT_PROPOSER,
             start=start,
             cold=cold,
-            engine=option_values.engine(engine),
+            engine=option_values.engine(**engine),
             announce=None if quiet else progress.announce,
             watch=watch,
         )
@@ -175,7 +175,7 @@ def resume(
             journal=journal,
             data=data,
             holdout_file=holdout_file,
-            engine=option_values.engine(engine),
+            engine=option_values.engine(**engine),
             watch=watch,
         )
     return _answer(result, new)
@@ -242,14 +242,11 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     holdout = result.holdout or {}
     row = {
         "objective": result.metric,
-        "experiments": result.experiments,
-        "wins": result.wins,
-        "baseline_value": result.baseline_value,
-        "best_value": result.best_value,
         "holdout_accounts": holdout.get("accounts", 0),
-        "holdout_baseline_value": holdout.get("baseline_value"),
-        "holdout_best_value": holdout.get("best_value"),
-        **{name: getattr(result, name) for name in ("blocked", "broken", "tied", "null", "basis")},
+        **{f"holdout_{end}": holdout.get(end) for end in ("baseline_value", "best_value")},
+        **result.values(
+            "experiments wins baseline_value best_value blocked broken tied null basis"
+        ),
     }
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
@@ -264,7 +261,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     if written:
         say(f"Best spec: {written}")
     say()
-    follow("review", result.run_id, journal=elsewhere(result.journal))
+    follow("review", result.run_id, journal=result.journal)
 
 
 _ENDED = {
@@ -277,19 +274,15 @@ _ENDED = {
 
 def _print_replayed(found: Replay) -> None:
     """Print whether a run came out the same."""
+    again, d = f"Run {found.run_id} again", found.difference
     if found.identical:
-        say(
-            f"Run {found.run_id} again: all {found.experiments:,} experiments are the same.", "good"
-        )
+        say(f"{again}: all {found.experiments:,} experiments are the same.", "good")
         say(f"Digest {found.digest}")
-    elif found.difference and "column" in found.difference:
-        d = found.difference
-        say(
-            f"Run {found.run_id} again: {d['experiment']} differs in {d['column']}: "
-            f"{d['then']} then, {d['now']} now."
-        )
+    elif d and "column" in d:
+        values = f"{d['then']} then, {d['now']} now"
+        say(f"{again}: {d['experiment']} differs in {d['column']}: {values}.")
     else:
-        say(f"Run {found.run_id} again: not the same: {found.difference or 'another digest'}.")
+        say(f"{again}: not the same: {d or 'another digest'}.")
     if found.evaluator_code_changed:
         say("Note: the evaluator's code has changed since, its version has not.")
 
@@ -317,16 +310,12 @@ def _print_pace(found: Pace, *, given: bool) -> None:
     follow("run" if given else "demo")
 
 
-def _examples() -> Path:
-    """Return the examples' folder: in the package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "_examples"
-    return inside if inside.is_dir() else package.parent / "examples"
-
-
 def example_spec(kind: str) -> Path:
     """Return the spec of an example: `health_score`, `churn_risk`, `icp_fit`."""
-    return _examples() / kind / "spec.yaml"
+    package = Path(__file__).parent.parent
+    inside = package / "_examples"
+    # In the package, or beside it in a checkout.
+    return (inside if inside.is_dir() else package.parent / "examples") / kind / "spec.yaml"
 
 
 def _refuse_existing(folder: Path, accounts: pl.DataFrame, example: str, *, force: bool) -> None:

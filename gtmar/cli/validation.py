@@ -10,7 +10,7 @@ import typer
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.history import WHY
-from gtmar.cli.next_step import elsewhere, follow, unused
+from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, number, say, some, table
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["backtest", "decide", "explain", "null", "refresh", "segments", "stability"]
 
 T = TypeVar("T")
-
-
 NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New folder for it all.")]
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.
@@ -241,39 +239,32 @@ def _print_explanation(
     """Print a score line by line; `start` names what the spec's run began with, if it is known."""
     say(f"{found.account}: {found.model} {found.score:.2f}, tier {found.tier}.")
     if found.other_score is None:
-        table(
-            ["", "value", "weight", "points"],
-            (
-                (line.name, line.value or "", _weight(line.weight), f"{line.points:+.4f}")
-                for line in found.lines
-            ),
-        )
-        say(f"Sum of the points: {found.score:.2f}.")
+        heads = ["", "value", "weight", "points"]
+        rows: list[tuple[str, ...]] = [
+            (x.name, x.value or "", "" if x.weight is None else str(x.weight), f"{x.points:+.4f}")
+            for x in found.lines
+        ]
+        total = f"Sum of the points: {found.score:.2f}."
     else:
         say(f"By {versus}: {found.other_score:.2f}, tier {found.other_tier}. What moved it:")
-        table(
-            ["", "value", "by the other", "points", "change"],
-            (
-                (
-                    line.name,
-                    line.value or "",
-                    f"{line.other_points or 0:+.4f}",
-                    f"{line.points:+.4f}",
-                    f"{line.points - (line.other_points or 0):+.4f}",
-                )
-                for line in found.lines
-            ),
-        )
-        say(f"Sum of the changes: {found.score - found.other_score:+.2f}.")
+        heads = ["", "value", "by the other", "points", "change"]
+        rows = [
+            (x.name, x.value or "", *(f"{p:+.4f}" for p in (then, x.points, x.points - then)))
+            for x in found.lines
+            for then in [x.other_points or 0]
+        ]
+        total = f"Sum of the changes: {found.score - found.other_score:+.2f}."
+    table(heads, rows)
+    say(total)
     if found.above is not None:
         say(f"{found.points_to_above:.2f} points to tier {found.above}.")
-        rows = [
+        steps = [
             (s.feature, f"{s.points:+.2f}", f"{s.possible:+.2f}", "yes" if s.reaches else "no")
             for s in found.up[:_STEPS_SHOWN]
         ]
-        if rows:
+        if steps:
             head = ["feature", "now", "best of any account", "enough by itself"]
-            table(head, rows, title=f"What tier {found.above} would take")
+            table(head, steps, title=f"What tier {found.above} would take")
     if found.below is not None:
         say(f"{found.points_to_below:.2f} points down, and it is in tier {found.below}.")
     say("Points say what goes with the outcome, not what causes it.")
@@ -304,43 +295,32 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
         "ARPA": "arpa_by_tier",
     }
     shown = {head: key for head, key in columns.items() if any(by_tier[key].values())}
-    table(
-        ["tier", "from", *shown],
-        (
-            (tier, f"{edge:g}", *(by_tier[key][tier] for key in shown.values()))
-            for tier, edge in zip(found.tiers, found.edges, strict=True)
-        ),
-        title="Tier and outcome",
-    )
-    before, after, gain = found.intervals.before, found.intervals.after, found.intervals.gain
-    names = [name for name in before if "." not in name or name.endswith(".*")]
-    heads = ["metric", found.name]
-    rows = [[marked(name, found.basis), _worded(before[name])] for name in names]
+    lines = [
+        (tier, f"{edge:g}", *(by_tier[key][tier] for key in shown.values()))
+        for tier, edge in zip(found.tiers, found.edges, strict=True)
+    ]
+    table(["tier", "from", *shown], lines, title="Tier and outcome")
+    sides, heads = [found.intervals.before], ["metric", found.name]
     if found.candidate is not None:
+        sides += [found.intervals.after, found.intervals.gain]
         heads += [found.candidate, "gain"]
-        names = [name for name in names if name in gain]
-        rows = [
-            [marked(n, found.basis), _worded(before[n]), _worded(after[n]), _worded(gain[n])]
-            for n in names
-        ]
+    rows = [
+        [marked(name, found.basis), *(_worded(side[name]) for side in sides)]
+        for name in found.intervals.before
+        if ("." not in name or name.endswith(".*")) and name in sides[-1]
+    ]
     table(heads, rows, title=f"Metrics with {found.level:.1%} intervals")
+    heads = ["share of accounts", "MRR held by the best", "lost among the worst"]
     table(
-        ["share of accounts", "MRR held by the best", "lost among the worst"],
-        (
-            [f"{share:.0%}", *("-" if v is None else f"{v:.1%}" for v in values)]
-            for share, *values in found.curve
-        ),
-        title="Capture",
+        heads, ([f"{share:.0%}", *map(_percent, v)] for share, *v in found.curve), title="Capture"
     )
     for frame, title in (
-        (
-            found.green_and_churned,
-            f"In the best tier, and left: {found.green_and_churned.height:,}",
-        ),
-        (found.red_and_renewed, f"In the worst tier, and stayed: {found.red_and_renewed.height:,}"),
+        (found.green_and_churned, "In the best tier, and left"),
+        (found.red_and_renewed, "In the worst tier, and stayed"),
     ):
         if not frame.is_empty():
-            table(frame.columns, frame.head(_SURPRISES_SHOWN).rows(), title=title)
+            first = frame.head(_SURPRISES_SHOWN).rows()
+            table(frame.columns, first, title=f"{title}: {frame.height:,}")
     for note in found.notes:
         say(f"Note: {note}")
     say()
@@ -356,8 +336,8 @@ def _worded(interval: Interval) -> str:
     return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
 
 
-def _weight(weight: int | None) -> str:
-    return "" if weight is None else str(weight)
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 #: As many searches on noise can have a p-value that says more than chance.
@@ -390,9 +370,9 @@ def _print_null(found: NullSearch, *, journal: Path) -> None:
         say("Noise gives as much: on these accounts the gain proves nothing.")
     say()
     if few:
-        follow("null", found.run_id, searches=50, journal=elsewhere(journal))
+        follow("null", found.run_id, searches=50, journal=journal)
     else:
-        follow("stability", found.run_id, journal=elsewhere(journal))
+        follow("stability", found.run_id, journal=journal)
 
 
 def _print_stability(found: FoundStability, *, journal: Path) -> None:
@@ -401,22 +381,12 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
         f"Run {found.run_id}: its search of {found.experiments:,} experiments, on "
         f"{found.searches:,} resamples of the accounts searched."
     )
-    table(
-        ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""],
-        (
-            (
-                w.name,
-                w.start,
-                w.found,
-                f"{w.low:.0f}",
-                f"{w.middle:.0f}",
-                f"{w.high:.0f}",
-                f"{w.sign_held:.0%}",
-                w.reading,
-            )
-            for w in found.weights
-        ),
-    )
+    rows = [
+        (w.name, w.start, w.found, *ends, f"{w.sign_held:.0%}", w.reading)
+        for w in found.weights
+        for ends in [(f"{w.low:.0f}", f"{w.middle:.0f}", f"{w.high:.0f}")]
+    ]
+    table(["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""], rows)
     noise = [w.name for w in found.weights if w.reading == "noise"]
     if noise:
         say(
@@ -424,7 +394,7 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
             "weight is for or against an account changes with the accounts drawn."
         )
     say()
-    follow("review", found.run_id, journal=elsewhere(journal))
+    follow("review", found.run_id, journal=journal)
 
 
 def _print_decision(found: Decided, *, journal: Path) -> None:
@@ -441,19 +411,17 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
             f"Comparison number {found.looks} on them: intervals at {found.level:.2%}. Each look "
             "makes them less unseen."
         )
-    table(
-        ["gate", "stated beforehand", "measured", ""],
-        ((gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates),
-    )
+    rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates]
+    table(["gate", "stated beforehand", "measured", ""], rows)
     for note in found.notes:
         say(f"Note: {note}")
     if found.folder:
         say(f"All of it: {found.folder}. The folder holds customer data.")
     say()
     if found.verdict == "READY_FOR_REVIEW":
-        follow("promote", found.experiment, note=WHY, journal=elsewhere(journal))
+        follow("promote", found.experiment, note=WHY, journal=journal)
     else:
-        follow("review", found.run_id, journal=elsewhere(journal))
+        follow("review", found.run_id, journal=journal)
 
 
 _HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR"}
@@ -485,39 +453,29 @@ def _part(part: SegmentPart, found: BySegment) -> None:
     say()
     say(f"On the {some(total, 'account')} {part.part}: {_said(part)}")
     known = [line for line in lines if line.start.value is not None]
-    table(
-        ["segment", "accounts", "", found.objective, "from", "to"],
-        (
-            (line.name, line.accounts, stage, *(_ends(interval, signed=stage == "change")))
-            for line in known
-            for stage, interval in (
-                ("start", line.start),
-                ("best", line.best),
-                ("change", line.change),
-            )
-        ),
-        title=f"The objective, with {part.level:.1%} intervals",
-    )
+    rows = [
+        (line.name, line.accounts, stage, *_ends(getattr(line, stage), signed=stage == "change"))
+        for line in known
+        for stage in ("start", "best", "change")
+    ]
+    heads = ["segment", "accounts", "", found.objective, "from", "to"]
+    table(heads, rows, title=f"The objective, with {part.level:.1%} intervals")
     gaps = (part.gap_start, part.gap_best)
     if None not in gaps:
         say(f"Gap between the best and the worst segment: {number(gaps[0])} -> {number(gaps[1])}.")
     binary = " (binary)" if found.basis == BINARY else ""
     mark = {"logo_retention": "", "nrr": binary, "grr": binary}
+    tiers = ("all", f"{found.tier}, start", f"{found.tier}, best")
     for key, head in _HEADS.items():
-        if any(line.retention[key].value is not None for line in known):
-            table(
-                ["segment", "tier", "accounts", head, "from", "to"],
-                (
-                    (line.name, tier, interval.accounts, *_percents(interval))
-                    for line in known
-                    for tier, interval in (
-                        ("all", line.retention[key]),
-                        (f"{found.tier}, start", line.at_start[key]),
-                        (f"{found.tier}, best", line.at_best[key]),
-                    )
-                ),
-                title=f"{head[0].upper()}{head[1:]}{mark[key]}, of all and of tier {found.tier}",
-            )
+        if all(line.retention[key].value is None for line in known):
+            continue
+        rows = [
+            (line.name, tier, side[key].accounts, *map(_percent, _triple(side[key])))
+            for line in known
+            for tier, side in zip(tiers, (line.retention, line.at_start, line.at_best), strict=True)
+        ]
+        title = f"{head[0].upper()}{head[1:]}{mark[key]}, of all and of tier {found.tier}"
+        table(["segment", "tier", "accounts", head, "from", "to"], rows, title=title)
 
 
 def _said(part: SegmentPart) -> str:
@@ -533,16 +491,10 @@ def _said(part: SegmentPart) -> str:
     return f"{'; '.join(words)}."
 
 
-def _ends(interval: Interval, *, signed: bool) -> tuple[str, str, str]:
-    value, low, high = (
-        f"{v:+.4f}" if signed and v is not None else number(v)
-        for v in (interval.value, interval.low, interval.high)
-    )
-    return value, low, high
+def _triple(interval: Interval) -> tuple[float | None, float | None, float | None]:
+    return interval.value, interval.low, interval.high
 
 
-def _percents(interval: Interval) -> tuple[str, str, str]:
-    value, low, high = (
-        "-" if v is None else f"{v:.1%}" for v in (interval.value, interval.low, interval.high)
-    )
-    return value, low, high
+def _ends(interval: Interval, *, signed: bool) -> list[str]:
+    values = _triple(interval)
+    return [f"{v:+.4f}" if signed and v is not None else number(v) for v in values]

@@ -253,18 +253,9 @@ def _revenue_of(
         word, unit = _SHOWN[key]
         for tier in spec.tier_names if metrics[key].by_tier else (None,):
             column = metric_column(key, tier)
+            label = word if tier is None else f"{word}, tier {tier}"
             before, after = (side[column] for side in measured)
-            at_start, at_best, change = paired(intervals, column, before, after, none)
-            lines.append(
-                RevenueLine(
-                    column=column,
-                    label=word if tier is None else f"{word}, tier {tier}",
-                    unit=unit,
-                    first=key in _FIRST,
-                    start=at_start,
-                    best=at_best,
-                    change=change,
-                    reading=reading_of(change, metrics[key].better),
-                )
-            )
+            three = paired(intervals, column, before, after, none)
+            reading = reading_of(three[2], metrics[key].better)
+            lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
     return Revenue(part, matrix.accounts, level, tuple(lines))

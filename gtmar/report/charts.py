@@ -65,8 +65,6 @@ _QUOTE = "\uffff"
 _DEFAULTS = {"opacity": "1", "stroke-width": "0"}
 
 Chart: TypeAlias = "alt.LayerChart | alt.FacetChart"
-
-
 _START, _BEST = "start", "best"
 #: Wins that are named in the chart itself, and the least distance between two names, as a share of
 #: the chart's height.

@@ -37,8 +37,6 @@ __all__ = [
 
 #: Windows by which a report shows what was tried, equally wide on a square-root scale.
 _WINDOWS = 24
-
-
 _TRIED = """
     select
         floor(getvariable('windows') * sqrt((number - 1) / getvariable('last'))) as bucket,
@@ -53,8 +51,6 @@ _TRIED = """
     group by bucket
     order by bucket
 """
-
-
 _BY_HAND = """
     select
         number,
@@ -68,8 +64,6 @@ _BY_HAND = """
         and number > 0
     order by number
 """
-
-
 _MEASURED = """
     select number, labelled_by_tier
     from experiments
@@ -77,8 +71,6 @@ _MEASURED = """
         and number in (0, getvariable('best'))
     order by number
 """
-
-
 #: The latest null search or stability of a run.
 _LATEST = """
     select details
@@ -199,10 +191,8 @@ class Evidence:
         run = self.run
         if run["kind"] == "import":
             return []
-        lines = [f"gtmar replay {run['run_id']}"]
-        if run["kind"] != "search":
-            return lines
-        return [*lines, *commands_of(run)]
+        more = commands_of(run) if run["kind"] == "search" else []
+        return [f"gtmar replay {run['run_id']}", *more]
 
 
 def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = None) -> Evidence:
@@ -270,27 +260,16 @@ def _unseen(run: dict[str, Any], review: Review) -> tuple[dict[str, Any], ...]:
     if run["holdout_best_metrics"] is None:
         return ()
     start, best = (json.loads(run[f"holdout_{x}_metrics"]) for x in ("baseline", "best"))
-    searched = {
-        row["metric"]: row for row in review.drift.select("metric", "start", "best").to_dicts()
-    }
-    name = run["objective"]
-    own = {"start": review.summary["baseline_value"], "best": review.summary["best_value"]}
-    searched[name] = {"metric": name, **own}
+    name, columns = run["objective"], review.drift.select("metric", "start", "best").rows()
+    searched = {metric: ends for metric, *ends in columns}
+    searched[name] = [review.summary["baseline_value"], review.summary["best_value"]]
     shown = [m.key for m in all_metrics().values() if not m.by_tier and m.better == "higher"]
+    heads = ("metric", "search_start", "search_best", "holdout_start", "holdout_best")
     rows = []
     for metric in dict.fromkeys([name, *(key for key in shown if key in searched)]):
         key, _, tier = metric.partition(".")
         ends = [(side[key] or {}).get(tier) if tier else side[key] for side in (start, best)]
-        row = searched[metric]
-        rows.append(
-            {
-                "metric": metric,
-                "search_start": row["start"],
-                "search_best": row["best"],
-                "holdout_start": ends[0],
-                "holdout_best": ends[1],
-            }
-        )
+        rows.append(dict(zip(heads, (metric, *searched[metric], *ends), strict=True)))
     return tuple(rows)
 
 
@@ -308,8 +287,6 @@ _ENTRIES = """
     left join runs using (run_id)
     order by happened_at desc, id desc
 """
-
-
 #: What was kept, or a person's, or better and yet not kept: the rest is not listed one by one.
 _EXPERIMENTS = """
     select

@@ -23,7 +23,7 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
-from gtmar.runs.holdout import looks_at, record_look
+from gtmar.runs.holdout import looks_at, record_look, whole
 from gtmar.runs.inputs import load
 from gtmar.runs.results import PlainData, copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
@@ -83,11 +83,7 @@ class Backtest(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            **self.values(
-                "source name accounts tiers edges metrics level candidate curve notes basis "
-                "in_sample"
-            ),
+        return vars(self) | {
             "intervals": self.intervals.as_json(),
             "green_and_churned": self.green_and_churned.to_dicts(),
             "red_and_renewed": self.red_and_renewed.to_dicts(),
@@ -154,8 +150,7 @@ def backtest(
             hint="--score-column current_health",
         )
     if candidate is None:
-        split = today.split.model_copy(update={"holdout": 0.0})
-        joined = today.model_copy(update={"split": split})
+        joined = whole(today)
     else:
         # Today's score as one feature more, so that both are loaded at once.
         features = {**candidate.features, **today.features}

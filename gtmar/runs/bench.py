@@ -7,9 +7,9 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.holdout import whole
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
+from gtmar.runs.results import PlainData
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,52 +41,31 @@ _FLOOR_ROUNDS = 7
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast a search is over one table on this machine.
-
-    Parameters
-    ----------
-    accounts, features, threads
-        Of the search part, of the spec, and of the evaluator.
-    experiments, rounds
-        Experiments of a round, and rounds; the best round counts, since other work on the machine
-        only ever slows.
-    load_seconds
-        To check, encode, split and fingerprint the table.
-    bytes_per_account
-        Held in memory for the whole search.
-    peak_bytes
-        The process's largest resident size so far, whatever it did; None where it can't be told.
-    experiments_per_second
-        Journaled experiments, all metrics included.
-    evaluated
-        Candidates evaluated for each experiment: what follows a win is thrown away.
-    spent
-        Share of the loop's time by stage, in [0, 1].
-    floor_microseconds
-        To read once the bytes that a candidate must touch; no evaluation can take less on one
-        thread.
-    digest
-        Of the best round's run; the same on every machine.
-    """
+class Pace(PlainData):
+    """How fast a search is over one table on this machine."""
 
     accounts: int
     features: int
     threads: int
+    #: Experiments of a round. The best round counts: other work on the machine only ever slows.
     experiments: int
     rounds: int
+    #: To check, encode, split and fingerprint the table.
     load_seconds: float
+    #: Held in memory for the whole search.
     bytes_per_account: float
+    #: The process's largest resident size so far, whatever it did; None where it can't be told.
     peak_bytes: int | None
+    #: Journaled experiments, all metrics included.
     experiments_per_second: float
+    #: Candidates evaluated for each experiment: what follows a win is thrown away.
     evaluated: float
+    #: Share of the loop's time by stage, in [0, 1].
     spent: dict[str, float]
+    #: To read once the bytes that a candidate must touch; no evaluation takes less on one thread.
     floor_microseconds: float
+    #: Of the best round's run; the same on every machine.
     digest: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 class Track:
@@ -101,9 +82,7 @@ class Track:
         *,
         threads: int | None = None,
     ) -> None:
-        loaded = spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
-        whole = loaded.split.model_copy(update={"holdout": 0.0})
-        self.spec = loaded.model_copy(update={"split": whole})
+        self.spec = whole(spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec))
         self.judge = Judge.of(self.spec)
         began = time.perf_counter()
         self.accounts: Accounts = load_accounts(scan(data), self.spec)
@@ -165,8 +144,7 @@ class Track:
 def floor_bytes(accounts: Accounts) -> int:
     """Return the bytes that a candidate must touch, however it is counted.
 
-    Those are two changed columns on average, the incumbent's scores, what became of each account,
-    and its cents.
+    Two changed columns on average, the incumbent's scores, what became of each account, its cents.
     """
     matrix = accounts.search
     columns = sum(column.nbytes for column in matrix.columns) / max(1, len(matrix.columns))

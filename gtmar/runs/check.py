@@ -25,7 +25,7 @@ from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
 from gtmar.runs.holdout import both
-from gtmar.runs.inputs import load
+from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import PlainData, copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gtmar.data.outcomes import OutcomeColumns
     from gtmar.data.rules import SetAside
     from gtmar.data.scan import Tabular
-    from gtmar.runs.inputs import ReadOptions, TableOptions
+    from gtmar.runs.inputs import TableOptions
     from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import Reading, ScoringSpec
     from gtmar.validation.psi import Shift
@@ -266,8 +266,7 @@ class Drift(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            **self.values("model against source accounts_before accounts"),
+        return vars(self) | {
             "shifts": [each.as_json() for each in self.shifts],
             "moved": [each.name for each in self.moved],
         }
@@ -311,6 +310,7 @@ def drift(
     ViolationsError
         If either table doesn't fit the spec; with all that is wrong in both.
     """
+    refuse_unknown_options(options, ReadOptions)
     spec = specs.reading_dates(spec, options.get("date_format"))
     as_of = options.get("as_of")
     before_as_of = against_as_of or as_of

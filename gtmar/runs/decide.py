@@ -32,11 +32,16 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
 from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
-from gtmar.runs.inputs import file_hashes, local_inputs, refuse_changed
+from gtmar.runs.inputs import (
+    file_hashes,
+    local_inputs,
+    refuse_changed,
+    refuse_unknown_options,
+)
 from gtmar.runs.results import PlainData, warnings_of
 from gtmar.runs.run import run
 from gtmar.runs.score import score
-from gtmar.runs.segments import segment_panels, segmented
+from gtmar.runs.segments import segment_panels, segment_rows, segmented
 from gtmar.runs.session import ended_run
 from gtmar.runs.tier_table import objectives
 from gtmar.safe_text import markdown, spreadsheet_safe
@@ -46,9 +51,7 @@ from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety,
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.matrix import AccountMatrix
     from gtmar.data.scan import AccountTable, Tabular
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
@@ -152,14 +155,11 @@ class Decided(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
+        return vars(self) | {
             "verdict": str(self.verdict),
             "gates": [gate.as_json() for gate in self.gates],
             "stated": self.stated.as_json(),
-            **self.values(
-                "run_id experiment objective higher_is_better source accounts looks level moves "
-                "inputs fingerprints notes folder event_id segment_safety basis"
-            ),
+            "segment_safety": self.segment_safety,
             "tiers": list(self.incumbent.tier_names),
             "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
             "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
@@ -188,10 +188,8 @@ def decide(
 
     Parameters
     ----------
-    run_id, journal
-        The run's full id, and the journal's folder.
-    data, holdout_file
-        The account table and the holdout's own, where they have moved since.
+    run_id, journal, data, holdout_file
+        As for `open_run`.
     options
         `gates`, `folder`, `author`, `note`: see `DecisionOptions`.
 
@@ -204,6 +202,7 @@ def decide(
     AccountDataError
         If an input changed meanwhile; nothing is written then.
     """
+    refuse_unknown_options(options, DecisionOptions)
     _new_folder(options, data, holdout_file, journal)
     return _decide(run_id, Path(journal), data, holdout_file, options)
 
@@ -222,8 +221,7 @@ def _decide(
     `sources` and `hashes` are given where what is decided on was read before the run was.
     """
     session = ended_run(run_id, journal, data, holdout_file, only_search=True)
-    spec, judge, plan, ended = session.spec, session.judge, session.plan, session.end
-    later = session.accounts.later
+    spec, judge, plan, later = session.spec, session.judge, session.plan, session.accounts.later
     if hashes is None:
         start = session.start
         parameters = dict(start["parameters"])
@@ -237,10 +235,10 @@ def _decide(
             f"run {run_id} had no holdout: every account was searched",
             hint="gtmar run --holdout-file LATER_TABLE, or gtmar refresh",
         )
-    experiment = f"{run_id}/{ended['best_experiment']}"
+    experiment = f"{run_id}/{session.end['best_experiment']}"
     with Journal(journal) as opened:
         candidate = checkout(opened, experiment)
-        blocked = None if ended["wins"] else why_none(opened, run_id)
+        blocked = None if session.end["wins"] else why_none(opened, run_id)
     with session.search() as search:
         findings = search.findings
     output = _new_folder(options, *sources, journal)
@@ -257,8 +255,12 @@ def _decide(
     matrix = parts.holdout if later is None else parts.search
     segments = {} if matrix is None else segment_panels(matrix, spec, old, new)
     if later is not None:
-        searched = _segments_of(session.accounts, spec, stated.segments, as_of=plan.as_of)
-        segments |= dict.fromkeys(searched - segments.keys())
+        # Of the columns that the table searched has.
+        there = [n for n in stated.segments if n in session.accounts.table.columns]
+        searched = segmented(session.accounts, spec, there, as_of=plan.as_of).search
+        segments = (
+            dict.fromkeys(name for name, rows in segment_rows(searched) if len(rows)) | segments
+        )
     before, after = objectives(judge, holdout, spec, old, new)
     own, moves = _by_own_edges(holdout, spec, candidate, level)
     moved = 1 - sum(row[tier] for tier, row in enumerate(moves)) / max(1, holdout.accounts)
@@ -333,20 +335,6 @@ def _as_it_would_go_live(matrix: AccountMatrix, candidate: ScoringSpec) -> pl.Da
     return sums.with_columns(
         pl.lit(low, dtype=pl.Int64).alias(tier_sum(TIER_LOW, tier)) for tier, low in edges
     )
-
-
-def _segments_of(
-    accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
-) -> set[str]:
-    """Name the segments of the accounts searched, of columns that the table has."""
-    there = [name for name in columns if name in accounts.table.columns]
-    parts = segmented(accounts, spec, there, as_of=as_of)
-    return {
-        column.name(index)
-        for column in parts.search.segments
-        for index in range(len(column.values))
-        if len(column.rows(index))
-    }
 
 
 def _put_on_record(
@@ -524,11 +512,8 @@ def _report(decided: Decided, listed: int) -> str:
     """Return the report as Markdown."""
     tiers, own = decided.incumbent.tier_names, decided.own_edges
     old, new = decided.incumbent.weights, decided.candidate.weights
-    before, after, gain = (
-        decided.intervals.before,
-        decided.intervals.after,
-        decided.intervals.gain,
-    )
+    of = decided.intervals
+    before, after, gain = of.before, of.after, of.gain
 
     def rank(name: str) -> tuple[int, str]:
         key = name.partition(".")[0]

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "both",
-    "dropped_later",
     "journal_if_there",
     "later_source",
     "load_with_holdout",
@@ -171,11 +170,6 @@ def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str
         f"No account stands in both tables by its id, but {len(alike):,} do but for case or "
         f"zeros before it, {culprits(alike.head(3).to_list())}: are they the same?",
     )
-
-
-def dropped_later(accounts: Accounts) -> bool:
-    """Whether accounts without an outcome were left out of a holdout's own table."""
-    return accounts.later is not None and accounts.later.checked.dropped > 0
 
 
 def recorded(accounts: Accounts) -> dict[str, str]:

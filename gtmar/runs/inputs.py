@@ -13,7 +13,7 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import AccountTable, Source, scan
 from gtmar.errors import AccountDataError, culprits
 from gtmar.runs.holdout import load_with_holdout
-from gtmar.runs.score import write_aside
+from gtmar.runs.score import write_rows_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +30,7 @@ __all__ = [
     "local_inputs",
     "recorded_inputs",
     "refuse_changed",
+    "refuse_unknown_options",
 ]
 
 
@@ -53,6 +54,13 @@ class TableOptions(ReadOptions, total=False):
     drop_unlabelled: bool
 
 
+def refuse_unknown_options(options: Mapping[str, object], known: type) -> None:
+    """Raise a `TypeError`, as any function does, for arguments by name that a type doesn't list."""
+    unknown = options.keys() - known.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+
+
 def load(
     table: AccountTable,
     spec: ScoringSpec,
@@ -67,6 +75,7 @@ def load(
     Rows set aside are written where `options` say; the sentences about them come second. `memory`
     is as for `load_accounts`, errors are those of `load_with_holdout`.
     """
+    refuse_unknown_options(options, TableOptions)
     shared: dict[str, Any] = {
         "as_of": options.get("as_of"),
         "drop_unlabelled": options.get("drop_unlabelled", False),
@@ -78,7 +87,8 @@ def load(
     else:
         later = scan(holdout_file)
         accounts = load_with_holdout(table, later, spec, later_as_of=holdout_as_of, **shared)
-    return accounts, write_aside(accounts, options.get("set_aside_to"))
+    sides = [each.checked.set_aside for each in (accounts, accounts.later) if each is not None]
+    return accounts, write_rows_aside(sides, options.get("set_aside_to"))
 
 
 #: Parameters of a start record that name a table: of the query, and the holdout's own.

@@ -33,7 +33,7 @@ from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.runs.holdout import dropped_later, recorded
+from gtmar.runs.holdout import recorded
 from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
 from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import without_credentials
@@ -388,7 +388,7 @@ def start_record(search: Search) -> dict[str, Any]:
         **plan.parameters,
         "holdout": spec.split.holdout,
         "salt": spec.split.salt,
-        "drop_unlabelled": checked.dropped > 0 or dropped_later(accounts),
+        "drop_unlabelled": any(each.checked.dropped for each in (accounts, accounts.later) if each),
         **checked.set_aside.parameters,
         "segments_fingerprint": accounts.segments_fingerprint,
         "reading": "\n".join(checked.reading) or None,

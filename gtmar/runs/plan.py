@@ -50,47 +50,31 @@ ENGINES = ("local", "ray")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do.
+    """What a run is to do."""
 
-    Parameters
-    ----------
-    kind
-        `search`; `human` for one change that a person proposes; `record` for one made elsewhere.
-    seed, limits
-        Of the search.
-    proposer
-        Who proposes: one of `PROPOSERS`.
-    memory
-        What earlier runs taught; None for nothing.
-    start
-        What is tried first: one of `STARTS`.
-    given
-        Vectors to try before any proposal, and before those that the memory holds best.
-    batch
-        Candidates evaluated ahead of their turn. Changes no result; None adapts.
-    author, note
-        Who asked, and why.
-    as_of, holdout_as_of
-        ISO dates that `days_before` counts from; the second in a holdout's own table.
-    tiers_before
-        Lower edges by tier before a change of them, as JSON; None where no edge was set by hand.
-    findings
-        What a check of table and start brought out; None where it was not looked for yet.
-    """
-
+    #: `search`; `human` for one change that a person proposes; `record` for one made elsewhere.
     kind: str = "search"
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
+    #: One of `PROPOSERS`.
     proposer: str = DEFAULT_PROPOSER
+    #: What earlier runs taught; None for nothing.
     memory: Memory | None = None
+    #: What is tried first: one of `STARTS`.
     start: str = DEFAULT_START
+    #: Vectors to try before any proposal, and before those that the memory holds best.
     given: Given | None = None
+    #: Candidates evaluated ahead of their turn. Changes no result; None adapts.
     batch: int | None = None
+    #: Who asked, and why.
     author: str | None = None
     note: str | None = None
+    #: ISO dates that `days_before` counts from; the second in a holdout's own table.
     as_of: str | None = None
     holdout_as_of: str | None = None
+    #: Lower edges by tier before a change of them, as JSON; None where no edge was set by hand.
     tiers_before: str | None = None
+    #: What a check of table and start brought out; None where it was not looked for yet.
     findings: tuple[Finding, ...] | None = None
 
     @property
@@ -221,24 +205,16 @@ def search_space_of(spec: ScoringSpec) -> SearchSpace:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a run computes. Any of it gives the same journal, to the digest.
+    """Where a run computes. Any of it gives the same journal, to the digest."""
 
-    Parameters
-    ----------
-    kind
-        `local`, this process; or `ray`, shards of the table in processes of a Ray cluster.
-    memory
-        Bytes that the table may take here; what needs more is mapped from a temporary file. None
-        for half of the machine's.
-    address
-        Of a running cluster; None starts one on this machine.
-    shards
-        Parts of the table, a process each; None for one a core of the cluster.
-    """
-
+    #: `local`, this process; or `ray`, shards of the table in processes of a Ray cluster.
     kind: str = "local"
+    #: Bytes that the table may take here; what needs more is mapped from a temporary file. None for
+    #: half of the machine's.
     memory: int | None = None
+    #: Of a running cluster; None starts one on this machine.
     address: str | None = None
+    #: Parts of the table, a process each; None for one a core of the cluster.
     shards: int | None = None
 
     def __post_init__(self) -> None:

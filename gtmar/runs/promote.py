@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,6 +12,7 @@ from gtmar.errors import SpecError, UsageError
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
 from gtmar.journal.lookup import measured_as
 from gtmar.runs.holdout import journal_if_there
+from gtmar.runs.inputs import TableOptions, refuse_unknown_options
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
 from gtmar.spec.ids import form_id
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gtmar.data.scan import Tabular
-    from gtmar.runs.inputs import TableOptions
     from gtmar.runs.results import RunResult
     from gtmar.spec.model import ScoringSpec
 
@@ -54,8 +54,7 @@ class WentLive(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        measured = self.measured and self.measured.as_json()
-        return asdict(replace(self, measured=None)) | {"measured": measured}
+        return vars(self) | {"measured": self.measured and self.measured.as_json()}
 
 
 def promote(
@@ -126,6 +125,7 @@ def record(
     SpecError, AccountDataError
         Before anything is written.
     """
+    refuse_unknown_options(table_options, TableOptions)
     from_when = _moment(since)
     folder = Path(journal)
     before = _last(_went_live(folder, spec.model), at=from_when)

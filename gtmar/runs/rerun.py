@@ -18,6 +18,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
 from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run, open_run
@@ -291,6 +292,7 @@ def _put_on_record(
 
 def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, Any]]:
     """Open the run that is searched again, and say how; refuse numbers out of their range first."""
+    refuse_unknown_options(options, SearchesOptions)
     searches, seed = options.get("searches", 50), options.get("seed", 0)
     wrong = []
     if searches < 1:

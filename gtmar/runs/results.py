@@ -132,8 +132,6 @@ class RunResult(PlainData):
 
 #: Accounts that are searched for leaks before a run: enough to show an area of 0.85, and quick.
 _SAMPLED = 20_000
-
-
 #: Leaks that say nothing against a result: columns that add nothing.
 _HARMLESS = ("constant", "duplicate")
 _GRADES = ("warning", "note")

@@ -258,8 +258,6 @@ def try_weights(
 
 #: Vectors that a memory holds at most, the best ones.
 _MOST_KNOWN = 20_000
-
-
 #: Columns of experiments that `known_vectors.sql` reads.
 _COLUMNS = ("run_id", "experiment_id", "number", "value_after", "outcome", "weights")
 

@@ -27,7 +27,6 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gtmar.data.matrix import Accounts
     from gtmar.data.rules import SetAside
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
@@ -37,7 +36,6 @@ __all__ = [
     "refuse_table",
     "score",
     "tier_changes",
-    "write_aside",
     "write_rows_aside",
     "write_table",
 ]
@@ -255,12 +253,6 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
     largest = sorted((n for n in moves if moves[n]), key=lambda n: (-abs(moves[n]), n))[:3]
     listed = ", ".join(f"{name.removeprefix('points.')} {moves[name]:+.4g}" for name in largest)
     return listed or "base, tiers or weights that were not there before"
-
-
-def write_aside(accounts: Accounts, path: str | Path | None) -> list[str]:
-    """Write the rows that were set aside of a table and of its holdout's own; say what they are."""
-    sides = [each for each in (accounts, accounts.later) if each is not None]
-    return write_rows_aside([each.checked.set_aside for each in sides], path)
 
 
 def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str]:

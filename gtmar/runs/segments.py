@@ -19,6 +19,9 @@ from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import Tabular
     from gtmar.objective.objective import Judge
@@ -38,6 +41,7 @@ __all__ = [
     "reading_of",
     "segment_panels",
     "segment_part",
+    "segment_rows",
     "segmented",
 ]
 
@@ -307,12 +311,16 @@ def segment_panels(
 
     None stands where none of the matrix's accounts is in the segment.
     """
-    accounts = {
-        column.name(index): column.rows(index)
-        for column in matrix.segments
-        for index in range(len(column.values))
-    }
     return {
         name: panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
-        for name, rows in accounts.items()
+        for name, rows in segment_rows(matrix)
     }
+
+
+def segment_rows(matrix: AccountMatrix) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return each segment, as ``COLUMN=VALUE``, with the positions of its accounts."""
+    return [
+        (column.name(index), column.rows(index))
+        for column in matrix.segments
+        for index in range(len(column.values))
+    ]

@@ -72,7 +72,7 @@ def reference(table: pl.DataFrame, spec: specs.ScoringSpec) -> ReferenceLoop:
         {term.name: (term.min, term.max) for term in terms},
         base=spec.base,
         top=spec.max_score,
-        tiers={name: spec.tiers[name].min for name in spec.tier_names},
+        tiers={name: spec.tiers[name].low / 100 for name in spec.tier_names},
     )
 
 

@@ -22,7 +22,7 @@ def test_the_reference_loop_measures_what_the_engine_measures() -> None:
         {term.name: (term.min, term.max) for term in SPEC.terms},
         base=SPEC.base,
         top=SPEC.max_score,
-        tiers={name: SPEC.tiers[name].min for name in SPEC.tier_names},
+        tiers={name: SPEC.tiers[name].low / 100 for name in SPEC.tier_names},
     )
     whole = SPEC.split.model_copy(update={"holdout": 0.0})
     expected = tables.tallied(table, SPEC.model_copy(update={"split": whole})).row(0)

@@ -53,10 +53,10 @@ def test_distances_to_the_tiers_around_are_exact() -> None:
         found = runs.explain(row["account_id"], table, spec)
         if found.above is not None:
             up = row["score"] + (found.points_to_above or 0)
-            assert up == pytest.approx(spec.tiers[found.above].min)
+            assert up == pytest.approx(spec.tiers[found.above].low / 100)
         if found.below is not None:
             down = row["score"] - (found.points_to_below or 0)
-            assert down == pytest.approx(spec.tiers[found.tier].min - 0.01)
+            assert down == pytest.approx((spec.tiers[found.tier].low - 1) / 100)
 
 
 def test_a_binned_feature_is_one_step_and_an_unknown_value_is_said() -> None:

@@ -58,7 +58,7 @@ def check_sums(scored: pl.DataFrame, spec: ScoringSpec) -> None:
         assert -50 < 100 * rounded - raw <= 50
         assert exact(row["clipping"], 100) == clipped - rounded
         assert exact(row["score"], 100) == clipped
-        [tier] = [n for n, t in spec.tiers.items() if t.min <= Fraction(clipped, 100) < t.max]
+        [tier] = [n for n, t in spec.tiers.items() if t.low <= clipped < t.high]
         assert row["tier"] == tier
 
 
