@@ -191,7 +191,7 @@ def _kept(line: TierLine) -> str:
     kept = line.logo_retention
     if kept is None or kept.value is None:
         return ""
-    return f"{kept.value:.1%} ({100 * (kept.low or 0):.0f}-{100 * (kept.high or 0):.0f})"
+    return f"{kept.value:.0%} ({100 * (kept.low or 0):.0f}-{100 * (kept.high or 0):.0f})"
 
 
 @a.command(app, "checkout RUN/EXP -o spec.yaml")
