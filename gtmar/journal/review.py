@@ -36,6 +36,7 @@ __all__ = [
     "Review",
     "compare",
     "review",
+    "sized_rows",
     "unimproved",
     "verdict",
     "why_none",
@@ -131,19 +132,7 @@ class Review:
         part = "held_out" if "held_out" in self.equal_sizes else "searched"
         if part not in self.equal_sizes:
             return None
-        measured = self.equal_sizes[part]
-        return part, [
-            {
-                "tier": tier,
-                "accounts": size,
-                **{
-                    f"{short}_{side}": measured[side].get(f"{short}_by_tier.{tier}")
-                    for short in ("logo_retention", "nrr", "grr", "arpa")
-                    for side in ("start", "best")
-                },
-            }
-            for tier, size in zip(measured["tiers"], measured["sizes"], strict=True)
-        ]
+        return part, sized_rows(self.equal_sizes[part])
 
     @property
     def hhi_reading(self) -> str | None:
@@ -205,6 +194,26 @@ class Review:
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
         }
+
+
+def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return tier by tier what `tier_table.at_equal_sizes` measured.
+
+    For each tier its `accounts` and, with `_start` and `_best` behind it, `logo_retention`, `nrr`,
+    `grr`, `arpa`.
+    """
+    return [
+        {
+            "tier": tier,
+            "accounts": size,
+            **{
+                f"{short}_{side}": measured[side].get(f"{short}_by_tier.{tier}")
+                for short in ("logo_retention", "nrr", "grr", "arpa")
+                for side in ("start", "best")
+            },
+        }
+        for tier, size in zip(measured["tiers"], measured["sizes"], strict=True)
+    ]
 
 
 def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:

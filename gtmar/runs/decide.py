@@ -43,7 +43,7 @@ from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segment_rows, segmented
 from gtmar.runs.session import ended_run
-from gtmar.runs.tier_table import objectives
+from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
@@ -106,6 +106,8 @@ class Decided(PlainData):
     moves: tuple[tuple[int, ...], ...]
     #: By-tier metrics by each score's own edges, where tiers may have other sizes.
     own_edges: Uncertainty = field(repr=False)
+    #: Both by tier at the incumbent's sizes, as `tier_table.at_equal_sizes` gives it.
+    equal_sizes: dict[str, Any] = field(repr=False)
     #: SHA-256 by file, and fingerprints of the tables.
     inputs: dict[str, str]
     fingerprints: dict[str, str]
@@ -125,8 +127,7 @@ class Decided(PlainData):
     @property
     def headline(self) -> list[str]:
         """Return what stands right below the verdict: findings, segments."""
-        said = [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
-        return [*said, self.movement] if self.moved else said
+        return [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
 
     @property
     def moved(self) -> int:
@@ -163,6 +164,7 @@ class Decided(PlainData):
             "tiers": list(self.incumbent.tier_names),
             "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
             "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
+            "tiers_at_equal_sizes": self.equal_sizes,
             "intervals": self.intervals.as_json(),
             "own_edges": {
                 "sizes": dict(zip(("before", "after"), self.sizes, strict=True)),
@@ -296,6 +298,7 @@ def _decide(
         level=level,
         intervals=uncertainty(panel, level=level),
         own_edges=own,
+        equal_sizes=at_equal_sizes(holdout, spec, new, accounts.checked.outcomes),
         moves=moves,
         inputs=hashes,
         fingerprints={
@@ -528,7 +531,7 @@ def _report(decided: Decided, listed: int) -> str:
     lines = [
         f"# {decided.verdict}",
         "",
-        *(f"- {markdown(sentence)}" for sentence in decided.headline),
+        *(f"- {markdown(sentence)}" for sentence in (*decided.headline, decided.movement)),
         "",
         f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
         f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "

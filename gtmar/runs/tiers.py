@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
-from pydantic import ValidationError
 
 from gtmar import spec as specs
 from gtmar.data.scan import scan
@@ -16,7 +15,6 @@ from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import SpecError
 from gtmar.journal.schema import experiment_id
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import measure, metric_column
@@ -198,21 +196,9 @@ def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> Scor
         ordered = own if {*own} == {*names, *rest} else [*names, rest[0]]
     else:
         ordered = names
-    plain = spec.model_dump(by_alias=True)
-    plain["tiers"] = {
-        name: {rule: int(sizes[name]) if rule == "accounts" else sizes[name]}
-        if name in sizes
-        else {}
-        for name in ordered
-    }
-    try:
-        return type(spec).model_validate(plain)
-    except ValidationError as err:
-        problems = [each["msg"].removeprefix("Value error, ") for each in err.errors()]
-        raise SpecError(
-            f"the tiers can't be set so: {'; '.join(problems)}",
-            hint="--shares 10,25,40,25 or --accounts A=200,B=500",
-        ) from err
+    number = int if rule == "accounts" else float
+    tiers = {name: {rule: number(sizes[name])} if name in sizes else {} for name in ordered}
+    return specs.retiered(spec, tiers)
 
 
 def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:
