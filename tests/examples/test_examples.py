@@ -267,7 +267,7 @@ def test_tiers_hold_their_size(walk: Walk) -> None:
     ends = pl.read_parquet(walk.folder / "journal" / "experiments" / "*" / "*.parquet")
     tiers = walk.best.tiers
     for counts in ends.filter(pl.col("outcome").is_in(["baseline", "win"]))["accounts_by_tier"]:
-        sizes = {entry["key"]: entry["value"] for entry in counts}
+        sizes = dict(counts)
         accounts = sum(sizes.values())
         for name, size in sizes.items():
             # Half the accounts that tie across an edge; on these tables hardly any do.
