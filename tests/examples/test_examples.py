@@ -255,11 +255,11 @@ def test_without_orientation_a_run_seems_to_succeed_and_is_worth_nothing(tmp_pat
     found = runs.run(table, guess.model_copy(update={"orientation": "health"}), journal=tmp_path)
     kept = found.metrics["logo_retention_by_tier"]
     assert isinstance(kept, dict)
-    assert WRONG_WAY_ROUND == (
+    assert (
         f"{found.baseline_value:.4f}",
         f"{found.best_value:.4f}",
         f"{100 * kept['critical']:.1f}",
-    )
+    ) == WRONG_WAY_ROUND
     assert kept["low"] == min(kept.values())
 
 
