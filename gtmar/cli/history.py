@@ -114,7 +114,7 @@ def tiers(
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Set the edges of tiers anew: by shares, capacity, lift, or another spec's sizes."""
+    """Set tier edges anew: by shares, capacity, lift or another spec."""
     from gtmar import runs
     from gtmar import spec as specs
 
