@@ -435,6 +435,10 @@ def _metrics(frame: pl.DataFrame | None, one: str, two: str, *, title: str = "Me
     table(["metric", one, two, "change", ""], rows, title=title)
     if note := basis_note(next((r["basis"] for r in shown if r["basis"]), None)):
         say(note)
+    sizes = [row for row in moved if row["metric"].startswith("accounts_by_tier.")]
+    if sizes:
+        ends = (f"{r['metric'].partition('.')[2]} {r['one']:g} -> {r['two']:g}" for r in sizes)
+        say(f"Tiers have other sizes: {', '.join(ends)}. What moved in them may be that alone.")
     if len(moved) > len(shown):
         say(f"{len(moved) - len(shown)} more that moved, neither better nor worse, with --json.")
 

@@ -308,6 +308,8 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
     tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers.to_dicts()]
     title = "Tiers by each score's own edges, on the accounts searched"
     table([_HEADINGS.get(c, c) for c in columns], tiers, title=title)
+    if found.resized:
+        say(found.resized)
     for sentence in found.emptied:
         say(sentence, "warning")
     if found.hhi_reading:

@@ -165,6 +165,25 @@ class Review:
         )
 
     @property
+    def resized(self) -> str | None:
+        """Say that tiers have other sizes by their own edges.
+
+        None where all kept theirs, but for an account in a hundred, as ties allow.
+        """
+        if self.tiers.is_empty() or not self.improved:
+            return None
+        by_stage = self.tiers.pivot("stage", index="tier", values="accounts")
+        moved = by_stage.filter(by_stage["start"] != by_stage["best"]).rows(named=True)
+        most = max(1.0, by_stage["start"].sum() / 100)
+        if all(abs(row["start"] - row["best"]) <= most for row in moved):
+            return None
+        listed = ", ".join(f"{row['tier']} {row['start']:,} -> {row['best']:,}" for row in moved)
+        return (
+            f"By their own edges tiers have other sizes: {listed}. What moved in them may be the "
+            "edges alone; compare them at equal sizes."
+        )
+
+    @property
     def emptied(self) -> list[str]:
         """Name the tiers that the best weights leave all but empty, a sentence each."""
         if self.tiers.is_empty():

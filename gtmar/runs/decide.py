@@ -67,6 +67,17 @@ _CUSTOMERS = (
 _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
 
 
+#: AUC of a coin.
+CHANCE_LEVEL = 0.5
+#: Metrics that a decision names where they got worse: how people call them, and the unit.
+_COSTS = {
+    "auc_roc_retain": ("pairs of a kept and a lost account ranked right", ".1%"),
+    "revenue_capture_at_20": ("the MRR that the best-scored fifth holds", ".1%"),
+    "nrr_at_20": ("the NRR of the best-scored fifth", ".1%"),
+    "tier_separation": ("LTV of the best-scored quarter against the worst", ".2f"),
+}
+
+
 class DecisionOptions(TypedDict, total=False):
     """What a decision is asked for."""
 
@@ -126,8 +137,34 @@ class Decided(PlainData):
 
     @property
     def headline(self) -> list[str]:
-        """Return what stands right below the verdict: findings, segments."""
-        return [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
+        """Return what stands right below the verdict: level, costs, findings, segments."""
+        said = [*self.level_sentence, *self.costs, *warnings_of(self.findings)]
+        return [*said, f"Segment safety: {self.segment_safety}."]
+
+    @property
+    def level_sentence(self) -> list[str]:
+        """Say that the candidate is upside down on these accounts; nothing where it is not."""
+        auc = self.intervals.after.get("auc_roc_retain")
+        if auc is None or auc.value is None or auc.high is None or auc.high >= CHANCE_LEVEL:
+            return []
+        return [
+            f"The candidate is upside down: of 100 pairs of a kept and a lost account it ranks "
+            f"{100 * auc.value:.0f} right, fewer than a coin would."
+        ]
+
+    @property
+    def costs(self) -> list[str]:
+        """Name what got worse beyond chance beside the objective, a sentence each."""
+        said = []
+        for key, (words, unit) in _COSTS.items():
+            sides = self.intervals
+            gain, before, after = (x.get(key) for x in (sides.gain, sides.before, sides.after))
+            if gain is None or before is None or after is None or key == self.objective:
+                continue
+            if gain.below_zero and None not in (before.value, after.value):
+                ends = f"{before.value:{unit}} -> {after.value:{unit}}"
+                said.append(f"Worse beyond chance: {words}, {ends}.")
+        return said
 
     @property
     def moved(self) -> int:
@@ -164,7 +201,7 @@ class Decided(PlainData):
             "tiers": list(self.incumbent.tier_names),
             "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
             "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
-            "tiers_at_equal_sizes": self.equal_sizes,
+            "costs": self.costs,
             "intervals": self.intervals.as_json(),
             "own_edges": {
                 "sizes": dict(zip(("before", "after"), self.sizes, strict=True)),
