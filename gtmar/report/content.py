@@ -269,6 +269,12 @@ def _unseen(run: dict[str, Any], review: Review) -> tuple[dict[str, Any], ...]:
     for metric in dict.fromkeys([name, *(key for key in shown if key in searched)]):
         key, _, tier = metric.partition(".")
         ends = [(side[key] or {}).get(tier) if tier else side[key] for side in (start, best)]
+        if tier and review.equal_sizes:
+            # A tier's metric is compared at one size of the tier.
+            searched[metric], ends = (
+                [review.equal_sizes[part][side][metric] for side in ("start", "best")]
+                for part in ("searched", "held_out")
+            )
         rows.append(dict(zip(heads, (metric, *searched[metric], *ends), strict=True)))
     return tuple(rows)
 

@@ -238,17 +238,18 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
     n = panel.accounts
     for part, scored in ((found.before, panel.before), (found.after, panel.after)):
         for place, name in enumerate(scored.tier_names):
-            inside = int((scored.tiers == place).sum())
+            inside = round(float(scored.inside(place).sum()))
             part[metric_column("share_by_tier", name)] = from_proportion(inside, n, level=level)
     for one, two, name in _shared_tiers(panel):
-        old, new = panel.before.tiers == one, panel.after.tiers == two
-        came, went = int((new & ~old).sum()), int((old & ~new).sum())
+        change = panel.after.inside(two) - panel.before.inside(one)
+        # Rounded: what comes and goes in part, of accounts that tie, adds up but for the last bits.
+        came, went = (round(float(side.sum()), 6) for side in (change.clip(0), -change.clip(max=0)))
         value = (came - went) / n
         column = metric_column("share_by_tier", name)
         if came + went == 0:
             found.gain[column] = Interval(0.0, 0.0, 0.0, level, n)
         elif came + went < 10:
-            reason = f"too few: {came + went:,} accounts came or went"
+            reason = f"too few: {round(came + went):,} accounts came or went"
             found.gain[column] = unknown(value, level=level, accounts=n, reason=reason)
         else:
             spread = math.sqrt((came + went) - (came - went) ** 2 / n) / n

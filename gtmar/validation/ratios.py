@@ -240,20 +240,21 @@ class Cells:
     def gain(self, one: int, two: int, *, level: float) -> Interval:
         """Return the ratio of a tier after minus that of a tier before, accounts paired."""
         old, new = self._rows(one, after=False), self._rows(two, after=True)
-        accounts = [round(float(self.counted[rows].sum())) for rows in (old, new)]
-        both = round(float(self.counted[one, two]))
-        moved = sum(accounts) - 2 * both
+        inside = [float(self.counted[rows].sum()) for rows in (old, new)]
+        accounts, both = list(map(round, inside)), float(self.counted[one, two])
+        # Accounts that tie may come or go in part; less than a millionth is what rounding leaves.
+        moved = round(sum(inside) - 2 * both, 6)
         value, deviation = (float(v[0]) for v in _difference(self.known[None], one, two))
         reason: str | None = "nothing to divide by"
         if not np.isfinite(value):
             return unknown(None, level=level, accounts=min(accounts), reason=str(reason))
         if moved == 0:
-            return Interval(0.0, 0.0, 0.0, level, both)
+            return Interval(0.0, 0.0, 0.0, level, round(both))
         reason = None
         if min(accounts) < LEAST:
             reason = f"too few: {accounts[0]:,} accounts before, {accounts[1]:,} after"
         elif moved < LEAST_MOVED:
-            reason = f"too few: {moved:,} accounts came or went"
+            reason = f"too few: {round(moved):,} accounts came or went"
         elif deviation == 0:
             reason = "no two accounts differ, so there is nothing to judge the spread by"
         if reason is not None:
