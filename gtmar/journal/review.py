@@ -193,7 +193,7 @@ class Review:
         return [
             f"Tier {row['tier']} went from {row['accounts_start']:,} accounts to "
             f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
-            "place. gtmar tiers SPEC --data TABLE --like START -o SPEC gives them their sizes back."
+            "place. gtmar tiers SPEC --data TABLE --like START -o NEW gives them their sizes back."
             for row in left.iter_rows(named=True)
         ]
 
