@@ -193,9 +193,13 @@ def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> Scor
     names = list(sizes)
     if rule != "share":
         # One tier has no number and takes the rest: where the spec has it, else the lowest.
-        rest = [name for name in spec.tier_names if name not in sizes] or ["rest"]
         own = spec.tier_names
-        ordered = own if {*own} == {*names, *rest} else [*names, rest[0]]
+        strangers = [name for name in names if name not in own]
+        if 0 < len(strangers) < len(names):
+            listed = ", ".join(own)
+            raise SpecError(f'there is no tier "{strangers[0]}": {listed}', hint=_hint(rule, spec))
+        has_rest = not strangers and len(names) < len(own)
+        ordered = list(own) if has_rest else [*names, "rest"]
     else:
         ordered = names
     plain = spec.model_dump(by_alias=True)
@@ -208,11 +212,20 @@ def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> Scor
     try:
         return type(spec).model_validate(plain)
     except ValidationError as err:
-        problems = [each["msg"].removeprefix("Value error, ") for each in err.errors()]
+        problems = [
+            each["msg"].removeprefix("Value error, ").removeprefix("tiers: ")
+            for each in err.errors()
+        ]
         raise SpecError(
-            f"the tiers can't be set so: {'; '.join(problems)}",
-            hint="--shares 10,25,40,25 or --accounts A=200,B=500",
+            f"the tiers can't be set so: {'; '.join(problems)}", hint=_hint(rule, spec)
         ) from err
+
+
+def _hint(rule: str, spec: ScoringSpec) -> str:
+    """Return an option that fits a spec's tiers."""
+    if rule == "accounts":
+        return f"--accounts {','.join(f'{name}=200' for name in spec.tier_names[:-1])}"
+    return "--shares 10,25,40,25"
 
 
 def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:
