@@ -15,6 +15,7 @@ from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.engine.tally import TierEdges
+from gtmar.errors import SpecError
 from gtmar.journal.schema import experiment_id
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import measure, metric_column
@@ -191,14 +192,29 @@ def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> Scor
     names = list(sizes)
     if rule != "share":
         # One tier has no number and takes the rest: where the spec has it, else the lowest.
-        rest = [name for name in spec.tier_names if name not in sizes] or ["rest"]
         own = spec.tier_names
-        ordered = own if {*own} == {*names, *rest} else [*names, rest[0]]
+        strangers = [name for name in names if name not in own]
+        if 0 < len(strangers) < len(names):
+            listed = ", ".join(own)
+            raise SpecError(f'there is no tier "{strangers[0]}": {listed}', hint=_hint(rule, spec))
+        has_rest = not strangers and len(names) < len(own)
+        ordered = list(own) if has_rest else [*names, "rest"]
     else:
         ordered = names
     number = int if rule == "accounts" else float
     tiers = {name: {rule: number(sizes[name])} if name in sizes else {} for name in ordered}
-    return specs.retiered(spec, tiers)
+    try:
+        return specs.retiered(spec, tiers)
+    except SpecError as err:
+        reason = err.message.rpartition("tiers: ")[2]
+        raise SpecError(f"the tiers can't be set so: {reason}", hint=_hint(rule, spec)) from err
+
+
+def _hint(rule: str, spec: ScoringSpec) -> str:
+    """Return an option that fits a spec's tiers."""
+    if rule == "accounts":
+        return f"--accounts {','.join(f'{name}=200' for name in spec.tier_names[:-1])}"
+    return "--shares 10,25,40,25"
 
 
 def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:

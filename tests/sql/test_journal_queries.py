@@ -156,7 +156,6 @@ def test_runs_are_start_and_end_together(ledger: Ledger) -> None:
     for run_id, run in ledger.runs.items():
         expected = {key: value for key, value in run.items() if key != "record"}
         expected["state"] = run["state"] or "running or cut off"
-        # A column of an end's record that a file without an end has not.
         expected.setdefault("equal_sizes", None)
         for key in ("parameters", "packages"):
             rows[run_id][key], expected[key] = dict(rows[run_id][key]), dict(run[key])
@@ -253,9 +252,16 @@ def effect_of(ledger: Ledger, run: Row) -> Row:
 def live_effects(ledger: Ledger) -> list[Row]:
     found = []
     before: dict[str, int] | None = None
+    edges: dict[str, float] = {}
     for event in ledger.live:
-        weights = parse(event["spec"]).weights
+        spec = parse(event["spec"])
+        weights, lows = spec.weights, {name: tier.low / 100 for name, tier in spec.tiers.items()}
         change = "first on record" if before is None else worded(differing(before, weights))
+        ends = ((name, edges.get(name), low) for name, low in lows.items())
+        moved = ", ".join(f"{name}: {a} -> {b}" for name, a, b in ends if a != b)
+        if before is not None and moved:
+            change = f"{change or 'the same weights,'}{';' if change else ''} tiers from {moved}"
+        edges = lows
         row = {key: event[key] for key in ("kind", "author", "note", "model")}
         row |= {"at": event["since"], "change": change or "the same weights"}
         pointed = {r["experiment_id"]: r for r in ledger.experiments.get(event["run_id"], [])}
@@ -287,7 +293,7 @@ def test_the_log_is_runs_and_what_went_live_newest_first(ledger: Ledger) -> None
     told = {row["note"]: row for row in found}
     assert told["worse"]["outcome"] == "lose"
     assert told["better"]["change"] == f"{FEATURE}: 5 -> 11, session_depth: 7 -> 9"
-    assert told["in the CS tool"]["change"] == told["better"]["change"]
+    assert told["in the CS tool"]["change"].startswith(f"{told['better']['change']}; tiers from ")
     assert told["in the CS tool"]["outcome"] == "win"
     assert told["as set up"]["change"] == "first on record"
     assert told["nothing"]["change"] == "nothing kept"
@@ -736,7 +742,6 @@ def test_a_difference_is_the_metrics_that_differ(ledger: Ledger) -> None:
     }
     found = {row["metric"]: row for row in ledger.ask("difference", **ids)}
     left, right = flat(one), flat(two)
-    sizes = [row["accounts_by_tier"] for row in (one, two)]
     assert found.keys() == {name for name in left if left[name] != right[name]}
     readings = set()
     for name, row in found.items():
@@ -753,9 +758,6 @@ def test_a_difference_is_the_metrics_that_differ(ledger: Ledger) -> None:
         if abs(after - before) <= 0.0005 * max(1.0, abs(before)):
             expected = "same"
         elif way == 0 or tier not in ("", "A"):
-            expected = "moved"
-        elif tier and sizes[0][tier] != sizes[1][tier]:
-            # A tier of another size has another mean, whatever the score.
             expected = "moved"
         else:
             expected = "better" if way * (after - before) > 0 else "worse"
