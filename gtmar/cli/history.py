@@ -114,7 +114,7 @@ def tiers(
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Set the edges of tiers anew: by shares, capacity, lift, or another spec's sizes."""
+    """Set tier edges anew: by shares, capacity, lift or another spec."""
     from gtmar import runs
     from gtmar import spec as specs
 
@@ -191,7 +191,7 @@ def _kept(line: TierLine) -> str:
     kept = line.logo_retention
     if kept is None or kept.value is None:
         return ""
-    return f"{kept.value:.1%} ({kept.low:.0%}-{kept.high:.0%})"
+    return f"{kept.value:.0%} ({100 * (kept.low or 0):.0f}-{100 * (kept.high or 0):.0f})"
 
 
 @a.command(app, "checkout RUN/EXP -o spec.yaml")
@@ -435,6 +435,10 @@ def _metrics(frame: pl.DataFrame | None, one: str, two: str, *, title: str = "Me
     table(["metric", one, two, "change", ""], rows, title=title)
     if note := basis_note(next((r["basis"] for r in shown if r["basis"]), None)):
         say(note)
+    sizes = [row for row in moved if row["metric"].startswith("accounts_by_tier.")]
+    if sizes:
+        ends = (f"{r['metric'].partition('.')[2]} {r['one']:g} -> {r['two']:g}" for r in sizes)
+        say(f"Tiers have other sizes: {', '.join(ends)}. What moved in them may be that alone.")
     if len(moved) > len(shown):
         say(f"{len(moved) - len(shown)} more that moved, neither better nor worse, with --json.")
 
@@ -537,12 +541,28 @@ def _print_difference(found: Difference) -> None:
         say("The weights are the same.")
     if found.parts:
         say(f"Also different: {', '.join(found.parts)}.")
+    if edges := _edges(found.one.spec, found.two.spec):
+        say(f"Tiers from: {edges}.")
+    if found.equal_sizes is not None:
+        from gtmar.cli.journal import sized_table
+        from gtmar.journal.review import sized_rows
+
+        title = "Tiers at the sizes of the first, one -> two"
+        sized_table(sized_rows(found.equal_sizes), title=title)
     if found.metrics is not None:
         _metrics(found.metrics, "one", "two", title="Metrics that differ")
     else:
         say(f"Metrics don't compare: {found.unmeasured}.")
     if found.moves is not None and found.moved is not None:
         _moved(found.moves, found.moved)
+
+
+def _edges(one: ScoringSpec, two: ScoringSpec) -> str:
+    """Word the lower edges of tiers that differ; nothing where tiers have other names."""
+    if not (one.has_edges and two.has_edges) or {*one.tiers} != {*two.tiers}:
+        return ""
+    ends = ((n, one.tiers[n].low / 100, two.tiers[n].low / 100) for n in two.tier_names)
+    return ", ".join(f"{name}: {a:g} -> {b:g}" for name, a, b in ends if a != b)
 
 
 def _moved(moves: pl.DataFrame, moved: pl.DataFrame) -> None:

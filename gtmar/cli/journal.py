@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,7 @@ __all__ = [
     "journal_import",
     "print_review",
     "review",
+    "sized_table",
     "sql",
     "verdict_lines",
     "verify",
@@ -307,6 +308,8 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
     tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers.to_dicts()]
     title = "Tiers by each score's own edges, on the accounts searched"
     table([_HEADINGS.get(c, c) for c in columns], tiers, title=title)
+    if found.resized:
+        say(found.resized)
     for sentence in found.emptied:
         say(sentence, "warning")
     if found.hhi_reading:
@@ -322,12 +325,17 @@ def _tiers_at_equal_sizes(found: Review) -> None:
     if found.tiers_at_equal_sizes is None or not found.improved:
         return
     part, rows = found.tiers_at_equal_sizes
+    where = "held out" if part == "held_out" else "searched"
+    sized_table(rows, title=f"Tiers at the start's sizes, start -> best, on the accounts {where}")
+
+
+def sized_table(rows: list[dict[str, Any]], *, title: str) -> None:
+    """Print two scores side by side, tier by tier, at the sizes of the first one's tiers."""
     shown = [
         short
         for short in ("logo_retention", "nrr", "grr")
         if any(row[f"{short}_start"] is not None for row in rows)
     ]
-    where = "held out" if part == "held_out" else "searched"
     table(
         ["tier", "accounts", *(_HEADINGS[short] for short in shown)],
         (
@@ -338,7 +346,7 @@ def _tiers_at_equal_sizes(found: Review) -> None:
             ]
             for row in rows
         ),
-        title=f"Tiers at the start's sizes, start -> best, on the accounts {where}",
+        title=title,
     )
 
 

@@ -399,6 +399,9 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
 
 def _print_decision(found: Decided, *, journal: Path) -> None:
     """Print a verdict with every reason."""
+    from gtmar.cli.journal import sized_table
+    from gtmar.journal.review import sized_rows
+
     say(str(found.verdict))
     for sentence in found.headline:
         say(sentence, "warning" if sentence != found.headline[-1] else None)
@@ -413,6 +416,10 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
         )
     rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates]
     table(["gate", "stated beforehand", "measured", ""], rows)
+    title = "Tiers at the incumbent's sizes, incumbent -> candidate"
+    sized_table(sized_rows(found.equal_sizes), title=title)
+    if found.moved:
+        say(found.movement)
     for note in found.notes:
         say(f"Note: {note}")
     if found.folder:

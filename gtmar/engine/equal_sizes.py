@@ -72,7 +72,13 @@ class SizedTiers:
             raise ShapeError(
                 f"tier sizes: expected {len(scores):,} accounts in all, got {sum(sizes):,}"
             )
-        _, rows, counts = np.unique(-scores, return_inverse=True, return_counts=True)
+        # Scores are few whole numbers: counted, not sorted.
+        lowest = int(scores.min(initial=0))
+        by_score = np.bincount(scores - lowest)
+        held = np.flatnonzero(by_score)[::-1]
+        number = np.zeros(len(by_score), dtype=np.intp)
+        number[held] = np.arange(len(held))
+        rows, counts = number[scores - lowest], by_score[held]
         stops = np.cumsum(counts)
         ends = np.cumsum(np.array(sizes, dtype=np.int64))
         overlap = np.minimum(stops[:, None], ends) - np.maximum(

@@ -36,6 +36,7 @@ __all__ = [
     "Review",
     "compare",
     "review",
+    "sized_rows",
     "unimproved",
     "verdict",
     "why_none",
@@ -131,19 +132,7 @@ class Review:
         part = "held_out" if "held_out" in self.equal_sizes else "searched"
         if part not in self.equal_sizes:
             return None
-        measured = self.equal_sizes[part]
-        return part, [
-            {
-                "tier": tier,
-                "accounts": size,
-                **{
-                    f"{short}_{side}": measured[side].get(f"{short}_by_tier.{tier}")
-                    for short in ("logo_retention", "nrr", "grr", "arpa")
-                    for side in ("start", "best")
-                },
-            }
-            for tier, size in zip(measured["tiers"], measured["sizes"], strict=True)
-        ]
+        return part, sized_rows(self.equal_sizes[part])
 
     @property
     def hhi_reading(self) -> str | None:
@@ -176,6 +165,25 @@ class Review:
         )
 
     @property
+    def resized(self) -> str | None:
+        """Say that tiers have other sizes by their own edges.
+
+        None where all kept theirs, but for an account in a hundred, as ties allow.
+        """
+        if self.tiers.is_empty() or not self.improved:
+            return None
+        by_stage = self.tiers.pivot("stage", index="tier", values="accounts")
+        moved = by_stage.filter(by_stage["start"] != by_stage["best"]).rows(named=True)
+        most = max(1.0, by_stage["start"].sum() / 100)
+        if all(abs(row["start"] - row["best"]) <= most for row in moved):
+            return None
+        listed = ", ".join(f"{row['tier']} {row['start']:,} -> {row['best']:,}" for row in moved)
+        return (
+            f"By their own edges tiers have other sizes: {listed}. What moved in them may be the "
+            "edges alone; compare them at equal sizes."
+        )
+
+    @property
     def emptied(self) -> list[str]:
         """Name the tiers that the best weights leave all but empty, a sentence each."""
         if self.tiers.is_empty():
@@ -185,7 +193,7 @@ class Review:
         return [
             f"Tier {row['tier']} went from {row['accounts_start']:,} accounts to "
             f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
-            "place. gtmar tiers SPEC --data TABLE --like START -o SPEC gives them their sizes back."
+            "place. gtmar tiers SPEC --data TABLE --like START -o NEW gives them their sizes back."
             for row in left.iter_rows(named=True)
         ]
 
@@ -205,6 +213,26 @@ class Review:
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
         }
+
+
+def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return tier by tier what `tier_table.at_equal_sizes` measured.
+
+    For each tier its `accounts` and, with `_start` and `_best` behind it, `logo_retention`, `nrr`,
+    `grr`, `arpa`.
+    """
+    return [
+        {
+            "tier": tier,
+            "accounts": size,
+            **{
+                f"{short}_{side}": measured[side].get(f"{short}_by_tier.{tier}")
+                for short in ("logo_retention", "nrr", "grr", "arpa")
+                for side in ("start", "best")
+            },
+        }
+        for tier, size in zip(measured["tiers"], measured["sizes"], strict=True)
+    ]
 
 
 def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:

@@ -17,7 +17,7 @@ from gtmar.objective.objective import Judge
 from gtmar.runs.backtest import captured
 from gtmar.runs.holdout import recorded
 from gtmar.runs.score import tier_changes
-from gtmar.runs.segments import paired, reading_of, segment_part
+from gtmar.runs.segments import best_tier, paired, reading_of, segment_part
 from gtmar.runs.session import load_tables
 from gtmar.runs.tier_table import measured_at_sizes
 from gtmar.stats.interval import unknown
@@ -256,6 +256,8 @@ def _revenue_of(
             label = word if tier is None else f"{word}, tier {tier}"
             before, after = (side[column] for side in measured)
             three = paired(intervals, column, before, after, none)
-            reading = reading_of(three[2], metrics[key].better)
+            # Of the tiers only the best one's is good or bad: what it gains, another loses.
+            good = tier is None or tier == best_tier(spec)
+            reading = reading_of(three[2], metrics[key].better if good else "neither")
             lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
     return Revenue(part, matrix.accounts, level, tuple(lines))

@@ -16,6 +16,7 @@ from gtmar.data.prepare import read_for
 from gtmar.data.scan import AccountTable, Source, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.engine.cohorts import cohorts_of
+from gtmar.engine.equal_sizes import with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, JournalError, UsageError
@@ -165,6 +166,7 @@ def backtest(
         )
     elif candidate is not None and in_sample is None:
         notes.append("The candidate may have been searched on these very accounts.")
+    today = _edged(matrix, today)
     scored, evaluator = _scored(matrix, today)
     other = None if candidate is None else _at_sizes(scored, _scored(matrix, candidate)[0])
     panel = Panel.of(matrix, scored, other)
@@ -373,11 +375,22 @@ def _intervals(
     return level, intervals
 
 
-def _scored(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
-    """Score the accounts by a spec that reads some of the matrix's columns."""
+def _columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
+    """Return a matrix with the columns that a spec reads, and no others."""
     names = [term.name for term in spec.terms]
     columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
-    evaluator = LocalEvaluator(replace(matrix, names=tuple(names), columns=columns), spec)
+    return replace(matrix, names=tuple(names), columns=columns)
+
+
+def _edged(matrix: AccountMatrix, spec: ScoringSpec) -> ScoringSpec:
+    """Return a spec whose tiers have edges: its own, or those of its rule on these accounts."""
+    return spec if spec.has_edges else with_edges(spec, _columns_of(matrix, spec))
+
+
+def _scored(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
+    """Score the accounts by a spec that reads some of the matrix's columns."""
+    spec = _edged(matrix, spec)
+    evaluator = LocalEvaluator(_columns_of(matrix, spec), spec)
     scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
     edges = TierEdges.of(spec)
     return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator

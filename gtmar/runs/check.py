@@ -18,6 +18,7 @@ from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import look_alikes
+from gtmar.engine.equal_sizes import with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import JournalError, UsageError
 from gtmar.journal.files import RunFiles
@@ -136,6 +137,7 @@ def check(
     judge = Judge.of(spec, metric)
     accounts, aside = load(table, spec, **table_options)
     checked, search, holdout = accounts.checked, accounts.search, accounts.holdout
+    spec = with_edges(spec, search)
     sums = LocalEvaluator(search, spec).frame([[term.weight for term in spec.terms]])
     values, reasons = _overall(sums, spec, checked.outcomes)
     value = gain = None

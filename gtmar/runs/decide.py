@@ -43,7 +43,7 @@ from gtmar.runs.run import run
 from gtmar.runs.score import score
 from gtmar.runs.segments import segment_panels, segment_rows, segmented
 from gtmar.runs.session import ended_run
-from gtmar.runs.tier_table import objectives
+from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
@@ -65,6 +65,17 @@ _CUSTOMERS = (
 )
 #: Metrics that the report shows first; the rest follow.
 _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
+
+
+#: AUC of a coin.
+CHANCE_LEVEL = 0.5
+#: Metrics that a decision names where they got worse: how people call them, and the unit.
+_COSTS = {
+    "auc_roc_retain": ("pairs of a kept and a lost account ranked right", ".1%"),
+    "revenue_capture_at_20": ("the MRR that the best-scored fifth holds", ".1%"),
+    "nrr_at_20": ("the NRR of the best-scored fifth", ".1%"),
+    "tier_separation": ("LTV of the best-scored quarter against the worst", ".2f"),
+}
 
 
 class DecisionOptions(TypedDict, total=False):
@@ -106,6 +117,8 @@ class Decided(PlainData):
     moves: tuple[tuple[int, ...], ...]
     #: By-tier metrics by each score's own edges, where tiers may have other sizes.
     own_edges: Uncertainty = field(repr=False)
+    #: Both by tier at the incumbent's sizes, as `tier_table.at_equal_sizes` gives it.
+    equal_sizes: dict[str, Any] = field(repr=False)
     #: SHA-256 by file, and fingerprints of the tables.
     inputs: dict[str, str]
     fingerprints: dict[str, str]
@@ -124,9 +137,34 @@ class Decided(PlainData):
 
     @property
     def headline(self) -> list[str]:
-        """Return what stands right below the verdict: findings, segments."""
-        said = [*warnings_of(self.findings), f"Segment safety: {self.segment_safety}."]
-        return [*said, self.movement] if self.moved else said
+        """Return what stands right below the verdict: level, costs, findings, segments."""
+        said = [*self.level_sentence, *self.costs, *warnings_of(self.findings)]
+        return [*said, f"Segment safety: {self.segment_safety}."]
+
+    @property
+    def level_sentence(self) -> list[str]:
+        """Say that the candidate is upside down on these accounts; nothing where it is not."""
+        auc = self.intervals.after.get("auc_roc_retain")
+        if auc is None or auc.value is None or auc.high is None or auc.high >= CHANCE_LEVEL:
+            return []
+        return [
+            f"The candidate is upside down: of 100 pairs of a kept and a lost account it ranks "
+            f"{100 * auc.value:.0f} right, fewer than a coin would."
+        ]
+
+    @property
+    def costs(self) -> list[str]:
+        """Name what got worse beyond chance beside the objective, a sentence each."""
+        said = []
+        for key, (words, unit) in _COSTS.items():
+            sides = self.intervals
+            gain, before, after = (x.get(key) for x in (sides.gain, sides.before, sides.after))
+            if gain is None or before is None or after is None or key == self.objective:
+                continue
+            if gain.below_zero and None not in (before.value, after.value):
+                ends = f"{before.value:{unit}} -> {after.value:{unit}}"
+                said.append(f"Worse beyond chance: {words}, {ends}.")
+        return said
 
     @property
     def moved(self) -> int:
@@ -163,6 +201,7 @@ class Decided(PlainData):
             "tiers": list(self.incumbent.tier_names),
             "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
             "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
+            "costs": self.costs,
             "intervals": self.intervals.as_json(),
             "own_edges": {
                 "sizes": dict(zip(("before", "after"), self.sizes, strict=True)),
@@ -296,6 +335,7 @@ def _decide(
         level=level,
         intervals=uncertainty(panel, level=level),
         own_edges=own,
+        equal_sizes=at_equal_sizes(holdout, spec, new, accounts.checked.outcomes),
         moves=moves,
         inputs=hashes,
         fingerprints={
@@ -528,7 +568,7 @@ def _report(decided: Decided, listed: int) -> str:
     lines = [
         f"# {decided.verdict}",
         "",
-        *(f"- {markdown(sentence)}" for sentence in decided.headline),
+        *(f"- {markdown(sentence)}" for sentence in (*decided.headline, decided.movement)),
         "",
         f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
         f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "

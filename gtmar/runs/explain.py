@@ -12,6 +12,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import encoded_terms
+from gtmar.data.matrix import load_accounts
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import key_expression
@@ -21,8 +22,10 @@ from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
+from gtmar.runs.holdout import whole
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
+from gtmar.runs.tier_table import side_by_side
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
@@ -273,6 +276,9 @@ class Difference(PlainData):
     moves: pl.DataFrame | None
     #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
     moved: pl.DataFrame | None
+    #: Both by tier at the first one's sizes, as `tier_table.side_by_side` gives it; None without a
+    #: table that has outcomes.
+    equal_sizes: dict[str, Any] | None
 
     def _repr_html_(self) -> str:
         names = ("weight", self.one.name, self.two.name)
@@ -292,7 +298,7 @@ class Difference(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        values = self.values("parts metrics unmeasured moves moved").items()
+        values = self.values("parts metrics unmeasured moves moved equal_sizes").items()
         return {
             "one": self.one.name,
             "two": self.two.name,
@@ -357,7 +363,24 @@ def difference(
         unmeasured=unmeasured,
         moves=moves,
         moved=moved,
+        equal_sizes=None if data is None else _at_equal_sizes(data, old, new, as_of=as_of),
     )
+
+
+def _at_equal_sizes(
+    data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+) -> dict[str, Any] | None:
+    """Measure both specs at the first one's tier sizes; None where the table has no outcomes."""
+    if one.orientation != two.orientation:
+        return None
+    table = scan(data)
+    try:
+        first, second = (load_accounts(table, whole(spec), as_of=as_of) for spec in (one, two))
+    except AccountDataError:
+        return None
+    old, new = ([term.weight for term in spec.terms] for spec in (one, two))
+    sides = (first.search, one, old), (second.search, two, new)
+    return side_by_side(*sides, first.checked.outcomes)
 
 
 def _side(name: str, journal: Journal | None) -> Side:

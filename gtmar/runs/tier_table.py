@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["at_equal_sizes", "measured_at_sizes", "objectives"]
+    _Scored = tuple[AccountMatrix, ScoringSpec, Sequence[int]]
+
+__all__ = ["at_equal_sizes", "measured_at_sizes", "objectives", "side_by_side"]
 
 
 def measured_at_sizes(
@@ -43,11 +45,23 @@ def at_equal_sizes(
         metrics as ``key.tier``, and HHI, null without their columns; and how many accounts of each
         tier have a label, `labelled_start` and `labelled_best`.
     """
-    start = [term.weight for term in spec.terms]
-    sizes, tiers = tier_sizes(matrix, spec, start), spec.tier_names
+    return side_by_side(
+        (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes
+    )
+
+
+def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[str, Any]:
+    """Measure two scores of the same accounts by tier, at the sizes that the first one's have.
+
+    Each score is a matrix, a spec and weights; the tiers are called as the first one's. Returns
+    what `at_equal_sizes` does.
+    """
+    spec = one[1]
+    sizes, tiers = tier_sizes(*one), spec.tier_names
     sides: dict[str, Any] = {}
-    for name, weights in (("start", start), ("best", list(best))):
-        known = sums_at_sizes(matrix, spec, weights, sizes)
+    for name, (matrix, own, weights) in (("start", one), ("best", two)):
+        named = own.model_copy(update={"tiers": spec.tiers})
+        known = sums_at_sizes(matrix, named, weights, sizes)
         values = measure_exact(known, tiers, outcomes)
         sides[name] = {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS}
         labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
-from pydantic import ValidationError
 
 from gtmar import spec as specs
 from gtmar.data.scan import scan
@@ -202,23 +201,13 @@ def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> Scor
         ordered = list(own) if has_rest else [*names, "rest"]
     else:
         ordered = names
-    plain = spec.model_dump(by_alias=True)
-    plain["tiers"] = {
-        name: {rule: int(sizes[name]) if rule == "accounts" else sizes[name]}
-        if name in sizes
-        else {}
-        for name in ordered
-    }
+    number = int if rule == "accounts" else float
+    tiers = {name: {rule: number(sizes[name])} if name in sizes else {} for name in ordered}
     try:
-        return type(spec).model_validate(plain)
-    except ValidationError as err:
-        problems = [
-            each["msg"].removeprefix("Value error, ").removeprefix("tiers: ")
-            for each in err.errors()
-        ]
-        raise SpecError(
-            f"the tiers can't be set so: {'; '.join(problems)}", hint=_hint(rule, spec)
-        ) from err
+        return specs.retiered(spec, tiers)
+    except SpecError as err:
+        reason = err.message.rpartition("tiers: ")[2]
+        raise SpecError(f"the tiers can't be set so: {reason}", hint=_hint(rule, spec)) from err
 
 
 def _hint(rule: str, spec: ScoringSpec) -> str:

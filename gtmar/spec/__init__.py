@@ -1,6 +1,15 @@
 """The scoring spec: what it says (`model`, `encoders`), its ids, and how it is read and written."""
 
-from gtmar.spec.document import json_schema, load, parse, reading_dates, reweighed, to_json, to_yaml
+from gtmar.spec.document import (
+    json_schema,
+    load,
+    parse,
+    reading_dates,
+    retiered,
+    reweighed,
+    to_json,
+    to_yaml,
+)
 from gtmar.spec.ids import canonical, score_id, spec_id, tiers_id
 from gtmar.spec.model import (
     Feature,
@@ -27,6 +36,7 @@ __all__ = [
     "load",
     "parse",
     "reading_dates",
+    "retiered",
     "reweighed",
     "score_id",
     "spec_id",

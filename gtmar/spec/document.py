@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["json_schema", "load", "parse", "reading_dates", "reweighed", "to_json", "to_yaml"]
+__all__ = [
+    "json_schema",
+    "load",
+    "parse",
+    "reading_dates",
+    "retiered",
+    "reweighed",
+    "to_json",
+    "to_yaml",
+]
 
 _Place = tuple[str | int, ...]
 
@@ -376,6 +385,22 @@ def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
         source = f'spec "{spec.model}"'
         found = _findings(err, source=source, lines={}, data=spec.model_dump())
         raise _refusal(found, source=source) from err
+
+
+def retiered(spec: ScoringSpec, tiers: Mapping[str, Mapping[str, float]]) -> ScoringSpec:
+    """Return the spec with other tiers, from the highest down, each with its rule or edges.
+
+    Raises
+    ------
+    SpecError
+        If they don't fit together.
+    """
+    plain = spec.model_dump(by_alias=True) | {"tiers": {n: dict(t) for n, t in tiers.items()}}
+    try:
+        return ScoringSpec.model_validate(plain)
+    except ValidationError as err:
+        source = f'spec "{spec.model}" with other tiers'
+        raise _refusal(_findings(err, source=source, lines={}, data=plain), source=source) from err
 
 
 def _short(spec: ScoringSpec) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _hundredths(edge: float | None) -> int:
     if edge is None:
         raise SpecError(
             "the spec's tiers have a rule and no edges yet: which scores they take is not known",
-            hint="gtmar tiers SPEC --data TABLE -o SPEC sets the edges",
+            hint="gtmar tiers SPEC --data TABLE -o NEW sets the edges",
         )
     return round(edge * SCORE_UNITS)
 

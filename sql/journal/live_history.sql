@@ -28,9 +28,9 @@ select
         weights_before is null,
         null,
         concat_ws(
-            '; tiers from ',
-            worded_changes(changed_weights(weights_before, weights)),
-            nullif(worded_changes(changed_weights(tiers_before, tiers)), '')
+            '; ',
+            nullif(worded_changes(changed_weights(weights_before, weights)), ''),
+            'tiers from ' || nullif(worded_changes(changed_weights(tiers_before, tiers)), '')
         )
     ) as change,
     run_id || '/' || experiment_id as experiment,

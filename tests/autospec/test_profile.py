@@ -14,6 +14,7 @@ from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.data.split import holdout_mask
+from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.errors import AccountDataError, ViolationsError
 from gtmar.spec import Outcomes, parse
 from gtmar.stats import logistic as additive
@@ -390,11 +391,14 @@ def test_tiers_are_the_quarters_of_the_search_part() -> None:
         assert low == pytest.approx(float(np.quantile(scores, share)), abs=0.5)
 
 
-def test_guardrails_keep_every_tier_in_use() -> None:
-    guardrails = detect(ACCOUNTS).spec.guardrails
-    assert [(g.metric, g.min, g.max) for g in guardrails] == [
-        (f"share_by_tier.{tier}", 0.05, None) for tier in "ABCD"
-    ]
+def test_tiers_are_quarters_by_share_and_need_no_guardrail() -> None:
+    spec = detect(ACCOUNTS).spec
+    assert spec.guardrails == ()
+    assert [spec.tiers[tier].share for tier in "ABCD"] == [0.25] * 4
+    assert spec.has_edges
+    searched = load_accounts(scan(ACCOUNTS), spec).search
+    sizes = tier_sizes(searched, spec, [term.weight for term in spec.terms])
+    assert max(sizes) - min(sizes) <= 0.05 * searched.accounts
 
 
 @pytest.mark.parametrize(

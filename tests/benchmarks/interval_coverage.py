@@ -23,7 +23,9 @@ from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
 
-FOLDER = Path(__file__).parents[2] / "examples" / "health_score"
+ROOT = Path(__file__).parents[2]
+SPEC = ROOT / "tests" / "golden" / "fixed_edges.yaml"
+BEST = ROOT / "examples" / "health_score" / "best.yaml"
 METRICS = (
     "auc_roc_retain",
     "nrr_by_tier",
@@ -46,7 +48,7 @@ _TRUTH_SEED, _FIRST_SEED = 999_999, 1_000_000
 
 def measured(accounts: int, seed: int, *, replicates: int) -> Uncertainty:
     """Return the intervals of one simulated table."""
-    spec, best = (specs.load(FOLDER / f"{name}.yaml") for name in ("spec", "best"))
+    spec, best = map(specs.load, (SPEC, BEST))
     spec = spec.model_copy(update={"split": spec.split.model_copy(update={"holdout": 0.0})})
     table = synthetic.generate("health_score", accounts=accounts, seed=seed)
     matrix = load_accounts(scan(table), spec).search

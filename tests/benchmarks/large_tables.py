@@ -41,7 +41,7 @@ from gtmar.runs.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+SPEC = Path(__file__).parents[1] / "golden" / "fixed_edges.yaml"
 PART = 500_000
 FORMATS = ("parquet", "hive", "csv")
 

@@ -37,7 +37,7 @@ from gtmar.runs.bench import Track, floor_bytes, read_seconds
 from gtmar.runs.journaled_search import Ledger
 
 ROOT = Path(__file__).parents[2]
-SPEC = ROOT / "examples" / "health_score" / "spec.yaml"
+SPEC = ROOT / "tests" / "golden" / "fixed_edges.yaml"
 #: Accounts, features, experiments of a round of the engine, and of the reference loop.
 SIZES = (
     (5_000, 14, 2_000, 20),

@@ -50,7 +50,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("story")
     table, journal = folder / "accounts.parquet", folder / "journal"
     synthetic.generate("health_score", accounts=500, seed=4).write_parquet(table)
-    spec = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+    spec = Path(__file__).parents[1] / "golden" / "fixed_edges.yaml"
     start = specs.load(spec)
     (folder / "spec.yaml").write_text(specs.to_yaml(start), "utf-8")
     runs.record(start, since="2026-01-31", note="set up", author="RevOps", journal=journal)
@@ -258,7 +258,7 @@ def test_log_marks_values_on_the_binary_basis(tmp_path: Path) -> None:
         table, journal = tmp_path / f"{name}.parquet", tmp_path / name
         accounts = synthetic.generate("health_score", accounts=500, seed=4)
         accounts.drop(*dropped).write_parquet(table)
-        spec = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+        spec = Path(__file__).parents[1] / "golden" / "fixed_edges.yaml"
         runs.run(table, spec, metric="nrr_by_tier.A", limits=runs.Limits(20), journal=journal)
         result = CliRunner().invoke(app, ["log", "--journal", str(journal)])
         assert result.exit_code == 0, result.output

@@ -52,6 +52,7 @@ FILES = {
         (*READS, "later.parquet"),
     ),
     "resume": Case("resume {run} -q -o {}", "new.yaml", ("accounts.parquet",)),
+    "tiers": Case("tiers spec.yaml --data accounts.parquet --shares 20,30,50 -o {}", "new.yaml"),
     "try": Case(
         "try --data accounts.parquet --query query.sql --source other=other.parquet "
         "--spec spec.yaml --set plan=-3 --note n --keep -o {}",

@@ -30,7 +30,7 @@ from gtmar.engine.threads import set_aside
 from gtmar.runs import Limits, run
 from gtmar.runs.bench import Track
 
-SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
+SPEC = specs.load(Path(__file__).parents[1] / "golden" / "fixed_edges.yaml")
 WEIGHTS = [term.weight for term in SPEC.terms]
 
 

@@ -154,7 +154,7 @@ def search_with(evaluator: ClusterEvaluator, accounts: Accounts, watch: Any, to:
 def test_a_run_that_loses_workers_is_the_same(
     ray: ModuleType, plain: RunResult, accounts: Accounts, tmp_path: Path
 ) -> None:
-    with closing(ClusterEvaluator(ray, accounts.search, SPEC, shards=3)) as evaluator:
+    with closing(ClusterEvaluator(ray, accounts.search, SPEC, shards=3, by_rule=True)) as evaluator:
         before = evaluator.processes
         assert len(set(before)) == 3
         pending = before[:2]

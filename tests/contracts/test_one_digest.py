@@ -25,16 +25,27 @@ from gtmar.runs import Limits
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
 
-SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
+ROOT = Path(__file__).parents[2]
+#: The same score, its tiers by edges that stand still and by shares.
+SPECS = {
+    "edges": specs.load(ROOT / "tests" / "golden" / "fixed_edges.yaml"),
+    "shares": specs.load(ROOT / "examples" / "health_score" / "spec.yaml"),
+}
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def spec(request: pytest.FixtureRequest) -> specs.ScoringSpec:
+    return SPECS[request.param]
 
 
 @pytest.fixture(scope="module")
-def accounts() -> Accounts:
-    return tables.loaded(generate("health_score", accounts=1_200, seed=5), SPEC)
+def accounts(spec: specs.ScoringSpec) -> Accounts:
+    return tables.loaded(generate("health_score", accounts=1_200, seed=5), spec)
 
 
 def digest(
     accounts: Accounts,
+    spec: specs.ScoringSpec,
     journal: Path,
     *,
     batch: int | None,
@@ -43,10 +54,15 @@ def digest(
     compiled: bool = False,
 ) -> str:
     evaluator = LocalEvaluator(
-        accounts.search, SPEC, threads=threads, part_rows=part_rows, compiled=compiled
+        accounts.search,
+        spec,
+        threads=threads,
+        part_rows=part_rows,
+        compiled=compiled,
+        by_rule=True,
     )
     plan = Plan(limits=Limits(80), seed=4, batch=batch)
-    search = Search(accounts, SPEC, Judge.of(SPEC), plan, evaluator=evaluator)
+    search = Search(accounts, spec, Judge.of(spec), plan, evaluator=evaluator)
     with RunWriter(journal, new_run_id()) as writer:
         found = search.run(writer, start=start_record(search))
     assert found.wins > 3
@@ -54,10 +70,12 @@ def digest(
 
 
 @pytest.fixture(scope="module")
-def sequential(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> str:
+def sequential(
+    accounts: Accounts, spec: specs.ScoringSpec, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """The digest of the plain loop: one candidate after the other, one thread, one part."""
     folder = tmp_path_factory.mktemp("sequential")
-    return digest(accounts, folder, batch=1, threads=1)
+    return digest(accounts, spec, folder, batch=1, threads=1)
 
 
 @pytest.mark.slow
@@ -66,13 +84,14 @@ def sequential(accounts: Accounts, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("batch", [1, 7, 64, None])
 def test_batches_threads_and_parts_give_one_digest(
     accounts: Accounts,
+    spec: specs.ScoringSpec,
     tmp_path: Path,
     sequential: str,
     batch: int | None,
     threads: int,
     part_rows: int,
 ) -> None:
-    found = digest(accounts, tmp_path, batch=batch, threads=threads, part_rows=part_rows)
+    found = digest(accounts, spec, tmp_path, batch=batch, threads=threads, part_rows=part_rows)
     assert found == sequential
 
 
@@ -82,6 +101,7 @@ def test_batches_threads_and_parts_give_one_digest(
 @pytest.mark.parametrize("batch", [1, 7, None])
 def test_machine_code_gives_the_digest_of_numpy(
     accounts: Accounts,
+    spec: specs.ScoringSpec,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     sequential: str,
@@ -91,16 +111,20 @@ def test_machine_code_gives_the_digest_of_numpy(
 ) -> None:
     for name, value in (("_MANY_ROWS", many_rows), ("_FEW_ROWS", 0), ("_PIECE", 64)):
         monkeypatch.setattr(fused, name, value)
-    found = digest(accounts, tmp_path, batch=batch, threads=threads, compiled=True)
+    found = digest(accounts, spec, tmp_path, batch=batch, threads=threads, compiled=True)
     assert found == sequential
 
 
 def test_without_numba_numpy_counts(
-    accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
+    accounts: Accounts,
+    spec: specs.ScoringSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sequential: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, "gtmar.engine.numba_kernel", None)
-    assert not LocalEvaluator(accounts.search, SPEC, compiled=True).compiles
-    assert digest(accounts, tmp_path, batch=None, threads=2, compiled=True) == sequential
+    assert not LocalEvaluator(accounts.search, spec, compiled=True).compiles
+    assert digest(accounts, spec, tmp_path, batch=None, threads=2, compiled=True) == sequential
 
 
 @pytest.mark.parametrize(
@@ -137,12 +161,16 @@ def test_cents_that_need_64_bits_are_counted_by_machine_code() -> None:
 
 
 def test_a_run_goes_over_to_machine_code_on_its_way(
-    accounts: Accounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequential: str
+    accounts: Accounts,
+    spec: specs.ScoringSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sequential: str,
 ) -> None:
     monkeypatch.setattr(local, "_WORTH_COMPILED", 200_000)
     # As in a process that hasn't loaded it.
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    evaluator = LocalEvaluator(accounts.search, SPEC, threads=1)
+    evaluator = LocalEvaluator(accounts.search, spec, threads=1, by_rule=True)
     counted: list[int] = []
     original = NumbaTable.sums
 
@@ -152,7 +180,7 @@ def test_a_run_goes_over_to_machine_code_on_its_way(
 
     monkeypatch.setattr(NumbaTable, "sums", noted)
     plan = Plan(limits=Limits(80), seed=4)
-    search = Search(accounts, SPEC, Judge.of(SPEC), plan, evaluator=evaluator)
+    search = Search(accounts, spec, Judge.of(spec), plan, evaluator=evaluator)
     with RunWriter(tmp_path, new_run_id()) as writer:
         found = search.run(writer, start=start_record(search))
     assert found.digest == sequential

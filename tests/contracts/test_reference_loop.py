@@ -11,7 +11,7 @@ from benchmarks.reference_loop import ReferenceLoop
 from gtmar import spec as specs
 from gtmar.data.synthetic import generate
 
-SPEC = specs.load(Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml")
+SPEC = specs.load(Path(__file__).parents[1] / "golden" / "fixed_edges.yaml")
 
 
 def test_the_reference_loop_measures_what_the_engine_measures() -> None:

@@ -16,7 +16,10 @@ from gtmar import runs
 from gtmar.data.synthetic import generate
 from gtmar.journal.schema import experiment_id
 
-SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+ROOT = Path(__file__).parents[2]
+SPEC = ROOT / "examples" / "health_score" / "spec.yaml"
+#: The same with edges that stand still, so that a tier can empty.
+FIXED = ROOT / "tests" / "golden" / "fixed_edges.yaml"
 #: The five strongest planted causes, strongest first.
 PLANTED = (
     "alert_created",
@@ -59,9 +62,11 @@ def table() -> pl.DataFrame:
     return generate("health_score")
 
 
-def search(table: pl.DataFrame, journal: Path, *, seed: int, experiments: int) -> runs.RunResult:
+def search(
+    table: pl.DataFrame, journal: Path, *, seed: int, experiments: int, spec: Path = SPEC
+) -> runs.RunResult:
     limits = runs.Limits(experiments)
-    return runs.run(table, SPEC, seed=seed, limits=limits, holdout=0.0, journal=journal)
+    return runs.run(table, spec, seed=seed, limits=limits, holdout=0.0, journal=journal)
 
 
 def tiers_of(value: object) -> dict[str, object]:
@@ -100,7 +105,7 @@ def test_all_13_metrics_are_observed_from_the_start(
 
 def test_no_experiment_has_a_null_without_need(table: pl.DataFrame, tmp_path: Path) -> None:
     # This search comes by weights that leave the top tier without a former account.
-    search(table, tmp_path, seed=2, experiments=1_000)
+    search(table, tmp_path, seed=2, experiments=1_000, spec=FIXED)
     rows = pl.read_parquet(tmp_path / "experiments" / "*" / "*.parquet").rows(named=True)
     assert len(rows) == 1_001
     nulls = 0

@@ -388,7 +388,7 @@ def test_a_tier_that_is_left_empty_is_named(
         == [
             f"Tier A went from {round(before * 2000)} accounts to {round(after * 2000)}: "
             "auc_roc_retain doesn't hold the tiers in place. gtmar tiers SPEC --data TABLE "
-            "--like START -o SPEC gives them their sizes back."
+            "--like START -o NEW gives them their sizes back."
         ]
         * said
     )

@@ -389,3 +389,34 @@ def test_the_command_exits_with_10_to_keep_the_incumbent(
     assert kept.exit_code == 10
     assert json.loads(kept.stdout)["verdict"] == "KEEP_INCUMBENT"
     assert kept.stderr == ""
+
+
+def test_what_got_worse_beside_the_objective_is_named_below_the_verdict(tmp_path: Path) -> None:
+    """The more retained accounts pay less: a score that ranks retention better holds less MRR."""
+    table = window(4_000, seed=5, pulls={"x0": 5.0})
+    table = table.with_columns(mrr=(100 * (1.2 - pl.col("x0")) + 100 * pl.col("x1")).round(2))
+    before = plain_spec(split={"holdout": 0.4}).with_weights({"x0": 0, "x1": 20})
+    found = runs.run(table, before, limits=runs.Limits(150), journal=tmp_path, cold=True)
+    done = runs.decide(found.run_id, journal=tmp_path, data=table)
+    assert done.verdict == Verdict.READY
+    [cost] = done.costs
+    assert cost.startswith("Worse beyond chance: the MRR that the best-scored fifth holds, ")
+    assert done.headline[0] == cost
+    ends = [done.intervals.before, done.intervals.after]
+    shown = [f"{side['revenue_capture_at_20'].value:.1%}" for side in ends]
+    assert cost.endswith(f"{shown[0]} -> {shown[1]}.")
+    assert done.as_json()["costs"] == [cost]
+
+
+def test_a_score_that_is_upside_down_is_said_first(tmp_path: Path) -> None:
+    table = window(3_000, seed=6, pulls={"x0": 4.0})
+    table = table.with_columns(mrr=(300 * (1.1 - pl.col("x0"))).round(2))
+    spec = plain_spec(split={"holdout": 0.4}, objective="revenue_capture_at_20")
+    found = runs.run(table, spec, limits=runs.Limits(150), journal=tmp_path, cold=True)
+    done = runs.decide(found.run_id, journal=tmp_path, data=table)
+    value = done.intervals.after["auc_roc_retain"].value
+    assert value is not None
+    assert value < 0.4
+    assert done.headline[0].startswith("The candidate is upside down: of 100 pairs of a kept and a")
+    assert f" {100 * value:.0f} right" in done.headline[0]
+    assert done.headline[1].startswith("Worse beyond chance: pairs of a kept and a lost account")

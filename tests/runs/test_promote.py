@@ -18,7 +18,7 @@ from gtmar.journal.events import event_files, read_event, untouched
 from gtmar.journal.files import RunFiles
 from gtmar.runs import Limits, promote, record, run
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+EXAMPLE = Path(__file__).parents[1] / "golden" / "fixed_edges.yaml"
 SPEC = specs.load(EXAMPLE)
 OTHER = specs.reweighed(SPEC, {"alert_created": 9})
 

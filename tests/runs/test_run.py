@@ -31,7 +31,7 @@ from gtmar.runs.plan import Plan
 
 Row = dict[str, Any]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+EXAMPLE = Path(__file__).parents[1] / "golden" / "fixed_edges.yaml"
 TABLE = generate("health_score", accounts=300, seed=4)
 SPEC = specs.load(EXAMPLE)
 #: What says when and how fast, and where: nothing of it is a result.

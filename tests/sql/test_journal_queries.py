@@ -156,6 +156,7 @@ def test_runs_are_start_and_end_together(ledger: Ledger) -> None:
     for run_id, run in ledger.runs.items():
         expected = {key: value for key, value in run.items() if key != "record"}
         expected["state"] = run["state"] or "running or cut off"
+        expected.setdefault("equal_sizes", None)
         for key in ("parameters", "packages"):
             rows[run_id][key], expected[key] = dict(rows[run_id][key]), dict(run[key])
         assert rows[run_id] == expected
@@ -251,9 +252,16 @@ def effect_of(ledger: Ledger, run: Row) -> Row:
 def live_effects(ledger: Ledger) -> list[Row]:
     found = []
     before: dict[str, int] | None = None
+    edges: dict[str, float] = {}
     for event in ledger.live:
-        weights = parse(event["spec"]).weights
+        spec = parse(event["spec"])
+        weights, lows = spec.weights, {name: tier.low / 100 for name, tier in spec.tiers.items()}
         change = "first on record" if before is None else worded(differing(before, weights))
+        ends = ((name, edges.get(name), low) for name, low in lows.items())
+        moved = ", ".join(f"{name}: {a} -> {b}" for name, a, b in ends if a != b)
+        if before is not None and moved:
+            change = f"{change or 'the same weights,'}{';' if change else ''} tiers from {moved}"
+        edges = lows
         row = {key: event[key] for key in ("kind", "author", "note", "model")}
         row |= {"at": event["since"], "change": change or "the same weights"}
         pointed = {r["experiment_id"]: r for r in ledger.experiments.get(event["run_id"], [])}
@@ -285,7 +293,7 @@ def test_the_log_is_runs_and_what_went_live_newest_first(ledger: Ledger) -> None
     told = {row["note"]: row for row in found}
     assert told["worse"]["outcome"] == "lose"
     assert told["better"]["change"] == f"{FEATURE}: 5 -> 11, session_depth: 7 -> 9"
-    assert told["in the CS tool"]["change"] == told["better"]["change"]
+    assert told["in the CS tool"]["change"].startswith(f"{told['better']['change']}; tiers from ")
     assert told["in the CS tool"]["outcome"] == "win"
     assert told["as set up"]["change"] == "first on record"
     assert told["nothing"]["change"] == "nothing kept"
