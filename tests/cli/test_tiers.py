@@ -190,7 +190,7 @@ def test_what_is_printed_is_what_programs_get(health: Desk) -> None:
         assert cells[5].startswith(f"{kept['value']:.0%}")
         shown = [f"{line['nrr']:.1%}", f"{line['grr']:.1%}", f"{line['mrr']:,.0f}"]
         assert cells[-3:] == shown
-        whole = f"({kept['low']:.0%}-{kept['high']:.0%})"
+        whole = f"({100 * kept['low']:.0f}-{100 * kept['high']:.0f})"
         assert whole in text.replace("\n", " ")
     assert found["output"] is None
     assert found["experiment"] is None
