@@ -249,7 +249,12 @@ BINS = 700
 COUNTS = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=60)
 RULES = st.one_of(
     st.lists(
-        st.tuples(st.integers(0, MILLION), st.integers(-9 * MILLION, 9 * MILLION)), max_size=4
+        # Of few parts of the whole and whole accounts, so that two edges are often as near.
+        st.tuples(
+            st.integers(0, 8).map(lambda part: part * MILLION // 8),
+            st.integers(-9, 9).map(lambda accounts: accounts * MILLION // 2),
+        ),
+        max_size=4,
     ).map(lambda goals: TierRule(goals=tuple(goals))),
     st.lists(st.integers(1, 400), min_size=1, max_size=4).map(
         lambda lifts: TierRule(lifts=tuple(lifts))
@@ -261,6 +266,7 @@ RULES = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(COUNTS, RULES, st.integers(1, 300), st.integers(1, 9))
 @example([(0, 0, 0)], TierRule(goals=((MILLION // 2, 0),)), 1, 1)
+@example([(1, 0, 0), (2, 0, 0), (1, 0, 0)], TierRule(goals=((MILLION // 2, 0),)), 5, 1)
 @example([(1, 0, 0)] * 60, TierRule(goals=((1, 0), (1, 0), (MILLION, 0))), 3, 9)
 def test_machine_code_sets_the_edges_that_the_rule_says(
     drawn: list[tuple[int, int, int]], rule: TierRule, low: int, gap: int
