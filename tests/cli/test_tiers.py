@@ -179,7 +179,7 @@ def test_what_is_printed_is_what_programs_get(health: Desk) -> None:
     found = health.facts("--shares", "10,25,40,25")
     text = health.tiers("--shares", "10,25,40,25")
     share = found["moved"] / found["accounts"]
-    assert text.startswith(f"{found['moved']:,} of 600 accounts change tier ({share:.0%}).")
+    assert text.startswith(f"{found['moved']:,} of 600 accounts change tier ({share:.1%}).")
     for line in found["tiers"]:
         [row] = [row for row in text.splitlines() if row.split()[:1] == [line["tier"]]]
         cells = re.split(r"\s{2,}", row.strip())
@@ -190,7 +190,7 @@ def test_what_is_printed_is_what_programs_get(health: Desk) -> None:
         assert cells[5].startswith(f"{kept['value']:.0%}")
         shown = [f"{line['nrr']:.1%}", f"{line['grr']:.1%}", f"{line['mrr']:,.0f}"]
         assert cells[-3:] == shown
-        whole = f"({kept['low']:.0%}-{kept['high']:.0%})"
+        whole = f"({100 * kept['low']:.0f}-{100 * kept['high']:.0f})"
         assert whole in text.replace("\n", " ")
     assert found["output"] is None
     assert found["experiment"] is None

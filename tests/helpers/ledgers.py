@@ -20,7 +20,7 @@ __all__ = ["FEATURE", "Ledger", "Row", "kept", "ledger_in"]
 
 Row = dict[str, Any]
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
 #: Weight that people change.
 FEATURE = "alert_created"
 
@@ -94,7 +94,7 @@ def ledger_in(folder: Path) -> Ledger:
     """
     table = synthetic.generate("health_score", accounts=250, seed=4)
     risks = synthetic.generate("churn_risk", accounts=250, seed=4)
-    spec = load(EXAMPLES / "health_score" / "spec.yaml")
+    spec = load(ROOT / "tests" / "golden" / "fixed_edges.yaml")
     made = Ledger(folder)
 
     def search(
@@ -144,7 +144,7 @@ def ledger_in(folder: Path) -> Ledger:
     guarded = (Guardrail(metric="share_by_tier.A", max=0.2),)
     search("guarded", spec.model_copy(update={"guardrails": guarded}), 60)
     search("less", spec.model_copy(update={"objective": "contraction_rate_by_tier.B"}), 40)
-    search("risks", load(EXAMPLES / "churn_risk" / "spec.yaml"), 30)
+    search("risks", load(ROOT / "examples" / "churn_risk" / "spec.yaml"), 30)
     search("cut off", first.spec, 20, seed=6)
     write_event(folder, EventKind.COMPACTION, note="packed")
     _cut_off(folder, made.ids["cut off"])
