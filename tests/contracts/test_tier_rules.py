@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import reference
 import tables
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -180,6 +181,20 @@ def lows_in(row: dict[str, Any], spec: specs.ScoringSpec) -> list[int]:
     return [row[tier_sum(TIER_LOW, tier)] for tier in spec.tier_names]
 
 
+def lows_by_definition(
+    drawn: list[tables.Row], kind: str, spec: specs.ScoringSpec, weights: list[int]
+) -> list[int]:
+    """Count accounts by score, and of them who left and of whom it is known, and ask the rule."""
+    rule = TierRule.of(spec)
+    assert rule is not None
+    everyone, left, labelled = np.zeros((3, 10_001), dtype=np.int64)
+    for row in tables.scored(drawn, kind, weights, base=5):
+        everyone[row["score"]] += 1
+        labelled[row["score"]] += reference.is_current(row)
+        left[row["score"]] += reference.is_current(row) and row["retained"] == 0
+    return rule.lows(everyone, left, labelled, first=0)
+
+
 CANDIDATES = [
     *np.random.default_rng(8).integers(-100, 101, size=(9, 3)).tolist(),
     # All at one score, at either end.
@@ -198,6 +213,7 @@ def test_sums_are_those_of_the_same_edges_frozen(kind: str, orientation: str) ->
         for weights, row in zip(CANDIDATES, found.to_dicts(), strict=True):
             lows = lows_in(row, spec)
             assert lows == list(edges_by_rule(matrix, spec, weights))
+            assert lows == lows_by_definition(drawn, kind, spec, weights)
             frozen = LocalEvaluator(matrix, spec.with_edges(lows), threads=1, compiled=False)
             expected = frozen.frame([weights]).to_dicts()[0]
             assert {name: row[name] for name in expected} == expected
