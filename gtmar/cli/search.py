@@ -251,6 +251,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
     held = bool(holdout["improved"]) if valued else None
     said = verdict(row, improved=result.improved, held=held)
+    said[1:1] = [result.resized] if result.resized else []
     verdict_lines(said, improved=result.improved, held=held, warnings=warnings_of(result.findings))
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")

@@ -34,6 +34,7 @@ __all__ = [
     "RUNNING",
     "Comparison",
     "Review",
+    "at_its_size",
     "compare",
     "review",
     "sized_rows",
@@ -99,27 +100,13 @@ class Review:
     def verdict(self) -> list[str]:
         """Say what the run found, in a few sentences."""
         said = verdict(self.summary, improved=self.improved, held=self.held)
-        sentence = self._objective_at_equal_sizes()
+        sentence = None
+        tier = self.summary["objective"].partition(".")[2]
+        if self.improved and tier and not self.tiers.is_empty():
+            sizes = self.tiers.filter(self.tiers["tier"] == tier)["accounts"].to_list()
+            measured = self.equal_sizes.get("searched")
+            sentence = at_its_size(self.summary["objective"], sizes[0], sizes[-1], measured)
         return [said[0], sentence, *said[1:]] if sentence else said
-
-    def _objective_at_equal_sizes(self) -> str | None:
-        """Say what is left of a gain in one tier's metric where the tier keeps its size.
-
-        None where the objective is none of a tier, or the tier has its size.
-        """
-        name, part = self.summary["objective"], self.equal_sizes.get("searched")
-        tier = name.partition(".")[2]
-        if not (self.improved and part and tier) or self.tiers.is_empty():
-            return None
-        sizes = self.tiers.filter(self.tiers["tier"] == tier)["accounts"].to_list()
-        before, after = (part[side].get(name) for side in ("start", "best"))
-        if sizes[0] == sizes[-1] or before is None or after is None:
-            return None
-        return (
-            f"Tier {tier} went from {sizes[0]:,} accounts to {sizes[-1]:,}. The best-scored "
-            f"{sizes[0]:,} accounts of either score: {name} {before:.4f} -> {after:.4f} "
-            f"({after - before:+.4f})."
-        )
 
     @property
     def tiers_at_equal_sizes(self) -> tuple[str, list[dict[str, Any]]] | None:
@@ -213,6 +200,26 @@ class Review:
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
         }
+
+
+def at_its_size(
+    objective: str, before: int, after: int, measured: dict[str, Any] | None
+) -> str | None:
+    """Say what is left of a gain in one tier's metric where the tier keeps its size.
+
+    `before` and `after` are the tier's accounts by each score's own edges, `measured` both scores
+    at the first one's sizes. None where the tier has its size, but for an account of ties, or it
+    wasn't measured.
+    """
+    if measured is None or abs(before - after) <= 1:
+        return None
+    one, two = (measured[side].get(objective) for side in ("start", "best"))
+    if one is None or two is None:
+        return None
+    return (
+        f"Tier {objective.partition('.')[2]} went from {before:,} accounts to {after:,}. With "
+        f"{before:,} by either score: {one:.4f} -> {two:.4f} ({two - one:+.4f})."
+    )
 
 
 def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:

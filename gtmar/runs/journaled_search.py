@@ -22,6 +22,7 @@ from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import AccountDataError
+from gtmar.journal.review import at_its_size
 from gtmar.journal.schema import (
     FORMAT_VERSION,
     baseline_fields,
@@ -280,6 +281,7 @@ class Search:
         # isn't worth one.
         looks = self.plan.kind == "search" or climb.incumbent > 0
         found = self._spec_of(climb.weights)
+        sized = self._at_equal_sizes(climb.weights, looks=looks)
         holdout = self._on_holdout(found) if looks else None
         ended: dict[str, Any] = {
             "state": state,
@@ -299,7 +301,7 @@ class Search:
             "holdout_best_value": looked.get("best_value"),
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
-            "equal_sizes": _json(self._at_equal_sizes(climb.weights, looks=looks)),
+            "equal_sizes": _json(sized),
         }
         writer.record("end", ended | own)
         weights = dict(zip(self.names, climb.weights, strict=True))
@@ -326,7 +328,17 @@ class Search:
             null=self.null,
             basis=self.accounts.checked.outcomes.basis,
             resumed_from=self._resumed_from,
+            resized=self._resized(sized["searched"]),
         )
+
+    def _resized(self, measured: dict[str, Any]) -> str | None:
+        """Say what is left of the gain where the objective's tier keeps its size."""
+        if not (self.wins and self.judge.metric.by_tier):
+            return None
+        name = tier_sum("accounts", self.judge.name.partition(".")[2])
+        ends = np.concatenate([self.baseline_sums, self.loop.best_sums])
+        before, after = self.evaluator.known_of(ends, [name])[name]
+        return at_its_size(self.judge.name, before, after, measured)
 
     def _spec_of(self, weights: tuple[int, ...]) -> ScoringSpec:
         """Return the best's spec, its tiers where they were when it was measured."""

@@ -105,6 +105,9 @@ class RunResult(PlainData):
     known: int = 0
     #: Experiments that were in the journal already when a run was resumed.
     resumed_from: int = 0
+    #: What is left of a gain in one tier's metric where the tier keeps its size, in a sentence;
+    #: None where it has its size, or the objective is none of a tier.
+    resized: str | None = None
 
     @property
     def experiments_per_second(self) -> float:
@@ -122,7 +125,7 @@ class RunResult(PlainData):
             **self.values(
                 "run_id journal metric state baseline_value best_value experiments known wins "
                 "seconds experiments_per_second best_experiment weights metrics holdout digest "
-                "notes blocked broken basis"
+                "notes blocked broken basis resized"
             ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],
