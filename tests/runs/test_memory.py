@@ -62,7 +62,9 @@ def test_a_second_run_says_what_is_known_and_starts_from_the_best(
     second = run(table, SPEC, limits=Limits(60), seed=3, journal=journal, announce=said.append)
     # The example's edges are those of its own table.
     [sentence, edges] = said
-    assert edges.startswith("The tiers' rule sets their edges anew on the accounts searched: A from")
+    assert edges.startswith(
+        "The tiers' rule sets their edges anew on the accounts searched: A from"
+    )
     assert "knows this table: 1 finished run, 151 weight vectors" in sentence
     assert f"{first.best_value:.4f} of {first.run_id}/{first.best_experiment}" in sentence
     rows = rows_of(second)
