@@ -144,8 +144,8 @@ class NumbaTable:
         -----
         Cost: a pass over N a changed column, and about three nanoseconds an account besides; some
         passes over the bins that have accounts. A thread keeps room for the most candidates that it
-        ever had: each 2 N + 12 P bytes, 22 P from 65,536 accounts on, and 60 P alone where threads
-        share the rows.
+        ever had: each 2 N + 12 P bytes, 22 P from 65,536 accounts on, and (60 + 4 E) P alone where
+        threads share the rows.
         """
         sums = np.zeros((len(changes), width), dtype=np.int64)
         count = self._by_candidates if len(raw) < _MANY_ROWS else self._by_rows

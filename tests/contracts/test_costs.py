@@ -172,7 +172,8 @@ def test_machine_code_keeps_its_room() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("many_rows", "each"),
-    # An account's place, five counts and two bands of a place; or five counts and five heaps.
+    # An account's bin, five counts and two bands of a bin; or five counts, one more of each code
+    # that occurs, and five histograms.
     [(10_000, (2, 5 * 2 + 2)), (1_000, (0, 5 * 4 + 5 * 8))],
 )
 def test_room_is_for_the_candidates_of_a_batch(
@@ -187,7 +188,8 @@ def test_room_is_for_the_candidates_of_a_batch(
     for candidates in (4, 1, 3):
         evaluator.sums([changed({place: 1}) for place in range(candidates)])
     room = sum(array.nbytes for array in table.arrays) - before
-    expected = 4 * (each[0] * matrix.accounts + each[1] * 10_001)
+    codes = 0 if each[0] else len(np.unique(matrix.codes))
+    expected = 4 * (each[0] * matrix.accounts + (each[1] + 4 * codes) * 10_001)
     assert expected < room < 1.05 * expected + 4 * 8 * 4 * 100
 
 
