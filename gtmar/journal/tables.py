@@ -229,7 +229,9 @@ class Tables:
             for key, names in groups.items()
             if folder == EVENTS or index.has_ended(key)
         }
-        kept = self._loaded.get(folder) or _Kept.loaded(self.kept.read(f"{folder}.parquet"))
+        kept = self._loaded.get(folder) or _Kept.loaded(
+            self.kept.read(f"{folder}.parquet"), SCHEMAS[folder]()
+        )
         if not whole:
             alike = wanted.items() & kept.contents.items()
             return _Kept(dict(alike), kept.content)
@@ -273,9 +275,12 @@ class _Kept:
     content: bytes | None
 
     @classmethod
-    def loaded(cls, content: bytes | None) -> _Kept:
+    def loaded(cls, content: bytes | None, columns: pa.Schema) -> _Kept:
+        """Read what is kept; nothing of what a version with other columns kept."""
         try:
             schema = pq.read_schema(pa.BufferReader(content or b""))
+            if schema.names != columns.names:
+                return cls({}, None)
             return cls(json.loads(schema.metadata[_CONTENTS]), content)
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
             return cls({}, None)

@@ -8,13 +8,15 @@ from typing import Any
 
 import journals
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from journals import begin, finish
 
 from gtmar.errors import DamagedJournalWarning
 from gtmar.journal.catalog import Journal
 from gtmar.journal.file_index import Cache, FileIndex
-from gtmar.journal.schema import experiment_schema
+from gtmar.journal.schema import ADDED, experiment_schema
 from gtmar.journal.verify import verify
 
 IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(70)]
@@ -68,6 +70,24 @@ def test_a_second_answer_comes_from_the_cache_and_is_the_same(
     )
     assert same(answers(journal), first)
     assert not read
+
+
+@pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet"])
+def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
+    journal: Path, kept: Path, name: str
+) -> None:
+    first = answers(journal)
+    cache = Cache(entries(kept)[name].parent, journal)
+    content = cache.read(name)
+    assert content is not None
+    table = pq.ParquetFile(pa.BufferReader(content)).read()
+    fewer = pa.BufferOutputStream()
+    pq.write_table(table.drop_columns(sorted(ADDED.intersection(table.column_names))), fewer)
+    cache.write(name, fewer.getvalue().to_pybytes())
+    # Some columns of all runs, and all columns.
+    with Journal(journal) as opened:
+        assert opened.query("select run_id from runs", columns=()).height == len(IDS)
+    assert same(answers(journal), first)
 
 
 @pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet", "files"])
