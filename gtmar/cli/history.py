@@ -125,7 +125,8 @@ def tiers(
             "one way to set the edges at a time: --shares, --accounts, --lift or --like",
             hint="--shares 10,25,40,25",
         )
-    new = option_values.output(output_path, data, spec, journal, force=force)
+    read = (data, spec, journal, *([like] if like else []))
+    new = option_values.output(output_path, *read, force=force)
     given = specs.load(spec)
     rule = stated[0] if stated else None
     found = runs.tiers_of(

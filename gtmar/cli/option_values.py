@@ -245,6 +245,8 @@ def sizes(
 
     form = "a whole number above 0 by tier" if rule == "accounts" else "a number above 0 by tier"
     named = _settings(option, form, parts, read, hint=f"{option} {_SIZES[rule]}")
+    if len(named) < len(parts):
+        raise UsageError(f"{option}: a tier stands twice", hint=f"{option} {_SIZES[rule]}")
     if rule != "share":
         return named
     total = sum(named.values())

@@ -145,6 +145,12 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
         connection.register("gtmar_frame", frame)
         connection.execute("begin")
         connection.execute(f"create table if not exists {table} as from gtmar_frame limit 0")
+        there = {name for name, *_ in connection.execute(f"describe {table}").fetchall()}
+        for name, kind, *_ in connection.execute("describe from gtmar_frame").fetchall():
+            # A version with fewer columns made the table.
+            if name not in there:
+                quoted = name.replace('"', '""')
+                connection.execute(f'alter table {table} add column "{quoted}" {kind}')
         before = rows()
         connection.execute(
             f'insert into {table} by name select * from gtmar_frame where "{key}" not in '

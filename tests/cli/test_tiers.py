@@ -308,6 +308,7 @@ def test_a_change_of_edges_is_on_record_as_a_persons(health: Desk) -> None:
         (["--shares", "0,50,50"], '--shares expects a number above 0 by tier, got "A=0"', 2),
         (["--accounts", "A=1.5"], '--accounts expects a whole number above 0 by tier, got "A=1', 2),
         (["--accounts", "A=60"], "one tier has no accounts and takes the rest, got 3 such", 3),
+        (["--accounts", "A=60,A=70,B=9,C=9"], "--accounts: a tier stands twice", 2),
         (["--accounts", "A=60,Z=3"], 'there is no tier "Z": A, B, C, D', 3),
         (["--lift", "A=3,B=2,C=1.5"], "lift is for risk scores", 3),
         (["--shares", "50,50", "--lift", "A=3"], "one way to set the edges at a time", 2),
@@ -351,3 +352,15 @@ def test_more_accounts_than_there_are_leave_lower_tiers_empty(health: Desk) -> N
     assert [line["accounts"] for line in found["tiers"]][1:3] == [0, 0]
     assert found["tiers"][1]["logo_retention"] is None
     assert sum(line["accounts"] for line in found["tiers"]) == found["accounts"]
+
+
+def test_the_spec_whose_sizes_are_taken_is_not_written_onto(health: Desk) -> None:
+    other = health.folder / "other.yaml"
+    other.write_bytes((health.folder / "spec.yaml").read_bytes())
+    before = other.read_bytes()
+    words = ["tiers", str(health.folder / "spec.yaml"), "--data", str(health.folder / "t.parquet")]
+    words += ["--like", str(other), "-o", str(other), "--force"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2, done.output
+    assert "no output goes onto an input" in done.stderr
+    assert other.read_bytes() == before

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
+from gtmar.data.scan import scan
 from gtmar.errors import UsageError
 from gtmar.integrations.lakehouse import append_new, publish
 from gtmar.journal.catalog import Journal
@@ -207,6 +208,17 @@ print(append_new(frame, sys.argv[1]))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["delta:{}/table", "duckdb:///{}/lake.db?table=runs"])
+def test_a_table_of_fewer_columns_gets_those_that_came_later(target: str, tmp_path: Path) -> None:
+    location = target.format(tmp_path)
+    append_new(pl.DataFrame({"run_id": ["r1"]}), location, key="run_id")
+    edges = [{"key": "A", "value": 52.5}]
+    more = pl.DataFrame({"run_id": ["r1", "r2"], "tier_edges": [None, edges]})
+    assert append_new(more, location, key="run_id") == 1
+    held = scan(location).frame.collect().sort("run_id")
+    assert held.rows() == [("r1", None), ("r2", edges)]
+
+
 @pytest.mark.parametrize("target", ["delta:{}/table", "duckdb:///{}/lake.db?table=runs"])
 def test_two_that_append_at_once_leave_each_row_once(tmp_path: Path, target: str) -> None:
     for attempt in range(5):
