@@ -1,0 +1,100 @@
+"""Monotone shares from counts: neighbours that stand in the wrong order are pooled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Step", "few_steps", "pooled"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Neighbouring values with one share: how many of `total` are hits, from value `low` up."""
+
+    low: int
+    hits: int
+    total: int
+
+    @property
+    def share(self) -> Fraction:
+        """Hits over total, exactly."""
+        return Fraction(self.hits, self.total)
+
+    def joined(self, above: Step) -> Step:
+        """Return this step and the next one above it as one."""
+        return Step(self.low, self.hits + above.hits, self.total + above.total)
+
+
+def pooled(steps: Iterable[Step], *, rising: bool) -> list[Step]:
+    """Pool adjacent violators: the monotone shares that lie closest to the counts.
+
+    Parameters
+    ----------
+    steps
+        In ascending order of `low`, each with a total of 1 or more.
+    rising
+        Whether shares rise with the values, or fall.
+
+    Returns
+    -------
+    list of Step
+        Shares strictly rise, or strictly fall.
+
+    Notes
+    -----
+    Whole numbers all the way, so the order of rows and the machine make no difference. Linear in
+    the number of steps.
+
+    References
+    ----------
+    Ayer, Brunk, Ewing, Reid & Silverman 1955.
+
+    Examples
+    --------
+    >>> [(s.low, s.hits, s.total) for s in pooled([Step(0, 2, 4), Step(1, 1, 4)], rising=True)]
+    [(0, 3, 8)]
+    """
+    kept: list[Step] = []
+    for step in steps:
+        last = step
+        while kept and not _in_order(kept[-1], last, rising=rising):
+            last = kept.pop().joined(last)
+        kept.append(last)
+    return kept
+
+
+def _in_order(below: Step, above: Step, *, rising: bool) -> bool:
+    one, two = below.hits * above.total, above.hits * below.total
+    return one < two if rising else one > two
+
+
+def few_steps(steps: Sequence[Step], *, most: int, least: int) -> list[Step]:
+    """Join neighbouring steps until they are `most` at most, each with a total of `least` or more.
+
+    The two neighbours that are joined are those whose joining adds the least squared error (Ward
+    1963), the lower ones where several do; while a step is too small, only its own neighbours are
+    asked. Monotone steps stay monotone.
+    """
+    kept = list(steps)
+    while len(kept) > 1:
+        small = [place for place, step in enumerate(kept) if step.total < least]
+        if not small and len(kept) <= most:
+            break
+        pairs = range(len(kept) - 1)
+        if small:
+            place = min(small, key=lambda each: kept[each].total)
+            pairs = range(max(0, place - 1), min(place + 1, len(kept) - 1))
+        first = min(pairs, key=lambda each: _error(kept[each], kept[each + 1]))
+        kept[first : first + 2] = [kept[first].joined(kept[first + 1])]
+    return kept
+
+
+def _error(one: Step, two: Step) -> Fraction:
+    """Return the squared error that joining two steps adds."""
+    weight = Fraction(one.total * two.total, one.total + two.total)
+    return weight * (one.share - two.share) ** 2
