@@ -333,7 +333,7 @@ def list_accounts(
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
 ) -> Answer:
-    """List the accounts to act on, those with the most at stake first, and why."""
+    """List the accounts to act on, the most at stake first, and why."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.runs.inputs import local_inputs

@@ -15,7 +15,7 @@ from gtmar.spec.calibration import PROBABILITY_UNITS, Calibration, CalibrationSt
 from gtmar.spec.ids import points_id
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_normal
-from gtmar.stats.isotonic import Step, few_steps, pooled
+from gtmar.stats.isotonic import Pool, few_steps, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibratio
     if not 0 < gone < total:
         return None
     counts = (
-        Step(int(value), int(left[value]), int(labelled[value]))
+        Pool(int(value), int(left[value]), int(labelled[value]))
         for value in np.flatnonzero(labelled)
     )
     monotone = pooled(counts, rising=spec.orientation == "risk")

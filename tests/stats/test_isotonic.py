@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from gtmar.stats.isotonic import Step, few_steps, pooled
+from gtmar.stats.isotonic import Pool, few_steps, pooled
 
 
-def drawn(seed: int, values: int = 40) -> list[Step]:
+def drawn(seed: int, values: int = 40) -> list[Pool]:
     draw = random.Random(seed)
     lows = sorted(draw.sample(range(1_000), values))
     totals = [draw.randint(1, 30) for _ in lows]
-    return [Step(low, draw.randint(0, n), n) for low, n in zip(lows, totals, strict=True)]
+    return [Pool(low, draw.randint(0, n), n) for low, n in zip(lows, totals, strict=True)]
 
 
 @pytest.mark.parametrize("rising", [True, False])
@@ -34,13 +34,13 @@ def test_shares_are_those_of_scikit_learn(seed: int, rising: bool) -> None:
 
 
 def test_equal_shares_are_one_step_and_order_is_strict() -> None:
-    found = pooled([Step(0, 1, 2), Step(5, 2, 4), Step(9, 3, 4)], rising=True)
-    assert found == [Step(0, 3, 6), Step(9, 3, 4)]
+    found = pooled([Pool(0, 1, 2), Pool(5, 2, 4), Pool(9, 3, 4)], rising=True)
+    assert found == [Pool(0, 3, 6), Pool(9, 3, 4)]
 
 
 def test_few_steps_keep_counts_order_and_size() -> None:
     draw = random.Random(3)
-    steps = pooled((Step(low, draw.randint(low, low + 9), 60) for low in range(50)), rising=True)
+    steps = pooled((Pool(low, draw.randint(low, low + 9), 60) for low in range(50)), rising=True)
     assert len(steps) > 8
     found = few_steps(steps, most=6, least=100)
     assert len(found) <= 6
@@ -52,15 +52,15 @@ def test_few_steps_keep_counts_order_and_size() -> None:
 
 
 def test_the_nearest_neighbours_are_joined_first() -> None:
-    steps = [Step(0, 1, 10), Step(1, 2, 10), Step(2, 9, 10)]
-    assert few_steps(steps, most=2, least=1) == [Step(0, 3, 20), Step(2, 9, 10)]
+    steps = [Pool(0, 1, 10), Pool(1, 2, 10), Pool(2, 9, 10)]
+    assert few_steps(steps, most=2, least=1) == [Pool(0, 3, 20), Pool(2, 9, 10)]
 
 
 def test_a_small_step_joins_the_neighbour_that_it_is_like() -> None:
-    steps = [Step(0, 10, 100), Step(1, 1, 2), Step(2, 60, 100)]
-    assert few_steps(steps, most=9, least=50) == [Step(0, 10, 100), Step(1, 61, 102)]
+    steps = [Pool(0, 10, 100), Pool(1, 1, 2), Pool(2, 60, 100)]
+    assert few_steps(steps, most=9, least=50) == [Pool(0, 10, 100), Pool(1, 61, 102)]
 
 
 def test_few_accounts_end_as_one_step() -> None:
-    assert few_steps([Step(0, 1, 3), Step(4, 2, 3)], most=9, least=50) == [Step(0, 3, 6)]
-    assert Step(0, 3, 6).share == Fraction(1, 2)
+    assert few_steps([Pool(0, 1, 3), Pool(4, 2, 3)], most=9, least=50) == [Pool(0, 3, 6)]
+    assert Pool(0, 3, 6).share == Fraction(1, 2)
