@@ -1,8 +1,8 @@
 """The probability behind a score on accounts never seen, beside logistic regression's own.
 
-Run it with the folder of the tables: ``python tests/benchmarks/calibration.py FOLDER``. Each table
-is split anew ten times, as in `logistic.py`: `init` writes the spec, `run` searches, fits the
-probabilities on the accounts searched, and the holdout is looked at once. The regression is
+Run it with the folder of the tables: ``PYTHONPATH=tests python tests/benchmarks/calibration.py
+FOLDER``. Each table is split anew ten times, as in `logistic.py`: `init` writes the spec, `run`
+searches, fits the probabilities on the accounts searched, and the holdout is looked at once. The regression is
 scikit-learn's, untuned, on the same accounts and features; `all steps` is the same isotonic fit
 with every step that it has.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from logistic import LABEL, held_out, split_anew
+from benchmarks.logistic import LABEL, held_out, split_anew
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
