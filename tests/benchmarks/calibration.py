@@ -2,9 +2,9 @@
 
 Run it with the folder of the tables: ``PYTHONPATH=tests python tests/benchmarks/calibration.py
 FOLDER``. Each table is split anew ten times, as in `logistic.py`: `init` writes the spec, `run`
-searches, fits the probabilities on the accounts searched, and the holdout is looked at once. The regression is
-scikit-learn's, untuned, on the same accounts and features; `all steps` is the same isotonic fit
-with every step that it has.
+searches, fits the probabilities on the accounts searched, and the holdout is looked at once. The
+regression is scikit-learn's, untuned, on the same accounts and features; `all steps` is the same
+isotonic fit with every step that it has.
 """
 
 from __future__ import annotations

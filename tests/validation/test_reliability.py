@@ -125,8 +125,8 @@ def test_the_check_counts_what_polars_counts() -> None:
     found = reliability(matrix_of(later, spec), spec, fitted)
     assert found is not None
     _, left = labelled(later, spec)
-    chances = score(later, spec.model_copy(update={"calibration": fitted}))
-    chances = later.with_columns(chances["probability"]).filter(
+    scored = score(later, spec.model_copy(update={"calibration": fitted}))
+    chances = later.with_columns(scored["probability"]).filter(
         pl.col("retained_6mo").is_not_null() & pl.col("won_back").is_null()
     )["probability"]
     assert found.accounts == len(left)
