@@ -35,7 +35,7 @@ def test_order_and_amounts_are_those_of_duckdb(accounts: pl.DataFrame, spec: Sco
         orient="row",
     )
     scored = runs.score(accounts, make_spec()).select("account_id", "score", "tier")
-    expected = duckdb.execute(
+    relation = duckdb.sql(
         """
         with one as (
             select account_id, score, mrr, round(gone / steps.accounts, 4) as probability
@@ -48,7 +48,9 @@ def test_order_and_amounts_are_those_of_duckdb(accounts: pl.DataFrame, spec: Sco
         from one
         order by at_stake desc nulls last
         """
-    ).pl()
+    )
+    assert relation is not None
+    expected = relation.pl()
     assert steps.height > 1
     assert scored.height == 800
     assert found.asked == expected.height
