@@ -161,9 +161,8 @@ def test_a_later_table_says_how_it_aged(ran: tuple[runs.RunResult, Path], tmp_pa
         (found.spec.calibration.base_rate, chances["probability"].mean())
     )
     assert drifted.leaving_sentence is not None
-    assert (
-        f"{chances['probability'].mean():.1%} of these accounts leave" in drifted.leaving_sentence
-    )
+    assert drifted.leaving is not None
+    assert f"{drifted.leaving[1]:.1%} of these accounts leave" in drifted.leaving_sentence
 
 
 def test_the_command_line_says_so(ran: tuple[runs.RunResult, Path], tmp_path: Path) -> None:
