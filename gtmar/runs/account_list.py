@@ -101,7 +101,7 @@ def account_list(
     Returns
     -------
     AccountList
-        Accounts without a known MRR come last; what ties comes in the order of the table. A reason
+        Accounts without a known MRR come last; of what ties the worse score comes first. A reason
         is a feature that gives the account points on the side of leaving, against the mean of all
         accounts of the table, which is the number in its brackets.
 
@@ -156,7 +156,9 @@ def account_list(
         asked = _with_money(asked, table.source, money)
         unknown = asked["mrr"].null_count()
         order, own = [_AT_STAKE, *order], [*own, "mrr", _AT_STAKE]
-    ranked = asked.sort(order, descending=True, nulls_last=True, maintain_order=True)
+    # Of accounts in one step, those with the worse score first.
+    falling = [*(True for _ in order), spec.orientation == "risk"]
+    ranked = asked.sort([*order, "score"], descending=falling, nulls_last=True, maintain_order=True)
     first = _with_reasons(ranked.head(most), scored, spec)
     rows = stamped(first.select(*identity, *own, "reasons"), spec)
     return AccountList(

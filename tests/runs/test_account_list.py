@@ -110,8 +110,9 @@ def test_without_mrr_the_likeliest_come_first(accounts: pl.DataFrame, spec: Scor
     found = runs.account_list(accounts.drop("mrr", "mrr_end"), spec, most=40)
     assert found.at_stake is None
     assert {"mrr", "at_stake"}.isdisjoint(found.rows.columns)
-    chances = found.rows["probability"].to_list()
-    assert chances == sorted(chances, reverse=True)
+    order = list(zip(found.rows["probability"], -found.rows["score"], strict=True))
+    assert order == sorted(order, reverse=True)
+    assert len(set(order)) > len({chance for chance, _ in order})
     assert found.sentence.endswith("The table has no MRR to weigh them by.")
 
 
