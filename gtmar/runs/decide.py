@@ -49,6 +49,7 @@ from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety, verdict_of
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
+from gtmar.validation.trade_offs import costs_of, upside_down
 
 if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix
@@ -65,17 +66,6 @@ _CUSTOMERS = (
 )
 #: Metrics that the report shows first; the rest follow.
 _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
-
-
-#: AUC of a coin.
-CHANCE_LEVEL = 0.5
-#: Metrics that a decision names where they got worse: how people call them, and the unit.
-_COSTS = {
-    "auc_roc_retain": ("pairs of a kept and a lost account ranked right", ".1%"),
-    "revenue_capture_at_20": ("the MRR that the best-scored fifth holds", ".1%"),
-    "nrr_at_20": ("the NRR of the best-scored fifth", ".1%"),
-    "tier_separation": ("LTV of the best-scored quarter against the worst", ".2f"),
-}
 
 
 class DecisionOptions(TypedDict, total=False):
@@ -143,28 +133,14 @@ class Decided(PlainData):
 
     @property
     def level_sentence(self) -> list[str]:
-        """Say that the candidate is upside down on these accounts; nothing where it is not."""
-        auc = self.intervals.after.get("auc_roc_retain")
-        if auc is None or auc.value is None or auc.high is None or auc.high >= CHANCE_LEVEL:
-            return []
-        return [
-            f"The candidate is upside down: of 100 pairs of a kept and a lost account it ranks "
-            f"{100 * auc.value:.0f} right, fewer than a coin would."
-        ]
+        """Say that a score is upside down on these accounts; nothing where none is."""
+        said = upside_down(self.intervals)
+        return [] if said is None else [said]
 
     @property
     def costs(self) -> list[str]:
         """Name what got worse beyond chance beside the objective, a sentence each."""
-        said = []
-        for key, (words, unit) in _COSTS.items():
-            sides = self.intervals
-            gain, before, after = (x.get(key) for x in (sides.gain, sides.before, sides.after))
-            if gain is None or before is None or after is None or key == self.objective:
-                continue
-            if gain.below_zero and None not in (before.value, after.value):
-                ends = f"{before.value:{unit}} -> {after.value:{unit}}"
-                said.append(f"Worse beyond chance: {words}, {ends}.")
-        return said
+        return list(costs_of(self.intervals, self.objective).values())
 
     @property
     def moved(self) -> int:
