@@ -195,6 +195,14 @@ Metric = Annotated[
     str | None,
     typer.Option("--metric", help="Objective; none: the spec's.", autocompletion=complete_metrics),
 ]
+NoWorse = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-worse",
+        help="Metric that must not get worse than at the start.",
+        autocompletion=complete_metrics,
+    ),
+]
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
 ]

@@ -420,6 +420,8 @@ class ScoringSpec(SpecModel):
     read: Reading = Reading()
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    #: Metrics in which no kept candidate is worse than the start.
+    no_worse: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     constraints: Constraints | None = None
     segments: tuple[str, ...] = ()
     #: Columns that a table must have though no part of the spec need read them.
@@ -453,6 +455,8 @@ class ScoringSpec(SpecModel):
             *self._constraint_problems(),
             *self._segment_problems(),
         ]
+        twice = sorted({name for name in self.no_worse if self.no_worse.count(name) > 1})
+        problems += [(("no_worse",), f'metric "{name}" stands twice') for name in twice]
         if problems:
             raise ProblemsError(problems)
         return self
