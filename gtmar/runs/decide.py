@@ -153,7 +153,7 @@ class Decided(PlainData):
         reason = reason_of(self.gates)
         if reason is None:
             reason = f"{self._gain}, on {self.accounts:,} accounts never searched"
-            reason += ", and something else gets worse" if self.costs else ""
+            reason += ", at a cost" if self.costs else ""
         return f"{self.verdict}: {reason}."
 
     @property

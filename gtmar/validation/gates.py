@@ -346,18 +346,19 @@ def _gain(of: Evidence) -> Iterator[Gate]:
 
 
 def _movement(of: Evidence) -> Iterator[Gate]:
-    stated, shares = of.gates.max_moved, {"accounts": of.moved, "MRR": of.moved_mrr}
-    for what, share in shares.items():
+    stated = of.gates.max_moved
+    # Who repairs a score that is upside down turns the order round.
+    turned = upside_down(replace(of.intervals, after={})) is not None
+    for what, share, verb in (("accounts", of.moved, "do"), ("MRR", of.moved_mrr, "does")):
         if share is None:
             continue
-        most = DEFAULT_MAX_MOVED if stated is None else stated
-        if what == "MRR":
-            most = max(most, DEFAULT_MAX_MOVED)
-        limit = f"at most {most:.1%} of {what} {'change' if what == 'accounts' else 'changes'} tier"
-        found = f"{share:.1%} {'do' if what == 'accounts' else 'does'}"
-        name = "movement" if what == "accounts" else "movement of MRR"
+        most = (1.0 if turned else DEFAULT_MAX_MOVED) if stated is None else stated
+        most = max(most, DEFAULT_MAX_MOVED) if what == "MRR" else most
+        limit = f"at most {most:.1%} of {what} change{'' if verb == 'do' else 's'} tier"
+        limit += ", the incumbent being upside down" if turned and stated is None else ""
         cause = f"{share:.0%} of the {what} would change tier, {most:.0%} at most may"
-        yield Gate(name, limit, found, share <= most, cause=cause)
+        name = "movement" if verb == "do" else "movement of MRR"
+        yield Gate(name, limit, f"{share:.1%} {verb}", share <= most, cause=cause)
 
 
 def _guardrails(of: Evidence) -> Iterator[Gate]:
