@@ -195,6 +195,14 @@ Metric = Annotated[
     str | None,
     typer.Option("--metric", help="Objective; none: the spec's.", autocompletion=complete_metrics),
 ]
+NoWorse = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-worse",
+        help="Metric that must not get worse.",
+        autocompletion=complete_metrics,
+    ),
+]
 DropUnlabelled = Annotated[
     bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
 ]
@@ -323,8 +331,12 @@ class GateOptions(TypedDict):
     """What a candidate must pass."""
 
     min_gain: Annotated[float, typer.Option(help="Least gain of the objective.")]
+    no_worse: NoWorse
     max_moved: Annotated[
-        float | None, typer.Option(help="Largest share of accounts that may change tier.")
+        float | None,
+        typer.Option(
+            help="Largest share of accounts that may change tier; not given, by their sizes."
+        ),
     ]
     segments: Annotated[
         list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")

@@ -86,6 +86,7 @@ def run(
     data: a.Data,
     spec: a.OptionalSpec = None,
     metric: a.Metric = None,
+    no_worse: a.NoWorse = None,
     n: Annotated[int, typer.Option("--n", help="Experiments to evaluate.")] = 2000,
     seed: Annotated[int, typer.Option(help="Same seed, same experiments.")] = 0,
     patience: Annotated[
@@ -133,6 +134,7 @@ def run(
             data,
             spec,
             metric=metric,
+            no_worse=tuple(no_worse or ()),
             limits=runs.Limits(n, patience, time_budget),
             seed=seed,
             journal=journal,

@@ -220,6 +220,11 @@ class Metric:
     #: True for counts, which are integers and never null.
     count: bool = False
 
+    @property
+    def sign(self) -> int:
+        """-1 where less is better, else 1."""
+        return -1 if self.better == "lower" else 1
+
     def expression(self, sums: Sums) -> pl.Expr:
         """Return the formula as an expression over a frame of sums."""
         return cast("pl.Expr", self.formula_of(sums))

@@ -16,7 +16,7 @@ import numpy as np
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.engine.tally import TierEdges
-from gtmar.objective.objective import breach
+from gtmar.objective.objective import breach, fallen
 from gtmar.spec.model import BY_SEGMENT
 
 if TYPE_CHECKING:
@@ -40,17 +40,24 @@ _SLICE = 524_288
 class Guard:
     """The guardrails of a spec, over the accounts that are searched.
 
-    `start` are the F weights that a candidate is compared with. Nothing is computed before a
-    would-be win asks for it, and nothing beyond what its guardrails read. A question by segment
-    then costs about half a millisecond a segment, and a pass over the table a column; one about
-    moves costs a pass, and keeps two bytes an account.
+    `start` are the F weights that a candidate is compared with, `at_start` their one row of sums
+    over these accounts; without it nobody asks in which metrics a candidate is worse. Nothing is
+    computed before a would-be win asks for it, and nothing beyond what its guardrails read. A
+    question by segment then costs about half a millisecond a segment, and a pass over the table a
+    column; one about moves costs a pass, and keeps two bytes an account.
     """
 
     def __init__(
-        self, matrix: AccountMatrix, spec: ScoringSpec, judge: Judge, start: Sequence[int]
+        self,
+        matrix: AccountMatrix,
+        spec: ScoringSpec,
+        judge: Judge,
+        start: Sequence[int],
+        at_start: pl.DataFrame | None = None,
     ) -> None:
         self._matrix, self._spec, self._judge = matrix, spec, judge
         self._start = tuple(start)
+        self._held = {} if at_start is None else judge.values_held(at_start)
         self._names = {guardrail.metric for guardrail in judge.comparisons}
         self._parts: dict[tuple[int, int, int], LocalEvaluator] = {}
 
@@ -65,7 +72,7 @@ class Guard:
 
         `sums` is its one row, `value` and `than` are its objective and the incumbent's.
         """
-        broken = self._judge.breaches(sums)
+        broken = (*self._judge.breaches(sums), *self._worse(sums))
         if not self._judge.comparisons:
             return broken
         by_segment = self._names.intersection(BY_SEGMENT)
@@ -85,18 +92,28 @@ class Guard:
         return (*broken, *(text for text in texts if text is not None))
 
     def lacking(self) -> dict[str, str]:
-        """Say of each guardrail by segment why it can't be asked of these accounts at all."""
+        """Say of each guardrail that asks the start why it can't be asked of these accounts."""
+        lacking = {k: "it has no value at the start" for k, v in self._held.items() if v is None}
         requested = self._names.intersection(BY_SEGMENT)
         if not requested:
-            return {}
+            return lacking
         known = sum(value is not None for value in self._at_start.values())
         needed = {"worst_segment_change": 1, "segment_gap": 2}
-        return {
+        return lacking | {
             name: f"{known} of {len(self._at_start)} segments have {SMALLEST_SEGMENT} accounts and "
             f"a value of {self._judge.name}, {needed[name]} needed"
             for name in sorted(requested)
             if known < needed[name]
         }
+
+    def _worse(self, sums: pl.DataFrame) -> tuple[str, ...]:
+        """Name the metrics in which a candidate is worse than the start, and may not be."""
+        if not self._held:
+            return ()
+        now = self._judge.values_held(sums)
+        signs = {name: metric.sign for name, metric, _ in self._judge.held}
+        texts = (fallen(k, now[k], then, sign=signs[k]) for k, then in self._held.items())
+        return tuple(text for text in texts if text is not None)
 
     def _lows(self, sums: pl.DataFrame) -> tuple[int, ...] | None:
         """Return the candidate's own edges, where a rule sets them; None for the spec's."""

@@ -32,7 +32,9 @@ __all__ = [
     "Judge",
     "better",
     "breach",
+    "fallen",
     "guardrail_of",
+    "held_metric",
     "missed_by",
 ]
 
@@ -68,6 +70,27 @@ def _metric_of(guardrail: Guardrail, spec: ScoringSpec) -> tuple[Metric, pl.Expr
         raise UsageError(err.message, hint=f'did you mean "{likely}"?') from err
 
 
+def held_metric(name: str, spec: ScoringSpec, *, same_sizes: bool) -> tuple[str, Metric, pl.Expr]:
+    """Return a metric in which no candidate may be worse than the start.
+
+    `same_sizes` says whether tiers have the same sizes under start and candidate; without, a metric
+    of a tier is refused by a `UsageError`, as is one of which neither more nor less is better.
+    """
+    metric, value = expression(name, spec.tier_names)
+    if metric.better == "neither":
+        raise UsageError(
+            f'no_worse: neither more nor less of "{name}" is better',
+            hint="a guardrail with min or max holds it within limits",
+        )
+    if metric.by_tier and not same_sizes:
+        raise UsageError(
+            f'no_worse: "{name}" is of a tier with fixed edges, which has another size under each '
+            "candidate, so its values don't compare",
+            hint="gtmar tiers gives tiers a rule; or a metric without tiers, as nrr_at_20",
+        )
+    return name, metric, value
+
+
 def breach(guardrail: Guardrail, value: float | None) -> str | None:
     """Word how a value breaks a guardrail; None where it keeps it.
 
@@ -85,16 +108,40 @@ def breach(guardrail: Guardrail, value: float | None) -> str | None:
     return None
 
 
+_START = " no worse than the start"
+
+
+def fallen(name: str, value: float | None, start: float | None, *, sign: int) -> str | None:
+    """Word how a metric is worse than at the start; None where it isn't, or had no value there.
+
+    Examples
+    --------
+    >>> fallen("nrr_at_20", 0.401, 0.4123, sign=1)
+    "nrr_at_20 no worse than the start's 0.4123, got 0.4010"
+    """
+    if start is None or (value is not None and sign * (value - start) >= -_EPSILON):
+        return None
+    if value is None:
+        return f"{name}{_START}'s {start:.4f}, got null"
+    digits = next(d for d in (4, 7, 10, 17) if f"{value:.{d}f}" != f"{start:.{d}f}")
+    return f"{name}{_START}'s {start:.{digits}f}, got {value:.{digits}f}"
+
+
 def guardrail_of(text: str) -> str:
     """Return the guardrail that a breach is about, its limit included, without the value.
 
     Examples
     --------
+    >>> guardrail_of("nrr_at_20 no worse than the start's 0.4123, got 0.4010")
+    'nrr_at_20 no worse than the start'
     >>> guardrail_of("share_by_tier.A 0.04 < min 0.05")
     'share_by_tier.A min 0.05'
     """
     limit = re.match(r"(.*) \S+ [<>] ((?:min|max) \S+)", text)
-    return f"{limit[1]} {limit[2]}" if limit else text
+    if limit is None:
+        name, start, _ = text.partition(_START)
+        return name + start
+    return f"{limit[1]} {limit[2]}"
 
 
 def missed_by(text: str) -> float | None:
@@ -125,6 +172,8 @@ class Judge:
     comparisons: tuple[Guardrail, ...] = ()
     #: The spec's tier names.
     tiers: tuple[str, ...] = ()
+    #: Metrics in which a candidate may not be worse than the start.
+    held: tuple[tuple[str, Metric, pl.Expr], ...] = ()
 
     @classmethod
     def of(cls, spec: ScoringSpec, name: str | None = None) -> Judge:
@@ -145,15 +194,16 @@ class Judge:
             )
         guardrails = [g for g in spec.guardrails if g.metric not in COMPARISONS]
         rule = TierRule.of(spec)
+        holds_sizes = rule is not None and rule.holds_sizes
         # Where a rule holds the tiers' sizes, none can shrink to its best account.
-        if metric.by_tier and not (rule and rule.holds_sizes):
+        if metric.by_tier and not holds_sizes:
             size = f"share_by_tier.{name.partition('.')[2]}"
             if not any(g.metric == size and g.min is not None for g in guardrails):
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
         limits = tuple((g, *_metric_of(g, spec)) for g in guardrails)
         comparisons = tuple(g for g in spec.guardrails if g.metric in COMPARISONS)
-        sign = -1 if metric.better == "lower" else 1
-        return cls(name, metric, sign, value, limits, comparisons, spec.tier_names)
+        held = tuple(held_metric(each, spec, same_sizes=holds_sizes) for each in spec.no_worse)
+        return cls(name, metric, metric.sign, value, limits, comparisons, spec.tier_names, held)
 
     @cached_property
     def reads(self) -> frozenset[str]:
@@ -163,7 +213,8 @@ class Judge:
     @cached_property
     def limited(self) -> frozenset[str]:
         """Names of the sums that the guardrails are computed from."""
-        return frozenset(name for *_, value in self.limits for name in value.meta.root_names())
+        asked = (*self.limits, *self.held)
+        return frozenset(name for *_, value in asked for name in value.meta.root_names())
 
     def decide(self, known: Mapping[str, Sequence[Any]]) -> list[float | None]:
         """Return the objective of each of K candidates, from the sums that `reads` names.
@@ -178,12 +229,17 @@ class Judge:
     def lacking(self, outcomes: OutcomeColumns) -> dict[str, str]:
         """Say of the objective and each guardrail what column a table lacks for it."""
         metrics = {self.name: self.metric, **{g.metric: metric for g, metric, _ in self.limits}}
+        metrics |= {name: metric for name, metric, _ in self.held}
         reasons = {name: outcomes.missing_reason(metric.needs) for name, metric in metrics.items()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def values(self, sums: pl.DataFrame) -> list[float | None]:
         """Return the objective of each of K rows of sums."""
         return sums.select(self.value.alias("value"))["value"].to_list()
+
+    def values_held(self, sums: pl.DataFrame) -> dict[str, float | None]:
+        """Return the metrics that may not get worse, of one row of sums."""
+        return sums.select(value.alias(name) for name, _, value in self.held).row(0, named=True)
 
     def breaches(self, sums: pl.DataFrame) -> tuple[str, ...]:
         """Name the metrics' guardrails that one row of sums breaks, in the spec's order."""

@@ -84,7 +84,6 @@ class SearchLoop:
     ) -> None:
         self.judge, self.evaluator = judge, evaluator
         self.start = tuple(term.weight for term in spec.terms)
-        self.guard = Guard(matrix, spec, judge, self.start)
         self._free = any(not term.fixed for term in spec.terms)
         lows = (tier_sum(TIER_LOW, tier) for tier in spec.tier_names)
         #: Names of the sums that say where tiers end, where a rule sets that.
@@ -92,6 +91,8 @@ class SearchLoop:
         evaluator.move(self.start)
         #: Sums of the start, and of the best so far; shape (1, L, S).
         self.start_sums = self.best_sums = evaluator.sums([self.start])
+        at_start = evaluator.frame_of(self.start_sums, only=judge.limited) if judge.held else None
+        self.guard = Guard(matrix, spec, judge, self.start, at_start)
         #: Seconds that each stage took.
         self.spent = dict.fromkeys(STAGES, 0.0)
         self._mark = 0.0

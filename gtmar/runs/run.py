@@ -32,7 +32,7 @@ from gtmar.runs.results import warnings_of
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from gtmar.data.matrix import Accounts
     from gtmar.data.scan import Tabular
@@ -48,6 +48,7 @@ def run(
     spec: ScoringSpec | str | Path | None = None,
     *,
     metric: str | None = None,
+    no_worse: Sequence[str] = (),
     limits: Limits | None = None,
     seed: int = 0,
     journal: str | Path = "journal",
@@ -75,6 +76,8 @@ def run(
         The scoring spec or its file; None detects features as ``gtmar init`` does.
     metric
         The objective; None takes the spec's, else AUC.
+    no_worse
+        Metrics in which nothing kept may be worse than the start, beside the spec's own.
     limits
         When to stop.
     seed
@@ -133,6 +136,9 @@ def run(
     elif holdout is not None:
         split = spec.split.model_copy(update={"holdout": holdout})
         spec = spec.model_copy(update={"split": split})
+    if no_worse:
+        held = dict.fromkeys((*spec.no_worse, *no_worse))
+        spec = spec.model_copy(update={"no_worse": tuple(held)})
     judge = Judge.of(spec, metric)
     accounts, aside = load(
         table,

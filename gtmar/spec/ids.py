@@ -77,6 +77,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             form["labels"] = data["labels"]
         if data["constraints"] is not None:
             form["constraints"] = data["constraints"]
+        if data["no_worse"]:
+            form["no_worse"] = sorted(data["no_worse"])
         if data["segments"]:
             form["segments"] = sorted(data["segments"])
     return form

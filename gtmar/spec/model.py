@@ -421,6 +421,8 @@ class ScoringSpec(SpecModel):
     read: Reading = Reading()
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    #: Metrics in which no kept candidate is worse than the start.
+    no_worse: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     constraints: Constraints | None = None
     segments: tuple[str, ...] = ()
     #: Columns that a table must have though no part of the spec need read them.
@@ -457,6 +459,8 @@ class ScoringSpec(SpecModel):
             *self._segment_problems(),
             *self._calibration_problems(),
         ]
+        twice = sorted({name for name in self.no_worse if self.no_worse.count(name) > 1})
+        problems += [(("no_worse",), f'metric "{name}" stands twice') for name in twice]
         if problems:
             raise ProblemsError(problems)
         return self

@@ -65,6 +65,9 @@ def commented_yaml(
             parts.append("\n# min included, max excluded\n" + _dump({key: value}))
         elif key == "guardrails":
             parts.append("\n# What a kept change must not break\n" + _dump({key: value}))
+        elif key == "no_worse":
+            parts.append("\n# In which a kept change must not be worse than the start\n")
+            parts.append(_dump({key: value}))
         elif key == "constraints":
             parts.append("\n# What the weights hold together\n" + _dump({key: value}))
         elif key == "calibration":

@@ -22,6 +22,8 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.report import run_page
 from gtmar.runs.results import findings_in
+from gtmar.runs.segments import segmented
+from gtmar.runs.session import ended_run
 from gtmar.validation.gates import Gates, Verdict
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
@@ -114,14 +116,15 @@ def test_with_a_certain_leak_nothing_is_ready_unless_somebody_says_so(
     assert done.verdict is Verdict.UNVERIFIED
     assert [gate.name for gate in done.gates if gate.passed is None] == ["leakage"]
     report = (folder / "decision" / "report.md").read_text("utf-8")
-    assert report.split("\n\n")[:1] == ["# UNVERIFIED"]
+    assert report.split("\n\n")[:1] == ["# UNVERIFIED: exit_survey seems to know the outcome."]
     assert "exit_survey" in report.split("\n\n")[1]
     assert json.loads((folder / "decision" / "report.json").read_text("utf-8"))["findings"]
     assert "exit_survey" in done._repr_html_()
     words = ["decide", found.run_id, "--journal", str(journal)]
     assert "exit_survey" in invoke(*words, code=11).splitlines()[1]
     ready = invoke(*words, "--keep", "exit_survey")
-    assert ready.startswith("READY_FOR_REVIEW\nLeak: Column")
+    assert ready.startswith("READY_FOR_REVIEW: of 100 pairs")
+    assert ready.splitlines()[1] == 'Beware: column "exit_survey" seems to know the outcome.'
     with Journal(journal) as opened:
         [details] = opened.query(
             "select details from events where kind = 'decision' order by event_id limit 1"
@@ -152,7 +155,7 @@ def test_copies_are_said_and_no_narrow_interval_makes_ready(tmp_path: Path) -> N
     )
     done = runs.decide(found.run_id, data=table, journal=tmp_path / "j")
     assert done.verdict is not Verdict.READY
-    assert "repeat another one" in done.headline[0]
+    assert "repeat another one" in done.sentence
     assert runs.check(table, EXAMPLE).repeated == 1_500
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
 
@@ -165,6 +168,11 @@ def test_a_run_from_before_copies_were_drawn_together_is_done_again_as_it_was(
         patch.setattr("gtmar.data.matrix.find_copies", lambda *_: None)
         found = runs.run(table, EXAMPLE, limits=LIMITS, journal=tmp_path / "j")
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
+    # Its segments are of the accounts that it held out, and of no others.
+    session = ended_run(found.run_id, tmp_path / "j", table)
+    parts = segmented(session.accounts, session.spec, ["has_saved"], as_of=None)
+    assert parts.outcomes_fingerprint == session.accounts.outcomes_fingerprint
+    assert parts.search.accounts == session.accounts.search.accounts
 
 
 # ---- better, and blocked ---------------------------------------------------------------------

@@ -556,6 +556,7 @@ def specs(draw: st.DrawFn) -> ScoringSpec:
             "split": {"holdout": draw(st.floats(0, 1, exclude_max=True)), "salt": draw(words)},
             "objective": draw(st.none() | words),
             "guardrails": draw(st.lists(guardrail, max_size=2)),
+            "no_worse": draw(st.lists(words, max_size=2, unique=True)),
             "features": {
                 name: feature | {"column": feature["column"] and f"f_{feature['column']}"}
                 for name, feature in stated.items()

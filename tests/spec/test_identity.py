@@ -92,6 +92,7 @@ def test_ids_look_like_ids() -> None:
         {"outcomes": {}},
         {"orientation": "health"},
         {"guardrails": []},
+        {"no_worse": []},
     ],
     ids=lambda overrides: next(iter(overrides)),
 )
@@ -153,8 +154,9 @@ def test_comments_change_nothing() -> None:
         {"objective": "tier_separation"},
         {"guardrails": [{"metric": "share_by_tier.A", "min": 0.05}]},
         {"guardrails": [{"metric": "share_by_tier.A", "max": 0.05}]},
+        {"no_worse": ["nrr_at_20"]},
     ],
-    ids=["orientation", "outcomes", "objective", "guardrail", "another guardrail"],
+    ids=["orientation", "outcomes", "objective", "guardrail", "another guardrail", "no worse"],
 )
 def test_what_changes_a_verdict_changes_the_spec_id_alone(overrides: dict[str, Any]) -> None:
     other = make_spec(**overrides)

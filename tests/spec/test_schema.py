@@ -83,6 +83,7 @@ def test_what_the_tool_writes_is_accepted(schema: Draft202012Validator) -> None:
         outcomes={"retained": "stayed"},
         split={"holdout": 0.2, "salt": "x"},
         guardrails=[{"metric": "share_by_tier.A", "min": 0.05}],
+        no_worse=["nrr_at_20"],
         lineage={"run": "r1", "experiment": "exp_00001"},
         features={
             "a": weighted(missing={"value": 0.5}, description="A"),

@@ -1,0 +1,105 @@
+"""What a change costs beside its objective, and scores that stand on their head: in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gtmar.stats.interval import Interval
+    from gtmar.validation.intervals import Uncertainty
+
+__all__ = ["CHANCE_LEVEL", "costs_of", "far_below", "upside_down"]
+
+#: AUC of a coin.
+CHANCE_LEVEL = 0.5
+#: How far beyond its interval on unseen accounts a value lies at least that was promised in vain:
+#: of 80 ordinary searches none got its value up by so much (decision 70).
+FAR = 0.05
+_AUC = "auc_roc_retain"
+_HHI = "hhi_normalised"
+#: Headline metrics: what a sentence begins with where they got worse, and how a value is written.
+_HEADLINES = {
+    _AUC: ("Worse beyond chance: pairs of a kept and a lost account ranked right", ".1%"),
+    "revenue_capture_at_20": (
+        "Worse beyond chance: the MRR that the best-scored fifth holds",
+        ".1%",
+    ),
+    "nrr_at_20": ("Worse beyond chance: the NRR of the best-scored fifth", ".1%"),
+    "tier_separation": (
+        "Worse beyond chance: LTV of the best-scored quarter against the worst",
+        ".2f",
+    ),
+    _HHI: ("More concentrated beyond chance: MRR over the tiers, of the same sizes", ".3f"),
+}
+#: Objectives that say what a headline metric says.
+_TWINS = {
+    "auc_roc_churn": _AUC,
+    "revenue_capture_lift": "revenue_capture_at_20",
+    "revenue_concentration_hhi": _HHI,
+}
+
+
+def costs_of(intervals: Uncertainty, objective: str | None = None) -> dict[str, str]:
+    """Name every headline metric that got worse beyond chance, a sentence each, by metric.
+
+    `intervals` are those of a panel whose tiers have equal sizes; `objective` is left out, and so
+    is its twin. Of concentration neither direction is worse: more of it is said as that.
+    """
+    said = {}
+    for key, (words, unit) in _HEADLINES.items():
+        sides = (intervals.gain, intervals.before, intervals.after)
+        gain, before, after = (side.get(key) for side in sides)
+        if gain is None or before is None or after is None or key in (objective, _twin(objective)):
+            continue
+        beyond = gain.above_zero if key == _HHI else gain.below_zero
+        if beyond and before.value is not None and after.value is not None:
+            said[key] = f"{words}, {before.value:{unit}} -> {after.value:{unit}}."
+    return said
+
+
+def _twin(objective: str | None) -> str | None:
+    return _TWINS.get(objective or "")
+
+
+def upside_down(intervals: Uncertainty) -> str | None:
+    """Say that a score ranks worse than a coin beyond chance, which one and how; None for neither.
+
+    `intervals` are of the incumbent (`before`) and the candidate (`after`).
+    """
+
+    def turned(side: dict[str, Interval]) -> float | None:
+        auc = side.get(_AUC)
+        if auc is None or auc.value is None or auc.high is None or auc.high >= CHANCE_LEVEL:
+            return None
+        return 100 * auc.value
+
+    before, after = turned(intervals.before), turned(intervals.after)
+    pairs = "of 100 pairs of a kept and a lost account"
+    coin = "fewer than a coin would"
+    if after is not None:
+        also = "" if before is None else f", and so is the incumbent with {before:.0f}"
+        return f"The candidate is upside down: {pairs} it ranks {after:.0f} right, {coin}{also}."
+    if before is not None:
+        return (
+            f"The incumbent is upside down: {pairs} it ranks {before:.0f} right, {coin}. A "
+            "weight's sign, or the spec's orientation, is wrong."
+        )
+    return None
+
+
+def far_below(promised: float, found: Interval, objective: str, *, better: int) -> str | None:
+    """Say that a score is worth far less on unseen accounts than on those searched.
+
+    Far is beyond the interval's end by more than `FAR`, or 5 % of a value above 1, and by more than
+    half the interval. `better` is 1 where more of the objective is better, -1 where less is.
+    """
+    if found.value is None or found.low is None or found.high is None:
+        return None
+    end = found.high if better > 0 else found.low
+    gap = better * (promised - end)
+    if gap <= max(FAR * max(1.0, abs(promised)), (found.high - found.low) / 2):
+        return None
+    return (
+        f"Far from what the search promised: {objective} {promised:.4g} on the accounts searched, "
+        f"{found.value:.4g} on these ({found.low:.4g} to {found.high:.4g})."
+    )
