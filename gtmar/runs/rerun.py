@@ -22,10 +22,11 @@ from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
 from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run, open_run
+from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
     RepeatedSearch,
     WeightStability,
-    chance,
+    held_against_chance,
     read_weights,
     searched_again,
 )
@@ -165,21 +166,12 @@ def replay(
 
 
 @dataclass(frozen=True)
-class NullSearch(PlainData):
-    """The gain of a run beside those that the same search finds in noise."""
+class NullSearch(PlainData, NullAnswers):
+    """A run beside what the same search finds where there is nothing to find."""
 
     run_id: str
-    objective: str
-    #: Gain of the run, as an improvement.
-    found: float
-    #: Gains on shuffled outcomes, smallest first.
-    gains: tuple[float, ...]
-    p_value: float
-    #: Median of the gains on noise, and what 95 % of them stay below.
-    typical: float
-    high: float
-    #: Experiments of each search.
-    experiments: int
+    #: Accounts that the run held out: they can say more.
+    held_out: int
     seed: int
     event_id: str
 
@@ -204,7 +196,7 @@ class SearchesOptions(TypedDict, total=False):
     journal: str | Path
     #: The account table, where it has moved since.
     data: Tabular | None
-    #: How many, 1 or more; 50 where it is left out.
+    #: How many, 1 or more, a null search's for each question; 50 where it is left out.
     searches: int
     #: Keys what is drawn, in [0, 2^63); 0 where it is left out.
     seed: int
@@ -214,31 +206,42 @@ class SearchesOptions(TypedDict, total=False):
 
 
 def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
-    """Hold a run's gain against what the same search finds in shuffled outcomes.
+    """Ask whether a run's score knows anything, and whether it is better than its start.
+
+    The same search is done over outcomes shuffled among all accounts, its best value against the
+    run's; and over outcomes shuffled among accounts of like score at the start, gain against gain.
 
     Raises
     ------
     UsageError
-        If the number of searches or the seed is out of its range.
+        If the number of searches or the seed is out of its range, or the objective has no value at
+        the run's start.
     NotResumableError
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
     session, how = _opened(run_id, options)
     search, judge, end = repeated_search(session), session.judge, session.end
-    gain = judge.sign * (end["best_value"] - end["baseline_value"])
-    drawn = chance(search, session.accounts.search, gain, **how)
+    value, start = end["best_value"], end["baseline_value"]
+    if start is None:
+        raise UsageError(
+            f"run {run_id}: {judge.name} has no value at its start, so there is no gain to doubt",
+            hint="gtmar decide holds its best against its start on the accounts held out",
+        )
+    gain = judge.sign * (value - start)
+    knows, better = held_against_chance(
+        search, session.accounts.search, value=value, gain=gain, **how
+    )
     facts: dict[str, Any] = {
-        "objective": session.judge.name,
-        "found": drawn.found,
-        "gains": drawn.gains,
-        "p_value": drawn.p_value,
-        "typical": drawn.quantile(0.5),
-        "high": drawn.quantile(0.95),
+        "objective": judge.name,
+        **better.facts,
+        "gains": better.drawn,
+        "knows": {**knows.facts, "values": knows.drawn},
         "experiments": search.limits.experiments,
         "seed": how["seed"],
     }
     event_id = _put_on_record(EventKind.NULL, session, facts, options)
-    return NullSearch(run_id=run_id, event_id=event_id, **facts)
+    held_out = session.start["holdout_accounts"] or 0
+    return NullSearch(run_id=run_id, held_out=held_out, event_id=event_id, **facts)
 
 
 def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:
