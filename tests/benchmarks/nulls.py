@@ -1,0 +1,189 @@
+"""Whether null searches tell the truth: p-values where chance is all, power where there is a gain.
+
+Run it as ``python tests/benchmarks/nulls.py``. Tables of ten features whose outcomes, MRR included,
+follow from one order of the accounts, and from chance. Where that is the start's own order, whether
+it knows little or much, no gain over it is real; where it is another, one is. Then the same null
+beside `decide` on the accounts held out, from the start's own order to quite another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import polars as pl
+from scipy.stats import kstest
+
+from gtmar import runs
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.objective.objective import Judge
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.plan import Plan
+from gtmar.spec.model import ScoringSpec
+from gtmar.validation.repeated_search import CHANCE, RepeatedSearch, held_against_chance
+
+#: The start's weights, and others that order accounts quite differently.
+START = (30, 20, 10, 5, 0, 0, 0, 0, 0, 0)
+OTHER = (5, 5, 20, 30, 0, 10, 0, 0, 0, 0)
+#: How much the order says of who stays, in log-odds per standard deviation: AUC .5, .55 and .76.
+STRENGTHS = {"nothing": 0.0, "little": 0.18, "much": 1.05}
+OBJECTIVES = ("auc_roc_retain", "revenue_capture_at_20", "nrr_at_20")
+
+
+def accounts(n: int, strength: float, seed: int, *, other: float = 0.0) -> pl.DataFrame:
+    """Make accounts whose outcomes follow from the start's order, or in part from another."""
+    draw = np.random.default_rng([seed, n])
+    x = draw.random((n, len(START)))
+    # Two features that matter nothing go with two that do.
+    x[:, 4:6] = 0.6 * x[:, :2] + 0.4 * x[:, 4:6]
+    x = x.round(3)
+    order = x @ ((1 - other) * np.array(START) + other * np.array(OTHER))
+    known = strength * (order - order.mean()) / order.std()
+    kept = draw.random(n) < 1 / (1 + np.exp(-(0.85 + known)))
+    mrr = np.exp(5 + 0.35 * known + draw.normal(size=n)).round(2)
+    mrr[draw.random(n) < 0.1] = 0
+    change = np.exp(0.1 * known + 0.25 * draw.normal(size=n) * (draw.random(n) < 0.5))
+    return pl.DataFrame(
+        {
+            "account_id": [f"a{i}" for i in range(n)],
+            **{f"x{i}": x[:, i] for i in range(len(START))},
+            "retained_6mo": kept.astype(int),
+            "mrr": mrr,
+            "mrr_end": np.where(kept, (mrr * change).round(2), 0),
+        }
+    )
+
+
+def spec_of(*, holdout: float = 0.0) -> ScoringSpec:
+    """Return the spec of the start."""
+    tiers = {"A": (60, 101), "B": (35, 60), "C": (15, 35), "D": (0, 15)}
+    return ScoringSpec.model_validate(
+        {
+            "model": "nulls",
+            "id": "account_id",
+            "base": 10,
+            "features": {
+                f"x{i}": {"weight": w, "min": -40, "max": 40} for i, w in enumerate(START)
+            },
+            "tiers": {name: {"min": low, "max": high} for name, (low, high) in tiers.items()},
+            "split": {"holdout": holdout},
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured on each of its tables."""
+
+    objective: str
+    strength: float
+    #: Share of another order in what outcomes follow from; 0 where the start's own is all.
+    other: float
+    n: int
+    experiments: int
+    searches: int
+
+
+def p_values(cell: Cell, seed: int) -> tuple[float, float, float]:
+    """Search one table and hold it against chance; return p of value and gain, and the gain."""
+    spec, plan = spec_of(), Plan(proposer="random")
+    judge = Judge.of(spec, cell.objective)
+    search = RepeatedSearch(
+        spec=spec,
+        judge=judge,
+        proposer=lambda: plan.make_proposer(spec, sign=judge.sign),
+        limits=Limits(cell.experiments),
+    )
+    table = accounts(cell.n, cell.strength, seed, other=cell.other)
+    matrix = load_accounts(scan(table), spec).search
+    found = search.over(matrix)
+    value, gain = found.value, found.gain(judge.sign)
+    assert value is not None
+    assert gain is not None
+    knows, better = held_against_chance(
+        search, matrix, value=value, gain=gain, searches=cell.searches, seed=seed
+    )
+    return knows.p_value, better.p_value, gain
+
+
+def answers(cell: Cell, seed: int) -> tuple[bool, bool]:
+    """Run one table; say whether its null search and its decision call it better."""
+    table = accounts(cell.n, cell.strength, seed, other=cell.other)
+    with tempfile.TemporaryDirectory() as journal:
+        found = runs.run(
+            table,
+            spec_of(holdout=0.3),
+            metric=cell.objective,
+            limits=Limits(cell.experiments),
+            journal=journal,
+        )
+        null = runs.null_search(
+            found.run_id, data=table, journal=journal, searches=cell.searches, seed=seed
+        )
+        decided = runs.decide(found.run_id, data=table, journal=journal)
+    gate = next(gate for gate in decided.gates if gate.name == "gain")
+    return null.p_value <= CHANCE, gate.outcome == "passed"
+
+
+def uniform(values: list[float], searches: int) -> float:
+    """Return the p-value of Kolmogorov and Smirnov's test; steps of p are spread at random."""
+    spread = np.random.default_rng(0).random(len(values)) / (1 + searches)
+    return float(kstest(np.array(values) - spread, "uniform").pvalue)
+
+
+def main() -> None:
+    """Print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tables", type=int, default=200)
+    parser.add_argument("--searches", type=int, default=19)
+    parser.add_argument("--n", type=int, default=60, help="experiments of a search")
+    parser.add_argument("--accounts", type=int, default=600)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", choices=("p", "decide"))
+    a = parser.parse_args()
+    os.environ |= {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with ProcessPoolExecutor(a.jobs) as pool:
+        if a.only != "decide":
+            print("| objective | the start knows | question | mean gain | p ≤ 0.05 | uniform: KS |")
+            print("| --- | --- | --- | ---: | ---: | ---: |")
+            cells = [(o, word, 0.0) for o in OBJECTIVES for word in STRENGTHS]
+            cells += [(o, "much", 0.5) for o in OBJECTIVES]
+            for objective, word, other in cells:
+                cell = Cell(objective, STRENGTHS[word], other, a.accounts, a.n, a.searches)
+                # Power is told by fewer.
+                tables = range(a.tables // 4 if other else a.tables)
+                found = list(pool.map(partial(p_values, cell), tables))
+                knows, better, gains = (list(column) for column in zip(*found, strict=True))
+                for question, p in (("knows anything", knows), ("better than it", better)):
+                    # What is true isn't uniform: of that the first column is the power.
+                    null = word == "nothing" or (question == "better than it" and not other)
+                    what = f"{word}, half of what there is" if other else f"{word}, all there is"
+                    print(
+                        f"| {objective} | {what} | {question} | {np.mean(gains):+.4f} "
+                        f"| {np.mean(np.array(p) <= CHANCE):.1%} "
+                        f"| {f'{uniform(p, a.searches):.2f}' if null else 'real'} |",
+                        flush=True,
+                    )
+        if a.only != "p":
+            print("| another order's share | null: better | decide: better | differ | by chance |")
+            print("| --- | ---: | ---: | ---: | ---: |")
+            for other in (0.0, 0.2, 0.35, 0.5):
+                cell = Cell(OBJECTIVES[0], STRENGTHS["much"], other, 2_000, a.n, a.searches)
+                pairs = np.array(list(pool.map(partial(answers, cell), range(a.tables // 4))))
+                null, decided = pairs.mean(axis=0)
+                differ = (pairs[:, 0] != pairs[:, 1]).mean()
+                chance = null * (1 - decided) + decided * (1 - null)
+                print(
+                    f"| {other:.0%} | {null:.0%} | {decided:.0%} | {differ:.0%} | {chance:.0%} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
