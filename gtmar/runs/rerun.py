@@ -214,20 +214,14 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     Raises
     ------
     UsageError
-        If the number of searches or the seed is out of its range, or the objective has no value at
-        the run's start.
+        If the number of searches or the seed is out of its range.
     NotResumableError
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
     session, how = _opened(run_id, options)
     search, judge, end = repeated_search(session), session.judge, session.end
-    value, start = end["best_value"], end["baseline_value"]
-    if start is None:
-        raise UsageError(
-            f"run {run_id}: {judge.name} has no value at its start, so there is no gain to doubt",
-            hint="gtmar decide holds its best against its start on the accounts held out",
-        )
-    gain = judge.sign * (value - start)
+    value = end["best_value"]
+    gain = judge.sign * (value - end["baseline_value"])
     knows, better = held_against_chance(
         search, session.accounts.search, value=value, gain=gain, **how
     )
