@@ -26,9 +26,10 @@ from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
     RepeatedSearch,
     WeightStability,
-    held_against_chance,
+    gain_by_chance,
     read_weights,
     searched_again,
+    value_by_chance,
 )
 
 if TYPE_CHECKING:
@@ -222,9 +223,13 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     search, judge, end = repeated_search(session), session.judge, session.end
     value = end["best_value"]
     gain = judge.sign * (value - end["baseline_value"])
-    knows, better = held_against_chance(
-        search, session.accounts.search, value=value, gain=gain, **how
-    )
+    watch, accounts = how.pop("watch"), session.accounts.search
+
+    def also(before: int) -> Callable[[int, int], None] | None:
+        return watch and (lambda done, of: watch(before + done, 2 * of))
+
+    knows = value_by_chance(search, accounts, value, **how, watch=also(0))
+    better = gain_by_chance(search, accounts, gain, **how, watch=also(how["searches"]))
     facts: dict[str, Any] = {
         "objective": judge.name,
         **better.facts,

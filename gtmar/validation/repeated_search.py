@@ -36,9 +36,10 @@ __all__ = [
     "RepeatedSearch",
     "SearchOutcome",
     "WeightStability",
-    "held_against_chance",
+    "gain_by_chance",
     "read_weights",
     "searched_again",
+    "value_by_chance",
 ]
 
 #: Above this a p-value says that chance gives as much.
@@ -161,52 +162,59 @@ class Chance:
         return {"found": self.found, "p_value": self.p_value, **ends}
 
 
-def held_against_chance(
+def value_by_chance(
     search: RepeatedSearch,
     matrix: AccountMatrix,
-    *,
     value: float,
-    gain: float,
+    *,
     searches: int,
     seed: int,
     watch: Callable[[int, int], None] | None = None,
-) -> tuple[Chance, Chance]:
-    """Hold a search's best value, and its gain over the start, against what chance gives.
+) -> Chance:
+    """Hold a search's best value against those on outcomes shuffled among all accounts.
 
     Parameters
     ----------
-    value, gain
-        Of the search over `matrix`; a gain above 0 is better whatever the metric.
     searches
-        For each of the two questions, 1 or more; a p-value can't be below 1 / (searches + 1).
+        1 or more; a p-value can't be below 1 / (searches + 1).
     seed
         Keys what is drawn; the order of the matrix's rows changes nothing.
-
-    Returns
-    -------
-    tuple of Chance
-        The value among those on outcomes shuffled among all accounts; the gain among those on
-        outcomes shuffled among accounts of like score at the start.
 
     Notes
     -----
     A search whose objective has no value on drawn outcomes counts as one that found 0. Cost: that
-    of twice `searches` runs.
+    of `searches` runs.
+    """
+    matrix = in_order_of_content(matrix)
+    outcomes = search.over_each(
+        lambda number: shuffled(matrix, seed=seed, number=number), searches, watch
+    )
+    values = sorted(outcome.value or 0.0 for outcome in outcomes)
+    return Chance(value, tuple(values), search.judge.sign)
+
+
+def gain_by_chance(
+    search: RepeatedSearch,
+    matrix: AccountMatrix,
+    gain: float,
+    *,
+    searches: int,
+    seed: int,
+    watch: Callable[[int, int], None] | None = None,
+) -> Chance:
+    """Hold a gain (above 0 is better) against those where nothing is left to find.
+
+    There, outcomes are shuffled among accounts of like score at the start. All else is as for
+    `value_by_chance`.
     """
     matrix = in_order_of_content(matrix)
     start = [term.weight for term in search.spec.terms]
     scores = LocalEvaluator(matrix, search.spec).scores(start)
-
-    def drawn(number: int) -> AccountMatrix:
-        if number <= searches:
-            return shuffled(matrix, seed=seed, number=number)
-        return shuffled(matrix, seed=seed, number=number - searches, scores=scores)
-
-    outcomes = search.over_each(drawn, 2 * searches, watch)
-    sign = search.judge.sign
-    values = sorted(each.value or 0.0 for each in outcomes[:searches])
-    gains = sorted(each.gain(sign) or 0.0 for each in outcomes[searches:])
-    return Chance(value, tuple(values), sign), Chance(gain, tuple(gains))
+    outcomes = search.over_each(
+        lambda number: shuffled(matrix, seed=seed, number=number, scores=scores), searches, watch
+    )
+    gains = sorted(outcome.gain(search.judge.sign) or 0.0 for outcome in outcomes)
+    return Chance(gain, tuple(gains))
 
 
 @dataclass(frozen=True)
