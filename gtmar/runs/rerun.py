@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from gtmar.autospec.first_spec import FIRST_SPEC
 from gtmar.engine.evaluator import evaluator_code
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.digest import OUTSIDE_DIGEST
@@ -234,13 +235,30 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
         "objective": judge.name,
         **better.facts,
         "gains": better.drawn,
-        "knows": {**knows.facts, "values": knows.drawn},
+        "knows": {
+            **knows.facts,
+            "values": knows.drawn,
+            "fitted": _may_know_beforehand(session),
+            "unseen": end["holdout_best_value"],
+        },
         "experiments": search.limits.experiments,
         "seed": how["seed"],
     }
     event_id = _put_on_record(EventKind.NULL, session, facts, options)
     held_out = session.start["holdout_accounts"] or 0
     return NullSearch(run_id=run_id, held_out=held_out, event_id=event_id, **facts)
+
+
+def _may_know_beforehand(session: Session) -> bool:
+    """Whether a run's start may have been made from the outcomes searched: by init, or by a run."""
+    lineage = session.spec.lineage
+    if lineage is None:
+        return session.spec.model == FIRST_SPEC
+    files = RunFiles(session.files.journal, lineage.run)
+    if not files.start.is_file():
+        return True
+    name = "outcomes_fingerprint"
+    return bool(files.record("start")[name] == session.start[name])
 
 
 def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:

@@ -27,7 +27,9 @@ class NullAnswers:
     #: Experiments of each search.
     experiments: int
     #: `found`, the run's best value; `values` on outcomes shuffled among all accounts; and of these
-    #: `p_value`, `typical` and `high`. None where nobody asked.
+    #: `p_value`, `typical` and `high`; `fitted`, whether the start may have been made from the same
+    #: accounts and know them beforehand; `unseen`, the value on those held out. None where nobody
+    #: asked.
     knows: dict[str, Any] | None
 
     @property
@@ -67,12 +69,24 @@ class NullAnswers:
             f"the run's {found} or better "
             + (f"in {as_good:,} of {self._tries} {p}" if as_good else f"never in {self._tries} {p}")
         )
+        reading = _reading(knows["p_value"], knows["values"])
+        if knows["fitted"] and reading != "chance":
+            unseen = knows["unseen"]
+            held = "those that it never saw can (gtmar decide)."
+            if unseen is not None:
+                held = f"on those that it never saw, which can say it, it reaches {unseen:.4f}."
+            return (
+                "Whether the score knows anything, these accounts can't say: its start may have "
+                "been made from them, as gtmar init makes it, and would know them on noise too. On "
+                f"shuffled outcomes the same search reaches {knows['typical']:.4f} typically, the "
+                f"run {found}; {held}"
+            )
         return {
             "proven": f"The score knows something: {there}.",
             "few": f"Whether the score knows anything: {there}. {_FEW}",
             "chance": f"Nothing here shows that the score knows anything: {there}. These accounts "
             "can't tell its order from a random one.",
-        }[_reading(knows["p_value"], knows["values"])]
+        }[reading]
 
     def _better(self, p: str) -> str:
         """Answer whether the run is better than its start."""

@@ -173,7 +173,8 @@ def proof_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
     if null:
         found |= {f"null.{name}": null[name] for name in ("found", "typical", "high", "p_value")}
         knows = null.get("knows") or {}
-        found |= {f"null.knows.{name}": knows[name] for name in knows if name != "values"}
+        shown = knows.keys() & {"found", "typical", "high", "p_value"}
+        found |= {f"null.knows.{name}": knows[name] for name in shown}
     stability = details_of(journal, run_id, "stability")
     for weight in stability["weights"] if stability else ():
         for name in ("found", "low", "middle", "high", "sign_held"):

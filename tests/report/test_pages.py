@@ -366,6 +366,7 @@ def test_null_search_and_stability_are_the_events_and_said_first(proven: Searche
 
 
 KNOWS = {"found": 0.8, "values": [0.5] * 19, "p_value": 0.05, "typical": 0.5, "high": 0.5}
+KNOWS |= {"fitted": False, "unseen": None}
 
 
 @pytest.mark.parametrize(

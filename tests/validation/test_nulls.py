@@ -18,6 +18,8 @@ from gtmar.data.matrix import AccountMatrix, load_accounts
 from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
 from gtmar.engine.local import LocalEvaluator
+from gtmar.journal.catalog import Journal
+from gtmar.journal.lookup import checkout
 from gtmar.metrics import measure
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
@@ -192,6 +194,7 @@ def test_p_is_uniform_where_no_score_knows_anything_and_a_planted_gain_is_found(
 # ---- what they say ---------------------------------------------------------------------------
 
 KNOWS = {"found": 0.83, "values": [0.5] * 18 + [0.55], "typical": 0.5, "high": 0.52}
+KNOWS |= {"fitted": False, "unseen": 0.81}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,13 @@ def test_both_answers_are_sentences(
         knows={**KNOWS, "p_value": p_knows},
     )
     assert answers.sentences == said
+    fitted = replace(answers, knows={**KNOWS, "p_value": 0.05, "fitted": True})
+    assert fitted.sentences[0] == (
+        "Whether the score knows anything, these accounts can't say: its start may have been made "
+        "from them, as gtmar init makes it, and would know them on noise too. On shuffled outcomes "
+        "the same search reaches 0.5000 typically, the run 0.8300; on those that it never saw, "
+        "which can say it, it reaches 0.8100."
+    )
     few = replace(answers, found=0.5, gains=(0.0,) * 5, p_value=1 / 6)
     assert few.reading == "few"
     assert "So few searches can't prove anything" in few.sentences[1]
@@ -263,8 +273,32 @@ def test_the_event_has_both_and_the_command_says_them(tmp_path: Path) -> None:
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     written = null.as_json()
     assert {"found", "gains", "p_value", "typical", "high", "experiments", "seed"} <= set(written)
-    assert set(written["knows"]) == {"found", "values", "p_value", "typical", "high"}
+    facts = {"found", "values", "p_value", "typical", "high", "fitted", "unseen"}
+    assert set(written["knows"]) == facts
+    assert not written["knows"]["fitted"]
+    assert written["knows"]["unseen"] == (found.holdout or {})["best_value"]
     assert len(null.gains) == len(written["knows"]["values"]) == 2
     assert written["knows"]["found"] == found.best_value
     assert null.found == (found.best_value or 0) - (found.baseline_value or 0)
     assert null.held_out > 0
+
+
+def test_a_start_made_from_the_same_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
+    """A first spec, on noise too, knows the accounts that it was made from."""
+    tables = {name: accounts(300, 0.0, seed) for name, seed in (("a", 1), ("b", 2))}
+    limits, journal = runs.Limits(10), tmp_path / "j"
+    for name, table in tables.items():
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    first = runs.run(tmp_path / "a.parquet", limits=limits, journal=journal)
+    with Journal(journal) as opened:
+        best = checkout(opened, first.run_id)
+    again, later = (
+        runs.run(tmp_path / f"{name}.parquet", best, limits=limits, journal=journal)
+        for name in ("a", "b")
+    )
+    said = []
+    for found in (first, again, later):
+        null = runs.null_search(found.run_id, journal=journal, searches=1)
+        assert null.knows is not None
+        said.append(null.knows["fitted"])
+    assert said == [True, True, False]
