@@ -46,7 +46,7 @@ class _ScoredOptions(TypedDict):
 
 @a.command(app, "null --runs 50")
 def null(options: a.RepeatOptions) -> Answer:
-    """Say whether a score knows anything, and more than its start, by searches of mere chance."""
+    """Say whether a score knows anything, and more than its start. It searches mere chance."""
     from gtmar import runs
 
     found = _repeated(runs.null_search, options)

@@ -123,7 +123,7 @@ def answers(cell: Cell, seed: int) -> tuple[bool, bool]:
     with tempfile.TemporaryDirectory() as journal:
         found = runs.run(
             table,
-            spec_of(holdout=0.3),
+            spec_of(holdout=0.5),
             metric=cell.objective,
             limits=Limits(cell.experiments),
             proposer="random",
@@ -180,10 +180,11 @@ def main() -> None:
             print("| another order's share | null: better | decide: better | differ | by chance |")
             print("| --- | ---: | ---: | ---: | ---: |")
             for other in (0.0, 0.2, 0.35, 0.5):
-                cell = Cell(OBJECTIVES[0], STRENGTHS["much"], other, 2_000, 60, a.searches)
+                cell = Cell(OBJECTIVES[0], STRENGTHS["much"], other, 3_000, 60, a.searches)
                 pairs = np.array(list(pool.map(partial(answers, cell), range(a.tables // 4))))
                 null, decided = pairs.mean(axis=0)
                 differ = (pairs[:, 0] != pairs[:, 1]).mean()
+                # As often as two that know nothing of each other, each right as often as it is.
                 chance = null * (1 - decided) + decided * (1 - null)
                 print(
                     f"| {other:.0%} | {null:.0%} | {decided:.0%} | {differ:.0%} | {chance:.0%} |",
