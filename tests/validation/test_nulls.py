@@ -25,7 +25,12 @@ from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.plan import Plan, given_at_start
 from gtmar.validation.null_answers import NullAnswers
-from gtmar.validation.repeated_search import RepeatedSearch, gain_by_chance, value_by_chance
+from gtmar.validation.repeated_search import (
+    RepeatedSearch,
+    gain_by_chance,
+    searched_again,
+    value_by_chance,
+)
 from gtmar.validation.resampling import in_order_of_content, shuffled
 
 if TYPE_CHECKING:
@@ -134,6 +139,11 @@ def test_no_draw_depends_on_the_order_of_the_tables_rows() -> None:
         )
         assert more == [first, first]
         assert first.drawn[0] != first.drawn[1]
+    resampled = [
+        searched_again(search_of(spec), load_accounts(scan(t), spec).search, searches=2, seed=0)
+        for t in tables
+    ]
+    assert all((each == resampled[0]).all() for each in resampled)
 
 
 # ---- whether the p-values are true -----------------------------------------------------------
