@@ -166,7 +166,7 @@ def main() -> None:
                 tables = range(a.tables // 4 if other else a.tables)
                 found = list(pool.map(partial(p_values, cell), tables))
                 gain = np.mean([p["gain"] for p in found])
-                for question in found[0].keys() - {"gain"}:
+                for question in [name for name in ("knows", "better") if name in found[0]]:
                     p = [each[question] for each in found]
                     # What is real isn't uniform: of that the share below 0.05 is the power.
                     ks = "real" if other else f"{uniform(p, a.searches):.2f}"
