@@ -59,7 +59,10 @@ if TYPE_CHECKING:
 
     from gtmar.data.split import Copies
 
-__all__ = ["FirstSpec", "first_spec"]
+__all__ = ["FIRST_SPEC", "FirstSpec", "first_spec"]
+
+#: The model's name in a first spec, until a person gives it another.
+FIRST_SPEC = "first_spec"
 
 #: A text column of more distinct values is taken for free text.
 _MOST_CATEGORIES = 50
@@ -420,7 +423,7 @@ def _spec_data(
         if shape.missing is not None:
             features[name]["missing"] = {"value": shape.missing}
     stated = {key: value for key, value in optional.items() if value}
-    data: dict[str, Any] = {"model": "first_spec", "max_score": 100}
+    data: dict[str, Any] = {"model": FIRST_SPEC, "max_score": 100}
     data |= {key: stated.pop(key) for key in ("id", "outcomes", "labels") if key in stated}
     data["split"] = {"holdout": split.holdout, "salt": split.salt}
     data |= {"read": stated.pop("read")} if "read" in stated else {}

@@ -46,7 +46,7 @@ class _ScoredOptions(TypedDict):
 
 @a.command(app, "null --runs 50")
 def null(options: a.RepeatOptions) -> Answer:
-    """Say how much gain noise gives. It does a run's search again on shuffled outcomes."""
+    """Say whether a score knows anything, and more than its start. It searches mere chance."""
     from gtmar import runs
 
     found = _repeated(runs.null_search, options)
@@ -345,37 +345,20 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-#: As many searches on noise can have a p-value that says more than chance.
-_ENOUGH = 20
-
-
 def _print_null(found: NullSearch, *, journal: Path) -> None:
-    """Print a run's gain beside those of the same search on noise."""
-    from gtmar.validation.repeated_search import CHANCE
-
-    searches = len(found.gains)
-    as_much = sum(gain >= found.found for gain in found.gains)
+    """Print what a null search answers, and what to do about it."""
+    say(f"Run {found.run_id}, {found.objective}, on the accounts searched:")
+    for sentence in found.sentences:
+        say(sentence)
     say(
-        f"Run {found.run_id}: {found.objective} got better by {found.found:.4f} on the accounts "
-        "searched."
+        f"Each try is the run's search of {found.experiments:,} experiments, on outcomes shuffled "
+        "among all accounts; for the second answer among accounts of like score at the start."
     )
-    say(
-        f"The same search of {found.experiments:,} experiments on shuffled outcomes, "
-        f"{some(searches, 'time')}: half of them gained {found.typical:.4f} or more, 1 in 20 "
-        f"{found.high:.4f} or more."
-    )
-    say(
-        f"{as_much:,} of them gained as much as the run: p = (1 + {as_much}) / (1 + {searches}) = "
-        f"{found.p_value:.3f}."
-    )
-    few = as_much == 0 and found.p_value > CHANCE
-    if few:
-        say(f"So few searches can't say less than {found.p_value:.3f}: {_ENOUGH} or more can.")
-    elif found.p_value > CHANCE:
-        say("Noise gives as much: on these accounts the gain proves nothing.")
     say()
-    if few:
+    if found.reading == "few":
         follow("null", found.run_id, searches=50, journal=journal)
+    elif found.held_out:
+        follow("decide", found.run_id, journal=journal)
     else:
         follow("stability", found.run_id, journal=journal)
 

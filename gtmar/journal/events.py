@@ -111,7 +111,7 @@ class EventKind(StrEnum):
     COMPACTION = "compaction"
     #: Somebody measured something on a holdout.
     LOOK = "look"
-    #: A run's gain was held against the same search on shuffled outcomes.
+    #: A run's best was held against the same search on outcomes that were drawn anew.
     NULL = "null"
     #: A run's search was done over resampled accounts.
     STABILITY = "stability"

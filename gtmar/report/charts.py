@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gtmar.report.account_table import Capture
-    from gtmar.report.content import Evidence, NullRecord, StabilityRecord
+    from gtmar.report.content import Evidence, StabilityRecord
     from gtmar.runs.segments import SegmentPart
+    from gtmar.validation.null_answers import NullAnswers
 
 __all__ = [
     "INK",
     "both",
     "capture_chart",
     "legible",
-    "noise_chart",
+    "null_charts",
     "objective_chart",
     "over",
     "segment_chart",
@@ -301,23 +302,35 @@ def _spans(
     return both(draw, text)
 
 
-def noise_chart(record: NullRecord) -> Markup:
-    """Draw the gain of each search on noise, and the run's own."""
-    rows = [{"gain": gain, "of": "noise"} for gain in record.gains]
-    scale = alt.Scale(zero=True, padding=12)
-    title = "gain on the accounts searched"
-    x = alt.X("gain:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
+def null_charts(null: NullAnswers) -> dict[str, Markup]:
+    """Draw what searches on drawn outcomes found, and the run, by what each mark stands for."""
+    gains = _chance_strip(null.gains, null.found, null.typical, "gain on the accounts searched")
+    if null.knows is None:
+        return {"a search on shuffled outcomes": gains}
+    values, found, typical = (null.knows[name] for name in ("values", "found", "typical"))
+    return {
+        "a search on outcomes shuffled among all accounts": _chance_strip(
+            values, found, typical, f"best {legible(null.objective)}"
+        ),
+        "a search on outcomes shuffled among accounts of like score": gains,
+    }
+
+
+def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: str) -> Markup:
+    rows = [{"value": value} for value in drawn]
+    scale = alt.Scale(zero=False, padding=12)
+    x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
     layers = [
         over(rows)
         .mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
         .encode(x=x),
-        over([{"gain": record.found}])
+        over([{"value": found}])
         .mark_rule(color=INK["best"], strokeWidth=3, aria=False)
         .encode(x=x),
     ]
     text = (
-        f"Strip of the gains of {len(rows):,} searches on shuffled outcomes, half of them "
-        f"{record.typical:.4f} or more, beside the run's gain of {record.found:.4f}."
+        f"Strip of {len(rows):,} searches on drawn outcomes, {title}: half of them {typical:.4f} "
+        f"or more, beside the run's {found:.4f}."
     )
     return both(lambda width: alt.layer(*layers).properties(width=width - 60, height=60), text)
 

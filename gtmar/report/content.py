@@ -15,7 +15,7 @@ from gtmar.report.account_table import read_table
 from gtmar.runs.holdout import looks_at
 from gtmar.runs.session import commands_of
 from gtmar.stats.interval import level_of, wilson
-from gtmar.validation.repeated_search import CHANCE
+from gtmar.validation.null_answers import NullAnswers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,7 +29,6 @@ __all__ = [
     "Evidence",
     "History",
     "HistoryEntry",
-    "NullRecord",
     "StabilityRecord",
     "gather",
     "gather_history",
@@ -83,35 +82,6 @@ _LATEST = """
 
 
 @dataclass(frozen=True)
-class NullRecord:
-    """The latest null search of a run, as its event has it."""
-
-    #: The run's gain, as an improvement.
-    found: float
-    #: Those of the same search on shuffled outcomes, smallest first.
-    gains: list[float]
-    #: (1 + as much) / (1 + searches).
-    p_value: float
-    #: Median of the gains, and what 95 % of them stay below.
-    typical: float
-    high: float
-    #: Of each search.
-    experiments: int
-
-    @property
-    def as_much(self) -> int:
-        """How many searches on noise gained as much as the run."""
-        return sum(gain >= self.found for gain in self.gains)
-
-    @property
-    def reading(self) -> str:
-        """Return `proven`, `chance`, or `few`: so few searches can't say less."""
-        if self.p_value <= CHANCE:
-            return "proven"
-        return "chance" if self.as_much else "few"
-
-
-@dataclass(frozen=True)
 class StabilityRecord:
     """The latest stability of a run, as its event has it."""
 
@@ -126,7 +96,7 @@ class StabilityRecord:
         return [weight["name"] for weight in self.weights if weight["reading"] == reading]
 
 
-_Record = TypeVar("_Record", NullRecord, StabilityRecord)
+_Record = TypeVar("_Record", NullAnswers, StabilityRecord)
 
 
 def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> _Record | None:
@@ -135,7 +105,8 @@ def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> 
     if rows.is_empty():
         return None
     details = json.loads(rows["details"].item())
-    return record(**{field.name: details[field.name] for field in fields(record)})
+    # An earlier version's event may lack what came later.
+    return record(**{field.name: details.get(field.name) for field in fields(record)})
 
 
 @dataclass(frozen=True)
@@ -160,7 +131,7 @@ class Evidence:
     table: TableEvidence | None
     absent: str | None
     #: The latest on record; None where nobody has done one.
-    null: NullRecord | None
+    null: NullAnswers | None
     stability: StabilityRecord | None
 
     @property
@@ -218,7 +189,7 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
         unseen=_unseen(run, review),
         table=table,
         absent=absent,
-        null=_latest(journal, NullRecord, "null", run_id),
+        null=_latest(journal, NullAnswers, "null", run_id),
         stability=_latest(journal, StabilityRecord, "stability", run_id),
     )
 

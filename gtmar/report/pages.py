@@ -72,7 +72,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         "weights": charts.weight_chart(evidence),
         "tiers": charts.tier_chart(evidence.sized_tiers or evidence.tiers),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
-        "noise": charts.noise_chart(null) if null else None,
+        "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,
         "segments": {
             part.part: charts.segment_chart(part, row["objective"])

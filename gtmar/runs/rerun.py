@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from gtmar.autospec.first_spec import FIRST_SPEC
 from gtmar.engine.evaluator import evaluator_code
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.digest import OUTSIDE_DIGEST
@@ -22,12 +23,14 @@ from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
 from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run, open_run
+from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
     RepeatedSearch,
     WeightStability,
-    chance,
+    gain_by_chance,
     read_weights,
     searched_again,
+    value_by_chance,
 )
 
 if TYPE_CHECKING:
@@ -165,21 +168,12 @@ def replay(
 
 
 @dataclass(frozen=True)
-class NullSearch(PlainData):
-    """The gain of a run beside those that the same search finds in noise."""
+class NullSearch(PlainData, NullAnswers):
+    """A run beside what the same search finds where there is nothing to find."""
 
     run_id: str
-    objective: str
-    #: Gain of the run, as an improvement.
-    found: float
-    #: Gains on shuffled outcomes, smallest first.
-    gains: tuple[float, ...]
-    p_value: float
-    #: Median of the gains on noise, and what 95 % of them stay below.
-    typical: float
-    high: float
-    #: Experiments of each search.
-    experiments: int
+    #: Accounts that the run held out: they can say more.
+    held_out: int
     seed: int
     event_id: str
 
@@ -204,7 +198,7 @@ class SearchesOptions(TypedDict, total=False):
     journal: str | Path
     #: The account table, where it has moved since.
     data: Tabular | None
-    #: How many, 1 or more; 50 where it is left out.
+    #: How many, 1 or more, a null search's for each question; 50 where it is left out.
     searches: int
     #: Keys what is drawn, in [0, 2^63); 0 where it is left out.
     seed: int
@@ -214,7 +208,10 @@ class SearchesOptions(TypedDict, total=False):
 
 
 def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
-    """Hold a run's gain against what the same search finds in shuffled outcomes.
+    """Ask whether a run's score knows anything, and whether it is better than its start.
+
+    The same search is done over outcomes shuffled among all accounts, its best value against the
+    run's; and over outcomes shuffled among accounts of like score at the start, gain against gain.
 
     Raises
     ------
@@ -225,20 +222,43 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     """
     session, how = _opened(run_id, options)
     search, judge, end = repeated_search(session), session.judge, session.end
-    gain = judge.sign * (end["best_value"] - end["baseline_value"])
-    drawn = chance(search, session.accounts.search, gain, **how)
+    value = end["best_value"]
+    gain = judge.sign * (value - end["baseline_value"])
+    watch, accounts = how.pop("watch"), session.accounts.search
+
+    def also(before: int) -> Callable[[int, int], None] | None:
+        return watch and (lambda done, of: watch(before + done, 2 * of))
+
+    knows = value_by_chance(search, accounts, value, **how, watch=also(0))
+    better = gain_by_chance(search, accounts, gain, **how, watch=also(how["searches"]))
     facts: dict[str, Any] = {
-        "objective": session.judge.name,
-        "found": drawn.found,
-        "gains": drawn.gains,
-        "p_value": drawn.p_value,
-        "typical": drawn.quantile(0.5),
-        "high": drawn.quantile(0.95),
+        "objective": judge.name,
+        **better.facts,
+        "gains": better.drawn,
+        "knows": {
+            **knows.facts,
+            "values": knows.drawn,
+            "fitted": _may_know_beforehand(session),
+            "unseen": end["holdout_best_value"],
+        },
         "experiments": search.limits.experiments,
         "seed": how["seed"],
     }
     event_id = _put_on_record(EventKind.NULL, session, facts, options)
-    return NullSearch(run_id=run_id, event_id=event_id, **facts)
+    held_out = session.start["holdout_accounts"] or 0
+    return NullSearch(run_id=run_id, held_out=held_out, event_id=event_id, **facts)
+
+
+def _may_know_beforehand(session: Session) -> bool:
+    """Whether a run's start may have been made from the outcomes searched: by init, or by a run."""
+    lineage = session.spec.lineage
+    if lineage is None:
+        return session.spec.model == FIRST_SPEC
+    files = RunFiles(session.files.journal, lineage.run)
+    if not files.start.is_file():
+        return True
+    name = "outcomes_fingerprint"
+    return bool(files.record("start")[name] == session.start[name])
 
 
 def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:

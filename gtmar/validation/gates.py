@@ -348,7 +348,7 @@ def default_max_moved(sizes: Sequence[int] | NDArray[np.intp]) -> float:
     """Return the largest share that may change tier where none is stated.
 
     Half way between what a score that knows nothing of the incumbent would move, tiers having these
-    sizes, and everybody; `LEAST_MAX_MOVED` at least. No ordinary gain comes near (decision 70).
+    sizes, and everybody; `LEAST_MAX_MOVED` at least. No ordinary gain comes near (decision 71).
 
     Examples
     --------

@@ -1,4 +1,10 @@
-"""A run's search over other accounts: shuffled outcomes (null), bootstrap resamples (stability)."""
+"""A run's search over other accounts: shuffled outcomes (null), bootstrap resamples (stability).
+
+A null search asks two things. Does the score know anything? Outcomes are shuffled among all
+accounts, and the best value stands against the best values there. Is it better than the start?
+Outcomes are shuffled among accounts of like score at the start, so that the start knows what it
+knew and nothing is left to find, and the gain stands against the gains there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ import numpy as np
 from gtmar.engine.local import LocalEvaluator
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.validation.resampling import bootstrapped, shuffled
+from gtmar.validation.resampling import bootstrapped, in_order_of_content, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,12 +36,13 @@ __all__ = [
     "RepeatedSearch",
     "SearchOutcome",
     "WeightStability",
-    "chance",
+    "gain_by_chance",
     "read_weights",
     "searched_again",
+    "value_by_chance",
 ]
 
-#: Above this a p-value says that noise gains as much.
+#: Above this a p-value says that chance gives as much.
 CHANCE = 0.05
 
 
@@ -113,36 +120,80 @@ class RepeatedSearch:
 
 @dataclass(frozen=True)
 class Chance:
-    """A gain, and those of the same search on shuffled outcomes.
+    """What a search found, and what the same search found where only chance is.
 
     Parameters
     ----------
     found
-        The gain in question, as an improvement: above 0 is better whatever the metric.
-    gains
-        The gain of each search on shuffled outcomes, smallest first.
+        The value or gain in question.
+    drawn
+        That of each search on drawn outcomes, smallest first.
+    sign
+        1 where more is better, -1 where less is.
     """
 
     found: float
-    gains: tuple[float, ...]
+    drawn: tuple[float, ...]
+    sign: int = 1
+
+    @property
+    def as_good(self) -> int:
+        """How many searches on drawn outcomes found as much."""
+        return sum(self.sign * value >= self.sign * self.found for value in self.drawn)
 
     @property
     def p_value(self) -> float:
-        """(1 + searches on noise that gained as much) / (1 + searches); never 0.
+        """(1 + searches on drawn outcomes that found as much) / (1 + searches); never 0.
 
         References
         ----------
         Phipson & Smyth 2010.
         """
-        as_much = sum(gain >= self.found for gain in self.gains)
-        return (1 + as_much) / (1 + len(self.gains))
+        return (1 + self.as_good) / (1 + len(self.drawn))
 
     def quantile(self, share: float) -> float:
-        """Return the gain that a share of the searches on noise stayed below."""
-        return float(np.quantile(self.gains, share))
+        """Return what a share of the searches on drawn outcomes found no better than."""
+        return self.sign * float(np.quantile([self.sign * value for value in self.drawn], share))
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What is said of it: `found`, `p_value`, `typical` and `high`, the median and 95 %."""
+        ends = {"typical": self.quantile(0.5), "high": self.quantile(0.95)}
+        return {"found": self.found, "p_value": self.p_value, **ends}
 
 
-def chance(
+def value_by_chance(
+    search: RepeatedSearch,
+    matrix: AccountMatrix,
+    value: float,
+    *,
+    searches: int,
+    seed: int,
+    watch: Callable[[int, int], None] | None = None,
+) -> Chance:
+    """Hold a search's best value against those on outcomes shuffled among all accounts.
+
+    Parameters
+    ----------
+    searches
+        1 or more; a p-value can't be below 1 / (searches + 1).
+    seed
+        Keys what is drawn; the order of the matrix's rows changes nothing.
+
+    Notes
+    -----
+    A search whose objective has no value on drawn outcomes counts as one that found 0. Cost: that
+    of `searches` runs.
+    """
+    matrix = in_order_of_content(matrix)
+    outcomes = search.over_each(
+        lambda number: shuffled(matrix, seed=seed, number=number), searches, watch
+    )
+    values = sorted(outcome.value or 0.0 for outcome in outcomes)
+    return Chance(value, tuple(values), search.judge.sign)
+
+
+def gain_by_chance(
     search: RepeatedSearch,
     matrix: AccountMatrix,
     gain: float,
@@ -151,20 +202,19 @@ def chance(
     seed: int,
     watch: Callable[[int, int], None] | None = None,
 ) -> Chance:
-    """Search shuffled outcomes again and again, and hold a gain (above 0 is better) against them.
+    """Hold a gain (above 0 is better) against those where nothing is left to find.
 
-    `searches` is 1 or more; a p-value can't be below 1 / (searches + 1). `seed` keys the shuffles.
-
-    Notes
-    -----
-    A search whose objective has no value on shuffled outcomes gained nothing. Cost: that of
-    `searches` runs.
+    There, outcomes are shuffled among accounts of like score at the start. All else is as for
+    `value_by_chance`.
     """
+    matrix = in_order_of_content(matrix)
+    start = [term.weight for term in search.spec.terms]
+    scores = LocalEvaluator(matrix, search.spec).scores(start)
     outcomes = search.over_each(
-        lambda number: shuffled(matrix, seed=seed, number=number), searches, watch
+        lambda number: shuffled(matrix, seed=seed, number=number, scores=scores), searches, watch
     )
-    gains = (outcome.gain(search.judge.sign) or 0.0 for outcome in outcomes)
-    return Chance(gain, tuple(sorted(gains)))
+    gains = sorted(outcome.gain(search.judge.sign) or 0.0 for outcome in outcomes)
+    return Chance(gain, tuple(gains))
 
 
 @dataclass(frozen=True)
@@ -213,8 +263,10 @@ def searched_again(
     Returns
     -------
     ndarray of int64, shape (searches, F)
-        The weights that each one ended with. Cost: that of `searches` runs.
+        The weights that each one ended with, whatever the order of the matrix's rows. Cost: that of
+        `searches` runs.
     """
+    matrix = in_order_of_content(matrix)
     outcomes = search.over_each(
         lambda number: bootstrapped(matrix, seed=seed, number=number), searches, watch
     )

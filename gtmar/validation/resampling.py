@@ -1,6 +1,6 @@
-"""An account matrix drawn anew: its outcomes shuffled among its accounts, or its accounts repeated.
+"""An account matrix drawn anew: outcomes shuffled among all or like accounts, or accounts repeated.
 
-Both stay ordinary matrices, so that the very same search runs over them.
+All stay ordinary matrices, so that the very same search runs over them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gtmar.data.outcomes import Movement
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -17,10 +19,41 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix
 
-__all__ = ["bootstrapped", "repeated", "shuffled"]
+__all__ = ["ALIKE", "bootstrapped", "in_order_of_content", "repeated", "shuffled"]
+
+#: Accounts of like score among which outcomes are shuffled, about. The more of them, the less is
+#: left of the start's own order; the fewer, the more accounts keep their own outcome.
+ALIKE = 25
+#: Who exchanges outcomes with whom: the labelled, the unlabelled, the former; first and last class.
+_GROUPS = (
+    (Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING),
+    (Movement.UNLABELLED, Movement.UNLABELLED),
+    (Movement.UNLABELLED_PAYING, Movement.UNLABELLED_PAYING),
+    (Movement.FORMER_LOST, Movement.FORMER_WON_BACK),
+)
+#: Odd, of random bits, for a hash by multiplication.
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def shuffled(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
+def in_order_of_content(matrix: AccountMatrix) -> AccountMatrix:
+    """Return the same accounts in an order that doesn't depend on that of the table's rows.
+
+    So that a draw by row number depends on no order either. Rows stay in the order of their codes;
+    within one, a hash of all that is known of an account decides.
+    """
+    money = (matrix.start, matrix.end, matrix.ltv, matrix.day_codes)
+    own = (*matrix.columns, *(each.codes for each in matrix.segments), *money)
+    digest = np.zeros(matrix.accounts, dtype=np.uint64)
+    for values in own:
+        if values is not None:
+            digest = (digest ^ values.astype(np.int64).view(np.uint64)) * _MIX
+            digest ^= digest >> np.uint64(29)
+    return matrix.take(np.lexsort((digest, matrix.codes)))
+
+
+def shuffled(
+    matrix: AccountMatrix, *, seed: int, number: int, scores: NDArray[np.int64] | None = None
+) -> AccountMatrix:
     """Give every account the whole outcome of another: what is left between them is chance.
 
     Parameters
@@ -29,14 +62,32 @@ def shuffled(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
         N accounts.
     seed, number
         Key the generator; the n-th shuffle of a seed is always the same.
+    scores
+        Shape (N,): shuffle among accounts of like score only, some `ALIKE` at a time, so that the
+        scores know what they knew, and features nothing beyond. None to shuffle among all.
 
     Notes
     -----
     Features move, outcomes stay: MRR, end MRR and flags of an account keep together. A segment is
-    what an account is, so it moves with the features.
+    what an account is, so it moves with the features. Labelled, unlabelled and former accounts
+    exchange outcomes among themselves, since what an objective counts isn't what it asks about.
     """
-    generator = np.random.Generator(np.random.Philox(key=[seed, number]))
-    order = generator.permutation(matrix.accounts)
+    # Another stream for each of the two, by the counter's last word.
+    counter = [0, 0, 0, 0 if scores is None else 1]
+    generator = np.random.Generator(np.random.Philox(key=[seed, number], counter=counter))
+    order = np.arange(matrix.accounts)
+    for first, last in _GROUPS:
+        group = order[matrix.rows(first, last)].copy()
+        size = len(group)
+        if scores is None:
+            order[group] = generator.permutation(group)
+            continue
+        # Ties lie by chance, apart for those who give and those who take.
+        givers, takers = (
+            group[np.lexsort((generator.random(size), scores[group]))] for _ in range(2)
+        )
+        strata = np.arange(size) * max(1, size // ALIKE) // max(1, size)
+        order[takers] = givers[np.lexsort((generator.random(size), strata))]
     return replace(
         matrix,
         columns=tuple(_frozen(column[order]) for column in matrix.columns),

@@ -172,7 +172,9 @@ def proof_numbers(journal: Path, run_id: str) -> dict[str, float | None]:
     null = details_of(journal, run_id, "null")
     if null:
         found |= {f"null.{name}": null[name] for name in ("found", "typical", "high", "p_value")}
-        found["null.as_much"] = sum(gain >= null["found"] for gain in null["gains"])
+        knows = null.get("knows") or {}
+        shown = knows.keys() & {"found", "typical", "high", "p_value"}
+        found |= {f"null.knows.{name}": knows[name] for name in shown}
     stability = details_of(journal, run_id, "stability")
     for weight in stability["weights"] if stability else ():
         for name in ("found", "low", "middle", "high", "sign_held"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING
+from html import unescape
+from typing import TYPE_CHECKING, Any
 
 import pages
 import polars as pl
@@ -364,19 +365,33 @@ def test_null_search_and_stability_are_the_events_and_said_first(proven: Searche
     assert f"for or against an account: {', '.join(noise)}." in html
 
 
+KNOWS = {"found": 0.8, "values": [0.5] * 19, "p_value": 0.05, "typical": 0.5, "high": 0.5}
+KNOWS |= {"fitted": False, "unseen": None}
+
+
 @pytest.mark.parametrize(
-    ("gains", "p_value", "said"),
+    ("gains", "p_value", "knows", "said", "unsaid"),
     [
-        ([0.0] * 19, 0.05, "Noise seldom gives as much."),
-        ([0.0] * 18 + [0.9], 0.1, "Noise gives as much"),
-        ([0.0] * 5, 1 / 6, "So few searches can't say less; 20 or more can."),
+        ([0.0] * 19, 0.05, KNOWS, "It is better than the start: where nothing is left", "decide"),
+        ([0.0] * 18 + [0.9], 0.1, KNOWS, "That doesn't say that it is no better", "It is better"),
+        ([0.0] * 5, 1 / 6, KNOWS, "in none of them (p = 0.17)", "Nothing here shows"),
+        # As an earlier version had it, which asked another question.
+        ([0.0] * 19, 0.05, None, "that doesn't say whether the run is better", "It is better"),
+        ([0.9] * 19, 1.0, None, "as much as the run in 19 of 19 tries (p = 1)", "The score knows"),
     ],
 )
 def test_what_a_null_search_says_is_put_into_a_sentence(
-    searched: Searched, tmp_path: Path, gains: list[float], p_value: float, said: str
+    searched: Searched,
+    tmp_path: Path,
+    gains: list[float],
+    p_value: float,
+    knows: dict[str, Any] | None,
+    said: str,
+    unsaid: str,
 ) -> None:
     shutil.copytree(searched.journal, tmp_path / "journal")
     facts = {"found": 0.1, "gains": gains, "p_value": p_value, "typical": 0.0, "high": 0.0}
+    facts |= {"objective": "auc_roc_retain"} | ({"knows": knows} if knows else {})
     for value in (0.5, 0.1):
         # The latest of two counts.
         write_event(
@@ -386,9 +401,15 @@ def test_what_a_null_search_says_is_put_into_a_sentence(
             details={**facts, "found": value, "experiments": 120, "seed": 0},
         )
     made = Searched(tmp_path, searched.table, searched.run_id)
-    assert said in made.report.html
-    assert exact(keyed(made.report.html, "null")["null.found"]) == 0.1
-    assert 'id="chance"' in made.report.html
+    block = unescape(made.report.html.partition('id="chance"')[2].partition("</section>")[0])
+    assert said in block
+    assert unsaid not in block
+    assert ("The score knows something" in block) == (knows is not None)
+    assert "proves nothing" not in block
+    assert 'class="worse"' not in block
+    found = keyed(made.report.html, "null")
+    assert exact(found["null.found"]) == 0.1
+    assert ("null.knows.found" in found) == (knows is not None)
     assert 'id="chance"' not in searched.report.html
 
 

@@ -146,6 +146,14 @@ def test_p_value_counts_the_run_among_the_searches() -> None:
     assert Chance(0.05, (0.01,) * 19).p_value == 1 / 20
 
 
+def test_where_less_is_better_less_is_as_good() -> None:
+    less = Chance(0.2, (0.1, 0.2, 0.3, 0.4), sign=-1)
+    assert less.p_value == 3 / 5
+    assert less.quantile(0.5) == pytest.approx(0.25)
+    # 95 % of the searches found no less than this.
+    assert less.quantile(0.95) == pytest.approx(0.115)
+
+
 @pytest.mark.slow
 def test_noise_is_called_noise_and_a_signal_is_not(tmp_path: Path) -> None:
     noise_table(300).write_parquet(tmp_path / "noise.parquet")
@@ -161,6 +169,12 @@ def test_noise_is_called_noise_and_a_signal_is_not(tmp_path: Path) -> None:
     assert tested[0].typical > 0.02, "a search in noise finds gains too"
     assert tested[1].p_value == 1 / 20
     assert tested[1].found > tested[1].high
+    # A first spec is made from the outcomes, so on noise too it knows those of these accounts.
+    assert tested[0].sentences[0].startswith("Whether the score knows anything, these accounts")
+    assert [text.partition(":")[0] for text in tested[1].sentences] == [
+        "The score knows something",
+        "It is better than the start",
+    ]
     assert not verify(tmp_path / "j").findings
     with Journal(tmp_path / "j") as journal:
         kinds = journal.query("select kind, run_id from events").rows()
