@@ -345,6 +345,10 @@ class GateOptions(TypedDict):
         float | None,
         typer.Option(help="Largest loss of the objective in a segment; 0.05 if not given."),
     ]
+    max_calibration_error: Annotated[
+        float | None,
+        typer.Option(help="Largest calibration error of the probabilities; any if not given."),
+    ]
     keep: Annotated[
         list[str] | None,
         typer.Option("--keep", help="Column that seems to know the outcome, and may."),

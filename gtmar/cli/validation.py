@@ -121,7 +121,8 @@ def _gates(options: a.GateOptions) -> Gates:
     segments, keep = (tuple(names or ()) for names in (options["segments"], options["keep"]))
     drop = options["max_segment_drop"]
     held = tuple(options["no_worse"] or ())
-    return Gates(options["min_gain"], options["max_moved"], segments, drop, keep, held)
+    error = options["max_calibration_error"]
+    return Gates(options["min_gain"], options["max_moved"], segments, drop, keep, held, error)
 
 
 def _decided(found: Decided, journal: Path) -> Answer:

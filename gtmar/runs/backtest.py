@@ -175,7 +175,8 @@ def backtest(
     other = None if candidate is None else _at_sizes(scored, _scored(matrix, candidate)[0])
     panel = Panel.of(matrix, scored, other)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
-    judged = _reliability(matrix, spec, level)
+    own = None if spec is None else (_columns_of(matrix, spec), spec)
+    judged = None if own is None else reliability(*own, level=level)
     weights = [term.weight for term in today.terms]
     green, red = _surprises(today, accounts, as_of)
     scale = weights[0] if score_column is not None else 1
@@ -198,16 +199,6 @@ def backtest(
         in_sample=in_sample,
         reliability=judged,
     )
-
-
-def _reliability(
-    matrix: AccountMatrix, spec: ScoringSpec | None, level: float
-) -> Reliability | None:
-    """Hold a spec's probabilities against what became of the accounts."""
-    calibration = None if spec is None else specs.calibration_of(spec)
-    if spec is None or calibration is None:
-        return None
-    return reliability(_columns_of(matrix, spec), spec, calibration, level=level)
 
 
 def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:

@@ -75,8 +75,6 @@ def calibrate(
             "one of the two is missing",
             hint="gtmar check says which outcomes the table has",
         )
-    held_out = None
-    if accounts.holdout is not None:
-        held_out = reliability(accounts.holdout, edged, fitted)
     spec = edged.model_copy(update={"calibration": fitted})
+    held_out = None if accounts.holdout is None else reliability(accounts.holdout, spec)
     return Calibrated(spec, fitted, table.source, held_out)

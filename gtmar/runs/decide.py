@@ -64,6 +64,7 @@ from gtmar.validation.gates import (
     verdict_of,
 )
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
+from gtmar.validation.reliability import Reliability, reliability
 from gtmar.validation.trade_offs import costs_of, far_below, upside_down
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class Decided(PlainData):
     promised: float | None = None
     #: Share of the MRR whose account changes tier, by each score's own edges; None without MRR.
     moved_mrr: float | None = None
+    #: The candidate's probabilities beside what became of these accounts; None where it has none.
+    reliability: Reliability | None = None
 
     @property
     def segment_safety(self) -> str:
@@ -185,6 +188,8 @@ class Decided(PlainData):
             # The verdict's own line says it.
             level = level[1:]
         said = [*([beware] if known else []), *level, *self.costs]
+        if self.reliability is not None and self.reliability.off:
+            said.append(self.reliability.sentence)
         said += warnings_of(self.findings)
         return [*said, f"Segment safety: {self.segment_safety}."]
 
@@ -256,6 +261,7 @@ class Decided(PlainData):
                 **{k: v for k, v in self.own_edges.as_json().items() if k != "gain"},
             },
             "findings": [finding.as_json() for finding in self.findings],
+            "reliability": None if self.reliability is None else self.reliability.as_json(),
         }
 
 
@@ -351,6 +357,7 @@ def _decide(
     moved = 1 - sum(row[tier] for tier, row in enumerate(moves)) / max(1, holdout.accounts)
     frame = _as_it_would_go_live(holdout, candidate)
     intervals = uncertainty(panel, level=level)
+    checked = reliability(holdout, candidate, level=level)
     nothing = blocked or "nothing better than the incumbent was found"
     outcomes = judged(
         Grounds(
@@ -368,6 +375,7 @@ def _decide(
             leaking=[f.column for f in findings if f.grade == "error" and f.column],
             repeated=accounts.repeated[1 if later is None else 0],
             basis=basis,
+            reliability=checked,
         )
     )
     decided = Decided(
@@ -390,6 +398,7 @@ def _decide(
         moves=moves,
         moved_mrr=moved_mrr,
         promised=session.end["best_value"],
+        reliability=checked,
         inputs=hashes,
         fingerprints={
             "outcomes": accounts.outcomes_fingerprint,

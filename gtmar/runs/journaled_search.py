@@ -347,7 +347,8 @@ class Search:
         fitted = calibrated(accounts.search, best, datetime.now(UTC).date())
         if fitted is None or accounts.holdout is None or not looks:
             return fitted, None
-        found = reliability(accounts.holdout, best, fitted)
+        known = best.model_copy(update={"calibration": fitted})
+        found = reliability(accounts.holdout, known)
         return fitted, None if found is None else found.as_json()
 
     def _resized(self, measured: dict[str, Any]) -> str | None:

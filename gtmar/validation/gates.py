@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
     from gtmar.validation.intervals import Uncertainty
     from gtmar.validation.paired_scores import Panel
+    from gtmar.validation.reliability import Reliability
 
 __all__ = [
     "COPIES_SHARE",
@@ -156,6 +157,8 @@ class Gates:
         Columns that may be features though they seem to know the outcome.
     no_worse
         Metrics that must not be proven worse.
+    max_calibration_error
+        Largest calibration error of the candidate's probabilities, in [0, 1]; None for any.
     """
 
     min_gain: float = 0.0
@@ -164,6 +167,7 @@ class Gates:
     max_segment_drop: float | None = None
     keep: tuple[str, ...] = ()
     no_worse: tuple[str, ...] = ()
+    max_calibration_error: float | None = None
 
     def __post_init__(self) -> None:
         wrong = []
@@ -171,6 +175,9 @@ class Gates:
             wrong.append(f"the least gain must be 0 or more, got {self.min_gain}")
         if self.max_moved is not None and not 0 <= self.max_moved <= 1:
             wrong.append(f"the share that may move must be in [0, 1], got {self.max_moved}")
+        error = self.max_calibration_error
+        if error is not None and not 0 <= error <= 1:
+            wrong.append(f"the largest calibration error must be in [0, 1], got {error}")
         if not self.segment_drop >= 0:
             wrong.append(
                 f"the largest drop of a segment must be 0 or more, got {self.max_segment_drop}"
@@ -215,8 +222,8 @@ class Gate:
     Parameters
     ----------
     name
-        `change`, `level`, `gain`, `movement`, `movement of MRR`, `guardrails`, `leakage`, `copies`,
-        `large segments`, ``no_worse METRIC`` or ``segment COLUMN=VALUE``.
+        `change`, `level`, `gain`, `movement`, `movement of MRR`, `guardrails`, `calibration`,
+        `leakage`, `copies`, `large segments`, ``no_worse METRIC`` or ``segment COLUMN=VALUE``.
     limit
         What was asked, in words.
     found
@@ -299,6 +306,8 @@ class Grounds:
     repeated: int = 0
     #: Of revenue retention on these accounts.
     basis: str | None = None
+    #: The candidate's probabilities beside what became of these accounts; None where it has none.
+    reliability: Reliability | None = None
 
     @property
     def name(self) -> str:
@@ -417,6 +426,21 @@ def _copies(of: Grounds) -> Iterator[Gate]:
         yield Gate("copies", limit, found, None, cause=cause)
 
 
+def _calibration(of: Grounds) -> Iterator[Gate]:
+    most = of.gates.max_calibration_error
+    if most is None:
+        return
+    limit = f"the calibration error of its probabilities is {most:g} at most"
+    error = None if of.reliability is None else of.reliability.calibration_error
+    if error is None or error.value is None:
+        cause = "it has no probabilities that could be checked"
+        yield Gate("calibration", limit, f"unknown: {cause}", None, cause=cause)
+        return
+    found = f"{error.value:.4f}, from {error.low:.4f} to {error.high:.4f}"
+    cause = f"its probabilities are off by {error.value:.4f} on average"
+    yield Gate("calibration", limit, found, error.value <= most, cause=cause)
+
+
 def _asked_segments(of: Grounds) -> Iterator[Gate]:
     for segment, part in of.segments.items():
         gate = _segment_gate(segment, part, of.panel, of.judge, of.gates.segment_drop, of.level)
@@ -460,6 +484,7 @@ _MAKERS: tuple[Callable[[Grounds], Iterator[Gate]], ...] = (
     _asked_segments,
     _large_segments,
     _movement,
+    _calibration,
     _leakage,
     _copies,
 )

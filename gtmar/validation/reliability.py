@@ -12,7 +12,7 @@ import numpy as np
 from gtmar.data.outcomes import Movement
 from gtmar.engine.local import LocalEvaluator
 from gtmar.spec.calibration import PROBABILITY_UNITS, Calibration, CalibrationStep
-from gtmar.spec.ids import points_id
+from gtmar.spec.ids import calibration_of, points_id
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_normal
 from gtmar.stats.isotonic import Pool, few_steps, pooled
@@ -140,22 +140,18 @@ class Reliability:
 
 
 def reliability(
-    matrix: AccountMatrix,
-    spec: ScoringSpec,
-    calibration: Calibration,
-    *,
-    level: float = 0.95,
+    matrix: AccountMatrix, spec: ScoringSpec, *, level: float = 0.95
 ) -> Reliability | None:
-    """Hold a spec's probabilities against what became of accounts; None where none has a label.
+    """Hold a spec's probabilities against what became of accounts.
+
+    None where it has none that belong to its scores, or no account has a label.
 
     Parameters
     ----------
     matrix
-        Accounts that the table was not fitted on.
+        Accounts that the probabilities were not fitted on.
     spec
-        Gives the scores that the calibration was fitted to.
-    calibration
-        The table.
+        The spec, calibrated.
     level
         Of the intervals, in (0, 1).
 
@@ -165,6 +161,9 @@ def reliability(
     one group (Naeini, Cooper & Hauskrecht 2015); its interval is the basic bootstrap's, by a fixed
     seed.
     """
+    calibration = calibration_of(spec)
+    if calibration is None:
+        return None
     left, labelled = _counted(matrix, spec)
     if not labelled.sum():
         return None

@@ -1,6 +1,8 @@
 """The probability of leaving through a run, the journal, and what people ask of it later."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from gtmar import spec as specs
 from gtmar.cli.app import app
 from gtmar.data.scan import scan
 from gtmar.data.split import held_out, row_key
+from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.journal.lookup import checkout
 from gtmar.spec import ScoringSpec
+from gtmar.stats.interval import from_normal
+from gtmar.validation.gates import Gates
 
 ACCOUNTS = make_accounts(1_500, seed=3)
 
@@ -102,11 +107,12 @@ def test_without_a_holdout_nothing_is_checked(tmp_path: Path) -> None:
     assert found.reliability is None
 
 
-def test_replay_and_resume_give_it_again(ran: tuple[runs.RunResult, Path]) -> None:
-    found, folder = ran
+def test_replay_and_resume_give_it_again(ran: tuple[runs.RunResult, Path], tmp_path: Path) -> None:
+    found, made = ran
+    folder = tmp_path / "again"
+    shutil.copytree(made, folder)
     assert runs.replay(found.run_id, journal=folder / "journal").identical
     files = RunFiles(folder / "journal", found.run_id)
-    kept = files.end.read_bytes(), files.seal.read_bytes()
     files.end.unlink()
     files.seal.unlink()
     again = runs.resume(found.run_id, journal=folder / "journal")
@@ -114,8 +120,6 @@ def test_replay_and_resume_give_it_again(ran: tuple[runs.RunResult, Path]) -> No
     assert found.spec.calibration is not None
     assert again.spec.calibration.steps == found.spec.calibration.steps
     assert again.digest == found.digest
-    files.end.write_bytes(kept[0])
-    files.seal.write_bytes(kept[1])
 
 
 def test_explain_says_it_in_a_sentence(ran: tuple[runs.RunResult, Path]) -> None:
@@ -190,3 +194,30 @@ def test_the_command_line_says_so(ran: tuple[runs.RunResult, Path], tmp_path: Pa
     assert "On accounts held out. Probabilities of leaving:" in said
     following: list[Any] = said.splitlines()[-1].removeprefix("Next: gtmar ").split()
     assert CliRunner().invoke(app, following).exit_code == 0
+
+
+def test_a_decision_says_where_probabilities_are_off_and_asks_if_told(
+    ran: tuple[runs.RunResult, Path],
+) -> None:
+    found, folder = ran
+    where: dict[str, Any] = {"journal": folder / "journal"}
+    plain = runs.decide(found.run_id, **where)
+    assert plain.reliability is not None
+    assert plain.reliability.accounts == (found.reliability or {})["accounts"]
+    assert "calibration" not in {gate.name for gate in plain.gates}
+    assert (plain.reliability.sentence in plain.headline) == plain.reliability.off
+    off = replace(plain.reliability, difference=from_normal(0.1, 0.01, level=0.95, accounts=400))
+    assert off.sentence in replace(plain, reliability=off).headline
+    error = plain.reliability.calibration_error.value
+    assert error is not None
+    for most, passed in ((error + 1e-6, True), (error - 1e-6, False)):
+        gates = Gates(max_calibration_error=most)
+        [gate] = [
+            g
+            for g in runs.decide(found.run_id, gates=gates, **where).gates
+            if g.name == "calibration"
+        ]
+        assert gate.passed is passed
+        assert gate.found.startswith(f"{error:.4f}, from ")
+    with pytest.raises(UsageError, match="calibration error must be in"):
+        Gates(max_calibration_error=2)

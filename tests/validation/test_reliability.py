@@ -122,7 +122,7 @@ def test_the_check_counts_what_polars_counts() -> None:
     frame, later, spec = plain_accounts(3_000), plain_accounts(2_000, seed=9), make_spec()
     fitted = calibrated(matrix_of(frame, spec), spec, DAY)
     assert fitted is not None
-    found = reliability(matrix_of(later, spec), spec, fitted)
+    found = reliability(matrix_of(later, spec), spec.model_copy(update={"calibration": fitted}))
     assert found is not None
     _, left = labelled(later, spec)
     scored = score(later, spec.model_copy(update={"calibration": fitted}))
@@ -148,7 +148,7 @@ def test_probabilities_that_are_off_are_said_to_be() -> None:
         retained_6mo=pl.when(pl.int_range(pl.len()) % 3 == 0).then(0).otherwise("retained_6mo")
     )
     worse = worse.with_columns(churned=1 - pl.col("retained_6mo"))
-    found = reliability(matrix_of(worse, spec), spec, fitted)
+    found = reliability(matrix_of(worse, spec), spec.model_copy(update={"calibration": fitted}))
     assert found is not None
     assert found.off
     assert found.difference.above_zero
@@ -160,7 +160,10 @@ def test_off_by_more_than_chance_is_rare_where_nothing_changed() -> None:
     for seed in range(60):
         fitted = calibrated(matrix_of(plain_accounts(600, seed=seed), spec), spec, DAY)
         assert fitted is not None
-        found = reliability(matrix_of(plain_accounts(400, seed=1_000 + seed), spec), spec, fitted)
+        found = reliability(
+            matrix_of(plain_accounts(400, seed=1_000 + seed), spec),
+            spec.model_copy(update={"calibration": fitted}),
+        )
         assert found is not None
         rejected += found.off
     # 5 % of 60 are 3; more than 9 come up once in a thousand times.
