@@ -284,7 +284,7 @@ _ENTRIES = """
         history.*,
         case
             when weights_before is null or weights_after is null then null
-            else worded_changes(changed_weights(weights_before, weights_after))
+            else largest_changes(changed_weights(weights_before, weights_after))
         end as change,
         runs.experiments as experiments,
         runs.higher_is_better as higher_is_better,
@@ -301,7 +301,7 @@ _EXPERIMENTS = """
         number,
         outcome,
         proposer,
-        worded_changes(changes) as changes,
+        largest_changes(changes) as changes,
         value_before,
         value_after,
         value_after - value_before as gain,
