@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.errors import NotComparableError, RunNotFoundError, SpecError, culprits
+from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.journal.sentences import IMPORTED, SAME, Seen, at_its_size, lead, unimproved, verdict
 from gtmar.metrics.registry import all_metrics
 
@@ -359,22 +359,23 @@ def _seen(
 def _with_bounds(weights: pl.DataFrame, spec: str | None) -> pl.DataFrame:
     """Add to each weight the feature that it is of and the bound that its best stands at, if any.
 
-    Both are null where this version can't read the run's spec.
+    Read off the spec's JSON: a review needs no more of a spec. Null where it doesn't say.
     """
-    from gtmar.spec.document import parse
-
-    try:
-        terms = {term.name: term for term in parse(spec or "").terms}
-    except SpecError:
-        terms = {}
+    known: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, feature in json.loads(spec or "{}").get("features", {}).items():
+        bins = (feature.get("encode") or {}).get("bins")
+        known |= {name: (name, feature)} if bins is None else {}
+        for key, limits in (bins or {}).items():
+            # An interval stands as it is, a category in brackets.
+            known |= {f"{name}{key}": (name, limits), f"{name}[{key}]": (name, limits)}
     rows = []
     for row in weights.to_dicts():
-        term = terms.get(row["feature"])
+        of, limits = known.get(row["feature"], (None, {}))
+        low, high = limits.get("min"), limits.get("max")
         bound = None
-        if term is not None and not term.fixed:
-            ends = {term.min: "min", term.max: "max"}
-            bound = ends.get(row["best"])
-        rows.append(row | {"of": term and term.feature, "at_bound": bound})
+        if low != high:
+            bound = {low: "min", high: "max"}.get(row["best"])
+        rows.append(row | {"of": of, "at_bound": bound})
     schema = dict(weights.schema) | {"of": pl.String(), "at_bound": pl.String()}
     return pl.DataFrame(rows, schema=schema)
 
