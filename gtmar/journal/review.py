@@ -90,7 +90,19 @@ class Review:
     @property
     def sentences(self) -> list[str]:
         """Say what a lead needs to know of the run, what matters most first."""
-        return lead(self.summary, self.seen, improved=self.improved, held=self.held)
+        return self.said()
+
+    def said(self, *, costs: bool = True) -> list[str]:
+        """Say the same, with or without what got worse."""
+        known = {"improved": self.improved, "held": self.held}
+        return lead(self.summary, self.seen, costs=costs, **known)
+
+    @property
+    def costs(self) -> dict[str, str]:
+        """What got worse as measured, by headline metric; empty where the gain doesn't hold."""
+        if self.seen is None or not self.improved or self.held is False:
+            return {}
+        return self.seen.costs(self.summary["objective"])
 
     @property
     def verdict(self) -> list[str]:

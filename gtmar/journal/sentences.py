@@ -181,12 +181,17 @@ def _shares(
 
 
 def lead(
-    row: Mapping[str, Any], seen: Seen | None, *, improved: bool, held: bool | None
+    row: Mapping[str, Any],
+    seen: Seen | None,
+    *,
+    improved: bool,
+    held: bool | None,
+    costs: bool = True,
 ) -> list[str]:
     """Say in order what a lead needs to know of a run: can it be used, what it does, what it costs.
 
     `row` is as for `verdict`, which is all there is to say where `seen` is None. Where nothing was
-    kept, why comes first; where the gain doesn't hold, that.
+    kept, why comes first; where the gain doesn't hold, that. Without `costs` those are left out.
     """
     plain = verdict(row, improved=improved, held=held)
     if seen is None:
@@ -201,7 +206,8 @@ def lead(
         return [f"The gain did not hold on {unseen}: keep the spec.", *found]
     # In-sample, each sentence says so itself.
     open_still = plain[1:] if held is None and row["holdout_accounts"] else []
-    return [*open_still, *found, *_worse(seen, row["objective"])]
+    worse = _worse(seen, row["objective"]) if costs else []
+    return [*open_still, *found, *worse]
 
 
 def _worse(seen: Seen, objective: str) -> list[str]:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from gtmar.report.account_table import TableEvidence
 
 __all__ = [
+    "Cost",
     "Evidence",
     "History",
     "HistoryEntry",
     "NullRecord",
     "StabilityRecord",
+    "WeightGroup",
     "gather",
     "gather_history",
 ]
@@ -139,6 +141,26 @@ def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> 
 
 
 @dataclass(frozen=True)
+class Cost:
+    """A headline metric that got worse, in words."""
+
+    text: str
+    #: Whether by more than chance.
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class WeightGroup:
+    """The weights of one feature."""
+
+    feature: str
+    #: As the review has them, each with its `label` within the feature.
+    rows: list[dict[str, Any]]
+    #: Whether each is a bin's.
+    binned: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that the report of one run shows."""
 
@@ -164,6 +186,52 @@ class Evidence:
     stability: StabilityRecord | None
 
     @property
+    def sentences(self) -> list[str]:
+        """What a lead reads first; what got worse stands under it, as `costs`."""
+        return self.review.said(costs=False)
+
+    @property
+    def costs(self) -> list[Cost]:
+        """What got worse: beyond chance where the table tells, else as measured."""
+        measured = self.review.costs
+        beyond = self.table.costs if self.table else None
+        if beyond is None:
+            unseen = self.review.seen is not None and self.review.seen.unseen
+            mark = "chance not excluded" if unseen else "in-sample"
+            said = (f"Worse as measured, {mark}: {text}." for text in measured.values())
+            return [Cost(text, beyond=False) for text in said]
+        proven = (
+            [Cost(text, beyond=True) for text in beyond.values()] if self.review.improved else []
+        )
+        within = (text for key, text in measured.items() if key not in beyond)
+        said = (f"Worse as measured, within chance: {text}." for text in within)
+        return [*proven, *(Cost(text, beyond=False) for text in said)]
+
+    @property
+    def weights(self) -> list[WeightGroup]:
+        """The weights by feature, bins under theirs, the features with the largest weight first."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in self.review.weights.to_dicts():
+            feature = row["of"] or row["feature"]
+            label = row["feature"].removeprefix(feature) or feature
+            groups.setdefault(feature, []).append(row | {"label": label})
+        ordered = sorted(groups.items(), key=lambda each: -max(abs(w["best"]) for w in each[1]))
+        return [
+            WeightGroup(feature, rows, binned=any(w["feature"] != feature for w in rows))
+            for feature, rows in ordered
+        ]
+
+    @property
+    def drawn_tiers(self) -> tuple[dict[str, Any], ...]:
+        """The lines of the chart of tiers: at equal sizes where those are known, else by edges.
+
+        The start's alone where nothing was kept.
+        """
+        if self.review.improved:
+            return self.sized_tiers or self.tiers
+        return tuple(line for line in self.tiers if line["stage"] == "start")
+
+    @property
     def sized_tiers(self) -> tuple[dict[str, Any], ...]:
         """The lines of the chart of tiers, at the start's sizes; empty where that isn't known."""
         if self.review.tiers_at_equal_sizes is None or not self.review.improved:
@@ -178,6 +246,7 @@ class Evidence:
                 lines.append(
                     {
                         "tier": row["tier"],
+                        "accounts": row["accounts"],
                         "stage": stage,
                         "logo_retention": share,
                         "logo_interval": interval,
