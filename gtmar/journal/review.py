@@ -94,8 +94,7 @@ class Review:
 
     def said(self, *, costs: bool = True) -> list[str]:
         """Say the same, with or without what got worse."""
-        known = {"improved": self.improved, "held": self.held}
-        return lead(self.summary, self.seen, costs=costs, **known)
+        return lead(self.summary, self.seen, improved=self.improved, held=self.held, costs=costs)
 
     @property
     def costs(self) -> dict[str, str]:

@@ -101,7 +101,7 @@ class Seen:
         ]
         prefix = "" if self.unseen else "In-sample, "
         said = []
-        if held:
+        if held and sizes[worst]:
             at = f"{prefix}at equal sizes tier" if improved else f"{prefix}tier"
             listed = " and ".join(held)
             said.append(f"{at[:1].upper()}{at[1:]} {tiers[worst]}, {them}, holds {listed}.")
@@ -252,7 +252,7 @@ def at_its_size(
     )
 
 
-def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:
+def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> list[str]:
     """Say what a run found, from a row with the names that ``review.sql`` gives."""
     name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
     if not tried:
@@ -287,7 +287,7 @@ def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[s
     return said
 
 
-def unimproved(row: dict[str, Any]) -> str:
+def unimproved(row: Mapping[str, Any]) -> str:
     """Say why no experiment was kept: none was better, or those that were broke a guardrail."""
     name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
     baseline = f"the baseline's {name} of {row['baseline_value']:.4f}"

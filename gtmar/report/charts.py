@@ -396,9 +396,21 @@ def _room(names: Sequence[str], most: int) -> int:
 
 
 def _names_axis(order: Sequence[str], pixels: int) -> alt.Y:
-    """Return an axis of names; they have their room, whatever font the page finds."""
+    """Return an axis of names; they have their room, whatever font the page finds.
+
+    A long one loses its middle, since bins of one feature differ at the end.
+    """
     limit = int(pixels * 0.85)
-    axis = alt.Axis(labelColor=INK["ink"], labelLimit=limit, minExtent=pixels)
+    most = max(9, limit // 7)
+    head = most // 6
+    ends = f"slice(datum.label, 0, {head})", f"slice(datum.label, {head + 1 - most})"
+    cut = " + '\N{HORIZONTAL ELLIPSIS}' + ".join(ends)
+    axis = alt.Axis(
+        labelColor=INK["ink"],
+        labelExpr=f"length(datum.label) > {most} ? {cut} : datum.label",
+        labelLimit=limit,
+        minExtent=pixels,
+    )
     return alt.Y("name:N", sort=order, title=None, axis=axis)
 
 

@@ -338,11 +338,11 @@ class Search:
     def _seen(self, holdout: dict[str, Any] | None, sized: dict[str, Any]) -> Seen:
         """Take start and best on the accounts held out; searched, where those weren't looked at."""
         if holdout is not None:
-            accounts, ends = holdout["accounts"], (holdout["baseline_metrics"], holdout["metrics"])
+            accounts, ends = holdout["accounts"], [holdout["baseline_metrics"], holdout["metrics"]]
         else:
             accounts = self.accounts.search.accounts
             sums = (self.baseline_sums, self.loop.best_sums)
-            ends = tuple(self.measure(each).row(0) for each in sums)
+            ends = [self.measure(each).row(0) for each in sums]
         return Seen(
             unseen=holdout is not None,
             accounts=accounts,
