@@ -68,6 +68,7 @@ def looks(folder: Path) -> dict[str, list[str]]:
         for name, line in {
             "check": "check --data accounts.parquet --spec spec.yaml",
             "review": "review RUN",
+            "review --full": "review RUN --full",
             "compare": "compare RUN OTHER",
             "log": "log",
             "show": "show CHANGE/1",
@@ -115,6 +116,37 @@ def test_what_a_command_prints_fits_80_columns(name: str, folder: Path) -> None:
     seen = in_terminal(*real(looks(folder)[name], folder), folder=folder)
     assert seen.exit_code == 0, seen.text
     assert [line for line in seen.lines if not fits(line)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["health_score", "churn_risk", "icp_fit"])
+def test_a_review_fits_one_screen_of_24_lines(example: str, tmp_path: Path) -> None:
+    table, spec = tmp_path / "accounts.parquet", EXAMPLE.parents[1] / example / "spec.yaml"
+    generate(example).write_parquet(table)
+    words = ["run", "--data", "accounts.parquet", "--spec", str(spec), "--n", "600", "-q"]
+    assert in_terminal(*words, folder=tmp_path).exit_code == 0
+    seen = in_terminal("review", folder=tmp_path)
+    lines = seen.text.rstrip("\n").split("\n")
+    assert len(lines) <= 24, seen.text
+    assert max(map(len, lines)) <= 80, seen.text
+    # What a lead asks, in the order in which it matters.
+    order = [
+        "Of 100 pairs",
+        "At equal sizes tier",
+        "auc_roc",
+        "Tiers at",
+        "Win ",
+        "More: ",
+        "Next: ",
+    ]
+    places = [next(i for i, line in enumerate(lines) if line.startswith(x)) for x in order]
+    assert places == sorted(places)
+    assert sum(line.startswith("Win ") for line in lines) == 3
+    # All of it stands behind --full.
+    full = in_terminal("review", "--full", folder=tmp_path).text
+    for heading in ("Largest of ", "Weights", "Tiers by each score's own edges"):
+        assert heading in full
+    assert "Proxy drift" in full
 
 
 @pytest.mark.parametrize("name", library("journal"))
