@@ -444,7 +444,10 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
     if s["state"] == "imported":
         follow("show", s["run_id"], journal=journal)
     elif not found.improved or found.held is False:
-        say("Other features or encoders in the spec may do better than other weights.")
+        if not found.improved and s["blocked"]:
+            say("Whether that guardrail's limit is the one meant is for you to say.")
+        else:
+            say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
         follow("sql", "convergence", settings=settings, journal=journal)
     elif best is not None:

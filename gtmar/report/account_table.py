@@ -125,6 +125,10 @@ class Revenue:
     lines: tuple[RevenueLine, ...]
     #: What got worse beyond chance, a sentence by headline metric.
     costs: dict[str, str]
+    #: Of the objective; None where it has no interval.
+    gain: Interval | None
+    #: Of the gain, as `runs.segments.reading_of` has it.
+    gain_reading: str
 
     def named(self, reading: str) -> list[str]:
         """Return the labels of all lines of a reading."""
@@ -258,7 +262,8 @@ def _revenue_of(
     keys = [key for key in _SHOWN if key in known]
     if not keys:
         return None
-    asked = {*keys, *(known & HEADLINES)}
+    decides = objective.partition(".")[0]
+    asked = {*keys, *(known & {*HEADLINES, decides})}
     sizes = tier_sizes(matrix, spec, start)
     measured = [measured_at_sizes(matrix, spec, w, sizes, outcomes) for w in (start, best)]
     intervals = uncertainty(panel_of(matrix, spec, start, best), level=level, metrics=asked)
@@ -275,5 +280,13 @@ def _revenue_of(
             good = tier is None or tier == best_tier(spec)
             reading = reading_of(three[2], metrics[key].better if good else "neither")
             lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
-    costs = costs_of(intervals, objective)
-    return Revenue(part, matrix.accounts, level, tuple(lines), costs)
+    gain = intervals.gain.get(objective)
+    return Revenue(
+        part,
+        matrix.accounts,
+        level,
+        tuple(lines),
+        costs=costs_of(intervals, objective),
+        gain=gain,
+        gain_reading=reading_of(gain or none, metrics[decides].better),
+    )

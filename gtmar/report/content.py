@@ -187,25 +187,42 @@ class Evidence:
 
     @property
     def sentences(self) -> list[str]:
-        """What a lead reads first; what got worse stands under it, as `costs`."""
-        return self.review.said(costs=False)
+        """What a lead reads first; what got worse stands under it, as `costs`.
+
+        Where the table is there, also whether the gain on accounts never seen is beyond chance.
+        """
+        said, seen = self.review.said(costs=False), self.review.seen
+        revenue = self.table.revenue if self.table else None
+        if not self.review.held or seen is None or revenue is None:
+            return said
+        gain = revenue.gain
+        if gain is None or gain.value is None or gain.low is None or gain.high is None:
+            return said
+        beyond = "beyond" if revenue.gain_reading == "better" else "within"
+        chance = (
+            f"The gain there, {gain.value:+.4f}, is {beyond} chance "
+            f"({100 * revenue.level:.4g}% interval {gain.low:+.4f} to {gain.high:+.4f})."
+        )
+        return [said[0], chance, *said[1:]]
 
     @property
     def costs(self) -> list[Cost]:
         """What got worse: beyond chance where the table tells, else as measured."""
-        measured = self.review.costs
-        beyond = self.table.costs if self.table else None
-        if beyond is None:
-            unseen = self.review.seen is not None and self.review.seen.unseen
-            mark = "chance not excluded" if unseen else "in-sample"
-            said = (f"Worse as measured, {mark}: {text}." for text in measured.values())
-            return [Cost(text, beyond=False) for text in said]
-        proven = (
-            [Cost(text, beyond=True) for text in beyond.values()] if self.review.improved else []
-        )
-        within = (text for key, text in measured.items() if key not in beyond)
-        said = (f"Worse as measured, within chance: {text}." for text in within)
-        return [*proven, *(Cost(text, beyond=False) for text in said)]
+        measured, seen = self.review.costs, self.review.seen
+        unseen = seen is not None and seen.unseen
+        known = self.table.costs if self.table and self.review.improved else None
+        proven = known or {}
+        mark = "chance not excluded" if known is None else "within chance"
+        rest = {
+            key: f"Worse as measured, {mark}: {text}."
+            for key, text in measured.items()
+            if key not in proven
+        }
+        where = "" if unseen else "In-sample. "
+        return [
+            *(Cost(f"{where}{text}", beyond=True) for text in proven.values()),
+            *(Cost(f"{where}{text}", beyond=False) for text in rest.values()),
+        ]
 
     @property
     def weights(self) -> list[WeightGroup]:

@@ -26,7 +26,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.journal.review import review
 from gtmar.report import pages as made
-from gtmar.report.content import gather
+from gtmar.report.content import Evidence, gather
 
 
 def numbers(html: str) -> dict[str, list[pages.Shown]]:
@@ -58,6 +58,8 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
     with Journal(searched.journal) as journal:
         found = review(journal, searched.run_id)
     head, _, rest = html.partition("</header>")
+    evidence = gathered(searched)
+    assert [s for s in evidence.sentences if s not in found.sentences] == [evidence.sentences[1]]
     places = [head.index(arrows(sentence)) for sentence in found.said(costs=False)]
     assert len(places) >= 2
     assert f"<h1>{arrows(found.sentences[0])}</h1>" in head
@@ -102,6 +104,36 @@ def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_w
     expected = [f"Worse as measured, chance not excluded: {text}." for text in measured.values()]
     assert [cost.text for cost in alone] == expected
     assert not any(cost.beyond for cost in alone)
+
+
+def gathered(searched: Searched) -> Evidence:
+    with Journal(searched.journal) as journal:
+        return gather(journal, searched.run_id)
+
+
+def test_whether_a_gain_is_beyond_chance_is_what_a_decision_finds(
+    searched: Searched, tmp_path: Path
+) -> None:
+    [chance] = [s for s in gathered(searched).sentences if "chance (" in s]
+    done = runs.decide(searched.run_id, journal=copied(searched, tmp_path)).intervals
+    gain = done.gain["auc_roc_retain"]
+    word = "beyond" if gain.above_zero else "within"
+    assert chance == (
+        f"The gain there, {gain.value:+.4f}, is {word} chance (95% interval {gain.low:+.4f} to "
+        f"{gain.high:+.4f})."
+    )
+    current = make_accounts(300, 5).filter(pl.col("retained_6mo").is_not_null())
+    shuffled = current["retained_6mo"].shuffle(seed=1)
+    noise = current.with_columns(shuffled).drop("churned", "mrr_end", "won_back")
+    for seed in range(6):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        made = search(folder, noise, make_spec(), seed=seed, n=40)
+        evidence = gathered(made)
+        if evidence.review.improved and evidence.review.held:
+            break
+    [chance] = [s for s in evidence.sentences if "chance (" in s]
+    assert " is within chance (" in chance
 
 
 def copied(searched: Searched, folder: Path) -> Path:
