@@ -92,8 +92,20 @@ class Review:
         """Say what a lead needs to know of the run, what matters most first."""
         return self.said()
 
+    @property
+    def decided_costs(self) -> list[str] | None:
+        """What got worse beyond chance by the decision on the best; None where none says."""
+        if self.decision is None or not self.improved:
+            return None
+        if self.decision.get("experiment_id") != self.summary["best_experiment"]:
+            return None
+        costs: list[str] | None = self.decision.get("costs")
+        return costs
+
     def said(self, *, costs: bool = True) -> list[str]:
-        """Say the same, with or without what got worse."""
+        """Say the same, with or without what got worse: as decided, else as measured."""
+        if costs and self.decided_costs is not None:
+            return [*self.said(costs=False), *self.decided_costs]
         return lead(self.summary, self.seen, improved=self.improved, held=self.held, costs=costs)
 
     @property
@@ -270,7 +282,7 @@ _ENDS = """
     order by number
 """
 _DECISION = """
-    select details
+    select details, experiment_id
     from events
     where kind = 'decision' and run_id = getvariable('run')
     order by "at" desc, event_id desc
@@ -321,7 +333,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
             hint=_NO_EXPERIMENT,
         )
     [record] = journal.query(_RECORDED, among=[run_id], run=run_id).to_dicts()
-    decided = journal.query(_DECISION, among=[run_id], run=run_id)["details"].to_list()
+    decided = journal.query(_DECISION, among=[run_id], run=run_id).rows()
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     equal_sizes = json.loads(record["equal_sizes"] or "{}")
@@ -339,7 +351,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         summary={**rows[0], **counts},
         **tables,
         findings=tuple(json.loads(record["findings"] or "[]")),
-        decision=json.loads(decided[0]) if decided else None,
+        decision=json.loads(decided[0][0]) | {"experiment_id": decided[0][1]} if decided else None,
         equal_sizes=equal_sizes,
         seen=_seen(journal, rows[0], record, equal_sizes),
     )

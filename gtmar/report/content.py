@@ -211,6 +211,9 @@ class Evidence:
         measured, seen = self.review.costs, self.review.seen
         unseen = seen is not None and seen.unseen
         known = self.table.costs if self.table and self.review.improved else None
+        decided = self.review.decided_costs
+        if known is None and decided is not None:
+            return [Cost(text, beyond=True) for text in decided]
         proven = known or {}
         mark = "chance not excluded" if known is None else "within chance"
         rest = {

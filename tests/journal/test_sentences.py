@@ -15,6 +15,7 @@ from factories import make_accounts, make_spec, weighted
 from gtmar import api, runs
 from gtmar import spec as specs
 from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.review import Review, review
 from gtmar.journal.sentences import Seen, lead, numbers
 
@@ -156,6 +157,34 @@ def test_a_run_its_review_and_a_notebook_say_the_same(tmp_path: Path) -> None:
         with Journal(done.journal) as journal:
             assert review(journal, done.run_id).sentences == list(done.sentences)
             assert review(journal, done.run_id, brief=True).sentences == list(done.sentences)
+
+
+def test_what_got_worse_is_as_decided_where_the_best_was_decided_on(tmp_path: Path) -> None:
+    done = runs.run(make_accounts(500, 3), make_spec(), limits=LIMITS, journal=tmp_path / "j")
+    worse = "Worse beyond chance: the NRR of the best-scored fifth, 90.0% -> 80.0%."
+
+    def said() -> list[str]:
+        with Journal(done.journal) as journal:
+            return review(journal, done.run_id).sentences
+
+    def decide(experiment: str, **details: Any) -> None:
+        about = {"run_id": done.run_id, "experiment_id": experiment}
+        write_event(
+            tmp_path / "j", EventKind.DECISION, details={"verdict": "KEEP", **details}, **about
+        )
+
+    assert said() == list(done.sentences)
+    assert any(text.startswith("Worse as measured") for text in said())
+    plain = [text for text in said() if not text.startswith("Worse")]
+    # One that names no costs, and one on another experiment, say nothing of them.
+    decide(done.best_experiment)
+    assert said() == list(done.sentences)
+    decide("exp_00001" if done.best_experiment != "exp_00001" else "exp_00002", costs=[worse])
+    assert said() == list(done.sentences)
+    decide(done.best_experiment, costs=[worse])
+    assert said() == [*plain, worse]
+    decide(done.best_experiment, costs=[])
+    assert said() == plain
 
 
 # ---- words -------------------------------------------------------------------------------------
