@@ -269,6 +269,15 @@ _DRIFT_SHOWN = 8
 
 #: How a verdict is coloured, by whether its gain holds on accounts never seen.
 _TONES: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
+#: How sentences begin that name what got worse.
+_COSTS = ("Worse ", "More concentrated ")
+
+
+def _lead_lines(sentences: Iterable[str], *, improved: bool, held: bool | None) -> None:
+    """Print what a lead reads first; what got worse is a warning, whatever else is good."""
+    for sentence in sentences:
+        tone = _TONES[held] if improved else None
+        say(sentence, "warning" if sentence.startswith(_COSTS) else tone)
 
 
 def verdict_lines(
@@ -284,8 +293,7 @@ def verdict_lines(
     Good where a gain was found, and where it holds; bad where it doesn't.
     """
     told = list(sentences)
-    for sentence in told:
-        say(sentence, _TONES[held] if improved else None)
+    _lead_lines(told, improved=improved, held=held)
     for number, sentence in enumerate(verdict):
         if sentence not in told:
             say(sentence, _TONES[held] if number else "good" if improved else None)
@@ -311,8 +319,7 @@ def _print_screen(found: Review, *, journal: str) -> None:
     from gtmar.journal.sentences import numbers
 
     s = found.summary
-    for sentence in found.sentences:
-        say(sentence, _TONES[found.held] if found.improved else None)
+    _lead_lines(found.sentences, improved=found.improved, held=found.held)
     if not found.improved:
         after = [*found.warnings]
     else:

@@ -191,7 +191,11 @@ def test_an_indented_sentence_stays_indented(folder: Path) -> None:
 def test_colours_have_a_meaning(folder: Path) -> None:
     [run, *_] = run_ids(folder)
     review = in_terminal("review", run, folder=folder)
-    assert any("auc_roc_retain rose" in text for text in review.coloured(32))
+    green, yellow = (" ".join(review.coloured(colour)) for colour in (32, 33))
+    assert "Of 100 pairs" in green
+    # What got worse is no good news, whatever else is.
+    assert "Worse as measured" in yellow
+    assert "Worse" not in green
     diff = in_terminal("diff", f"{run}/start", run, folder=folder)
     assert "better" in " ".join(diff.coloured(32))
     assert "worse" in " ".join(diff.coloured(31))
