@@ -13,7 +13,7 @@ from gtmar import runs
 from gtmar import spec as specs
 from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
-from gtmar.journal.review import unimproved
+from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
 
 if TYPE_CHECKING:
@@ -91,26 +91,13 @@ class Run:
         with Journal(self.journal) as opened:
             return run_page(opened, self.id, data=data)
 
-    def _said(self) -> str:
-        result = self.result
-        if not result.improved and result.blocked:
-            row = {**vars(result), "objective": result.metric}
-            return unimproved(row).removesuffix(".")
-        before, after = result.baseline_value, result.best_value
-        told = (
-            f"{result.metric}: {before:.4f} -> {after:.4f} on the accounts searched, in "
-            f"{result.experiments:,} experiments, {result.wins:,} of them kept"
-        )
-        held = result.holdout
-        if held and held["baseline_value"] is not None and held["best_value"] is not None:
-            told += (
-                f"; {held['baseline_value']:.4f} -> {held['best_value']:.4f} on "
-                f"{held['accounts']:,} that it never saw"
-            )
-        return told
+    def _said(self) -> list[str]:
+        """Say what a lead reads first, then by how much the objective moved."""
+        moved = [numbers(self.result.row)] if self.result.improved else []
+        return [*self.result.sentences, *moved]
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {self._said()}>"
+        return f"<Run {self.id}: {' '.join(self._said())}>"
 
     def _repr_html_(self) -> str:
         with Journal(self.journal) as opened:
@@ -126,7 +113,7 @@ class Run:
             for name, weight in self.result.weights.items()
         ]
         weights = table(("weight", "start", "best", "change"), rows, caption=f"Run {self.id}")
-        said = [f"{self._said()}.", *self.warnings]
+        said = [*self._said(), *self.warnings]
         said += [note for note in (basis_note(self.result.basis),) if note]
         return "".join(map(sentence, said)) + weights
 

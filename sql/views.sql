@@ -101,6 +101,27 @@ create or replace macro worded_changes(changes) as
         ', '
     );
 
+-- The three largest changes, as entries of a map.
+create or replace macro largest_entries(changes) as
+    list_transform(
+        list_sort(
+            list_transform(
+                map_entries(changes),
+                lambda entry: {
+                    'size': -abs(coalesce(entry.value.after, 0) - coalesce(entry.value.before, 0)),
+                    'key': entry.key,
+                    'value': entry.value
+                }
+            )
+        )[1:3],
+        lambda entry: {'key': entry.key, 'value': entry.value}
+    );
+
+-- The three largest changes as text, and how many more there are.
+create or replace macro largest_changes(changes) as
+    worded_changes(map_from_entries(largest_entries(changes)))
+    || if(cardinality(changes) > 3, ' and ' || (cardinality(changes) - 3) || ' more', '');
+
 -- The weights in a spec's JSON text, by name; each bin of a binned feature has one.
 create or replace macro spec_weights(spec) as
     map_from_entries(

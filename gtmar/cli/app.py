@@ -140,6 +140,7 @@ def _of_journal(folder: Path) -> None:
     from gtmar.journal import review as reading
     from gtmar.journal.catalog import Journal
     from gtmar.journal.files import RunFiles
+    from gtmar.journal.sentences import RUNNING
 
     with Journal(folder) as opened:
         runs = opened.query("select count(*) from runs", columns=()).item()
@@ -156,11 +157,15 @@ def _of_journal(folder: Path) -> None:
         summary = last.summary
         say(f"Last run: {run_id} ({summary['state']}), {summary['model']} on {summary['source']}.")
         journal.verdict_lines(
-            last.verdict, improved=last.improved, held=last.held, warnings=last.warnings
+            last.sentences,
+            last.verdict,
+            improved=last.improved,
+            held=last.held,
+            warnings=last.warnings,
         )
     history.live_lines(live)
     say()
-    if last is None or last.summary["state"] == reading.RUNNING:
+    if last is None or last.summary["state"] == RUNNING:
         alive = RunFiles(folder, run_id).running()
         follow("verify" if alive else "resume", run_id, journal=folder)
     elif live["experiment"].is_in([f"{run_id}/{last.summary['best_experiment']}"]).any():

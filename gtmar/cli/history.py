@@ -593,7 +593,7 @@ def _print_log(
         say(f"{_moment(row['at'])}  {_KINDS.get(row['kind'], row['kind'])}  {row['reference']}")
         say(f"  {_who_and_why(row['author'], row['note'])}")
         if row["change"]:
-            say(f"  {row['change']}")
+            say(f"  {row['largest']}")
         if row["value_after"] is not None:
             basis = bases.get(row["reference"].partition("/")[0])
             say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")

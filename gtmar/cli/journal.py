@@ -9,14 +9,14 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import follow, unused
+from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, journal_app
 from gtmar.cli.output import Answer, say, some, table, text
 from gtmar.errors import UsageError
 from gtmar.sql_sandbox import DEFAULT_SECONDS, memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gtmar.cli.output import Tone
     from gtmar.integrations.jsonl_import import Imported, Undone
@@ -43,14 +43,17 @@ __all__ = [
 @a.command(app, "review r20260101-120000-abc123")
 def review(
     run_id: a.OptionalRun = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="All of it: weights, wins, tiers, what else moved.")
+    ] = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Say what a run found: verdict, wins, weights, tiers."""
+    """Say what a run found, on one screen; all of it with --full."""
     from gtmar.journal import review as reading
 
     with option_values.opened(journal) as opened:
         found = reading.review(opened, run_id)
-    return Answer(found.as_json, lambda: print_review(found, journal=str(journal)))
+    return Answer(found.as_json, lambda: print_review(found, journal=str(journal), full=full))
 
 
 @a.command(app, "compare RUN OTHER")
@@ -257,35 +260,109 @@ def _print_imported(found: Imported, *, journal: Path) -> None:
     follow("review", found.runs[-1], journal=journal)
 
 
-#: Wins shown in a review, the largest gains first.
-_WINS_SHOWN = 5
+#: Wins shown in a review, the largest gains first, and on one screen.
+_WINS_SHOWN, _WINS_ON_SCREEN = 5, 3
+#: Of a screen.
+_COLUMNS = 80
 _DRIFT_SHOWN = 8
 
 
+#: How a verdict is coloured, by whether its gain holds on accounts never seen.
+_TONES: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
+#: How sentences begin that name what got worse.
+_COSTS = ("Worse ", "More concentrated ")
+
+
+def _lead_lines(sentences: Iterable[str], *, improved: bool, held: bool | None) -> None:
+    """Print what a lead reads first; what got worse is a warning, whatever else is good."""
+    for sentence in sentences:
+        tone = _TONES[held] if improved else None
+        say(sentence, "warning" if sentence.startswith(_COSTS) else tone)
+
+
 def verdict_lines(
-    sentences: list[str], *, improved: bool, held: bool | None, warnings: Iterable[str]
+    sentences: Iterable[str],
+    verdict: Sequence[str],
+    *,
+    improved: bool,
+    held: bool | None,
+    warnings: Iterable[str],
 ) -> None:
-    """Print a verdict: good where a gain was found, and where it holds; bad where it doesn't."""
-    first, *rest = sentences
-    say(first, "good" if improved else None)
-    tone: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
-    for sentence in rest:
-        say(sentence, tone[held])
+    """Print what a lead reads first, then the verdict in numbers.
+
+    Good where a gain was found, and where it holds; bad where it doesn't.
+    """
+    told = list(sentences)
+    _lead_lines(told, improved=improved, held=held)
+    for number, sentence in enumerate(verdict):
+        if sentence not in told:
+            say(sentence, _TONES[held] if number else "good" if improved else None)
     for sentence in warnings:
         say(sentence, "warning")
 
 
-def print_review(found: Review, *, journal: str, best: str | None = None) -> None:
-    """Print a review: verdict, wins, weights, tiers, what else moved."""
+def print_review(
+    found: Review, *, journal: str, best: str | None = None, full: bool = False
+) -> None:
+    """Print a review: on one screen, or all of it."""
+    s = found.summary
+    say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
+    if full:
+        _print_all(found)
+    else:
+        _print_screen(found, journal=journal)
+    after_review(found, journal=journal, best=best)
+
+
+def _print_screen(found: Review, *, journal: str) -> None:
+    """Print what fits one screen: sentences, numbers, tiers at equal sizes, the largest wins."""
+    from gtmar.journal.sentences import numbers
+
+    s = found.summary
+    _lead_lines(found.sentences, improved=found.improved, held=found.held)
+    if not found.improved:
+        after = [*found.warnings]
+    else:
+        after = [x for x in found.verdict[1:] if x.startswith("Tier ")] + found.warnings
+        say(numbers(s))
+    for sentence in after:
+        say(sentence, "warning")
+    _tiers_at_equal_sizes(found)
+    if not found.wins.is_empty():
+        ordered = found.wins.sort("gain", descending=bool(s["higher_is_better"]))
+        for row in ordered.head(_WINS_ON_SCREEN).to_dicts():
+            say(_win_line(row))
+    say(f"More: {next_command('review', s['run_id'], full=True, journal=journal)}")
+
+
+def _win_line(win: dict[str, Any]) -> str:
+    """Word a win in a line: its largest changes, as many as fit."""
+    steps = win["steps"].split(", ")
+    for shown in range(len(steps), 0, -1):
+        more = win["changed"] - shown
+        rest = [f"{more} more"] if more else []
+        line = f"Win {win['number']} {win['gain']:+.4f}: {', '.join([*steps[:shown], *rest])}"
+        if len(line) <= _COLUMNS:
+            break
+    return line
+
+
+def _print_all(found: Review) -> None:
+    """Print verdict, wins, weights, tiers, what else moved."""
     from gtmar.metrics.metric import basis_note
 
     s = found.summary
-    say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
     if s["note"] or s["author"]:
         by = f" (by {s['author']})" if s["author"] else ""
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
-    verdict_lines(found.verdict, improved=found.improved, held=found.held, warnings=found.warnings)
+    verdict_lines(
+        found.sentences,
+        found.verdict,
+        improved=found.improved,
+        held=found.held,
+        warnings=found.warnings,
+    )
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
@@ -294,10 +371,14 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
         say(note)
     if not found.wins.is_empty():
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
-        rows = gains.select("number", "changes", "gain").rows()
+        rows = gains.select("number", "largest", "gain").rows()
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
-    weights = [(f, a, b, f"{c:+d}" if c else "") for f, a, b, c in found.weights.rows()]
-    table(["weight", "start", "best", "change"], weights, title="Weights")
+    weights = [
+        (w["feature"], w["start"], w["best"], f"{w['change']:+d}" if w["change"] else "", bound)
+        for w in found.weights.to_dicts()
+        for bound in [f"at its {w['at_bound']}" if w["at_bound"] else ""]
+    ]
+    table(["weight", "start", "best", "change", ""], weights, title="Weights")
     if s["orientation"] == "risk":
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
@@ -317,7 +398,6 @@ def print_review(found: Review, *, journal: str, best: str | None = None) -> Non
     if s["state"] != "imported":
         _drift(found)
     say()
-    after_review(found, journal=journal, best=best)
 
 
 def _tiers_at_equal_sizes(found: Review) -> None:
@@ -326,18 +406,28 @@ def _tiers_at_equal_sizes(found: Review) -> None:
         return
     part, rows = found.tiers_at_equal_sizes
     where = "held out" if part == "held_out" else "searched"
-    sized_table(rows, title=f"Tiers at the start's sizes, start -> best, on the accounts {where}")
+    title = f"Tiers at the start's sizes, start -> best, on the accounts {where}"
+    sized_table(rows, title=title, basis=found.summary["basis"])
 
 
-def sized_table(rows: list[dict[str, Any]], *, title: str) -> None:
-    """Print two scores side by side, tier by tier, at the sizes of the first one's tiers."""
+def sized_table(rows: list[dict[str, Any]], *, title: str, basis: str | None = None) -> None:
+    """Print two scores side by side, tier by tier, at the sizes of the first one's tiers.
+
+    `basis` marks revenue retention that is binary.
+    """
+    from gtmar.metrics.metric import marked
+
     shown = [
         short
         for short in ("logo_retention", "nrr", "grr")
         if any(row[f"{short}_start"] is not None for row in rows)
     ]
     table(
-        ["tier", "accounts", *(_HEADINGS[short] for short in shown)],
+        [
+            "tier",
+            "accounts",
+            *(_HEADINGS[x] + marked(f"{x}_by_tier", basis)[len(f"{x}_by_tier") :] for x in shown),
+        ],
         (
             [
                 row["tier"],
@@ -361,7 +451,10 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
     if s["state"] == "imported":
         follow("show", s["run_id"], journal=journal)
     elif not found.improved or found.held is False:
-        say("Other features or encoders in the spec may do better than other weights.")
+        if not found.improved and s["blocked"]:
+            say("Whether that guardrail's limit is the one meant is for you to say.")
+        else:
+            say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
         follow("sql", "convergence", settings=settings, journal=journal)
     elif best is not None:

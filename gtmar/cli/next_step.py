@@ -42,20 +42,16 @@ class ChosenCommand(error_boundary.Command):
 
 
 def follow(command: str, *arguments: object, **options: object) -> None:
-    """Print the next command; parameters are those of `next_command`.
-
-    A journal is named where it is another than commands take of themselves.
-    """
+    """Print the next command; parameters are those of `next_command`."""
     from gtmar.cli.output import following
 
-    usual = os.environ.get("GTMAR_JOURNAL", "journal")
-    if "journal" in options and str(options["journal"]) == usual:
-        options["journal"] = None
     following(next_command(command, *arguments, **options))
 
 
 def next_command(command: str, *arguments: object, **options: object) -> str:
     """Word a command of gtmar that goes on from the one that is running, as a line for a shell.
+
+    A journal is named where it is another than commands take of themselves.
 
     Parameters
     ----------
@@ -68,6 +64,9 @@ def next_command(command: str, *arguments: object, **options: object) -> str:
         that was given on the command line, is kept; None leaves one out. Passwords and keys of
         locations are left out.
     """
+    usual = os.environ.get("GTMAR_JOURNAL", "journal")
+    if "journal" in options and str(options["journal"]) == usual:
+        options["journal"] = None
     context = _running.get()
     known = {
         str(each.name): each

@@ -238,23 +238,15 @@ def _answer(result: RunResult, output: Output | None) -> Answer:
 def _print_run(result: RunResult, *, written: str | None) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
-    from gtmar.journal.review import verdict
+    from gtmar.journal.sentences import verdict
     from gtmar.runs.results import warnings_of
 
-    holdout = result.holdout or {}
-    row = {
-        "objective": result.metric,
-        "holdout_accounts": holdout.get("accounts", 0),
-        **{f"holdout_{end}": holdout.get(end) for end in ("baseline_value", "best_value")},
-        **result.values(
-            "experiments wins baseline_value best_value blocked broken tied null basis"
-        ),
-    }
-    valued = None not in (row["holdout_baseline_value"], row["holdout_best_value"])
-    held = bool(holdout["improved"]) if valued else None
-    said = verdict(row, improved=result.improved, held=held)
+    improved, held = result.improved, result.held
+    said = verdict(result.row, improved=improved, held=held)
     said[1:1] = [result.resized] if result.resized else []
-    verdict_lines(said, improved=result.improved, held=held, warnings=warnings_of(result.findings))
+    verdict_lines(
+        result.sentences, said, improved=improved, held=held, warnings=warnings_of(result.findings)
+    )
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(

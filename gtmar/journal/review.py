@@ -13,33 +13,22 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
-from gtmar.metrics.metric import marked
+from gtmar.journal.sentences import IMPORTED, SAME, Seen, at_its_size, lead, unimproved, verdict
 from gtmar.metrics.registry import all_metrics
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
 
 _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
-#: What the views call a run without an end record.
-RUNNING = "running or cut off"
-#: The state of a run that another tool made.
-IMPORTED = "imported"
-#: Changes up to this, or this share of the start, are none.
-_SAME = 0.0005
 #: A tier with this share of accounts is in use; with less than the other it is all but empty.
 _IN_USE, _EMPTY = 0.05, 0.01
 
 __all__ = [
-    "IMPORTED",
-    "RUNNING",
     "Comparison",
     "Review",
-    "at_its_size",
     "compare",
     "review",
     "sized_rows",
-    "unimproved",
-    "verdict",
     "why_none",
 ]
 
@@ -68,6 +57,8 @@ class Review:
     #: Start and best by tier at the start's sizes, by part of the accounts: `searched`, `held_out`.
     #: As the run's end has it; empty of runs from before it was measured.
     equal_sizes: dict[str, Any] = field(default_factory=dict)
+    #: Start and best on the accounts that count; None of an imported run.
+    seen: Seen | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -97,8 +88,36 @@ class Review:
         return bool(sign * (after - before) > 1e-12)
 
     @property
+    def sentences(self) -> list[str]:
+        """Say what a lead needs to know of the run, what matters most first."""
+        return self.said()
+
+    @property
+    def decided_costs(self) -> list[str] | None:
+        """What got worse beyond chance by the decision on the best; None where none says."""
+        if self.decision is None or not self.improved:
+            return None
+        if self.decision.get("experiment_id") != self.summary["best_experiment"]:
+            return None
+        costs: list[str] | None = self.decision.get("costs")
+        return costs
+
+    def said(self, *, costs: bool = True) -> list[str]:
+        """Say the same, with or without what got worse: as decided, else as measured."""
+        if costs and self.decided_costs is not None:
+            return [*self.said(costs=False), *self.decided_costs]
+        return lead(self.summary, self.seen, improved=self.improved, held=self.held, costs=costs)
+
+    @property
+    def costs(self) -> dict[str, str]:
+        """What got worse as measured, by headline metric; empty where the gain doesn't hold."""
+        if self.seen is None or not self.improved or self.held is False:
+            return {}
+        return self.seen.costs(self.summary["objective"])
+
+    @property
     def verdict(self) -> list[str]:
-        """Say what the run found, in a few sentences."""
+        """Say what the run found by its objective, in a few sentences."""
         said = verdict(self.summary, improved=self.improved, held=self.held)
         sentence = None
         tier = self.summary["objective"].partition(".")[2]
@@ -187,6 +206,7 @@ class Review:
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {
+            "sentence": " ".join(self.sentences),
             "verdict": self.verdict,
             "improved": self.improved,
             "held_on_holdout": self.held,
@@ -200,26 +220,6 @@ class Review:
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
         }
-
-
-def at_its_size(
-    objective: str, before: int, after: int, measured: dict[str, Any] | None
-) -> str | None:
-    """Say what is left of a gain in one tier's metric where the tier keeps its size.
-
-    `before` and `after` are the tier's accounts by each score's own edges, `measured` both scores
-    at the first one's sizes. None where the tier has its size, but for an account of ties, or it
-    wasn't measured.
-    """
-    if measured is None or abs(before - after) <= 1:
-        return None
-    one, two = (measured[side].get(objective) for side in ("start", "best"))
-    if one is None or two is None:
-        return None
-    return (
-        f"Tier {objective.partition('.')[2]} went from {before:,} accounts to {after:,}. With "
-        f"{before:,} by either score: {one:.4f} -> {two:.4f} ({two - one:+.4f})."
-    )
 
 
 def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
@@ -240,59 +240,6 @@ def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for tier, size in zip(measured["tiers"], measured["sizes"], strict=True)
     ]
-
-
-def verdict(row: dict[str, Any], *, improved: bool, held: bool | None) -> list[str]:
-    """Say what a run found, from a row with the names that ``review.sql`` gives."""
-    name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
-    if not tried:
-        return ["No experiment yet: the run is at its baseline, or was cut off there."]
-    if not improved:
-        return [unimproved(row)]
-    moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
-    said = [
-        f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
-        f"({row['best_value'] - row['baseline_value']:+.4f}) in {tried:,} experiments, "
-        f"{row['wins']:,} of them kept."
-    ]
-    if held is None:
-        if row.get("state") == IMPORTED:
-            said.append("Imported: whether it holds on other accounts isn't known here.")
-        elif row.get("state") == RUNNING:
-            said.append("The run has not ended, so the holdout has not been looked at.")
-        elif row["holdout_accounts"]:
-            said.append("On the holdout it has no value, so whether the gain holds is open.")
-        else:
-            said.append(
-                "In-sample: no holdout was kept, so this says nothing about accounts that the "
-                "search has not seen."
-            )
-        return said
-    before, after = row["holdout_baseline_value"], row["holdout_best_value"]
-    unseen = (
-        f"On the {row['holdout_accounts']:,} accounts that the search never saw: "
-        f"{before:.4f} -> {after:.4f} ({after - before:+.4f})"
-    )
-    said.append(f"{unseen}." if held else f"{unseen}. The gain did not hold: keep the spec.")
-    return said
-
-
-def unimproved(row: dict[str, Any]) -> str:
-    """Say why no experiment was kept: none was better, or those that were broke a guardrail."""
-    name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
-    baseline = f"the baseline's {name} of {row['baseline_value']:.4f}"
-    blocked = row.get("blocked") or 0
-    if blocked:
-        broken = row.get("broken") or {}
-        listed = "; ".join(f"{guardrail} ({count:,})" for guardrail, count in broken.items())
-        return (
-            f"No experiment of {tried:,} was kept: {blocked:,} {'was' if blocked == 1 else 'were'} "
-            f"better than {baseline} and broke a guardrail{': ' + listed if listed else ''}."
-        )
-    if row.get("tied") == tried:
-        return f"All {tried:,} experiments tie with {baseline}: no weight that may move changes it."
-    without = f", {row['null']:,} of them without a value" if row.get("null") else ""
-    return f"No experiment of {tried:,} beat {baseline}{without}: keep the spec."
 
 
 _WHY_NONE = """
@@ -316,13 +263,26 @@ _BROKEN = """
     from experiments
     where run_id = getvariable('run') and outcome = 'blocked'
 """
-_FINDINGS = """
-    select parameters['findings'] as findings, equal_sizes
+_RECORDED = """
+    select
+        parameters['findings'] as findings,
+        equal_sizes,
+        holdout_baseline_metrics,
+        holdout_best_metrics,
+        spec
     from runs
     where run_id = getvariable('run')
 """
+#: The baseline and the best, on the accounts searched.
+_ENDS = """
+    select *
+    from experiments
+    where run_id = getvariable('run')
+        and experiment_id in ('exp_00000', getvariable('best'))
+    order by number
+"""
 _DECISION = """
-    select details
+    select details, experiment_id
     from events
     where kind = 'decision' and run_id = getvariable('run')
     order by "at" desc, event_id desc
@@ -372,8 +332,8 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
             f"run {run_id} has no experiment yet",
             hint=_NO_EXPERIMENT,
         )
-    [record] = journal.query(_FINDINGS, among=[run_id], run=run_id).to_dicts()
-    decided = journal.query(_DECISION, among=[run_id], run=run_id)["details"].to_list()
+    [record] = journal.query(_RECORDED, among=[run_id], run=run_id).to_dicts()
+    decided = journal.query(_DECISION, among=[run_id], run=run_id).rows()
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     equal_sizes = json.loads(record["equal_sizes"] or "{}")
@@ -381,6 +341,8 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         name: pl.DataFrame() if brief else journal.sql(query, run=run_id)
         for name, query in _TABLES.items()
     }
+    if not brief:
+        tables["weights"] = _with_bounds(tables["weights"], record["spec"])
     if equal_sizes:
         names = equal_sizes["searched"]["tiers"]
         best_tier = names[-1 if rows[0]["orientation"] == "risk" else 0]
@@ -389,9 +351,56 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         summary={**rows[0], **counts},
         **tables,
         findings=tuple(json.loads(record["findings"] or "[]")),
-        decision=json.loads(decided[0]) if decided else None,
+        decision=json.loads(decided[0][0]) | {"experiment_id": decided[0][1]} if decided else None,
         equal_sizes=equal_sizes,
+        seen=_seen(journal, rows[0], record, equal_sizes),
     )
+
+
+def _seen(
+    journal: Journal, summary: dict[str, Any], record: dict[str, Any], equal_sizes: dict[str, Any]
+) -> Seen | None:
+    """Read start and best on the accounts held out, or on those searched where none are."""
+    if summary["state"] == IMPORTED:
+        return None
+    unseen = record["holdout_best_metrics"] is not None
+    if unseen:
+        ends = [json.loads(record[f"holdout_{side}_metrics"]) for side in ("baseline", "best")]
+    else:
+        run_id, best = summary["run_id"], summary["best_experiment"]
+        ends = journal.query(_ENDS, among=[run_id], run=run_id, best=best).to_dicts()
+    return Seen(
+        unseen=unseen,
+        accounts=summary["holdout_accounts" if unseen else "accounts"],
+        start=ends[0],
+        best=ends[-1],
+        sized=equal_sizes.get("held_out" if unseen else "searched"),
+        risk=summary["orientation"] == "risk",
+    )
+
+
+def _with_bounds(weights: pl.DataFrame, spec: str | None) -> pl.DataFrame:
+    """Add to each weight the feature that it is of and the bound that its best stands at, if any.
+
+    Read off the spec's JSON: a review needs no more of a spec. Null where it doesn't say.
+    """
+    known: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, feature in json.loads(spec or "{}").get("features", {}).items():
+        bins = (feature.get("encode") or {}).get("bins")
+        known |= {name: (name, feature)} if bins is None else {}
+        for key, limits in (bins or {}).items():
+            # An interval stands as it is, a category in brackets.
+            known |= {f"{name}{key}": (name, limits), f"{name}[{key}]": (name, limits)}
+    rows = []
+    for row in weights.to_dicts():
+        of, limits = known.get(row["feature"], (None, {}))
+        low, high = limits.get("min"), limits.get("max")
+        bound = None
+        if low != high:
+            bound = {low: "min", high: "max"}.get(row["best"])
+        rows.append(row | {"of": of, "at_bound": bound})
+    schema = dict(weights.schema) | {"of": pl.String(), "at_bound": pl.String()}
+    return pl.DataFrame(rows, schema=schema)
 
 
 def _drift_at_equal_sizes(
@@ -419,7 +428,7 @@ def _reading(name: str, one: float | None, two: float | None, best_tier: str) ->
     key, _, tier = name.partition(".")
     if one is None or two is None:
         return "moved"
-    if abs(two - one) <= _SAME * max(1.0, abs(one)):
+    if abs(two - one) <= SAME * max(1.0, abs(one)):
         return "same"
     better = all_metrics()[key].better
     if better == "neither" or tier != best_tier:

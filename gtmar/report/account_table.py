@@ -22,6 +22,7 @@ from gtmar.runs.session import load_tables
 from gtmar.runs.tier_table import measured_at_sizes
 from gtmar.stats.interval import unknown
 from gtmar.validation.intervals import panel_of, uncertainty
+from gtmar.validation.trade_offs import HEADLINES, costs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,6 +123,12 @@ class Revenue:
     accounts: int
     level: float
     lines: tuple[RevenueLine, ...]
+    #: What got worse beyond chance, a sentence by headline metric.
+    costs: dict[str, str]
+    #: Of the objective; None where it has no interval.
+    gain: Interval | None
+    #: Of the gain, as `runs.segments.reading_of` has it.
+    gain_reading: str
 
     def named(self, reading: str) -> list[str]:
         """Return the labels of all lines of a reading."""
@@ -152,6 +159,11 @@ class TableEvidence:
     revenue: Revenue | None
     #: Why the accounts held out can't be measured: their own table isn't there. None else.
     revenue_absent: str | None = None
+
+    @property
+    def costs(self) -> dict[str, str] | None:
+        """What got worse beyond chance, by headline metric; None where that isn't known."""
+        return None if self.revenue is None else self.revenue.costs
 
 
 def read_table(
@@ -204,7 +216,11 @@ def read_table(
             for each, name, interval_level in parts
             if each.segments
         ),
-        revenue=None if absent else _revenue_of(matrix, start, before, after, part=part, level=at),
+        revenue=None
+        if absent
+        else _revenue_of(
+            matrix, start, before, after, part=part, level=at, objective=run["objective"]
+        ),
         revenue_absent=absent,
     )
 
@@ -233,6 +249,7 @@ def _revenue_of(
     *,
     part: str,
     level: float,
+    objective: str,
 ) -> Revenue | None:
     """Measure the revenue metrics under two weight vectors; None without any of their columns.
 
@@ -241,12 +258,15 @@ def _revenue_of(
     Cost: that of the intervals, about half a second for 1,500 accounts.
     """
     metrics, outcomes = all_metrics(), matrix.outcomes
-    keys = [key for key in _SHOWN if outcomes.missing_reason(metrics[key].needs) is None]
+    known = {key for key, each in metrics.items() if outcomes.missing_reason(each.needs) is None}
+    keys = [key for key in _SHOWN if key in known]
     if not keys:
         return None
+    decides = objective.partition(".")[0]
+    asked = {*keys, *(known & {*HEADLINES, decides})}
     sizes = tier_sizes(matrix, spec, start)
     measured = [measured_at_sizes(matrix, spec, w, sizes, outcomes) for w in (start, best)]
-    intervals = uncertainty(panel_of(matrix, spec, start, best), level=level, metrics=set(keys))
+    intervals = uncertainty(panel_of(matrix, spec, start, best), level=level, metrics=asked)
     none = unknown(None, level=level, accounts=0, reason="no value")
     lines = []
     for key in keys:
@@ -260,4 +280,13 @@ def _revenue_of(
             good = tier is None or tier == best_tier(spec)
             reading = reading_of(three[2], metrics[key].better if good else "neither")
             lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
-    return Revenue(part, matrix.accounts, level, tuple(lines))
+    gain = intervals.gain.get(objective)
+    return Revenue(
+        part,
+        matrix.accounts,
+        level,
+        tuple(lines),
+        costs=costs_of(intervals, objective),
+        gain=gain,
+        gain_reading=reading_of(gain or none, metrics[decides].better),
+    )

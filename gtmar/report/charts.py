@@ -7,6 +7,7 @@ so that light, dark and print are the page's affair.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections import Counter
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INK",
+    "MOST_DRAWN",
     "both",
     "capture_chart",
     "legible",
@@ -65,6 +67,9 @@ _QUOTE = "\uffff"
 #: Attributes that say what holds anyway.
 _DEFAULTS = {"opacity": "1", "stroke-width": "0"}
 
+#: Weights in the chart of weights, those that moved most.
+MOST_DRAWN = 40
+
 Chart: TypeAlias = "alt.LayerChart | alt.FacetChart"
 _START, _BEST = "start", "best"
 #: Wins that are named in the chart itself, and the least distance between two names, as a share of
@@ -95,7 +100,7 @@ def objective_chart(evidence: Evidence) -> Markup:
         {
             "x": w["number"],
             "y": w["value_after"],
-            "what": legible(f"{w['experiment_id']}: {arrows(w['changes'])} ({w['gain']:+.4f})"),
+            "what": legible(f"{w['experiment_id']}: {arrows(w['largest'])} ({w['gain']:+.4f})"),
         }
         for w in wins
     ]
@@ -156,7 +161,7 @@ def _win_names(
         clear = max(0.25 * abs(win["gain"]), 0.05 * height)
         y = win["value_after"] - (1 if rising else -1) * clear
         if all(abs(y - other["y"]) >= _APART * height for other in chosen):
-            chosen.append({"x": win["number"], "y": y, "text": legible(arrows(win["changes"]))})
+            chosen.append({"x": win["number"], "y": y, "text": legible(arrows(win["largest"]))})
     return chosen
 
 
@@ -177,13 +182,18 @@ def weight_chart(evidence: Evidence) -> Markup:
     """Draw each weight at the start and at the best, a line between the two."""
     rows = [
         {"name": legible(row["feature"]), _START: row["start"], _BEST: row["best"]}
-        for row in evidence.review.weights.to_dicts()
+        for group in evidence.weights
+        for row in group.rows
     ]
     moved = sum(row[_START] != row[_BEST] for row in rows)
     text = (
         f"Dot chart of {len(rows):,} weights at the start and at the best; {moved:,} of them "
         "moved. The table below lists them."
     )
+    if len(rows) > MOST_DRAWN:
+        by_change = sorted(rows, key=lambda row: -abs(row[_BEST] - row[_START]))[:MOST_DRAWN]
+        rows = [row for row in rows if row in by_change]
+        text = f"{text} Drawn are the {MOST_DRAWN} that moved most."
     rule = {"color": INK["quiet"], "strokeWidth": 2}
     points = {_START: (INK["start"], INK["paper"]), _BEST: (INK["best"], INK["best"])}
     return _weights(rows, text, ends=(_START, _BEST), rule=rule, points=points)
@@ -232,12 +242,20 @@ def _weights(
 
 def tier_chart(tiers: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Draw logo retention by tier with its intervals; None where no tier has any."""
+    # Tiers of one size in both stages are named with it.
+    sizes = Counter((line["tier"], line["accounts"]) for line in tiers)
+    names = {
+        line["tier"]: f"{line['tier']} · {line['accounts']:,}"
+        if sizes[line["tier"], line["accounts"]] == 2
+        else line["tier"]
+        for line in tiers
+    }
     spans = [
-        (line["tier"], line["stage"], (line["logo_retention"], *line["logo_interval"]))
+        (names[line["tier"]], line["stage"], (line["logo_retention"], *line["logo_interval"]))
         for line in tiers
         if line["logo_interval"] is not None
     ]
-    order = [legible(line["tier"]) for line in tiers if line["stage"] == _START]
+    order = [legible(names[line["tier"]]) for line in tiers if line["stage"] == _START]
     text = (
         f"Dot chart of the share of accounts kept in each of {len(order)} tiers, at the start and "
         "at the best, with 95 % intervals. The table below has the numbers."
@@ -290,7 +308,8 @@ def _spans(
             color=alt.Color("stage:N", scale=colours, legend=None),
         )
         scale = alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False, padding=12)
-        axis = alt.Axis(format=".0%", tickCount=5) if share else alt.Axis(tickCount=5)
+        quarters = [0, 0.25, 0.5, 0.75, 1]
+        axis = alt.Axis(format=".0%", values=quarters) if share else alt.Axis(tickCount=5)
         x = alt.X("low:Q", title=title, scale=scale, axis=axis)
         layers = [
             base.mark_rule(strokeWidth=2, aria=False).encode(x=x, x2="high:Q"),
@@ -390,9 +409,21 @@ def _room(names: Sequence[str], most: int) -> int:
 
 
 def _names_axis(order: Sequence[str], pixels: int) -> alt.Y:
-    """Return an axis of names; they have their room, whatever font the page finds."""
+    """Return an axis of names; they have their room, whatever font the page finds.
+
+    A long one loses its middle, since bins of one feature differ at the end.
+    """
     limit = int(pixels * 0.85)
-    axis = alt.Axis(labelColor=INK["ink"], labelLimit=limit, minExtent=pixels)
+    most = max(9, limit // 7)
+    head = most // 6
+    ends = f"slice(datum.label, 0, {head})", f"slice(datum.label, {head + 1 - most})"
+    cut = " + '\N{HORIZONTAL ELLIPSIS}' + ".join(ends)
+    axis = alt.Axis(
+        labelColor=INK["ink"],
+        labelExpr=f"length(datum.label) > {most} ? {cut} : datum.label",
+        labelLimit=limit,
+        minExtent=pixels,
+    )
     return alt.Y("name:N", sort=order, title=None, axis=axis)
 
 

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from gtmar.report.account_table import TableEvidence
 
 __all__ = [
+    "Cost",
     "Evidence",
     "History",
     "HistoryEntry",
     "StabilityRecord",
+    "WeightGroup",
     "gather",
     "gather_history",
 ]
@@ -110,6 +112,26 @@ def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> 
 
 
 @dataclass(frozen=True)
+class Cost:
+    """A headline metric that got worse, in words."""
+
+    text: str
+    #: Whether by more than chance.
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class WeightGroup:
+    """The weights of one feature."""
+
+    feature: str
+    #: As the review has them, each with its `label` within the feature.
+    rows: list[dict[str, Any]]
+    #: Whether each is a bin's.
+    binned: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that the report of one run shows."""
 
@@ -135,6 +157,72 @@ class Evidence:
     stability: StabilityRecord | None
 
     @property
+    def sentences(self) -> list[str]:
+        """What a lead reads first; what got worse stands under it, as `costs`.
+
+        Where the table is there, also whether the gain on accounts never seen is beyond chance.
+        """
+        said, seen = self.review.said(costs=False), self.review.seen
+        revenue = self.table.revenue if self.table else None
+        if not self.review.held or seen is None or revenue is None:
+            return said
+        gain = revenue.gain
+        if gain is None or gain.value is None or gain.low is None or gain.high is None:
+            return said
+        beyond = "beyond" if revenue.gain_reading == "better" else "within"
+        chance = (
+            f"The gain there, {gain.value:+.4f}, is {beyond} chance "
+            f"({100 * revenue.level:.4g}% interval {gain.low:+.4f} to {gain.high:+.4f})."
+        )
+        return [said[0], chance, *said[1:]]
+
+    @property
+    def costs(self) -> list[Cost]:
+        """What got worse: beyond chance where the table tells, else as measured."""
+        measured, seen = self.review.costs, self.review.seen
+        unseen = seen is not None and seen.unseen
+        known = self.table.costs if self.table and self.review.improved else None
+        decided = self.review.decided_costs
+        if known is None and decided is not None:
+            return [Cost(text, beyond=True) for text in decided]
+        proven = known or {}
+        mark = "chance not excluded" if known is None else "within chance"
+        rest = {
+            key: f"Worse as measured, {mark}: {text}."
+            for key, text in measured.items()
+            if key not in proven
+        }
+        where = "" if unseen else "In-sample. "
+        return [
+            *(Cost(f"{where}{text}", beyond=True) for text in proven.values()),
+            *(Cost(f"{where}{text}", beyond=False) for text in rest.values()),
+        ]
+
+    @property
+    def weights(self) -> list[WeightGroup]:
+        """The weights by feature, bins under theirs, the features with the largest weight first."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in self.review.weights.to_dicts():
+            feature = row["of"] or row["feature"]
+            label = row["feature"].removeprefix(feature) or feature
+            groups.setdefault(feature, []).append(row | {"label": label})
+        ordered = sorted(groups.items(), key=lambda each: -max(abs(w["best"]) for w in each[1]))
+        return [
+            WeightGroup(feature, rows, binned=any(w["feature"] != feature for w in rows))
+            for feature, rows in ordered
+        ]
+
+    @property
+    def drawn_tiers(self) -> tuple[dict[str, Any], ...]:
+        """The lines of the chart of tiers: at equal sizes where those are known, else by edges.
+
+        The start's alone where nothing was kept.
+        """
+        if self.review.improved:
+            return self.sized_tiers or self.tiers
+        return tuple(line for line in self.tiers if line["stage"] == "start")
+
+    @property
     def sized_tiers(self) -> tuple[dict[str, Any], ...]:
         """The lines of the chart of tiers, at the start's sizes; empty where that isn't known."""
         if self.review.tiers_at_equal_sizes is None or not self.review.improved:
@@ -149,6 +237,7 @@ class Evidence:
                 lines.append(
                     {
                         "tier": row["tier"],
+                        "accounts": row["accounts"],
                         "stage": stage,
                         "logo_retention": share,
                         "logo_interval": interval,
@@ -255,7 +344,7 @@ _ENTRIES = """
         history.*,
         case
             when weights_before is null or weights_after is null then null
-            else worded_changes(changed_weights(weights_before, weights_after))
+            else largest_changes(changed_weights(weights_before, weights_after))
         end as change,
         runs.experiments as experiments,
         runs.higher_is_better as higher_is_better,
@@ -272,7 +361,7 @@ _EXPERIMENTS = """
         number,
         outcome,
         proposer,
-        worded_changes(changes) as changes,
+        largest_changes(changes) as changes,
         value_before,
         value_after,
         value_after - value_before as gain,

@@ -70,7 +70,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     drawings = {
         "objective": charts.objective_chart(evidence),
         "weights": charts.weight_chart(evidence),
-        "tiers": charts.tier_chart(evidence.sized_tiers or evidence.tiers),
+        "tiers": charts.tier_chart(evidence.drawn_tiers),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
         "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,
@@ -81,7 +81,13 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     }
     title = f"{summary['model']}: what run {summary['run_id']} found"
     html = _fill(
-        "run.html", title=title, e=evidence, s=summary, charts=drawings, tiers=row["tiers"]
+        "run.html",
+        title=title,
+        e=evidence,
+        s=summary,
+        charts=drawings,
+        tiers=row["tiers"],
+        most_drawn=charts.MOST_DRAWN,
     )
     needy = "moves between tiers, capture, revenue with intervals, segments"
     left_out = (f"{needy}: {evidence.absent}",) if evidence.absent else ()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -22,7 +23,6 @@ from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import AccountDataError
-from gtmar.journal.review import at_its_size
 from gtmar.journal.schema import (
     FORMAT_VERSION,
     baseline_fields,
@@ -30,6 +30,7 @@ from gtmar.journal.schema import (
     experiment_rows,
     step_fields,
 )
+from gtmar.journal.sentences import Seen, at_its_size, lead
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
@@ -316,7 +317,7 @@ class Search:
         )
         changes: dict[str, Any] = {"objective": self.judge.name, "lineage": lineage}
         changes["calibration"] = fitted
-        return RunResult(
+        result = RunResult(
             **ended,
             run_id=writer.run_id,
             journal=str(writer.journal),
@@ -337,6 +338,26 @@ class Search:
             resumed_from=self._resumed_from,
             reliability=checked,
             resized=self._resized(sized["searched"]),
+        )
+        seen = self._seen(holdout, sized)
+        said = lead(result.row, seen, improved=result.improved, held=result.held)
+        return replace(result, sentences=tuple(said))
+
+    def _seen(self, holdout: dict[str, Any] | None, sized: dict[str, Any]) -> Seen:
+        """Take start and best on the accounts held out; searched, where those weren't looked at."""
+        if holdout is not None:
+            accounts, ends = holdout["accounts"], [holdout["baseline_metrics"], holdout["metrics"]]
+        else:
+            accounts = self.accounts.search.accounts
+            sums = (self.baseline_sums, self.loop.best_sums)
+            ends = [self.measure(each).row(0) for each in sums]
+        return Seen(
+            unseen=holdout is not None,
+            accounts=accounts,
+            start=ends[0],
+            best=ends[1],
+            sized=sized["searched" if holdout is None else "held_out"],
+            risk=self.spec.orientation == "risk",
         )
 
     def _calibration(

@@ -111,6 +111,8 @@ class RunResult(PlainData):
     #: The probabilities beside what became of the holdout, as `Reliability` has it; None where the
     #: spec has none, or nothing was held out.
     reliability: dict[str, Any] | None = None
+    #: What a lead needs to know of it, what matters most first.
+    sentences: tuple[str, ...] = ()
 
     @property
     def experiments_per_second(self) -> float:
@@ -122,9 +124,31 @@ class RunResult(PlainData):
         """Whether anything beat the baseline on the search part."""
         return self.wins > 0
 
+    @property
+    def held(self) -> bool | None:
+        """Whether the gain is there on the holdout too; None where that isn't known."""
+        holdout = self.holdout
+        if holdout is None or None in (holdout["baseline_value"], holdout["best_value"]):
+            return None
+        return bool(holdout["improved"])
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What `journal.sentences` words a verdict from."""
+        holdout = self.holdout or {}
+        return {
+            "objective": self.metric,
+            "holdout_accounts": holdout.get("accounts", 0),
+            **{f"holdout_{end}": holdout.get(end) for end in ("baseline_value", "best_value")},
+            **self.values(
+                "experiments wins baseline_value best_value blocked broken tied null basis"
+            ),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {
+            "sentence": " ".join(self.sentences),
             **self.values(
                 "run_id journal metric state baseline_value best_value experiments known wins "
                 "seconds experiments_per_second best_experiment weights metrics holdout digest "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gtmar.data.outcomes import CENTS
 from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
-from gtmar.metrics.registry import CONCENTRATION_KEYS, measure_exact
+from gtmar.metrics.registry import CONCENTRATION_KEYS, all_metrics, measure_exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,9 @@ def at_equal_sizes(
     -------
     dict
         `tiers` from the highest scores down, `sizes` of them, `start` and `best`: the by-tier
-        metrics as ``key.tier``, and HHI, null without their columns; and how many accounts of each
-        tier have a label, `labelled_start` and `labelled_best`.
+        metrics as ``key.tier``, and HHI, null without their columns; how many accounts of each tier
+        have a label, `labelled_start` and `labelled_best`; and its MRR of the start that is gone,
+        `churned_mrr_start` and `churned_mrr_best`, null without MRR.
     """
     return side_by_side(
         (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes
@@ -59,6 +61,7 @@ def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[s
     spec = one[1]
     sizes, tiers = tier_sizes(*one), spec.tier_names
     sides: dict[str, Any] = {}
+    has_mrr = outcomes.missing_reason(all_metrics()["grr_by_tier"].needs) is None
     for name, (matrix, own, weights) in (("start", one), ("best", two)):
         named = own.model_copy(update={"tiers": spec.tiers})
         known = sums_at_sizes(matrix, named, weights, sizes)
@@ -66,6 +69,8 @@ def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[s
         sides[name] = {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS}
         labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)
         sides[f"labelled_{name}"] = list(map(float, labelled))
+        gone = [float(known[tier_sum("churned", tier)][0]) / CENTS for tier in tiers]
+        sides[f"churned_mrr_{name}"] = gone if has_mrr else None
     return {"tiers": list(tiers), "sizes": list(sizes), **sides}
 
 

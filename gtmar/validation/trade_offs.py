@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
     from gtmar.validation.intervals import Uncertainty
 
-__all__ = ["CHANCE_LEVEL", "costs_of", "far_below", "upside_down"]
+__all__ = ["CHANCE_LEVEL", "HEADLINES", "costs_of", "far_below", "upside_down"]
 
 #: AUC of a coin.
 CHANCE_LEVEL = 0.5
@@ -31,6 +31,8 @@ _HEADLINES = {
     ),
     _HHI: ("More concentrated beyond chance: MRR over the tiers, of the same sizes", ".3f"),
 }
+#: Their keys.
+HEADLINES = frozenset(_HEADLINES)
 #: Objectives that say what a headline metric says.
 _TWINS = {
     "auc_roc_churn": _AUC,

@@ -9,6 +9,9 @@
 --   value_after (double): objective after
 --   gain (double): value_after - value_before
 --   changes (varchar): what it changed, such as nps: 5 -> 12
+--   changed (bigint): how many weights it changed
+--   largest (varchar): its three largest changes, and how many more
+--   steps (varchar): these three by how much, such as nps +7
 -- grain: one row per win
 -- order: number
 -- reads: the runs named
@@ -27,7 +30,17 @@ select
     value_before,
     value_after,
     value_after - value_before as gain,
-    worded_changes(changes) as changes
+    worded_changes(changes) as changes,
+    cast(cardinality(changes) as bigint) as changed,
+    largest_changes(changes) as largest,
+    array_to_string(
+        list_transform(
+            largest_entries(changes),
+            lambda entry: entry.key
+                || format(' {:+d}', coalesce(entry.value.after, 0) - coalesce(entry.value.before, 0))
+        ),
+        ', '
+    ) as steps
 from numbered
 where outcome = 'win'
 order by number;

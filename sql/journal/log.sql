@@ -9,6 +9,7 @@
 --   change (varchar): weights from and to, such as nps: 5 -> 12: of a run from its start to its
 --     best, of a person's change that change, of a spec that went live from the one live before;
 --     with the tiers' lower edges where they differ
+--   largest (varchar): the same with its three largest changes alone, and how many more
 --   objective (varchar): the metric that decided; null where it was not measured
 --   value_before (double): objective before; null where there is nothing before, or something else
 --     was live than what it was measured against
@@ -43,6 +44,15 @@ select
                 else ''
             end
     end as change,
+    if(
+        weights_before is not null and weights_before <> weights_after,
+        replace(
+            change,
+            worded_changes(changed_weights(weights_before, weights_after)),
+            largest_changes(changed_weights(weights_before, weights_after))
+        ),
+        change
+    ) as largest,
     objective,
     value_before,
     value_after,

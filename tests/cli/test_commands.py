@@ -133,7 +133,7 @@ def test_run_says_what_it_found_and_names_the_next_command(folder: Path, tmp_pat
     arguments = ["--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 40, "-q"]
     said = succeeded("run", *arguments, "--journal", journal)
     assert "auc_roc_retain rose from" in said
-    assert "accounts that the search never saw" in said.replace("\n", " ")
+    assert "accounts never seen by the search" in said.replace("\n", " ")
     assert f"--journal {journal}" in said.splitlines()[-1]
     said = succeeded("run", *arguments, "--journal", journal, "--holdout", "none")
     assert "In-sample" in said
@@ -198,9 +198,16 @@ def test_review_of_the_latest_and_of_a_named_run(folder: Path) -> None:
     journal = ["--journal", folder / "journal"]
     latest = as_json("review", *journal)
     said = succeeded("review", latest["run_id"], *journal)
-    assert f"{latest['baseline_value']:.4f} to {latest['best_value']:.4f}" in said
-    for heading in ("Weights", "Tiers"):
-        assert heading in said
+    assert latest["sentence"].startswith("Of 100 pairs of a kept and a lost account")
+    assert f"{latest['baseline_value']:.4f} -> {latest['best_value']:.4f}" in said
+    assert "Tiers at the start's sizes" in said
+    assert "Weights" not in said
+    full = succeeded("review", latest["run_id"], "--full", *journal)
+    assert f"{latest['baseline_value']:.4f} to {latest['best_value']:.4f}" in full
+    for heading in ("Weights", "Tiers", "Largest of", "Proxy drift"):
+        assert heading in full
+    for text in (said, full):
+        assert " ".join(latest["sentence"].split()) in " ".join(text.split())
     assert len(latest["tiers"]) == 8
     assert len(latest["weights"]) == 14
 
@@ -314,7 +321,7 @@ def test_spec_schema_and_show() -> None:
 
 def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
     said = succeeded("demo", "--folder", tmp_path / "d", "-q")
-    assert "accounts that the search never saw" in said.replace("\n", " ")
+    assert "accounts never seen by the search" in said.replace("\n", " ")
     assert specs.load(tmp_path / "d" / "best.yaml").model == "health_score"
     assert "With your own table: gtmar init --data YOUR_TABLE" in said
     assert not [line for line in said.splitlines() if line.startswith("Next:") and "YOUR" in line]

@@ -68,6 +68,7 @@ def looks(folder: Path) -> dict[str, list[str]]:
         for name, line in {
             "check": "check --data accounts.parquet --spec spec.yaml",
             "review": "review RUN",
+            "review --full": "review RUN --full",
             "compare": "compare RUN OTHER",
             "log": "log",
             "show": "show CHANGE/1",
@@ -117,6 +118,37 @@ def test_what_a_command_prints_fits_80_columns(name: str, folder: Path) -> None:
     assert [line for line in seen.lines if not fits(line)] == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["health_score", "churn_risk", "icp_fit"])
+def test_a_review_fits_one_screen_of_24_lines(example: str, tmp_path: Path) -> None:
+    table, spec = tmp_path / "accounts.parquet", EXAMPLE.parents[1] / example / "spec.yaml"
+    generate(example).write_parquet(table)
+    words = ["run", "--data", "accounts.parquet", "--spec", str(spec), "--n", "600", "-q"]
+    assert in_terminal(*words, folder=tmp_path).exit_code == 0
+    seen = in_terminal("review", folder=tmp_path)
+    lines = seen.text.rstrip("\n").split("\n")
+    assert len(lines) <= 24, seen.text
+    assert max(map(len, lines)) <= 80, seen.text
+    # What a lead asks, in the order in which it matters.
+    order = [
+        "Of 100 pairs",
+        "At equal sizes tier",
+        "auc_roc",
+        "Tiers at",
+        "Win ",
+        "More: ",
+        "Next: ",
+    ]
+    places = [next(i for i, line in enumerate(lines) if line.startswith(x)) for x in order]
+    assert places == sorted(places)
+    assert sum(line.startswith("Win ") for line in lines) == 3
+    # All of it stands behind --full.
+    full = in_terminal("review", "--full", folder=tmp_path).text
+    for heading in ("Largest of ", "Weights", "Tiers by each score's own edges"):
+        assert heading in full
+    assert "Proxy drift" in full
+
+
 @pytest.mark.parametrize("name", library("journal"))
 def test_the_result_of_a_query_fits_80_columns(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,7 +191,11 @@ def test_an_indented_sentence_stays_indented(folder: Path) -> None:
 def test_colours_have_a_meaning(folder: Path) -> None:
     [run, *_] = run_ids(folder)
     review = in_terminal("review", run, folder=folder)
-    assert any("auc_roc_retain rose" in text for text in review.coloured(32))
+    green, yellow = (" ".join(review.coloured(colour)) for colour in (32, 33))
+    assert "Of 100 pairs" in green
+    # What got worse is no good news, whatever else is.
+    assert "Worse as measured" in yellow
+    assert "Worse" not in green
     diff = in_terminal("diff", f"{run}/start", run, folder=folder)
     assert "better" in " ".join(diff.coloured(32))
     assert "worse" in " ".join(diff.coloured(31))

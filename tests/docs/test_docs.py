@@ -286,13 +286,16 @@ def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
-    said = [" ".join(line.split()) for line in gtmar("demo", folder=tmp_path).splitlines()]
-    shown = next(b.text for b in blocks(README) if "of them kept" in b.text)
-    place = 0
-    for line in (" ".join(line.split()) for line in shown.splitlines()):
-        if line != "...":
-            assert line in said[place:], f"the demo doesn't print, or not here: {line}"
-            place = said.index(line, place) + 1
+    full = ("review", "--full", "--journal", "gtmar-demo/journal")
+    assert f"`gtmar {' '.join(full)}`" in README.read_text("utf-8")
+    for command, known in ((("demo",), "of them kept"), (full, "noise_feature_2")):
+        said = [" ".join(line.split()) for line in gtmar(*command, folder=tmp_path).splitlines()]
+        shown = next(b.text for b in blocks(README) if known in b.text)
+        place = 0
+        for line in (" ".join(line.split()) for line in shown.splitlines()):
+            if line != "...":
+                assert line in said[place:], f"{command} doesn't print, or not here: {line}"
+                place = said.index(line, place) + 1
 
 
 # ---- lists that must be complete -------------------------------------------------------------

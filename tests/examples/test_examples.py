@@ -143,7 +143,7 @@ def test_walk_through_gives_every_command_its_output(kind: str) -> None:
     found = blocks(readme(kind))
     commands = [content.split()[1] for language, content in found if language == "sh"]
     tiers = ["tiers"] if kind == "churn_risk" else []
-    assert commands == ["generate", "spec", "check", "run", "review", *tiers, "score"]
+    assert commands == ["generate", "spec", "check", "run", "review", "review", *tiers, "score"]
     assert [language for language, _ in found] == ["sh", "text"] * len(commands)
     assert all("--seed" in content for _, content in found if content.startswith("gtmar run"))
     assert all(marks(content) for language, content in found if language == "text")

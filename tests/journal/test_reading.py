@@ -140,6 +140,10 @@ def test_the_summary_is_what_the_rows_say(
     assert found.improved == bool(wins)
 
 
+def worded(changes: dict[str, dict[str, int]]) -> str:
+    return ", ".join(f"{name}: {c['before']} -> {c['after']}" for name, c in changes.items())
+
+
 def test_the_wins_are_listed_with_what_they_changed(
     case: tuple[Review, list[Row], RunResult],
 ) -> None:
@@ -149,6 +153,8 @@ def test_the_wins_are_listed_with_what_they_changed(
         if row["outcome"] != "win":
             continue
         changes = row["changes"]
+        size = {n: -abs(c["after"] - c["before"]) for n, c in changes.items()}
+        three = {n: changes[n] for n in sorted(changes, key=lambda n: (size[n], n))[:3]}
         expected.append(
             {
                 "number": row["number"],
@@ -157,10 +163,11 @@ def test_the_wins_are_listed_with_what_they_changed(
                 "value_before": row["value_before"],
                 "value_after": row["value_after"],
                 "gain": row["value_after"] - row["value_before"],
-                "changes": ", ".join(
-                    f"{name}: {change['before']} -> {change['after']}"
-                    for name, change in changes.items()
-                ),
+                "changes": worded(changes),
+                "changed": len(changes),
+                "largest": worded(three)
+                + (f" and {more} more" if (more := len(changes) - 3) > 0 else ""),
+                "steps": ", ".join(f"{n} {c['after'] - c['before']:+d}" for n, c in three.items()),
             }
         )
         before = row["number"]
@@ -173,11 +180,16 @@ def test_weights_stand_beside_those_of_the_start(
     found, rows, result = case
     start, best = rows[0]["weights"], best_of(rows)["weights"]
     assert best == result.weights
-    expected = [
+    expected: list[Row] = [
         {"feature": name, "start": start[name], "best": best[name], "change": best[name] - w}
         for name, w in start.items()
     ]
     expected.sort(key=lambda row: (-row["best"], row["feature"]))
+    spec = {term.name: term for term in result.spec.terms}
+    for row in expected:
+        term = spec[row["feature"]]
+        ends = {term.min: "min", term.max: "max"}
+        row |= {"of": term.feature, "at_bound": ends.get(row["best"])}
     assert found.weights.to_dicts() == expected
 
 

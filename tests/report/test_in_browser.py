@@ -157,6 +157,42 @@ def test_the_report_of_the_demo(
     check_report(browser, page, searched, width, scheme)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_verdict_costs_and_tiers_are_on_the_first_screen(
+    browser: Browser, demo: tuple[Path, Searched], width: int, height: int, scheme: str
+) -> None:
+    page, _ = demo
+    browser.open(page, width=width, scheme=scheme)
+    # The lowest edge of each, in CSS pixels: sentences, what got worse, the chart of tiers.
+    ends = browser.ask(
+        "return ['h1', 'header .lead', '.costs', 'header figure svg']"
+        ".map((s) => [...document.querySelectorAll(s)].filter((e) => e.getClientRects().length))"
+        ".map((all) => Math.max(...all.map((e) => e.getBoundingClientRect().bottom)))"
+    )
+    assert all(0 < end <= height for end in ends), ends
+
+
+OFF_SCREEN = """
+return [...document.querySelectorAll("main table :is(th, td)")]
+  .filter((cell) => cell.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((cell) => [cell.closest("table").caption.textContent, cell.textContent]);
+"""
+
+
+def test_on_a_phone_no_column_is_off_the_screen(
+    browser: Browser, demo: tuple[Path, Searched]
+) -> None:
+    page, _ = demo
+    browser.open(page, width=390)
+    browser.ask("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+    heads = browser.ask(
+        "return [...document.querySelectorAll('thead th')].map((h) => h.textContent)"
+    )
+    assert {"Change", "Reading"} <= {*heads}
+    assert browser.ask(OFF_SCREEN) == []
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_report_of_a_real_table(name: str, browser: Browser, tmp_path: Path) -> None:
     table = REAL / f"{name}.parquet"
@@ -213,9 +249,11 @@ def test_every_win_is_marked_and_named(
     wins = [row for row in rows if row["outcome"] == "win"]
     assert len(titles) == len(wins) > 5
     for title, row in zip(titles, wins, strict=True):
-        changes = ", ".join(
-            f"{n}: {c['before']} \u2192 {c['after']}" for n, c in row["changes"].items()
-        )
+        size = {n: -abs(c["after"] - c["before"]) for n, c in row["changes"].items()}
+        three = sorted(size, key=lambda name: (size[name], name))[:3]
+        ends = {name: row["changes"][name] for name in three}
+        changes = ", ".join(f"{n}: {c['before']} \u2192 {c['after']}" for n, c in ends.items())
+        changes += f" and {len(size) - 3} more" if len(size) > 3 else ""
         gain = row["value_after"] - row["value_before"]
         assert title == f"{row['experiment_id']}: {changes} ({gain:+.4f})"
 

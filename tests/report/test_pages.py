@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pages
 import polars as pl
 import pytest
-from factories import make_accounts, make_spec
+from factories import binned, make_accounts, make_spec, weighted
 from report.conftest import HOSTILE, Searched, search
 from scipy.stats import binomtest
 from typer.testing import CliRunner
@@ -19,13 +21,13 @@ from typer.testing import CliRunner
 from gtmar import report, runs
 from gtmar.cli.app import app
 from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
+from gtmar.html import arrows
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
+from gtmar.journal.review import review
 from gtmar.report import pages as made
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from gtmar.report.content import Evidence, gather
 
 
 def numbers(html: str) -> dict[str, list[pages.Shown]]:
@@ -48,6 +50,118 @@ def test_every_number_of_a_report_is_the_journals(searched: Searched) -> None:
         if not pages.agrees(shown, value)
     ]
     assert not wrong
+
+
+def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
+    searched: Searched,
+) -> None:
+    html = unescape(searched.report.html)
+    with Journal(searched.journal) as journal:
+        found = review(journal, searched.run_id)
+    head, _, rest = html.partition("</header>")
+    evidence = gathered(searched)
+    assert [s for s in evidence.sentences if s not in found.sentences] == [evidence.sentences[1]]
+    places = [head.index(arrows(sentence)) for sentence in found.said(costs=False)]
+    assert len(places) >= 2
+    assert f"<h1>{arrows(found.sentences[0])}</h1>" in head
+    # Then what got worse and the tiers, before any metric by its name.
+    places += [head.index('class="costs"'), head.index("<svg"), head.index('class="numbers"')]
+    assert places == sorted(places)
+    assert re.findall(r'<section id="(\w+)"', rest) == [
+        "tiers",
+        "weights",
+        "revenue",
+        "unseen",
+        "moves",
+        "capture",
+        "drift",
+        "progress",
+        "again",
+    ]
+
+
+def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_without(
+    searched: Searched, tmp_path: Path
+) -> None:
+    def costs(page: report.Page) -> list[str]:
+        listed = page.html.partition('class="costs"')[2].partition("</ul>")[0]
+        return [unescape(text) for text in re.findall(r"<li[^>]*>▼ (.*)</li>", listed)]
+
+    with Journal(searched.journal) as journal:
+        measured = review(journal, searched.run_id).costs
+    done = runs.decide(searched.run_id, journal=copied(searched, tmp_path)).costs
+    beyond = [arrows(text) for text in done]
+    assert measured
+    found = costs(searched.report)
+    assert [text for text in found if "beyond chance" in text] == beyond
+    within = [text for text in found if "beyond chance" not in text]
+    assert all(text.startswith("Worse as measured, within chance: ") for text in within)
+    assert len(found) >= len(measured)
+    # Without the table there are no intervals, and nothing is claimed by them.
+    moved = Searched(tmp_path, tmp_path / "gone.parquet", searched.run_id)
+    with Journal(moved.journal) as journal:
+        evidence = gather(journal, searched.run_id)
+        alone = replace(evidence, table=None).costs
+    expected = [f"Worse as measured, chance not excluded: {text}." for text in measured.values()]
+    assert [cost.text for cost in alone] == expected
+    assert not any(cost.beyond for cost in alone)
+
+
+def gathered(searched: Searched) -> Evidence:
+    with Journal(searched.journal) as journal:
+        return gather(journal, searched.run_id)
+
+
+def test_whether_a_gain_is_beyond_chance_is_what_a_decision_finds(
+    searched: Searched, tmp_path: Path
+) -> None:
+    [chance] = [s for s in gathered(searched).sentences if "chance (" in s]
+    done = runs.decide(searched.run_id, journal=copied(searched, tmp_path)).intervals
+    gain = done.gain["auc_roc_retain"]
+    word = "beyond" if gain.above_zero else "within"
+    assert chance == (
+        f"The gain there, {gain.value:+.4f}, is {word} chance (95% interval {gain.low:+.4f} to "
+        f"{gain.high:+.4f})."
+    )
+    current = make_accounts(300, 5).filter(pl.col("retained_6mo").is_not_null())
+    shuffled = current["retained_6mo"].shuffle(seed=1)
+    noise = current.with_columns(shuffled).drop("churned", "mrr_end", "won_back")
+    for seed in range(6):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        made = search(folder, noise, make_spec(), seed=seed, n=40)
+        evidence = gathered(made)
+        if evidence.review.improved and evidence.review.held:
+            break
+    [chance] = [s for s in evidence.sentences if "chance (" in s]
+    assert " is within chance (" in chance
+
+
+def copied(searched: Searched, folder: Path) -> Path:
+    return Path(shutil.copytree(searched.journal, folder / "journal"))
+
+
+def test_bins_stand_under_their_feature_and_a_weight_at_its_bound_says_so(tmp_path: Path) -> None:
+    features = {
+        "depth": weighted(3, low=0, high=4),
+        "logins": binned("[0,20)", "[20,61)", low=-1, high=40),
+    }
+    tiers = {"A": {"min": 9, "max": 101}, "B": {"min": 0, "max": 9}}
+    made = search(tmp_path, make_accounts(300, 5), make_spec(features=features, tiers=tiers))
+    section = made.report.html.partition('id="weights"')[2].partition("</section>")[0]
+    rows = re.findall(r'<th scope="(\w+)"[^>]*>([^<]*)</th>', section.partition("</thead>")[2])
+    # A plain feature's row is its own; bins have one above them.
+    assert {("rowgroup", "logins"), ("row", "depth")} <= {*rows}
+    place = rows.index(("rowgroup", "logins"))
+    assert {name for _, name in rows[place + 1 : place + 3]} == {"[0,20)", "[20,61)"}
+    with Journal(made.journal) as journal:
+        weights = review(journal, made.run_id).weights.to_dicts()
+    at = [row for row in weights if row["at_bound"]]
+    assert at
+    for row in at:
+        cell = section.partition(f'"weights.{row["feature"]}.best"')[2].partition("</td>")[0]
+        assert f"at its {row['at_bound']}" in cell
+    assert section.count("<small>at its ") == len(at)
 
 
 def test_metrics_that_moved_are_the_journals(searched: Searched) -> None:

@@ -133,7 +133,7 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     limits = runs.Limits(150)
     # Without the column nobody can know.
     blind = [each.drop("region") for each in (train, later)]
-    overall = runs.refresh(*blind, spec, limits=limits, journal=journal)
+    overall = runs.refresh(blind[0], blind[1], spec, limits=limits, journal=journal)
     assert overall.verdict is Verdict.READY
     assert overall.segment_safety == "not asked"
     unasked = runs.refresh(train, later, spec, limits=limits, journal=tmp_path / "unasked")

@@ -20,6 +20,7 @@ from gtmar.errors import UsageError
 from gtmar.journal import review as reading
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
+from gtmar.journal.sentences import unimproved
 from gtmar.report import run_page
 from gtmar.runs.results import findings_in
 from gtmar.runs.segments import segmented
@@ -242,7 +243,7 @@ def test_weights_that_change_nothing_and_weights_that_can_not_move(tmp_path: Pat
     fixed = runs.run(table, spec(100, 100), limits=LIMITS, journal=tmp_path / "j")
     assert any("No weight can move" in text for text in runs.warnings_of(fixed.findings))
     row = {"objective": "auc", "experiments": 40, "baseline_value": 0.5, "blocked": 0, "tied": 40}
-    assert reading.unimproved(row).startswith("All 40 experiments tie with")
+    assert unimproved(row).startswith("All 40 experiments tie with")
 
 
 # ---- in-sample -------------------------------------------------------------------------------

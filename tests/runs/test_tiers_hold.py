@@ -507,7 +507,8 @@ def test_a_score_times_a_constant_changes_no_verdict(
         [sentence] = [line for line in review["verdict"] if line.startswith("Tier ")]
         assert sentence.endswith("(+0.0000).")
         assert review["held_on_holdout"] is False
-        assert "The gain did not hold: keep the spec." in text
+        assert "The gain did not hold on the " in text
+        assert "accounts that the search never saw: keep the spec." in text
         decision = facts("decide", run_id, *journal)
         assert decision["verdict"] == "KEEP_INCUMBENT"
         for metric, gain in decision["intervals"]["gain"].items():

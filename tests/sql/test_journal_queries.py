@@ -228,6 +228,14 @@ def test_directions_are_those_of_the_metrics(ledger: Ledger) -> None:
 # ---- who, when, why, what it did ------------------------------------------------------------
 
 
+def largest(changes: dict[str, dict[str, int | None]]) -> str:
+    """Word the three largest changes, and how many more there are."""
+    size = {n: -abs((c["after"] or 0) - (c["before"] or 0)) for n, c in changes.items()}
+    ordered = sorted(changes, key=lambda name: (size[name], name))
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return worded({name: changes[name] for name in ordered[:3]}) + more
+
+
 def effect_of(ledger: Ledger, run: Row) -> Row:
     """What a run did, as `log` tells it."""
     rows = ledger.experiments[run["run_id"]]
@@ -241,6 +249,7 @@ def effect_of(ledger: Ledger, run: Row) -> Row:
         "note": run["note"],
         "model": run["model"],
         "change": changes or "nothing kept",
+        "largest": largest(differing(rows[0]["weights"], last["weights"])) or "nothing kept",
         "objective": run["objective"],
         "value_before": rows[0]["value_after"] if last["number"] else None,
         "value_after": last["value_after"],
@@ -264,6 +273,10 @@ def live_effects(ledger: Ledger) -> list[Row]:
         edges = lows
         row = {key: event[key] for key in ("kind", "author", "note", "model")}
         row |= {"at": event["since"], "change": change or "the same weights"}
+        row["largest"] = row["change"]
+        if before is not None and before != weights:
+            changes = differing(before, weights)
+            row["largest"] = change.replace(worded(changes), largest(changes))
         pointed = {r["experiment_id"]: r for r in ledger.experiments.get(event["run_id"], [])}
         experiment = pointed.get(event["experiment_id"])
         if experiment is None:
