@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.cli.output import Tone
+    from gtmar.journal.front import Front
     from gtmar.journal.lookup import Experiment, Reference
     from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
     from gtmar.spec import ScoringSpec
@@ -30,6 +31,7 @@ __all__ = [
     "best",
     "checkout",
     "diff",
+    "front",
     "lineage",
     "live_lines",
     "log",
@@ -350,6 +352,33 @@ def best(
     with option_values.opened(journal) as opened:
         name, rows = lookup.best(opened, metric, run=run_id, most=most)
     return Answer(rows.to_dicts, lambda: _print_best(rows, name, journal=journal))
+
+
+@a.command(app, "front --by revenue_capture_at_20")
+def front(
+    run_id: a.OptionalRun = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="The other metric; none: revenue capture, or tier separation.",
+            autocompletion=a.complete_metrics,
+        ),
+    ] = None,
+    whole_table: Annotated[
+        bool, typer.Option("--all", help="All runs of the run's table and objective.")
+    ] = False,
+    blocked: Annotated[
+        bool, typer.Option("--blocked", help="Those that broke a guardrail, too.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="All rows, not 20 of them.")] = False,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+) -> Answer:
+    """Name the best compromises of objective and another metric."""
+    from gtmar.journal.front import front as compromises
+
+    with option_values.opened(journal) as opened:
+        found = compromises(opened, run_id, by=by, whole_table=whole_table, blocked=blocked)
+    return Answer(found.as_json, lambda: _print_front(found, full=full, journal=journal))
 
 
 #: Accounts that change tier, and metrics, shown for people; --json has all.
@@ -677,3 +706,21 @@ def _print_best(rows: pl.DataFrame, metric: str, *, journal: Path) -> None:
     shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows.to_dicts()]
     table(["experiment", metric, "at"], shown)
     _follow_checkout(name, "best.yaml", journal)
+
+
+def _print_front(found: Front, *, full: bool, journal: Path) -> None:
+    """Print what there is to choose from, and how to take it."""
+    for sentence in found.sentences:
+        say(sentence)
+    total = found.rows.height
+    shown = found.shown(total) if full else found.shown()
+    if shown:
+        table(*found.cells(shown))
+    if len(shown) < total:
+        say(f"{len(shown)} of {total:,}, evenly spread; --full shows all.")
+    say()
+    choice = found.bend or found.best
+    if choice is None or not found.has_spec:
+        follow("review", found.run_id, journal=journal)
+    else:
+        _follow_checkout(choice["experiment"], "compromise.yaml", journal)

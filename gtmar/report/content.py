@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.errors import GtmarError
 from gtmar.journal import review as reading
+from gtmar.journal.front import front
 from gtmar.journal.lookup import checkout
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
+    from gtmar.journal.front import Front
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence
 
@@ -162,6 +164,8 @@ class Evidence:
     #: The latest on record; None where nobody has done one.
     null: NullRecord | None
     stability: StabilityRecord | None
+    #: Its best compromises of the objective and revenue capture, or tier separation.
+    front: Front
 
     @property
     def sized_tiers(self) -> tuple[dict[str, Any], ...]:
@@ -220,6 +224,7 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
         absent=absent,
         null=_latest(journal, NullRecord, "null", run_id),
         stability=_latest(journal, StabilityRecord, "stability", run_id),
+        front=front(journal, run_id),
     )
 
 

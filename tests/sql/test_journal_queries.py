@@ -108,6 +108,10 @@ def given_to(name: str, made: Ledger) -> list[dict[str, Any]]:
         "journal/lineage": [{"run": warm, "experiment": best}],
         "journal/weight_history": [{"feature": FEATURE}, {"feature": FEATURE, "model": "none"}],
         "journal/known_vectors": [ground, {**ground, "most": 7}],
+        "journal/front": [
+            {"run": warm, "metric": "revenue_capture_at_20"},
+            {"run": warm, "metric": "nrr_by_tier.A", "whole_table": True, "blocked": True},
+        ],
         "journal/leaderboard": [{}, {"metric": "nrr_by_tier.A", "most": 3}],
         "journal/live_history": [{}, {"model": "health_score"}],
     }
@@ -688,6 +692,93 @@ def test_the_leaderboard_is_narrowed_by_what_it_is_asked(ledger: Ledger) -> None
         assert found
     assert ledger.ask("leaderboard", objective="no such") == []
     assert ledger.ask("leaderboard", metric="no_such_metric") == []
+
+
+def compromises(
+    ledger: Ledger, run: Row, metric: str, *, whole_table: bool, blocked: bool
+) -> list[tuple[str, float, float, bool, str | None, int]]:
+    """What front.sql must say, by holding each experiment against every other."""
+    key = ("outcomes_fingerprint", "objective", "tiers_id", "evaluator_version")
+    alike = [
+        other
+        for other in sorted(ledger.runs.values(), key=lambda r: (r["started_at"], r["run_id"]))
+        if other is run or (whole_table and all(other[k] == run[k] for k in key))
+    ]
+    signs = sign_of(run), -1 if all_metrics()[metric.partition(".")[0]].better == "lower" else 1
+    last = kept(ledger.experiments[run["run_id"]])[-1]
+    found: dict[tuple[float, float], list[tuple[int, str, str | None]]] = defaultdict(list)
+    for row in (row for other in alike for row in ledger.experiments[other["run_id"]]):
+        pair = row["value_after"], flat(row)[metric] if row["outcome"] != "known" else None
+        if None in pair or (row["outcome"] == "blocked" and not blocked):
+            continue
+        mark = None
+        if row["run_id"] == run["run_id"] and row["number"] in (0, last["number"]):
+            mark = "best" if row is last and row["number"] else "start"
+        place = {"best": 0, "start": 1, None: 2}[mark]
+        found[pair].append((place, reference_of(row), mark))  # type: ignore[index] # none is null
+
+    def beaten(pair: tuple[float, float]) -> bool:
+        return any(
+            all(s * a >= s * b for s, a, b in zip(signs, other, pair, strict=True))
+            for other in found
+            if other != pair
+        )
+
+    rows = []
+    for pair, several in found.items():
+        # Runs come in order, experiments in their run's: the first of the least place.
+        _, reference, mark = min(several, key=lambda each: each[0])
+        if mark or not beaten(pair):
+            rows.append((reference, *pair, not beaten(pair), mark, len(several)))
+    return sorted(rows, key=lambda row: (-signs[0] * row[1], -signs[1] * row[2]))
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("whole_table", [False, True])
+@pytest.mark.parametrize("metric", ["revenue_capture_at_20", "contraction_rate_by_tier.C"])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_front_is_what_no_other_experiment_beats(
+    ledger: Ledger, name: str, metric: str, whole_table: bool, blocked: bool
+) -> None:
+    run = ledger.run(name)
+    metric = metric if metric[-2:-1] != "." else f"{metric[:-1]}{run['tiers'][-1]}"
+    options = {"whole_table": whole_table, "blocked": blocked}
+    expected = compromises(ledger, run, metric, **options)
+    found = ledger.ask("front", run=run["run_id"], metric=metric, **options)
+    columns = ("value", "metric_value", "on_front", "mark", "alike")
+    assert [(reference_of(row), *(row[c] for c in columns)) for row in found] == expected
+    assert {row["mark"] for row in found} >= {"start"}
+    for row in found:
+        [own] = [
+            r
+            for r in ledger.experiments[row["run_id"]]
+            if r["experiment_id"] == row["experiment_id"]
+        ]
+        assert row["outcome"] == own["outcome"]
+        tier = metric.partition(".")[2]
+        assert row["accounts"] == (own["accounts_by_tier"][tier] if tier else None)
+
+
+def test_the_front_counts_what_it_looks_at_and_leaves_out(ledger: Ledger) -> None:
+    rows = ledger.rows("guarded")
+    blocked = sum(row["outcome"] == "blocked" for row in rows)
+    assert blocked
+    asked = {"run": ledger.ids["guarded"], "metric": "revenue_capture_at_20"}
+    for given, looked_at in ((False, len(rows) - blocked), (True, len(rows))):
+        found = ledger.ask("front", **asked, blocked=given)
+        assert {row["looked_at"] for row in found} == {looked_at}
+        assert {row["broke"] for row in found} == {blocked}
+        assert any(row["outcome"] == "blocked" for row in found) == given
+    wide = ledger.ask("front", run=ledger.ids["first"], metric="nrr_at_20", whole_table=True)
+    assert wide[0]["runs"] == len({"first", "warm", "second", "nothing", "worse", "better"}) + sum(
+        name in ledger.ids and ledger.run(name)["tiers_id"] == ledger.run("first")["tiers_id"]
+        for name in ("recorded", "onward", "cut off", "guarded")
+    )
+
+
+def test_no_front_is_made_of_what_has_no_better_direction(ledger: Ledger) -> None:
+    for metric in ("revenue_concentration_hhi", "accounts_by_tier.A"):
+        assert ledger.ask("front", run=ledger.ids["first"], metric=metric) == []
 
 
 def test_known_vectors_are_what_ended_runs_evaluated(ledger: Ledger) -> None:
