@@ -25,6 +25,7 @@ __all__ = [
     "Reference",
     "best",
     "checkout",
+    "decided_on",
     "experiment",
     "lineage",
     "log",
@@ -177,6 +178,19 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
         score_id=score_id,
     )
     return None if rows.is_empty() else Reference(rows["run_id"].item(), experiment_id(0))
+
+
+def decided_on(journal: Journal, reference: Reference) -> dict[str, Any] | None:
+    """Return the last decision on an experiment, a row of `decisions`; None where there is none."""
+    rows = journal.query(
+        "select * from latest_decisions where run_id = getvariable('run') "
+        "and experiment_id = getvariable('experiment')",
+        among=(),
+        columns=(),
+        run=reference.run_id,
+        experiment=reference.experiment_id,
+    )
+    return None if rows.is_empty() else rows.row(0, named=True)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,14 @@ class Review:
         return said
 
     @property
+    def headline(self) -> str:
+        """The first thing to know: what was decided and when, if anything was; what was found."""
+        found = self.verdict[0]
+        if self.decision is None:
+            return found
+        return f"{self.decision['verdict']}, decided {self.decision['at']:%Y-%m-%d}: {found}"
+
+    @property
     def improved(self) -> bool:
         """Whether anything beat the baseline."""
         return bool(self.summary["wins"])
@@ -322,7 +330,7 @@ _FINDINGS = """
     where run_id = getvariable('run')
 """
 _DECISION = """
-    select details
+    select details, "at"
     from events
     where kind = 'decision' and run_id = getvariable('run')
     order by "at" desc, event_id desc
@@ -373,7 +381,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
             hint=_NO_EXPERIMENT,
         )
     [record] = journal.query(_FINDINGS, among=[run_id], run=run_id).to_dicts()
-    decided = journal.query(_DECISION, among=[run_id], run=run_id)["details"].to_list()
+    decided = journal.query(_DECISION, among=[run_id], run=run_id).rows()
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     equal_sizes = json.loads(record["equal_sizes"] or "{}")
@@ -389,7 +397,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         summary={**rows[0], **counts},
         **tables,
         findings=tuple(json.loads(record["findings"] or "[]")),
-        decision=json.loads(decided[0]) if decided else None,
+        decision={**json.loads(decided[0][0]), "at": decided[0][1]} if decided else None,
         equal_sizes=equal_sizes,
     )
 

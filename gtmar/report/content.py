@@ -293,9 +293,29 @@ _ENTRIES = """
         end as change,
         runs.experiments as experiments,
         runs.higher_is_better as higher_is_better,
-        coalesce(event_id, run_id) as id
+        latest_decisions.verdict as verdict,
+        cast(null as varchar) as reason,
+        latest_decisions.event_id as decision,
+        coalesce(history.event_id, history.run_id) as id
     from history
-    left join runs using (run_id)
+    left join runs on runs.run_id = history.run_id
+    left join latest_decisions
+        on latest_decisions.run_id = history.run_id
+        and latest_decisions.experiment_id = history.experiment_id
+    union all by name
+    select
+        "at" as happened_at,
+        'decision' as kind,
+        author,
+        note,
+        model,
+        verdict,
+        reason,
+        run_id,
+        experiment_id,
+        event_id,
+        event_id as id
+    from decisions
     order by happened_at desc, id desc
 """
 #: What was kept, or a person's, or better and yet not kept: the rest is not listed one by one.
@@ -320,7 +340,7 @@ _EXPERIMENTS = """
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One run, or one spec that went live."""
+    """One run, one decision, or one spec that went live."""
 
     #: The row of the view `history`, and the run's number of experiments.
     row: dict[str, Any]

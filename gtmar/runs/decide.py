@@ -406,6 +406,7 @@ def _put_on_record(
     )
     details = decided.as_json()
     kept = ("verdict", "gates", "stated", "segment_safety", "findings", "looks", "level")
+    gain = decided.intervals.gain.get(decided.objective)
     return write_event(
         journal,
         EventKind.DECISION,
@@ -413,6 +414,8 @@ def _put_on_record(
             **{name: details[name] for name in kept},
             "incumbent": specs.score_id(decided.incumbent),
             "candidate": specs.score_id(decided.candidate),
+            "objective": decided.objective,
+            "gain": gain and gain.as_json(),
         },
         **shared,
     )

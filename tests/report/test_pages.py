@@ -300,7 +300,8 @@ def test_every_number_of_a_history_is_the_journals(hostile: Searched) -> None:
 def test_a_history_says_how_many_it_leaves_out(hostile: Searched) -> None:
     page = hostile.history(most=1)
     assert page.html.count('<li class="entry') == 1
-    assert "1 older entry not shown" in page.html
+    assert "3 older entries not shown" in page.html
+    assert "1 older entry not shown" in hostile.history(most=3).html
     assert "not shown" not in hostile.past.html
 
 
@@ -447,7 +448,7 @@ def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
     expected = ['<script type="application/json" id="comparable">', "<script>"]
     assert scripts == (expected if kind == "history" else [])
     assert str(7919 * 7907) not in html, "a template in a template"
-    assert html.count("<svg") == (8 if kind == "report" else 0)
+    assert html.count("<svg") == (10 if kind == "report" else 0)
     assert all(word not in html for word in HOSTILE[:3])
 
 
