@@ -403,7 +403,8 @@ select
     experiment_id,
     model,
     verdict,
-    -- The first gate that failed, else that could not be measured, else the gain.
+    -- Of the first gate that failed, else could not be measured, else of the gain, what was asked
+    -- and what was found.
     list_filter(
         list_transform(
             list_concat(
@@ -411,7 +412,7 @@ select
                 list_filter(gates, lambda gate: gate.outcome = 'unknown'),
                 list_filter(gates, lambda gate: gate.name = 'gain')
             ),
-            lambda gate: gate.name || ': ' || gate.found
+            lambda gate: gate.name || coalesce(' (' || gate."limit" || ')', '') || ': ' || gate.found
         ),
         lambda told: told is not null
     )[1] as reason,
@@ -435,7 +436,8 @@ from (
         *,
         details ->> '$.verdict' as verdict,
         from_json(
-            details -> '$.gates', '[{"name": "VARCHAR", "found": "VARCHAR", "outcome": "VARCHAR"}]'
+            details -> '$.gates',
+            '[{"name": "VARCHAR", "limit": "VARCHAR", "found": "VARCHAR", "outcome": "VARCHAR"}]'
         ) as gates
     from events
     where kind = 'decision'

@@ -81,7 +81,7 @@ def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
     verdict, day = decision["verdict"], decision["at"][:10]
     ready = verdict == "READY_FOR_REVIEW"
     assert most == "1" or decision["failed"] == ["movement"]
-    assert decision["reason"].partition(": ")[0] in ("gain", *decision["failed"])
+    assert decision["reason"].partition(" (")[0] in ("gain", *decision["failed"])
     assert decision["gain_low"] < decision["gain"] < decision["gain_high"]
     output = done()
     assert verdict in output

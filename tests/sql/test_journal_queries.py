@@ -477,7 +477,7 @@ def test_decisions_are_the_events_newest_first(decided: tuple[Ledger, list[Row]]
         }
         assert (row["failed"], row["unknown"]) == (names["failed"], names["unknown"])
         first = [*names["failed"], *names["unknown"], *names["passed"], None][0]
-        told = {gate["name"]: f"{gate['name']}: {gate['found']}" for gate in event["gates"]}
+        told = {g["name"]: f"{g['name']} ({g['limit']}): {g['found']}" for g in event["gates"]}
         assert row["reason"] == told.get(first)
         gain = event.get("gain") or {}
         ends = (row["gain"], row["gain_low"], row["gain_high"])
