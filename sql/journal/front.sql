@@ -91,26 +91,29 @@ valued as (
     from measured
     join ground on ground.run_id = measured.run_id
 ),
-looked_at as (
+paired as materialized (
     select
         *,
-        count(*) filter (outcome <> 'blocked' or coalesce(getvariable('blocked'), false)) over ()
-            as looked_at,
-        count(*) filter (outcome = 'blocked') over () as broke
+        outcome <> 'blocked' or coalesce(getvariable('blocked'), false) as asked
     from valued
     where value is not null
         and metric_value is not null
         and metric_sign <> 0
 ),
+counted as (
+    select
+        count(*) filter (asked) as looked_at,
+        count(*) filter (outcome = 'blocked') as broke,
+        count(distinct run_id) filter (asked) as runs
+    from paired
+),
 -- Of equal pairs the marked one stands for all, else the first that was evaluated.
 distinct_pairs as (
     select
         *,
-        count(*) over (partition by value, metric_value) as alike,
-        count(distinct run_id) over () as runs
-    from looked_at
-    where outcome <> 'blocked'
-        or coalesce(getvariable('blocked'), false)
+        count(*) over (partition by value, metric_value) as alike
+    from paired
+    where asked
     qualify row_number() over (
         partition by value, metric_value
         order by mark nulls last, started_at, run_id, number
@@ -130,19 +133,24 @@ placed as (
     from distinct_pairs
 )
 select
-    run_id,
-    experiment_id,
-    value,
-    metric_value,
-    on_front,
-    mark,
-    outcome,
-    accounts,
-    alike,
-    looked_at,
-    broke,
-    runs
+    placed.run_id as run_id,
+    placed.experiment_id as experiment_id,
+    placed.value as value,
+    placed.metric_value as metric_value,
+    placed.on_front as on_front,
+    placed.mark as mark,
+    placed.outcome as outcome,
+    placed.accounts as accounts,
+    placed.alike as alike,
+    counted.looked_at as looked_at,
+    counted.broke as broke,
+    counted.runs as runs
 from placed
-where on_front
-    or mark is not null
-order by sign * value desc, metric_sign * metric_value desc, run_id, experiment_id;
+cross join counted
+where placed.on_front
+    or placed.mark is not null
+order by
+    placed.sign * placed.value desc,
+    placed.metric_sign * placed.metric_value desc,
+    placed.run_id,
+    placed.experiment_id;
