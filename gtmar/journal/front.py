@@ -9,7 +9,7 @@ from gtmar.errors import RunNotFoundError, UsageError
 from gtmar.html import number, sentence
 from gtmar.html import table as html_table
 from gtmar.metrics.metric import basis_note, marked
-from gtmar.metrics.registry import all_metrics, expression, objective_keys
+from gtmar.metrics.registry import all_metrics, metric_named, objective_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -310,9 +310,11 @@ def front(
         )
     [asked] = rows.to_dicts()
     objective, reasons = asked["objective"], dict(asked["null_reasons"] or ())
-    usual = (key for key in _USUAL if key != objective and key not in reasons)
-    metric = by or next(usual, f"logo_retention_by_tier.{asked['best_tier']}")
-    _refuse_unfit(metric, objective, asked["tiers"])
+    usual = [key for key in _USUAL if key != objective and key not in reasons]
+    if asked["best_tier"] is not None:
+        usual.append(f"logo_retention_by_tier.{asked['best_tier']}")
+    metric = by or next(iter(usual), _other(objective))
+    _refuse_unfit(metric, objective, asked["tiers"] or ())
     among = [run_id]
     if whole_table:
         found = journal.query(_ON_TABLE, columns=(), run=run_id)["run_id"].to_list()
@@ -345,18 +347,22 @@ def front(
     )
 
 
+def _other(objective: str) -> str:
+    return next(key for key in _USUAL if key != objective)
+
+
 def _refuse_unfit(metric: str, objective: str, tiers: Sequence[str]) -> None:
     """Refuse a metric that an objective can't be held against."""
-    known, _ = expression(metric, tiers)
+    known = metric_named(metric, tiers)
     if metric == objective:
         raise UsageError(
             f"{metric} is the objective already: there is nothing to trade it for",
-            hint=f"--by {next(key for key in _USUAL if key != objective)}",
+            hint=f"--by {_other(objective)}",
         )
     if known.better == "neither":
         fit = [key for key in objective_keys() if all_metrics()[key].better != "neither"]
         raise UsageError(
             f'no direction of "{metric}" is better, so nothing can be best in it; '
             f"those that have one: {', '.join(fit)}",
-            hint=f"--by {next(key for key in _USUAL if key != objective)}",
+            hint=f"--by {_other(objective)}",
         )

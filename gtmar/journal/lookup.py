@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.schema import experiment_id
-from gtmar.metrics.registry import expression
+from gtmar.metrics.registry import metric_named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -401,7 +401,7 @@ def best(
         run=run_id,
     ).to_dicts()
     name = metric or row["objective"]
-    expression(name, row["tiers"])
+    metric_named(name, row["tiers"] or ())
     column, _, tier = name.partition(".")
     foremost = journal.query(
         _FOREMOST.format(value=f"{column}[getvariable('tier')]" if tier else column),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from gtmar import runs
 from gtmar.cli.app import app
+from gtmar.integrations.jsonl_import import import_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.front import Front, front
 from gtmar.journal.tables import Tables
@@ -231,6 +233,39 @@ def test_without_revenue_it_is_held_against_retention(tmp_path: Path, orientatio
     assert none.best is none.bend is None
     output = ask(tmp_path, "front", "--by", CAPTURE)
     assert f"Next: gtmar review {found.run_id}" in output
+
+
+def test_an_imported_run_without_metrics_or_tiers_says_so(tmp_path: Path) -> None:
+    lines = [
+        {
+            "experiment_id": f"exp_{number:05d}",
+            "metric": "auc_roc_retain",
+            "baseline_value": 0.6,
+            "variant_value": 0.5,
+            "outcome": "lose",
+            "changes": {"nps": {"from": 5, "to": 5 + number}},
+            "weights_snapshot": {"nps": 5 + number, "logins": 3},
+            "metrics": {},
+        }
+        for number in (1, 2)
+    ]
+    file = tmp_path / "old.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    imported = import_jsonl(file, tmp_path / "journal").runs[-1]
+    said = ask(tmp_path, "front", imported)
+    assert "No experiment has a value of" in said
+    assert f"Next: gtmar review {imported}" in said
+    output = ask(tmp_path, "front", imported, "--by", "nrr_by_tier.A", code=2)
+    assert 'has no tier "A"' in output
+
+
+def test_a_run_without_any_experiment_is_said(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "journal", tmp_path / "journal")
+    name = run(folder, "first")
+    shutil.rmtree(tmp_path / "journal" / "experiments" / f"run_id={name}")
+    for record in ("end.parquet", "seal"):
+        (tmp_path / "journal" / "runs" / f"run_id={name}" / record).unlink()
+    assert "has no experiment yet" in ask(tmp_path, "front", name, code=5)
 
 
 def made_of(*pairs: tuple[float, float, bool, str | None], higher: bool = True) -> Front:
