@@ -32,7 +32,7 @@ _GROUPS = {
     "Change by hand": ["try", "tiers", "promote", "record", "checkout", "spec"],
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
     "Look": ["review", "report", "log", "show", "diff", "compare", "best", "front", "lineage"],
-    "Score and explain": ["score", "explain"],
+    "Score and explain": ["score", "list", "explain", "calibrate"],
     "Journal": ["sql", "verify", "journal"],
     "Export": ["export"],
 }

@@ -1,4 +1,4 @@
-"""Commands over tables and specs: generate, init, check, drift, score, spec."""
+"""Commands over tables and specs: generate, init, check, drift, score, list, calibrate, spec."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ from gtmar.cli import options as a
 from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, spec_app
 from gtmar.cli.output import Answer, announce, say, some, table
-from gtmar.errors import ViolationsError
+from gtmar.errors import UsageError, ViolationsError
 
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
     from gtmar.data.rules import SetAside
-    from gtmar.runs import Checkup, Drift
+    from gtmar.runs import AccountList, Checkup, Drift
     from gtmar.validation.psi import Shift
 
-__all__ = ["check", "drift", "generate", "init", "score", "spec_schema", "spec_show"]
+__all__ = [
+    "calibrate",
+    "check",
+    "drift",
+    "generate",
+    "init",
+    "list_accounts",
+    "score",
+    "spec_schema",
+    "spec_show",
+]
 
 Keep = Annotated[
     list[str] | None, typer.Option(help="Column that may be a feature though it seems to leak.")
@@ -240,6 +250,12 @@ def score(
         str | None,
         typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
     ] = None,
+    least: Annotated[
+        float, typer.Option("--by", help="With --changed-since: points that a score must move.")
+    ] = 0.0,
+    tier_only: Annotated[
+        bool, typer.Option("--tier-only", help="With --changed-since: only changes of tier.")
+    ] = False,
     as_of: a.AsOf = None,
     date_format: a.DateFormat = None,
     set_aside: a.SetAside = None,
@@ -252,6 +268,13 @@ def score(
     from gtmar import spec as specs
     from gtmar.runs.inputs import local_inputs
 
+    if since is None and (tier_only or least):
+        raise UsageError(
+            "--by and --tier-only choose among changes: they go with --changed-since",
+            hint="--changed-since scored.parquet --tier-only",
+        )
+    if not least >= 0:
+        raise UsageError(f"--by must be 0 points or more, got {least}")
     inputs = local_inputs(data, spec, since)
     runs.refuse_table(output_path, inputs=inputs, force=force)
     loaded = specs.reading_dates(specs.load(spec), date_format)
@@ -263,7 +286,9 @@ def score(
     for note in notes:
         output.complain("note", note)
     if since is not None:
-        scored = runs.changed_since(since, scored, loaded)
+        scored = runs.changed_since(since, scored, loaded, least=least, tier_only=tier_only)
+    else:
+        scored = runs.stamped(scored, loaded)
     aside = runs.write_rows_aside(sides, set_aside_to)
     path = runs.write_table(
         scored, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
@@ -290,6 +315,134 @@ def score(
             follow("explain", 1 if key == "score" else scored[key][0])
 
     return Answer(lambda: facts, text)
+
+
+@a.command(app, "list --data accounts.parquet --spec best.yaml --tier D")
+def list_accounts(
+    data: a.Data,
+    spec: a.SpecPath,
+    tier: Annotated[str | None, typer.Option(help="Only accounts of this tier.")] = None,
+    most: Annotated[int, typer.Option(help="Accounts listed at most.")] = 50,
+    output_path: Annotated[
+        str | None, typer.Option("-o", "--output", help="New file for the list: CSV, Parquet, ...")
+    ] = None,
+    as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
+    set_aside: a.SetAside = None,
+    set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
+    spreadsheet_safe: a.SpreadsheetSafe = True,
+    force: a.Force = False,
+) -> Answer:
+    """List the accounts to act on, the most at stake first, and why."""
+    from gtmar import runs
+    from gtmar import spec as specs
+    from gtmar.runs.inputs import local_inputs
+
+    inputs = local_inputs(data, spec)
+    if output_path is not None:
+        runs.refuse_table(output_path, inputs=inputs, force=force)
+    loaded = specs.reading_dates(specs.load(spec), date_format)
+    notes: list[str] = []
+    sides: list[SetAside] = []
+    found = runs.account_list(
+        data,
+        loaded,
+        tier=tier,
+        most=most,
+        as_of=as_of,
+        announce=notes.append,
+        set_aside=set_aside,
+        asides=sides,
+    )
+    aside = runs.write_rows_aside(sides, set_aside_to)
+    path = None
+    if output_path is not None:
+        path = runs.write_table(
+            found.rows, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
+        )
+
+    def text() -> None:
+        _print_list(found, [*aside, *notes], written=path)
+
+    return Answer(lambda: {**found.as_json(), "output": path and str(path), "notes": notes}, text)
+
+
+#: Accounts of a list that the terminal shows.
+_LISTED = 10
+
+
+def _print_list(found: AccountList, notes: list[str], *, written: str | Path | None) -> None:
+    """Print how much is at stake and the first accounts, two lines each."""
+    say(found.sentence)
+    if found.mrr_unknown:
+        say(f"MRR isn't known of {some(found.mrr_unknown, 'account')}; these come last.")
+    for note in notes:
+        say(f"Note: {note}")
+    key = found.rows.columns[0]
+    for number, row in enumerate(found.rows.head(_LISTED).iter_rows(named=True), start=1):
+        money = ""
+        if "mrr" in row:
+            known = row["mrr"] is not None
+            money = (
+                f", {row['at_stake']:,.0f} of {row['mrr']:,.0f} MRR at stake"
+                if known
+                else ", no MRR"
+            )
+        say(
+            f"{number:>3}. {row[key]}: tier {row['tier']}, {row['probability']:.0%} likely to leave"
+            f"{money}"
+        )
+        say(f"     {row['reasons']}")
+    more = found.rows.height - _LISTED
+    if more > 0:
+        say(f"     and {more:,} more{'' if written is None else f', in {written}'}")
+    elif written is not None:
+        say(f"The list is in {written}.")
+    say(
+        "In brackets: points against the average account. They go with leaving, which doesn't make "
+        "them its cause."
+    )
+    if found.rows.is_empty():
+        return
+    if written is None:
+        follow("list", output_path=unused("list.csv"), tier=found.tier)
+    else:
+        follow("explain", found.rows[key][0])
+
+
+@a.command(app, "calibrate spec.yaml --data accounts.parquet -o calibrated.yaml")
+def calibrate(
+    spec: a.SpecFile,
+    data: a.Data,
+    output_path: Annotated[
+        Path, typer.Option("-o", "--output", help="New spec.", show_default=False)
+    ],
+    force: a.Force = False,
+    *,
+    table_options: a.OutcomeTableOptions,
+) -> Answer:
+    """Fit the probability of leaving behind a score, anew on a table."""
+    from gtmar import runs
+    from gtmar import spec as specs
+    from gtmar.outputs import Output
+    from gtmar.runs.inputs import local_inputs
+
+    new = Output(output_path, local_inputs(data, spec), force=force)
+    found = runs.calibrate(data, specs.load(spec), **table_options)
+    fitted = found.calibration
+    heading = f"calibrate: probabilities fitted on {fitted.accounts:,} accounts of {found.source}."
+    option_values.write_spec(new, found.spec, heading=heading)
+
+    def text() -> None:
+        rate = f"{fitted.left:,} of {fitted.accounts:,} accounts left, {fitted.base_rate:.1%}"
+        say(f"{rate}: probabilities in {some(len(fitted.steps), 'step')}, in {output_path}.")
+        if found.held_out is None:
+            say("In-sample: nothing was held out to check them on.", "warning")
+        else:
+            say(f"On accounts held out. {found.held_out.sentence}")
+        follow("list", spec=output_path, data=data)
+
+    return Answer(lambda: {**found.as_json(), "output": str(output_path)}, text)
 
 
 @a.command(spec_app, "spec schema > gtmar.schema.json", as_json=False)
@@ -400,6 +553,8 @@ def _print_drift(found: Drift) -> None:
         say(f"Moved: {names}. The spec was made on accounts that were spread otherwise.", "warning")
     else:
         say("Nothing moved by as much as 0.25.", "good")
+    if found.leaving_sentence is not None:
+        say(found.leaving_sentence)
 
 
 def _most(shift: Shift) -> tuple[str, str, str]:

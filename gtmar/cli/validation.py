@@ -237,6 +237,8 @@ def _print_explanation(
 ) -> None:
     """Print a score line by line; `start` names what the spec's run began with, if it is known."""
     say(f"{found.account}: {found.model} {found.score:.2f}, tier {found.tier}.")
+    if found.probability_reading is not None:
+        say(found.probability_reading)
     if found.other_score is None:
         heads = ["", "value", "weight", "points"]
         rows: list[tuple[str, ...]] = [
@@ -284,6 +286,8 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     for note in found.notes:
         if note.startswith(("In-sample", "Leak", "The candidate may")):
             say(note, "warning")
+    if found.reliability is not None:
+        say(found.reliability.sentence, "warning" if found.reliability.off else None)
     mark = " (binary)" if found.basis == "binary" else ""
     by_tier = found.metrics
     columns = {

@@ -97,9 +97,23 @@ def _properties(spec: ScoringSpec, name: str) -> str:
             "          - accepted_values:",
             "              arguments:",
             f"                values: [{tiers}]",
+            *_probability(spec),
             "",
         )
     )
+
+
+def _probability(spec: ScoringSpec) -> list[str]:
+    """Return the lines about the probability; none where the spec has none."""
+    calibration = specs.calibration_of(spec)
+    if calibration is None:
+        return []
+    fitted = f"fitted {calibration.fitted} on {calibration.accounts:,} accounts"
+    return [
+        "      - name: probability",
+        f'        description: "Of leaving, from 0 to 1; {fitted}."',
+        "        data_tests: [not_null]",
+    ]
 
 
 def _no_jinja(text: str) -> str:

@@ -34,6 +34,7 @@ from gtmar.spec.encoders import (
     number_spellings,
     value_forms,
 )
+from gtmar.spec.ids import calibration_of
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ DIALECTS = (
 _LONGEST_NAME = {"postgres": 63, "redshift": 127}
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns that `gtmar score` gives beside the id and the points.
-_OWN = ("score", "tier", "base", "rounding", "clipping")
+_OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
 #: Digits of a sum of points in 1/10,000ths: over a million terms of the largest value and weight.
 _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
@@ -341,9 +342,10 @@ def select(
 ) -> str:
     """Return a SELECT, pretty-printed, that scores a table as `gtmar score` does.
 
-    Its columns: the id, ``score`` (decimal, in points), ``tier``, ``base``, ``points.<term>`` for
-    each weight, ``rounding`` and ``clipping``; points add up to the score. For an account that the
-    data contract refuses, score and tier are null. In BigQuery, where a name may hold letters,
+    Its columns: the id, ``score`` (decimal, in points), ``tier``, ``probability`` of leaving where
+    the spec is calibrated (decimal), ``base``, ``points.<term>`` for each weight, ``rounding`` and
+    ``clipping``; points add up to the score. For an account that the data contract refuses, score,
+    tier and probability are null. In BigQuery, where a name may hold letters,
     digits and underscores alone, other signs of ``points.<term>`` are written as underscores.
 
     Parameters
@@ -471,8 +473,8 @@ def _tree(
         "clipping": clipped - rounded,
     }
     score, *others = (named(_in_points(each), name) for name, each in in_points.items())
-    tier = named(_tier(spec, clipped), "tier")
-    outer = exp.select(named(column("id"), identifier), score, tier, *others).from_(last)
+    bands = [named(_tier(spec, clipped), "tier"), *_probability(spec, clipped)]
+    outer = exp.select(named(column("id"), identifier), score, *bands, *others).from_(last)
     steps = {
         "read": exp.select(named(column(identifier), "id"), *reading).from_(source),
         "encoded": stage("read", *encoding),
@@ -489,7 +491,7 @@ def _tree(
 
 
 def _in_points(raw: Sql) -> Sql:
-    """Turn 1/10,000ths of a point into points, a decimal."""
+    """Turn 1/10,000ths, of a point or a probability, into a decimal."""
     per_unit = exp.cast(text("0.0001"), "decimal(4, 4)")
     return exp.cast(raw, _SUM) * per_unit
 
@@ -498,6 +500,18 @@ def _tier(spec: ScoringSpec, clipped: Sql) -> Sql:
     """Return the tier of a score in 1/10,000ths, from the highest down; null where that is."""
     tiers = zip(spec.tier_names, spec.tier_lows, strict=True)
     return _case([(clipped >= integer(low * _RAW_PER_SCORE), text(name)) for name, low in tiers])
+
+
+def _probability(spec: ScoringSpec, clipped: Sql) -> list[Sql]:
+    """Return the probability of leaving at a score in 1/10,000ths; none where the spec has none."""
+    calibration = calibration_of(spec)
+    if calibration is None:
+        return []
+    steps = [
+        (clipped >= integer(step.low * _RAW_PER_SCORE), integer(step.units))
+        for step in reversed(calibration.steps)
+    ]
+    return [named(_in_points(_case(steps)), "probability")]
 
 
 def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:

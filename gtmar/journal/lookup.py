@@ -6,6 +6,7 @@ An experiment is named ``RUN/EXP``; the run's id may be cut short, ``exp_00034``
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,7 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
     """
     reference = resolve(journal, name)
     [row] = journal.query(
-        "select runs.spec, runs.spec_id, runs.objective, "
+        "select runs.spec, runs.spec_id, runs.objective, runs.best_experiment, runs.calibration, "
         "experiments.weights, experiments.tier_edges, experiments.repeats "
         "from experiments join runs on runs.run_id = experiments.run_id "
         "where experiments.run_id = getvariable('run') "
@@ -139,9 +140,11 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
         experiment=reference.experiment_id,
         parent_spec_id=row["spec_id"],
     )
-    found = specs.reweighed(spec, row["weights"]).model_copy(
-        update={"objective": row["objective"], "lineage": lineage}
-    )
+    changes: dict[str, Any] = {"objective": row["objective"], "lineage": lineage}
+    if row["calibration"] and row["best_experiment"] == reference.experiment_id:
+        table = json.loads(row["calibration"])["table"]
+        changes["calibration"] = specs.Calibration.model_validate(table)
+    found = specs.reweighed(spec, row["weights"]).model_copy(update=changes)
     edges = row["tier_edges"] or {}
     if None not in edges.values() and edges:
         return found.with_edges([round(edges[name] * 100) for name in found.tier_names])

@@ -107,6 +107,7 @@ _END = {
     "holdout_best_metrics": _TEXT,
     "digest": _TEXT,
     "equal_sizes": _TEXT,
+    "calibration": _TEXT,
 }
 _HEAD = {
     "run_id": _TEXT,
@@ -134,7 +135,7 @@ _TAIL = {
     "tier_edges": pa.map_(_TEXT, _VALUE),
 }
 #: Columns that format 2 added; a file has them where there is something to say.
-ADDED = frozenset({"equal_sizes", "tier_edges"})
+ADDED = frozenset({"calibration", "equal_sizes", "tier_edges"})
 
 
 def experiment_id(number: int) -> str:

@@ -1,8 +1,10 @@
 """The use cases, each a function that the command line and a notebook both call."""
 
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.account_list import AccountList, account_list
 from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
+from gtmar.runs.calibrate import Calibrated, calibrate
 from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import Decided, decide, refresh
 from gtmar.runs.explain import Difference, Explanation, difference, explain
@@ -19,7 +21,14 @@ from gtmar.runs.rerun import (
 )
 from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
-from gtmar.runs.score import changed_since, refuse_table, score, write_rows_aside, write_table
+from gtmar.runs.score import (
+    changed_since,
+    refuse_table,
+    score,
+    stamped,
+    write_rows_aside,
+    write_table,
+)
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
 
@@ -28,8 +37,10 @@ __all__ = [
     "DEFAULT_START",
     "PROPOSERS",
     "STARTS",
+    "AccountList",
     "Backtest",
     "BySegment",
+    "Calibrated",
     "Checkup",
     "Decided",
     "Difference",
@@ -47,9 +58,11 @@ __all__ = [
     "TierLine",
     "Tiers",
     "WentLive",
+    "account_list",
     "backtest",
     "bench",
     "by_segment",
+    "calibrate",
     "changed_since",
     "check",
     "decide",
@@ -66,6 +79,7 @@ __all__ = [
     "run",
     "score",
     "stability",
+    "stamped",
     "tiers_of",
     "try_weights",
     "warnings_of",

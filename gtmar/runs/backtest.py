@@ -32,6 +32,7 @@ from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import Uncertainty, at_sizes_of, uncertainty
 from gtmar.validation.paired_scores import Panel, Scored
+from gtmar.validation.reliability import Reliability, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,8 @@ class Backtest(PlainData):
     basis: str | None = None
     #: Whether a search chose the spec's weights on these accounts; None where it isn't known.
     in_sample: bool | None = None
+    #: The spec's probabilities beside what became of these accounts; None where it has none.
+    reliability: Reliability | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -88,6 +91,7 @@ class Backtest(PlainData):
             "intervals": self.intervals.as_json(),
             "green_and_churned": self.green_and_churned.to_dicts(),
             "red_and_renewed": self.red_and_renewed.to_dicts(),
+            "reliability": None if self.reliability is None else self.reliability.as_json(),
         }
 
 
@@ -171,6 +175,7 @@ def backtest(
     other = None if candidate is None else _at_sizes(scored, _scored(matrix, candidate)[0])
     panel = Panel.of(matrix, scored, other)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
+    judged = _reliability(matrix, spec, level)
     weights = [term.weight for term in today.terms]
     green, red = _surprises(today, accounts, as_of)
     scale = weights[0] if score_column is not None else 1
@@ -191,7 +196,18 @@ def backtest(
         notes=(*notes, *warnings_of(findings), *accounts.checked.notes, *aside[1:]),
         basis=accounts.checked.outcomes.basis,
         in_sample=in_sample,
+        reliability=judged,
     )
+
+
+def _reliability(
+    matrix: AccountMatrix, spec: ScoringSpec | None, level: float
+) -> Reliability | None:
+    """Hold a spec's probabilities against what became of the accounts."""
+    calibration = None if spec is None else specs.calibration_of(spec)
+    if spec is None or calibration is None:
+        return None
+    return reliability(_columns_of(matrix, spec), spec, calibration, level=level)
 
 
 def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:

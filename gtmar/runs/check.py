@@ -260,6 +260,20 @@ class Drift(PlainData):
     accounts: int
     #: Features in the spec's order, then the score under the name `score`.
     shifts: tuple[Shift, ...]
+    #: Share that left where the probabilities were fitted, and the mean probability of leaving of
+    #: the accounts now; None where the spec has no probabilities.
+    leaving: tuple[float, float] | None = None
+
+    @property
+    def leaving_sentence(self) -> str | None:
+        """Say how many would leave now by the spec's probabilities."""
+        if self.leaving is None:
+            return None
+        then, now = self.leaving
+        return (
+            f"By the spec's probabilities {now:.1%} of these accounts leave; {then:.1%} left where "
+            "they were fitted. Once outcomes are known, gtmar backtest says whether they hold."
+        )
 
     @property
     def moved(self) -> tuple[Shift, ...]:
@@ -271,6 +285,7 @@ class Drift(PlainData):
         return vars(self) | {
             "shifts": [each.as_json() for each in self.shifts],
             "moved": [each.name for each in self.moved],
+            "leaving_sentence": self.leaving_sentence,
         }
 
 
@@ -328,7 +343,7 @@ def drift(
         reference, before_as_of = session.accounts.table, before_as_of or session.plan.as_of
     table = scan(data)
     asides: list[SetAside] = []
-    shifts, accounts = shifts_between(
+    shifts, accounts, leaving = shifts_between(
         reference,
         table,
         spec,
@@ -339,7 +354,7 @@ def drift(
     for sentence in write_rows_aside(asides, options.get("set_aside_to")):
         if announce is not None:
             announce(sentence)
-    return Drift(spec.model, reference.source, table.source, *accounts, shifts)
+    return Drift(spec.model, reference.source, table.source, *accounts, shifts, leaving)
 
 
 def shifts_between(
@@ -350,13 +365,13 @@ def shifts_between(
     as_of: tuple[str | None, str | None] = (None, None),
     set_aside: float | None = None,
     asides: list[SetAside] | None = None,
-) -> tuple[tuple[Shift, ...], tuple[int, int]]:
+) -> tuple[tuple[Shift, ...], tuple[int, int], tuple[float, float] | None]:
     """Hold each feature's column of one table against another's, and the score.
 
     `as_of` is the ISO dates that `days_before` counts from, of the reference and now; `set_aside`
     and `asides` are as for `score`, of either table. Returns the shifts, features in the spec's
-    order and `score` last, and both numbers of accounts. The columns that the spec reads are held
-    in memory, of both tables.
+    order and `score` last, both numbers of accounts, and `Drift.leaving`. The columns that the
+    spec reads are held in memory, of both tables.
     """
     before, after = both(
         lambda: _read(reference, spec, as_of[0], set_aside, asides),
@@ -364,17 +379,22 @@ def shifts_between(
     )
     shifts = []
     for name in before.columns:
+        if name == _PROBABILITY:
+            continue
         shown = "score" if name == _SCORE else name
         old, new = before[name], after[name]
         if old.dtype.is_numeric():
             shifts.append(shift_of_numbers(shown, old.to_numpy(), new.to_numpy()))
         else:
             shifts.append(shift_of_categories(shown, old.to_list(), new.to_list()))
-    return tuple(shifts), (before.height, after.height)
+    calibration, leaving = specs.calibration_of(spec), None
+    if calibration is not None and after.height:
+        leaving = calibration.base_rate, float(after[_PROBABILITY].to_numpy().mean())
+    return tuple(shifts), (before.height, after.height), leaving
 
 
-#: The score's own column, under a name that no feature has.
-_SCORE = "\x00score"
+#: Columns of the score's own, under names that no feature has.
+_SCORE, _PROBABILITY = "\x00score", "\x00probability"
 
 
 def _read(
@@ -401,7 +421,11 @@ def _read(
         for name, feature in spec.features.items()
     ]
     frame = collect(table, table.frame.select(values))
-    return frame.with_columns(score(table.frame, spec, as_of=as_of)["score"].alias(_SCORE))
+    scored = score(table.frame, spec, as_of=as_of)
+    own = {_SCORE: "score", _PROBABILITY: "probability"}
+    return frame.with_columns(
+        scored[column].alias(name) for name, column in own.items() if column in scored.columns
+    )
 
 
 def _value(name: str, encoder: SpecModel, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:

@@ -90,6 +90,9 @@ class Explanation(PlainData):
     points_to_below: float | None
     #: What each feature could add for the tier above, the most first.
     up: tuple[PossibleChange, ...]
+    #: The probability of leaving, and what it rests on; None where the spec has none.
+    probability: float | None = None
+    probability_reading: str | None = None
 
 
 def explain(
@@ -137,6 +140,7 @@ def explain(
     needed = None if above is None else spec.tiers[above].low - value
     # One hundredth of a point under its own lower edge, and an account is in the tier below.
     spare = None if below is None else value - spec.tiers[tier].low + 1
+    calibration = specs.calibration_of(spec)
     return Explanation(
         account=account,
         model=spec.model,
@@ -150,6 +154,10 @@ def explain(
         below=below,
         points_to_below=None if spare is None else spare / SCORE_UNITS,
         up=() if needed is None else _steps(table, spec, scored, needed, as_of),
+        probability=scored.get("probability"),
+        probability_reading=None
+        if calibration is None
+        else calibration.sentence_of(scored["score"]),
     )
 
 

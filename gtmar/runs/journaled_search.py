@@ -39,6 +39,7 @@ from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findin
 from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import SCORE_UNITS
+from gtmar.validation.reliability import calibrated, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from gtmar.optimize.hill_climb import Step
     from gtmar.runs.plan import Plan
     from gtmar.runs.results import Finding
+    from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record"]
@@ -281,6 +283,7 @@ class Search:
         # isn't worth one.
         looks = self.plan.kind == "search" or climb.incumbent > 0
         found = self._spec_of(climb.weights)
+        fitted, checked = self._calibration(found, looks=looks)
         sized = self._at_equal_sizes(climb.weights, looks=looks)
         holdout = self._on_holdout(found) if looks else None
         ended: dict[str, Any] = {
@@ -303,12 +306,16 @@ class Search:
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
         }
+        if fitted is not None:
+            table = fitted.model_dump(mode="json", by_alias=True)
+            own["calibration"] = _json({"table": table, "held_out": checked})
         writer.record("end", ended | own)
         weights = dict(zip(self.names, climb.weights, strict=True))
         lineage = specs.Lineage(
             run=writer.run_id, experiment=best, parent_spec_id=specs.spec_id(self.spec)
         )
-        changes = {"objective": self.judge.name, "lineage": lineage}
+        changes: dict[str, Any] = {"objective": self.judge.name, "lineage": lineage}
+        changes["calibration"] = fitted
         return RunResult(
             **ended,
             run_id=writer.run_id,
@@ -328,8 +335,20 @@ class Search:
             null=self.null,
             basis=self.accounts.checked.outcomes.basis,
             resumed_from=self._resumed_from,
+            reliability=checked,
             resized=self._resized(sized["searched"]),
         )
+
+    def _calibration(
+        self, best: ScoringSpec, *, looks: bool
+    ) -> tuple[Calibration | None, dict[str, Any] | None]:
+        """Fit the best's probabilities on the accounts searched, and check them on the others."""
+        accounts = self.accounts
+        fitted = calibrated(accounts.search, best, datetime.now(UTC).date())
+        if fitted is None or accounts.holdout is None or not looks:
+            return fitted, None
+        found = reliability(accounts.holdout, best, fitted)
+        return fitted, None if found is None else found.as_json()
 
     def _resized(self, measured: dict[str, Any]) -> str | None:
         """Say what is left of the gain where the objective's tier keeps its size."""

@@ -108,6 +108,9 @@ class RunResult(PlainData):
     #: What is left of a gain in one tier's metric where the tier keeps its size, in a sentence;
     #: None where it has its size, or the objective is none of a tier.
     resized: str | None = None
+    #: The probabilities beside what became of the holdout, as `Reliability` has it; None where the
+    #: spec has none, or nothing was held out.
+    reliability: dict[str, Any] | None = None
 
     @property
     def experiments_per_second(self) -> float:
@@ -125,7 +128,7 @@ class RunResult(PlainData):
             **self.values(
                 "run_id journal metric state baseline_value best_value experiments known wins "
                 "seconds experiments_per_second best_experiment weights metrics holdout digest "
-                "notes blocked broken basis resized"
+                "notes blocked broken basis resized reliability"
             ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +24,22 @@ from gtmar.errors import UsageError, culprits
 from gtmar.integrations.lakehouse import is_target, refuse_target, replace
 from gtmar.outputs import Output
 from gtmar.safe_text import without_credentials
+from gtmar.spec.calibration import PROBABILITY_UNITS
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from gtmar.data.rules import SetAside
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
+    "CARRIED",
     "changed_since",
     "refuse_table",
     "score",
+    "stamped",
     "tier_changes",
     "write_rows_aside",
     "write_table",
@@ -43,6 +48,11 @@ __all__ = [
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
 _RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
+#: Columns that say by what a row was scored, and when.
+_STAMP = ("spec_id", "scored_on")
+_NEARLY = 1e-9
+#: Before the name of a column of the table that comes along with the score.
+CARRIED = "\x00carried."
 
 
 def score(
@@ -53,6 +63,7 @@ def score(
     announce: Callable[[str], None] | None = None,
     set_aside: float | None = None,
     asides: list[SetAside] | None = None,
+    carry: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Score an account table. Outcomes aren't needed.
 
@@ -65,12 +76,15 @@ def score(
         that most of a column's values are none of the spec's categories.
     asides
         Takes what was set aside.
+    carry
+        Columns of the table that come along, under their names with `CARRIED` before them.
 
     Returns
     -------
     DataFrame
         One row per account, in the table's order: the id where there is one, `score` in points,
-        `tier`, then what the score is made of: `base`, ``points.<term>`` for each weight,
+        `tier`, the `probability` of leaving where the spec is calibrated, then what the score is
+        made of: `base`, ``points.<term>`` for each weight,
         `rounding` and `clipping`, which add up to it.
 
     Raises
@@ -92,7 +106,7 @@ def score(
         for sentence in checked.notes:
             announce(sentence)
     identifier = checked.id_column or likely
-    own = {"score", "tier", "base", "rounding", "clipping"}
+    own = {"score", "tier", "probability", "base", "rounding", "clipping", *_STAMP}
     if identifier in own:
         raise UsageError(
             f"\"{identifier}\" is the account id's column and one of the result's; "
@@ -108,7 +122,8 @@ def score(
     ]
     # Integer division rounds down, so this is floor(raw + 0.5) on the grid of score values.
     rounded = (pl.col(_RAW) + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
-    frame = table.frame.select(*identity, *weighted).with_columns(
+    carried = [pl.col(name).alias(f"{CARRIED}{name}") for name in carry]
+    frame = table.frame.select(*identity, *weighted, *carried).with_columns(
         (pl.sum_horizontal(points) + spec.base * VALUE_UNITS).alias(_RAW)
     )
     frame = frame.with_columns(
@@ -123,12 +138,20 @@ def score(
         *identity,
         in_points(value, SCORE_UNITS, "score"),
         _tier(spec),
+        *_probability(spec),
         pl.lit(float(spec.base)).alias("base"),
         *(in_points(pl.col(name), VALUE_UNITS, name) for name in points),
         in_points(on_grid * _RAW_PER_SCORE - raw, VALUE_UNITS, "rounding"),
         in_points(value - on_grid, SCORE_UNITS, "clipping"),
+        *(pl.col(f"{CARRIED}{name}") for name in carry),
     )
     return collect(table, result)
+
+
+def stamped(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
+    """Say in every row of a table that is kept by what it was scored, and on which day (UTC)."""
+    stamp = zip(_STAMP, (specs.spec_id(spec), datetime.now(UTC).date()), strict=True)
+    return scored.with_columns(pl.lit(value).alias(name) for name, value in stamp)
 
 
 def _tier(spec: ScoringSpec) -> pl.Expr:
@@ -137,6 +160,18 @@ def _tier(spec: ScoringSpec) -> pl.Expr:
     for name, low in reversed(list(zip(spec.tier_names, spec.tier_lows, strict=True))):
         tier = pl.when(pl.col(_VALUE) >= low).then(pl.lit(name)).otherwise(tier)
     return tier.alias("tier")
+
+
+def _probability(spec: ScoringSpec) -> list[pl.Expr]:
+    """Return the probability of leaving at a score value; none where the spec has none."""
+    calibration = specs.calibration_of(spec)
+    if calibration is None:
+        return []
+    first, *others = calibration.steps
+    units: pl.Expr = pl.lit(first.units)
+    for step in others:
+        units = pl.when(pl.col(_VALUE) >= step.low).then(pl.lit(step.units)).otherwise(units)
+    return [divided(units.cast(pl.Float64), PROBABILITY_UNITS).alias("probability")]
 
 
 def tier_changes(
@@ -171,7 +206,13 @@ def tier_changes(
 
 
 def changed_since(
-    old: Tabular, new: pl.DataFrame, spec: ScoringSpec, *, identifier: str | None = None
+    old: Tabular,
+    new: pl.DataFrame,
+    spec: ScoringSpec,
+    *,
+    identifier: str | None = None,
+    least: float = 0.0,
+    tier_only: bool = False,
 ) -> pl.DataFrame:
     """Return the accounts whose score or tier moved, as a CRM sync wants them.
 
@@ -183,13 +224,18 @@ def changed_since(
         The spec of the new scores.
     identifier
         The account id's column; None for the first of `new`.
+    least
+        Points by which a score must have moved, where the tier is the same; 0 for any move.
+    tier_only
+        Whether accounts are left out whose tier is the same.
 
     Returns
     -------
     DataFrame
         In the order of `new`, a row an account that is new or moved: the id, `score`, `tier`,
         `previous_score`, `previous_tier`, `reason` (the two or three weights whose points moved it
-        most, or ``new account``), `spec_id`. Accounts that are no longer there aren't in it.
+        most, or ``new account``), `spec_id`, `scored_on`. Accounts that are no longer there aren't
+        in it.
 
     Raises
     ------
@@ -229,20 +275,22 @@ def changed_since(
         **{f"{_RAW}{name}": pl.col(name).cast(pl.Float64) for name in points},
     )
     both = now.join(then, on=_KEY, how="left", maintain_order="left")
-    moved = both.filter(
-        pl.col("score").ne_missing(pl.col("previous_score"))
-        | pl.col("tier").ne_missing(pl.col("previous_tier"))
-    )
+    differs = pl.col("tier").ne_missing(pl.col("previous_tier"))
+    if not tier_only:
+        by = (pl.col("score") - pl.col("previous_score")).abs().fill_null(math.inf)
+        # A difference of two doubles may lie a little below what was meant.
+        differs |= (by > 0) & (by >= least - _NEARLY)
+    moved = both.filter(differs)
     reasons = [_reason(row, points) for row in moved.iter_rows(named=True)]
-    return moved.select(
+    found = moved.select(
         key,
         "score",
         "tier",
         "previous_score",
         "previous_tier",
         reason=pl.Series(reasons, dtype=pl.String),
-        spec_id=pl.lit(specs.spec_id(spec)),
     )
+    return stamped(found, spec)
 
 
 def _reason(row: dict[str, Any], points: list[str]) -> str:

@@ -1,5 +1,6 @@
 """The scoring spec: what it says (`model`, `encoders`), its ids, and how it is read and written."""
 
+from gtmar.spec.calibration import Calibration
 from gtmar.spec.document import (
     json_schema,
     load,
@@ -10,7 +11,7 @@ from gtmar.spec.document import (
     to_json,
     to_yaml,
 )
-from gtmar.spec.ids import canonical, score_id, spec_id, tiers_id
+from gtmar.spec.ids import calibration_of, canonical, points_id, score_id, spec_id, tiers_id
 from gtmar.spec.model import (
     Feature,
     Guardrail,
@@ -23,6 +24,7 @@ from gtmar.spec.model import (
 )
 
 __all__ = [
+    "Calibration",
     "Feature",
     "Guardrail",
     "Lineage",
@@ -31,10 +33,12 @@ __all__ = [
     "Split",
     "Term",
     "Tier",
+    "calibration_of",
     "canonical",
     "json_schema",
     "load",
     "parse",
+    "points_id",
     "reading_dates",
     "retiered",
     "reweighed",

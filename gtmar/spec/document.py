@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
 from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, nearest
+from gtmar.spec.ids import calibration_of
 from gtmar.spec.import_specs import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
 from gtmar.spec.yaml_writer import CORE_SCALARS, commented_yaml
@@ -121,6 +122,13 @@ def load(path: str | Path) -> ScoringSpec:
         warnings.warn(
             f'spec "{path}": passed over, since a spec has no use for it: '
             f"{culprits(draft.passed_over, limit=len(draft.passed_over))}",
+            SpecWarning,
+            stacklevel=2,
+        )
+    if spec.calibration is not None and calibration_of(spec) is None:
+        warnings.warn(
+            f'spec "{path}": its calibration was fitted to other scores (weights, encoders or base '
+            "have changed since), so there are no probabilities; gtmar calibrate fits it anew",
             SpecWarning,
             stacklevel=2,
         )

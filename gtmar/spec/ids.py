@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any
 from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
+    from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["canonical", "form_id", "score_id", "spec_id", "tiers_id"]
+__all__ = [
+    "calibration_of",
+    "canonical",
+    "form_id",
+    "points_id",
+    "score_id",
+    "spec_id",
+    "tiers_id",
+]
 
 #: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
 _DIGITS = 16
@@ -109,6 +118,19 @@ def _unsigned_zeros(value: Any) -> Any:
 def score_id(spec: ScoringSpec) -> str:
     """Return the id shared by all specs that give every account the same score and tier."""
     return _identifier("c", canonical(spec, bounds=False))
+
+
+def points_id(spec: ScoringSpec) -> str:
+    """Return the id shared by all specs that give every account the same score."""
+    form = canonical(spec, bounds=False)
+    del form["tiers"]
+    return _identifier("p", form)
+
+
+def calibration_of(spec: ScoringSpec) -> Calibration | None:
+    """Return a spec's calibration if it was fitted to the scores that the spec gives, else None."""
+    own = spec.calibration
+    return own if own is not None and own.points_id == points_id(spec) else None
 
 
 def spec_id(spec: ScoringSpec) -> str:

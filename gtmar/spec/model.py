@@ -22,6 +22,7 @@ from pydantic import (
 
 from gtmar.errors import SpecError
 from gtmar.html import table
+from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
     WEIGHT_LIMIT,
     Bins,
@@ -426,6 +427,8 @@ class ScoringSpec(SpecModel):
     required_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
     tiers: dict[str, Tier] = Field(min_length=1)
+    #: The probability of leaving behind each score, as a run fitted it; None where none did.
+    calibration: Calibration | None = None
     lineage: Lineage | None = None
 
     @field_validator("date_format")
@@ -452,6 +455,7 @@ class ScoringSpec(SpecModel):
             *self._column_problems(),
             *self._constraint_problems(),
             *self._segment_problems(),
+            *self._calibration_problems(),
         ]
         if problems:
             raise ProblemsError(problems)
@@ -513,6 +517,12 @@ class ScoringSpec(SpecModel):
                 if limit.metric in BY_SEGMENT
             ]
         return problems
+
+    def _calibration_problems(self) -> list[Problem]:
+        if self.calibration is None:
+            return []
+        found = self.calibration.problems(self.max_score, rising=self.orientation == "risk")
+        return [(("calibration",), problem) for problem in found]
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -617,4 +627,7 @@ class ScoringSpec(SpecModel):
                 feature = data["features"][term.feature]
                 place = feature if term.bin is None else feature["encode"]["bins"][term.bin]
                 place["weight"] = int(weights[term.name])
+                if place["weight"] != term.weight:
+                    # It was fitted to other scores.
+                    data["calibration"] = None
         return ScoringSpec.model_validate(data)

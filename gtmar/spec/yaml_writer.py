@@ -67,6 +67,10 @@ def commented_yaml(
             parts.append("\n# What a kept change must not break\n" + _dump({key: value}))
         elif key == "constraints":
             parts.append("\n# What the weights hold together\n" + _dump({key: value}))
+        elif key == "calibration":
+            steps = [_Flow(step) for step in value["steps"]]
+            note = "\n# How many accounts with such a score left; fitted, not written by hand\n"
+            parts.append(note + _dump({key: _Block({**value, "steps": steps})}))
         elif key == "segments":
             parts.append("\n# Whose accounts are looked at apart\n" + _dump({key: value}))
         else:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Step", "few_steps", "pooled"]
+__all__ = ["Pool", "few_steps", "pooled"]
 
 
 @dataclass(frozen=True)
-class Step:
+class Pool:
     """Neighbouring values with one share: how many of `total` are hits, from value `low` up."""
 
     low: int
@@ -25,12 +25,12 @@ class Step:
         """Hits over total, exactly."""
         return Fraction(self.hits, self.total)
 
-    def joined(self, above: Step) -> Step:
+    def joined(self, above: Pool) -> Pool:
         """Return this step and the next one above it as one."""
-        return Step(self.low, self.hits + above.hits, self.total + above.total)
+        return Pool(self.low, self.hits + above.hits, self.total + above.total)
 
 
-def pooled(steps: Iterable[Step], *, rising: bool) -> list[Step]:
+def pooled(steps: Iterable[Pool], *, rising: bool) -> list[Pool]:
     """Pool adjacent violators: the monotone shares that lie closest to the counts.
 
     Parameters
@@ -42,7 +42,7 @@ def pooled(steps: Iterable[Step], *, rising: bool) -> list[Step]:
 
     Returns
     -------
-    list of Step
+    list of Pool
         Shares strictly rise, or strictly fall.
 
     Notes
@@ -56,10 +56,10 @@ def pooled(steps: Iterable[Step], *, rising: bool) -> list[Step]:
 
     Examples
     --------
-    >>> [(s.low, s.hits, s.total) for s in pooled([Step(0, 2, 4), Step(1, 1, 4)], rising=True)]
+    >>> [(s.low, s.hits, s.total) for s in pooled([Pool(0, 2, 4), Pool(1, 1, 4)], rising=True)]
     [(0, 3, 8)]
     """
-    kept: list[Step] = []
+    kept: list[Pool] = []
     for step in steps:
         last = step
         while kept and not _in_order(kept[-1], last, rising=rising):
@@ -68,12 +68,12 @@ def pooled(steps: Iterable[Step], *, rising: bool) -> list[Step]:
     return kept
 
 
-def _in_order(below: Step, above: Step, *, rising: bool) -> bool:
+def _in_order(below: Pool, above: Pool, *, rising: bool) -> bool:
     one, two = below.hits * above.total, above.hits * below.total
     return one < two if rising else one > two
 
 
-def few_steps(steps: Sequence[Step], *, most: int, least: int) -> list[Step]:
+def few_steps(steps: Sequence[Pool], *, most: int, least: int) -> list[Pool]:
     """Join neighbouring steps until they are `most` at most, each with a total of `least` or more.
 
     The two neighbours that are joined are those whose joining adds the least squared error (Ward
@@ -94,7 +94,7 @@ def few_steps(steps: Sequence[Step], *, most: int, least: int) -> list[Step]:
     return kept
 
 
-def _error(one: Step, two: Step) -> Fraction:
+def _error(one: Pool, two: Pool) -> Fraction:
     """Return the squared error that joining two steps adds."""
     weight = Fraction(one.total * two.total, one.total + two.total)
     return weight * (one.share - two.share) ** 2

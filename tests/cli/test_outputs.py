@@ -67,6 +67,12 @@ FILES = {
         # A spec's name isn't a table's.
         ("accounts.parquet", "old.parquet"),
     ),
+    "list": Case(
+        "list --data accounts.parquet --spec calibrated.yaml --most 5 -o {}",
+        "new.csv",
+        ("accounts.parquet",),
+    ),
+    "calibrate": Case("calibrate spec.yaml --data accounts.parquet -o {}", "new.yaml"),
     "export sql": Case(
         "export sql --spec spec.yaml --table t --data accounts.parquet -o {}",
         "new.sql",
@@ -98,6 +104,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pl.DataFrame({"a": [1]}).write_parquet(folder / "other.parquet")
     runs.score(make_accounts(120), make_spec()).write_parquet(folder / "old.parquet")
     (folder / "spec.yaml").write_text(to_yaml(make_spec()), "utf-8")
+    calibrated = runs.calibrate(make_accounts(120), make_spec()).spec
+    (folder / "calibrated.yaml").write_text(to_yaml(calibrated), "utf-8")
     (folder / "query.sql").write_text("select * from accounts", "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

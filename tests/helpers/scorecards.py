@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from gtmar.spec import ScoringSpec
+from gtmar.spec import Calibration, ScoringSpec, points_id
 
 #: Where the lines and steps of the specs begin and end; the tables hold them and their neighbours.
 KNOTS = (-1e12, -100.0, -0.1, 0.0, 0.1, 1 / 3, 1.0, 2.5, 7.3, 40.0, 99.99, 1e6, 1e15)
@@ -148,7 +148,7 @@ def draw_spec(seed: int) -> ScoringSpec:
     edge = draw.choice((60.0, 33.35, 0.01, 99.99))
     top = draw.choice((100, 40, 1000))
     edge = min(edge, top)
-    return ScoringSpec.model_validate(
+    spec = ScoringSpec.model_validate(
         {
             "model": "random",
             "id": "account_id",
@@ -162,3 +162,21 @@ def draw_spec(seed: int) -> ScoringSpec:
             },
         }
     )
+    return spec if seed % 2 else with_probabilities(spec, draw)
+
+
+def with_probabilities(spec: ScoringSpec, draw: random.Random) -> ScoringSpec:
+    """Give a spec a calibration of its own scores, with steps at odd places."""
+    top = spec.max_score * 100
+    lows = [0, *sorted(draw.sample(range(1, top + 1), draw.randint(0, 12)))]
+    shares = sorted((draw.randint(0, 300) for _ in lows), reverse=True)
+    steps = [
+        {"from": low / 100, "accounts": 300, "left": n} for low, n in zip(lows, shares, strict=True)
+    ]
+    table = {
+        "fitted": "2026-01-31",
+        "points_id": points_id(spec),
+        "base_rate": sum(shares) / (300 * len(shares)),
+        "steps": steps,
+    }
+    return spec.model_copy(update={"calibration": Calibration.model_validate(table)})

@@ -83,8 +83,9 @@ def test_only_accounts_that_moved_with_the_reason() -> None:
     new = score(ACCOUNTS, changed())
     moved = changed_since(old, new, changed())
     assert moved.columns == [
-        "account_id", "score", "tier", "previous_score", "previous_tier", "reason", "spec_id"
-    ]  # fmt: skip
+        *("account_id", "score", "tier", "previous_score", "previous_tier", "reason"),
+        *("spec_id", "scored_on"),
+    ]
     before = {row["account_id"]: row for row in old.to_dicts()}
     expected = [
         row["account_id"]
@@ -117,6 +118,41 @@ def test_a_tier_that_moved_alone_is_a_change() -> None:
     moved = changed_since(score(ACCOUNTS, make_spec()), score(ACCOUNTS, spec), spec)
     assert moved["score"].to_list() == moved["previous_score"].to_list()
     assert set(moved["reason"]) == {"base, tiers or weights that were not there before"}
+
+
+def test_only_moves_of_so_many_points_or_of_a_tier() -> None:
+    old, new = score(ACCOUNTS.head(100), make_spec()), score(ACCOUNTS, changed())
+    every = changed_since(old, new, changed())
+    by = (every["score"] - every["previous_score"]).abs()
+    tier = every["tier"].ne_missing(every["previous_tier"])
+    # At the very size of a move that there is, so that both sides of the edge are asked.
+    least = float(by.drop_nulls().sort()[40])
+    far = every.filter((by.fill_null(1e9) >= least - 1e-9) | tier)
+    assert_frame_equal(changed_since(old, new, changed(), least=least), far)
+    assert 0 < far.height < every.height
+    moved = every.filter(tier)
+    assert_frame_equal(changed_since(old, new, changed(), tier_only=True), moved)
+    assert 20 < moved.height < far.height
+
+
+def test_options_of_changes_go_with_earlier_scores(folder: Path) -> None:
+    ACCOUNTS.write_parquet("accounts.parquet")
+    Path("spec.yaml").write_text(to_yaml(make_spec()), "utf-8")
+    words = "score --data accounts.parquet --spec spec.yaml -o scored.parquet"
+    for more, said in (("--tier-only", "go with --changed-since"), ("--by -1", "go with")):
+        done = CliRunner().invoke(app, [*words.split(), *more.split()])
+        assert done.exit_code == 2
+        assert said in done.stderr
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    kept = pl.read_parquet("scored.parquet")
+    assert set(kept["spec_id"]) == {spec_id(make_spec())}
+    assert kept["scored_on"].dtype == pl.Date
+    done = CliRunner().invoke(
+        app, [*words.replace("scored", "moved").split(), "--changed-since", "scored.parquet"]
+    )
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet("moved.parquet").is_empty()
 
 
 def test_what_can_not_be_compared_is_refused() -> None:

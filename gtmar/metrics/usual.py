@@ -1,0 +1,100 @@
+"""What is usual for B2B SaaS: published ranges, each with its source; and when to compare them.
+
+`docs/metrics.md` has the same ranges metric by metric, and says of the others why none is quoted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["USUAL", "Usual", "usual_sentences"]
+
+#: Days that a window may have to be taken for the year that all published figures are of.
+_YEAR = (350, 380)
+
+
+@dataclass(frozen=True)
+class Usual:
+    """A published range of a metric over all accounts of a company."""
+
+    key: str
+    #: How people call it.
+    name: str
+    low: float
+    high: float
+    #: Of whom, and what the ends are.
+    of: str
+    source: str
+    #: Basis of revenue retention that it needs; None where it counts accounts.
+    basis: str | None = None
+
+
+_SAAS_CAPITAL = (
+    "SaaS Capital, 2023 B2B SaaS Retention Benchmarks (Research Brief 28, early 2023, over 1,500 "
+    "private companies)"
+)
+_CHARTMOGUL = "ChartMogul, SaaS Benchmarks Report 2023 (over 2,100 companies)"
+USUAL = (
+    Usual(
+        "nrr_by_tier",
+        "NRR",
+        1.00,
+        1.10,
+        "medians, from contracts below $12,000 a year to those above $250,000",
+        _SAAS_CAPITAL,
+        "observed",
+    ),
+    Usual(
+        "grr_by_tier",
+        "GRR",
+        0.90,
+        0.93,
+        "medians, from contracts below $12,000 a year to those above $250,000",
+        _SAAS_CAPITAL,
+        "observed",
+    ),
+    Usual(
+        "logo_retention_by_tier",
+        "logo retention",
+        0.75,
+        0.92,
+        "what the best tenth reach, from accounts below $25 a month to those above $1,000",
+        _CHARTMOGUL,
+    ),
+)
+
+
+def usual_sentences(
+    totals: Mapping[str, float | None], *, days: int | None, basis: str | None
+) -> list[str]:
+    """Put what is usual beside a table's own values; nothing where the two aren't alike.
+
+    Parameters
+    ----------
+    totals
+        Values over all accounts by the key of the metric.
+    days
+        Length of the window that outcomes were counted in; None where it isn't stated. The
+        published figures are of a year, so any other length has none beside it.
+    basis
+        `observed` or `binary` revenue retention; None without MRR.
+
+    Examples
+    --------
+    >>> usual_sentences({"grr_by_tier": 0.881}, days=365, basis="observed")[0][:52]
+    'GRR of all accounts: 88.1%. Published: 90% to 93%, m'
+    >>> usual_sentences({"grr_by_tier": 0.881}, days=181, basis="observed")
+    []
+    """
+    if days is None or not _YEAR[0] <= days <= _YEAR[1]:
+        return []
+    return [
+        f"{each.name[0].upper()}{each.name[1:]} of all accounts: {value:.1%}. Published: "
+        f"{each.low:.0%} to {each.high:.0%}, {each.of}. {each.source}."
+        for each in USUAL
+        if (value := totals.get(each.key)) is not None and each.basis in (None, basis)
+    ]

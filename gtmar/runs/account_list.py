@@ -1,0 +1,220 @@
+"""The accounts to act on: those with the most at stake first, each with its reasons in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.data.scan import scan
+from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
+from gtmar.html import table as html_table
+from gtmar.runs.results import PlainData
+from gtmar.runs.score import CARRIED, score, stamped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gtmar.data.rules import SetAside
+    from gtmar.data.scan import Tabular
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["AccountList", "account_list"]
+
+#: Features named as reasons, and the points below which a difference is none.
+_REASONS, _LEAST_POINTS = 3, 0.05
+_AT_STAKE = "at_stake"
+
+
+@dataclass(frozen=True)
+class AccountList(PlainData):
+    """Accounts in the order of what is at stake with them."""
+
+    source: str
+    model: str
+    #: A row each: the id, `score`, `tier`, `probability` of leaving, `mrr`, `at_stake` (the two
+    #: multiplied), `reasons`, `spec_id`, `scored_on`. Without MRR neither of the two.
+    rows: pl.DataFrame = field(repr=False)
+    #: Accounts that were asked about, of `accounts` in the table.
+    asked: int
+    accounts: int
+    tier: str | None
+    #: At stake with the accounts listed, and with all that were asked about; None without MRR.
+    listed_at_stake: float | None
+    at_stake: float | None
+    #: Accounts asked about whose MRR isn't known; None without MRR.
+    mrr_unknown: int | None
+
+    @property
+    def sentence(self) -> str:
+        """Say how much of what is at stake the accounts listed hold."""
+        of_tier = "" if self.tier is None else f" of tier {self.tier}"
+        count = self.rows.height
+        shown = f"{count:,} of {self.asked:,} accounts{of_tier}"
+        if self.at_stake is None or self.listed_at_stake is None:
+            expected = float(self.rows["probability"].sum())
+            return (
+                f"{shown}, the likeliest to leave first: {expected:,.0f} of these are expected to. "
+                "The table has no MRR to weigh them by."
+            )
+        share = self.listed_at_stake / self.at_stake if self.at_stake else 0.0
+        return (
+            f"{shown} hold {self.listed_at_stake:,.0f} of {self.at_stake:,.0f} MRR at stake "
+            f"({share:.0%}): probability of leaving x MRR, the most first."
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows.columns, self.rows.rows(), caption=self.sentence)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        names = "sentence source model asked accounts tier listed_at_stake at_stake mrr_unknown"
+        return {**self.values(names), "rows": self.rows.to_dicts()}
+
+
+def account_list(
+    data: Tabular,
+    spec: ScoringSpec,
+    *,
+    tier: str | None = None,
+    most: int = 50,
+    as_of: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    set_aside: float | None = None,
+    asides: list[SetAside] | None = None,
+) -> AccountList:
+    """List accounts in the order of what is at stake. Outcomes aren't needed.
+
+    Parameters
+    ----------
+    data, as_of, announce, set_aside, asides
+        As for `score`.
+    spec
+        A calibrated spec; its outcome `mrr` names the column of MRR.
+    tier
+        Only accounts of this tier; None for all.
+    most
+        Accounts listed at most, 1 or more.
+
+    Returns
+    -------
+    AccountList
+        Accounts without a known MRR come last; of what ties the worse score comes first. A reason
+        is a feature that gives the account points on the side of leaving, against the mean of all
+        accounts of the table, which is the number in its brackets.
+
+    Raises
+    ------
+    SpecError
+        If the spec has no probabilities, or no such tier.
+    UsageError
+        If `most` is less than 1.
+    ViolationsError
+        If the table doesn't fit the spec.
+    """
+    if most < 1:
+        raise UsageError(f"the number of accounts must be 1 or more, got {most}")
+    if specs.calibration_of(spec) is None:
+        raise SpecError(
+            f'spec "{spec.model}" has no probabilities of leaving, so nothing can be put in order',
+            hint="gtmar calibrate SPEC --data TABLE -o NEW fits them; gtmar run does it by itself",
+        )
+    if tier is not None and tier not in spec.tiers:
+        likely = nearest(tier, spec.tier_names)
+        raise SpecError(
+            f'spec "{spec.model}" has no tier "{tier}"; there are {", ".join(spec.tier_names)}',
+            hint=f"--tier {likely or spec.tier_names[-1]}",
+        )
+    table = scan(data)
+    money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
+    columns = list(dict.fromkeys(term.column for term in spec.terms))
+    scored = score(
+        data,
+        spec,
+        as_of=as_of,
+        announce=announce,
+        set_aside=set_aside,
+        asides=asides,
+        carry=[*columns, *([] if money is None or money in columns else [money])],
+    )
+    identity = scored.columns[: scored.columns.index("score")]
+    if not identity:
+        scored = scored.with_row_index("account", offset=1)
+        identity = ["account"]
+    clash = {*_OWN, _AT_STAKE}.intersection(identity)
+    if clash:
+        raise UsageError(
+            f"{culprits(clash)} is the account id's column and one of the list's",
+            hint="rename the table's column",
+        )
+    asked = scored if tier is None else scored.filter(pl.col("tier") == tier)
+    order, own = ["probability"], ["score", "tier", "probability"]
+    unknown = None
+    if money is not None:
+        asked = _with_money(asked, table.source, money)
+        unknown = asked["mrr"].null_count()
+        order, own = [_AT_STAKE, *order], [*own, "mrr", _AT_STAKE]
+    # Of accounts in one step, those with the worse score first.
+    falling = [*(True for _ in order), spec.orientation == "risk"]
+    ranked = asked.sort([*order, "score"], descending=falling, nulls_last=True, maintain_order=True)
+    first = _with_reasons(ranked.head(most), scored, spec)
+    rows = stamped(first.select(*identity, *own, "reasons"), spec)
+    return AccountList(
+        source=table.source,
+        model=spec.model,
+        rows=rows,
+        asked=asked.height,
+        accounts=scored.height,
+        tier=tier,
+        listed_at_stake=None if money is None else float(rows[_AT_STAKE].sum()),
+        at_stake=None if money is None else float(asked[_AT_STAKE].sum()),
+        mrr_unknown=unknown,
+    )
+
+
+#: Columns of the list beside the id.
+_OWN = ("score", "tier", "probability", "mrr", "reasons", "spec_id", "scored_on")
+
+
+def _with_money(scored: pl.DataFrame, source: str, column: str) -> pl.DataFrame:
+    """Add MRR, null where it isn't known, and what is at stake."""
+    if not scored.schema[f"{CARRIED}{column}"].is_numeric():
+        raise AccountDataError(
+            f'{source}: column "{column}" must hold MRR as numbers, '
+            f"got {scored.schema[f'{CARRIED}{column}']}",
+            hint=f"read: {{columns: {{{column}: money}}}} in the spec says how it is written",
+        )
+    mrr = pl.col(f"{CARRIED}{column}").cast(pl.Float64)
+    known = pl.when(mrr.is_finite()).then(mrr).alias("mrr")
+    return scored.with_columns(known).with_columns(
+        (pl.col("probability") * pl.col("mrr")).alias(_AT_STAKE)
+    )
+
+
+def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
+    """Name for each account listed the features that speak most for its leaving."""
+    sign = -1 if spec.orientation == "health" else 1
+    features: dict[str, list[str]] = {}
+    for term in spec.terms:
+        features.setdefault(term.feature, []).append(f"points.{term.name}")
+    points = [pl.sum_horizontal(names).alias(feature) for feature, names in features.items()]
+    means = scored.select(points).mean().row(0, named=True)
+    apart = listed.select(points).select((pl.col(n) - means[n]) * sign for n in features)
+    cells = {name: listed[f"{CARRIED}{spec.features[name].column or name}"] for name in features}
+    reasons = []
+    for number, row in enumerate(apart.iter_rows(named=True)):
+        worst = sorted((n for n in row if row[n] >= _LEAST_POINTS), key=lambda n: (-row[n], n))
+        said = [
+            f"{name} is {_worded(cells[name][number])} ({sign * row[name]:+.1f})"
+            for name in worst[:_REASONS]
+        ]
+        reasons.append("; ".join(said) or "nothing that speaks for leaving")
+    return listed.with_columns(pl.Series("reasons", reasons, dtype=pl.String))
+
+
+def _worded(cell: object) -> str:
+    if cell is None or cell != cell:  # noqa: PLR0124 - NaN is unknown, too
+        return "unknown"
+    return f"{cell:g}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,99 @@
+"""The probability of leaving that stands behind a score: a short monotone table in the spec."""
+
+from __future__ import annotations
+
+import math
+from datetime import date  # noqa: TC003 - pydantic reads annotations at run time
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat, StrictInt
+
+from gtmar.spec.encoders import SpecModel
+
+__all__ = ["PROBABILITY_UNITS", "Calibration", "CalibrationStep"]
+
+#: Probabilities are whole counts of 1/10,000ths, in every place where they are computed.
+PROBABILITY_UNITS = 10_000
+_SCORE_UNITS = 100
+
+
+class CalibrationStep(SpecModel):
+    """Scores from `from` points up, to where the next step begins, and what became of them."""
+
+    from_: Annotated[FiniteFloat, Field(ge=0)] = Field(alias="from")
+    accounts: Annotated[StrictInt, Field(ge=1)]
+    left: Annotated[StrictInt, Field(ge=0)]
+
+    @property
+    def low(self) -> int:
+        """`from` in hundredths of a point."""
+        return round(self.from_ * _SCORE_UNITS)
+
+    @property
+    def units(self) -> int:
+        """The share that left, in 1/10,000ths, rounded half up."""
+        return (2 * PROBABILITY_UNITS * self.left + self.accounts) // (2 * self.accounts)
+
+
+class Calibration(SpecModel):
+    """How many of the accounts with such a score left, step by step from the lowest score up.
+
+    It was fitted on a day, `fitted`, to the scores that `points_id` stands for; a spec whose scores
+    have another id has no probabilities. `base_rate` is the share of all those accounts that left.
+    """
+
+    fitted: date
+    points_id: str
+    base_rate: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    steps: Annotated[tuple[CalibrationStep, ...], Field(min_length=1)]
+
+    @property
+    def accounts(self) -> int:
+        """How many accounts it was fitted on."""
+        return sum(step.accounts for step in self.steps)
+
+    @property
+    def left(self) -> int:
+        """How many of them left."""
+        return sum(step.left for step in self.steps)
+
+    def step_of(self, score: float) -> CalibrationStep:
+        """Return the step of a score in points, 0 or more."""
+        value = round(score * _SCORE_UNITS)
+        return [step for step in self.steps if step.low <= value][-1]
+
+    def sentence_of(self, score: float) -> str:
+        """Say what became of the accounts with a score like this one."""
+        step = self.step_of(score)
+        above = next((each for each in self.steps if each.low > step.low), None)
+        end = "" if above is None else f" to below {above.from_:g}"
+        return (
+            f"Of {step.accounts:,} accounts with scores from {step.from_:g}{end}, {step.left:,} "
+            f"left: {step.units / PROBABILITY_UNITS:.0%} of them (fitted {self.fitted})."
+        )
+
+    def problems(self, max_score: int, *, rising: bool) -> list[str]:
+        """Say what can't hold; `rising` where the probability of leaving rises with the score."""
+        found = []
+        lows = [step.low for step in self.steps]
+        off = [s.from_ for s in self.steps if abs(s.from_ * _SCORE_UNITS - s.low) > 1e-6]
+        if off:
+            found.append(f"from must be a multiple of 0.01 points, got {off[0]!r}")
+        if lows[0] != 0:
+            found.append(f"the lowest step must begin at 0, got {self.steps[0].from_:g}")
+        if any(one >= two for one, two in pairwise(lows)) or lows[-1] > max_score * _SCORE_UNITS:
+            found.append(f"steps must begin at rising scores, up to max_score {max_score}")
+        if any(step.left > step.accounts for step in self.steps):
+            found.append("no more accounts can have left than there were")
+            return found
+        sides = [
+            (one.left * two.accounts, two.left * one.accounts) for one, two in pairwise(self.steps)
+        ]
+        if any(one > two if rising else one < two for one, two in sides):
+            way = "rise" if rising else "fall"
+            found.append(f"the share that left must {way} with the score, as orientation has it")
+        rate = self.left / self.accounts
+        if not math.isclose(self.base_rate, rate, abs_tol=5e-4):
+            found.append(f"base_rate must be that of the steps, {rate:.4f}, got {self.base_rate:g}")
+        return found

@@ -1,0 +1,244 @@
+"""The probability behind a score: fitted on the accounts searched, held against other ones."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gtmar.data.outcomes import Movement
+from gtmar.engine.local import LocalEvaluator
+from gtmar.spec.calibration import PROBABILITY_UNITS, Calibration, CalibrationStep
+from gtmar.spec.ids import points_id
+from gtmar.spec.model import SCORE_UNITS
+from gtmar.stats.interval import Interval, from_normal
+from gtmar.stats.isotonic import Pool, few_steps, pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from numpy.typing import NDArray
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.spec.model import ScoringSpec
+
+    Counts = NDArray[np.int64]
+
+__all__ = ["Reliability", "calibrated", "reliability"]
+
+#: Steps of a table, so that a person can read it; and accounts behind each, as behind a segment.
+MOST_STEPS, LEAST_ACCOUNTS = 20, 50
+#: Groups of equal size over which the calibration error is taken.
+_GROUPS = 10
+_DRAWS = 1_000
+
+
+def _counted(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Counts, Counts]:
+    """Return by score value how many accounts left, and how many have a label."""
+    scores = LocalEvaluator(matrix, spec, threads=1).scores([term.weight for term in spec.terms])
+    top = spec.max_score * SCORE_UNITS + 1
+    lost = matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING)
+    both = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
+    left, labelled = (np.bincount(scores[rows], minlength=top) for rows in (lost, both))
+    return left.astype(np.int64), labelled.astype(np.int64)
+
+
+def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibration | None:
+    """Fit how many of the accounts with such a score leave.
+
+    Parameters
+    ----------
+    matrix
+        The accounts to fit on: those searched, never the holdout. Accounts without a label, and
+        former ones, don't count.
+    spec
+        Its weights give the scores.
+    on
+        The day, which the table bears.
+
+    Returns
+    -------
+    Calibration or None
+        Twenty steps at most, of 50 accounts or more each, monotone in the direction of the spec's
+        orientation; None where nobody left, or nobody stayed.
+
+    Notes
+    -----
+    Isotonic regression: neighbouring scores whose shares stand in the wrong order are pooled. It
+    counts whole accounts, so no order of rows, engine or machine changes it. One pass over the
+    accounts.
+    """
+    left, labelled = _counted(matrix, spec)
+    total, gone = int(labelled.sum()), int(left.sum())
+    if not 0 < gone < total:
+        return None
+    counts = (
+        Pool(int(value), int(left[value]), int(labelled[value]))
+        for value in np.flatnonzero(labelled)
+    )
+    monotone = pooled(counts, rising=spec.orientation == "risk")
+    steps = few_steps(monotone, most=MOST_STEPS, least=LEAST_ACCOUNTS)
+    lows = [0, *(step.low for step in steps[1:])]
+    return Calibration(
+        fitted=on,
+        points_id=points_id(spec),
+        base_rate=round(gone / total, 4),
+        steps=tuple(
+            CalibrationStep(from_=low / SCORE_UNITS, accounts=step.total, left=step.hits)
+            for low, step in zip(lows, steps, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What became of accounts beside the probabilities that a score gave them."""
+
+    #: Accounts with a label.
+    accounts: int
+    #: Mean probability of leaving, and the share that left.
+    predicted: float
+    observed: float
+    #: Observed less predicted; the error of the fitted table is in its width.
+    difference: Interval
+    #: Mean squared error of the probabilities, and of the base rate for everyone.
+    brier: float
+    brier_of_base_rate: float
+    #: Mean distance of predicted and observed over ten groups of accounts, and what 95 in 100 such
+    #: tables stay below where every probability is right.
+    calibration_error: Interval
+    by_chance: float
+
+    @property
+    def off(self) -> bool:
+        """Whether predicted and observed differ by more than chance gives."""
+        return self.difference.above_zero or self.difference.below_zero
+
+    @property
+    def sentence(self) -> str:
+        """Say how the probabilities did on these accounts."""
+        said = (
+            f"Probabilities of leaving: {self.predicted:.1%} on average, {self.observed:.1%} of "
+            f"{self.accounts:,} accounts left"
+        )
+        if not self.off:
+            return f"{said}; the difference is within chance."
+        way = "too low" if self.difference.above_zero else "too high"
+        return f"{said}: they are {way}, by more than chance gives."
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {**asdict(self), "off": self.off, "sentence": self.sentence}
+
+    def to_json(self) -> str:
+        """Return everything as JSON text, as a journal keeps it."""
+        return json.dumps(self.as_json(), sort_keys=True)
+
+
+def reliability(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    calibration: Calibration,
+    *,
+    level: float = 0.95,
+) -> Reliability | None:
+    """Hold a spec's probabilities against what became of accounts; None where none has a label.
+
+    Parameters
+    ----------
+    matrix
+        Accounts that the table was not fitted on.
+    spec
+        Gives the scores that the calibration was fitted to.
+    calibration
+        The table.
+    level
+        Of the intervals, in (0, 1).
+
+    Notes
+    -----
+    The calibration error is taken over ten groups of as many accounts each, equal probabilities in
+    one group (Naeini, Cooper & Hauskrecht 2015); its interval is the basic bootstrap's, by a fixed
+    seed.
+    """
+    left, labelled = _counted(matrix, spec)
+    if not labelled.sum():
+        return None
+    starts = np.array([step.low for step in calibration.steps])
+    step_of = np.searchsorted(starts, np.arange(len(labelled)), side="right") - 1
+    count = len(starts)
+    gone = np.bincount(step_of, weights=left, minlength=count).astype(np.float64)
+    there = np.bincount(step_of, weights=labelled, minlength=count).astype(np.float64)
+    chances = np.array([step.units for step in calibration.steps]) / PROBABILITY_UNITS
+    accounts = int(there.sum())
+    predicted, observed = float(there @ chances) / accounts, float(gone.sum()) / accounts
+    spread = math.sqrt(_variance(there / accounts, accounts, calibration.steps))
+    groups = _groups(there, chances)
+    error = float(_error(gone[None], there[None], chances, groups)[0])
+    generator = np.random.Generator(np.random.Philox(key=[0, accounts]))
+    cells = np.concatenate([gone, there - gone]) / accounts
+    drawn = generator.multinomial(accounts, cells / cells.sum(), size=_DRAWS).astype(np.float64)
+    resampled = _error(drawn[:, :count], drawn[:, :count] + drawn[:, count:], chances, groups)
+    right = generator.binomial(there.astype(np.int64), chances, size=(_DRAWS, count))
+    by_chance = _error(right.astype(np.float64), np.tile(there, (_DRAWS, 1)), chances, groups)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Reliability(
+        accounts=accounts,
+        predicted=predicted,
+        observed=observed,
+        difference=from_normal(observed - predicted, spread, level=level, accounts=accounts),
+        brier=_brier(gone, there, chances),
+        brier_of_base_rate=_brier(gone, there, np.full(count, calibration.base_rate)),
+        calibration_error=Interval(
+            error,
+            max(0.0, 2 * error - float(high)),
+            max(0.0, 2 * error - float(low)),
+            level,
+            accounts,
+        ),
+        by_chance=float(np.quantile(by_chance, 0.95)),
+    )
+
+
+def _variance(
+    shares: NDArray[np.float64], accounts: int, steps: Sequence[CalibrationStep]
+) -> float:
+    """Return the variance of observed less predicted where the probabilities are right."""
+    # A step in which all left, or none, is not certain for that.
+    smoothed = [(step.left + 0.5) / (step.accounts + 1) for step in steps]
+    each = np.array([p * (1 - p) for p in smoothed])
+    fitted = each / np.array([step.accounts for step in steps])
+    return float(shares @ each) / accounts + float(shares**2 @ fitted)
+
+
+def _groups(there: NDArray[np.float64], chances: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Put steps into groups of as many accounts, from the lowest probability up."""
+    order = np.argsort(chances, kind="stable")
+    middle = np.cumsum(there[order]) - there[order] / 2
+    groups = np.empty(len(there), dtype=np.intp)
+    groups[order] = np.minimum(_GROUPS - 1, (_GROUPS * middle / there.sum()).astype(np.intp))
+    return groups
+
+
+def _error(
+    gone: NDArray[np.float64],
+    there: NDArray[np.float64],
+    chances: NDArray[np.float64],
+    groups: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Return calibration errors of B tables, counts of shape (B, steps)."""
+    inside = np.equal.outer(groups, np.arange(_GROUPS)).astype(np.float64)
+    apart = np.abs(gone @ inside - (there * chances) @ inside).sum(axis=1)
+    found: NDArray[np.float64] = apart / there.sum(axis=1)
+    return found
+
+
+def _brier(
+    gone: NDArray[np.float64], there: NDArray[np.float64], chances: NDArray[np.float64]
+) -> float:
+    squared = gone * (1 - chances) ** 2 + (there - gone) * chances**2
+    return float(squared.sum() / there.sum())

@@ -1,0 +1,171 @@
+"""Whom to call first: recomputed by DuckDB from the table and the spec's own steps alone."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from factories import make_accounts, make_spec, weighted
+from typer.testing import CliRunner
+
+from gtmar import runs
+from gtmar import spec as specs
+from gtmar.cli.app import app
+from gtmar.errors import AccountDataError, SpecError, UsageError
+from gtmar.spec import ScoringSpec
+
+
+@pytest.fixture(scope="module")
+def accounts() -> pl.DataFrame:
+    return make_accounts(800, seed=5)
+
+
+@pytest.fixture(scope="module")
+def spec(accounts: pl.DataFrame) -> ScoringSpec:
+    return runs.calibrate(accounts, make_spec()).spec
+
+
+def test_order_and_amounts_are_those_of_duckdb(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
+    found = runs.account_list(accounts, spec, tier="C", most=25)
+    assert spec.calibration is not None
+    steps = pl.DataFrame(
+        [(s.from_, s.accounts, s.left) for s in spec.calibration.steps],
+        schema=["low", "accounts", "gone"],
+        orient="row",
+    )
+    scored = runs.score(accounts, make_spec()).select("account_id", "score", "tier")
+    relation = duckdb.sql(
+        """
+        with one as (
+            select account_id, score, mrr, round(gone / steps.accounts, 4) as probability
+            from scored
+            join accounts using (account_id)
+            asof join steps on scored.score >= steps.low
+            where tier = 'C'
+        )
+        select account_id, probability, mrr, probability * mrr as at_stake
+        from one
+        order by at_stake desc nulls last
+        """
+    )
+    assert relation is not None
+    expected = relation.pl()
+    assert steps.height > 1
+    assert scored.height == 800
+    assert found.asked == expected.height
+    listed = expected.head(25)
+    assert found.rows["at_stake"].to_list() == pytest.approx(listed["at_stake"].to_list())
+    same = found.rows.join(expected, on="account_id", suffix="_there")
+    assert same.height == 25
+    assert same["probability"].to_list() == pytest.approx(same["probability_there"].to_list())
+    assert same["mrr"].to_list() == same["mrr_there"].to_list()
+    assert found.at_stake == pytest.approx(expected["at_stake"].sum())
+    assert found.listed_at_stake == pytest.approx(listed["at_stake"].sum())
+    assert found.listed_at_stake
+    assert found.at_stake
+    share = found.listed_at_stake / found.at_stake
+    assert found.sentence == (
+        f"25 of {expected.height} accounts of tier C hold {found.listed_at_stake:,.0f} of "
+        f"{found.at_stake:,.0f} MRR at stake ({share:.0%}): probability of leaving x MRR, the most "
+        "first."
+    )
+    # Former accounts have no MRR: they are asked about, counted, and never first.
+    assert found.mrr_unknown == expected["mrr"].null_count()
+    assert found.mrr_unknown
+
+
+def test_reasons_are_the_largest_gaps_to_the_mean(
+    accounts: pl.DataFrame, spec: ScoringSpec
+) -> None:
+    found = runs.account_list(accounts, spec, most=5)
+    scored = runs.score(accounts, spec)
+    names = [term.name for term in spec.terms]
+    means = {name: scored[f"points.{name}"].mean() for name in names}
+    for row in found.rows.iter_rows(named=True):
+        own = scored.filter(account_id=row["account_id"]).row(0, named=True)
+        cells = accounts.filter(account_id=row["account_id"]).row(0, named=True)
+        gaps: dict[str, Any] = {n: own[f"points.{n}"] - means[n] for n in names}
+        worst = sorted((n for n in names if gaps[n] <= -0.05), key=lambda n: gaps[n])[:3]
+        told = row["reasons"].split("; ")
+        assert len(told) == max(1, len(worst))
+        for said, name in zip(told, worst, strict=False):
+            cell = cells[name]
+            worded = f"{cell:g}" if isinstance(cell, float) else str(cell)
+            assert said == f"{name} is {worded} ({gaps[name]:+.1f})"
+
+
+def test_a_risk_score_names_what_raises_it() -> None:
+    accounts = make_accounts(600, seed=2).with_columns(risk=pl.int_range(pl.len()) % 7)
+    features = {"risk": weighted(9)}
+    spec = make_spec(orientation="risk", features=features)
+    spec = runs.calibrate(accounts, spec).spec
+    found = runs.account_list(accounts, spec, most=1)
+    # The likeliest are all those in the highest step, of which the most MRR comes first.
+    assert found.rows["reasons"][0].startswith("risk is ")
+    assert "(+" in found.rows["reasons"][0]
+
+
+def test_without_mrr_the_likeliest_come_first(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
+    found = runs.account_list(accounts.drop("mrr", "mrr_end"), spec, most=40)
+    assert found.at_stake is None
+    assert {"mrr", "at_stake"}.isdisjoint(found.rows.columns)
+    order = list(zip(found.rows["probability"], -found.rows["score"], strict=True))
+    assert order == sorted(order, reverse=True)
+    assert len(set(order)) > len({chance for chance, _ in order})
+    assert found.sentence.endswith("The table has no MRR to weigh them by.")
+
+
+def test_what_cannot_be_listed_is_refused(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
+    with pytest.raises(SpecError, match="no probabilities of leaving"):
+        runs.account_list(accounts, make_spec())
+    with pytest.raises(SpecError, match='no tier "E"'):
+        runs.account_list(accounts, spec, tier="E")
+    with pytest.raises(UsageError, match="1 or more"):
+        runs.account_list(accounts, spec, most=0)
+    worded = accounts.with_columns(mrr=pl.lit("a lot"))
+    with pytest.raises(AccountDataError, match="must hold MRR as numbers"):
+        runs.account_list(worded, spec)
+
+
+def test_unknown_and_infinite_mrr_come_last(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
+    money = pl.when(pl.int_range(pl.len()) == 3).then(float("inf")).otherwise("mrr")
+    odd = accounts.with_columns(mrr=money)
+    found = runs.account_list(odd, spec, most=800)
+    last = found.rows.tail(found.mrr_unknown or 0)
+    assert last["at_stake"].null_count() == last.height > 0
+    assert odd["account_id"][3] in last["account_id"].to_list()
+
+
+def test_a_spreadsheet_runs_none_of_its_cells(tmp_path: Path, spec: ScoringSpec) -> None:
+    accounts = make_accounts(60).with_columns(
+        account_id="=cmd|' /C calc'!A" + pl.int_range(pl.len()).cast(pl.String)
+    )
+    accounts.write_parquet(tmp_path / "accounts.parquet")
+    (tmp_path / "spec.yaml").write_text(specs.to_yaml(spec), "utf-8")
+    words = f"list --data {tmp_path}/accounts.parquet --spec {tmp_path}/spec.yaml"
+    done = CliRunner().invoke(app, [*words.split(), "-o", str(tmp_path / "list.csv")])
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "list.csv").read_text("utf-8").splitlines()[1:]
+    assert len(lines) == 50
+    assert all(line.startswith("'=cmd") for line in lines)
+
+
+def test_the_command_shows_ten_and_says_where_the_rest_is(
+    tmp_path: Path, accounts: pl.DataFrame, spec: ScoringSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    accounts.write_parquet("accounts.parquet")
+    Path("spec.yaml").write_text(specs.to_yaml(spec), "utf-8")
+    words = "list --data accounts.parquet --spec spec.yaml --tier C"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    assert sum(line.startswith("     ") for line in done.stdout.splitlines()) >= 10
+    assert "and 40 more" in done.stdout
+    following = done.stdout.splitlines()[-1]
+    assert following == f"Next: gtmar {words.replace(' --tier', ' -o list.csv --tier')}"
+    again = CliRunner().invoke(app, following.removeprefix("Next: gtmar ").split())
+    assert again.exit_code == 0, again.output
+    assert pl.read_csv("list.csv").height == 50
+    explained = again.stdout.splitlines()[-1].removeprefix("Next: gtmar ").split()
+    assert CliRunner().invoke(app, explained).exit_code == 0
