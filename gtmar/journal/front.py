@@ -33,17 +33,18 @@ _SAME_SIZE = 0.02
 _ASKED = """
     select
         runs.run_id as run_id,
-        objective,
-        higher_is_better,
-        tiers,
-        if(orientation = 'risk', tiers[-1], tiers[1]) as best_tier,
+        runs.objective as objective,
+        runs.higher_is_better as higher_is_better,
+        runs.tiers as tiers,
+        if(runs.orientation = 'risk', runs.tiers[-1], runs.tiers[1]) as best_tier,
         runs.basis as basis,
-        json_array_length(json_extract(spec, '$.guardrails')) as guardrails,
-        spec is not null as has_spec,
-        null_reasons
+        json_array_length(json_extract(runs.spec, '$.guardrails')) as guardrails,
+        runs.spec is not null as has_spec,
+        experiments.null_reasons as null_reasons
     from runs
     join experiments on experiments.run_id = runs.run_id
-    where runs.run_id = getvariable('run') and number = 0
+    where runs.run_id = getvariable('run')
+        and experiments.number = 0
 """
 _ON_TABLE = """
     select other.run_id as run_id

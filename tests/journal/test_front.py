@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from gtmar import runs
 from gtmar.cli.app import app
 from gtmar.integrations.jsonl_import import import_jsonl
+from gtmar.journal import tables
 from gtmar.journal.catalog import Journal
 from gtmar.journal.front import Front, front
 from gtmar.journal.tables import Tables
@@ -169,6 +170,16 @@ def test_all_runs_of_the_table_are_looked_at_and_no_other_is_read(
     last = (*("run_id", "experiment_id", "number", "outcome", "value_after"), CAPTURE)
     assert (frozenset(alike), last) in rows
     assert not any(asked is None or run(folder, "elsewhere") in asked for asked, _ in rows)
+
+
+@pytest.mark.parametrize("metric", [CAPTURE, "logo_retention_by_tier.A"])
+def test_of_large_files_it_is_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, metric: str
+) -> None:
+    expected = opened(folder, "first", by=metric, whole_table=True)
+    for limit in ("_SMALL_BYTES", "_SMALL_ALONE"):
+        monkeypatch.setattr(tables, limit, 0)
+    assert opened(folder, "first", by=metric, whole_table=True).rows.equals(expected.rows)
 
 
 def test_a_tier_that_has_other_sizes_is_said(folder: Path) -> None:
