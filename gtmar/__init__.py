@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gtmar.api import Run, diff, load_spec, run, score, try_weights
+    from gtmar.api import Run, diff, front, load_spec, run, score, try_weights
     from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Difference as Diff
@@ -26,6 +26,7 @@ __all__ = [
     "Spec",
     "__version__",
     "diff",
+    "front",
     "load_spec",
     "run",
     "score",
@@ -40,6 +41,7 @@ _HOMES = {
     "Source": ("gtmar.data.scan", "Source"),
     "Spec": ("gtmar.spec", "ScoringSpec"),
     "diff": ("gtmar.api", "diff"),
+    "front": ("gtmar.api", "front"),
     "load_spec": ("gtmar.api", "load_spec"),
     "run": ("gtmar.api", "run"),
     "score": ("gtmar.api", "score"),

@@ -13,6 +13,7 @@ from gtmar import runs
 from gtmar import spec as specs
 from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
+from gtmar.journal.front import front as compromises
 from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.data.scan import Tabular
+    from gtmar.journal.front import Front
     from gtmar.report import Page
     from gtmar.runs import Difference, RunResult
     from gtmar.spec import ScoringSpec
 
-__all__ = ["Run", "diff", "load_spec", "run", "score", "try_weights"]
+__all__ = ["Run", "diff", "front", "load_spec", "run", "score", "try_weights"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,6 +92,10 @@ class Run:
 
         with Journal(self.journal) as opened:
             return run_page(opened, self.id, data=data)
+
+    def front(self, by: str | None = None, **options: Any) -> Front:
+        """Return its best compromises of the objective and another metric, as `front` does."""
+        return front(self.id, by=by, journal=self.journal, **options)
 
     def _said(self) -> list[str]:
         """Say what a lead reads first, then by how much the objective moved."""
@@ -207,6 +213,30 @@ def diff(one: str, two: str, **options: Any) -> Difference:
         Further arguments of `gtmar.runs.difference`: ``journal``, ``data``, ``as_of``.
     """
     return runs.difference(one, two, **options)
+
+
+def front(
+    run: str | None = None,
+    *,
+    by: str | None = None,
+    journal: str | Path = "journal",
+    **options: Any,
+) -> Front:
+    """Find a run's best compromises of its objective and another metric.
+
+    Parameters
+    ----------
+    run
+        Its id, or a start of it; None for the latest search.
+    by
+        The other metric; None for revenue capture, or tier separation.
+    journal
+        The journal's folder.
+    options
+        Further arguments of `gtmar.journal.front.front`: ``whole_table``, ``blocked``.
+    """
+    with Journal(journal) as opened:
+        return compromises(opened, run, by=by, **options)
 
 
 def load_spec(path: str | Path) -> ScoringSpec:

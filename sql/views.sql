@@ -415,6 +415,64 @@ from (
 )
 window next_of_model as (partition by model order by position);
 
+-- One row per decision on a run's best: the verdict, and the gates that speak against it.
+create or replace view decisions as
+select
+    event_id,
+    "at",
+    run_id,
+    experiment_id,
+    model,
+    verdict,
+    -- Of the first gate that failed, else could not be measured, else of the gain, what was asked
+    -- and what was found.
+    list_filter(
+        list_transform(
+            list_concat(
+                list_filter(gates, lambda gate: gate.outcome = 'failed'),
+                list_filter(gates, lambda gate: gate.outcome = 'unknown'),
+                list_filter(gates, lambda gate: gate.name = 'gain')
+            ),
+            lambda gate: gate.name || coalesce(' (' || gate."limit" || ')', '') || ': ' || gate.found
+        ),
+        lambda told: told is not null
+    )[1] as reason,
+    list_transform(
+        list_filter(gates, lambda gate: gate.outcome = 'failed'), lambda gate: gate.name
+    ) as failed,
+    list_transform(
+        list_filter(gates, lambda gate: gate.outcome = 'unknown'), lambda gate: gate.name
+    ) as unknown,
+    details ->> '$.segment_safety' as segment_safety,
+    cast(details ->> '$.gain.value' as double) as gain,
+    cast(details ->> '$.gain.low' as double) as gain_low,
+    cast(details ->> '$.gain.high' as double) as gain_high,
+    cast(details ->> '$.looks' as bigint) as looks,
+    cast(details ->> '$.level' as double) as level,
+    author,
+    note,
+    source
+from (
+    select
+        *,
+        details ->> '$.verdict' as verdict,
+        from_json(
+            details -> '$.gates',
+            '[{"name": "VARCHAR", "limit": "VARCHAR", "found": "VARCHAR", "outcome": "VARCHAR"}]'
+        ) as gates
+    from events
+    where kind = 'decision'
+);
+
+-- The last decision on each experiment.
+create or replace view latest_decisions as
+select
+    *
+from decisions
+qualify row_number() over (
+    partition by run_id, experiment_id order by "at" desc, event_id desc
+) = 1;
+
 -- One row per run or spec that went live: who, why, from what to what, with what effect.
 create or replace view history as
 with kept as materialized (

@@ -68,6 +68,24 @@ def test_score_and_try_and_diff() -> None:
         gtmar.load_spec("none.yaml")
 
 
+def test_a_runs_compromises_are_those_of_its_journal() -> None:
+    found = gtmar.run(ACCOUNTS, "spec.yaml", n=60)
+    front = found.front("tier_separation")
+    assert front.rows.equals(gtmar.front(found.id, by="tier_separation").rows)
+    rows = found.experiments().filter(pl.col("outcome") != "known")
+    pairs = rows.select("auc_roc_retain", "tier_separation").drop_nulls().rows()
+    best = {
+        pair
+        for pair in pairs
+        if not any(a >= pair[0] and b >= pair[1] and (a, b) != pair for a, b in pairs)
+    }
+    assert {(p["value"], p["metric_value"]) for p in front.points} == best
+    html = front._repr_html_()
+    assert all(f"<td>{point['experiment']}</td>" in html for point in front.shown())
+    with pytest.raises(TypeError):
+        gtmar.front(found.id, metric="nrr_at_20")
+
+
 def test_what_is_shown_in_a_notebook_says_what_is_and_is_escaped() -> None:
     features = make_spec().model_dump(by_alias=True)["features"]
     features[HOSTILE] = {**features["depth"], "column": "depth"}

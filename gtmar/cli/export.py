@@ -171,7 +171,7 @@ def journal_publish(
     ],
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Append runs and experiments to Delta or DuckDB tables, each run once."""
+    """Append runs, experiments, events to Delta or DuckDB tables, each once."""
     from gtmar.integrations.lakehouse import publish
 
     with option_values.opened(journal) as opened:
@@ -180,7 +180,8 @@ def journal_publish(
     def text() -> None:
         say(
             f"{some(found.runs, 'run')} appended to {found.runs_table}, "
-            f"{some(found.experiments, 'experiment')} to {found.experiments_table}."
+            f"{some(found.experiments, 'experiment')} to {found.experiments_table}, "
+            f"{some(found.events, 'event')} to {found.events_table}."
         )
         if found.waiting:
             say(f"{some(found.waiting, 'run')} not ended yet, left for later.")

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values
 from gtmar.cli import options as a
-from gtmar.cli.next_step import follow, made_on, unused
+from gtmar.cli.next_step import WHY, follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, some, table
 from gtmar.errors import UsageError
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.cli.output import Tone
+    from gtmar.journal.front import Front
     from gtmar.journal.lookup import Experiment, Reference
     from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
     from gtmar.spec import ScoringSpec
 
 __all__ = [
-    "WHY",
     "best",
     "checkout",
     "diff",
+    "front",
     "lineage",
     "live_lines",
     "log",
@@ -352,10 +353,35 @@ def best(
     return Answer(rows.to_dicts, lambda: _print_best(rows, name, journal=journal))
 
 
+@a.command(app, "front --by revenue_capture_at_20")
+def front(
+    run_id: a.OptionalRun = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="The other metric; none: revenue capture, or tier separation.",
+            autocompletion=a.complete_metrics,
+        ),
+    ] = None,
+    whole_table: Annotated[
+        bool, typer.Option("--all", help="All runs of the run's table and objective.")
+    ] = False,
+    blocked: Annotated[
+        bool, typer.Option("--blocked", help="Those that broke a guardrail, too.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="All rows, not 20 of them.")] = False,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+) -> Answer:
+    """Name the best compromises of objective and another metric."""
+    from gtmar.journal.front import front as compromises
+
+    with option_values.opened(journal) as opened:
+        found = compromises(opened, run_id, by=by, whole_table=whole_table, blocked=blocked)
+    return Answer(found.as_json, lambda: _print_front(found, full=full, journal=journal))
+
+
 #: Accounts that change tier, and metrics, shown for people; --json has all.
 _MOVED_SHOWN = 10
-#: Stands for a reason that only people know.
-WHY = "why it goes live"
 _IMPORT = "import"
 _METRICS_SHOWN = 20
 
@@ -488,6 +514,10 @@ def _print_went_live(found: WentLive) -> None:
         changes = ", ".join(pairs) or "the same weights"
         changes += f"; tiers from {edges}" if edges else ""
         say(f"Against the one live since {_moment(found.replaced_since)}: {changes}")
+    if found.verdict is not None:
+        against = found.verdict != _READY
+        word = " It goes live against that." if against else ""
+        say(f"{_decided(vars(found))}{word}", "warning" if against else "good")
     as_what = f"Measured as {found.experiment}"
     if found.measured is not None and found.measured.experiments:
         verb = "better" if found.measured.improved else "not better"
@@ -496,6 +526,15 @@ def _print_went_live(found: WentLive) -> None:
     else:
         say(f"{as_what}." if found.experiment else "Not measured in this journal.")
         follow("log")
+
+
+#: The verdict that asks for a promotion.
+_READY = "READY_FOR_REVIEW"
+
+
+def _decided(row: dict[str, Any]) -> str:
+    """Say what was decided on an experiment, and when."""
+    return f"Decided {_moment(row['decided_at'])}: {row['verdict']}."
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -516,6 +555,8 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     if row["changes"]:
         say(f"Change: {row['changes']}")
     say(_effect(row), _EFFECTS.get(row["outcome"]))
+    if row["verdict"]:
+        say(f"{_decided(row)} {row['reason'] or ''}".rstrip())
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
     table(["weight", "value"], weights, title="Weights")
     _metrics(found.effect, "before", "after", title="What it did to the metrics")
@@ -597,6 +638,8 @@ def _print_log(
         if row["value_after"] is not None:
             basis = bases.get(row["reference"].partition("/")[0])
             say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")
+        if row["verdict"]:
+            say(f"  {_decided(row)}")
     say()
     newest = entries["reference"][0] if entries.height else None
     if newest and "/" in newest:
@@ -607,7 +650,8 @@ def live_lines(live: pl.DataFrame) -> None:
     """Print what is live, a line a model."""
     for row in live.to_dicts():
         why = _who_and_why(row["author"], row["note"])
-        say(f"Live: {row['model']} since {_moment(row['since'])}: {why}")
+        decided = f". {_decided(row)}" if row["verdict"] else ""
+        say(f"Live: {row['model']} since {_moment(row['since'])}: {why}{decided}")
     if live.is_empty():
         say("Live: nothing on record; gtmar promote or gtmar record says what is.")
 
@@ -657,6 +701,8 @@ def _stage(steps: list[dict[str, Any]]) -> None:
     whole = {**newest, "value_before": oldest["value_after"] if kept else None}
     if newest["value_after"] is not None:
         say(f"  {_moved_value(whole)}")
+    if newest["verdict"]:
+        say(f"  {_decided(newest)}")
 
 
 def _print_best(rows: pl.DataFrame, metric: str, *, journal: Path) -> None:
@@ -677,3 +723,21 @@ def _print_best(rows: pl.DataFrame, metric: str, *, journal: Path) -> None:
     shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows.to_dicts()]
     table(["experiment", metric, "at"], shown)
     _follow_checkout(name, "best.yaml", journal)
+
+
+def _print_front(found: Front, *, full: bool, journal: Path) -> None:
+    """Print what there is to choose from, and how to take it."""
+    for sentence in found.sentences:
+        say(sentence)
+    total = found.rows.height
+    shown = found.shown(total) if full else found.shown()
+    if shown:
+        table(*found.cells(shown))
+    if len(shown) < total:
+        say(f"{len(shown)} of {total:,}, evenly spread; --full shows all.")
+    say()
+    choice = found.bend or found.best
+    if choice is None or not found.has_spec:
+        follow("review", found.run_id, journal=journal)
+    else:
+        _follow_checkout(choice["experiment"], "compromise.yaml", journal)

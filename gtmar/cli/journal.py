@@ -9,7 +9,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import follow, next_command, unused
+from gtmar.cli.next_step import WHY, follow, next_command, unused
 from gtmar.cli.options import app, journal_app
 from gtmar.cli.output import Answer, say, some, table, text
 from gtmar.errors import UsageError
@@ -460,6 +460,12 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
     elif best is not None:
         scored = unused(Path(best).with_name("scored.parquet"))
         follow("score", data=s["source"], spec=best, output_path=scored)
+    elif found.decision is not None:
+        decided = f"{s['run_id']}/{s['best_experiment']}"
+        if found.decision["verdict"] == "READY_FOR_REVIEW":
+            follow("promote", decided, note=WHY, journal=journal)
+        else:
+            follow("sql", "decisions", settings=[f"run={s['run_id']}"], journal=journal)
     elif s["holdout_accounts"] and s["source"] != _FRAME:
         follow("decide", s["run_id"], journal=journal)
     else:

@@ -15,7 +15,10 @@ from gtmar.cli import error_boundary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ChosenCommand", "follow", "made_on", "next_command", "unused"]
+__all__ = ["WHY", "ChosenCommand", "follow", "made_on", "next_command", "unused"]
+
+#: Stands for a reason that only people know.
+WHY = "why it goes live"
 
 #: The command line that is running; None where code calls what commands print.
 _running: ContextVar[Any] = ContextVar("running", default=None)

@@ -9,8 +9,7 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.history import WHY
-from gtmar.cli.next_step import follow, unused
+from gtmar.cli.next_step import WHY, follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, number, say, some, table
 

@@ -294,38 +294,45 @@ def _unwritable(location: str, err: Exception) -> UsageError:
 class Published:
     """What was appended, and where."""
 
-    #: Rows appended: one a run, and all of its experiments.
+    #: Rows appended: one a run, all of its experiments, and one an event.
     runs: int
     experiments: int
+    events: int
     #: Runs that have not ended: they are published when they have.
     waiting: int
     #: Where the tables are.
     runs_table: str
     experiments_table: str
+    events_table: str
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return asdict(self)
 
 
+#: The tables of a published journal.
+_TABLES = ("runs", "experiments", "events")
+
+
 def publish(journal: Journal, target: str) -> Published:
-    """Append to two tables the runs that have ended and aren't in them yet.
+    """Append to three tables the runs that have ended, and the events, that aren't in them yet.
 
-    Experiments go first, in one commit, then the runs: whoever finds a run in the one table finds
-    its experiments in the other, and a publication that was cut off is finished by the next.
+    Experiments go first, in one commit, then the runs, then events: whoever finds a run in the one
+    table finds its experiments in the other, and a publication that was cut off is finished by the
+    next. A target that an older version published to gets the table of events, all of them in it.
 
-    The target is ``delta:FOLDER`` or ``delta:URL``, with Delta tables ``runs`` and ``experiments``
-    below it; or ``duckdb:///file.db``, with tables ``gtmar_runs`` and ``gtmar_experiments``.
-    Raises `UsageError` if it is neither, or can't be written.
+    The target is ``delta:FOLDER`` or ``delta:URL``, with Delta tables ``runs``, ``experiments`` and
+    ``events`` below it; or ``duckdb:///file.db``, with tables ``gtmar_runs`` and so on. Raises
+    `UsageError` if it is neither, or can't be written.
     """
     if target.startswith("delta:") and target != "delta:":
-        places = tuple(f"{target.rstrip('/')}/{name}" for name in ("runs", "experiments"))
+        places = [f"{target.rstrip('/')}/{name}" for name in _TABLES]
     elif target.startswith("duckdb:///") and "?" not in target:
-        places = tuple(f"{target}?table=gtmar_{name}" for name in ("runs", "experiments"))
+        places = [f"{target}?table=gtmar_{name}" for name in _TABLES]
     else:
         raise UsageError(
             f'"{without_credentials(target)}": expected delta:FOLDER, delta:URL or duckdb:///file.db',
-            hint="two tables are written there, of runs and of experiments",
+            hint="three tables are written there, of runs, experiments and events",
         )
     for place in places:
         if (local := local_path(place)) is not None:
@@ -336,11 +343,13 @@ def publish(journal: Journal, target: str) -> Published:
         "select e.* from experiments e join runs r using (run_id) "
         "where r.ended_at is not null order by r.started_at, e.number"
     )
+    events = journal.query('select * from events order by "at", event_id', among=(), columns=())
     appended = append_new(experiments, places[1])
+    named = [without_credentials(place) for place in places]
     return Published(
         runs=append_new(runs, places[0]),
         experiments=appended,
+        events=append_new(events, places[2], key="event_id"),
         waiting=waiting,
-        runs_table=without_credentials(places[0]),
-        experiments_table=without_credentials(places[1]),
+        **{f"{name}_table": place for name, place in zip(_TABLES, named, strict=True)},
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.schema import experiment_id
-from gtmar.metrics.registry import expression
+from gtmar.metrics.registry import metric_named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,6 +26,7 @@ __all__ = [
     "Reference",
     "best",
     "checkout",
+    "decided_on",
     "experiment",
     "lineage",
     "log",
@@ -180,6 +181,19 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
         score_id=score_id,
     )
     return None if rows.is_empty() else Reference(rows["run_id"].item(), experiment_id(0))
+
+
+def decided_on(journal: Journal, reference: Reference) -> dict[str, Any] | None:
+    """Return the last decision on an experiment, a row of `decisions`; None where there is none."""
+    rows = journal.query(
+        "select * from latest_decisions where run_id = getvariable('run') "
+        "and experiment_id = getvariable('experiment')",
+        among=(),
+        columns=(),
+        run=reference.run_id,
+        experiment=reference.experiment_id,
+    )
+    return None if rows.is_empty() else rows.row(0, named=True)
 
 
 @dataclass(frozen=True)
@@ -390,7 +404,7 @@ def best(
         run=run_id,
     ).to_dicts()
     name = metric or row["objective"]
-    expression(name, row["tiers"])
+    metric_named(name, row["tiers"] or ())
     column, _, tier = name.partition(".")
     foremost = journal.query(
         _FOREMOST.format(value=f"{column}[getvariable('tier')]" if tier else column),

@@ -74,6 +74,14 @@ class Review:
         return said
 
     @property
+    def headline(self) -> str | None:
+        """The latest decision on the run, its date and its reason; None where there is none."""
+        if self.decision is None:
+            return None
+        reason = str(self.decision.get("sentence", "")).partition(": ")[2] or self.verdict[0]
+        return f"{self.decision['verdict']}, decided {self.decision['at']:%Y-%m-%d}: {reason}"
+
+    @property
     def improved(self) -> bool:
         """Whether anything beat the baseline."""
         return bool(self.summary["wins"])
@@ -282,7 +290,7 @@ _ENDS = """
     order by number
 """
 _DECISION = """
-    select details, experiment_id
+    select details, "at", experiment_id
     from events
     where kind = 'decision' and run_id = getvariable('run')
     order by "at" desc, event_id desc
@@ -351,7 +359,9 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         summary={**rows[0], **counts},
         **tables,
         findings=tuple(json.loads(record["findings"] or "[]")),
-        decision=json.loads(decided[0][0]) | {"experiment_id": decided[0][1]} if decided else None,
+        decision=None
+        if not decided
+        else json.loads(decided[0][0]) | {"at": decided[0][1], "experiment_id": decided[0][2]},
         equal_sizes=equal_sizes,
         seen=_seen(journal, rows[0], record, equal_sizes),
     )

@@ -30,6 +30,7 @@ __all__ = [
     "measure",
     "measure_exact",
     "metric_column",
+    "metric_named",
     "objective_keys",
 ]
 
@@ -58,8 +59,8 @@ def metric_column(key: str, tier: str | None) -> str:
     return key if tier is None else f"{key}.{tier}"
 
 
-def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
-    """Return a metric and its expression by name: ``tier_separation``, ``nrr_by_tier.A``.
+def metric_named(name: str, tiers: Sequence[str]) -> Metric:
+    """Return a metric by name: ``tier_separation``, ``nrr_by_tier.A``.
 
     Raises
     ------
@@ -80,11 +81,17 @@ def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
         problem = f'has no tier "{tier}"' if tier else "is by tier and needs one"
         raise UsageError(
             f'metric "{key}" {problem}; tiers are {", ".join(names)}',
-            hint=f"for example {key}.{names[0]}",
+            hint=f"for example {key}.{names[0]}" if names else None,
         )
     if tier and not metric.by_tier:
         raise UsageError(f'metric "{key}" has no tiers', hint=f"ask for {key}")
-    return metric, metric.expression(Sums(names, tier or None))
+    return metric
+
+
+def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
+    """Return a metric and its expression by name; errors are those of `metric_named`."""
+    metric = metric_named(name, tiers)
+    return metric, metric.expression(Sums(tuple(tiers), name.partition(".")[2] or None))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gtmar.report.account_table import GRID
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from gtmar.journal.front import Front
     from gtmar.report.account_table import Capture
     from gtmar.report.content import Evidence, StabilityRecord
     from gtmar.runs.segments import SegmentPart
@@ -31,6 +32,7 @@ __all__ = [
     "MOST_DRAWN",
     "both",
     "capture_chart",
+    "front_chart",
     "legible",
     "null_charts",
     "objective_chart",
@@ -75,6 +77,8 @@ _START, _BEST = "start", "best"
 #: Wins that are named in the chart itself, and the least distance between two names, as a share of
 #: the chart's height.
 _NAMED, _APART = 5, 0.075
+#: Compromises that are drawn at most.
+_COMPROMISES = 60
 #: Longest name of a win in the chart, in characters, in a wide and in a narrow drawing.
 _LONGEST, _LONGEST_NARROW = 44, 24
 
@@ -383,6 +387,52 @@ def capture_chart(capture: Capture) -> Markup:
         f"the best's, 20.0% in a random order, {capture.perfect[at]:.1%} in a perfect one."
     )
     return both(draw, text)
+
+
+def front_chart(front: Front) -> Markup | None:
+    """Draw the best compromises of two metrics, with start and best; None of fewer than two."""
+    if len(front.points) < 2:
+        return None
+    trade = front.bend
+    rows = [
+        {
+            "x": row["value"],
+            "y": row["metric_value"],
+            "what": legible(f"{row['experiment']}: {row['value']:.4f}, {row['metric_value']:.4f}"),
+            "mark": row["mark"] or ("trade" if row == trade else ""),
+            "on": row["on_front"],
+        }
+        for row in front.shown(_COMPROMISES)
+    ]
+    axis = alt.Axis(tickCount=5)
+    x = alt.X("x:Q", title=front.objective, scale=alt.Scale(zero=False, padding=12), axis=axis)
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False, padding=12), axis=axis)
+    line = over([row for row in rows if row["on"]])
+    looks = (
+        ("", INK["best"], INK["paper"], 30, "circle"),
+        ("trade", INK["best"], INK["paper"], 130, "diamond"),
+        ("start", INK["start"], INK["start"], 80, "circle"),
+        ("best", INK["best"], INK["best"], 80, "circle"),
+    )
+    # Between two of them nothing was found.
+    step: Any = "step-before" if front.higher_is_better else "step-after"
+    drawn = line.mark_line(color=INK["quiet"], strokeWidth=1, interpolate=step, aria=False)
+    layers = [drawn.encode(x=x, y=y)]
+    for mark, color, fill, size, shape in looks:
+        point = over([row for row in rows if row["mark"] == mark]).mark_point(
+            color=color, fill=fill, size=size, shape=shape, opacity=1
+        )
+        layers.append(point.encode(x=x, y=y, description="what:N"))
+
+    def draw(width: int) -> Chart:
+        height = 300 if width == WIDE else 240
+        return alt.layer(*layers).properties(width=min(width - 60, 600), height=height)
+
+    text = (
+        f"Chart of {len(front.points):,} best compromises: {front.metric} upwards against "
+        f"{front.objective} to the right, with the start and the best. The table below lists them."
+    )
+    return both(draw, legible(text))
 
 
 # ---- drawing -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.errors import GtmarError
 from gtmar.journal import review as reading
+from gtmar.journal.front import front
 from gtmar.journal.lookup import checkout
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
+    from gtmar.journal.front import Front
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence
 
@@ -155,6 +157,8 @@ class Evidence:
     #: The latest on record; None where nobody has done one.
     null: NullAnswers | None
     stability: StabilityRecord | None
+    #: Its best compromises of the objective and revenue capture, or tier separation.
+    front: Front
 
     @property
     def sentences(self) -> list[str]:
@@ -280,6 +284,7 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
         absent=absent,
         null=_latest(journal, NullAnswers, "null", run_id),
         stability=_latest(journal, StabilityRecord, "stability", run_id),
+        front=front(journal, run_id),
     )
 
 
@@ -348,9 +353,29 @@ _ENTRIES = """
         end as change,
         runs.experiments as experiments,
         runs.higher_is_better as higher_is_better,
-        coalesce(event_id, run_id) as id
+        latest_decisions.verdict as verdict,
+        cast(null as varchar) as reason,
+        latest_decisions.event_id as decision,
+        coalesce(history.event_id, history.run_id) as id
     from history
-    left join runs using (run_id)
+    left join runs on runs.run_id = history.run_id
+    left join latest_decisions
+        on latest_decisions.run_id = history.run_id
+        and latest_decisions.experiment_id = history.experiment_id
+    union all by name
+    select
+        "at" as happened_at,
+        'decision' as kind,
+        author,
+        note,
+        model,
+        verdict,
+        reason,
+        run_id,
+        experiment_id,
+        event_id,
+        event_id as id
+    from decisions
     order by happened_at desc, id desc
 """
 #: What was kept, or a person's, or better and yet not kept: the rest is not listed one by one.
@@ -375,7 +400,7 @@ _EXPERIMENTS = """
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One run, or one spec that went live."""
+    """One run, one decision, or one spec that went live."""
 
     #: The row of the view `history`, and the run's number of experiments.
     row: dict[str, Any]

@@ -74,6 +74,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
         "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,
+        "front": charts.front_chart(evidence.front),
         "segments": {
             part.part: charts.segment_chart(part, row["objective"])
             for part in (table.segments if table else ())

@@ -507,6 +507,7 @@ def _put_on_record(
         "looks",
         "level",
     )
+    gain = decided.intervals.gain.get(decided.objective)
     return write_event(
         journal,
         EventKind.DECISION,
@@ -514,6 +515,8 @@ def _put_on_record(
             **{name: details[name] for name in kept},
             "incumbent": specs.score_id(decided.incumbent),
             "candidate": specs.score_id(decided.candidate),
+            "objective": decided.objective,
+            "gain": gain and gain.as_json(),
         },
         **shared,
     )

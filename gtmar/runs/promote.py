@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gtmar import spec as specs
 from gtmar.errors import SpecError, UsageError
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
-from gtmar.journal.lookup import measured_as
+from gtmar.journal.lookup import decided_on, measured_as
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, refuse_unknown_options
 from gtmar.runs.results import PlainData
@@ -49,6 +49,9 @@ class WentLive(PlainData):
     #: ``RUN/EXP`` that it comes from or was measured as.
     experiment: str | None
     measured: RunResult | None = None
+    #: The last decision on that experiment, and when it was made; None where there is none.
+    verdict: str | None = None
+    decided_at: datetime | None = None
     #: Worth knowing: entries of the journal that are dated after this machine's clock.
     notes: tuple[str, ...] = ()
 
@@ -76,7 +79,8 @@ def promote(
     """
     with journal_if_there(journal) as opened:
         reference = opened and measured_as(opened, spec)
-    return _go_live(
+        decision = opened and reference and decided_on(opened, reference)
+    found = _go_live(
         EventKind.PROMOTION,
         spec,
         journal=Path(journal),
@@ -86,6 +90,9 @@ def promote(
         expect=expect,
         experiment=None if reference is None else str(reference),
     )
+    if not decision:
+        return found
+    return replace(found, verdict=decision["verdict"], decided_at=decision["at"])
 
 
 def record(

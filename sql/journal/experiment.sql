@@ -34,6 +34,9 @@
 --   tiers_id (varchar): the tiers' edges
 --   evaluator_version (bigint): version of the evaluator
 --   duration_us (bigint): microseconds that it took
+--   verdict (varchar): of the last decision on it; null where there is none
+--   decided_at (timestamp with time zone): when that was
+--   reason (varchar): the first gate that failed there, else was unknown, else the gain
 -- grain: one row, or none where there is no such experiment
 -- order: none needed
 -- reads: the runs named
@@ -83,7 +86,13 @@ select
     chosen_run.outcomes_fingerprint as outcomes_fingerprint,
     chosen_run.tiers_id as tiers_id,
     chosen_run.evaluator_version as evaluator_version,
-    asked.duration_us as duration_us
+    asked.duration_us as duration_us,
+    latest_decisions.verdict as verdict,
+    latest_decisions."at" as decided_at,
+    latest_decisions.reason as reason
 from asked
 cross join chosen_run
-cross join measured;
+cross join measured
+left join latest_decisions
+    on latest_decisions.run_id = asked.run_id
+    and latest_decisions.experiment_id = asked.experiment_id;

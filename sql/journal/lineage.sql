@@ -17,6 +17,8 @@
 --   value_after (double): objective after
 --   outcome (varchar): what became of it
 --   at (timestamp with time zone): when it was evaluated
+--   verdict (varchar): of the last decision on it; null where there is none
+--   decided_at (timestamp with time zone): when that was
 -- grain: one row per step; an experiment that this journal doesn't have is the last
 -- order: depth
 
@@ -104,10 +106,15 @@ told as (
         if(step.run_id is null, null, run_link.kind) as kind,
         if(step.run_id is null, null, coalesce(step.author, run_link.author)) as author,
         if(step.run_id is null, null, coalesce(step.note, run_link.note)) as note,
-        step.* exclude (run_id, experiment_id, author, note)
+        step.* exclude (run_id, experiment_id, author, note),
+        latest_decisions.verdict as verdict,
+        latest_decisions."at" as decided_at
     from chain
     left join step on step.run_id = chain.run_id and step.experiment_id = chain.experiment_id
     left join run_link on run_link.run_id = chain.run_id
+    left join latest_decisions
+        on latest_decisions.run_id = chain.run_id
+        and latest_decisions.experiment_id = chain.experiment_id
 )
 select
     depth,
@@ -128,7 +135,9 @@ select
     value_before,
     value_after,
     outcome,
-    evaluated_at as "at"
+    evaluated_at as "at",
+    verdict,
+    decided_at
 from told
 window steps_back as (order by depth)
 order by depth;

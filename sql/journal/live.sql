@@ -13,22 +13,29 @@
 --   score_id (varchar): hash of what decides a score or a tier
 --   recorded_at (timestamp with time zone): when it was put on record
 --   event_id (varchar): the event that says so
+--   verdict (varchar): of the last decision on that experiment; null where there is none
+--   decided_at (timestamp with time zone): when that was
 -- grain: one row per model
 -- order: model
 
 select
-    model,
-    since,
-    author,
-    note,
-    expect,
-    kind,
-    run_id || '/' || experiment_id as experiment,
-    weights,
-    spec_id,
-    score_id,
-    recorded_at,
-    event_id
+    live_specs.model as model,
+    live_specs.since as since,
+    live_specs.author as author,
+    live_specs.note as note,
+    live_specs.expect as expect,
+    live_specs.kind as kind,
+    live_specs.run_id || '/' || live_specs.experiment_id as experiment,
+    live_specs.weights as weights,
+    live_specs.spec_id as spec_id,
+    live_specs.score_id as score_id,
+    live_specs.recorded_at as recorded_at,
+    live_specs.event_id as event_id,
+    latest_decisions.verdict as verdict,
+    latest_decisions."at" as decided_at
 from live_specs
-where until is null
-order by model;
+left join latest_decisions
+    on latest_decisions.run_id = live_specs.run_id
+    and latest_decisions.experiment_id = live_specs.experiment_id
+where live_specs.until is null
+order by live_specs.model;

@@ -17,15 +17,17 @@
 --   outcome (varchar): how a search ended; of the others win, lose, blocked, known or baseline;
 --     of what isn't live yet, that it is dated after this clock
 --   reference (varchar): the experiment as RUN/EXP; the event where it was not measured
+--   verdict (varchar): of the last decision on that experiment; null where there is none
+--   decided_at (timestamp with time zone): when that was
 -- grain: one row per run or spec that went live; a change made elsewhere is one, measured or not
 -- order: at, newest first
 
 select
-    happened_at as "at",
-    kind,
-    author,
-    note,
-    model,
+    history.happened_at as "at",
+    history.kind as kind,
+    history.author as author,
+    history.note as note,
+    history.model as model,
     case
         when weights_after is null then null
         when weights_before is null then 'first on record'
@@ -34,7 +36,7 @@ select
                 changed_weights(tiers_before, tiers_after)
             )
         when weights_before = weights_after
-            then if(event_id is null, 'nothing kept', 'the same weights')
+            then if(history.event_id is null, 'nothing kept', 'the same weights')
         else worded_changes(changed_weights(weights_before, weights_after))
             || case
                 when tiers_before is distinct from tiers_after
@@ -57,6 +59,13 @@ select
     value_before,
     value_after,
     outcome,
-    coalesce(run_id || '/' || experiment_id, event_id, run_id) as reference
+    coalesce(
+        history.run_id || '/' || history.experiment_id, history.event_id, history.run_id
+    ) as reference,
+    latest_decisions.verdict as verdict,
+    latest_decisions."at" as decided_at
 from history
+left join latest_decisions
+    on latest_decisions.run_id = history.run_id
+    and latest_decisions.experiment_id = history.experiment_id
 order by happened_at desc, position desc nulls last, reference desc;

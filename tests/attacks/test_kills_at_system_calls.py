@@ -113,6 +113,13 @@ def published_once(folder: Path) -> None:
     assert dict(rows.group_by("run_id").len().iter_rows()) == {
         run: count for run, count in expected.items() if run != CUT_OFF
     }
+    published = pl.read_delta(str(folder / "lake" / "events"))["event_id"].to_list()
+    assert sorted(published) == events_of(folder)
+
+
+def events_of(folder: Path) -> list[str]:
+    with Journal(folder / "journal") as opened:
+        return opened.query("select event_id from events order by event_id")["event_id"].to_list()
 
 
 def published_once_to_duckdb(folder: Path) -> None:
@@ -121,7 +128,9 @@ def published_once_to_duckdb(folder: Path) -> None:
         rows = connection.execute(
             "select run_id, count(*) from gtmar_experiments group by run_id"
         ).fetchall()
+        published = connection.execute("select event_id from gtmar_events").fetchall()
     assert dict(rows) == {run: count for run, count in expected.items() if run != CUT_OFF}
+    assert sorted(event for (event,) in published) == events_of(folder)
 
 
 def live(folder: Path) -> None:

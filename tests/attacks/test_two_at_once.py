@@ -66,13 +66,19 @@ def imported_once(folder: Path) -> None:
 def published_once(folder: Path) -> None:
     rows = pl.read_delta(str(folder / "lake" / "experiments"))
     assert dict(rows.group_by("run_id").len().iter_rows()) == ENDED
-    assert pl.read_delta(str(folder / "lake" / "runs"))["run_id"].is_duplicated().sum() == 0
+    for table, key in (("runs", "run_id"), ("events", "event_id")):
+        ids = pl.read_delta(str(folder / "lake" / table))[key]
+        assert ids.len() > 0
+        assert ids.is_duplicated().sum() == 0
 
 
 def published_once_to_duckdb(folder: Path) -> None:
     with duckdb.connect(str(folder / "lake.db"), read_only=True) as connection:
         rows = connection.sql("select run_id, count(*) from gtmar_experiments group by 1")
         assert dict(rows.fetchall()) == ENDED
+        told = connection.sql("select count(*), count(distinct event_id) from gtmar_events")
+        [(count, ids)] = told.fetchall()
+    assert count == ids > 0
 
 
 def promoted(folder: Path) -> None:

@@ -35,6 +35,7 @@ from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
+from gtmar.journal.front import front
 from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -155,7 +156,10 @@ def questions(folder: Path) -> dict[str, Callable[[Journal], object]]:
         "leaderboard, nrr_by_tier.A": lambda journal: journal.sql(
             "leaderboard", metric="nrr_by_tier.A"
         ),
+        "front, a run": lambda journal: front(journal, middle),
+        "front, all runs of a table": lambda journal: front(journal, middle, whole_table=True),
         "log": lambda journal: journal.sql("log"),
+        "decisions": lambda journal: journal.query("select count(*) from decisions", columns=()),
         "live": lambda journal: journal.sql("live"),
         "runs": lambda journal: journal.sql("runs"),
         "holdout_looks": lambda journal: journal.sql("holdout_looks"),
@@ -196,6 +200,8 @@ def time_commands(folder: Path, rounds: int) -> None:
             "best": ["best", *at],
             "review": ["review", *at],
             "review RUN": ["review", middle, *at],
+            "front RUN": ["front", middle, *at],
+            "front RUN --all": ["front", middle, "--all", *at],
             "show RUN/EXP": ["show", f"{middle}/1", *at],
             "lineage RUN/EXP": ["lineage", f"{middle}/1", *at],
             "run --n 60 --cold": [*run, "--cold"],

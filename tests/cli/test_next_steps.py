@@ -228,6 +228,8 @@ D = ["--data", "accounts.parquet"]
         ["report", "--history", "-o", "all.html", *J],
         ["log", *J],
         ["best", *J],
+        ["front", *J],
+        ["front", "--by", "nrr_by_tier.A", "--all", *J],
         ["show", "0", *J],
         ["lineage", "best2.yaml", *J],
         ["sql", *J],

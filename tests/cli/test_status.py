@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -69,6 +70,44 @@ def test_a_journal_leads_from_the_last_run_to_what_is_live() -> None:
     assert "Live: health_score since" in output
     assert next_words(output)[0] == "log"
     done(*next_words(output))
+
+
+@pytest.mark.parametrize("most", ["1", "0"])
+def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
+    synthetic.generate("health_score", accounts=1_500, seed=4).write_parquet("accounts.parquet")
+    run = search()
+    done("decide", "--max-moved", most, codes=(0, 10, 11))
+    [decision] = json.loads(done("sql", "decisions", "--json"))
+    verdict, day = decision["verdict"], decision["at"][:10]
+    ready = verdict == "READY_FOR_REVIEW"
+    assert most == "1" or decision["failed"] == ["movement"]
+    assert decision["reason"].partition(" (")[0] in ("gain", *decision["failed"])
+    assert decision["gain_low"] < decision["gain"] < decision["gain_high"]
+    output = done()
+    assert verdict in output
+    assert next_words(output)[0] == ("promote" if ready else "sql")
+    if not ready:
+        done(*next_words(output))
+    for words in (["log"], ["show", run], ["lineage", run]):
+        assert f"Decided {day}" in done(*words), words
+        assert f": {verdict}." in done(*words), words
+    assert decision["reason"] in " ".join(done("show", run).split())
+    [entry] = json.loads(done("log", "--json"))["log"]
+    shown = json.loads(done("show", run, "--json"))
+    [first, *_] = json.loads(done("lineage", run, "--json"))
+    reviewed = json.loads(done("review", run, "--json"))["decision"]
+    assert {each["verdict"] for each in (entry, shown, first, reviewed)} == {verdict}
+    times = {shown["decided_at"], entry["decided_at"], first["decided_at"], reviewed["at"]}
+    assert times == {decision["at"]}
+    promoted = done("promote", run, "--note", "all the same")
+    assert f": {verdict}." in promoted
+    assert ("It goes live against that." in promoted) != ready
+    [live, *_] = done("log").split("\n\n")
+    assert f": {verdict}." in " ".join(live.split())
+    assert json.loads(done("log", "--json"))["live"][0]["verdict"] == verdict
+    # Another's run is no decided one.
+    other = search(seed=1)
+    assert "Decided" not in done("show", other)
 
 
 def test_a_run_whose_table_is_elsewhere_leads_to_its_review(

@@ -141,7 +141,7 @@ def ledger_in(folder: Path) -> Ledger:
     made.ids["recorded"] = recorded.measured.run_id
     runs.promote(first.spec, note="found", author="RevOps", expect="calm", journal=folder)
     search("onward", better.spec, 20, seed=5)
-    guarded = (Guardrail(metric="share_by_tier.A", max=0.2),)
+    guarded = (Guardrail(metric="revenue_capture_at_20", min=0.2),)
     search("guarded", spec.model_copy(update={"guardrails": guarded}), 60)
     search("less", spec.model_copy(update={"objective": "contraction_rate_by_tier.B"}), 40)
     search("risks", load(EXAMPLES / "churn_risk" / "spec.yaml"), 30)

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from gtmar.cli.app import app
 from gtmar.data.scan import scan
 from gtmar.errors import UsageError
-from gtmar.integrations.lakehouse import append_new, publish
+from gtmar.integrations.lakehouse import append_new, publish, replace
 from gtmar.journal.catalog import Journal
-from gtmar.runs import Limits, changed_since, run, score, write_table
+from gtmar.journal.events import EventKind, write_event
+from gtmar.runs import Limits, changed_since, promote, run, score, write_table
 from gtmar.spec import ScoringSpec, reweighed, spec_id, to_yaml
 
 ACCOUNTS = make_accounts(120)
@@ -193,27 +194,66 @@ def test_a_journal_is_published_once_per_run(target: str) -> None:
             frame: pl.DataFrame = con.sql(f"from gtmar_{name}").pl()
             return frame
 
-    def published() -> tuple[int, int]:
+    def published() -> tuple[int, int, int]:
         with Journal("journal") as journal:
             found = publish(journal, target)
-            for name in ("runs", "experiments"):
-                order = ["run_id"] if name == "runs" else ["run_id", "number"]
+            keys = {"runs": ["run_id"], "experiments": ["run_id", "number"]}
+            for name, order in (keys | {"events": ["event_id"]}).items():
                 expected = journal.query(f"select * from {name}").sort(order)
                 got = held(name).sort(order)
                 assert got.columns == expected.columns
                 assert got.to_dicts() == expected.to_dicts()
-        return found.runs, found.experiments
+        return found.runs, found.experiments, found.events
 
     run(ACCOUNTS, make_spec(), limits=Limits(10), journal="journal")
-    assert published() == (1, 11)
-    assert published() == (0, 0)
-    run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal", seed=2, cold=True)
-    assert published() == (1, 6)
+    assert published() == (1, 11, 0)
+    promote(make_spec(), note="as set up", journal="journal")
+    assert published() == (0, 0, 1)
+    assert published() == (0, 0, 0)
+    last = run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal", seed=2, cold=True)
+    promote(make_spec(base=11), note="another", journal="journal")
+    details = {"verdict": "KEEP_INCUMBENT", "gates": []}
+    write_event(Path("journal"), EventKind.DECISION, run_id=last.run_id, details=details)
+    assert published() == (1, 6, 2)
     # Cut off between the two tables: the next publication adds what lacks, and only that.
     if target.startswith("delta:"):
         last = held("runs").sort("started_at")["run_id"][-1]
         DeltaTable("lake/gtmar/runs").delete(f"run_id = '{last}'")
-        assert published() == (1, 0)
+        assert published() == (1, 0, 0)
+        DeltaTable("lake/gtmar/events").delete("kind = 'decision'")
+        assert published() == (0, 0, 1)
+
+
+@pytest.mark.parametrize("target", ["delta:lake/gtmar", "duckdb:///lake.db"])
+def test_what_an_older_version_published_gets_its_events(target: str) -> None:
+    run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal")
+    promote(make_spec(), note="as set up", journal="journal")
+    tables = [
+        f"{target}/{name}" if target[:5] == "delta" else f"{target}?table=gtmar_{name}"
+        for name in ("runs", "experiments", "events")
+    ]
+    with Journal("journal") as journal:
+        # As it was before there were events; and as it would be with fewer columns of them.
+        runs, rows, events = (
+            journal.query(f"from {name}") for name in ("runs", "experiments", "events")
+        )
+        append_new(runs.drop("equal_sizes"), tables[0])
+        append_new(rows, tables[1])
+        found = publish(journal, target)
+        assert (found.runs, found.experiments, found.events) == (0, 0, 1)
+        assert found.events_table == tables[2]
+    promote(make_spec(base=11), note="another", journal="journal")
+    with Journal("journal") as journal:
+        replace(events.drop("expect", "source"), tables[2], force=True)
+        assert publish(journal, target).events == 1
+        every = journal.query("from events").sort("event_id")
+    if target.startswith("delta:"):
+        got = pl.read_delta("lake/gtmar/events")
+    else:
+        with duckdb.connect("lake.db", read_only=True) as con:
+            got = con.sql("from gtmar_events").pl()
+    assert set(got.columns) == set(every.columns)
+    assert got.sort("event_id")["note"].to_list() == every["note"].to_list()
 
 
 def test_a_run_that_has_not_ended_waits() -> None:

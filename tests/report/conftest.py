@@ -12,6 +12,7 @@ from factories import make_accounts, make_spec, weighted
 
 from gtmar import runs
 from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 
 if TYPE_CHECKING:
@@ -123,6 +124,18 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     made = search(folder, table, spec, note=HOSTILE[4], author=HOSTILE[0])
     with Journal(made.journal) as journal:
         best = checkout(journal, made.run_id)
+    runs.decide(made.run_id, journal=made.journal, note=HOSTILE[1], author=HOSTILE[4])
+    told = {"name": HOSTILE[0], "limit": HOSTILE[2], "found": HOSTILE[5], "outcome": "failed"}
+    write_event(
+        made.journal,
+        EventKind.DECISION,
+        note=HOSTILE[2],
+        author=HOSTILE[1],
+        model=HOSTILE[4],
+        run_id=made.run_id,
+        experiment_id=best.lineage and best.lineage.experiment,
+        details={"verdict": HOSTILE[4], "segment_safety": HOSTILE[0], "gates": [told]},
+    )
     runs.promote(
         best,
         note=HOSTILE[3],

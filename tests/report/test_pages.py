@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pages
 import polars as pl
 import pytest
 from factories import binned, make_accounts, make_spec, weighted
+from markupsafe import escape
 from report.conftest import HOSTILE, Searched, search
 from scipy.stats import binomtest
 from typer.testing import CliRunner
@@ -24,7 +26,7 @@ from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
 from gtmar.html import arrows
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.lookup import checkout
+from gtmar.journal.lookup import checkout, resolve
 from gtmar.journal.review import review
 from gtmar.report import pages as made
 from gtmar.report.content import Evidence, gather
@@ -415,8 +417,93 @@ def test_every_number_of_a_history_is_the_journals(hostile: Searched) -> None:
 def test_a_history_says_how_many_it_leaves_out(hostile: Searched) -> None:
     page = hostile.history(most=1)
     assert page.html.count('<li class="entry') == 1
-    assert "1 older entry not shown" in page.html
+    assert "3 older entries not shown" in page.html
+    assert "1 older entry not shown" in hostile.history(most=3).html
     assert "not shown" not in hostile.past.html
+
+
+def decided(made: Searched, tmp_path: Path, *verdicts: str) -> Searched:
+    """A copy of a journal in which somebody decided on the run."""
+    folder = tmp_path / "decided"
+    shutil.copytree(made.folder, folder)
+    with Journal(folder / "journal") as journal:
+        best = resolve(journal, made.run_id).experiment_id
+    for verdict in verdicts:
+        write_event(
+            folder / "journal",
+            EventKind.DECISION,
+            run_id=made.run_id,
+            experiment_id=best,
+            author="Ann",
+            note="for June",
+            details={
+                "verdict": verdict,
+                "gates": [{"name": "movement", "found": "0.61 -> 0.9", "outcome": "failed"}],
+            },
+        )
+    return Searched(folder, made.table, made.run_id)
+
+
+def heading(html: str) -> str:
+    found = re.search(r"<h1>(.*?)</h1>", html)
+    assert found
+    return found[1]
+
+
+def test_a_report_says_in_its_headline_what_was_decided_and_when(
+    searched: Searched, tmp_path: Path
+) -> None:
+    before = heading(searched.report.html)
+    after = heading(decided(searched, tmp_path, "UNVERIFIED", "KEEP_INCUMBENT").report.html)
+    assert after == f"KEEP_INCUMBENT, decided {datetime.now(UTC):%Y-%m-%d}: {before}"
+
+
+def test_decisions_are_entries_of_the_history_with_reason_and_run(
+    searched: Searched, tmp_path: Path
+) -> None:
+    made = decided(searched, tmp_path, "UNVERIFIED", "KEEP_INCUMBENT")
+    html = made.past.html
+    entries = html.split('<li class="entry ')[1:]
+    assert [entry.partition(" ")[0].strip('"') for entry in entries] == [
+        *("decision", "decision", "search"),
+    ]
+    for entry, verdict in zip(entries, ("KEEP_INCUMBENT", "UNVERIFIED", None), strict=True):
+        if verdict is not None:
+            assert f"<strong>{verdict}</strong>. movement: 0.61 → 0.9. On " in entry
+            assert f'<a href="#{made.run_id}">{made.run_id}</a>' in entry
+            assert "for June" in entry
+            assert "Ann" in entry
+    last = re.search(r'id="(e\d+-\d+-\w+)"', entries[0])
+    assert last
+    assert f'Decided: <a href="#{last[1]}">KEEP_INCUMBENT</a>' in entries[2]
+    assert f'id="{made.run_id}"' in entries[2]
+    assert "Decided" not in searched.past.html
+
+
+# ---- what else could be had ---------------------------------------------------------------------
+
+
+def test_compromises_are_those_of_the_command(searched: Searched) -> None:
+    words = ["front", searched.run_id, "--journal", str(searched.journal), "--json"]
+    told = json.loads(CliRunner().invoke(app, words).stdout)
+    found = keyed(searched.report.html, "front")
+    shown = {key.split(".")[1] for key in found}
+    assert shown == {each["experiment_id"] for each in (*told["points"], told["best"])} | {
+        "exp_00000"
+    }
+    for point in told["points"]:
+        for name in ("value", "metric_value"):
+            assert exact(found[f"front.{point['experiment_id']}.{name}"]) == point[name]
+    section = searched.report.html.partition('id="front"')[2]
+    for sentence in told["sentences"]:
+        assert f"<p>{escape(sentence)}</p>" in section
+    assert section.index("</svg>") < section.index("The compromises as a table")
+
+
+def test_where_nothing_can_be_traded_there_is_no_chart(tmp_path: Path) -> None:
+    nothing = search(tmp_path, make_accounts(120, 7), make_spec(), n=0)
+    assert 'id="front"' not in nothing.report.html
+    assert "What else could be had" not in nothing.report.html
 
 
 # ---- does it hold, and for whom -----------------------------------------------------------------
@@ -582,7 +669,7 @@ def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
     expected = ['<script type="application/json" id="comparable">', "<script>"]
     assert scripts == (expected if kind == "history" else [])
     assert str(7919 * 7907) not in html, "a template in a template"
-    assert html.count("<svg") == (8 if kind == "report" else 0)
+    assert html.count("<svg") == (10 if kind == "report" else 0)
     assert all(word not in html for word in HOSTILE[:3])
 
 

@@ -108,6 +108,11 @@ def given_to(name: str, made: Ledger) -> list[dict[str, Any]]:
         "journal/lineage": [{"run": warm, "experiment": best}],
         "journal/weight_history": [{"feature": FEATURE}, {"feature": FEATURE, "model": "none"}],
         "journal/known_vectors": [ground, {**ground, "most": 7}],
+        "journal/decisions": [{}],
+        "journal/front": [
+            {"run": warm, "metric": "revenue_capture_at_20"},
+            {"run": warm, "metric": "nrr_by_tier.A", "whole_table": True, "blocked": True},
+        ],
         "journal/leaderboard": [{}, {"metric": "nrr_by_tier.A", "most": 3}],
         "journal/live_history": [{}, {"model": "health_score"}],
     }
@@ -255,6 +260,8 @@ def effect_of(ledger: Ledger, run: Row) -> Row:
         "value_after": last["value_after"],
         "outcome": last["outcome"] if human else run["state"] or "running or cut off",
         "reference": reference_of(last),
+        "verdict": None,
+        "decided_at": None,
     }
 
 
@@ -289,7 +296,7 @@ def live_effects(ledger: Ledger) -> list[Row]:
             comes_from = experiment["number"] and baseline["weights"] == before
             row["value_before"] = baseline["value_after"] if comes_from else None
             row["reference"] = reference_of(experiment)
-        found.append(row)
+        found.append(row | {"verdict": None, "decided_at": None})
         before = weights
     return found
 
@@ -414,6 +421,112 @@ def test_one_weight_over_time(ledger: Ledger) -> None:
             assert row[key] == logged[row["reference"], row["kind"]][key]
     assert ledger.ask("weight_history", feature="no such") == []
     assert ledger.ask("weight_history", feature=FEATURE, model="churn_risk") == []
+
+
+# ---- what was decided -----------------------------------------------------------------------
+
+#: What nobody's text may do to a query or a page.
+ODD = "<b>'; drop\nview\" runs --"
+
+
+@pytest.fixture(scope="module")
+def decided(readable: Ledger, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ledger, list[Row]]:
+    """The journal with decisions: two on one best, one of an older version, one on a loss."""
+    folder = tmp_path_factory.mktemp("decided") / "journal"
+    shutil.copytree(readable.folder, folder)
+    made = Ledger(folder, readable.ids)
+    gates = {
+        "gain": {"name": "gain", "limit": "above 0", "found": "+0.02", "outcome": "passed"},
+        "moved": {"name": "movement", "limit": "0.3", "found": "0.5", "outcome": "failed"},
+        "small": {"name": f"segment {ODD}", "limit": "x", "found": "few", "outcome": "unknown"},
+    }
+    gain = {"value": 0.02, "low": 0.01, "high": 0.03, "level": 0.95, "accounts": 9, "reason": None}
+
+    def said(
+        name: str, verdict: str, named: list[str], number: int | None = None, **more: Any
+    ) -> Row:
+        rows = made.rows(name)
+        row = kept(rows)[-1] if number is None else rows[number]
+        details = {
+            "verdict": verdict,
+            "gates": [gates[gate] for gate in named],
+            "segment_safety": "not asked",
+            "looks": 2,
+            "level": 0.975,
+            **more,
+        }
+        fields = {
+            "author": ODD,
+            "note": f"{verdict} {ODD}",
+            "model": "health_score",
+            "run_id": row["run_id"],
+            "experiment_id": row["experiment_id"],
+            "source": "accounts.parquet",
+        }
+        event = write_event(folder, EventKind.DECISION, details=details, **fields)
+        return {**fields, **details, "event_id": event}
+
+    events = [
+        said("first", "KEEP_INCUMBENT", ["gain", "small", "moved"]),
+        said("first", "UNVERIFIED", ["gain", "small"], gain=gain),
+        said("warm", "READY_FOR_REVIEW", ["gain"], gain=gain),
+        said("second", "KEEP_INCUMBENT", []),
+        said("onward", "KEEP_INCUMBENT", ["moved"], number=1),
+    ]
+    return made, events
+
+
+def test_decisions_are_the_events_newest_first(decided: tuple[Ledger, list[Row]]) -> None:
+    made, events = decided
+    found = made.ask("decisions")
+    for row, event in zip(found, reversed(events), strict=True):
+        for key in ("run_id", "experiment_id", "model", "verdict", "segment_safety", "looks"):
+            assert row[key] == event[key]
+        for key in ("level", "author", "note", "source", "event_id"):
+            assert row[key] == event[key]
+        names = {
+            outcome: [gate["name"] for gate in event["gates"] if gate["outcome"] == outcome]
+            for outcome in ("failed", "unknown", "passed")
+        }
+        assert (row["failed"], row["unknown"]) == (names["failed"], names["unknown"])
+        first = [*names["failed"], *names["unknown"], *names["passed"], None][0]
+        told = {g["name"]: f"{g['name']} ({g['limit']}): {g['found']}" for g in event["gates"]}
+        assert row["reason"] == told.get(first)
+        gain = event.get("gain") or {}
+        ends = (row["gain"], row["gain_low"], row["gain_high"])
+        assert ends == (gain.get("value"), gain.get("low"), gain.get("high"))
+        assert row["objective"] == made.runs[event["run_id"]]["objective"]
+    assert made.ask("decisions", run=made.ids["first"]) == found[-2:]
+    assert made.ask("decisions", run="no such") == []
+    with duckdb.connect() as shell:
+        set_up(shell, made.folder)
+        for name in ("decisions", "log", "live"):
+            frame = shell.sql(library()[f"journal/{name}"].text).pl()
+            assert_frame_equal(made.journal.sql(name), frame, check_exact=True)
+
+
+def test_the_last_decision_stands_beside_the_experiment(decided: tuple[Ledger, list[Row]]) -> None:
+    made, events = decided
+    # The later one on each experiment.
+    last = {f"{e['run_id']}/{e['experiment_id']}": e["verdict"] for e in events}
+    assert len(last) == 4
+    for row in made.ask("log"):
+        assert row["verdict"] == last.get(row["reference"])
+        assert (row["decided_at"] is None) == (row["verdict"] is None)
+    logged = {row["verdict"] for row in made.ask("log")}
+    # The one on an experiment that was no run's last.
+    assert logged == {"UNVERIFIED", "READY_FOR_REVIEW", "KEEP_INCUMBENT", None}
+    [live] = made.ask("live")
+    assert live["experiment"] == f"{events[0]['run_id']}/{events[0]['experiment_id']}"
+    assert live["verdict"] == "UNVERIFIED"
+    for event in events:
+        [row] = made.ask("experiment", run=event["run_id"], experiment=event["experiment_id"])
+        assert row["verdict"] == last[reference_of(row)]
+        steps = made.ask("lineage", run=event["run_id"], experiment=event["experiment_id"])
+        assert {s["verdict"] for s in steps} >= {row["verdict"]}
+        assert all(s["verdict"] == last.get(reference_of(s)) for s in steps)
+    [row] = made.ask("experiment", run=made.ids["less"], experiment="exp_00001")
+    assert row["verdict"] is row["decided_at"] is row["reason"] is None
 
 
 # ---- how it came about ----------------------------------------------------------------------
@@ -701,6 +814,93 @@ def test_the_leaderboard_is_narrowed_by_what_it_is_asked(ledger: Ledger) -> None
         assert found
     assert ledger.ask("leaderboard", objective="no such") == []
     assert ledger.ask("leaderboard", metric="no_such_metric") == []
+
+
+def compromises(
+    ledger: Ledger, run: Row, metric: str, *, whole_table: bool, blocked: bool
+) -> list[tuple[str, float, float, bool, str | None, int]]:
+    """What front.sql must say, by holding each experiment against every other."""
+    key = ("outcomes_fingerprint", "objective", "tiers_id", "evaluator_version")
+    alike = [
+        other
+        for other in sorted(ledger.runs.values(), key=lambda r: (r["started_at"], r["run_id"]))
+        if other is run or (whole_table and all(other[k] == run[k] for k in key))
+    ]
+    signs = sign_of(run), -1 if all_metrics()[metric.partition(".")[0]].better == "lower" else 1
+    last = kept(ledger.experiments[run["run_id"]])[-1]
+    found: dict[tuple[float, float], list[tuple[int, str, str | None]]] = defaultdict(list)
+    for row in (row for other in alike for row in ledger.experiments[other["run_id"]]):
+        pair = row["value_after"], flat(row)[metric] if row["outcome"] != "known" else None
+        if None in pair or (row["outcome"] == "blocked" and not blocked):
+            continue
+        mark = None
+        if row["run_id"] == run["run_id"] and row["number"] in (0, last["number"]):
+            mark = "best" if row is last and row["number"] else "start"
+        place = {"best": 0, "start": 1, None: 2}[mark]
+        found[pair].append((place, reference_of(row), mark))  # type: ignore[index] # none is null
+
+    def beaten(pair: tuple[float, float]) -> bool:
+        return any(
+            all(s * a >= s * b for s, a, b in zip(signs, other, pair, strict=True))
+            for other in found
+            if other != pair
+        )
+
+    rows = []
+    for pair, several in found.items():
+        # Runs come in order, experiments in their run's: the first of the least place.
+        _, reference, mark = min(several, key=lambda each: each[0])
+        if mark or not beaten(pair):
+            rows.append((reference, *pair, not beaten(pair), mark, len(several)))
+    return sorted(rows, key=lambda row: (-signs[0] * row[1], -signs[1] * row[2]))
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("whole_table", [False, True])
+@pytest.mark.parametrize("metric", ["revenue_capture_at_20", "contraction_rate_by_tier.C"])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_front_is_what_no_other_experiment_beats(
+    ledger: Ledger, name: str, metric: str, whole_table: bool, blocked: bool
+) -> None:
+    run = ledger.run(name)
+    metric = metric if metric[-2:-1] != "." else f"{metric[:-1]}{run['tiers'][-1]}"
+    options = {"whole_table": whole_table, "blocked": blocked}
+    expected = compromises(ledger, run, metric, **options)
+    found = ledger.ask("front", run=run["run_id"], metric=metric, **options)
+    columns = ("value", "metric_value", "on_front", "mark", "alike")
+    assert [(reference_of(row), *(row[c] for c in columns)) for row in found] == expected
+    assert {row["mark"] for row in found} >= {"start"}
+    for row in found:
+        [own] = [
+            r
+            for r in ledger.experiments[row["run_id"]]
+            if r["experiment_id"] == row["experiment_id"]
+        ]
+        assert row["outcome"] == own["outcome"]
+        tier = metric.partition(".")[2]
+        assert row["accounts"] == (own["accounts_by_tier"][tier] if tier else None)
+
+
+def test_the_front_counts_what_it_looks_at_and_leaves_out(ledger: Ledger) -> None:
+    rows = ledger.rows("guarded")
+    blocked = sum(row["outcome"] == "blocked" for row in rows)
+    assert blocked
+    asked = {"run": ledger.ids["guarded"], "metric": "revenue_capture_at_20"}
+    for given, looked_at in ((False, len(rows) - blocked), (True, len(rows))):
+        found = ledger.ask("front", **asked, blocked=given)
+        assert {row["looked_at"] for row in found} == {looked_at}
+        assert {row["broke"] for row in found} == {blocked}
+        assert given or all(row["outcome"] != "blocked" for row in found)
+    wide = ledger.ask("front", run=ledger.ids["first"], metric="nrr_at_20", whole_table=True)
+    assert wide[0]["runs"] == len({"first", "warm", "second", "nothing", "worse", "better"}) + sum(
+        name in ledger.ids and ledger.run(name)["tiers_id"] == ledger.run("first")["tiers_id"]
+        for name in ("recorded", "onward", "cut off", "guarded")
+    )
+
+
+def test_no_front_is_made_of_what_has_no_better_direction(ledger: Ledger) -> None:
+    for metric in ("revenue_concentration_hhi", "accounts_by_tier.A"):
+        assert ledger.ask("front", run=ledger.ids["first"], metric=metric) == []
 
 
 def test_known_vectors_are_what_ended_runs_evaluated(ledger: Ledger) -> None:
