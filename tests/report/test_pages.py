@@ -91,7 +91,8 @@ def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_w
 
     with Journal(searched.journal) as journal:
         measured = review(journal, searched.run_id).costs
-    done = runs.decide(searched.run_id, journal=copied(searched, tmp_path)).costs
+    decided = copied(searched, tmp_path)
+    done = runs.decide(searched.run_id, journal=decided).costs
     beyond = [arrows(text) for text in done]
     assert measured
     found = costs(searched.report)
@@ -100,10 +101,13 @@ def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_w
     assert all(text.startswith("Worse as measured, within chance: ") for text in within)
     assert len(found) >= len(measured)
     # Without the table there are no intervals, and nothing is claimed by them.
-    moved = Searched(tmp_path, tmp_path / "gone.parquet", searched.run_id)
-    with Journal(moved.journal) as journal:
+    with Journal(searched.journal) as journal:
         evidence = gather(journal, searched.run_id)
         alone = replace(evidence, table=None).costs
+    # But by those of a decision, where there is one.
+    with Journal(decided) as journal:
+        told = replace(gather(journal, searched.run_id), table=None).costs
+    assert [cost.text for cost in told] == done
     expected = [f"Worse as measured, chance not excluded: {text}." for text in measured.values()]
     assert [cost.text for cost in alone] == expected
     assert not any(cost.beyond for cost in alone)
