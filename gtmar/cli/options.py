@@ -199,7 +199,7 @@ NoWorse = Annotated[
     list[str] | None,
     typer.Option(
         "--no-worse",
-        help="Metric that must not get worse than at the start.",
+        help="Metric that must not get worse.",
         autocompletion=complete_metrics,
     ),
 ]
@@ -331,8 +331,10 @@ class GateOptions(TypedDict):
     """What a candidate must pass."""
 
     min_gain: Annotated[float, typer.Option(help="Least gain of the objective.")]
+    no_worse: NoWorse
     max_moved: Annotated[
-        float | None, typer.Option(help="Largest share of accounts that may change tier.")
+        float | None,
+        typer.Option(help="Largest share of accounts that may change tier; 0.8 if not given."),
     ]
     segments: Annotated[
         list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")

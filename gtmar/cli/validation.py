@@ -120,7 +120,8 @@ def _gates(options: a.GateOptions) -> Gates:
 
     segments, keep = (tuple(names or ()) for names in (options["segments"], options["keep"]))
     drop = options["max_segment_drop"]
-    return Gates(options["min_gain"], options["max_moved"], segments, drop, keep)
+    held = tuple(options["no_worse"] or ())
+    return Gates(options["min_gain"], options["max_moved"], segments, drop, keep, held)
 
 
 def _decided(found: Decided, journal: Path) -> Answer:
@@ -402,7 +403,7 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
     from gtmar.cli.journal import sized_table
     from gtmar.journal.review import sized_rows
 
-    say(str(found.verdict))
+    say(found.sentence)
     for sentence in found.headline:
         say(sentence, "warning" if sentence != found.headline[-1] else None)
     say(

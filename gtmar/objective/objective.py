@@ -34,6 +34,7 @@ __all__ = [
     "breach",
     "fallen",
     "guardrail_of",
+    "held_metric",
     "missed_by",
 ]
 
@@ -69,15 +70,19 @@ def _metric_of(guardrail: Guardrail, spec: ScoringSpec) -> tuple[Metric, pl.Expr
         raise UsageError(err.message, hint=f'did you mean "{likely}"?') from err
 
 
-def _held(name: str, spec: ScoringSpec, *, holds_sizes: bool) -> tuple[str, Metric, pl.Expr]:
-    """Return a metric in which no candidate may be worse than the start."""
+def held_metric(name: str, spec: ScoringSpec, *, same_sizes: bool) -> tuple[str, Metric, pl.Expr]:
+    """Return a metric in which no candidate may be worse than the start.
+
+    `same_sizes` says whether tiers have the same sizes under start and candidate; without, a metric
+    of a tier is refused by a `UsageError`, as is one of which neither more nor less is better.
+    """
     metric, value = expression(name, spec.tier_names)
     if metric.better == "neither":
         raise UsageError(
             f'no_worse: neither more nor less of "{name}" is better',
             hint="a guardrail with min or max holds it within limits",
         )
-    if metric.by_tier and not holds_sizes:
+    if metric.by_tier and not same_sizes:
         raise UsageError(
             f'no_worse: "{name}" is of a tier with fixed edges, which has another size under each '
             "candidate, so its values don't compare",
@@ -197,7 +202,7 @@ class Judge:
                 guardrails.append(Guardrail(metric=size, min=TIER_SHARE_FLOOR))
         limits = tuple((g, *_metric_of(g, spec)) for g in guardrails)
         comparisons = tuple(g for g in spec.guardrails if g.metric in COMPARISONS)
-        held = tuple(_held(each, spec, holds_sizes=holds_sizes) for each in spec.no_worse)
+        held = tuple(held_metric(each, spec, same_sizes=holds_sizes) for each in spec.no_worse)
         return cls(name, metric, metric.sign, value, limits, comparisons, spec.tier_names, held)
 
     @cached_property

@@ -41,22 +41,40 @@ from gtmar.runs.inputs import (
 from gtmar.runs.results import PlainData, warnings_of
 from gtmar.runs.run import run
 from gtmar.runs.score import score
-from gtmar.runs.segments import segment_panels, segment_rows, segmented
+from gtmar.runs.segments import (
+    few_valued,
+    large_segments,
+    segment_panels,
+    segment_rows,
+    segmented,
+)
 from gtmar.runs.session import ended_run
 from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
-from gtmar.validation.gates import Gate, Gates, Verdict, judged, segment_safety, verdict_of
+from gtmar.validation.gates import (
+    Evidence,
+    Gate,
+    Gates,
+    Verdict,
+    judged,
+    reason_of,
+    segment_safety,
+    verdict_of,
+)
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
-from gtmar.validation.trade_offs import costs_of, upside_down
+from gtmar.validation.trade_offs import costs_of, far_below, upside_down
 
 if TYPE_CHECKING:
-    from gtmar.data.matrix import AccountMatrix
+    from collections.abc import Sequence
+
+    from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import AccountTable, Tabular
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
+    from gtmar.validation.paired_scores import Panel
 
 __all__ = ["Decided", "account_changes", "decide", "refresh"]
 
@@ -119,6 +137,10 @@ class Decided(PlainData):
     findings: tuple[Finding, ...] = ()
     #: `binary` where MRR is assumed flat, so that NRR and GRR are logo retention by revenue.
     basis: str | None = None
+    #: The candidate's objective on the accounts searched.
+    promised: float | None = None
+    #: Share of the MRR whose account changes tier, by each score's own edges; None without MRR.
+    moved_mrr: float | None = None
 
     @property
     def segment_safety(self) -> str:
@@ -126,16 +148,52 @@ class Decided(PlainData):
         return segment_safety(gate.as_json() for gate in self.gates)
 
     @property
+    def sentence(self) -> str:
+        """The verdict and its reason, in words."""
+        reason = reason_of(self.gates)
+        if reason is None:
+            reason = f"{self._gain}, on {self.accounts:,} accounts never searched"
+            reason += ", at a cost" if self.costs else ""
+        return f"{self.verdict}: {reason}."
+
+    @property
+    def _gain(self) -> str:
+        """Say what got better, where it is proven."""
+        sides = self.intervals.before[self.objective], self.intervals.after[self.objective]
+        before, after = (side.value or 0.0 for side in sides)
+        if self.objective in ("auc_roc_retain", "auc_roc_churn"):
+            pairs = "of 100 pairs of a kept and a lost account it ranks"
+            return f"{pairs} {100 * after:.0f} right, was {100 * before:.0f}"
+        return f"{marked(self.objective, self.basis)} {before:.4g} -> {after:.4g}"
+
+    @property
     def headline(self) -> list[str]:
-        """Return what stands right below the verdict: level, costs, findings, segments."""
-        said = [*self.level_sentence, *self.costs, *warnings_of(self.findings)]
+        """Return what stands right below: leaks and copies, level, costs, details, segments."""
+        known = [each.short for each in self.findings if each.short and each.grade != "note"]
+        beware = f"Beware: {'; '.join(known)}."
+        level = self.level_sentence
+        if any(gate.name == "level" and not gate.passed for gate in self.gates):
+            # The verdict's own line says it.
+            level = level[1:]
+        said = [*([beware] if known else []), *level, *self.costs]
+        said += warnings_of(self.findings)
         return [*said, f"Segment safety: {self.segment_safety}."]
 
     @property
     def level_sentence(self) -> list[str]:
-        """Say that a score is upside down on these accounts; nothing where none is."""
-        said = upside_down(self.intervals)
-        return [] if said is None else [said]
+        """Say that a score is upside down here, or far below what the search promised."""
+        said = [upside_down(self.intervals)]
+        # Of a tier the search measured by each score's own edges.
+        by_tier = "." in self.objective
+        found = (self.own_edges if by_tier else self.intervals).after.get(self.objective)
+        if found is not None and self.promised is not None:
+            said.append(far_below(self.promised, found, self.objective, better=self.better))
+        return [text for text in said if text is not None]
+
+    @property
+    def better(self) -> int:
+        """1 where more of the objective is better, -1 where less is."""
+        return 1 if self.higher_is_better else -1
 
     @property
     def costs(self) -> list[str]:
@@ -158,12 +216,14 @@ class Decided(PlainData):
         before, after = self.sizes
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
-        share = self.moved / max(1, self.accounts)
-        return f"{share:.0%} of these accounts change tier; tiers by their own edges: {listed}."
+        share = f"{self.moved / max(1, self.accounts):.0%} of these accounts"
+        if self.moved_mrr is not None:
+            share += f", and {self.moved_mrr:.0%} of their MRR,"
+        return f"{share} change tier; tiers by their own edges: {listed}."
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
-        headline = "".join(map(sentence, self.headline))
+        headline = "".join(map(sentence, (self.sentence, *self.headline)))
         heads = ("gate", "stated beforehand", "measured", "")
         return headline + html_table(heads, rows, caption=str(self.verdict))
 
@@ -171,6 +231,8 @@ class Decided(PlainData):
         """Return everything as plain data."""
         return vars(self) | {
             "verdict": str(self.verdict),
+            "sentence": self.sentence,
+            "headline": self.headline,
             "gates": [gate.as_json() for gate in self.gates],
             "stated": self.stated.as_json(),
             "segment_safety": self.segment_safety,
@@ -260,15 +322,13 @@ def _decide(
     accounts, as_of = session.accounts, plan.as_of
     if later is not None:
         accounts, as_of = later, plan.holdout_as_of or plan.as_of
-    stated = (options.get("gates") or Gates()).asking(spec.segments)
+    stated = (options.get("gates") or Gates()).asking(spec)
     old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
     looks = looks_at(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
     basis = accounts.checked.outcomes.basis
     panel = panel_of(holdout, spec, old, new)
-    parts = segmented(accounts, spec, stated.segments, as_of=as_of)
-    matrix = parts.holdout if later is None else parts.search
-    segments = {} if matrix is None else segment_panels(matrix, spec, old, new)
+    segments, large = _segments_of(accounts, spec, stated, old, new, as_of=as_of)
     if later is not None:
         # Of the columns that the table searched has.
         there = [n for n in stated.segments if n in session.accounts.table.columns]
@@ -277,24 +337,29 @@ def _decide(
             dict.fromkeys(name for name, rows in segment_rows(searched) if len(rows)) | segments
         )
     before, after = objectives(judge, holdout, spec, old, new)
-    own, moves = _by_own_edges(holdout, spec, candidate, level)
+    own, moves, moved_mrr = _by_own_edges(holdout, spec, candidate, level)
     moved = 1 - sum(row[tier] for tier, row in enumerate(moves)) / max(1, holdout.accounts)
     frame = _as_it_would_go_live(holdout, candidate)
+    intervals = uncertainty(panel, level=level)
+    nothing = blocked or "nothing better than the incumbent was found"
     outcomes = judged(
-        panel,
-        judge,
-        stated,
-        level=level,
-        changed=old != new,
-        moved=moved,
-        breaches=Guard(holdout, spec, judge, old).breaches(frame, new, after, before),
-        segments=segments,
-        leaking=[f.column for f in findings if f.grade == "error" and f.column],
-        repeated=accounts.repeated[1 if later is None else 0],
-        basis=basis,
+        Evidence(
+            panel,
+            judge,
+            stated,
+            intervals,
+            level,
+            unchanged=nothing if old == new else None,
+            moved=moved,
+            moved_mrr=moved_mrr,
+            breaches=Guard(holdout, spec, judge, old).breaches(frame, new, after, before),
+            segments=segments,
+            large=large,
+            leaking=[f.column for f in findings if f.grade == "error" and f.column],
+            repeated=accounts.repeated[1 if later is None else 0],
+            basis=basis,
+        )
     )
-    if blocked and old == new:
-        outcomes = tuple(replace(gate, found=blocked) for gate in outcomes)
     decided = Decided(
         verdict=verdict_of(outcomes),
         gates=outcomes,
@@ -309,10 +374,12 @@ def _decide(
         accounts=holdout.accounts,
         looks=looks,
         level=level,
-        intervals=uncertainty(panel, level=level),
+        intervals=intervals,
         own_edges=own,
         equal_sizes=at_equal_sizes(holdout, spec, new, accounts.checked.outcomes),
         moves=moves,
+        moved_mrr=moved_mrr,
+        promised=session.end["best_value"],
         inputs=hashes,
         fingerprints={
             "outcomes": accounts.outcomes_fingerprint,
@@ -331,17 +398,45 @@ def _decide(
     return decided
 
 
+def _segments_of(
+    accounts: Accounts,
+    spec: ScoringSpec,
+    stated: Gates,
+    old: Sequence[int],
+    new: Sequence[int],
+    *,
+    as_of: str | None,
+) -> tuple[dict[str, Panel | None], dict[str, Panel]]:
+    """Score the segments that are asked for, and the large ones that nobody asked for."""
+    others = [name for name in few_valued(accounts, spec) if name not in stated.segments]
+    parts = segmented(accounts, spec, (*stated.segments, *others), as_of=as_of)
+    matrix = parts.search if parts.holdout is None else parts.holdout
+    own = {each.column: each for each in matrix.segments}
+
+    def only(names: Sequence[str]) -> AccountMatrix:
+        return replace(matrix, segments=tuple(own[name] for name in names))
+
+    asked = segment_panels(only(stated.segments), spec, old, new)
+    return asked, large_segments(only(others), spec, old, new)
+
+
 def _by_own_edges(
     matrix: AccountMatrix, spec: ScoringSpec, candidate: ScoringSpec, level: float
-) -> tuple[Uncertainty, tuple[tuple[int, ...], ...]]:
-    """Measure both specs by tier at their own edges, and count accounts by both tiers."""
+) -> tuple[Uncertainty, tuple[tuple[int, ...], ...], float | None]:
+    """Measure both specs by tier at their own edges, and count accounts by both tiers.
+
+    The last is the share of MRR whose account changes tier, None without MRR.
+    """
     old, new = ([side.weights[term.name] for term in spec.terms] for side in (spec, candidate))
     panel = panel_of(matrix, spec, old, new, own_edges=candidate)
     tiers = len(spec.tiers)
     moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
     by_tier = {key for key, metric in all_metrics().items() if metric.by_tier}
     intervals = uncertainty(panel, level=level, metrics=by_tier)
-    return intervals, tuple(map(tuple, moves.reshape(tiers, tiers).tolist()))
+    start, changed = panel.start, panel.before.tiers != panel.after.tiers
+    known = start is not None and start.sum() > 0
+    moved_mrr = float(start[changed].sum() / start.sum()) if start is not None and known else None
+    return intervals, tuple(map(tuple, moves.reshape(tiers, tiers).tolist())), moved_mrr
 
 
 def _as_it_would_go_live(matrix: AccountMatrix, candidate: ScoringSpec) -> pl.DataFrame:
@@ -381,7 +476,18 @@ def _put_on_record(
         **shared,
     )
     details = decided.as_json()
-    kept = ("verdict", "gates", "stated", "segment_safety", "findings", "looks", "level")
+    kept = (
+        "verdict",
+        "sentence",
+        "headline",
+        "costs",
+        "gates",
+        "stated",
+        "segment_safety",
+        "findings",
+        "looks",
+        "level",
+    )
     return write_event(
         journal,
         EventKind.DECISION,
@@ -417,8 +523,8 @@ def refresh(
     journal, gates, folder, author, note
         As for `decide`.
     run_options
-        ``metric``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch`` and options of
-        tables, which are those of both: as for `run`.
+        ``metric``, ``no_worse``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch``
+        and options of tables, which are those of both: as for `run`.
 
     Raises
     ------
@@ -429,7 +535,8 @@ def refresh(
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     _new_folder(options, train, holdout, spec, journal)
-    (gates or Gates()).asking(specs.reading_dates(spec, run_options.get("date_format")).segments)
+    stated = (gates or Gates()).asking(specs.reading_dates(spec, run_options.get("date_format")))
+    run_options["no_worse"] = (*stated.no_worse, *run_options.get("no_worse", ()))
     sources, asked = (train, holdout, spec), {"author": author, "note": note, **run_options}
     before = file_hashes(*sources)
     searched = run(train, spec, journal=journal, holdout_file=holdout, cold=True, **asked)
@@ -542,9 +649,9 @@ def _report(decided: Decided, listed: int) -> str:
             f"{decided.level:.2%} (1 - 0.05 / {decided.looks}). Each look makes them less unseen."
         )
     lines = [
-        f"# {decided.verdict}",
+        f"# {markdown(decided.sentence)}",
         "",
-        *(f"- {markdown(sentence)}" for sentence in (*decided.headline, decided.movement)),
+        *(f"- {markdown(said)}" for said in (*decided.headline, decided.movement)),
         "",
         f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
         f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "

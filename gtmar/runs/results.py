@@ -135,6 +135,7 @@ class RunResult(PlainData):
 
 #: Accounts that are searched for leaks before a run: enough to show an area of 0.85, and quick.
 _SAMPLED = 20_000
+_COPIED = " under another id"
 #: Leaks that say nothing against a result: columns that add nothing.
 _HARMLESS = ("constant", "duplicate")
 _GRADES = ("warning", "note")
@@ -151,6 +152,14 @@ class Finding(PlainData):
     text: str
     #: The column that a leak is about.
     column: str | None = None
+
+    @property
+    def short(self) -> str:
+        """What a first line says of a leak or of copies; nothing of others."""
+        if self.kind == "leak":
+            sure = "seems" if self.grade == "error" else "may seem"
+            return f'column "{self.column}" {sure} to know the outcome'
+        return self.text.partition(_COPIED)[0] if self.kind == "copies" else ""
 
 
 def findings_of(
@@ -230,9 +239,9 @@ def copies_finding(accounts: Accounts) -> list[Finding]:
         money = ", amounts within 1 %" if loaded.copies.near else ""
         text = (
             f"{loaded.copies.repeated:,} of {loaded.checked.accounts:,} accounts{where} repeat "
-            "another one under another id, "
-            f"features and outcomes alike{money} (one {loaded.copies.largest:,} times): intervals "
-            "are narrower than of so many different accounts. The split keeps them together."
+            f"another one{_COPIED}, features and outcomes alike{money} (one "
+            f"{loaded.copies.largest:,} times): intervals are narrower than of so many different "
+            "accounts. The split keeps them together."
         )
         findings.append(Finding("copies", "warning", text))
     return findings

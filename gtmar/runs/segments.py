@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import collect
 from gtmar.errors import UsageError
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.runs.holdout import looks_at
@@ -14,6 +17,7 @@ from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run
 from gtmar.runs.tier_table import objectives
 from gtmar.stats.interval import level_of, unknown
+from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ __all__ = [
     "SegmentPart",
     "best_tier",
     "by_segment",
+    "few_valued",
+    "large_segments",
     "paired",
     "reading_of",
     "segment_panels",
@@ -45,6 +51,10 @@ __all__ = [
     "segmented",
 ]
 
+#: Columns that are looked at though nobody asked: what they may hold beside numbers, values of one
+#: at most, and how many columns.
+_KINDS = (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
+_FEW_VALUES, _MOST_COLUMNS = 12, 20
 #: Retention by segment: short name, and the metric behind it.
 RETENTION = {
     "nrr": "nrr_by_tier",
@@ -302,6 +312,45 @@ def segmented(
 
     holdout = None if accounts.holdout is None else only(accounts.holdout)
     return replace(accounts, search=only(accounts.search), holdout=holdout)
+
+
+def few_valued(accounts: Accounts, spec: ScoringSpec) -> list[str]:
+    """Return a table's columns of few values that are neither id nor outcome nor date.
+
+    Features may be among them. They are the first of them, in the table's order.
+    """
+    table, checked = accounts.table, accounts.checked
+    dated = spec.window.model_dump().values() if spec.window else ()
+    others = {checked.id_column, *checked.outcomes.columns.values(), spec.as_of, *dated}
+    usable = [
+        name
+        for name, dtype in table.schema.items()
+        if name not in others and (dtype.is_numeric() or dtype in _KINDS)
+    ]
+    if not usable:
+        return []
+    counts = collect(table, table.frame.select(pl.col(usable).n_unique())).row(0, named=True)
+    return [name for name in usable if 1 < counts[name] <= _FEW_VALUES][:_MOST_COLUMNS]
+
+
+def large_segments(
+    matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
+) -> dict[str, Panel]:
+    """Score, by two weight vectors, each segment of over `LARGE_SEGMENT` of accounts or MRR."""
+    start = matrix.start
+    total = 0 if start is None else int(start.sum())
+
+    def large(rows: NDArray[np.intp]) -> bool:
+        most = len(rows) / max(1, matrix.accounts)
+        if start is not None and total:
+            most = max(most, int(start[rows].sum()) / total)
+        return len(rows) >= SMALLEST_SEGMENT and most > LARGE_SEGMENT
+
+    return {
+        name: panel_of(matrix.take(rows), spec, before, after)
+        for name, rows in segment_rows(matrix)
+        if large(rows)
+    }
 
 
 def segment_panels(

@@ -7,7 +7,7 @@ that a search makes: each of a few walks of proposals away from the start, seede
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,35 @@ import numpy as np
 
 from gtmar.errors import UsageError
 from gtmar.metrics.metric import marked
+from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
+from gtmar.objective.objective import held_metric
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
-from gtmar.validation.intervals import panel_of, uncertainty
+from gtmar.validation.intervals import REPLICATES, panel_of, uncertainty
+from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
+    from gtmar.validation.intervals import Uncertainty
     from gtmar.validation.paired_scores import Panel
 
 __all__ = [
     "COPIES_SHARE",
+    "DEFAULT_MAX_MOVED",
     "DEFAULT_SEGMENT_DROP",
+    "LARGE_SEGMENT",
+    "Evidence",
     "Gate",
     "Gates",
     "Verdict",
     "gain_of",
     "judged",
+    "reason_of",
     "segment_safety",
     "smallest_gain",
     "verdict_of",
@@ -107,8 +115,15 @@ def smallest_gain(
 DEFAULT_SEGMENT_DROP = 0.05
 #: Copied accounts up to this share of all narrow an interval by no more than 3 %.
 COPIES_SHARE = 0.05
-#: How the gates of segments are called, before ``COLUMN=VALUE``.
-_SEGMENT = "segment "
+#: Largest share of accounts, and of MRR, that changes tier where none is stated. Of two scores that
+#: know nothing of each other, cut into four tiers of one size, 75 % do; no ordinary gain moved more
+#: than two thirds (decision 70).
+DEFAULT_MAX_MOVED = 0.8
+#: Share of accounts or of MRR above which a segment is asked though nobody asked for it.
+LARGE_SEGMENT = 0.1
+#: How the gates of segments are called, before ``COLUMN=VALUE``; and that of all large ones.
+_SEGMENT, _LARGE = "segment ", "large segments"
+_COLUMNS_SHOWN = 4
 
 
 class Verdict(StrEnum):
@@ -129,7 +144,8 @@ class Gates:
     min_gain
         Least gain of the objective, as an improvement; its interval must lie above 0 besides.
     max_moved
-        Largest share of accounts that may change tier, in [0, 1]; None for any.
+        Largest share of accounts that may change tier, in [0, 1]; None for `DEFAULT_MAX_MOVED`.
+        Of MRR that holds in any case, or what is stated where it is more.
     segments
         Columns whose every value is a segment that must not get worse.
     max_segment_drop
@@ -138,6 +154,8 @@ class Gates:
         is too large in any case. None for `DEFAULT_SEGMENT_DROP`.
     keep
         Columns that may be features though they seem to know the outcome.
+    no_worse
+        Metrics that must not be proven worse.
     """
 
     min_gain: float = 0.0
@@ -145,6 +163,7 @@ class Gates:
     segments: tuple[str, ...] = ()
     max_segment_drop: float | None = None
     keep: tuple[str, ...] = ()
+    no_worse: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         wrong = []
@@ -164,25 +183,30 @@ class Gates:
         """`max_segment_drop`, or what holds where none is stated."""
         return DEFAULT_SEGMENT_DROP if self.max_segment_drop is None else self.max_segment_drop
 
-    def asking(self, columns: Sequence[str]) -> Gates:
-        """Return these gates with segments of a spec, where they have none of their own.
+    def asking(self, spec: ScoringSpec) -> Gates:
+        """Return these gates with a spec's segments, where they have none, and its `no_worse`.
 
         Raises
         ------
         UsageError
-            If a largest drop is stated, and there is no segment that it could be of.
+            If a largest drop is stated, and there is no segment that it could be of; or a metric
+            can't get worse.
         """
-        segments = self.segments or tuple(columns)
+        segments = self.segments or spec.segments
+        held = tuple(dict.fromkeys((*spec.no_worse, *self.no_worse)))
+        for name in held:
+            held_metric(name, spec, same_sizes=True)
         if self.max_segment_drop is not None and not segments:
             raise UsageError(
                 f"a largest drop of {self.max_segment_drop:g} is stated, but no segment is asked",
                 hint="--segment COLUMN, or segments: [COLUMN] in the spec",
             )
-        return replace(self, segments=segments)
+        return replace(self, segments=segments, no_worse=held)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {**asdict(self), "max_segment_drop": self.segment_drop}
+        moved = DEFAULT_MAX_MOVED if self.max_moved is None else self.max_moved
+        return {**asdict(self), "max_moved": moved, "max_segment_drop": self.segment_drop}
 
 
 @dataclass(frozen=True)
@@ -192,8 +216,8 @@ class Gate:
     Parameters
     ----------
     name
-        `change`, `gain`, `movement`, `guardrails`, `leakage`, `copies`, or
-        ``segment COLUMN=VALUE``.
+        `change`, `level`, `gain`, `movement`, `movement of MRR`, `guardrails`, `leakage`, `copies`,
+        `large segments`, ``no_worse METRIC`` or ``segment COLUMN=VALUE``.
     limit
         What was asked, in words.
     found
@@ -202,6 +226,8 @@ class Gate:
         None where the accounts are too few to say; that is no pass.
     mrr_share
         A segment's share of the MRR at the start; None of other gates, and without MRR.
+    cause
+        What a gate that didn't pass says of the candidate, as a verdict's first line gives it.
     """
 
     name: str
@@ -209,6 +235,7 @@ class Gate:
     found: str
     passed: bool | None
     mrr_share: float | None = None
+    cause: str = ""
 
     @property
     def outcome(self) -> str:
@@ -223,6 +250,7 @@ class Gate:
             "found": self.found,
             "outcome": self.outcome,
             "mrr_share": self.mrr_share,
+            "cause": "" if self.passed else self.cause,
         }
 
 
@@ -231,97 +259,215 @@ def gain_of(panel: Panel, judge: Judge, *, level: float) -> Interval | None:
     return _objective(panel, judge, level)[1]
 
 
-def _objective(panel: Panel, judge: Judge, level: float) -> tuple[float, Interval | None]:
+def _objective(
+    panel: Panel, judge: Judge, level: float, draws: int = REPLICATES
+) -> tuple[float, Interval | None]:
     """Return the incumbent's objective, 0 where it has none, and the gain as an improvement."""
-    found = uncertainty(panel, level=level, metrics={judge.name.partition(".")[0]})
+    key = judge.name.partition(".")[0]
+    found = uncertainty(panel, level=level, replicates=draws, metrics={key})
     before, gain = found.before.get(judge.name), found.gain.get(judge.name)
     value = (before.value if before else None) or 0.0
     return value, gain if gain is None or judge.sign > 0 else gain.negated()
 
 
-def judged(
-    panel: Panel,
-    judge: Judge,
-    gates: Gates,
-    *,
-    level: float,
-    changed: bool,
-    moved: float,
-    breaches: Sequence[str],
-    segments: Mapping[str, Panel | None],
-    leaking: Sequence[str] = (),
-    repeated: int = 0,
-    basis: str | None = None,
-) -> tuple[Gate, ...]:
-    """Hold a candidate against the gates.
+@dataclass(frozen=True)
+class Evidence:
+    """What a decision rests on."""
 
-    Parameters
-    ----------
-    panel
-        Untouched accounts, scored by incumbent and candidate.
-    judge
-        The objective and guardrails.
-    gates
-        What was stated.
-    level
-        Of the intervals.
-    changed
-        Whether the candidate differs from the incumbent at all.
-    moved
-        Share of the accounts that change tier, each score by its own edges.
-    breaches
-        Guardrails that the candidate breaks on these accounts.
-    segments
-        Panel by ``COLUMN=VALUE``; None where none of its accounts is among the untouched.
-    leaking
-        Features that tell the outcome.
-    repeated
-        How many of the untouched accounts repeat another one.
-    basis
-        Of revenue retention on these accounts.
-    """
-    name = marked(judge.name, basis)
-    if not changed:
-        return (
-            Gate(
-                "change",
-                "the candidate differs from the incumbent",
-                "nothing better than the incumbent was found",
-                passed=False,
-            ),
-        )
-    found = [_gain_gate(gain_of(panel, judge, level=level), name, gates.min_gain, level)]
-    if gates.max_moved is not None:
-        found.append(
-            Gate(
-                "movement",
-                f"at most {gates.max_moved:.1%} of accounts change tier",
-                f"{moved:.1%} do",
-                passed=moved <= gates.max_moved,
-            )
-        )
-    if judge.limits or judge.comparisons:
-        found.append(
-            Gate(
-                "guardrails",
-                "the candidate breaks none of the spec's",
-                "; ".join(breaches) or "none is broken",
-                passed=not breaches,
-            )
-        )
-    leaking = [name for name in leaking if name not in gates.keep]
+    #: Untouched accounts, scored by incumbent and candidate.
+    panel: Panel
+    #: The objective and guardrails, and what was stated.
+    judge: Judge
+    gates: Gates
+    #: All metrics of both scores, tiers at equal sizes, and the level of their intervals.
+    intervals: Uncertainty
+    level: float
+    #: Why there is no candidate; None where there is one.
+    unchanged: str | None = None
+    #: Share of the accounts, and of their MRR, that changes tier, each score by its own edges; None
+    #: without MRR.
+    moved: float = 0.0
+    moved_mrr: float | None = None
+    #: Guardrails that the candidate breaks on these accounts.
+    breaches: Sequence[str] = ()
+    #: Panel by ``COLUMN=VALUE``, of segments asked for and of large ones that nobody asked for;
+    #: None where none of a segment's accounts is among the untouched.
+    segments: Mapping[str, Panel | None] = field(default_factory=dict)
+    large: Mapping[str, Panel] = field(default_factory=dict)
+    #: Features that tell the outcome.
+    leaking: Sequence[str] = ()
+    #: How many of the untouched accounts repeat another one.
+    repeated: int = 0
+    #: Of revenue retention on these accounts.
+    basis: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The objective's name, its basis marked."""
+        return marked(self.judge.name, self.basis)
+
+
+def judged(evidence: Evidence) -> tuple[Gate, ...]:
+    """Hold a candidate against all gates, in the order in which their reasons are said."""
+    if evidence.unchanged is not None:
+        limit, found = "the candidate differs from the incumbent", evidence.unchanged
+        cause = found[:1].lower() + found[1:].removesuffix(".")
+        change = Gate("change", limit, found, passed=False, cause=cause)
+        return (*(gate for gate in _level(evidence) if not gate.passed), change)
+    return tuple(gate for make in _MAKERS for gate in make(evidence))
+
+
+def _level(of: Evidence) -> Iterator[Gate]:
+    auc = of.intervals.after.get("auc_roc_retain")
+    if auc is None or auc.value is None or auc.low is None or auc.high is None:
+        return
+    limit = f"its AUC is not proven to be below {CHANCE_LEVEL}, a coin's"
+    found = f"{auc.value:.4f}, from {auc.low:.4f} to {auc.high:.4f}"
+    both = of.intervals
+    said = upside_down(both if of.unchanged is None else replace(both, after={})) or ""
+    cause = said[:1].lower() + said[1:].removesuffix(".")
+    yield Gate("level", limit, found, auc.high >= CHANCE_LEVEL, cause=cause)
+
+
+def _gain(of: Evidence) -> Iterator[Gate]:
+    gain, least = gain_of(of.panel, of.judge, level=of.level), of.gates.min_gain
+    limit = f"{of.name} gets better, its {of.level:.1%} interval above 0"
+    if least:
+        limit += f", by {least:g} or more"
+    if gain is None or gain.value is None or gain.low is None:
+        found = f"no interval: {'the metric has none' if gain is None else gain.reason}"
+        yield Gate("gain", limit, found, passed=False, cause=f"no gain is proven, {found}")
+        return
+    found, passed = _ends(gain), gain.above_zero and gain.value >= least
+    cause = f"{of.name} gets worse" if gain.below_zero else "no gain is proven"
+    if gain.above_zero:
+        cause = f"the gain of {of.name} is below the {least:g} asked"
+    yield Gate("gain", limit, found, passed, cause=f"{cause} ({found})")
+
+
+def _movement(of: Evidence) -> Iterator[Gate]:
+    stated = of.gates.max_moved
+    # Who repairs a score that is upside down turns the order round.
+    turned = upside_down(replace(of.intervals, after={})) is not None
+    for what, share, verb in (("accounts", of.moved, "do"), ("MRR", of.moved_mrr, "does")):
+        if share is None:
+            continue
+        most = (1.0 if turned else DEFAULT_MAX_MOVED) if stated is None else stated
+        most = max(most, DEFAULT_MAX_MOVED) if what == "MRR" else most
+        limit = f"at most {most:.1%} of {what} change{'' if verb == 'do' else 's'} tier"
+        limit += ", the incumbent being upside down" if turned and stated is None else ""
+        cause = f"{share:.0%} of the {what} would change tier, {most:.0%} at most may"
+        name = "movement" if verb == "do" else "movement of MRR"
+        yield Gate(name, limit, f"{share:.1%} {verb}", share <= most, cause=cause)
+
+
+def _guardrails(of: Evidence) -> Iterator[Gate]:
+    if of.judge.limits or of.judge.comparisons:
+        broken = "; ".join(of.breaches)
+        found, cause = broken or "none is broken", f"it breaks a guardrail, {broken}"
+        limit = "the candidate breaks none of the spec's"
+        yield Gate("guardrails", limit, found, not of.breaches, cause=cause)
+
+
+def _no_worse(of: Evidence) -> Iterator[Gate]:
+    for name in of.gates.no_worse:
+        gain = of.intervals.gain.get(name)
+        limit, called = f"{name} is not proven worse", f"no_worse {name}"
+        if gain is None or gain.value is None or gain.low is None:
+            found = f"unknown: {'the metric has no interval' if gain is None else gain.reason}"
+            yield Gate(called, limit, found, None, cause=f"whether {name} got worse is unknown")
+            continue
+        sign = all_metrics()[name.partition(".")[0]].sign
+        worse = gain.below_zero if sign > 0 else gain.above_zero
+        cause = f"{name} gets worse beyond chance ({_ends(gain)})"
+        yield Gate(called, limit, _ends(gain), not worse, cause=cause)
+
+
+def _leakage(of: Evidence) -> Iterator[Gate]:
+    leaking = [name for name in of.leaking if name not in of.gates.keep]
     if leaking:
         # What the outcome tells can't be measured by it: neither a gain nor the lack of one.
-        text = f"unknown: {', '.join(leaking)}; --keep says that it was known beforehand"
-        found.append(Gate("leakage", "no feature seems to know the outcome", text, passed=None))
-    if repeated > COPIES_SHARE * panel.accounts:
-        text = f"unknown: {repeated:,} of {panel.accounts:,} repeat another one"
+        found = f"unknown: {', '.join(leaking)}; --keep says that it was known beforehand"
+        cause = f"{', '.join(leaking)} seem{'s' if len(leaking) == 1 else ''} to know the outcome"
+        limit = "no feature seems to know the outcome"
+        yield Gate("leakage", limit, found, None, cause=cause)
+
+
+def _copies(of: Evidence) -> Iterator[Gate]:
+    accounts = of.panel.accounts
+    if of.repeated > COPIES_SHARE * accounts:
+        cause = f"{of.repeated:,} of {accounts:,} accounts repeat another one"
         limit = f"at most {COPIES_SHARE:.0%} of the accounts are copies, so that intervals hold"
-        found.append(Gate("copies", limit, text, passed=None))
-    for segment, part in segments.items():
-        gate = _segment_gate(segment, part, panel, judge, gates.segment_drop, level)
-        found.append(replace(gate, limit=gate.limit.replace(judge.name, name, 1)))
-    return tuple(found)
+        found = f"unknown: {of.repeated:,} of {accounts:,} repeat another one"
+        yield Gate("copies", limit, found, None, cause=cause)
+
+
+def _asked_segments(of: Evidence) -> Iterator[Gate]:
+    for segment, part in of.segments.items():
+        gate = _segment_gate(segment, part, of.panel, of.judge, of.gates.segment_drop, of.level)
+        yield replace(gate, limit=gate.limit.replace(of.judge.name, of.name, 1))
+
+
+def _large_segments(of: Evidence) -> Iterator[Gate]:
+    """Ask of large segments that nobody asked for whether any is proven worse, all at one level."""
+    if not of.large:
+        return
+    asked = len(of.large)
+    level = 1 - (1 - of.level) / asked
+    limit = (
+        f"in no segment of over {LARGE_SEGMENT:.0%} of accounts or MRR is {of.name} proven worse, "
+        f"at {level:.2%}, {asked:,} of them"
+    )
+    failed = []
+    for segment, part in of.large.items():
+        gain = _loss(part, of.judge, level)
+        if gain is not None:
+            found = f"{_ends(gain)}, {part.accounts:,} accounts"
+            cause = _lost(segment, part, of.panel, gain)
+            share = _mrr_share(part, of.panel)
+            failed.append(
+                Gate(
+                    f"{_SEGMENT}{segment}", limit, found, passed=False, mrr_share=share, cause=cause
+                )
+            )
+    columns = list(dict.fromkeys(name.partition("=")[0] for name in of.large))
+    shown = ", ".join([*columns[:_COLUMNS_SHOWN], *["..."] * (len(columns) > _COLUMNS_SHOWN)])
+    found = f"none of the {asked:,} large ones, by {shown}, is proven worse"
+    yield from failed or [Gate(_LARGE, limit, found, passed=True)]
+
+
+#: What asks, in the order in which a verdict says its reasons.
+_MAKERS: tuple[Callable[[Evidence], Iterator[Gate]], ...] = (
+    _level,
+    _gain,
+    _no_worse,
+    _guardrails,
+    _asked_segments,
+    _large_segments,
+    _movement,
+    _leakage,
+    _copies,
+)
+#: Reasons that a verdict's first line gives.
+_REASONS = 3
+
+
+def reason_of(gates: Sequence[Gate]) -> str | None:
+    """Return why a candidate isn't put forward, in words: what failed, else what is unknown.
+
+    None where every gate passed.
+
+    Examples
+    --------
+    >>> reason_of([Gate("copies", "", "", None, cause="9 of 10 accounts repeat another one")])
+    '9 of 10 accounts repeat another one'
+    """
+    failed, unknown = (
+        [gate.cause for gate in gates if gate.passed is outcome] for outcome in (False, None)
+    )
+    causes = failed or unknown
+    more = f"; and {len(causes) - _REASONS:,} more" if len(causes) > _REASONS else ""
+    return "; ".join(causes[:_REASONS]) + more or None
 
 
 def verdict_of(gates: Sequence[Gate]) -> Verdict:
@@ -346,26 +492,42 @@ def segment_safety(gates: Iterable[Mapping[str, Any]]) -> str:
     'unknown in plan=pro'
     """
     by_outcome: dict[str, list[str]] = {"failed": [], "unknown": [], "passed": []}
+    large = ""
     for gate in gates:
         if gate["name"] == "change":
             return "not measured, nothing would change"
+        if gate["name"] == _LARGE:
+            large = gate["found"]
         if gate["name"].startswith(_SEGMENT):
             share = gate.get("mrr_share")
             of_all = "" if share is None else f" ({share:.0%} of the MRR)"
             by_outcome[gate["outcome"]].append(gate["name"].removeprefix(_SEGMENT) + of_all)
     said = [f"{outcome} in {', '.join(names)}" for outcome, names in by_outcome.items() if names]
-    return "; ".join(said) or "not asked"
+    if not said:
+        said = ["not asked"]
+    return "; ".join(said + [large] * bool(large))
 
 
-def _gain_gate(gain: Interval | None, name: str, least: float, level: float) -> Gate:
-    limit = f"{name} gets better, its {level:.1%} interval above 0"
-    if least:
-        limit += f", by {least:g} or more"
-    if gain is None or gain.value is None or gain.low is None:
-        reason = "the metric has none" if gain is None else gain.reason
-        return Gate("gain", limit, f"no interval: {reason}", passed=False)
-    found = f"{gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f}"
-    return Gate("gain", limit, found, passed=gain.above_zero and gain.value >= least)
+def _ends(gain: Interval) -> str:
+    return f"{gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f}"
+
+
+def _loss(part: Panel, judge: Judge, level: float) -> Interval | None:
+    """Return a segment's gain where it is proven to be a loss, else None.
+
+    Drawing accounts only ever widens an interval, so that what isn't proven without isn't with.
+    """
+    gain = None
+    for draws in (0, REPLICATES):
+        gain = _objective(part, judge, level, draws)[1]
+        if gain is None or not gain.below_zero:
+            return None
+    return gain
+
+
+def _lost(segment: str, part: Panel, panel: Panel, gain: Interval) -> str:
+    share = part.accounts / max(1, panel.accounts)
+    return f"in {segment}, {share:.0%} of the accounts, it gets worse ({_ends(gain)})"
 
 
 def _segment_gate(
@@ -381,6 +543,7 @@ def _segment_gate(
     size = f"{count:,} account{'' if count == 1 else 's'}"
     measured = "" if value is None else f", measured {value:+.4f}"
     passed: bool | None = None
+    cause = f"{name} can't be measured, {size}"
     if part is None:
         found = "unknown: it has accounts in the table searched, and none among these"
     elif count < SMALLEST_SEGMENT:
@@ -389,10 +552,11 @@ def _segment_gate(
         reason = "the metric has no interval" if gain is None else gain.reason
         found = f"{'' if lost else 'unknown: '}{reason}, {size}{measured}"
         passed = False if lost else None
+        cause = f"in {name} it loses {-(value or 0):.4f}" if lost else cause
     else:
-        found = f"{gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f}, {size}"
-        passed = not (gain.below_zero or lost)
-    return Gate(f"{_SEGMENT}{name}", limit, found, passed, _mrr_share(part, panel))
+        found = f"{_ends(gain)}, {size}"
+        passed, cause = not (gain.below_zero or lost), _lost(name, part, panel, gain)
+    return Gate(f"{_SEGMENT}{name}", limit, found, passed, _mrr_share(part, panel), cause)
 
 
 def _mrr_share(part: Panel | None, panel: Panel) -> float | None:

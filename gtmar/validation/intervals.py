@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     _Draws = Callable[[], Iterator[NDArray[np.float64]]]
 
-__all__ = ["OVERALL", "Uncertainty", "at_sizes_of", "panel_of", "uncertainty"]
+__all__ = ["OVERALL", "REPLICATES", "Uncertainty", "at_sizes_of", "panel_of", "uncertainty"]
 
 #: Name of the tier that stands for all of them: ``nrr_by_tier.*``.
 OVERALL = "*"

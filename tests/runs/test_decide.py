@@ -109,8 +109,11 @@ def test_a_feature_that_reverses_later_is_refused(tmp_path: Path) -> None:
     spec, journal = plain_spec(), tmp_path / "journal"
     done = runs.refresh(train, later, spec, limits=runs.Limits(150), journal=journal)
     assert done.verdict is Verdict.KEEP
-    [gate] = done.gates
-    assert (gate.name, gate.outcome) == ("gain", "failed")
+    assert [gate.name for gate in done.gates if gate.passed is False][:2] == ["level", "gain"]
+    assert done.sentence.startswith("KEEP_INCUMBENT: the candidate is upside down: of 100 pairs")
+    assert "; auc_roc_retain gets worse (-0." in done.sentence
+    # Its level on these accounts is nothing like what the search found.
+    assert any(text.startswith("Far from what the search promised") for text in done.headline)
     with Journal(journal) as opened:
         gain = opened.query("select best_value - baseline_value as gain from runs")["gain"].item()
     assert gain > 0.05, "the winner of the search window"
@@ -128,16 +131,28 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     train, later = tables()
     spec, journal = plain_spec(), tmp_path / "journal"
     limits = runs.Limits(150)
-    overall = runs.refresh(train, later, spec, limits=limits, journal=journal)
+    # Without the column nobody can know.
+    blind = [each.drop("region") for each in (train, later)]
+    overall = runs.refresh(*blind, spec, limits=limits, journal=journal)
     assert overall.verdict is Verdict.READY
+    assert overall.segment_safety == "not asked"
+    unasked = runs.refresh(train, later, spec, limits=limits, journal=tmp_path / "unasked")
+    assert unasked.verdict is Verdict.KEEP
+    [failed] = [gate for gate in unasked.gates if gate.passed is False]
+    assert failed.name == "segment region=apac"
+    assert "at 97.50%, 2 of them" in failed.limit, "two segments were asked"
+    assert unasked.segment_safety == "failed in region=apac"
+    assert unasked.sentence.startswith("KEEP_INCUMBENT: in region=apac, 3")
     gates = Gates(segments=("region",))
     done = runs.refresh(train, later, spec, limits=limits, journal=journal, gates=gates)
     assert done.verdict is Verdict.KEEP
     outcomes = {gate.name: gate.outcome for gate in done.gates}
     assert outcomes == {
+        "level": "passed",
         "gain": "passed",
         "segment region=apac": "failed",
         "segment region=emea": "passed",
+        "movement": "passed",
     }
 
 
@@ -275,7 +290,7 @@ def test_the_folder_holds_all_of_it(dossier: Path) -> None:
         "manifest.json",
     }
     report = (dossier / "report.md").read_text("utf-8")
-    assert report.startswith("# READY_FOR_REVIEW\n")
+    assert report.startswith("# READY_FOR_REVIEW: of 100 pairs of a kept and a lost account it ")
     assert "holds customer data" in report
     assert json.loads((dossier / "report.json").read_text("utf-8"))["verdict"] == "READY_FOR_REVIEW"
 
@@ -384,7 +399,7 @@ def test_the_command_exits_with_10_to_keep_the_incumbent(
     words = ["decide", found.run_id, "--journal", str(folder / "journal")]
     ready = CliRunner().invoke(app, words)
     assert ready.exit_code == 0, ready.output
-    assert ready.output.startswith("READY_FOR_REVIEW\n")
+    assert ready.output.startswith("READY_FOR_REVIEW: of 100 pairs of a kept and a lost account it")
     kept = CliRunner().invoke(app, [*words, "--max-moved", "0.01", "--json"])
     assert kept.exit_code == 10
     assert json.loads(kept.stdout)["verdict"] == "KEEP_INCUMBENT"
@@ -417,6 +432,8 @@ def test_a_score_that_is_upside_down_is_said_first(tmp_path: Path) -> None:
     value = done.intervals.after["auc_roc_retain"].value
     assert value is not None
     assert value < 0.4
-    assert done.headline[0].startswith("The candidate is upside down: of 100 pairs of a kept and a")
-    assert f" {100 * value:.0f} right" in done.headline[0]
-    assert done.headline[1].startswith("Worse beyond chance: pairs of a kept and a lost account")
+    assert done.verdict is Verdict.KEEP
+    said = "the candidate is upside down: of 100 pairs of a kept and a lost account it ranks"
+    assert done.sentence.startswith(f"KEEP_INCUMBENT: {said} {100 * value:.0f} right, fewer than")
+    assert not any("upside down" in text for text in done.headline)
+    assert done.headline[0].startswith("Worse beyond chance: pairs of a kept and a lost account")

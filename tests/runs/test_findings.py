@@ -114,14 +114,15 @@ def test_with_a_certain_leak_nothing_is_ready_unless_somebody_says_so(
     assert done.verdict is Verdict.UNVERIFIED
     assert [gate.name for gate in done.gates if gate.passed is None] == ["leakage"]
     report = (folder / "decision" / "report.md").read_text("utf-8")
-    assert report.split("\n\n")[:1] == ["# UNVERIFIED"]
+    assert report.split("\n\n")[:1] == ["# UNVERIFIED: exit_survey seems to know the outcome."]
     assert "exit_survey" in report.split("\n\n")[1]
     assert json.loads((folder / "decision" / "report.json").read_text("utf-8"))["findings"]
     assert "exit_survey" in done._repr_html_()
     words = ["decide", found.run_id, "--journal", str(journal)]
     assert "exit_survey" in invoke(*words, code=11).splitlines()[1]
     ready = invoke(*words, "--keep", "exit_survey")
-    assert ready.startswith("READY_FOR_REVIEW\nLeak: Column")
+    assert ready.startswith("READY_FOR_REVIEW: of 100 pairs")
+    assert ready.splitlines()[1] == 'Beware: column "exit_survey" seems to know the outcome.'
     with Journal(journal) as opened:
         [details] = opened.query(
             "select details from events where kind = 'decision' order by event_id limit 1"
