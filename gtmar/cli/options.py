@@ -334,7 +334,9 @@ class GateOptions(TypedDict):
     no_worse: NoWorse
     max_moved: Annotated[
         float | None,
-        typer.Option(help="Largest share of accounts that may change tier; 0.8 if not given."),
+        typer.Option(
+            help="Largest share of accounts that may change tier; not given, by their sizes."
+        ),
     ]
     segments: Annotated[
         list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")

@@ -26,6 +26,8 @@ from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from gtmar.data.matrix import AccountMatrix
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
@@ -35,13 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COPIES_SHARE",
-    "DEFAULT_MAX_MOVED",
     "DEFAULT_SEGMENT_DROP",
     "LARGE_SEGMENT",
+    "LEAST_MAX_MOVED",
     "Evidence",
     "Gate",
     "Gates",
     "Verdict",
+    "default_max_moved",
     "gain_of",
     "judged",
     "reason_of",
@@ -115,10 +118,8 @@ def smallest_gain(
 DEFAULT_SEGMENT_DROP = 0.05
 #: Copied accounts up to this share of all narrow an interval by no more than 3 %.
 COPIES_SHARE = 0.05
-#: Largest share of accounts, and of MRR, that changes tier where none is stated. Of two scores that
-#: know nothing of each other, cut into four tiers of one size, 75 % do; no ordinary gain moved more
-#: than two thirds (decision 70).
-DEFAULT_MAX_MOVED = 0.8
+#: The least that may change tier where nothing is stated; see `default_max_moved`.
+LEAST_MAX_MOVED = 0.8
 #: Share of accounts or of MRR above which a segment is asked though nobody asked for it.
 LARGE_SEGMENT = 0.1
 #: How the gates of segments are called, before ``COLUMN=VALUE``; and that of all large ones.
@@ -144,7 +145,7 @@ class Gates:
     min_gain
         Least gain of the objective, as an improvement; its interval must lie above 0 besides.
     max_moved
-        Largest share of accounts that may change tier, in [0, 1]; None for `DEFAULT_MAX_MOVED`.
+        Largest share of accounts that may change tier, in [0, 1]; None for `default_max_moved`.
         Of MRR that holds in any case, or what is stated where it is more.
     segments
         Columns whose every value is a segment that must not get worse.
@@ -205,8 +206,7 @@ class Gates:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        moved = DEFAULT_MAX_MOVED if self.max_moved is None else self.max_moved
-        return {**asdict(self), "max_moved": moved, "max_segment_drop": self.segment_drop}
+        return {**asdict(self), "max_segment_drop": self.segment_drop}
 
 
 @dataclass(frozen=True)
@@ -345,15 +345,31 @@ def _gain(of: Evidence) -> Iterator[Gate]:
     yield Gate("gain", limit, found, passed, cause=f"{cause} ({found})")
 
 
+def default_max_moved(sizes: Sequence[int] | NDArray[np.intp]) -> float:
+    """Return the largest share that may change tier where none is stated.
+
+    Half way between what a score that knows nothing of the incumbent would move, tiers having these
+    sizes, and everybody; `LEAST_MAX_MOVED` at least. No ordinary gain comes near (decision 70).
+
+    Examples
+    --------
+    >>> default_max_moved([25, 25, 25, 25]), default_max_moved([100, 0])
+    (0.875, 0.8)
+    """
+    total = sum(sizes)
+    alike = sum((size / total) ** 2 for size in sizes) if total else 1.0
+    return max(LEAST_MAX_MOVED, float(1 - alike / 2))
+
+
 def _movement(of: Evidence) -> Iterator[Gate]:
-    stated = of.gates.max_moved
+    stated, usual = of.gates.max_moved, default_max_moved(np.bincount(of.panel.before.tiers))
     # Who repairs a score that is upside down turns the order round.
     turned = upside_down(replace(of.intervals, after={})) is not None
     for what, share, verb in (("accounts", of.moved, "do"), ("MRR", of.moved_mrr, "does")):
         if share is None:
             continue
-        most = (1.0 if turned else DEFAULT_MAX_MOVED) if stated is None else stated
-        most = max(most, DEFAULT_MAX_MOVED) if what == "MRR" else most
+        most = (1.0 if turned else usual) if stated is None else stated
+        most = max(most, usual) if what == "MRR" else most
         limit = f"at most {most:.1%} of {what} change{'' if verb == 'do' else 's'} tier"
         limit += ", the incumbent being upside down" if turned and stated is None else ""
         cause = f"{share:.0%} of the {what} would change tier, {most:.0%} at most may"
