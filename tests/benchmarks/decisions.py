@@ -79,7 +79,9 @@ def guess(**weights: tuple[int, int, int]) -> specs.ScoringSpec:
         {
             "model": "guess",
             "base": 30,
-            "features": {k: dict(zip(("weight", "min", "max"), v)) for k, v in weights.items()},
+            "features": {
+                k: dict(zip(("weight", "min", "max"), v, strict=True)) for k, v in weights.items()
+            },
             "tiers": {tier: {"share": 0.25} for tier in "ABCD"},
         }
     )
