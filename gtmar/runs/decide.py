@@ -54,9 +54,9 @@ from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import (
-    Evidence,
     Gate,
     Gates,
+    Grounds,
     Verdict,
     judged,
     reason_of,
@@ -216,10 +216,11 @@ class Decided(PlainData):
         before, after = self.sizes
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
-        share = f"{self.moved / max(1, self.accounts):.0%} of these accounts"
-        if self.moved_mrr is not None:
-            share += f", and {self.moved_mrr:.0%} of their MRR,"
-        return f"{share} change tier; tiers by their own edges: {listed}."
+        share = self.moved / max(1, self.accounts)
+        said = f"{share:.0%} of these accounts change tier; tiers by their own edges: {listed}."
+        if self.moved_mrr is None:
+            return said
+        return f"{said} They hold {self.moved_mrr:.0%} of the MRR."
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
@@ -343,7 +344,7 @@ def _decide(
     intervals = uncertainty(panel, level=level)
     nothing = blocked or "nothing better than the incumbent was found"
     outcomes = judged(
-        Evidence(
+        Grounds(
             panel,
             judge,
             stated,

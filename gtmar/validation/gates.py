@@ -40,9 +40,9 @@ __all__ = [
     "DEFAULT_SEGMENT_DROP",
     "LARGE_SEGMENT",
     "LEAST_MAX_MOVED",
-    "Evidence",
     "Gate",
     "Gates",
+    "Grounds",
     "Verdict",
     "default_max_moved",
     "gain_of",
@@ -271,7 +271,7 @@ def _objective(
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Grounds:
     """What a decision rests on."""
 
     #: Untouched accounts, scored by incumbent and candidate.
@@ -307,17 +307,17 @@ class Evidence:
         return marked(self.judge.name, self.basis)
 
 
-def judged(evidence: Evidence) -> tuple[Gate, ...]:
+def judged(grounds: Grounds) -> tuple[Gate, ...]:
     """Hold a candidate against all gates, in the order in which their reasons are said."""
-    if evidence.unchanged is not None:
-        limit, found = "the candidate differs from the incumbent", evidence.unchanged
+    if grounds.unchanged is not None:
+        limit, found = "the candidate differs from the incumbent", grounds.unchanged
         cause = found[:1].lower() + found[1:].removesuffix(".")
         change = Gate("change", limit, found, passed=False, cause=cause)
-        return (*(gate for gate in _level(evidence) if not gate.passed), change)
-    return tuple(gate for make in _MAKERS for gate in make(evidence))
+        return (*(gate for gate in _level(grounds) if not gate.passed), change)
+    return tuple(gate for make in _MAKERS for gate in make(grounds))
 
 
-def _level(of: Evidence) -> Iterator[Gate]:
+def _level(of: Grounds) -> Iterator[Gate]:
     auc = of.intervals.after.get("auc_roc_retain")
     if auc is None or auc.value is None or auc.low is None or auc.high is None:
         return
@@ -329,7 +329,7 @@ def _level(of: Evidence) -> Iterator[Gate]:
     yield Gate("level", limit, found, auc.high >= CHANCE_LEVEL, cause=cause)
 
 
-def _gain(of: Evidence) -> Iterator[Gate]:
+def _gain(of: Grounds) -> Iterator[Gate]:
     gain, least = gain_of(of.panel, of.judge, level=of.level), of.gates.min_gain
     limit = f"{of.name} gets better, its {of.level:.1%} interval above 0"
     if least:
@@ -361,7 +361,7 @@ def default_max_moved(sizes: Sequence[int] | NDArray[np.intp]) -> float:
     return max(LEAST_MAX_MOVED, float(1 - alike / 2))
 
 
-def _movement(of: Evidence) -> Iterator[Gate]:
+def _movement(of: Grounds) -> Iterator[Gate]:
     stated, usual = of.gates.max_moved, default_max_moved(np.bincount(of.panel.before.tiers))
     # Who repairs a score that is upside down turns the order round.
     turned = upside_down(replace(of.intervals, after={})) is not None
@@ -377,7 +377,7 @@ def _movement(of: Evidence) -> Iterator[Gate]:
         yield Gate(name, limit, f"{share:.1%} {verb}", share <= most, cause=cause)
 
 
-def _guardrails(of: Evidence) -> Iterator[Gate]:
+def _guardrails(of: Grounds) -> Iterator[Gate]:
     if of.judge.limits or of.judge.comparisons:
         broken = "; ".join(of.breaches)
         found, cause = broken or "none is broken", f"it breaks a guardrail, {broken}"
@@ -385,7 +385,7 @@ def _guardrails(of: Evidence) -> Iterator[Gate]:
         yield Gate("guardrails", limit, found, not of.breaches, cause=cause)
 
 
-def _no_worse(of: Evidence) -> Iterator[Gate]:
+def _no_worse(of: Grounds) -> Iterator[Gate]:
     for name in of.gates.no_worse:
         gain = of.intervals.gain.get(name)
         limit, called = f"{name} is not proven worse", f"no_worse {name}"
@@ -399,7 +399,7 @@ def _no_worse(of: Evidence) -> Iterator[Gate]:
         yield Gate(called, limit, _ends(gain), not worse, cause=cause)
 
 
-def _leakage(of: Evidence) -> Iterator[Gate]:
+def _leakage(of: Grounds) -> Iterator[Gate]:
     leaking = [name for name in of.leaking if name not in of.gates.keep]
     if leaking:
         # What the outcome tells can't be measured by it: neither a gain nor the lack of one.
@@ -409,7 +409,7 @@ def _leakage(of: Evidence) -> Iterator[Gate]:
         yield Gate("leakage", limit, found, None, cause=cause)
 
 
-def _copies(of: Evidence) -> Iterator[Gate]:
+def _copies(of: Grounds) -> Iterator[Gate]:
     accounts = of.panel.accounts
     if of.repeated > COPIES_SHARE * accounts:
         cause = f"{of.repeated:,} of {accounts:,} accounts repeat another one"
@@ -418,13 +418,13 @@ def _copies(of: Evidence) -> Iterator[Gate]:
         yield Gate("copies", limit, found, None, cause=cause)
 
 
-def _asked_segments(of: Evidence) -> Iterator[Gate]:
+def _asked_segments(of: Grounds) -> Iterator[Gate]:
     for segment, part in of.segments.items():
         gate = _segment_gate(segment, part, of.panel, of.judge, of.gates.segment_drop, of.level)
         yield replace(gate, limit=gate.limit.replace(of.judge.name, of.name, 1))
 
 
-def _large_segments(of: Evidence) -> Iterator[Gate]:
+def _large_segments(of: Grounds) -> Iterator[Gate]:
     """Ask of large segments that nobody asked for whether any is proven worse, all at one level."""
     if not of.large:
         return
@@ -453,7 +453,7 @@ def _large_segments(of: Evidence) -> Iterator[Gate]:
 
 
 #: What asks, in the order in which a verdict says its reasons.
-_MAKERS: tuple[Callable[[Evidence], Iterator[Gate]], ...] = (
+_MAKERS: tuple[Callable[[Grounds], Iterator[Gate]], ...] = (
     _level,
     _gain,
     _no_worse,

@@ -20,7 +20,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.stats.interval import Interval, unknown
 from gtmar.validation import gates as module
-from gtmar.validation.gates import Evidence, Gate, Gates, Verdict, judged, reason_of
+from gtmar.validation.gates import Gate, Gates, Grounds, Verdict, judged, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,7 +199,7 @@ def test_the_share_of_mrr_that_moves_is_that_of_the_accounts_that_do(tmp_path: P
     sums = [float(accounts["mrr"].filter(rows).sum()) for rows in (moved, mine)]
     share = sums[0] / sums[1]
     assert done.moved_mrr == pytest.approx(share, abs=1e-9)
-    assert f"{share:.0%} of their MRR" in done.movement
+    assert done.movement.endswith(f" They hold {share:.0%} of the MRR.")
 
 
 # ---- segments --------------------------------------------------------------------------------
@@ -357,13 +357,13 @@ def test_the_decision_s_event_has_the_sentence_and_the_causes(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Grounds:
     """What one decision rested on."""
-    caught: list[Evidence] = []
+    caught: list[Grounds] = []
     decide = import_module("gtmar.runs.decide")
-    folder = tmp_path_factory.mktemp("evidence")
+    folder = tmp_path_factory.mktemp("grounds")
 
-    def keep(of: Evidence) -> tuple[Gate, ...]:
+    def keep(of: Grounds) -> tuple[Gate, ...]:
         caught.append(of)
         return judged(of)
 
@@ -378,15 +378,15 @@ def named(gates: tuple[Gate, ...]) -> dict[str, bool | None]:
 
 
 def test_no_worse_is_unknown_without_an_interval_and_knows_what_less_is(
-    evidence: Evidence,
+    grounds: Grounds,
 ) -> None:
     lower = "contraction_rate_by_tier.A"
-    held = replace(evidence, gates=Gates(no_worse=(CAPTURE, lower)))
+    held = replace(grounds, gates=Gates(no_worse=(CAPTURE, lower)))
     none = unknown(0.1, level=0.95, accounts=9, reason="too few: 9 accounts")
 
     def asked(capture: Interval, less: Interval) -> tuple[Gate, ...]:
-        gain = {**evidence.intervals.gain, CAPTURE: capture, lower: less}
-        return judged(replace(held, intervals=replace(evidence.intervals, gain=gain)))
+        gain = {**grounds.intervals.gain, CAPTURE: capture, lower: less}
+        return judged(replace(held, intervals=replace(grounds.intervals, gain=gain)))
 
     up, down = Interval(0.2, 0.1, 0.3, 0.95, 99), Interval(-0.2, -0.3, -0.1, 0.95, 99)
     found = named(asked(none, up))
@@ -398,8 +398,8 @@ def test_no_worse_is_unknown_without_an_interval_and_knows_what_less_is(
     assert reason == f"whether {CAPTURE} got worse is unknown"
 
 
-def test_movement_stands_at_its_limit_and_falls_beyond(evidence: Evidence) -> None:
-    sizes = np.bincount(evidence.panel.before.tiers) / evidence.panel.accounts
+def test_movement_stands_at_its_limit_and_falls_beyond(grounds: Grounds) -> None:
+    sizes = np.bincount(grounds.panel.before.tiers) / grounds.panel.accounts
     most = 1 - float((sizes**2).sum()) / 2
     assert most == pytest.approx(0.875, abs=0.01)
     for accounts, mrr, passed in (
@@ -408,7 +408,7 @@ def test_movement_stands_at_its_limit_and_falls_beyond(evidence: Evidence) -> No
         (0.1, most + 1e-9, {"movement": True, "movement of MRR": False}),
         (0.1, None, {"movement": True}),
     ):
-        found = named(judged(replace(evidence, moved=accounts, moved_mrr=mrr)))
+        found = named(judged(replace(grounds, moved=accounts, moved_mrr=mrr)))
         assert {k: v for k, v in found.items() if k.startswith("movement")} == passed
 
 
