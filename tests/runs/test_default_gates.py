@@ -21,9 +21,12 @@ from gtmar.journal.catalog import Journal
 from gtmar.stats.interval import Interval, unknown
 from gtmar.validation import gates as module
 from gtmar.validation.gates import Gate, Gates, Grounds, Verdict, judged, reason_of
+from gtmar.validation.intervals import uncertainty
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gtmar.validation.paired_scores import Panel
 
 CAPTURE = "revenue_capture_at_20"
 
@@ -258,6 +261,28 @@ def test_outcomes_ids_and_dates_are_no_segments_and_features_may_be(tmp_path: Pa
     assert few == ["x3", "plan"]
 
 
+def test_large_is_by_accounts_or_by_mrr(tmp_path: Path) -> None:
+    n = 2_000
+    where = pl.int_range(pl.len())
+    accounts = table(n, 18, pulls={"x0": 4}).with_columns(
+        # A twelfth of the accounts each; those of "rich" pay ten times as much.
+        group=pl.when(where % 12 == 0)
+        .then(pl.lit("rich"))
+        .when(where % 12 == 1)
+        .then(pl.lit("poor"))
+        .otherwise(pl.lit("many")),
+    )
+    accounts = accounts.with_columns(
+        mrr=pl.col("mrr") * pl.when(group="rich").then(10).otherwise(1)
+    )
+    found = runs.run(accounts, plain(), limits=runs.Limits(20), journal=tmp_path)
+    session = import_module("gtmar.runs.session").ended_run(found.run_id, tmp_path, accounts)
+    segments = import_module("gtmar.runs.segments")
+    parts = segments.segmented(session.accounts, session.spec, ["group"], as_of=None)
+    large = segments.large_segments(parts.holdout, session.spec, [10] * 4, [5, 10, 10, 10])
+    assert set(large) == {"group=rich", "group=many"}
+
+
 # ---- no worse --------------------------------------------------------------------------------
 
 
@@ -416,3 +441,62 @@ def test_a_first_line_gives_three_reasons_and_counts_the_others() -> None:
     gates = [Gate(f"g{i}", "", "", passed=False, cause=f"cause {i}") for i in range(5)]
     assert reason_of(gates) == "cause 0; cause 1; cause 2; and 2 more"
     assert reason_of([Gate("g", "", "", passed=True)]) is None
+
+
+def test_many_large_segments_share_one_level(grounds: Grounds) -> None:
+    """A loss that is proven alone is not where it is one of forty, unless it is beyond chance."""
+    panel = grounds.panel
+    worse = replace(panel, before=panel.after, after=panel.before)
+    order = np.random.default_rng(0).permutation(panel.accounts)
+
+    def proven(part: Panel, level: float) -> bool:
+        found = uncertainty(part, level=level, metrics={"auc_roc_retain"})
+        return found.gain["auc_roc_retain"].below_zero
+
+    parts = (worse.part(np.isin(np.arange(panel.accounts), order[:k])) for k in range(60, 500, 5))
+    near = next(p for p in parts if proven(p, 0.95) and not proven(p, 1 - 0.05 / 40))
+    alone = judged(replace(grounds, large={"c=0": near}))
+    assert named(alone)["segment c=0"] is False
+    others = {f"c={i}": panel for i in range(1, 40)}
+    assert named(judged(replace(grounds, large={"c=0": near, **others})))["large segments"] is True
+    lost = named(judged(replace(grounds, large={"c=0": worse, **others})))
+    assert lost["segment c=0"] is False
+    assert "large segments" not in lost
+
+
+def test_a_loss_that_drawing_proves_is_proven_without_drawing(grounds: Grounds) -> None:
+    """So that most segments need no draws: the drawn interval holds the other one."""
+    checked = 0
+    order = np.random.default_rng(1).permutation(grounds.panel.accounts)
+    for first in range(0, 480, 60):
+        rows = np.isin(np.arange(len(order)), order[first : first + 60 + first])
+        part = grounds.panel.part(rows)
+        plain_ends, drawn = (
+            uncertainty(part, level=0.9, replicates=draws, metrics={CAPTURE}).gain[CAPTURE]
+            for draws in (0, 300)
+        )
+        if plain_ends.low is None or drawn.low is None:
+            continue
+        checked += 1
+        assert plain_ends.high is not None
+        assert drawn.high is not None
+        assert drawn.low <= plain_ends.low + 1e-12
+        assert drawn.high >= plain_ends.high - 1e-12
+    assert checked >= 5
+
+
+@pytest.mark.parametrize(
+    "tiers", [None, {"A": {"min": 45, "max": 101}, "B": {"min": 0, "max": 45}}]
+)
+def test_an_objective_of_a_tier_is_compared_with_what_was_promised_as_it_was_measured(
+    tiers: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {} if tiers is None else {"tiers": tiers}
+    spec = plain(objective="logo_retention_by_tier.A", weights=(2, 10, 10, 10), **more)
+    done = decided(table(2_500, 17, pulls={"x0": 6}), spec, tmp_path)
+    assert done.promised is not None
+    assert done.level_sentence == []
+    assert done.sentence.startswith(str(done.verdict))
+    vain = replace(done, promised=done.promised + 0.5)
+    [said] = vain.level_sentence
+    assert said.startswith("Far from what the search promised: logo_retention_by_tier.A ")
