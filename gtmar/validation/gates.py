@@ -45,7 +45,6 @@ __all__ = [
     "Grounds",
     "Verdict",
     "default_max_moved",
-    "gain_of",
     "judged",
     "reason_of",
     "segment_safety",
@@ -254,20 +253,20 @@ class Gate:
         }
 
 
-def gain_of(panel: Panel, judge: Judge, *, level: float) -> Interval | None:
-    """Return the objective's gain as an improvement, None where it has no interval of any kind."""
-    return _objective(panel, judge, level)[1]
-
-
 def _objective(
     panel: Panel, judge: Judge, level: float, draws: int = REPLICATES
 ) -> tuple[float, Interval | None]:
     """Return the incumbent's objective, 0 where it has none, and the gain as an improvement."""
     key = judge.name.partition(".")[0]
     found = uncertainty(panel, level=level, replicates=draws, metrics={key})
-    before, gain = found.before.get(judge.name), found.gain.get(judge.name)
-    value = (before.value if before else None) or 0.0
-    return value, gain if gain is None or judge.sign > 0 else gain.negated()
+    before = found.before.get(judge.name)
+    return (before.value if before else None) or 0.0, _improvement(found, judge)
+
+
+def _improvement(intervals: Uncertainty, judge: Judge) -> Interval | None:
+    """Return the objective's gain as an improvement, None where it has no interval of any kind."""
+    gain = intervals.gain.get(judge.name)
+    return gain if gain is None or judge.sign > 0 else gain.negated()
 
 
 @dataclass(frozen=True)
@@ -330,7 +329,7 @@ def _level(of: Grounds) -> Iterator[Gate]:
 
 
 def _gain(of: Grounds) -> Iterator[Gate]:
-    gain, least = gain_of(of.panel, of.judge, level=of.level), of.gates.min_gain
+    gain, least = _improvement(of.intervals, of.judge), of.gates.min_gain
     limit = f"{of.name} gets better, its {of.level:.1%} interval above 0"
     if least:
         limit += f", by {least:g} or more"

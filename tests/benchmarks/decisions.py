@@ -114,7 +114,7 @@ _SAID: dict[str, tuple[Callable[[int], pl.DataFrame], specs.ScoringSpec, str]] =
     "a leak": (
         lambda seed: planted(2_000, seed),
         guess(used=(10, -25, 25), survey=(10, -25, 25)),
-        "survey seems to know the outcome",
+        "to know the outcome",
     ),
     "accounts copied three times": (copied, _GUESS, "repeat another one"),
 }
