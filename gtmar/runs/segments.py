@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -303,8 +303,12 @@ def segmented(
     columns = tuple(dict.fromkeys(columns))
     if not {*columns} <= {each.column for each in accounts.search.segments}:
         other = spec.model_copy(update={"segments": columns})
-        dropped = accounts.checked.dropped > 0
-        return load_accounts(table, other, as_of=as_of, drop_unlabelled=dropped)
+        options: dict[str, Any] = {"as_of": as_of, "drop_unlabelled": accounts.checked.dropped > 0}
+        again = load_accounts(table, other, **options)
+        if again.outcomes_fingerprint != accounts.outcomes_fingerprint:
+            # Of a run from before copies were drawn together: another split.
+            again = load_accounts(table, other, copies_together=False, **options)
+        return again
 
     def only(matrix: AccountMatrix) -> AccountMatrix:
         own = {each.column: each for each in matrix.segments}
