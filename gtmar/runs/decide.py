@@ -169,7 +169,16 @@ class Decided(PlainData):
     @property
     def headline(self) -> list[str]:
         """Return what stands right below: leaks and copies, level, costs, details, segments."""
-        known = [each.short for each in self.findings if each.short and each.grade != "note"]
+        # The verdict's own line says what makes it UNVERIFIED.
+        first = {gate.name for gate in self.gates if self.verdict is Verdict.UNVERIFIED}
+        known = [
+            each.short
+            for each in self.findings
+            if each.short
+            and each.grade != "note"
+            and not (each.kind == "copies" and "copies" in first)
+            and not (each.kind == "leak" and each.grade == "error" and "leakage" in first)
+        ]
         beware = f"Beware: {'; '.join(known)}."
         level = self.level_sentence
         if any(gate.name == "level" and not gate.passed for gate in self.gates):

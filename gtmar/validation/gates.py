@@ -438,7 +438,7 @@ def _large_segments(of: Grounds) -> Iterator[Gate]:
         gain = _loss(part, of.judge, level)
         if gain is not None:
             found = f"{_ends(gain)}, {part.accounts:,} accounts"
-            cause = _lost(segment, part, of.panel, gain)
+            cause = _lost(segment, part, of.panel, gain, of.name)
             share = _mrr_share(part, of.panel)
             failed.append(
                 Gate(
@@ -540,9 +540,9 @@ def _loss(part: Panel, judge: Judge, level: float) -> Interval | None:
     return gain
 
 
-def _lost(segment: str, part: Panel, panel: Panel, gain: Interval) -> str:
+def _lost(segment: str, part: Panel, panel: Panel, gain: Interval, name: str) -> str:
     share = part.accounts / max(1, panel.accounts)
-    return f"in {segment}, {share:.0%} of the accounts, it gets worse ({_ends(gain)})"
+    return f"in {segment}, {share:.0%} of the accounts, {name} gets worse ({_ends(gain)})"
 
 
 def _segment_gate(
@@ -570,7 +570,7 @@ def _segment_gate(
         cause = f"in {name} it loses {-(value or 0):.4f}" if lost else cause
     else:
         found = f"{_ends(gain)}, {size}"
-        passed, cause = not (gain.below_zero or lost), _lost(name, part, panel, gain)
+        passed, cause = not (gain.below_zero or lost), _lost(name, part, panel, gain, judge.name)
     return Gate(f"{_SEGMENT}{name}", limit, found, passed, _mrr_share(part, panel), cause)
 
 

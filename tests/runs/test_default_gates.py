@@ -216,7 +216,7 @@ def test_a_large_segment_that_nobody_asked_for_is_proven_lost_and_said(tmp_path:
     assert done.segment_safety.startswith("failed in plan=pro (")
     for text in first_lines(done, accounts, tmp_path):
         assert "in plan=pro, 4" in text
-        assert "of the accounts, it gets worse (-0." in text
+        assert "of the accounts, auc_roc_retain gets worse (-0." in text
     # As an oracle would: the area in the segment, before and after.
     pro = accounts.filter(plan="pro")
     areas = [

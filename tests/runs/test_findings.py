@@ -155,7 +155,7 @@ def test_copies_are_said_and_no_narrow_interval_makes_ready(tmp_path: Path) -> N
     )
     done = runs.decide(found.run_id, data=table, journal=tmp_path / "j")
     assert done.verdict is not Verdict.READY
-    assert "repeat another one" in done.headline[0]
+    assert "repeat another one" in done.sentence
     assert runs.check(table, EXAMPLE).repeated == 1_500
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
 
