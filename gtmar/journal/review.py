@@ -78,7 +78,7 @@ class Review:
         """The latest decision on the run, its date and its reason; None where there is none."""
         if self.decision is None:
             return None
-        reason = str(self.decision.get("sentence", "")).partition(": ")[2] or self.verdict[0]
+        reason = str(self.decision.get("sentence", "")).partition(": ")[2] or self.sentences[0]
         return f"{self.decision['verdict']}, decided {self.decision['at']:%Y-%m-%d}: {reason}"
 
     @property

@@ -77,6 +77,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
         "moves",
         "capture",
         "drift",
+        "front",
         "progress",
         "again",
     ]
@@ -459,7 +460,15 @@ def test_a_report_says_in_its_headline_what_was_decided_and_when(
 ) -> None:
     before = heading(searched.report.html)
     after = heading(decided(searched, tmp_path, "UNVERIFIED", "KEEP_INCUMBENT").report.html)
+    # One from before decisions had a reason of their own.
     assert after == f"KEEP_INCUMBENT, decided {datetime.now(UTC):%Y-%m-%d}: {before}"
+    journal = copied(searched, tmp_path / "real")
+    done = runs.decide(searched.run_id, journal=journal)
+    page = Searched(tmp_path / "real", searched.table, searched.run_id).report.html
+    reason = arrows(done.sentence.partition(": ")[2])
+    assert (
+        unescape(heading(page)) == f"{done.verdict}, decided {datetime.now(UTC):%Y-%m-%d}: {reason}"
+    )
 
 
 def test_decisions_are_entries_of_the_history_with_reason_and_run(
