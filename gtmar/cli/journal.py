@@ -395,6 +395,8 @@ def _print_all(found: Review) -> None:
         say(sentence, "warning")
     if found.hhi_reading:
         say(found.hhi_reading)
+    for sentence in filter(None, (found.probabilities, *found.usual)):
+        say(sentence)
     if s["state"] != "imported":
         _drift(found)
     say()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,6 +16,7 @@ import polars as pl
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.journal.sentences import IMPORTED, SAME, Seen, at_its_size, lead, unimproved, verdict
 from gtmar.metrics.registry import all_metrics
+from gtmar.metrics.usual import usual_sentences
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
@@ -59,6 +61,24 @@ class Review:
     equal_sizes: dict[str, Any] = field(default_factory=dict)
     #: Start and best on the accounts that count; None of an imported run.
     seen: Seen | None = None
+    #: The best's probabilities and how they did on the holdout, as the run's end has them; None
+    #: where there are none.
+    calibration: dict[str, Any] | None = None
+    #: What is usual, beside the table's own values; empty where the two aren't alike.
+    usual: tuple[str, ...] = ()
+
+    @property
+    def probabilities(self) -> str | None:
+        """Say what the best's probabilities rest on, and how they did where nobody searched."""
+        if self.calibration is None:
+            return None
+        table, checked = self.calibration["table"], self.calibration["held_out"]
+        fitted = sum(step["accounts"] for step in table["steps"])
+        said = f"Probabilities of leaving, in {len(table['steps'])} steps of {fitted:,} accounts"
+        if checked is None:
+            return f"{said} searched, are in the spec; no accounts were held out to check them on."
+        how = checked["sentence"].removeprefix("Probabilities of leaving: ")
+        return f"{said} searched, are in the spec. Where nobody searched: {how}"
 
     @property
     def warnings(self) -> list[str]:
@@ -227,6 +247,8 @@ class Review:
             "tiers_at_equal_sizes": self.equal_sizes,
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
+            "probabilities": self.probabilities,
+            "usual": list(self.usual),
         }
 
 
@@ -275,6 +297,7 @@ _RECORDED = """
     select
         parameters['findings'] as findings,
         equal_sizes,
+        calibration,
         holdout_baseline_metrics,
         holdout_best_metrics,
         spec
@@ -364,7 +387,38 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         else json.loads(decided[0][0]) | {"at": decided[0][1], "experiment_id": decided[0][2]},
         equal_sizes=equal_sizes,
         seen=_seen(journal, rows[0], record, equal_sizes),
+        calibration=json.loads(record["calibration"] or "null"),
+        usual=()
+        if brief
+        else _usual(tables["tiers"], equal_sizes, record["spec"], rows[0]["basis"]),
     )
+
+
+def _usual(
+    tiers: pl.DataFrame, equal_sizes: dict[str, Any], spec: str | None, basis: str | None
+) -> tuple[str, ...]:
+    """Put what is usual beside the values over all tiers, which are those of any score."""
+    window = (json.loads(spec or "{}").get("window") or {}).get
+    try:
+        ends = [date.fromisoformat(window(f"outcome_{end}") or "") for end in ("start", "end")]
+    except ValueError:
+        return ()
+    start = tiers.filter(stage="start").with_columns(money=pl.col("arpa") * pl.col("paying"))
+    labelled = equal_sizes.get("searched", {}).get("labelled_start") or [None] * start.height
+    start = start.with_columns(labelled=pl.Series(labelled, dtype=pl.Float64))
+
+    def total(name: str, weight: str) -> float | None:
+        known = start.filter(pl.col(name).is_not_null() & pl.col(weight).is_not_null())
+        whole = float(known[weight].sum())
+        return float((known[name] * known[weight]).sum()) / whole if whole else None
+
+    totals = {
+        "nrr_by_tier": total("nrr", "money"),
+        "grr_by_tier": total("grr", "money"),
+        "logo_retention_by_tier": total("logo_retention", "labelled"),
+    }
+    days = (ends[1] - ends[0]).days + 1
+    return tuple(usual_sentences(totals, days=days, basis=basis))
 
 
 def _seen(

@@ -76,7 +76,7 @@ def usual_sentences(
     Parameters
     ----------
     totals
-        Values over all accounts by the key of the metric.
+        Values over all tiers by the key of the metric.
     days
         Length of the window that outcomes were counted in; None where it isn't stated. The
         published figures are of a year, so any other length has none beside it.
@@ -86,14 +86,14 @@ def usual_sentences(
     Examples
     --------
     >>> usual_sentences({"grr_by_tier": 0.881}, days=365, basis="observed")[0][:52]
-    'GRR of all accounts: 88.1%. Published: 90% to 93%, m'
+    'GRR over all tiers: 88.1%. Published: 90% to 93%, me'
     >>> usual_sentences({"grr_by_tier": 0.881}, days=181, basis="observed")
     []
     """
     if days is None or not _YEAR[0] <= days <= _YEAR[1]:
         return []
     return [
-        f"{each.name[0].upper()}{each.name[1:]} of all accounts: {value:.1%}. Published: "
+        f"{each.name[0].upper()}{each.name[1:]} over all tiers: {value:.1%}. Published: "
         f"{each.low:.0%} to {each.high:.0%}, {each.of}. {each.source}."
         for each in USUAL
         if (value := totals.get(each.key)) is not None and each.basis in (None, basis)

@@ -13,9 +13,9 @@ TOTALS = {"nrr_by_tier": 1.034, "grr_by_tier": 0.91, "logo_retention_by_tier": 0
 def test_each_is_said_for_a_year_of_observed_revenue() -> None:
     said = usual_sentences(TOTALS, days=365, basis="observed")
     assert len(said) == len(USUAL)
-    assert said[0].startswith("NRR of all accounts: 103.4%. Published: 100% to 110%, medians")
+    assert said[0].startswith("NRR over all tiers: 103.4%. Published: 100% to 110%, medians")
     assert "SaaS Capital" in said[0]
-    assert said[2].startswith("Logo retention of all accounts: 80.0%. Published: 75% to 92%")
+    assert said[2].startswith("Logo retention over all tiers: 80.0%. Published: 75% to 92%")
 
 
 @pytest.mark.parametrize(("days", "basis"), [(181, "observed"), (None, "observed"), (400, None)])

@@ -73,6 +73,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
         "tiers",
         "weights",
         "revenue",
+        "likely",
         "unseen",
         "moves",
         "capture",
