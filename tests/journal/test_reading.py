@@ -556,7 +556,7 @@ def test_values_are_finite(experiments: dict[str, list[Row]]) -> None:
 
 def test_what_is_usual_stands_beside_a_year_of_observed_revenue(tmp_path: Path) -> None:
     accounts = make_accounts(900, seed=4)
-    window = {"features_asof": "2025-01-01", "outcome_start": "2025-01-01"}
+    window = {"features_asof": "2024-12-31", "outcome_start": "2025-01-01"}
     for end, said in (("2025-12-31", 3), ("2025-06-30", 0)):
         spec = make_spec(window=window | {"outcome_end": end})
         journal = tmp_path / end
@@ -566,11 +566,13 @@ def test_what_is_usual_stands_beside_a_year_of_observed_revenue(tmp_path: Path) 
         assert len(found.usual) == said
         assert found.as_json()["usual"] == list(found.usual)
     paying = accounts.filter(pl.col("won_back").is_null() & (pl.col("mrr") > 0))
-    nrr = paying["mrr_end"].sum() / paying["mrr"].sum()
-    grr = pl.min_horizontal("mrr", "mrr_end")
-    grr_value = paying.select(grr).to_series().sum() / paying["mrr"].sum()
-    kept = accounts.filter(pl.col("retained_6mo").is_not_null())["retained_6mo"].mean()
+    stays = pl.min_horizontal("mrr", "mrr_end")
+    expected = accounts.filter(pl.col("retained_6mo").is_not_null()).select(
+        nrr=pl.lit(float(paying["mrr_end"].sum()) / float(paying["mrr"].sum())),
+        grr=pl.lit(float(paying.select(stays).to_series().sum()) / float(paying["mrr"].sum())),
+        kept=pl.col("retained_6mo").mean(),
+    )
     with Journal(tmp_path / "2025-12-31") as opened:
         usual = review(opened).usual
-    for sentence, value in zip(usual, (nrr, grr_value, kept), strict=True):
+    for sentence, value in zip(usual, expected.row(0), strict=True):
         assert f" over all tiers: {value:.1%}. Published: " in sentence
