@@ -267,13 +267,13 @@ def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
 
 @pytest.mark.slow
 def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
-    synthetic.generate("health_score", accounts=600).write_parquet(tmp_path / "accounts.parquet")
+    synthetic.generate("health_score", accounts=1_500).write_parquet(tmp_path / "accounts.parquet")
     shells = [block.text for block in blocks(README) if block.language == "sh"]
     lines = [shlex.split(line) for text in shells[:2] for line in text.splitlines()]
     assert [words[:2] for words in lines] == [
         ["gtmar", name]
         for name in (
-            *("init", "check", "run", "review", "score"),
+            *("init", "check", "run", "review", "decide", "list", "score"),
             *("try", "promote", "log", "best", "checkout"),
         )
     ]
