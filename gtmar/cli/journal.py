@@ -459,6 +459,8 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
             say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
         follow("sql", "convergence", settings=settings, journal=journal)
+    elif best is not None and found.calibration is not None:
+        follow("list", data=s["source"], spec=best)
     elif best is not None:
         scored = unused(Path(best).with_name("scored.parquet"))
         follow("score", data=s["source"], spec=best, output_path=scored)
