@@ -1,6 +1,6 @@
 -- purpose: The best compromises of the objective and another metric, that no experiment beats in both.
 -- parameters:
---   metric (varchar): the other metric, by tier as nrr_by_tier.A; one with a better direction
+--   metric (varchar): the other metric, by tier as nrr_by_tier.A; revenue_capture_at_20 where not set
 --   run (varchar): the run whose objective and table are meant; the latest search where not set
 --   whole_table (boolean): all runs of that table, objective, tiers and evaluator; else that run's
 --   blocked (boolean): those that broke a guardrail are looked at, too; not where not set
@@ -46,9 +46,15 @@ measured as (
         number,
         outcome,
         value_after as value,
-        columns(lambda name: name = split_part(getvariable('metric'), '.', 1)) as amount,
         columns(
-            lambda name: name = if(contains(getvariable('metric'), '.'), 'accounts_by_tier', 'number')
+            lambda name: name = split_part(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '.', 1)
+        ) as amount,
+        columns(
+            lambda name: name = if(
+                contains(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '.'),
+                'accounts_by_tier',
+                'number'
+            )
         ) as size
     from experiments
     where outcome <> 'known'
@@ -61,23 +67,23 @@ valued as (
         measured.outcome as outcome,
         measured.value as value,
         if(
-            contains(getvariable('metric'), '.'),
+            contains(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '.'),
             try_cast(to_json(measured.amount) as map(varchar, double))[
-                regexp_extract(getvariable('metric'), '[.](.*)', 1)
+                regexp_extract(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '[.](.*)', 1)
             ],
             try_cast(to_json(measured.amount) as double)
         ) as metric_value,
         if(
-            contains(getvariable('metric'), '.'),
+            contains(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '.'),
             try_cast(to_json(measured.size) as map(varchar, bigint))[
-                regexp_extract(getvariable('metric'), '[.](.*)', 1)
+                regexp_extract(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '[.](.*)', 1)
             ],
             null
         ) as accounts,
         ground.started_at as started_at,
         ground.named as named,
         ground.sign as sign,
-        better_direction(getvariable('metric')) as metric_sign,
+        better_direction(coalesce(getvariable('metric'), 'revenue_capture_at_20')) as metric_sign,
         case
             when not ground.named then null
             when
