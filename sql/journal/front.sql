@@ -47,7 +47,15 @@ measured as (
         outcome,
         value_after as value,
         columns(
-            lambda name: name = split_part(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '.', 1)
+            -- Of a name that is no such metric there is no row.
+            lambda name: name = if(
+                regexp_matches(
+                    coalesce(getvariable('metric'), 'revenue_capture_at_20'),
+                    '^(auc|revenue|nrr|grr|logo|expan|contrac|quick|winback|activ|median|arpa|tier_)'
+                ),
+                split_part(coalesce(getvariable('metric'), 'revenue_capture_at_20'), '.', 1),
+                'number'
+            )
         ) as amount,
         columns(
             lambda name: name = if(

@@ -83,9 +83,11 @@ def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -
 
 
 def test_every_answer_of_several_runs_that_lacks_one_ends_in_5(folder: Path) -> None:
-    for more in ("--seed 1 -o best.yaml", "--seed 2"):
-        gtmar(*f"run --data accounts.parquet --spec spec.yaml --n 5 -q {more}".split())
-    first, other = sorted(Path("journal/runs").iterdir())
+    words = "run --data accounts.parquet --spec spec.yaml --n 5 -q"
+    gtmar(*f"{words} --seed 1 -o best.yaml".split())
+    [first] = Path("journal/runs").iterdir()
+    gtmar(*f"{words} --seed 2".split())
+    [other] = {*Path("journal/runs").iterdir()} - {first}
     gtmar("run", "--data", "accounts.parquet", "--spec", "best.yaml", "--n", "5", "-q")
     [last] = {*Path("journal/runs").iterdir()} - {first, other}
     (first / "seal").unlink()
