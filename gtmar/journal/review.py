@@ -83,15 +83,24 @@ class Review:
     @property
     def warnings(self) -> list[str]:
         """Say what was found against the run's table and start, and what was decided."""
-        said = [
+        if self.decision is None:
+            return self.found_against
+        decided = f"Decided: {self.decision['verdict']}; segment safety: {self.segment_safety}."
+        return [*self.found_against, decided]
+
+    @property
+    def found_against(self) -> list[str]:
+        """Say what was found against the run's table and start."""
+        return [
             f"{'Leak: ' if each['kind'] == 'leak' else ''}{each['text']}"
             for each in self.findings
             if each["grade"] != "note"
         ]
-        if self.decision is not None:
-            safety = self.decision.get("segment_safety", "not on record")
-            said.append(f"Decided: {self.decision['verdict']}; segment safety: {safety}.")
-        return said
+
+    @property
+    def segment_safety(self) -> str:
+        """What the latest decision knew of the segments."""
+        return str((self.decision or {}).get("segment_safety", "not on record"))
 
     @property
     def headline(self) -> str | None:
