@@ -33,6 +33,9 @@ START = (30, 20, 10, 5, 0, 0, 0, 0, 0, 0)
 OTHER = (5, 5, 20, 30, 0, 10, 0, 0, 0, 0)
 #: How much the order says of who stays, in log-odds per standard deviation: AUC .76, .55 and .5.
 STRENGTHS = {"much": 1.05, "little": 0.18, "nothing": 0.0}
+QUESTIONS = {"knows": "knows anything", "better": "better than the start"}
+#: How much of what outcomes follow from the start has, by the share of another order.
+SHARES = {0.0: "all", 0.5: "half", 1.0: "nothing"}
 OBJECTIVES = ("auc_roc_retain", "revenue_capture_at_20", "nrr_at_20")
 
 
@@ -151,19 +154,24 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=30, help="experiments of a search")
     parser.add_argument("--accounts", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", choices=("p", "decide"))
+    parser.add_argument("--first", type=int, default=0, help="seed of the first table")
+    parser.add_argument("--start", choices=STRENGTHS, help="one of the starts alone")
+    parser.add_argument("--only", choices=("p", "power", "decide"))
     a = parser.parse_args()
     os.environ |= {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with ProcessPoolExecutor(a.jobs) as pool:
-        if a.only != "decide":
+        if a.only in (None, "p", "power"):
             print("| objective | the start knows | question | mean gain | p ≤ 0.05 | uniform: KS |")
             print("| --- | --- | --- | ---: | ---: | ---: |")
-            cells = [(o, word, 0.0) for word in STRENGTHS for o in OBJECTIVES]
-            cells += [(o, "much", 0.5) for o in OBJECTIVES]
+            words = [a.start] if a.start else list(STRENGTHS)
+            cells = [(o, word, 0.0) for word in words for o in OBJECTIVES]
+            cells += [(o, "much", 0.5) for o in OBJECTIVES] if not a.start else []
+            if a.only == "power":
+                cells = [(o, "much", 1.0) for o in OBJECTIVES]
             for objective, word, other in cells:
                 cell = Cell(objective, STRENGTHS[word], other, a.accounts, a.n, a.searches)
                 # Power is told by fewer.
-                tables = range(a.tables // 4 if other else a.tables)
+                tables = range(a.first, a.first + (a.tables // 4 if other else a.tables))
                 found = list(pool.map(partial(p_values, cell), tables))
                 gain = np.mean([p["gain"] for p in found])
                 for question in [name for name in ("knows", "better") if name in found[0]]:
@@ -172,11 +180,11 @@ def main() -> None:
                     ks = "real" if other else f"{uniform(p, a.searches):.2f}"
                     proven = np.mean(np.array(p) <= CHANCE)
                     print(
-                        f"| {objective} | {word}, {'half' if other else 'all'} there is "
-                        f"| {question} | {gain:+.4f} | {proven:.1%} | {ks} |",
+                        f"| {objective} | {word}, {SHARES[other]} there is "
+                        f"| {QUESTIONS[question]} | {gain:+.4f} | {proven:.1%} | {ks} |",
                         flush=True,
                     )
-        if a.only != "p":
+        if a.only in (None, "decide"):
             print("| another order's share | null: better | decide: better | differ | by chance |")
             print("| --- | ---: | ---: | ---: | ---: |")
             for other in (0.0, 0.2, 0.35, 0.5):
