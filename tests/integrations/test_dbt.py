@@ -10,7 +10,7 @@ from factories import make_accounts, make_spec, weighted
 
 from gtmar.errors import UsageError
 from gtmar.integrations.dbt import dbt_model
-from gtmar.runs import score
+from gtmar.runs import calibrate, score
 from gtmar.spec import ScoringSpec
 
 ROOT = Path(__file__).parents[2]
@@ -66,20 +66,22 @@ def fill(folder: Path, frame: pl.DataFrame) -> None:
 
 
 def test_dbt_builds_the_model_and_its_tests_pass(project: Path) -> None:
-    spec, frame = odd_spec(), make_accounts(200)
+    frame = make_accounts(200)
+    spec = calibrate(frame, odd_spec()).spec
     fill(project, frame)
     model = dbt_model(spec, "accounts", name="health")
     (project / "models" / "health.sql").write_text(model.sql, "utf-8")
     (project / "models" / "health.yml").write_text(model.yml, "utf-8")
     done = dbt(project, "build")
     assert done.returncode == 0, done.stdout
-    assert "PASS=7" in done.stdout  # two models, five tests
+    assert "PASS=8" in done.stdout  # two models, six tests
     with duckdb.connect(project / "warehouse.db") as con:
         got = con.sql("from health order by account_id").pl()
     expected = score(frame, spec).sort("account_id")
     assert got.columns == expected.columns
     assert got["score"].cast(pl.Float64).to_list() == expected["score"].to_list()
     assert got["tier"].to_list() == expected["tier"].to_list()
+    assert got["probability"].cast(pl.Float64).to_list() == expected["probability"].to_list()
 
     # The tests are no ornament: an account without a score, and one twice, fail the build.
     fill(project, pl.concat([frame, frame[:1].with_columns(depth=None)]))
@@ -101,6 +103,9 @@ def test_the_properties_are_yaml_and_name_every_tier() -> None:
     assert described["name"] == "health"
     columns = {column["name"]: column for column in described["columns"]}
     assert set(columns) == {"account_id", "score", "tier"}
+    calibrated = calibrate(make_accounts(200), odd_spec()).spec
+    [other] = yaml.safe_load(dbt_model(calibrated, "accounts", name="health").yml)["models"]
+    assert {column["name"] for column in other["columns"]} == {*columns, "probability"}
     assert columns["account_id"]["data_tests"] == ["unique", "not_null"]
     accepted = columns["tier"]["data_tests"][1]["accepted_values"]["arguments"]["values"]
     assert accepted == ["it''s {{ \"{{\" }}A}}", "B"]
