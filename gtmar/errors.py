@@ -119,6 +119,13 @@ class SpecError(GtmarError, ValueError):
     exit_code = 3
 
 
+class RecipeError(GtmarError, ValueError):
+    """A recipe of snapshots can't be read, or says something that can't hold."""
+
+    code = "recipe"
+    exit_code = 3
+
+
 class AccountDataError(GtmarError, ValueError):
     """An account table can't be read, or doesn't fit the spec."""
 
