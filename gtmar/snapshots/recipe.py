@@ -6,6 +6,7 @@ import calendar
 import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -28,11 +29,14 @@ from gtmar.spec.encoders import SpecModel
 
 __all__ = [
     "KINDS",
+    "RESERVED",
+    "Activation",
     "Dates",
-    "Feature",
+    "FeatureRule",
+    "Flag",
     "Monthly",
-    "Recipe",
-    "Source",
+    "RawTable",
+    "SnapshotRecipe",
     "Span",
     "Subscriptions",
     "Transactions",
@@ -74,7 +78,10 @@ class Span:
 
         Examples
         --------
-        >>> Span.of("1 month").after(date(2024, 1, 31)), Span.of("2 weeks").after(date(2024, 1, 31), -1)
+        >>> (
+        ...     Span.of("1 month").after(date(2024, 1, 31)),
+        ...     Span.of("2 weeks").after(date(2024, 1, 31), -1),
+        ... )
         (datetime.date(2024, 2, 29), datetime.date(2024, 1, 17))
         """
         month = day.year * 12 + day.month - 1 + self.months * times
@@ -101,7 +108,7 @@ def _day(value: object) -> object:
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
 
 
-class Source(SpecModel):
+class RawTable(SpecModel):
     """One raw table: where it is, which column is the account, and when each row was true.
 
     A row is of one moment (`at`), holds from one day to another (`from`, `until`), holds from a day
@@ -135,7 +142,7 @@ class Source(SpecModel):
         return self.at or self.from_ or self.valid_from
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Source:
+    def _one_kind(self) -> RawTable:
         given = [
             name
             for name in ("at", "from", "valid_from", "as_of")
@@ -201,10 +208,11 @@ class Transactions(_Money):
 
 
 class Monthly(_Money):
-    """A row an account and month, the shape of the usual dbt model."""
+    """A row an account and month, the shape of the usual dbt model.
 
-    #: Which month's MRR holds on a day: of the month that ended before it, or the one it lies in.
-    month: Literal["before", "of the day"] = "before"
+    On a day the MRR is that of the month which ended last before it.
+    """
+
     negative: Literal["refuse", "subtract", "leave out"] = "refuse"
 
 
@@ -216,11 +224,13 @@ class Subscriptions(_Money):
     quantity: str | None = None
     #: Share of the amount that is not paid, in [0, 1].
     discount: str | None = None
+    #: What an `until` is: the first day that isn't paid for any more, or the last one that is.
+    until: Literal["first day after", "last day"] = "first day after"
     #: A return within so long after an end is no churn.
     gap: Length = Span(0, 0)
 
 
-class Revenue(SpecModel):
+class RevenueShape(SpecModel):
     """One shape of revenue."""
 
     transactions: Transactions | None = None
@@ -234,7 +244,7 @@ class Revenue(SpecModel):
         return given
 
     @model_validator(mode="after")
-    def _one(self) -> Revenue:
+    def _one(self) -> RevenueShape:
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -243,6 +253,12 @@ class Revenue(SpecModel):
             )
         return self
 
+
+#: Columns that a table has beside its features.
+RESERVED = (
+    *("features_asof", "features_until", "outcome_start", "outcome_end", "mrr", "mrr_end"),
+    *("retained_6mo", "churned", "won_back", "actual_ltv", "activated", "days_to_activate"),
+)
 
 #: What a feature does with the rows of a source.
 KINDS = (
@@ -253,7 +269,7 @@ KINDS = (
 _OF_COLUMN = ("sum", "mean", "min", "max", "distinct", "latest", "trend")
 
 
-class Feature(SpecModel):
+class FeatureRule(SpecModel):
     """One column of the account table, made of the rows of a source that a date could see."""
 
     count: str | None = None
@@ -289,7 +305,7 @@ class Feature(SpecModel):
         return str(getattr(self, self.kind)).partition(".")[2] or None
 
     @model_validator(mode="after")
-    def _fits(self) -> Feature:
+    def _fits(self) -> FeatureRule:
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"a feature is one of {', '.join(KINDS)}, got {given or 'none'}")
@@ -317,24 +333,58 @@ class Activation(SpecModel):
     within: Length
 
 
-class Recipe(SpecModel):
+class Flag(SpecModel):
+    """Rows of a source that say an account has left; its revenue may say otherwise."""
+
+    source: str
+    where: str | None = None
+
+
+class Rules(SpecModel):
+    """What holds where the history contradicts itself; nothing is settled without a rule."""
+
+    #: Subscriptions of one account that run at once: they add up.
+    overlaps: Literal["refuse", "add"] = "refuse"
+    ends_before_start: Literal["refuse", "leave out"] = "refuse"
+    #: RevenueShape of an account that the table of `accounts` doesn't have.
+    unknown_accounts: Literal["refuse", "keep"] = "refuse"
+    #: Events of an account on a day on which no subscription of it runs.
+    events_outside: Literal["refuse", "keep"] = "refuse"
+    #: Accounts that a flag says have left, and that pay, or the reverse.
+    flags: Literal["refuse", "believe revenue"] = "refuse"
+
+
+class Totals(SpecModel):
+    """What the books say of all accounts together, a row a month, to hold the bridge against."""
+
+    data: str
+    month: str
+    amount: str
+
+
+class SnapshotRecipe(SpecModel):
     """What an account table of any date is made of."""
 
     name: str = Field(min_length=1)
     id: str = "account_id"
-    sources: dict[str, Source] = Field(min_length=1)
+    sources: dict[str, RawTable] = Field(min_length=1)
     dates: Dates | tuple[Day, ...]
     window: Length
     lead: Length = Span(0, 0)
     data_until: Day | None = None
-    revenue: Revenue
+    revenue: RevenueShape
     #: Accounts that pay on the date; those, too, that paid before and don't any more; or all that
     #: the source of revenue has a row of before the date.
     population: Literal["paying", "paying and former", "seen"] = "paying"
     #: What an account is worth: all its revenue in the history, or nothing is said of it.
     ltv: Literal["all revenue"] | None = None
     activation: Activation | None = None
-    features: dict[str, Feature] = Field(min_length=1)
+    #: The source that knows all accounts, each once.
+    accounts: str | None = None
+    flags: tuple[Flag, ...] = ()
+    rules: Rules = Rules()
+    totals: Totals | None = None
+    features: dict[str, FeatureRule] = Field(min_length=1)
 
     @property
     def days(self) -> list[date]:
@@ -342,20 +392,48 @@ class Recipe(SpecModel):
         return self.dates.days() if isinstance(self.dates, Dates) else sorted(self.dates)
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Recipe:
-        wrong = []
-        for name in self.sources:
-            if not _NAME.fullmatch(name):
-                wrong.append(f'sources: "{name}" must be letters, digits and underscores')
+    def _holds_together(self) -> SnapshotRecipe:
+        wrong = [*self._misnamed(), *self._unfit()]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _misnamed(self) -> list[str]:
+        wrong = [
+            f'sources: "{name}" must be letters, digits and underscores'
+            for name in self.sources
+            if not _NAME.fullmatch(name)
+        ]
+        for what, names in (("sources", self.sources), ("features", self.features)):
+            # SQL tells no capital letters.
+            twice = Counter(name.lower() for name in names)
+            for name in names:
+                if twice[name.lower()] > 1:
+                    wrong.append(f'{what}: "{name}" stands twice but for its capitals')
+                if what == "features" and name.lower() in {*RESERVED, self.id.lower()}:
+                    wrong.append(f'features: "{name}" is a column that every table has')
         used = {"revenue": self.revenue.shape.source}
         used |= {f"features.{n}": f.source for n, f in self.features.items() if f.kind != "sql"}
         if self.activation is not None:
             used["activation"] = self.activation.source
-        for place, source in used.items():
-            if source not in self.sources:
-                likely = nearest(source, self.sources)
+        if self.accounts is not None:
+            used["accounts"] = self.accounts
+        used |= {f"flags.{number}": flag.source for number, flag in enumerate(self.flags, 1)}
+        for place, named in used.items():
+            if named not in self.sources:
+                likely = nearest(named, self.sources)
                 hint = f'; did you mean "{likely}"?' if likely else ""
-                wrong.append(f'{place}: there is no source "{source}"{hint}')
+                wrong.append(f'{place}: there is no source "{named}"{hint}')
+        return wrong
+
+    def _unfit(self) -> list[str]:
+        wrong = []
+        if self.activation is not None:
+            events = self.sources.get(self.activation.source)
+            if events is not None and events.kind != "events":
+                wrong.append(f'activation: source "{self.activation.source}" needs at')
+        if self.window == Span(0, 0):
+            wrong.append("window: must be a day or more")
         if not self.days:
             wrong.append("dates: none is given")
         if isinstance(self.dates, tuple) and len(set(self.dates)) < len(self.dates):
@@ -365,21 +443,28 @@ class Recipe(SpecModel):
             if source is None or feature.kind == "sql":
                 continue
             if source.kind == "today" and feature.kind not in ("latest", "count"):
-                wrong.append(f"features.{name}: {feature.source} has no dates; only latest reads it")
+                wrong.append(
+                    f"features.{name}: {feature.source} has no dates; only latest reads it"
+                )
             if source.kind != "events" and feature.last is not None:
                 wrong.append(f"features.{name}: last is of rows with an at")
         shape = self.revenue.shape
+        if isinstance(shape, Subscriptions) and self.ltv is not None:
+            wrong.append("ltv: subscriptions say what is paid a month, not what was paid in all")
+        if isinstance(shape, Transactions) and any(
+            Span(shape.months, 0).after(self.window.after(day), -1) < day for day in self.days
+        ):
+            # Else who pays nothing in the window would have MRR at its end.
+            wrong.append(f"revenue: months is {shape.months}, longer than the window")
         kind = self.sources[shape.source].kind if shape.source in self.sources else None
         wanted = "periods" if isinstance(shape, Subscriptions) else "events"
         if kind not in (None, wanted):
             needs = "from and until" if wanted == "periods" else "at"
             wrong.append(f'revenue: source "{shape.source}" needs {needs}')
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
+        return wrong
 
 
-def load(path: str | Path) -> Recipe:
+def load(path: str | Path) -> SnapshotRecipe:
     """Read a recipe from a YAML or JSON file.
 
     Raises
@@ -395,13 +480,13 @@ def load(path: str | Path) -> Recipe:
     return parse(text, source=str(path))
 
 
-def parse(text: str, *, source: str = "recipe") -> Recipe:
+def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
     """Read a recipe from YAML or JSON text; `source` names it in errors, which are `load`'s."""
     data, lines = read_with_lines(text, source)
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: a recipe is a mapping with sources, dates and features")
     try:
-        return Recipe.model_validate(data)
+        return SnapshotRecipe.model_validate(data)
     except ValidationError as err:
         found = []
         for detail in err.errors(include_url=False):
@@ -434,20 +519,32 @@ def _worded(kind: str, message: str, place: tuple[str | int, ...]) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe, for editors that complete and check YAML."""
-    schema = Recipe.model_json_schema(by_alias=True, mode="validation")
+    schema = SnapshotRecipe.model_json_schema(by_alias=True, mode="validation")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "gtmar snapshot recipe"
     return schema
 
 
 def _known_keys() -> set[str]:
-    models = (Recipe, Source, Dates, Transactions, Monthly, Subscriptions, Revenue, Feature, Activation)
+    models = (
+        *(
+            SnapshotRecipe,
+            RawTable,
+            Dates,
+            Transactions,
+            Monthly,
+            Subscriptions,
+            RevenueShape,
+            FeatureRule,
+        ),
+        *(Activation, Flag, Rules, Totals),
+    )
     return {field.alias or name for model in models for name, field in model.model_fields.items()}
 
 
-def recipe_id(recipe: Recipe) -> str:
+def recipe_id(recipe: SnapshotRecipe) -> str:
     """Return a hash of all that changes a value: not the name, the dates or where the data is."""
-    content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates"})
+    content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates", "totals"})
     for source in content["sources"].values():
         del source["data"]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
