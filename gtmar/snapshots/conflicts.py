@@ -180,8 +180,8 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
                     "events_outside",
                     f"select e.account from (select {account_of(events)} as account, {at} as at "
                     f"from ({all_rows(recipe, name)})) as e where not exists (select 1 from "
-                    f"(select {account} as account, {begin} as b, {last} as e from {rows}) as s where "
-                    f"s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e))",
+                    f"(select {account} as account, {begin} as b, {last} as e from {rows}) as s "
+                    f"where s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e))",
                     f'source "{name}": {{}} rows are of a day on which no subscription of their '
                     "account runs",
                     f"events_outside: {rules.events_outside}",
