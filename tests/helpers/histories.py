@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 DAY = date(2024, 3, 1)  # a leap day lies just before it
 FIRST = date(2023, 1, 1)
+#: A month before each day at which the tests cut.
+MONTH_BEFORE = {
+    DAY: date(2024, 2, 1),
+    date(2024, 2, 29): date(2024, 1, 29),
+    date(2024, 1, 31): date(2023, 12, 31),
+}
 KINDS = ("login", "invite", "ticket")
 
 
@@ -202,7 +208,7 @@ def features(history: RandomHistory, cut: date, day: date, acct: str) -> dict[st
     def total(rows: list[Happening]) -> Decimal:
         return sum((e.value for e in rows if e.value is not None), Decimal(0))
 
-    month = {DAY: date(2024, 2, 1)}.get(cut, cut.replace(month=cut.month - 1))
+    month = MONTH_BEFORE[cut]
     values = [e.value for e in own if e.value is not None]
     in_90 = told(cut - timedelta(90), cut - timedelta(90))
     recent = [e for e in own if month <= e.at.date() < cut]
