@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,10 @@ def monthly_amount(sub: Subscription) -> Decimal:
         if sub.months != 1
         else sub.amount
     )
+
+
+def cents_a_month(sub: Subscription) -> int:
+    return int((monthly_amount(sub) * 100).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 def runs(sub: Subscription, day: date) -> bool:
