@@ -164,7 +164,7 @@ def bridge(
     ] = None,
     memory: _Memory = None,
 ) -> Answer:
-    """Follow MRR from month to month: new, expansion, contraction, churn, reactivation."""
+    """Follow MRR from month to month, and hold it against the books."""
     from gtmar.snapshots import recipe as recipes
     from gtmar.snapshots.bridge import bridge as bridged
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gtmar.snapshots.recipe import SnapshotRecipe
 
-__all__ = ["MOVEMENTS", "Bridge", "Difference", "bridge"]
+__all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge"]
 
 #: What moves MRR from a month's start to its end; contraction and churn are below 0.
 MOVEMENTS = ("new", "expansion", "contraction", "churn", "reactivation")
@@ -28,7 +28,7 @@ _MOST_MONTHS = 2_400
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """A month in which two sums of one thing differ."""
 
     month: date
@@ -51,7 +51,7 @@ class Bridge:
     months: pl.DataFrame
     #: The same by account, of those with MRR at a month's start or end.
     accounts: pl.DataFrame
-    differences: tuple[Difference, ...]
+    differences: tuple[Mismatch, ...]
     conflicts: tuple[Conflict, ...]
     notes: tuple[str, ...]
 
@@ -212,7 +212,7 @@ def _own_totals(opened: RawHistory) -> list[tuple[date, int]]:
     ]
 
 
-def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Difference]:
+def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Mismatch]:
     changes, total, at, found = _own_totals(opened), 0, 0, []
     ends = [0, *months["end"].to_list()]
     starts = [*months["start"].to_list(), ends[-1]]
@@ -221,11 +221,11 @@ def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -
             total += changes[at][1]
             at += 1
         month = Span(1, 0).after(bound, -1)
-        found += [Difference(month, "own", sum_, total) for sum_ in {end, start} if sum_ != total]
+        found += [Mismatch(month, "own", sum_, total) for sum_ in {end, start} if sum_ != total]
     return found
 
 
-def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Difference]:
+def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
     """Compare with the recipe's totals: MRR at a month's end, or what was paid in it."""
     recipe = opened.recipe
     if recipe.totals is None:
@@ -257,7 +257,7 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Difference]
             f"them {absent[0]:%Y-%m}; these are held against nothing."
         )
     return [
-        Difference(day, "books", cents, int(books[day]))
+        Mismatch(day, "books", cents, int(books[day]))
         for day, cents in ours.items()
         if day in books and int(books[day]) != cents
     ]

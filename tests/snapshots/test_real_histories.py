@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from gtmar.errors import AccountDataError
+from gtmar.snapshots.bridge import MOVEMENTS, bridge
 from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import parse
 
@@ -143,3 +144,63 @@ def test_a_history_full_of_contradictions_is_refused_until_each_has_a_rule() -> 
             snapshot_table(parse(SAAS + f"rules: {{{', '.join(others)}}}\n"), day)
     ruled = SAAS + "rules: {overlaps: add, events_outside: keep, flags: believe revenue}\n"
     assert snapshot_table(parse(ruled), day).height > 100
+
+
+RULED = SAAS + "rules: {overlaps: add, events_outside: keep, flags: believe revenue}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "months", "end"), [(SHOP, 17, None), (PLAYBOOK, 28, 125_500), (RULED, 23, None)]
+)
+def test_the_bridge_closes_to_the_cent(text: str, months: int, end: int | None) -> None:
+    found = bridge(parse(text))
+    assert found.differences == ()
+    assert found.sound
+    assert found.months.height == months
+    moved = pl.sum_horizontal("start", *MOVEMENTS) - pl.col("end")
+    assert found.months.select(moved.abs().max()).item() == 0
+    assert found.accounts.select(moved.abs().max()).item() == 0
+    assert found.months["start"][1:].to_list() == found.months["end"][:-1].to_list()
+    assert end in (None, found.months["end"][-1])
+
+
+def test_a_history_without_rules_has_no_sound_bridge() -> None:
+    found = bridge(parse(SAAS))
+    assert found.differences == ()
+    assert not found.sound
+    assert {each.kind for each in found.conflicts} == {
+        *("overlaps", "events_outside", "flagged_and_paying", "gone_and_unflagged"),
+    }
+
+
+def test_the_bridge_names_the_movements_of_one_customer() -> None:
+    own = bridge(parse(PLAYBOOK)).accounts.filter(account="1")
+    moves = {
+        f"{row['month']:%Y-%m}": {name: row[name] for name in MOVEMENTS if row[name]}
+        for row in own.iter_rows(named=True)
+    }
+    assert {month: move for month, move in moves.items() if move} == {
+        "2018-11": {"new": 5_000},
+        "2019-02": {"churn": -5_000},
+        "2019-04": {"reactivation": 5_000},
+        "2019-06": {"expansion": 2_500},
+        "2019-08": {"churn": -7_500},
+    }
+
+
+@pytest.mark.parametrize(
+    ("until", "outside"), [("last day", "19,432"), ("first day after", "19,434")]
+)
+def test_usage_outside_its_subscription_is_counted(until: str, outside: str) -> None:
+    """Usage names subscriptions, so these stand for accounts here; two rows lie on their last day."""
+    usage = SAAS.replace(
+        "  left:",
+        f"  usage: {{data: {HISTORY}/saas/feature_usage.parquet, account: subscription_id, "
+        "at: usage_date}\n  left:",
+    ).replace("account: account_id, from: start_date", "account: subscription_id, from: start_date")
+    usage = usage.replace("amount: mrr_amount", f"amount: mrr_amount, until: {until}")
+    with pytest.raises(AccountDataError) as caught:
+        snapshot_table(parse(usage), date(2024, 7, 1))
+    assert f'source "usage": {outside} rows are of a day on which no subscription' in str(
+        caught.value
+    )
