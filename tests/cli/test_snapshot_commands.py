@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
+from gtmar.journal.files import RunFiles
 from gtmar.snapshots.bridge import bridge
 from gtmar.snapshots.recipe import parse
 
@@ -47,8 +48,11 @@ def test_from_raw_files_to_a_reviewed_run_in_four_commands(folder: Path) -> None
     assert "made by recipe h" in gtmar("check", "--data", table, "--spec", "spec.yaml")
     gtmar("run", "--data", table, "--spec", "spec.yaml", "--n", 30, "-o", "best.yaml")
     assert "Next: gtmar decide" in gtmar("review")
-    said = gtmar("sql", "select parameters['recipe'] as recipe from runs")
-    assert re.search(r"\bh[0-9a-f]{16}\b", said)
+    [run] = Path("journal").glob("runs/run_id=*")
+    record = RunFiles(Path("journal"), run.name.partition("=")[2]).record("start")
+    parameters = dict(record["parameters"])
+    assert re.fullmatch(r"h[0-9a-f]{16}", parameters["recipe"])
+    assert json.loads(parameters["recipe_conventions"])["rules"]["overlaps"] == "add"
 
 
 def test_the_newest_date_has_no_outcomes_and_says_so(folder: Path) -> None:

@@ -192,7 +192,7 @@ def test_the_bridge_names_the_movements_of_one_customer() -> None:
     ("until", "outside"), [("last day", "19,432"), ("first day after", "19,434")]
 )
 def test_usage_outside_its_subscription_is_counted(until: str, outside: str) -> None:
-    """Usage names subscriptions, so these stand for accounts here; two rows lie on their last day."""
+    """Usage names subscriptions, which stand for accounts here; two rows lie on a last day."""
     usage = SAAS.replace(
         "  left:",
         f"  usage: {{data: {HISTORY}/saas/feature_usage.parquet, account: subscription_id, "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import histories
 import polars as pl
@@ -260,3 +261,26 @@ def test_nothing_is_counted_of_a_time_in_which_nobody_counted(tmp_path: Path) ->
         features="{" + ", ".join(f"f{n}: {{count: did{n}, last: 60 days}}" for n in range(3)) + "}",
     )
     assert found.select("f0", "f1", "f2").rows() == [(1, None, None)]
+
+
+def test_a_moment_with_a_zone_is_of_its_day_in_utc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever zone the machine is in; ids of text files keep their zeros."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    zone = ZoneInfo("America/New_York")
+    moments = [datetime(2024, 2, 29, 18, 59, tzinfo=zone), datetime(2024, 2, 29, 19, tzinfo=zone)]
+    pl.DataFrame(
+        {"id": ["007", "007"], "moment": moments},
+        schema_overrides={"moment": pl.Datetime("us", "America/New_York")},
+    ).write_parquet(tmp_path / "did.parquet")
+    (tmp_path / "paid.csv").write_text("id;day;amount\n007;2024-02-20;5,50\n007;2024-04-20;6,00\n")
+    found = paid(
+        tmp_path,
+        [("unused", DAY, "1")],
+        "{transactions: {source: paid, amount: amount}}",
+        sources=f"{{paid: {{data: {tmp_path}/paid.csv, account: id, at: day}}, "
+        f"did: {{data: {tmp_path}/did.parquet, account: id, at: moment}}}}",
+        features="{seen: {count: did}, quiet: {days_since: did}}",
+    )
+    assert found.select("id", "seen", "quiet", "mrr").rows() == [("007", 1, 1, 5.5)]
