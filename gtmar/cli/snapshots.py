@@ -118,15 +118,14 @@ def _print(built: Built) -> None:
     known = sum(each.outcomes for each in built.tables)
     total = sum(each.accounts for each in built.tables)
     first, last = built.tables[0], built.tables[-1]
-    when = f"of {first.day}" if first is last else f"on {len(built.tables)} dates"
-    say(
-        f"{some(total, 'account')} {when}; outcomes are known for "
-        + (
+    if first is last:
+        which = "for it." if known else "for none yet: its window isn't over."
+        say(f"{some(total, 'account')} of {first.day}; outcomes are known {which}")
+    else:
+        say(
+            f"{len(built.tables)} tables, {some(total, 'row')} in all; outcomes are known for "
             f"{known} of {len(built.tables)} dates."
-            if first is not last
-            else ("it." if known else "none yet: its window isn't over.")
         )
-    )
     table(
         ["DATE", "ACCOUNTS", "OUTCOMES", "TABLE"],
         [

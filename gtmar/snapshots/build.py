@@ -156,8 +156,13 @@ def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
 
 
 def _note_stale(opened: RawHistory, day: date) -> None:
-    """Note the sources that break off more than a month before the newest date."""
+    """Note what breaks off before the newest date: events by more than a month, or all of it."""
     recipe = opened.recipe
+    if recipe.data_until is not None and day > recipe.data_until:
+        opened.notes.append(
+            f"The recipe says that the history is complete until {recipe.data_until}: the table of "
+            f"{day} lacks what came since."
+        )
     for name, source in recipe.sources.items():
         if source.kind == "events":
             newest = f"cast(max({quoted(str(source.time))}) as date)"

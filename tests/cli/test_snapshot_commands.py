@@ -67,6 +67,17 @@ def test_the_newest_date_has_no_outcomes_and_says_so(folder: Path) -> None:
     ]
 
 
+def test_several_dates_are_several_tables_and_the_next_step_takes_one(folder: Path) -> None:
+    words = ("--date", "2024-06-01", "--date", "2024-03-01")
+    said = gtmar("snapshot", "snapshots.yaml", *words, "-o", "accounts")
+    assert re.match(r"2 tables, \d+ rows in all; outcomes are known for 2 of 2 dates\.\n", said)
+    assert "a search takes one date" in said.replace("\n", " ")
+    assert "Next: gtmar init --data accounts/features_asof=2024-06-01 -o spec.yaml" in said
+    # All dates at once have each account twice, which no search takes.
+    gtmar("init", "--data", "accounts/features_asof=2024-03-01", "-o", "spec.yaml")
+    assert "account_id" in gtmar("check", "--data", "accounts", "--spec", "spec.yaml", code=3)
+
+
 def test_the_select_is_printed_and_is_one(folder: Path) -> None:
     text = gtmar("snapshot", "snapshots.yaml", "--sql")
     assert text.startswith("with ")

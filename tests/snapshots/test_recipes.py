@@ -192,6 +192,17 @@ def test_risks_and_rows_left_out_are_said(tmp_path: Path) -> None:
     assert "Outcomes are taken as known until 2024-09-02" in notes
 
 
+def test_a_date_after_the_histories_end_says_what_it_lacks(tmp_path: Path) -> None:
+    text = shop(tmp_path)
+    pl.DataFrame({"id": ["a"], "at": [date(2024, 1, 5)]}).write_parquet(tmp_path / "did.parquet")
+    did = "sources:\n  did: {data: did.parquet, account: id, at: at}"
+    text = text.replace("sources:", did) + "data_until: 2024-09-02\n"
+    late = build(parse(text), tmp_path / "out", base=tmp_path, days=[date(2024, 9, 3)])
+    notes = " ".join(late.notes)
+    assert "the table of 2024-09-03 lacks what came since" in notes
+    assert 'Source "did" has no row after 2024-01-05, 242 days before 2024-09-03.' in notes
+
+
 def test_a_table_that_was_written_gets_its_outcomes_and_no_other_rows(tmp_path: Path) -> None:
     text = shop(tmp_path)
     early = text + "data_until: 2024-05-02\n"
