@@ -16,7 +16,7 @@ from gtmar.errors import AccountDataError, UsageError
 from gtmar.outputs import Output
 from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
-from gtmar.snapshots.recipe import SnapshotRecipe, recipe_id
+from gtmar.snapshots.recipe import SnapshotRecipe, parse, recipe_id
 from gtmar.snapshots.statement import RAW, all_rows
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ def build(
     DuckDB streams the sources once a date. Sums are of decimals, so neither the order of rows nor
     the number of threads changes a byte.
     """
-    wanted = recipe.days if days is None else sorted(set(days))
+    if days is not None:
+        # What has to hold of the recipe's dates has to of these.
+        said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+        recipe = parse(json.dumps({**said, "dates": sorted({day.isoformat() for day in days})}))
+    wanted = recipe.days
     tables = []
     with history(recipe, base=base, memory=memory) as opened:
         found = _checked(opened)

@@ -192,6 +192,20 @@ def test_risks_and_rows_left_out_are_said(tmp_path: Path) -> None:
     assert "Outcomes are taken as known until 2024-09-02" in notes
 
 
+def test_other_dates_have_to_fit_the_recipe_too(tmp_path: Path) -> None:
+    """From 1 February on 91 days are three months and more, from 1 June on they are less."""
+    text = (
+        shop(tmp_path)
+        .replace("6 months", "91 days")
+        .replace("amount: amount}", "amount: amount, months: 3}")
+    )
+    recipe = parse(text.replace("2024-03-01", "2024-02-01"))
+    with pytest.raises(RecipeError, match="months is 3, longer than the window"):
+        build(recipe, tmp_path / "out", base=tmp_path, days=[date(2024, 6, 1)])
+    [made] = build(recipe, tmp_path / "out", base=tmp_path, days=[date(2024, 2, 1)]).tables
+    assert made.day == date(2024, 2, 1)
+
+
 def test_a_date_after_the_histories_end_says_what_it_lacks(tmp_path: Path) -> None:
     text = shop(tmp_path)
     pl.DataFrame({"id": ["a"], "at": [date(2024, 1, 5)]}).write_parquet(tmp_path / "did.parquet")
