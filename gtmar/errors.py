@@ -11,6 +11,7 @@ terminal obeys.
     GtmarError                     1
     ├── UsageError                 2   a command or call that asks for something that isn't there
     ├── SpecError                  3
+    ├── RecipeError                3   a recipe of snapshots
     ├── AccountDataError           3   ViolationsError: all that is wrong with a table
     ├── ShapeError                 1   array contract of kernel and metrics
     ├── ResourceError              4   a disk or a cluster lacks what a run needs
@@ -46,6 +47,7 @@ __all__ = [
     "NotResumableError",
     "OutputError",
     "QueryError",
+    "RecipeError",
     "ResourceError",
     "RunNotFoundError",
     "ShapeError",
@@ -116,6 +118,13 @@ class SpecError(GtmarError, ValueError):
     """A scoring spec can't be read, or says something that can't hold."""
 
     code = "spec"
+    exit_code = 3
+
+
+class RecipeError(GtmarError, ValueError):
+    """A recipe of snapshots can't be read, or says something that can't hold."""
+
+    code = "recipe"
     exit_code = 3
 
 

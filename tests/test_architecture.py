@@ -29,6 +29,7 @@ ROOMS = (
     "stats",
     "spec",
     "data",
+    "snapshots",
     "autospec",
     "engine",
     "metrics",
@@ -44,11 +45,17 @@ ROOMS = (
 )
 #: Where a library is at home: modules, or rooms that end in a slash.
 HOMES = {
-    "duckdb": ("sql_sandbox.py", "journal/catalog.py", "data/scan.py", "integrations/"),
+    "duckdb": (
+        "sql_sandbox.py",
+        "journal/catalog.py",
+        "data/scan.py",
+        "snapshots/",
+        "integrations/",
+    ),
     "deltalake": ("data/scan.py", "integrations/"),
     "pyiceberg": ("data/scan.py",),
     "pyarrow": ("journal/", "integrations/jsonl_"),
-    "pydantic": ("spec/",),
+    "pydantic": ("spec/", "snapshots/recipe.py"),
     "pydantic_core": ("spec/",),
     "yaml": ("spec/",),
     "sqlglot": ("integrations/",),

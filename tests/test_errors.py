@@ -22,6 +22,7 @@ from gtmar.errors import (
     NotResumableError,
     OutputError,
     QueryError,
+    RecipeError,
     ResourceError,
     RunNotFoundError,
     ShapeError,
@@ -36,6 +37,7 @@ from gtmar.errors import (
 TREE: dict[type[GtmarError], tuple[type[GtmarError], str, int]] = {
     UsageError: (GtmarError, "usage", 2),
     SpecError: (GtmarError, "spec", 3),
+    RecipeError: (GtmarError, "recipe", 3),
     AccountDataError: (GtmarError, "account_data", 3),
     ViolationsError: (AccountDataError, "contract", 3),
     ShapeError: (GtmarError, "shape", 1),

@@ -216,6 +216,7 @@ def _detected(
     reasons = {name: why for name, why in reasons.items() if name not in keep}
     reasons |= dict.fromkeys(found.columns.values(), "an outcome")
     reasons |= {identifier: "the account id"} if identifier else {}
+    reasons |= dict.fromkeys((_window(table) or {}).values(), "a day of the window")
     fitted, left_out = _fitted(table, frame, y, reasons, date_format)
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
@@ -232,6 +233,7 @@ def _detected(
         "labels": {each.role: each.words for each in known},
         "read": reading.model_dump(exclude_defaults=True),
         "date_format": date_format,
+        "window": _window(table),
     }
     data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
@@ -327,6 +329,17 @@ def _identifier(
     key = canonical_id(likely, table.schema[likely])
     twice = collect(table, table.frame.select(key.is_duplicated().any() | key.is_null().any()))
     return None if twice.item() else likely
+
+
+def _window(table: AccountTable) -> dict[str, str] | None:
+    """Return the window of a table that gtmar snapshot made, which has its days as columns."""
+    window = {
+        "features_asof": "features_until",
+        "outcome_start": "outcome_start",
+        "outcome_end": "outcome_end",
+    }
+    dated = all(table.schema.get(column) == pl.Date for column in window.values())
+    return window if dated else None
 
 
 def _target(table: AccountTable, found: OutcomeColumns) -> str:

@@ -16,6 +16,7 @@ from gtmar.cli import (  # noqa: F401 - importing them registers commands
     history,
     journal,
     search,
+    snapshots,
     validation,
 )
 from gtmar.cli.error_boundary import Commands, bounded, set_debug, set_yes
@@ -28,6 +29,7 @@ __all__ = ["app", "first_sentence", "main"]
 
 #: Commands by what a person wants, most used first.
 _GROUPS = {
+    "Prepare": ["snapshot", "bridge"],
     "Search": ["init", "check", "run", "resume", "demo", "generate", "bench"],
     "Change by hand": ["try", "tiers", "promote", "record", "checkout", "spec"],
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],

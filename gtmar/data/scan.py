@@ -27,6 +27,7 @@ from gtmar.data.table_files import (
     refuse_repeated,
     scan_text,
     scan_typed,
+    snapshot_origin,
     text_file,
 )
 from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts
@@ -328,7 +329,8 @@ def _of_files(location: str) -> AccountTable:
         if kind not in SCANS:
             return _of_text(location, [text_file(file) for file in files], Path(location))
         lazy, notes = scan_typed(kind, files, Path(location))
-        return replace(_table(location, lazy), notes=tuple(notes))
+        made = snapshot_origin(files) if kind == "parquet" else {}
+        return replace(_table(location, lazy, made), notes=tuple(notes))
     except (PolarsError, OSError) as err:
         raise broken_file(location, first_line(err)) from err
 

@@ -37,6 +37,7 @@ __all__ = [
     "refuse_repeated",
     "scan_text",
     "scan_typed",
+    "snapshot_origin",
     "text_file",
 ]
 
@@ -150,6 +151,22 @@ def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
     below = folder.relative_to(source) if source.is_dir() else folder
     pairs = (part.split("=", 1) for part in below.parts if "=" in part)
     return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+
+
+# ---- how gtmar snapshot made a file -------------------------------------------------------------
+
+
+def snapshot_origin(files: Sequence[Path]) -> dict[str, str]:
+    """Return the recipe and the conventions that Parquet files were made by; nothing of others."""
+    said = {"recipe": "gtmar_recipe", "recipe_conventions": "gtmar_conventions"}
+    found = []
+    for file in files:
+        metadata = pl.read_parquet_metadata(file)
+        found.append({key: metadata[name] for key, name in said.items() if name in metadata})
+        # Whatever else lies beside, a table of several ways has none.
+        if not found[-1] or found[-1] != found[0]:
+            return {}
+    return found[0] if found else {}
 
 
 # ---- Parquet and Arrow --------------------------------------------------------------------------

@@ -171,6 +171,7 @@ def check(
         reasons=reasons,
         notes=(
             *checked.notes,
+            *_recipe_note(accounts.table),
             *(detected.notes if detected else ()),
             *(finding.text for finding in findings),
             *aside[1:],
@@ -193,6 +194,16 @@ def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Sh
     table, ids, copies = accounts.table, accounts.checked.id_column, accounts.copies
     search, held = (part(table, ids, spec.split, held=h, copies=copies) for h in (False, True))
     return shifts_between(search, held, spec, as_of=(as_of, as_of))[0]
+
+
+def _recipe_note(table: AccountTable) -> list[str]:
+    """Say by which recipe gtmar snapshot made a table, and with which conventions."""
+    if "recipe" not in table.origin:
+        return []
+    return [
+        f"The table was made by recipe {table.origin['recipe']}, with the conventions "
+        f"{table.origin.get('recipe_conventions', 'unknown')}."
+    ]
 
 
 def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:

@@ -36,7 +36,9 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "read_with_lines",
     "reading_dates",
+    "real_place",
     "retiered",
     "reweighed",
     "to_json",
@@ -150,7 +152,7 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
 
 def _draft(text: str, *, source: str) -> Draft:
     """Read text to a spec's data, put into a spec's own words where a tool wrote it."""
-    data, lines = _read(text, source)
+    data, lines = read_with_lines(text, source)
     if not isinstance(data, dict):
         raise SpecError(
             f"{source}: a spec is a mapping with model, features and tiers, "
@@ -179,7 +181,7 @@ def _validated(draft: Draft, *, source: str) -> ScoringSpec:
     return spec
 
 
-def _read(text: str, source: str) -> tuple[object, dict[_Place, int]]:
+def read_with_lines(text: str, source: str) -> tuple[object, dict[_Place, int]]:
     """Read text to plain data, and each place's line."""
     lines: dict[_Place, int] = {}
     # Nearly all JSON is YAML, but for escapes beyond the basic plane and tabs as indentation.
@@ -310,7 +312,7 @@ def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]
         else:
             guessed += detail["type"] == "extra_forbidden"
             problem = _problem(detail, guess=guessed <= _GUESSED)
-            yield _real_place(detail["loc"], data), problem
+            yield real_place(detail["loc"], data), problem
     # The whole is looked at only where its parts hold; the tiers can be, all the same.
     places = [detail["loc"] for detail in details]
     if isinstance(data, dict) and all(p and p[0] not in ("max_score", "tiers") for p in places):
@@ -320,7 +322,7 @@ def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]
                 yield from tier_problems(tiers, data.get("max_score", 100))
 
 
-def _real_place(loc: _Place, data: object) -> _Place:
+def real_place(loc: _Place, data: object) -> _Place:
     """Drop the parts of a pydantic location that name a union's branch and not a key."""
     place: list[str | int] = []
     at: Any = data

@@ -141,7 +141,15 @@ def test_help_lists_every_command_once_and_cuts_no_sentence() -> None:
         assert lines == [f"  {name:<9}  {first_sentence(command)}"], name
         assert lines[0].endswith(".")
     assert all(len(line) <= 80 for line in output.splitlines())
-    groups = ["Search:", "Change by hand:", "Prove:", "Look:", "Score and explain:", "Journal:"]
+    groups = [
+        "Prepare:",
+        "Search:",
+        "Change by hand:",
+        "Prove:",
+        "Look:",
+        "Score and explain:",
+        "Journal:",
+    ]
     assert [line for line in output.splitlines() if line in groups] == groups
 
 

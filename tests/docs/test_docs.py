@@ -57,6 +57,7 @@ GUIDES = [
         "leakage",
         "lakehouse",
         "program",
+        "snapshots",
         "sql",
         "cli",
         "changelog",

@@ -1,0 +1,1 @@
+"""Account tables from raw history: features as they were on a date, outcomes as they came."""

@@ -1,0 +1,242 @@
+"""Where a history contradicts itself: counted, named, settled by the recipe's rules or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gtmar.data.locations import quoted
+from gtmar.errors import AccountDataError, culprits
+from gtmar.snapshots.recipe import Monthly, Subscriptions, Transactions
+from gtmar.snapshots.statement import (
+    RAW,
+    account_of,
+    all_rows,
+    mrr_at,
+    sql_date,
+)
+
+if TYPE_CHECKING:
+    from gtmar.snapshots.raw_history import RawHistory
+
+__all__ = ["Conflict", "conflicts", "refuse_unsettled"]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One kind of contradiction."""
+
+    kind: str
+    count: int
+    #: What it is, in words, with the count.
+    text: str
+    #: The first accounts concerned.
+    accounts: tuple[str, ...]
+    #: The rule that settles it, as the recipe says it; None where no rule does.
+    rule: str | None = None
+    #: What would settle it.
+    remedy: str = "a where in the source leaves them out"
+
+    def __str__(self) -> str:
+        named = f": {culprits(self.accounts)}" if self.accounts else ""
+        return f"{self.text}{named}"
+
+
+def refuse_unsettled(found: list[Conflict]) -> None:
+    """Raise an `AccountDataError` that lists each contradiction without a rule."""
+    wrong = [each for each in found if each.rule is None]
+    if wrong:
+        lines = [f"{each}; {each.remedy}" for each in wrong]
+        raise AccountDataError(
+            lines[0] if len(lines) == 1 else f"the history has {len(lines)} contradictions",
+            listing=[] if len(lines) == 1 else [f"  - {line}" for line in lines],
+            hint="each needs a rule in the recipe; docs/snapshots.md says what they mean",
+            conflicts=[{"kind": each.kind, "count": each.count} for each in wrong],
+        )
+
+
+def conflicts(opened: RawHistory) -> list[Conflict]:
+    """Find all contradictions of a history, and note the rows that say nothing."""
+    recipe, found = opened.recipe, []
+    rules = recipe.rules
+
+    def look(
+        kind: str, accounts: str, words: str, rule: str | None = None, remedy: str = ""
+    ) -> None:
+        """Count the rows of a SELECT of accounts; `words` has the count as {}."""
+        [[count]] = opened.ask(f"select count(*) from ({accounts})")
+        if count:
+            first = opened.ask(
+                f"select distinct cast(account as varchar) from ({accounts}) as found(account) "
+                "where account is not null order by 1 limit 3"
+            )
+            settled = None if rule is None or rule.endswith(": refuse") else rule
+            remedy_ = {"remedy": remedy} if remedy else {}
+            words_ = words.format(f"{count:,}")
+            found.append(
+                Conflict(kind, count, words_, tuple(row[0] for row in first), settled, **remedy_)
+            )
+
+    for name, source in recipe.sources.items():
+        raw, account = quoted(f"{RAW}{name}"), account_of(source)
+        if source.where is not None:
+            raw = f"(select * from {raw} where ({source.where}\n))"
+        blank = {"account": source.account, "date": source.time, "known_at": source.known_at}
+        for what, column in blank.items():
+            if column is not None:
+                [[none, rows]] = opened.ask(
+                    f"select count(*) filter (where {quoted(column)} is null), count(*) from {raw}"
+                )
+                if none:
+                    opened.notes.append(
+                        f'Source "{name}": {none:,} of {rows:,} rows have no {what}; left out.'
+                    )
+        if source.until is not None:
+            begin, until = quoted(str(source.from_)), quoted(source.until)
+            look(
+                "ends_before_start",
+                f"select {account} from {raw} where {until} < {begin}",
+                f'source "{name}": {{}} rows end before they begin',
+                f"ends_before_start: {rules.ends_before_start}",
+                "ends_before_start: leave out would leave them out",
+            )
+        if source.kind == "today" or name == recipe.accounts:
+            look(
+                "repeated_accounts",
+                f"select {account} from {raw} where {account} is not null "
+                "group by 1 having count(*) > 1",
+                f'source "{name}": {{}} accounts stand there more than once',
+            )
+    _of_revenue(opened, look)
+    return found
+
+
+def _of_revenue(opened: RawHistory, look: object) -> None:
+    assert callable(look)
+    recipe = opened.recipe
+    shape, rules = recipe.revenue.shape, recipe.rules
+    source = recipe.sources[shape.source]
+    rows, account = f"({all_rows(recipe, shape.source)})", account_of(source)
+    amount = quoted(shape.amount)
+    look(
+        "unknown_amounts",
+        f"select {account} from {rows} where {amount} is null",
+        "revenue: {} amounts are unknown",
+    )
+    if shape.currency is not None:
+        known = ", ".join("'" + name.replace("'", "''") + "'" for name in shape.rates)
+        currency = f"cast({quoted(shape.currency)} as varchar)"
+        look(
+            "currencies",
+            f"select {account} from {rows} where {currency} is null or {currency} not in ({known})",
+            "revenue: {} amounts are of a currency without a rate",
+            None,
+            "rates in the recipe say what one unit of each counts",
+        )
+    if isinstance(shape, Transactions | Monthly):
+        look(
+            "negative_amounts",
+            f"select {account} from {rows} where {amount} < 0",
+            "revenue: {} amounts are negative",
+            f"negative: {shape.negative}",
+            "negative: subtract, or leave out, says what they mean",
+        )
+    if isinstance(shape, Subscriptions):
+        look(
+            "negative_amounts",
+            f"select {account} from {rows} where {amount} < 0",
+            "revenue: {} amounts are negative",
+        )
+        for what, column, bad in (
+            ("months", shape.months, "{0} is null or {0} <= 0"),
+            ("quantities", shape.quantity, "{0} is null or {0} < 0"),
+            ("discounts", shape.discount, "{0} < 0 or {0} > 1"),
+        ):
+            if isinstance(column, str):
+                look(
+                    f"bad_{what}",
+                    f"select {account} from {rows} where {bad.format(quoted(column))}",
+                    f"revenue: {{}} {what} can't be",
+                )
+        begin, until = quoted(str(source.from_)), quoted(str(source.until))
+        last = until if shape.until == "first day after" else f"({until} + interval 1 day)"
+        over = (
+            f"select account from (select {account} as account, {begin} as b, max(coalesce({last}, "
+            f"date '9999-12-31')) over (partition by {account} order by {begin}, {last} nulls last "
+            f"rows between unbounded preceding and 1 preceding) as e from {rows} "
+            f"where {last} is null or {last} > {begin}) where b < e"
+        )
+        look(
+            "overlaps",
+            over,
+            "revenue: {} subscriptions begin while another of their account runs",
+            f"overlaps: {rules.overlaps}",
+            "overlaps: add, in rules, adds them up",
+        )
+        for name, events in recipe.sources.items():
+            if events.kind == "events" and name != shape.source:
+                at = quoted(str(events.at))
+                look(
+                    "events_outside",
+                    f"select e.account from (select {account_of(events)} as account, {at} as at "
+                    f"from ({all_rows(recipe, name)})) as e where not exists (select 1 from "
+                    f"(select {account} as account, {begin} as b, {last} as e from {rows}) as s "
+                    f"where s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e))",
+                    f'source "{name}": {{}} rows are of a day on which no subscription of their '
+                    "account runs",
+                    f"events_outside: {rules.events_outside}",
+                    "events_outside: keep, in rules, counts them all the same",
+                )
+    if recipe.accounts is not None:
+        crm = recipe.sources[recipe.accounts]
+        look(
+            "unknown_accounts",
+            f"select distinct {account} as account from {rows} where {account} not in (select "
+            f"{account_of(crm)} from {quoted(f'{RAW}{recipe.accounts}')} where "
+            f"{quoted(crm.account)} is not null)",
+            f'revenue: {{}} accounts aren\'t in "{recipe.accounts}"',
+            f"unknown_accounts: {rules.unknown_accounts}",
+            "unknown_accounts: keep, in rules, keeps them",
+        )
+    for name, other in recipe.sources.items():
+        ours_too = f"{account_of(other)} in (select {account} from {rows})"
+        [[count, ours]] = opened.ask(
+            f"select count(*), count(*) filter (where {ours_too}) from ({all_rows(recipe, name)})"
+        )
+        if count and not ours:
+            # Two ways to write an id would otherwise count as nobody having done anything.
+            look(
+                "strangers",
+                f"select {account_of(other)} from ({all_rows(recipe, name)})",
+                f'source "{name}": none of its {{}} rows is of an account that has revenue',
+                None,
+                "are ids written alike in both?",
+            )
+    paying = f"select account from ({mrr_at(recipe, opened.until, rows)}) where mrr > 0"
+    seen = f"select distinct {account} as account from {rows}"
+    for flag in recipe.flags:
+        told = recipe.sources[flag.source]
+        when = "" if told.time is None else f" and {quoted(told.time)} < {sql_date(opened.until)}"
+        where = "" if flag.where is None else f" and ({flag.where}\n)"
+        flagged = (
+            f"select distinct {account_of(told)} as account from ({all_rows(recipe, flag.source)}) "
+            f"where true{when}{where}"
+        )
+        rule = f"flags: {rules.flags}"
+        remedy = "flags: believe revenue, in rules, says which of the two holds"
+        look(
+            "flagged_and_paying",
+            f"select account from ({flagged}) semi join ({paying}) using (account)",
+            f'flag of "{flag.source}": {{}} accounts have left by it, and pay on {opened.until}',
+            rule,
+            remedy,
+        )
+        look(
+            "gone_and_unflagged",
+            f"select account from ({seen}) anti join ({paying}) using (account) anti join "
+            f"({flagged}) using (account)",
+            f'flag of "{flag.source}": {{}} accounts pay nothing on {opened.until}, and haven\'t '
+            "left by it",
+            rule,
+            remedy,
+        )

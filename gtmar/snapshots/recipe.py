@@ -1,0 +1,551 @@
+"""A recipe: which raw tables there are, and how an account table of any date is made of them."""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from gtmar.documents import read_text
+from gtmar.errors import RecipeError, nearest
+from gtmar.spec.document import read_with_lines, real_place
+from gtmar.spec.encoders import SpecModel
+
+__all__ = [
+    "KINDS",
+    "RESERVED",
+    "Activation",
+    "Dates",
+    "FeatureRule",
+    "Flag",
+    "Monthly",
+    "RawTable",
+    "SnapshotRecipe",
+    "Span",
+    "Subscriptions",
+    "Transactions",
+    "json_schema",
+    "load",
+    "parse",
+    "recipe_id",
+]
+
+_SPAN = re.compile(r"\s*(\d{1,4})\s*(day|week|month|year)s?\s*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A length of time in whole days, or in whole months, whose days differ."""
+
+    months: int
+    days: int
+
+    @classmethod
+    def of(cls, text: object) -> Span:
+        """Read ``90 days``, ``6 months``, ``2 weeks`` or ``1 year``."""
+        if isinstance(text, Span):
+            return text
+        found = _SPAN.fullmatch(str(text).lower())
+        if found is None:
+            raise ValueError(f'expected a length of time as "90 days" or "6 months", got "{text}"')
+        number, unit = int(found[1]), found[2]
+        if unit in ("month", "year"):
+            return cls(number * (12 if unit == "year" else 1), 0)
+        return cls(0, number * (7 if unit == "week" else 1))
+
+    def after(self, day: date, times: int = 1) -> date:
+        """Return the day that lies so many spans after another; before it, where negative.
+
+        Months are counted from the day itself; one that its month doesn't have is the last one
+        that it has: a month after 31 January is 28 or 29 February.
+
+        Examples
+        --------
+        >>> (
+        ...     Span.of("1 month").after(date(2024, 1, 31)),
+        ...     Span.of("2 weeks").after(date(2024, 1, 31), -1),
+        ... )
+        (datetime.date(2024, 2, 29), datetime.date(2024, 1, 17))
+        """
+        month = day.year * 12 + day.month - 1 + self.months * times
+        year, month = divmod(month, 12)
+        last = calendar.monthrange(year, month + 1)[1]
+        return date(year, month + 1, min(day.day, last)) + timedelta(days=self.days * times)
+
+    def __str__(self) -> str:
+        number, unit = (self.months, "month") if self.months else (self.days, "day")
+        return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+Length = Annotated[
+    Span,
+    BeforeValidator(Span.of, json_schema_input_type=str),
+    PlainSerializer(str, return_type=str),
+]
+
+
+def _day(value: object) -> object:
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
+
+
+class RawTable(SpecModel):
+    """One raw table: where it is, which column is the account, and when each row was true.
+
+    A row is of one moment (`at`), holds from one day to another (`from`, `until`), holds from a day
+    until the next row of its account (`valid_from`), or is as it is today (``as_of: today``), which
+    no date in the past can be told from.
+    """
+
+    data: str
+    query: str | None = None
+    account: str
+    at: str | None = None
+    from_: str | None = Field(default=None, alias="from")
+    until: str | None = None
+    valid_from: str | None = None
+    as_of: Literal["today"] | None = None
+    known_at: str | None = None
+    where: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """`events`, `periods`, `states` or `today`."""
+        if self.at is not None:
+            return "events"
+        if self.from_ is not None:
+            return "periods"
+        return "states" if self.valid_from is not None else "today"
+
+    @property
+    def time(self) -> str | None:
+        """The column that says from when a row is seen; None where nothing does."""
+        return self.at or self.from_ or self.valid_from
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RawTable:
+        given = [
+            name
+            for name in ("at", "from", "valid_from", "as_of")
+            if getattr(self, "from_" if name == "from" else name) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                "a source has one of at, from, valid_from and as_of, "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        if (self.until is not None) != (given == ["from"]):
+            raise ValueError("from and until stand together")
+        return self
+
+
+class Dates(SpecModel):
+    """The snapshot dates, evenly apart, both ends included."""
+
+    from_: Day = Field(alias="from")
+    to: Day
+    every: Length
+
+    def days(self) -> list[date]:
+        """Return the dates in order."""
+        found, number = [], 0
+        while (day := self.every.after(self.from_, number)) <= self.to:
+            found.append(day)
+            number += 1
+        return found
+
+    @model_validator(mode="after")
+    def _go_on(self) -> Dates:
+        if self.every == Span(0, 0):
+            raise ValueError("every must be a day or more")
+        if self.from_ > self.to:
+            raise ValueError(f"from {self.from_} lies after to {self.to}")
+        return self
+
+
+class _Money(SpecModel):
+    """What all shapes of revenue say."""
+
+    source: str
+    amount: str
+    currency: str | None = None
+    #: What one unit of each currency counts.
+    rates: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _rates_for_currency(self) -> _Money:
+        if bool(self.rates) != (self.currency is not None):
+            raise ValueError("currency and rates stand together")
+        return self
+
+
+class Transactions(_Money):
+    """Payments: MRR is what was paid in the months before a day, over their number."""
+
+    months: Annotated[StrictInt, Field(ge=1, le=120)] = 1
+    #: Who counts as retained: who pays anything in the window, or has any row there.
+    retained_by: Literal["any row", "amount"] = "any row"
+    negative: Literal["refuse", "subtract", "leave out"] = "refuse"
+
+
+class Monthly(_Money):
+    """A row an account and month, the shape of the usual dbt model.
+
+    On a day the MRR is that of the month which ended last before it.
+    """
+
+    negative: Literal["refuse", "subtract", "leave out"] = "refuse"
+
+
+class Subscriptions(_Money):
+    """Periods with an amount; all that run on a day add up to the MRR of their account."""
+
+    #: Months that the amount is for: a number, or the column that has it.
+    months: Annotated[StrictInt, Field(ge=1, le=120)] | str = 1
+    quantity: str | None = None
+    #: Share of the amount that is not paid, in [0, 1].
+    discount: str | None = None
+    #: What an `until` is: the first day that isn't paid for any more, or the last one that is.
+    until: Literal["first day after", "last day"] = "first day after"
+    #: A return within so long after an end is no churn.
+    gap: Length = Span(0, 0)
+
+
+class RevenueShape(SpecModel):
+    """One shape of revenue."""
+
+    transactions: Transactions | None = None
+    monthly: Monthly | None = None
+    subscriptions: Subscriptions | None = None
+
+    @property
+    def shape(self) -> Transactions | Monthly | Subscriptions:
+        """The one that is given."""
+        [given] = [s for s in (self.transactions, self.monthly, self.subscriptions) if s]
+        return given
+
+    @model_validator(mode="after")
+    def _one(self) -> RevenueShape:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "revenue is one of transactions, monthly and subscriptions, "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        return self
+
+
+#: Columns that a table has beside its features.
+RESERVED = (
+    *("features_asof", "features_until", "outcome_start", "outcome_end", "mrr", "mrr_end"),
+    *("retained_6mo", "churned", "won_back", "actual_ltv", "activated", "days_to_activate"),
+)
+
+#: What a feature does with the rows of a source.
+KINDS = (
+    *("count", "sum", "mean", "min", "max", "share", "distinct"),
+    *("days_since", "latest", "change", "trend", "tenure", "sql"),
+)
+#: Those that ask for a column, ``SOURCE.COLUMN``; `change` may have one.
+_OF_COLUMN = ("sum", "mean", "min", "max", "distinct", "latest", "trend")
+
+
+class FeatureRule(SpecModel):
+    """One column of the account table, made of the rows of a source that a date could see."""
+
+    count: str | None = None
+    sum: str | None = None
+    mean: str | None = None
+    min: str | None = None
+    max: str | None = None
+    share: str | None = None
+    distinct: str | None = None
+    days_since: str | None = None
+    latest: str | None = None
+    change: str | None = None
+    trend: str | None = None
+    tenure: str | None = None
+    sql: str | None = None
+    last: Length | None = None
+    where: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        [found] = [name for name in KINDS if getattr(self, name) is not None]
+        return found
+
+    @property
+    def source(self) -> str:
+        """The source that it reads; the text of a `sql` feature."""
+        return str(getattr(self, self.kind)).partition(".")[0]
+
+    @property
+    def column(self) -> str | None:
+        """The column that it reads; None for the rows themselves."""
+        return str(getattr(self, self.kind)).partition(".")[2] or None
+
+    @model_validator(mode="after")
+    def _fits(self) -> FeatureRule:
+        given = [name for name in KINDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a feature is one of {', '.join(KINDS)}, got {given or 'none'}")
+        kind = given[0]
+        if kind == "sql":
+            if self.last is not None or self.where is not None:
+                raise ValueError("an expression of one's own says itself which rows it takes")
+            return self
+        if kind in _OF_COLUMN and self.column is None:
+            raise ValueError(f'{kind} needs a column, as "{self.source}.COLUMN"')
+        if kind in ("count", "share", "days_since", "tenure") and self.column is not None:
+            raise ValueError(f'{kind} is of rows, and takes a source alone, got "{self.column}"')
+        if kind == "share" and self.where is None:
+            raise ValueError("share needs a where: the share of rows for which it holds")
+        if kind == "change" and self.last is None:
+            raise ValueError("change needs a last: it compares that time with as much before it")
+        return self
+
+
+class Activation(SpecModel):
+    """The event that makes an account an active one, and how soon after its start."""
+
+    source: str
+    where: str | None = None
+    within: Length
+
+
+class Flag(SpecModel):
+    """Rows of a source that say an account has left; its revenue may say otherwise."""
+
+    source: str
+    where: str | None = None
+
+
+class Rules(SpecModel):
+    """What holds where the history contradicts itself; nothing is settled without a rule."""
+
+    #: Subscriptions of one account that run at once: they add up.
+    overlaps: Literal["refuse", "add"] = "refuse"
+    ends_before_start: Literal["refuse", "leave out"] = "refuse"
+    #: RevenueShape of an account that the table of `accounts` doesn't have.
+    unknown_accounts: Literal["refuse", "keep"] = "refuse"
+    #: Events of an account on a day on which no subscription of it runs.
+    events_outside: Literal["refuse", "keep"] = "refuse"
+    #: Accounts that a flag says have left, and that pay, or the reverse.
+    flags: Literal["refuse", "believe revenue"] = "refuse"
+
+
+class Totals(SpecModel):
+    """What the books say of all accounts together, a row a month, to hold the bridge against."""
+
+    data: str
+    month: str
+    amount: str
+
+
+class SnapshotRecipe(SpecModel):
+    """What an account table of any date is made of."""
+
+    name: str = Field(min_length=1)
+    id: str = "account_id"
+    sources: dict[str, RawTable] = Field(min_length=1)
+    dates: Dates | tuple[Day, ...]
+    window: Length
+    lead: Length = Span(0, 0)
+    data_until: Day | None = None
+    revenue: RevenueShape
+    #: Accounts that pay on the date; those, too, that paid before and don't any more; or all that
+    #: the source of revenue has a row of before the date.
+    population: Literal["paying", "paying and former", "seen"] = "paying"
+    #: What an account is worth: all its revenue in the history, or nothing is said of it.
+    ltv: Literal["all revenue"] | None = None
+    activation: Activation | None = None
+    #: The source that knows all accounts, each once.
+    accounts: str | None = None
+    flags: tuple[Flag, ...] = ()
+    rules: Rules = Rules()
+    totals: Totals | None = None
+    features: dict[str, FeatureRule] = Field(min_length=1)
+
+    @property
+    def days(self) -> list[date]:
+        """The snapshot dates, in order."""
+        return self.dates.days() if isinstance(self.dates, Dates) else sorted(self.dates)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> SnapshotRecipe:
+        wrong = [*self._misnamed(), *self._unfit()]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _misnamed(self) -> list[str]:
+        wrong = [
+            f'sources: "{name}" must be letters, digits and underscores'
+            for name in self.sources
+            if not _NAME.fullmatch(name)
+        ]
+        for what, names in (("sources", self.sources), ("features", self.features)):
+            # SQL tells no capital letters.
+            twice = Counter(name.lower() for name in names)
+            for name in names:
+                if twice[name.lower()] > 1:
+                    wrong.append(f'{what}: "{name}" stands twice but for its capitals')
+                if what == "features" and name.lower() in {*RESERVED, self.id.lower()}:
+                    wrong.append(f'features: "{name}" is a column that every table has')
+        used = {"revenue": self.revenue.shape.source}
+        used |= {f"features.{n}": f.source for n, f in self.features.items() if f.kind != "sql"}
+        if self.activation is not None:
+            used["activation"] = self.activation.source
+        if self.accounts is not None:
+            used["accounts"] = self.accounts
+        used |= {f"flags.{number}": flag.source for number, flag in enumerate(self.flags, 1)}
+        for place, named in used.items():
+            if named not in self.sources:
+                likely = nearest(named, self.sources)
+                hint = f'; did you mean "{likely}"?' if likely else ""
+                wrong.append(f'{place}: there is no source "{named}"{hint}')
+        return wrong
+
+    def _unfit(self) -> list[str]:
+        wrong = []
+        if self.activation is not None:
+            events = self.sources.get(self.activation.source)
+            if events is not None and events.kind != "events":
+                wrong.append(f'activation: source "{self.activation.source}" needs at')
+        if self.window == Span(0, 0):
+            wrong.append("window: must be a day or more")
+        if not self.days:
+            wrong.append("dates: none is given")
+        if isinstance(self.dates, tuple) and len(set(self.dates)) < len(self.dates):
+            wrong.append("dates: one stands twice")
+        for name, feature in self.features.items():
+            source = self.sources.get(feature.source)
+            if source is None or feature.kind == "sql":
+                continue
+            if source.kind == "today" and feature.kind not in ("latest", "count"):
+                wrong.append(
+                    f"features.{name}: {feature.source} has no dates; only latest reads it"
+                )
+            if source.kind != "events" and feature.last is not None:
+                wrong.append(f"features.{name}: last is of rows with an at")
+        shape = self.revenue.shape
+        if isinstance(shape, Subscriptions) and self.ltv is not None:
+            wrong.append("ltv: subscriptions say what is paid a month, not what was paid in all")
+        if isinstance(shape, Transactions) and any(
+            Span(shape.months, 0).after(self.window.after(day), -1) < day for day in self.days
+        ):
+            # Else who pays nothing in the window would have MRR at its end.
+            wrong.append(f"revenue: months is {shape.months}, longer than the window")
+        kind = self.sources[shape.source].kind if shape.source in self.sources else None
+        wanted = "periods" if isinstance(shape, Subscriptions) else "events"
+        if kind not in (None, wanted):
+            needs = "from and until" if wanted == "periods" else "at"
+            wrong.append(f'revenue: source "{shape.source}" needs {needs}')
+        return wrong
+
+
+def load(path: str | Path) -> SnapshotRecipe:
+    """Read a recipe from a YAML or JSON file.
+
+    Raises
+    ------
+    RecipeError
+        If it can't be read, or what it says can't hold; every fault is in the message, with its
+        line.
+    """
+    try:
+        text = read_text(Path(path))
+    except ValueError as err:
+        raise RecipeError(f'recipe "{path}": {err}', hint="docs/snapshots.md has one") from err
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
+    """Read a recipe from YAML or JSON text; `source` names it in errors, which are `load`'s."""
+    data, lines = read_with_lines(text, source)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping with sources, dates and features")
+    try:
+        return SnapshotRecipe.model_validate(data)
+    except ValidationError as err:
+        found = []
+        for detail in err.errors(include_url=False):
+            place = real_place(detail["loc"], data)
+            at = place
+            while at and at not in lines:
+                at = at[:-1]
+            where = f"{source}:{lines[at]}" if at in lines else source
+            name = ".".join(map(str, place)) or "recipe"
+            for line in _worded(detail["type"], detail["msg"], place).splitlines():
+                said = line if ": " in line and name == "recipe" else f"{name}: {line}"
+                found.append(f"{where}: {said}")
+        texts = list(dict.fromkeys(found))
+        if len(texts) == 1:
+            raise RecipeError(texts[0], problems=texts) from err
+        listing = [f"  - {text}" for text in texts]
+        message = f"{source}: {len(texts)} problems"
+        raise RecipeError(message, listing=listing, problems=texts) from err
+
+
+def _worded(kind: str, message: str, place: tuple[str | int, ...]) -> str:
+    if kind == "extra_forbidden":
+        key = str(place[-1])
+        likely = nearest(key, _known_keys() - {key})
+        return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
+    if kind == "missing":
+        return f'"{place[-1] if place else "?"}" is required'
+    return message.removeprefix("Value error, ")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe, for editors that complete and check YAML."""
+    schema = SnapshotRecipe.model_json_schema(by_alias=True, mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "gtmar snapshot recipe"
+    return schema
+
+
+def _known_keys() -> set[str]:
+    models = (
+        *(
+            SnapshotRecipe,
+            RawTable,
+            Dates,
+            Transactions,
+            Monthly,
+            Subscriptions,
+            RevenueShape,
+            FeatureRule,
+        ),
+        *(Activation, Flag, Rules, Totals),
+    )
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def recipe_id(recipe: SnapshotRecipe) -> str:
+    """Return a hash of all that changes a value: not the name, the dates or where the data is."""
+    content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates", "totals"})
+    for source in content["sources"].values():
+        del source["data"]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return "h" + hashlib.sha256(text.encode()).hexdigest()[:16]

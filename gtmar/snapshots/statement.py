@@ -1,0 +1,455 @@
+"""The SELECT that makes an account table of one date: DuckDB's SQL, from a recipe.
+
+Each source is seen through a table of its own name that ends where the date can see no further; all
+features read these, a person's own SQL included. Who is in the table and what they pay at its start
+is what was known on the date. Outcomes read the raw tables, which have names that no SQL of a
+recipe can write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gtmar.data.locations import quoted
+from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from gtmar.snapshots.recipe import FeatureRule, RawTable, SnapshotRecipe
+
+__all__ = [
+    "RAW",
+    "SnapshotDays",
+    "account_of",
+    "all_rows",
+    "as_of",
+    "feature",
+    "mrr_at",
+    "row_amount",
+    "runs_on",
+    "sql_date",
+    "statement",
+]
+
+#: Before the name of a raw table.
+RAW = "raw:"
+#: Money and other numbers are added up as decimals, so that no order of rows changes a sum.
+_EXACT = "decimal(38, 6)"
+
+
+@dataclass(frozen=True)
+class SnapshotDays:
+    """One snapshot's days."""
+
+    day: date
+    #: Rows from this day on are no feature's.
+    cut: date
+    end: date
+    #: Whether the history reaches far enough, so that outcomes are known.
+    over: bool
+
+    @classmethod
+    def of(cls, recipe: SnapshotRecipe, day: date, until: date | None) -> SnapshotDays:
+        """Return the days of a snapshot, given the first day that the history doesn't know."""
+        end = recipe.window.after(day)
+        shape = recipe.revenue.shape
+        # Whether an end was a churn is known only once the time for a return is over.
+        settled = shape.gap.after(end) if isinstance(shape, Subscriptions) else end
+        return cls(day, recipe.lead.after(day, -1), end, until is None or settled <= until)
+
+
+def sql_date(day: date) -> str:
+    """Write a date in SQL."""
+    return f"date '{day.isoformat()}'"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def account_of(source: RawTable) -> str:
+    """Return the account of a source's row, as text: sources differ in its type."""
+    return f"cast({quoted(source.account)} as varchar)"
+
+
+def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
+    """Return a SELECT of a source's rows: all that have an account and a date, or those till a day.
+
+    The source's own condition comes last and sees a row as the day did.
+    """
+    source = recipe.sources[name]
+    conditions = [f"{quoted(source.account)} is not null"]
+    for time in (source.time, source.known_at if cut else None):
+        if time is not None:
+            seen = "is not null" if cut is None else f"< {sql_date(cut)}"
+            conditions.append(f"{quoted(time)} {seen}")
+    shown = "*"
+    if source.until is not None:
+        until = quoted(source.until)
+        if cut is not None:
+            # An end that lies ahead is not known yet, whatever the row says today.
+            masked = f"case when {until} < {sql_date(cut)} then {until} end"
+            shown = f"* replace ({masked} as {until})"
+        if recipe.rules.ends_before_start == "leave out":
+            begin = quoted(str(source.from_))
+            conditions.append(f"({until} is null or {until} >= {begin})")
+    text = f"select {shown} from {quoted(f'{RAW}{name}')} where {' and '.join(conditions)}"
+    # In brackets of its own, so that no condition reaches around those above.
+    return text if source.where is None else f"select * from ({text}) where ({source.where}\n)"
+
+
+def all_rows(recipe: SnapshotRecipe, name: str) -> str:
+    """Return a SELECT of all rows of a source that have an account and a date."""
+    return _rows(recipe, name, None)
+
+
+def as_of(recipe: SnapshotRecipe, name: str, cut: date) -> str:
+    """Return a SELECT of a source's rows that a day can see: of before it, known before it."""
+    return _rows(recipe, name, cut)
+
+
+# ---- money ---------------------------------------------------------------------------------------
+
+
+def row_amount(recipe: SnapshotRecipe) -> str:
+    """Return the money of a row of the source of revenue, in one currency, as a decimal.
+
+    Of a subscription it is the money of one month, rounded to a millionth.
+    """
+    shape = recipe.revenue.shape
+    amount = f"cast({quoted(shape.amount)} as {_EXACT})"
+    if shape.currency is not None:
+        rates = " ".join(
+            f"when {_text(name)} then {rate!r}" for name, rate in sorted(shape.rates.items())
+        )
+        rate = f"cast(case cast({quoted(shape.currency)} as varchar) {rates} end as decimal(18, 9))"
+        amount = f"cast({amount} * {rate} as {_EXACT})"
+    if isinstance(shape, Subscriptions):
+        if shape.quantity is not None:
+            amount = (
+                f"cast({amount} * cast({quoted(shape.quantity)} as decimal(18, 6)) as {_EXACT})"
+            )
+        if shape.discount is not None:
+            share = f"cast(1 - coalesce({quoted(shape.discount)}, 0) as decimal(9, 6))"
+            amount = f"cast({amount} * {share} as {_EXACT})"
+        if shape.months != 1:
+            months = str(shape.months) if isinstance(shape.months, int) else quoted(shape.months)
+            amount = f"cast(round(cast({amount} as double) / {months}, 6) as {_EXACT})"
+    elif shape.negative == "leave out":
+        amount = f"greatest({amount}, 0)"
+    return amount
+
+
+def runs_on(recipe: SnapshotRecipe, day: str) -> str:
+    """Return whether a subscription runs just before a day begins: it began, and hasn't ended."""
+    shape = recipe.revenue.shape
+    source = recipe.sources[shape.source]
+    begin, until = quoted(str(source.from_)), quoted(str(source.until))
+    assert isinstance(shape, Subscriptions)
+    # Its last paid day is the one before `until`, or that day itself.
+    still = f"{until} >= {day}"
+    if shape.until == "last day":
+        still = f"{until} >= {day} - interval 1 day"
+    return f"{begin} < {day} and ({until} is null or {still})"
+
+
+def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
+    """Return a SELECT of `account` and `mrr` just before a day begins, where there are rows."""
+    shape = recipe.revenue.shape
+    source = recipe.sources[shape.source]
+    divided, then = "", sql_date(day)
+    if isinstance(shape, Transactions):
+        at, divided = quoted(str(source.at)), f" / {shape.months}"
+        first = Span(shape.months, 0).after(day, -1)
+        when = f"{at} >= {sql_date(first)} and {at} < {then}"
+    elif isinstance(shape, Monthly):
+        at = f"date_trunc('month', {quoted(str(source.at))})"
+        when = f"{at} = date_trunc('month', {then}) - interval 1 month"
+    else:
+        when = runs_on(recipe, then)
+    return (
+        f"select {account_of(source)} as account, "
+        f"cast(sum({row_amount(recipe)}) as double){divided} as mrr "
+        f"from {rows} where {when} group by all"
+    )
+
+
+def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
+    """Return a SELECT of accounts that are there at the window's end, and their `mrr` then.
+
+    Of payments that is who pays in the window. Of subscriptions it is who pays at its end, and who
+    came back within the gap that is no churn, with the `mrr` of the return.
+    """
+    shape = recipe.revenue.shape
+    source = recipe.sources[shape.source]
+    account, end = account_of(source), sql_date(days.end)
+    ends = mrr_at(recipe, days.end, rows)
+    if isinstance(shape, Transactions):
+        at, amount = quoted(str(source.at)), row_amount(recipe)
+        # What was given back is no sign of life.
+        paid = f"count(*) filter (where {quoted(shape.amount)} >= 0) > 0"
+        if shape.retained_by == "amount":
+            paid = f"sum({amount}) > 0"
+        return (
+            f"select account, coalesce(mrr, 0) as mrr from (select {account} as account "
+            f"from {rows} where {at} >= {sql_date(days.day)} and {at} < {end} group by all "
+            f"having {paid}) left join ({ends}) using (account)"
+        )
+    there = f"select account, mrr from ({ends}) where mrr > 0"
+    if not isinstance(shape, Subscriptions) or shape.gap == Span(0, 0):
+        return there
+    begin, until = quoted(str(source.from_)), quoted(str(source.until))
+    after = f"({until} + interval 1 day)" if shape.until == "last day" else until
+    paying = f"{row_amount(recipe)} > 0"
+    gap = f"interval {shape.gap.months} month + interval {shape.gap.days} day"
+    left = (
+        f"select {account} as account, max({after}) as gone from {rows} "
+        f"where {paying} and {begin} < {end} and {after} <= {end} group by all"
+    )
+    back = (
+        f"select {account} as account, min({begin}) as back from {rows} "
+        f"where {paying} and {begin} >= {end} group by all"
+    )
+    returned = (
+        f"select {account} as account, cast(sum({row_amount(recipe)}) as double) as mrr "
+        f'from {rows} join (select account as "gtmar:key", back as "gtmar:back" from ({left}) '
+        f'join ({back}) using (account) where back <= gone + ({gap})) on {account} = "gtmar:key" '
+        f'and {begin} = "gtmar:back" group by all'
+    )
+    others = f"({returned}) anti join ({there}) using (account)"
+    return f"{there} union all select account, mrr from {others}"
+
+
+def _population(recipe: SnapshotRecipe) -> str:
+    """Return a SELECT of the accounts of a date, by the revenue that it could see."""
+    paying = 'select account from "gtmar:start" where mrr > 0'
+    if recipe.population == "paying":
+        return paying
+    source = recipe.sources[recipe.revenue.shape.source]
+    seen = f'select distinct {account_of(source)} as account from "gtmar:known"'
+    if recipe.population == "seen":
+        return seen
+    return f"{seen} where {row_amount(recipe)} > 0 union {paying}"
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+
+def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> str:
+    """Return an aggregate over the rows of a feature's source, of one account."""
+    source = recipe.sources[rule.source]
+    column = None if rule.column is None else quoted(rule.column)
+    number = f"cast({column} as {_EXACT})"
+    time = None if source.time is None else quoted(source.time)
+    where = None if rule.where is None else f"({rule.where}\n)"
+
+    def over(aggregate: str, times: int = 1, *, asked: bool = True, of: str | None = None) -> str:
+        """Filter an aggregate to some time before the date, and to the rows asked for."""
+        conditions = [where] if asked and where else []
+        if of is not None:
+            conditions.append(of)
+        if rule.last is not None:
+            conditions.append(f"{time} >= {sql_date(rule.last.after(days.cut, -times))}")
+        if times > 1 and rule.last is not None:
+            conditions.append(f"{time} < {sql_date(rule.last.after(days.cut, 1 - times))}")
+        return f"{aggregate} filter (where {' and '.join(conditions)})" if conditions else aggregate
+
+    def double(aggregate: str) -> str:
+        return f"cast({aggregate} as double)"
+
+    kind = rule.kind
+    if kind == "count":
+        return over("count(*)")
+    if kind == "sum":
+        return f"coalesce({double(over(f'sum({number})'))}, 0)"
+    if kind == "mean":
+        return f"{double(over(f'sum({number})'))} / nullif({over(f'count({column})')}, 0)"
+    if kind in ("min", "max"):
+        return over(f"{kind}({column})")
+    if kind == "share":
+        return f"{double(over('count(*)'))} / nullif({over('count(*)', asked=False)}, 0)"
+    if kind == "distinct":
+        return over(f"count(distinct {column})")
+    if kind in ("days_since", "tenure"):
+        seen = over(f"{'max' if kind == 'days_since' else 'min'}({time})")
+        return f"date_diff('day', cast({seen} as date), {sql_date(days.day)})"
+    if kind == "latest" and time is None:
+        return over(f"max({column})")
+    if kind == "latest":
+        # Of two rows of one moment, the larger value: nothing else about them is known to be later.
+        pair = f"max({{'at': {time}, 'known': {column} is not null, 'value': {column}}})"
+        return f"({over(pair)}).value"
+    if kind == "change":
+        counted = "count(*)" if column is None else f"sum({number})"
+        return double(f"coalesce({over(counted)}, 0) - coalesce({over(counted, 2)}, 0)")
+    # A line through the rows: the slope a day, of exact sums, so that no order changes a digit.
+    x = f"cast(date_diff('day', {sql_date(days.cut)}, cast({time} as date)) as decimal(18, 0))"
+    known = f"{column} is not null"
+    n, sx = double(over(f"count({column})")), double(over(f"sum({x})", of=known))
+    sy, sxx = double(over(f"sum({number})")), double(over(f"sum({x} * {x})", of=known))
+    sxy = double(over(f"sum(cast({x} * {number} as {_EXACT}))"))
+    return f"({n} * {sxy} - {sx} * {sy}) / nullif({n} * {sxx} - {sx} * {sx}, 0)"
+
+
+#: What a feature is of an account without any row in its source.
+_OF_NOTHING = ("count", "sum", "distinct", "change")
+_TWICE = "feature {}: its SELECT gives an account more than one row"
+
+
+def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
+    """Return the SELECT of one date: an account a row, in the order of their ids.
+
+    Columns: the id, ``features_asof`` (the date), ``features_until`` (the last day that features
+    see), then the features; where outcomes are known also ``outcome_start``, ``outcome_end``,
+    ``mrr``, ``mrr_end``, ``retained_6mo``, ``churned``, and what the recipe asks for of
+    ``won_back``, ``actual_ltv``, ``activated`` and ``days_to_activate``. Else ``mrr`` stands alone.
+    """
+    revenue = recipe.revenue.shape.source
+    ctes = [f"{quoted(name)} as ({as_of(recipe, name, days.cut)})" for name in recipe.sources]
+    ctes += [
+        f'"gtmar:known" as ({as_of(recipe, revenue, days.day)})',
+        f'"gtmar:start" as ({mrr_at(recipe, days.day, chr(34) + "gtmar:known" + chr(34))})',
+        f'"gtmar:account" as ({_population(recipe)})',
+    ]
+    joins, columns = [], []
+    groups: dict[str, dict[str, FeatureRule]] = {}
+    for name, rule in recipe.features.items():
+        if rule.kind != "sql":
+            groups.setdefault(rule.source, {})[name] = rule
+    for name, rules in groups.items():
+        source = recipe.sources[name]
+        made = ", ".join(f"{feature(recipe, r, days)} as {quoted(f)}" for f, r in rules.items())
+        alias = quoted(f"gtmar:of:{name}")
+        grouped = (
+            f'select {account_of(source)} as "gtmar:key", {made} from {quoted(name)} group by all'
+        )
+        ctes.append(f"{alias} as ({grouped})")
+        joins.append(f'left join {alias} on {alias}."gtmar:key" = "gtmar:account".account')
+        if source.time is not None:
+            time, span = quoted(source.time), quoted(f"gtmar:span:{name}")
+            ctes.append(
+                f"{span} as (select min({time}) as begins, max({time}) as ends from {quoted(name)})"
+            )
+            joins.append(f"cross join {span}")
+    for number, (name, rule) in enumerate(recipe.features.items()):
+        if rule.kind == "sql":
+            alias = quoted(f"gtmar:sql:{number}")
+            ctes.append(
+                f"{alias} as (select cast(account as varchar) as account, "
+                f"any_value(value) as value, count(*) as answers "
+                f"from ({rule.sql}\n) as own(account, value) group by 1)"
+            )
+            joins.append(f'left join {alias} on {alias}.account = "gtmar:account".account')
+            columns.append(
+                f"case when {alias}.answers > 1 then error({_text(_TWICE.format(name))}) "
+                f"else {alias}.value end as {quoted(name)}"
+            )
+        else:
+            columns.append(f"{_known(recipe, name, rule, days)} as {quoted(name)}")
+    columns += _outcomes(recipe, days, ctes, joins)
+    listed = ",\n    ".join(
+        [
+            f'"gtmar:account".account as {quoted(recipe.id)}',
+            f"{sql_date(days.day)} as features_asof",
+            f"{sql_date(Span(0, 1).after(days.cut, -1))} as features_until",
+            *columns,
+        ]
+    )
+    return (
+        f'with {("," + chr(10)).join(ctes)}\nselect\n    {listed}\nfrom "gtmar:account"\n'
+        f'left join "gtmar:start" on "gtmar:start".account = "gtmar:account".account\n'
+        + "\n".join(joins)
+        + '\norder by "gtmar:account".account'
+    )
+
+
+def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotDays) -> str:
+    """Return a feature's value; null where its source tells nothing of the time it is of.
+
+    Before a source begins and after it breaks off nobody counted, so that a count isn't zero.
+    """
+    value = f"{quoted(f'gtmar:of:{rule.source}')}.{quoted(name)}"
+    if rule.kind in _OF_NOTHING:
+        value = f"coalesce({value}, 0)"
+    if recipe.sources[rule.source].time is None:
+        return value
+    span = quoted(f"gtmar:span:{rule.source}")
+    if rule.last is None:
+        return f"case when {span}.begins is not null then {value} end"
+    first = sql_date(rule.last.after(days.cut, -2 if rule.kind == "change" else -1))
+    recent = sql_date(rule.last.after(days.cut, -1))
+    return f"case when {span}.begins <= {first} and {span}.ends >= {recent} then {value} end"
+
+
+def _outcomes(
+    recipe: SnapshotRecipe, days: SnapshotDays, ctes: list[str], joins: list[str]
+) -> list[str]:
+    """Return the columns of what became of the accounts; add the tables and joins of these."""
+    start = 'coalesce("gtmar:start".mrr, 0)'
+    if not days.over:
+        return [f"round({start}, 4) as mrr"]
+    shape = recipe.revenue.shape
+    source = recipe.sources[shape.source]
+    account = account_of(source)
+
+    def add(name: str, text: str) -> str:
+        alias = quoted(f"gtmar:{name}")
+        ctes.append(f"{alias} as ({text})")
+        return alias
+
+    def join(name: str, text: str) -> str:
+        alias = add(name, text)
+        joins.append(f'left join {alias} on {alias}.account = "gtmar:account".account')
+        return alias
+
+    rows = add("revenue", all_rows(recipe, shape.source))
+    ends = join("end", mrr_at(recipe, days.end, rows))
+    stays = join("kept", _retained(recipe, days, rows))
+    kept, end = f"{stays}.account is not null", f"coalesce({ends}.mrr, 0)"
+    if isinstance(shape, Subscriptions):
+        end = f"coalesce({stays}.mrr, 0)"
+    there = f"{start} > 0" if recipe.population == "paying and former" else "true"
+    columns = [
+        f"{sql_date(days.day)} as outcome_start",
+        f"{sql_date(Span(0, 1).after(days.end, -1))} as outcome_end",
+        f"case when {there} then round({start}, 4) end as mrr",
+        f"case when {there} then round({end}, 4) end as mrr_end",
+        f"case when {there} then cast({kept} as tinyint) end as retained_6mo",
+        f"case when {there} then cast(not ({kept}) as tinyint) end as churned",
+    ]
+    if recipe.population == "paying and former":
+        columns.append(f"case when not ({there}) then cast({kept} as tinyint) end as won_back")
+    if recipe.ltv is not None:
+        amount = f"cast(sum({row_amount(recipe)}) as double)"
+        worth = join(
+            "worth", f"select {account} as account, {amount} as worth from {rows} group by all"
+        )
+        columns.append(f"{worth}.worth as actual_ltv")
+    if recipe.activation is not None:
+        event = recipe.sources[recipe.activation.source]
+        at, begins = quoted(str(event.time)), quoted(str(source.time))
+        asked = "" if recipe.activation.where is None else f" where ({recipe.activation.where}\n)"
+        span = recipe.activation.within
+        within = f"(interval {span.months} month + interval {span.days} day)"
+        began = join(
+            "began", f"select {account} as account, min({begins}) as began from {rows} group by all"
+        )
+        events = (
+            f'select {account_of(event)} as "gtmar:key", {at} as "gtmar:at" from '
+            f"({all_rows(recipe, recipe.activation.source)}){asked}"
+        )
+        active = join(
+            "active",
+            f'select account, min("gtmar:at") as at from ({events}) join {began} '
+            f'on "gtmar:key" = account where "gtmar:at" >= began and "gtmar:at" < began + {within} '
+            "group by account",
+        )
+        known = f"{began}.began + {within} <= {sql_date(days.end)}"
+        columns += [
+            f"case when {known} then cast({active}.at is not null as tinyint) end as activated",
+            f"case when {known} then date_diff('day', cast({began}.began as date), "
+            f"cast({active}.at as date)) end as days_to_activate",
+        ]
+    return columns
