@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gtmar.api import Run, diff, front, load_spec, run, score, try_weights
+    from gtmar.api import Run, account_list, diff, front, load_spec, run, score, try_weights
     from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Difference as Diff
@@ -25,6 +25,7 @@ __all__ = [
     "Source",
     "Spec",
     "__version__",
+    "account_list",
     "diff",
     "front",
     "load_spec",
@@ -40,6 +41,7 @@ _HOMES = {
     "Run": ("gtmar.api", "Run"),
     "Source": ("gtmar.data.scan", "Source"),
     "Spec": ("gtmar.spec", "ScoringSpec"),
+    "account_list": ("gtmar.api", "account_list"),
     "diff": ("gtmar.api", "diff"),
     "front": ("gtmar.api", "front"),
     "load_spec": ("gtmar.api", "load_spec"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gtmar.runs import Difference, RunResult
     from gtmar.spec import ScoringSpec
 
-__all__ = ["Run", "diff", "front", "load_spec", "run", "score", "try_weights"]
+__all__ = ["Run", "account_list", "diff", "front", "load_spec", "run", "score", "try_weights"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -200,6 +200,21 @@ def score(
         ISO date that `days_before` counts from.
     """
     return runs.score(data, _spec(spec), as_of=as_of)
+
+
+def account_list(data: Tabular, spec: ScoringSpec | str | Path, **options: Any) -> runs.AccountList:
+    """List the accounts to act on, those with the most at stake first, each with its reasons.
+
+    Parameters
+    ----------
+    data
+        As for `run`; outcomes aren't needed.
+    spec
+        A scoring spec with probabilities, as a run gives it, or its file.
+    options
+        Further arguments of `gtmar.runs.account_list`: ``tier``, ``most``, ``as_of``.
+    """
+    return runs.account_list(data, _spec(spec), **options)
 
 
 def diff(one: str, two: str, **options: Any) -> Difference:

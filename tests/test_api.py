@@ -68,6 +68,14 @@ def test_score_and_try_and_diff() -> None:
         gtmar.load_spec("none.yaml")
 
 
+def test_the_list_of_accounts_is_that_of_the_command() -> None:
+    made = gtmar.run(make_accounts(400), make_spec(), n=5)
+    found = gtmar.account_list(make_accounts(400), made.best, most=7)
+    assert found.rows.height == 7
+    assert found.rows["at_stake"].is_sorted(descending=True)
+    assert "MRR at stake" in found._repr_html_()
+
+
 def test_a_runs_compromises_are_those_of_its_journal() -> None:
     found = gtmar.run(ACCOUNTS, "spec.yaml", n=60)
     front = found.front("tier_separation")
