@@ -247,3 +247,23 @@ def test_what_it_says_of_a_score() -> None:
         "Of 80 accounts with scores from 0 to below 31.5, 60 left: 75% of them (fitted 2026-01-31)."
     )
     assert table.sentence_of(31.5).startswith("Of 120 accounts with scores from 31.5, 12 left: 10%")
+
+
+def test_accounts_at_the_ends_of_the_scale_count_where_they_are_clipped() -> None:
+    # Every weight at its bound: most scores lie below 0 or above the maximum.
+    weights = {"depth": 50, "logins": 50, "plan": -25, "alert_created": 25}
+    spec = make_spec().with_weights(weights)
+    frame = plain_accounts(2_500)
+    for base in (-60, 10, 60):
+        shifted = spec.model_copy(update={"base": base})
+        fitted = calibrated(matrix_of(frame, shifted), shifted, DAY)
+        assert fitted is not None
+        scores, left = labelled(frame, shifted)
+        ends = (scores == 0).sum(), (scores == spec.max_score).sum()
+        assert max(ends) > 300 or base == 10
+        first, last = fitted.steps[0], fitted.steps[-1]
+        above = fitted.steps[1].from_ if len(fitted.steps) > 1 else 1e9
+        assert (first.accounts, first.left) == ((scores < above).sum(), left[scores < above].sum())
+        top = scores >= last.from_
+        assert (last.accounts, last.left) == (top.sum(), left[top].sum())
+        assert fitted.accounts == len(scores)
