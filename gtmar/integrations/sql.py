@@ -139,7 +139,8 @@ def read(
         return _case([(unknown, exp.null()), (exp.and_(*known), days)], no_days)
     categories = isinstance(encoder, Bins) and not encoder.intervals
     if categories or _reads_text(feature, dtype):
-        return exp.Trim(this=exp.cast(x, "varchar"))
+        # Spaces alone, as everywhere: some engines take other blanks off, too.
+        return exp.Trim(this=exp.cast(x, "varchar"), expression=text(" "))
     if dtype == "boolean":
         # Some engines have no cast from a boolean to a double.
         return _case([(x, double(1)), (exp.not_(x), double(0))])

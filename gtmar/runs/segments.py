@@ -348,7 +348,7 @@ def large_segments(
         most = len(rows) / max(1, matrix.accounts)
         if start is not None and total:
             most = max(most, int(start[rows].sum()) / total)
-        return len(rows) >= SMALLEST_SEGMENT and most > LARGE_SEGMENT
+        return most > LARGE_SEGMENT
 
     return {
         name: panel_of(matrix.take(rows), spec, before, after)

@@ -449,16 +449,17 @@ def _asked_segments(of: Grounds) -> Iterator[Gate]:
 
 def _large_segments(of: Grounds) -> Iterator[Gate]:
     """Ask of large segments that nobody asked for whether any is proven worse, all at one level."""
-    if not of.large:
+    measured = {n: part for n, part in of.large.items() if part.accounts >= SMALLEST_SEGMENT}
+    if not measured:
         return
-    asked = len(of.large)
+    asked = len(measured)
     level = 1 - (1 - of.level) / asked
     limit = (
         f"in no segment of over {LARGE_SEGMENT:.0%} of accounts or MRR is {of.name} proven worse, "
         f"at {level:.2%}, {asked:,} of them"
     )
     failed = []
-    for segment, part in of.large.items():
+    for segment, part in measured.items():
         gain = _loss(part, of.judge, level)
         if gain is not None:
             found = f"{_ends(gain)}, {part.accounts:,} accounts"
@@ -469,9 +470,15 @@ def _large_segments(of: Grounds) -> Iterator[Gate]:
                     f"{_SEGMENT}{segment}", limit, found, passed=False, mrr_share=share, cause=cause
                 )
             )
-    columns = list(dict.fromkeys(name.partition("=")[0] for name in of.large))
+    columns = list(dict.fromkeys(name.partition("=")[0] for name in measured))
     shown = ", ".join([*columns[:_COLUMNS_SHOWN], *["..."] * (len(columns) > _COLUMNS_SHOWN)])
     found = f"none of the {asked:,} large ones, by {shown}, is proven worse"
+    few = [
+        f"{name} ({part.accounts:,} accounts{_of_mrr(part, of.panel)})"
+        for name, part in of.large.items()
+        if name not in measured
+    ]
+    found += f"; too few accounts to tell in {', '.join(few)}" if few else ""
     yield from failed or [Gate(_LARGE, limit, found, passed=True)]
 
 
@@ -597,6 +604,11 @@ def _segment_gate(
         found = f"{_ends(gain)}, {size}"
         passed, cause = not (gain.below_zero or lost), _lost(name, part, panel, gain, judge.name)
     return Gate(f"{_SEGMENT}{name}", limit, found, passed, _mrr_share(part, panel), cause)
+
+
+def _of_mrr(part: Panel, panel: Panel) -> str:
+    share = _mrr_share(part, panel)
+    return "" if share is None else f", {share:.0%} of the MRR"
 
 
 def _mrr_share(part: Panel | None, panel: Panel) -> float | None:

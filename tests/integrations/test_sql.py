@@ -157,6 +157,9 @@ def agrees(engine: DuckDB, spec: ScoringSpec, frame: pl.DataFrame) -> None:
 @example(*EXAMPLES[3:6])
 @example(*EXAMPLES[6:9])
 @example(EXAMPLES[9], EXAMPLES[0], EXAMPLES[1])
+# DuckDB takes every blank off a text that it trims, unless it is told which.
+@example("0", "\xa0", "0")
+@example("0", "\u2003x", "0")
 def test_hostile_names_and_texts_are_only_names_and_texts(
     column: str, category: str, tier: str
 ) -> None:
