@@ -127,7 +127,7 @@ def _print(built: Built) -> None:
             f"{known} of {len(built.tables)} dates."
         )
     table(
-        ["DATE", "ACCOUNTS", "OUTCOMES", "TABLE"],
+        ["date", "accounts", "outcomes", "table"],
         [
             [
                 each.day.isoformat(),
@@ -205,6 +205,8 @@ def _money(cents: int) -> str:
     return f"{sign}{whole // 100:,}.{whole % 100:02}"
 
 
+#: Heads of the bridge's table.
+_SHORT = {"reactivation": "back", "contraction": "less", "expansion": "more"}
 _AGAINST = {"own": "the source added up another way", "books": "the totals of the recipe"}
 
 
@@ -225,16 +227,18 @@ def _print_bridge(found: Bridge, rows: list[dict[str, Any]]) -> None:
             f"{_AGAINST[each.against]}: {_money(abs(each.cents))} "
             f"{'more' if each.cents > 0 else 'less'}."
         )
-    names = [name for name in ("account", "start", *MOVEMENTS, "end") if name in rows[0]]
+    # A month starts with what the one before it ended with; in whole units a row fits the screen.
+    names = [name for name in ("account", *MOVEMENTS, "end") if name in rows[0]]
     table(
-        ["MONTH", *(name.upper() for name in names)],
+        ["month", *(_SHORT.get(name, name) for name in names)],
         [
             [
                 f"{row['month']:%Y-%m}",
-                *(_money(row[n]) if n != "account" else row[n] for n in names),
+                *(f"{row[n] / 100:,.0f}" if n != "account" else row[n] for n in names),
             ]
             for row in rows
         ],
+        title="MRR in whole units; cents are in --json",
     )
     for conflict in found.conflicts:
         ruled = f"settled by {conflict.rule}" if conflict.rule else f"no rule: {conflict.remedy}"
