@@ -88,9 +88,10 @@ OTHERS = {
     "export dbt",
     "export mlflow",
     "journal publish",
+    "snapshot",
 }
-#: A folder of a decision is never replaced.
-NEVER_REPLACED = {"decide", "refresh"}
+#: A folder of a decision is never replaced, nor a date's table with other rows.
+NEVER_REPLACED = {"decide", "refresh", "snapshot"}
 every_file = pytest.mark.parametrize("name", FILES)
 
 
