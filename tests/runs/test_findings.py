@@ -385,7 +385,8 @@ def test_what_was_left_out_or_not_known_stands_in_every_verdict(tmp_path: Path) 
         app,
         [
             *("run", "--data", str(tmp_path / "a.parquet"), "--spec", str(tmp_path / "spec.yaml")),
-            *("--set-aside", "0.01", "--n", "20", "--journal", journal, "-q"),
+            *("--set-aside", "0.01", "--set-aside-to", str(tmp_path / "aside.csv")),
+            *("--n", "20", "--journal", journal, "-q"),
         ],
     )
     assert done.exit_code == 0, done.output
