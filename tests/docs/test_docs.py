@@ -151,6 +151,20 @@ def code(page: Path) -> list[str]:
 # ---- running blocks --------------------------------------------------------------------------
 
 
+#: What pages call the recipe of one's own.
+RECIPE = """\
+name: docs
+sources:
+  subs: {data: subs.csv, account: account, from: start, until: end}
+dates: [2024-07-01, 2025-01-01]
+window: 6 months
+revenue:
+  subscriptions: {source: subs, amount: mrr}
+features:
+  tenure: {tenure: subs}
+"""
+
+
 class Bench:
     """A folder in which a page's blocks are run, one after the other."""
 
@@ -160,6 +174,9 @@ class Bench:
         self.ids: list[str] = []
         self.duckdb = duckdb.connect(config={"threads": 1})
         (folder / "sql").symlink_to(ROOT / "sql")
+        (folder / "snapshots.yaml").write_text(RECIPE, "utf-8")
+        periods = [f"{i:05},2024-0{1 + i % 6}-10,2025-0{1 + i % 9}-01,{10 + i}" for i in range(60)]
+        (folder / "subs.csv").write_text("\n".join(["account,start,end,mrr", *periods]), "utf-8")
 
     def run(self, block: Block) -> None:
         text = RUN_ID.sub(self._real_id, block.text)
