@@ -114,7 +114,8 @@ def test_queries_of_several_threads_share_the_bound(connection: duckdb.DuckDBPyC
 
 def test_ctrl_c_stops_a_query() -> None:
     code = (
-        "import duckdb, sys\nfrom gtmar.sql_sandbox import QueryLimits, answer, lock\n"
+        # Imported first: what is pressed while a library loads may be lost on it.
+        "import duckdb, polars, sys\nfrom gtmar.sql_sandbox import QueryLimits, answer, lock\n"
         "connection = duckdb.connect()\nlock(connection, QueryLimits())\n"
         "print('begun', flush=True)\n"
         f"try:\n    answer(connection, {ENDLESS!r}, QueryLimits(50))\n"
