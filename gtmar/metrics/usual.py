@@ -37,7 +37,10 @@ _SAAS_CAPITAL = (
     "SaaS Capital, 2023 B2B SaaS Retention Benchmarks (Research Brief 28, early 2023, over 1,500 "
     "private companies)"
 )
-_CHARTMOGUL = "ChartMogul, SaaS Benchmarks Report 2023 (over 2,100 companies)"
+_CHARTMOGUL = (
+    "ChartMogul, SaaS Benchmarks Report 2023 (over 2,100 companies), as Finerva reported it on 28 "
+    "June 2023"
+)
 USUAL = (
     Usual(
         "nrr_by_tier",
@@ -62,7 +65,7 @@ USUAL = (
         "logo retention",
         0.75,
         0.92,
-        "what the best tenth reach, from accounts below $25 a month to those above $1,000",
+        "what the best companies reach, from accounts below $25 a month to those above $1,000",
         _CHARTMOGUL,
     ),
 )
