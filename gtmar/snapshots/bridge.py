@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import polars as pl
 
 from gtmar.data.locations import quoted
@@ -13,6 +14,7 @@ from gtmar.snapshots.conflicts import Conflict, conflicts
 from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
 from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions
 from gtmar.snapshots.statement import account_of, all_rows, row_amount, runs_on, sql_date
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from datetime import date
@@ -122,17 +124,19 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
     if isinstance(shape, Subscriptions):
-        counts = runs_on(recipe, "bound")
+        counts = runs_on(recipe, '"gtmar:bound"')
     elif isinstance(shape, Monthly):
-        counts = f"date_trunc('month', {quoted(str(source.at))}) = bound - interval 1 month"
+        month = f"date_trunc('month', {quoted(str(source.at))})"
+        counts = f'{month} = "gtmar:bound" - interval 1 month'
     else:
         at = quoted(str(source.at))
-        counts = f"{at} < bound and {at} >= bound - interval {shape.months} month"
+        counts = f'{at} < "gtmar:bound" and {at} >= "gtmar:bound" - interval {shape.months} month'
     listed = ", ".join(f"({sql_date(day)}, {number})" for number, day in enumerate(bounds))
     text = f"""
-        with bounds as (from (values {listed}) as b(bound, number)),
+        with bounds as (from (values {listed}) as b("gtmar:bound", "gtmar:number")),
         held as (
-            select {account_of(source)} as account, number, sum({_cents(recipe)}) as cents
+            select {account_of(source)} as account, "gtmar:number" as number,
+                sum({_cents(recipe)}) as cents
             from ({all_rows(recipe, shape.source)}) join bounds on {counts} group by all
         ),
         ends as (
@@ -148,7 +152,10 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
         from pairs where number between 0 and {len(bounds) - 2}
         group by all order by number, account
     """
-    frame = pl.DataFrame(opened.connection.sql(text).pl())
+    try:
+        frame = pl.DataFrame(opened.connection.sql(text).pl())
+    except duckdb.Error as err:
+        raise AccountDataError(f"the bridge can't be made: {first_line(err)}") from err
     start, end = pl.col("start"), pl.col("end")
     came, went = (start <= 0) & (end > 0), (start > 0) & (end <= 0)
     before = pl.col("first") <= pl.col("number")
@@ -173,8 +180,11 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
     )
 
 
-def _own_totals(opened: RawHistory) -> list[tuple[date, int]]:
-    """Return by day what is added to the MRR of all accounts from that day on, without accounts."""
+def _own_totals(opened: RawHistory, last: date) -> list[tuple[date, int]]:
+    """Return by day what is added to the MRR of all accounts from that day on, without accounts.
+
+    Until a last day: an open end may be written as one that Python has no date for.
+    """
     recipe = opened.recipe
     shape = recipe.revenue.shape
     source, cents = recipe.sources[shape.source], _cents(recipe)
@@ -207,13 +217,14 @@ def _own_totals(opened: RawHistory) -> list[tuple[date, int]]:
     return [
         (day, int(cents))
         for day, cents in opened.ask(
-            f"select day, sum(cents) from ({changes}) group by 1 order by 1"
+            f"select day, sum(cents) from ({changes}) where day <= {sql_date(last)} "
+            "group by 1 order by 1"
         )
     ]
 
 
 def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Mismatch]:
-    changes, total, at, found = _own_totals(opened), 0, 0, []
+    changes, total, at, found = _own_totals(opened, bounds[-1]), 0, 0, []
     ends = [0, *months["end"].to_list()]
     starts = [*months["start"].to_list(), ends[-1]]
     for bound, end, start in zip(bounds, ends, starts, strict=True):

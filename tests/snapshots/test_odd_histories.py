@@ -1,0 +1,67 @@
+"""Histories as exports really write them: ends in the year 9999, a column called number, NaN."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from gtmar.snapshots.bridge import Bridge, bridge
+from gtmar.snapshots.build import snapshot_table
+from gtmar.snapshots.recipe import parse
+
+DAY = date(2024, 3, 1)
+JANUARY, APRIL = date(2024, 1, 1), date(2024, 4, 1)
+
+
+def recipe(folder: Path, columns: Mapping[str, object], money: str, more: str = "") -> Any:
+    """Write one table, whose first columns are account and times, and return its recipe."""
+    frame = pl.DataFrame(columns, strict=False)
+    frame.write_parquet(folder / "rows.parquet")
+    names = list(columns)
+    periods = money.startswith("subscriptions")
+    times = f"from: {names[1]}, until: {names[2]}" if periods else f"at: {names[1]}"
+    features = "" if "features:" in more else "features: {n: {count: rows}}"
+    return parse(f"""
+name: odd
+id: id
+sources: {{rows: {{data: {folder}/rows.parquet, account: {names[0]}, {times}}}}}
+dates: [{DAY}]
+window: 1 month
+data_until: 2024-08-01
+revenue: {{{money}}}
+{features}
+{more}
+""")
+
+
+def months_of(found: Bridge) -> dict[str, tuple[int, int]]:
+    rows = found.months.select("month", "start", "end").rows()
+    return {f"{month:%m}": (start, end) for month, start, end in rows}
+
+
+@pytest.mark.parametrize("until", ["first day after", "last day"])
+def test_an_open_end_may_be_written_as_the_last_day_there_is(tmp_path: Path, until: str) -> None:
+    """A day later is one that Python has no date for."""
+    rows = {"id": ["a"], "b": [JANUARY], "u": [date.max], "v": [10.0]}
+    money = f"subscriptions: {{source: rows, amount: v, until: {until}, gap: 30 days}}"
+    odd = recipe(tmp_path, rows, money)
+    found = bridge(odd)
+    assert found.sound
+    assert months_of(found)["07"] == (1_000, 1_000)
+    assert snapshot_table(odd, DAY).select("mrr", "mrr_end").rows() == [(10.0, 10.0)]
+
+
+@pytest.mark.parametrize("names", [("number", "at", "amount"), ("account", "bound", "month")])
+@pytest.mark.parametrize("shape", ["transactions", "monthly"])
+def test_a_sources_columns_may_have_any_name(
+    tmp_path: Path, shape: str, names: tuple[str, str, str]
+) -> None:
+    rows = dict(zip(names, (["a", "a"], [JANUARY, DAY], [10.0, 5.0]), strict=True))
+    found = bridge(recipe(tmp_path, rows, f"{shape}: {{source: rows, amount: {names[2]}}}"))
+    assert found.sound
+    assert [months_of(found)[month] for month in ("01", "02", "03")] == [
+        *((0, 1_000), (1_000, 0), (0, 500)),
+    ]
