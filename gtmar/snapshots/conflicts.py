@@ -14,6 +14,7 @@ from gtmar.snapshots.statement import (
     all_rows,
     mrr_at,
     sql_date,
+    unpaid_from,
 )
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
                     f"select {account} from {rows} where {bad.format(quoted(column))}",
                     f"revenue: {{}} {what} can't be",
                 )
-        begin, until = quoted(str(source.from_)), quoted(str(source.until))
-        last = until if shape.until == "first day after" else f"({until} + interval 1 day)"
+        begin, last = quoted(str(source.from_)), unpaid_from(recipe)
         over = (
             f"select account from (select {account} as account, {begin} as b, max(coalesce({last}, "
             f"date '9999-12-31')) over (partition by {account} order by {begin}, {last} nulls last "

@@ -31,6 +31,7 @@ __all__ = [
     "runs_on",
     "sql_date",
     "statement",
+    "unpaid_from",
 ]
 
 #: Before the name of a raw table.
@@ -155,6 +156,15 @@ def runs_on(recipe: SnapshotRecipe, day: str) -> str:
     return f"{begin} < {day} and ({until} is null or {still})"
 
 
+def unpaid_from(recipe: SnapshotRecipe) -> str:
+    """Return when a subscription isn't paid for any more; null while it runs."""
+    shape = recipe.revenue.shape
+    assert isinstance(shape, Subscriptions)
+    until = quoted(str(recipe.sources[shape.source].until))
+    # All of its last day is paid for, whatever moment of that day it names.
+    return until if shape.until == "first day after" else f"(cast({until} as date) + 1)"
+
+
 def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
     """Return a SELECT of `account` and `mrr` just before a day begins, where there are rows."""
     shape = recipe.revenue.shape
@@ -200,9 +210,9 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
     there = f"select account, mrr from ({ends}) where mrr > 0"
     if not isinstance(shape, Subscriptions) or shape.gap == Span(0, 0):
         return there
-    begin, until = quoted(str(source.from_)), quoted(str(source.until))
-    after = f"({until} + interval 1 day)" if shape.until == "last day" else until
-    paying = f"{row_amount(recipe)} > 0"
+    begin, after = quoted(str(source.from_)), unpaid_from(recipe)
+    # What ends as it begins was never paid for: it is no return, and puts off no end.
+    paying = f"{row_amount(recipe)} > 0 and ({after} is null or {after} > {begin})"
     gap = f"interval {shape.gap.months} month + interval {shape.gap.days} day"
     left = (
         f"select {account} as account, max({after}) as gone from {rows} "
@@ -216,7 +226,7 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
         f"select {account} as account, cast(sum({row_amount(recipe)}) as double) as mrr "
         f'from {rows} join (select account as "gtmar:key", back as "gtmar:back" from ({left}) '
         f'join ({back}) using (account) where back <= gone + ({gap})) on {account} = "gtmar:key" '
-        f'and {begin} = "gtmar:back" group by all'
+        f'and {begin} = "gtmar:back" and {paying} group by all'
     )
     others = f"({returned}) anti join ({there}) using (account)"
     return f"{there} union all select account, mrr from {others}"

@@ -1,7 +1,7 @@
 """Histories as exports really write them: ends in the year 9999, a column called number, NaN."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +65,34 @@ def test_a_sources_columns_may_have_any_name(
     assert [months_of(found)[month] for month in ("01", "02", "03")] == [
         *((0, 1_000), (1_000, 0), (0, 500)),
     ]
+
+
+def test_the_last_day_that_is_paid_for_may_be_written_as_its_last_second(tmp_path: Path) -> None:
+    """The next period begins a second later, and doesn't overlap."""
+    begins = [datetime(2024, 1, 1), datetime(2024, 3, 1)]
+    ends = [datetime(2024, 2, 29, 23, 59, 59), datetime(2024, 3, 20, 23, 59, 59)]
+    rows = {"id": ["a", "a"], "b": begins, "u": ends, "v": [10.0, 10.0]}
+    money = "subscriptions: {source: rows, amount: v, until: last day}"
+    odd = recipe(tmp_path, rows, money)
+    assert bridge(odd).conflicts == ()
+    assert snapshot_table(odd, DAY)["mrr"].to_list() == [10.0]
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_period_of_no_length_is_no_return_and_puts_off_no_end(
+    tmp_path: Path, length: int
+) -> None:
+    """With a gap of 30 days: `back` returns within it, `late` 40 days after its last end."""
+    periods = [
+        ("back", JANUARY, date(2024, 3, 20)),
+        ("back", date(2024, 4, 10), date(2024, 4, 10) + timedelta(length)),
+        ("late", JANUARY, date(2024, 3, 2)),
+        ("late", date(2024, 3, 25), date(2024, 3, 25) + timedelta(length)),
+        ("late", date(2024, 4, 11), date(2024, 6, 11)),
+    ]
+    names, begins, ends = zip(*periods, strict=True)
+    rows = {"id": names, "b": begins, "u": ends, "v": [10.0] * 5}
+    money = "subscriptions: {source: rows, amount: v, gap: 30 days}"
+    found = snapshot_table(recipe(tmp_path, rows, money), DAY)
+    kept = found.select("id", "mrr_end", "churned").rows()
+    assert kept == [("back", 10.0 * length, 1 - length), ("late", 10.0 * length, 1 - length)]
