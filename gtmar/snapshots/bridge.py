@@ -246,7 +246,7 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
         opened.ask(
             f"select cast(date_trunc('month', {month}) as date), "
             f"cast(round(sum(cast({amount} as decimal(38, 6))) * 100) as bigint) "
-            f"from {quoted(TOTALS)} where {month} is not null group by 1"
+            f"from {quoted(TOTALS)} where {month} is not null and {amount} is not null group by 1"
         )
     )
     shape = recipe.revenue.shape
@@ -261,12 +261,17 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
             )
         )
         ours = {day: paid.get(day, 0) for day in ours}
-    absent = sorted(day for day in ours if day not in books)
-    if absent:
-        opened.notes.append(
-            f"The totals have no row for {len(absent):,} of {len(ours):,} months, the first of "
-            f"them {absent[0]:%Y-%m}; these are held against nothing."
-        )
+    # A month whose rows are all gone may be none of the bridge's.
+    ours |= {day: 0 for day in books if day < min(ours)}
+    for few, what in (
+        (sorted(ours.keys() - books.keys()), "The totals have no row for"),
+        (sorted(books.keys() - ours.keys()), "The history isn't known to the end of"),
+    ):
+        if few:
+            opened.notes.append(
+                f"{what} {len(few):,} of {len(ours | books):,} months, the first of them "
+                f"{few[0]:%Y-%m}; these are held against nothing."
+            )
     return [
         Mismatch(day, "books", cents, int(books[day]))
         for day, cents in ours.items()

@@ -96,3 +96,19 @@ def test_a_period_of_no_length_is_no_return_and_puts_off_no_end(
     found = snapshot_table(recipe(tmp_path, rows, money), DAY)
     kept = found.select("id", "mrr_end", "churned").rows()
     assert kept == [("back", 10.0 * length, 1 - length), ("late", 10.0 * length, 1 - length)]
+
+
+BOOKS = [(JANUARY, 10.0), (date(2024, 2, 1), 10.0), (DAY, None), (date(2024, 9, 1), 10.0)]
+
+
+@pytest.mark.parametrize("shape", ["transactions", "monthly"])
+def test_books_know_of_a_first_month_that_is_gone(tmp_path: Path, shape: str) -> None:
+    """What they say nothing of, and what the history doesn't reach, is held against nothing."""
+    pl.DataFrame(BOOKS, schema=["month", "total"], orient="row").write_parquet(tmp_path / "b.parquet")
+    rows = {"id": ["a", "a"], "at": [date(2024, 2, 3), date(2024, 3, 3)], "v": [10.0, 10.0]}
+    totals = f"totals: {{data: {tmp_path}/b.parquet, month: month, amount: total}}"
+    found = bridge(recipe(tmp_path, rows, f"{shape}: {{source: rows, amount: v}}", totals))
+    assert [(d.month, d.against, d.cents) for d in found.differences] == [(JANUARY, "books", -1_000)]
+    notes = " ".join(found.notes)
+    assert "The totals have no row for 5 of 8 months, the first of them 2024-03;" in notes
+    assert "isn't known to the end of 1 of 8 months, the first of them 2024-09;" in notes
