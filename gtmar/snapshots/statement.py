@@ -36,6 +36,8 @@ __all__ = [
 
 #: Before the name of a raw table.
 RAW = "raw:"
+#: Of a price of a millionth and of a share of a third more digits count.
+_FACTOR = "decimal(38, 12)"
 #: Money and other numbers are added up as decimals, so that no order of rows changes a sum.
 _EXACT = "decimal(38, 6)"
 
@@ -120,27 +122,24 @@ def row_amount(recipe: SnapshotRecipe) -> str:
     Of a subscription it is the money of one month, rounded to a millionth.
     """
     shape = recipe.revenue.shape
-    amount = f"cast({quoted(shape.amount)} as {_EXACT})"
+    amount = f"cast({quoted(shape.amount)} as {_FACTOR})"
     if shape.currency is not None:
         rates = " ".join(
             f"when {_text(name)} then {rate!r}" for name, rate in sorted(shape.rates.items())
         )
-        rate = f"cast(case cast({quoted(shape.currency)} as varchar) {rates} end as decimal(18, 9))"
-        amount = f"cast({amount} * {rate} as {_EXACT})"
+        rate = f"cast(case cast({quoted(shape.currency)} as varchar) {rates} end as {_FACTOR})"
+        amount = f"cast({amount} * {rate} as {_FACTOR})"
     if isinstance(shape, Subscriptions):
-        if shape.quantity is not None:
-            amount = (
-                f"cast({amount} * cast({quoted(shape.quantity)} as decimal(18, 6)) as {_EXACT})"
-            )
-        if shape.discount is not None:
-            share = f"cast(1 - coalesce({quoted(shape.discount)}, 0) as decimal(9, 6))"
-            amount = f"cast({amount} * {share} as {_EXACT})"
+        share = None if shape.discount is None else f"1 - coalesce({quoted(shape.discount)}, 0)"
+        for factor in (None if shape.quantity is None else quoted(shape.quantity), share):
+            if factor is not None:
+                amount = f"cast({amount} * cast({factor} as {_FACTOR}) as {_FACTOR})"
         if shape.months != 1:
             months = str(shape.months) if isinstance(shape.months, int) else quoted(shape.months)
-            amount = f"cast(round(cast({amount} as double) / {months}, 6) as {_EXACT})"
+            amount = f"round(cast({amount} as double) / {months}, 6)"
     elif shape.negative == "leave out":
         amount = f"greatest({amount}, 0)"
-    return amount
+    return f"cast({amount} as {_EXACT})"
 
 
 def runs_on(recipe: SnapshotRecipe, day: str) -> str:

@@ -104,11 +104,33 @@ BOOKS = [(JANUARY, 10.0), (date(2024, 2, 1), 10.0), (DAY, None), (date(2024, 9, 
 @pytest.mark.parametrize("shape", ["transactions", "monthly"])
 def test_books_know_of_a_first_month_that_is_gone(tmp_path: Path, shape: str) -> None:
     """What they say nothing of, and what the history doesn't reach, is held against nothing."""
-    pl.DataFrame(BOOKS, schema=["month", "total"], orient="row").write_parquet(tmp_path / "b.parquet")
+    books = pl.DataFrame(BOOKS, schema=["month", "total"], orient="row")
+    books.write_parquet(tmp_path / "b.parquet")
     rows = {"id": ["a", "a"], "at": [date(2024, 2, 3), date(2024, 3, 3)], "v": [10.0, 10.0]}
     totals = f"totals: {{data: {tmp_path}/b.parquet, month: month, amount: total}}"
     found = bridge(recipe(tmp_path, rows, f"{shape}: {{source: rows, amount: v}}", totals))
-    assert [(d.month, d.against, d.cents) for d in found.differences] == [(JANUARY, "books", -1_000)]
+    [missing] = found.differences
+    assert (missing.month, missing.against, missing.cents) == (JANUARY, "books", -1_000)
     notes = " ".join(found.notes)
     assert "The totals have no row for 5 of 8 months, the first of them 2024-03;" in notes
     assert "isn't known to the end of 1 of 8 months, the first of them 2024-09;" in notes
+
+
+@pytest.mark.parametrize(
+    ("amount", "more", "value", "mrr"),
+    [
+        (300_000.0, "discount: f", 1 / 3, 200_000.0),
+        (0.00000149, "quantity: f", 10_000_000.0, 14.9),
+        (1_000_000.0, "quantity: f", 1 / 3, 333_333.3333),
+        (90_000_000.0, "currency: c, rates: {X: 0.0000365}", 0.0, 3_285.0),
+        (9_000_000_000_000.0, "currency: c, rates: {X: 0.00000000012}", 0.0, 1_080.0),
+    ],
+)
+def test_small_prices_thirds_and_small_rates_count_to_the_cent(
+    tmp_path: Path, amount: float, more: str, value: float, mrr: float
+) -> None:
+    rows = {"id": ["a"], "b": [JANUARY], "u": [APRIL], "v": [amount], "f": [value], "c": ["X"]}
+    money = f"subscriptions: {{source: rows, amount: v, {more}}}"
+    odd = recipe(tmp_path, rows, money)
+    assert snapshot_table(odd, DAY)["mrr"].to_list() == [mrr]
+    assert months_of(bridge(odd))["02"] == (round(mrr * 100), round(mrr * 100))
