@@ -160,11 +160,20 @@ def _opened(
             files = [str(target)]
     except AccountDataError as err:
         raise AccountDataError(f"source {name}: {err.message}", hint=err.hint) from err
+    read = (
+        f"read_parquet({_listed(files)}, hive_partitioning = false, union_by_name = true, "
+        # The statistics of a file leave NaN out, and DuckDB would take their word.
+        "can_have_nan = true)"
+    )
     try:
-        connection.execute(
-            f"create view {quoted(f'{RAW}{name}')} as select * from read_parquet({_listed(files)}, "
-            "hive_partitioning = false, union_by_name = true)"
-        )
+        # NaN is how some write an unknown number; no condition may take it for a large one.
+        floats = [
+            f"case when not isnan({quoted(column)}) then {quoted(column)} end as {quoted(column)}"
+            for column, kind, *_ in connection.execute(f"describe from {read}").fetchall()
+            if kind in ("FLOAT", "DOUBLE")
+        ]
+        shown = f"* replace ({', '.join(floats)})" if floats else "*"
+        connection.execute(f"create view {quoted(f'{RAW}{name}')} as select {shown} from {read}")
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
     return files
@@ -214,7 +223,11 @@ class _AgainstSources:
             hint = f'; did you mean "{likely}"?' if likely else ""
             self.wrong.append(f'{place}: source "{source}" has no column "{column}"{hint}')
         elif kinds and (not kind.startswith(kinds) or kind.endswith("[]")):
-            what = {_TIMES: "dates", _NUMBERS: "numbers"}.get(kinds, "text or whole numbers")
+            what = {
+                _TIMES: "dates",
+                _NUMBERS: "numbers",
+                _WHOLE: "text or whole numbers",
+            }.get(kinds, "numbers or dates")
             self.wrong.append(
                 f'{place}: column "{column}" of "{source}" must hold {what}, got {kind}'
             )
@@ -243,7 +256,10 @@ class _AgainstSources:
             asked("totals", _TOTALS_NAME, recipe.totals.amount, _NUMBERS)
         for name, rule in recipe.features.items():
             if rule.kind != "sql":
-                kinds = _NUMBERS if rule.kind in ("sum", "mean", "trend", "change") else ()
+                numbers = rule.kind in ("sum", "mean", "trend", "change")
+                # Of text 9 would be more than 10.
+                sized = (*_NUMBERS, *_TIMES) if rule.kind in ("min", "max") else ()
+                kinds: tuple[str, ...] = _NUMBERS if numbers else sized
                 asked(f"features.{name}", rule.source, rule.column, kinds)
 
     def _conditioned(self) -> list[tuple[str, str, str]]:

@@ -396,7 +396,8 @@ def _outcomes(
     recipe: SnapshotRecipe, days: SnapshotDays, ctes: list[str], joins: list[str]
 ) -> list[str]:
     """Return the columns of what became of the accounts; add the tables and joins of these."""
-    start = 'coalesce("gtmar:start".mrr, 0)'
+    # Who was given back more than they paid has no MRR; the bridge adds it up as it is.
+    start = 'greatest(coalesce("gtmar:start".mrr, 0), 0)'
     if not days.over:
         return [f"round({start}, 4) as mrr"]
     shape = recipe.revenue.shape
@@ -416,7 +417,7 @@ def _outcomes(
     rows = add("revenue", all_rows(recipe, shape.source))
     ends = join("end", mrr_at(recipe, days.end, rows))
     stays = join("kept", _retained(recipe, days, rows))
-    kept, end = f"{stays}.account is not null", f"coalesce({ends}.mrr, 0)"
+    kept, end = f"{stays}.account is not null", f"greatest(coalesce({ends}.mrr, 0), 0)"
     if isinstance(shape, Subscriptions):
         end = f"coalesce({stays}.mrr, 0)"
     there = f"{start} > 0" if recipe.population == "paying and former" else "true"

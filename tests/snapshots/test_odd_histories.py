@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from gtmar.errors import GtmarError
 from gtmar.snapshots.bridge import Bridge, bridge
 from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import parse
@@ -134,3 +135,45 @@ def test_small_prices_thirds_and_small_rates_count_to_the_cent(
     odd = recipe(tmp_path, rows, money)
     assert snapshot_table(odd, DAY)["mrr"].to_list() == [mrr]
     assert months_of(bridge(odd))["02"] == (round(mrr * 100), round(mrr * 100))
+
+
+def test_who_was_given_back_more_than_they_paid_has_no_mrr(tmp_path: Path) -> None:
+    """An account table has amounts of 0 or more; the bridge adds up what there is."""
+    days = [date(2024, 2, 5), date(2024, 3, 5), date(2024, 2, 6), date(2024, 3, 6)]
+    rows = {"id": ["a", "a", "b", "b"], "at": days, "v": [10.0, -4.0, -3.0, 5.0]}
+    money = "transactions: {source: rows, amount: v, negative: subtract}"
+    odd = recipe(tmp_path, rows, money, "population: seen")
+    found = snapshot_table(odd, DAY).select("id", "mrr", "mrr_end", "churned").rows()
+    assert found == [("a", 10.0, 0.0, 1), ("b", 0.0, 5.0, 0)]
+    assert months_of(bridge(odd))["03"] == (700, 100)
+
+
+def test_nan_is_an_unknown_number(tmp_path: Path) -> None:
+    nan = float("nan")
+    days = [date(2024, 2, day) for day in (5, 6, 7)]
+    rows = {"id": ["a"] * 3, "at": days, "v": [10.0] * 3, "x": [1.0, 2.0, nan]}
+    features = """features:
+  sum: {sum: rows.x}
+  max: {max: rows.x}
+  distinct: {distinct: rows.x}
+  large: {count: rows, where: x > 1}
+  own: {sql: "select id, count(*) from rows where x > 1 group by id"}
+"""
+    money = "transactions: {source: rows, amount: v}"
+    found = snapshot_table(recipe(tmp_path, rows, money, features), DAY)
+    assert found.select("sum", "max", "distinct", "large", "own").row(0) == (3.0, 2.0, 2, 1, 1)
+    with pytest.raises(GtmarError, match="1 amounts are unknown"):
+        snapshot_table(recipe(tmp_path, {**rows, "v": rows["x"]}, money), DAY)
+
+
+@pytest.mark.parametrize("kind", ["min", "max"])
+def test_text_has_no_largest_number(tmp_path: Path, kind: str) -> None:
+    rows = {"id": ["a", "a"], "at": [date(2024, 2, 5)] * 2, "v": [10.0] * 2, "x": ["9", "10"]}
+    features = f"features: {{x: {{{kind}: rows.x}}}}"
+    with pytest.raises(GtmarError, match="must hold numbers or dates, got VARCHAR"):
+        snapshot_table(
+            recipe(tmp_path, rows, "transactions: {source: rows, amount: v}", features), DAY
+        )
+    features = f"features: {{x: {{{kind}: rows.at}}}}"
+    found = recipe(tmp_path, rows, "transactions: {source: rows, amount: v}", features)
+    assert snapshot_table(found, DAY)["x"].to_list() == [date(2024, 2, 5)]
