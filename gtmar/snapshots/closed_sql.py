@@ -24,7 +24,10 @@ _UNSTEADY = frozenset(
         *("current_setting", "current_query", "current_query_id", "current_connection_id"),
         *("current_transaction_id", "txid_current", "current_database", "current_schemas"),
         *("in_search_path", "version", "sleep_ms", "write_log", "stats", "vector_type", "query"),
-        *("query_table", "pg_postmaster_start_time"),
+        *("query_table", "pg_postmaster_start_time", "pg_conf_load_time", "ago"),
+        "reservoir_quantile",
+        # These read what DuckDB knows of its views, the paths of the files among it.
+        *("pg_get_viewdef", "pg_get_constraintdef", "format_type", "get_block_size"),
     }
 )
 #: Those that SQL lets stand without brackets.

@@ -192,8 +192,7 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
         look(
             "unknown_accounts",
             f"select distinct {account} as account from {rows} where {account} not in (select "
-            f"{account_of(crm)} from {quoted(f'{RAW}{recipe.accounts}')} where "
-            f"{quoted(crm.account)} is not null)",
+            f"{account_of(crm)} from ({all_rows(recipe, recipe.accounts)}))",
             f'revenue: {{}} accounts aren\'t in "{recipe.accounts}"',
             f"unknown_accounts: {rules.unknown_accounts}",
             "unknown_accounts: keep, in rules, keeps them",

@@ -174,6 +174,12 @@ def test_a_table_of_today_has_an_account_once(tmp_path: Path) -> None:
         build(parse(text), tmp_path / "out", base=tmp_path)
 
 
+def test_an_account_that_the_table_of_accounts_leaves_out_is_unknown_to_it(tmp_path: Path) -> None:
+    text = shop(tmp_path).replace("as_of: today", "as_of: today, where: size > 1")
+    with pytest.raises(AccountDataError, match='1 accounts aren\'t in "crm": "a"'):
+        build(parse(text + "accounts: crm\n"), tmp_path / "out", base=tmp_path)
+
+
 def test_rows_of_days_to_come_need_a_word_on_what_is_known(tmp_path: Path) -> None:
     ahead = date.today() + timedelta(40)
     days = [date(2024, 2, 1), date(2024, 2, 2), date(2024, 5, 1), ahead]
