@@ -47,6 +47,33 @@ def test_a_shops_orders_give_its_account_table_exactly() -> None:
         assert made[name].cast(pl.Float64).to_list() == table[name].cast(pl.Float64).to_list(), name
 
 
+OTHERS = """
+  orders_last_2mo: {count: orders, last: 2 months}
+  first_order_week: {sql: "select account_id, week(min(date)) from orders group by 1"}
+  median_gap_days: {sql: "select account_id, median(gap) from (select account_id, date_diff('day',
+    lag(date) over (partition by account_id order by date), date) as gap from
+    (select distinct account_id, date from orders)) group by 1"}
+  usual_weekday: {sql: "select account_id, min_by(day, {'n': -n, 'day': day}) from (select
+    account_id, strftime(date, '%A') as day, count(*) as n from orders group by all) group by 1"}
+  avg_order_value: {mean: orders.amount}
+  avg_cd_price: {sql: "select account_id, sum(amount) / sum(cds) from orders group by 1"}
+"""
+
+
+def test_the_other_columns_of_the_shops_table_are_features_too() -> None:
+    """Of two averages that table has two and four decimals; all else is exact."""
+    made = snapshot_table(parse(SHOP + OTHERS), date(1997, 7, 1))
+    table = pl.read_parquet(SHARED / "data" / "cdnow.parquet").sort("account_id")
+    assert set(table.columns) == set(made.columns) - {
+        *("features_asof", "features_until", "outcome_start", "outcome_end"),
+    }
+    for name in ("orders_last_2mo", "first_order_week", "median_gap_days", "usual_weekday"):
+        assert made[name].to_list() == table[name].to_list(), name
+    for name, room in (("avg_order_value", 0.005), ("avg_cd_price", 0.00005)):
+        assert made[name].is_null().to_list() == table[name].is_null().to_list(), name
+        assert (made[name] - table[name]).abs().max() <= room + 1e-9, name  # type: ignore[operator]
+
+
 PLAYBOOK = f"""
 name: playbook
 id: customer_id
