@@ -14,6 +14,7 @@ from gtmar.snapshots.conflicts import Conflict, conflicts
 from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
 from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions
 from gtmar.snapshots.statement import account_of, all_rows, row_amount, runs_on, sql_date
+from gtmar.snapshots.suspects import suspects
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
             accounts.group_by("month").agg(moved), on="month", how="left", maintain_order="left"
         ).fill_null(0)
         differences = [*_against_own(opened, months, bounds), *_against_books(opened, months)]
+        opened.notes += suspects(opened)
     return Bridge(months, accounts, tuple(differences), tuple(found), tuple(opened.notes))
 
 
