@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
-from plain_snapshots import SELECTS, moment
+from plain_snapshots import SELECTS, later, moment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,7 @@ DAYS = (
     *(date(2024, 11, 3), date(2024, 11, 4), date(2023, 12, 31)),
 )
 ZONES = (None, "UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata")
+WINDOWS = ("1 month", "3 months", "6 months", "45 days", "200 days")
 _SECONDS = (0, 0, 1, 7_200, 8_999, 17_999, 18_000, 40_000, 71_999, 86_399)
 _MONEY = pl.Decimal(14, 2)
 
@@ -71,12 +72,18 @@ class _Draw:
         self.rng, self.schemas, self.first = rng, schemas, first
 
     def day(self) -> date:
-        near = self.rng.choice(DAYS) + timedelta(self.rng.choice([-1, 0, 0, 1]))
+        near = self.near()
         if self.rng.random() < 0.3 and near >= self.first:
             return near
         return self.first + timedelta(
             self.rng.randrange(max((date(2025, 1, 20) - self.first).days, 9))
         )
+
+    def near(self) -> date:
+        """Return a day on or beside a snapshot's, or where its window ends."""
+        day = self.rng.choice(DAYS) + timedelta(self.rng.choice([-1, 0, 0, 1]))
+        moved: date = later(day, self.rng.choice(["0 days", "0 days", *WINDOWS]))
+        return moved
 
     def time(self, table: str, column: str, day: date) -> Any:
         """Return some moment of a day, in the column's zone, or the day itself."""
@@ -87,6 +94,20 @@ class _Draw:
         whole = datetime(day.year, day.month, day.day) + seconds
         # Of UTC, so that a table's first day is that of its zone too.
         return whole if kind.time_zone is None else whole.replace(tzinfo=ZoneInfo("UTC"))
+
+    def back(self, row: Row) -> Row:
+        """Return a period of an account that begins about when a gap after another is over."""
+        days = self.rng.choice([0, 0, 1, 29, 30, 31, 60, 61, 62, 90, 91])
+        began = (moment(row["ended"]) or datetime(2024, 1, 1)) + timedelta(days)
+        made = self.row("subs", row["who"])
+        ended = moment(made["ended"])
+        if ended is not None and ended < began:
+            made["ended"] = None
+        kind = self.schemas["subs"]["began"]
+        if kind == pl.Date:
+            return {**made, "began": began.date()}
+        zone = None if kind.time_zone is None else ZoneInfo("UTC")
+        return {**made, "began": began.replace(tzinfo=zone)}
 
     def cents(self, least: int, most: int) -> Decimal:
         return Decimal(self.rng.randrange(least, most)) / 100
@@ -99,6 +120,8 @@ class _Draw:
             lengths = [0, 1, 14, 28, 31, 31, 90, 200, 366]
             lengths += [-3] if rng.random() < 0.1 else []
             end = day + timedelta(rng.choice(lengths))
+            if rng.random() < 0.4 and (near := self.near()) >= day:
+                end = near
             began, ended = self.time(table, "began", day), self.time(table, "ended", end)
             return {
                 "who": who,
@@ -170,6 +193,8 @@ def random_history(seed: int, accounts: int = 12) -> RandomHistory:
         tables[name] = [
             draw.row(name, who) for who in whos for _ in range(rng.randrange(0, most + 1))
         ]
+        if name == "subs":
+            tables[name] += [draw.back(row) for row in tables[name] if rng.random() < 0.5]
         # Rows without an account or a date say nothing.
         tables[name] += [draw.row(name, whos[0]) | {"who": None}]
         tables[name] += [draw.row(name, whos[0]) | {TIME[name]: None}]
@@ -255,7 +280,7 @@ def random_recipe(seed: int, *, features: int = 14, shape: str | None = None) ->
         "states": source("states", {"valid_from": "since"}),
     }
     shape = shape or rng.choice(["subscriptions", "transactions", "monthly"])
-    window = rng.choice(["1 month", "3 months", "6 months", "45 days", "200 days"])
+    window = rng.choice(WINDOWS)
     of = {"subscriptions": "subs", "transactions": "payments", "monthly": "months"}[shape]
     money: dict[str, Any] = {"source": of, "amount": "amount"}
     if shape != "monthly" and rng.random() < 0.4:
