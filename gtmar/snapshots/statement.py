@@ -294,7 +294,7 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
 
 
 def _group(rule: FeatureRule) -> str:
-    """Return the table that a feature is made in: of all rows that the date sees, or of the last."""
+    """Return the table that a feature is made in: of all rows that the date sees, or the last."""
     return quoted(f"gtmar:{'of' if rule.last is None else 'last'}:{rule.source}")
 
 
