@@ -65,33 +65,30 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
         kind: str, accounts: str, words: str, rule: str | None = None, remedy: str = ""
     ) -> None:
         """Count the rows of a SELECT of accounts; `words` has the count as {}."""
-        [[count]] = opened.ask(f"select count(*) from ({accounts})")
+        [[count, first]] = opened.ask(
+            "select cast(coalesce(sum(times), 0) as bigint), min(account, 3) from (select "
+            f"cast(account as varchar) as account, count(*) as times from ({accounts}) as "
+            "found(account) group by 1)"
+        )
         if count:
-            first = opened.ask(
-                f"select distinct cast(account as varchar) from ({accounts}) as found(account) "
-                "where account is not null order by 1 limit 3"
-            )
             settled = None if rule is None or rule.endswith(": refuse") else rule
             remedy_ = {"remedy": remedy} if remedy else {}
             words_ = words.format(f"{count:,}")
-            found.append(
-                Conflict(kind, count, words_, tuple(row[0] for row in first), settled, **remedy_)
-            )
+            found.append(Conflict(kind, count, words_, tuple(first or ()), settled, **remedy_))
 
     for name, source in recipe.sources.items():
         raw, account = quoted(f"{RAW}{name}"), account_of(source)
         if source.where is not None:
             raw = f"(select * from {raw} where ({source.where}\n))"
         blank = {"account": source.account, "date": source.time, "known_at": source.known_at}
-        for what, column in blank.items():
-            if column is not None:
-                [[none, rows]] = opened.ask(
-                    f"select count(*) filter (where {quoted(column)} is null), count(*) from {raw}"
+        asked = {what: column for what, column in blank.items() if column is not None}
+        absent = ", ".join(f"count(*) - count({quoted(column)})" for column in asked.values())
+        [[rows, *nones]] = opened.ask(f"select count(*), {absent} from {raw}")
+        for what, none in zip(asked, nones, strict=True):
+            if none:
+                opened.notes.append(
+                    f'Source "{name}": {none:,} of {rows:,} rows have no {what}; left out.'
                 )
-                if none:
-                    opened.notes.append(
-                        f'Source "{name}": {none:,} of {rows:,} rows have no {what}; left out.'
-                    )
         if source.until is not None:
             begin, until = quoted(str(source.from_)), quoted(source.until)
             look(
@@ -179,9 +176,9 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
                 look(
                     "events_outside",
                     f"select e.account from (select {account_of(events)} as account, {at} as at "
-                    f"from ({all_rows(recipe, name)})) as e where not exists (select 1 from "
-                    f"(select {account} as account, {begin} as b, {last} as e from {rows}) as s "
-                    f"where s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e))",
+                    f"from ({all_rows(recipe, name)})) as e anti join (select {account} as "
+                    f"account, {begin} as b, {last} as e from {rows}) as s on "
+                    "s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e)",
                     f'source "{name}": {{}} rows are of a day on which no subscription of their '
                     "account runs",
                     f"events_outside: {rules.events_outside}",
@@ -198,15 +195,14 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
             "unknown_accounts: keep, in rules, keeps them",
         )
     for name, other in recipe.sources.items():
-        ours_too = f"{account_of(other)} in (select {account} from {rows})"
-        [[count, ours]] = opened.ask(
-            f"select count(*), count(*) filter (where {ours_too}) from ({all_rows(recipe, name)})"
-        )
-        if count and not ours:
+        theirs = f"select {account_of(other)} as account from ({all_rows(recipe, name)})"
+        ours = f"where account in (select {account} from {rows})"
+        [[any_of_ours]] = opened.ask(f"select exists (select 1 from ({theirs}) {ours})")
+        if not any_of_ours:
             # Two ways to write an id would otherwise count as nobody having done anything.
             look(
                 "strangers",
-                f"select {account_of(other)} from ({all_rows(recipe, name)})",
+                theirs,
                 f'source "{name}": none of its {{}} rows is of an account that has revenue',
                 None,
                 "are ids written alike in both?",

@@ -105,8 +105,10 @@ def history(
         if recipe.totals is not None:
             source = Source(_placed(recipe.totals.data, base))
             allowed += _opened(connection, _TOTALS_NAME, source, Path(scratch))
+        # An eighth is for what the process holds beside DuckDB's buffers.
+        limit = (memory or default_budget()) * 7 // 8
         for setting in (
-            f"memory_limit = '{(memory or default_budget()) >> 10}KiB'",
+            f"memory_limit = '{limit >> 10}KiB'",
             f"temp_directory = '{scratch}'",
             f"allowed_directories = {_listed([scratch])}",
             f"allowed_paths = {_listed(allowed)}",

@@ -302,6 +302,17 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
     return f"({n} * {sxy} - {sx} * {sy}) / nullif({n} * {sxx} - {sx} * {sx}, 0)"
 
 
+def _group(rule: FeatureRule) -> str:
+    """Return the table that a feature is made in: of all rows that the date sees, or the last."""
+    return quoted(f"gtmar:{'of' if rule.last is None else 'last'}:{rule.source}")
+
+
+def _reaches_to(rule: FeatureRule, days: SnapshotDays) -> date:
+    """Return the first day that a feature with a `last` looks at."""
+    assert rule.last is not None
+    return rule.last.after(days.cut, -2 if rule.kind == "change" else -1)
+
+
 #: What a feature is of an account without any row in its source.
 _OF_NOTHING = ("count", "sum", "distinct", "change")
 _TWICE = "feature {}: its SELECT gives an account more than one row"
@@ -326,16 +337,21 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
     groups: dict[str, dict[str, FeatureRule]] = {}
     for name, rule in recipe.features.items():
         if rule.kind != "sql":
-            groups.setdefault(rule.source, {})[name] = rule
-    for name, rules in groups.items():
-        source = recipe.sources[name]
+            groups.setdefault(_group(rule), {})[name] = rule
+    for alias, rules in groups.items():
+        any_rule = next(iter(rules.values()))
+        source, rows = recipe.sources[any_rule.source], quoted(any_rule.source)
+        if any_rule.last is not None:
+            # A long history is read as far as the longest of them looks back.
+            first = min(_reaches_to(rule, days) for rule in rules.values())
+            seen = as_of(recipe, any_rule.source, days.cut)
+            rows = f"({seen}) where {quoted(str(source.time))} >= {sql_date(first)}"
         made = ", ".join(f"{feature(recipe, r, days)} as {quoted(f)}" for f, r in rules.items())
-        alias = quoted(f"gtmar:of:{name}")
-        grouped = (
-            f'select {account_of(source)} as "gtmar:key", {made} from {quoted(name)} group by all'
-        )
+        grouped = f'select {account_of(source)} as "gtmar:key", {made} from {rows} group by 1'
         ctes.append(f"{alias} as ({grouped})")
         joins.append(f'left join {alias} on {alias}."gtmar:key" = "gtmar:account".account')
+    for name in dict.fromkeys(r.source for r in recipe.features.values() if r.kind != "sql"):
+        source = recipe.sources[name]
         if source.time is not None:
             time, span = quoted(source.time), quoted(f"gtmar:span:{name}")
             ctes.append(
@@ -379,7 +395,7 @@ def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotD
 
     Before a source begins and after it breaks off nobody counted, so that a count isn't zero.
     """
-    value = f"{quoted(f'gtmar:of:{rule.source}')}.{quoted(name)}"
+    value = f"{_group(rule)}.{quoted(name)}"
     if rule.kind in _OF_NOTHING:
         value = f"coalesce({value}, 0)"
     if recipe.sources[rule.source].time is None:
@@ -387,7 +403,7 @@ def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotD
     span = quoted(f"gtmar:span:{rule.source}")
     if rule.last is None:
         return f"case when {span}.begins is not null then {value} end"
-    first = sql_date(rule.last.after(days.cut, -2 if rule.kind == "change" else -1))
+    first = sql_date(_reaches_to(rule, days))
     recent = sql_date(rule.last.after(days.cut, -1))
     return f"case when {span}.begins <= {first} and {span}.ends >= {recent} then {value} end"
 
