@@ -11,7 +11,7 @@ from gtmar.data.locations import quoted
 from gtmar.errors import AccountDataError
 from gtmar.snapshots.conflicts import Conflict, conflicts
 from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
-from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions
+from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions, conventions
 from gtmar.snapshots.statement import (
     account_of,
     all_rows,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gtmar.snapshots.recipe import SnapshotRecipe
 
-__all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge"]
+__all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge", "money"]
 
 #: What moves MRR from a month's start to its end; contraction, churn and pause are below 0.
 MOVEMENTS = (
@@ -42,6 +42,21 @@ MOVEMENTS = (
 _BOUND = '"gtmar:bound"'
 #: Two centuries of months: more come of a date that is a slip.
 _MOST_MONTHS = 2_400
+
+
+_AGAINST = {"own": "the source added up another way", "books": "the totals of the recipe"}
+
+
+def money(cents: int) -> str:
+    """Write cents as people do.
+
+    Examples
+    --------
+    >>> money(-123456), money(5)
+    ('-1,234.56', '0.05')
+    """
+    sign, whole = "-" if cents < 0 else "", abs(cents)
+    return f"{sign}{whole // 100:,}.{whole % 100:02}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,13 @@ class Mismatch:
         """How much more the bridge has."""
         return self.bridge_cents - self.other_cents
 
+    def __str__(self) -> str:
+        return (
+            f"{self.month:%Y-%m}: {money(self.bridge_cents)} here, {money(self.other_cents)} by "
+            f"{_AGAINST[self.against]}: {money(abs(self.cents))} "
+            f"{'more' if self.cents > 0 else 'less'}."
+        )
+
 
 @dataclass(frozen=True)
 class Bridge:
@@ -72,11 +94,35 @@ class Bridge:
     differences: tuple[Mismatch, ...]
     conflicts: tuple[Conflict, ...]
     notes: tuple[str, ...]
+    #: How a shape of revenue is counted, by the names of the recipe's options.
+    conventions: dict[str, Any]
+
+    @property
+    def unsettled(self) -> tuple[Conflict, ...]:
+        """The contradictions that no rule of the recipe settles."""
+        return tuple(each for each in self.conflicts if each.rule is None)
+
+    @property
+    def headline(self) -> str:
+        """What a lead reads first: whether it closes, and whether it can be believed."""
+        count, kinds = len(self.differences), len(self.unsettled)
+        end = f"{money(self.months['end'][-1])} MRR at the end of {self.months['month'][-1]:%Y-%m}"
+        months = f"{self.months.height:,} month{'' if self.months.height == 1 else 's'}"
+        open_ = f"{kinds} kind{'' if kinds == 1 else 's'} of contradiction without a rule"
+        if count:
+            also = f", and {open_}" if kinds else ""
+            return f"The bridge doesn't close: {count} difference{'' if count == 1 else 's'}{also}."
+        if kinds:
+            return (
+                f"The bridge adds up to the cent over {months}, but isn't to be relied on: "
+                f"{open_}. As it is, {end}."
+            )
+        return f"The bridge closes to the cent over {months}: {end}."
 
     @property
     def sound(self) -> bool:
         """Whether all sums agree, and each contradiction has a rule."""
-        return not self.differences and all(each.rule is not None for each in self.conflicts)
+        return not self.differences and not self.unsettled
 
 
 def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
@@ -105,7 +151,15 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
             accounts.group_by("month").agg(moved), on="month", how="left", maintain_order="left"
         ).fill_null(0)
         differences = [*_against_own(opened, months, bounds), *_against_books(opened, months)]
-    return Bridge(months, accounts, tuple(differences), tuple(found), tuple(opened.notes))
+    [(shape, said)] = conventions(recipe)["revenue"].items()
+    return Bridge(
+        months,
+        accounts,
+        tuple(differences),
+        tuple(found),
+        tuple(opened.notes),
+        {"revenue": shape, **said, **conventions(recipe)["rules"]},
+    )
 
 
 def _bounds(opened: RawHistory) -> list[date]:

@@ -44,6 +44,7 @@ __all__ = [
     "Subscriptions",
     "Totals",
     "Transactions",
+    "conventions",
     "json_schema",
     "load",
     "parse",
@@ -629,3 +630,9 @@ def recipe_id(recipe: SnapshotRecipe) -> str:
             del shape["rates"]["data"]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return "h" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def conventions(recipe: SnapshotRecipe) -> dict[str, Any]:
+    """Return what a recipe says of how values are counted, defaults included, as plain data."""
+    said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {key: said[key] for key in ("window", "lead", "revenue", "population", "rules")}
