@@ -44,7 +44,7 @@ def _x(months: Sequence[Mapping[str, Any]]) -> alt.X:
 def _money_axis(values: Sequence[float]) -> alt.Axis:
     """Return an axis of money: short where the numbers are long."""
     long = max((abs(value) for value in values), default=0) >= 10_000
-    return alt.Axis(tickCount=5, format="~s" if long else ",")
+    return alt.Axis(tickCount=5, format="~s" if long else ",.2~f")
 
 
 def level_chart(months: Sequence[Mapping[str, Any]], marked: Sequence[date]) -> Markup:

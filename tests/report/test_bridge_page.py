@@ -37,6 +37,7 @@ window: 1 month
 data_until: 2024-01-01
 revenue: {{subscriptions: {{source: subs, amount: amount, gap: 30 days, one_off: kind = 'setup'}}}}
 totals: {{data: books.parquet, month: month, amount: amount}}
+rules: {{overlaps: add}}
 features: {{tenure: {{tenure: subs}}}}
 """
 
