@@ -38,7 +38,9 @@ def _month(row: Mapping[str, Any]) -> str:
 def _x(months: Sequence[Mapping[str, Any]]) -> alt.X:
     """Return an axis of all months; labels that would touch each other are left out."""
     axis = alt.Axis(grid=False, labelAngle=0, labelOverlap="greedy", labelSeparation=8)
-    return alt.X("month:O", title=None, sort=[_month(row) for row in months], axis=axis)
+    # A month in which nothing moved has its place too.
+    scale = alt.Scale(domain=[_month(row) for row in months])
+    return alt.X("month:O", title=None, scale=scale, axis=axis)
 
 
 def _money_axis(values: Sequence[float]) -> alt.Axis:

@@ -84,6 +84,11 @@ def test_the_page_has_all_numbers_of_the_bridge_and_what_is_wrong_with_it(folder
     assert "1 difference, and 1 kind of contradiction without a rule" in page
     assert "2023-07: 240.75 here, 250.75 by the totals of the recipe: 10.00 less." in page
     assert page.count("▼ differs") == 1
+    # In both charts, on a desk, each month has its place, also where nothing moved.
+    wide = re.findall(r'<svg[^>]*class="chart wide".*?</svg>', page, re.DOTALL)
+    assert [[f">{row['month']}<" in chart for row in found["months"]] for chart in wide] == (
+        [[True] * 12] * 2
+    )
     assert "1 subscriptions have an amount of 0" in page
     assert "zero_amounts: not paying, in rules, says that they are no revenue" in page
     assert "kind = &#39;setup&#39;" in page
