@@ -155,33 +155,49 @@ def _print(built: Built) -> None:
         say("Without outcomes nothing can be searched; a spec of an earlier date can score it.")
 
 
-@a.command(app, "bridge snapshots.yaml")
+@a.command(app, "bridge snapshots.yaml -o bridge.html")
 def bridge(
     recipe: _Recipe,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write it as one HTML page, with charts.")
+    ] = None,
     account: Annotated[
         list[str] | None, typer.Option(help="Movements of this account alone; may be repeated.")
     ] = None,
     memory: _Memory = None,
+    force: a.Force = False,
 ) -> Answer:
     """Follow MRR from month to month, and hold it against the books."""
+    from gtmar.outputs import Output
     from gtmar.snapshots import recipe as recipes
     from gtmar.snapshots.bridge import bridge as bridged
 
-    found = bridged(recipes.load(recipe), **_options(recipe, memory))
+    loaded = recipes.load(recipe)
+    read = [str(recipe), *(source.data for source in loaded.sources.values())]
+    new = None if output_path is None else Output(output_path, tuple(read), force=force)
+    found = bridged(loaded, **_options(recipe, memory))
     rows = found.months
     if account:
-        rows = (
-            found.accounts.filter(account=account[0])
-            if len(account) == 1
-            else (found.accounts.filter(found.accounts["account"].is_in(account)))
-        )
+        rows = found.accounts.filter(found.accounts["account"].is_in(account))
         if rows.is_empty():
             raise UsageError(f"no MRR of {', '.join(account)}", hint="accounts are by their id")
+    if new is not None:
+        from gtmar.report import bridge_page
+
+        page = bridge_page(
+            found,
+            loaded.name,
+            rows=rows if account else None,
+            accounts=tuple(account or ()),
+        )
+        new.write(page.html)
 
     def facts() -> dict[str, Any]:
         return {
+            "headline": found.headline,
             "months": [{**row, "month": f"{row['month']:%Y-%m}"} for row in rows.to_dicts()],
             "unit": "cents",
+            "conventions": found.conventions,
             "differences": [
                 {
                     "month": f"{each.month:%Y-%m}",
@@ -193,55 +209,79 @@ def bridge(
             ],
             "conflicts": [_conflict(each) for each in found.conflicts],
             "notes": list(found.notes),
+            "output": None if output_path is None else str(output_path),
         }
 
     return Answer(
-        facts, lambda: _print_bridge(found, rows.to_dicts()), 0 if found.sound else _UNSOUND
+        facts,
+        lambda: _print_bridge(found, rows.to_dicts(), recipe, output_path),
+        0 if found.sound else _UNSOUND,
     )
-
-
-def _money(cents: int) -> str:
-    sign, whole = "-" if cents < 0 else "", abs(cents)
-    return f"{sign}{whole // 100:,}.{whole % 100:02}"
 
 
 #: Heads of the bridge's table.
-_SHORT = {"reactivation": "back", "contraction": "less", "expansion": "more"}
-_AGAINST = {"own": "the source added up another way", "books": "the totals of the recipe"}
+_SHORT = {
+    "reactivation": "back",
+    "contraction": "less",
+    "expansion": "more",
+    "resumption": "resumed",
+    "pause": "paused",
+    "one_off": "one-off",
+}
 
 
-def _print_bridge(found: Bridge, rows: list[dict[str, Any]]) -> None:
-    from gtmar.snapshots.bridge import MOVEMENTS
-
-    months = found.months
-    if found.differences:
-        say(f"The bridge doesn't close: {some(len(found.differences), 'difference')}.")
-    else:
-        say(
-            f"The bridge closes to the cent over {some(months.height, 'month')}: "
-            f"{_money(months['end'][-1])} MRR at the end of {months['month'][-1]:%Y-%m}."
-        )
+def _print_bridge(
+    found: Bridge, rows: list[dict[str, Any]], recipe: Path, page: Path | None
+) -> None:
+    say(found.headline)
     for each in found.differences:
-        say(
-            f"{each.month:%Y-%m}: {_money(each.bridge_cents)} here, {_money(each.other_cents)} by "
-            f"{_AGAINST[each.against]}: {_money(abs(each.cents))} "
-            f"{'more' if each.cents > 0 else 'less'}."
-        )
-    # A month starts with what the one before it ended with; in whole units a row fits the screen.
-    names = [name for name in ("account", *MOVEMENTS, "end") if name in rows[0]]
-    table(
-        ["month", *(_SHORT.get(name, name) for name in names)],
-        [
-            [
-                f"{row['month']:%Y-%m}",
-                *(f"{row[n] / 100:,.0f}" if n != "account" else row[n] for n in names),
-            ]
-            for row in rows
-        ],
-        title="MRR in whole units; cents are in --json",
-    )
+        say(str(each))
+    _print_months(rows)
+    say("Conventions: " + "; ".join(f"{k}: {_worded(v)}" for k, v in found.conventions.items()))
     for conflict in found.conflicts:
         ruled = f"settled by {conflict.rule}" if conflict.rule else f"no rule: {conflict.remedy}"
         complain("note" if conflict.rule else "warning", f"{conflict}; {ruled}.")
     for note in found.notes:
         complain("note", note)
+    if page is not None:
+        say(f"{page}: open it in any browser; it needs nothing else.")
+    if found.sound and page is None:
+        follow("bridge", recipe, output_path=unused("bridge.html"))
+    elif found.sound:
+        follow("snapshot", recipe, output_path=unused("accounts"))
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items()) or "none"
+    return str(value)
+
+
+def _print_months(rows: list[dict[str, Any]]) -> None:
+    """Print a table in which every month is one line of 80 characters at most.
+
+    What never happened has no column. Where whole units are too wide, the start goes, which is the
+    end of the month before; then units go, for thousands.
+    """
+    from gtmar.snapshots.bridge import MOVEMENTS
+
+    usual = ("new", "expansion", "contraction", "churn", "reactivation")
+    kinds = [kind for kind in MOVEMENTS if kind in usual or any(row[kind] for row in rows)]
+    after = ["end", *(["one_off"] if any(row["one_off"] for row in rows) else [])]
+    for unit, start in ((100, True), (100, False), (100_000, True), (100_000, False)):
+        names = [*(["start"] if start else []), *kinds, *after]
+        heads = ["month", *(_SHORT.get(name, name) for name in names)]
+        lines = [
+            [f"{row['month']:%Y-%m}", *(f"{row[n] / unit:,.0f}" for n in names)] for row in rows
+        ]
+        if "account" in rows[0]:
+            heads.insert(1, "account")
+            lines = [[x[0], row["account"], *x[1:]] for x, row in zip(lines, rows, strict=True)]
+        # An account's name may lose its middle.
+        widest = [max(map(len, each)) for each in zip(heads, *lines, strict=True)]
+        if "account" in rows[0]:
+            widest[1] = min(widest[1], 12)
+        if sum(widest) + len(widest) - 1 <= 80:
+            break
+    words = "whole units" if unit == 100 else "thousands"
+    table(heads, lines, title=f"MRR in {words}; cents are in --json")

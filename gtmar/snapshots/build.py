@@ -16,7 +16,7 @@ from gtmar.errors import AccountDataError, UsageError
 from gtmar.outputs import Output
 from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
-from gtmar.snapshots.recipe import SnapshotRecipe, parse, recipe_id
+from gtmar.snapshots.recipe import SnapshotRecipe, conventions, parse, recipe_id
 from gtmar.snapshots.statement import RAW, all_rows
 
 if TYPE_CHECKING:
@@ -141,12 +141,6 @@ def build(
 def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
     """Return what a table's file says of how it was made."""
     recipe = opened.recipe
-    said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
-    conventions = {
-        key: said[key]
-        for key in ("window", "lead", "revenue", "population", "rules")
-        if key in said
-    }
     rows = {
         name: opened.ask(f"select count(*) from {quoted(f'{RAW}{name}')}")[0][0]
         for name in recipe.sources
@@ -154,7 +148,7 @@ def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
     counted = {each.kind: each.count for each in found}
     return {
         "gtmar_recipe": recipe_id(recipe),
-        "gtmar_conventions": json.dumps(conventions, sort_keys=True),
+        "gtmar_conventions": json.dumps(conventions(recipe), sort_keys=True),
         "gtmar_sources": json.dumps({"rows": rows, "conflicts": counted}, sort_keys=True),
     }
 

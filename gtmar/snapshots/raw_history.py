@@ -17,18 +17,28 @@ from gtmar.data.table_files import located
 from gtmar.errors import AccountDataError, RecipeError, nearest
 from gtmar.safe_text import is_remote
 from gtmar.snapshots.closed_sql import refuse_condition, refuse_select
-from gtmar.snapshots.recipe import Monthly, Span, Subscriptions
-from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows, as_of, feature, statement
+from gtmar.snapshots.recipe import Monthly, RateTable, Span, Subscriptions, Transactions
+from gtmar.snapshots.statement import (
+    RATES,
+    RAW,
+    SnapshotDays,
+    all_rows,
+    as_of,
+    feature,
+    recurring,
+    statement,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, SnapshotRecipe
+    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, SnapshotRecipe, Totals
 
 __all__ = ["TOTALS", "RawHistory", "history"]
 
 #: The raw table of what the books say.
 _TOTALS_NAME = "gtmar totals"
+_RATES_NAME = RATES.removeprefix(RAW)
 TOTALS = f"{RAW}{_TOTALS_NAME}"
 _TIMES = ("DATE", "TIMESTAMP")
 _NUMBERS = (
@@ -102,9 +112,9 @@ def history(
         for name, raw in recipe.sources.items():
             source = Source(_placed(raw.data, base), query=raw.query)
             allowed += _opened(connection, name, source, Path(scratch), raw.account)
-        if recipe.totals is not None:
-            source = Source(_placed(recipe.totals.data, base))
-            allowed += _opened(connection, _TOTALS_NAME, source, Path(scratch))
+        for name, table in _beside(recipe).items():
+            source = Source(_placed(table.data, base))
+            allowed += _opened(connection, name, source, Path(scratch))
         # An eighth is for what the process holds beside DuckDB's buffers.
         limit = (memory or default_budget()) * 7 // 8
         for setting in (
@@ -126,6 +136,17 @@ def history(
         _check(opened)
         opened.until = _known_until(opened)
         yield opened
+
+
+def _beside(recipe: SnapshotRecipe) -> dict[str, Totals | RateTable]:
+    """Return the tables that a recipe has beside its sources, by their raw names."""
+    rates = recipe.revenue.shape.rates
+    found: dict[str, Totals | RateTable] = {}
+    if recipe.totals is not None:
+        found[_TOTALS_NAME] = recipe.totals
+    if isinstance(rates, RateTable):
+        found[_RATES_NAME] = rates
+    return found
 
 
 def _placed(place: str, base: Path | None) -> str:
@@ -207,7 +228,7 @@ class _AgainstSources:
     def __init__(self, opened: RawHistory) -> None:
         self.opened, self.recipe, self.wrong = opened, opened.recipe, list[str]()
         recipe = opened.recipe
-        names = [*recipe.sources, *([_TOTALS_NAME] if recipe.totals else [])]
+        names = [*recipe.sources, *_beside(recipe)]
         self.schemas = {
             name: {row[0]: row[1] for row in opened.ask(f"describe {quoted(f'{RAW}{name}')}")}
             for name in names
@@ -253,6 +274,14 @@ class _AgainstSources:
         if isinstance(shape, Subscriptions):
             for number in (shape.quantity, shape.discount, shape.months):
                 asked("revenue", shape.source, number, _NUMBERS)
+            asked("revenue", shape.source, shape.cancelled, _TIMES)
+        if isinstance(shape, Transactions):
+            asked("revenue", shape.source, shape.months, _NUMBERS)
+            asked("revenue", shape.source, shape.paid_until, _TIMES)
+        if isinstance(shape.rates, RateTable):
+            asked("revenue.rates", _RATES_NAME, shape.rates.currency)
+            asked("revenue.rates", _RATES_NAME, shape.rates.date, _TIMES)
+            asked("revenue.rates", _RATES_NAME, shape.rates.rate, _NUMBERS)
         if recipe.totals is not None:
             asked("totals", _TOTALS_NAME, recipe.totals.month, _TIMES)
             asked("totals", _TOTALS_NAME, recipe.totals.amount, _NUMBERS)
@@ -287,6 +316,9 @@ class _AgainstSources:
             for name, source in recipe.sources.items()
             if source.where is not None
         ]
+        one_off = recipe.revenue.shape.one_off
+        if one_off is not None:
+            own.append(("revenue.one_off", "", one_off))
         for place, _, condition in (*own, *self._conditioned()):
             self._tried(partial(refuse_condition, connection, condition, place))
         for name, rule in recipe.features.items():
@@ -311,6 +343,7 @@ class _AgainstSources:
             self._bound(f"sources.{name}.where", f"select * from ({text})")
         if self.wrong:
             return
+        self._bound("revenue", recurring(recipe, f"({seen[recipe.revenue.shape.source]})"))
         for place, source, condition in self._conditioned():
             self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)")
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())

@@ -182,6 +182,6 @@ lead: {lead}
 data_until: 2025-06-01
 revenue:
   subscriptions: {{source: subs, amount: amount, months: months, gap: {gap}}}
-rules: {{overlaps: add, events_outside: keep}}
+rules: {{overlaps: add, events_outside: keep, zero_amounts: not paying}}
 {FEATURES}
 """

@@ -155,25 +155,52 @@ def test_a_history_full_of_contradictions_is_refused_until_each_has_a_rule() -> 
     counts = [(each["kind"], each["count"]) for each in found]
     kinds = [kind for kind, _ in counts]
     assert kinds == [
-        *("overlaps", "events_outside", "events_outside"),
+        *("zero_amounts", "overlaps", "events_outside", "events_outside"),
         *("flagged_and_paying", "gone_and_unflagged", "flagged_and_paying", "gone_and_unflagged"),
     ]
-    # 110 accounts are flagged, and none of them has only subscriptions that ended.
-    assert ("flagged_and_paying", 110) in counts
+    # 110 accounts are flagged, and none of them has only subscriptions that ended; 352 have left by
+    # an event, of which some are of the very last day or later.
+    assert flagged.len() == 110
     assert ("flagged_and_paying", flagged.is_in(paying.implode()).sum()) in counts
-    for rule in ("overlaps: add", "events_outside: keep", "flags: believe revenue"):
-        others = [
-            each
-            for each in ("overlaps: add", "events_outside: keep", "flags: believe revenue")
-            if each != rule
-        ]
-        with pytest.raises(AccountDataError):
-            snapshot_table(parse(SAAS + f"rules: {{{', '.join(others)}}}\n"), day)
-    ruled = SAAS + "rules: {overlaps: add, events_outside: keep, flags: believe revenue}\n"
-    assert snapshot_table(parse(ruled), day).height > 100
+    left = pl.read_parquet(HISTORY / "saas" / "churn_events.parquet")
+    assert left["account_id"].n_unique() == 352
+    told = left.filter(pl.col("churn_date") < last)["account_id"].unique()
+    both = told.is_in(paying.implode()).sum()
+    assert counts[4:] == [
+        *(("flagged_and_paying", 110), ("gone_and_unflagged", 500 - paying.len())),
+        *(
+            ("flagged_and_paying", both),
+            ("gone_and_unflagged", 500 - paying.len() - told.len() + both),
+        ),
+    ]
+    assert subs.filter(mrr_amount=0).height == 778
+    assert ("zero_amounts", 778) in counts
+    for kind in set(kinds):
+        settles = "flags" if kind in FLAGS else kind
+        rules = [rule for rule in RULES if RULES[rule] != settles]
+        with pytest.raises(AccountDataError) as caught:
+            snapshot_table(parse(ruled(*rules)), day)
+        # All of what that rule would settle, and nothing else.
+        left_over: Any = caught.value.facts["conflicts"]
+        assert {each["kind"] for each in left_over} == (FLAGS if kind in FLAGS else {kind})
+    assert snapshot_table(parse(RULED), day).height > 100
 
 
-RULED = SAAS + "rules: {overlaps: add, events_outside: keep, flags: believe revenue}\n"
+FLAGS = {"flagged_and_paying", "gone_and_unflagged"}
+#: What settles each kind of contradiction.
+RULES = {
+    "zero_amounts: not paying": "zero_amounts",
+    "overlaps: add": "overlaps",
+    "events_outside: keep": "events_outside",
+    "flags: believe revenue": "flags",
+}
+
+
+def ruled(*rules: str) -> str:
+    return SAAS + f"rules: {{{', '.join(rules)}}}\n"
+
+
+RULED = ruled(*RULES)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +223,7 @@ def test_a_history_without_rules_has_no_sound_bridge() -> None:
     assert found.differences == ()
     assert not found.sound
     assert {each.kind for each in found.conflicts} == {
-        *("overlaps", "events_outside", "flagged_and_paying", "gone_and_unflagged"),
+        *("zero_amounts", "overlaps", "events_outside", "flagged_and_paying", "gone_and_unflagged"),
     }
 
 
