@@ -195,6 +195,13 @@ def random_history(seed: int, accounts: int = 12) -> RandomHistory:
         ]
         if name == "subs":
             tables[name] += [draw.back(row) for row in tables[name] if rng.random() < 0.5]
+        else:
+            # Some rows of an account are of one moment.
+            tables[name] += [
+                draw.row(name, str(row["who"])) | {TIME[name]: row[TIME[name]]}
+                for row in tables[name]
+                if rng.random() < 0.2
+            ]
         # Rows without an account or a date say nothing.
         tables[name] += [draw.row(name, whos[0]) | {"who": None}]
         tables[name] += [draw.row(name, whos[0]) | {TIME[name]: None}]
