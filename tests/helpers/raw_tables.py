@@ -141,6 +141,8 @@ class _Draw:
             return {"who": who, "at": at, "kind": kind, "value": value, "loaded": loaded}
         if table == "payments":
             amount = self.cents(-3_000 if rng.random() < 0.4 else 0, 20_000)
+            # An order of 0 is an order.
+            amount = Decimal(0) if rng.random() < 0.15 else amount
             cur, at = rng.choice(["EUR", "USD", "JPY"]), self.time(table, "at", day)
             return {"who": who, "at": at, "amount": amount, "cur": cur, "loaded": loaded}
         if table == "months":
