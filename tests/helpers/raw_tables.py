@@ -141,6 +141,8 @@ class _Draw:
             return {"who": who, "at": at, "kind": kind, "value": value, "loaded": loaded}
         if table == "payments":
             amount = self.cents(-3_000 if rng.random() < 0.4 else 0, 20_000)
+            # An order of 0 is an order.
+            amount = Decimal(0) if rng.random() < 0.15 else amount
             cur, at = rng.choice(["EUR", "USD", "JPY"]), self.time(table, "at", day)
             return {"who": who, "at": at, "amount": amount, "cur": cur, "loaded": loaded}
         if table == "months":
@@ -195,6 +197,13 @@ def random_history(seed: int, accounts: int = 12) -> RandomHistory:
         ]
         if name == "subs":
             tables[name] += [draw.back(row) for row in tables[name] if rng.random() < 0.5]
+        else:
+            # Some rows of an account are of one moment.
+            tables[name] += [
+                draw.row(name, str(row["who"])) | {TIME[name]: row[TIME[name]]}
+                for row in tables[name]
+                if rng.random() < 0.2
+            ]
         # Rows without an account or a date say nothing.
         tables[name] += [draw.row(name, whos[0]) | {"who": None}]
         tables[name] += [draw.row(name, whos[0]) | {TIME[name]: None}]
