@@ -227,7 +227,7 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
         ),
         lives as (
             select {account} as of, {begin} as begin, {after} as after from rows
-            where {row_amount(recipe)} > 0
+            where {row_amount(recipe)} > 0 and ({after} is null or {after} > {begin})
         ),
         without as (
             select account, months.number, max(after) filter (where begin < {before}) as gone,

@@ -166,15 +166,31 @@ class Money:
             return any(r[self.said["amount"]] >= 0 for r in paid), max(last, Fraction(0))
         if self.shape == "monthly" or last > 0:
             return last > 0, max(last, Fraction(0))
-        paying = [r for r in own if self.amount(r) > 0]
-        paying = [r for r in paying if (g := self.gone(r)) is None or g > r["_at"]]
+        first = self.back(own, end)
+        if first is None:
+            return False, Fraction(0)
+        returned = [r for r in self.paying(own) if r["_at"] == first]
+        return True, sum(map(self.amount, returned), Fraction(0))
+
+    def paying(self, own: list[Row]) -> list[Row]:
+        """Return the rows of an account that were paid for, for a time."""
+        return [
+            row
+            for row in own
+            if self.amount(row) > 0 and ((end := self.gone(row)) is None or end > row["_at"])
+        ]
+
+    def back(self, own: list[Row], day: date) -> datetime | None:
+        """Return when an account comes back that is gone on a day, if that is within the gap."""
+        closes, gap = datetime(day.year, day.month, day.day), self.said.get("gap", "0 days")
+        if gap == "0 days":
+            return None
+        paying = self.paying(own)
         ends = [g for r in paying if r["_at"] < closes and (g := self.gone(r)) is not None]
         returns = [r["_at"] for r in paying if r["_at"] >= closes]
-        gap = self.said.get("gap", "0 days")
-        if gap == "0 days" or not ends or not returns or min(returns) > later(max(ends), gap):
-            return False, Fraction(0)
-        first = min(returns)
-        return True, sum((self.amount(r) for r in paying if r["_at"] == first), Fraction(0))
+        if not ends or not returns or min(returns) > later(max(ends), gap):
+            return None
+        return min(returns)
 
 
 # ---- features ------------------------------------------------------------------------------------
@@ -403,9 +419,10 @@ def movements(recipe: Recipe, tables: Tables) -> dict[tuple[date, str], dict[str
             if counted or start or any(money.counts(row, month) for row in own):
                 moved = {"start": start, "end": end}
                 if start <= 0 < end:
-                    moved["reactivation" if paid_before else "new"] = end - start
+                    again = "resumption" if money.back(own, month) else "reactivation"
+                    moved[again if paid_before else "new"] = end - start
                 elif end <= 0 < start:
-                    moved["churn"] = end - start
+                    moved["pause" if money.back(own, following) else "churn"] = end - start
                 elif end != start:
                     moved["expansion" if end > start else "contraction"] = end - start
                 found[month, who] = moved

@@ -322,6 +322,7 @@ def random_recipe(seed: int, *, features: int = 14, shape: str | None = None) ->
             "overlaps": "add",
             "events_outside": "keep",
             "ends_before_start": "leave out",
+            "zero_amounts": "not paying",
         },
         "features": {f"f{number}": random_feature(rng) for number in range(features)},
     }
