@@ -23,7 +23,7 @@ from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows, as_of, featur
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, SnapshotRecipe
+    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, RawTable, SnapshotRecipe
 
 __all__ = ["TOTALS", "RawHistory", "history"]
 
@@ -100,8 +100,10 @@ def history(
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
         allowed: list[str] = []
         for name, raw in recipe.sources.items():
-            source = Source(_placed(raw.data, base), query=raw.query)
-            allowed += _opened(connection, name, source, Path(scratch), raw.account)
+            for table, place in raw.places.items():
+                label = name if raw.query is None else f"{name}.{table}"
+                source = Source(_placed(place, base))
+                allowed += _opened(connection, label, source, Path(scratch), raw.account)
         if recipe.totals is not None:
             source = Source(_placed(recipe.totals.data, base))
             allowed += _opened(connection, _TOTALS_NAME, source, Path(scratch))
@@ -120,6 +122,9 @@ def history(
             "lock_configuration = true",
         ):
             connection.execute(f"set {setting}")
+        for name, raw in recipe.sources.items():
+            if raw.query is not None:
+                _join(connection, name, raw)
         opened = RawHistory(connection, recipe, Path(scratch))
         _check(opened)
         opened.until = _known_until(opened)
@@ -168,6 +173,23 @@ def _opened(
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
     return files
+
+
+def _join(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> None:
+    """Make the raw table of a source by its query, which reaches the tables of the source alone."""
+    place, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
+    refuse_select(connection, query, raw.places, place, what="table")
+    tables = ", ".join(
+        f"{quoted(table)} as (select * from {quoted(f'{RAW}{name}.{table}')})"
+        for table in raw.places
+    )
+    try:
+        # Once: the table is read for each feature and date.
+        connection.execute(
+            f"create table {quoted(f'{RAW}{name}')} as with {tables} select * from ({query}\n)"
+        )
+    except duckdb.Error as err:
+        raise RecipeError(f"{place}: {_first(err)}") from err
 
 
 # ---- what the recipe says of columns ------------------------------------------------------------

@@ -116,7 +116,11 @@ class RawTable(SpecModel):
     no date in the past can be told from.
     """
 
-    data: str
+    #: Where it is; left out where `tables` says where the tables of its query are.
+    data: str | None = None
+    #: Tables that the query joins, by the names that it gives them.
+    tables: dict[str, str] = Field(default_factory=dict)
+    #: One SELECT that makes the table: over `tables`, or over `data`, which it calls accounts.
     query: str | None = None
     account: str
     at: str | None = None
@@ -140,6 +144,28 @@ class RawTable(SpecModel):
     def time(self) -> str | None:
         """The column that says from when a row is seen; None where nothing does."""
         return self.at or self.from_ or self.valid_from
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the tables are that it is made of, by the name that a query has for each."""
+        return {"accounts": self.data} if self.data is not None else self.tables
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> RawTable:
+        if (self.data is None) == (not self.tables):
+            raise ValueError(
+                "a source has data, or tables and a query that joins them, "
+                f"got {'both' if self.tables else 'neither'}"
+            )
+        if self.tables and self.query is None:
+            raise ValueError("tables needs a query: one SELECT that makes one table of them")
+        twice = Counter(name.lower() for name in self.tables)
+        for name in self.tables:
+            if not _NAME.fullmatch(name) or twice[name.lower()] > 1:
+                raise ValueError(
+                    f'tables: "{name}" must be letters, digits and underscores, each name once'
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_kind(self) -> RawTable:
@@ -546,6 +572,6 @@ def recipe_id(recipe: SnapshotRecipe) -> str:
     """Return a hash of all that changes a value: not the name, the dates or where the data is."""
     content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates", "totals"})
     for source in content["sources"].values():
-        del source["data"]
+        del source["data"], source["tables"]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return "h" + hashlib.sha256(text.encode()).hexdigest()[:16]
