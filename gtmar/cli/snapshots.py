@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gtmar.snapshots.bridge import Bridge
     from gtmar.snapshots.build import Built
     from gtmar.snapshots.conflicts import Conflict
-    from gtmar.snapshots.draft import Draft
+    from gtmar.snapshots.draft import DraftedRecipe
 
 __all__ = ["bridge", "snapshot"]
 
@@ -113,7 +113,7 @@ def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
     return Answer(lambda: _draft_facts(found, path), lambda: _print_draft(found, path))
 
 
-def _draft_facts(found: Draft, path: Path) -> dict[str, Any]:
+def _draft_facts(found: DraftedRecipe, path: Path) -> dict[str, Any]:
     return {
         "output": str(path),
         "revenue": found.revenue,
@@ -126,7 +126,7 @@ def _draft_facts(found: Draft, path: Path) -> dict[str, Any]:
     }
 
 
-def _print_draft(found: Draft, path: Path) -> None:
+def _print_draft(found: DraftedRecipe, path: Path) -> None:
     recipe = found.recipe
     ruling = some(len(found.conflicts), "contradiction")
     say(

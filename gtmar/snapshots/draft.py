@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gtmar.snapshots.raw_history import RawHistory
     from gtmar.snapshots.recipe import SnapshotRecipe
 
-__all__ = ["Draft", "draft", "located"]
+__all__ = ["DraftedRecipe", "draft", "located"]
 
 #: Features of a draft: what a person can still read through.
 _MOST_FEATURES = 16
@@ -53,7 +53,7 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftedRecipe:
     """A first recipe, and what is to be said of it."""
 
     text: str
@@ -70,7 +70,9 @@ class Draft:
     known: int
 
 
-def draft(sources: list[str], *, base: Path | None = None, memory: int | None = None) -> Draft:
+def draft(
+    sources: list[str], *, base: Path | None = None, memory: int | None = None
+) -> DraftedRecipe:
     """Write a first recipe from raw tables.
 
     Parameters
@@ -222,7 +224,7 @@ class _Writing:
         order = sorted(taken, key=lambda name: places[_source_of(taken[name])])
         return {name: taken[name] for name in order}, later
 
-    def draft(self, base: Path | None, memory: int | None) -> Draft:
+    def draft(self, base: Path | None, memory: int | None) -> DraftedRecipe:
         """Write the recipe, look at the history by it, and write it again with what that shows."""
         with history(parse(self.text()), base=base, memory=memory) as opened:
             self._look(opened)
@@ -236,7 +238,7 @@ class _Writing:
         unsure = tuple(f"{each.name}: {doubt}" for each in self.sources for doubt in each.doubts)
         known = sum(recipe.window.after(day) <= opened.until for day in recipe.days)
         shape = f"{_SHAPES[str(self.revenue.shape)]} in {self.revenue.name}"
-        return Draft(text, recipe, shape, self.recognised, unsure, tuple(self.found), known)
+        return DraftedRecipe(text, recipe, shape, self.recognised, unsure, tuple(self.found), known)
 
     def _look(self, opened: RawHistory) -> None:
         """Choose dates and window by the span of the revenue, and what its rows say of months."""

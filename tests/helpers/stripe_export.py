@@ -91,7 +91,7 @@ def _at(day: date | None) -> str:
     return "" if day is None else f"{datetime.combine(day, datetime.min.time()):%Y-%m-%d %H:%M:%S}"
 
 
-def make_export(customers: int = 400, seed: int = 18) -> StripeExport:
+def make_export(customers: int = 900, seed: int = 18) -> StripeExport:
     """Draw the business."""
     rng, made = Random(seed), StripeExport()
     synced = _at(LAST)
@@ -131,15 +131,14 @@ def _customer(made: StripeExport, rng: Random, customer: str, synced: str) -> No
     day = FIRST + timedelta(rng.randrange(900))
     health, ended = rng.gauss(2.2, 0.6), None
     begin = day
-    # Month by month: usage follows health, and whoever uses little leaves.
+    # Week by week: usage follows health, and whoever uses little leaves.
     while day < LAST and ended is None:
-        logins = max(0, round(rng.gauss(health * 8, 3)))
-        made.tables["usage"].append(
-            {"customer_id": customer, "used_at": _at(day), "logins": logins}
-        )
-        day += timedelta(30)
-        health += rng.gauss(-0.02, 0.25)
-        if (day - begin).days > 60 and rng.random() < (0.16 if logins < 9 else 0.012):
+        logins = max(0, round(rng.gauss(health * 4, 2)))
+        use = {"customer_id": customer, "used_at": _at(day), "logins": logins}
+        made.tables["usage"].append(use)
+        day += timedelta(7)
+        health += rng.gauss(-0.005, 0.12)
+        if (day - begin).days > 60 and rng.random() < (0.06 if health < 1.2 else 0.002):
             ended = min(day, LAST)
     price = rng.choice(PRICES)
     second = rng.random() < 0.1

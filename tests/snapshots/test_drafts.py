@@ -11,7 +11,7 @@ from stripe_export import make_export
 
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.snapshots.build import build, snapshot_table
-from gtmar.snapshots.draft import Draft, draft
+from gtmar.snapshots.draft import DraftedRecipe, draft
 from gtmar.snapshots.recipe import parse
 
 HISTORY = Path(__file__).parents[3] / "shared" / "history"
@@ -34,7 +34,7 @@ def days(count: int, step: int = 15, first: date = date(2023, 1, 1)) -> list[dat
     return [first + timedelta(step * number) for number in range(count)]
 
 
-def says(found: Draft, *texts: str) -> None:
+def says(found: DraftedRecipe, *texts: str) -> None:
     """Every doubt stands in the recipe too, whole but for its line breaks."""
     told = " ".join(found.unsure)
     written = re.sub(r"\n *# +", " ", found.text)
