@@ -77,7 +77,7 @@ def snapshot(
     if draft:
         if sql or dates:
             raise UsageError("--draft chooses dates itself", hint="leave --date and --sql out")
-        return _draft(recipe, output_path or Path("snapshots.yaml"), memory)
+        return _draft(recipe, output_path or unused("snapshots.yaml"), memory)
     if len(recipe) > 1:
         raise UsageError(
             f"expected one recipe, got {len(recipe)} arguments",
@@ -103,6 +103,11 @@ def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
     from gtmar.cli import option_values
     from gtmar.snapshots.draft import draft, located
 
+    if path.exists():
+        raise UsageError(
+            f'"{path}" is there already and may have been edited; it is not replaced',
+            hint="give -o another name",
+        )
     places = [location for _, location in map(located, sources)]
     new = option_values.output_or_print(path, *places, force=False)
     found = draft(sources, **_options(path, memory))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from datetime import date
@@ -164,7 +165,9 @@ def _opened(
             scan(source).with_text(account).frame.sink_parquet(target)
             files = [str(target)]
     except AccountDataError as err:
-        raise AccountDataError(f"source {name}: {err.message}", hint=err.hint) from err
+        # A recipe's reader gave no --data.
+        hint = None if "--data" in (err.hint or "") else err.hint
+        raise AccountDataError(f"source {name}: {err.message}", hint=hint) from err
     try:
         connection.execute(
             f"create view {quoted(f'{RAW}{name}')} as select * from read_parquet({_listed(files)}, "
@@ -312,11 +315,11 @@ class _AgainstSources:
         days = SnapshotDays.of(recipe, recipe.days[-1], None)
         seen = {name: as_of(recipe, name, days.cut) for name in recipe.sources}
         for name, text in seen.items():
-            self._bound(f"sources.{name}.where", f"select * from ({text})")
+            self._bound(f"sources.{name}.where", f"select * from ({text})", name)
         if self.wrong:
             return
         for place, source, condition in self._conditioned():
-            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)")
+            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)", source)
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())
         for name, rule in recipe.features.items() if not self.wrong else ():
             place = f"features.{name}"
@@ -326,11 +329,19 @@ class _AgainstSources:
                 value = feature(recipe, rule, days)
                 self._bound(place, f"select {value} from ({seen[rule.source]})")
 
-    def _bound(self, place: str, text: str, *, columns: int | None = None) -> None:
+    def _bound(
+        self, place: str, text: str, source: str | None = None, *, columns: int | None = None
+    ) -> None:
         try:
             found = self.opened.connection.execute(f"describe {text}").fetchall()
         except duckdb.Error as err:
-            self.wrong.append(f"{place}: {_first(err)}")
+            said = _first(err)
+            unknown = re.search('Referenced column "([^"]*)" not found', said)
+            if unknown is not None and source is not None:
+                likely = nearest(unknown[1], self.schemas[source])
+                hint = f'; did you mean "{likely}"?' if likely else "; text stands in single quotes"
+                said = f'source "{source}" has no column "{unknown[1]}"{hint}'
+            self.wrong.append(f"{place}: {said}")
             return
         if columns is not None and len(found) != columns:
             self.wrong.append(f"{place}: expected account and value, got {len(found)} columns")

@@ -195,12 +195,15 @@ def test_a_draft_says_what_it_took_its_sources_for_and_its_next_step_runs(folder
 def test_a_draft_with_contradictions_asks_for_rules_first(folder: Path) -> None:
     subscriptions(Path("raw/subs.csv"), "0001,2023-03-01,,5")
     said = gtmar("snapshot", "--draft", "raw/subs.csv")
+    # What was there is left as it is.
+    assert "A first recipe is in snapshots-2.yaml" in said
     assert "subscription periods in subs, 1 contradiction for you to rule on." in said
     assert "rule: revenue: 1 subscriptions begin while another" in said
     [command] = re.findall(r"stands as a comment; then: gtmar (.*)$", said, re.MULTILINE)
     assert "overlaps: add" in gtmar(*shlex.split(command), code=3)
-    text = Path("snapshots.yaml").read_text()
-    Path("snapshots.yaml").write_text(
+    recipe = Path("snapshots-2.yaml")
+    text = recipe.read_text()
+    recipe.write_text(
         text.replace("# rules:", "rules:").replace("#   overlaps: add", "  overlaps: add")
     )
     gtmar(*shlex.split(command))
