@@ -9,7 +9,7 @@ import typer
 
 from gtmar.cli import options as a
 from gtmar.cli import output
-from gtmar.cli.next_step import follow, unused
+from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gtmar.snapshots.bridge import Bridge
     from gtmar.snapshots.build import Built
     from gtmar.snapshots.conflicts import Conflict
+    from gtmar.snapshots.draft import DraftedRecipe
 
 __all__ = ["bridge", "snapshot"]
 
@@ -48,10 +49,18 @@ def _dates(texts: list[str]) -> list[date]:
 
 @a.command(app, "snapshot snapshots.yaml -o accounts")
 def snapshot(
-    recipe: _Recipe,
+    recipe: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE", help="Recipe, a YAML file; with --draft the sources."),
+    ],
     output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for a table a date.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for a table a date; file of the draft."),
     ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option("--draft", help="Write a first recipe from raw sources: NAME=PLACE or PLACE."),
+    ] = False,
     dates: Annotated[
         list[str] | None,
         typer.Option("--date", help="This date in place of the recipe's; may be repeated."),
@@ -65,18 +74,84 @@ def snapshot(
     from gtmar.snapshots import build as building
     from gtmar.snapshots import recipe as recipes
 
-    loaded = recipes.load(recipe)
+    if draft:
+        if sql or dates:
+            raise UsageError("--draft chooses dates itself", hint="leave --date and --sql out")
+        return _draft(recipe, output_path or unused("snapshots.yaml"), memory)
+    if len(recipe) > 1:
+        raise UsageError(
+            f"expected one recipe, got {len(recipe)} arguments",
+            hint="--draft writes a first recipe from raw sources",
+        )
+    path = Path(recipe[0])
+    loaded = recipes.load(path)
     days = _dates(dates or []) or loaded.days
     if sql:
         if output_path is not None:
             raise UsageError("--sql prints, and -o writes", hint="leave one of the two out")
-        text = building.snapshot_sql(loaded, max(days), **_options(recipe, memory))
+        text = building.snapshot_sql(loaded, max(days), **_options(path, memory))
         output.text(f"{text};\n")
         return None
     if output_path is None:
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
-    built = building.build(loaded, output_path, days=days, **_options(recipe, memory))
+    built = building.build(loaded, output_path, days=days, **_options(path, memory))
     return Answer(lambda: _facts(built), lambda: _print(built))
+
+
+def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
+    """Write a first recipe, and say what it takes the sources for."""
+    from gtmar.cli import option_values
+    from gtmar.snapshots.draft import draft, located
+
+    if path.exists():
+        raise UsageError(
+            f'"{path}" is there already and may have been edited; it is not replaced',
+            hint="give -o another name",
+        )
+    places = [location for _, location in map(located, sources)]
+    new = option_values.output_or_print(path, *places, force=False)
+    found = draft(sources, **_options(path, memory))
+    if new is None:
+        output.text(found.text)
+        return None
+    new.write(found.text)
+    return Answer(lambda: _draft_facts(found, path), lambda: _print_draft(found, path))
+
+
+def _draft_facts(found: DraftedRecipe, path: Path) -> dict[str, Any]:
+    return {
+        "output": str(path),
+        "revenue": found.revenue,
+        "recognised": found.recognised,
+        "features": list(found.recipe.features),
+        "dates": [day.isoformat() for day in found.recipe.days],
+        "dates_with_outcomes": found.known,
+        "unsure": list(found.unsure),
+        "conflicts": [_conflict(each) for each in found.conflicts],
+    }
+
+
+def _print_draft(found: DraftedRecipe, path: Path) -> None:
+    recipe = found.recipe
+    ruling = some(len(found.conflicts), "contradiction")
+    say(
+        f"A first recipe is in {path}: {found.revenue}, "
+        + (f"{ruling} for you to rule on." if found.conflicts else "ready to run once you read it.")
+    )
+    say(
+        f"{some(len(recipe.features), 'feature')} on {some(len(recipe.days), 'date')} from "
+        f"{recipe.days[0]} on; outcomes of {recipe.window} are known for {found.known} of them."
+    )
+    table(["source", "taken for"], [list(each) for each in found.recognised.items()])
+    for each in found.unsure:
+        complain("check", f"{each}.")
+    for conflict in found.conflicts:
+        complain("rule", f"{conflict}; {conflict.remedy}.")
+    if not found.conflicts:
+        follow("snapshot", path, output_path=unused("accounts"), draft=None)
+        return
+    command = next_command("snapshot", path, output_path=unused("accounts"), draft=None)
+    say(f"Rule on each in {path}, where it stands as a comment; then: {command}")
 
 
 def _facts(built: Built) -> dict[str, Any]:

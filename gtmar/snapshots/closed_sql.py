@@ -88,9 +88,18 @@ def _refuse_unsteady(tree: Any, place: str) -> None:
 
 
 def refuse_select(
-    connection: duckdb.DuckDBPyConnection, text: str, sources: Collection[str], place: str
+    connection: duckdb.DuckDBPyConnection,
+    text: str,
+    sources: Collection[str],
+    place: str,
+    *,
+    what: str = "source",
 ) -> None:
-    """Refuse a SELECT that names a table other than the recipe's sources, by a `RecipeError`."""
+    """Refuse a SELECT that names a table other than those given, by a `RecipeError`.
+
+    `what` is the word for one of them: a feature reads the recipe's sources, a source's query reads
+    the tables of that source.
+    """
     tree = _tree(connection, text, place)
     own = [
         str(each["key"])
@@ -114,8 +123,8 @@ def refuse_select(
             qualified = node.get("schema_name") or node.get("catalog_name")
             if qualified or str(node["table_name"]).lower() not in known:
                 raise RecipeError(
-                    f'{place}: there is no source "{node["table_name"]}"',
-                    hint=f"sources are {', '.join(sources)}",
+                    f'{place}: there is no {what} "{node["table_name"]}"',
+                    hint=f"{what}s are {', '.join(sources)}",
                 )
         elif kind == "TABLE_FUNCTION":
             name = str(node["function"]["function_name"]).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from datetime import date
@@ -32,7 +33,14 @@ from gtmar.snapshots.statement import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, SnapshotRecipe, Totals
+    from gtmar.snapshots.recipe import (
+        Activation,
+        FeatureRule,
+        Flag,
+        RawTable,
+        SnapshotRecipe,
+        Totals,
+    )
 
 __all__ = ["TOTALS", "RawHistory", "history"]
 
@@ -110,10 +118,12 @@ def history(
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
         allowed: list[str] = []
         for name, raw in recipe.sources.items():
-            source = Source(_placed(raw.data, base), query=raw.query)
-            allowed += _opened(connection, name, source, Path(scratch), raw.account)
-        for name, table in _beside(recipe).items():
-            source = Source(_placed(table.data, base))
+            for table, place in raw.places.items():
+                label = name if raw.query is None else f"{name}.{table}"
+                source = Source(_placed(place, base))
+                allowed += _opened(connection, label, source, Path(scratch), raw.account)
+        for name, beside in _beside(recipe).items():
+            source = Source(_placed(beside.data, base))
             allowed += _opened(connection, name, source, Path(scratch))
         # An eighth is for what the process holds beside DuckDB's buffers.
         limit = (memory or default_budget()) * 7 // 8
@@ -132,6 +142,9 @@ def history(
             "lock_configuration = true",
         ):
             connection.execute(f"set {setting}")
+        for name, raw in recipe.sources.items():
+            if raw.query is not None:
+                _join(connection, name, raw)
         opened = RawHistory(connection, recipe, Path(scratch))
         _check(opened)
         opened.until = _known_until(opened)
@@ -182,7 +195,9 @@ def _opened(
             scan(source).with_text(account).frame.sink_parquet(target)
             files = [str(target)]
     except AccountDataError as err:
-        raise AccountDataError(f"source {name}: {err.message}", hint=err.hint) from err
+        # A recipe's reader gave no --data.
+        hint = None if "--data" in (err.hint or "") else err.hint
+        raise AccountDataError(f"source {name}: {err.message}", hint=hint) from err
     read = (
         f"read_parquet({_listed(files)}, hive_partitioning = false, union_by_name = true, "
         # The statistics of a file leave NaN out, and DuckDB would take their word.
@@ -200,6 +215,23 @@ def _opened(
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
     return files
+
+
+def _join(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> None:
+    """Make the raw table of a source by its query, which reaches the tables of the source alone."""
+    place, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
+    refuse_select(connection, query, raw.places, place, what="table")
+    tables = ", ".join(
+        f"{quoted(table)} as (select * from {quoted(f'{RAW}{name}.{table}')})"
+        for table in raw.places
+    )
+    try:
+        # Once: the table is read for each feature and date.
+        connection.execute(
+            f"create table {quoted(f'{RAW}{name}')} as with {tables} select * from ({query}\n)"
+        )
+    except duckdb.Error as err:
+        raise RecipeError(f"{place}: {_first(err)}") from err
 
 
 # ---- what the recipe says of columns ------------------------------------------------------------
@@ -340,12 +372,12 @@ class _AgainstSources:
         days = SnapshotDays.of(recipe, recipe.days[-1], None)
         seen = {name: as_of(recipe, name, days.cut) for name in recipe.sources}
         for name, text in seen.items():
-            self._bound(f"sources.{name}.where", f"select * from ({text})")
+            self._bound(f"sources.{name}.where", f"select * from ({text})", name)
         if self.wrong:
             return
         self._bound("revenue", recurring(recipe, f"({seen[recipe.revenue.shape.source]})"))
         for place, source, condition in self._conditioned():
-            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)")
+            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)", source)
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())
         for name, rule in recipe.features.items() if not self.wrong else ():
             place = f"features.{name}"
@@ -355,11 +387,19 @@ class _AgainstSources:
                 value = feature(recipe, rule, days)
                 self._bound(place, f"select {value} from ({seen[rule.source]})")
 
-    def _bound(self, place: str, text: str, *, columns: int | None = None) -> None:
+    def _bound(
+        self, place: str, text: str, source: str | None = None, *, columns: int | None = None
+    ) -> None:
         try:
             found = self.opened.connection.execute(f"describe {text}").fetchall()
         except duckdb.Error as err:
-            self.wrong.append(f"{place}: {_first(err)}")
+            said = _first(err)
+            unknown = re.search('Referenced column "([^"]*)" not found', said)
+            if unknown is not None and source is not None:
+                likely = nearest(unknown[1], self.schemas[source])
+                hint = f'; did you mean "{likely}"?' if likely else "; text stands in single quotes"
+                said = f'source "{source}" has no column "{unknown[1]}"{hint}'
+            self.wrong.append(f"{place}: {said}")
             return
         if columns is not None and len(found) != columns:
             self.wrong.append(f"{place}: expected account and value, got {len(found)} columns")

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from gtmar.documents import read_text
-from gtmar.errors import RecipeError, nearest
+from gtmar.errors import RecipeError, SpecError, nearest
 from gtmar.spec.document import read_with_lines, real_place
 from gtmar.spec.encoders import SpecModel
 
@@ -107,7 +107,12 @@ Length = Annotated[
 
 
 def _day(value: object) -> object:
-    return date.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError as err:
+        raise ValueError(f'expected a day as 2024-01-31, got "{value}"') from err
 
 
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
@@ -121,7 +126,11 @@ class RawTable(SpecModel):
     no date in the past can be told from.
     """
 
-    data: str
+    #: Where it is; left out where `tables` says where the tables of its query are.
+    data: str | None = None
+    #: Tables that the query joins, by the names that it gives them.
+    tables: dict[str, str] = Field(default_factory=dict)
+    #: One SELECT that makes the table: over `tables`, or over `data`, which it calls accounts.
     query: str | None = None
     account: str
     at: str | None = None
@@ -145,6 +154,28 @@ class RawTable(SpecModel):
     def time(self) -> str | None:
         """The column that says from when a row is seen; None where nothing does."""
         return self.at or self.from_ or self.valid_from
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the tables are that it is made of, by the name that a query has for each."""
+        return {"accounts": self.data} if self.data is not None else self.tables
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> RawTable:
+        if (self.data is None) == (not self.tables):
+            raise ValueError(
+                "a source has data, or tables and a query that joins them, "
+                f"got {'both' if self.tables else 'neither'}"
+            )
+        if self.tables and self.query is None:
+            raise ValueError("tables needs a query: one SELECT that makes one table of them")
+        twice = Counter(name.lower() for name in self.tables)
+        for name in self.tables:
+            if not _NAME.fullmatch(name) or twice[name.lower()] > 1:
+                raise ValueError(
+                    f'tables: "{name}" must be letters, digits and underscores, each name once'
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_kind(self) -> RawTable:
@@ -559,7 +590,10 @@ def load(path: str | Path) -> SnapshotRecipe:
 
 def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
     """Read a recipe from YAML or JSON text; `source` names it in errors, which are `load`'s."""
-    data, lines = read_with_lines(text, source)
+    try:
+        data, lines = read_with_lines(text, source)
+    except SpecError as err:
+        raise RecipeError(err.message, hint=err.hint) from err
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: a recipe is a mapping with sources, dates and features")
     try:
@@ -567,15 +601,17 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
     except ValidationError as err:
         found = []
         for detail in err.errors(include_url=False):
+            if _of_other_form(detail["loc"], data):
+                continue
             place = real_place(detail["loc"], data)
-            at = place
-            while at and at not in lines:
-                at = at[:-1]
-            where = f"{source}:{lines[at]}" if at in lines else source
             name = ".".join(map(str, place)) or "recipe"
-            for line in _worded(detail["type"], detail["msg"], place).splitlines():
-                said = line if ": " in line and name == "recipe" else f"{name}: {line}"
-                found.append(f"{where}: {said}")
+            for line in _worded(detail, place).splitlines():
+                whole = ": " in line and name == "recipe"
+                at = _named_place(line) if whole else place
+                while at and at not in lines:
+                    at = at[:-1]
+                where = f"{source}:{lines[at]}" if at in lines else source
+                found.append(f"{where}: {line if whole else f'{name}: {line}'}")
         texts = list(dict.fromkeys(found))
         if len(texts) == 1:
             raise RecipeError(texts[0], problems=texts) from err
@@ -584,14 +620,39 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
         raise RecipeError(message, listing=listing, problems=texts) from err
 
 
-def _worded(kind: str, message: str, place: tuple[str | int, ...]) -> str:
+def _of_other_form(loc: tuple[int | str, ...], data: dict[str, Any]) -> bool:
+    """Whether a finding is of the form of `dates` that wasn't meant: a list, or from and to."""
+    if len(loc) < 2 or loc[0] != "dates":
+        return False
+    return str(loc[1]).startswith("tuple") == isinstance(data.get("dates"), dict)
+
+
+def _named_place(line: str) -> tuple[str | int, ...]:
+    """Return the place that a finding on the whole recipe begins with, as ``features.n: ...``."""
+    place, _, rest = line.partition(": ")
+    name = re.match('"([^"]*)" ', rest)
+    return (*place.split("."), *([name[1]] if name else []))
+
+
+def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
+    """Word one of pydantic's findings."""
+    kind, given = detail["type"], detail.get("input")
+    shown = "nothing" if given is None else "a list" if isinstance(given, list) else f'"{given}"'
     if kind == "extra_forbidden":
         key = str(place[-1])
         likely = nearest(key, _known_keys() - {key})
         return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
     if kind == "missing":
         return f'"{place[-1] if place else "?"}" is required'
-    return message.removeprefix("Value error, ")
+    if kind == "literal_error":
+        likely = nearest(str(given), re.findall("'([^']*)'", detail["ctx"]["expected"]))
+        hint = f'; did you mean "{likely}"?' if likely else ""
+        return f"expected {detail['ctx']['expected'].replace(chr(39), chr(34))}, got {shown}{hint}"
+    if place[:1] == ("dates",) and kind in ("tuple_type", "model_type"):
+        return f"expected a list of days, or from, to and every, got {shown}"
+    if kind in ("model_type", "dict_type"):
+        return f'expected keys with values, as "key: value", got {shown}'
+    return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def json_schema() -> dict[str, Any]:
@@ -624,7 +685,7 @@ def recipe_id(recipe: SnapshotRecipe) -> str:
     """Return a hash of all that changes a value: not the name, the dates or where the data is."""
     content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates", "totals"})
     for source in content["sources"].values():
-        del source["data"]
+        del source["data"], source["tables"]
     for shape in content["revenue"].values():
         if shape is not None and _kind_of_rates(shape["rates"]) == "by date":
             del shape["rates"]["data"]
