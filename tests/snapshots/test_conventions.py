@@ -44,7 +44,8 @@ def random_rows(seed: int) -> list[dict[str, Any]]:
     rng = Random(seed)
     rows: list[dict[str, Any]] = []
     for number in range(12):
-        at = FIRST + timedelta(rng.randrange(200))
+        # The first one begins on the very day of another rate.
+        at = FIRST + timedelta(rng.randrange(200)) if number else max(RATES["USD"])
         for _ in range(rng.randrange(1, 7)):
             months = rng.choice([1, 1, 3, 12])
             end = months_after(at, months)
@@ -52,12 +53,12 @@ def random_rows(seed: int) -> list[dict[str, Any]]:
                 {
                     "id": f"a{number}",
                     "at": at,
-                    "end": None if rng.random() < 0.1 else end - timedelta(rng.choice([0, 0, 9])),
+                    "end": rng.choice([None, at, *[end] * 4, *[end - timedelta(9)] * 3]),
                     "paid_until": end,
                     "cancelled": at + timedelta(rng.randrange(60)) if rng.random() < 0.2 else None,
                     "amount": rng.randrange(1, 900) * 12 / 100,
                     "months": months,
-                    "currency": rng.choice(["EUR", "USD"]),
+                    "currency": rng.choice(["EUR", "USD"]) if number else "USD",
                     "setup": rng.random() < 0.2,
                 }
             )
