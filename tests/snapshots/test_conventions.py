@@ -418,3 +418,18 @@ def test_one_off_items_are_worth_something_and_no_mrr(tmp_path: Path) -> None:
     for row in table.iter_rows(named=True):
         own = sum(round(r["amount"] * 100) for r in rows if r["id"] == row["id"])
         assert round(row["actual_ltv"] * 100) == own
+
+
+def test_a_cancellation_that_lies_ahead_is_not_known_yet(tmp_path: Path) -> None:
+    """Neither by MRR nor by a feature that asks for it; from the next day on it is."""
+    day = date(2023, 8, 1)
+    row = {**random_rows(7)[0], "at": FIRST, "end": None}
+    said = {"cancelled": "cancelled"}
+    tables = []
+    for gone in (None, day, day - timedelta(1)):
+        written(tmp_path, [{**row, "cancelled": gone}, {**row, "id": "other", "cancelled": FIRST}])
+        recipe = recipe_of(tmp_path, "subscriptions", said, day=day)
+        asks = recipe.features["n"].model_copy(update={"where": "cancelled is null"})
+        recipe = recipe.model_copy(update={"features": {"n": asks}})
+        tables.append(snapshot_table(recipe, day).filter(id=row["id"]).select("n", "mrr").row(0))
+    assert tables == [(1, row["amount"]), (1, row["amount"]), (0, 0.0)]
