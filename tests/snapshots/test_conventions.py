@@ -44,7 +44,8 @@ def random_rows(seed: int) -> list[dict[str, Any]]:
     rng = Random(seed)
     rows: list[dict[str, Any]] = []
     for number in range(12):
-        at = FIRST + timedelta(rng.randrange(200))
+        # The first one begins on the very day of another rate.
+        at = FIRST + timedelta(rng.randrange(200)) if number else max(RATES["USD"])
         for _ in range(rng.randrange(1, 7)):
             months = rng.choice([1, 1, 3, 12])
             end = months_after(at, months)
@@ -52,12 +53,12 @@ def random_rows(seed: int) -> list[dict[str, Any]]:
                 {
                     "id": f"a{number}",
                     "at": at,
-                    "end": None if rng.random() < 0.1 else end - timedelta(rng.choice([0, 0, 9])),
+                    "end": rng.choice([None, at, *[end] * 4, *[end - timedelta(9)] * 3]),
                     "paid_until": end,
                     "cancelled": at + timedelta(rng.randrange(60)) if rng.random() < 0.2 else None,
                     "amount": rng.randrange(1, 900) * 12 / 100,
                     "months": months,
-                    "currency": rng.choice(["EUR", "USD"]),
+                    "currency": rng.choice(["EUR", "USD"]) if number else "USD",
                     "setup": rng.random() < 0.2,
                 }
             )
@@ -417,3 +418,18 @@ def test_one_off_items_are_worth_something_and_no_mrr(tmp_path: Path) -> None:
     for row in table.iter_rows(named=True):
         own = sum(round(r["amount"] * 100) for r in rows if r["id"] == row["id"])
         assert round(row["actual_ltv"] * 100) == own
+
+
+def test_a_cancellation_that_lies_ahead_is_not_known_yet(tmp_path: Path) -> None:
+    """Neither by MRR nor by a feature that asks for it; from the next day on it is."""
+    day = date(2023, 8, 1)
+    row = {**random_rows(7)[0], "at": FIRST, "end": None}
+    said = {"cancelled": "cancelled"}
+    tables = []
+    for gone in (None, day, day - timedelta(1)):
+        written(tmp_path, [{**row, "cancelled": gone}, {**row, "id": "other", "cancelled": FIRST}])
+        recipe = recipe_of(tmp_path, "subscriptions", said, day=day)
+        asks = recipe.features["n"].model_copy(update={"where": "cancelled is null"})
+        recipe = recipe.model_copy(update={"features": {"n": asks}})
+        tables.append(snapshot_table(recipe, day).filter(id=row["id"]).select("n", "mrr").row(0))
+    assert tables == [(1, row["amount"]), (1, row["amount"]), (0, 0.0)]
