@@ -12,7 +12,9 @@ from gtmar.cli import output
 from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
+from gtmar.cli.progress import stepping
 from gtmar.errors import UsageError
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from datetime import date
@@ -32,7 +34,7 @@ _UNSOUND = 3
 
 
 def _options(recipe: Path, memory: str | None) -> dict[str, Any]:
-    from gtmar.data.scan import parse_size
+    from gtmar.data.budget import parse_size
 
     return {"base": recipe.parent, "memory": None if memory is None else parse_size(memory)}
 
@@ -50,7 +52,12 @@ def _dates(texts: list[str]) -> list[date]:
 def snapshot(
     recipe: _Recipe,
     output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for a table a date.")
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for a table a date; or delta:FOLDER, duckdb:///file.db?table=NAME.",
+        ),
     ] = None,
     dates: Annotated[
         list[str] | None,
@@ -62,6 +69,8 @@ def snapshot(
     memory: _Memory = None,
 ) -> Answer | None:
     """Make account tables of any date from raw history, by a recipe."""
+    from gtmar.data.locations import local_path
+    from gtmar.integrations.lakehouse import is_target
     from gtmar.snapshots import build as building
     from gtmar.snapshots import recipe as recipes
 
@@ -75,19 +84,27 @@ def snapshot(
         return None
     if output_path is None:
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
-    built = building.build(loaded, output_path, days=days, **_options(recipe, memory))
+    place: Any = output_path
+    if is_target(output_path):
+        from gtmar.integrations.snapshot_tables import snapshots_into
+
+        local = [local_path(each.data) for each in loaded.sources.values()]
+        place = snapshots_into(output_path, [recipe.parent / path for path in local if path])
+    with stepping() as watch:
+        built = building.build(loaded, place, days=days, watch=watch, **_options(recipe, memory))
     return Answer(lambda: _facts(built), lambda: _print(built))
 
 
 def _facts(built: Built) -> dict[str, Any]:
     return {
         "recipe": built.recipe_id,
+        "sources": built.sources,
         "tables": [
             {
                 "date": each.day.isoformat(),
                 "accounts": each.accounts,
                 "outcomes": each.outcomes,
-                "path": str(each.path),
+                "data": without_credentials(each.data),
                 "change": each.change,
             }
             for each in built.tables
@@ -150,7 +167,7 @@ def _print(built: Built) -> None:
                 "Each account is in several of them; a search takes one date. The newest with "
                 f"outcomes is {newest.day}."
             )
-        follow("init", data=newest.path.parent, output_path=unused("spec.yaml"))
+        follow("init", data=newest.data, output_path=unused("spec.yaml"))
     else:
         say("Without outcomes nothing can be searched; a spec of an earlier date can score it.")
 
