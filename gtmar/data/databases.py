@@ -142,6 +142,7 @@ def _address(location: str) -> tuple[str, str]:
         )
     others = [item for item in parts.query.split("&") if not item.startswith("table=")]
     if parts.scheme.lower() in _POSTGRES:
+        # The server converts text, and refuses bytes of a database without an encoding of its own.
         others.append("client_encoding=UTF8")
     query = "?" + "&".join(others) if others else ""
     return f"{parts.scheme}://{parts.netloc}{parts.path}{query}", tables[0]
@@ -209,8 +210,6 @@ def _stream(connection: Any, text: str, schema: pa.Schema, reading: _Reading, pa
     ):
         cursor.execute(text)
         for batch in cursor.fetch_record_batch():
-            # A database without an encoding of its own may hold any bytes as text.
-            batch.validate(full=True)
             columns = [
                 reading.changed(batch.column(name), name, batch).cast(schema.field(name).type)
                 for name in schema.names
@@ -334,7 +333,7 @@ class _PostgresTable:
             if kind not in _EXACT:
                 continue
             name, (digits, decimals) = f"{quoted(column)}::numeric", _digits(modifier)
-            odd = f"{name} in ('NaN', 'Infinity', '-Infinity')"
+            odd = f"{name}::text in ('NaN', 'Infinity', '-Infinity')"
             # A comparison with NaN would be true: PostgreSQL takes it for the largest.
             wide = (
                 f"not {odd} and (abs({name}) >= 1e{digits - decimals} "

@@ -128,9 +128,12 @@ def delta_root(location: str) -> tuple[str, tuple[str, ...]]:
     """
     parts = location.rstrip("/").split("/")
     count = len(parts)
-    while count > 1 and "=" in parts[count - 1] and not Path(*parts[:count], "_delta_log").is_dir():
+    while count and "=" in parts[count - 1]:
+        if Path("/".join(parts[:count]), "_delta_log").is_dir():
+            break
         count -= 1
-    return "/".join(parts[:count]), tuple(parts[count:])
+    # The table may be the folder that one stands in.
+    return "/".join(parts[:count]) or ("/" if location[:1] == "/" else "."), tuple(parts[count:])
 
 
 def is_delta(location: str) -> bool:

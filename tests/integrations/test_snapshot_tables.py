@@ -194,7 +194,9 @@ def test_the_printed_step_runs_and_the_run_has_sources_on_record(
 # ---- Delta alone ---------------------------------------------------------------------------------
 
 
-def test_files_that_left_the_table_are_not_read(tmp_path: Path) -> None:
+def test_files_that_left_the_table_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder of a partition holds what it held before, too."""
     place = tmp_path / "lake"
     frame = pl.DataFrame({"id": [1, 2], "day": ["2024-01-01", "2024-02-01"], "x": [1, 2]})
@@ -208,6 +210,8 @@ def test_files_that_left_the_table_are_not_read(tmp_path: Path) -> None:
     ):
         assert read(form).rows() == [(1, 11)]
         assert read(form, 0).rows() == [(1, 1)]
+    monkeypatch.chdir(place)
+    assert read("day=2024-01-01").rows() == [(1, 11)]
     table = scan(f"{place}/day=2024-02-01")
     assert table.origin == {"source_kind": "delta", "source_version": "1"}
     with pytest.raises(AccountDataError, match="has no such partition"):
