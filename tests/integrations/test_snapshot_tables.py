@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from gtmar.cli.app import app
 from gtmar.data.scan import Source, collect, scan
 from gtmar.errors import AccountDataError, UsageError
+from gtmar.integrations import snapshot_tables
 from gtmar.integrations.snapshot_tables import snapshots_into
 from gtmar.journal.files import RunFiles
 from gtmar.snapshots.build import Built, build
@@ -288,6 +289,48 @@ def started(target: str, text: str) -> subprocess.Popen[str]:
     Path("recipe.yaml").write_text(text)
     command = [sys.executable, "-c", BUILD, "recipe.yaml", target]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_date_that_another_process_puts_in_meanwhile_is_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the table and the commit."""
+    text, target = shop(tmp_path), f"delta:{tmp_path}/lake"
+    copied = snapshot_tables._copy
+
+    def overtaken(made: Path, where: str, name: str) -> int:
+        monkeypatch.setattr(snapshot_tables, "_copy", copied)
+        assert built(text, target).tables[0].change == "new"
+        return copied(made, where, name)
+
+    monkeypatch.setattr(snapshot_tables, "_copy", overtaken)
+    [made] = built(text, target).tables
+    assert made.change == "same"
+    assert read(made.data).height == 2
+
+
+KILLED = f"""
+import os
+from gtmar.integrations import snapshot_tables
+snapshot_tables.pl.read_parquet_metadata = lambda _: os.kill(os.getpid(), 9)
+{BUILD}"""
+
+
+def test_rows_of_a_date_are_not_there_without_the_rest_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when rows are in and before the table says how they were made."""
+    monkeypatch.chdir(tmp_path)
+    text, target = shop(tmp_path), "duckdb:///lake.db?table=accounts"
+    built(text, target, [date(2024, 1, 20)])
+    Path("recipe.yaml").write_text(text)
+    command = [sys.executable, "-c", KILLED, "recipe.yaml", target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(dates_in(target)) == [date(2024, 1, 20)]
+    [made] = built(text, target).tables
+    assert made.change == "new"
+    assert scan(made.data).origin["recipe"]
 
 
 @pytest.mark.slow
