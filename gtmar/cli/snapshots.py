@@ -12,7 +12,9 @@ from gtmar.cli import output
 from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
+from gtmar.cli.progress import stepping
 from gtmar.errors import UsageError
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from datetime import date
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gtmar.snapshots.build import Built
     from gtmar.snapshots.conflicts import Conflict
     from gtmar.snapshots.draft import DraftedRecipe
+    from gtmar.snapshots.recipe import SnapshotRecipe
 
 __all__ = ["bridge", "snapshot"]
 
@@ -33,7 +36,7 @@ _UNSOUND = 3
 
 
 def _options(recipe: Path, memory: str | None) -> dict[str, Any]:
-    from gtmar.data.scan import parse_size
+    from gtmar.data.budget import parse_size
 
     return {"base": recipe.parent, "memory": None if memory is None else parse_size(memory)}
 
@@ -54,8 +57,12 @@ def snapshot(
         typer.Argument(metavar="RECIPE", help="Recipe, a YAML file; with --draft the sources."),
     ],
     output_path: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Folder for a table a date; file of the draft."),
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for a table a date; delta:FOLDER; duckdb:///file.db?table=NAME; a draft.",
+        ),
     ] = None,
     draft: Annotated[
         bool,
@@ -71,13 +78,14 @@ def snapshot(
     memory: _Memory = None,
 ) -> Answer | None:
     """Make account tables of any date from raw history, by a recipe."""
+    from gtmar.integrations.lakehouse import is_target
     from gtmar.snapshots import build as building
     from gtmar.snapshots import recipe as recipes
 
     if draft:
         if sql or dates:
             raise UsageError("--draft chooses dates itself", hint="leave --date and --sql out")
-        return _draft(recipe, output_path or unused("snapshots.yaml"), memory)
+        return _draft(recipe, Path(output_path or unused("snapshots.yaml")), memory)
     if len(recipe) > 1:
         raise UsageError(
             f"expected one recipe, got {len(recipe)} arguments",
@@ -94,8 +102,22 @@ def snapshot(
         return None
     if output_path is None:
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
-    built = building.build(loaded, output_path, days=days, **_options(path, memory))
+    place: Any = output_path
+    if is_target(output_path):
+        from gtmar.integrations.snapshot_tables import snapshots_into
+
+        place = snapshots_into(output_path, _local_sources(loaded, path.parent))
+    with stepping() as watch:
+        built = building.build(loaded, place, days=days, watch=watch, **_options(path, memory))
     return Answer(lambda: _facts(built), lambda: _print(built))
+
+
+def _local_sources(recipe: SnapshotRecipe, base: Path) -> list[Path]:
+    """Return the files of this machine that a recipe reads."""
+    from gtmar.data.locations import local_path
+
+    named = (each for raw in recipe.sources.values() for each in raw.places.values())
+    return [base / path for path in map(local_path, named) if path]
 
 
 def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
@@ -157,12 +179,13 @@ def _print_draft(found: DraftedRecipe, path: Path) -> None:
 def _facts(built: Built) -> dict[str, Any]:
     return {
         "recipe": built.recipe_id,
+        "sources": built.sources,
         "tables": [
             {
                 "date": each.day.isoformat(),
                 "accounts": each.accounts,
                 "outcomes": each.outcomes,
-                "path": str(each.path),
+                "data": without_credentials(each.data),
                 "change": each.change,
             }
             for each in built.tables
@@ -225,7 +248,7 @@ def _print(built: Built) -> None:
                 "Each account is in several of them; a search takes one date. The newest with "
                 f"outcomes is {newest.day}."
             )
-        follow("init", data=newest.path.parent, output_path=unused("spec.yaml"))
+        follow("init", data=newest.data, output_path=unused("spec.yaml"))
     else:
         say("Without outcomes nothing can be searched; a spec of an earlier date can score it.")
 
@@ -248,8 +271,8 @@ def bridge(
     from gtmar.snapshots.bridge import bridge as bridged
 
     loaded = recipes.load(recipe)
-    read = [str(recipe), *(source.data for source in loaded.sources.values())]
-    new = None if output_path is None else Output(output_path, tuple(read), force=force)
+    inputs = (recipe, *_local_sources(loaded, recipe.parent))
+    new = None if output_path is None else Output(output_path, inputs, force=force)
     found = bridged(loaded, **_options(recipe, memory))
     rows = found.months
     if account:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import polars as pl
 
-from gtmar.data.locations import quoted
-from gtmar.data.scan import Source, default_budget, scan
+from gtmar.data.budget import default_budget
+from gtmar.data.databases import fetch, is_database
+from gtmar.data.locations import local_path, quoted
+from gtmar.data.scan import Source, scan
 from gtmar.data.table_files import located
 from gtmar.errors import AccountDataError, RecipeError, nearest
 from gtmar.safe_text import is_remote
@@ -31,7 +36,7 @@ from gtmar.snapshots.statement import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gtmar.snapshots.recipe import (
         Activation,
@@ -74,6 +79,8 @@ class RawHistory:
         self.notes: list[str] = []
         #: The first day that the history doesn't know.
         self.until = date.min
+        #: What each source was when it was opened, by its name.
+        self.sources: dict[str, _OpenedSource] = {}
 
     def ask(self, text: str) -> list[Any]:
         """Run a SELECT; a failure is an `AccountDataError`."""
@@ -92,9 +99,36 @@ def _first(err: Exception) -> str:
     return str(err).strip().partition("\n")[0]
 
 
+@dataclass(frozen=True)
+class _OpenedSource:
+    """A source as it was opened."""
+
+    #: Parquet files that DuckDB reads.
+    files: tuple[str, ...] = ()
+    #: What can be said of its version, as plain data: hash of its files, version of its table, or
+    #: when its database was read. Nothing of files elsewhere.
+    version: Mapping[str, str | int] = field(default_factory=dict)
+    #: Columns that can't be had, with the reason.
+    unread: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _together(parts: Mapping[str, _OpenedSource]) -> _OpenedSource:
+    """Return what is known of the tables that a source joins."""
+    return _OpenedSource(
+        files=tuple(file for each in parts.values() for file in each.files),
+        version={f"{name}.{k}": v for name, each in parts.items() for k, v in each.version.items()},
+        notes=tuple(note for each in parts.values() for note in each.notes),
+    )
+
+
 @contextmanager
 def history(
-    recipe: SnapshotRecipe, *, base: Path | None = None, memory: int | None = None
+    recipe: SnapshotRecipe,
+    *,
+    base: Path | None = None,
+    memory: int | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> Iterator[RawHistory]:
     """Open a recipe's sources and check what the recipe says of their columns.
 
@@ -107,6 +141,8 @@ def history(
     memory
         Bytes that DuckDB may take; what needs more goes to a temporary folder. None for half of
         the machine's.
+    watch
+        Told what is being read.
 
     Raises
     ------
@@ -116,15 +152,20 @@ def history(
         If a source can't be read.
     """
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
-        allowed: list[str] = []
+        raws = {name: _OpenedSource() for name in recipe.sources}
         for name, raw in recipe.sources.items():
+            parts = {}
             for table, place in raw.places.items():
                 label = name if raw.query is None else f"{name}.{table}"
+                if watch is not None:
+                    watch(f"reading {label}")
                 source = Source(_placed(place, base))
-                allowed += _opened(connection, label, source, Path(scratch), raw.account)
+                parts[table] = _opened(connection, label, source, Path(scratch), raw.account)
+            raws[name] = _together(parts) if raw.query is not None else next(iter(parts.values()))
         for name, beside in _beside(recipe).items():
             source = Source(_placed(beside.data, base))
-            allowed += _opened(connection, name, source, Path(scratch))
+            raws[name] = _opened(connection, name, source, Path(scratch))
+        allowed = [file for each in raws.values() for file in each.files]
         # An eighth is for what the process holds beside DuckDB's buffers.
         limit = (memory or default_budget()) * 7 // 8
         for setting in (
@@ -146,6 +187,8 @@ def history(
             if raw.query is not None:
                 _join(connection, name, raw)
         opened = RawHistory(connection, recipe, Path(scratch))
+        opened.sources = raws
+        opened.notes += [note for each in raws.values() for note in each.notes]
         _check(opened)
         opened.until = _known_until(opened)
         yield opened
@@ -167,7 +210,7 @@ def _placed(place: str, base: Path | None) -> str:
     return place if base is None or elsewhere else str(base / place)
 
 
-def _listed(texts: list[str]) -> str:
+def _listed(texts: Sequence[str]) -> str:
     return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
 
 
@@ -177,29 +220,20 @@ def _opened(
     source: Source,
     scratch: Path,
     account: str | None = None,
-) -> list[str]:
-    """Make a source a view under its raw name; return the files that it reads.
+) -> _OpenedSource:
+    """Make a source a view under its raw name.
 
     Plain Parquet is read where it is; everything else is written to Parquet once.
     """
-    place, files = source.location, []
-    local = source.query is None and not is_remote(place) and "://" not in place
+    target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     try:
-        if local and not place.startswith("delta:") and not (Path(place) / "_delta_log").is_dir():
-            kind, found = located(place)
-            # Folders named COLUMN=VALUE hold a column, which Polars adds.
-            if kind == "parquet" and not any("=" in str(path) for path in found):
-                files = [str(path.absolute()) for path in found]
-        if not files:
-            target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
-            scan(source).with_text(account).frame.sink_parquet(target)
-            files = [str(target)]
+        made = _in_place(source) or _copied(source, target, account)
     except AccountDataError as err:
         # A recipe's reader gave no --data.
         hint = None if "--data" in (err.hint or "") else err.hint
         raise AccountDataError(f"source {name}: {err.message}", hint=hint) from err
     read = (
-        f"read_parquet({_listed(files)}, hive_partitioning = false, union_by_name = true, "
+        f"read_parquet({_listed(made.files)}, hive_partitioning = false, union_by_name = true, "
         # The statistics of a file leave NaN out, and DuckDB would take their word.
         "can_have_nan = true)"
     )
@@ -214,7 +248,61 @@ def _opened(
         connection.execute(f"create view {quoted(f'{RAW}{name}')} as select {shown} from {read}")
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
-    return files
+    return made
+
+
+def _in_place(source: Source) -> _OpenedSource | None:
+    """Return a source of Parquet files that are here as it is; None for any other."""
+    place = source.location
+    if source.query is not None or not _is_path(place):
+        return None
+    kind, found = located(place)
+    # Folders named COLUMN=VALUE hold a column, which Polars adds.
+    if kind != "parquet" or any("=" in str(path) for path in found):
+        return None
+    return _OpenedSource(tuple(str(path.absolute()) for path in found), _of_files(found))
+
+
+def _is_path(place: str) -> bool:
+    """Whether a location names files of this machine, and no table that has a format of its own."""
+    if is_remote(place) or "://" in place or place.startswith("delta:"):
+        return False
+    return not any(
+        (folder / "_delta_log").is_dir() for folder in (Path(place), *Path(place).parents)
+    )
+
+
+def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
+    """Write a source to a Parquet file."""
+    place = source.location
+    if is_database(place) and source.query is None:
+        # Straight into the file: through a frame it would be written twice.
+        fetched = fetch(place, target)
+        origin, unread, notes = fetched.origin, fetched.unread, fetched.notes
+    else:
+        table = scan(source).with_text(account)
+        try:
+            table.frame.sink_parquet(target)
+        except (pl.exceptions.PolarsError, OSError) as err:
+            raise AccountDataError(f'"{table.source}": can\'t be read: {_first(err)}') from err
+        origin, unread, notes = table.origin, table.unread, ()
+    keys = {"source_kind": "kind", "source_version": "version", "source_read_at": "read_at"}
+    version: dict[str, str | int] = {keys[k]: v for k, v in origin.items() if k in keys}
+    local = None if is_remote(place) or version else local_path(place)
+    if local is not None:
+        version = _of_files([local] if local.is_file() else located(str(local))[1])
+    return _OpenedSource((str(target),), version, unread, notes)
+
+
+def _of_files(files: Sequence[Path]) -> dict[str, str | int]:
+    """Return what tells files apart from what they may become: how many, bytes, and one hash."""
+    hashed = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+    size = sum(path.stat().st_size for path in files)
+    return {"files": len(files), "bytes": size, "sha256": hashed.hexdigest()}
 
 
 def _join(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> None:
@@ -274,6 +362,10 @@ class _AgainstSources:
             return
         kind = self.schemas[source].get(column)
         if kind is None:
+            if reason := self.opened.sources[source].unread.get(column):
+                text = f'{place}: column "{column}" of "{source}" can\'t be had: {reason}'
+                self.wrong.append(text)
+                return
             likely = nearest(column, self.schemas[source])
             hint = f'; did you mean "{likely}"?' if likely else ""
             self.wrong.append(f'{place}: source "{source}" has no column "{column}"{hint}')

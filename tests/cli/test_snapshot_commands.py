@@ -3,12 +3,15 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import histories
 import polars as pl
 import pytest
+from terminal import in_terminal
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
@@ -85,6 +88,20 @@ def test_the_select_is_printed_and_is_one(folder: Path) -> None:
     assert "date '2024-03-01'" in text
     assert "hint: -o accounts" in gtmar("snapshot", "snapshots.yaml", code=2)
     gtmar("snapshot", "snapshots.yaml", "--date", "1 March", "-o", "x", code=2)
+
+
+def test_a_terminal_shows_what_is_done_and_nobody_else(folder: Path) -> None:
+    words = ("snapshot", "snapshots.yaml", "--date", "2024-03-01", "--date", "2024-06-01")
+    shown = in_terminal(*words, "-o", "accounts", folder=folder)
+    assert shown.exit_code == 0
+    for step in ("reading subs", "reading events", "0 of 2", "1 of 2", "table of 2024-06-01"):
+        assert step in shown.text, step
+    # Nothing of it is left on the screen.
+    assert not [line for line in shown.lines if "reading" in line]
+    piped = [sys.executable, "-m", "gtmar", *words, "-o", "accounts"]
+    quiet = subprocess.run(piped, cwd=folder, capture_output=True, text=True, check=True)
+    assert "reading" not in quiet.stdout + quiet.stderr
+    assert "there already, the same" in " ".join(quiet.stdout.split())
 
 
 # ---- the bridge -------------------------------------------------------------------------------

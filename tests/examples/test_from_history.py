@@ -49,7 +49,7 @@ def tables(history: Path) -> list[pl.DataFrame]:
     text = (history / "snapshots.yaml").read_text("utf-8") + CRM_FEATURE
     built = build(recipe.parse(text), history / "with_crm", base=history)
     assert any('Source "crm" is as it is today' in note for note in built.notes)
-    return [pl.read_parquet(table.path) for table in built.tables]
+    return [pl.read_parquet(Path(table.data) / "accounts.parquet") for table in built.tables]
 
 
 def searched(table: pl.DataFrame, folder: Path, *, crm: bool) -> runs.RunResult:

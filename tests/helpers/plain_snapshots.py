@@ -190,7 +190,8 @@ class Money:
         returns = [r["_at"] for r in paying if r["_at"] >= closes]
         if not ends or not returns or min(returns) > later(max(ends), gap):
             return None
-        return min(returns)
+        first: datetime = min(returns)
+        return first
 
 
 # ---- features ------------------------------------------------------------------------------------

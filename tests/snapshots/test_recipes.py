@@ -271,11 +271,11 @@ def test_a_table_that_was_written_gets_its_outcomes_and_no_other_rows(tmp_path: 
     early = text + "data_until: 2024-05-02\n"
     [first] = build(parse(early), tmp_path / "out", base=tmp_path).tables
     assert (first.outcomes, first.change) == (False, "new")
-    assert "churned" not in pl.read_parquet_schema(first.path)
+    assert "churned" not in pl.read_parquet_schema(f"{first.data}/accounts.parquet")
     assert build(parse(early), tmp_path / "out", base=tmp_path).tables[0].change == "same"
     [later] = build(parse(text), tmp_path / "out", base=tmp_path).tables
     assert (later.outcomes, later.change) == (True, "outcomes")
-    assert pl.read_parquet(later.path)["churned"].to_list() == [0, 1]
+    assert pl.read_parquet(f"{later.data}/accounts.parquet")["churned"].to_list() == [0, 1]
     shop(tmp_path, amount=[1.0, 5.0, 3.0, 4.0])
     with pytest.raises(UsageError, match="is there already with other rows"):
         build(parse(text), tmp_path / "out", base=tmp_path)
