@@ -19,6 +19,7 @@ from gtmar.safe_text import is_remote
 from gtmar.snapshots.closed_sql import refuse_condition, refuse_select
 from gtmar.snapshots.recipe import Monthly, Span, Subscriptions
 from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows, as_of, feature, statement
+from gtmar.snapshots.text_dates import with_dates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,10 +102,12 @@ def history(
         allowed: list[str] = []
         for name, raw in recipe.sources.items():
             source = Source(_placed(raw.data, base), query=raw.query)
-            allowed += _opened(connection, name, source, Path(scratch), raw.account)
+            times = (raw.at, raw.from_, raw.until, raw.valid_from, raw.known_at)
+            allowed += _opened(connection, name, source, Path(scratch), times, raw.account)
         if recipe.totals is not None:
             source = Source(_placed(recipe.totals.data, base))
-            allowed += _opened(connection, _TOTALS_NAME, source, Path(scratch))
+            month = recipe.totals.month
+            allowed += _opened(connection, _TOTALS_NAME, source, Path(scratch), (month,))
         for setting in (
             f"memory_limit = '{(memory or default_budget()) >> 10}KiB'",
             f"temp_directory = '{scratch}'",
@@ -140,11 +143,13 @@ def _opened(
     name: str,
     source: Source,
     scratch: Path,
+    times: tuple[str | None, ...],
     account: str | None = None,
 ) -> list[str]:
     """Make a source a view under its raw name; return the files that it reads.
 
-    Plain Parquet is read where it is; everything else is written to Parquet once.
+    Columns that hold `times` as ISO text are read as what they say. Plain Parquet is read where it
+    is; everything else is written to Parquet once.
     """
     place, files = source.location, []
     local = source.query is None and not is_remote(place) and "://" not in place
@@ -161,10 +166,12 @@ def _opened(
     except AccountDataError as err:
         raise AccountDataError(f"source {name}: {err.message}", hint=err.hint) from err
     try:
-        connection.execute(
-            f"create view {quoted(f'{RAW}{name}')} as select * from read_parquet({_listed(files)}, "
-            "hive_partitioning = false, union_by_name = true)"
+        rows = (
+            f"select * from read_parquet({_listed(files)}, hive_partitioning = false, "
+            "union_by_name = true)"
         )
+        dated = with_dates(connection, rows, times)
+        connection.execute(f"create view {quoted(f'{RAW}{name}')} as {dated}")
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
     return files

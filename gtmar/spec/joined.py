@@ -45,8 +45,8 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
     if told:
         raise UsageError(
             f"the two specs don't compare account by account, they differ in {'; '.join(told)}",
-            hint="gtmar tiers CANDIDATE --data TABLE --like INCUMBENT -o NEW gives tiers of the same "
-            "number; else write both on one scale, over the same columns of outcomes",
+            hint="gtmar tiers CANDIDATE --data TABLE --like INCUMBENT -o NEW gives equally many "
+            "tiers; else write both on one scale, over the same columns of outcomes",
         )
     if points_id(incumbent) == points_id(candidate):
         raise UsageError(
