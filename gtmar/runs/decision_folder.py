@@ -14,6 +14,7 @@ from gtmar import spec as specs
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import UsageError
 from gtmar.metrics.metric import marked
+from gtmar.runs.decided import ids_of
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.score import score
 from gtmar.safe_text import markdown, spreadsheet_safe
@@ -22,11 +23,11 @@ from gtmar.spec.model import VALUE_UNITS
 if TYPE_CHECKING:
     from gtmar.data.scan import AccountTable
     from gtmar.outputs import Output
-    from gtmar.runs.decide import Decided
+    from gtmar.runs.decided import Decided
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 
-__all__ = ["account_changes", "ids_of", "write_folder"]
+__all__ = ["account_changes", "write_folder"]
 
 CUSTOMERS_NOTE = (
     "This folder holds customer data: account ids, scores and what moved them. Keep it where such "
@@ -34,11 +35,6 @@ CUSTOMERS_NOTE = (
 )
 #: Metrics that the report shows first; the rest follow.
 _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
-
-
-def ids_of(spec: ScoringSpec) -> dict[str, str]:
-    """Return the hashes that say which spec this is."""
-    return {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}
 
 
 def write_folder(

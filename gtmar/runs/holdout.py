@@ -222,8 +222,8 @@ def _refuse_the_same(
         f"{same:,} rows stand in both tables, id and outcomes alike, and no window says which is "
         "later: what was searched can't be the holdout",
         listing=["window:", *(f"  {key}: {json.dumps(name)}" for key, name in found.items())],
-        hint=f"is it a later window of the same customers? These lines in {where}, {instead}, say "
-        "so; else give a holdout of other accounts",
+        hint="is it a later window of the same customers, and are these its days? Then the lines "
+        f"above say so in {where}, {instead}; else give a holdout of other accounts",
         window=found,
     )
 

@@ -58,6 +58,7 @@ GUIDES = [
         "lakehouse",
         "program",
         "snapshots",
+        "time",
         "sql",
         "cli",
         "changelog",

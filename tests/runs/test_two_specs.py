@@ -231,6 +231,9 @@ def test_a_search_whose_table_is_gone_is_named_as_unknown(files: tuple[Path, Pat
     ran = runs.run(now, OLD, limits=runs.Limits(10), holdout=0, journal=journal)
     now.unlink()
     fresh = table(500, 5, prefix="c")
+    # The same accounts are known by their fingerprint, though.
+    with pytest.raises(UsageError, match=r"searched 1,200 of the 1,200 accounts"):
+        runs.decide_between(ran.spec, OLD, fresh, holdout_file=table(1_200, 1), journal=journal)
     done = runs.decide_between(ran.spec, OLD, fresh, holdout_file=later, journal=journal)
     assert f"Whether run {ran.run_id}, which chose weights" in done.headline[-2]
 
@@ -267,8 +270,8 @@ def test_a_live_score_turned_upside_down_is_said_first_by_every_command(tmp_path
         assert said in " ".join(found.stdout.split())
         assert found.stdout.startswith("The score m is upside down")
     assert "Nothing moved" in turned[0].stdout
-    words = ("refresh", "--train", old, "--holdout", new, "--spec", live, "--n", 20)
-    found = command(*words, *journal, "--quiet")
+    asked = ("refresh", "--train", old, "--holdout", new, "--spec", live, "--n", 20)
+    found = command(*asked, *journal, "--quiet")
     assert found.exit_code == 10
     assert found.stdout.startswith("KEEP_INCUMBENT: the candidate is upside down")
     for words in (drift, backtest):

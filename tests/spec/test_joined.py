@@ -17,7 +17,7 @@ from gtmar.spec.joined import joined
 TABLE = make_accounts(300, seed=4).with_columns(
     depth=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise("depth")
 )
-MISSING = {"missing": {"value": 0}}
+MISSING: dict[str, Any] = {"missing": {"value": 0}}
 
 
 def bins(low: int, high: int, unknown: int) -> dict[str, Any]:
