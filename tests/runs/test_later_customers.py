@@ -78,7 +78,7 @@ def window_of(orders: pl.DataFrame, first: int, end: int) -> pl.DataFrame:
     """
     with duckdb.connect() as connection:
         connection.register("orders", orders.to_arrow())
-        made: pl.DataFrame = connection.execute(text).pl()
+        made = pl.DataFrame(connection.sql(text).pl())
     return made
 
 
