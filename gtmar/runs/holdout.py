@@ -53,6 +53,7 @@ __all__ = [
     "record_look",
     "recorded",
     "shared_note",
+    "values_read",
     "whole",
 ]
 
@@ -179,7 +180,8 @@ def order_unverified(accounts: Accounts, spec: ScoringSpec) -> str | None:
     """
     later = accounts.later
     if later is None:
-        if spec.window is not None or _of_recipe(accounts.table) is not None:
+        window = spec.window or _of_recipe(accounts.table)
+        if window is not None and (window.outcome_start or window.outcome_end):
             return None
         return (
             "The order of time is unverified: no window says that the features were known before "
@@ -197,7 +199,8 @@ def _refuse_the_same(
     searched: Accounts, later: Accounts, spec: ScoringSpec, spec_file: str | Path | None
 ) -> None:
     """Refuse rows that stand in both tables, and two tables that are one."""
-    name, columns = later.checked.id_column, _read_of_both(searched, later, spec)
+    name, there = later.checked.id_column, searched.table.columns
+    columns = [column for column in values_read(later, spec) if column in there]
     same = 0
     if searched.outcomes_fingerprint == later.outcomes_fingerprint:
         same = later.checked.accounts
@@ -228,12 +231,11 @@ def _refuse_the_same(
     )
 
 
-def _read_of_both(searched: Accounts, later: Accounts, spec: ScoringSpec) -> list[str]:
+def values_read(accounts: Accounts, spec: ScoringSpec) -> list[str]:
     """Return the columns of outcomes and features that make a row what it is, without the id."""
-    outcomes = later.checked.outcomes.columns.values()
+    outcomes = accounts.checked.outcomes.columns.values()
     read = dict.fromkeys([*outcomes, *(term.column for term in spec.terms)])
-    there = {*searched.table.columns} & {*later.table.columns}
-    return [name for name in read if name in there and name != later.checked.id_column]
+    return [name for name in read if name != accounts.checked.id_column]
 
 
 def _rows(accounts: Accounts, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gtmar import spec as specs
 from gtmar.data.matrix import part
 from gtmar.data.prepare import prepared
-from gtmar.data.rules import overlap
+from gtmar.data.rules import OWN, overlap
 from gtmar.data.scan import Source, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.errors import AccountDataError, JournalError, UsageError
 from gtmar.journal.files import RunFiles
-from gtmar.runs.holdout import declared_window, journal_if_there, recorded, whole
+from gtmar.objective.objective import Judge
+from gtmar.runs.holdout import declared_window, journal_if_there, recorded, values_read, whole
 from gtmar.runs.inputs import TableOptions, load, refuse_unknown_options
 from gtmar.runs.run import try_weights
 from gtmar.spec.joined import joined
@@ -69,7 +70,7 @@ def tried_between(
     tables: dict[str, Any] = {"holdout_file": holdout_file, "holdout_as_of": holdout_as_of}
     accounts, _ = load(scan(data), start, **tables, **table_options)
     refuse_searched(journal, accounts, start, candidate, against)
-    before = _on_record(journal, accounts, start, changed)
+    before = _on_record(journal, accounts, start, changed, Judge.of(start, metric).name)
     if before is not None:
         return before, changed
     tried = try_weights(
@@ -88,7 +89,11 @@ def tried_between(
 
 
 def _on_record(
-    journal: Path, accounts: Accounts, start: ScoringSpec, changed: ScoringSpec
+    journal: Path,
+    accounts: Accounts,
+    start: ScoringSpec,
+    changed: ScoringSpec,
+    objective: str,
 ) -> str | None:
     """Return the run that tried this change over these tables; None where there is none."""
     query = (
@@ -97,6 +102,7 @@ def _on_record(
         "where runs.kind = 'human' and runs.spec_id = getvariable('spec') "
         "and outcomes_fingerprint = getvariable('outcomes') "
         "and features_fingerprint = getvariable('features') "
+        "and runs.objective = getvariable('objective') "
         "and state = 'finished' order by started_at"
     )
     with journal_if_there(journal) as opened:
@@ -107,6 +113,7 @@ def _on_record(
             spec=specs.spec_id(start),
             outcomes=accounts.outcomes_fingerprint,
             features=accounts.features_fingerprint,
+            objective=objective,
         ).to_dicts()
     name, later = "holdout_outcomes_fingerprint", recorded(accounts)
     for row in rows:
@@ -189,15 +196,20 @@ def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> in
         return None
     if identifier not in table.columns:
         return None
+    columns: list[str] = []
     if later is None:
         held = part(accounts.table, identifier, spec.split, held=True, copies=accounts.copies)
     else:
         held, window = later.table, declared_window(spec, table, later.table)
         if window is not None and not overlap(window, table, held):
             return 0
+        if window is None:
+            # As for the table that is searched here: other values may be another window.
+            columns = [n for n in values_read(later, spec) if table.schema.get(n) == held.schema[n]]
     split = specs.parse(start["spec"], source="the run's spec").split
-    old, now = (
-        collect(each, each.frame.select(key_expression(identifier, each.schema).alias("id")))
-        for each in (part(table, identifier, split), held)
-    )
-    return now.join(old, on="id", how="semi").height
+    sides = []
+    for each in (part(table, identifier, split), held):
+        key = key_expression(identifier, each.schema).alias(f"{OWN}id")
+        sides.append(collect(each, each.frame.select(key, *columns)))
+    old, now = sides
+    return now.join(old, on=now.columns, how="semi", nulls_equal=True).height

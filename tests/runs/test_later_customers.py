@@ -78,8 +78,7 @@ def window_of(orders: pl.DataFrame, first: int, end: int) -> pl.DataFrame:
     """
     with duckdb.connect() as connection:
         connection.register("orders", orders.to_arrow())
-        made = pl.DataFrame(connection.sql(text).pl())
-    return made
+        return pl.DataFrame(connection.sql(text).pl())
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,22 @@ def test_accounts_that_a_search_saw_are_no_proof(files: tuple[Path, Path, Path])
         runs.decide_between(candidate, OLD, later, holdout_file=now, journal=journal)
 
 
+def test_rows_that_another_search_saw_are_no_proof_of_a_later_file(
+    files: tuple[Path, Path, Path],
+) -> None:
+    now, _, journal = files
+    ran = runs.run(now, OLD, limits=runs.Limits(10), holdout=0, journal=journal)
+    fresh = table(500, 5, prefix="c")
+    seen = pl.concat([table(700, 6, prefix="d"), pl.read_parquet(now).head(60)])
+    with pytest.raises(UsageError, match="searched 60 of the 760 accounts"):
+        runs.decide_between(ran.spec, OLD, fresh, holdout_file=seen, journal=journal)
+    # With other values they may be another window, which nothing shows: that is said.
+    other = seen.with_columns(x0=1 - pl.col("x0"))
+    done = runs.decide_between(ran.spec, OLD, fresh, holdout_file=other, journal=journal)
+    assert done.time_order is not None
+    assert done.accounts == 760
+
+
 def test_a_search_whose_table_is_gone_is_named_as_unknown(files: tuple[Path, Path, Path]) -> None:
     now, later, journal = files
     ran = runs.run(now, OLD, limits=runs.Limits(10), holdout=0, journal=journal)
