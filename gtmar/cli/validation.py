@@ -446,7 +446,9 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
         say(f"All of it: {found.folder}. The folder holds customer data.")
     say()
     if found.verdict == "READY_FOR_REVIEW":
-        follow("promote", found.experiment, note=WHY, journal=journal)
+        # Of two specs the experiment has the form of both; the candidate's file is what goes live.
+        live = found.experiment if found.names is None else found.names[0]
+        follow("promote", live, note=WHY, journal=journal)
     else:
         follow("review", found.run_id, journal=journal)
 

@@ -186,6 +186,11 @@ def test_what_was_decided_against_what_stands_everywhere(
     page = tmp_path / "page.html"
     assert command("report", run_id, "--journal", journal, "-o", page).exit_code == 0
     assert has(page.read_text("utf-8"))
+    # What goes live is the candidate's file, and the promotion knows that it was decided on.
+    assert f"gtmar promote {paths[0]} " in " ".join(done.stdout.split())
+    live = command("promote", paths[0], "--note", "it tells more", "--journal", journal)
+    assert live.exit_code == 0, live.output
+    assert "READY_FOR_REVIEW" in live.stdout
 
 
 def test_a_runs_best_is_held_against_another_spec(files: tuple[Path, Path, Path]) -> None:
