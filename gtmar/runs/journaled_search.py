@@ -308,9 +308,9 @@ class Search:
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
+            # There in any case: files of one set of columns are read at once.
+            "customers": _json(customers or None),
         }
-        if customers:
-            own["customers"] = _json(customers)
         if fitted is not None:
             table = fitted.model_dump(mode="json", by_alias=True)
             own["calibration"] = _json({"table": table, "held_out": checked})
