@@ -444,6 +444,7 @@ select
         list_filter(gates, lambda gate: gate.outcome = 'unknown'), lambda gate: gate.name
     ) as unknown,
     details ->> '$.segment_safety' as segment_safety,
+    details ->> '$.compared' as compared,
     cast(details ->> '$.gain.value' as double) as gain,
     cast(details ->> '$.gain.low' as double) as gain_low,
     cast(details ->> '$.gain.high' as double) as gain_high,

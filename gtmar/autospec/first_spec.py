@@ -26,7 +26,7 @@ from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
-from gtmar.data.prepare import looks_like_dates, settled
+from gtmar.data.prepare import looks_like_dates, settled, with_days
 from gtmar.data.rules import (
     OWN,
     SetAside,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.split import Copies
 
-__all__ = ["FIRST_SPEC", "FirstSpec", "first_spec"]
+__all__ = ["FIRST_SPEC", "FirstSpec", "first_spec", "window_of"]
 
 #: The model's name in a first spec, until a person gives it another.
 FIRST_SPEC = "first_spec"
@@ -216,7 +216,7 @@ def _detected(
     reasons = {name: why for name, why in reasons.items() if name not in keep}
     reasons |= dict.fromkeys(found.columns.values(), "an outcome")
     reasons |= {identifier: "the account id"} if identifier else {}
-    reasons |= dict.fromkeys((_window(table) or {}).values(), "a day of the window")
+    reasons |= dict.fromkeys((window_of(table) or {}).values(), "a day of the window")
     fitted, left_out = _fitted(table, frame, y, reasons, date_format)
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
@@ -233,7 +233,7 @@ def _detected(
         "labels": {each.role: each.words for each in known},
         "read": reading.model_dump(exclude_defaults=True),
         "date_format": date_format,
-        "window": _window(table),
+        "window": window_of(table),
     }
     data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
@@ -331,15 +331,18 @@ def _identifier(
     return None if twice.item() else likely
 
 
-def _window(table: AccountTable) -> dict[str, str] | None:
+def window_of(table: AccountTable) -> dict[str, str] | None:
     """Return the window of a table that gtmar snapshot made, which has its days as columns."""
     window = {
         "features_asof": "features_until",
         "outcome_start": "outcome_start",
         "outcome_end": "outcome_end",
     }
-    dated = all(table.schema.get(column) == pl.Date for column in window.values())
-    return window if dated else None
+    if not {*window.values()} <= {*table.columns}:
+        return None
+    # Whoever stored the table anew may have stored days as text.
+    table = with_days(table, window.values(), date_format=None, zone="UTC")
+    return window if all(table.schema[name] == pl.Date for name in window.values()) else None
 
 
 def _target(table: AccountTable, found: OutcomeColumns) -> str:

@@ -230,7 +230,8 @@ def drift(
         set_aside_to=set_aside_to,
         announce=announce,
     )
-    return Answer(found.as_json, lambda: _print_drift(found), _MOVED if found.moved else 0)
+    code = _MOVED if found.moved or found.upside_down else 0
+    return Answer(found.as_json, lambda: _print_drift(found), code)
 
 
 @a.command(app, "score --data accounts.parquet --spec best.yaml -o scored.parquet")
@@ -542,6 +543,8 @@ def _drift(found: Checkup) -> None:
 
 def _print_drift(found: Drift) -> None:
     """Print what moved, the largest first."""
+    if found.upside_down is not None:
+        say(found.upside_down, "bad")
     say(
         f"{found.model}: {some(found.accounts, 'account')} of {found.source} against "
         f"{found.accounts_before:,} of {found.against}."
@@ -557,7 +560,8 @@ def _print_drift(found: Drift) -> None:
         names = ", ".join(each.name for each in found.moved)
         say(f"Moved: {names}. The spec was made on accounts that were spread otherwise.", "warning")
     else:
-        say("Nothing moved by as much as 0.25.", "good")
+        say("Nothing moved by as much as 0.25.", None if found.upside_down else "good")
+    say(found.ranking_sentence)
     if found.leaving_sentence is not None:
         say(found.leaving_sentence)
 

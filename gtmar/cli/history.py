@@ -53,8 +53,9 @@ def try_change(
     output_path: a.OutputSpec = None,
     force: a.Force = False,
     metric: a.Metric = None,
+    holdout_file: a.HoldoutTable = None,
     *,
-    table_options: a.OutcomeTableOptions,
+    table_options: a.TwoTablesOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Measure a change of yours and journal it, kept or not."""
@@ -63,7 +64,8 @@ def try_change(
 
     if keep != (output_path is not None):
         raise UsageError("--keep and -o go together", hint="--keep -o new.yaml")
-    new = option_values.output(output_path, data, spec, journal, force=force)
+    read = (data, spec, holdout_file, journal)
+    new = option_values.output(output_path, *read, force=force)
     result = runs.try_weights(
         data,
         spec,
@@ -73,6 +75,7 @@ def try_change(
         metric=metric,
         announce=announce,
         journal=journal,
+        holdout_file=holdout_file,
         **table_options,
     )
     with option_values.opened(journal) as opened:
@@ -398,6 +401,10 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
             word = "holds" if result.holdout["improved"] else "does not hold"
             accounts = f"{result.holdout['accounts']:,} accounts held out"
             say(f"On the {accounts} it {word}: {_change(before, after)}.")
+    for each in result.customers:
+        say(each["sentence"])
+    if result.time_order is not None:
+        say(result.time_order, "warning")
     _metrics(found.effect, "before", "after")
     say()
     say(f"In the journal as {found.reference}, with its reason, kept or not.")
@@ -530,11 +537,16 @@ def _print_went_live(found: WentLive) -> None:
 
 #: The verdict that asks for a promotion.
 _READY = "READY_FOR_REVIEW"
+#: What a decision was held against where nothing else was named.
+_START = " against its start, "
 
 
 def _decided(row: dict[str, Any]) -> str:
     """Say what was decided on an experiment, and when."""
-    return f"Decided {_moment(row['decided_at'])}: {row['verdict']}."
+    said = f"Decided {_moment(row['decided_at'])}: {row['verdict']}."
+    compared = row.get("compared")
+    # Of a run's own best the entry itself says what against what.
+    return f"{said} {compared}" if compared and _START not in compared else said
 
 
 def _name(row: dict[str, Any]) -> str:

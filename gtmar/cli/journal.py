@@ -327,6 +327,8 @@ def _print_screen(found: Review, *, journal: str) -> None:
         say(numbers(s))
     for sentence in after:
         say(sentence, "warning")
+    for each in found.customers:
+        say(each["sentence"])
     _tiers_at_equal_sizes(found)
     if not found.wins.is_empty():
         ordered = found.wins.sort("gain", descending=bool(s["higher_is_better"]))
@@ -367,6 +369,8 @@ def _print_all(found: Review) -> None:
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
+    for each in found.customers:
+        say(each["sentence"])
     for note in filter(None, (basis_note(s["basis"]), found.retention_reading)):
         say(note)
     if not found.wins.is_empty():

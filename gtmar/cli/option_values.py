@@ -39,6 +39,7 @@ __all__ = [
     "reading",
     "recorded",
     "refuse_unknown",
+    "run_or_experiment",
     "schema_of",
     "share",
     "sizes",
@@ -358,6 +359,16 @@ def full_id(journal: Path, run: str | None) -> str:
     """Return the full id of a run by what names it; None for the last search."""
     with opened(journal) as own:
         return own.run_id(run)
+
+
+def run_or_experiment(journal: Path, name: str | None) -> str:
+    """Return the full id of a run, or of its experiment where one is named: ``RUN/EXP``."""
+    if name is None or "/" not in name:
+        return full_id(journal, name)
+    from gtmar.journal.lookup import resolve
+
+    with opened(journal) as own:
+        return str(resolve(own, name))
 
 
 def recorded(journal: Path, run_id: str) -> list[Path]:

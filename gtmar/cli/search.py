@@ -247,6 +247,8 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     verdict_lines(
         result.sentences, said, improved=improved, held=held, warnings=warnings_of(result.findings)
     )
+    for each in result.customers:
+        say(each["sentence"])
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(

@@ -11,7 +11,9 @@ from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, unused
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, number, say, some, table
+from gtmar.cli.output import Answer, announce, number, say, some, table
+from gtmar.documents import is_spec_file
+from gtmar.errors import UsageError, culprits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,8 @@ NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New fold
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.
 _CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
+#: That of a score that ranks worse than a coin.
+_TURNED = 10
 
 
 class _ScoredOptions(TypedDict):
@@ -87,30 +91,58 @@ def segments(
 
 @a.command(app, "decide RUN -o decision")
 def decide(
-    run_id: a.OptionalRun = None,
+    candidate: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|EXP|SPEC]",
+            help="None: the last search; a run, RUN/EXP of it, a try, or a spec's file.",
+            autocompletion=a.complete_runs,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Spec to hold it against, or RUN/EXP; none: the run's start.")
+    ] = None,
     data: a.MovedData = None,
     holdout_file: a.MovedHoldout = None,
     *,
     gates: a.GateOptions,
     output_path: NewFolder = None,
+    tables: a.TwoTablesOptions,
     author: a.Author = None,
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Decide on a run's best, on the accounts it never saw."""
+    """Decide on a run's best, a try, or one spec against another."""
     from gtmar import runs
 
-    stated = _gates(gates)
-    found = runs.decide(
-        option_values.full_id(journal, run_id),
-        journal=journal,
-        data=data,
-        holdout_file=holdout_file,
-        gates=stated,
-        folder=output_path,
-        author=author,
-        note=note,
-    )
+    asked: dict[str, Any] = {
+        "journal": journal,
+        "holdout_file": holdout_file,
+        "gates": _gates(gates),
+        "folder": output_path,
+        "author": author,
+        "note": note,
+    }
+    other = None if against is None else option_values.spec_of(against, journal)
+    if candidate is None or not is_spec_file(candidate):
+        given = [name for name, value in tables.items() if value and name != "set_aside_to"]
+        if given:
+            raise UsageError(
+                f"a run's tables are read as the run read them, without {culprits(given)}",
+                hint="these options are for a spec: gtmar decide new.yaml --against old.yaml",
+            )
+        run = option_values.run_or_experiment(journal, candidate)
+        found = runs.decide(run, data=data, against=other, against_name=against, **asked)
+    elif other is None or data is None:
+        raise UsageError(
+            "a spec is decided on against another, on a table",
+            hint=f"gtmar decide {candidate} --against old.yaml --data accounts.parquet",
+        )
+    else:
+        names, new = (candidate, str(against)), option_values.spec_of(candidate, journal)
+        found = runs.decide_between(
+            new, other, data, names=names, announce=announce, **tables, **asked
+        )
     return _decided(found, journal)
 
 
@@ -226,7 +258,8 @@ def backtest(
         journal=journal,
         **table_options,
     )
-    return Answer(found.as_json, lambda: _print_backtest(found, spec=spec))
+    code = 0 if found.upside_down is None else _TURNED
+    return Answer(found.as_json, lambda: _print_backtest(found, spec=spec), code)
 
 
 #: Features shown that could lead to the tier above.
@@ -284,6 +317,8 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     """Print what a score was worth: a column's alone, or beside a spec's."""
     from gtmar.metrics.metric import marked
 
+    if found.upside_down is not None:
+        say(found.upside_down, "bad")
     say(f"{found.name} on {some(found.accounts, 'account')} of {found.source}.")
     for note in found.notes:
         if note.startswith(("In-sample", "Leak", "The candidate may")):
@@ -393,10 +428,7 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
     say(found.sentence)
     for sentence in found.headline:
         say(sentence, "warning" if sentence != found.headline[-1] else None)
-    say(
-        f"{found.experiment} against its start, on {some(found.accounts, 'account')} of "
-        f"{found.source} that the search never saw."
-    )
+    say(found.compared)
     if found.looks > 1:
         say(
             f"Comparison number {found.looks} on them: intervals at {found.level:.2%}. Each look "
@@ -414,7 +446,9 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
         say(f"All of it: {found.folder}. The folder holds customer data.")
     say()
     if found.verdict == "READY_FOR_REVIEW":
-        follow("promote", found.experiment, note=WHY, journal=journal)
+        # Of two specs the experiment has the form of both; the candidate's file is what goes live.
+        live = found.experiment if found.names is None else found.names[0]
+        follow("promote", live, note=WHY, journal=journal)
     else:
         follow("review", found.run_id, journal=journal)
 

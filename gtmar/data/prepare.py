@@ -249,6 +249,7 @@ def with_days(
     columns of text among them.
     """
     wanted = [name for name in dict.fromkeys(columns) if name in table.schema]
+    table = _categories_as_text(table, wanted)
     texts = [name for name in wanted if table.schema[name] == pl.String]
     formats = _text_formats(table, texts, date_format)
     days: dict[str, pl.Expr] = {}
@@ -270,6 +271,19 @@ def with_days(
         frame=table.frame.with_columns(**days),
         schema=pl.Schema({**table.schema, **dict.fromkeys(days, pl.Date())}),
         notes=(*table.notes, *(note for note in notes if note not in table.notes)),
+    )
+
+
+def _categories_as_text(table: AccountTable, columns: Iterable[str]) -> AccountTable:
+    """Return a table with columns of categories as the texts that they are."""
+    kinds = (pl.Categorical, pl.Enum)
+    texts = [name for name in columns if isinstance(table.schema[name], kinds)]
+    if not texts:
+        return table
+    return replace(
+        table,
+        frame=table.frame.with_columns(pl.col(texts).cast(pl.String)),
+        schema=pl.Schema({**table.schema, **dict.fromkeys(texts, pl.String())}),
     )
 
 

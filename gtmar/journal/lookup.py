@@ -183,15 +183,24 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
     return None if rows.is_empty() else Reference(rows["run_id"].item(), experiment_id(0))
 
 
-def decided_on(journal: Journal, reference: Reference) -> dict[str, Any] | None:
-    """Return the last decision on an experiment, a row of `decisions`; None where there is none."""
+def decided_on(
+    journal: Journal, reference: Reference | None, score_id: str
+) -> dict[str, Any] | None:
+    """Return the last decision on an experiment, or on a spec of the same scores; None for none.
+
+    It is a row of `decisions`.
+    """
     rows = journal.query(
-        "select * from latest_decisions where run_id = getvariable('run') "
-        "and experiment_id = getvariable('experiment')",
+        "select decisions.* from decisions join events on events.event_id = decisions.event_id "
+        "where decisions.run_id = getvariable('run') "
+        "and decisions.experiment_id = getvariable('experiment') "
+        "or details ->> '$.candidate' = getvariable('score') "
+        'order by decisions."at" desc, decisions.event_id desc limit 1',
         among=(),
         columns=(),
-        run=reference.run_id,
-        experiment=reference.experiment_id,
+        run=None if reference is None else reference.run_id,
+        experiment=None if reference is None else reference.experiment_id,
+        score=score_id,
     )
     return None if rows.is_empty() else rows.row(0, named=True)
 

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
-from gtmar.journal.sentences import IMPORTED, SAME, Seen, at_its_size, lead, unimproved, verdict
+from gtmar.journal.sentences import (
+    IMPORTED,
+    SAME,
+    Seen,
+    at_its_size,
+    lead,
+    old_customers,
+    unimproved,
+    verdict,
+)
 from gtmar.metrics.registry import all_metrics
 from gtmar.metrics.usual import usual_sentences
 
@@ -64,6 +73,8 @@ class Review:
     #: The best's probabilities and how they did on the holdout, as the run's end has them; None
     #: where there are none.
     calibration: dict[str, Any] | None = None
+    #: Old customers and new ones of a later table apart, as the run's end has them.
+    customers: tuple[dict[str, Any], ...] = ()
     #: What is usual, beside the table's own values; empty where the two aren't alike.
     usual: tuple[str, ...] = ()
 
@@ -257,6 +268,7 @@ class Review:
             "tiers": self.tiers.to_dicts(),
             "proxy_drift": self.drift.to_dicts(),
             "probabilities": self.probabilities,
+            "customers": list(self.customers),
             "usual": list(self.usual),
         }
 
@@ -307,6 +319,7 @@ _RECORDED = """
         parameters['findings'] as findings,
         equal_sizes,
         calibration,
+        customers,
         holdout_baseline_metrics,
         holdout_best_metrics,
         spec
@@ -374,6 +387,8 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         )
     [record] = journal.query(_RECORDED, among=[run_id], run=run_id).to_dicts()
     decided = journal.query(_DECISION, among=[run_id], run=run_id).rows()
+    customers = tuple(json.loads(record["customers"] or "[]"))
+    old = old_customers(customers)
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     equal_sizes = json.loads(record["equal_sizes"] or "{}")
@@ -388,14 +403,15 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         best_tier = names[-1 if rows[0]["orientation"] == "risk" else 0]
         tables["drift"] = _drift_at_equal_sizes(tables["drift"], equal_sizes["searched"], best_tier)
     return Review(
-        summary={**rows[0], **counts},
+        summary={**rows[0], **counts, "old_customers": old},
         **tables,
         findings=tuple(json.loads(record["findings"] or "[]")),
         decision=None
         if not decided
         else json.loads(decided[0][0]) | {"at": decided[0][1], "experiment_id": decided[0][2]},
         equal_sizes=equal_sizes,
-        seen=_seen(journal, rows[0], record, equal_sizes),
+        seen=_seen(journal, rows[0], record, equal_sizes, old),
+        customers=customers,
         calibration=json.loads(record["calibration"] or "null"),
         usual=()
         if brief
@@ -431,7 +447,11 @@ def _usual(
 
 
 def _seen(
-    journal: Journal, summary: dict[str, Any], record: dict[str, Any], equal_sizes: dict[str, Any]
+    journal: Journal,
+    summary: dict[str, Any],
+    record: dict[str, Any],
+    equal_sizes: dict[str, Any],
+    old: int,
 ) -> Seen | None:
     """Read start and best on the accounts held out, or on those searched where none are."""
     if summary["state"] == IMPORTED:
@@ -449,6 +469,7 @@ def _seen(
         best=ends[-1],
         sized=equal_sizes.get("held_out" if unseen else "searched"),
         risk=summary["orientation"] == "risk",
+        old=old if unseen else 0,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar.metrics.metric import marked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "IMPORTED",
@@ -19,8 +19,10 @@ __all__ = [
     "SAME",
     "Seen",
     "at_its_size",
+    "held_out",
     "lead",
     "numbers",
+    "old_customers",
     "unimproved",
     "verdict",
 ]
@@ -59,10 +61,14 @@ class Seen:
     sized: Mapping[str, Any] | None
     #: Whether a high score is bad.
     risk: bool
+    #: How many of the accounts stood in the table searched as well, with an earlier row.
+    old: int = 0
 
     @property
     def where(self) -> str:
         """Say which accounts these are."""
+        if self.unseen and self.old:
+            return f"on {held_out(self.accounts, self.old)}"
         if self.unseen:
             return f"on {self.accounts:,} accounts never seen by the search"
         return f"in-sample, on the {self.accounts:,} accounts searched: no proof"
@@ -202,7 +208,7 @@ def lead(
     if not found:
         return plain
     if held is False:
-        unseen = f"the {row['holdout_accounts']:,} accounts that the search never saw"
+        unseen = f"the {_never_saw(row)}"
         return [f"The gain did not hold on {unseen}: keep the spec.", *found]
     # In-sample, each sentence says so itself.
     open_still = plain[1:] if held is None and row["holdout_accounts"] else []
@@ -219,6 +225,21 @@ def _worse(seen: Seen, objective: str) -> list[str]:
     return [f"Worse as measured, {mark}: {'; '.join(costs.values())}."]
 
 
+def old_customers(customers: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many of a holdout's accounts stood in the table searched as well."""
+    return sum(each["accounts"] for each in customers if each["group"] == "old")
+
+
+def held_out(accounts: int, old: int) -> str:
+    """Say how many accounts of a later table these are, and how many of them are old customers."""
+    return f"{accounts:,} accounts held out, {old:,} of them customers that were searched"
+
+
+def _never_saw(row: Mapping[str, Any]) -> str:
+    old, accounts = row.get("old_customers"), row["holdout_accounts"]
+    return held_out(accounts, old) if old else f"{accounts:,} accounts that the search never saw"
+
+
 def numbers(row: Mapping[str, Any]) -> str:
     """Say by how much the objective moved, on which accounts, and after how many experiments."""
     name = marked(row["objective"], row.get("basis"))
@@ -228,7 +249,9 @@ def numbers(row: Mapping[str, Any]) -> str:
     )
     before, after = row.get("holdout_baseline_value"), row.get("holdout_best_value")
     if before is not None and after is not None:
-        said += f"; {before:.4f} -> {after:.4f} on {row['holdout_accounts']:,} that it never saw"
+        never = f"{row['holdout_accounts']:,} that it never saw"
+        never = _never_saw(row) if row.get("old_customers") else never
+        said += f"; {before:.4f} -> {after:.4f} on {never}"
     return f"{said}."
 
 
@@ -279,10 +302,7 @@ def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> lis
             )
         return said
     before, after = row["holdout_baseline_value"], row["holdout_best_value"]
-    unseen = (
-        f"On the {row['holdout_accounts']:,} accounts that the search never saw: "
-        f"{before:.4f} -> {after:.4f} ({after - before:+.4f})"
-    )
+    unseen = f"On the {_never_saw(row)}: {before:.4f} -> {after:.4f} ({after - before:+.4f})"
     said.append(f"{unseen}." if held else f"{unseen}. The gain did not hold: keep the spec.")
     return said
 

@@ -17,11 +17,11 @@ from gtmar.objective.objective import Judge
 from gtmar.runs.backtest import captured
 from gtmar.runs.holdout import recorded
 from gtmar.runs.score import tier_changes
-from gtmar.runs.segments import best_tier, paired, reading_of, segment_part
+from gtmar.runs.segments import best_tier, segment_part
 from gtmar.runs.session import load_tables
 from gtmar.runs.tier_table import measured_at_sizes
-from gtmar.stats.interval import unknown
-from gtmar.validation.intervals import panel_of, uncertainty
+from gtmar.stats.interval import reading_of, unknown
+from gtmar.validation.intervals import paired, panel_of, uncertainty
 from gtmar.validation.trade_offs import HEADLINES, costs_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class RevenueLine:
     start: Interval
     best: Interval
     change: Interval
-    #: Of the change, as `runs.segments.reading_of` has it.
+    #: Of the change, as `stats.interval.reading_of` has it.
     reading: str
 
 
@@ -127,7 +127,7 @@ class Revenue:
     costs: dict[str, str]
     #: Of the objective; None where it has no interval.
     gain: Interval | None
-    #: Of the gain, as `runs.segments.reading_of` has it.
+    #: Of the gain, as `stats.interval.reading_of` has it.
     gain_reading: str
 
     def named(self, reading: str) -> list[str]:

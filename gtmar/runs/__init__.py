@@ -6,7 +6,8 @@ from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
 from gtmar.runs.calibrate import Calibrated, calibrate
 from gtmar.runs.check import Checkup, Drift, check, drift
-from gtmar.runs.decide import Decided, decide, refresh
+from gtmar.runs.decide import decide, decide_between, refresh
+from gtmar.runs.decided import Decided
 from gtmar.runs.explain import Difference, Explanation, difference, explain
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
@@ -66,6 +67,7 @@ __all__ = [
     "changed_since",
     "check",
     "decide",
+    "decide_between",
     "difference",
     "drift",
     "explain",

@@ -33,6 +33,7 @@ from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import Uncertainty, at_sizes_of, uncertainty
 from gtmar.validation.paired_scores import Panel, Scored
 from gtmar.validation.reliability import Reliability, reliability
+from gtmar.validation.trade_offs import upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,9 +86,18 @@ class Backtest(PlainData):
     #: The spec's probabilities beside what became of these accounts; None where it has none.
     reliability: Reliability | None = None
 
+    @property
+    def upside_down(self) -> str | None:
+        """Say that a score ranks worse than a coin, beyond chance; None where none does."""
+        intervals = self.intervals
+        if self.candidate is None:
+            intervals = replace(intervals, after={})
+        return upside_down(intervals, (f"score {self.name}", f"candidate {self.candidate}"))
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return vars(self) | {
+            "upside_down": self.upside_down,
             "intervals": self.intervals.as_json(),
             "green_and_churned": self.green_and_churned.to_dicts(),
             "red_and_renewed": self.red_and_renewed.to_dicts(),

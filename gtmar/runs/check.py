@@ -14,37 +14,39 @@ from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
 from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import categories_of, category
-from gtmar.data.matrix import part
-from gtmar.data.outcomes import ACTIVATION_STATES, Movement
+from gtmar.data.matrix import load_accounts, part
+from gtmar.data.outcomes import ACTIVATION_STATES, Movement, OutcomeColumns
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import look_alikes
 from gtmar.engine.equal_sizes import with_edges
 from gtmar.engine.local import LocalEvaluator
-from gtmar.errors import JournalError, UsageError
+from gtmar.errors import AccountDataError, JournalError, UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
-from gtmar.runs.holdout import both
+from gtmar.runs.holdout import both, whole
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import PlainData, copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.gates import smallest_gain
+from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 from gtmar.validation.psi import Shift, ShiftReading, shift_of_categories, shift_of_numbers
+from gtmar.validation.trade_offs import upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from gtmar.data.matrix import AccountMatrix, Accounts
-    from gtmar.data.outcomes import OutcomeColumns
     from gtmar.data.rules import SetAside
     from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
     from gtmar.spec.encoders import SpecModel
     from gtmar.spec.model import Reading, ScoringSpec
+    from gtmar.stats.interval import Interval
     from gtmar.validation.psi import Shift
 
 __all__ = ["Checkup", "Drift", "check", "drift", "shifts_between"]
@@ -300,6 +302,34 @@ class Drift(PlainData):
     #: Share that left where the probabilities were fitted, and the mean probability of leaving of
     #: the accounts now; None where the spec has no probabilities.
     leaving: tuple[float, float] | None = None
+    #: The table's accounts whose outcome is known, by the score: AUC with its interval; None where
+    #: the table has no outcomes that keep the data contract.
+    auc: Interval | None = None
+
+    @property
+    def upside_down(self) -> str | None:
+        """Say that the score ranks worse than a coin, beyond chance; None where it doesn't."""
+        if self.auc is None:
+            return None
+        known = Uncertainty({"auc_roc_retain": self.auc}, {}, {})
+        return upside_down(known, (f"score {self.model}", ""))
+
+    @property
+    def ranking_sentence(self) -> str:
+        """Say what the accounts' outcomes tell of the score, where they are known."""
+        auc = self.auc
+        if auc is None or auc.value is None:
+            return (
+                "Whether the score still tells who leaves isn't known from this table: gtmar "
+                "backtest says so once outcomes are there."
+            )
+        between = ""
+        if auc.low is not None and auc.high is not None:
+            between = f", from {100 * auc.low:.0f} to {100 * auc.high:.0f}"
+        return (
+            f"Of 100 pairs of a kept and a lost account of {auc.accounts:,} with an outcome it "
+            f"ranks {100 * auc.value:.0f} right{between}."
+        )
 
     @property
     def leaving_sentence(self) -> str | None:
@@ -323,6 +353,9 @@ class Drift(PlainData):
             "shifts": [each.as_json() for each in self.shifts],
             "moved": [each.name for each in self.moved],
             "leaving_sentence": self.leaving_sentence,
+            "auc": None if self.auc is None else self.auc.as_json(),
+            "upside_down": self.upside_down,
+            "ranking_sentence": self.ranking_sentence,
         }
 
 
@@ -337,6 +370,9 @@ def drift(
     **options: Unpack[ReadOptions],
 ) -> Drift:
     """Hold a table against the one that a spec was made on. Outcomes aren't needed.
+
+    Where the table has them, they say besides whether the score is upside down on it: a table
+    whose columns are spread as they were may mean the opposite.
 
     Parameters
     ----------
@@ -391,7 +427,25 @@ def drift(
     for sentence in write_rows_aside(asides, options.get("set_aside_to")):
         if announce is not None:
             announce(sentence)
-    return Drift(spec.model, reference.source, table.source, *accounts, shifts, leaving)
+    auc = _auc(table, spec, as_of=as_of or against_as_of, set_aside=options.get("set_aside"))
+    return Drift(spec.model, reference.source, table.source, *accounts, shifts, leaving, auc)
+
+
+def _auc(
+    table: AccountTable, spec: ScoringSpec, *, as_of: str | None, set_aside: float | None
+) -> Interval | None:
+    """Return a score's AUC on a table, with its interval; None where outcomes don't give one."""
+    options: dict[str, Any] = {"as_of": as_of, "set_aside": set_aside, "drop_unlabelled": True}
+    try:
+        if not OutcomeColumns.found(spec.outcomes, table.columns).has("retained", "churned"):
+            return None
+        matrix = load_accounts(table, whole(spec), **options).search
+    except AccountDataError:
+        # Outcomes that break the contract; of features the shifts have said so.
+        return None
+    spec = with_edges(spec, matrix)
+    panel = panel_of(matrix, spec, [term.weight for term in spec.terms])
+    return uncertainty(panel, metrics={"auc_roc_retain"}).before.get("auc_roc_retain")
 
 
 def shifts_between(

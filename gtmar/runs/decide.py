@@ -5,10 +5,7 @@ It can be written as a folder: a report, what changes for which account, what it
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -17,30 +14,36 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.scan import Source
-from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import UsageError
-from gtmar.html import sentence
-from gtmar.html import table as html_table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.files import RunFiles
 from gtmar.journal.lookup import checkout
 from gtmar.journal.review import why_none
-from gtmar.metrics.metric import basis_note, marked
+from gtmar.journal.schema import experiment_id
+from gtmar.metrics.metric import basis_note
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
-from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
+from gtmar.runs.customers_apart import customers_apart
+from gtmar.runs.decided import Decided
+from gtmar.runs.decision_folder import write_folder
+from gtmar.runs.holdout import (
+    later_source,
+    looks_at,
+    order_unverified,
+    record_look,
+    shared_note,
+)
 from gtmar.runs.inputs import (
     file_hashes,
     local_inputs,
     refuse_changed,
     refuse_unknown_options,
 )
-from gtmar.runs.results import PlainData, warnings_of
 from gtmar.runs.run import run
-from gtmar.runs.score import score
 from gtmar.runs.segments import (
     few_valued,
     large_segments,
@@ -50,41 +53,27 @@ from gtmar.runs.segments import (
 )
 from gtmar.runs.session import ended_run
 from gtmar.runs.tier_table import at_equal_sizes, objectives
-from gtmar.safe_text import markdown, spreadsheet_safe
-from gtmar.spec.model import VALUE_UNITS
+from gtmar.runs.two_specs import refuse_searched, tried_between
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import (
-    Gate,
     Gates,
     Grounds,
-    Verdict,
     judged,
-    reason_of,
-    segment_safety,
     verdict_of,
 )
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
-from gtmar.validation.reliability import Reliability, reliability
-from gtmar.validation.trade_offs import costs_of, far_below, upside_down
+from gtmar.validation.reliability import reliability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gtmar.data.matrix import AccountMatrix, Accounts
-    from gtmar.data.scan import AccountTable, Tabular
-    from gtmar.runs.results import Finding
+    from gtmar.data.scan import Tabular
+    from gtmar.runs.session import Session
     from gtmar.spec.model import ScoringSpec
-    from gtmar.stats.interval import Interval
     from gtmar.validation.paired_scores import Panel
 
-__all__ = ["Decided", "account_changes", "decide", "refresh"]
-
-_CUSTOMERS = (
-    "This folder holds customer data: account ids, scores and what moved them. Keep it where such "
-    "data may be kept."
-)
-#: Metrics that the report shows first; the rest follow.
-_FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retention_by_tier")
+__all__ = ["decide", "decide_between", "refresh"]
 
 
 class DecisionOptions(TypedDict, total=False):
@@ -100,173 +89,17 @@ class DecisionOptions(TypedDict, total=False):
     note: str | None
 
 
-@dataclass(frozen=True)
-class Decided(PlainData):
-    """A verdict, with all that it rests on."""
-
-    verdict: Verdict
-    gates: tuple[Gate, ...]
-    stated: Gates
-    run_id: str
-    #: ``RUN/EXP`` of the candidate.
-    experiment: str
-    objective: str
-    higher_is_better: bool
-    incumbent: ScoringSpec = field(repr=False)
-    candidate: ScoringSpec = field(repr=False)
-    #: The table with the untouched accounts, and how many they are.
-    source: str
-    accounts: int
-    #: Comparisons made on them so far, this one included, and the level that follows.
-    looks: int
-    level: float
-    intervals: Uncertainty = field(repr=False)
-    #: Accounts by tier before (rows) and after (columns), tiers from the highest down, each score
-    #: by its own edges.
-    moves: tuple[tuple[int, ...], ...]
-    #: By-tier metrics by each score's own edges, where tiers may have other sizes.
-    own_edges: Uncertainty = field(repr=False)
-    #: Both by tier at the incumbent's sizes, as `tier_table.at_equal_sizes` gives it.
-    equal_sizes: dict[str, Any] = field(repr=False)
-    #: SHA-256 by file, and fingerprints of the tables.
-    inputs: dict[str, str]
-    fingerprints: dict[str, str]
-    notes: tuple[str, ...] = ()
-    folder: str | None = None
-    event_id: str | None = None
-    #: What a check of the searched table brought out, copies in the holdout's included.
-    findings: tuple[Finding, ...] = ()
-    #: `binary` where MRR is assumed flat, so that NRR and GRR are logo retention by revenue.
-    basis: str | None = None
-    #: The candidate's objective on the accounts searched.
-    promised: float | None = None
-    #: Share of the MRR whose account changes tier, by each score's own edges; None without MRR.
-    moved_mrr: float | None = None
-    #: The candidate's probabilities beside what became of these accounts; None where it has none.
-    reliability: Reliability | None = None
-
-    @property
-    def segment_safety(self) -> str:
-        """What is known of the segments: in which the gates failed, are unknown, or passed."""
-        return segment_safety(gate.as_json() for gate in self.gates)
-
-    @property
-    def sentence(self) -> str:
-        """The verdict and its reason, in words."""
-        reason = reason_of(self.gates)
-        if reason is None:
-            reason = f"{self._gain}, on {self.accounts:,} accounts never searched"
-            reason += ", at a cost" if self.costs else ""
-        return f"{self.verdict}: {reason}."
-
-    @property
-    def _gain(self) -> str:
-        """Say what got better, where it is proven."""
-        sides = self.intervals.before[self.objective], self.intervals.after[self.objective]
-        before, after = (side.value or 0.0 for side in sides)
-        if self.objective in ("auc_roc_retain", "auc_roc_churn"):
-            pairs = "of 100 pairs of a kept and a lost account it ranks"
-            return f"{pairs} {100 * after:.0f} right, was {100 * before:.0f}"
-        return f"{marked(self.objective, self.basis)} {before:.4g} -> {after:.4g}"
-
-    @property
-    def headline(self) -> list[str]:
-        """Return what stands right below: leaks and copies, level, costs, details, segments."""
-        # The verdict's own line says what makes it UNVERIFIED.
-        first = {gate.name for gate in self.gates if self.verdict is Verdict.UNVERIFIED}
-        known = [
-            each.short
-            for each in self.findings
-            if each.short
-            and each.grade != "note"
-            and not (each.kind == "copies" and "copies" in first)
-            and not (each.kind == "leak" and each.grade == "error" and "leakage" in first)
-        ]
-        beware = f"Beware: {'; '.join(known)}."
-        level = self.level_sentence
-        if any(gate.name == "level" and not gate.passed for gate in self.gates):
-            # The verdict's own line says it.
-            level = level[1:]
-        said = [*([beware] if known else []), *level, *self.costs]
-        if self.reliability is not None and self.reliability.off:
-            said.append(self.reliability.sentence)
-        said += warnings_of(self.findings)
-        return [*said, f"Segment safety: {self.segment_safety}."]
-
-    @property
-    def level_sentence(self) -> list[str]:
-        """Say that a score is upside down here, or far below what the search promised."""
-        said = [upside_down(self.intervals)]
-        # Of a tier the search measured by each score's own edges.
-        by_tier = "." in self.objective
-        found = (self.own_edges if by_tier else self.intervals).after.get(self.objective)
-        if found is not None and self.promised is not None:
-            said.append(far_below(self.promised, found, self.objective, better=self.better))
-        return [text for text in said if text is not None]
-
-    @property
-    def better(self) -> int:
-        """1 where more of the objective is better, -1 where less is."""
-        return 1 if self.higher_is_better else -1
-
-    @property
-    def costs(self) -> list[str]:
-        """Name what got worse beyond chance beside the objective, a sentence each."""
-        return list(costs_of(self.intervals, self.objective).values())
-
-    @property
-    def moved(self) -> int:
-        """How many of the accounts change tier."""
-        return self.accounts - sum(row[index] for index, row in enumerate(self.moves))
-
-    @property
-    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Accounts of each tier before and after, by each score's own edges."""
-        return tuple(map(sum, self.moves)), tuple(map(sum, zip(*self.moves, strict=True)))
-
-    @property
-    def movement(self) -> str:
-        """Say who changes tier, and which tiers change their size."""
-        before, after = self.sizes
-        ends = zip(self.incumbent.tier_names, before, after, strict=True)
-        listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
-        share = self.moved / max(1, self.accounts)
-        said = f"{share:.0%} of these accounts change tier; tiers by their own edges: {listed}."
-        if self.moved_mrr is None:
-            return said
-        return f"{said} They hold {self.moved_mrr:.0%} of the MRR."
-
-    def _repr_html_(self) -> str:
-        rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
-        headline = "".join(map(sentence, (self.sentence, *self.headline)))
-        heads = ("gate", "stated beforehand", "measured", "")
-        return headline + html_table(heads, rows, caption=str(self.verdict))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return vars(self) | {
-            "verdict": str(self.verdict),
-            "sentence": self.sentence,
-            "headline": self.headline,
-            "gates": [gate.as_json() for gate in self.gates],
-            "stated": self.stated.as_json(),
-            "segment_safety": self.segment_safety,
-            "tiers": list(self.incumbent.tier_names),
-            "incumbent": {**_ids(self.incumbent), "weights": self.incumbent.weights},
-            "candidate": {**_ids(self.candidate), "weights": self.candidate.weights},
-            "costs": self.costs,
-            "intervals": self.intervals.as_json(),
-            "own_edges": {
-                "sizes": dict(zip(("before", "after"), self.sizes, strict=True)),
-                **{k: v for k, v in self.own_edges.as_json().items() if k != "gain"},
-            },
-            "findings": [finding.as_json() for finding in self.findings],
-            "reliability": None if self.reliability is None else self.reliability.as_json(),
-        }
-
-
-def _ids(spec: ScoringSpec) -> dict[str, str]:
-    return {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}
+def _value_of(journal: Journal, name: str) -> float | None:
+    """Return the objective of an experiment on the accounts searched."""
+    run_id, _, experiment = name.partition("/")
+    value: float | None = journal.query(
+        "select value_after from experiments where run_id = getvariable('run') "
+        "and experiment_id = getvariable('experiment')",
+        among=[run_id],
+        run=run_id,
+        experiment=experiment,
+    )["value_after"].item()
+    return value
 
 
 def decide(
@@ -275,21 +108,29 @@ def decide(
     journal: str | Path = "journal",
     data: Tabular | None = None,
     holdout_file: Tabular | None = None,
+    against: ScoringSpec | None = None,
+    against_name: str | None = None,
     **options: Unpack[DecisionOptions],
 ) -> Decided:
-    """Decide on a run's best against its start, on the run's holdout.
+    """Decide on a run's best, or on a person's change, against its start, on the run's holdout.
 
     Parameters
     ----------
-    run_id, journal, data, holdout_file
+    run_id
+        The run's full id, or ``RUN/EXP`` for that experiment. Of a person's change it is the change
+        that is decided on, kept or not.
+    journal, data, holdout_file
         As for `open_run`.
+    against, against_name
+        Another spec than the run's start to hold it against, as `decide_between` does, over the
+        run's tables; and what to call it, None for its model.
     options
         `gates`, `folder`, `author`, `note`: see `DecisionOptions`.
 
     Raises
     ------
     UsageError
-        If the run had no holdout, or the folder exists.
+        If the run had no holdout, a search saw accounts of it, or the folder exists.
     NotResumableError
         If a table isn't the run's.
     AccountDataError
@@ -297,7 +138,91 @@ def decide(
     """
     refuse_unknown_options(options, DecisionOptions)
     _new_folder(options, data, holdout_file, journal)
-    return _decide(run_id, Path(journal), data, holdout_file, options)
+    if against is None:
+        return _decide(run_id, Path(journal), data, holdout_file, options)
+    with Journal(journal) as opened:
+        candidate = checkout(opened, run_id)
+    start = RunFiles(Path(journal), run_id.partition("/")[0]).record("start")
+    parameters = dict(start["parameters"])
+    later, share = later_source(parameters), parameters.get("set_aside")
+    return decide_between(
+        candidate,
+        against,
+        Source.of_record(start["source"], parameters) if data is None else data,
+        holdout_file=later if holdout_file is None else holdout_file,
+        journal=journal,
+        names=(run_id, against_name or against.model),
+        as_of=parameters.get("as_of"),
+        holdout_as_of=parameters.get("holdout_as_of"),
+        drop_unlabelled=parameters.get("drop_unlabelled") == "True",
+        set_aside=None if share is None else float(share),
+        **options,
+    )
+
+
+def decide_between(
+    candidate: ScoringSpec,
+    against: ScoringSpec,
+    data: Tabular,
+    *,
+    holdout_file: Tabular | None = None,
+    journal: str | Path = "journal",
+    names: tuple[str, str] | None = None,
+    gates: Gates | None = None,
+    folder: str | Path | None = None,
+    author: str | None = None,
+    note: str | None = None,
+    **try_options: Any,
+) -> Decided:
+    """Decide on one spec against another, on accounts that no search saw.
+
+    Parameters
+    ----------
+    candidate, against
+        The two specs. They may have other features, encoders and tiers; see `spec.joined`.
+    data, holdout_file
+        The account table, whose holdout by the candidate's split decides; or a later one that does,
+        whole.
+    names
+        What to call candidate and incumbent; None for their models.
+    journal, gates, folder, author, note
+        As for `decide`. The change is put on record there as a person's, unless it is already.
+    try_options
+        ``metric``, ``holdout_as_of``, ``announce`` and options of tables: as for `try_weights`.
+
+    Raises
+    ------
+    UsageError
+        If the specs don't compare, no account is held out, or a search saw some that are.
+    AccountDataError
+        If a table breaks the contract, or an input changed meanwhile.
+    """
+    options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
+    tables = (data,) if holdout_file is None else (data, holdout_file)
+    _new_folder(options, *tables, journal)
+    before = file_hashes(*tables)
+    called = names or (f"{candidate.model}, candidate", f"{against.model}, incumbent")
+    run_id, changed = tried_between(
+        candidate,
+        against,
+        data,
+        note=note or f"to decide: {called[0]} against {called[1]}",
+        author=author,
+        journal=Path(journal),
+        holdout_file=holdout_file,
+        **try_options,
+    )
+    given = _Given(changed, (against, candidate), called)
+    return _decide(run_id, Path(journal), data, holdout_file, options, tables, before, given)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Two specs that a person gave: the candidate in their joint form, and both as they are."""
+
+    changed: ScoringSpec
+    specs: tuple[ScoringSpec, ScoringSpec]
+    names: tuple[str, str]
 
 
 def _decide(
@@ -308,19 +233,17 @@ def _decide(
     options: DecisionOptions,
     sources: tuple[Any, ...] = (),
     hashes: dict[str, str] | None = None,
+    given: _Given | None = None,
 ) -> Decided:
     """Measure, judge, put on record, write; in this order, and nothing if an input changed.
 
     `sources` and `hashes` are given where what is decided on was read before the run was.
     """
-    session = ended_run(run_id, journal, data, holdout_file, only_search=True)
+    run_id, _, asked = run_id.partition("/")
+    session = ended_run(run_id, journal, data, holdout_file)
     spec, judge, plan, later = session.spec, session.judge, session.plan, session.accounts.later
     if hashes is None:
-        start = session.start
-        parameters = dict(start["parameters"])
-        sources = (data if data is not None else Source.of_record(start["source"], parameters),)
-        if later is not None:
-            sources += (holdout_file if holdout_file is not None else later_source(parameters),)
+        sources = _sources(session, data, holdout_file)
         hashes = file_hashes(*sources)
     holdout = session.accounts.holdout
     if holdout is None:
@@ -328,10 +251,16 @@ def _decide(
             f"run {run_id} had no holdout: every account was searched",
             hint="gtmar run --holdout-file LATER_TABLE, or gtmar refresh",
         )
-    experiment = f"{run_id}/{session.end['best_experiment']}"
+    kind, best = session.start["kind"], session.end["best_experiment"]
+    # A person's change is decided on though the accounts searched don't speak for it.
+    best = best if kind == "search" else experiment_id(session.end["experiments"])
+    experiment = f"{run_id}/{asked or best}"
     with Journal(journal) as opened:
-        candidate = checkout(opened, experiment)
+        candidate = checkout(opened, experiment) if given is None else given.changed
+        promised = _value_of(opened, experiment)
         blocked = None if session.end["wins"] else why_none(opened, run_id)
+    from_specs = [] if kind == "search" else [spec] if given is None else [*given.specs]
+    seen = refuse_searched(journal, session.accounts, spec, *from_specs)
     with session.search() as search:
         findings = search.findings
     output = _new_folder(options, *sources, journal)
@@ -346,12 +275,7 @@ def _decide(
     panel = panel_of(holdout, spec, old, new)
     segments, large = _segments_of(accounts, spec, stated, old, new, as_of=as_of)
     if later is not None:
-        # Of the columns that the table searched has.
-        there = [n for n in stated.segments if n in session.accounts.table.columns]
-        searched = segmented(session.accounts, spec, there, as_of=plan.as_of).search
-        segments = (
-            dict.fromkeys(name for name, rows in segment_rows(searched) if len(rows)) | segments
-        )
+        segments = _searched_segments(session, stated) | segments
     before, after = objectives(judge, holdout, spec, old, new)
     own, moves, moved_mrr = _by_own_edges(holdout, spec, candidate, level)
     moved = 1 - sum(row[tier] for tier, row in enumerate(moves)) / max(1, holdout.accounts)
@@ -397,7 +321,7 @@ def _decide(
         equal_sizes=at_equal_sizes(holdout, spec, new, accounts.checked.outcomes),
         moves=moves,
         moved_mrr=moved_mrr,
-        promised=session.end["best_value"],
+        promised=promised,
         reliability=checked,
         inputs=hashes,
         fingerprints={
@@ -405,16 +329,41 @@ def _decide(
             "features": accounts.features_fingerprint,
         },
         notes=tuple(filter(None, (*shared_note(session.accounts), basis_note(basis)))),
+        unknown_searches=seen,
         findings=findings,
         basis=basis,
+        customers=customers_apart(
+            session.accounts, spec, judge, old, new, as_of=as_of, level=level
+        ),
+        time_order=order_unverified(session.accounts, spec),
+        kind=kind,
+        given=None if given is None else given.specs,
+        names=None if given is None else given.names,
     )
     refuse_changed(hashes, *sources)
     event = _put_on_record(journal, decided, before, after, options)
     decided = replace(decided, event_id=event)
     if output is not None:
         decided = replace(decided, folder=str(options["folder"]))
-        _write_folder(output, decided, accounts.table, as_of=as_of)
+        write_folder(output, decided, accounts.table, as_of=as_of)
     return decided
+
+
+def _sources(session: Session, data: Any, holdout_file: Any) -> tuple[Any, ...]:
+    """Return the tables that a run was made on, as they are given, else as its record has them."""
+    start, parameters = session.start, dict(session.start["parameters"])
+    searched = data if data is not None else Source.of_record(start["source"], parameters)
+    if session.accounts.later is None:
+        return (searched,)
+    return (searched, holdout_file if holdout_file is not None else later_source(parameters))
+
+
+def _searched_segments(session: Session, stated: Gates) -> dict[str, Panel | None]:
+    """Name the segments of the accounts searched: a later table may have no account of one."""
+    accounts = session.accounts
+    there = [name for name in stated.segments if name in accounts.table.columns]
+    searched = segmented(accounts, session.spec, there, as_of=session.plan.as_of).search
+    return dict.fromkeys(name for name, rows in segment_rows(searched) if len(rows))
 
 
 def _segments_of(
@@ -506,6 +455,9 @@ def _put_on_record(
         "findings",
         "looks",
         "level",
+        "customers",
+        "time_order",
+        "compared",
     )
     gain = decided.intervals.gain.get(decided.objective)
     return write_event(
@@ -513,8 +465,9 @@ def _put_on_record(
         EventKind.DECISION,
         details={
             **{name: details[name] for name in kept},
-            "incumbent": specs.score_id(decided.incumbent),
-            "candidate": specs.score_id(decided.candidate),
+            "incumbent": specs.score_id(decided.sides[0]),
+            "candidate": specs.score_id(decided.sides[1]),
+            "lineage": {n: details[n]["lineage"] for n in ("incumbent", "candidate")},
             "objective": decided.objective,
             "gain": gain and gain.as_json(),
         },
@@ -572,181 +525,3 @@ def _new_folder(options: DecisionOptions, *inputs: object) -> Output | None:
     if folder is None:
         return None
     return Output(Path(folder), local_inputs(*inputs), folder=True, parents=True)
-
-
-def _write_folder(
-    output: Output, decided: Decided, table: AccountTable, *, as_of: str | None
-) -> None:
-    """Write report, account changes, specs and manifest; all or nothing."""
-    changes = account_changes(table, decided.incumbent, decided.candidate, as_of=as_of)
-    try:
-        with output.made() as folder:
-            changes.write_csv(folder / "account_changes.csv")
-            for name, spec in (("incumbent", decided.incumbent), ("candidate", decided.candidate)):
-                heading = f"Frozen by a decision on {decided.experiment}: the {name}."
-                (folder / f"{name}.yaml").write_text(specs.to_yaml(spec, heading=heading), "utf-8")
-            report = json.dumps(decided.as_json(), indent=2, ensure_ascii=False, default=str)
-            (folder / "report.json").write_text(report + "\n", "utf-8")
-            (folder / "report.md").write_text(_report(decided, changes.height), "utf-8")
-            (folder / "manifest.json").write_text(_manifest(decided, folder), "utf-8")
-    except UsageError as err:
-        raise UsageError(
-            f"{err.message}. The decision itself, {decided.verdict}, is in the journal as "
-            f"{decided.event_id}",
-            hint=f"gtmar decide {decided.run_id} -o NEW makes the folder",
-            event=decided.event_id,
-        ) from err
-
-
-def account_changes(
-    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
-) -> pl.DataFrame:
-    """Return score and tier of every account under two specs, and what the difference is made of.
-
-    Returns
-    -------
-    DataFrame
-        `account` (its id, or its row from 1), `score_before`, `score_after`, `change`,
-        `tier_before`, `tier_after`, then ``by.<term>`` for each weight, ``by.base``,
-        ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a spreadsheet
-        would run as a formula begin with an apostrophe.
-    """
-    before, after = (score(table.frame, spec, as_of=as_of) for spec in (one, two))
-    identifier = before.columns[0] if before.columns[0] != "score" else None
-    account = pl.col(identifier) if identifier else pl.int_range(1, before.height + 1)
-    names = [name for name in before.columns if name.startswith("points.")]
-    parts = [*names, "base", "rounding", "clipping"]
-
-    def difference(name: str) -> pl.Series:
-        # Both are whole numbers of 1/10,000 of a point, so the difference is rounded to one.
-        units = ((after[name] - before[name]) * VALUE_UNITS).round().cast(pl.Int64)
-        return units / VALUE_UNITS
-
-    changes = before.select(
-        account.cast(pl.String if identifier else pl.Int64).alias("account"),
-        score_before="score",
-        score_after=after["score"],
-        change=difference("score"),
-        tier_before="tier",
-        tier_after=after["tier"],
-        **{f"by.{name.removeprefix('points.')}": difference(name) for name in parts},
-    )
-    safe = spreadsheet_safe(changes)
-    return safe.sort(pl.col("change").abs(), "account", descending=[True, False])
-
-
-def _manifest(decided: Decided, folder: Path) -> str:
-    """List by hash what the decision was made from, and what was written."""
-    content = {
-        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "event": decided.event_id,
-        "run": decided.run_id,
-        "inputs_sha256": decided.inputs,
-        "fingerprints": decided.fingerprints,
-        "incumbent": _ids(decided.incumbent),
-        "candidate": _ids(decided.candidate),
-        "evaluator_version": EVALUATOR_VERSION,
-        "packages": {name: version(name) for name in ("gtmar", "polars", "numpy")},
-        "files_sha256": {Path(name).name: sha for name, sha in file_hashes(folder).items()},
-        "customer_data": _CUSTOMERS,
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _report(decided: Decided, listed: int) -> str:
-    """Return the report as Markdown."""
-    tiers, own = decided.incumbent.tier_names, decided.own_edges
-    old, new = decided.incumbent.weights, decided.candidate.weights
-    of = decided.intervals
-    before, after, gain = of.before, of.after, of.gain
-
-    def rank(name: str) -> tuple[int, str]:
-        key = name.partition(".")[0]
-        return _FIRST.index(key) if key in _FIRST else len(_FIRST), name
-
-    looks = f"First look at these accounts: intervals at {decided.level:.1%}."
-    if decided.looks > 1:
-        looks = (
-            f"Comparison number {decided.looks} on these accounts, so intervals are taken at "
-            f"{decided.level:.2%} (1 - 0.05 / {decided.looks}). Each look makes them less unseen."
-        )
-    lines = [
-        f"# {markdown(decided.sentence)}",
-        "",
-        *(f"- {markdown(said)}" for said in (*decided.headline, decided.movement)),
-        "",
-        f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
-        f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "
-        "that the search never saw.",
-        "",
-        f"**{_CUSTOMERS}**",
-        "",
-        looks,
-        "",
-        "## Gates",
-        "",
-        "| gate | stated beforehand | measured | |",
-        "|---|---|---|---|",
-        *(
-            f"| {markdown(g.name)} | {markdown(g.limit)} | {markdown(g.found)} | {g.outcome} |"
-            for g in decided.gates
-        ),
-        "",
-        "## Weights",
-        "",
-        "| weight | incumbent | candidate |",
-        "|---|---:|---:|",
-        *(f"| {markdown(n)} | {w} | {new[n]} |" for n, w in old.items() if w != new[n]),
-        "",
-        "## Accounts by tier, before (rows) and after (columns)",
-        "",
-        f"| | {' | '.join(map(markdown, tiers))} |",
-        "|---|" + "---:|" * len(tiers),
-        *(
-            f"| {markdown(name)} | {' | '.join(f'{n:,}' for n in row)} |"
-            for name, row in zip(tiers, decided.moves, strict=True)
-        ),
-        "",
-        f"`account_changes.csv` lists all {listed:,} accounts of the table.",
-        "",
-        f"## Metrics, with {decided.level:.1%} intervals",
-        "",
-        "Metrics of a tier are taken at the incumbent's tier sizes: both scores are cut after as "
-        "many accounts, and those that tie across a cut belong to both sides in part.",
-        "",
-        "| metric | incumbent | candidate | gain |",
-        "|---|---|---|---|",
-        *(
-            f"| {markdown(marked(name, decided.basis))} | {_worded(before[name])} "
-            f"| {_worded(after[name])} "
-            f"| {_worded(gain[name]) if name in gain else 'none: any score has it'} |"
-            for name in sorted(after, key=rank)
-            if name in before and not name.startswith("share_by_tier.")
-        ),
-        "",
-        "## Tiers by each score's own edges",
-        "",
-        "| metric | incumbent | candidate |",
-        "|---|---|---|",
-        *(
-            f"| accounts in {markdown(tier)} | {one:,} | {two:,} |"
-            for tier, one, two in zip(tiers, *decided.sizes, strict=True)
-        ),
-        *(
-            f"| {markdown(marked(name, decided.basis))} | {_worded(own.before[name])} "
-            f"| {_worded(own.after[name])} |"
-            for name in sorted(own.after, key=rank)
-            if name in own.before and not name.endswith(".*")
-        ),
-    ]
-    if decided.notes:
-        lines += ["", "## Notes", "", *(f"- {markdown(note)}" for note in decided.notes)]
-    return "\n".join([*lines, ""])
-
-
-def _worded(interval: Interval) -> str:
-    if interval.value is None:
-        return f"none: {markdown(str(interval.reason))}"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.4g} ({markdown(str(interval.reason))})"
-    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"

@@ -1,14 +1,22 @@
-"""A holdout in a table of its own, and how often a holdout was looked at."""
+"""A holdout in a table of its own: is it later, who is in both, and how often was it looked at.
+
+Where the days of a declared window put two tables in order, the same customers in both are the
+normal case. Where no window is declared, nothing tells a later table from the one that was searched
+but its values; so rows that are in both are refused, and all else is said to be unverified.
+"""
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
+from gtmar.autospec.first_spec import window_of
 from gtmar.data.matrix import load_accounts
+from gtmar.data.prepare import with_days
 from gtmar.data.rules import overlap
 from gtmar.data.scan import Source, collect
 from gtmar.data.split import key_expression
@@ -23,9 +31,10 @@ from gtmar.errors import (
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.safe_text import without_credentials
+from gtmar.spec.model import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from gtmar.data.matrix import Accounts
@@ -34,13 +43,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "both",
+    "declared_window",
+    "ids_in_both",
     "journal_if_there",
     "later_source",
     "load_with_holdout",
     "looks_at",
+    "order_unverified",
     "record_look",
     "recorded",
     "shared_note",
+    "values_read",
     "whole",
 ]
 
@@ -90,19 +103,21 @@ def load_with_holdout(
     *,
     as_of: str | None = None,
     later_as_of: str | None = None,
+    spec_file: str | Path | None = None,
     **options: Any,
 ) -> Accounts:
     """Load a table to search and a later one as its holdout, by a spec of the `whole` table.
 
-    Other parameters are those of `load_accounts`, for both tables; `later_as_of` None is `as_of`.
-    What is said of accounts in both tables is among the notes.
+    Other parameters are those of `load_accounts`, for both tables; `later_as_of` None is `as_of`;
+    `spec_file` is where an error's hint says that a window is to be declared. What is said of
+    accounts in both tables, and of their order of time, is among the notes.
 
     Raises
     ------
     ViolationsError
         With all that is wrong in either table, or between them.
     AccountDataError
-        If rows stand in both tables.
+        If rows stand in both tables, and no window says that one is later than the other.
     """
     one, two = both(
         lambda: load_accounts(searched, spec, as_of=as_of, **options),
@@ -113,23 +128,164 @@ def load_with_holdout(
         for role, column in one.checked.outcomes.columns.items()
         if role not in two.checked.outcomes.columns
     ]
-    if spec.window is not None:
-        violations += overlap(spec.window, one.table, two.table)
+    window = declared_window(spec, one.table, two.table)
+    if window is not None:
+        violations += overlap(window, one.table, two.table)
     if violations:
         raise ViolationsError(later.source, violations)
-    two = replace(two, checked=replace(two.checked, notes=_shared(one, two, spec)))
-    notes = (*two.checked.notes, *one.checked.notes)
-    repeated = (one.repeated[0], two.repeated[0])
-    one = replace(one, repeated=repeated)
-    return replace(one, holdout=two.search, later=two, checked=replace(one.checked, notes=notes))
-
-
-def _one_table(rows: int) -> AccountDataError:
-    return AccountDataError(
-        f"{rows:,} rows stand in both tables, id and outcomes alike: what was searched can't be "
-        "the holdout",
-        hint="give a holdout of other accounts, or of another window",
+    if window is None:
+        _refuse_the_same(one, two, spec, spec_file)
+    one = replace(one, repeated=(one.repeated[0], two.repeated[0]))
+    one = replace(one, holdout=two.search, later=two)
+    unverified = order_unverified(one, spec)
+    warnings = () if unverified is None else (unverified,)
+    said = _shared(one, two)
+    two = replace(two, checked=replace(two.checked, notes=said))
+    checked = replace(
+        one.checked,
+        notes=(*said, *warnings, *one.checked.notes),
+        warnings=(*warnings, *one.checked.warnings),
     )
+    return replace(one, later=two, checked=checked)
+
+
+# ---- the order of time ---------------------------------------------------------------------------
+
+
+def declared_window(
+    spec: ScoringSpec, searched: AccountTable, later: AccountTable
+) -> Window | None:
+    """Return the window whose days say that a table is later: the spec's, or that of one recipe.
+
+    None where there is none, or it doesn't say when outcomes were complete.
+    """
+    window = spec.window or _of_recipe(searched, later)
+    return None if window is None or window.outcome_end is None else window
+
+
+def _of_recipe(*tables: AccountTable) -> Window | None:
+    """Return the window of tables that one recipe of gtmar snapshot made; None of others."""
+    recipes = {table.origin.get("recipe") for table in tables}
+    days = window_of(tables[0])
+    if len(recipes) > 1 or None in recipes or days is None:
+        return None
+    dated = all(table.schema.get(n) == pl.Date for table in tables for n in days.values())
+    return Window(**days) if dated else None
+
+
+def order_unverified(accounts: Accounts, spec: ScoringSpec) -> str | None:
+    """Say that nothing shows the order of time of what was searched and held out; None else.
+
+    Of a holdout that is a part of the table searched, it is that features come before outcomes.
+    """
+    later = accounts.later
+    if later is None:
+        window = spec.window or _of_recipe(accounts.table)
+        if window is not None and (window.outcome_start or window.outcome_end):
+            return None
+        return (
+            "The order of time is unverified: no window says that the features were known before "
+            "the outcomes."
+        )
+    if declared_window(spec, accounts.table, later.table) is not None:
+        return None
+    return (
+        "The order of time is unverified: no window says that the holdout's table is later than "
+        "the one searched."
+    )
+
+
+def _refuse_the_same(
+    searched: Accounts, later: Accounts, spec: ScoringSpec, spec_file: str | Path | None
+) -> None:
+    """Refuse rows that stand in both tables, and two tables that are one."""
+    name, there = later.checked.id_column, searched.table.columns
+    columns = [column for column in values_read(later, spec) if column in there]
+    same = 0
+    if searched.outcomes_fingerprint == later.outcomes_fingerprint:
+        same = later.checked.accounts
+    elif name is not None and searched.checked.id_column == name:
+        one, two = (_rows(each, name, columns) for each in (searched, later))
+        if one.schema == two.schema:
+            same = one.join(two, on=one.columns, how="semi", nulls_equal=True).height
+    if not same:
+        return
+    where = "the spec" if spec_file is None else f'"{spec_file}"'
+    found = _window_between(searched.table, later.table, spec)
+    if found is None:
+        raise AccountDataError(
+            f"{same:,} rows stand in both tables, id and outcomes alike: what was searched can't "
+            "be the holdout",
+            hint=f"give other accounts; or, of a later window, declare it in {where}: window: "
+            "{features_asof: COLUMN, outcome_end: COLUMN}, two columns of days that both tables "
+            "have; folders named features_asof=DATE/outcome_end=DATE are columns, too",
+        )
+    instead = "in place of its window" if spec.window is not None else "at its end"
+    raise AccountDataError(
+        f"{same:,} rows stand in both tables, id and outcomes alike, and no window says which is "
+        "later: what was searched can't be the holdout",
+        listing=["window:", *(f"  {key}: {json.dumps(name)}" for key, name in found.items())],
+        hint="is it a later window of the same customers, and are these its days? Then the lines "
+        f"above say so in {where}, {instead}; else give a holdout of other accounts",
+        window=found,
+    )
+
+
+def values_read(accounts: Accounts, spec: ScoringSpec) -> list[str]:
+    """Return the columns of outcomes and features that make a row what it is, without the id."""
+    outcomes = accounts.checked.outcomes.columns.values()
+    read = dict.fromkeys([*outcomes, *(term.column for term in spec.terms)])
+    return [name for name in read if name != accounts.checked.id_column]
+
+
+def _rows(accounts: Accounts, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """Read ids, as their table spells them, and other columns."""
+    table = accounts.table
+    key = key_expression(name, table.schema).alias(name)
+    return collect(table, table.frame.select(key, *columns))
+
+
+def _window_between(
+    searched: AccountTable, later: AccountTable, spec: ScoringSpec
+) -> dict[str, str] | None:
+    """Find the two columns of days, named alike in both tables, that put the tables in order.
+
+    Of several the earliest for the features and the latest for the outcomes: they ask most.
+    """
+    kinds = (pl.Date, pl.Datetime, pl.String, pl.Categorical)
+    one, two = (
+        with_days(
+            table,
+            [name for name, dtype in table.schema.items() if dtype in kinds],
+            date_format=spec.date_format,
+            zone=spec.time_zone,
+        )
+        for table in (searched, later)
+    )
+    days = [n for n in one.columns if one.schema[n] == two.schema.get(n) == pl.Date]
+    last = collect(one, one.frame.select(pl.col(days).max())).row(0) if days else ()
+    when = {name: day for name, day in zip(days, last, strict=True) if day is not None}
+    earliest = sorted(when, key=when.__getitem__)
+    for asof, end in ((x, y) for x in earliest for y in reversed(earliest) if x != y):
+        window = Window(features_asof=asof, outcome_end=end)
+        ordered = (pl.col(asof) < pl.col(end)).all(ignore_nulls=False).fill_null(value=False)
+        if all(
+            collect(table, table.frame.select(ordered)).item() for table in (one, two)
+        ) and not overlap(window, one, two):
+            return window.model_dump(exclude_none=True)
+    return None
+
+
+# ---- accounts in both tables ---------------------------------------------------------------------
+
+
+def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
+    """Return the ids of a later table that stand in the one searched; None without such ids."""
+    name = later.checked.id_column
+    if name is None or searched.checked.id_column != name:
+        return None
+    one, two = (_rows(each, name) for each in (searched, later))
+    return two.join(one, on=name, how="semi")[name]
 
 
 def shared_note(accounts: Accounts) -> tuple[str, ...]:
@@ -137,31 +293,19 @@ def shared_note(accounts: Accounts) -> tuple[str, ...]:
     return () if accounts.later is None else accounts.later.checked.notes
 
 
-def _shared(searched: Accounts, later: Accounts, spec: ScoringSpec) -> tuple[str, ...]:
-    """Say how many accounts stand in both tables; refuse two tables that are one."""
-    name = later.checked.id_column
-    if searched.outcomes_fingerprint == later.outcomes_fingerprint:
-        raise _one_table(later.checked.accounts)
-    if name is None or searched.checked.id_column != name:
+def _shared(searched: Accounts, later: Accounts) -> tuple[str, ...]:
+    """Say how many accounts stand in both tables, and how many are new."""
+    again = ids_in_both(searched, later)
+    if again is None:
         return ("There is no id to tell whether accounts stand in both tables.",)
-    outcomes = later.checked.outcomes.columns.values()
-    read = dict.fromkeys([name, *outcomes, *(term.column for term in spec.terms)])
-    columns = [column for column in read if column in searched.table.columns]
-    one, two = (
-        collect(
-            table,
-            table.frame.select(key_expression(name, table.schema).alias(name), *columns[1:]),
+    name = str(later.checked.id_column)
+    if len(again):
+        new = later.checked.accounts + later.checked.dropped - len(again)
+        return (
+            f"{len(again):,} accounts stand in both tables, the same customers; {new:,} of the "
+            "holdout's are new.",
         )
-        for table in (searched.table, later.table)
-    )
-    if [one.schema[c] for c in columns] == [two.schema[c] for c in columns]:
-        same = one.join(two, on=columns, how="semi", nulls_equal=True).height
-        if same:
-            raise _one_table(same)
-    again = one.join(two, on=name, how="semi").height
-    if again:
-        sentence = f"{again:,} accounts stand in both tables, with other values: another window, "
-        return (f"{sentence}surely.",)
+    one, two = (_rows(each, name) for each in (searched, later))
     loosely = pl.col(name).str.to_lowercase().str.strip_chars_start("0")
     alike = one[name].filter(one.select(loosely)[name].is_in(two.select(loosely)[name].implode()))
     if alike.is_empty():

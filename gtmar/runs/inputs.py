@@ -67,13 +67,14 @@ def load(
     *,
     holdout_file: Tabular | None = None,
     holdout_as_of: str | None = None,
+    spec_file: str | Path | None = None,
     memory: int | None = None,
     **options: Unpack[TableOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
     Rows set aside are written where `options` say; the sentences about them come second. `memory`
-    is as for `load_accounts`, errors are those of `load_with_holdout`.
+    is as for `load_accounts`, `spec_file` and errors are those of `load_with_holdout`.
     """
     refuse_unknown_options(options, TableOptions)
     shared: dict[str, Any] = {
@@ -86,7 +87,8 @@ def load(
         accounts = load_accounts(table, spec, **shared)
     else:
         later = scan(holdout_file)
-        accounts = load_with_holdout(table, later, spec, later_as_of=holdout_as_of, **shared)
+        shared |= {"later_as_of": holdout_as_of, "spec_file": spec_file}
+        accounts = load_with_holdout(table, later, spec, **shared)
     sides = [each.checked.set_aside for each in (accounts, accounts.later) if each is not None]
     return accounts, write_rows_aside(sides, options.get("set_aside_to"))
 

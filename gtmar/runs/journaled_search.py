@@ -30,12 +30,13 @@ from gtmar.journal.schema import (
     experiment_rows,
     step_fields,
 )
-from gtmar.journal.sentences import Seen, at_its_size, lead
+from gtmar.journal.sentences import Seen, at_its_size, lead, old_customers
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.runs.holdout import recorded
+from gtmar.runs.customers_apart import customers_apart
+from gtmar.runs.holdout import order_unverified, recorded
 from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
 from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import without_credentials
@@ -287,6 +288,7 @@ class Search:
         fitted, checked = self._calibration(found, looks=looks)
         sized = self._at_equal_sizes(climb.weights, looks=looks)
         holdout = self._on_holdout(found) if looks else None
+        customers = self._customers(climb.weights) if looks else ()
         ended: dict[str, Any] = {
             "state": state,
             "experiments": climb.experiments,
@@ -306,6 +308,8 @@ class Search:
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
+            # There in any case: files of one set of columns are read at once.
+            "customers": _json(customers or None),
         }
         if fitted is not None:
             table = fitted.model_dump(mode="json", by_alias=True)
@@ -337,13 +341,22 @@ class Search:
             basis=self.accounts.checked.outcomes.basis,
             resumed_from=self._resumed_from,
             reliability=checked,
+            customers=customers,
+            time_order=None
+            if self.accounts.later is None
+            else order_unverified(self.accounts, self.spec),
             resized=self._resized(sized["searched"]),
         )
-        seen = self._seen(holdout, sized)
+        seen = self._seen(holdout, sized, customers)
         said = lead(result.row, seen, improved=result.improved, held=result.held)
         return replace(result, sentences=tuple(said))
 
-    def _seen(self, holdout: dict[str, Any] | None, sized: dict[str, Any]) -> Seen:
+    def _seen(
+        self,
+        holdout: dict[str, Any] | None,
+        sized: dict[str, Any],
+        customers: tuple[dict[str, Any], ...],
+    ) -> Seen:
         """Take start and best on the accounts held out; searched, where those weren't looked at."""
         if holdout is not None:
             accounts, ends = holdout["accounts"], [holdout["baseline_metrics"], holdout["metrics"]]
@@ -358,7 +371,14 @@ class Search:
             best=ends[1],
             sized=sized["searched" if holdout is None else "held_out"],
             risk=self.spec.orientation == "risk",
+            old=0 if holdout is None else old_customers(customers),
         )
+
+    def _customers(self, best: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
+        """Measure start and best on old customers and on new ones of a later table."""
+        as_of = self.plan.holdout_as_of or self.plan.as_of
+        asked = (self.spec, self.judge, self.start, best)
+        return tuple(x.as_json() for x in customers_apart(self.accounts, *asked, as_of=as_of))
 
     def _calibration(
         self, best: ScoringSpec, *, looks: bool
@@ -432,6 +452,10 @@ def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
+def _order(accounts: Accounts, spec: ScoringSpec) -> str:
+    return order_unverified(accounts, spec) or "declared"
+
+
 def start_record(search: Search) -> dict[str, Any]:
     """Return what was asked, as the `start` record has it."""
     spec, accounts, plan = search.spec, search.accounts, search.plan
@@ -449,6 +473,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "copies_together": accounts.copies.repeated if accounts.copies else None,
         **accounts.table.origin,
         **recorded(accounts),
+        "order_of_time": None if accounts.later is None else _order(accounts, spec),
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {

@@ -78,8 +78,8 @@ def promote(
         If the journal can't be written.
     """
     with journal_if_there(journal) as opened:
-        reference = opened and measured_as(opened, spec)
-        decision = opened and reference and decided_on(opened, reference)
+        reference = None if opened is None else measured_as(opened, spec)
+        decision = opened and decided_on(opened, reference, specs.score_id(spec))
     found = _go_live(
         EventKind.PROMOTION,
         spec,

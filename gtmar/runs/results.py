@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar import spec as specs
 from gtmar.autospec.leakage import Leak, find_leaks
 from gtmar.data.matrix import MOST_SAMPLED, search_sample
+from gtmar.journal.sentences import old_customers
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import missed_by
 
@@ -111,6 +112,10 @@ class RunResult(PlainData):
     #: The probabilities beside what became of the holdout, as `Reliability` has it; None where the
     #: spec has none, or nothing was held out.
     reliability: dict[str, Any] | None = None
+    #: Old customers and new ones of a later table apart, as `Customers.as_json` has them.
+    customers: tuple[dict[str, Any], ...] = ()
+    #: That nothing shows a later table to be later; None where a window does, or there is none.
+    time_order: str | None = None
     #: What a lead needs to know of it, what matters most first.
     sentences: tuple[str, ...] = ()
 
@@ -139,6 +144,7 @@ class RunResult(PlainData):
         return {
             "objective": self.metric,
             "holdout_accounts": holdout.get("accounts", 0),
+            "old_customers": old_customers(self.customers),
             **{f"holdout_{end}": holdout.get(end) for end in ("baseline_value", "best_value")},
             **self.values(
                 "experiments wins baseline_value best_value blocked broken tied null basis"
@@ -152,7 +158,7 @@ class RunResult(PlainData):
             **self.values(
                 "run_id journal metric state baseline_value best_value experiments known wins "
                 "seconds experiments_per_second best_experiment weights metrics holdout digest "
-                "notes blocked broken basis resized reliability"
+                "notes blocked broken basis resized reliability customers time_order"
             ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],

@@ -127,6 +127,7 @@ def run(
     refuse_unknown("proposer", proposer, PROPOSERS)
     refuse_unknown("start", start, STARTS)
     table = scan(data)
+    spec_file = spec if isinstance(spec, str | Path) else None
     if spec is None:
         share = holdout if holdout_file is None else 0.0
         spec = first_spec(table, holdout=share, set_aside=table_options.get("set_aside")).spec
@@ -145,6 +146,7 @@ def run(
         spec,
         holdout_file=holdout_file,
         holdout_as_of=holdout_as_of,
+        spec_file=spec_file,
         memory=engine.memory,
         **table_options,
     )
@@ -215,14 +217,16 @@ def try_weights(
     journal: str | Path = "journal",
     announce: Callable[[str], None] | None = None,
     kind: str = "human",
+    holdout_file: Tabular | None = None,
+    holdout_as_of: str | None = None,
     **table_options: Unpack[TableOptions],
 ) -> RunResult:
     """Measure one change of weights against the spec that it starts from.
 
     Parameters
     ----------
-    data, metric, journal, announce, table_options
-        As for `run`; `announce` hears what was set aside.
+    data, metric, journal, announce, holdout_file, holdout_as_of, table_options
+        As for `run`; `announce` hears what was set aside, and who stands in both tables.
     spec
         The scoring spec to start from, or its file.
     weights
@@ -240,7 +244,10 @@ def try_weights(
 
     Errors are those of `run`.
     """
+    spec_file = spec if isinstance(spec, str | Path) else None
     spec = specs.reading_dates(spec, table_options.get("date_format"))
+    if holdout_file is not None:
+        spec = whole(spec)
     changed = specs.reweighed(spec, weights)
     before = tuple(term.weight for term in spec.terms)
     after = tuple(term.weight for term in changed.terms)
@@ -248,8 +255,15 @@ def try_weights(
         stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
         raise UsageError(f"nothing to try: {stated}", hint="--set NAME=WEIGHT with another weight")
     judge = Judge.of(spec, metric)
-    accounts, aside = load(scan(data), spec, **table_options)
-    for sentence in aside:
+    accounts, aside = load(
+        scan(data),
+        spec,
+        holdout_file=holdout_file,
+        holdout_as_of=holdout_as_of,
+        spec_file=spec_file,
+        **table_options,
+    )
+    for sentence in (*aside, *shared_note(accounts)):
         (announce or _keep_quiet)(sentence)
     plan = Plan(
         kind=kind,
@@ -258,6 +272,7 @@ def try_weights(
         author=author,
         note=note,
         as_of=table_options.get("as_of"),
+        holdout_as_of=holdout_as_of,
     )
     return _journaled(Search(accounts, spec, judge, plan), journal)
 

@@ -16,9 +16,9 @@ from gtmar.runs.holdout import looks_at
 from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run
 from gtmar.runs.tier_table import objectives
-from gtmar.stats.interval import level_of, unknown
+from gtmar.stats.interval import level_of, reading_of, unknown
 from gtmar.validation.gates import LARGE_SEGMENT
-from gtmar.validation.intervals import OVERALL, panel_of, uncertainty
+from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
-    from gtmar.validation.intervals import Uncertainty
     from gtmar.validation.paired_scores import Panel
 
 __all__ = [
@@ -43,8 +42,6 @@ __all__ = [
     "by_segment",
     "few_valued",
     "large_segments",
-    "paired",
-    "reading_of",
     "segment_panels",
     "segment_part",
     "segment_rows",
@@ -249,40 +246,6 @@ def _line(
         at_start=retention(intervals.before, tier),
         at_best=retention(intervals.after, tier),
     )
-
-
-def paired(
-    intervals: Uncertainty,
-    column: str,
-    before: float | None,
-    after: float | None,
-    lacking: Interval,
-) -> tuple[Interval, Interval, Interval]:
-    """Return a metric before, after, and its change, with the values that decided, to the bit.
-
-    `lacking` stands where there is no interval.
-    """
-    change = None if before is None or after is None else after - before
-    return (
-        replace(intervals.before.get(column, lacking), value=before),
-        replace(intervals.after.get(column, lacking), value=after),
-        replace(intervals.gain.get(column, lacking), value=change),
-    )
-
-
-def reading_of(change: Interval, better: str) -> str:
-    """Read the interval of a change, by which way is good: `higher`, `lower` or `neither`.
-
-    `better`, `worse` or `moved` (where neither way is good) where the whole interval lies on one
-    side of 0, `no proven change` where it doesn't, `unknown` where there is none.
-    """
-    if change.low is None or change.high is None or change.value is None:
-        return "unknown"
-    if not (change.above_zero or change.below_zero):
-        return "no proven change"
-    if better == "neither":
-        return "moved"
-    return "better" if change.above_zero == (better == "higher") else "worse"
 
 
 def segmented(

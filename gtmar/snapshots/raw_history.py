@@ -34,6 +34,7 @@ from gtmar.snapshots.statement import (
     recurring,
     statement,
 )
+from gtmar.snapshots.text_dates import with_dates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,17 +155,18 @@ def history(
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
         raws = {name: _OpenedSource() for name in recipe.sources}
         for name, raw in recipe.sources.items():
-            parts = {}
+            times, parts = _times(recipe, name), {}
             for table, place in raw.places.items():
                 label = name if raw.query is None else f"{name}.{table}"
                 if watch is not None:
                     watch(f"reading {label}")
                 source = Source(_placed(place, base))
-                parts[table] = _opened(connection, label, source, Path(scratch), raw.account)
+                parts[table] = _opened(connection, label, source, Path(scratch), times, raw.account)
             raws[name] = _together(parts) if raw.query is not None else next(iter(parts.values()))
         for name, beside in _beside(recipe).items():
             source = Source(_placed(beside.data, base))
-            raws[name] = _opened(connection, name, source, Path(scratch))
+            day = beside.date if isinstance(beside, RateTable) else beside.month
+            raws[name] = _opened(connection, name, source, Path(scratch), (day,))
         allowed = [file for each in raws.values() for file in each.files]
         # An eighth is for what the process holds beside DuckDB's buffers.
         limit = (memory or default_budget()) * 7 // 8
@@ -185,13 +187,22 @@ def history(
             connection.execute(f"set {setting}")
         for name, raw in recipe.sources.items():
             if raw.query is not None:
-                _join(connection, name, raw)
+                _join(connection, name, raw, _times(recipe, name))
         opened = RawHistory(connection, recipe, Path(scratch))
         opened.sources = raws
         opened.notes += [note for each in raws.values() for note in each.notes]
         _check(opened)
         opened.until = _known_until(opened)
         yield opened
+
+
+def _times(recipe: SnapshotRecipe, name: str) -> tuple[str | None, ...]:
+    """Return the columns of a source that are to hold dates."""
+    raw, shape = recipe.sources[name], recipe.revenue.shape
+    own: tuple[str | None, ...] = (raw.at, raw.from_, raw.until, raw.valid_from, raw.known_at)
+    if shape.source == name:
+        own += (getattr(shape, "paid_until", None), getattr(shape, "cancelled", None))
+    return own
 
 
 def _beside(recipe: SnapshotRecipe) -> dict[str, Totals | RateTable]:
@@ -219,11 +230,13 @@ def _opened(
     name: str,
     source: Source,
     scratch: Path,
+    times: tuple[str | None, ...],
     account: str | None = None,
 ) -> _OpenedSource:
     """Make a source a view under its raw name.
 
-    Plain Parquet is read where it is; everything else is written to Parquet once.
+    Columns that hold `times` as ISO text are read as what they say. Plain Parquet is read where it
+    is; everything else is written to Parquet once.
     """
     target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     try:
@@ -245,7 +258,8 @@ def _opened(
             if kind in ("FLOAT", "DOUBLE")
         ]
         shown = f"* replace ({', '.join(floats)})" if floats else "*"
-        connection.execute(f"create view {quoted(f'{RAW}{name}')} as select {shown} from {read}")
+        dated = with_dates(connection, f"select {shown} from {read}", times)
+        connection.execute(f"create view {quoted(f'{RAW}{name}')} as {dated}")
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
     return made
@@ -305,7 +319,12 @@ def _of_files(files: Sequence[Path]) -> dict[str, str | int]:
     return {"files": len(files), "bytes": size, "sha256": hashed.hexdigest()}
 
 
-def _join(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> None:
+def _join(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    raw: RawTable,
+    times: tuple[str | None, ...],
+) -> None:
     """Make the raw table of a source by its query, which reaches the tables of the source alone."""
     place, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
     refuse_select(connection, query, raw.places, place, what="table")
@@ -315,9 +334,8 @@ def _join(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> No
     )
     try:
         # Once: the table is read for each feature and date.
-        connection.execute(
-            f"create table {quoted(f'{RAW}{name}')} as with {tables} select * from ({query}\n)"
-        )
+        rows = with_dates(connection, f"with {tables} select * from ({query}\n)", times)
+        connection.execute(f"create table {quoted(f'{RAW}{name}')} as {rows}")
     except duckdb.Error as err:
         raise RecipeError(f"{place}: {_first(err)}") from err
 

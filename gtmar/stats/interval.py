@@ -21,6 +21,7 @@ __all__ = [
     "from_proportion",
     "from_students",
     "level_of",
+    "reading_of",
     "student_quantile",
     "too_few",
     "unknown",
@@ -67,6 +68,21 @@ class Interval:
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return asdict(self)
+
+
+def reading_of(change: Interval, better: str) -> str:
+    """Read the interval of a change, by which way is good: `higher`, `lower` or `neither`.
+
+    `better`, `worse` or `moved` (where neither way is good) where the whole interval lies on one
+    side of 0, `no proven change` where it doesn't, `unknown` where there is none.
+    """
+    if change.low is None or change.high is None or change.value is None:
+        return "unknown"
+    if not (change.above_zero or change.below_zero):
+        return "no proven change"
+    if better == "neither":
+        return "moved"
+    return "better" if change.above_zero == (better == "higher") else "worse"
 
 
 def level_of(looks: int) -> float:

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
     _Draws = Callable[[], Iterator[NDArray[np.float64]]]
 
-__all__ = ["OVERALL", "REPLICATES", "Uncertainty", "at_sizes_of", "panel_of", "uncertainty"]
+__all__ = [
+    "OVERALL",
+    "REPLICATES",
+    "Uncertainty",
+    "at_sizes_of",
+    "paired",
+    "panel_of",
+    "uncertainty",
+]
 
 #: Name of the tier that stands for all of them: ``nrr_by_tier.*``.
 OVERALL = "*"
@@ -69,6 +77,25 @@ class Uncertainty:
             name: {key: interval.as_json() for key, interval in part.items()}
             for name, part in parts.items()
         }
+
+
+def paired(
+    intervals: Uncertainty,
+    column: str,
+    before: float | None,
+    after: float | None,
+    lacking: Interval,
+) -> tuple[Interval, Interval, Interval]:
+    """Return a metric before, after, and its change, with the values that decided, to the bit.
+
+    `lacking` stands where there is no interval.
+    """
+    change = None if before is None or after is None else after - before
+    return (
+        replace(intervals.before.get(column, lacking), value=before),
+        replace(intervals.after.get(column, lacking), value=after),
+        replace(intervals.gain.get(column, lacking), value=change),
+    )
 
 
 def panel_of(

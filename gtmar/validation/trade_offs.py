@@ -63,11 +63,15 @@ def _twin(objective: str | None) -> str | None:
     return _TWINS.get(objective or "")
 
 
-def upside_down(intervals: Uncertainty) -> str | None:
+def upside_down(
+    intervals: Uncertainty, names: tuple[str, str] = ("incumbent", "candidate")
+) -> str | None:
     """Say that a score ranks worse than a coin beyond chance, which one and how; None for neither.
 
-    `intervals` are of the incumbent (`before`) and the candidate (`after`).
+    `intervals` are of the incumbent (`before`) and the candidate (`after`), or of two scores that
+    `names` call otherwise.
     """
+    first, second = names
 
     def turned(side: dict[str, Interval]) -> float | None:
         auc = side.get(_AUC)
@@ -79,12 +83,12 @@ def upside_down(intervals: Uncertainty) -> str | None:
     pairs = "of 100 pairs of a kept and a lost account"
     coin = "fewer than a coin would"
     if after is not None:
-        also = "" if before is None else f", and so is the incumbent with {before:.0f}"
-        return f"The candidate is upside down: {pairs} it ranks {after:.0f} right, {coin}{also}."
+        also = "" if before is None else f", and so is the {first} with {before:.0f}"
+        return f"The {second} is upside down: {pairs} it ranks {after:.0f} right, {coin}{also}."
     if before is not None:
         return (
-            f"The incumbent is upside down: {pairs} it ranks {before:.0f} right, {coin}. A "
-            "weight's sign, or the spec's orientation, is wrong."
+            f"The {first} is upside down: {pairs} it ranks {before:.0f} right, {coin}. A "
+            "weight's sign, or the orientation, is wrong for these accounts."
         )
     return None
 

@@ -11,6 +11,7 @@
 --   failed (varchar[]): gates that failed
 --   unknown (varchar[]): gates that could not be measured
 --   segment_safety (varchar): what is known of the segments
+--   compared (varchar): what was decided on: what against what, on which accounts
 --   objective (varchar): the metric that decided; null where the journal lacks the run
 --   gain (double): its change from start to best on the holdout; null where not on record
 --   gain_low (double): lower end of its interval
@@ -34,6 +35,7 @@ select
     decisions.failed as failed,
     decisions.unknown as unknown,
     decisions.segment_safety as segment_safety,
+    decisions.compared as compared,
     runs.objective as objective,
     decisions.gain as gain,
     decisions.gain_low as gain_low,

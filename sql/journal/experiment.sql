@@ -36,6 +36,7 @@
 --   duration_us (bigint): microseconds that it took
 --   verdict (varchar): of the last decision on it; null where there is none
 --   decided_at (timestamp with time zone): when that was
+--   compared (varchar): what it decided on: what against what, on which accounts
 --   reason (varchar): the first gate that failed there, else was unknown, else the gain
 -- grain: one row, or none where there is no such experiment
 -- order: none needed
@@ -89,6 +90,7 @@ select
     asked.duration_us as duration_us,
     latest_decisions.verdict as verdict,
     latest_decisions."at" as decided_at,
+    latest_decisions.compared as compared,
     latest_decisions.reason as reason
 from asked
 cross join chosen_run

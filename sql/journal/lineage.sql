@@ -19,6 +19,7 @@
 --   at (timestamp with time zone): when it was evaluated
 --   verdict (varchar): of the last decision on it; null where there is none
 --   decided_at (timestamp with time zone): when that was
+--   compared (varchar): what it decided on: what against what, on which accounts
 -- grain: one row per step; an experiment that this journal doesn't have is the last
 -- order: depth
 
@@ -108,7 +109,8 @@ told as (
         if(step.run_id is null, null, coalesce(step.note, run_link.note)) as note,
         step.* exclude (run_id, experiment_id, author, note),
         latest_decisions.verdict as verdict,
-        latest_decisions."at" as decided_at
+        latest_decisions."at" as decided_at,
+        latest_decisions.compared as compared
     from chain
     left join step on step.run_id = chain.run_id and step.experiment_id = chain.experiment_id
     left join run_link on run_link.run_id = chain.run_id
@@ -137,7 +139,8 @@ select
     outcome,
     evaluated_at as "at",
     verdict,
-    decided_at
+    decided_at,
+    compared
 from told
 window steps_back as (order by depth)
 order by depth;

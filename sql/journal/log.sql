@@ -19,6 +19,7 @@
 --   reference (varchar): the experiment as RUN/EXP; the event where it was not measured
 --   verdict (varchar): of the last decision on that experiment; null where there is none
 --   decided_at (timestamp with time zone): when that was
+--   compared (varchar): what it decided on: what against what, on which accounts
 -- grain: one row per run or spec that went live; a change made elsewhere is one, measured or not
 -- order: at, newest first
 
@@ -63,7 +64,8 @@ select
         history.run_id || '/' || history.experiment_id, history.event_id, history.run_id
     ) as reference,
     latest_decisions.verdict as verdict,
-    latest_decisions."at" as decided_at
+    latest_decisions."at" as decided_at,
+    latest_decisions.compared as compared
 from history
 left join latest_decisions
     on latest_decisions.run_id = history.run_id

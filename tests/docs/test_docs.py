@@ -60,6 +60,7 @@ GUIDES = [
         "program",
         "snapshots",
         "stripe",
+        "time",
         "sql",
         "cli",
         "changelog",

@@ -66,7 +66,7 @@ def test_all_of_the_table_is_searched_and_all_of_the_file_is_the_holdout(
     assert found.holdout["baseline_value"] == pytest.approx(area(LATER, SPEC), abs=1e-12)
     assert found.holdout["best_value"] == pytest.approx(area(LATER, found.spec), abs=1e-12)
     assert found.spec.split.holdout == 0
-    assert found.notes[0].startswith("100 accounts stand in both tables, with other values")
+    assert found.notes[0].startswith("100 accounts stand in both tables, the same customers; 200")
 
 
 def test_the_record_names_the_file_and_its_fingerprints(tables: tuple[Path, Path, Path]) -> None:

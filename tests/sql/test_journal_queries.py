@@ -163,6 +163,7 @@ def test_runs_are_start_and_end_together(ledger: Ledger) -> None:
         expected["state"] = run["state"] or "running or cut off"
         expected.setdefault("equal_sizes", None)
         expected.setdefault("calibration", None)
+        expected.setdefault("customers", None)
         for key in ("parameters", "packages"):
             rows[run_id][key], expected[key] = dict(rows[run_id][key]), dict(run[key])
         assert rows[run_id] == expected
@@ -263,6 +264,7 @@ def effect_of(ledger: Ledger, run: Row) -> Row:
         "reference": reference_of(last),
         "verdict": None,
         "decided_at": None,
+        "compared": None,
     }
 
 
@@ -297,7 +299,7 @@ def live_effects(ledger: Ledger) -> list[Row]:
             comes_from = experiment["number"] and baseline["weights"] == before
             row["value_before"] = baseline["value_after"] if comes_from else None
             row["reference"] = reference_of(experiment)
-        found.append(row | {"verdict": None, "decided_at": None})
+        found.append(row | {"verdict": None, "decided_at": None, "compared": None})
         before = weights
     return found
 

@@ -1,0 +1,136 @@
+"""Two specs as one form: each a vector of weights over the terms of both.
+
+So that a search's machinery compares any two scores of one scale: what one of them lacks has weight
+0 in it. Of a feature that both name and read otherwise, the candidate's has a name of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gtmar.errors import UsageError
+from gtmar.spec.ids import calibration_of, points_id
+from gtmar.spec.model import ScoringSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["joined"]
+
+#: What scores must share to be compared account by account.
+_SHARED = (
+    *("max_score", "orientation", "id", "outcomes", "labels"),
+    *("as_of", "date_format", "time_zone", "read"),
+)
+_WEIGHTED = ("weight", "min", "max")
+_OWN = "{} (candidate)"
+
+
+def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec, ScoringSpec]:
+    """Return two specs of one form that score as these do.
+
+    The first has the incumbent's tiers, objective and guardrails, bounds that reach both weights,
+    and the candidate's split, since the candidate is to be judged where nobody searched it. Where
+    the two have one form, and bounds that reach both weights, its id is the incumbent's.
+
+    Raises
+    ------
+    UsageError
+        If they aren't of one scale, or read a table in two ways, or differ in no score.
+    """
+    differing = [name for name in _SHARED if getattr(incumbent, name) != getattr(candidate, name)]
+    sizes = len(incumbent.tiers), len(candidate.tiers)
+    told = [f"{n}: {getattr(incumbent, n)} and {getattr(candidate, n)}" for n in differing]
+    told += [f"tiers: {sizes[0]} and {sizes[1]}"] if sizes[0] != sizes[1] else []
+    if told:
+        raise UsageError(
+            f"the two specs don't compare account by account, they differ in {'; '.join(told)}",
+            hint="gtmar tiers CANDIDATE --data TABLE --like INCUMBENT -o NEW gives equally many "
+            "tiers; else write both on one scale, over the same columns of outcomes",
+        )
+    if points_id(incumbent) == points_id(candidate):
+        raise UsageError(
+            "nothing to decide: the two specs give every account the same score",
+            hint="gtmar diff says what else differs",
+        )
+    data, other = (each.model_dump(mode="json", by_alias=True) for each in (incumbent, candidate))
+    old, new = data["features"], other["features"]
+    features, now = {}, {}
+    for name, feature in old.items():
+        same = name in new and _form(name, new[name]) == _form(name, feature)
+        features[name] = _reaching(feature, new[name] if same else None)
+        now[name] = _weighing(feature, new[name] if same else None)
+    for name, feature in new.items():
+        if name in old and _form(name, old[name]) == _form(name, feature):
+            continue
+        own = name if name not in old else _OWN.format(name)
+        reaching = _reaching({**feature, "column": feature["column"] or name}, None)
+        features[own], now[own] = _weighing(reaching, None), reaching
+    if incumbent.base != candidate.base:
+        # One more for every account: each value of a column is `other`, or unknown.
+        step, column = candidate.base - incumbent.base, incumbent.terms[0].column
+        name = _OWN.format("base")
+        features[name], now[name] = _constant(column, 0, step), _constant(column, step, step)
+    one = {**data, "features": features, "split": other["split"], "calibration": None}
+    one["window"] = data["window"] or other["window"]
+    # Constraints are a search's: what a person decides on was not searched under them.
+    two = {**one, "features": now, "constraints": None}
+    two |= {name: other[name] for name in ("model", "tiers", "lineage")}
+    first, second = (ScoringSpec.model_validate(each) for each in (one, two))
+    fitted = calibration_of(candidate)
+    if fitted is not None:
+        fitted = fitted.model_copy(update={"points_id": points_id(second)})
+    return first, second.model_copy(update={"calibration": fitted})
+
+
+def _form(name: str, feature: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes a feature's value, without weights."""
+    form = {k: v for k, v in feature.items() if k not in (*_WEIGHTED, "description")}
+    form["column"] = form["column"] or name
+    if form["encode"]["kind"] == "bins":
+        form["encode"] = {**form["encode"], "bins": sorted(form["encode"]["bins"])}
+    return form
+
+
+def _weights(feature: dict[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Give what has a weight: the feature, or each of its bins by key."""
+    if feature["encode"]["kind"] == "bins":
+        yield from feature["encode"]["bins"].items()
+    else:
+        yield None, feature
+
+
+def _changed(feature: dict[str, Any], by: dict[str | None, dict[str, Any]]) -> dict[str, Any]:
+    """Return a feature with weights or bounds, of each bin, replaced."""
+    if feature["encode"]["kind"] != "bins":
+        return {**feature, **by[None]}
+    bins = {key: {**bin_, **by[key]} for key, bin_ in feature["encode"]["bins"].items()}
+    return {**feature, "encode": {**feature["encode"], "bins": bins}}
+
+
+def _reaching(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a feature whose bounds reach another's weights too; 0 where there is no other."""
+    weights = {} if other is None else {key: each["weight"] for key, each in _weights(other)}
+    return _changed(
+        feature,
+        {
+            key: {
+                "min": min(each["min"], weights.get(key, 0)),
+                "max": max(each["max"], weights.get(key, 0)),
+            }
+            for key, each in _weights(feature)
+        },
+    )
+
+
+def _weighing(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a feature with another's weights, bounds reaching both; 0 where there is no other."""
+    weights = {} if other is None else {key: each["weight"] for key, each in _weights(other)}
+    reaching = _reaching(feature, other)
+    return _changed(reaching, {k: {"weight": weights.get(k, 0)} for k, _ in _weights(reaching)})
+
+
+def _constant(column: str, weight: int, reach: int) -> dict[str, Any]:
+    bounds = {"weight": weight, "min": min(0, reach), "max": max(0, reach)}
+    bins = {"other": bounds, "missing": bounds}
+    return {"column": column, "encode": {"kind": "bins", "bins": bins}}
