@@ -7,7 +7,6 @@ takes a pass over them. What a location holds of credentials never reaches a mes
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.data.dates import ASOF, AskedDates, TableDates, day_of, listed
 from gtmar.data.locations import duckdb_place, quoted, refuse_unasked, split, worded
+from gtmar.data.memory import default_budget
 from gtmar.data.table_files import (
     FORMATS,
     SCANS,
@@ -47,6 +48,7 @@ from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import date
 
     import duckdb
 
@@ -58,11 +60,10 @@ __all__ = [
     "Source",
     "Tabular",
     "collect",
-    "default_budget",
+    "days_of",
     "first_values",
     "likely_id",
     "named_sources",
-    "parse_size",
     "refuse_empty",
     "scan",
 ]
@@ -102,6 +103,33 @@ class AccountTable:
     texts: Texts | None = None
     #: Runs a query once more with columns of its tables as the text that they are.
     requery: Callable[..., pl.LazyFrame] | None = field(default=None, compare=False)
+    #: The dates that were asked for, where accounts may stand on several; None where nobody asked.
+    dates: TableDates | None = None
+
+    @property
+    def several(self) -> TableDates | None:
+        """Its dates, where there is more than one; None for a table of a row an account."""
+        return self.dates if self.dates and self.dates.several else None
+
+    @property
+    def as_read(self) -> AccountTable:
+        """The table as it is by now, its text not to be read anew."""
+        schema = self.frame.collect_schema()
+        return AccountTable(self.source, self.frame, schema, dates=self.dates)
+
+    def keeping(self, kept: Callable[[pl.Schema], pl.Expr]) -> AccountTable:
+        """Return the table of some of its rows, however its text is read later on."""
+        texts, requery = self.texts, self.requery
+
+        def of(lazy: pl.LazyFrame) -> pl.LazyFrame:
+            return lazy.filter(kept(lazy.collect_schema()))
+
+        return replace(
+            self,
+            frame=of(self.frame),
+            texts=None if texts is None else replace(texts, raw=of(texts.raw)),
+            requery=None if requery is None else lambda *names: of(requery(*names)),
+        )
 
     @property
     def columns(self) -> list[str]:
@@ -204,6 +232,8 @@ class Source:
     #: Whether a journal's record names it and no person: then it is opened beyond this machine's
     #: files only where somebody agrees, and a DuckDB file's views reach no other file.
     recorded: bool = False
+    #: The dates that are taken, as `AskedDates.parse` reads them; None for a table of one date.
+    at: str | None = None
     #: The file that the query was read from, so that no output goes onto it.
     query_file: Path | None = field(default=None, compare=False)
 
@@ -225,7 +255,8 @@ class Source:
             (name, cls(parameters[prefix + name], version(f"{versions}.{name}"), recorded=True))
             for name in names
         )
-        return cls(location, version(versions), parameters.get("query"), others, recorded=True)
+        query, at = parameters.get("query"), parameters.get("at")
+        return cls(location, version(versions), query, others, recorded=True, at=at)
 
 
 #: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
@@ -255,7 +286,7 @@ def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
     return tuple((name, Source(location)) for name, location in read.items())
 
 
-def scan(data: Tabular) -> AccountTable:
+def scan(data: Tabular, *, at: str | None = None) -> AccountTable:
     """Open an account table.
 
     It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
@@ -263,13 +294,61 @@ def scan(data: Tabular) -> AccountTable:
     DuckDB. Raises `AccountDataError` if nothing is there, or it can't be read, `UsageError` if a
     location is malformed or a library is missing, and `QueryError` if a query isn't one SELECT, or
     fails.
+
+    Parameters
+    ----------
+    data
+        The table; one that is open already stays as it is.
+    at
+        The dates that are taken, as `AskedDates.parse` reads them, where `data` says none itself.
     """
+    if isinstance(data, AccountTable):
+        table = data
+    else:
+        table = _opened(data)
+        at = (data.at if isinstance(data, Source) else None) or at
+    return table if at is None or table.dates else _at(table, at)
+
+
+def _opened(data: Tabular) -> AccountTable:
     if isinstance(data, pl.DataFrame | pl.LazyFrame):
         return _table("frame", data.lazy())
     if not isinstance(data, str | Path | Source):
         return _of_object(data)
     source = data if isinstance(data, Source) else Source(str(data))
     return _located(source) if source.query is None else _queried(source)
+
+
+def days_of(table: AccountTable, column: str = ASOF) -> list[date]:
+    """Return the days that a column says rows are of, ascending; none where it isn't there."""
+    dtype = table.schema.get(column)
+    if dtype not in (pl.Date, pl.Datetime, pl.String):
+        return []
+    days = day_of(column, dtype).drop_nulls().unique()
+    return sorted(collect(table, table.frame.select(days)).to_series().to_list())
+
+
+def _at(table: AccountTable, at: str) -> AccountTable:
+    """Take the rows of the dates that are asked for."""
+    asked = AskedDates.parse(at)
+    asked.refuse_absent(table.source, table.schema)
+    day = day_of(asked.column, table.schema[asked.column])
+    undated = collect(table, table.frame.select(day.is_null().sum())).item()
+    if undated:
+        raise AccountDataError(
+            f'{table.source}: {undated:,} rows have no date in column "{asked.column}"',
+            hint="store it as a date, or as text YYYY-MM-DD, and leave no row without one",
+        )
+    there = days_of(table, asked.column)
+    days = tuple(each for each in there if asked.first <= each <= asked.last)
+    if not days:
+        raise AccountDataError(
+            f"{table.source}: no row is of {at}; it has {listed(there) or 'no rows'}",
+            hint=f"--at {there[0]}..{there[-1]} takes all" if there else None,
+        )
+    kept = table.keeping(lambda schema: asked.holds(day_of(asked.column, schema[asked.column])))
+    origin = {**table.origin, "at": at}
+    return replace(kept, origin=origin, dates=TableDates(asked.column, days))
 
 
 def _table(
@@ -601,41 +680,3 @@ def _queried(source: Source, *texts: str) -> AccountTable:
             raise QueryError(f"the query's result is no table: {first_line(err)}") from err
     table = _table(without_credentials(source.location), result.lazy(), origin, unread)
     return replace(table, requery=lambda *names: _queried(source, *names).frame)
-
-
-# ---- how much memory a table may take ------------------------------------------------------------
-
-_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
-_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
-#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
-#: the search itself, the system, and the cache that mapped files live in.
-_OF_MACHINE = 0.5
-#: Where a control group states how much memory its processes may take, versions 2 and 1.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
-
-    Examples
-    --------
-    >>> parse_size("4GB"), parse_size("1.5 MiB")
-    (4000000000, 1572864)
-    """
-    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
-    if size is None:
-        raise UsageError(
-            f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
-        )
-    return int(float(size[1]) * _UNITS[size[2] or ""])
-
-
-def default_budget() -> int:
-    """Return half of the memory that this machine, or this process's control group, has."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _LIMITS:
-        try:
-            sizes.append(int(Path(path).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or one without a limit ("max")
-            continue
-    return int(min(sizes) * _OF_MACHINE)

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.scan import collect, default_budget
+from gtmar.data.memory import default_budget
+from gtmar.data.scan import collect
 from gtmar.data.table_files import broken_file
 from gtmar.errors import ResourceError
 from gtmar.sql_sandbox import first_line

@@ -108,6 +108,7 @@ _END = {
     "digest": _TEXT,
     "equal_sizes": _TEXT,
     "calibration": _TEXT,
+    "by_date": _TEXT,
 }
 _HEAD = {
     "run_id": _TEXT,
@@ -135,7 +136,7 @@ _TAIL = {
     "tier_edges": pa.map_(_TEXT, _VALUE),
 }
 #: Columns that format 2 added; a file has them where there is something to say.
-ADDED = frozenset({"calibration", "equal_sizes", "tier_edges"})
+ADDED = frozenset({"by_date", "calibration", "equal_sizes", "tier_edges"})
 
 
 def experiment_id(number: int) -> str:

@@ -86,6 +86,10 @@ class Checkup(PlainData):
     drift: tuple[Shift, ...]
     #: Accounts that repeat another one under another id.
     repeated: int = 0
+    #: Rows, and the dates that they are of, where an account has several; then counts of cohorts
+    #: are of rows. None, and no dates, of a table of one date.
+    rows: int | None = None
+    dates: tuple[str, ...] = ()
 
 
 def check(
@@ -143,7 +147,7 @@ def check(
     value = gain = None
     if judge.name not in judge.lacking(checked.outcomes):
         value = judge.values(sums)[0]
-        gain = smallest_gain(search, spec, judge, accounts=(holdout or search).accounts)
+        gain = smallest_gain(search, spec, judge, accounts=(holdout or search).distinct)
     leaks = detected.leaks if detected else leaks_of(accounts, spec)
     leaks = tuple(leak for leak in leaks if leak.column not in keep)
     findings = [
@@ -159,8 +163,8 @@ def check(
         accounts=checked.accounts,
         dropped=checked.dropped,
         set_aside=checked.set_aside.counts,
-        search_accounts=search.accounts,
-        holdout_accounts=holdout.accounts if holdout else 0,
+        search_accounts=search.distinct,
+        holdout_accounts=holdout.distinct if holdout else 0,
         features=len(spec.features),
         basis=checked.outcomes.basis,
         cohorts=_cohorts([side for side in (search, holdout) if side is not None]),
@@ -184,6 +188,8 @@ def check(
         leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
         drift=_drift(accounts, spec, table_options.get("as_of")),
         repeated=accounts.copies.repeated if accounts.copies else 0,
+        rows=checked.rows if search.dates else None,
+        dates=tuple(map(str, search.dates)),
     )
 
 
@@ -426,13 +432,13 @@ def _read(
     table = checked.table
     if asides is not None:
         asides.append(checked.set_aside)
-    day = as_of_date(spec, table.schema, as_of)
+    day = as_of_date(spec, table.schema, as_of, table.dates)
     values = [
         _value(feature.column or name, feature.encode, table.schema, day).alias(name)
         for name, feature in spec.features.items()
     ]
     frame = collect(table, table.frame.select(values))
-    scored = score(table.frame, spec, as_of=as_of)
+    scored = score(table.as_read, spec, as_of=as_of)
     own = {_SCORE: "score", _PROBABILITY: "probability"}
     return frame.with_columns(
         scored[column].alias(name) for name, column in own.items() if column in scored.columns

@@ -27,10 +27,12 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.journal.review import why_none
+from gtmar.journal.sentences import on_dates
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
+from gtmar.runs.by_date import by_date
 from gtmar.runs.holdout import later_source, looks_at, record_look, shared_note
 from gtmar.runs.inputs import (
     file_hashes,
@@ -144,6 +146,8 @@ class Decided(PlainData):
     moved_mrr: float | None = None
     #: The candidate's probabilities beside what became of these accounts; None where it has none.
     reliability: Reliability | None = None
+    #: Start and best on each date, as `by_date` gives it, and the dates; None of a table of one.
+    by_date: dict[str, Any] | None = None
 
     @property
     def segment_safety(self) -> str:
@@ -155,9 +159,24 @@ class Decided(PlainData):
         """The verdict and its reason, in words."""
         reason = reason_of(self.gates)
         if reason is None:
-            reason = f"{self._gain}, on {self.accounts:,} accounts never searched"
+            reason = f"{self._gain}, on {self.unseen} never searched"
             reason += ", at a cost" if self.costs else ""
         return f"{self.verdict}: {reason}."
+
+    @property
+    def unseen(self) -> str:
+        """Say how many accounts it was measured on and, of a table of several dates, how often."""
+        if self.by_date is None:
+            return f"{self.accounts:,} accounts"
+        return on_dates(self.accounts, len(self.by_date["dates"]), self.by_date["rows"])
+
+    @property
+    def dates_held(self) -> list[str]:
+        """Say on how many of several dates the gain holds."""
+        if self.by_date is None:
+            return []
+        known = [gained for gained in self.by_date["gained"] if gained is not None]
+        return [f"The gain holds in {sum(known):,} of {len(known):,} dates."]
 
     @property
     def _gain(self) -> str:
@@ -165,7 +184,8 @@ class Decided(PlainData):
         sides = self.intervals.before[self.objective], self.intervals.after[self.objective]
         before, after = (side.value or 0.0 for side in sides)
         if self.objective in ("auc_roc_retain", "auc_roc_churn"):
-            pairs = "of 100 pairs of a kept and a lost account it ranks"
+            one = "account" if self.by_date is None else "row"
+            pairs = f"of 100 pairs of a kept and a lost {one} it ranks"
             return f"{pairs} {100 * after:.0f} right, was {100 * before:.0f}"
         return f"{marked(self.objective, self.basis)} {before:.4g} -> {after:.4g}"
 
@@ -187,7 +207,7 @@ class Decided(PlainData):
         if any(gate.name == "level" and not gate.passed for gate in self.gates):
             # The verdict's own line says it.
             level = level[1:]
-        said = [*([beware] if known else []), *level, *self.costs]
+        said = [*([beware] if known else []), *level, *self.dates_held, *self.costs]
         if self.reliability is not None and self.reliability.off:
             said.append(self.reliability.sentence)
         said += warnings_of(self.findings)
@@ -216,8 +236,9 @@ class Decided(PlainData):
 
     @property
     def moved(self) -> int:
-        """How many of the accounts change tier."""
-        return self.accounts - sum(row[index] for index, row in enumerate(self.moves))
+        """How many of the accounts, or their rows, change tier."""
+        stay = sum(row[index] for index, row in enumerate(self.moves))
+        return sum(map(sum, self.moves)) - stay
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -225,13 +246,19 @@ class Decided(PlainData):
         return tuple(map(sum, self.moves)), tuple(map(sum, zip(*self.moves, strict=True)))
 
     @property
+    def counted(self) -> str:
+        """What tiers count: `accounts`, or `rows` where an account has several."""
+        return "accounts" if self.by_date is None else "rows"
+
+    @property
     def movement(self) -> str:
         """Say who changes tier, and which tiers change their size."""
         before, after = self.sizes
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
-        share = self.moved / max(1, self.accounts)
-        said = f"{share:.0%} of these accounts change tier; tiers by their own edges: {listed}."
+        share = self.moved / max(1, sum(before))
+        said = f"{share:.0%} of these {self.counted} change tier; tiers by their own edges: "
+        said += f"{listed}."
         if self.moved_mrr is None:
             return said
         return f"{said} They hold {self.moved_mrr:.0%} of the MRR."
@@ -389,7 +416,7 @@ def _decide(
         incumbent=spec,
         candidate=candidate,
         source=accounts.table.source,
-        accounts=holdout.accounts,
+        accounts=holdout.distinct,
         looks=looks,
         level=level,
         intervals=intervals,
@@ -407,6 +434,7 @@ def _decide(
         notes=tuple(filter(None, (*shared_note(session.accounts), basis_note(basis)))),
         findings=findings,
         basis=basis,
+        by_date=by_date(holdout, spec, judge, old, new),
     )
     refuse_changed(hashes, *sources)
     event = _put_on_record(journal, decided, before, after, options)
@@ -606,13 +634,14 @@ def account_changes(
     Returns
     -------
     DataFrame
-        `account` (its id, or its row from 1), `score_before`, `score_after`, `change`,
-        `tier_before`, `tier_after`, then ``by.<term>`` for each weight, ``by.base``,
-        ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a spreadsheet
-        would run as a formula begin with an apostrophe.
+        `account` (its id, or its row from 1), `date` in a table of several, `score_before`,
+        `score_after`, `change`, `tier_before`, `tier_after`, then ``by.<term>`` for each weight,
+        ``by.base``, ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a
+        spreadsheet would run as a formula begin with an apostrophe.
     """
-    before, after = (score(table.frame, spec, as_of=as_of) for spec in (one, two))
+    before, after = (score(table.as_read, spec, as_of=as_of) for spec in (one, two))
     identifier = before.columns[0] if before.columns[0] != "score" else None
+    dated = {} if table.several is None else {"date": table.several.column}
     account = pl.col(identifier) if identifier else pl.int_range(1, before.height + 1)
     names = [name for name in before.columns if name.startswith("points.")]
     parts = [*names, "base", "rounding", "clipping"]
@@ -624,6 +653,7 @@ def account_changes(
 
     changes = before.select(
         account.cast(pl.String if identifier else pl.Int64).alias("account"),
+        **dated,
         score_before="score",
         score_after=after["score"],
         change=difference("score"),
@@ -632,7 +662,8 @@ def account_changes(
         **{f"by.{name.removeprefix('points.')}": difference(name) for name in parts},
     )
     safe = spreadsheet_safe(changes)
-    return safe.sort(pl.col("change").abs(), "account", descending=[True, False])
+    order = ["account", *dated]
+    return safe.sort(pl.col("change").abs(), *order, descending=[True, *[False] * len(order)])
 
 
 def _manifest(decided: Decided, folder: Path) -> str:
@@ -676,7 +707,7 @@ def _report(decided: Decided, listed: int) -> str:
         *(f"- {markdown(said)}" for said in (*decided.headline, decided.movement)),
         "",
         f"{markdown(decided.incumbent.model)}: {markdown(decided.experiment)} against the spec "
-        f"that it started from, on {decided.accounts:,} accounts of {markdown(decided.source)} "
+        f"that it started from, on {decided.unseen} of {markdown(decided.source)} "
         "that the search never saw.",
         "",
         f"**{_CUSTOMERS}**",
@@ -698,7 +729,7 @@ def _report(decided: Decided, listed: int) -> str:
         "|---|---:|---:|",
         *(f"| {markdown(n)} | {w} | {new[n]} |" for n, w in old.items() if w != new[n]),
         "",
-        "## Accounts by tier, before (rows) and after (columns)",
+        f"## {decided.counted.capitalize()} by tier, before (rows) and after (columns)",
         "",
         f"| | {' | '.join(map(markdown, tiers))} |",
         "|---|" + "---:|" * len(tiers),
@@ -707,7 +738,7 @@ def _report(decided: Decided, listed: int) -> str:
             for name, row in zip(tiers, decided.moves, strict=True)
         ),
         "",
-        f"`account_changes.csv` lists all {listed:,} accounts of the table.",
+        f"`account_changes.csv` lists all {listed:,} {decided.counted} of the table.",
         "",
         f"## Metrics, with {decided.level:.1%} intervals",
         "",
@@ -729,7 +760,7 @@ def _report(decided: Decided, listed: int) -> str:
         "| metric | incumbent | candidate |",
         "|---|---|---|",
         *(
-            f"| accounts in {markdown(tier)} | {one:,} | {two:,} |"
+            f"| {decided.counted} in {markdown(tier)} | {one:,} | {two:,} |"
             for tier, one, two in zip(tiers, *decided.sizes, strict=True)
         ),
         *(

@@ -219,7 +219,7 @@ def _steps(
 ) -> tuple[PossibleChange, ...]:
     """Say for each feature what the best that any account has would add."""
     check_contract(table, spec, as_of=as_of, outcomes=False)
-    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of))
+    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of, table.dates))
     features: dict[str, list[str]] = {}
     for term in spec.terms:
         features.setdefault(term.feature, []).append(term.name)

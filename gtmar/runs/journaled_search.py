@@ -35,6 +35,7 @@ from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
+from gtmar.runs.by_date import by_date, signs_by_date
 from gtmar.runs.holdout import recorded
 from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
 from gtmar.runs.tier_table import at_equal_sizes, objectives
@@ -307,6 +308,9 @@ class Search:
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
         }
+        dated = self._by_date(climb.weights, looks=looks)
+        if dated is not None:
+            own["by_date"] = _json(dated)
         if fitted is not None:
             table = fitted.model_dump(mode="json", by_alias=True)
             own["calibration"] = _json({"table": table, "held_out": checked})
@@ -338,6 +342,7 @@ class Search:
             resumed_from=self._resumed_from,
             reliability=checked,
             resized=self._resized(sized["searched"]),
+            by_date=dated,
         )
         seen = self._seen(holdout, sized)
         said = lead(result.row, seen, improved=result.improved, held=result.held)
@@ -348,7 +353,7 @@ class Search:
         if holdout is not None:
             accounts, ends = holdout["accounts"], [holdout["baseline_metrics"], holdout["metrics"]]
         else:
-            accounts = self.accounts.search.accounts
+            accounts = self.accounts.search.distinct
             sums = (self.baseline_sums, self.loop.best_sums)
             ends = [self.measure(each).row(0) for each in sums]
         return Seen(
@@ -358,7 +363,26 @@ class Search:
             best=ends[1],
             sized=sized["searched" if holdout is None else "held_out"],
             risk=self.spec.orientation == "risk",
+            rows=bool(self.accounts.search.dates),
         )
+
+    def _by_date(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any] | None:
+        """Measure start and best on each date; None where the table has one.
+
+        Signs are held on the accounts that count: those held out, where these were looked at.
+        """
+        search, holdout = self.accounts.search, self.accounts.holdout
+        if not search.dates:
+            return None
+        parts = {"searched": search}
+        if looks and holdout is not None and holdout.dates:
+            parts["held_out"] = holdout
+        asked = (self.spec, self.judge)
+        return {
+            "dates": list(map(str, search.dates)),
+            "signs": signs_by_date(list(parts.values())[-1], *asked, best),
+            "parts": {n: by_date(each, *asked, self.start, best) for n, each in parts.items()},
+        }
 
     def _calibration(
         self, best: ScoringSpec, *, looks: bool
@@ -409,7 +433,7 @@ class Search:
             self.judge, holdout, self.spec, self.start, [term.weight for term in best.terms]
         )
         return {
-            "accounts": holdout.accounts,
+            "accounts": holdout.distinct,
             "baseline_value": before,
             "best_value": after,
             "improved": self.judge.gain(after, before),
@@ -444,6 +468,8 @@ def start_record(search: Search) -> dict[str, Any]:
         "drop_unlabelled": any(each.checked.dropped for each in (accounts, accounts.later) if each),
         **checked.set_aside.parameters,
         "segments_fingerprint": accounts.segments_fingerprint,
+        "rows": checked.rows if accounts.search.dates else None,
+        "dates": " ".join(map(str, accounts.search.dates)) or None,
         "reading": "\n".join(checked.reading) or None,
         "findings": recorded_findings(search.findings),
         "copies_together": accounts.copies.repeated if accounts.copies else None,
@@ -473,8 +499,8 @@ def start_record(search: Search) -> dict[str, Any]:
         "features_fingerprint": accounts.features_fingerprint,
         "accounts": checked.accounts,
         "accounts_dropped": checked.dropped,
-        "search_accounts": accounts.search.accounts,
-        "holdout_accounts": accounts.holdout.accounts if accounts.holdout else 0,
+        "search_accounts": accounts.search.distinct,
+        "holdout_accounts": accounts.holdout.distinct if accounts.holdout else 0,
         "basis": checked.outcomes.basis,
         "evaluator_version": EVALUATOR_VERSION,
         "evaluator_code": evaluator_code(),

@@ -111,6 +111,8 @@ class RunResult(PlainData):
     #: The probabilities beside what became of the holdout, as `Reliability` has it; None where the
     #: spec has none, or nothing was held out.
     reliability: dict[str, Any] | None = None
+    #: Start and best date by date, as the run's end has it; None where the table has one date.
+    by_date: dict[str, Any] | None = None
     #: What a lead needs to know of it, what matters most first.
     sentences: tuple[str, ...] = ()
 
@@ -152,7 +154,7 @@ class RunResult(PlainData):
             **self.values(
                 "run_id journal metric state baseline_value best_value experiments known wins "
                 "seconds experiments_per_second best_experiment weights metrics holdout digest "
-                "notes blocked broken basis resized reliability"
+                "notes blocked broken basis resized reliability by_date"
             ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],

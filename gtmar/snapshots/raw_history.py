@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from gtmar.data.locations import quoted
-from gtmar.data.scan import Source, default_budget, scan
+from gtmar.data.memory import default_budget
+from gtmar.data.scan import Source, scan
 from gtmar.data.table_files import located
 from gtmar.errors import AccountDataError, RecipeError, nearest
 from gtmar.safe_text import is_remote
