@@ -305,9 +305,12 @@ def score(
     def text() -> None:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
+        counted = f"{scored.height:,} accounts"
+        if loaded.id in scored.columns and scored[loaded.id].n_unique() < scored.height:
+            counted = f"{scored[loaded.id].n_unique():,} accounts, {scored.height:,} rows"
         for sentence in aside:
             output.say(sentence)
-        output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
+        output.say(f"{counted} {did} into {path}. Tiers: {listed}.")
         for note in notes:
             output.say(f"Note: {note}")
         if scored.height:
@@ -430,11 +433,12 @@ def calibrate(
     new = Output(output_path, local_inputs(data, spec), force=force)
     found = runs.calibrate(data, specs.load(spec), **table_options)
     fitted = found.calibration
-    heading = f"calibrate: probabilities fitted on {fitted.accounts:,} accounts of {found.source}."
+    on = f"{fitted.accounts:,} {found.counted}"
+    heading = f"calibrate: probabilities fitted on {on} of {found.source}."
     option_values.write_spec(new, found.spec, heading=heading)
 
     def text() -> None:
-        rate = f"{fitted.left:,} of {fitted.accounts:,} accounts left, {fitted.base_rate:.1%}"
+        rate = f"{fitted.left:,} of {on} left, {fitted.base_rate:.1%}"
         say(f"{rate}: probabilities in {some(len(fitted.steps), 'step')}, in {output_path}.")
         if found.held_out is None:
             say("In-sample: nothing was held out to check them on.", "warning")

@@ -382,10 +382,10 @@ def _print_all(found: Review) -> None:
         for bound in [f"at its {w['at_bound']}" if w["at_bound"] else ""]
     ]
     if found.by_date is not None:
-        heads.append("sign holds in")
+        heads.append("sign on dates")
         for row, w in zip(weights, found.weights.to_dicts(), strict=True):
             held = w["sign_held"], w["sign_dates"]
-            row.append("" if None in held else "{} of {} dates".format(*held))
+            row.append("" if None in held else "{} of {}".format(*held))
     table(heads, weights, title="Weights")
     if found.by_date is not None:
         _dates_table(found.by_date, s["objective"])

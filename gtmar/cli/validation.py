@@ -376,10 +376,10 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
     ]
     heads = ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""]
     if found.signs is not None:
-        heads.append("and in")
+        heads.append("on dates")
         for row in rows:
             known = [held for held in found.signs.get(str(row[0]), ()) if held is not None]
-            row.append(f"{sum(known)} of {len(known)} dates" if known else "")
+            row.append(f"{sum(known)} of {len(known)}" if known else "")
     table(heads, rows)
     noise = [w.name for w in found.weights if w.reading == "noise"]
     if noise:

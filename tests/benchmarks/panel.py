@@ -21,8 +21,12 @@ import polars as pl
 
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
+from gtmar.objective.objective import Judge
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.plan import Plan
 from gtmar.spec.model import ScoringSpec
 from gtmar.validation.intervals import panel_of, uncertainty
+from gtmar.validation.repeated_search import RepeatedSearch, gain_by_chance, value_by_chance
 
 if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
@@ -83,17 +87,27 @@ def spec() -> ScoringSpec:
     )
 
 
-def accounts(n: int, seed: int, *, dates: int = DATES) -> pl.DataFrame:
-    """Make a panel: N accounts on so many dates, the first one included."""
+def accounts(
+    n: int,
+    seed: int,
+    *,
+    dates: int = DATES,
+    by: tuple[int, ...] = (10, 16, 16, 0),
+    strength: float = 1.0,
+) -> pl.DataFrame:
+    """Make a panel: N accounts on so many dates, the first one included.
+
+    Who stays follows from the features weighted as `by`, the more the larger `strength` is.
+    """
     draw = np.random.default_rng([seed, n])
 
     def moving(*shape: int) -> np.ndarray:
         """Draw normals of variance 1, of which `OWN` is the account's own; shape (N, D, ...)."""
         own, each = draw.normal(size=(n, 1, *shape)), draw.normal(size=(n, DATES, *shape))
-        return OWN**0.5 * own + (1 - OWN) ** 0.5 * each
+        return np.asarray(OWN**0.5 * own + (1 - OWN) ** 0.5 * each)
 
     x = np.round(1 / (1 + np.exp(-1.5 * moving(4))), 3)
-    known = 1.6 * (x @ np.array([1.0, 1.6, 1.6, 0.0]) - 2.1)
+    known = strength * 0.16 * (x @ np.array(by) - sum(by) / 2)
     kept = 1.2 + known + 1.2 * moving() > draw.logistic(size=(n, DATES))
     mrr = np.exp(5 + 0.8 * draw.normal(size=(n, 1)) + 0.15 * moving() + 0.2 * known).round(2)
     change = np.exp(0.05 * known + 0.2 * moving())
@@ -121,19 +135,18 @@ def asked(found: Uncertainty) -> dict[tuple[str, str], Interval]:
 
 
 def simulated(
-    seed: int, *, n: int = ACCOUNTS, replicates: int = 400
+    seed: int, *, n: int = ACCOUNTS, replicates: int = 200
 ) -> list[list[tuple[float, float] | None]]:
     """Return the ends of all intervals of one panel: of whole accounts, and of rows alone."""
     panel = paired(n, seed)
-    both = (panel, replace(panel, account_of=None))
+    # Of so many rows the interval without drawing is as good, were they accounts.
+    both = ((panel, replicates), (replace(panel, account_of=None), 0))
     return [
         [
             None if i.low is None or i.high is None else (i.low, i.high)
-            for i in asked(
-                uncertainty(each, seed=seed, replicates=replicates, metrics=METRICS)
-            ).values()
+            for i in asked(uncertainty(each, seed=seed, replicates=draws, metrics=METRICS)).values()
         ]
-        for each in both
+        for each, draws in both
     ]
 
 
@@ -152,13 +165,38 @@ def smallest(seed: int, *, n: int, dates: int) -> float:
     return (found.high - found.low) / 2 / 1.959964
 
 
+def null_p(seed: int, *, n: int = ACCOUNTS, by_rows: bool = False) -> tuple[float, float]:
+    """Return both p-values of a null search on a panel of which the start knows all there is.
+
+    The first asks whether the score knows anything, of outcomes that nothing tells; the second
+    whether it is better than its start, of outcomes that follow from the start alone. With
+    `by_rows` rows change hands as if each were an account.
+    """
+    own = spec()
+    judge, found = Judge.of(own, None), []
+    for question, strength in ((value_by_chance, 0.0), (gain_by_chance, 1.0)):
+        table = scan(accounts(n, seed, by=START, strength=strength), at=AT)
+        matrix = load_accounts(table, own).search
+        if by_rows:
+            matrix = replace(matrix, account_of=None, date_of=None, dates=())
+        plan = Plan(seed=seed, limits=Limits(40))
+        search = RepeatedSearch(
+            own, judge, lambda plan=plan: plan.make_proposer(own, sign=1), plan.limits
+        )
+        best = search.over(matrix)
+        value = best.value if question is value_by_chance else best.gain(1)
+        asked = {"searches": 19, "seed": seed}
+        found.append(question(search, matrix, value or 0.0, **asked).p_value)
+    return found[0], found[1]
+
+
 def main() -> None:
     """Print two Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--panels", type=int, default=1_000)
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--truth", type=int, default=200_000)
-    parser.add_argument("--replicates", type=int, default=400)
+    parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     true = truth(given.truth)
