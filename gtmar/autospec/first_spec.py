@@ -31,8 +31,10 @@ from gtmar.data.rules import (
     OWN,
     SetAside,
     id_rules,
+    leave_open_out,
     leave_out,
     outcome_rules,
+    pooled_hint,
     total_rules,
 )
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
@@ -47,6 +49,7 @@ from gtmar.spec.model import (
     Reading,
     ScoringSpec,
     Split,
+    Window,
 )
 from gtmar.spec.tier_rule import TierRule
 from gtmar.spec.yaml_writer import commented_yaml
@@ -198,9 +201,13 @@ def _detected(
     # Before anything is split: the ids of a run are the texts that the file has.
     table = table.with_text(identifier)
     table, words = with_labels(table, outcomes, labels)
-    aside = SetAside()
+    _refuse_pooled(table, identifier)
+    window = window_of(table)
+    table, left_open = leave_open_out(table, found, Window(**window) if window else None, None)
+    aside, several = SetAside(), table.several
     if set_aside is not None:
-        rules = [*id_rules(identifier, table.schema), *outcome_rules(found, table.schema)]
+        rules = [*id_rules(identifier, table.schema, several)]
+        rules += outcome_rules(found, table.schema)
         rules += total_rules(identifier, found, [], table.schema)
         table, aside = leave_out(table, rules, set_aside)
     target = _target(table, found)
@@ -216,7 +223,8 @@ def _detected(
     reasons = {name: why for name, why in reasons.items() if name not in keep}
     reasons |= dict.fromkeys(found.columns.values(), "an outcome")
     reasons |= {identifier: "the account id"} if identifier else {}
-    reasons |= dict.fromkeys((window_of(table) or {}).values(), "a day of the window")
+    reasons |= dict.fromkeys((window or {}).values(), "a day of the window")
+    reasons |= {} if table.dates is None else {table.dates.column: "the date that a row is of"}
     fitted, left_out = _fitted(table, frame, y, reasons, date_format)
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
@@ -233,7 +241,7 @@ def _detected(
         "labels": {each.role: each.words for each in known},
         "read": reading.model_dump(exclude_defaults=True),
         "date_format": date_format,
-        "window": window_of(table),
+        "window": window,
     }
     data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
@@ -243,6 +251,8 @@ def _detected(
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     spec = parse(text, source="detected spec")
     taken = (
+        *_dates_taken(table, identifier),
+        *((left_open,) if left_open else ()),
         *((aside.sentence,) if aside.rows else ()),
         f"Outcomes: {roles}.",
         *(each.sentence for each in known),
@@ -329,6 +339,32 @@ def _identifier(
     key = canonical_id(likely, table.schema[likely])
     twice = collect(table, table.frame.select(key.is_duplicated().any() | key.is_null().any()))
     return None if twice.item() else likely
+
+
+def _refuse_pooled(table: AccountTable, identifier: str | None) -> None:
+    """Refuse a table of several dates that was asked for none: its accounts would count twice."""
+    hint = pooled_hint(table)
+    key = None if identifier is None else canonical_id(identifier, table.schema[identifier])
+    twice = key is None or collect(table, table.frame.select(key.is_duplicated().any())).item()
+    if hint is not None and twice:
+        raise AccountDataError(
+            f"{table.source}: accounts stand in it more than once, on several dates", hint=hint
+        )
+    if table.several is not None and identifier is None:
+        raise AccountDataError(
+            f"{table.source}: a table of several dates needs account ids",
+            hint="--id COLUMN names the column",
+        )
+
+
+def _dates_taken(table: AccountTable, identifier: str | None) -> list[str]:
+    """Say how many accounts there are, on how many dates, where there are several."""
+    if table.several is None or identifier is None:
+        return []
+    key = canonical_id(identifier, table.schema[identifier])
+    counts = collect(table, table.frame.select(accounts=key.n_unique(), rows=pl.len())).row(0)
+    accounts, rows = counts
+    return [f"{accounts:,} accounts on {len(table.several.days):,} dates, {rows:,} rows."]
 
 
 def window_of(table: AccountTable) -> dict[str, str] | None:

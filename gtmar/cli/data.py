@@ -306,9 +306,12 @@ def score(
     def text() -> None:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
+        counted = f"{scored.height:,} accounts"
+        if loaded.id in scored.columns and scored[loaded.id].n_unique() < scored.height:
+            counted = f"{scored[loaded.id].n_unique():,} accounts, {scored.height:,} rows"
         for sentence in aside:
             output.say(sentence)
-        output.say(f"{scored.height:,} accounts {did} into {path}. Tiers: {listed}.")
+        output.say(f"{counted} {did} into {path}. Tiers: {listed}.")
         for note in notes:
             output.say(f"Note: {note}")
         if scored.height:
@@ -431,11 +434,12 @@ def calibrate(
     new = Output(output_path, local_inputs(data, spec), force=force)
     found = runs.calibrate(data, specs.load(spec), **table_options)
     fitted = found.calibration
-    heading = f"calibrate: probabilities fitted on {fitted.accounts:,} accounts of {found.source}."
+    on = f"{fitted.accounts:,} {found.counted}"
+    heading = f"calibrate: probabilities fitted on {on} of {found.source}."
     option_values.write_spec(new, found.spec, heading=heading)
 
     def text() -> None:
-        rate = f"{fitted.left:,} of {fitted.accounts:,} accounts left, {fitted.base_rate:.1%}"
+        rate = f"{fitted.left:,} of {on} left, {fitted.base_rate:.1%}"
         say(f"{rate}: probabilities in {some(len(fitted.steps), 'step')}, in {output_path}.")
         if found.held_out is None:
             say("In-sample: nothing was held out to check them on.", "warning")
@@ -478,24 +482,30 @@ def spec_show(path: Annotated[Path, typer.Argument(help="The spec's file.")]) ->
 
 def _print_check(found: Checkup, *, scorecard: bool) -> None:
     """Print what a table offers; a scorecard is best searched from fitted weights."""
+    from gtmar.journal.sentences import on_dates
+
     by = "features detected" if found.detected else f"spec {found.model}"
     say(f"{found.source} keeps the data contract ({by}, {some(found.features, 'feature')}).")
     left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
+    rows = found.rows
+    total = f"{found.accounts:,} accounts"
+    if rows is not None:
+        total = on_dates(found.accounts, len(found.dates), rows)
     say(
-        f"{found.accounts:,} accounts{left_out}: {found.search_accounts:,} to search, "
+        f"{total}{left_out}: {found.search_accounts:,} {'accounts ' * bool(rows)}to search, "
         f"{found.holdout_accounts:,} held out."
     )
     cohorts = ", ".join(f"{count:,} {name}" for name, count in found.cohorts.items() if count)
-    say(f"Cohorts: {cohorts}.")
+    say(f"Cohorts{', in rows' * bool(rows)}: {cohorts}.")
     basis = {"observed": "start and end MRR are there", "binary": "MRR is assumed flat", None: None}
     if found.basis:
         say(f"Revenue retention: {found.basis} ({basis[found.basis]}).")
-    rows = [
+    values = [
         (name, value, found.reasons.get(name, ""))
         for name, value in found.metrics.items()
         if not name.startswith(("share_clipped", "score_"))
     ]
-    table(["metric, search part, all tiers", "value", ""], rows)
+    table(["metric, search part, all tiers", "value", ""], values)
     _leaks(found)
     _drift(found)
     for note in found.notes:
@@ -505,6 +515,7 @@ def _print_check(found: Checkup, *, scorecard: bool) -> None:
         return
     say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
     deciding = some(found.holdout_accounts or found.search_accounts, "account")
+    deciding += f" on {len(found.dates):,} dates" if found.dates else ""
     if found.smallest_gain is None:
         say(f"{deciding} can't prove a gain of it: too few, or it has no interval.")
     else:

@@ -307,6 +307,8 @@ def print_review(
     """Print a review: on one screen, or all of it."""
     s = found.summary
     say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
+    for sentence in found.dates:
+        say(sentence)
     if full:
         _print_all(found)
     else:
@@ -369,20 +371,27 @@ def _print_all(found: Review) -> None:
     rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
-    for each in found.customers:
-        say(each["sentence"])
-    for note in filter(None, (basis_note(s["basis"]), found.retention_reading)):
+    apart = (each["sentence"] for each in found.customers)
+    for note in filter(None, (*apart, basis_note(s["basis"]), found.retention_reading)):
         say(note)
     if not found.wins.is_empty():
         gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
         rows = gains.select("number", "largest", "gain").rows()
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
+    heads = ["weight", "start", "best", "change", ""]
     weights = [
-        (w["feature"], w["start"], w["best"], f"{w['change']:+d}" if w["change"] else "", bound)
+        [w["feature"], w["start"], w["best"], f"{w['change']:+d}" if w["change"] else "", bound]
         for w in found.weights.to_dicts()
         for bound in [f"at its {w['at_bound']}" if w["at_bound"] else ""]
     ]
-    table(["weight", "start", "best", "change", ""], weights, title="Weights")
+    if found.by_date is not None:
+        heads.append("sign on dates")
+        for row, w in zip(weights, found.weights.to_dicts(), strict=True):
+            held = w["sign_held"], w["sign_dates"]
+            row.append("" if None in held else "{} of {}".format(*held))
+    table(heads, weights, title="Weights")
+    if found.by_date is not None:
+        _dates_table(found.by_date, s["objective"])
     if s["orientation"] == "risk":
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
@@ -392,7 +401,8 @@ def _print_all(found: Review) -> None:
     columns += ["nrr", "grr", "arpa"] if money else []
     tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers.to_dicts()]
     title = "Tiers by each score's own edges, on the accounts searched"
-    table([_HEADINGS.get(c, c) for c in columns], tiers, title=title)
+    headings = {**_HEADINGS, "accounts": found.counted}
+    table([headings.get(c, c) for c in columns], tiers, title=title)
     if found.resized:
         say(found.resized)
     for sentence in found.emptied:
@@ -406,6 +416,23 @@ def _print_all(found: Review) -> None:
     say()
 
 
+def _dates_table(by_date: dict[str, Any], objective: str) -> None:
+    """Print the objective of start and best on each date."""
+    from gtmar.journal.sentences import DATED
+
+    parts = {name: by_date["parts"][name] for name in DATED if name in by_date["parts"]}
+    rows = []
+    for place, day in enumerate(by_date["dates"]):
+        cells: list[Any] = [day]
+        for part in parts.values():
+            ends = (part[end][place] for end in ("before", "after"))
+            texts = ("none" if value is None else f"{value:.4f}" for value in ends)
+            cells += [part["rows_by_date"][place], " -> ".join(texts)]
+        rows.append(cells)
+    heads = [head for name in parts for head in (DATED[name], "start -> best")]
+    table(["date", *heads], rows, title=f"{objective} by date, accounts searched and held out")
+
+
 def _tiers_at_equal_sizes(found: Review) -> None:
     """Print start and best side by side, each tier with as many accounts as at the start."""
     if found.tiers_at_equal_sizes is None or not found.improved:
@@ -413,13 +440,20 @@ def _tiers_at_equal_sizes(found: Review) -> None:
     part, rows = found.tiers_at_equal_sizes
     where = "held out" if part == "held_out" else "searched"
     title = f"Tiers at the start's sizes, start -> best, on the accounts {where}"
-    sized_table(rows, title=title, basis=found.summary["basis"])
+    basis, counted = found.summary["basis"], found.counted
+    sized_table(rows, title=title, basis=basis, counted=counted)
 
 
-def sized_table(rows: list[dict[str, Any]], *, title: str, basis: str | None = None) -> None:
+def sized_table(
+    rows: list[dict[str, Any]],
+    *,
+    title: str,
+    basis: str | None = None,
+    counted: str = "accounts",
+) -> None:
     """Print two scores side by side, tier by tier, at the sizes of the first one's tiers.
 
-    `basis` marks revenue retention that is binary.
+    `basis` marks revenue retention that is binary; `counted` says what the sizes are of.
     """
     from gtmar.metrics.metric import marked
 
@@ -431,7 +465,7 @@ def sized_table(rows: list[dict[str, Any]], *, title: str, basis: str | None = N
     table(
         [
             "tier",
-            "accounts",
+            counted,
             *(_HEADINGS[x] + marked(f"{x}_by_tier", basis)[len(f"{x}_by_tier") :] for x in shown),
         ],
         (

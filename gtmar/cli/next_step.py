@@ -156,6 +156,7 @@ def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
         return None
     return {
         "data": start["source"],
+        "at": parameters.get("at"),
         "at_version": parameters.get("source_version"),
         "as_of": parameters.get("as_of"),
         "drop_unlabelled": parameters.get("drop_unlabelled") == "True",

@@ -269,6 +269,7 @@ def source(
     at_version: int | None,
     query: Path | None,
     others: list[str] | None,
+    at: str | None = None,
     *,
     option: str = "--data",
 ) -> str | Source | None:
@@ -278,9 +279,10 @@ def source(
     # A second table goes by the first one's query, but for a holdout's own.
     own_query = ("--data", "--holdout-file")
     if data is None:
-        if at_version is not None or others or (query is not None and option in own_query):
+        own = query is not None and option in own_query
+        if at_version is not None or others or own or at is not None:
             raise UsageError(
-                f"a version, a query or its tables are for a table, and {option} names none",
+                f"a version, dates, a query or its tables are for a table, and {option} names none",
                 hint=f"{option} accounts.parquet",
             )
         return None
@@ -288,12 +290,13 @@ def source(
     if query is None:
         if named:
             raise UsageError("--source is for a query", hint="--query accounts.sql")
-        return data if at_version is None else Source(data, at_version)
+        plain = at_version is None and at is None
+        return data if plain else Source(data, at_version, at=at)
     try:
         text = read_text(query)
     except ValueError as err:
         raise UsageError(f'"{query}": can\'t be read: {err}') from err
-    return Source(data, at_version, text, named, query_file=query)
+    return Source(data, at_version, text, named, at=at, query_file=query)
 
 
 def opened(journal: Path, **limits: Any) -> Journal:

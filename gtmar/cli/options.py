@@ -163,6 +163,7 @@ Against = Annotated[
 ]
 #: Help of the options that the first table of a command brings with it.
 _VERSION = "Version of a Delta table, Iceberg snapshot."
+_AT = "Of a table of several dates: 2024-07-01, or 2024-01-01..2025-01-01."
 _SOURCE = "Another table for the query: usage=usage.parquet"
 _QUERY = "File of one SELECT that makes the table from accounts, --data."
 SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
@@ -402,10 +403,11 @@ def command(
     """Register a command: its example, ``--json``, its account tables, the error boundary.
 
     Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
-    and ``--at-version`` and ``--source`` of its own. Those of a second table have its name before
-    theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The command gets
-    what they name together, as `option_values.source` reads it, in place of the location alone; and
-    in place of a parameter like `OutcomeTableOptions` it has the options of that type.
+    and ``--at``, ``--at-version`` and ``--source`` of its own. Those of a second table have its
+    name before theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The
+    command gets what they name together, as `option_values.source` reads it, in place of the
+    location alone; and in place of a parameter like `OutcomeTableOptions` it has the options of
+    that type.
 
     Parameters
     ----------
@@ -447,10 +449,11 @@ def command(
 
             query = given.pop("query", None)
             for name in tables:
-                version, others = (given.pop(x) for x in _names(name, first=name == tables[0]))
+                names = _names(name, first=name == tables[0])
+                version, others, at = (given.pop(each) for each in names)
                 text = given.pop(f"{name}_query") if name in asked else query
                 given[name] = option_values.source(
-                    given[name], version, text, others, option=_flag(name)
+                    given[name], version, text, others, at, option=_flag(name)
                 )
             together = {name: {each: given.pop(each) for each in b} for name, b in bundles.items()}
             return function(**given, **together)
@@ -469,9 +472,11 @@ def _parameter(name: str, annotation: Any, *, default: object = None) -> inspect
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
-def _names(table: str, *, first: bool) -> tuple[str, str]:
-    """Return the parameters of a table's version and of its query's further tables."""
-    return ("at_version", "other") if first else (f"{table}_at_version", f"{table}_source")
+def _names(table: str, *, first: bool) -> tuple[str, str, str]:
+    """Return the parameters of a table's version, of its query's further tables, of its dates."""
+    if first:
+        return "at_version", "other", "at"
+    return f"{table}_at_version", f"{table}_source", f"{table}_at"
 
 
 def _flag(table: str) -> str:
@@ -484,8 +489,9 @@ def _beside(table: str, *, first: bool, asked: bool) -> Iterator[inspect.Paramet
     def option(name: str, kind: Any, flag: str, words: str) -> inspect.Parameter:
         return _parameter(name, Annotated[kind, typer.Option(flag, help=words)])
 
-    version, others = _names(table, first=first)
+    version, others, at = _names(table, first=first)
     same = f"The same for {_flag(table)}."
+    yield option(at, str | None, _flag(at), _AT if first else same)
     yield option(version, int | None, _flag(version), _VERSION if first else same)
     if asked:
         yield option(f"{table}_query", Path | None, _flag(f"{table}_query"), same)

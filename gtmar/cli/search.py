@@ -238,10 +238,12 @@ def _answer(result: RunResult, output: Output | None) -> Answer:
 def _print_run(result: RunResult, *, written: str | None) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
-    from gtmar.journal.sentences import verdict
+    from gtmar.journal.sentences import held_by_date, verdict
     from gtmar.runs.results import warnings_of
 
     improved, held = result.improved, result.held
+    for sentence in held_by_date(result.by_date, improved=improved) if result.by_date else ():
+        say(sentence)
     said = verdict(result.row, improved=improved, held=held)
     said[1:1] = [result.resized] if result.resized else []
     verdict_lines(

@@ -405,11 +405,17 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
         f"{found.searches:,} resamples of the accounts searched."
     )
     rows = [
-        (w.name, w.start, w.found, *ends, f"{w.sign_held:.0%}", w.reading)
+        [w.name, w.start, w.found, *ends, f"{w.sign_held:.0%}", w.reading]
         for w in found.weights
         for ends in [(f"{w.low:.0f}", f"{w.middle:.0f}", f"{w.high:.0f}")]
     ]
-    table(["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""], rows)
+    heads = ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""]
+    if found.signs is not None:
+        heads.append("on dates")
+        for row in rows:
+            known = [held for held in found.signs.get(str(row[0]), ()) if held is not None]
+            row.append(f"{sum(known)} of {len(known)}" if known else "")
+    table(heads, rows)
     noise = [w.name for w in found.weights if w.reading == "noise"]
     if noise:
         say(
@@ -437,7 +443,7 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
     rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates]
     table(["gate", "stated beforehand", "measured", ""], rows)
     title = "Tiers at the incumbent's sizes, incumbent -> candidate"
-    sized_table(sized_rows(found.equal_sizes), title=title)
+    sized_table(sized_rows(found.equal_sizes), title=title, counted=found.counted)
     if found.moved:
         say(found.movement)
     for note in found.notes:

@@ -7,12 +7,14 @@ together. What is allowed but worth knowing becomes a note.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.data.dates import ASOF
 from gtmar.data.encode import (
     NUMERIC,
     as_text,
@@ -32,7 +34,17 @@ from gtmar.data.outcomes import (
     with_labels,
 )
 from gtmar.data.prepare import prepared
-from gtmar.data.rules import ACCOUNT, EXACT, OWN, Rule, SetAside, contract_rules, leave_out
+from gtmar.data.rules import (
+    ACCOUNT,
+    EXACT,
+    OWN,
+    Rule,
+    SetAside,
+    contract_rules,
+    leave_open_out,
+    leave_out,
+    pooled_hint,
+)
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
@@ -43,6 +55,7 @@ from gtmar.spec.model import LABELS, Outcomes, stated_date
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gtmar.data.dates import TableDates
     from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = ["MOST_SEGMENTS", "Checked", "as_of_date", "check_contract", "id_column"]
@@ -62,8 +75,10 @@ _DATE_HINT = (
 class Checked:
     """What the contract learnt of a table that keeps it."""
 
-    #: Accounts in the table, and those without any outcome, left out on request.
+    #: Accounts in the table; its rows, which are more where it has several dates; and rows without
+    #: any outcome, left out on request.
     accounts: int
+    rows: int
     dropped: int
     id_column: str | None
     outcomes: OutcomeColumns
@@ -91,16 +106,30 @@ def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
     return next((lowered[name] for name in ID_NAMES if name in lowered), None)
 
 
-def as_of_date(spec: ScoringSpec, schema: pl.Schema, as_of: str | None) -> pl.Expr | None:
-    """Return the date that `days_before` counts from: the spec's column, or one date for all."""
+def as_of_date(
+    spec: ScoringSpec, schema: pl.Schema, as_of: str | None, dates: TableDates | None = None
+) -> pl.Expr | None:
+    """Return the date that `days_before` counts from: the spec's column, or one date for all.
+
+    Without either it is the date that a row is of, of `dates` that were asked for.
+    """
     if as_of is not None:
         try:
-            return pl.lit(date.fromisoformat(as_of))
+            day = pl.lit(date.fromisoformat(as_of))
         except ValueError as err:
             raise UsageError(
                 f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
             ) from err
-    return pl.col(spec.as_of) if spec.as_of is not None and spec.as_of in schema else None
+        counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
+        if counted and dates is not None and dates.several:
+            raise UsageError(
+                f"{as_of} is one date to count from, and the table has {len(dates.days):,}",
+                hint="leave --as-of away: days_before counts from the date that a row is of",
+            )
+        return day
+    if spec.as_of is not None and spec.as_of in schema:
+        return pl.col(spec.as_of)
+    return None if dates is None else dates.day(schema)
 
 
 def check_contract(
@@ -130,6 +159,10 @@ def check_contract(
     """
     refuse_empty(table)
     check = _Check(prepared(table, spec, outcomes=outcomes), spec, as_of=as_of, outcomes=outcomes)
+    left_open = None
+    if outcomes:
+        found = leave_open_out(check.table, check.outcome_columns, spec.window, as_of)
+        check.table, left_open = found
     rules = check.rules()
     aside = SetAside()
     if set_aside is not None:
@@ -139,7 +172,7 @@ def check_contract(
         check.table, aside = leave_out(check.table, rules, set_aside)
         refuse_empty(check.table)
     facts = check.facts(rules)
-    accounts = int(facts["accounts"])
+    rows = int(facts["rows"])
     unlabelled = int(facts["unlabelled"]) if outcomes and check.numeric.columns else 0
     broken = check.rows(rules, facts)
     check.unlabelled(unlabelled, facts, drop=drop_unlabelled)
@@ -148,12 +181,13 @@ def check_contract(
     strange = check.strange_categories(facts)
     if check.violations:
         mended = all(violation.rows and violation.column for violation in check.violations)
-        rows = int(facts.get("broken") or 0), accounts
-        raise ViolationsError(table.source, check.violations, set_aside=rows if mended else None)
+        broken_rows = int(facts.get("broken") or 0), rows
+        aside_rows = broken_rows if mended else None
+        raise ViolationsError(table.source, check.violations, set_aside=aside_rows)
     columns, table, identifier = check.outcome_columns, check.table, check.identifier
     read = {*columns.columns.values(), *(term.column for term in spec.terms), *spec.segments}
     of_text = table.texts.notes(read) if table.texts else []
-    as_read = (*table.notes, *strange, *of_text)
+    as_read = (*table.notes, *([left_open] if left_open else ()), *strange, *of_text)
     counted = {name: facts[f"{name}.unknown"] for name in _stated_unknowns(spec)}
     unknowns = {name: int(count) for name, count in counted.items() if count}
     dropped = unlabelled if drop_unlabelled else 0
@@ -163,17 +197,18 @@ def check_contract(
         notes += _outcome_notes(facts, columns, identifier)
         notes += _unnamed([n for n in table.columns if n not in read], spec, columns, identifier)
     return Checked(
-        accounts=accounts - dropped,
+        accounts=int(facts.get("accounts", rows)) - dropped,
+        rows=rows - dropped,
         dropped=dropped,
         id_column=identifier,
         outcomes=columns,
         ranges=ranges,
         unknowns=unknowns,
-        notes=(*notes, *_unknown_notes(unknowns, accounts), *as_read),
+        notes=(*check.of_rows(*notes, *_unknown_notes(unknowns, rows)), *as_read),
         warnings=(*left_out, *strange),
         reading=as_read,
         # Its text can't be read again without the rows that were set aside.
-        table=replace(table, texts=None) if aside.rows else table,
+        table=replace(table, texts=None) if aside.rows or left_open else table,
         set_aside=aside,
     )
 
@@ -191,12 +226,18 @@ class _Check:
         self._check_names()
         #: The features whose column is there and of a type that the encoder reads.
         self.features = self._present_features()
-        self.day = as_of_date(spec, table.schema, as_of)
+        self.day = as_of_date(spec, table.schema, as_of, table.dates)
         self._check_types()
         #: The outcomes that are numbers.
         self.numeric = OutcomeColumns(self._numeric_outcomes() if outcomes else {})
         if outcomes:
             self._check_segments()
+
+    def of_rows(self, *sentences: str) -> list[str]:
+        """Word what is counted as what it is: in a table of several dates not accounts but rows."""
+        if self.table.several is None:
+            return list(sentences)
+        return [re.sub(r"\baccounts\b", "rows", sentence) for sentence in sentences]
 
     def refuse(self, column: str, problem: str, hint: str = "", rows: int = 0) -> None:
         self.violations.append(Violation(column, problem, hint=hint, rows=rows))
@@ -353,7 +394,13 @@ class _Check:
 
     def rules(self) -> list[Rule]:
         """Return what every row has to keep; refuse a window's columns that don't fit."""
-        return contract_rules(
+        several, pooled = self.table.several, None
+        if several is not None and self.identifier is None:
+            self.refuse("", "a table of several dates needs account ids", "id: COLUMN in the spec")
+        elif several is None and (pooled := pooled_hint(self.table)) and self.identifier is None:
+            problem = "the table has rows of several dates, and no account id tells whose they are"
+            self.refuse(ASOF, problem, pooled)
+        rules = contract_rules(
             self.spec,
             self.table.schema,
             self.features,
@@ -361,12 +408,22 @@ class _Check:
             as_of=self.as_of,
             outcomes=self.numeric if self.outcomes else None,
             windowed=self.outcomes and self._window_fits(),
+            dates=several,
         )
+        if pooled is None:
+            return rules
+        # Rows that share an id may be of several dates.
+        twice = "share their account id"
+        return [replace(each, hint=pooled) if twice in each.problem else each for each in rules]
 
     def facts(self, rules: list[Rule]) -> dict[str, Any]:
         """Count everything in one streaming query, and fetch culprits in another."""
         schema, table, spec, numeric = self.table.schema, self.table, self.spec, self.numeric
-        wanted: list[pl.Expr] = [pl.len().alias("accounts")]
+        wanted: list[pl.Expr] = [pl.len().alias("rows")]
+        identifier = self.identifier
+        if table.several is not None and may_identify(schema.get(identifier or "", pl.Object())):
+            key = canonical_id(str(identifier), schema[str(identifier)])
+            wanted.append(key.n_unique().alias("accounts"))
         signs = (rule.mask.sum() if rule.sign is None else rule.sign for rule in rules)
         wanted += [sign.alias(f"{i}.count") for i, sign in enumerate(signs)]
         if len(self.features) == len(spec.features):
@@ -403,7 +460,6 @@ class _Check:
             fetched.append(bare.implode().alias("unlabelled.culprits"))
         if fetched:
             account = pl.format("row {}", pl.int_range(1, pl.len() + 1))
-            identifier = self.identifier
             if identifier is not None and may_identify(schema.get(identifier, pl.Object())):
                 account = canonical_id(identifier, schema[identifier])
             lazy = lazy.with_columns(account.alias(ACCOUNT))
@@ -416,16 +472,18 @@ class _Check:
         for i, rule in enumerate(rules):
             if count := int(facts[f"{i}.count"]):
                 listed = _first(facts[f"{i}.culprits"])
-                problem = f"{count:,} of {facts['accounts']:,} {rule.problem}: {listed}"
+                [said] = self.of_rows(rule.problem)
+                problem = f"{count:,} of {facts['rows']:,} {said}: {listed}"
                 self.refuse(rule.column, problem, rule.hint, count)
         return len(self.violations) > before
 
     def unlabelled(self, count: int, facts: Mapping[str, Any], *, drop: bool) -> None:
         """Refuse accounts without any outcome, or a table that has none but such."""
-        accounts = facts["accounts"]
+        rows = facts["rows"]
         if count and not drop:
             listed = _first(facts["unlabelled.culprits"])
-            problem = f"{count:,} of {accounts:,} accounts have no outcome of any kind: {listed}"
+            [noun] = self.of_rows("accounts")
+            problem = f"{count:,} of {rows:,} {noun} have no outcome of any kind: {listed}"
             if undecided := facts.get("end_without_label"):
                 problem += (
                     f"; {undecided:,} have a {self.outcome_columns.columns['mrr_end']}, which "
@@ -433,7 +491,7 @@ class _Check:
                     "unknown"
                 )
             self.refuse("", problem, "--drop-unlabelled leaves them out and counts them", count)
-        if count == accounts and drop:
+        if count == rows and drop:
             self.refuse("", "no account has an outcome", "see the outcome columns")
 
     def ranges(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

@@ -42,6 +42,7 @@ from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import date
 
     from numpy.typing import NDArray
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_SAMPLED",
+    "AccountDates",
     "AccountMatrix",
     "Accounts",
     "Segments",
@@ -67,6 +69,8 @@ _BYTES: dict[type[pl.DataType], int] = {pl.Int8: 1, pl.Int16: 2, pl.Int32: 4, pl
 #: Bytes an account: of `codes`, `ltv_rows` and `day_codes`, and while a table is read of its key
 #: (some 30), the key's order, seven outcomes and the movement class.
 _OTHER_BYTES = 10
+#: And of `account_of` and `date_of`, where there are several dates.
+_DATED_BYTES = 6
 _READING_BYTES = 110
 #: More accounts than this teach a first spec nothing more; a hash draws them.
 MOST_SAMPLED = 200_000
@@ -115,11 +119,22 @@ class AccountMatrix:
     day_codes: NDArray[np.int32] | None = None
     days: NDArray[np.int64] | None = None
     segments: tuple[Segments, ...] = ()
+    #: Of a table of several dates, where an account has a row on each: number of each row's
+    #: account, in the order of ids, and of its date in `dates`, ascending. None where a row is an
+    #: account.
+    account_of: NDArray[np.int32] | None = None
+    date_of: NDArray[np.int16] | None = None
+    dates: tuple[date, ...] = ()
 
     @property
     def accounts(self) -> int:
-        """N."""
+        """N, the number of rows: an account has one, or one on each of several dates."""
         return len(self.codes)
+
+    @property
+    def distinct(self) -> int:
+        """How many accounts the rows are of."""
+        return self.accounts if self.account_of is None else len(np.unique(self.account_of))
 
     def rows(self, first: Movement, last: Movement) -> slice:
         """Return the run of rows whose movement class lies between two, both included."""
@@ -152,7 +167,7 @@ class AccountMatrix:
     ) -> AccountMatrix:
         optional: dict[str, Any] = {
             name: chosen(values)
-            for name in ("start", "end", "ltv", "day_codes")
+            for name in ("start", "end", "ltv", "day_codes", "account_of", "date_of")
             if (values := getattr(self, name)) is not None
         }
         return replace(
@@ -187,12 +202,14 @@ def freeze(
     held_out: NDArray[np.int8],
     storage: Storage,
     segments: Mapping[str, tuple[str, ...]] | None = None,
+    rows: AccountDates | None = None,
 ) -> list[AccountMatrix]:
     """Freeze columns, rows by code: the search part, then the holdout, if there is one.
 
     The columns are the canonical outcomes, `movement`, each term's encoded values as `x.` and its
     name, and each segment column's codes as `s.` and its name; `segments` has its values, and
-    `held_out` is 1 where an account is of the holdout, else 0. A column is let go of once it is
+    `held_out` is 1 where an account is of the holdout, else 0; `rows` says whose row each is, in a
+    table of several dates. A column is let go of once it is
     frozen, so that there are no two copies of the table.
     """
     movement = columns.pop("movement").to_numpy()
@@ -227,6 +244,9 @@ def freeze(
         if reached is not None:
             day_codes, optional["days"] = _days(reached.gather(order))
             optional["day_codes"] = whole(day_codes)
+        if rows is not None:
+            optional["account_of"] = storage.keep(rows.accounts, order)
+            optional["date_of"] = storage.keep(rows.dates, order)
         return AccountMatrix(
             names=tuple(names),
             columns=tuple(part[f"x.{name}"] for name in names),
@@ -234,10 +254,41 @@ def freeze(
             offsets=_offsets(movement[order]),
             outcomes=outcomes,
             segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
+            dates=() if rows is None else rows.days,
             **optional,
         )
 
     return list(map(frozen, parts, orders))
+
+
+@dataclass(frozen=True)
+class AccountDates:
+    """Whose row each of N is, and of which date, in a table of several dates."""
+
+    #: int32, shape (N,): number of the account, in the order of ids.
+    accounts: NDArray[np.int32]
+    #: int16, shape (N,): number of the date in `days`, which ascend.
+    dates: NDArray[np.int16]
+    days: tuple[date, ...]
+
+    @classmethod
+    def of(cls, keys: pl.Series, day: pl.Series, days: tuple[date, ...]) -> AccountDates:
+        """Number the accounts by their ids and the rows' days by the table's."""
+        accounts = (keys.rank("dense") - 1).cast(pl.Int32).to_numpy()
+        dates = np.searchsorted(np.array(days, dtype="datetime64[D]"), day.to_numpy())
+        return cls(accounts, dates.astype(np.int16), days)
+
+    @property
+    def last(self) -> NDArray[np.intp]:
+        """The number of each account's last row, ascending."""
+        order = np.lexsort((self.dates, self.accounts))
+        ends = np.diff(self.accounts[order], append=-1) != 0
+        return np.sort(order[ends])
+
+    def keys(self, keys: pl.Series) -> pl.Series:
+        """Return a key for each row: its account's, and its date."""
+        texts = pl.Series(list(map(str, self.days))).gather(self.dates.astype(np.uint32))
+        return keys + "\x1f" + texts
 
 
 def _offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
@@ -354,16 +405,17 @@ def load_accounts(
     table = checked.table
     check_reach(spec, checked.ranges)
     widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
-    date = as_of_date(spec, table.schema, as_of)
+    day, several = as_of_date(spec, table.schema, as_of, table.dates), table.several
     encoded = [
         expression.cast(widths[name]).alias(f"x.{name}")
-        for name, expression in encoded_terms(spec, table.schema, date).items()
+        for name, expression in encoded_terms(spec, table.schema, day).items()
     ]
+    dated = [] if several is None else [several.day(table.schema).alias("day")]
     key = row_key(checked.id_column, table.schema)
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
     segments = _segment_values(table, spec.segments)
     coded = _segment_codes(segments, table.schema)
-    lazy = table.frame.select(key.alias("key"), *outcomes.values(), *encoded, *coded)
+    lazy = table.frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *coded)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
     # The contract has seen to it that these are 0 and 1.
@@ -373,22 +425,32 @@ def load_accounts(
     names = [term.name for term in spec.terms]
     features = sum(_BYTES[width] for width in widths.values())
     money = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
-    kept = features + money + len(segments) + _OTHER_BYTES
-    needed = checked.accounts * (features + kept + _READING_BYTES)
-    storage = Storage.fitting(needed=needed, kept=checked.accounts * kept, budget=memory)
+    kept = features + money + len(segments) + _OTHER_BYTES + _DATED_BYTES * len(dated)
+    needed = checked.rows * (features + kept + _READING_BYTES)
+    storage = Storage.fitting(needed=needed, kept=checked.rows * kept, budget=memory)
     with storage.columns(table, lazy) as columns:
         keys = columns.pop("key")
+        rows = AccountDates.of(keys, columns.pop("day"), several.days) if several else None
         blocks: dict[str, list[str]] = {"": list(outcomes)}
         for term in spec.terms:
             blocks.setdefault(f"x.{term.column}", []).append(f"x.{term.name}")
-        copies = find_copies(keys, columns, blocks)
-        drawn_by = copies.drawn_by(keys) if copies and copies_together else keys
+        copies = _copies(keys, columns, blocks, rows)
+        drawn_by = keys
+        if copies and copies_together:
+            # Of several rows of an account the last one alone is among the copies'.
+            firsts = copies.keys, copies.first
+            drawn_by = copies.drawn_by(keys) if rows is None else keys.replace(*firsts)
         mask = holdout_mask(drawn_by, share=spec.split.holdout, salt=spec.split.salt)
         repeated = [copies.repeated_in(mask, held=h) if copies else 0 for h in (False, True)]
         held_out = pl.Series(mask, dtype=pl.Int8)
+        if rows is not None:
+            checked = replace(checked, accounts=len(rows.last))
+            keys = rows.keys(keys)
         prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
         del keys
-        matrices = freeze(columns, names, checked.outcomes, held_out.to_numpy(), storage, segments)
+        matrices = freeze(
+            columns, names, checked.outcomes, held_out.to_numpy(), storage, segments, rows
+        )
     return Accounts(
         table=table,
         checked=checked,
@@ -401,6 +463,22 @@ def load_accounts(
         copies=copies,
         repeated=(repeated[0], repeated[1]),
     )
+
+
+def _copies(
+    keys: pl.Series,
+    columns: Columns,
+    blocks: Mapping[str, Sequence[str]],
+    rows: AccountDates | None,
+) -> Copies | None:
+    """Find accounts that repeat another one; by their last rows, where they have several."""
+    if rows is None:
+        return find_copies(keys, columns, blocks)
+    # From one date to the next an account may well be as it was: that is no copy.
+    last = pl.Series(rows.last, dtype=pl.UInt32)
+    of_last = {n: columns[n].gather(last) for names in blocks.values() for n in names}
+    copies = find_copies(keys.gather(last), of_last, blocks)
+    return copies and replace(copies, rows=last.gather(copies.rows))
 
 
 def _fingerprints(
@@ -467,7 +545,8 @@ def part(
     if copies is not None and identifier is not None:
         key = key.replace(copies.keys, copies.first)
     drawn = held_out(key, split)
-    return AccountTable(table.source, table.frame.filter(drawn if held else ~drawn), table.schema)
+    drawn = drawn if held else ~drawn
+    return AccountTable(table.source, table.frame.filter(drawn), table.schema, dates=table.dates)
 
 
 def search_sample(
@@ -491,8 +570,9 @@ def search_sample(
     if seen > most:
         lazy = lazy.filter(held_out(account, Split(holdout=most / seen, salt="profile")))
     canonical = canonical_outcomes(outcomes, table.schema)
-    key = f"{OWN}key"
     named = {f"{OWN}{name}": value for name, value in canonical.items()}
-    named[key] = account
+    order = {f"{OWN}key": account}
+    if table.several is not None:
+        order[f"{OWN}day"] = table.several.day(table.schema)
     own = table.columns if columns is None else columns
-    return collect(table, lazy.select(*own, **named)).sort(key).drop(key)
+    return collect(table, lazy.select(*own, **named, **order)).sort(*order).drop(*order)

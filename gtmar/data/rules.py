@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.data.dates import day_of, listed
 from gtmar.data.encode import categories_of, counts_unknown, is_missing, lies_in, written_otherwise
 from gtmar.data.outcomes import CENTS, OutcomeColumns
 from gtmar.data.prepare import endless
-from gtmar.data.scan import AccountTable, collect
+from gtmar.data.scan import AccountTable, collect, days_of
 from gtmar.data.split import canonical_id, inexact_id, may_identify
 from gtmar.errors import AccountDataError, UsageError, Violation, culprits
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
@@ -26,6 +27,7 @@ from gtmar.spec.model import stated_date
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gtmar.data.dates import TableDates
     from gtmar.spec.model import Feature, ScoringSpec, Window
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "SetAside",
     "contract_rules",
     "id_rules",
+    "leave_open_out",
     "leave_out",
     "outcome_rules",
     "overlap",
+    "pooled_hint",
     "total_rules",
 ]
 
@@ -76,13 +80,15 @@ def contract_rules(
     as_of: str | None,
     outcomes: OutcomeColumns | None,
     windowed: bool,
+    dates: TableDates | None = None,
 ) -> list[Rule]:
     """Return what every row has to keep.
 
     `features` and `outcomes` are those whose columns fit, `outcomes` None for a table that is only
-    scored; `windowed` says whether the spec's window is to be kept, if it has one.
+    scored; `windowed` says whether the spec's window is to be kept, if it has one; `dates` are
+    those of a table of several.
     """
-    rules = id_rules(identifier, schema)
+    rules = id_rules(identifier, schema, dates)
     if spec.as_of is not None and as_of is None and spec.as_of in schema:
         rules += _date_rules(spec.as_of, schema[spec.as_of])
     for name, feature in features.items():
@@ -99,8 +105,10 @@ def contract_rules(
     return rules
 
 
-def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
-    """Every account has an id that its column can say exactly, and no two the same."""
+def id_rules(
+    identifier: str | None, schema: pl.Schema, dates: TableDates | None = None
+) -> list[Rule]:
+    """Every account has an id that its column can say exactly, and no two the same on a date."""
     dtype = schema.get(identifier) if identifier is not None else None
     if identifier is None or dtype is None or not may_identify(dtype):
         return []
@@ -123,7 +131,65 @@ def id_rules(identifier: str | None, schema: pl.Schema) -> list[Rule]:
     hint = "one row per account: aggregate the table first"
     # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
     sign = key.count() - key.drop_nulls().hash().n_unique()
+    if dates is not None:
+        both = pl.struct(key, dates.day(schema).alias(f"{OWN}day"))
+        twice = both.is_duplicated() & key.is_not_null()
+        problem = "rows share their account id and date with another"
+        hint = "one row per account and date: aggregate the table first"
+        sign = key.count() - both.filter(key.is_not_null()).hash().n_unique()
     return [*rules, Rule(identifier, twice, problem, hint, key, sign)]
+
+
+def pooled_hint(table: AccountTable) -> str | None:
+    """Return how to take dates of a table that has several and was asked for none; None for others.
+
+    A repeated account is then no mistake of the table.
+    """
+    days = [] if table.dates else days_of(table)
+    if len(days) < 2:
+        return None
+    return (
+        f"it has {listed(days)}: --at {days[0]}..{days[-1]} takes an account on each of its "
+        f"dates, --at {days[0]} those of one date"
+    )
+
+
+def leave_open_out(
+    table: AccountTable, outcomes: OutcomeColumns, window: Window | None, by: str | None
+) -> tuple[AccountTable, str | None]:
+    """Leave out, of a table of several dates, the rows whose outcomes aren't over; say how many.
+
+    Those are all rows of a date of which no row has an outcome; and where each row has a window,
+    those whose window ends on no known day, or after `by`, an ISO date. A table of one date, or
+    without any outcome, is returned as it is, for the contract to judge.
+    """
+    dates, schema = table.several, table.schema
+    # MRR at the start is known before a window is over.
+    roles = [r for r in outcomes.columns if r not in ("mrr", "days_to_activate")]
+    if dates is None or not outcomes.columns:
+        return table, None
+    columns = [outcomes.columns[role] for role in roles or outcomes.columns]
+    last = None if window is None else window.outcome_end
+    day = dates.day(schema)
+    over = day.is_not_null()
+    if last is not None and stated_date(last) is None and last in schema:
+        over = day_of(last, schema[last]).is_not_null()
+        if by is not None:
+            over &= day_of(last, schema[last]) <= pl.lit(date.fromisoformat(by))
+    known = over & pl.any_horizontal(pl.col(n).is_not_null() for n in columns)
+    sums = {"rows": pl.len(), "over": over.sum(), "known": known.sum()}
+    asked = table.frame.group_by(day.alias("day")).agg(**sums)
+    counted = collect(table, asked.sort("day")).rows()
+    taken = tuple(day for day, _, _, some in counted if some)
+    left = {day: rows - (each if some else 0) for day, rows, each, some in counted}
+    left = {day: count for day, count in left.items() if count}
+    if not taken or not left:
+        return table, None
+    frame = table.frame.filter(day.is_in(list(taken)) & over)
+    count = sum(left.values())
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    said = f"{rows} of {listed(list(left))} left out: their outcomes aren't over."
+    return replace(table, frame=frame, dates=replace(dates, days=taken)), said
 
 
 #: What a row of sums is called, whatever else its name says: Total (300), All accounts, Subtotal 2.

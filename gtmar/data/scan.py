@@ -23,6 +23,7 @@ from polars.exceptions import PolarsError
 
 from gtmar.data.budget import default_budget, roomy_folder
 from gtmar.data.databases import fetch, is_database
+from gtmar.data.dates import ASOF, AskedDates, TableDates, day_of, listed
 from gtmar.data.locations import (
     delta_root,
     duckdb_place,
@@ -63,6 +64,7 @@ from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import date
 
     import duckdb
 
@@ -74,6 +76,7 @@ __all__ = [
     "Source",
     "Tabular",
     "collect",
+    "days_of",
     "first_values",
     "likely_id",
     "named_sources",
@@ -114,6 +117,33 @@ class AccountTable:
     texts: Texts | None = None
     #: Runs a query once more with columns of its tables as the text that they are.
     requery: Callable[..., pl.LazyFrame] | None = field(default=None, compare=False)
+    #: The dates that were asked for, where accounts may stand on several; None where nobody asked.
+    dates: TableDates | None = None
+
+    @property
+    def several(self) -> TableDates | None:
+        """Its dates, where there is more than one; None for a table of a row an account."""
+        return self.dates if self.dates and self.dates.several else None
+
+    @property
+    def as_read(self) -> AccountTable:
+        """The table as it is by now, its text not to be read anew."""
+        schema = self.frame.collect_schema()
+        return AccountTable(self.source, self.frame, schema, dates=self.dates)
+
+    def keeping(self, kept: Callable[[pl.Schema], pl.Expr]) -> AccountTable:
+        """Return the table of some of its rows, however its text is read later on."""
+        texts, requery = self.texts, self.requery
+
+        def of(lazy: pl.LazyFrame) -> pl.LazyFrame:
+            return lazy.filter(kept(lazy.collect_schema()))
+
+        return replace(
+            self,
+            frame=of(self.frame),
+            texts=None if texts is None else replace(texts, raw=of(texts.raw)),
+            requery=None if requery is None else lambda *names: of(requery(*names)),
+        )
 
     @property
     def columns(self) -> list[str]:
@@ -216,6 +246,8 @@ class Source:
     #: Whether a journal's record names it and no person: then it is opened beyond this machine's
     #: files only where somebody agrees, and a DuckDB file's views reach no other file.
     recorded: bool = False
+    #: The dates that are taken, as `AskedDates.parse` reads them; None for a table of one date.
+    at: str | None = None
     #: The file that the query was read from, so that no output goes onto it.
     query_file: Path | None = field(default=None, compare=False)
 
@@ -237,7 +269,8 @@ class Source:
             (name, cls(parameters[prefix + name], version(f"{versions}.{name}"), recorded=True))
             for name in names
         )
-        return cls(location, version(versions), parameters.get("query"), others, recorded=True)
+        query, at = parameters.get("query"), parameters.get("at")
+        return cls(location, version(versions), query, others, recorded=True, at=at)
 
 
 #: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
@@ -267,7 +300,7 @@ def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
     return tuple((name, Source(location)) for name, location in read.items())
 
 
-def scan(data: Tabular) -> AccountTable:
+def scan(data: Tabular, *, at: str | None = None) -> AccountTable:
     """Open an account table.
 
     It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
@@ -275,13 +308,61 @@ def scan(data: Tabular) -> AccountTable:
     DuckDB. Raises `AccountDataError` if nothing is there, or it can't be read, `UsageError` if a
     location is malformed or a library is missing, and `QueryError` if a query isn't one SELECT, or
     fails.
+
+    Parameters
+    ----------
+    data
+        The table; one that is open already stays as it is.
+    at
+        The dates that are taken, as `AskedDates.parse` reads them, where `data` says none itself.
     """
+    if isinstance(data, AccountTable):
+        table = data
+    else:
+        table = _opened(data)
+        at = (data.at if isinstance(data, Source) else None) or at
+    return table if at is None or table.dates else _at(table, at)
+
+
+def _opened(data: Tabular) -> AccountTable:
     if isinstance(data, pl.DataFrame | pl.LazyFrame):
         return _table("frame", data.lazy())
     if not isinstance(data, str | Path | Source):
         return _of_object(data)
     source = data if isinstance(data, Source) else Source(str(data))
     return _located(source) if source.query is None else _queried(source)
+
+
+def days_of(table: AccountTable, column: str = ASOF) -> list[date]:
+    """Return the days that a column says rows are of, ascending; none where it isn't there."""
+    dtype = table.schema.get(column)
+    if dtype not in (pl.Date, pl.Datetime, pl.String):
+        return []
+    days = day_of(column, dtype).drop_nulls().unique()
+    return sorted(collect(table, table.frame.select(days)).to_series().to_list())
+
+
+def _at(table: AccountTable, at: str) -> AccountTable:
+    """Take the rows of the dates that are asked for."""
+    asked = AskedDates.parse(at)
+    asked.refuse_absent(table.source, table.schema)
+    day = day_of(asked.column, table.schema[asked.column])
+    undated = collect(table, table.frame.select(day.is_null().sum())).item()
+    if undated:
+        raise AccountDataError(
+            f'{table.source}: {undated:,} rows have no date in column "{asked.column}"',
+            hint="store it as a date, or as text YYYY-MM-DD, and leave no row without one",
+        )
+    there = days_of(table, asked.column)
+    days = tuple(each for each in there if asked.first <= each <= asked.last)
+    if not days:
+        raise AccountDataError(
+            f"{table.source}: no row is of {at}; it has {listed(there) or 'no rows'}",
+            hint=f"--at {there[0]}..{there[-1]} takes all" if there else None,
+        )
+    kept = table.keeping(lambda schema: asked.holds(day_of(asked.column, schema[asked.column])))
+    origin = {**table.origin, "at": at}
+    return replace(kept, origin=origin, dates=TableDates(asked.column, days))
 
 
 def _table(

@@ -208,6 +208,7 @@ def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
         return []
     key = canonical_id(identifier, table.schema[identifier])
     keys = collect(table, table.frame.select(key.alias("key")))["key"]
+    keys = keys.unique(maintain_order=True) if table.several else keys
     sentences = []
     for differ, loose in (
         ("case", keys.str.to_lowercase()),

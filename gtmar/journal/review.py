@@ -19,7 +19,9 @@ from gtmar.journal.sentences import (
     SAME,
     Seen,
     at_its_size,
+    held_by_date,
     lead,
+    of_rows,
     old_customers,
     unimproved,
     verdict,
@@ -77,6 +79,18 @@ class Review:
     customers: tuple[dict[str, Any], ...] = ()
     #: What is usual, beside the table's own values; empty where the two aren't alike.
     usual: tuple[str, ...] = ()
+    #: Start and best date by date, as the run's end has it; None of a table of one date.
+    by_date: dict[str, Any] | None = None
+
+    @property
+    def dates(self) -> list[str]:
+        """Say how many accounts on how many dates a run is on, and where its gain holds."""
+        return [] if self.by_date is None else held_by_date(self.by_date, improved=self.improved)
+
+    @property
+    def counted(self) -> str:
+        """What tiers count: `accounts`, or `rows` where an account has several."""
+        return "accounts" if self.by_date is None else "rows"
 
     @property
     def probabilities(self) -> str | None:
@@ -85,7 +99,8 @@ class Review:
             return None
         table, checked = self.calibration["table"], self.calibration["held_out"]
         fitted = sum(step["accounts"] for step in table["steps"])
-        said = f"Probabilities of leaving, in {len(table['steps'])} steps of {fitted:,} accounts"
+        steps = f"{len(table['steps'])} steps of {fitted:,} {self.counted}"
+        said = f"Probabilities of leaving, in {steps}"
         if checked is None:
             return f"{said} searched, are in the spec; no accounts were held out to check them on."
         how = checked["sentence"].removeprefix("Probabilities of leaving: ")
@@ -173,6 +188,7 @@ class Review:
             sizes = self.tiers.filter(self.tiers["tier"] == tier)["accounts"].to_list()
             measured = self.equal_sizes.get("searched")
             sentence = at_its_size(self.summary["objective"], sizes[0], sizes[-1], measured)
+            sentence = of_rows(sentence) if sentence and self.by_date else sentence
         return [said[0], sentence, *said[1:]] if sentence else said
 
     @property
@@ -245,7 +261,7 @@ class Review:
         shares = self.tiers.pivot("stage", index="tier", values=["accounts", "share"])
         left = shares.filter(shares["share_start"] >= _IN_USE, shares["share_best"] < _EMPTY)
         return [
-            f"Tier {row['tier']} went from {row['accounts_start']:,} accounts to "
+            f"Tier {row['tier']} went from {row['accounts_start']:,} {self.counted} to "
             f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
             "place. gtmar tiers SPEC --data TABLE --like START -o NEW gives them their sizes back."
             for row in left.iter_rows(named=True)
@@ -270,6 +286,7 @@ class Review:
             "probabilities": self.probabilities,
             "customers": list(self.customers),
             "usual": list(self.usual),
+            "by_date": self.by_date,
         }
 
 
@@ -320,6 +337,7 @@ _RECORDED = """
         equal_sizes,
         calibration,
         customers,
+        by_date,
         holdout_baseline_metrics,
         holdout_best_metrics,
         spec
@@ -392,12 +410,15 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
     counts = {name: tried.get(name) for name in ("broken", "tied", "null")}
     equal_sizes = json.loads(record["equal_sizes"] or "{}")
+    by_date = json.loads(record["by_date"] or "null")
     tables = {
         name: pl.DataFrame() if brief else journal.sql(query, run=run_id)
         for name, query in _TABLES.items()
     }
     if not brief:
         tables["weights"] = _with_bounds(tables["weights"], record["spec"])
+        if by_date is not None:
+            tables["weights"] = _with_signs(tables["weights"], by_date["signs"])
     if equal_sizes:
         names = equal_sizes["searched"]["tiers"]
         best_tier = names[-1 if rows[0]["orientation"] == "risk" else 0]
@@ -413,6 +434,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         seen=_seen(journal, rows[0], record, equal_sizes, old),
         customers=customers,
         calibration=json.loads(record["calibration"] or "null"),
+        by_date=by_date,
         usual=()
         if brief
         else _usual(tables["tiers"], equal_sizes, record["spec"], rows[0]["basis"]),
@@ -470,7 +492,19 @@ def _seen(
         sized=equal_sizes.get("held_out" if unseen else "searched"),
         risk=summary["orientation"] == "risk",
         old=old if unseen else 0,
+        rows=record["by_date"] is not None,
     )
+
+
+def _with_signs(weights: pl.DataFrame, signs: dict[str, list[bool | None]]) -> pl.DataFrame:
+    """Add to each weight on how many dates its sign holds, of how many; null of a weight of 0."""
+    counted: dict[str, list[int | None]] = {"sign_held": [], "sign_dates": []}
+    for name in weights["feature"]:
+        known = [held for held in signs.get(name, ()) if held is not None]
+        counted["sign_held"].append(sum(known) if known else None)
+        counted["sign_dates"].append(len(known) or None)
+    columns = [pl.Series(name, values, dtype=pl.Int64) for name, values in counted.items()]
+    return weights.with_columns(columns)
 
 
 def _with_bounds(weights: pl.DataFrame, spec: str | None) -> pl.DataFrame:

@@ -108,6 +108,7 @@ _END = {
     "digest": _TEXT,
     "equal_sizes": _TEXT,
     "calibration": _TEXT,
+    "by_date": _TEXT,
     "customers": _TEXT,
 }
 _HEAD = {
@@ -136,7 +137,7 @@ _TAIL = {
     "tier_edges": pa.map_(_TEXT, _VALUE),
 }
 #: Columns that format 2 added; a file has them where there is something to say.
-ADDED = frozenset({"calibration", "customers", "equal_sizes", "tier_edges"})
+ADDED = frozenset({"by_date", "calibration", "customers", "equal_sizes", "tier_edges"})
 
 
 def experiment_id(number: int) -> str:

@@ -5,6 +5,7 @@ All of it comes from what a run has put on record: nothing here needs the accoun
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
+    "DATED",
     "IMPORTED",
     "RUNNING",
     "SAME",
     "Seen",
     "at_its_size",
+    "held_by_date",
     "held_out",
     "lead",
     "numbers",
+    "of_rows",
     "old_customers",
+    "on_dates",
     "unimproved",
     "verdict",
 ]
@@ -33,6 +38,9 @@ RUNNING = "running or cut off"
 IMPORTED = "imported"
 #: Changes up to this, or this share of the start, are none.
 SAME = 0.0005
+
+#: Parts of the accounts that are measured date by date, and how they are called.
+DATED = {"searched": "searched", "held_out": "held out"}
 
 _AUC, _HHI = "auc_roc_retain", "hhi_normalised"
 #: Headline metrics, as people call them, how a value is written, and the sign of what is better.
@@ -63,6 +71,8 @@ class Seen:
     risk: bool
     #: How many of the accounts stood in the table searched as well, with an earlier row.
     old: int = 0
+    #: Whether accounts have several rows, of several dates: what tiers count are then rows.
+    rows: bool = False
 
     @property
     def where(self) -> str:
@@ -75,7 +85,8 @@ class Seen:
 
     def said(self, *, improved: bool) -> list[str]:
         """Say what the best can do, beside the start where anything was kept."""
-        each = (self._pairs(improved=improved), *self._by_tier(improved=improved))
+        by_tier = self._by_tier(improved=improved)
+        each = (self._pairs(improved=improved), *(map(of_rows, by_tier) if self.rows else by_tier))
         return [sentence for sentence in each if sentence]
 
     def _pairs(self, *, improved: bool) -> str | None:
@@ -87,7 +98,8 @@ class Seen:
         was = ", as before" if one == two else f"; it was {one}"
         if one != two and after < before:
             was = f", fewer than the {one} before"
-        pairs = "Of 100 pairs of a kept and a lost account the score ranks"
+        one_of = "row" if self.rows else "account"
+        pairs = f"Of 100 pairs of a kept and a lost {one_of} the score ranks"
         return f"{pairs} {two} right{coin}{was if improved else ''} ({self.where})."
 
     def _by_tier(self, *, improved: bool) -> list[str]:
@@ -184,6 +196,45 @@ def _shares(
     if not improved:
         return two
     return f"{two} (as before)" if one == two else f"{two} (was {one})"
+
+
+def of_rows(sentence: str) -> str:
+    """Word what a sentence counts as rows: accounts that stand once for each of several dates.
+
+    Examples
+    --------
+    >>> of_rows("tier D, the lowest 40 accounts, holds 31% of the accounts that leave.")
+    'tier D, the lowest 40 rows, holds 31% of the rows that leave.'
+    """
+    return re.sub(r"\baccounts\b", "rows", sentence)
+
+
+def on_dates(accounts: int, dates: int, rows: int) -> str:
+    """Say how many accounts there are, on how many dates.
+
+    Examples
+    --------
+    >>> on_dates(312, 8, 2190)
+    '312 accounts on 8 dates, 2,190 rows'
+    """
+    return f"{accounts:,} accounts on {dates:,} dates, {rows:,} rows"
+
+
+def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
+    """Say what a run is on, of several dates, and on how many of them its gain holds."""
+    parts = {name: by_date["parts"][name] for name in DATED if name in by_date["parts"]}
+    total = on_dates(
+        sum(part["accounts"] for part in parts.values()),
+        len(by_date["dates"]),
+        sum(part["rows"] for part in parts.values()),
+    )
+    if not improved:
+        return [f"{total}."]
+    held = []
+    for name, part in parts.items():
+        known = [gained for gained in part["gained"] if gained is not None]
+        held.append(f"{sum(known):,} of {len(known):,} dates {DATED[name]}")
+    return [f"{total}. The gain holds in {', in '.join(held)}."]
 
 
 def lead(

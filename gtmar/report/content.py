@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gtmar.errors import GtmarError
+from gtmar.errors import GtmarError, UsageError
 from gtmar.journal import review as reading
 from gtmar.journal.front import front
 from gtmar.journal.lookup import checkout
@@ -267,6 +267,12 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
     over the table where it is there.
     """
     review = reading.review(journal, name)
+    if review.by_date is not None:
+        # A page counts accounts and draws intervals of them; here both would be of rows.
+        raise UsageError(
+            "a run on several dates of each account has no page yet",
+            hint=f"gtmar review {review.summary['run_id']} --full has all of it",
+        )
     run_id = review.summary["run_id"]
     [run] = journal.query(
         "select * from runs where run_id = getvariable('run')", run=run_id

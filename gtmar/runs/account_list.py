@@ -11,6 +11,7 @@ from gtmar import spec as specs
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
+from gtmar.runs.inputs import of_one_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import CARRIED, score, stamped
 
@@ -127,7 +128,7 @@ def account_list(
             f'spec "{spec.model}" has no tier "{tier}"; there are {", ".join(spec.tier_names)}',
             hint=f"--tier {likely or spec.tier_names[-1]}",
         )
-    table = scan(data)
+    table = of_one_date(scan(data), "list")
     money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
     columns = list(dict.fromkeys(term.column for term in spec.terms))
     scored = score(

@@ -25,7 +25,7 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.runs.holdout import looks_at, record_look, whole
-from gtmar.runs.inputs import load
+from gtmar.runs.inputs import load, of_one_date
 from gtmar.runs.results import PlainData, copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
@@ -147,7 +147,8 @@ def backtest(
     A candidate whose spec holds accounts out is compared on these alone: it was searched on the
     others.
     """
-    table, as_of = scan(data), table_options.get("as_of")
+    table = of_one_date(scan(data), "backtest")
+    as_of = table_options.get("as_of")
     if spec is not None:
         spec = specs.reading_dates(spec, table_options.get("date_format"))
         table = read_for(table, spec)

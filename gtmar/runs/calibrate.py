@@ -34,6 +34,8 @@ class Calibrated(PlainData):
     source: str
     #: On the accounts that the spec's split holds out; None where it holds out none.
     held_out: Reliability | None
+    #: What the table's counts are of: `accounts`, or `rows` where an account has several.
+    counted: str = "accounts"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -77,4 +79,5 @@ def calibrate(
         )
     spec = edged.model_copy(update={"calibration": fitted})
     held_out = None if accounts.holdout is None else reliability(accounts.holdout, spec)
-    return Calibrated(spec, fitted, table.source, held_out)
+    counted = "rows" if accounts.search.dates else "accounts"
+    return Calibrated(spec, fitted, table.source, held_out, counted)

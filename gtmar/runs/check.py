@@ -89,6 +89,10 @@ class Checkup(PlainData):
     drift: tuple[Shift, ...]
     #: Accounts that repeat another one under another id.
     repeated: int = 0
+    #: Rows, and the dates that they are of, where an account has several; then counts of cohorts
+    #: are of rows. None, and no dates, of a table of one date.
+    rows: int | None = None
+    dates: tuple[str, ...] = ()
 
 
 def check(
@@ -146,7 +150,7 @@ def check(
     value = gain = None
     if judge.name not in judge.lacking(checked.outcomes):
         value = judge.values(sums)[0]
-        gain = smallest_gain(search, spec, judge, accounts=(holdout or search).accounts)
+        gain = smallest_gain(search, spec, judge, accounts=(holdout or search).distinct)
     leaks = detected.leaks if detected else leaks_of(accounts, spec)
     leaks = tuple(leak for leak in leaks if leak.column not in keep)
     findings = [
@@ -162,8 +166,8 @@ def check(
         accounts=checked.accounts,
         dropped=checked.dropped,
         set_aside=checked.set_aside.counts,
-        search_accounts=search.accounts,
-        holdout_accounts=holdout.accounts if holdout else 0,
+        search_accounts=search.distinct,
+        holdout_accounts=holdout.distinct if holdout else 0,
         features=len(spec.features),
         basis=checked.outcomes.basis,
         cohorts=_cohorts([side for side in (search, holdout) if side is not None]),
@@ -187,6 +191,8 @@ def check(
         leaking=tuple(k.column for k in leaks if k.grade is Grade.ERROR and k.column in used),
         drift=_drift(accounts, spec, table_options.get("as_of")),
         repeated=accounts.copies.repeated if accounts.copies else 0,
+        rows=checked.rows if search.dates else None,
+        dates=tuple(map(str, search.dates)),
     )
 
 
@@ -464,24 +470,25 @@ def shifts_between(
     order and `score` last, both numbers of accounts, and `Drift.leaving`. The columns that the
     spec reads are held in memory, of both tables.
     """
-    before, after = both(
+    (before, one), (after, two) = both(
         lambda: _read(reference, spec, as_of[0], set_aside, asides),
         lambda: _read(now, spec, as_of[1], set_aside, asides),
     )
     shifts = []
+    accounts = {"accounts": (one, two)} if (one, two) != (before.height, after.height) else {}
     for name in before.columns:
         if name == _PROBABILITY:
             continue
         shown = "score" if name == _SCORE else name
         old, new = before[name], after[name]
         if old.dtype.is_numeric():
-            shifts.append(shift_of_numbers(shown, old.to_numpy(), new.to_numpy()))
+            shifts.append(shift_of_numbers(shown, old.to_numpy(), new.to_numpy(), **accounts))
         else:
-            shifts.append(shift_of_categories(shown, old.to_list(), new.to_list()))
+            shifts.append(shift_of_categories(shown, old.to_list(), new.to_list(), **accounts))
     calibration, leaving = specs.calibration_of(spec), None
     if calibration is not None and after.height:
         leaving = calibration.base_rate, float(after[_PROBABILITY].to_numpy().mean())
-    return tuple(shifts), (before.height, after.height), leaving
+    return tuple(shifts), (one, two), leaving
 
 
 #: Columns of the score's own, under names that no feature has.
@@ -494,11 +501,15 @@ def _read(
     as_of: str | None,
     set_aside: float | None,
     asides: list[SetAside] | None,
-) -> pl.DataFrame:
-    """Return each feature's values by its name, numbers or texts as its encoder reads them."""
+) -> tuple[pl.DataFrame, int]:
+    """Return each feature's values by its name, numbers or texts as its encoder reads them.
+
+    And how many accounts they are of.
+    """
     table = prepared(table, spec, outcomes=False)
     read = {term.column for term in spec.terms} | {spec.as_of, id_column(spec, table.columns)}
     read |= {*spec.required_columns, *spec.read.columns}
+    read |= set() if table.dates is None else {table.dates.column}
     # The part of a table is drawn once.
     held = collect(table, table.frame.select(name for name in table.columns if name in read))
     table = replace(table, frame=held.lazy())
@@ -506,17 +517,17 @@ def _read(
     table = checked.table
     if asides is not None:
         asides.append(checked.set_aside)
-    day = as_of_date(spec, table.schema, as_of)
+    day = as_of_date(spec, table.schema, as_of, table.dates)
     values = [
         _value(feature.column or name, feature.encode, table.schema, day).alias(name)
         for name, feature in spec.features.items()
     ]
     frame = collect(table, table.frame.select(values))
-    scored = score(table.frame, spec, as_of=as_of)
+    scored = score(table.as_read, spec, as_of=as_of)
     own = {_SCORE: "score", _PROBABILITY: "probability"}
-    return frame.with_columns(
-        scored[column].alias(name) for name, column in own.items() if column in scored.columns
-    )
+    there = {name: column for name, column in own.items() if column in scored.columns}
+    own_columns = [scored[column].alias(name) for name, column in there.items()]
+    return frame.with_columns(own_columns), checked.accounts
 
 
 def _value(name: str, encoder: SpecModel, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:

@@ -137,7 +137,7 @@ def _measured(
     after: Sequence[int],
     level: float,
 ) -> Customers:
-    count = matrix.accounts
+    count = matrix.distinct
     few = f"too few: {count:,} accounts, {SMALLEST_SEGMENT} needed"
     nothing = unknown(None, level=level, accounts=count, reason=few)
     three = (nothing, nothing, nothing)

@@ -27,6 +27,7 @@ from gtmar.metrics.metric import basis_note
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
+from gtmar.runs.by_date import by_date
 from gtmar.runs.customers_apart import customers_apart
 from gtmar.runs.decided import Decided
 from gtmar.runs.decision_folder import write_folder
@@ -313,7 +314,7 @@ def _decide(
         incumbent=spec,
         candidate=candidate,
         source=accounts.table.source,
-        accounts=holdout.accounts,
+        accounts=holdout.distinct,
         looks=looks,
         level=level,
         intervals=intervals,
@@ -339,6 +340,7 @@ def _decide(
         kind=kind,
         given=None if given is None else given.specs,
         names=None if given is None else given.names,
+        by_date=by_date(holdout, spec, judge, old, new),
     )
     refuse_changed(hashes, *sources)
     event = _put_on_record(journal, decided, before, after, options)

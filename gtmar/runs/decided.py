@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar import spec as specs
 from gtmar.html import sentence
 from gtmar.html import table as html_table
-from gtmar.journal.sentences import held_out, old_customers
+from gtmar.journal.sentences import held_out, old_customers, on_dates
 from gtmar.metrics.metric import marked
 from gtmar.runs.results import PlainData, warnings_of
 from gtmar.validation.gates import Verdict, reason_of, segment_safety
@@ -74,6 +74,8 @@ class Decided(PlainData):
     moved_mrr: float | None = None
     #: The candidate's probabilities beside what became of these accounts; None where it has none.
     reliability: Reliability | None = None
+    #: Start and best on each date, as `by_date` gives it, and the dates; None of a table of one.
+    by_date: dict[str, Any] | None = None
     #: Old customers and new ones of a later table apart; empty where there are no old ones.
     customers: tuple[Customers, ...] = ()
     #: That nothing shows the order of time; None where a window does.
@@ -100,11 +102,11 @@ class Decided(PlainData):
     @property
     def compared(self) -> str:
         """Say what was held against what, on which accounts."""
-        which = f"{self.accounts:,} accounts of {self.source} that the search never saw"
+        which = f"{self.unseen} of {self.source} that the search never saw"
         if self.old_customers:
             which = f"{held_out(self.accounts, self.old_customers)}, of {self.source}"
         elif self.kind != "search":
-            which = f"{self.accounts:,} accounts of {self.source} that were held out"
+            which = f"{self.unseen} of {self.source} that were held out"
         if self.names is not None:
             one, other = self.names
             return f"{one} against {other} ({self.experiment}), on {which}."
@@ -120,13 +122,26 @@ class Decided(PlainData):
         """The verdict and its reason, in words."""
         reason = reason_of(self.gates)
         if reason is None:
-            never = f"{self.accounts:,} accounts never searched"
-            if self.kind != "search":
-                never = f"{self.accounts:,} accounts held out"
+            never = f"{self.unseen} {'never searched' if self.kind == 'search' else 'held out'}"
             old = self.old_customers
             reason = f"{self._gain}, on {held_out(self.accounts, old) if old else never}"
             reason += ", at a cost" if self.costs else ""
         return f"{self.verdict}: {reason}."
+
+    @property
+    def unseen(self) -> str:
+        """Say how many accounts it was measured on and, of a table of several dates, how often."""
+        if self.by_date is None:
+            return f"{self.accounts:,} accounts"
+        return on_dates(self.accounts, len(self.by_date["dates"]), self.by_date["rows"])
+
+    @property
+    def dates_held(self) -> list[str]:
+        """Say on how many of several dates the gain holds."""
+        if self.by_date is None:
+            return []
+        known = [gained for gained in self.by_date["gained"] if gained is not None]
+        return [f"The gain holds in {sum(known):,} of {len(known):,} dates."]
 
     @property
     def _gain(self) -> str:
@@ -134,7 +149,8 @@ class Decided(PlainData):
         sides = self.intervals.before[self.objective], self.intervals.after[self.objective]
         before, after = (side.value or 0.0 for side in sides)
         if self.objective in ("auc_roc_retain", "auc_roc_churn"):
-            pairs = "of 100 pairs of a kept and a lost account it ranks"
+            one = "account" if self.by_date is None else "row"
+            pairs = f"of 100 pairs of a kept and a lost {one} it ranks"
             return f"{pairs} {100 * after:.0f} right, was {100 * before:.0f}"
         return f"{marked(self.objective, self.basis)} {before:.4g} -> {after:.4g}"
 
@@ -156,7 +172,7 @@ class Decided(PlainData):
         if any(gate.name == "level" and not gate.passed for gate in self.gates):
             # The verdict's own line says it.
             level = level[1:]
-        said = [*([beware] if known else []), *level, *self.costs]
+        said = [*([beware] if known else []), *level, *self.dates_held, *self.costs]
         if self.reliability is not None and self.reliability.off:
             said.append(self.reliability.sentence)
         said += warnings_of(self.findings)
@@ -188,8 +204,9 @@ class Decided(PlainData):
 
     @property
     def moved(self) -> int:
-        """How many of the accounts change tier."""
-        return self.accounts - sum(row[index] for index, row in enumerate(self.moves))
+        """How many of the accounts, or their rows, change tier."""
+        stay = sum(row[index] for index, row in enumerate(self.moves))
+        return sum(map(sum, self.moves)) - stay
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -197,13 +214,19 @@ class Decided(PlainData):
         return tuple(map(sum, self.moves)), tuple(map(sum, zip(*self.moves, strict=True)))
 
     @property
+    def counted(self) -> str:
+        """What tiers count: `accounts`, or `rows` where an account has several."""
+        return "accounts" if self.by_date is None else "rows"
+
+    @property
     def movement(self) -> str:
         """Say who changes tier, and which tiers change their size."""
         before, after = self.sizes
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
-        share = self.moved / max(1, self.accounts)
-        said = f"{share:.0%} of these accounts change tier; tiers by their own edges: {listed}."
+        share = self.moved / max(1, sum(before))
+        said = f"{share:.0%} of these {self.counted} change tier; tiers by their own edges: "
+        said += f"{listed}."
         if self.moved_mrr is None:
             return said
         return f"{said} They hold {self.moved_mrr:.0%} of the MRR."

@@ -69,13 +69,14 @@ def account_changes(
     Returns
     -------
     DataFrame
-        `account` (its id, or its row from 1), `score_before`, `score_after`, `change`,
-        `tier_before`, `tier_after`, then ``by.<term>`` for each weight, ``by.base``,
-        ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a spreadsheet
-        would run as a formula begin with an apostrophe.
+        `account` (its id, or its row from 1), `date` in a table of several, `score_before`,
+        `score_after`, `change`, `tier_before`, `tier_after`, then ``by.<term>`` for each weight,
+        ``by.base``, ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a
+        spreadsheet would run as a formula begin with an apostrophe.
     """
-    before, after = (score(table.frame, spec, as_of=as_of) for spec in (one, two))
+    before, after = (score(table.as_read, spec, as_of=as_of) for spec in (one, two))
     identifier = before.columns[0] if before.columns[0] != "score" else None
+    dated = {} if table.several is None else {"date": table.several.column}
     account = pl.col(identifier) if identifier else pl.int_range(1, before.height + 1)
     names = [name for name in before.columns if name.startswith("points.")]
     parts = [*names, "base", "rounding", "clipping"]
@@ -87,6 +88,7 @@ def account_changes(
 
     changes = before.select(
         account.cast(pl.String if identifier else pl.Int64).alias("account"),
+        **dated,
         score_before="score",
         score_after=after["score"],
         change=difference("score"),
@@ -95,7 +97,8 @@ def account_changes(
         **{f"by.{name.removeprefix('points.')}": difference(name) for name in parts},
     )
     safe = spreadsheet_safe(changes)
-    return safe.sort(pl.col("change").abs(), "account", descending=[True, False])
+    order = ["account", *dated]
+    return safe.sort(pl.col("change").abs(), *order, descending=[True, *[False] * len(order)])
 
 
 def _manifest(decided: Decided, folder: Path) -> str:
@@ -161,7 +164,7 @@ def _report(decided: Decided, listed: int) -> str:
         "|---|---:|---:|",
         *(f"| {markdown(n)} | {w} | {new[n]} |" for n, w in old.items() if w != new[n]),
         "",
-        "## Accounts by tier, before (rows) and after (columns)",
+        f"## {decided.counted.capitalize()} by tier, before (rows) and after (columns)",
         "",
         f"| | {' | '.join(map(markdown, tiers))} |",
         "|---|" + "---:|" * len(tiers),
@@ -170,7 +173,7 @@ def _report(decided: Decided, listed: int) -> str:
             for name, row in zip(tiers, decided.moves, strict=True)
         ),
         "",
-        f"`account_changes.csv` lists all {listed:,} accounts of the table.",
+        f"`account_changes.csv` lists all {listed:,} {decided.counted} of the table.",
         "",
         f"## Metrics, with {decided.level:.1%} intervals",
         "",
@@ -192,7 +195,7 @@ def _report(decided: Decided, listed: int) -> str:
         "| metric | incumbent | candidate |",
         "|---|---|---|",
         *(
-            f"| accounts in {markdown(tier)} | {one:,} | {two:,} |"
+            f"| {decided.counted} in {markdown(tier)} | {one:,} | {two:,} |"
             for tier, one, two in zip(tiers, *decided.sizes, strict=True)
         ),
         *(

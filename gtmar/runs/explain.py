@@ -23,6 +23,7 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
 from gtmar.runs.holdout import whole
+from gtmar.runs.inputs import of_one_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
 from gtmar.runs.tier_table import side_by_side
@@ -125,7 +126,7 @@ def explain(
         If the table doesn't fit a spec.
     """
     spec = specs.reading_dates(spec, date_format)
-    table = prepared(scan(data), spec, outcomes=False)
+    table = prepared(of_one_date(scan(data), "explain"), spec, outcomes=False)
     row = _row(table, spec, account)
     scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
     compared: dict[str, Any] = {}
@@ -219,7 +220,7 @@ def _steps(
 ) -> tuple[PossibleChange, ...]:
     """Say for each feature what the best that any account has would add."""
     check_contract(table, spec, as_of=as_of, outcomes=False)
-    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of))
+    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of, table.dates))
     features: dict[str, list[str]] = {}
     for term in spec.terms:
         features.setdefault(term.feature, []).append(term.name)
@@ -381,7 +382,7 @@ def _at_equal_sizes(
     """Measure both specs at the first one's tier sizes; None where the table has no outcomes."""
     if one.orientation != two.orientation:
         return None
-    table = scan(data)
+    table = of_one_date(scan(data), "diff")
     try:
         first, second = (load_accounts(table, whole(spec), as_of=as_of) for spec in (one, two))
     except AccountDataError:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from gtmar.data.locations import duckdb_place, local_path
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import AccountTable, Source, scan
-from gtmar.errors import AccountDataError, culprits
+from gtmar.errors import AccountDataError, UsageError, culprits
 from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_rows_aside
 
@@ -28,6 +28,7 @@ __all__ = [
     "file_hashes",
     "load",
     "local_inputs",
+    "of_one_date",
     "recorded_inputs",
     "refuse_changed",
     "refuse_unknown_options",
@@ -52,6 +53,18 @@ class TableOptions(ReadOptions, total=False):
 
     #: Leave accounts without any outcome out.
     drop_unlabelled: bool
+
+
+def of_one_date(table: AccountTable, command: str) -> AccountTable:
+    """Return a table of a row an account; `UsageError` where accounts stand on several dates."""
+    if table.several is not None:
+        days = table.several.days
+        raise UsageError(
+            f"gtmar {command} takes one date of a table, and of {table.source} it got "
+            f"{len(days):,}",
+            hint=f"--at {days[-1]} takes the last one",
+        )
+    return table
 
 
 def refuse_unknown_options(options: Mapping[str, object], known: type) -> None:

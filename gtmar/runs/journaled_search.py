@@ -35,6 +35,7 @@ from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
+from gtmar.runs.by_date import by_date, signs_by_date
 from gtmar.runs.customers_apart import customers_apart
 from gtmar.runs.holdout import order_unverified, recorded
 from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
@@ -311,6 +312,9 @@ class Search:
             # There in any case: files of one set of columns are read at once.
             "customers": _json(customers or None),
         }
+        dated = self._by_date(climb.weights, looks=looks)
+        if dated is not None:
+            own["by_date"] = _json(dated)
         if fitted is not None:
             table = fitted.model_dump(mode="json", by_alias=True)
             own["calibration"] = _json({"table": table, "held_out": checked})
@@ -346,6 +350,7 @@ class Search:
             if self.accounts.later is None
             else order_unverified(self.accounts, self.spec),
             resized=self._resized(sized["searched"]),
+            by_date=dated,
         )
         seen = self._seen(holdout, sized, customers)
         said = lead(result.row, seen, improved=result.improved, held=result.held)
@@ -361,7 +366,7 @@ class Search:
         if holdout is not None:
             accounts, ends = holdout["accounts"], [holdout["baseline_metrics"], holdout["metrics"]]
         else:
-            accounts = self.accounts.search.accounts
+            accounts = self.accounts.search.distinct
             sums = (self.baseline_sums, self.loop.best_sums)
             ends = [self.measure(each).row(0) for each in sums]
         return Seen(
@@ -372,6 +377,7 @@ class Search:
             sized=sized["searched" if holdout is None else "held_out"],
             risk=self.spec.orientation == "risk",
             old=0 if holdout is None else old_customers(customers),
+            rows=bool(self.accounts.search.dates),
         )
 
     def _customers(self, best: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
@@ -379,6 +385,24 @@ class Search:
         as_of = self.plan.holdout_as_of or self.plan.as_of
         asked = (self.spec, self.judge, self.start, best)
         return tuple(x.as_json() for x in customers_apart(self.accounts, *asked, as_of=as_of))
+
+    def _by_date(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any] | None:
+        """Measure start and best on each date; None where the table has one.
+
+        Signs are held on the accounts that count: those held out, where these were looked at.
+        """
+        search, holdout = self.accounts.search, self.accounts.holdout
+        if not search.dates:
+            return None
+        parts = {"searched": search}
+        if looks and holdout is not None and holdout.dates:
+            parts["held_out"] = holdout
+        asked = (self.spec, self.judge)
+        return {
+            "dates": list(map(str, search.dates)),
+            "signs": signs_by_date(list(parts.values())[-1], *asked, best),
+            "parts": {n: by_date(each, *asked, self.start, best) for n, each in parts.items()},
+        }
 
     def _calibration(
         self, best: ScoringSpec, *, looks: bool
@@ -429,7 +453,7 @@ class Search:
             self.judge, holdout, self.spec, self.start, [term.weight for term in best.terms]
         )
         return {
-            "accounts": holdout.accounts,
+            "accounts": holdout.distinct,
             "baseline_value": before,
             "best_value": after,
             "improved": self.judge.gain(after, before),
@@ -468,6 +492,8 @@ def start_record(search: Search) -> dict[str, Any]:
         "drop_unlabelled": any(each.checked.dropped for each in (accounts, accounts.later) if each),
         **checked.set_aside.parameters,
         "segments_fingerprint": accounts.segments_fingerprint,
+        "rows": checked.rows if accounts.search.dates else None,
+        "dates": " ".join(map(str, accounts.search.dates)) or None,
         "reading": "\n".join(checked.reading) or None,
         "findings": recorded_findings(search.findings),
         "copies_together": accounts.copies.repeated if accounts.copies else None,
@@ -498,8 +524,8 @@ def start_record(search: Search) -> dict[str, Any]:
         "features_fingerprint": accounts.features_fingerprint,
         "accounts": checked.accounts,
         "accounts_dropped": checked.dropped,
-        "search_accounts": accounts.search.accounts,
-        "holdout_accounts": accounts.holdout.accounts if accounts.holdout else 0,
+        "search_accounts": accounts.search.distinct,
+        "holdout_accounts": accounts.holdout.distinct if accounts.holdout else 0,
         "basis": checked.outcomes.basis,
         "evaluator_version": EVALUATOR_VERSION,
         "evaluator_code": evaluator_code(),

@@ -19,6 +19,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.by_date import signs_by_date
 from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
 from gtmar.runs.results import PlainData
@@ -189,6 +190,9 @@ class FoundStability(PlainData):
     experiments: int
     seed: int
     event_id: str
+    #: Of each weight, date by date, whether its sign holds, as `signs_by_date` gives it; None where
+    #: the table has one date.
+    signs: dict[str, list[bool | None]] | None = None
 
 
 class SearchesOptions(TypedDict, total=False):
@@ -276,9 +280,13 @@ def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability
         "experiments": search.limits.experiments,
         "seed": how["seed"],
     }
-    listed = {"weights": [asdict(weight) for weight in weights]}
+    listed: dict[str, Any] = {"weights": [asdict(weight) for weight in weights]}
+    searched, signs = session.accounts.search, None
+    if searched.dates:
+        signs = signs_by_date(searched, session.spec, session.judge, session.best)
+        listed["signs"] = signs
     event_id = _put_on_record(EventKind.STABILITY, session, facts | listed, options)
-    return FoundStability(run_id=run_id, event_id=event_id, weights=weights, **facts)
+    return FoundStability(run_id=run_id, event_id=event_id, weights=weights, signs=signs, **facts)
 
 
 def repeated_search(session: Session) -> RepeatedSearch:

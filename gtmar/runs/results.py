@@ -116,6 +116,8 @@ class RunResult(PlainData):
     customers: tuple[dict[str, Any], ...] = ()
     #: That nothing shows a later table to be later; None where a window does, or there is none.
     time_order: str | None = None
+    #: Start and best date by date, as the run's end has it; None where the table has one date.
+    by_date: dict[str, Any] | None = None
     #: What a lead needs to know of it, what matters most first.
     sentences: tuple[str, ...] = ()
 
@@ -158,7 +160,7 @@ class RunResult(PlainData):
             **self.values(
                 "run_id journal metric state baseline_value best_value experiments known wins "
                 "seconds experiments_per_second best_experiment weights metrics holdout digest "
-                "notes blocked broken basis resized reliability customers time_order"
+                "notes blocked broken basis resized reliability customers time_order by_date"
             ),
             "in_sample": self.holdout is None,
             "findings": [finding.as_json() for finding in self.findings],

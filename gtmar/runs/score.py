@@ -82,7 +82,8 @@ def score(
     Returns
     -------
     DataFrame
-        One row per account, in the table's order: the id where there is one, `score` in points,
+        One row per account, in the table's order: the id where there is one, the date's column in
+        a table of several dates, `score` in points,
         `tier`, the `probability` of leaving where the spec is calibrated, then what the score is
         made of: `base`, ``points.<term>`` for each weight,
         `rounding` and `clipping`, which add up to it.
@@ -114,7 +115,8 @@ def score(
             hint="rename the table's column",
         )
     identity = [pl.col(identifier)] if identifier else []
-    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of))
+    identity += [] if table.several is None else [pl.col(table.several.column)]
+    encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of, table.dates))
     points = [f"points.{term.name}" for term in spec.terms]
     weighted = [
         (encoded[term.name] * term.weight).alias(name)

@@ -160,7 +160,8 @@ def load_tables(
     """Read a start record's spec, and load its tables as the run did, whatever they hold now."""
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
-    table = scan(data if data is not None else Source.of_record(start["source"], parameters))
+    known = Source.of_record(start["source"], parameters)
+    table = scan(data if data is not None else known, at=known.at)
     later = later_source(parameters) if untouched else None
     share = parameters.get("set_aside")
     options: dict[str, Any] = {
@@ -172,7 +173,7 @@ def load_tables(
     }
     if later is None:
         return spec, load_accounts(table, spec, **options)
-    holdout = scan(holdout_file if holdout_file is not None else later)
+    holdout = scan(holdout_file if holdout_file is not None else later, at=later.at)
     options["later_as_of"] = parameters.get("holdout_as_of")
     return spec, load_with_holdout(table, holdout, spec, **options)
 
@@ -239,6 +240,8 @@ def _table_options(
     options = [option, source.location]
     if source.at_version is not None:
         options += [f"{prefix}at-version", str(source.at_version)]
+    if source.at is not None:
+        options += [f"{prefix}at", source.at]
     if source.query is not None:
         lines.append(f"printf '%s' {shlex.quote(source.query)} > {query_file}")
         options += [f"{prefix}query", query_file]

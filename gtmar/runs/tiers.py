@@ -22,7 +22,7 @@ from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.holdout import whole
-from gtmar.runs.inputs import load
+from gtmar.runs.inputs import load, of_one_date
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
 from gtmar.runs.results import PlainData
@@ -138,7 +138,7 @@ def tiers_of(
         If the table breaks the contract.
     """
     given = specs.reading_dates(spec, table_options.get("date_format"))
-    table = scan(data)
+    table = of_one_date(scan(data), "tiers")
     accounts, _ = load(table, whole(given), **table_options)
     matrix = accounts.search
     if like is not None:

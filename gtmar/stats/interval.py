@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Interval",
+    "effective_size",
     "freedom",
     "from_normal",
     "from_proportion",
@@ -152,10 +153,13 @@ def wilson(successes: float, trials: float, *, level: float = 0.95) -> tuple[flo
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def from_proportion(successes: float, accounts: float, *, level: float) -> Interval:
+def from_proportion(
+    successes: float, accounts: float, *, level: float, effective: float | None = None
+) -> Interval:
     """Take Wilson's interval of a share of accounts, of which there is one at least.
 
-    Both may be fractional, where accounts that tie belong to a tier in part.
+    Both may be fractional, where accounts that tie belong to a tier in part. `effective` is how
+    many independent accounts say as much, see `effective_size`; None for all of them.
 
     Examples
     --------
@@ -163,8 +167,30 @@ def from_proportion(successes: float, accounts: float, *, level: float) -> Inter
     >>> round(found.low, 4), round(found.high, 4)
     (0.5958, 0.9821)
     """
-    low, high = wilson(successes, accounts, level=level) or (None, None)
-    return Interval(successes / accounts, low, high, level, round(accounts))
+    share = successes / accounts
+    sized = (successes, accounts) if effective is None else (share * effective, effective)
+    low, high = wilson(*sized, level=level) or (None, None)
+    return Interval(share, low, high, level, round(accounts))
+
+
+def effective_size(pulls: Floats, share: float, rows: float, *, level: float) -> float:
+    """Return how many independent rows say as much of a share as those of these accounts do.
+
+    `pulls`, shape (A,), say by how much each account's rows move the share together; accounts
+    whose rows all say the same count once. The fewer accounts make up the standard error, the less
+    it is to be trusted, and the smaller the size. Kish 1965; Korn & Graubard 1998.
+
+    Examples
+    --------
+    >>> round(effective_size(np.array([0.01, -0.01] * 50), 0.5, 400.0, level=0.95), 6)
+    25.0
+    """
+    variance = float(pulls @ pulls)
+    if not 0 < share < 1 or variance <= 0:
+        return float(len(pulls))
+    probability = (1 + level) / 2
+    wider = student_quantile(probability, freedom(pulls)) / _NORMAL.inv_cdf(probability)
+    return min(rows, share * (1 - share) / variance) / wider**2
 
 
 def freedom(pulls: Floats) -> float:

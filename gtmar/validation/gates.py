@@ -76,7 +76,8 @@ def smallest_gain(
     judge
         The objective.
     accounts
-        Accounts that will decide: the error shrinks with the root of their number.
+        Accounts that will decide, each on as many dates: the error shrinks with the root of their
+        number.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def smallest_gain(
             errors.append((gain.high - gain.low) / 2 / reach)
     if not errors:
         return None
-    shrunk = math.sqrt(matrix.accounts / accounts)
+    shrunk = math.sqrt(matrix.distinct / accounts)
     return (reach + normal.inv_cdf(POWER)) * median(errors) * shrunk
 
 

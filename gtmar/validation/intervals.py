@@ -2,7 +2,8 @@
 
 AUC by DeLong. Everything else by the studentised bootstrap over accounts, all kinds of them drawn
 together and not label by label, which would give the share of retained accounts no width; shares
-of accounts by Wilson. Of large tables the normal interval is as good, and is taken.
+of accounts by Wilson. Of large tables the normal interval is as good, and is taken. Where accounts
+have several rows, of several dates, whole accounts are drawn and each formula is that of clusters.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from gtmar.engine.equal_sizes import SizedTiers
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.metrics.registry import all_metrics, metric_column
-from gtmar.stats.interval import Interval, from_normal, from_proportion, unknown
+from gtmar.stats.interval import (
+    Interval,
+    effective_size,
+    from_normal,
+    from_proportion,
+    unknown,
+)
+from gtmar.validation.clustered_ratios import gathered_by_account, pulls_of
 from gtmar.validation.delong import auc_gain, auc_interval
-from gtmar.validation.paired_scores import Panel, Scored, weights
+from gtmar.validation.paired_scores import Panel, Scored
 from gtmar.validation.ratios import RATIOS, concentration, gathered
 from gtmar.validation.top_share import BOUNDARIES, drawn_shares
 
@@ -173,7 +181,7 @@ def uncertainty(
     draws = 0 if panel.accounts >= LARGE else replicates
 
     def chunks() -> Iterator[NDArray[np.float64]]:
-        return weights(panel.accounts, draws, seed=seed)
+        return panel.weights(draws, seed=seed)
 
     found = Uncertainty({}, {}, {})
     for key in wanted.intersection(_AUC):
@@ -195,9 +203,11 @@ def _ratios(
     chosen = [r for r in RATIOS if r.key in wanted or (hhi and r.key == "arpa_by_tier")]
     if not chosen:
         return
-    cells = gathered(panel, chosen, chunks())
+    gather: Callable[..., Any] = gathered if panel.account_of is None else gathered_by_account
+    cells = gather(panel, chosen, chunks())
     if hhi:
-        _concentrations(found, hhi, concentration(cells["arpa_by_tier"], level=level), panel)
+        measured = cells["arpa_by_tier"].concentrations()
+        _concentrations(found, hhi, concentration(measured, level=level), panel)
     for key in (ratio.key for ratio in chosen if ratio.key in wanted):
         _by_tier(found, panel, key, cells[key].level, level)
         for one, two, name in _shared_tiers(panel):
@@ -262,25 +272,35 @@ def _by_tier(
 
 def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
     """Fill in each tier's share of accounts, and by how much it changed."""
-    n = panel.accounts
+    n, clustered = panel.rows, panel.account_of is not None
+    each = panel.per_account(np.ones(n))
     for part, scored in ((found.before, panel.before), (found.after, panel.after)):
         for place, name in enumerate(scored.tier_names):
-            inside = round(float(scored.inside(place).sum()))
-            part[metric_column("share_by_tier", name)] = from_proportion(inside, n, level=level)
+            own = scored.inside(place)
+            inside, size = round(float(own.sum())), None
+            if clustered:
+                pulls = pulls_of(panel.per_account(own), each)
+                size = effective_size(pulls, inside / n, n, level=level)
+            share = from_proportion(inside, n, level=level, effective=size)
+            share = replace(share, accounts=panel.accounts) if clustered else share
+            part[metric_column("share_by_tier", name)] = share
     for one, two, name in _shared_tiers(panel):
         change = panel.after.inside(two) - panel.before.inside(one)
         # Rounded: what comes and goes in part, of accounts that tie, adds up but for the last bits.
         came, went = (round(float(side.sum()), 6) for side in (change.clip(0), -change.clip(max=0)))
-        value = (came - went) / n
+        value, moved = (came - went) / n, came + went
+        spread = math.sqrt(moved - (came - went) ** 2 / n) / n
+        if clustered:
+            spread = float(np.linalg.norm(pulls_of(panel.per_account(change), each)))
+            moved = float(np.count_nonzero(panel.per_account(np.abs(change)) > 1e-6))
         column = metric_column("share_by_tier", name)
-        if came + went == 0:
-            found.gain[column] = Interval(0.0, 0.0, 0.0, level, n)
-        elif came + went < 10:
-            reason = f"too few: {round(came + went):,} accounts came or went"
-            found.gain[column] = unknown(value, level=level, accounts=n, reason=reason)
+        if moved == 0:
+            found.gain[column] = Interval(0.0, 0.0, 0.0, level, panel.accounts)
+        elif moved < 10:
+            reason = f"too few: {round(moved):,} accounts came or went"
+            found.gain[column] = unknown(value, level=level, accounts=panel.accounts, reason=reason)
         else:
-            spread = math.sqrt((came + went) - (came - went) ** 2 / n) / n
-            found.gain[column] = from_normal(value, spread, level=level, accounts=n)
+            found.gain[column] = from_normal(value, spread, level=level, accounts=panel.accounts)
 
 
 def _times(interval: Interval, factor: float) -> Interval:

@@ -1,12 +1,14 @@
 """One or two scores over the same accounts, put in an order that their content alone decides.
 
 Resampling hands a weight to each account; in this order the same accounts get the same weights
-however the table's rows lie.
+however the table's rows lie. In a table of several dates an account has several rows, all of one
+weight: what it did on one date says what it does on the next, so only accounts are independent.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +84,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Panel:
-    """N accounts with their outcomes, and one or two scores of them.
+    """N rows with their outcomes, and one or two scores of them: an account each, or several.
 
     Parameters
     ----------
@@ -92,6 +94,8 @@ class Panel:
         Shape (N,): `Movement` and activation state.
     start, end, ltv
         Shape (N,): cents; None where the table has no such column.
+    account_of
+        Shape (N,), in [0, A): each row's account; None where each row is one.
     """
 
     outcomes: OutcomeColumns
@@ -102,6 +106,7 @@ class Panel:
     start: Floats | None
     end: Floats | None
     ltv: Floats | None
+    account_of: Places | None = None
 
     @classmethod
     def of(cls, matrix: AccountMatrix, before: Scored, after: Scored | None = None) -> Panel:
@@ -121,7 +126,10 @@ class Panel:
         codes = matrix.codes.astype(np.intp)
         columns = (matrix.ltv, matrix.end, matrix.start)
         money = [column for column in columns if column is not None]
-        order = np.lexsort((*money, codes, after.places, before.places))
+        keys: list[NDArray[Any]] = [*money, codes, after.places, before.places]
+        if matrix.account_of is not None:
+            keys.insert(0, matrix.account_of)
+        order = np.lexsort(keys)
 
         def sorted_money(values: NDArray[np.int64] | None) -> Floats | None:
             return None if values is None else values[order].astype(np.float64)
@@ -135,19 +143,53 @@ class Panel:
             start=sorted_money(matrix.start),
             end=sorted_money(matrix.end),
             ltv=sorted_money(matrix.ltv),
+            account_of=_numbered(matrix.account_of, order),
         )
 
     @property
-    def accounts(self) -> int:
+    def rows(self) -> int:
         """N."""
         return len(self.movement)
+
+    @property
+    def accounts(self) -> int:
+        """How many accounts the rows are of: A, or N where each row is one."""
+        return self.rows if self.account_of is None else len(self._of_accounts[0])
+
+    @cached_property
+    def _of_accounts(self) -> tuple[Places, Places]:
+        """Return the rows account by account, and where each account's begin."""
+        whose = np.arange(self.rows) if self.account_of is None else self.account_of
+        order = np.argsort(whose, kind="stable")
+        return np.flatnonzero(np.diff(whose[order], prepend=-1)), order
+
+    def per_account(self, values: Floats) -> Floats:
+        """Add rows' values up by account: from shape (..., N) to (..., A)."""
+        if self.account_of is None:
+            return values
+        starts, order = self._of_accounts
+        if not len(starts):
+            return values
+        return np.add.reduceat(values[..., order], starts, axis=-1)
+
+    def of_accounts(self, weights: Floats) -> Floats:
+        """Take accounts' weights from those of their rows: from shape (..., N) to (..., A)."""
+        if self.account_of is None:
+            return weights
+        starts, order = self._of_accounts
+        return weights[..., order[starts]]
+
+    def weights(self, replicates: int, *, seed: int) -> Iterator[Floats]:
+        """Draw weights as `weights` does, all rows of an account with its one; shape (b, N)."""
+        for drawn in weights(self.accounts, replicates, seed=seed, rows=self.rows):
+            yield drawn if self.account_of is None else drawn[:, self.account_of]
 
     def among(self, *classes: Movement) -> NDArray[np.bool_]:
         """Say of each account whether its movement class is one of these."""
         return np.isin(self.movement, classes)
 
     def part(self, rows: NDArray[np.bool_]) -> Panel:
-        """Return the panel of some of its accounts, in the same order."""
+        """Return the panel of some of its rows, in the same order."""
 
         def money(values: Floats | None) -> Floats | None:
             return None if values is None else values[rows]
@@ -161,10 +203,20 @@ class Panel:
             start=money(self.start),
             end=money(self.end),
             ltv=money(self.ltv),
+            account_of=_numbered(self.account_of, rows),
         )
 
 
-def weights(accounts: int, replicates: int, *, seed: int) -> Iterator[Floats]:
+def _numbered(account_of: NDArray[Any] | None, rows: NDArray[Any]) -> Places | None:
+    """Number the accounts of some rows anew, in the same order, so that none is left out."""
+    if account_of is None:
+        return None
+    return np.unique(account_of[rows], return_inverse=True)[1].astype(np.intp)
+
+
+def weights(
+    accounts: int, replicates: int, *, seed: int, rows: int | None = None
+) -> Iterator[Floats]:
     """Draw Poisson weights of mean 1, the bootstrap's counts, in chunks of replicates.
 
     Parameters
@@ -173,11 +225,13 @@ def weights(accounts: int, replicates: int, *, seed: int) -> Iterator[Floats]:
         N and B.
     seed
         Keys the generator.
+    rows
+        Of the accounts, which a chunk is to have room for; None for N.
 
     Yields
     ------
     ndarray of float64, shape (b, N)
-        As many rows as keep a chunk below 32 MB; B in all.
+        As many replicates as keep a chunk below 32 MB; B in all.
 
     Notes
     -----
@@ -186,10 +240,10 @@ def weights(accounts: int, replicates: int, *, seed: int) -> Iterator[Floats]:
     """
     table = np.repeat(np.arange(9), np.diff(_poisson_edges())).astype(np.float64)
     generator = np.random.Generator(np.random.Philox(key=[seed, accounts]))
-    size = max(1, _CHUNK // max(1, accounts))
+    size = max(1, _CHUNK // max(1, rows or accounts))
     for first in range(0, replicates, size):
-        rows = min(size, replicates - first)
-        drawn = generator.integers(0, _BITS, size=(rows, accounts), dtype=np.uint16)
+        some = min(size, replicates - first)
+        drawn = generator.integers(0, _BITS, size=(some, accounts), dtype=np.uint16)
         yield table[drawn]
 
 

@@ -135,7 +135,9 @@ def chance_bound(reference: int, now: int, bins: int) -> float:
     return float((1 / reference + 1 / now) * quantile)
 
 
-def shift_of_numbers(name: str, reference: Doubles, now: Doubles) -> Shift:
+def shift_of_numbers(
+    name: str, reference: Doubles, now: Doubles, *, accounts: tuple[int, int] | None = None
+) -> Shift:
     """Hold numbers against a reference, in ten bins of equal mass of it.
 
     Parameters
@@ -144,6 +146,9 @@ def shift_of_numbers(name: str, reference: Doubles, now: Doubles) -> Shift:
         What they are called.
     reference, now
         Shapes (N,) and (M,), NaN where unknown, which is a bin of its own.
+    accounts
+        How many accounts they are of, where an account has several rows: what chance gives is that
+        of so many. None for N and M.
 
     Notes
     -----
@@ -160,7 +165,7 @@ def shift_of_numbers(name: str, reference: Doubles, now: Doubles) -> Shift:
         places = np.searchsorted(cuts, values[~unknown], side="right")
         counts = np.bincount(places, minlength=len(cuts) + 1)
         sides.append(np.append(counts, unknown.sum()))
-    return _shift(name, [*labels, "(unknown)"], *sides)
+    return _shift(name, [*labels, "(unknown)"], *sides, accounts)
 
 
 def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
@@ -205,7 +210,11 @@ def _begins(counts: Counts, full: float) -> list[int]:
 
 
 def shift_of_categories(
-    name: str, reference: Sequence[str | None], now: Sequence[str | None]
+    name: str,
+    reference: Sequence[str | None],
+    now: Sequence[str | None],
+    *,
+    accounts: tuple[int, int] | None = None,
 ) -> Shift:
     """Hold categories against a reference, each of its 50 most frequent ones a bin.
 
@@ -216,6 +225,8 @@ def shift_of_categories(
     reference, now
         N and M categories, None where unknown, which is a bin of its own. The rarer ones of the
         reference are one bin, and those that it doesn't have another.
+    accounts
+        As for `shift_of_numbers`.
     """
     before, after = Counter(reference), Counter(now)
     known = sorted((c for c in before if c is not None), key=lambda c: (-before[c], c))
@@ -234,16 +245,23 @@ def shift_of_categories(
         )
         for counts in (before, after)
     ]
-    return _shift(name, labels, *sides)
+    return _shift(name, labels, *sides, accounts)
 
 
-def _shift(name: str, labels: Sequence[str], reference: Counts, now: Counts) -> Shift:
+def _shift(
+    name: str,
+    labels: Sequence[str],
+    reference: Counts,
+    now: Counts,
+    accounts: tuple[int, int] | None,
+) -> Shift:
     used = (reference > 0) | (now > 0)
     parts = population_stability(reference, now)
     index = float(parts.sum())
     # What lies beside so few accounts varies more than a bin of many: it counts for two.
     bins_counted = int(used.sum() + (used & (reference == 0)).sum())
-    chance = chance_bound(int(reference.sum()), int(now.sum()), bins_counted)
+    sizes = accounts or (int(reference.sum()), int(now.sum()))
+    chance = chance_bound(*sizes, bins_counted)
     if index < _MODERATE:
         reading = ShiftReading.STABLE
     elif index <= chance:

@@ -20,29 +20,38 @@ if TYPE_CHECKING:
     from gtmar.data.outcomes import Movement
     from gtmar.validation.paired_scores import Panel, Scored
 
-__all__ = ["RATIOS", "Cells", "Ratio", "concentration", "gathered"]
+__all__ = [
+    "LEAST",
+    "LEAST_MOVED",
+    "RATIOS",
+    "Cells",
+    "Ratio",
+    "concentration",
+    "gathered",
+    "students",
+]
 
 
 #: Paying accounts below which there is no interval.
 LEAST_TIERS = 50
 
 
-def concentration(arpa: Cells, *, level: float) -> tuple[Interval, Interval, Interval]:
+def concentration(
+    measured: tuple[Floats, Floats, Floats, Floats, int], *, level: float
+) -> tuple[Interval, Interval, Interval]:
     """Return HHI before, after and the gain.
 
     Parameters
     ----------
-    arpa
-        Sums of ARPA, whose y is start MRR.
+    measured
+        What the cells of ARPA, whose y is start MRR, give as `concentrations`.
     level
         Probability in (0, 1).
     """
-    accounts = int(arpa.counted.sum())
-    values, deviations = _hhi(arpa.known[None])
-    drawn, drawn_deviations = _hhi(arpa.drawn)
+    values, deviations, drawn, drawn_deviations, accounts = measured
     found = []
     for place in range(3):
-        value, deviation = float(values[place, 0]), float(deviations[place, 0])
+        value, deviation = float(values[place]), float(deviations[place])
         if not np.isfinite(value):
             reason = "nothing to divide by"
             found.append(unknown(None, level=level, accounts=accounts, reason=reason))
@@ -53,8 +62,8 @@ def concentration(arpa: Cells, *, level: float) -> tuple[Interval, Interval, Int
             found.append(unknown(value, level=level, accounts=accounts, reason=reason))
         else:
             with np.errstate(divide="ignore", invalid="ignore"):
-                students = (drawn[place] - value) / drawn_deviations[place]
-            found.append(from_students(value, deviation, students, level=level, accounts=accounts))
+                each = (drawn[place] - value) / drawn_deviations[place]
+            found.append(from_students(value, deviation, each, level=level, accounts=accounts))
     return found[0], found[1], found[2]
 
 
@@ -231,7 +240,7 @@ class Cells:
         return from_students(
             value,
             deviation,
-            _students(values - value, deviations),
+            students(values - value, deviations),
             level=level,
             accounts=accounts,
             degrees=freedom(self._pulls(tier, after=after)),
@@ -264,11 +273,19 @@ class Cells:
         return from_students(
             value,
             deviation,
-            _students(values - value, deviations),
+            students(values - value, deviations),
             level=level,
             accounts=min(accounts),
             degrees=freedom(pulls),
         )
+
+    def concentrations(self) -> tuple[Floats, Floats, Floats, Floats, int]:
+        """Return HHI before, after and the difference: values, standard errors, both resampled.
+
+        Shapes (3,), (3,), (3, B), (3, B); and the paying accounts.
+        """
+        known, own = _hhi(self.known[None])
+        return known[:, 0], own[:, 0], *_hhi(self.drawn), int(self.counted.sum())
 
     def _pulls(self, tier: int | None, *, after: bool) -> Floats:
         """By how much each account moves a tier's ratio, shape (N,)."""
@@ -312,7 +329,8 @@ def _own(*, after: bool, width: int) -> list[int]:
     return [0, 1, 5, 6, 7] if after and width > 5 else [0, 1, 2, 3, 4]
 
 
-def _students(errors: Floats, deviations: Floats) -> Floats:
+def students(errors: Floats, deviations: Floats) -> Floats:
+    """Return replicates' errors over their own standard errors, NaN where one has none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(deviations > 0, errors / deviations, np.nan)
 

@@ -98,7 +98,7 @@ def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibratio
 class Reliability:
     """What became of accounts beside the probabilities that a score gave them."""
 
-    #: Accounts with a label.
+    #: Accounts with a label; of a table of several dates, their rows.
     accounts: int
     #: Mean probability of leaving, and the share that left.
     predicted: float
@@ -112,6 +112,8 @@ class Reliability:
     #: tables stay below where every probability is right.
     calibration_error: Interval
     by_chance: float
+    #: Whether accounts have several rows, of several dates.
+    several: bool = False
 
     @property
     def off(self) -> bool:
@@ -123,7 +125,7 @@ class Reliability:
         """Say how the probabilities did on these accounts."""
         said = (
             f"Probabilities of leaving: {self.predicted:.1%} on average, {self.observed:.1%} of "
-            f"{self.accounts:,} accounts left"
+            f"{self.accounts:,} {'rows' if self.several else 'accounts'} left"
         )
         if not self.off:
             return f"{said}; the difference is within chance."
@@ -132,7 +134,8 @@ class Reliability:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {**asdict(self), "off": self.off, "sentence": self.sentence}
+        own = {name: value for name, value in asdict(self).items() if name != "several" or value}
+        return {**own, "off": self.off, "sentence": self.sentence}
 
     def to_json(self) -> str:
         """Return everything as JSON text, as a journal keeps it."""
@@ -159,7 +162,8 @@ def reliability(
     -----
     The calibration error is taken over ten groups of as many accounts each, equal probabilities in
     one group (Naeini, Cooper & Hauskrecht 2015); its interval is the basic bootstrap's, by a fixed
-    seed.
+    seed. Where accounts have several rows, whole accounts are drawn, and the difference's standard
+    error is that of sums over each account's rows.
     """
     calibration = calibration_of(spec)
     if calibration is None:
@@ -175,15 +179,35 @@ def reliability(
     chances = np.array([step.units for step in calibration.steps]) / PROBABILITY_UNITS
     accounts = int(there.sum())
     predicted, observed = float(there @ chances) / accounts, float(gone.sum()) / accounts
-    spread = math.sqrt(_variance(there / accounts, accounts, calibration.steps))
+    own, fitted = _variances(there / accounts, accounts, calibration.steps)
     groups = _groups(there, chances)
     error = float(_error(gone[None], there[None], chances, groups)[0])
     generator = np.random.Generator(np.random.Philox(key=[0, accounts]))
-    cells = np.concatenate([gone, there - gone]) / accounts
-    drawn = generator.multinomial(accounts, cells / cells.sum(), size=_DRAWS).astype(np.float64)
-    resampled = _error(drawn[:, :count], drawn[:, :count] + drawn[:, count:], chances, groups)
-    right = generator.binomial(there.astype(np.int64), chances, size=(_DRAWS, count))
+    lost: NDArray[Any]
+    counted: NDArray[Any]
+    right: NDArray[Any]
+    if matrix.account_of is None:
+        cells = np.concatenate([gone, there - gone]) / accounts
+        drawn = generator.multinomial(accounts, cells / cells.sum(), size=_DRAWS)
+        lost, counted = drawn[:, :count], drawn[:, :count] + drawn[:, count:]
+        right = generator.binomial(there.astype(np.int64), chances, size=(_DRAWS, count))
+    else:
+        each = _by_account(matrix, spec, step_of, count)
+        pulls = (each[0] - each[1] * (chances + observed - predicted)).sum(axis=1) / accounts
+        # What the table was fitted on had several rows an account as well.
+        effect = max(1.0, float(pulls @ pulls) / own)
+        own, fitted = own * effect, fitted * effect
+        whole = len(pulls)
+        times = generator.multinomial(whole, np.full(whole, 1 / whole), size=_DRAWS)
+        lost, counted = times @ each[0], times @ each[1]
+        # Accounts' own departures from each step's share, with signs drawn anew: where all
+        # probabilities are right, chance gives as much.
+        rates = gone / np.maximum(there, 1)
+        signs = 2.0 * generator.integers(0, 2, size=(_DRAWS, whole)) - 1
+        right = there * chances + signs @ (each[0] - each[1] * rates)
+    resampled = _error(lost.astype(np.float64), counted.astype(np.float64), chances, groups)
     by_chance = _error(right.astype(np.float64), np.tile(there, (_DRAWS, 1)), chances, groups)
+    spread = math.sqrt(own + fitted)
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Reliability(
         accounts=accounts,
@@ -200,18 +224,39 @@ def reliability(
             accounts,
         ),
         by_chance=float(np.quantile(by_chance, 0.95)),
+        several=matrix.account_of is not None,
     )
 
 
-def _variance(
+def _by_account(
+    matrix: AccountMatrix, spec: ScoringSpec, step_of: NDArray[np.intp], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return by account and step how many of its rows left, and have a label; shape (A, steps)."""
+    assert matrix.account_of is not None  # a table of several dates has it
+    scores = LocalEvaluator(matrix, spec, threads=1).scores([term.weight for term in spec.terms])
+    both = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
+    lost = matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING)
+    accounts, whose = np.unique(matrix.account_of[both], return_inverse=True)
+    cell, size = whose * count + step_of[scores[both]], len(accounts) * count
+    # Those who left come first among the labelled.
+    gone = np.bincount(cell[: lost.stop - lost.start], minlength=size)
+    there = np.bincount(cell, minlength=size)
+    left, labelled = (counted.reshape(-1, count).astype(np.float64) for counted in (gone, there))
+    return left, labelled
+
+
+def _variances(
     shares: NDArray[np.float64], accounts: int, steps: Sequence[CalibrationStep]
-) -> float:
-    """Return the variance of observed less predicted where the probabilities are right."""
+) -> tuple[float, float]:
+    """Return the variance of observed less predicted where the probabilities are right.
+
+    In two parts: of the accounts at hand, and of those that the table was fitted on.
+    """
     # A step in which all left, or none, is not certain for that.
     smoothed = [(step.left + 0.5) / (step.accounts + 1) for step in steps]
     each = np.array([p * (1 - p) for p in smoothed])
     fitted = each / np.array([step.accounts for step in steps])
-    return float(shares @ each) / accounts + float(shares**2 @ fitted)
+    return float(shares @ each) / accounts, float(shares**2 @ fitted)
 
 
 def _groups(there: NDArray[np.float64], chances: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -1,6 +1,7 @@
 """An account matrix drawn anew: outcomes shuffled among all or like accounts, or accounts repeated.
 
-All stay ordinary matrices, so that the very same search runs over them.
+All stay ordinary matrices, so that the very same search runs over them. In a table of several dates
+it is whole accounts that are drawn, and whole histories of features that change hands.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def in_order_of_content(matrix: AccountMatrix) -> AccountMatrix:
         if values is not None:
             digest = (digest ^ values.astype(np.int64).view(np.uint64)) * _MIX
             digest ^= digest >> np.uint64(29)
-    return matrix.take(np.lexsort((digest, matrix.codes)))
+    whose = (matrix.date_of, matrix.account_of)
+    ties = [each for each in whose if each is not None]
+    return matrix.take(np.lexsort((*ties, digest, matrix.codes)))
 
 
 def shuffled(
@@ -59,7 +62,7 @@ def shuffled(
     Parameters
     ----------
     matrix
-        N accounts.
+        N rows.
     seed, number
         Key the generator; the n-th shuffle of a seed is always the same.
     scores
@@ -71,6 +74,12 @@ def shuffled(
     Features move, outcomes stay: MRR, end MRR and flags of an account keep together. A segment is
     what an account is, so it moves with the features. Labelled, unlabelled and former accounts
     exchange outcomes among themselves, since what an objective counts isn't what it asks about.
+
+    Where accounts have several rows, all features of one account go to one other, and on each date
+    the receiver has what the giver had on that date, or on its date nearest to it: so both sides
+    keep their histories, and what links them is chance. Accounts of the same dates alone would be
+    no null: who left has no dates after that, so it would go on saying who leaves. Like score is
+    then like mean score.
     """
     # Another stream for each of the two, by the counter's last word.
     counter = [0, 0, 0, 0 if scores is None else 1]
@@ -78,16 +87,16 @@ def shuffled(
     order = np.arange(matrix.accounts)
     for first, last in _GROUPS:
         group = order[matrix.rows(first, last)].copy()
-        size = len(group)
-        if scores is None:
-            order[group] = generator.permutation(group)
+        if matrix.account_of is None or matrix.date_of is None:
+            own = None if scores is None else scores[group].astype(np.float64)
+            order[group] = group[_givers(len(group), own, generator)]
             continue
-        # Ties lie by chance, apart for those who give and those who take.
-        givers, takers = (
-            group[np.lexsort((generator.random(size), scores[group]))] for _ in range(2)
-        )
-        strata = np.arange(size) * max(1, size // ALIKE) // max(1, size)
-        order[takers] = givers[np.lexsort((generator.random(size), strata))]
+        accounts, whose = np.unique(matrix.account_of[group], return_inverse=True)
+        own = None
+        if scores is not None:
+            own = np.bincount(whose, weights=scores[group]) / np.bincount(whose)
+        givers = _givers(len(accounts), own, generator)
+        order[group] = group[_nearest(whose, matrix.date_of[group], givers)]
     return replace(
         matrix,
         columns=tuple(_frozen(column[order]) for column in matrix.columns),
@@ -95,15 +104,47 @@ def shuffled(
     )
 
 
+def _givers(
+    size: int, scores: NDArray[np.float64] | None, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Say of each of so many who gives its features to it; of like score where scores are given."""
+    if scores is None:
+        return generator.permutation(size)
+    # Ties lie by chance, apart for those who give and those who take.
+    givers, takers = (np.lexsort((generator.random(size), scores)) for _ in range(2))
+    strata = np.arange(size) * max(1, size // ALIKE) // max(1, size)
+    found = np.empty(size, dtype=np.intp)
+    found[takers] = givers[np.lexsort((generator.random(size), strata))]
+    return found
+
+
+def _nearest(
+    whose: NDArray[np.intp], dates: NDArray[np.int16], givers: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Return for each row that of its account's giver of the date nearest to its own."""
+    far = np.intp(3 * (int(dates.max(initial=0)) + 1))
+    # In one line, account after account, so far apart that none is near another.
+    line = whose * far + dates
+    order = np.argsort(line)
+    there, wanted = line[order], givers[whose] * far + dates
+    after = np.searchsorted(there, wanted).clip(max=max(0, len(there) - 1))
+    before = (after - 1).clip(min=0)
+    closer = np.abs(there[before] - wanted) <= np.abs(there[after] - wanted)
+    return np.asarray(order[np.where(closer, before, after)])
+
+
 def bootstrapped(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
-    """Draw N accounts with replacement; the n-th draw of a seed is always the same."""
+    """Draw as many accounts with replacement; the n-th draw of a seed is always the same."""
     generator = np.random.Generator(np.random.Philox(key=[seed, number]))
-    drawn = generator.integers(0, matrix.accounts, matrix.accounts)
-    return repeated(matrix, np.bincount(drawn, minlength=matrix.accounts))
+    count = matrix.distinct
+    times = np.bincount(generator.integers(0, count, count), minlength=count)
+    if matrix.account_of is not None:
+        times = times[np.unique(matrix.account_of, return_inverse=True)[1]]
+    return repeated(matrix, times)
 
 
 def repeated(matrix: AccountMatrix, times: NDArray[np.intp]) -> AccountMatrix:
-    """Return the matrix with each account as often as said, shape (N,), 0 leaving it out."""
+    """Return the matrix with each row as often as said, shape (N,), 0 leaving it out."""
     return matrix.take(np.repeat(np.arange(matrix.accounts), times))
 
 

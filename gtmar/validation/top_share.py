@@ -205,7 +205,7 @@ def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Sh
     metric
         One of `BOUNDARIES`, whose columns the table has.
     panel
-        N accounts.
+        N rows.
     chunks
         Weights, shape (b, N) each.
 
@@ -219,8 +219,8 @@ def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Sh
         nothing = np.full(3, np.nan)
         return Shares(nothing, nothing, nothing[:, None], nothing[:, None], (), 0)
     sides = [_Side(metric, cohort, side) for side in (cohort.before, cohort.after)]
-    values, deviations, pulls = _both(sides, np.ones((1, cohort.accounts)))
-    drawn = [_both(sides, w[:, rows])[:2] for w in chunks]
+    values, deviations, pulls = _both(cohort, sides, np.ones((1, cohort.rows)))
+    drawn = [_both(cohort, sides, w[:, rows])[:2] for w in chunks]
     return Shares(
         values=values[:, 0],
         deviations=deviations[:, 0],
@@ -231,10 +231,13 @@ def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Sh
     )
 
 
-def _both(sides: list[_Side], weights: Floats) -> tuple[Floats, Floats, tuple[Floats, ...]]:
+def _both(
+    panel: Panel, sides: list[_Side], weights: Floats
+) -> tuple[Floats, Floats, tuple[Floats, ...]]:
     """Values, standard errors and pulls of both scores and of their difference, shape (3, b)."""
     (old, pulls), (new, others) = (side.value(weights) for side in sides)
     values = np.stack([old, new, new - old])
-    moved = (pulls, others, others - pulls)
-    squares = [(weights * p * p).sum(axis=1) for p in moved]
+    moved = tuple(map(panel.per_account, (pulls, others, others - pulls)))
+    own = panel.of_accounts(weights)
+    squares = [(own * p * p).sum(axis=1) for p in moved]
     return values, np.sqrt(np.stack(squares)), moved

@@ -1,0 +1,244 @@
+"""Runs, decisions and proofs on a table of several dates: accounts stay whole in each."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+from benchmarks import panel as panels
+from typer.testing import CliRunner
+
+from gtmar import runs
+from gtmar.cli.app import app
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import Source, scan
+from gtmar.engine.local import LocalEvaluator
+from gtmar.errors import NotResumableError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.review import review
+from gtmar.objective.objective import Judge
+from gtmar.optimize.search_loop import Limits
+from gtmar.report.content import gather
+from gtmar.validation.gates import smallest_gain
+from gtmar.validation.resampling import bootstrapped, shuffled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gtmar.runs import RunResult
+    from gtmar.spec.model import ScoringSpec
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("panel")
+    table = panels.accounts(240, 3)
+    for (day,), part in table.partition_by("features_asof", as_dict=True).items():
+        own = place / "accounts" / f"features_asof={day}"
+        own.mkdir(parents=True)
+        part.drop("features_asof").write_parquet(own / "accounts.parquet")
+    return place
+
+
+@pytest.fixture(scope="module")
+def spec() -> ScoringSpec:
+    own = panels.spec()
+    return own.model_copy(update={"split": own.split.model_copy(update={"holdout": 0.4})})
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, spec: ScoringSpec) -> RunResult:
+    source = Source(str(folder / "accounts"), at=panels.AT)
+    return runs.run(source, spec, limits=Limits(60), journal=folder / "journal")
+
+
+def test_a_run_counts_accounts_and_not_their_rows(folder: Path, done: RunResult) -> None:
+    assert done.holdout is not None
+    assert done.by_date is not None
+    parts = done.by_date["parts"]
+    assert parts["searched"]["accounts"] + parts["held_out"]["accounts"] == 240
+    assert parts["searched"]["rows"] + parts["held_out"]["rows"] == 1_920
+    assert done.holdout["accounts"] == parts["held_out"]["accounts"]
+    assert f"on {done.holdout['accounts']:,} accounts never seen" in done.sentences[0]
+    with Journal(folder / "journal") as journal:
+        [row] = journal.query("select * from runs").to_dicts()
+        found = review(journal, done.run_id)
+    assert (row["accounts"], row["search_accounts"]) == (240, parts["searched"]["accounts"])
+    parameters = dict(row["parameters"])
+    assert parameters["at"] == panels.AT
+    assert parameters["rows"] == "1920"
+    assert parameters["dates"].split()[-1] == str(panels.DAYS[-1])
+    assert found.dates[0].startswith("240 accounts on 8 dates, 1,920 rows. The gain holds in ")
+    assert found.counted == "rows"
+    assert json.loads(json.dumps(found.as_json()["by_date"])) == done.by_date
+
+
+def test_what_a_date_shows_is_the_objective_on_its_rows(
+    folder: Path, spec: ScoringSpec, done: RunResult
+) -> None:
+    judge, facts = Judge.of(spec, None), done.by_date
+    assert facts is not None
+    start = [term.weight for term in spec.terms]
+    best = [done.weights[term.name] for term in spec.terms]
+    for place, day in enumerate(facts["dates"]):
+        one = scan(Source(str(folder / "accounts"), at=day))
+        loaded = load_accounts(one, spec)
+        assert loaded.holdout is not None
+        for name, matrix in (("searched", loaded.search), ("held_out", loaded.holdout)):
+            part = facts["parts"][name]
+            values = judge.values(LocalEvaluator(matrix, spec).frame([start, best]))
+            assert [part["before"][place], part["after"][place]] == values
+            assert part["gained"][place] == (values[1] > values[0])
+            assert part["rows_by_date"][place] == matrix.accounts
+    # The sign of a weight holds where the objective is worse without it.
+    loaded = load_accounts(scan(Source(str(folder / "accounts"), at=facts["dates"][2])), spec)
+    assert loaded.holdout is not None
+    for index, term in enumerate(spec.terms):
+        without = [*best[:index], 0, *best[index + 1 :]]
+        frame = LocalEvaluator(loaded.holdout, spec).frame([without, best])
+        zero, own = judge.values(frame)
+        if best[index]:
+            assert facts["signs"][term.name][2] == (own > zero), term.name
+
+
+def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> None:
+    journal = folder / "journal"
+    assert runs.replay(done.run_id, journal=journal).identical
+    # Where the table has moved, its dates are those on record.
+    moved = runs.replay(done.run_id, journal=journal, data=str(folder / "accounts"))
+    assert moved.identical
+    fewer = Source(str(folder / "accounts"), at=f"{panels.DAYS[0]}..{panels.DAYS[5]}")
+    with pytest.raises(NotResumableError, match="table"):
+        runs.replay(done.run_id, journal=journal, data=fewer)
+
+
+def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
+    folder: Path, done: RunResult
+) -> None:
+    out = folder / "decision"
+    decided = runs.decide(done.run_id, journal=folder / "journal", folder=out)
+    assert done.holdout is not None
+    assert decided.accounts == done.holdout["accounts"]
+    assert decided.unseen.endswith(f"on 8 dates, {decided.accounts * 8:,} rows")
+    interval = decided.intervals.gain["auc_roc_retain"]
+    assert interval.accounts == decided.accounts
+    with (out / "account_changes.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1_920
+    assert len({(row["account"], row["date"]) for row in rows}) == 1_920
+    report = (out / "report.md").read_text("utf-8")
+    assert f"{decided.accounts:,} accounts on 8 dates" in report
+    assert "## Rows by tier" in report
+
+
+def test_what_takes_one_date_says_so(folder: Path, spec: ScoringSpec, done: RunResult) -> None:
+    source = Source(str(folder / "accounts"), at=panels.AT)
+    last = f"--at {panels.DAYS[-1]}"
+    asked: list[Any] = [
+        lambda: runs.backtest(source, spec=done.spec),
+        lambda: runs.account_list(source, done.spec),
+        lambda: runs.explain("a000001", source, done.spec),
+    ]
+    for ask in asked:
+        with pytest.raises(UsageError, match="takes one date of a table") as caught:
+            ask()
+        assert last in str(caught.value.hint)
+    with (
+        Journal(folder / "journal") as journal,
+        pytest.raises(UsageError, match="has no page yet"),
+    ):
+        gather(journal, done.run_id)
+    one = Source(str(folder / "accounts"), at=str(panels.DAYS[-1]))
+    assert runs.explain("a000001", one, done.spec).account == "a000001"
+
+
+def test_a_score_of_several_dates_has_the_date_in_each_row(folder: Path, done: RunResult) -> None:
+    scored = runs.score(Source(str(folder / "accounts"), at=panels.AT), done.spec)
+    assert scored.columns[:3] == ["account_id", "features_asof", "score"]
+    assert scored.height == 1_920
+
+
+def test_a_null_moves_whole_histories_and_a_resample_whole_accounts(spec: ScoringSpec) -> None:
+    table = panels.accounts(50, 4)
+    # Some accounts end early, as those do that leave.
+    ends = pl.col("account_id").str.tail(1).cast(pl.Int64) + 1
+    place = pl.int_range(pl.len()).over("account_id")
+    table = table.filter(place <= ends)
+    number = pl.col("account_id").str.tail(2).cast(pl.Int64)
+    table = table.with_columns(x0=number / 1_000, x1=place / 1_000)
+    matrix = load_accounts(scan(table, at=panels.AT), panels.spec()).search
+    drawn = shuffled(matrix, seed=1, number=1)
+    assert matrix.account_of is not None
+    assert matrix.date_of is not None
+    givers = drawn.columns[0] // 10
+    for account in np.unique(matrix.account_of):
+        rows = matrix.account_of == account
+        [giver] = np.unique(givers[rows])
+        of_giver = set((matrix.columns[1][matrix.account_of == giver] // 10).tolist())
+        own = sorted(matrix.date_of[rows].tolist())
+        taken = (drawn.columns[1][rows] // 10).tolist()
+        order = np.argsort(matrix.date_of[rows])
+        # The giver's row of the same date or, where it has none, of the nearest.
+        nearest = [min(of_giver, key=lambda d, day=day: (abs(d - day), d)) for day in own]
+        assert [taken[i] for i in order] == nearest
+    assert len(np.unique(givers)) == 50
+    assert (drawn.codes == matrix.codes).all()
+    again = bootstrapped(matrix, seed=1, number=2)
+    assert again.account_of is not None
+    sizes = np.bincount(matrix.account_of, minlength=50)
+    times = np.bincount(again.account_of, minlength=50)
+    assert (times % sizes == 0).all()
+    assert (times // sizes).sum() == 50
+
+
+def test_among_accounts_of_like_score_outcomes_stay_near(spec: ScoringSpec) -> None:
+    matrix = load_accounts(scan(panels.accounts(400, 5), at=panels.AT), panels.spec()).search
+    weights = [term.weight for term in panels.spec().terms]
+    evaluator = LocalEvaluator(matrix, panels.spec())
+    scores = evaluator.scores(weights)
+    drawn = shuffled(matrix, seed=1, number=1, scores=scores)
+    judge = Judge.of(panels.spec(), None)
+    before, kept, lost = (
+        judge.values(LocalEvaluator(each, panels.spec()).frame([weights]))[0] or 0.0
+        for each in (matrix, drawn, shuffled(matrix, seed=1, number=1))
+    )
+    assert abs(lost - 0.5) < 0.06
+    # The start still knows most of what it knew.
+    assert before - 0.5 > kept - 0.5 > 0.6 * (before - 0.5)
+
+
+def test_eight_dates_prove_a_smaller_gain_than_one(spec: ScoringSpec) -> None:
+    own, table = panels.spec(), panels.accounts(300, 6)
+    judge = Judge.of(own, None)
+    found = []
+    for at in (str(panels.DAYS[0]), panels.AT):
+        matrix = load_accounts(scan(table, at=at), own).search
+        found.append(smallest_gain(matrix, own, judge, accounts=300) or 0.0)
+        assert matrix.distinct == 300
+    # Eight times as many accounts would give 0.35; eight dates of the same ones give less.
+    assert 0.36 < found[1] / found[0] < 0.65
+
+
+def test_the_first_lines_say_accounts_and_dates(
+    folder: Path, done: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.chdir(folder)
+    asked = ["--data", "accounts", "--at", panels.AT]
+    runner = CliRunner()
+    made = runner.invoke(app, ["init", *asked, "-o", "first.yaml", "--force"])
+    assert made.exit_code == 0, made.output
+    assert "240 accounts on 8 dates, 1,920 rows." in made.output
+    checked = runner.invoke(app, ["check", *asked, "--spec", "first.yaml"])
+    assert "240 accounts on 8 dates, 1,920 rows" in checked.output
+    assert "accounts on 8 dates would prove" in checked.output.replace("\n", " ")
+    read = runner.invoke(app, ["review", done.run_id, "--full", "--journal", "journal"])
+    assert "240 accounts on 8 dates, 1,920 rows." in read.output
+    assert "by date" in read.output
+    refused = runner.invoke(app, ["check", "--data", "accounts", "--spec", "first.yaml"])
+    assert refused.exit_code == 3
+    assert f"--at {panels.DAYS[0]}..{panels.DAYS[-1]}" in refused.output.replace("\n", " ")
