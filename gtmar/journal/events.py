@@ -117,6 +117,8 @@ class EventKind(StrEnum):
     STABILITY = "stability"
     #: A candidate was put forward for review, or not.
     DECISION = "decision"
+    #: What became of the accounts that a live spec had scored on some date.
+    MEASUREMENT = "measurement"
 
 
 def write_event(

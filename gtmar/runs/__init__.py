@@ -31,6 +31,7 @@ from gtmar.runs.score import (
 )
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
+from gtmar.runs.watch import Watched, watch
 
 __all__ = [
     "DEFAULT_PROPOSER",
@@ -57,6 +58,7 @@ __all__ = [
     "RunResult",
     "TierLine",
     "Tiers",
+    "Watched",
     "WentLive",
     "account_list",
     "backtest",
@@ -83,6 +85,7 @@ __all__ = [
     "tiers_of",
     "try_weights",
     "warnings_of",
+    "watch",
     "write_rows_aside",
     "write_table",
 ]
