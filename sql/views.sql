@@ -465,6 +465,62 @@ from (
     where kind = 'decision'
 );
 
+-- One row per date on which kept scores of a live spec were held against what became of accounts.
+create or replace view measurements as
+select
+    model,
+    cast(details ->> '$.day' as date) as day,
+    cast(details ->> '$.outcome_end' as date) as outcome_end,
+    score_id,
+    details ->> '$.verdict' as verdict,
+    details ->> '$.sentence' as sentence,
+    objective,
+    cast(own ->> '$.value' as double) as value,
+    cast(own ->> '$.low' as double) as low,
+    cast(own ->> '$.high' as double) as high,
+    cast(details ->> '$.gains.predecessor.value' as double) as gain,
+    cast(details ->> '$.gains.predecessor.low' as double) as gain_low,
+    cast(details ->> '$.gains.predecessor.high' as double) as gain_high,
+    details ->> '$.expect' as expect,
+    cast(details ->> '$.promise_kept' as boolean) as promise_kept,
+    cast(details ->> '$.accounts' as bigint) as accounts,
+    cast(details ->> '$.probability[0]' as double) as predicted,
+    cast(details ->> '$.probability[1]' as double) as observed,
+    cast(details ->> '$.in_time' as boolean) as in_time,
+    "at" as measured_at,
+    event_id
+from (
+    select
+        *,
+        details ->> '$.objective' as objective,
+        -- A metric of a tier has a full stop in its name.
+        cast(details -> '$.metrics' as map(varchar, json))[details ->> '$.objective'] as own
+    from events
+    where kind = 'measurement'
+);
+
+-- The newest measurement of each spec that is or was live, and of how many dates there are any.
+create or replace view latest_measurements as
+select
+    *,
+    count(*) over (partition by model, score_id) as dates
+from measurements
+qualify row_number() over (partition by model, score_id order by day desc, event_id desc) = 1;
+
+-- What was expected of each spec that went live, and what came of it on the newest date measured.
+create or replace view promises as
+select
+    went_live.event_id as promised_by,
+    went_live.expect as expect,
+    latest_measurements.day as measured_on,
+    latest_measurements.sentence as measurement,
+    latest_measurements.verdict as held,
+    latest_measurements.promise_kept as promise_kept
+from went_live
+left join latest_measurements
+    on latest_measurements.model = went_live.model
+    and latest_measurements.score_id = went_live.score_id;
+
 -- The last decision on each experiment.
 create or replace view latest_decisions as
 select

@@ -652,6 +652,10 @@ def _print_log(
             say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")
         if row["verdict"]:
             say(f"  {_decided(row)}")
+        if row["expect"]:
+            say(f"  Expected: {row['expect']}")
+        if row["measured_on"]:
+            say(f"  {_came_of_it(row)}")
     say()
     newest = entries["reference"][0] if entries.height else None
     if newest and "/" in newest:
@@ -664,8 +668,15 @@ def live_lines(live: pl.DataFrame) -> None:
         why = _who_and_why(row["author"], row["note"])
         decided = f". {_decided(row)}" if row["verdict"] else ""
         say(f"Live: {row['model']} since {_moment(row['since'])}: {why}{decided}")
+        if row["measured_on"]:
+            say(_came_of_it(row), "bad" if row["held"] == "worse" else None)
     if live.is_empty():
         say("Live: nothing on record; gtmar promote or gtmar record says what is.")
+
+
+def _came_of_it(row: dict[str, Any]) -> str:
+    """Say what a live spec's scores were worth on the newest date that is over."""
+    return f"Measured on the accounts of {row['measured_on']}: {row['measurement']}"
 
 
 _KINDS = {

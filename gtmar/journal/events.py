@@ -117,6 +117,10 @@ class EventKind(StrEnum):
     STABILITY = "stability"
     #: A candidate was put forward for review, or not.
     DECISION = "decision"
+    #: What became of the accounts that a live spec had scored on some date.
+    MEASUREMENT = "measurement"
+    #: A search on each of several dates was judged on the next.
+    WALK = "walk"
 
 
 def write_event(

@@ -32,6 +32,7 @@ __all__ = [
     "Judge",
     "better",
     "breach",
+    "expected",
     "fallen",
     "guardrail_of",
     "held_metric",
@@ -106,6 +107,37 @@ def breach(guardrail: Guardrail, value: float | None) -> str | None:
     if guardrail.max is not None and value > guardrail.max:
         return f"{guardrail.metric} {value:.4g} > max {guardrail.max:g}"
     return None
+
+
+#: A promise that can be checked: a metric, a comparison and a number.
+_PROMISE = re.compile(r"\s*([\w.* -]+?)\s*(>=|<=|=>|=<|>|<|≥|≤)\s*([+-]?[0-9.,]+)\s*(%?)\s*")
+
+
+def expected(text: str, tiers: Sequence[str]) -> Guardrail | None:
+    """Read what somebody expects of a score, where it is a metric and a limit; None for free text.
+
+    Raises
+    ------
+    UsageError
+        If it reads like one and names no metric of these tiers, or no number.
+
+    Examples
+    --------
+    >>> expected("auc_roc_retain >= 0.80", ("A", "B")), expected("fewer calls", ("A", "B"))
+    (Guardrail(metric='auc_roc_retain', min=0.8, max=None), None)
+    """
+    found = _PROMISE.fullmatch(text)
+    if found is None:
+        return None
+    name, sign, number, percent = found.groups()
+    try:
+        limit = float(number) / (100 if percent else 1)
+    except ValueError as err:
+        raise UsageError(
+            f'--expect "{text}": "{number}" is no number', hint=f"--expect '{name} {sign} 0.8'"
+        ) from err
+    expression(name, tiers)
+    return Guardrail(metric=name, **{"min" if sign in (">=", "=>", ">", "≥") else "max": limit})
 
 
 _START = " no worse than the start"

@@ -362,12 +362,16 @@ _ENTRIES = """
         latest_decisions.verdict as verdict,
         cast(null as varchar) as reason,
         latest_decisions.event_id as decision,
+        expect,
+        measured_on,
+        measurement,
         coalesce(history.event_id, history.run_id) as id
     from history
     left join runs on runs.run_id = history.run_id
     left join latest_decisions
         on latest_decisions.run_id = history.run_id
         and latest_decisions.experiment_id = history.experiment_id
+    left join promises on promised_by = history.event_id
     union all by name
     select
         "at" as happened_at,

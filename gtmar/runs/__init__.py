@@ -32,6 +32,8 @@ from gtmar.runs.score import (
 )
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
+from gtmar.runs.walk import Walked, walk
+from gtmar.runs.watch import Watched, watch
 
 __all__ = [
     "DEFAULT_PROPOSER",
@@ -58,6 +60,8 @@ __all__ = [
     "RunResult",
     "TierLine",
     "Tiers",
+    "Walked",
+    "Watched",
     "WentLive",
     "account_list",
     "backtest",
@@ -85,6 +89,8 @@ __all__ = [
     "tiers_of",
     "try_weights",
     "warnings_of",
+    "walk",
+    "watch",
     "write_rows_aside",
     "write_table",
 ]

@@ -45,7 +45,16 @@ if TYPE_CHECKING:
     from gtmar.runs.inputs import TableOptions
     from gtmar.spec.model import ScoringSpec, Split
 
-__all__ = ["Backtest", "backtest", "captured"]
+__all__ = [
+    "Backtest",
+    "at_sizes",
+    "backtest",
+    "captured",
+    "columns_of",
+    "in_sample_of",
+    "scored_by",
+    "spec_of_column",
+]
 
 #: Shares of accounts at which the curve is read.
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
@@ -155,7 +164,7 @@ def backtest(
     notes: list[str] = []
     candidate = None
     if score_column is not None:
-        today = _spec_of_column(table, score_column, spec, tiers, orientation, notes)
+        today = spec_of_column(table, score_column, spec, tiers, orientation, notes)
         table = _with_score(table, score_column, notes, drop=drop_unscored)
         candidate = spec
     elif spec is not None:
@@ -172,7 +181,7 @@ def backtest(
         features = {**candidate.features, **today.features}
         joined = candidate.model_copy(update={"features": features})
     accounts, aside = load(table, joined, **table_options)
-    in_sample = None if spec is None else _in_sample(accounts, spec, Path(journal), notes, as_of)
+    in_sample = None if spec is None else in_sample_of(accounts, spec, Path(journal), notes, as_of)
     matrix = accounts.search
     if candidate is not None and accounts.holdout is not None:
         matrix, in_sample = accounts.holdout, False
@@ -182,11 +191,11 @@ def backtest(
     elif candidate is not None and in_sample is None:
         notes.append("The candidate may have been searched on these very accounts.")
     today = _edged(matrix, today)
-    scored, evaluator = _scored(matrix, today)
-    other = None if candidate is None else _at_sizes(scored, _scored(matrix, candidate)[0])
+    scored, evaluator = scored_by(matrix, today)
+    other = None if candidate is None else at_sizes(scored, scored_by(matrix, candidate)[0])
     panel = Panel.of(matrix, scored, other)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
-    own = None if spec is None else (_columns_of(matrix, spec), spec)
+    own = None if spec is None else (columns_of(matrix, spec), spec)
     judged = None if own is None else reliability(*own, level=level)
     weights = [term.weight for term in today.terms]
     green, red = _surprises(today, accounts, as_of)
@@ -228,7 +237,7 @@ def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: boo
     return AccountTable(table.source, table.frame.filter(known), table.schema, table.origin)
 
 
-def _spec_of_column(
+def spec_of_column(
     table: AccountTable,
     column: str,
     like: ScoringSpec | None,
@@ -295,7 +304,7 @@ def _tiers(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[s
     return tiers
 
 
-def _in_sample(
+def in_sample_of(
     accounts: Accounts, spec: ScoringSpec, journal: Path, notes: list[str], as_of: str | None
 ) -> bool | None:
     """Say whether a run of the journal searched these accounts for the spec's weights.
@@ -393,7 +402,7 @@ def _intervals(
     return level, intervals
 
 
-def _columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
+def columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
     """Return a matrix with the columns that a spec reads, and no others."""
     names = [term.name for term in spec.terms]
     columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
@@ -402,19 +411,19 @@ def _columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
 
 def _edged(matrix: AccountMatrix, spec: ScoringSpec) -> ScoringSpec:
     """Return a spec whose tiers have edges: its own, or those of its rule on these accounts."""
-    return spec if spec.has_edges else with_edges(spec, _columns_of(matrix, spec))
+    return spec if spec.has_edges else with_edges(spec, columns_of(matrix, spec))
 
 
-def _scored(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
+def scored_by(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
     """Score the accounts by a spec that reads some of the matrix's columns."""
     spec = _edged(matrix, spec)
-    evaluator = LocalEvaluator(_columns_of(matrix, spec), spec)
+    evaluator = LocalEvaluator(columns_of(matrix, spec), spec)
     scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
     edges = TierEdges.of(spec)
     return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator
 
 
-def _at_sizes(today: Scored, candidate: Scored) -> Scored:
+def at_sizes(today: Scored, candidate: Scored) -> Scored:
     """Return a candidate's score with tiers of the sizes that today's have, best to best."""
     turned = candidate.places if today.risk == candidate.risk else -candidate.places
     cut = at_sizes_of(today, turned)

@@ -11,6 +11,7 @@ from gtmar import spec as specs
 from gtmar.errors import SpecError, UsageError
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
 from gtmar.journal.lookup import decided_on, measured_as
+from gtmar.objective.objective import expected
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, refuse_unknown_options
 from gtmar.runs.results import PlainData
@@ -73,9 +74,14 @@ def promote(
     Raises
     ------
     UsageError
-        If the very same scores are live already.
+        If the very same scores are live already, or the expectation names no metric.
     JournalError
         If the journal can't be written.
+
+    Notes
+    -----
+    ``expect`` such as ``auc_roc_retain >= 0.80`` is a promise that `watch` checks; anything else is
+    kept as text.
     """
     with journal_if_there(journal) as opened:
         reference = None if opened is None else measured_as(opened, spec)
@@ -202,6 +208,10 @@ def _go_live(
     note_on_clock = clock_note(dated_ahead(journal, now), now)
     # What went live by clocks ahead of this one, and is followed by what is recorded now.
     later = [event["event_id"] for event in events if event["since"] > now]
+    promise = None if expect is None else expected(expect, spec.tier_names)
+    details: dict[str, Any] = {"recorded_after": later} if later else {}
+    if promise is not None:
+        details["expectation"] = promise.model_dump(exclude_none=True)
     changes, tiers = _changes(before[0], spec) if before is not None else (None, None)
     run_id, _, experiment_id = (experiment or "").partition("/")
     shared: dict[str, Any] = {
@@ -220,7 +230,7 @@ def _go_live(
         spec=specs.to_json(spec),
         run_id=run_id or None,
         experiment_id=experiment_id or None,
-        details={"recorded_after": later} if later else None,
+        details=details or None,
     )
     return WentLive(
         **shared,

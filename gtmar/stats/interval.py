@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -18,6 +20,7 @@ __all__ = [
     "Interval",
     "effective_size",
     "freedom",
+    "from_groups",
     "from_normal",
     "from_proportion",
     "from_students",
@@ -221,6 +224,24 @@ def student_quantile(probability: float, degrees: float) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / degrees + second / degrees**2 + third / degrees**3
+
+
+def from_groups(
+    value: float | None, left_out: Sequence[float], *, level: float, accounts: int
+) -> Interval:
+    """Take Student's interval of a value by those that it has with each of G groups left out.
+
+    `left_out`, shape (G,), are of the same estimate without one group of accounts each. The groups
+    are of about as many accounts. Quenouille 1956; Kott 2001, The delete-a-group jackknife.
+    """
+    groups = len(left_out)
+    if value is None or groups < _LEAST_FREEDOM + 1:
+        reason = "no value" if value is None else too_few(accounts)
+        return unknown(value, level=level, accounts=accounts, reason=reason)
+    values = np.asarray(left_out)
+    spread = (groups - 1) / groups * float(((values - values.mean()) ** 2).sum())
+    reach = student_quantile((1 + level) / 2, groups - 1) * math.sqrt(spread)
+    return Interval(value, value - reach, value + reach, level, accounts)
 
 
 def from_students(

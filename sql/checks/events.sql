@@ -32,7 +32,7 @@ faulty as (
                 if(
                     events.kind not in (
                         'promotion', 'record', 'import', 'undo', 'compaction', 'look', 'null',
-                        'stability', 'decision'
+                        'stability', 'decision', 'measurement', 'walk'
                     ),
                     'no such kind',
                     null
@@ -44,7 +44,7 @@ faulty as (
                     null
                 ),
                 if(
-                    events.kind in ('look', 'null', 'stability', 'decision')
+                    events.kind in ('look', 'null', 'stability', 'decision', 'measurement', 'walk')
                         and events.details is null,
                     'what was found is not said',
                     null

@@ -15,6 +15,11 @@
 --   event_id (varchar): the event that says so
 --   verdict (varchar): of the last decision on that experiment; null where there is none
 --   decided_at (timestamp with time zone): when that was
+--   measured_on (date): the newest date on which its scores were held against what became of
+--     accounts; null where there is none, as the three that follow
+--   measurement (varchar): what that gave
+--   held (varchar): holds, worse or unknown
+--   promise_kept (boolean): whether what was expected came; null where it can't be checked
 -- grain: one row per model
 -- order: model
 
@@ -32,10 +37,15 @@ select
     live_specs.recorded_at as recorded_at,
     live_specs.event_id as event_id,
     latest_decisions.verdict as verdict,
-    latest_decisions."at" as decided_at
+    latest_decisions."at" as decided_at,
+    promises.measured_on as measured_on,
+    promises.measurement as measurement,
+    promises.held as held,
+    promises.promise_kept as promise_kept
 from live_specs
 left join latest_decisions
     on latest_decisions.run_id = live_specs.run_id
     and latest_decisions.experiment_id = live_specs.experiment_id
+left join promises on promises.promised_by = live_specs.event_id
 where live_specs.until is null
 order by live_specs.model;

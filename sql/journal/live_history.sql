@@ -12,18 +12,26 @@
 --   change (varchar): weights that differ from what was live before, such as nps: 5 -> 12; null
 --     for the first, empty where the same went live again; then the tiers' lower edges that differ
 --   experiment (varchar): where it came from or was measured, as RUN/EXP; null where it was not
+--   measured (bigint): dates on which its scores were held against what became of accounts
+--   measured_on (date): the newest of them; null where there is none, as all that follows
+--   objective (varchar): the metric that decides
+--   value (double): its value on that date
+--   low (double): lower end of its interval
+--   high (double): upper end
+--   verdict (varchar): holds, worse or unknown
+--   promise_kept (boolean): whether what was expected came; null where it can't be checked
 --   event_id (varchar): the event that says so
 -- grain: one row per spec that went live
 -- order: model, newest first
 
 select
-    model,
-    since,
-    until,
-    author,
-    note,
-    expect,
-    kind,
+    live_specs.model as model,
+    live_specs.since as since,
+    live_specs.until as until,
+    live_specs.author as author,
+    live_specs.note as note,
+    live_specs.expect as expect,
+    live_specs.kind as kind,
     if(
         weights_before is null,
         null,
@@ -33,9 +41,20 @@ select
             'tiers from ' || nullif(worded_changes(changed_weights(tiers_before, tiers)), '')
         )
     ) as change,
-    run_id || '/' || experiment_id as experiment,
-    event_id
+    live_specs.run_id || '/' || live_specs.experiment_id as experiment,
+    coalesce(latest_measurements.dates, 0) as measured,
+    latest_measurements.day as measured_on,
+    latest_measurements.objective as objective,
+    latest_measurements.value as value,
+    latest_measurements.low as low,
+    latest_measurements.high as high,
+    latest_measurements.verdict as verdict,
+    latest_measurements.promise_kept as promise_kept,
+    live_specs.event_id as event_id
 from live_specs
+left join latest_measurements
+    on latest_measurements.model = live_specs.model
+    and latest_measurements.score_id = live_specs.score_id
 where getvariable('model') is null
-    or model = getvariable('model')
-order by model, position desc;
+    or live_specs.model = getvariable('model')
+order by live_specs.model, position desc;

@@ -20,6 +20,11 @@
 --   verdict (varchar): of the last decision on that experiment; null where there is none
 --   decided_at (timestamp with time zone): when that was
 --   compared (varchar): what it decided on: what against what, on which accounts
+--   expect (varchar): of a spec that went live, what should happen; null where nobody said
+--   measured_on (date): the newest date on which its scores were held against what became of
+--     accounts; null where there is none, as the two that follow
+--   measurement (varchar): what that gave
+--   promise_kept (boolean): whether what was expected came; null where it can't be checked
 -- grain: one row per run or spec that went live; a change made elsewhere is one, measured or not
 -- order: at, newest first
 
@@ -65,9 +70,14 @@ select
     ) as reference,
     latest_decisions.verdict as verdict,
     latest_decisions."at" as decided_at,
-    latest_decisions.compared as compared
+    latest_decisions.compared as compared,
+    promises.expect as expect,
+    promises.measured_on as measured_on,
+    promises.measurement as measurement,
+    promises.promise_kept as promise_kept
 from history
 left join latest_decisions
     on latest_decisions.run_id = history.run_id
     and latest_decisions.experiment_id = history.experiment_id
+left join promises on promises.promised_by = history.event_id
 order by happened_at desc, position desc nulls last, reference desc;

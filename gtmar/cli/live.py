@@ -1,0 +1,116 @@
+"""Commands over the live score through time: watch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gtmar.cli import options as a
+from gtmar.cli.next_step import follow, unused
+from gtmar.cli.options import app
+from gtmar.cli.output import Answer, complain, say, some, table
+from gtmar.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtmar.runs import Watched
+
+__all__ = ["watch"]
+
+#: What a timer's script sees: beyond chance worse, or nothing to tell by yet.
+_EXITS = {"holds": 0, "worse": 10, "unknown": 11}
+#: Measured dates that are shown; --json has all.
+_SHOWN = 12
+
+
+@a.command(app, "watch --data accounts")
+def watch(
+    data: a.Data,
+    model: Annotated[str | None, typer.Option(help="Which model, where several are live.")] = None,
+    shadow: Annotated[
+        list[Path] | None,
+        typer.Option(help="A spec to measure beside what is live; up to three."),
+    ] = None,
+    grace: Annotated[
+        int, typer.Option(min=0, help="Days after a window's end until outcomes count as known.")
+    ] = 0,
+    forget_before: Annotated[
+        str | None, typer.Option(help="Remove kept scores of dates before this one.")
+    ] = None,
+    scores: Annotated[Path, typer.Option(help="Folder that keeps scores by date.")] = Path(
+        "scores"
+    ),
+    *,
+    table_options: a.OutcomeTableOptions,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+) -> Answer:
+    """Keep what the live score says today; say whether it held on the dates that are over."""
+    from datetime import date
+
+    from gtmar import runs
+    from gtmar import spec as specs
+
+    try:
+        before = None if forget_before is None else date.fromisoformat(forget_before)
+    except ValueError as err:
+        raise UsageError(f"--forget-before expects YYYY-MM-DD, got {forget_before}") from err
+    found = runs.watch(
+        data,
+        model=model,
+        shadows=[specs.load(path) for path in shadow or ()],
+        grace=grace,
+        forget_before=before,
+        scores=scores,
+        journal=journal,
+        **table_options,
+    )
+    return Answer(found.as_json, lambda: _print_watched(found), _EXITS[found.verdict])
+
+
+def _print_watched(found: Watched) -> None:
+    tone = {"holds": "good", "worse": "bad"}.get(found.verdict)
+    say(found.sentence, tone)  # type: ignore[arg-type] # of the two above
+    for day, role, accounts in found.kept:
+        say(f"Kept: scores of {some(accounts, 'account')} of {day}, {role}.")
+    if not found.kept:
+        say("Nothing new to keep: the newest date is scored already.")
+    shown = found.measurements[-_SHOWN:]
+    if shown:
+        rows = []
+        for each in shown:
+            own = each.metrics.get(each.objective)
+            ends = ["", ""] if own is None or own.low is None else [own.low, own.high]
+            gain = each.gains.get("predecessor")
+            rows.append(
+                [
+                    each.day.isoformat(),
+                    f"{each.accounts:,}",
+                    None if own is None else own.value,
+                    *ends,
+                    None if gain is None or gain.value is None else f"{gain.value:+.4f}",
+                    each.verdict,
+                ]
+            )
+        title = f"{shown[-1].objective} on the outcomes, 95 % intervals"
+        table(
+            ["date", "accounts", "value", "from", "to", "vs before", "verdict"], rows, title=title
+        )
+    rows = [
+        [row["days"], row["leavers"], f"{row['lowest']:.0%}", f"{row['others']:.0%}", row["median"]]
+        for row in found.before_leaving.to_dicts()
+        if row["leavers"] and row["others"] is not None
+    ]
+    if rows:
+        heads = ["days before", "leavers", "in the worst tier", "others in it", "median score"]
+        table(heads, rows, title="Of those who left, what the score said before")
+    for day, why in found.waiting:
+        say(f"Not yet: {day}, {why}.")
+    if found.forgotten:
+        say(f"Forgotten: the scores of {some(found.forgotten, 'date')}; what was measured stays.")
+    for note in found.notes:
+        complain("note", note)
+    if found.verdict == "worse":
+        follow("check", spec=unused("spec.yaml"))
+    else:
+        follow("log")

@@ -1,0 +1,112 @@
+"""What the score said of those who left, some days before they were gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gtmar.data.contract import id_column
+from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes
+from gtmar.data.prepare import read_for
+from gtmar.data.scan import collect
+from gtmar.data.split import key_expression
+from gtmar.runs.dated_tables import outcome_end
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from gtmar.data.scan import AccountTable
+    from gtmar.runs.score_store import KeptScores
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["BEFORE", "before_leaving"]
+
+#: Days before an account is gone on which people ask what its score was.
+BEFORE = (30, 60, 90)
+
+
+def before_leaving(
+    lives: Sequence[KeptScores], tables: Mapping[date, AccountTable]
+) -> pl.DataFrame:
+    """Say what the score said of those who left, some days before they were gone.
+
+    Returns
+    -------
+    DataFrame
+        A row for 30, 60 and 90 days: `days`, `leavers` (those with a score kept so long before),
+        `lowest` (their share in the tier that is worst), `others` (share of all accounts scored on
+        the same dates who were in it), `median` (their median score). An account is gone by the
+        end of the window that it left in, or by the first later date whose table lacks it. Shares
+        are null without leavers.
+    """
+    schema = {"days": pl.Int64, "leavers": pl.Int64, "lowest": pl.Float64, "others": pl.Float64}
+    if not lives:
+        return pl.DataFrame(schema={**schema, "median": pl.Float64})
+    gone = _gone(lives[-1].spec, tables)
+    frames = [
+        each.frame().select(
+            "account",
+            "score",
+            pl.lit(each.day).alias("day"),
+            (pl.col("tier") == _worst(each.spec)).alias("worst"),
+        )
+        for each in lives
+    ]
+    kept = pl.concat(frames).sort("day")
+    rows = []
+    for days in BEFORE:
+        asked = gone.with_columns(day=pl.col("gone") - pl.duration(days=days)).sort("day")
+        found = asked.join_asof(kept, on="day", by="account", check_sortedness=False).drop_nulls(
+            "score"
+        )
+        dates = found["day"].n_unique()
+        others = kept.filter(~pl.col("account").is_in(found["account"].implode()))
+        rows.append(
+            {
+                "days": days,
+                "leavers": found.height,
+                "lowest": found["worst"].mean() if dates else None,
+                "others": others["worst"].mean() if dates and others.height else None,
+                "median": found["score"].median(),
+            }
+        )
+    return pl.DataFrame(rows, schema={**schema, "median": pl.Float64})
+
+
+def _worst(spec: ScoringSpec) -> str:
+    return spec.tier_names[0 if spec.orientation == "risk" else -1]
+
+
+def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFrame:
+    """Return `account` and the day by which it was `gone`, of those who left last."""
+    frames = []
+    for day, given in sorted(tables.items()):
+        table = read_for(given, spec)
+        name = id_column(spec, table.columns)
+        if name is None:
+            continue
+        outcomes = OutcomeColumns.found(spec.outcomes, table.columns)
+        left = canonical_outcomes(outcomes, table.schema)["retained"] == 0
+        end = outcome_end(table, spec)
+        frames.append(
+            collect(
+                table,
+                table.frame.select(
+                    key_expression(name, table.schema).alias("account"),
+                    left.alias("left"),
+                    day=pl.lit(day),
+                    end=pl.lit(end, dtype=pl.Date),
+                ),
+            )
+        )
+    days = sorted(tables)
+    following = dict(zip(days, [*days[1:], None], strict=True))
+    last = pl.concat(frames).sort("day").group_by("account", maintain_order=True).last()
+    next_day = pl.col("day").replace_strict(following, return_dtype=pl.Date)
+    return (
+        last.filter(pl.col("left").fill_null(value=False))
+        .select("account", gone=pl.min_horizontal(pl.col("end") + pl.duration(days=1), next_day))
+        .drop_nulls()
+    )

@@ -1,0 +1,344 @@
+"""Kept scores of a date held against what became of its accounts, and put on record once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.data.contract import id_column
+from gtmar.data.outcomes import canonical_outcomes
+from gtmar.data.prepare import read_for
+from gtmar.data.scan import collect
+from gtmar.data.split import key_expression
+from gtmar.errors import UsageError
+from gtmar.journal.events import EventKind, write_event
+from gtmar.objective.objective import Judge, breach
+from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
+from gtmar.runs.dated_tables import outcome_end
+from gtmar.runs.holdout import journal_if_there, record_look
+from gtmar.runs.inputs import load
+from gtmar.runs.results import PlainData
+from gtmar.spec.model import SCORE_UNITS, Guardrail
+from gtmar.stats.interval import Interval
+from gtmar.validation.intervals import uncertainty
+from gtmar.validation.paired_scores import Panel
+from gtmar.validation.trade_offs import upside_down
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from gtmar.data.matrix import Accounts
+    from gtmar.data.scan import AccountTable
+    from gtmar.runs.inputs import TableOptions
+    from gtmar.runs.score_store import KeptScores
+    from gtmar.spec.model import ScoringSpec
+    from gtmar.validation.intervals import Uncertainty
+
+__all__ = ["Live", "Measurement", "measure", "measurements"]
+
+_LEVEL = 0.95
+_KEY, _PROBABILITY = "\x00key", "\x00probability"
+
+
+@dataclass(frozen=True)
+class Live:
+    """A spec that is or was live, and what was said of it."""
+
+    spec: ScoringSpec
+    since: datetime
+    author: str | None
+    expect: str | None
+    expectation: Guardrail | None
+    experiment: str | None
+
+
+@dataclass(frozen=True)
+class Measurement(PlainData):
+    """What became of the accounts that a live spec had scored on a date."""
+
+    day: date
+    #: Last day of their outcomes; None where neither spec nor table says.
+    outcome_end: date | None
+    score_id: str
+    accounts: int
+    #: Accounts of the table that had no score on the date, and scored ones that aren't in it.
+    unscored: int
+    absent: int
+    objective: str
+    level: float
+    #: Metrics of the live score.
+    metrics: dict[str, Interval]
+    #: Objective of the live score minus the predecessor's, and of each shadow minus the live one's,
+    #: at the live score's tier sizes; by ``predecessor`` and ``shadow SCORE_ID``.
+    gains: dict[str, Interval]
+    #: A row a tier: `tier`, `accounts`, `retained` (a share; None without labels).
+    tiers: tuple[dict[str, Any], ...]
+    #: `holds`, `worse` or `unknown`, and why, in a sentence.
+    verdict: str
+    sentence: str
+    #: Whether the promise was kept; None without one that can be checked, or beyond what is known.
+    promise_kept: bool | None
+    #: What was promised, as it was written.
+    expect: str | None
+    #: Share that leaves by the score's probabilities, and that left; None without probabilities.
+    probability: tuple[float, float] | None
+    #: The day on which the scores were kept, and whether that was before the outcomes were over.
+    scored_on: date | None
+    in_time: bool
+    event_id: str | None = None
+
+    @classmethod
+    def of_record(cls, event_id: str, details: str) -> Measurement:
+        """Read a measurement off its event."""
+        said = json.loads(details)
+        for key in ("day", "outcome_end", "scored_on"):
+            said[key] = None if said[key] is None else date.fromisoformat(said[key])
+        for key in ("metrics", "gains"):
+            said[key] = {name: Interval(**each) for name, each in said[key].items()}
+        said["tiers"] = tuple(said["tiers"])
+        said["probability"] = None if said["probability"] is None else tuple(said["probability"])
+        return cls(**{**said, "event_id": event_id})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        parts = ("metrics", "gains")
+        nested = {p: {k: v.as_json() for k, v in getattr(self, p).items()} for p in parts}
+        return {**vars(self), **nested, "tiers": list(self.tiers)}
+
+
+def measure(
+    table: AccountTable,
+    day: date,
+    group: Sequence[KeptScores],
+    history: Sequence[Live],
+    journal: Path,
+    options: TableOptions,
+) -> Measurement:
+    """Hold a date's kept scores against its outcomes, and put that on record."""
+    live = group[0]
+    spec = live.spec
+    judge = Judge.of(spec)
+    loaded = _load_kept(table, group, options)
+    matrix = loaded.accounts.search
+    own, _ = scored_by(matrix, loaded.columns[0])
+    alone = uncertainty(Panel.of(matrix, own), level=_LEVEL)
+    gains: dict[str, Interval] = {}
+    identifier = specs.score_id(spec)
+    for each, column in zip(group[1:], loaded.columns[1:], strict=True):
+        other = at_sizes(own, scored_by(matrix, column)[0])
+        pair = uncertainty(Panel.of(matrix, own, other), level=_LEVEL, metrics={judge.metric.key})
+        gain = pair.gain.get(judge.name)
+        if gain is not None and each.role == "predecessor":
+            gains[each.role] = gain.negated()
+        elif gain is not None:
+            gains[f"{each.role} {specs.score_id(each.spec)}"] = gain
+    said = next((e for e in reversed(history) if specs.score_id(e.spec) == identifier), None)
+    kept, told = _promised(None if said is None else said.expectation, alone.after)
+    verdict, sentence = _verdict(judge, alone, gains.get("predecessor"), kept, told)
+    end, scored_on = outcome_end(table, spec), live.scored_on
+    in_time = end is None or (scored_on is not None and scored_on <= end)
+    searched = in_sample_of(loaded.accounts, spec, journal, [], options.get("as_of"))
+    if searched:
+        verdict = "unknown"
+        sentence = "it can't be judged on that date: its weights were searched on these accounts."
+    elif not in_time:
+        sentence += " The scores were kept when the outcomes were over: a backtest, no forecast."
+    sizes = np.bincount(own.tiers, minlength=len(own.tier_names)).tolist()
+    retained = (alone.after.get(f"logo_retention_by_tier.{tier}") for tier in own.tier_names)
+    found = Measurement(
+        day=day,
+        outcome_end=end,
+        score_id=identifier,
+        accounts=matrix.accounts,
+        unscored=loaded.unscored,
+        absent=loaded.absent,
+        objective=judge.name,
+        level=_LEVEL,
+        metrics=alone.after,
+        gains=gains,
+        tiers=tuple(
+            {"tier": tier, "accounts": size, "retained": share and share.value}
+            for tier, size, share in zip(own.tier_names, sizes, retained, strict=True)
+        ),
+        verdict=verdict,
+        sentence=sentence,
+        promise_kept=kept,
+        expect=None if said is None else said.expect,
+        probability=loaded.probability,
+        scored_on=scored_on,
+        in_time=in_time,
+    )
+    value = alone.after[judge.name].value if judge.name in alone.after else None
+    shared = {"model": spec.model, "spec_id": specs.spec_id(spec), "source": table.source}
+    for each in group[1:]:
+        record_look(
+            journal,
+            loaded.accounts.outcomes_fingerprint,
+            specs.spec_id(each.spec),
+            objective=judge.name,
+            before=value,
+            after=None,
+            higher_is_better=judge.sign > 0,
+            **shared,
+        )
+    details = {k: v for k, v in found.as_json().items() if k != "event_id"}
+    # The event comes last: a process that was killed before it measures the date again, and a
+    # comparison that is on record twice counts as one look.
+    event = write_event(
+        journal,
+        EventKind.MEASUREMENT,
+        details=json.loads(json.dumps(details, default=str)),
+        score_id=identifier,
+        **shared,
+    )
+    return replace(found, event_id=event)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A date's table with its kept scores."""
+
+    accounts: Accounts
+    #: A spec for each kept score, whose only feature is that score.
+    columns: tuple[ScoringSpec, ...]
+    unscored: int
+    absent: int
+    probability: tuple[float, float] | None
+
+
+def _load_kept(table: AccountTable, group: Sequence[KeptScores], options: TableOptions) -> _Loaded:
+    """Join a date's outcomes with the scores that were kept, by id; those with both count."""
+    spec = group[0].spec
+    table = read_for(table, spec)
+    identifier = id_column(spec, table.columns)
+    if identifier is None:
+        raise UsageError(
+            f"{table.source}: no column is the account's id, so kept scores can't be found",
+            hint="id: COLUMN in the spec names it",
+        )
+    frame = table.frame.with_columns(key_expression(identifier, table.schema).alias(_KEY))
+    names = [f"kept score {number}" for number in range(len(group))]
+    for name, each in zip(names, group, strict=True):
+        kept = each.frame().select(pl.col("account").alias(_KEY), pl.col("score").alias(name))
+        if each is group[0]:
+            kept = kept.with_columns(each.frame()["probability"].alias(_PROBABILITY))
+        frame = frame.join(kept.lazy(), on=_KEY, how="inner", maintain_order="left")
+    counted = collect(table, table.frame.select(pl.len())).item()
+    schema = frame.collect_schema()
+    joined = replace(table, frame=frame, schema=schema, texts=None)
+    columns = tuple(_of_column(each.spec, name) for name, each in zip(names, group, strict=True))
+    every = {n: c.features[n] for n, c in zip(names, columns, strict=True)}
+    accounts, _ = load(joined, columns[0].model_copy(update={"features": every}), **options)
+    matched = accounts.checked.accounts
+    outcomes = list(canonical_outcomes(accounts.checked.outcomes, schema).values())
+    labelled = collect(joined, frame.select(*outcomes, pl.col(_PROBABILITY))).drop_nulls(
+        ["retained", _PROBABILITY]
+    )
+    probability = None
+    if labelled.height:
+        means = labelled.select(pl.col(_PROBABILITY).mean(), left=1 - pl.col("retained").mean())
+        probability = (float(means[_PROBABILITY][0]), float(means["left"][0]))
+    absent = group[0].frame().height - matched
+    return _Loaded(accounts, columns, counted - matched, absent, probability)
+
+
+def _of_column(spec: ScoringSpec, column: str) -> ScoringSpec:
+    """Return a spec whose score is a column that holds another one's, tiers as there."""
+    lows = [low / SCORE_UNITS for low in spec.tier_lows]
+    highs = [spec.max_score + 1, *lows[:-1]]
+    tiers = zip(spec.tier_names, lows, highs, strict=True)
+    given = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    shared = ("model", "max_score", "orientation", "id", "outcomes", "labels", "window")
+    return specs.ScoringSpec.model_validate(
+        {
+            **{key: given[key] for key in shared if key in given},
+            "features": {column: {"column": column, "weight": 1, "min": 1, "max": 1}},
+            "tiers": {name: {"min": low, "max": high} for name, low, high in tiers},
+            "split": {"holdout": 0},
+        }
+    )
+
+
+def _promised(
+    promise: Guardrail | None, metrics: Mapping[str, Interval]
+) -> tuple[bool | None, str | None]:
+    """Say whether a promise was kept: None where there is none to check, or chance may have it."""
+    if promise is None:
+        return None, None
+    found = metrics.get(promise.metric)
+    if found is None or found.value is None:
+        return None, f"what was expected of {promise.metric} can't be measured"
+    missed = breach(promise, found.value)
+    ends = "" if found.low is None else f" ({found.low:.4g} to {found.high:.4g})"
+    if missed is None:
+        return True, f"{_limit(promise)} was expected, and is so"
+    beyond = (promise.min is not None and found.high is not None and found.high < promise.min) or (
+        promise.max is not None and found.low is not None and found.low > promise.max
+    )
+    if beyond:
+        return False, f"not what was expected, beyond chance: {missed}{ends}"
+    return None, f"{_limit(promise)} was expected; it falls short, though within chance"
+
+
+def _limit(promise: Guardrail) -> str:
+    ends = (("at least", promise.min), ("at most", promise.max))
+    return " and ".join(f"{promise.metric} of {word} {v:g}" for word, v in ends if v is not None)
+
+
+def _verdict(
+    judge: Judge,
+    alone: Uncertainty,
+    gain: Interval | None,
+    kept: bool | None,  # noqa: FBT001 - what `_promised` says
+    told: str | None,
+) -> tuple[str, str]:
+    """Return `holds`, `worse` or `unknown`, and the sentence that says why."""
+    own = alone.after.get(judge.name)
+    if own is None or own.value is None:
+        why = "no such metric here" if own is None else str(own.reason)
+        return "unknown", f"it can't be judged: {judge.name} has no value, {why}."
+    ends = "" if own.low is None else f" ({own.low:.4g} to {own.high:.4g})"
+    measured = f"{judge.name} {own.value:.4g}{ends}"
+    if judge.name.startswith("auc_roc"):
+        measured = f"of 100 pairs of a kept and a lost account it ranks {100 * own.value:.0f} right"
+        if own.low is not None and own.high is not None:
+            measured += f" ({100 * own.low:.0f} to {100 * own.high:.0f})"
+    if upside_down(alone) is not None:
+        pairs = 100 * (alone.after["auc_roc_retain"].value or 0)
+        return "worse", (
+            f"it is upside down: of 100 pairs of a kept and a lost account it ranks {pairs:.0f} "
+            "right, fewer than a coin would."
+        )
+    better = gain if gain is None or judge.sign > 0 else gain.negated()
+    beside = ""
+    if better is not None and better.value is not None and better.low is not None:
+        way = "better" if better.value > 0 else "worse"
+        beside = (
+            f" {way} than the score before it by {abs(better.value):.3g} "
+            f"({better.low:.3g} to {better.high:.3g})"
+        )
+    if better is not None and better.below_zero:
+        return "worse", f"it is{beside}, beyond chance; {measured}."
+    if kept is False:
+        return "worse", f"it is {told}."
+    parts = [measured, *([beside.strip()] if beside else []), *([told] if told else [])]
+    return "holds", f"it holds: {'; '.join(parts)}."
+
+
+def measurements(journal: Path, model: str) -> list[Measurement]:
+    """Return what the journal has measured of a model's live scores."""
+    query = (
+        "select event_id, details from events where kind = 'measurement' "
+        "and model = getvariable('model') order by event_id"
+    )
+    with journal_if_there(journal) as opened:
+        rows = opened.query(query, model=model).rows() if opened else []
+    return [Measurement.of_record(event_id, details) for event_id, details in rows]

@@ -1,0 +1,574 @@
+"""Walking forward through time: search what was known by each date, judge on the next.
+
+A random split flatters: it judges on accounts of the very window that was searched. Here each step
+searches the dates whose outcomes were over, and judges on the next date, which began after.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.data.outcomes import ACTIVATION_STATES, Movement
+from gtmar.data.scan import Source, collect, scan
+from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes, with_edges
+from gtmar.engine.local import LocalEvaluator
+from gtmar.errors import AccountDataError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.lookup import checkout
+from gtmar.objective.objective import Judge
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.backtest import columns_of, spec_of_column
+from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
+from gtmar.runs.holdout import journal_if_there, whole
+from gtmar.runs.inputs import TableOptions, load, refuse_unknown_options
+from gtmar.runs.plan import given_at_start
+from gtmar.runs.results import PlainData
+from gtmar.runs.run import run
+from gtmar.spec.model import stated_date
+from gtmar.stats.interval import Interval, from_groups
+from gtmar.validation.intervals import at_sizes_of
+from gtmar.validation.paired_scores import Scored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.runs.results import Progress
+    from gtmar.spec.model import ScoringSpec
+
+    Vectors = Mapping[str, tuple[int, ...]]
+
+__all__ = ["OTHERS", "WalkStep", "Walked", "walk"]
+
+#: What re-tuning is held against: the weights as given, never touched; those of the first step,
+#: never touched again; a logistic regression fitted to the same dates; the score of a column.
+OTHERS = ("alone", "once", "logistic", "column")
+_RETUNED = "retuned"
+#: Groups of accounts that are left out in turn for the intervals.
+_GROUPS = 40
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class WalkStep:
+    """One step: what was searched, and what came of it on the next date."""
+
+    #: The date judged on, and the first and last of those searched.
+    day: date
+    known: tuple[date, date]
+    run_id: str
+    accounts: int
+    #: The objective on that date, of `retuned` and of each of `OTHERS`; null where it has none.
+    values: dict[str, float | None]
+    #: Share of those who left that stood in the worst tier, all cut at the sizes of the given
+    #: weights' tiers; null where nobody left.
+    caught: dict[str, float | None]
+    weights: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Walked(PlainData):
+    """What walking forward found."""
+
+    walk_id: str
+    source: str
+    model: str
+    objective: str
+    higher_is_better: bool
+    steps: tuple[WalkStep, ...]
+    accounts: int
+    #: Mean over the dates of the objective after re-tuning minus that of each of `OTHERS`.
+    gains: dict[str, Interval]
+    #: Share of all who left that stood in the worst tier, over all dates.
+    caught: dict[str, float | None]
+    #: Dates that can't be judged, each with why.
+    left_out: tuple[tuple[date, str], ...]
+    event_id: str | None = None
+    #: Steps that were found done in the journal.
+    reused: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """`pays`, `costs` or `alone`: whether re-tuning beats weights left alone beyond chance."""
+        gain = self._better("alone")
+        if gain.above_zero:
+            return "pays"
+        return "costs" if gain.below_zero else "alone"
+
+    def _better(self, other: str) -> Interval:
+        gain = self.gains[other]
+        return gain if self.higher_is_better else gain.negated()
+
+    def wins(self, other: str) -> int:
+        """On how many dates re-tuning was better than another of `OTHERS`."""
+        sign = 1 if self.higher_is_better else -1
+        pairs = ((step.values[_RETUNED], step.values.get(other)) for step in self.steps)
+        return sum(a is not None and b is not None and sign * (a - b) > 0 for a, b in pairs)
+
+    @property
+    def sentence(self) -> str:
+        """What a lead wants to know first."""
+        dates = f"{self.wins('alone')} of {len(self.steps)} dates"
+        gain = self.gains["alone"]
+        measured = (
+            f"{self.objective} {gain.value:+.4f} on average" if gain.value is not None else ""
+        )
+        if gain.low is not None and gain.high is not None:
+            measured += f" ({gain.low:+.4f} to {gain.high:+.4f})"
+        old, new = self.caught["alone"], self.caught[_RETUNED]
+        caught = ""
+        if old is not None and new is not None:
+            caught = f"; the worst tier would have held {new:.0%} of those who left, not {old:.0%}"
+            if round(100 * old) == round(100 * new):
+                caught = f"; the worst tier holds {new:.0%} of those who left either way"
+        if self.verdict == "pays":
+            return f"Re-tuning on each date would have paid, on {dates}: {measured}{caught}."
+        if self.verdict == "costs":
+            return f"Leave the weights alone: re-tuning would have cost, {measured}{caught}."
+        return (
+            f"Leave the weights alone: re-tuning was better on {dates}, and no better beyond "
+            f"chance: {measured}{caught}."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            **vars(self),
+            "verdict": self.verdict,
+            "sentence": self.sentence,
+            "steps": [vars(step) for step in self.steps],
+            "gains": {name: gain.as_json() for name, gain in self.gains.items()},
+            "wins": {name: self.wins(name) for name in self.gains},
+            "left_out": [{"day": day, "why": why} for day, why in self.left_out],
+        }
+
+
+def walk(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    *,
+    score_column: str | None = None,
+    metric: str | None = None,
+    limits: Limits | None = None,
+    seed: int = 0,
+    author: str | None = None,
+    journal: str | Path = "journal",
+    announce: Callable[[str], None] | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    **table_options: Unpack[TableOptions],
+) -> Walked:
+    """Search what was known by each date, judge on the next, and say whether re-tuning pays.
+
+    Parameters
+    ----------
+    data
+        Account tables of several dates, as ``gtmar snapshot`` writes them.
+    spec
+        The scoring spec whose weights are left alone or re-tuned, or its file.
+    score_column
+        A column with the team's own score, to hold re-tuning against; None for none.
+    metric, limits, seed, author, journal, announce, watch, table_options
+        As for `run`, of each step's search.
+
+    Returns
+    -------
+    Walked
+        Also written to the journal as an event, once: the same walk again reads its steps there,
+        and one that was cut off goes on.
+
+    Raises
+    ------
+    AccountDataError
+        If no date can be judged: none begins after another's outcomes were over.
+    UsageError, SpecError
+        As for `run`.
+
+    Notes
+    -----
+    Each step starts from the weights that the step before came to, so that its run's parent is that
+    of the step. Intervals are of the mean gain over dates. Accounts, not rows, are independent: in
+    each of 40 groups of accounts all rows are left out in turn (Kott 2001, the delete-a-group
+    jackknife). Cost: a run a step, and 40 evaluations of each score on each date.
+    """
+    refuse_unknown_options(table_options, TableOptions)
+    given = specs.reading_dates(spec, table_options.get("date_format"))
+    given = whole(given)
+    judge = Judge.of(given, metric)
+    limits = limits or Limits()
+    tables = tables_by_date(data)
+    judged, left_out = _steps(tables, given)
+    if not judged:
+        raise AccountDataError(
+            f"no date of {len(tables)} can be judged: none begins after the outcomes of another "
+            "were over",
+            hint="; ".join(f"{day}: {why}" for day, why in left_out[-2:]) or None,
+        )
+    panel = _Judged.load(data, given, [day for day, _ in judged], score_column, table_options)
+    walk_id = _identifier(panel.accounts, given, judge, limits, seed, score_column)
+    incumbent, once, steps, reused = given, None, [], 0
+    for number, (day, known) in enumerate(judged, start=1):
+        train = _at(data, known[0], known[-1])
+        accounts, _ = load(scan(train), given, **table_options)
+        note = f"walk {walk_id}: judged on {day}"
+        run_id = _found(Path(journal), note, accounts, incumbent)
+        if run_id is None:
+            if announce is not None:
+                announce(f"Step {number} of {len(judged)}: search until {known[-1]}, judge {day}.")
+            run_id = run(
+                train,
+                incumbent,
+                metric=metric,
+                limits=limits,
+                seed=seed,
+                journal=journal,
+                holdout_file=_at(data, day, day),
+                author=author,
+                note=note,
+                cold=True,
+                watch=watch,
+                **table_options,
+            ).run_id
+        else:
+            reused += 1
+        with Journal(journal) as opened:
+            incumbent = whole(checkout(opened, run_id))
+        once = once or _vector(incumbent)
+        vectors = {
+            "alone": _vector(given),
+            "once": once,
+            _RETUNED: _vector(incumbent),
+            "logistic": _logistic(accounts.search, given, judge),
+        }
+        steps.append((day, (known[0], known[-1]), run_id, vectors))
+    found = panel.walked(judge, steps)
+    walked = replace(
+        found,
+        walk_id=walk_id,
+        source=panel.accounts.table.source,
+        model=given.model,
+        left_out=tuple(left_out),
+        reused=reused,
+    )
+    return replace(walked, event_id=_put_on_record(Path(journal), walked, given))
+
+
+# ---- which dates judge -------------------------------------------------------------------------
+
+
+def _steps(
+    tables: Mapping[date, AccountTable], spec: ScoringSpec
+) -> tuple[list[tuple[date, list[date]]], list[tuple[date, str]]]:
+    """Return each date that judges with the dates known by then, and those that can't, with why."""
+    ends = {day: outcome_end(table, spec) for day, table in tables.items()}
+    there = {day: outcomes_known(table, spec) for day, table in tables.items()}
+    judged, left_out = [], []
+    for day, table in sorted(tables.items()):
+        begins = _features_until(table, spec, day)
+        known = [d for d in sorted(tables) if there[d] and (end := ends[d]) and end <= begins]
+        if not there[day]:
+            left_out.append((day, "its outcomes aren't known"))
+        elif not known:
+            left_out.append((day, "no outcomes were over before it"))
+        else:
+            judged.append((day, known))
+    return judged, left_out
+
+
+def _features_until(table: AccountTable, spec: ScoringSpec, day: date) -> date:
+    """Return the last day that a date's features are of."""
+    column = "features_until" if spec.window is None else spec.window.features_asof
+    stated = stated_date(column)
+    if stated is not None or column not in table.columns:
+        return stated or day - timedelta(days=1)
+    first = table.frame.select(pl.col(column).min().cast(pl.Date))
+    found: date | None = collect(table, first).item()
+    return found or day - timedelta(days=1)
+
+
+def _at(data: Tabular, first: date, last: date) -> Source:
+    """Return the rows of some dates of a source."""
+    source = data if isinstance(data, Source) else Source(str(data))
+    return replace(source, at=f"{first}" if first == last else f"{first}..{last}")
+
+
+# ---- the steps' weights --------------------------------------------------------------------------
+
+
+def _vector(spec: ScoringSpec) -> tuple[int, ...]:
+    return tuple(term.weight for term in spec.terms)
+
+
+def _logistic(matrix: AccountMatrix, spec: ScoringSpec, judge: Judge) -> tuple[int, ...] | None:
+    """Return a logistic regression's weights, brought to the spec's scale; None without labels."""
+    try:
+        given = given_at_start("logistic", matrix, spec)
+    except UsageError:
+        return None
+    if given is None or not given.vectors:
+        return None
+    evaluator = LocalEvaluator(matrix, spec)
+    values = judge.values(evaluator.frame([list(v) for v in given.vectors]))
+    ranked = [
+        (-np.inf if value is None else judge.sign * value, -number)
+        for number, value in enumerate(values)
+    ]
+    return given.vectors[-max(ranked)[1]]
+
+
+def _found(journal: Path, note: str, accounts: Accounts, incumbent: ScoringSpec) -> str | None:
+    """Return a step's run where an earlier walk has done it, on the same table; None else."""
+    with journal_if_there(journal) as opened:
+        if opened is None:
+            return None
+        rows = opened.query(
+            "select run_id from runs where note = getvariable('note') "
+            "and outcomes_fingerprint = getvariable('outcomes') "
+            "and features_fingerprint = getvariable('features') "
+            "and spec_id = getvariable('spec') and state not in ('running', 'interrupted') "
+            "order by run_id",
+            columns=(),
+            note=note,
+            outcomes=accounts.outcomes_fingerprint,
+            features=accounts.features_fingerprint,
+            spec=specs.spec_id(incumbent),
+        )
+    return None if rows.is_empty() else str(rows["run_id"][0])
+
+
+def _identifier(
+    accounts: Accounts,
+    spec: ScoringSpec,
+    judge: Judge,
+    limits: Limits,
+    seed: int,
+    column: str | None,
+) -> str:
+    """Return what tells this walk from others: what is judged, by what, and how it is searched."""
+    said = (
+        accounts.outcomes_fingerprint,
+        accounts.features_fingerprint,
+        specs.spec_id(spec),
+        judge.name,
+        str(limits),
+        seed,
+        column,
+    )
+    return "w" + sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+
+def _put_on_record(journal: Path, walked: Walked, spec: ScoringSpec) -> str:
+    """Write the walk as an event, once; return the event's id."""
+    with Journal(journal) as opened:
+        there = opened.query(
+            "select event_id from events where kind = 'walk' "
+            "and details ->> '$.walk_id' = getvariable('walk') order by event_id",
+            walk=walked.walk_id,
+        )["event_id"]
+    if len(there):
+        return str(there[0])
+    said = {k: v for k, v in walked.as_json().items() if k not in ("event_id", "reused")}
+    return write_event(
+        journal,
+        EventKind.WALK,
+        details=json.loads(json.dumps(said, default=str)),
+        model=walked.model,
+        spec_id=specs.spec_id(spec),
+        source=walked.source,
+    )
+
+
+# ---- judging -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The accounts of all dates that judge, with the team's own score where there is one."""
+
+    accounts: Accounts
+    spec: ScoringSpec
+    #: A spec whose score is the column; None without one.
+    column: ScoringSpec | None
+    days: tuple[date, ...]
+
+    @classmethod
+    def load(
+        cls,
+        data: Tabular,
+        spec: ScoringSpec,
+        days: Sequence[date],
+        column: str | None,
+        options: TableOptions,
+    ) -> _Judged:
+        """Read the dates, all accounts of them."""
+        table = scan(_at(data, days[0], days[-1]))
+        own = None if column is None else spec_of_column(table, column, spec, None, None, [])
+        features = spec.features if own is None else {**spec.features, **own.features}
+        accounts, _ = load(table, spec.model_copy(update={"features": features}), **options)
+        return cls(accounts, spec, own, tuple(days))
+
+    def walked(
+        self,
+        judge: Judge,
+        steps: Sequence[tuple[date, tuple[date, date], str, Mapping[str, Any]]],
+    ) -> Walked:
+        """Judge each step on its date, and all of them together."""
+        matrix = self.accounts.search
+        dates = np.zeros(matrix.accounts) if matrix.date_of is None else matrix.date_of
+        numbers = {day: number for number, day in enumerate(matrix.dates or self.days)}
+        parts = [matrix.take(np.flatnonzero(dates == numbers[step[0]])) for step in steps]
+        sides = [
+            _Sides.of(part, self.spec, self.column, judge, vectors)
+            for part, (*_, vectors) in zip(parts, steps, strict=True)
+        ]
+        values = [side.values() for side in sides]
+        accounts = matrix.distinct
+        names = [n for n in OTHERS if all(n in each for each in values)]
+        gains = {name: _mean_gain(values, name) for name in names}
+        left_out: dict[str, list[float]] = {name: [] for name in names}
+        for group in range(_GROUPS):
+            without = [side.without(group).values() for side in sides]
+            for name in names:
+                gain = _mean_gain(without, name)
+                if gain is not None:
+                    left_out[name].append(gain)
+        caught = [side.caught() for side in sides]
+        return Walked(
+            walk_id="",
+            source="",
+            model=self.spec.model,
+            objective=judge.name,
+            higher_is_better=judge.sign > 0,
+            steps=tuple(
+                WalkStep(
+                    day=day,
+                    known=known,
+                    run_id=run_id,
+                    accounts=part.accounts,
+                    values=value,
+                    caught={n: lost and held / lost for n, (held, lost) in found.items()},
+                    weights=dict(zip(part.names, vectors[_RETUNED], strict=False)),
+                )
+                for (day, known, run_id, vectors), part, value, found in zip(
+                    steps, parts, values, caught, strict=True
+                )
+            ),
+            accounts=accounts,
+            gains={
+                name: from_groups(gains[name], left_out[name], level=_LEVEL, accounts=accounts)
+                for name in names
+            },
+            caught={
+                name: _ratio([each[name] for each in caught])
+                for name in (*names, _RETUNED)
+                if all(name in each for each in caught)
+            },
+            left_out=(),
+        )
+
+
+def _ratio(parts: Sequence[tuple[float, float]]) -> float | None:
+    held, lost = (sum(each) for each in zip(*parts, strict=True))
+    return held / lost if lost else None
+
+
+def _mean_gain(values: Sequence[Mapping[str, float | None]], other: str) -> float | None:
+    """Return the mean over dates of re-tuning minus another; None where a date has no value."""
+    gains = []
+    for each in values:
+        new, old = each[_RETUNED], each[other]
+        if new is None or old is None:
+            return None
+        gains.append(new - old)
+    return float(np.mean(gains))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The scores of one date: each a matrix of its columns, a spec and weights."""
+
+    judge: Judge
+    matrix: AccountMatrix
+    scores: Mapping[str, tuple[tuple[str, ...], ScoringSpec, tuple[int, ...]]]
+
+    @classmethod
+    def of(
+        cls,
+        matrix: AccountMatrix,
+        spec: ScoringSpec,
+        column: ScoringSpec | None,
+        judge: Judge,
+        vectors: Mapping[str, Any],
+    ) -> _Sides:
+        """Collect the scores of a date, all with the tiers of the spec."""
+        spec = with_edges(spec, columns_of(matrix, spec))
+        names = tuple(term.name for term in spec.terms)
+        scores = {k: (names, spec, v) for k, v in vectors.items() if v is not None}
+        if column is not None:
+            own = tuple(term.name for term in column.terms)
+            scores["column"] = (own, column, _vector(column))
+        return cls(judge, matrix, scores)
+
+    def without(self, group: int) -> _Sides:
+        """Leave out one group of accounts, all rows of each."""
+        whose = self.matrix.account_of
+        rows = np.arange(self.matrix.accounts) if whose is None else whose
+        # Neighbouring ids may be alike: a multiplication spreads them over the groups.
+        groups = (rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+        kept = np.flatnonzero(groups % np.uint64(_GROUPS) != group)
+        return replace(self, matrix=self.matrix.take(kept))
+
+    def values(self) -> dict[str, float | None]:
+        """Return the objective of each score; of a tier at the sizes of the given weights'."""
+        sizes = None
+        found: dict[str, float | None] = {}
+        for name, (columns, spec, weights) in self._ordered():
+            matrix = _only(self.matrix, columns)
+            if not self.judge.metric.by_tier:
+                [found[name]] = self.judge.values(LocalEvaluator(matrix, spec).frame([weights]))
+                continue
+            sizes = sizes or tier_sizes(matrix, spec, weights)
+            named = spec.model_copy(update={"tiers": self.scores["alone"][1].tiers})
+            found[name] = self.judge.decide(sums_at_sizes(matrix, named, weights, sizes))[0]
+        return found
+
+    def _ordered(self) -> list[tuple[str, tuple[tuple[str, ...], ScoringSpec, tuple[int, ...]]]]:
+        return sorted(self.scores.items(), key=lambda each: each[0] != "alone")
+
+    def caught(self) -> dict[str, tuple[float, float]]:
+        """Return how many of those who left each score has in the worst tier, and how many left."""
+        first: Scored | None = None
+        found = {}
+        movement = self.matrix.codes // ACTIVATION_STATES
+        lost = (movement == Movement.LOST_NONPAYING) | (movement == Movement.LOST_PAYING)
+        for name, (columns, spec, weights) in self._ordered():
+            evaluator = LocalEvaluator(_only(self.matrix, columns), spec)
+            places = evaluator.scores(weights).astype(np.intp)
+            if first is None:
+                edges = evaluator.edges
+                first = Scored(places, edges.tiers_of(places), edges.tiers, edges.risk)
+                scored = first
+            else:
+                turned = (
+                    -places if spec.orientation != self.scores["alone"][1].orientation else places
+                )
+                scored = at_sizes_of(first, turned)
+            worst = 0 if first.risk else len(first.tier_names) - 1
+            found[name] = (float(scored.inside(worst)[lost].sum()), float(lost.sum()))
+        return found
+
+
+def _only(matrix: AccountMatrix, names: tuple[str, ...]) -> AccountMatrix:
+    """Return a matrix with some of its columns."""
+    columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
+    return replace(matrix, names=names, columns=columns)

@@ -1,0 +1,337 @@
+"""Watching what is live: keep its scores by date, and hold them against what became of accounts.
+
+Made for a timer. A run that is killed is done again by the next one: what is kept stays, and each
+date is measured once.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import polars as pl
+
+from gtmar import spec as specs
+from gtmar.data.contract import id_column
+from gtmar.data.split import key_expression
+from gtmar.errors import UsageError, culprits
+from gtmar.runs.before_leaving import before_leaving
+from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
+from gtmar.runs.holdout import journal_if_there
+from gtmar.runs.inputs import TableOptions, refuse_unknown_options
+from gtmar.runs.measurement import Live, measure, measurements
+from gtmar.runs.results import PlainData
+from gtmar.runs.score import score
+from gtmar.runs.score_store import ScoreStore
+from gtmar.spec.model import Guardrail
+from gtmar.validation.psi import shift_of_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.runs.measurement import Measurement
+    from gtmar.runs.score_store import KeptScores
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["MOST_SHADOWS", "Watched", "watch"]
+
+#: Candidates that may be watched beside what is live: each is one comparison more a date.
+MOST_SHADOWS = 3
+_LIVE = "live"
+
+
+@dataclass(frozen=True)
+class Watched(PlainData):
+    """What a look at the live score found."""
+
+    model: str
+    live: Live
+    #: Scores that were kept now: day, role and accounts.
+    kept: tuple[tuple[date, str, int], ...]
+    #: All that was measured of the model, dates ascending; those of this run have `new`.
+    measurements: tuple[Measurement, ...]
+    new: tuple[date, ...]
+    #: Kept dates that are not measured yet, each with why.
+    waiting: tuple[tuple[date, str], ...]
+    #: Of those who left: a row for 30, 60 and 90 days before, see `before_leaving`.
+    before_leaving: pl.DataFrame
+    #: Stability of the score between the last two dates that are kept; None with fewer.
+    drift: float | None
+    forgotten: int
+    notes: tuple[str, ...]
+
+    @property
+    def latest(self) -> Measurement | None:
+        """The newest measurement of the spec that is live now."""
+        own = specs.score_id(self.live.spec)
+        return next((m for m in reversed(self.measurements) if m.score_id == own), None)
+
+    @property
+    def verdict(self) -> str:
+        """`holds`, `worse`, or `unknown` where there is nothing to tell by yet."""
+        return "unknown" if self.latest is None else self.latest.verdict
+
+    @property
+    def sentence(self) -> str:
+        """What a lead wants to know first."""
+        since = f"live since {self.live.since:%Y-%m-%d}"
+        if self.latest is None:
+            return f"{self.model}, {since}, can't be judged yet: no window of its scores is over."
+        return f"{self.model}, {since}, of {self.latest.day}: {self.latest.sentence}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "model": self.model,
+            "verdict": self.verdict,
+            "sentence": self.sentence,
+            "live": {
+                "spec_id": specs.spec_id(self.live.spec),
+                "score_id": specs.score_id(self.live.spec),
+                "since": self.live.since,
+                "author": self.live.author,
+                "expect": self.live.expect,
+                "experiment": self.live.experiment,
+            },
+            "kept": [
+                dict(zip(("day", "role", "accounts"), each, strict=True)) for each in self.kept
+            ],
+            "measurements": [each.as_json() for each in self.measurements],
+            "new": list(self.new),
+            "waiting": [{"day": day, "why": why} for day, why in self.waiting],
+            "before_leaving": self.before_leaving.to_dicts(),
+            "drift": self.drift,
+            "forgotten": self.forgotten,
+            "notes": list(self.notes),
+        }
+
+
+def watch(
+    data: Tabular,
+    *,
+    model: str | None = None,
+    shadows: Sequence[ScoringSpec] = (),
+    grace: int = 0,
+    forget_before: date | None = None,
+    scores: str | Path = "scores",
+    journal: str | Path = "journal",
+    today: date | None = None,
+    **table_options: Unpack[TableOptions],
+) -> Watched:
+    """Score the newest date by what is live, and measure the dates whose window is over.
+
+    Parameters
+    ----------
+    data
+        Account tables of several dates, as ``gtmar snapshot`` writes them.
+    model
+        Which of the live models; None where there is one.
+    shadows
+        Candidates that are scored and measured beside it, three at most.
+    grace
+        Days after a window's end until its outcomes count as known.
+    forget_before
+        Remove kept scores of dates before this day; what was measured stays in the journal.
+    scores, journal
+        The folder of kept scores, and the journal's.
+    today
+        The day that windows must be over by; None for the clock's, in UTC.
+    table_options
+        As for `run`.
+
+    Raises
+    ------
+    UsageError
+        If nothing is live, or several models are and none is named; more than three shadows, or
+        one of another model's outcomes; or another process watches.
+    AccountDataError
+        If the tables have no dates or ids, or break the contract.
+    """
+    refuse_unknown_options(table_options, TableOptions)
+    if len(shadows) > MOST_SHADOWS:
+        raise UsageError(
+            f"{len(shadows)} shadows, and {MOST_SHADOWS} at most",
+            hint="each is one more comparison on the same accounts",
+        )
+    folder, store = Path(journal), ScoreStore(scores)
+    history = _live(folder, model)
+    live = history[-1]
+    day_over = (today or datetime.now(UTC).date()) - timedelta(days=grace)
+    tables = tables_by_date(data)
+    with store.alone():
+        notes: list[str] = []
+        kept = _keep(store, tables, history, shadows, notes, table_options)
+        measured = measurements(folder, live.spec.model)
+        done = {each.day for each in measured}
+        new, waiting = [], []
+        for day, group in _by_day(store.kept(), live.spec.model):
+            if day in done:
+                continue
+            why = _unready(day, group, tables, day_over)
+            if why is not None:
+                waiting.append((day, why))
+                continue
+            found = measure(tables[day], day, group, history, folder, table_options)
+            measured.append(found)
+            new.append(day)
+        every = [each for each in store.kept() if each.spec.model == live.spec.model]
+        lives = [each for each in every if each.role == _LIVE]
+        leaving = before_leaving(lives, tables)
+        drift = _drift(lives)
+        forgotten = 0 if forget_before is None else store.forget(forget_before)
+    return Watched(
+        model=live.spec.model,
+        live=live,
+        kept=tuple(kept),
+        measurements=tuple(sorted(measured, key=lambda m: m.day)),
+        new=tuple(new),
+        waiting=tuple(waiting),
+        before_leaving=leaving,
+        drift=drift,
+        forgotten=forgotten,
+        notes=tuple(notes),
+    )
+
+
+# ---- what is live ----------------------------------------------------------------------------
+
+
+def _live(journal: Path, model: str | None) -> list[Live]:
+    """Return what was live of a model, up to what is; each but once in a row."""
+    query = (
+        "select model, spec, since, author, expect, details, run_id, experiment_id from went_live "
+        "where since <= now() order by model, position"
+    )
+    with journal_if_there(journal) as opened:
+        rows = opened.query(query).to_dicts() if opened else []
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    if model is None and len(models) > 1:
+        raise UsageError(
+            f"{len(models)} models are live: {culprits(models)}", hint=f"--model {models[0]}"
+        )
+    rows = [row for row in rows if model is None or row["model"] == model]
+    if not rows:
+        named = "" if model is None else f' of model "{model}"'
+        raise UsageError(
+            f'nothing{named} is live by the journal "{journal}"',
+            hint='gtmar promote RUN/EXP --note "why" puts on record what is',
+        )
+    found = []
+    for row in rows:
+        said = json.loads(row["details"] or "{}").get("expectation")
+        found.append(
+            Live(
+                spec=specs.parse(row["spec"], source="a live spec"),
+                since=row["since"],
+                author=row["author"],
+                expect=row["expect"],
+                expectation=None if said is None else Guardrail.model_validate(said),
+                experiment=row["run_id"] and f"{row['run_id']}/{row['experiment_id']}",
+            )
+        )
+    return found
+
+
+# ---- keeping scores ---------------------------------------------------------------------------
+
+
+def _keep(
+    store: ScoreStore,
+    tables: dict[date, AccountTable],
+    history: Sequence[Live],
+    shadows: Sequence[ScoringSpec],
+    notes: list[str],
+    options: TableOptions,
+) -> list[tuple[date, str, int]]:
+    """Score the newest date by what is live, what was before, and the shadows; keep what is new."""
+    day = max(tables)
+    live = history[-1].spec
+    own = specs.score_id(live)
+    before = [each.spec for each in history if specs.score_id(each.spec) != own]
+    # A shadow that went live since stays what it was on the date; so does the one it replaced.
+    asked = [(_LIVE, live), *(("predecessor", spec) for spec in before[-1:])]
+    asked += [("shadow", spec) for spec in shadows]
+    kept = []
+    for role, spec in asked:
+        others = [each for each in store.kept() if each.day == day and each.role == role == _LIVE]
+        there = [each for each in others if each.spec.model == live.model]
+        if there and specs.score_id(there[0].spec) != own:
+            notes.append(
+                f"Another spec was live when the scores of {day} were first kept; it is judged on "
+                "that date, and this one stands beside it as a shadow."
+            )
+            role = "shadow"  # noqa: PLW2901 - what it is on this date
+        scored = _scores(tables[day], spec, options)
+        if store.keep(day, role, spec, scored):
+            kept.append((day, role, scored.height))
+            continue
+        [same] = [
+            each
+            for each in store.kept()
+            if each.day == day and specs.score_id(each.spec) == specs.score_id(spec)
+        ]
+        columns = ["account", "score", "tier"]
+        if not same.frame().select(columns).equals(scored.select(columns)):
+            notes.append(
+                f"The table of {day} gives other scores now than when they were kept; those that "
+                "were kept stand."
+            )
+    return kept
+
+
+def _scores(table: AccountTable, spec: ScoringSpec, options: TableOptions) -> pl.DataFrame:
+    """Score a table for the store: an account a row, in the order of their ids."""
+    identifier = id_column(spec, table.columns)
+    if identifier is None:
+        raise UsageError(
+            f"{table.source}: no column is the account's id, so scores can't be kept",
+            hint="id: COLUMN in the spec names it",
+        )
+    as_of, aside = options.get("as_of"), options.get("set_aside")
+    scored = score(table, spec, as_of=as_of, set_aside=aside)
+    probability = pl.col("probability") if "probability" in scored.columns else pl.lit(None)
+    return scored.select(
+        key_expression(identifier, scored.schema).alias("account"),
+        "score",
+        "tier",
+        probability.cast(pl.Float64).alias("probability"),
+        pl.lit(spec.model).alias("model"),
+        pl.lit(specs.spec_id(spec)).alias("spec_id"),
+        pl.lit(datetime.now(UTC).date()).alias("scored_on"),
+    ).sort("account")
+
+
+# ---- which dates are due ----------------------------------------------------------------------
+
+
+def _by_day(kept: Iterable[KeptScores], model: str) -> list[tuple[date, list[KeptScores]]]:
+    days: dict[date, list[KeptScores]] = {}
+    for each in kept:
+        if each.spec.model == model:
+            days.setdefault(each.day, []).append(each)
+    return [(day, group) for day, group in days.items() if group[0].role == _LIVE]
+
+
+def _unready(
+    day: date, group: Sequence[KeptScores], tables: dict[date, AccountTable], over: date
+) -> str | None:
+    """Say why a date can't be measured yet; None where it can."""
+    if day not in tables:
+        return "its table is not among the data"
+    table, spec = tables[day], group[0].spec
+    end = outcome_end(table, spec)
+    if end is not None and end >= over:
+        return f"its window ends on {end}"
+    return None if outcomes_known(table, spec) else "its table has no outcomes yet"
+
+
+def _drift(lives: Sequence[KeptScores]) -> float | None:
+    """Return the population stability index of the score from the date before to the newest."""
+    if len(lives) < 2:
+        return None
+    old, new = (each.frame()["score"].to_numpy() for each in lives[-2:])
+    return shift_of_numbers("score", old, new).index

@@ -1,0 +1,209 @@
+"""Walking forward: each step searches what was known, and the next date judges."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from gtmar import spec as specs
+from gtmar.errors import AccountDataError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.verify import verify
+from gtmar.runs import Limits, Walked, walk
+
+DAYS = [date(2024, 1, 1), date(2024, 4, 1), date(2024, 7, 1), date(2024, 10, 1)]
+SPEC = specs.ScoringSpec.model_validate(
+    {
+        "model": "health",
+        "max_score": 100,
+        "id": "account_id",
+        "window": {
+            "features_asof": "features_until",
+            "outcome_start": "outcome_start",
+            "outcome_end": "outcome_end",
+        },
+        "features": {
+            name: {
+                "weight": 20,
+                "min": -60,
+                "max": 60,
+                "encode": {"kind": "range", "from": 0, "to": 10},
+            }
+            for name in ("logins", "tickets")
+        },
+        "base": 30,
+        "tiers": {
+            "A": {"min": 50, "max": 101},
+            "B": {"min": 30, "max": 50},
+            "C": {"min": 0, "max": 30},
+        },
+    }
+)
+
+
+def table_of(day: date, *, accounts: int = 500, drift: float = 0.0) -> pl.DataFrame:
+    """Return a date's accounts: logins keep them, and tickets too, or the reverse as it drifts."""
+    draw = np.random.default_rng(day.toordinal())
+    logins, tickets = draw.integers(0, 11, accounts), draw.integers(0, 11, accounts)
+    pull = 0.5 * (logins - 5) + 0.5 * (1 - 2 * drift) * (tickets - 5)
+    stays = draw.random(accounts) < 1 / (1 + np.exp(-pull))
+    until = DAYS.index(day) + 1
+    end = (DAYS[until] if until < len(DAYS) else day + timedelta(days=92)) - timedelta(days=1)
+    every = pl.repeat(0, accounts, eager=True)
+    return pl.DataFrame(
+        {
+            "account_id": [f"a{n:05}" for n in range(accounts)],
+            "features_until": pl.repeat(day - timedelta(days=1), accounts, eager=True),
+            "logins": logins,
+            "tickets": tickets,
+            "their_score": 100 - logins * 5,
+            "outcome_start": pl.repeat(day, accounts, eager=True),
+            "outcome_end": pl.repeat(end, accounts, eager=True),
+            "mrr": every + 100.0,
+            "mrr_end": np.where(stays, 100.0, 0.0),
+            "retained_6mo": stays.astype(int),
+        }
+    )
+
+
+def write(folder: Path, drifts: list[float], *, last_open: bool = False) -> None:
+    for number, (day, drift) in enumerate(zip(DAYS, drifts, strict=False)):
+        place = folder / f"features_asof={day.isoformat()}"
+        place.mkdir(parents=True)
+        table = table_of(day, drift=drift)
+        if last_open and number == len(drifts) - 1:
+            table = table.drop("outcome_start", "outcome_end", "mrr_end", "retained_6mo")
+        table.write_parquet(place / "accounts.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def walked(**options: Any) -> Walked:
+    return walk("accounts", SPEC, limits=Limits(60), seed=1, **options)
+
+
+def score_of(table: pl.DataFrame, weights: dict[str, int]) -> np.ndarray[Any, Any]:
+    raw = 30 + sum(weights[name] * table[name].to_numpy() / 10 for name in ("logins", "tickets"))
+    return np.clip(np.floor(np.asarray(raw) * 100 + 0.5) / 100, 0, 100)
+
+
+def test_each_step_is_a_run_that_the_next_date_judges(folder: Path) -> None:
+    write(folder / "accounts", [0, 0.5, 1, 1])
+    found = walked(score_column="their_score")
+    assert [step.day for step in found.steps] == DAYS[1:]
+    assert [step.known for step in found.steps] == [(DAYS[0], day) for day in DAYS[:3]]
+    assert found.left_out == ((DAYS[0], "no outcomes were over before it"),)
+    first = found.steps[0].weights
+    for step, drift in zip(found.steps, [0.5, 1, 1], strict=True):
+        table = table_of(step.day, drift=drift)
+        kept = table["retained_6mo"]
+        by_hand = {
+            "alone": score_of(table, SPEC.weights),
+            "once": score_of(table, first),
+            "retuned": score_of(table, step.weights),
+            "column": table["their_score"].to_numpy(),
+        }
+        for name, scores in by_hand.items():
+            assert step.values[name] == pytest.approx(roc_auc_score(kept, scores), abs=1e-12), name
+    with Journal("journal") as journal:
+        runs = journal.query("select run_id, parent_run, note from runs order by run_id")
+    assert runs["run_id"].to_list() == [step.run_id for step in found.steps]
+    assert runs["parent_run"].to_list() == [None, *(step.run_id for step in found.steps[:-1])]
+    assert verify(Path("journal")).findings == ()
+
+
+def test_the_interval_leaves_groups_of_accounts_out_in_turn(folder: Path) -> None:
+    write(folder / "accounts", [0, 0.5, 1, 1])
+    found = walked()
+    groups = (np.arange(500, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    groups %= np.uint64(40)
+
+    def mean_gain(kept: np.ndarray[Any, Any]) -> float:
+        gains = []
+        for step, drift in zip(found.steps, [0.5, 1, 1], strict=True):
+            table = table_of(step.day, drift=drift).filter(pl.Series(kept))
+            label = table["retained_6mo"]
+            new, old = (score_of(table, w) for w in (step.weights, SPEC.weights))
+            gains.append(roc_auc_score(label, new) - roc_auc_score(label, old))
+        return float(np.mean(gains))
+
+    from scipy import stats
+
+    value = mean_gain(np.ones(500, dtype=bool))
+    without = np.array([mean_gain(groups != group) for group in range(40)])
+    deviation = np.sqrt(39 / 40 * ((without - without.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 39) * deviation
+    gain = found.gains["alone"]
+    assert gain.value == pytest.approx(value, abs=1e-12)
+    assert gain.low == pytest.approx(value - reach, rel=1e-3)
+    assert gain.high == pytest.approx(value + reach, rel=1e-3)
+    assert gain.accounts == 500
+
+
+def test_where_nothing_changes_the_weights_are_left_alone(folder: Path) -> None:
+    write(folder / "accounts", [0, 0, 0, 0])
+    found = walked()
+    assert found.verdict == "alone"
+    assert found.sentence.startswith("Leave the weights alone: ")
+
+
+def test_where_signals_turn_re_tuning_pays(folder: Path) -> None:
+    write(folder / "accounts", [0.8, 0.9, 1, 1])
+    found = walked()
+    assert found.verdict == "pays"
+    assert found.wins("alone") == 3
+    assert found.sentence.startswith("Re-tuning on each date would have paid, on 3 of 3 dates: ")
+    lost = held = 0.0
+    for step, drift in zip(found.steps, [0.9, 1, 1], strict=True):
+        table = table_of(step.day, drift=drift)
+        alone = score_of(table, SPEC.weights)
+        size = int((alone < 30).sum())
+        new = score_of(table, step.weights)
+        left = (table["retained_6mo"] == 0).to_numpy()
+        # Ties across the cut belong to the worst tier in part.
+        edge = np.sort(new)[size - 1]
+        inside = np.where(new < edge, 1.0, 0.0)
+        tied = new == edge
+        inside[tied] = (size - inside.sum()) / tied.sum()
+        held, lost = held + inside[left].sum(), lost + left.sum()
+    assert found.caught["retuned"] == pytest.approx(held / lost)
+
+
+def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(folder: Path) -> None:
+    write(folder / "accounts", [0, 0.5, 1])
+    short = walked()
+    write_more = table_of(DAYS[3], drift=1)
+    place = folder / "accounts" / f"features_asof={DAYS[3]}"
+    place.mkdir()
+    again = walked()
+    assert (again.reused, again.event_id) == (2, short.event_id)
+    with Journal("journal") as journal:
+        assert journal.query("select 1 from runs").height == 2
+    write_more.write_parquet(place / "accounts.parquet")
+    # Another date is another walk.
+    longer = walked()
+    assert longer.walk_id != short.walk_id
+    assert len(longer.steps) == 3
+
+
+def test_a_date_without_outcomes_judges_nothing(folder: Path) -> None:
+    write(folder / "accounts", [0, 0, 0], last_open=True)
+    found = walked()
+    assert [step.day for step in found.steps] == [DAYS[1]]
+    assert (DAYS[2], "its outcomes aren't known") in found.left_out
+
+
+def test_one_date_is_no_walk(folder: Path) -> None:
+    write(folder / "accounts", [0])
+    with pytest.raises(AccountDataError, match="no date of 1 can be judged"):
+        walked()
