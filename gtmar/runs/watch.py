@@ -16,12 +16,12 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.contract import id_column
-from gtmar.data.dates import tables_by_date
 from gtmar.data.outcomes import OutcomeColumns
 from gtmar.data.scan import collect
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, culprits
 from gtmar.runs.before_leaving import before_leaving
+from gtmar.runs.dated_tables import tables_by_date
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, refuse_unknown_options
 from gtmar.runs.measurement import Live, measure, measurements, outcome_end
@@ -82,10 +82,12 @@ class Watched(PlainData):
     @property
     def sentence(self) -> str:
         """What a lead wants to know first."""
-        since = f"live since {self.live.since:%Y-%m-%d}"
         if self.latest is None:
-            return f"{self.model}, {since}, can't be judged yet: no window of its scores is over."
-        return f"{self.model}, {since}, of {self.latest.day}: {self.latest.sentence}"
+            return (
+                f"{self.model}, live since {self.live.since:%Y-%m-%d}, can't be judged yet: no "
+                "window of its scores is over."
+            )
+        return f"{self.model}: {self.latest.sentence}"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
