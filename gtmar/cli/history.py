@@ -676,7 +676,7 @@ def live_lines(live: pl.DataFrame) -> None:
 
 def _came_of_it(row: dict[str, Any]) -> str:
     """Say what a live spec's scores were worth on the newest date that is over."""
-    return f"Measured on the accounts of {row['measured_on']}: {row['measurement']}"
+    return f"Measured: {row['measurement']}"
 
 
 _KINDS = {

@@ -110,7 +110,7 @@ def _print_watched(found: Watched) -> None:
         say(f"Forgotten: the scores of {some(found.forgotten, 'date')}; what was measured stays.")
     for note in found.notes:
         complain("note", note)
-    if found.verdict == "worse":
-        follow("check", spec=unused("spec.yaml"))
+    if found.verdict == "worse" and found.live.experiment is not None:
+        follow("checkout", "live", output_path=unused("live.yaml"))
     else:
         follow("log")

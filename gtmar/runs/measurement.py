@@ -141,14 +141,14 @@ def measure(
         elif gain is not None:
             gains[f"{each.role} {specs.score_id(each.spec)}"] = gain
     said = next((e for e in reversed(history) if specs.score_id(e.spec) == identifier), None)
-    kept, told = _promised(None if said is None else said.expectation, alone.after)
-    verdict, sentence = _verdict(judge, alone, gains.get("predecessor"), kept, told)
+    promise = None if said is None else said.expectation
+    verdict, kept, sentence = _verdict(judge, alone, gains.get("predecessor"), promise, day)
     end, scored_on = outcome_end(table, spec), live.scored_on
     in_time = end is None or (scored_on is not None and scored_on <= end)
     searched = in_sample_of(loaded.accounts, spec, journal, [], options.get("as_of"))
     if searched:
         verdict = "unknown"
-        sentence = "it can't be judged on that date: its weights were searched on these accounts."
+        sentence = f"Can't be judged on the accounts of {day}: its weights were searched on them."
     elif not in_time:
         sentence += " The scores were kept when the outcomes were over: a backtest, no forecast."
     sizes = np.bincount(own.tiers, minlength=len(own.tier_names)).tolist()
@@ -284,7 +284,7 @@ def _promised(
         promise.max is not None and found.low is not None and found.low > promise.max
     )
     if beyond:
-        return False, f"not what was expected, beyond chance: {missed}{ends}"
+        return False, f"{missed}{ends}, beyond chance"
     return None, f"{_limit(promise)} was expected; it falls short, though within chance"
 
 
@@ -297,40 +297,43 @@ def _verdict(
     judge: Judge,
     alone: Uncertainty,
     gain: Interval | None,
-    kept: bool | None,  # noqa: FBT001 - what `_promised` says
-    told: str | None,
-) -> tuple[str, str]:
-    """Return `holds`, `worse` or `unknown`, and the sentence that says why."""
+    promise: Guardrail | None,
+    day: date,
+) -> tuple[str, bool | None, str]:
+    """Return `holds`, `worse` or `unknown`, whether the promise was kept, and a sentence."""
+    kept, told = _promised(promise, alone.after)
     own = alone.after.get(judge.name)
+    on = f"on the accounts of {day}"
     if own is None or own.value is None:
-        why = "no such metric here" if own is None else str(own.reason)
-        return "unknown", f"it can't be judged: {judge.name} has no value, {why}."
+        why = "there is no such metric" if own is None else str(own.reason)
+        return "unknown", kept, f"Can't be judged {on}: {judge.name} has no value, {why}."
+    if upside_down(alone) is not None:
+        pairs = 100 * (alone.after["auc_roc_retain"].value or 0)
+        return (
+            "worse",
+            kept,
+            f"Upside down {on}: of 100 pairs of a kept and a lost account it ranks {pairs:.0f} "
+            "right, fewer than a coin would.",
+        )
     ends = "" if own.low is None else f" ({own.low:.4g} to {own.high:.4g})"
     measured = f"{judge.name} {own.value:.4g}{ends}"
     if judge.name.startswith("auc_roc"):
         measured = f"of 100 pairs of a kept and a lost account it ranks {100 * own.value:.0f} right"
         if own.low is not None and own.high is not None:
             measured += f" ({100 * own.low:.0f} to {100 * own.high:.0f})"
-    if upside_down(alone) is not None:
-        pairs = 100 * (alone.after["auc_roc_retain"].value or 0)
-        return "worse", (
-            f"it is upside down: of 100 pairs of a kept and a lost account it ranks {pairs:.0f} "
-            "right, fewer than a coin would."
-        )
     better = gain if gain is None or judge.sign > 0 else gain.negated()
-    beside = ""
-    if better is not None and better.value is not None and better.low is not None:
+    beside = None
+    if better is not None and better.value is not None:
         way = "better" if better.value > 0 else "worse"
-        beside = (
-            f" {way} than the score before it by {abs(better.value):.3g} "
-            f"({better.low:.3g} to {better.high:.3g})"
-        )
+        beside = f"{judge.name} is {abs(better.value):.3g} {way} than that of the score before it"
+        if better.low is not None:
+            beside += f" ({better.low:.3g} to {better.high:.3g})"
     if better is not None and better.below_zero:
-        return "worse", f"it is{beside}, beyond chance; {measured}."
+        return "worse", kept, f"Worse {on} than the score before it: {beside}; {measured}."
     if kept is False:
-        return "worse", f"it is {told}."
-    parts = [measured, *([beside.strip()] if beside else []), *([told] if told else [])]
-    return "holds", f"it holds: {'; '.join(parts)}."
+        return "worse", kept, f"Short of its promise {on}: {told}; {measured}."
+    parts = (part for part in (measured, beside, told) if part is not None)
+    return "holds", kept, f"Holds {on}: {'; '.join(parts)}."
 
 
 def measurements(journal: Path, model: str) -> list[Measurement]:

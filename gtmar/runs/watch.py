@@ -78,10 +78,12 @@ class Watched(PlainData):
     @property
     def sentence(self) -> str:
         """What a lead wants to know first."""
-        since = f"live since {self.live.since:%Y-%m-%d}"
         if self.latest is None:
-            return f"{self.model}, {since}, can't be judged yet: no window of its scores is over."
-        return f"{self.model}, {since}, of {self.latest.day}: {self.latest.sentence}"
+            return (
+                f"{self.model}, live since {self.live.since:%Y-%m-%d}, can't be judged yet: no "
+                "window of its scores is over."
+            )
+        return f"{self.model}: {self.latest.sentence}"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

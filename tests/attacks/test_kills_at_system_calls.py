@@ -5,10 +5,13 @@ A few calls of each command are tried; `GTMAR_KILLS=400` tries as many of each.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -171,7 +174,39 @@ def tried(folder: Path) -> None:
     assert 1 <= len([run for run, count in new.items() if count == 2]) <= 2
 
 
+def dated(folder: Path) -> None:
+    """Put the later table where a date's is."""
+    place = folder / "dates" / "features_asof=2026-01-01"
+    place.mkdir(parents=True)
+    shutil.copy(folder / "later.parquet", place / "accounts.parquet")
+
+
+def whole_scores(folder: Path) -> None:
+    """A kept file has every account; no date is measured twice."""
+    files = list((folder / "scores").rglob("*.parquet"))
+    accounts = pl.read_parquet(folder / "later.parquet").height
+    assert {pl.read_parquet(file).height for file in files} <= {accounts}
+    with Journal(folder / "journal") as opened:
+        assert opened.query("select 1 from events where kind = 'measurement'").height <= 1
+
+
+def watched(folder: Path) -> None:
+    """What is kept is what a whole command keeps, byte for byte; the date is measured once."""
+    whole_scores(folder)
+    [file] = (folder / "scores").rglob("*.parquet")
+    assert not list((folder / "scores").rglob("*.partial.parquet"))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert _KEPT.setdefault(date.today(), digest) == digest
+    with Journal(folder / "journal") as opened:
+        assert opened.query("select 1 from events where kind = 'measurement'").height == 1
+
+
+#: Digest of the scores that a whole command keeps, by the day, which stands in them.
+_KEPT: dict[date, str] = {}
+
+
 ATTACKS = {
+    "watch": Attack("watch --data dates", watched, whole_scores, codes=(10, 11), before=dated),
     "run": Attack(
         "run --data accounts.parquet --spec spec.yaml --n 30 --seed 8 --cold -q", a_new_run
     ),
@@ -215,7 +250,7 @@ def test_a_command_killed_at_its_system_calls(nursery: Nursery, folder: Path, na
     untouched(folder)
     attack.before(folder)
     whole, changes = nursery.changes(folder, arguments)
-    assert whole.code in (0, 10), whole.error
+    assert whole.code in (0, *attack.codes), whole.error
     attack.ended(folder)
     assert len(changes) > 1, "the command changes nothing on the disk"
     faults = [
