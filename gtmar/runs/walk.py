@@ -21,6 +21,7 @@ from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.scan import Source, collect, scan
 from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
@@ -555,14 +556,11 @@ class _Sides:
             evaluator = LocalEvaluator(_only(self.matrix, columns), spec)
             places = evaluator.scores(weights).astype(np.intp)
             if first is None:
-                edges = evaluator.edges
-                first = Scored(places, edges.tiers_of(places), edges.tiers, edges.risk)
-                scored = first
+                edges = TierEdges.of(spec)
+                scored = first = Scored(places, edges.tiers_of(places), edges.tiers, edges.risk)
             else:
-                turned = (
-                    -places if spec.orientation != self.scores["alone"][1].orientation else places
-                )
-                scored = at_sizes_of(first, turned)
+                alike = spec.orientation == self.scores["alone"][1].orientation
+                scored = at_sizes_of(first, places if alike else -places)
             worst = 0 if first.risk else len(first.tier_names) - 1
             found[name] = (float(scored.inside(worst)[lost].sum()), float(lost.sum()))
         return found
