@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import roc_auc_score
 from examples.test_examples import blocks, missing
+from sklearn.metrics import roc_auc_score
 
 from gtmar import runs, spec
 from gtmar.snapshots import recipe
