@@ -34,7 +34,7 @@ _GROUPS = {
     "Search": ["init", "check", "run", "resume", "demo", "generate", "bench"],
     "Change by hand": ["try", "tiers", "promote", "record", "checkout", "spec"],
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
-    "Through time": ["watch"],
+    "Through time": ["walk", "watch"],
     "Look": ["review", "report", "log", "show", "diff", "compare", "best", "front", "lineage"],
     "Score and explain": ["score", "list", "explain", "calibrate"],
     "Journal": ["sql", "verify", "journal"],

@@ -1,4 +1,4 @@
-"""Commands over the live score through time: watch."""
+"""Commands over scores through time: walk, watch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,99 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtmar.cli import options as a
+from gtmar.cli import progress
 from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtmar.runs import Watched
+    from gtmar.runs import Walked, Watched
 
-__all__ = ["watch"]
+__all__ = ["walk", "watch"]
 
 #: What a timer's script sees: beyond chance worse, or nothing to tell by yet.
 _EXITS = {"holds": 0, "worse": 10, "unknown": 11}
 #: Measured dates that are shown; --json has all.
 _SHOWN = 12
+
+
+@a.command(app, "walk --data accounts --spec spec.yaml")
+def walk(
+    data: a.Data,
+    spec: a.SpecPath,
+    score_column: Annotated[
+        str | None, typer.Option(help="A column with the score that you have today.")
+    ] = None,
+    metric: a.Metric = None,
+    n: Annotated[int, typer.Option("--n", help="Experiments on each date.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Same seed, same experiments.")] = 0,
+    author: a.Author = None,
+    *,
+    table_options: a.OutcomeTableOptions,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    quiet: a.Quiet = False,
+) -> Answer:
+    """Re-tune on each date by what was known, judge on the next; say whether that pays."""
+    from gtmar import runs
+
+    with progress.watching(quiet=quiet) as watching:
+        found = runs.walk(
+            data,
+            spec,
+            score_column=score_column,
+            metric=metric,
+            limits=runs.Limits(n),
+            seed=seed,
+            author=author,
+            journal=journal,
+            announce=None if quiet else progress.announce,
+            watch=watching,
+            **table_options,
+        )
+    return Answer(found.as_json, lambda: _print_walked(found, journal=journal))
+
+
+#: What re-tuning is held against, as a table's head has it.
+_OTHERS = {"alone": "alone", "once": "tuned once", "logistic": "logistic", "column": "your score"}
+
+
+def _print_walked(found: Walked, *, journal: Path) -> None:
+    say(found.sentence, {"pays": "good", "costs": "bad"}.get(found.verdict))  # type: ignore[arg-type] # of the two
+    say(
+        f"{some(found.accounts, 'account')} on {some(len(found.steps), 'date')}; each is judged by "
+        "weights that were searched on outcomes which were over before it."
+    )
+    others = [name for name in _OTHERS if name in found.gains]
+    rows = [
+        [
+            step.day.isoformat(),
+            step.known[1].isoformat(),
+            f"{step.accounts:,}",
+            *(step.values.get(name) for name in ("retuned", *others)),
+        ]
+        for step in found.steps
+    ]
+    heads = ["judged", "known to", "accounts", "re-tuned", *(_OTHERS[name] for name in others)]
+    table(heads, rows, title=found.objective)
+    rows = []
+    for name in others:
+        gain = found.gains[name]
+        ends = ("" if end is None else f"{end:+.4f}" for end in (gain.value, gain.low, gain.high))
+        caught = (found.caught.get(side) for side in ("retuned", name))
+        rows.append(
+            [
+                _OTHERS[name],
+                *ends,
+                f"{found.wins(name)} of {len(found.steps)}",
+                *("" if share is None else f"{share:.0%}" for share in caught),
+            ]
+        )
+    heads = ["against", "gain", "from", "to", "better on", "caught", "by it"]
+    table(heads, rows, title="Re-tuned less each, mean over dates, 95 %; leavers in worst tier")
+    for day, why in found.left_out:
+        say(f"Not judged: {day}, {why}.")
+    follow("review", found.steps[-1].run_id, journal=journal)
 
 
 @a.command(app, "watch --data accounts")

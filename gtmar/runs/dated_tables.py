@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gtmar.data.dates import ASOF, day_of
+from gtmar.data.dates import ASOF, AskedDates, day_of
 from gtmar.data.locations import local_path
 from gtmar.data.outcomes import OutcomeColumns
 from gtmar.data.scan import Source, collect, days_of, scan
@@ -58,7 +58,7 @@ def _of_day(day: date, schema: pl.Schema) -> pl.Expr:
 
 def _folders(data: Tabular) -> dict[date, Path]:
     """Return the folders of dates below a local folder, in order; none where it has no such."""
-    if isinstance(data, Source) and (data.query is not None or data.at is not None):
+    if isinstance(data, Source) and data.query is not None:
         return {}
     if not isinstance(data, str | Source) and not hasattr(data, "iterdir"):
         return {}
@@ -66,7 +66,11 @@ def _folders(data: Tabular) -> dict[date, Path]:
     if place is None or not place.is_dir():
         return {}
     named = ((_FOLDER.fullmatch(each.name), each) for each in sorted(place.iterdir()))
-    return {date.fromisoformat(found[1]): each for found, each in named if found is not None}
+    folders = {date.fromisoformat(found[1]): each for found, each in named if found is not None}
+    if isinstance(data, Source) and data.at is not None:
+        asked = AskedDates.parse(data.at)
+        return {day: each for day, each in folders.items() if asked.first <= day <= asked.last}
+    return folders
 
 
 def outcome_end(table: AccountTable, spec: ScoringSpec) -> date | None:
