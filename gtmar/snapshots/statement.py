@@ -69,6 +69,16 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _interval(span: Span) -> str:
+    """Write a length of time, which has either months or days."""
+    return f"interval {span.months} month" if span.months else f"interval {span.days} day"
+
+
+def _flag(condition: str) -> str:
+    """Return 1 where a condition holds, else 0; not every engine casts a flag to a number."""
+    return f"cast(case when {condition} then 1 else 0 end as tinyint)"
+
+
 def account_of(source: RawTable) -> str:
     """Return the account of a source's row, as text: sources differ in its type."""
     return f"cast({quoted(source.account)} as varchar)"
@@ -138,7 +148,7 @@ def row_amount(recipe: SnapshotRecipe) -> str:
             months = str(shape.months) if isinstance(shape.months, int) else quoted(shape.months)
             amount = f"cast(round(cast({amount} as double) / {months}, 6) as {_EXACT})"
     elif shape.negative == "leave out":
-        amount = f"greatest({amount}, 0)"
+        amount = f"case when {amount} > 0 then {amount} else 0 end"
     return amount
 
 
@@ -165,14 +175,15 @@ def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
         first = Span(shape.months, 0).after(day, -1)
         when = f"{at} >= {sql_date(first)} and {at} < {then}"
     elif isinstance(shape, Monthly):
-        at = f"date_trunc('month', {quoted(str(source.at))})"
-        when = f"{at} = date_trunc('month', {then}) - interval 1 month"
+        at, month = quoted(str(source.at)), day.replace(day=1)
+        first = Span(1, 0).after(month, -1)
+        when = f"{at} >= {sql_date(first)} and {at} < {sql_date(month)}"
     else:
         when = runs_on(recipe, then)
     return (
         f"select {account_of(source)} as account, "
         f"cast(sum({row_amount(recipe)}) as double){divided} as mrr "
-        f"from {rows} where {when} group by all"
+        f"from {rows} where {when} group by 1"
     )
 
 
@@ -194,7 +205,7 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
             paid = f"sum({amount}) > 0"
         return (
             f"select account, coalesce(mrr, 0) as mrr from (select {account} as account "
-            f"from {rows} where {at} >= {sql_date(days.day)} and {at} < {end} group by all "
+            f"from {rows} where {at} >= {sql_date(days.day)} and {at} < {end} group by 1 "
             f"having {paid}) left join ({ends}) using (account)"
         )
     there = f"select account, mrr from ({ends}) where mrr > 0"
@@ -203,22 +214,21 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
     begin, until = quoted(str(source.from_)), quoted(str(source.until))
     after = f"({until} + interval 1 day)" if shape.until == "last day" else until
     paying = f"{row_amount(recipe)} > 0"
-    gap = f"interval {shape.gap.months} month + interval {shape.gap.days} day"
     left = (
         f"select {account} as account, max({after}) as gone from {rows} "
-        f"where {paying} and {begin} < {end} and {after} <= {end} group by all"
+        f"where {paying} and {begin} < {end} and {after} <= {end} group by 1"
     )
     back = (
         f"select {account} as account, min({begin}) as back from {rows} "
-        f"where {paying} and {begin} >= {end} group by all"
+        f"where {paying} and {begin} >= {end} group by 1"
     )
     returned = (
         f"select {account} as account, cast(sum({row_amount(recipe)}) as double) as mrr "
         f'from {rows} join (select account as "gtmar:key", back as "gtmar:back" from ({left}) '
-        f'join ({back}) using (account) where back <= gone + ({gap})) on {account} = "gtmar:key" '
-        f'and {begin} = "gtmar:back" group by all'
+        f"join ({back}) using (account) where back <= gone + {_interval(shape.gap)}) "
+        f'on {account} = "gtmar:key" and {begin} = "gtmar:back" group by 1'
     )
-    others = f"({returned}) anti join ({there}) using (account)"
+    others = f"({returned}) where account not in (select account from ({there}))"
     return f"{there} union all select account, mrr from {others}"
 
 
@@ -323,7 +333,7 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
         made = ", ".join(f"{feature(recipe, r, days)} as {quoted(f)}" for f, r in rules.items())
         alias = quoted(f"gtmar:of:{name}")
         grouped = (
-            f'select {account_of(source)} as "gtmar:key", {made} from {quoted(name)} group by all'
+            f'select {account_of(source)} as "gtmar:key", {made} from {quoted(name)} group by 1'
         )
         ctes.append(f"{alias} as ({grouped})")
         joins.append(f'left join {alias} on {alias}."gtmar:key" = "gtmar:account".account')
@@ -416,15 +426,15 @@ def _outcomes(
         f"{sql_date(Span(0, 1).after(days.end, -1))} as outcome_end",
         f"case when {there} then round({start}, 4) end as mrr",
         f"case when {there} then round({end}, 4) end as mrr_end",
-        f"case when {there} then cast({kept} as tinyint) end as retained_6mo",
-        f"case when {there} then cast(not ({kept}) as tinyint) end as churned",
+        f"case when {there} then {_flag(kept)} end as retained_6mo",
+        f"case when {there} then {_flag(f'not ({kept})')} end as churned",
     ]
     if recipe.population == "paying and former":
-        columns.append(f"case when not ({there}) then cast({kept} as tinyint) end as won_back")
+        columns.append(f"case when not ({there}) then {_flag(kept)} end as won_back")
     if recipe.ltv is not None:
         amount = f"cast(sum({row_amount(recipe)}) as double)"
         worth = join(
-            "worth", f"select {account} as account, {amount} as worth from {rows} group by all"
+            "worth", f"select {account} as account, {amount} as worth from {rows} group by 1"
         )
         columns.append(f"{worth}.worth as actual_ltv")
     if recipe.activation is not None:
@@ -432,9 +442,9 @@ def _outcomes(
         at, begins = quoted(str(event.time)), quoted(str(source.time))
         asked = "" if recipe.activation.where is None else f" where ({recipe.activation.where}\n)"
         span = recipe.activation.within
-        within = f"(interval {span.months} month + interval {span.days} day)"
+        within = _interval(span)
         began = join(
-            "began", f"select {account} as account, min({begins}) as began from {rows} group by all"
+            "began", f"select {account} as account, min({begins}) as began from {rows} group by 1"
         )
         events = (
             f'select {account_of(event)} as "gtmar:key", {at} as "gtmar:at" from '
@@ -448,7 +458,7 @@ def _outcomes(
         )
         known = f"{began}.began + {within} <= {sql_date(days.end)}"
         columns += [
-            f"case when {known} then cast({active}.at is not null as tinyint) end as activated",
+            f"case when {known} then {_flag(f'{active}.at is not null')} end as activated",
             f"case when {known} then date_diff('day', cast({began}.began as date), "
             f"cast({active}.at as date)) end as days_to_activate",
         ]
