@@ -74,6 +74,11 @@ def _interval(span: Span) -> str:
     return f"interval {span.months} month" if span.months else f"interval {span.days} day"
 
 
+def _rounded(value: str, digits: int) -> str:
+    """Round a double by the one rounding; ``round`` differs between engines and versions."""
+    return f"floor({value} * 1e{digits} + 0.5) / 1e{digits}"
+
+
 def _flag(condition: str) -> str:
     """Return 1 where a condition holds, else 0; not every engine casts a flag to a number."""
     return f"cast(case when {condition} then 1 else 0 end as tinyint)"
@@ -146,7 +151,7 @@ def row_amount(recipe: SnapshotRecipe) -> str:
             amount = f"cast({amount} * {share} as {_EXACT})"
         if shape.months != 1:
             months = str(shape.months) if isinstance(shape.months, int) else quoted(shape.months)
-            amount = f"cast(round(cast({amount} as double) / {months}, 6) as {_EXACT})"
+            amount = f"cast({_rounded(f'cast({amount} as double) / {months}', 6)} as {_EXACT})"
     elif shape.negative == "leave out":
         amount = f"case when {amount} > 0 then {amount} else 0 end"
     return amount
@@ -399,7 +404,7 @@ def _outcomes(
     """Return the columns of what became of the accounts; add the tables and joins of these."""
     start = 'coalesce("gtmar:start".mrr, 0)'
     if not days.over:
-        return [f"round({start}, 4) as mrr"]
+        return [f"{_rounded(start, 4)} as mrr"]
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
     account = account_of(source)
@@ -424,8 +429,8 @@ def _outcomes(
     columns = [
         f"{sql_date(days.day)} as outcome_start",
         f"{sql_date(Span(0, 1).after(days.end, -1))} as outcome_end",
-        f"case when {there} then round({start}, 4) end as mrr",
-        f"case when {there} then round({end}, 4) end as mrr_end",
+        f"case when {there} then {_rounded(start, 4)} end as mrr",
+        f"case when {there} then {_rounded(end, 4)} end as mrr_end",
         f"case when {there} then {_flag(kept)} end as retained_6mo",
         f"case when {there} then {_flag(f'not ({kept})')} end as churned",
     ]
