@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,8 @@ from gtmar.cli import output
 from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, needing
+from gtmar.outputs import Output, write_together
 
 if TYPE_CHECKING:
     from datetime import date
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gtmar.snapshots.bridge import Bridge
     from gtmar.snapshots.build import Built
     from gtmar.snapshots.conflicts import Conflict
+    from gtmar.snapshots.recipe import SnapshotRecipe
 
 __all__ = ["bridge", "snapshot"]
 
@@ -57,8 +60,20 @@ def snapshot(
         typer.Option("--date", help="This date in place of the recipe's; may be repeated."),
     ] = None,
     sql: Annotated[
-        bool, typer.Option("--sql", help="Print DuckDB's SELECT of the newest date; write nothing.")
+        bool, typer.Option("--sql", help="Print the SELECT of the newest date; write nothing.")
     ] = False,
+    dialect: Annotated[
+        str | None,
+        typer.Option(help="SQL of duckdb, postgres, snowflake, bigquery or databricks."),
+    ] = None,
+    dbt: Annotated[
+        Path | None, typer.Option("--dbt", help="Folder of models: a dbt model a date, with tests.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="SOURCE=TABLE of the warehouse; may be repeated."),
+    ] = None,
+    force: a.Force = False,
     memory: _Memory = None,
 ) -> Answer | None:
     """Make account tables of any date from raw history, by a recipe."""
@@ -67,16 +82,75 @@ def snapshot(
 
     loaded = recipes.load(recipe)
     days = _dates(dates or []) or loaded.days
+    if sum((sql, dbt is not None, output_path is not None)) > 1:
+        raise UsageError(
+            "--sql prints a SELECT, --dbt writes models, -o tables", hint="leave all but one out"
+        )
+    if not sql and dbt is None and (dialect or tables):
+        raise UsageError("--dialect and --table are of a SELECT", hint="--sql, or --dbt models")
+    if force and dbt is None:
+        raise UsageError("--force replaces models, no tables", hint="-o another folder")
+    if dbt is not None:
+        return _dbt(loaded, days, tables or [], dialect or "duckdb", dbt, recipe, memory, force)
     if sql:
-        if output_path is not None:
-            raise UsageError("--sql prints, and -o writes", hint="leave one of the two out")
-        text = building.snapshot_sql(loaded, max(days), **_options(recipe, memory))
+        if dialect is None and not tables:
+            text = building.snapshot_sql(loaded, max(days), **_options(recipe, memory))
+        else:
+            text = _warehouse_sql(loaded, max(days), tables or [], dialect, recipe, memory)
         output.text(f"{text};\n")
         return None
     if output_path is None:
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
     built = building.build(loaded, output_path, days=days, **_options(recipe, memory))
     return Answer(lambda: _facts(built), lambda: _print(built))
+
+
+def _warehouse_sql(
+    loaded: SnapshotRecipe,
+    day: date,
+    tables: list[str],
+    dialect: str | None,
+    recipe: Path,
+    memory: str | None,
+) -> str:
+    with needing("export"):
+        from gtmar.integrations.snapshot_sql import source_tables, warehouse_selects
+
+    places = source_tables(loaded, tables)
+    options = {"dialect": dialect or "duckdb", **_options(recipe, memory)}
+    return warehouse_selects(loaded, [day], places, **options)[day].sql
+
+
+def _dbt(
+    loaded: SnapshotRecipe,
+    days: list[date],
+    tables: list[str],
+    dialect: str,
+    folder: Path,
+    recipe: Path,
+    memory: str | None,
+    force: bool,
+) -> Answer:
+    with needing("export"):
+        from gtmar.integrations.dbt import snapshot_models
+        from gtmar.integrations.snapshot_sql import source_tables
+
+    places = source_tables(loaded, tables)
+    models = snapshot_models(loaded, days, places, dialect=dialect, **_options(recipe, memory))
+    written = write_together(
+        {
+            Output(folder / f"{model.name}.{kind}", (recipe,), force=force, parents=True): text
+            for model in models
+            for kind, text in (("sql", model.sql), ("yml", model.yml))
+        }
+    )
+    names = [model.name for model in models]
+
+    def text() -> None:
+        say(f"{some(len(names), 'model')} in {folder}, each with its tests: one a date.")
+        output.following(shlex.join(["dbt", "build", "--select", *names]))
+
+    return Answer(lambda: {"models": names, "output": [str(path) for path in written]}, text)
 
 
 def _facts(built: Built) -> dict[str, Any]:

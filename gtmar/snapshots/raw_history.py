@@ -23,9 +23,9 @@ from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows, as_of, featur
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, SnapshotRecipe
+    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, RawTable, SnapshotRecipe
 
-__all__ = ["TOTALS", "RawHistory", "history"]
+__all__ = ["TOTALS", "RawHistory", "conditions", "history"]
 
 #: The raw table of what the books say.
 _TOTALS_NAME = "gtmar totals"
@@ -190,6 +190,22 @@ def _check(opened: RawHistory) -> None:
         )
 
 
+def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
+    """Return place, source and text of all conditions of a recipe."""
+    parts: dict[str, FeatureRule | Flag | Activation | RawTable] = {
+        f"sources.{name}": source for name, source in recipe.sources.items()
+    }
+    parts |= {f"features.{name}": rule for name, rule in recipe.features.items()}
+    parts |= {f"flags.{number}": flag for number, flag in enumerate(recipe.flags, 1)}
+    if recipe.activation is not None:
+        parts["activation"] = recipe.activation
+    return [
+        (f"{place}.where", getattr(each, "source", place.partition(".")[2]), each.where)
+        for place, each in parts.items()
+        if each.where is not None
+    ]
+
+
 class _AgainstSources:
     """What a recipe says of its sources, held against them."""
 
@@ -246,30 +262,10 @@ class _AgainstSources:
                 kinds = _NUMBERS if rule.kind in ("sum", "mean", "trend", "change") else ()
                 asked(f"features.{name}", rule.source, rule.column, kinds)
 
-    def _conditioned(self) -> list[tuple[str, str, str]]:
-        """Return place, source and text of the conditions that aren't a source's own."""
-        recipe = self.recipe
-        parts: dict[str, FeatureRule | Flag | Activation] = {
-            f"features.{name}": rule for name, rule in recipe.features.items()
-        }
-        parts |= {f"flags.{number}": flag for number, flag in enumerate(recipe.flags, 1)}
-        if recipe.activation is not None:
-            parts["activation"] = recipe.activation
-        return [
-            (f"{place}.where", each.source, each.where)
-            for place, each in parts.items()
-            if each.where is not None
-        ]
-
     def sql(self) -> None:
         """Refuse SQL that reaches more than it may."""
         connection, recipe = self.opened.connection, self.recipe
-        own = [
-            (f"sources.{name}.where", name, source.where)
-            for name, source in recipe.sources.items()
-            if source.where is not None
-        ]
-        for place, _, condition in (*own, *self._conditioned()):
+        for place, _, condition in conditions(recipe):
             self._tried(partial(refuse_condition, connection, condition, place))
         for name, rule in recipe.features.items():
             if rule.kind == "sql":
@@ -293,7 +289,7 @@ class _AgainstSources:
             self._bound(f"sources.{name}.where", f"select * from ({text})")
         if self.wrong:
             return
-        for place, source, condition in self._conditioned():
+        for place, source, condition in conditions(recipe):
             self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)")
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())
         for name, rule in recipe.features.items() if not self.wrong else ():
