@@ -51,7 +51,8 @@ _POSTGRES_TYPES = {
     pl.Float64: "double precision",
     pl.Int64: "bigint",
     pl.Boolean: "boolean",
-    pl.String: "text",
+    # In the order of a language, as servers usually have it, and not of bytes.
+    pl.String: 'text collate "en-x-icu"',
     pl.Date: "date",
     pl.Datetime: "timestamp",
     pl.Decimal: "numeric",
