@@ -168,10 +168,12 @@ _SCHEMES = (
 )
 _END = re.compile(r"[\s\"'<>`{}|^]|\\[nrtx]|$")
 _URL = re.compile(rf"(?:delta:)?(?:[a-z][a-z0-9+.\-]*://|\b(?:{_SCHEMES})(?:\+\w+)?:/?(?!/))", re.I)
-#: Where the container stands before the host's @.
-_CONTAINERS = re.compile(r"(?:delta:)?(?:abfs|wasb)s?:", re.I)
-#: Keys of a query whose values anybody may see.
+_POSTGRES = re.compile(r"postgres(?:ql)?://", re.I)
+#: Where what stands before the host's @ is a name: a container, a database's user.
+_NAMES = re.compile(rf"(?:delta:)?(?:abfs|wasb)s?:|{_POSTGRES.pattern}", re.I)
+#: Keys of a query whose values anybody may see; of PostgreSQL's also where the server is.
 _PUBLIC = ("table", "version")
+_SERVER = ("host", "port", "sslmode")
 #: A secret that stands beside its name, in a query, an option's text or a connection string.
 _NAMED = re.compile(
     r"""((?:[\w.\-]*(?:secret|token|passw(?:or)?d|pwd|signature|credential|api[_\-]?key|account[_\-]?key
@@ -192,6 +194,8 @@ _GONE = "..."
 def without_credentials(location: str) -> str:
     """Take user, password and query out of a URL, but for a table's name; leave paths alone.
 
+    A user of PostgreSQL stays: it is no secret, and without it another one would be meant.
+
     Examples
     --------
     >>> without_credentials("s3://key:secret@bucket/a.parquet?token=x")
@@ -200,19 +204,27 @@ def without_credentials(location: str) -> str:
     'duckdb:///crm.db?table=accounts'
     >>> without_credentials("abfss://container@account.dfs.core.windows.net/a")
     'abfss://container@account.dfs.core.windows.net/a'
+    >>> without_credentials("postgresql://me:secret@host/crm?table=accounts&passfile=x")
+    'postgresql://me@host/crm?table=accounts'
     """
     start = _URL.match(location)
     if start is None:
         return location
     head, (user, host, path, query, fragment) = start[0], _parts(location[start.end() :])
-    container = user.partition(":")[0] if _CONTAINERS.match(head) else ""
-    kept = [item for item in re.split("[&;]", query) if item.partition("=")[0] in _PUBLIC]
+    shown = user.partition(":")[0] if _NAMES.match(head) else ""
+    public = _public(head)
+    kept = [item for item in re.split("[&;]", query) if item.partition("=")[0] in public]
     # A path with a question mark in it is no URL where nothing else says so.
     if not head.endswith("//") and not user and not query and not fragment:
         return location
     # Parameters of a path are a query by another sign.
-    whole = head + (f"{container}@" if container else "") + host + re.sub(r";[^/]*", "", path)
+    whole = head + (f"{shown}@" if shown else "") + host + re.sub(r";[^/]*", "", path)
     return whole + ("?" + "&".join(kept) if kept else "")
+
+
+def _public(head: str) -> tuple[str, ...]:
+    """Return the keys of a query that stay, by how the URL begins."""
+    return (*_PUBLIC, *_SERVER) if _POSTGRES.match(head) else _PUBLIC
 
 
 def _parts(rest: str) -> tuple[str, str, str, str, str]:
@@ -296,10 +308,11 @@ def _secrets(location: str) -> Iterable[str]:
     if start is None:
         return
     user, _, path, query, fragment = _parts(location[start.end() :])
-    password = user.partition(":")[2] if _CONTAINERS.match(start[0]) or ":" in user else user
+    password = user.partition(":")[2] if _NAMES.match(start[0]) or ":" in user else user
+    public = _public(start[0])
     pairs = [*re.split("[&;]", query), *re.split("[&;]", fragment), *re.findall(";([^/;]*)", path)]
     items = [item.partition("=") for item in pairs]
-    values = [value or key for key, _, value in items if key not in _PUBLIC]
+    values = [value or key for key, _, value in items if key not in public]
     pieces = re.split("[/?#]", password)
     for part in (user if ":" in user else "", password, *pieces, fragment, *values):
         for form in (part, unquote(part), quote(part), quote(part, safe="")):

@@ -54,7 +54,14 @@ HOMES = {
     ),
     "deltalake": ("data/scan.py", "integrations/"),
     "pyiceberg": ("data/scan.py",),
-    "pyarrow": ("journal/", "integrations/jsonl_"),
+    "adbc_driver_manager": ("data/databases.py",),
+    "adbc_driver_postgresql": ("data/databases.py",),
+    "pyarrow": (
+        "journal/",
+        "integrations/jsonl_",
+        "integrations/snapshot_tables.py",
+        "data/databases.py",
+    ),
     "pydantic": ("spec/", "snapshots/recipe.py"),
     "pydantic_core": ("spec/",),
     "yaml": ("spec/",),
@@ -72,6 +79,7 @@ HOMES = {
 }
 #: Libraries of an extra, by its name; nothing but their home needs them.
 EXTRAS = {
+    "database": {"adbc_driver_manager", "adbc_driver_postgresql"},
     "delta": {"deltalake"},
     "export": {"sqlglot"},
     "fast": {"numba"},
@@ -227,6 +235,8 @@ def test_the_core_needs_no_more_than_it_says() -> None:
 def test_an_extra_names_its_libraries_and_the_tests_have_them() -> None:
     # vl_convert's package has another name; jinja2 brings markupsafe.
     packages = {
+        "adbc_driver_manager": "adbc-driver-manager",
+        "adbc_driver_postgresql": "adbc-driver-postgresql",
         "vl_convert": "vl-convert-python",
         "markupsafe": "jinja2",
         "mlflow": "mlflow-skinny",

@@ -10,6 +10,10 @@ FORMS = [
     "postgresql://u:hunter2@h:5432/db",
     "postgresql://u:p/hunter2@h/db",
     "postgresql+psycopg://u:hunter2@h/db",
+    "postgresql://u:hunter2@h/db?table=a.b&sslpassword=hunter2",
+    "postgres://h/db?user=hunter2&password=hunter2&table=t",
+    "postgresql://u@h/db?table=t#hunter2",
+    "snowflake://hunter2@account/db?table=t",
     "s3://bucket/a.parquet?token=hunter2",
     "iceberg://u:hunter2@catalog/a.b",
     "delta:s3://key:hunter2@bucket/t",
@@ -30,6 +34,16 @@ def test_no_form_of_url_keeps_its_secret(form: str) -> None:
     assert "hunter2" not in redacted("request with hunter2 failed", form)
     assert "hunter2" not in str(UsageError(f'"{form}": no'))
     assert without_credentials(without_credentials(form)) == without_credentials(form)
+
+
+def test_of_postgresql_the_user_and_the_server_stay() -> None:
+    form = "postgresql://me:hunter2@h:5432/db?host=/run&table=a.b&sslmode=require&options=x"
+    shown = "postgresql://me@h:5432/db?host=/run&table=a.b&sslmode=require"
+    assert without_credentials(form) == shown
+    assert redacted(f"{form}: role me isn't there", form) == f"{shown}: role me isn't there"
+    assert redacted("role somebody isn't there", "postgresql://somebody@h/db") == (
+        "role somebody isn't there"
+    )
 
 
 @pytest.mark.parametrize(

@@ -446,11 +446,16 @@ def calibrate(
 
 
 @a.command(spec_app, "spec schema > gtmar.schema.json", as_json=False)
-def spec_schema() -> None:
-    """Print the JSON Schema that editors complete and check specs by."""
+def spec_schema(
+    recipe: Annotated[
+        bool, typer.Option("--recipe", help="That of snapshot recipes, in place of the spec's.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema that editors complete and check specs by, or recipes."""
     from gtmar import spec as specs
+    from gtmar.snapshots import recipe as recipes
 
-    output.data(specs.json_schema())
+    output.data(recipes.json_schema() if recipe else specs.json_schema())
 
 
 @a.command(spec_app, "spec show spec.yaml")

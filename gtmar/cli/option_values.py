@@ -57,7 +57,7 @@ V = TypeVar("V")
 
 def engine(*, engine: str, memory: str | None, address: str | None, shards: int | None) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
-    from gtmar.data.scan import parse_size
+    from gtmar.data.budget import parse_size
     from gtmar.runs import Engine
 
     size = None if memory is None else parse_size(memory)

@@ -15,9 +15,11 @@ from gtmar.cli.output import announce, for_programs, is_terminal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich import progress
+
     from gtmar.runs import Progress
 
-__all__ = ["announce", "counting", "watching"]
+__all__ = ["announce", "counting", "stepping", "watching"]
 
 #: Seconds between plain lines, and between redraws of the bar.
 _LINE_SECONDS = 5.0
@@ -44,6 +46,24 @@ def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
             announce(f"{done:,} of {of:,} searches")
 
     return tell
+
+
+@contextmanager
+def stepping() -> Iterator[Callable[[str, int, int], None] | None]:
+    """Give something to tell what is being done, and how many of how many dates are there.
+
+    Its line is on a terminal alone; None elsewhere. Steps are few and long: each is drawn.
+    """
+    if for_programs() or not is_terminal(sys.stderr):
+        yield None
+        return
+    with _shown() as bar:
+        task = bar.add_task("", total=1, visible=False)
+
+        def tell(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of, visible=True, refresh=True)
+
+        yield tell
 
 
 @contextmanager
@@ -100,7 +120,8 @@ def _lines() -> Callable[[Progress], None]:
     return tell
 
 
-def _bar() -> Iterator[Callable[[Progress], None]]:
+def _shown() -> progress.Progress:
+    """Return a bar that is drawn when it is told to, and leaves nothing behind."""
     from rich import progress
     from rich.console import Console
 
@@ -109,14 +130,17 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f}", markup=False),
         progress.TextColumn("{task.description}", markup=False),
     )
-    shown = progress.Progress(
+    return progress.Progress(
         *columns,
         console=Console(stderr=True, highlight=False),
         transient=True,
         # No thread that draws by itself: it would take its turns from the search.
         auto_refresh=False,
     )
-    with shown as bar:
+
+
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    with _shown() as bar:
         task = bar.add_task("", total=1, visible=False)
         first: Progress | None = None
         pace = _Pace()

@@ -10,11 +10,13 @@ import typer
 
 from gtmar.cli import options as a
 from gtmar.cli import output
-from gtmar.cli.next_step import follow, unused
+from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
+from gtmar.cli.progress import stepping
 from gtmar.errors import UsageError, needing
 from gtmar.outputs import Output, write_together
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
     from datetime import date
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from gtmar.snapshots.bridge import Bridge
     from gtmar.snapshots.build import Built
     from gtmar.snapshots.conflicts import Conflict
+    from gtmar.snapshots.draft import DraftedRecipe
     from gtmar.snapshots.recipe import SnapshotRecipe
 
 __all__ = ["bridge", "snapshot"]
@@ -35,7 +38,7 @@ _UNSOUND = 3
 
 
 def _options(recipe: Path, memory: str | None) -> dict[str, Any]:
-    from gtmar.data.scan import parse_size
+    from gtmar.data.budget import parse_size
 
     return {"base": recipe.parent, "memory": None if memory is None else parse_size(memory)}
 
@@ -51,10 +54,22 @@ def _dates(texts: list[str]) -> list[date]:
 
 @a.command(app, "snapshot snapshots.yaml -o accounts")
 def snapshot(
-    recipe: _Recipe,
+    recipe: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE", help="Recipe, a YAML file; with --draft the sources."),
+    ],
     output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for a table a date.")
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for a table a date; delta:FOLDER; duckdb:///file.db?table=NAME; a draft.",
+        ),
     ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option("--draft", help="Write a first recipe from raw sources: NAME=PLACE or PLACE."),
+    ] = False,
     dates: Annotated[
         list[str] | None,
         typer.Option("--date", help="This date in place of the recipe's; may be repeated."),
@@ -77,10 +92,24 @@ def snapshot(
     memory: _Memory = None,
 ) -> Answer | None:
     """Make account tables of any date from raw history, by a recipe."""
+    from gtmar.integrations.lakehouse import is_target
     from gtmar.snapshots import build as building
     from gtmar.snapshots import recipe as recipes
 
-    loaded = recipes.load(recipe)
+    if draft:
+        if sql or dates or dbt is not None or dialect or tables or force:
+            raise UsageError(
+                "--draft chooses dates itself and writes a recipe alone",
+                hint="leave all but -o and --memory out",
+            )
+        return _draft(recipe, Path(output_path or unused("snapshots.yaml")), memory)
+    if len(recipe) > 1:
+        raise UsageError(
+            f"expected one recipe, got {len(recipe)} arguments",
+            hint="--draft writes a first recipe from raw sources",
+        )
+    path = Path(recipe[0])
+    loaded = recipes.load(path)
     days = _dates(dates or []) or loaded.days
     if sum((sql, dbt is not None, output_path is not None)) > 1:
         raise UsageError(
@@ -91,17 +120,23 @@ def snapshot(
     if force and dbt is None:
         raise UsageError("--force replaces models, no tables", hint="-o another folder")
     if dbt is not None:
-        return _dbt(loaded, days, tables or [], dialect or "duckdb", dbt, recipe, memory, force)
+        return _dbt(loaded, days, tables or [], dialect or "duckdb", dbt, path, memory, force)
     if sql:
         if dialect is None and not tables:
-            text = building.snapshot_sql(loaded, max(days), **_options(recipe, memory))
+            text = building.snapshot_sql(loaded, max(days), **_options(path, memory))
         else:
-            text = _warehouse_sql(loaded, max(days), tables or [], dialect, recipe, memory)
+            text = _warehouse_sql(loaded, max(days), tables or [], dialect, path, memory)
         output.text(f"{text};\n")
         return None
     if output_path is None:
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
-    built = building.build(loaded, output_path, days=days, **_options(recipe, memory))
+    place: Any = output_path
+    if is_target(output_path):
+        from gtmar.integrations.snapshot_tables import snapshots_into
+
+        place = snapshots_into(output_path, _local_sources(loaded, path.parent))
+    with stepping() as watch:
+        built = building.build(loaded, place, days=days, watch=watch, **_options(path, memory))
     return Answer(lambda: _facts(built), lambda: _print(built))
 
 
@@ -137,9 +172,10 @@ def _dbt(
 
     places = source_tables(loaded, tables)
     models = snapshot_models(loaded, days, places, dialect=dialect, **_options(recipe, memory))
+    inputs = (recipe, *_local_sources(loaded, recipe.parent))
     written = write_together(
         {
-            Output(folder / f"{model.name}.{kind}", (recipe,), force=force, parents=True): text
+            Output(folder / f"{model.name}.{kind}", inputs, force=force, parents=True): text
             for model in models
             for kind, text in (("sql", model.sql), ("yml", model.yml))
         }
@@ -153,15 +189,80 @@ def _dbt(
     return Answer(lambda: {"models": names, "output": [str(path) for path in written]}, text)
 
 
+def _local_sources(recipe: SnapshotRecipe, base: Path) -> list[Path]:
+    """Return the files of this machine that a recipe reads."""
+    from gtmar.data.locations import local_path
+
+    named = (each for raw in recipe.sources.values() for each in raw.places.values())
+    return [base / path for path in map(local_path, named) if path]
+
+
+def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
+    """Write a first recipe, and say what it takes the sources for."""
+    from gtmar.cli import option_values
+    from gtmar.snapshots.draft import draft, located
+
+    if path.exists():
+        raise UsageError(
+            f'"{path}" is there already and may have been edited; it is not replaced',
+            hint="give -o another name",
+        )
+    places = [location for _, location in map(located, sources)]
+    new = option_values.output_or_print(path, *places, force=False)
+    found = draft(sources, **_options(path, memory))
+    if new is None:
+        output.text(found.text)
+        return None
+    new.write(found.text)
+    return Answer(lambda: _draft_facts(found, path), lambda: _print_draft(found, path))
+
+
+def _draft_facts(found: DraftedRecipe, path: Path) -> dict[str, Any]:
+    return {
+        "output": str(path),
+        "revenue": found.revenue,
+        "recognised": found.recognised,
+        "features": list(found.recipe.features),
+        "dates": [day.isoformat() for day in found.recipe.days],
+        "dates_with_outcomes": found.known,
+        "unsure": list(found.unsure),
+        "conflicts": [_conflict(each) for each in found.conflicts],
+    }
+
+
+def _print_draft(found: DraftedRecipe, path: Path) -> None:
+    recipe = found.recipe
+    ruling = some(len(found.conflicts), "contradiction")
+    say(
+        f"A first recipe is in {path}: {found.revenue}, "
+        + (f"{ruling} for you to rule on." if found.conflicts else "ready to run once you read it.")
+    )
+    say(
+        f"{some(len(recipe.features), 'feature')} on {some(len(recipe.days), 'date')} from "
+        f"{recipe.days[0]} on; outcomes of {recipe.window} are known for {found.known} of them."
+    )
+    table(["source", "taken for"], [list(each) for each in found.recognised.items()])
+    for each in found.unsure:
+        complain("check", f"{each}.")
+    for conflict in found.conflicts:
+        complain("rule", f"{conflict}; {conflict.remedy}.")
+    if not found.conflicts:
+        follow("snapshot", path, output_path=unused("accounts"), draft=None)
+        return
+    command = next_command("snapshot", path, output_path=unused("accounts"), draft=None)
+    say(f"Rule on each in {path}, where it stands as a comment; then: {command}")
+
+
 def _facts(built: Built) -> dict[str, Any]:
     return {
         "recipe": built.recipe_id,
+        "sources": built.sources,
         "tables": [
             {
                 "date": each.day.isoformat(),
                 "accounts": each.accounts,
                 "outcomes": each.outcomes,
-                "path": str(each.path),
+                "data": without_credentials(each.data),
                 "change": each.change,
             }
             for each in built.tables
@@ -224,38 +325,54 @@ def _print(built: Built) -> None:
                 "Each account is in several of them; a search takes one date. The newest with "
                 f"outcomes is {newest.day}."
             )
-        follow("init", data=newest.path.parent, output_path=unused("spec.yaml"))
+        follow("init", data=newest.data, output_path=unused("spec.yaml"))
     else:
         say("Without outcomes nothing can be searched; a spec of an earlier date can score it.")
 
 
-@a.command(app, "bridge snapshots.yaml")
+@a.command(app, "bridge snapshots.yaml -o bridge.html")
 def bridge(
     recipe: _Recipe,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write it as one HTML page, with charts.")
+    ] = None,
     account: Annotated[
         list[str] | None, typer.Option(help="Movements of this account alone; may be repeated.")
     ] = None,
     memory: _Memory = None,
+    force: a.Force = False,
 ) -> Answer:
     """Follow MRR from month to month, and hold it against the books."""
+    from gtmar.outputs import Output
     from gtmar.snapshots import recipe as recipes
     from gtmar.snapshots.bridge import bridge as bridged
 
-    found = bridged(recipes.load(recipe), **_options(recipe, memory))
+    loaded = recipes.load(recipe)
+    inputs = (recipe, *_local_sources(loaded, recipe.parent))
+    new = None if output_path is None else Output(output_path, inputs, force=force)
+    found = bridged(loaded, **_options(recipe, memory))
     rows = found.months
     if account:
-        rows = (
-            found.accounts.filter(account=account[0])
-            if len(account) == 1
-            else (found.accounts.filter(found.accounts["account"].is_in(account)))
-        )
+        rows = found.accounts.filter(found.accounts["account"].is_in(account))
         if rows.is_empty():
             raise UsageError(f"no MRR of {', '.join(account)}", hint="accounts are by their id")
+    if new is not None:
+        from gtmar.report import bridge_page
+
+        page = bridge_page(
+            found,
+            loaded.name,
+            rows=rows if account else None,
+            accounts=tuple(account or ()),
+        )
+        new.write(page.html)
 
     def facts() -> dict[str, Any]:
         return {
+            "headline": found.headline,
             "months": [{**row, "month": f"{row['month']:%Y-%m}"} for row in rows.to_dicts()],
             "unit": "cents",
+            "conventions": found.conventions,
             "differences": [
                 {
                     "month": f"{each.month:%Y-%m}",
@@ -267,55 +384,79 @@ def bridge(
             ],
             "conflicts": [_conflict(each) for each in found.conflicts],
             "notes": list(found.notes),
+            "output": None if output_path is None else str(output_path),
         }
 
     return Answer(
-        facts, lambda: _print_bridge(found, rows.to_dicts()), 0 if found.sound else _UNSOUND
+        facts,
+        lambda: _print_bridge(found, rows.to_dicts(), recipe, output_path),
+        0 if found.sound else _UNSOUND,
     )
-
-
-def _money(cents: int) -> str:
-    sign, whole = "-" if cents < 0 else "", abs(cents)
-    return f"{sign}{whole // 100:,}.{whole % 100:02}"
 
 
 #: Heads of the bridge's table.
-_SHORT = {"reactivation": "back", "contraction": "less", "expansion": "more"}
-_AGAINST = {"own": "the source added up another way", "books": "the totals of the recipe"}
+_SHORT = {
+    "reactivation": "back",
+    "contraction": "less",
+    "expansion": "more",
+    "resumption": "resumed",
+    "pause": "paused",
+    "one_off": "one-off",
+}
 
 
-def _print_bridge(found: Bridge, rows: list[dict[str, Any]]) -> None:
-    from gtmar.snapshots.bridge import MOVEMENTS
-
-    months = found.months
-    if found.differences:
-        say(f"The bridge doesn't close: {some(len(found.differences), 'difference')}.")
-    else:
-        say(
-            f"The bridge closes to the cent over {some(months.height, 'month')}: "
-            f"{_money(months['end'][-1])} MRR at the end of {months['month'][-1]:%Y-%m}."
-        )
+def _print_bridge(
+    found: Bridge, rows: list[dict[str, Any]], recipe: Path, page: Path | None
+) -> None:
+    say(found.headline)
     for each in found.differences:
-        say(
-            f"{each.month:%Y-%m}: {_money(each.bridge_cents)} here, {_money(each.other_cents)} by "
-            f"{_AGAINST[each.against]}: {_money(abs(each.cents))} "
-            f"{'more' if each.cents > 0 else 'less'}."
-        )
-    # A month starts with what the one before it ended with; in whole units a row fits the screen.
-    names = [name for name in ("account", *MOVEMENTS, "end") if name in rows[0]]
-    table(
-        ["month", *(_SHORT.get(name, name) for name in names)],
-        [
-            [
-                f"{row['month']:%Y-%m}",
-                *(f"{row[n] / 100:,.0f}" if n != "account" else row[n] for n in names),
-            ]
-            for row in rows
-        ],
-        title="MRR in whole units; cents are in --json",
-    )
+        say(str(each))
+    _print_months(rows)
+    say("Conventions: " + "; ".join(f"{k}: {_worded(v)}" for k, v in found.conventions.items()))
     for conflict in found.conflicts:
         ruled = f"settled by {conflict.rule}" if conflict.rule else f"no rule: {conflict.remedy}"
         complain("note" if conflict.rule else "warning", f"{conflict}; {ruled}.")
     for note in found.notes:
         complain("note", note)
+    if page is not None:
+        say(f"{page}: open it in any browser; it needs nothing else.")
+    if found.sound and page is None:
+        follow("bridge", recipe, output_path=unused("bridge.html"))
+    elif found.sound:
+        follow("snapshot", recipe, output_path=unused("accounts"))
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items()) or "none"
+    return str(value)
+
+
+def _print_months(rows: list[dict[str, Any]]) -> None:
+    """Print a table in which every month is one line of 80 characters at most.
+
+    What never happened has no column. Where whole units are too wide, the start goes, which is the
+    end of the month before; then units go, for thousands.
+    """
+    from gtmar.snapshots.bridge import MOVEMENTS
+
+    usual = ("new", "expansion", "contraction", "churn", "reactivation")
+    kinds = [kind for kind in MOVEMENTS if kind in usual or any(row[kind] for row in rows)]
+    after = ["end", *(["one_off"] if any(row["one_off"] for row in rows) else [])]
+    for unit, start in ((100, True), (100, False), (100_000, True), (100_000, False)):
+        names = [*(["start"] if start else []), *kinds, *after]
+        heads = ["month", *(_SHORT.get(name, name) for name in names)]
+        lines = [
+            [f"{row['month']:%Y-%m}", *(f"{row[n] / unit:,.0f}" for n in names)] for row in rows
+        ]
+        if "account" in rows[0]:
+            heads.insert(1, "account")
+            lines = [[x[0], row["account"], *x[1:]] for x, row in zip(lines, rows, strict=True)]
+        # An account's name may lose its middle.
+        widest = [max(map(len, each)) for each in zip(heads, *lines, strict=True)]
+        if "account" in rows[0]:
+            widest[1] = min(widest[1], 12)
+        if sum(widest) + len(widest) - 1 <= 80:
+            break
+    words = "whole units" if unit == 100 else "thousands"
+    table(heads, lines, title=f"MRR in {words}; cents are in --json")

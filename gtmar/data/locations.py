@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from gtmar.errors import AccountDataError, UsageError
+from gtmar.errors import AccountDataError, UsageError, nearest
 from gtmar.safe_text import is_remote, redacted, without_credentials
 from gtmar.sql_sandbox import first_line
 
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "consenting",
+    "delta_root",
     "duckdb_place",
     "expanded",
+    "is_delta",
     "local_path",
     "quoted",
     "refuse_remote",
     "refuse_unasked",
     "split",
+    "table_named",
     "without_credentials",
     "worded",
 ]
@@ -36,6 +39,8 @@ __all__ = [
 _named: set[str] = set()
 #: Whether a location that a record names may be opened, though it is beyond this machine's files.
 _consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
+#: A part of a table's name, quoted or not.
+_PART = r'"(?:[^"]|"")+"|[^."]+'
 #: How a URL begins, or what a path makes of it.
 _URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 
@@ -111,6 +116,31 @@ def local_path(location: str) -> Path | None:
     return None if "://" in path else Path(path)
 
 
+def delta_root(location: str) -> tuple[str, tuple[str, ...]]:
+    """Split the parts of a path that name partitions, as ``day=2024-01-01``, off a Delta table's.
+
+    A table whose own folder is called so stays whole.
+
+    Examples
+    --------
+    >>> delta_root("s3://lake/accounts/day=2024-01-01/")
+    ('s3://lake/accounts', ('day=2024-01-01',))
+    """
+    parts = location.rstrip("/").split("/")
+    count = len(parts)
+    while count and "=" in parts[count - 1]:
+        if Path("/".join(parts[:count]), "_delta_log").is_dir():
+            break
+        count -= 1
+    # The table may be the folder that one stands in.
+    return "/".join(parts[:count]) or ("/" if location[:1] == "/" else "."), tuple(parts[count:])
+
+
+def is_delta(location: str) -> bool:
+    """Whether a local path is a Delta table's folder, or a partition's below one."""
+    return Path(delta_root(location)[0], "_delta_log").is_dir()
+
+
 def quoted(name: str) -> str:
     """Quote a name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
@@ -141,3 +171,60 @@ def refuse_unasked(location: str, *, recorded: bool) -> None:
             "not opened unasked",
             hint="--data names the table, or --yes opens what the record names",
         )
+
+
+def table_named(
+    name: str, tables: list[tuple[str, str, str]], location: str, *, main: str = "main"
+) -> str:
+    """Return a table's quoted name: ``accounts``, ``marts.accounts``, ``crm.marts.accounts``.
+
+    A name that a table of the main schema has as it stands is that table's, dots included. A hint
+    names no table of another schema than the one asked for.
+
+    Parameters
+    ----------
+    name
+        As it was asked for.
+    tables
+        Catalog, schema and name of those that there are.
+    location
+        What messages call the database.
+    main
+        The schema of tables that are named without one.
+
+    Raises
+    ------
+    AccountDataError
+        If there is no such table.
+    """
+
+    def shown(schema: str, table: str) -> str:
+        parts = (table,) if schema == main else (schema, table)
+        plain = all(re.fullmatch(r"\w+", part) for part in parts)
+        # As one name, or part by part: that is how it is read.
+        return f'"{".".join(parts)}"' if plain else ".".join(map(quoted, parts))
+
+    parts = [name]
+    if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
+        parts = [
+            part[1:-1].replace('""', '"') if part.startswith('"') else part
+            for part in re.findall(_PART, name)
+        ]
+    wanted = [(main, name), (main if len(parts) == 1 else parts[-2], parts[-1])]
+    for schema, table in wanted:
+        for catalog, its_schema, its_table in tables:
+            outside = len(parts) == 3 and parts[0].lower() != catalog.lower()
+            if (its_schema, its_table) == (schema, table) and not outside:
+                return ".".join(map(quoted, (catalog, its_schema, its_table)))
+    known = [shown(schema, table) for _, schema, table in tables]
+    alike = [shown(schema, table) for _, schema, table in tables if schema == wanted[-1][0]]
+    if len(parts) == 1:
+        alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
+    asked = name if '"' in name else f'"{name}"'
+    end = f'.{name}"'
+    likely = nearest(asked, alike) or next((each for each in alike if each.endswith(end)), None)
+    more = f" and {len(known) - 5:,} more" if len(known) > 5 else ""
+    raise AccountDataError(
+        f'"{location}": no table {asked}; it has {", ".join(known[:5]) or "none"}{more}',
+        hint=f"did you mean {likely}?" if likely else None,
+    )

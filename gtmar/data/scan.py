@@ -1,14 +1,18 @@
 """Any source of an account table as a lazy Polars frame, and the one place that collects it.
 
-Files, Delta, Iceberg, DuckDB, object stores, queries over tables, and frames of other libraries. Of
-formats that have types only names and types are read here; what the columns of text files hold
-takes a pass over them. What a location holds of credentials never reaches a message.
+Files, Delta, Iceberg, DuckDB, databases, object stores, queries over tables, and frames of other
+libraries. Of formats that have types only names and types are read here; what the columns of text
+files hold takes a pass over them, and a database's table is read once. What a location holds of
+credentials never reaches a message.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import re
+import shutil
+import tempfile
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,18 +21,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.locations import duckdb_place, quoted, refuse_unasked, split, worded
+from gtmar.data.budget import default_budget, roomy_folder
+from gtmar.data.databases import fetch, is_database
+from gtmar.data.locations import (
+    delta_root,
+    duckdb_place,
+    is_delta,
+    quoted,
+    refuse_unasked,
+    split,
+    table_named,
+    worded,
+)
 from gtmar.data.table_files import (
     FORMATS,
     SCANS,
     broken_file,
     ending_of,
     located,
+    named_partitions,
     refuse_repeated,
     scan_text,
     scan_typed,
     snapshot_origin,
     text_file,
+    told_origin,
 )
 from gtmar.data.text_columns import NULL_MARKERS, TEXT_TYPES, Texts
 from gtmar.errors import (
@@ -38,7 +55,6 @@ from gtmar.errors import (
     QueryError,
     UsageError,
     culprits,
-    nearest,
     needing,
 )
 from gtmar.safe_text import is_remote, without_credentials
@@ -58,11 +74,9 @@ __all__ = [
     "Source",
     "Tabular",
     "collect",
-    "default_budget",
     "first_values",
     "likely_id",
     "named_sources",
-    "parse_size",
     "refuse_empty",
     "scan",
 ]
@@ -71,8 +85,6 @@ __all__ = [
 _ACCOUNTS = "accounts"
 #: Types of DuckDB that no column of a frame has.
 _FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
-#: A part of a table's name, quoted or not.
-_PART = r'"(?:[^"]|"")+"|[^."]+'
 #: How many times its bytes text takes in memory, and of a table's memory what it may take.
 _TIMES, _SHARE = 5, 0.5
 #: Column names taken for the account id where the spec names none, best first.
@@ -192,8 +204,8 @@ class Source:
     """An account table somewhere, at a version of it, or a query over such tables."""
 
     #: A file, folder or glob; a folder or URL of a Delta table; ``iceberg://CATALOG/space.table``;
-    #: ``duckdb:///file.db?table=accounts``, with a fourth slash for an absolute path; a URL of
-    #: files in an object store.
+    #: ``duckdb:///file.db?table=accounts``, with a fourth slash for an absolute path;
+    #: ``postgresql://user@host/db?table=schema.name``; a URL of files in an object store.
     location: str
     #: A Delta table's version or an Iceberg table's snapshot; None for the newest.
     at_version: int | None = None
@@ -290,17 +302,20 @@ def _located(source: Source) -> AccountTable:
     try:
         if scheme == "iceberg":
             return _iceberg(source, name)
+        if is_database(location):
+            _refuse_version(source, name)
+            return _database(location, name)
         if location.startswith("delta:"):
             return _delta(source, location.removeprefix("delta:"), name)
         path = Path(split(location).path if scheme else location)
         kind = FORMATS.get(ending_of(path))
-        plain = scheme == "file" or (not scheme and not (path / "_delta_log").is_dir())
+        plain = scheme == "file" or (not scheme and not is_delta(location))
         if not (plain or scheme == "duckdb" or (scheme and kind)):
             return _delta(source, location, name)
         _refuse_version(source, name)
         if scheme == "duckdb":
-            frame, unread = _duckdb(location, locked=source.recorded)
-            return _table(name, frame, unread=unread)
+            frame, unread, made = _duckdb(location, locked=source.recorded)
+            return _table(name, frame, made, unread)
         if not plain and kind in SCANS:
             return _table(name, SCANS[kind](location))
         if not plain:
@@ -437,12 +452,54 @@ def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
 def _delta(source: Source, location: str, name: str) -> AccountTable:
     with needing("delta"):
         import deltalake
+    root, partitions = delta_root(location)
     try:
-        table = deltalake.DeltaTable(location, version=source.at_version)
+        table = deltalake.DeltaTable(root, version=source.at_version)
         lazy = pl.scan_delta(table)
-    except (deltalake.exceptions.DeltaError, OSError, ValueError) as err:
+        origin = {"source_kind": "delta", "source_version": str(table.version())}
+        if partitions:
+            lazy, made = _partition(table, lazy, named_partitions(partitions), name)
+            origin |= made
+    except (deltalake.exceptions.DeltaError, PolarsError, OSError, ValueError) as err:
+        if isinstance(err, GtmarError):
+            raise
         raise _unreadable(location, err) from err
-    return _table(name, lazy, {"source_kind": "delta", "source_version": str(table.version())})
+    return _table(name, lazy, origin)
+
+
+def _partition(
+    table: Any, lazy: pl.LazyFrame, values: Mapping[str, str | None], name: str
+) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Narrow a Delta table to a partition, without the columns that name it, as of a folder.
+
+    Files that are in the partition's folder and no longer in the table are left alone. A snapshot
+    has its own columns alone, whatever columns other dates have.
+    """
+    known = list(table.metadata().partition_columns)
+    if unknown := [column for column in values if column not in known]:
+        raise AccountDataError(
+            f'"{name}": the Delta table isn\'t partitioned by {culprits(unknown)}, but by '
+            f"{culprits(known) or 'no column'}"
+        )
+    files = table.file_uris(
+        file_pruning_predicate=[(column, "=", value or "") for column, value in values.items()]
+    )
+    if not files:
+        raise AccountDataError(f'"{name}": the Delta table has no such partition')
+    schema = lazy.collect_schema()
+    for column, value in values.items():
+        if value is None:
+            lazy = lazy.filter(pl.col(column).is_null())
+        elif schema[column] == pl.Date:
+            lazy = lazy.filter(pl.col(column) == pl.lit(value).str.to_date())
+        else:
+            lazy = lazy.filter(pl.col(column).cast(pl.String) == value)
+    lazy = lazy.drop(values)
+    made = snapshot_origin(files)
+    if made:
+        own = pl.scan_parquet(files, hive_partitioning=False).collect_schema().names()
+        lazy = lazy.select(own)
+    return lazy, made
 
 
 def _iceberg(source: Source, name: str) -> AccountTable:
@@ -475,10 +532,11 @@ def _iceberg(source: Source, name: str) -> AccountTable:
     return _table(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
 
 
-def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str]]:
+def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str], dict[str, str]]:
     """Open a table or view of a DuckDB file, reading only the columns that are asked for.
 
-    The views of a `locked` one reach no other files, nor a network.
+    Returns it, its columns that can't be read, and how gtmar snapshot made it. The views of a
+    `locked` one reach no other files, nor a network.
     """
     import duckdb
 
@@ -507,7 +565,7 @@ def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str
     tables = ask(
         "select table_catalog, table_schema, table_name from information_schema.tables order by all"
     )
-    name = _table_named(table, tables.rows(), without_credentials(location))
+    name = table_named(table, tables.rows(), without_credentials(location))
     with connected() as connection:
         selected, unread = _readable(connection.sql(f"select * from {name}"))
 
@@ -520,46 +578,51 @@ def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str
         yield frame if predicate is None else frame.filter(predicate)
 
     schema = ask(f"select {', '.join(selected.values())} from {name} limit 0").schema
-    return pl.io.plugins.register_io_source(read, schema=schema), unread
-
-
-def _table_named(name: str, tables: list[tuple[str, str, str]], location: str) -> str:
-    """Return a table's quoted name: ``accounts``, ``marts.accounts``, ``crm.marts.accounts``.
-
-    A name that a table of the main schema has as it stands is that table's, dots included. A hint
-    names no table of another schema than the one asked for.
-    """
-
-    def shown(schema: str, table: str) -> str:
-        parts = (table,) if schema == "main" else (schema, table)
-        plain = all(re.fullmatch(r"\w+", part) for part in parts)
-        # As one name, or part by part: that is how it is read.
-        return f'"{".".join(parts)}"' if plain else ".".join(map(quoted, parts))
-
-    parts = [name]
-    if re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART})){{0,2}}", name):
-        parts = [
-            part[1:-1].replace('""', '"') if part.startswith('"') else part
-            for part in re.findall(_PART, name)
-        ]
-    wanted = [("main", name), ("main" if len(parts) == 1 else parts[-2], parts[-1])]
-    for schema, table in wanted:
-        for catalog, its_schema, its_table in tables:
-            outside = len(parts) == 3 and parts[0].lower() != catalog.lower()
-            if (its_schema, its_table) == (schema, table) and not outside:
-                return ".".join(map(quoted, (catalog, its_schema, its_table)))
-    known = [shown(schema, table) for _, schema, table in tables]
-    alike = [shown(schema, table) for _, schema, table in tables if schema == wanted[-1][0]]
-    if len(parts) == 1:
-        alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
-    asked = name if '"' in name else f'"{name}"'
-    end = f'.{name}"'
-    likely = nearest(asked, alike) or next((each for each in alike if each.endswith(end)), None)
-    more = f" and {len(known) - 5:,} more" if len(known) > 5 else ""
-    raise AccountDataError(
-        f'"{location}": no table {asked}; it has {", ".join(known[:5]) or "none"}{more}',
-        hint=f"did you mean {likely}?" if likely else None,
+    views = ask(
+        "select database_name, schema_name, view_name, comment from duckdb_views() "
+        "where comment like '%gtmar_recipe%'"
     )
+    made = {}
+    for *parts, comment in views.rows():
+        if ".".join(map(quoted, parts)) == name:
+            made = _told(comment)
+    return pl.io.plugins.register_io_source(read, schema=schema), unread, made
+
+
+def _told(comment: str) -> dict[str, str]:
+    """Return how gtmar snapshot made a table, by a comment; nothing of others."""
+    try:
+        said = json.loads(comment)
+    except ValueError:
+        return {}
+    return told_origin(said) if isinstance(said, dict) else {}
+
+
+class _Scratch:
+    """A folder that is there as long as somebody holds this, and at most until the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="gtmar-", dir=roomy_folder()))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _database(location: str, name: str) -> AccountTable:
+    """Read a database's table once, into a file: each pass over it sees the same rows."""
+    scratch = _Scratch()
+    path = scratch.path / "rows.parquet"
+    fetched = fetch(location, path)
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        # The file is there as long as a plan may ask for it.
+        lazy = pl.scan_parquet(scratch.path / path.name)
+        lazy = lazy if rows is None else lazy.head(rows)
+        lazy = lazy if predicate is None else lazy.filter(predicate)
+        yield from (lazy if columns is None else lazy.select(columns)).collect_batches()
+
+    frame = pl.io.plugins.register_io_source(read, schema=pl.read_parquet_schema(path))
+    return replace(_table(name, frame, fetched.origin, fetched.unread), notes=fetched.notes)
 
 
 # ---- queries -------------------------------------------------------------------------------------
@@ -577,8 +640,9 @@ def _queried(source: Source, *texts: str) -> AccountTable:
         for name, there in {_ACCOUNTS: first, **dict(source.others)}.items():
             table = _located(there).with_text(*texts)
             suffix = "" if name == _ACCOUNTS else f".{name}"
-            if "source_version" in table.origin:
-                origin[f"source_version{suffix}"] = table.origin["source_version"]
+            for key in ("source_version", "source_read_at", "source_rows"):
+                if key in table.origin:
+                    origin[f"{key}{suffix}"] = table.origin[key]
             if suffix:
                 origin[f"source{suffix}"] = without_credentials(there.location)
             try:
@@ -601,41 +665,3 @@ def _queried(source: Source, *texts: str) -> AccountTable:
             raise QueryError(f"the query's result is no table: {first_line(err)}") from err
     table = _table(without_credentials(source.location), result.lazy(), origin, unread)
     return replace(table, requery=lambda *names: _queried(source, *names).frame)
-
-
-# ---- how much memory a table may take ------------------------------------------------------------
-
-_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
-_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
-#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
-#: the search itself, the system, and the cache that mapped files live in.
-_OF_MACHINE = 0.5
-#: Where a control group states how much memory its processes may take, versions 2 and 1.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
-
-    Examples
-    --------
-    >>> parse_size("4GB"), parse_size("1.5 MiB")
-    (4000000000, 1572864)
-    """
-    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
-    if size is None:
-        raise UsageError(
-            f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
-        )
-    return int(float(size[1]) * _UNITS[size[2] or ""])
-
-
-def default_budget() -> int:
-    """Return half of the memory that this machine, or this process's control group, has."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _LIMITS:
-        try:
-            sizes.append(int(Path(path).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or one without a limit ("max")
-            continue
-    return int(min(sizes) * _OF_MACHINE)

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.scan import collect, default_budget
+from gtmar.data.budget import default_budget, roomy_folder
+from gtmar.data.scan import collect
 from gtmar.data.table_files import broken_file
 from gtmar.errors import ResourceError
 from gtmar.sql_sandbox import first_line
@@ -98,13 +99,11 @@ class Storage:
         """Choose memory where it suffices, else the disk.
 
         Reading and keeping the arrays takes `needed` bytes at most, keeping them `kept`; `budget`
-        may be used, or `default_budget`. On disk ``TMPDIR`` decides, or it is /var/tmp: /tmp often
-        is memory itself, and no help then.
+        may be used, or `default_budget`. On disk it is in `roomy_folder`.
         """
         if needed <= (default_budget() if budget is None else budget):
             return cls()
-        lasting = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
-        return cls(Path(os.environ.get("TMPDIR") or lasting), kept)
+        return cls(Path(roomy_folder()), kept)
 
     @property
     def on_disk(self) -> bool:

@@ -25,20 +25,23 @@ from gtmar.data.text_columns import TEXT_TYPES, contents, converted
 from gtmar.errors import AccountDataError, culprits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = [
     "FORMATS",
     "SCANS",
+    "SOURCES_FILE",
     "TextFile",
     "broken_file",
     "ending_of",
     "located",
+    "named_partitions",
     "refuse_repeated",
     "scan_text",
     "scan_typed",
     "snapshot_origin",
     "text_file",
+    "told_origin",
 ]
 
 
@@ -146,27 +149,52 @@ def _with_partitions(
     return scanned(include_file_paths=_PATH).with_columns(**columns).drop(_PATH)
 
 
+def named_partitions(parts: Iterable[str]) -> dict[str, str | None]:
+    """Read columns and values off the parts of a path that name them, as ``region=emea``."""
+    pairs = (part.split("=", 1) for part in parts if "=" in part)
+    return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+
+
 def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
     """Read names and values off a folder's path: below the source, where that is a folder."""
     below = folder.relative_to(source) if source.is_dir() else folder
-    pairs = (part.split("=", 1) for part in below.parts if "=" in part)
-    return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+    return named_partitions(below.parts)
 
 
 # ---- how gtmar snapshot made a file -------------------------------------------------------------
 
 
-def snapshot_origin(files: Sequence[Path]) -> dict[str, str]:
-    """Return the recipe and the conventions that Parquet files were made by; nothing of others."""
-    said = {"recipe": "gtmar_recipe", "recipe_conventions": "gtmar_conventions"}
+#: What lies beside a snapshot's table in a folder: what its sources were.
+SOURCES_FILE = "sources.json"
+#: What a snapshot's own metadata say, by the name that a run's record has for it.
+_SAID = {
+    "recipe": "gtmar_recipe",
+    "recipe_conventions": "gtmar_conventions",
+    "recipe_sources": "gtmar_versions",
+}
+
+
+def snapshot_origin(files: Sequence[str | Path]) -> dict[str, str]:
+    """Return the recipe, the conventions and the sources that Parquet files were made by.
+
+    Nothing of other files; and of several only what they share, where they share the recipe.
+    """
     found = []
     for file in files:
-        metadata = pl.read_parquet_metadata(file)
-        found.append({key: metadata[name] for key, name in said.items() if name in metadata})
+        said = told_origin(pl.read_parquet_metadata(file))
+        if said and (beside := Path(file).with_name(SOURCES_FILE)).is_file():
+            said["recipe_sources"] = beside.read_text(encoding="utf-8").strip()
+        found.append(said)
         # Whatever else lies beside, a table of several ways has none.
-        if not found[-1] or found[-1] != found[0]:
+        if said.get("recipe") is None or said["recipe"] != found[0]["recipe"]:
             return {}
-    return found[0] if found else {}
+    first = found[0] if found else {}
+    return {key: text for key, text in first.items() if all(text == f.get(key) for f in found)}
+
+
+def told_origin(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what a run's record says of a snapshot, by its own metadata; nothing of others."""
+    return {key: metadata[name] for key, name in _SAID.items() if name in metadata}
 
 
 # ---- Parquet and Arrow --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -31,14 +31,27 @@ if TYPE_CHECKING:
 
     from gtmar.journal.catalog import Journal
 
-__all__ = ["Published", "append_new", "is_target", "publish", "refuse_target", "replace"]
+__all__ = [
+    "APPLICATION",
+    "PAUSE",
+    "TRIES",
+    "Published",
+    "append_new",
+    "delta_table",
+    "in_duckdb",
+    "is_target",
+    "publish",
+    "refuse_target",
+    "replace",
+]
 
 
+_T = TypeVar("_T")
 #: How often is tried what another process is in the way of, and how long is waited in between.
-_TRIES = 40
-_PAUSE = 0.25
+TRIES = 40
+PAUSE = 0.25
 #: Whose commits conflict with each other, in Delta's words.
-_APPLICATION = "gtmar"
+APPLICATION = "gtmar"
 #: Connections of one process share a database: its lock keeps other processes out alone.
 _ALONE = Lock()
 
@@ -78,7 +91,7 @@ def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
     local = local_path(location)
     if local is not None and location != "delta:":
         refuse_inputs(local, inputs)
-    with _delta(location) as (deltalake, target):
+    with delta_table(location) as (deltalake, target):
         if deltalake.DeltaTable.is_deltatable(target):
             return True
         there = local is not None and os.path.lexists(local)
@@ -112,7 +125,7 @@ def replace(
     """
     refuse_target(location, inputs, force=force)
     if location.startswith("delta:"):
-        with _delta(location) as (deltalake, target):
+        with delta_table(location) as (deltalake, target):
             how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
             deltalake.write_deltalake(target, frame.to_arrow(), **how)
         return
@@ -123,7 +136,7 @@ def replace(
         connection.execute(f"{create} table {table} as from gtmar_frame")
         return frame.height
 
-    _in_duckdb(location, act)
+    in_duckdb(location, act)
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
@@ -135,7 +148,7 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
     missing, or it can't be written.
     """
     if location.startswith("delta:"):
-        with _delta(location) as (deltalake, target):
+        with delta_table(location) as (deltalake, target):
             return _append_to_delta(deltalake, target, frame, key)
 
     def act(connection: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -160,12 +173,12 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
         connection.execute("commit")
         return after - before
 
-    return _in_duckdb(location, act)
+    return in_duckdb(location, act)
 
 
-def _in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], int]) -> int:
+def in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], _T]) -> _T:
     """Act on a table of a database, again where another process made its file meanwhile."""
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         try:
             with _duckdb(location) as (connection, table):
                 return act(connection, table)
@@ -176,7 +189,7 @@ def _in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], in
 
 
 def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str) -> int:
-    for attempt in range(_TRIES):
+    for attempt in range(TRIES):
         try:
             if not deltalake.DeltaTable.is_deltatable(target):
                 # Without rows: to make a table with rows doesn't conflict with another who does.
@@ -186,21 +199,21 @@ def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str)
             new = frame.filter(~pl.col(key).is_in(set(keys[key].to_list())))
             if new.height:
                 # Appends don't conflict by themselves: two commits of one application do.
-                turn = deltalake.Transaction(_APPLICATION, table.version() + 1)
+                turn = deltalake.Transaction(APPLICATION, table.version() + 1)
                 turns = deltalake.CommitProperties(app_transactions=[turn])
                 how = {"mode": "append", "schema_mode": "merge", "commit_properties": turns}
                 deltalake.write_deltalake(table, new.to_arrow(), **how)
         except deltalake.exceptions.CommitFailedError:
-            if attempt == _TRIES - 1:
+            if attempt == TRIES - 1:
                 raise
-            time.sleep(random.uniform(0, _PAUSE))
+            time.sleep(random.uniform(0, PAUSE))
             continue
         return new.height
     return 0
 
 
 @contextmanager
-def _delta(location: str) -> Iterator[tuple[Any, str]]:
+def delta_table(location: str) -> Iterator[tuple[Any, str]]:
     """Give deltalake and the table's folder or URL; word its errors."""
     with needing("delta"):
         import deltalake
@@ -269,13 +282,13 @@ def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnect
     """Connect to a file; wait for a process that holds its lock."""
     import duckdb
 
-    for _ in range(_TRIES - 1):
+    for _ in range(TRIES - 1):
         try:
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as err:
             if "lock" not in str(err):
                 raise
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
     return duckdb.connect(str(path), read_only=read_only)
 
 

@@ -69,7 +69,7 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
     for name, source in recipe.sources.items():
         if name in said:
             continue
-        said[name] = _stem(source.data)
+        said[name] = _stem(source.data or "")
         if source.query is not None:
             wrong.append(f'source "{name}" has a query, whose rows a warehouse must bring')
         elif not all(_PLAIN.fullmatch(part) for part in said[name].split(".")):
@@ -391,6 +391,8 @@ def _select(
     names = [each.alias_or_name for each in tree.selects]
     _newest_values(tree)
     _filters_to_cases(tree)
+    for start in _deepest_first(tree, exp.TimestampTrunc):
+        start.replace(_month_start(start.this.copy(), dialect))
     for shift in _deepest_first(tree, exp.Add, exp.Sub):
         if isinstance(shift.expression, exp.Interval):
             # As in DuckDB a day plus some time is a moment.
@@ -461,6 +463,16 @@ def _newest_values(tree: exp.Select) -> None:
 
 def _named(name: str) -> exp.Column:
     return exp.column(name, quoted=True)
+
+
+def _month_start(day: exp.Expr, dialect: str) -> exp.Expr:
+    """Return the first day of a moment's month, as a day."""
+    start: type[exp.Expr] = exp.DateTrunc
+    if dialect == "postgres":
+        # It would give a day a zone.
+        start = exp.TimestampTrunc
+    of = exp.cast(day, "timestamp" if dialect == "postgres" else "date")
+    return exp.cast(start(this=of, unit=exp.var("MONTH")), "date")
 
 
 def _filters_to_cases(tree: exp.Select) -> None:

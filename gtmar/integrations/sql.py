@@ -592,7 +592,12 @@ def refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
 
     def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
         names = Counter(("name", found.name) for found in statement.find_all(exp.Identifier))
-        texts = (found for found in statement.find_all(exp.Literal) if found.is_string)
+        # A unit such as MONTH is a text in some dialects and a word in others.
+        texts = (
+            found
+            for found in statement.find_all(exp.Literal)
+            if found.is_string and found.arg_key != "unit"
+        )
         return names + Counter(("text", found.name) for found in texts)
 
     expected = held(tree)

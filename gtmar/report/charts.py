@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "INK",
     "MOST_DRAWN",
+    "WIDE",
+    "Chart",
     "both",
     "capture_chart",
     "front_chart",
@@ -52,6 +54,8 @@ INK = {
     "best": "#050505",
     "band": "#060606",
     "paper": "#070707",
+    "good": "#080808",
+    "bad": "#090909",
 }
 #: Widths in CSS pixels, of a drawing for a desk and of one for a phone.
 WIDE = 860
@@ -72,7 +76,7 @@ _DEFAULTS = {"opacity": "1", "stroke-width": "0"}
 #: Weights in the chart of weights, those that moved most.
 MOST_DRAWN = 40
 
-Chart: TypeAlias = "alt.LayerChart | alt.FacetChart"
+Chart: TypeAlias = "alt.Chart | alt.LayerChart | alt.FacetChart"
 _START, _BEST = "start", "best"
 #: Wins that are named in the chart itself, and the least distance between two names, as a share of
 #: the chart's height.

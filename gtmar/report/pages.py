@@ -22,10 +22,13 @@ from gtmar.html import arrows, number
 from gtmar.metrics.metric import basis_note
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
+    from gtmar.snapshots.bridge import Bridge
 
-__all__ = ["Page", "history_page", "run_page"]
+__all__ = ["Page", "bridge_page", "history_page", "run_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _EXTRA = ("altair", "vl_convert", "jinja2")
@@ -108,6 +111,45 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
     script = (_TEMPLATES / "history.js").read_text(encoding="utf-8")
     history = gather_history(journal, most=most)
     return Page(_fill("history.html", title=title, h=history, script=script), title)
+
+
+def bridge_page(
+    bridge: Bridge, name: str, *, rows: pl.DataFrame | None = None, accounts: tuple[str, ...] = ()
+) -> Page:
+    """Make the page of a bridge: MRR and what moved it month by month, and what contradicts it.
+
+    `name` is the recipe's; `rows` are those of `accounts` alone, as the bridge has them by account.
+    `UsageError` where ``gtmar[report]`` isn't installed.
+    """
+    _require_extra()
+    from gtmar.report import bridge_chart
+    from gtmar.snapshots.bridge import MOVEMENTS
+
+    shown = bridge.months
+    if rows is not None:
+        moved = rows.drop("account").group_by("month").sum()
+        shown = bridge.months.select("month").join(
+            moved, on="month", how="left", maintain_order="left"
+        )
+    months = shown.fill_null(0).to_dicts()
+    marked = () if accounts else tuple({each.month for each in bridge.differences})
+    # What never happened needs no column.
+    kinds = [kind for kind in MOVEMENTS if any(row[kind] for row in months)]
+    title = f"{name}: MRR month by month"
+    html = _fill(
+        "bridge.html",
+        title=title,
+        b=bridge,
+        months=months,
+        kinds=kinds,
+        one_off=any(row["one_off"] for row in months),
+        accounts=accounts,
+        marked=marked,
+        level=bridge_chart.level_chart(months, marked),
+        moves=bridge_chart.moves_chart(months, kinds) if kinds else None,
+        marks=bridge_chart.MARKS,
+    )
+    return Page(html, title)
 
 
 def _require_extra() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -200,10 +201,35 @@ def _recipe_note(table: AccountTable) -> list[str]:
     """Say by which recipe gtmar snapshot made a table, and with which conventions."""
     if "recipe" not in table.origin:
         return []
-    return [
+    said = [
         f"The table was made by recipe {table.origin['recipe']}, with the conventions "
         f"{table.origin.get('recipe_conventions', 'unknown')}."
     ]
+    if sources := _made_of(table.origin.get("recipe_sources", "")):
+        said.append(f"It was made of {'; '.join(sources)}.")
+    return said
+
+
+def _made_of(text: str) -> list[str]:
+    """Word what the sources of a recipe were, as a snapshot has them on record."""
+    try:
+        sources = json.loads(text)
+        return [_source_words(name, source) for name, source in sources.items()]
+    except (ValueError, TypeError, AttributeError, KeyError):
+        # Somebody else's file; who made it says nothing that can be read.
+        return []
+
+
+def _source_words(name: str, source: dict[str, Any]) -> str:
+    words = f"{name}, {source['rows']:,} rows of {source['data']}"
+    if "sha256" in source:
+        many = "" if source["files"] == 1 else f"{source['files']:,} files, "
+        return f"{words} ({many}{source['bytes']:,} bytes, sha256 {source['sha256'][:12]})"
+    if "version" in source:
+        return f"{words} ({source['kind']} version {source['version']})"
+    if "read_at" in source:
+        return f"{words} (read {source['read_at']})"
+    return f"{words} (of no version known)"
 
 
 def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:

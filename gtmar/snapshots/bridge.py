@@ -5,26 +5,61 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import polars as pl
 
 from gtmar.data.locations import quoted
 from gtmar.errors import AccountDataError
 from gtmar.snapshots.conflicts import Conflict, conflicts
 from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
-from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions
-from gtmar.snapshots.statement import account_of, all_rows, row_amount, runs_on, sql_date
+from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions, conventions
+from gtmar.snapshots.statement import (
+    account_of,
+    all_rows,
+    counted,
+    interval,
+    life,
+    paid_amount,
+    recurring,
+    row_amount,
+    seen_before,
+    sql_date,
+    with_rates,
+)
+from gtmar.snapshots.suspects import suspects
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from datetime import date
 
     from gtmar.snapshots.recipe import SnapshotRecipe
 
-__all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge"]
+__all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge", "money"]
 
-#: What moves MRR from a month's start to its end; contraction and churn are below 0.
-MOVEMENTS = ("new", "expansion", "contraction", "churn", "reactivation")
+#: What moves MRR from a month's start to its end; contraction, churn and pause are below 0.
+MOVEMENTS = (
+    *("new", "expansion", "contraction", "churn", "reactivation"),
+    *("pause", "resumption"),
+)
+#: The first day of a month, where rows of a source stand beside it.
+_BOUND = '"gtmar:bound"'
 #: Two centuries of months: more come of a date that is a slip.
 _MOST_MONTHS = 2_400
+
+
+_AGAINST = {"own": "the source added up another way", "books": "the totals of the recipe"}
+
+
+def money(cents: int) -> str:
+    """Write cents as people do.
+
+    Examples
+    --------
+    >>> money(-123456), money(5)
+    ('-1,234.56', '0.05')
+    """
+    sign, whole = "-" if cents < 0 else "", abs(cents)
+    return f"{sign}{whole // 100:,}.{whole % 100:02}"
 
 
 @dataclass(frozen=True)
@@ -42,23 +77,55 @@ class Mismatch:
         """How much more the bridge has."""
         return self.bridge_cents - self.other_cents
 
+    def __str__(self) -> str:
+        return (
+            f"{self.month:%Y-%m}: {money(self.bridge_cents)} here, {money(self.other_cents)} by "
+            f"{_AGAINST[self.against]}: {money(abs(self.cents))} "
+            f"{'more' if self.cents > 0 else 'less'}."
+        )
+
 
 @dataclass(frozen=True)
 class Bridge:
     """The movements of MRR, in cents."""
 
-    #: A row a month: `month`, `start`, the movements, `end`.
+    #: A row a month: `month`, `start`, the movements, `end`, and `one_off`, what was paid in it for
+    #: what doesn't recur, which is in no MRR.
     months: pl.DataFrame
-    #: The same by account, of those with MRR at a month's start or end.
+    #: The same by account, of those with MRR at a month's start or end, or with `one_off` in it.
     accounts: pl.DataFrame
     differences: tuple[Mismatch, ...]
     conflicts: tuple[Conflict, ...]
     notes: tuple[str, ...]
+    #: How a shape of revenue is counted, by the names of the recipe's options.
+    conventions: dict[str, Any]
+
+    @property
+    def unsettled(self) -> tuple[Conflict, ...]:
+        """The contradictions that no rule of the recipe settles."""
+        return tuple(each for each in self.conflicts if each.rule is None)
+
+    @property
+    def headline(self) -> str:
+        """What a lead reads first: whether it closes, and whether it can be believed."""
+        count, kinds = len(self.differences), len(self.unsettled)
+        end = f"{money(self.months['end'][-1])} MRR at the end of {self.months['month'][-1]:%Y-%m}"
+        months = f"{self.months.height:,} month{'' if self.months.height == 1 else 's'}"
+        open_ = f"{kinds} kind{'' if kinds == 1 else 's'} of contradiction without a rule"
+        if count:
+            also = f", and {open_}" if kinds else ""
+            return f"The bridge doesn't close: {count} difference{'' if count == 1 else 's'}{also}."
+        if kinds:
+            return (
+                f"The bridge adds up to the cent over {months}, but isn't to be relied on: "
+                f"{open_}. As it is, {end}."
+            )
+        return f"The bridge closes to the cent over {months}: {end}."
 
     @property
     def sound(self) -> bool:
         """Whether all sums agree, and each contradiction has a rule."""
-        return not self.differences and all(each.rule is not None for each in self.conflicts)
+        return not self.differences and not self.unsettled
 
 
 def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
@@ -74,19 +141,29 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
     -----
     A month starts with the MRR just before its first day, and ends with that just before the next
     one's. The monthly amount of each row is rounded to the cent, and all sums are of whole cents.
-    Who comes from 0 is new the first time, and a reactivation later; who goes to 0 is churn.
+    Who comes from 0 is new the first time, and a reactivation later; who goes to 0 is churn. Within
+    the recipe's `gap` the two are a pause and its resumption; after `new_again` who comes is new.
     """
     with history(recipe, **options) as opened:
         found = conflicts(opened)
         bounds = _bounds(opened)
         accounts = _by_account(opened, bounds)
-        moved = [pl.col(name).sum() for name in ("start", *MOVEMENTS, "end")]
+        moved = [pl.col(name).sum() for name in ("start", *MOVEMENTS, "end", "one_off")]
         frame = pl.DataFrame({"month": bounds[:-1]}, schema={"month": pl.Date})
         months = frame.join(
             accounts.group_by("month").agg(moved), on="month", how="left", maintain_order="left"
         ).fill_null(0)
         differences = [*_against_own(opened, months, bounds), *_against_books(opened, months)]
-    return Bridge(months, accounts, tuple(differences), tuple(found), tuple(opened.notes))
+        opened.notes += suspects(opened)
+    [(shape, said)] = conventions(recipe)["revenue"].items()
+    return Bridge(
+        months,
+        accounts,
+        tuple(differences),
+        tuple(found),
+        tuple(opened.notes),
+        {"revenue": shape, **said, **conventions(recipe)["rules"]},
+    )
 
 
 def _bounds(opened: RawHistory) -> list[date]:
@@ -108,32 +185,32 @@ def _bounds(opened: RawHistory) -> list[date]:
     return days
 
 
-def _cents(recipe: SnapshotRecipe) -> str:
-    """Return the cents that a row adds to a month's MRR."""
-    shape = recipe.revenue.shape
-    amount = f"{row_amount(recipe)} * 100"
-    if isinstance(shape, Transactions) and shape.months > 1:
-        amount = f"cast({amount} as double) / {shape.months}"
-    return f"cast(round({amount}) as bigint)"
+def _in_cents(amount: str) -> str:
+    return f"cast(round({amount} * 100) as bigint)"
+
+
+def _revenue(recipe: SnapshotRecipe, *, one_off: bool = False) -> str:
+    source = recipe.revenue.shape.source
+    return f"({recurring(recipe, f'({all_rows(recipe, source)})', one_off=one_off)})"
 
 
 def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
+    """Return what each account paid and how it moved, a row an account and month."""
     recipe = opened.recipe
     shape = recipe.revenue.shape
-    source = recipe.sources[shape.source]
-    if isinstance(shape, Subscriptions):
-        counts = runs_on(recipe, "bound")
-    elif isinstance(shape, Monthly):
-        counts = f"date_trunc('month', {quoted(str(source.at))}) = bound - interval 1 month"
-    else:
-        at = quoted(str(source.at))
-        counts = f"{at} < bound and {at} >= bound - interval {shape.months} month"
+    account = account_of(recipe.sources[shape.source])
+    paid = _in_cents(row_amount(recipe))
+    begin, after = life(recipe)
+    again = "true" if shape.new_again is None else f"back <= gone + {interval(shape.new_again)}"
+    gap, before = interval(shape.gap), seen_before(recipe, _BOUND)
+    soon = "false" if shape.gap == Span(0, 0) else f"back <= gone + {gap}"
     listed = ", ".join(f"({sql_date(day)}, {number})" for number, day in enumerate(bounds))
     text = f"""
-        with bounds as (from (values {listed}) as b(bound, number)),
+        with bounds as (from (values {listed}) as b({_BOUND}, "gtmar:number")),
+        rows as (from {_revenue(recipe)}),
         held as (
-            select {account_of(source)} as account, number, sum({_cents(recipe)}) as cents
-            from ({all_rows(recipe, shape.source)}) join bounds on {counts} group by all
+            select {account} as account, "gtmar:number" as number, sum({paid}) as cents
+            from rows join bounds on {counted(recipe, _BOUND)} group by all
         ),
         ends as (
             select account, number, cents, min(number) filter (where cents > 0) over (
@@ -142,26 +219,53 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
         pairs as (
             select account, number - 1 as number, 0 as start, cents as "end", first from ends
             union all select account, number, cents, 0, first from ends
+        ),
+        months as (
+            select account, number, cast(sum(start) as bigint) as start,
+                cast(sum("end") as bigint) as "end", min(first) as first
+            from pairs where number between 0 and {len(bounds) - 2} group by all
+        ),
+        lives as (
+            select {account} as of, {begin} as begin, {after} as after from rows
+            where {row_amount(recipe)} > 0 and ({after} is null or {after} > {begin})
+        ),
+        without as (
+            select account, months.number, max(after) filter (where begin < {before}) as gone,
+                min(begin) filter (where begin >= {before}) as back
+            from months join lives on of = account
+            join bounds on "gtmar:number" = months.number + cast("end" <= 0 as integer)
+            where (start > 0) <> ("end" > 0) group by all
         )
-        select account, number, cast(sum(start) as bigint) as start, cast(sum("end") as bigint)
-            as "end", min(first) as first
-        from pairs where number between 0 and {len(bounds) - 2}
-        group by all order by number, account
+        select account, number, start, "end", first, coalesce({soon}, false) as soon,
+            coalesce({again}, true) as again,
+            coalesce(back is null and gone + {gap} >= {sql_date(opened.until)}, false) as open
+        from months left join without using (account, number) order by number, account
     """
-    frame = pl.DataFrame(opened.connection.sql(text).pl())
-    start, end = pl.col("start"), pl.col("end")
+    try:
+        frame = pl.DataFrame(opened.connection.sql(text).pl())
+    except duckdb.Error as err:
+        raise AccountDataError(f"the bridge can't be made: {first_line(err)}") from err
+    start, end, within = pl.col("start"), pl.col("end"), pl.col("soon")
     came, went = (start <= 0) & (end > 0), (start > 0) & (end <= 0)
-    before = pl.col("first") <= pl.col("number")
+    returned = came & (pl.col("first") <= pl.col("number")) & (pl.col("again") | within)
     stays, more = ~came & ~went, end - start
     kinds = (
-        came & ~before,
+        came & ~returned,
         stays & (more > 0),
         stays & (more < 0),
-        went,
-        came & before,
+        went & ~within,
+        returned & ~within,
+        went & within,
+        returned & within,
     )
+    unsettled = frame.filter(went & ~within & pl.col("open")).height
+    if unsettled and shape.gap != Span(0, 0):
+        opened.notes.append(
+            f"Churn of {unsettled:,} accounts may yet turn out to be a pause: on {opened.until} "
+            "their gap isn't over."
+        )
     days = pl.Series(bounds)
-    return frame.select(
+    moved = frame.select(
         pl.lit(days).gather(pl.col("number")).alias("month"),
         "account",
         "start",
@@ -171,49 +275,63 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
         ),
         "end",
     )
+    return (
+        moved.join(_one_offs(opened, bounds), on=["month", "account"], how="full", coalesce=True)
+        .with_columns(pl.exclude("month", "account").fill_null(0))
+        .sort("month", "account")
+    )
 
 
-def _own_totals(opened: RawHistory) -> list[tuple[date, int]]:
-    """Return by day what is added to the MRR of all accounts from that day on, without accounts."""
+def _one_offs(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
+    """Return by month and account what was paid for what doesn't recur."""
+    recipe = opened.recipe
+    source = recipe.sources[recipe.revenue.shape.source]
+    month = f"cast(date_trunc('month', {quoted(str(source.time))}) as date)"
+    text = (
+        f"select {month} as month, {account_of(source)} as account, "
+        f"cast(sum({_in_cents(paid_amount(recipe))}) as bigint) as one_off "
+        f"from {_revenue(recipe, one_off=True)} where {month} < {sql_date(bounds[-1])} group by all"
+    )
+    return pl.DataFrame(opened.connection.sql(text).pl())
+
+
+def _own_totals(opened: RawHistory, until: date) -> list[tuple[date, int]]:
+    """Return by day what is added to the MRR of all accounts from that day on, without accounts.
+
+    It is worked out from each row's two ends alone: the first of a month from which on the row is
+    in MRR, and the first from which on it isn't any more. Until a last day: an open end may be
+    written as one that Python has no date for.
+    """
     recipe = opened.recipe
     shape = recipe.revenue.shape
-    source, cents = recipe.sources[shape.source], _cents(recipe)
-    rows = f"({all_rows(recipe, shape.source)})"
-    if isinstance(shape, Subscriptions):
-        begin, until = quoted(str(source.from_)), quoted(str(source.until))
-        extra = 1 if shape.until == "last day" else 0
-        # From the day after the one on which it begins it is seen; so is its end.
-        changes = (
-            f"select cast({begin} as date) + 1 as day, {cents} as cents from {rows} union all "
-            f"select cast({until} as date) + {1 + extra}, -{cents} from {rows} "
-            f"where {until} is not null"
-        )
-    else:
-        at = f"cast({quoted(str(source.at))} as date)"
-        begins, length = f"{at} + 1", 1
-        if isinstance(shape, Monthly):
-            begins = f"cast(date_trunc('month', {at}) + interval 1 month as date)"
-        else:
-            length = shape.months
-        changes = f"select {begins} as day, {at} as paid_on, {cents} as cents from {rows}"
-        if isinstance(shape, Monthly):
-            ends = "cast(day + interval 1 month as date)"
-        else:
-            # It counts at the first days of so many months after the one that it is of.
-            ends = f"cast(date_trunc('month', paid_on) + interval {length + 1} month as date)"
-        changes = (
-            f"select day, cents from ({changes}) union all select {ends}, -cents from ({changes})"
-        )
+    begin, after = (f"cast({each} as date)" for each in life(recipe))
+    first, last = f"{begin} + 1", f"{after} + 1"
+    if isinstance(shape, Monthly):
+        first, last = after, f"cast({after} + interval 1 month as date)"
+    elif isinstance(shape, Transactions) and shape.paid_until is None:
+        # It counts at the first days of so many months after the one that it is of.
+        last = f"cast(date_trunc('month', {after}) + interval 1 month as date)"
+    elif isinstance(shape, Subscriptions) and shape.deciding_day != "last day":
+        # The first month of which it doesn't see the first day any more.
+        last = f"cast(date_trunc('month', {after} - 1) + interval 2 month as date)"
+        if shape.deciding_day == "first day":
+            first = f"cast(date_trunc('month', {begin} - 1) + interval 2 month as date)"
+    cents, rows = _in_cents(row_amount(recipe)), _revenue(recipe)
+    changes = (
+        f"select {first} as day, {cents} as cents from {rows} where {after} > {begin} "
+        f"or {after} is null union all select {last}, -{cents} from {rows} where {after} > {begin}"
+    )
     return [
         (day, int(cents))
         for day, cents in opened.ask(
-            f"select day, sum(cents) from ({changes}) group by 1 order by 1"
+            f"select day, sum(cents) from ({changes}) where day <= {sql_date(until)} "
+            "group by 1 order by 1"
         )
     ]
 
 
 def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Mismatch]:
-    changes, total, at, found = _own_totals(opened), 0, 0, []
+    changes, total, at, found = _own_totals(opened, bounds[-1]), 0, 0, []
     ends = [0, *months["end"].to_list()]
     starts = [*months["start"].to_list(), ends[-1]]
     for bound, end, start in zip(bounds, ends, starts, strict=True):
@@ -235,7 +353,7 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
         opened.ask(
             f"select cast(date_trunc('month', {month}) as date), "
             f"cast(round(sum(cast({amount} as decimal(38, 6))) * 100) as bigint) "
-            f"from {quoted(TOTALS)} where {month} is not null group by 1"
+            f"from {quoted(TOTALS)} where {month} is not null and {amount} is not null group by 1"
         )
     )
     shape = recipe.revenue.shape
@@ -245,17 +363,22 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
         paid = dict(
             opened.ask(
                 f"select cast(date_trunc('month', {at}) as date), "
-                f"cast(round(sum({row_amount(recipe)}) * 100) as bigint) "
-                f"from ({all_rows(recipe, shape.source)}) group by 1"
+                f"{_in_cents(f'sum({paid_amount(recipe)})')} "
+                f"from ({with_rates(recipe, f'({all_rows(recipe, shape.source)})')}) group by 1"
             )
         )
         ours = {day: paid.get(day, 0) for day in ours}
-    absent = sorted(day for day in ours if day not in books)
-    if absent:
-        opened.notes.append(
-            f"The totals have no row for {len(absent):,} of {len(ours):,} months, the first of "
-            f"them {absent[0]:%Y-%m}; these are held against nothing."
-        )
+    # A month whose rows are all gone may be none of the bridge's.
+    ours |= {day: 0 for day in books if day < min(ours)}
+    for few, what in (
+        (sorted(ours.keys() - books.keys()), "The totals have no row for"),
+        (sorted(books.keys() - ours.keys()), "The history isn't known to the end of"),
+    ):
+        if few:
+            opened.notes.append(
+                f"{what} {len(few):,} of {len(ours | books):,} months, the first of them "
+                f"{few[0]:%Y-%m}; these are held against nothing."
+            )
     return [
         Mismatch(day, "books", cents, int(books[day]))
         for day, cents in ours.items()

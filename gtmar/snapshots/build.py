@@ -1,4 +1,4 @@
-"""Account tables of a recipe's dates, written as one hive folder a date."""
+"""Account tables of a recipe's dates, each by one SELECT, and where they go: a folder a date."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import polars as pl
 
 from gtmar.data.locations import quoted
+from gtmar.data.table_files import SOURCES_FILE
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.outputs import Output
+from gtmar.outputs import Output, write_together
+from gtmar.safe_text import without_credentials
 from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
-from gtmar.snapshots.recipe import SnapshotRecipe, parse, recipe_id
+from gtmar.snapshots.recipe import SnapshotRecipe, conventions, parse, recipe_id
 from gtmar.snapshots.statement import RAW, all_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import date
 
     from gtmar.snapshots.statement import SnapshotDays
 
-__all__ = ["Built", "SnapshotTable", "build", "snapshot_sql", "snapshot_table"]
+__all__ = [
+    "Built",
+    "SnapshotPlace",
+    "SnapshotTable",
+    "build",
+    "change_of",
+    "change_of_frames",
+    "snapshot_sql",
+    "snapshot_table",
+]
 
 _ROWS = 122_880
 
@@ -38,9 +49,27 @@ class SnapshotTable:
     accounts: int
     #: Whether it has outcomes: the window is over.
     outcomes: bool
-    path: Path
+    #: Where it is, as ``--data`` takes it.
+    data: str
     #: `new`, `same` as was there, or `outcomes`: those came to features that are as they were.
     change: str
+
+
+class SnapshotPlace(Protocol):
+    """Where tables of dates go: a folder here, or a table of a lakehouse."""
+
+    @property
+    def tells_sources(self) -> bool:
+        """Whether the table's file is to say what its sources were: nothing lies beside it."""
+        ...
+
+    def of(self, day: date) -> str:
+        """Return where a date is, as ``--data`` takes it."""
+        ...
+
+    def put(self, day: date, made: Path, key: str, sources: str) -> str:
+        """Put a date's Parquet file in; return `SnapshotTable.change`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,8 @@ class Built:
     """What was written."""
 
     recipe_id: str
+    #: What each source was: its place, rows, and hash, version or time of reading.
+    sources: dict[str, dict[str, Any]]
     tables: tuple[SnapshotTable, ...]
     #: What is worth knowing of the sources: leak risks, rows without an account or a date.
     notes: tuple[str, ...]
@@ -84,12 +115,12 @@ def _failed(day: date, err: Exception) -> AccountDataError:
 
 def build(
     recipe: SnapshotRecipe,
-    folder: str | Path,
+    target: str | Path | SnapshotPlace,
     *,
     base: Path | None = None,
     memory: int | None = None,
     days: list[date] | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    watch: Callable[[str, int, int], None] | None = None,
 ) -> Built:
     """Write an account table for each date, as ``features_asof=DATE/accounts.parquet`` in a folder.
 
@@ -97,14 +128,14 @@ def build(
     ----------
     recipe, base, memory
         As for `history`.
-    folder
-        Where they go. A date that is there stays as it is where its rows are the same; where only
-        outcomes have come to it, it gets them; with other rows it is an error: a table that was
-        scored is not changed silently.
+    target
+        Where they go: a folder, or what `integrations.snapshot_tables` gives. A date that is there
+        stays as it is where its rows are the same; where only outcomes have come to it, it gets
+        them; with other rows it is an error: a table that was scored is not changed silently.
     days
         The dates; None for the recipe's.
     watch
-        Told how many of how many dates are done.
+        Told what is being done, and how many of how many dates are there.
 
     Raises
     ------
@@ -124,29 +155,43 @@ def build(
         said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
         recipe = parse(json.dumps({**said, "dates": sorted({day.isoformat() for day in days})}))
     wanted = recipe.days
-    tables = []
-    with history(recipe, base=base, memory=memory) as opened:
+    place = _Folder(Path(target)) if isinstance(target, str | Path) else target
+    tables = list[SnapshotTable]()
+
+    def tell(what: str) -> None:
+        if watch is not None:
+            watch(what, len(tables), len(wanted))
+
+    with history(recipe, base=base, memory=memory, watch=tell) as opened:
+        tell("looking for contradictions")
         found = _checked(opened)
-        metadata = _metadata(opened, found)
-        for number, day in enumerate(wanted, start=1):
+        metadata, sources = _metadata(opened, found), _sources(opened)
+        told = json.dumps(sources, sort_keys=True)
+        if place.tells_sources:
+            metadata["gtmar_versions"] = told
+        for day in wanted:
+            tell(f"table of {day}")
             text, span = opened.statement(day)
-            place = Path(folder) / f"features_asof={day.isoformat()}" / "accounts.parquet"
-            tables.append(_written(opened, text, span, place, metadata))
-            if watch is not None:
-                watch(number, len(wanted))
+            tables.append(_written(opened, text, span, place, metadata, told))
         _note_stale(opened, wanted[-1])
-    return Built(recipe_id(recipe), tuple(tables), tuple(opened.notes), tuple(found))
+    return Built(recipe_id(recipe), sources, tuple(tables), tuple(opened.notes), tuple(found))
+
+
+def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
+    """Return what each source was: where, how many rows, and what is known of its version."""
+    return {
+        name: {
+            "data": ", ".join(map(without_credentials, source.places.values())),
+            "rows": opened.ask(f"select count(*) from {quoted(f'{RAW}{name}')}")[0][0],
+            **opened.sources[name].version,
+        }
+        for name, source in opened.recipe.sources.items()
+    }
 
 
 def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
     """Return what a table's file says of how it was made."""
     recipe = opened.recipe
-    said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
-    conventions = {
-        key: said[key]
-        for key in ("window", "lead", "revenue", "population", "rules")
-        if key in said
-    }
     rows = {
         name: opened.ask(f"select count(*) from {quoted(f'{RAW}{name}')}")[0][0]
         for name in recipe.sources
@@ -154,7 +199,7 @@ def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
     counted = {each.kind: each.count for each in found}
     return {
         "gtmar_recipe": recipe_id(recipe),
-        "gtmar_conventions": json.dumps(conventions, sort_keys=True),
+        "gtmar_conventions": json.dumps(conventions(recipe), sort_keys=True),
         "gtmar_sources": json.dumps({"rows": rows, "conflicts": counted}, sort_keys=True),
     }
 
@@ -179,7 +224,12 @@ def _note_stale(opened: RawHistory, day: date) -> None:
 
 
 def _written(
-    opened: RawHistory, text: str, days: SnapshotDays, place: Path, metadata: dict[str, str]
+    opened: RawHistory,
+    text: str,
+    days: SnapshotDays,
+    place: SnapshotPlace,
+    metadata: dict[str, str],
+    sources: str,
 ) -> SnapshotTable:
     """Write one date's table aside and put it in its place."""
     aside = opened.scratch / "accounts.parquet"
@@ -196,31 +246,76 @@ def _written(
     except duckdb.Error as err:
         raise _failed(days.day, err) from err
     accounts = pl.scan_parquet(aside).select(pl.len()).collect().item()
-    change = _change(place, aside)
-    if change != "same":
-        output = Output(place, parents=True, force=change == "outcomes")
-        with aside.open("rb") as made:
-            output.write(lambda file: shutil.copyfileobj(made, file))
+    change = place.put(days.day, aside, opened.recipe.id, sources)
     aside.unlink()
-    return SnapshotTable(days.day, int(accounts), days.over, place, change)
+    return SnapshotTable(days.day, int(accounts), days.over, place.of(days.day), change)
 
 
-def _change(place: Path, aside: Path) -> str:
-    """Say what a new table changes; refuse it where rows that are there would be others."""
-    if not place.exists():
-        return "new"
-    try:
-        old = pl.read_parquet(place, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as err:
-        raise UsageError(f'"{place}" is there already and is no table of accounts') from err
-    new = pl.read_parquet(aside, hive_partitioning=False)
-    if old.equals(new):
-        return "same"
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of hive partitions, with a file beside each table that says what its sources were.
+
+    Not within the table: a source whose rows come in another order is another file, and gives the
+    same bytes.
+    """
+
+    path: Path
+    tells_sources: bool = False
+
+    def of(self, day: date) -> str:
+        return str(self.path / f"features_asof={day.isoformat()}")
+
+    def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in order
+        place = Path(self.of(day)) / "accounts.parquet"
+        change = "new"
+        if place.exists():
+            try:
+                old = pl.read_parquet(place, hive_partitioning=False)
+            except (pl.exceptions.PolarsError, OSError) as err:
+                raise UsageError(f'"{place}" is there already and is no table of accounts') from err
+            new = pl.read_parquet(made, hive_partitioning=False)
+            change = change_of_frames(old, new, str(place))
+        if change != "same":
+            # What lies beside a table that isn't there, of a build that was killed, says nothing.
+            beside = place.with_name(SOURCES_FILE)
+            with made.open("rb") as file:
+                write_together(
+                    {
+                        Output(beside, parents=True, force=True): f"{sources}\n",
+                        Output(place, parents=True, force=change == "outcomes"): lambda out: (
+                            shutil.copyfileobj(file, out)
+                        ),
+                    }
+                )
+        return change
+
+
+def change_of_frames(old: pl.DataFrame, new: pl.DataFrame, place: str) -> str:
+    """Say what a new table changes of one whose rows are in the same order; as `change_of`."""
     shared = [name for name in old.columns if name in new.columns]
-    came = [name for name in new.columns if name not in old.columns]
-    if shared == old.columns and "outcome_end" in came and new.select(shared).equals(old):
+    alike = new.select(shared).equals(old.select(shared))
+    return change_of(old.columns, new.columns, alike=alike, place=place)
+
+
+def change_of(old: Sequence[str], new: Sequence[str], *, alike: bool, place: str) -> str:
+    """Say what a new table changes, by its columns and whether shared ones are alike.
+
+    Returns
+    -------
+    str
+        ``same``, or ``outcomes`` where these have come to features that are as they were.
+
+    Raises
+    ------
+    UsageError
+        If rows that are there would be others.
+    """
+    if alike and set(old) == set(new):
+        return "same"
+    came = set(new) - set(old)
+    if alike and set(old) < set(new) and "outcome_end" in came:
         return "outcomes"
     raise UsageError(
-        f'"{place}" is there already with other rows; it is not replaced',
-        hint="the history or the recipe has changed since: give -o another folder",
+        f'"{without_credentials(place)}" is there already with other rows; it is not replaced',
+        hint="the history or the recipe has changed since: give -o another place",
     )

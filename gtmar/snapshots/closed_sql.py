@@ -24,7 +24,10 @@ _UNSTEADY = frozenset(
         *("current_setting", "current_query", "current_query_id", "current_connection_id"),
         *("current_transaction_id", "txid_current", "current_database", "current_schemas"),
         *("in_search_path", "version", "sleep_ms", "write_log", "stats", "vector_type", "query"),
-        *("query_table", "pg_postmaster_start_time"),
+        *("query_table", "pg_postmaster_start_time", "pg_conf_load_time", "ago"),
+        "reservoir_quantile",
+        # These read what DuckDB knows of its views, the paths of the files among it.
+        *("pg_get_viewdef", "pg_get_constraintdef", "format_type", "get_block_size"),
     }
 )
 #: Those that SQL lets stand without brackets.
@@ -85,9 +88,18 @@ def _refuse_unsteady(tree: Any, place: str) -> None:
 
 
 def refuse_select(
-    connection: duckdb.DuckDBPyConnection, text: str, sources: Collection[str], place: str
+    connection: duckdb.DuckDBPyConnection,
+    text: str,
+    sources: Collection[str],
+    place: str,
+    *,
+    what: str = "source",
 ) -> None:
-    """Refuse a SELECT that names a table other than the recipe's sources, by a `RecipeError`."""
+    """Refuse a SELECT that names a table other than those given, by a `RecipeError`.
+
+    `what` is the word for one of them: a feature reads the recipe's sources, a source's query reads
+    the tables of that source.
+    """
     tree = _tree(connection, text, place)
     own = [
         str(each["key"])
@@ -111,8 +123,8 @@ def refuse_select(
             qualified = node.get("schema_name") or node.get("catalog_name")
             if qualified or str(node["table_name"]).lower() not in known:
                 raise RecipeError(
-                    f'{place}: there is no source "{node["table_name"]}"',
-                    hint=f"sources are {', '.join(sources)}",
+                    f'{place}: there is no {what} "{node["table_name"]}"',
+                    hint=f"{what}s are {', '.join(sources)}",
                 )
         elif kind == "TABLE_FUNCTION":
             name = str(node["function"]["function_name"]).lower()

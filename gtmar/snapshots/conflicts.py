@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING
 
 from gtmar.data.locations import quoted
 from gtmar.errors import AccountDataError, culprits
-from gtmar.snapshots.recipe import Monthly, Subscriptions, Transactions
+from gtmar.snapshots.recipe import Monthly, RateTable, Subscriptions, Transactions
 from gtmar.snapshots.statement import (
+    RATES,
     RAW,
     account_of,
     all_rows,
+    life,
     mrr_at,
+    recurring,
     sql_date,
+    with_rates,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gtmar.snapshots.raw_history import RawHistory
+
+    _Look = Callable[..., None]
 
 __all__ = ["Conflict", "conflicts", "refuse_unsettled"]
 
@@ -64,38 +72,39 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
         kind: str, accounts: str, words: str, rule: str | None = None, remedy: str = ""
     ) -> None:
         """Count the rows of a SELECT of accounts; `words` has the count as {}."""
-        [[count]] = opened.ask(f"select count(*) from ({accounts})")
+        [[count, first]] = opened.ask(
+            "select cast(coalesce(sum(times), 0) as bigint), min(account, 3) from (select "
+            f"cast(account as varchar) as account, count(*) as times from ({accounts}) as "
+            "found(account) group by 1)"
+        )
         if count:
-            first = opened.ask(
-                f"select distinct cast(account as varchar) from ({accounts}) as found(account) "
-                "where account is not null order by 1 limit 3"
-            )
             settled = None if rule is None or rule.endswith(": refuse") else rule
             remedy_ = {"remedy": remedy} if remedy else {}
             words_ = words.format(f"{count:,}")
-            found.append(
-                Conflict(kind, count, words_, tuple(row[0] for row in first), settled, **remedy_)
-            )
+            found.append(Conflict(kind, count, words_, tuple(first or ()), settled, **remedy_))
 
     for name, source in recipe.sources.items():
         raw, account = quoted(f"{RAW}{name}"), account_of(source)
         if source.where is not None:
             raw = f"(select * from {raw} where ({source.where}\n))"
         blank = {"account": source.account, "date": source.time, "known_at": source.known_at}
-        for what, column in blank.items():
-            if column is not None:
-                [[none, rows]] = opened.ask(
-                    f"select count(*) filter (where {quoted(column)} is null), count(*) from {raw}"
+        asked = {what: column for what, column in blank.items() if column is not None}
+        absent = ", ".join(f"count(*) - count({quoted(column)})" for column in asked.values())
+        [[rows, *nones]] = opened.ask(f"select count(*), {absent} from {raw}")
+        for what, none in zip(asked, nones, strict=True):
+            if none:
+                opened.notes.append(
+                    f'Source "{name}": {none:,} of {rows:,} rows have no {what}; left out.'
                 )
-                if none:
-                    opened.notes.append(
-                        f'Source "{name}": {none:,} of {rows:,} rows have no {what}; left out.'
-                    )
         if source.until is not None:
             begin, until = quoted(str(source.from_)), quoted(source.until)
+            early = f"{until} < {begin}"
+            shape = recipe.revenue.shape
+            if isinstance(shape, Subscriptions) and shape.source == name and shape.cancelled:
+                early += f" or {quoted(shape.cancelled)} < {begin}"
             look(
                 "ends_before_start",
-                f"select {account} from {raw} where {until} < {begin}",
+                f"select {account} from {raw} where {early}",
                 f'source "{name}": {{}} rows end before they begin',
                 f"ends_before_start: {rules.ends_before_start}",
                 "ends_before_start: leave out would leave them out",
@@ -111,8 +120,7 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
     return found
 
 
-def _of_revenue(opened: RawHistory, look: object) -> None:
-    assert callable(look)
+def _of_revenue(opened: RawHistory, look: _Look) -> None:
     recipe = opened.recipe
     shape, rules = recipe.revenue.shape, recipe.rules
     source = recipe.sources[shape.source]
@@ -123,16 +131,7 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
         f"select {account} from {rows} where {amount} is null",
         "revenue: {} amounts are unknown",
     )
-    if shape.currency is not None:
-        known = ", ".join("'" + name.replace("'", "''") + "'" for name in shape.rates)
-        currency = f"cast({quoted(shape.currency)} as varchar)"
-        look(
-            "currencies",
-            f"select {account} from {rows} where {currency} is null or {currency} not in ({known})",
-            "revenue: {} amounts are of a currency without a rate",
-            None,
-            "rates in the recipe say what one unit of each counts",
-        )
+    _of_rates(opened, rows, look)
     if isinstance(shape, Transactions | Monthly):
         look(
             "negative_amounts",
@@ -141,78 +140,34 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
             f"negative: {shape.negative}",
             "negative: subtract, or leave out, says what they mean",
         )
-    if isinstance(shape, Subscriptions):
-        look(
-            "negative_amounts",
-            f"select {account} from {rows} where {amount} < 0",
-            "revenue: {} amounts are negative",
-        )
-        for what, column, bad in (
-            ("months", shape.months, "{0} is null or {0} <= 0"),
-            ("quantities", shape.quantity, "{0} is null or {0} < 0"),
-            ("discounts", shape.discount, "{0} < 0 or {0} > 1"),
-        ):
-            if isinstance(column, str):
-                look(
-                    f"bad_{what}",
-                    f"select {account} from {rows} where {bad.format(quoted(column))}",
-                    f"revenue: {{}} {what} can't be",
-                )
-        begin, until = quoted(str(source.from_)), quoted(str(source.until))
-        last = until if shape.until == "first day after" else f"({until} + interval 1 day)"
-        over = (
-            f"select account from (select {account} as account, {begin} as b, max(coalesce({last}, "
-            f"date '9999-12-31')) over (partition by {account} order by {begin}, {last} nulls last "
-            f"rows between unbounded preceding and 1 preceding) as e from {rows} "
-            f"where {last} is null or {last} > {begin}) where b < e"
-        )
-        look(
-            "overlaps",
-            over,
-            "revenue: {} subscriptions begin while another of their account runs",
-            f"overlaps: {rules.overlaps}",
-            "overlaps: add, in rules, adds them up",
-        )
-        for name, events in recipe.sources.items():
-            if events.kind == "events" and name != shape.source:
-                at = quoted(str(events.at))
-                look(
-                    "events_outside",
-                    f"select e.account from (select {account_of(events)} as account, {at} as at "
-                    f"from ({all_rows(recipe, name)})) as e where not exists (select 1 from "
-                    f"(select {account} as account, {begin} as b, {last} as e from {rows}) as s "
-                    f"where s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e))",
-                    f'source "{name}": {{}} rows are of a day on which no subscription of their '
-                    "account runs",
-                    f"events_outside: {rules.events_outside}",
-                    "events_outside: keep, in rules, counts them all the same",
-                )
+        _of_months(opened, rows, look)
+    else:
+        _of_subscriptions(opened, shape, rows, look)
     if recipe.accounts is not None:
         crm = recipe.sources[recipe.accounts]
         look(
             "unknown_accounts",
             f"select distinct {account} as account from {rows} where {account} not in (select "
-            f"{account_of(crm)} from {quoted(f'{RAW}{recipe.accounts}')} where "
-            f"{quoted(crm.account)} is not null)",
+            f"{account_of(crm)} from ({all_rows(recipe, recipe.accounts)}))",
             f'revenue: {{}} accounts aren\'t in "{recipe.accounts}"',
             f"unknown_accounts: {rules.unknown_accounts}",
             "unknown_accounts: keep, in rules, keeps them",
         )
     for name, other in recipe.sources.items():
-        ours_too = f"{account_of(other)} in (select {account} from {rows})"
-        [[count, ours]] = opened.ask(
-            f"select count(*), count(*) filter (where {ours_too}) from ({all_rows(recipe, name)})"
-        )
-        if count and not ours:
+        theirs = f"select {account_of(other)} as account from ({all_rows(recipe, name)})"
+        ours = f"where account in (select {account} from {rows})"
+        [[any_of_ours]] = opened.ask(f"select exists (select 1 from ({theirs}) {ours})")
+        if not any_of_ours:
             # Two ways to write an id would otherwise count as nobody having done anything.
             look(
                 "strangers",
-                f"select {account_of(other)} from ({all_rows(recipe, name)})",
+                theirs,
                 f'source "{name}": none of its {{}} rows is of an account that has revenue',
                 None,
                 "are ids written alike in both?",
             )
-    paying = f"select account from ({mrr_at(recipe, opened.until, rows)}) where mrr > 0"
+    kept = f"({recurring(recipe, rows)})"
+    paying = f"select account from ({mrr_at(recipe, opened.until, kept)}) where mrr > 0"
     seen = f"select distinct {account} as account from {rows}"
     for flag in recipe.flags:
         told = recipe.sources[flag.source]
@@ -240,3 +195,124 @@ def _of_revenue(opened: RawHistory, look: object) -> None:
             rule,
             remedy,
         )
+
+
+def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
+    recipe, shape = opened.recipe, opened.recipe.revenue.shape
+    account = account_of(recipe.sources[shape.source])
+    if isinstance(shape.rates, RateTable):
+        names = (shape.rates.currency, shape.rates.date, shape.rates.rate)
+        name, first, rate = map(quoted, names)
+        look(
+            "bad_rates",
+            f"select {name} from {quoted(RATES)} where {name} is null or {first} is null or "
+            f"{rate} is null or {rate} <= 0",
+            "revenue: {} rates are unknown, not above 0, or of no currency or date",
+            None,
+            "mend the table of rates",
+        )
+        look(
+            "repeated_rates",
+            f"select {name} from {quoted(RATES)} group by {name}, cast({first} as date) "
+            "having count(*) > 1",
+            "revenue: {} rates stand twice for their date",
+            None,
+            "mend the table of rates",
+        )
+        look(
+            "currencies",
+            f'select {account} from ({with_rates(recipe, rows)}) where "gtmar:rate" is null',
+            "revenue: {} amounts are of a currency without a rate on or before their date",
+            None,
+            "add the rates to their table",
+        )
+    elif shape.currency is not None:
+        known = ", ".join("'" + name.replace("'", "''") + "'" for name in shape.rates)
+        currency = f"cast({quoted(shape.currency)} as varchar)"
+        look(
+            "currencies",
+            f"select {account} from {rows} where {currency} is null or {currency} not in ({known})",
+            "revenue: {} amounts are of a currency without a rate",
+            None,
+            "rates in the recipe say what one unit of each counts",
+        )
+
+
+def _of_months(opened: RawHistory, rows: str, look: _Look) -> None:
+    """Look for payments that aren't for some months."""
+    recipe, shape = opened.recipe, opened.recipe.revenue.shape
+    account = account_of(recipe.sources[shape.source])
+    if not isinstance(shape, Transactions):
+        return
+    months, paid_until, bad = shape.months, shape.paid_until, None
+    if isinstance(months, str):
+        column = quoted(months)
+        bad = f"{column} is null or {column} < 1 or {column} <> floor({column})"
+    elif paid_until is not None:
+        begin, end = (f"cast({each} as date)" for each in life(recipe))
+        bad = f"{end} is null or {end} <= {begin}"
+    if bad is not None:
+        look(
+            "bad_months",
+            f"select {account} from {rows} where {bad}",
+            "revenue: {} payments are for no whole months, or for a time that doesn't end "
+            "after it begins",
+        )
+
+
+def _of_subscriptions(opened: RawHistory, shape: Subscriptions, rows: str, look: _Look) -> None:
+    recipe, rules = opened.recipe, opened.recipe.rules
+    account = account_of(recipe.sources[shape.source])
+    amount = quoted(shape.amount)
+    look(
+        "negative_amounts",
+        f"select {account} from {rows} where {amount} < 0",
+        "revenue: {} amounts are negative",
+    )
+    look(
+        "zero_amounts",
+        f"select {account} from {rows} where {amount} = 0",
+        "revenue: {} subscriptions have an amount of 0",
+        f"zero_amounts: {rules.zero_amounts}",
+        "zero_amounts: not paying, in rules, says that they are no revenue",
+    )
+    for what, column, bad in (
+        ("months", shape.months, "{0} is null or {0} <= 0"),
+        ("quantities", shape.quantity, "{0} is null or {0} < 0"),
+        ("discounts", shape.discount, "{0} < 0 or {0} > 1"),
+    ):
+        if isinstance(column, str):
+            look(
+                f"bad_{what}",
+                f"select {account} from {rows} where {bad.format(quoted(column))}",
+                f"revenue: {{}} {what} can't be",
+            )
+    begin, last = life(recipe)
+    kept = f"({recurring(recipe, rows)})"
+    over = (
+        f"select account from (select {account} as account, {begin} as b, max(coalesce({last}, "
+        f"date '9999-12-31')) over (partition by {account} order by {begin}, {last} nulls last "
+        f"rows between unbounded preceding and 1 preceding) as e from {kept} "
+        f"where {last} is null or {last} > {begin}) where b < e"
+    )
+    look(
+        "overlaps",
+        over,
+        "revenue: {} subscriptions begin while another of their account runs",
+        f"overlaps: {rules.overlaps}",
+        "overlaps: add, in rules, adds them up",
+    )
+    for name, events in recipe.sources.items():
+        if events.kind == "events" and name != shape.source:
+            at = quoted(str(events.at))
+            look(
+                "events_outside",
+                f"select e.account from (select {account_of(events)} as account, {at} as at "
+                f"from ({all_rows(recipe, name)})) as e anti join (select {account} as "
+                f"account, {begin} as b, {last} as e from {rows}) as s on "
+                "s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e)",
+                f'source "{name}": {{}} rows are of a day on which no subscription of their '
+                "account runs",
+                f"events_outside: {rules.events_outside}",
+                "events_outside: keep, in rules, counts them all the same",
+            )

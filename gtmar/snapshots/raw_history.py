@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import polars as pl
 
-from gtmar.data.locations import quoted
-from gtmar.data.scan import Source, default_budget, scan
+from gtmar.data.budget import default_budget
+from gtmar.data.databases import fetch, is_database
+from gtmar.data.locations import local_path, quoted
+from gtmar.data.scan import Source, scan
 from gtmar.data.table_files import located
 from gtmar.errors import AccountDataError, RecipeError, nearest
 from gtmar.safe_text import is_remote
 from gtmar.snapshots.closed_sql import refuse_condition, refuse_select
-from gtmar.snapshots.recipe import Monthly, Span, Subscriptions
-from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows, as_of, feature, statement
+from gtmar.snapshots.recipe import Monthly, RateTable, Span, Subscriptions, Transactions
+from gtmar.snapshots.statement import (
+    RATES,
+    RAW,
+    SnapshotDays,
+    all_rows,
+    as_of,
+    feature,
+    recurring,
+    statement,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from gtmar.snapshots.recipe import Activation, FeatureRule, Flag, RawTable, SnapshotRecipe
+    from gtmar.snapshots.recipe import (
+        Activation,
+        FeatureRule,
+        Flag,
+        RawTable,
+        SnapshotRecipe,
+        Totals,
+    )
 
 __all__ = ["TOTALS", "RawHistory", "conditions", "history"]
 
 #: The raw table of what the books say.
 _TOTALS_NAME = "gtmar totals"
+_RATES_NAME = RATES.removeprefix(RAW)
 TOTALS = f"{RAW}{_TOTALS_NAME}"
 _TIMES = ("DATE", "TIMESTAMP")
 _NUMBERS = (
@@ -56,6 +79,8 @@ class RawHistory:
         self.notes: list[str] = []
         #: The first day that the history doesn't know.
         self.until = date.min
+        #: What each source was when it was opened, by its name.
+        self.sources: dict[str, _OpenedSource] = {}
 
     def ask(self, text: str) -> list[Any]:
         """Run a SELECT; a failure is an `AccountDataError`."""
@@ -74,9 +99,36 @@ def _first(err: Exception) -> str:
     return str(err).strip().partition("\n")[0]
 
 
+@dataclass(frozen=True)
+class _OpenedSource:
+    """A source as it was opened."""
+
+    #: Parquet files that DuckDB reads.
+    files: tuple[str, ...] = ()
+    #: What can be said of its version, as plain data: hash of its files, version of its table, or
+    #: when its database was read. Nothing of files elsewhere.
+    version: Mapping[str, str | int] = field(default_factory=dict)
+    #: Columns that can't be had, with the reason.
+    unread: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _together(parts: Mapping[str, _OpenedSource]) -> _OpenedSource:
+    """Return what is known of the tables that a source joins."""
+    return _OpenedSource(
+        files=tuple(file for each in parts.values() for file in each.files),
+        version={f"{name}.{k}": v for name, each in parts.items() for k, v in each.version.items()},
+        notes=tuple(note for each in parts.values() for note in each.notes),
+    )
+
+
 @contextmanager
 def history(
-    recipe: SnapshotRecipe, *, base: Path | None = None, memory: int | None = None
+    recipe: SnapshotRecipe,
+    *,
+    base: Path | None = None,
+    memory: int | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> Iterator[RawHistory]:
     """Open a recipe's sources and check what the recipe says of their columns.
 
@@ -89,6 +141,8 @@ def history(
     memory
         Bytes that DuckDB may take; what needs more goes to a temporary folder. None for half of
         the machine's.
+    watch
+        Told what is being read.
 
     Raises
     ------
@@ -98,15 +152,24 @@ def history(
         If a source can't be read.
     """
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
-        allowed: list[str] = []
+        raws = {name: _OpenedSource() for name in recipe.sources}
         for name, raw in recipe.sources.items():
-            source = Source(_placed(raw.data, base), query=raw.query)
-            allowed += _opened(connection, name, source, Path(scratch), raw.account)
-        if recipe.totals is not None:
-            source = Source(_placed(recipe.totals.data, base))
-            allowed += _opened(connection, _TOTALS_NAME, source, Path(scratch))
+            parts = {}
+            for table, place in raw.places.items():
+                label = name if raw.query is None else f"{name}.{table}"
+                if watch is not None:
+                    watch(f"reading {label}")
+                source = Source(_placed(place, base))
+                parts[table] = _opened(connection, label, source, Path(scratch), raw.account)
+            raws[name] = _together(parts) if raw.query is not None else next(iter(parts.values()))
+        for name, beside in _beside(recipe).items():
+            source = Source(_placed(beside.data, base))
+            raws[name] = _opened(connection, name, source, Path(scratch))
+        allowed = [file for each in raws.values() for file in each.files]
+        # An eighth is for what the process holds beside DuckDB's buffers.
+        limit = (memory or default_budget()) * 7 // 8
         for setting in (
-            f"memory_limit = '{(memory or default_budget()) >> 10}KiB'",
+            f"memory_limit = '{limit >> 10}KiB'",
             f"temp_directory = '{scratch}'",
             f"allowed_directories = {_listed([scratch])}",
             f"allowed_paths = {_listed(allowed)}",
@@ -120,10 +183,26 @@ def history(
             "lock_configuration = true",
         ):
             connection.execute(f"set {setting}")
+        for name, raw in recipe.sources.items():
+            if raw.query is not None:
+                _join(connection, name, raw)
         opened = RawHistory(connection, recipe, Path(scratch))
+        opened.sources = raws
+        opened.notes += [note for each in raws.values() for note in each.notes]
         _check(opened)
         opened.until = _known_until(opened)
         yield opened
+
+
+def _beside(recipe: SnapshotRecipe) -> dict[str, Totals | RateTable]:
+    """Return the tables that a recipe has beside its sources, by their raw names."""
+    rates = recipe.revenue.shape.rates
+    found: dict[str, Totals | RateTable] = {}
+    if recipe.totals is not None:
+        found[_TOTALS_NAME] = recipe.totals
+    if isinstance(rates, RateTable):
+        found[_RATES_NAME] = rates
+    return found
 
 
 def _placed(place: str, base: Path | None) -> str:
@@ -131,7 +210,7 @@ def _placed(place: str, base: Path | None) -> str:
     return place if base is None or elsewhere else str(base / place)
 
 
-def _listed(texts: list[str]) -> str:
+def _listed(texts: Sequence[str]) -> str:
     return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
 
 
@@ -141,33 +220,106 @@ def _opened(
     source: Source,
     scratch: Path,
     account: str | None = None,
-) -> list[str]:
-    """Make a source a view under its raw name; return the files that it reads.
+) -> _OpenedSource:
+    """Make a source a view under its raw name.
 
     Plain Parquet is read where it is; everything else is written to Parquet once.
     """
-    place, files = source.location, []
-    local = source.query is None and not is_remote(place) and "://" not in place
+    target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     try:
-        if local and not place.startswith("delta:") and not (Path(place) / "_delta_log").is_dir():
-            kind, found = located(place)
-            # Folders named COLUMN=VALUE hold a column, which Polars adds.
-            if kind == "parquet" and not any("=" in str(path) for path in found):
-                files = [str(path.absolute()) for path in found]
-        if not files:
-            target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
-            scan(source).with_text(account).frame.sink_parquet(target)
-            files = [str(target)]
+        made = _in_place(source) or _copied(source, target, account)
     except AccountDataError as err:
-        raise AccountDataError(f"source {name}: {err.message}", hint=err.hint) from err
+        # A recipe's reader gave no --data.
+        hint = None if "--data" in (err.hint or "") else err.hint
+        raise AccountDataError(f"source {name}: {err.message}", hint=hint) from err
+    read = (
+        f"read_parquet({_listed(made.files)}, hive_partitioning = false, union_by_name = true, "
+        # The statistics of a file leave NaN out, and DuckDB would take their word.
+        "can_have_nan = true)"
+    )
     try:
-        connection.execute(
-            f"create view {quoted(f'{RAW}{name}')} as select * from read_parquet({_listed(files)}, "
-            "hive_partitioning = false, union_by_name = true)"
-        )
+        # NaN is how some write an unknown number; no condition may take it for a large one.
+        floats = [
+            f"case when not isnan({quoted(column)}) then {quoted(column)} end as {quoted(column)}"
+            for column, kind, *_ in connection.execute(f"describe from {read}").fetchall()
+            if kind in ("FLOAT", "DOUBLE")
+        ]
+        shown = f"* replace ({', '.join(floats)})" if floats else "*"
+        connection.execute(f"create view {quoted(f'{RAW}{name}')} as select {shown} from {read}")
     except duckdb.Error as err:
         raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
-    return files
+    return made
+
+
+def _in_place(source: Source) -> _OpenedSource | None:
+    """Return a source of Parquet files that are here as it is; None for any other."""
+    place = source.location
+    if source.query is not None or not _is_path(place):
+        return None
+    kind, found = located(place)
+    # Folders named COLUMN=VALUE hold a column, which Polars adds.
+    if kind != "parquet" or any("=" in str(path) for path in found):
+        return None
+    return _OpenedSource(tuple(str(path.absolute()) for path in found), _of_files(found))
+
+
+def _is_path(place: str) -> bool:
+    """Whether a location names files of this machine, and no table that has a format of its own."""
+    if is_remote(place) or "://" in place or place.startswith("delta:"):
+        return False
+    return not any(
+        (folder / "_delta_log").is_dir() for folder in (Path(place), *Path(place).parents)
+    )
+
+
+def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
+    """Write a source to a Parquet file."""
+    place = source.location
+    if is_database(place) and source.query is None:
+        # Straight into the file: through a frame it would be written twice.
+        fetched = fetch(place, target)
+        origin, unread, notes = fetched.origin, fetched.unread, fetched.notes
+    else:
+        table = scan(source).with_text(account)
+        try:
+            table.frame.sink_parquet(target)
+        except (pl.exceptions.PolarsError, OSError) as err:
+            raise AccountDataError(f'"{table.source}": can\'t be read: {_first(err)}') from err
+        origin, unread, notes = table.origin, table.unread, ()
+    keys = {"source_kind": "kind", "source_version": "version", "source_read_at": "read_at"}
+    version: dict[str, str | int] = {keys[k]: v for k, v in origin.items() if k in keys}
+    local = None if is_remote(place) or version else local_path(place)
+    if local is not None:
+        version = _of_files([local] if local.is_file() else located(str(local))[1])
+    return _OpenedSource((str(target),), version, unread, notes)
+
+
+def _of_files(files: Sequence[Path]) -> dict[str, str | int]:
+    """Return what tells files apart from what they may become: how many, bytes, and one hash."""
+    hashed = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+    size = sum(path.stat().st_size for path in files)
+    return {"files": len(files), "bytes": size, "sha256": hashed.hexdigest()}
+
+
+def _join(connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable) -> None:
+    """Make the raw table of a source by its query, which reaches the tables of the source alone."""
+    place, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
+    refuse_select(connection, query, raw.places, place, what="table")
+    tables = ", ".join(
+        f"{quoted(table)} as (select * from {quoted(f'{RAW}{name}.{table}')})"
+        for table in raw.places
+    )
+    try:
+        # Once: the table is read for each feature and date.
+        connection.execute(
+            f"create table {quoted(f'{RAW}{name}')} as with {tables} select * from ({query}\n)"
+        )
+    except duckdb.Error as err:
+        raise RecipeError(f"{place}: {_first(err)}") from err
 
 
 # ---- what the recipe says of columns ------------------------------------------------------------
@@ -199,11 +351,15 @@ def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
     parts |= {f"flags.{number}": flag for number, flag in enumerate(recipe.flags, 1)}
     if recipe.activation is not None:
         parts["activation"] = recipe.activation
-    return [
+    found = [
         (f"{place}.where", getattr(each, "source", place.partition(".")[2]), each.where)
         for place, each in parts.items()
         if each.where is not None
     ]
+    shape = recipe.revenue.shape
+    if shape.one_off is not None:
+        found.append(("revenue.one_off", shape.source, shape.one_off))
+    return found
 
 
 class _AgainstSources:
@@ -212,7 +368,7 @@ class _AgainstSources:
     def __init__(self, opened: RawHistory) -> None:
         self.opened, self.recipe, self.wrong = opened, opened.recipe, list[str]()
         recipe = opened.recipe
-        names = [*recipe.sources, *([_TOTALS_NAME] if recipe.totals else [])]
+        names = [*recipe.sources, *_beside(recipe)]
         self.schemas = {
             name: {row[0]: row[1] for row in opened.ask(f"describe {quoted(f'{RAW}{name}')}")}
             for name in names
@@ -226,11 +382,19 @@ class _AgainstSources:
             return
         kind = self.schemas[source].get(column)
         if kind is None:
+            if reason := self.opened.sources[source].unread.get(column):
+                text = f'{place}: column "{column}" of "{source}" can\'t be had: {reason}'
+                self.wrong.append(text)
+                return
             likely = nearest(column, self.schemas[source])
             hint = f'; did you mean "{likely}"?' if likely else ""
             self.wrong.append(f'{place}: source "{source}" has no column "{column}"{hint}')
         elif kinds and (not kind.startswith(kinds) or kind.endswith("[]")):
-            what = {_TIMES: "dates", _NUMBERS: "numbers"}.get(kinds, "text or whole numbers")
+            what = {
+                _TIMES: "dates",
+                _NUMBERS: "numbers",
+                _WHOLE: "text or whole numbers",
+            }.get(kinds, "numbers or dates")
             self.wrong.append(
                 f'{place}: column "{column}" of "{source}" must hold {what}, got {kind}'
             )
@@ -254,12 +418,23 @@ class _AgainstSources:
         if isinstance(shape, Subscriptions):
             for number in (shape.quantity, shape.discount, shape.months):
                 asked("revenue", shape.source, number, _NUMBERS)
+            asked("revenue", shape.source, shape.cancelled, _TIMES)
+        if isinstance(shape, Transactions):
+            asked("revenue", shape.source, shape.months, _NUMBERS)
+            asked("revenue", shape.source, shape.paid_until, _TIMES)
+        if isinstance(shape.rates, RateTable):
+            asked("revenue.rates", _RATES_NAME, shape.rates.currency)
+            asked("revenue.rates", _RATES_NAME, shape.rates.date, _TIMES)
+            asked("revenue.rates", _RATES_NAME, shape.rates.rate, _NUMBERS)
         if recipe.totals is not None:
             asked("totals", _TOTALS_NAME, recipe.totals.month, _TIMES)
             asked("totals", _TOTALS_NAME, recipe.totals.amount, _NUMBERS)
         for name, rule in recipe.features.items():
             if rule.kind != "sql":
-                kinds = _NUMBERS if rule.kind in ("sum", "mean", "trend", "change") else ()
+                numbers = rule.kind in ("sum", "mean", "trend", "change")
+                # Of text 9 would be more than 10.
+                sized = (*_NUMBERS, *_TIMES) if rule.kind in ("min", "max") else ()
+                kinds: tuple[str, ...] = _NUMBERS if numbers else sized
                 asked(f"features.{name}", rule.source, rule.column, kinds)
 
     def sql(self) -> None:
@@ -286,11 +461,12 @@ class _AgainstSources:
         days = SnapshotDays.of(recipe, recipe.days[-1], None)
         seen = {name: as_of(recipe, name, days.cut) for name in recipe.sources}
         for name, text in seen.items():
-            self._bound(f"sources.{name}.where", f"select * from ({text})")
+            self._bound(f"sources.{name}.where", f"select * from ({text})", name)
         if self.wrong:
             return
         for place, source, condition in conditions(recipe):
-            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)")
+            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)", source)
+        self._bound("revenue", recurring(recipe, f"({seen[recipe.revenue.shape.source]})"))
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())
         for name, rule in recipe.features.items() if not self.wrong else ():
             place = f"features.{name}"
@@ -300,11 +476,19 @@ class _AgainstSources:
                 value = feature(recipe, rule, days)
                 self._bound(place, f"select {value} from ({seen[rule.source]})")
 
-    def _bound(self, place: str, text: str, *, columns: int | None = None) -> None:
+    def _bound(
+        self, place: str, text: str, source: str | None = None, *, columns: int | None = None
+    ) -> None:
         try:
             found = self.opened.connection.execute(f"describe {text}").fetchall()
         except duckdb.Error as err:
-            self.wrong.append(f"{place}: {_first(err)}")
+            said = _first(err)
+            unknown = re.search('Referenced column "([^"]*)" not found', said)
+            if unknown is not None and source is not None:
+                likely = nearest(unknown[1], self.schemas[source])
+                hint = f'; did you mean "{likely}"?' if likely else "; text stands in single quotes"
+                said = f'source "{source}" has no column "{unknown[1]}"{hint}'
+            self.wrong.append(f"{place}: {said}")
             return
         if columns is not None and len(found) != columns:
             self.wrong.append(f"{place}: expected account and value, got {len(found)} columns")

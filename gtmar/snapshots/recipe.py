@@ -14,16 +14,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     FiniteFloat,
     PlainSerializer,
     StrictInt,
+    Tag,
     ValidationError,
     model_validator,
 )
 
 from gtmar.documents import read_text
-from gtmar.errors import RecipeError, nearest
+from gtmar.errors import RecipeError, SpecError, nearest
 from gtmar.spec.document import read_with_lines, real_place
 from gtmar.spec.encoders import SpecModel
 
@@ -35,11 +37,14 @@ __all__ = [
     "FeatureRule",
     "Flag",
     "Monthly",
+    "RateTable",
     "RawTable",
     "SnapshotRecipe",
     "Span",
     "Subscriptions",
+    "Totals",
     "Transactions",
+    "conventions",
     "json_schema",
     "load",
     "parse",
@@ -102,7 +107,12 @@ Length = Annotated[
 
 
 def _day(value: object) -> object:
-    return date.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError as err:
+        raise ValueError(f'expected a day as 2024-01-31, got "{value}"') from err
 
 
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
@@ -116,7 +126,11 @@ class RawTable(SpecModel):
     no date in the past can be told from.
     """
 
-    data: str
+    #: Where it is; left out where `tables` says where the tables of its query are.
+    data: str | None = None
+    #: Tables that the query joins, by the names that it gives them.
+    tables: dict[str, str] = Field(default_factory=dict)
+    #: One SELECT that makes the table: over `tables`, or over `data`, which it calls accounts.
     query: str | None = None
     account: str
     at: str | None = None
@@ -140,6 +154,28 @@ class RawTable(SpecModel):
     def time(self) -> str | None:
         """The column that says from when a row is seen; None where nothing does."""
         return self.at or self.from_ or self.valid_from
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the tables are that it is made of, by the name that a query has for each."""
+        return {"accounts": self.data} if self.data is not None else self.tables
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> RawTable:
+        if (self.data is None) == (not self.tables):
+            raise ValueError(
+                "a source has data, or tables and a query that joins them, "
+                f"got {'both' if self.tables else 'neither'}"
+            )
+        if self.tables and self.query is None:
+            raise ValueError("tables needs a query: one SELECT that makes one table of them")
+        twice = Counter(name.lower() for name in self.tables)
+        for name in self.tables:
+            if not _NAME.fullmatch(name) or twice[name.lower()] > 1:
+                raise ValueError(
+                    f'tables: "{name}" must be letters, digits and underscores, each name once'
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_kind(self) -> RawTable:
@@ -182,29 +218,79 @@ class Dates(SpecModel):
         return self
 
 
+class RateTable(SpecModel):
+    """What one unit of a currency counts from a date on; the latest by the date of a row holds."""
+
+    data: str
+    currency: str
+    date: str
+    rate: str
+
+
+def _kind_of_rates(value: object) -> str:
+    dated = isinstance(value, RateTable) or (isinstance(value, dict) and "data" in value)
+    return "by date" if dated else "fixed"
+
+
 class _Money(SpecModel):
     """What all shapes of revenue say."""
 
     source: str
     amount: str
     currency: str | None = None
-    #: What one unit of each currency counts.
-    rates: dict[str, Annotated[FiniteFloat, Field(gt=0)]] = Field(default_factory=dict)
+    #: What one unit of each currency counts, at all times or by date.
+    rates: Annotated[
+        Annotated[dict[str, Annotated[FiniteFloat, Field(gt=0)]], Tag("fixed")]
+        | Annotated[RateTable, Tag("by date")],
+        Discriminator(_kind_of_rates),
+    ] = Field(default_factory=dict)
+    #: Rows that don't recur: in no MRR, and a line of their own in the bridge.
+    one_off: str | None = None
+    #: A return within so long after an end is a pause, and no churn.
+    gap: Length = Span(0, 0)
+    #: A return later than so long after an end is a new account's, and no reactivation.
+    new_again: Length | None = None
 
     @model_validator(mode="after")
-    def _rates_for_currency(self) -> _Money:
+    def _hold_together(self) -> _Money:
         if bool(self.rates) != (self.currency is not None):
             raise ValueError("currency and rates stand together")
+        day = date(2024, 1, 1)
+        if self.new_again is not None and self.new_again.after(day) <= self.gap.after(day):
+            raise ValueError(f"new_again, {self.new_again}, must be longer than gap, {self.gap}")
         return self
 
 
-class Transactions(_Money):
-    """Payments: MRR is what was paid in the months before a day, over their number."""
+#: The month that ends with a date, or the last whole one of the calendar before it.
+_Month = Literal["rolling", "calendar"]
 
-    months: Annotated[StrictInt, Field(ge=1, le=120)] = 1
-    #: Who counts as retained: who pays anything in the window, or has any row there.
-    retained_by: Literal["any row", "amount"] = "any row"
+
+class Transactions(_Money):
+    """Payments: each counts a part of its amount a month, for so many months from its date on."""
+
+    #: Months that a payment is for: a number, or the column that has it.
+    months: Annotated[StrictInt, Field(ge=1, le=120)] | str = 1
+    #: In place of months: the column of the first day that isn't paid for any more.
+    paid_until: str | None = None
+    month: _Month = "rolling"
+    #: Who counts as retained: who pays anything in the window, has any row there, or has MRR at its
+    #: end, so that time paid in advance counts.
+    retained_by: Literal["any row", "amount", "mrr"] = "any row"
     negative: Literal["refuse", "subtract", "leave out"] = "refuse"
+
+    @model_validator(mode="after")
+    def _spread(self) -> Transactions:
+        if self.paid_until is not None and self.months != 1:
+            raise ValueError("months and paid_until say the same thing: one of them")
+        own = self.paid_until is not None or isinstance(self.months, str)
+        if own and self.retained_by != "mrr":
+            raise ValueError(
+                "payments for times of their own need retained_by: mrr; who paid in advance may "
+                "pay nothing in the window"
+            )
+        if self.gap != Span(0, 0) and self.retained_by != "mrr":
+            raise ValueError("gap needs retained_by: mrr; else any payment in the window counts")
+        return self
 
 
 class Monthly(_Money):
@@ -226,8 +312,21 @@ class Subscriptions(_Money):
     discount: str | None = None
     #: What an `until` is: the first day that isn't paid for any more, or the last one that is.
     until: Literal["first day after", "last day"] = "first day after"
-    #: A return within so long after an end is no churn.
-    gap: Length = Span(0, 0)
+    #: The column of the day of a cancellation, where that ends MRR though more is paid up.
+    cancelled: str | None = None
+    month: _Month = "rolling"
+    #: On which day of the month a subscription has to run, to be in its MRR.
+    deciding_day: Literal["last day", "first day", "any day"] = "last day"
+
+
+def _begins(shape: Transactions | Monthly | Subscriptions, day: date) -> date:
+    """Return the first of the days that the MRR just before a day is of."""
+    if isinstance(shape, Monthly) or shape.month == "calendar":
+        day = day.replace(day=1)
+    if isinstance(shape, Transactions):
+        return Span(shape.months if isinstance(shape.months, int) else 0, 0).after(day, -1)
+    one_day = isinstance(shape, Subscriptions) and shape.deciding_day == "last day"
+    return (Span(0, 1) if one_day else Span(1, 0)).after(day, -1)
 
 
 class RevenueShape(SpecModel):
@@ -352,6 +451,8 @@ class Rules(SpecModel):
     events_outside: Literal["refuse", "keep"] = "refuse"
     #: Accounts that a flag says have left, and that pay, or the reverse.
     flags: Literal["refuse", "believe revenue"] = "refuse"
+    #: Subscriptions of 0: who has no other pays nothing.
+    zero_amounts: Literal["refuse", "not paying"] = "refuse"
 
 
 class Totals(SpecModel):
@@ -451,11 +552,18 @@ class SnapshotRecipe(SpecModel):
         shape = self.revenue.shape
         if isinstance(shape, Subscriptions) and self.ltv is not None:
             wrong.append("ltv: subscriptions say what is paid a month, not what was paid in all")
-        if isinstance(shape, Transactions) and any(
-            Span(shape.months, 0).after(self.window.after(day), -1) < day for day in self.days
-        ):
-            # Else who pays nothing in the window would have MRR at its end.
-            wrong.append(f"revenue: months is {shape.months}, longer than the window")
+        paid_up = isinstance(shape, Transactions) and shape.retained_by == "mrr"
+        early = [d for d in self.days if _begins(shape, self.window.after(d)) < d]
+        if early and not paid_up:
+            # Else MRR at the window's end would be of what was before it.
+            whole = isinstance(shape, Transactions) and shape.month == "rolling"
+            months = getattr(shape, "months", None)
+            wrong.append(
+                f"revenue: months is {months}, longer than the window"
+                if whole
+                else f"revenue: MRR at the end of the window of {early[0]} is of days before it; "
+                "take a longer window, or dates on the first of a month"
+            )
         kind = self.sources[shape.source].kind if shape.source in self.sources else None
         wanted = "periods" if isinstance(shape, Subscriptions) else "events"
         if kind not in (None, wanted):
@@ -482,7 +590,10 @@ def load(path: str | Path) -> SnapshotRecipe:
 
 def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
     """Read a recipe from YAML or JSON text; `source` names it in errors, which are `load`'s."""
-    data, lines = read_with_lines(text, source)
+    try:
+        data, lines = read_with_lines(text, source)
+    except SpecError as err:
+        raise RecipeError(err.message, hint=err.hint) from err
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: a recipe is a mapping with sources, dates and features")
     try:
@@ -490,15 +601,17 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
     except ValidationError as err:
         found = []
         for detail in err.errors(include_url=False):
+            if _of_other_form(detail["loc"], data):
+                continue
             place = real_place(detail["loc"], data)
-            at = place
-            while at and at not in lines:
-                at = at[:-1]
-            where = f"{source}:{lines[at]}" if at in lines else source
             name = ".".join(map(str, place)) or "recipe"
-            for line in _worded(detail["type"], detail["msg"], place).splitlines():
-                said = line if ": " in line and name == "recipe" else f"{name}: {line}"
-                found.append(f"{where}: {said}")
+            for line in _worded(detail, place).splitlines():
+                whole = ": " in line and name == "recipe"
+                at = _named_place(line) if whole else place
+                while at and at not in lines:
+                    at = at[:-1]
+                where = f"{source}:{lines[at]}" if at in lines else source
+                found.append(f"{where}: {line if whole else f'{name}: {line}'}")
         texts = list(dict.fromkeys(found))
         if len(texts) == 1:
             raise RecipeError(texts[0], problems=texts) from err
@@ -507,14 +620,39 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
         raise RecipeError(message, listing=listing, problems=texts) from err
 
 
-def _worded(kind: str, message: str, place: tuple[str | int, ...]) -> str:
+def _of_other_form(loc: tuple[int | str, ...], data: dict[str, Any]) -> bool:
+    """Whether a finding is of the form of `dates` that wasn't meant: a list, or from and to."""
+    if len(loc) < 2 or loc[0] != "dates":
+        return False
+    return str(loc[1]).startswith("tuple") == isinstance(data.get("dates"), dict)
+
+
+def _named_place(line: str) -> tuple[str | int, ...]:
+    """Return the place that a finding on the whole recipe begins with, as ``features.n: ...``."""
+    place, _, rest = line.partition(": ")
+    name = re.match('"([^"]*)" ', rest)
+    return (*place.split("."), *([name[1]] if name else []))
+
+
+def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
+    """Word one of pydantic's findings."""
+    kind, given = detail["type"], detail.get("input")
+    shown = "nothing" if given is None else "a list" if isinstance(given, list) else f'"{given}"'
     if kind == "extra_forbidden":
         key = str(place[-1])
         likely = nearest(key, _known_keys() - {key})
         return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
     if kind == "missing":
         return f'"{place[-1] if place else "?"}" is required'
-    return message.removeprefix("Value error, ")
+    if kind == "literal_error":
+        likely = nearest(str(given), re.findall("'([^']*)'", detail["ctx"]["expected"]))
+        hint = f'; did you mean "{likely}"?' if likely else ""
+        return f"expected {detail['ctx']['expected'].replace(chr(39), chr(34))}, got {shown}{hint}"
+    if place[:1] == ("dates",) and kind in ("tuple_type", "model_type"):
+        return f"expected a list of days, or from, to and every, got {shown}"
+    if kind in ("model_type", "dict_type"):
+        return f'expected keys with values, as "key: value", got {shown}'
+    return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def json_schema() -> dict[str, Any]:
@@ -530,6 +668,7 @@ def _known_keys() -> set[str]:
         *(
             SnapshotRecipe,
             RawTable,
+            RateTable,
             Dates,
             Transactions,
             Monthly,
@@ -546,6 +685,15 @@ def recipe_id(recipe: SnapshotRecipe) -> str:
     """Return a hash of all that changes a value: not the name, the dates or where the data is."""
     content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates", "totals"})
     for source in content["sources"].values():
-        del source["data"]
+        del source["data"], source["tables"]
+    for shape in content["revenue"].values():
+        if shape is not None and _kind_of_rates(shape["rates"]) == "by date":
+            del shape["rates"]["data"]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return "h" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def conventions(recipe: SnapshotRecipe) -> dict[str, Any]:
+    """Return what a recipe says of how values are counted, defaults included, as plain data."""
+    said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {key: said[key] for key in ("window", "lead", "revenue", "population", "rules")}

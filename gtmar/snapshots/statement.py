@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gtmar.data.locations import quoted
-from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions
+from gtmar.snapshots.recipe import Monthly, RateTable, Span, Subscriptions, Transactions
 
 if TYPE_CHECKING:
     from datetime import date
@@ -20,21 +20,32 @@ if TYPE_CHECKING:
     from gtmar.snapshots.recipe import FeatureRule, RawTable, SnapshotRecipe
 
 __all__ = [
+    "RATES",
     "RAW",
     "SnapshotDays",
     "account_of",
     "all_rows",
     "as_of",
+    "counted",
     "feature",
+    "interval",
+    "life",
     "mrr_at",
+    "paid_amount",
+    "recurring",
     "row_amount",
-    "runs_on",
+    "seen_before",
     "sql_date",
     "statement",
+    "with_rates",
 ]
 
 #: Before the name of a raw table.
 RAW = "raw:"
+#: Of a price of a millionth and of a share of a third more digits count.
+_FACTOR = "decimal(38, 12)"
+#: The raw table of rates by date.
+RATES = f"{RAW}gtmar rates"
 #: Money and other numbers are added up as decimals, so that no order of rows changes a sum.
 _EXACT = "decimal(38, 6)"
 
@@ -54,9 +65,8 @@ class SnapshotDays:
     def of(cls, recipe: SnapshotRecipe, day: date, until: date | None) -> SnapshotDays:
         """Return the days of a snapshot, given the first day that the history doesn't know."""
         end = recipe.window.after(day)
-        shape = recipe.revenue.shape
         # Whether an end was a churn is known only once the time for a return is over.
-        settled = shape.gap.after(end) if isinstance(shape, Subscriptions) else end
+        settled = recipe.revenue.shape.gap.after(end)
         return cls(day, recipe.lead.after(day, -1), end, until is None or settled <= until)
 
 
@@ -67,11 +77,6 @@ def sql_date(day: date) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _interval(span: Span) -> str:
-    """Write a length of time, which has either months or days."""
-    return f"interval {span.months} month" if span.months else f"interval {span.days} day"
 
 
 def _rounded(value: str, digits: int) -> str:
@@ -102,11 +107,17 @@ def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
             conditions.append(f"{quoted(time)} {seen}")
     shown = "*"
     if source.until is not None:
-        until = quoted(source.until)
+        until, shape = quoted(source.until), recipe.revenue.shape
+        ends = {source.until}
+        if isinstance(shape, Subscriptions) and shape.source == name and shape.cancelled:
+            ends.add(shape.cancelled)
         if cut is not None:
             # An end that lies ahead is not known yet, whatever the row says today.
-            masked = f"case when {until} < {sql_date(cut)} then {until} end"
-            shown = f"* replace ({masked} as {until})"
+            masked = (
+                f"case when {end} < {sql_date(cut)} then {end} end as {end}"
+                for end in map(quoted, sorted(ends))
+            )
+            shown = f"* replace ({', '.join(masked)})"
         if recipe.rules.ends_before_start == "leave out":
             begin = quoted(str(source.from_))
             conditions.append(f"({until} is null or {until} >= {begin})")
@@ -128,82 +139,188 @@ def as_of(recipe: SnapshotRecipe, name: str, cut: date) -> str:
 # ---- money ---------------------------------------------------------------------------------------
 
 
-def row_amount(recipe: SnapshotRecipe) -> str:
-    """Return the money of a row of the source of revenue, in one currency, as a decimal.
-
-    Of a subscription it is the money of one month, rounded to a millionth.
-    """
+def with_rates(recipe: SnapshotRecipe, rows: str) -> str:
+    """Return a SELECT of rows of the source of revenue, with the rate of the day of each."""
     shape = recipe.revenue.shape
-    amount = f"cast({quoted(shape.amount)} as {_EXACT})"
+    rates, source = shape.rates, recipe.sources[shape.source]
+    if not isinstance(rates, RateTable):
+        return f"select * from {rows}"
+    currency = f"cast({quoted(str(shape.currency))} as varchar)"
+    day = f"cast({quoted(str(source.time))} as date)"
+    name, first = (
+        f"cast({quoted(rates.currency)} as varchar)",
+        f"cast({quoted(rates.date)} as date)",
+    )
+    # Few days and currencies stand for many rows.
+    return (
+        f'select paid.*, "gtmar:rate" from {rows} as paid left join (select asked.currency as '
+        '"gtmar:currency", asked.day as "gtmar:day", rated.rate as "gtmar:rate" from '
+        f"(select distinct {currency} as currency, {day} as day from {rows} as paid) as asked "
+        f"join (select {name} as currency, {first} as first, {quoted(rates.rate)} as rate, "
+        f"lead({first}) over (partition by {name} order by {first}) as later "
+        f"from {quoted(RATES)}) as rated on rated.currency = asked.currency "
+        "and asked.day >= rated.first and (rated.later is null or asked.day < rated.later)"
+        f') as rates on "gtmar:currency" = {currency} and "gtmar:day" = {day}'
+    )
+
+
+def recurring(recipe: SnapshotRecipe, rows: str, *, one_off: bool = False) -> str:
+    """Return a SELECT of the rows of revenue that recur, or of those that don't, with rates."""
+    shape = recipe.revenue.shape
+    if shape.one_off is None:
+        return with_rates(recipe, rows) + (" where false" if one_off else "")
+    held = "is true" if one_off else "is not true"
+    # The condition is of the source's own row, and closes no bracket.
+    own = f"(select * from {rows} as paid where ({shape.one_off}\n) {held})"
+    return with_rates(recipe, own)
+
+
+def _whole_amount(recipe: SnapshotRecipe) -> str:
+    """Return what was paid by a row, with all digits that count before it is divided."""
+    shape = recipe.revenue.shape
+    amount = f"cast({quoted(shape.amount)} as {_FACTOR})"
     if shape.currency is not None:
-        rates = " ".join(
-            f"when {_text(name)} then {rate!r}" for name, rate in sorted(shape.rates.items())
-        )
-        rate = f"cast(case cast({quoted(shape.currency)} as varchar) {rates} end as decimal(18, 9))"
-        amount = f"cast({amount} * {rate} as {_EXACT})"
-    if isinstance(shape, Subscriptions):
-        if shape.quantity is not None:
-            amount = (
-                f"cast({amount} * cast({quoted(shape.quantity)} as decimal(18, 6)) as {_EXACT})"
+        rate = '"gtmar:rate"'
+        if not isinstance(shape.rates, RateTable):
+            rates = " ".join(
+                f"when {_text(name)} then {rate!r}" for name, rate in sorted(shape.rates.items())
             )
-        if shape.discount is not None:
-            share = f"cast(1 - coalesce({quoted(shape.discount)}, 0) as decimal(9, 6))"
-            amount = f"cast({amount} * {share} as {_EXACT})"
-        if shape.months != 1:
-            months = str(shape.months) if isinstance(shape.months, int) else quoted(shape.months)
-            amount = f"cast({_rounded(f'cast({amount} as double) / {months}', 6)} as {_EXACT})"
+            rate = f"case cast({quoted(shape.currency)} as varchar) {rates} end"
+        amount = f"cast({amount} * cast({rate} as {_FACTOR}) as {_FACTOR})"
+    if isinstance(shape, Subscriptions):
+        share = None if shape.discount is None else f"1 - coalesce({quoted(shape.discount)}, 0)"
+        for factor in (None if shape.quantity is None else quoted(shape.quantity), share):
+            if factor is not None:
+                amount = f"cast({amount} * cast({factor} as {_FACTOR}) as {_FACTOR})"
     elif shape.negative == "leave out":
         amount = f"case when {amount} > 0 then {amount} else 0 end"
     return amount
 
 
-def runs_on(recipe: SnapshotRecipe, day: str) -> str:
-    """Return whether a subscription runs just before a day begins: it began, and hasn't ended."""
+def paid_amount(recipe: SnapshotRecipe) -> str:
+    """Return what a row of the source of revenue says was paid, in one currency, as a decimal."""
+    return f"cast({_whole_amount(recipe)} as {_EXACT})"
+
+
+def row_amount(recipe: SnapshotRecipe) -> str:
+    """Return what a row of the source of revenue adds to the MRR of a day on which it counts.
+
+    A decimal in one currency; an amount of several months is rounded to a millionth.
+    """
+    shape, amount = recipe.revenue.shape, _whole_amount(recipe)
+    if isinstance(shape, Monthly):
+        return paid_amount(recipe)
+    months = quoted(shape.months) if isinstance(shape.months, str) else str(shape.months)
+    if isinstance(shape, Transactions) and shape.paid_until is not None:
+        begin = quoted(str(recipe.sources[shape.source].at))
+        days = f"date_diff('day', cast({begin} as date), cast({quoted(shape.paid_until)} as date))"
+        whole = f"round({days} / {_MONTH_DAYS})"
+        months = (
+            f"case when {whole} >= 1 and abs({days} - {whole} * {_MONTH_DAYS}) <= 3 then {whole} "
+            f"else {days} / {_MONTH_DAYS} end"
+        )
+    if months == "1":
+        return paid_amount(recipe)
+    return f"cast({_rounded(f'cast({amount} as double) / {months}', 6)} as {_EXACT})"
+
+
+#: Days of a month in the mean of four years. A period within three days of whole months is of
+#: these: months differ, and a month from 29 January on ends on 1 March.
+_MONTH_DAYS = 30.4375
+
+
+def interval(span: Span) -> str:
+    """Write a length of time, which has either months or days, in SQL."""
+    return f"interval {span.months} month" if span.months else f"interval {span.days} day"
+
+
+def _months(shape: Transactions) -> str:
+    months = shape.months
+    return f"interval ({quoted(months) if isinstance(months, str) else months}) month"
+
+
+def life(recipe: SnapshotRecipe) -> tuple[str, str]:
+    """Return from which moment on a row of revenue counts, and the first at which it doesn't."""
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
-    begin, until = quoted(str(source.from_)), quoted(str(source.until))
-    assert isinstance(shape, Subscriptions)
-    # Its last paid day is the one before `until`, or that day itself.
-    still = f"{until} >= {day}"
+    begin = quoted(str(source.time))
+    if isinstance(shape, Monthly):
+        begin = f"date_trunc('month', {begin})"
+        return begin, f"({begin} + interval 1 month)"
+    if isinstance(shape, Transactions):
+        if shape.paid_until is not None:
+            return begin, quoted(shape.paid_until)
+        return begin, f"({begin} + {_months(shape)})"
+    end = quoted(str(source.until))
     if shape.until == "last day":
-        still = f"{until} >= {day} - interval 1 day"
-    return f"{begin} < {day} and ({until} is null or {still})"
+        # All of its last day is paid for, whatever moment of that day it names.
+        end = f"(cast({end} as date) + interval 1 day)"
+    if shape.cancelled is not None:
+        cancelled = quoted(shape.cancelled)
+        end = f"(case when {cancelled} < {end} or {end} is null then {cancelled} else {end} end)"
+    return begin, end
+
+
+def _ends_with(recipe: SnapshotRecipe, day: str) -> str:
+    """Return the day with which the month ends that MRR just before a day is of."""
+    shape = recipe.revenue.shape
+    calendar = isinstance(shape, Monthly) or shape.month == "calendar"
+    return f"date_trunc('month', {day})" if calendar else day
+
+
+def seen_before(recipe: SnapshotRecipe, day: str) -> str:
+    """Return the moment before which a row begins that can be in the MRR just before a day."""
+    shape, end = recipe.revenue.shape, _ends_with(recipe, day)
+    if isinstance(shape, Subscriptions) and shape.deciding_day == "first day":
+        return f"({end} - interval 1 month + interval 1 day)"
+    return end
+
+
+def counted(recipe: SnapshotRecipe, day: str) -> str:
+    """Return whether a row of revenue is in the MRR just before a day, which is an SQL date."""
+    shape, end, before = recipe.revenue.shape, _ends_with(recipe, day), seen_before(recipe, day)
+    begin, after = life(recipe)
+    if isinstance(shape, Monthly):
+        return f"{begin} = {end} - interval 1 month"
+    if isinstance(shape, Transactions) and shape.paid_until is None:
+        return f"{begin} < {end} and {begin} >= {end} - {_months(shape)}"
+    if isinstance(shape, Subscriptions) and shape.deciding_day == "any day":
+        # What ends on the day on which it begins runs at the end of none.
+        return (
+            f"{begin} < {end} and ({after} is null or ({after} >= {end} - interval 1 month + "
+            f"interval 1 day and cast({begin} as date) < cast({after} as date)))"
+        )
+    # Its last paid day is the one before its end.
+    return f"{begin} < {before} and ({after} is null or {after} >= {before})"
 
 
 def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
     """Return a SELECT of `account` and `mrr` just before a day begins, where there are rows."""
     shape = recipe.revenue.shape
-    source = recipe.sources[shape.source]
-    divided, then = "", sql_date(day)
-    if isinstance(shape, Transactions):
-        at, divided = quoted(str(source.at)), f" / {shape.months}"
-        first = Span(shape.months, 0).after(day, -1)
-        when = f"{at} >= {sql_date(first)} and {at} < {then}"
-    elif isinstance(shape, Monthly):
-        at, month = quoted(str(source.at)), day.replace(day=1)
-        first = Span(1, 0).after(month, -1)
-        when = f"{at} >= {sql_date(first)} and {at} < {sql_date(month)}"
-    else:
-        when = runs_on(recipe, then)
+    amount, divided = row_amount(recipe), ""
+    spread = isinstance(shape, Transactions) and (shape.paid_until or shape.months)
+    if isinstance(spread, int) and spread:
+        # Divided once, so that equal payments add up to what was paid.
+        amount, divided = paid_amount(recipe), f" / {spread}"
     return (
-        f"select {account_of(source)} as account, "
-        f"cast(sum({row_amount(recipe)}) as double){divided} as mrr "
-        f"from {rows} where {when} group by 1"
+        f"select {account_of(recipe.sources[shape.source])} as account, "
+        f"cast(sum({amount}) as double){divided} as mrr "
+        f"from {rows} where {counted(recipe, sql_date(day))} group by 1"
     )
 
 
 def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
     """Return a SELECT of accounts that are there at the window's end, and their `mrr` then.
 
-    Of payments that is who pays in the window. Of subscriptions it is who pays at its end, and who
-    came back within the gap that is no churn, with the `mrr` of the return.
+    Of payments that is who pays in the window, if nothing else is said; else it is who has MRR at
+    its end, and who came back within the gap that is no churn, with the `mrr` of the return.
     """
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
     account, end = account_of(source), sql_date(days.end)
     ends = mrr_at(recipe, days.end, rows)
-    if isinstance(shape, Transactions):
-        at, amount = quoted(str(source.at)), row_amount(recipe)
+    if isinstance(shape, Transactions) and shape.retained_by != "mrr":
+        at, amount = quoted(str(source.at)), paid_amount(recipe)
         # What was given back is no sign of life.
         paid = f"count(*) filter (where {quoted(shape.amount)} >= 0) > 0"
         if shape.retained_by == "amount":
@@ -214,30 +331,31 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
             f"having {paid}) left join ({ends}) using (account)"
         )
     there = f"select account, mrr from ({ends}) where mrr > 0"
-    if not isinstance(shape, Subscriptions) or shape.gap == Span(0, 0):
+    if shape.gap == Span(0, 0):
         return there
-    begin, until = quoted(str(source.from_)), quoted(str(source.until))
-    after = f"({until} + interval 1 day)" if shape.until == "last day" else until
-    paying = f"{row_amount(recipe)} > 0"
+    begin, after = life(recipe)
+    before = seen_before(recipe, end)
+    # What ends as it begins was never paid for: it is no return, and puts off no end.
+    paying = f"{row_amount(recipe)} > 0 and ({after} is null or {after} > {begin})"
     left = (
         f"select {account} as account, max({after}) as gone from {rows} "
-        f"where {paying} and {begin} < {end} and {after} <= {end} group by 1"
+        f"where {paying} and {begin} < {before} group by 1"
     )
     back = (
         f"select {account} as account, min({begin}) as back from {rows} "
-        f"where {paying} and {begin} >= {end} group by 1"
+        f"where {paying} and {begin} >= {before} group by 1"
     )
     returned = (
         f"select {account} as account, cast(sum({row_amount(recipe)}) as double) as mrr "
         f'from {rows} join (select account as "gtmar:key", back as "gtmar:back" from ({left}) '
-        f"join ({back}) using (account) where back <= gone + {_interval(shape.gap)}) "
-        f'on {account} = "gtmar:key" and {begin} = "gtmar:back" group by 1'
+        f"join ({back}) using (account) where back <= gone + {interval(shape.gap)}) "
+        f'on {account} = "gtmar:key" and {begin} = "gtmar:back" and {paying} group by 1'
     )
     others = f"({returned}) where account not in (select account from ({there}))"
     return f"{there} union all select account, mrr from {others}"
 
 
-def _population(recipe: SnapshotRecipe) -> str:
+def _population(recipe: SnapshotRecipe, day: date) -> str:
     """Return a SELECT of the accounts of a date, by the revenue that it could see."""
     paying = 'select account from "gtmar:start" where mrr > 0'
     if recipe.population == "paying":
@@ -246,7 +364,15 @@ def _population(recipe: SnapshotRecipe) -> str:
     seen = f'select distinct {account_of(source)} as account from "gtmar:known"'
     if recipe.population == "seen":
         return seen
-    return f"{seen} where {row_amount(recipe)} > 0 union {paying}"
+    former = f"{seen} where {row_amount(recipe)} > 0"
+    if (again := recipe.revenue.shape.new_again) is not None:
+        # Who has been gone for longer would come as a new account.
+        _, after = life(recipe)
+        former = (
+            f"select account from ({former.replace('distinct ', '')} group by 1 having "
+            f"count(*) > count({after}) or max({after}) + {interval(again)} >= {sql_date(day)})"
+        )
+    return f"{former} union {paying}"
 
 
 # ---- features ------------------------------------------------------------------------------------
@@ -308,6 +434,17 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
     return f"({n} * {sxy} - {sx} * {sy}) / nullif({n} * {sxx} - {sx} * {sx}, 0)"
 
 
+def _group(rule: FeatureRule) -> str:
+    """Return the table that a feature is made in: of all rows that the date sees, or the last."""
+    return quoted(f"gtmar:{'of' if rule.last is None else 'last'}:{rule.source}")
+
+
+def _reaches_to(rule: FeatureRule, days: SnapshotDays) -> date:
+    """Return the first day that a feature with a `last` looks at."""
+    assert rule.last is not None
+    return rule.last.after(days.cut, -2 if rule.kind == "change" else -1)
+
+
 #: What a feature is of an account without any row in its source.
 _OF_NOTHING = ("count", "sum", "distinct", "change")
 _TWICE = "feature {}: its SELECT gives an account more than one row"
@@ -324,24 +461,29 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
     revenue = recipe.revenue.shape.source
     ctes = [f"{quoted(name)} as ({as_of(recipe, name, days.cut)})" for name in recipe.sources]
     ctes += [
-        f'"gtmar:known" as ({as_of(recipe, revenue, days.day)})',
+        f'"gtmar:known" as ({recurring(recipe, f"({as_of(recipe, revenue, days.day)})")})',
         f'"gtmar:start" as ({mrr_at(recipe, days.day, chr(34) + "gtmar:known" + chr(34))})',
-        f'"gtmar:account" as ({_population(recipe)})',
+        f'"gtmar:account" as ({_population(recipe, days.day)})',
     ]
     joins, columns = [], []
     groups: dict[str, dict[str, FeatureRule]] = {}
     for name, rule in recipe.features.items():
         if rule.kind != "sql":
-            groups.setdefault(rule.source, {})[name] = rule
-    for name, rules in groups.items():
-        source = recipe.sources[name]
+            groups.setdefault(_group(rule), {})[name] = rule
+    for alias, rules in groups.items():
+        any_rule = next(iter(rules.values()))
+        source, rows = recipe.sources[any_rule.source], quoted(any_rule.source)
+        if any_rule.last is not None:
+            # A long history is read as far as the longest of them looks back.
+            first = min(_reaches_to(rule, days) for rule in rules.values())
+            seen = as_of(recipe, any_rule.source, days.cut)
+            rows = f"({seen}) where {quoted(str(source.time))} >= {sql_date(first)}"
         made = ", ".join(f"{feature(recipe, r, days)} as {quoted(f)}" for f, r in rules.items())
-        alias = quoted(f"gtmar:of:{name}")
-        grouped = (
-            f'select {account_of(source)} as "gtmar:key", {made} from {quoted(name)} group by 1'
-        )
+        grouped = f'select {account_of(source)} as "gtmar:key", {made} from {rows} group by 1'
         ctes.append(f"{alias} as ({grouped})")
         joins.append(f'left join {alias} on {alias}."gtmar:key" = "gtmar:account".account')
+    for name in dict.fromkeys(r.source for r in recipe.features.values() if r.kind != "sql"):
+        source = recipe.sources[name]
         if source.time is not None:
             time, span = quoted(source.time), quoted(f"gtmar:span:{name}")
             ctes.append(
@@ -385,7 +527,7 @@ def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotD
 
     Before a source begins and after it breaks off nobody counted, so that a count isn't zero.
     """
-    value = f"{quoted(f'gtmar:of:{rule.source}')}.{quoted(name)}"
+    value = f"{_group(rule)}.{quoted(name)}"
     if rule.kind in _OF_NOTHING:
         value = f"coalesce({value}, 0)"
     if recipe.sources[rule.source].time is None:
@@ -393,7 +535,7 @@ def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotD
     span = quoted(f"gtmar:span:{rule.source}")
     if rule.last is None:
         return f"case when {span}.begins is not null then {value} end"
-    first = sql_date(rule.last.after(days.cut, -2 if rule.kind == "change" else -1))
+    first = sql_date(_reaches_to(rule, days))
     recent = sql_date(rule.last.after(days.cut, -1))
     return f"case when {span}.begins <= {first} and {span}.ends >= {recent} then {value} end"
 
@@ -402,7 +544,8 @@ def _outcomes(
     recipe: SnapshotRecipe, days: SnapshotDays, ctes: list[str], joins: list[str]
 ) -> list[str]:
     """Return the columns of what became of the accounts; add the tables and joins of these."""
-    start = 'coalesce("gtmar:start".mrr, 0)'
+    # Who was given back more than they paid has no MRR; the bridge adds it up as it is.
+    start = 'greatest(coalesce("gtmar:start".mrr, 0), 0)'
     if not days.over:
         return [f"{_rounded(start, 4)} as mrr"]
     shape = recipe.revenue.shape
@@ -419,11 +562,12 @@ def _outcomes(
         joins.append(f'left join {alias} on {alias}.account = "gtmar:account".account')
         return alias
 
-    rows = add("revenue", all_rows(recipe, shape.source))
+    history = f"({all_rows(recipe, shape.source)})"
+    rows = add("revenue", recurring(recipe, history))
     ends = join("end", mrr_at(recipe, days.end, rows))
     stays = join("kept", _retained(recipe, days, rows))
-    kept, end = f"{stays}.account is not null", f"coalesce({ends}.mrr, 0)"
-    if isinstance(shape, Subscriptions):
+    kept, end = f"{stays}.account is not null", f"greatest(coalesce({ends}.mrr, 0), 0)"
+    if shape.gap != Span(0, 0):
         end = f"coalesce({stays}.mrr, 0)"
     there = f"{start} > 0" if recipe.population == "paying and former" else "true"
     columns = [
@@ -437,17 +581,17 @@ def _outcomes(
     if recipe.population == "paying and former":
         columns.append(f"case when not ({there}) then {_flag(kept)} end as won_back")
     if recipe.ltv is not None:
-        amount = f"cast(sum({row_amount(recipe)}) as double)"
+        amount = f"cast(sum({paid_amount(recipe)}) as double)"
+        all_paid = f"({with_rates(recipe, history)})"
         worth = join(
-            "worth", f"select {account} as account, {amount} as worth from {rows} group by 1"
+            "worth", f"select {account} as account, {amount} as worth from {all_paid} group by 1"
         )
         columns.append(f"{worth}.worth as actual_ltv")
     if recipe.activation is not None:
         event = recipe.sources[recipe.activation.source]
         at, begins = quoted(str(event.time)), quoted(str(source.time))
         asked = "" if recipe.activation.where is None else f" where ({recipe.activation.where}\n)"
-        span = recipe.activation.within
-        within = _interval(span)
+        within = interval(recipe.activation.within)
         began = join(
             "began", f"select {account} as account, min({begins}) as began from {rows} group by 1"
         )
@@ -459,7 +603,7 @@ def _outcomes(
             "active",
             f'select account, min("gtmar:at") as at from ({events}) join {began} '
             f'on "gtmar:key" = account where "gtmar:at" >= began and "gtmar:at" < began + {within} '
-            "group by account",
+            "group by 1",
         )
         known = f"{began}.began + {within} <= {sql_date(days.end)}"
         columns += [

@@ -3,12 +3,15 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import histories
 import polars as pl
 import pytest
+from terminal import in_terminal
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
@@ -85,6 +88,20 @@ def test_the_select_is_printed_and_is_one(folder: Path) -> None:
     assert "date '2024-03-01'" in text
     assert "hint: -o accounts" in gtmar("snapshot", "snapshots.yaml", code=2)
     gtmar("snapshot", "snapshots.yaml", "--date", "1 March", "-o", "x", code=2)
+
+
+def test_a_terminal_shows_what_is_done_and_nobody_else(folder: Path) -> None:
+    words = ("snapshot", "snapshots.yaml", "--date", "2024-03-01", "--date", "2024-06-01")
+    shown = in_terminal(*words, "-o", "accounts", folder=folder)
+    assert shown.exit_code == 0
+    for step in ("reading subs", "reading events", "0 of 2", "1 of 2", "table of 2024-06-01"):
+        assert step in shown.text, step
+    # Nothing of it is left on the screen.
+    assert not [line for line in shown.lines if "reading" in line]
+    piped = [sys.executable, "-m", "gtmar", *words, "-o", "accounts"]
+    quiet = subprocess.run(piped, cwd=folder, capture_output=True, text=True, check=True)
+    assert "reading" not in quiet.stdout + quiet.stderr
+    assert "there already, the same" in " ".join(quiet.stdout.split())
 
 
 # ---- the bridge -------------------------------------------------------------------------------
@@ -187,3 +204,72 @@ def test_a_warehouse_gets_a_select_or_models(folder: Path) -> None:
     gtmar("snapshot", "snapshots.yaml", "-o", "accounts", "--dialect", "postgres", code=2)
     gtmar("snapshot", "snapshots.yaml", "-o", "accounts", "--force", code=2)
     assert not (folder / "accounts").exists()
+
+
+# ---- a first recipe ------------------------------------------------------------------------------
+
+
+def subscriptions(path: Path, *rows: str) -> None:
+    periods = [f"{n:04},2023-{1 + n % 12:02}-10,2025-0{1 + n % 9}-01,{10 + n}" for n in range(60)]
+    path.write_text("\n".join(["account_id,start_date,end_date,mrr", *periods, *rows]))
+
+
+def test_a_draft_says_what_it_took_its_sources_for_and_its_next_step_runs(folder: Path) -> None:
+    subscriptions(Path("raw/subs.csv"))
+    said = gtmar("snapshot", "--draft", "raw/subs.csv", "-o", "first.yaml")
+    assert said.startswith(
+        "A first recipe is in first.yaml: subscription periods in subs, ready to run once you read"
+    )
+    assert "check: subs: an end is taken for the first day that isn't paid for" in said
+    [following] = re.findall(r"^Next: gtmar (.*)$", said, re.MULTILINE)
+    assert following == "snapshot first.yaml -o accounts"
+    assert "outcomes are known for" in gtmar(*shlex.split(following))
+    before = Path("first.yaml").read_bytes()
+    assert "is not replaced" in gtmar(
+        "snapshot", "--draft", "raw/subs.csv", "-o", "first.yaml", code=2
+    )
+    assert Path("first.yaml").read_bytes() == before
+
+
+def test_a_draft_with_contradictions_asks_for_rules_first(folder: Path) -> None:
+    subscriptions(Path("raw/subs.csv"), "0001,2023-03-01,,5")
+    said = gtmar("snapshot", "--draft", "raw/subs.csv")
+    # What was there is left as it is.
+    assert "A first recipe is in snapshots-2.yaml" in said
+    assert "subscription periods in subs, 1 contradiction for you to rule on." in said
+    assert "rule: revenue: 1 subscriptions begin while another" in said
+    [command] = re.findall(r"stands as a comment; then: gtmar (.*)$", said, re.MULTILINE)
+    assert "overlaps: add" in gtmar(*shlex.split(command), code=3)
+    recipe = Path("snapshots-2.yaml")
+    text = recipe.read_text()
+    recipe.write_text(
+        text.replace("# rules:", "rules:").replace("#   overlaps: add", "  overlaps: add")
+    )
+    gtmar(*shlex.split(command))
+
+
+def test_a_draft_as_json_has_everything(folder: Path) -> None:
+    subscriptions(Path("raw/subs.csv"))
+    facts = json.loads(gtmar("snapshot", "--draft", "mine=raw/subs.csv", "-o", "a.yaml", "--json"))
+    assert facts["revenue"] == "subscription periods in mine"
+    assert facts["recognised"] == {"mine": "subscription periods, mrr from start_date to end_date"}
+    assert facts["dates_with_outcomes"] > 0
+    assert facts["conflicts"] == []
+    assert any("first day that isn't paid for" in text for text in facts["unsure"])
+
+
+def test_a_draft_goes_onto_no_source_and_chooses_its_own_dates(folder: Path) -> None:
+    subscriptions(Path("raw/subs.csv"))
+    onto = gtmar("snapshot", "--draft", "raw/subs.csv", "-o", "raw/subs.csv", code=2)
+    assert "not replaced" in onto or "no output goes onto an input" in onto
+    assert "--draft chooses dates itself" in gtmar(
+        "snapshot", "--draft", "raw/subs.csv", "--sql", code=2
+    )
+    assert "expected one recipe, got 2" in gtmar("snapshot", "a.yaml", "b.yaml", "-o", "x", code=2)
+
+
+def test_one_command_prints_both_schemas(folder: Path) -> None:
+    recipe = json.loads(gtmar("spec", "schema", "--recipe"))
+    assert recipe["title"] == "gtmar snapshot recipe"
+    assert "tables" in recipe["$defs"]["RawTable"]["properties"]
+    assert json.loads(gtmar("spec", "schema"))["title"] != recipe["title"]

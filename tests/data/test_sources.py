@@ -1,18 +1,13 @@
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.request import urlopen
 
 import duckdb
 import pandas as pd
 import polars as pl
 import pytest
+import stores
 from deltalake import DeltaTable, write_deltalake
 from factories import make_accounts, make_spec, weighted
 from polars.testing import assert_frame_equal
@@ -231,43 +226,13 @@ def test_pandas_columns_that_no_feature_uses(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
-    """Start an S3-compatible server on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                with urlopen(url):
-                    break
-            except OSError:
-                time.sleep(0.1)
+    with stores.server() as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture
 def bucket(store: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make a bucket, and put its server and key into the environment."""
-    import boto3
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for key, value in {
-        "AWS_ACCESS_KEY_ID": "key-of-the-test",
-        "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": store,
-        "AWS_ALLOW_HTTP": "true",
-    }.items():
-        monkeypatch.setenv(key, value)
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="crm")
-    return "s3://crm"
+    return stores.bucket(store, monkeypatch)
 
 
 def test_files_and_a_delta_table_in_an_object_store(bucket: str, tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def walk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_examples_hold_specs_walk_throughs_and_best_specs_and_nothing_else() -> None:
     held = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.is_file()}
     each = {f"{kind}/{name}" for kind in KINDS for name in ("README.md", "spec.yaml", "best.yaml")}
+    history = {"README.md", "generate.py", "snapshots.yaml", "spec.yaml"}
+    each |= {f"from_history/{name}" for name in history}
     assert held == each | {"README.md", "notebook.py"}
 
 

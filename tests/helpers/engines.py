@@ -1,7 +1,7 @@
 """SQL engines that tests start themselves: DuckDB in the process, PostgreSQL and Spark beside it.
 
 PostgreSQL is a server of its own, in a temporary folder, under a user that isn't root, reachable by
-a socket in that folder alone.
+a socket in that folder and, where a port is named, on loopback.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import duckdb
 import polars as pl
@@ -59,13 +60,20 @@ _POSTGRES_TYPES = {
 }
 
 
+#: Of the server's only user.
+PASSWORD = "pa55/w@rd of the test"
+
+
 class Postgres:
     """A PostgreSQL server, spoken to by its own client."""
 
     dialect = "postgres"
 
-    def __init__(self, folder: Path, psql: Path) -> None:
+    def __init__(self, folder: Path, psql: Path, port: int | None = None) -> None:
         self._folder, self._psql = folder, psql
+        #: How gtmar is to reach it, where it listens on loopback.
+        self.address = f"postgresql://gtmar:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
+        self._port = ["-p", str(port)] if port else []
 
     def load(self, name: str, frame: pl.DataFrame) -> None:
         quoted = [column.replace('"', '""') for column in frame.columns]
@@ -79,7 +87,7 @@ class Postgres:
         file = self._folder / "load.csv"
         frame.write_csv(file, null_value="\\N", quote_style="non_numeric")
         file.chmod(0o644)
-        self._run(
+        self.run(
             f'drop table if exists "{name}"; create table "{name}" ({columns});\n'
             f"copy \"{name}\" from '{file}' (format csv, header, null '\\N');"
         )
@@ -93,24 +101,34 @@ class Postgres:
 
     def _answer(self, text: str) -> Path:
         file = self._folder / "answer.csv"
-        file.write_text(self._run(f"copy ({text}\n) to stdout (format csv, header);"), "utf-8")
+        file.write_text(self.run(f"copy ({text}\n) to stdout (format csv, header);"), "utf-8")
         return file
 
-    def _run(self, text: str) -> str:
+    def run(self, text: str) -> str:
+        """Run statements; return what they print."""
         # Single-quoted names could be read as variables by the client: text comes in by a file.
         script = self._folder / "script.sql"
         script.write_text(text, "utf-8")
         command = [str(self._psql), "-h", str(self._folder), "-U", "gtmar", "-d", "postgres"]
-        command += ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        command += [*self._port, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+        )
         if done.returncode:
             raise RuntimeError(done.stderr)
         return done.stdout
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres | None]:
-    """Start a PostgreSQL server; None where it isn't installed."""
+def postgres(*, port: int | None = None) -> Iterator[Postgres | None]:
+    """Start a PostgreSQL server; None where it isn't installed.
+
+    It asks for a password, and listens on a socket's file, or on a port of loopback as well.
+    """
     places = [Path(found).parent for found in [shutil.which("initdb")] if found]
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     tools = next((p for p in places if (p / "initdb").is_file() and (p / "pg_ctl").is_file()), None)
@@ -138,10 +156,16 @@ def postgres() -> Iterator[Postgres | None]:
         )
 
     try:
-        tool("initdb", "-U", "gtmar", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        settings = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        (folder / "password").write_text(PASSWORD, "utf-8")
+        (folder / "password").chmod(0o644)
+        asked = ("-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
+        tool("initdb", "-U", "gtmar", *asked, "-E", "UTF8", "--locale=C", "--no-sync")
+        listening = "" if port is None else f"127.0.0.1 -c port={port}"
+        settings = (
+            f"-c listen_addresses={listening} -c unix_socket_directories={folder} -c fsync=off"
+        )
         tool("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", settings)
-        yield Postgres(folder, Path(psql))
+        yield Postgres(folder, Path(psql), port)
     finally:
         with suppress(subprocess.CalledProcessError):
             tool("pg_ctl", "stop", "-m", "immediate")

@@ -1,8 +1,8 @@
-"""Random raw histories, and what an account table of them must hold, worked out in plain Python."""
+"""Random raw histories of subscriptions, events and states, with a recipe over them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from random import Random
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
 DAY = date(2024, 3, 1)  # a leap day lies just before it
 FIRST = date(2023, 1, 1)
-#: A month before each day at which the tests cut.
-MONTH_BEFORE = {
-    DAY: date(2024, 2, 1),
-    date(2024, 2, 29): date(2024, 1, 29),
-    date(2024, 1, 31): date(2023, 12, 31),
-}
 KINDS = ("login", "invite", "ticket")
 
 
@@ -126,24 +120,6 @@ def random_history(seed: int, accounts: int = 25) -> RandomHistory:
     return RandomHistory(tuple(subs), tuple(events), tuple(states))
 
 
-def with_another_future(past: RandomHistory, cut: date, seed: int) -> RandomHistory:
-    """Change, drop and add rows that a cut can't see, and ends that lie on or after it."""
-    rng, other = Random(seed), random_history(seed + 1)
-    subs = []
-    for sub in past.subs:
-        if sub.started < cut and sub.loaded < cut:
-            if sub.ended is None or sub.ended >= cut:
-                ends = (None, cut, cut + timedelta(rng.randrange(400)))
-                subs.append(replace(sub, ended=rng.choice(ends)))
-            else:
-                subs.append(sub)
-    events = [e for e in past.events if e.at.date() < cut and e.loaded < cut]
-    subs += [s for s in other.subs if s.started >= cut or s.loaded >= cut]
-    events += [e for e in other.events if e.at.date() >= cut or e.loaded >= cut]
-    states = [s for s in past.states if s.since < cut] + [s for s in other.states if s.since >= cut]
-    return RandomHistory(tuple(subs), tuple(events), tuple(states))
-
-
 # ---- what must come out -------------------------------------------------------------------------
 
 
@@ -163,102 +139,6 @@ def runs(sub: Subscription, day: date) -> bool:
     """Whether it is paid for on the day before, which is when a day begins."""
     last = day - timedelta(1)
     return sub.started <= last and (sub.ended is None or last < sub.ended)
-
-
-def mrr(subs: list[Subscription], acct: str, day: date) -> Decimal:
-    return sum((monthly_amount(s) for s in subs if s.acct == acct and runs(s, day)), Decimal(0))
-
-
-def outcomes(history: RandomHistory, day: date, end: date, gap_days: int) -> dict[str, Any]:
-    """Return by account what the outcome columns must hold."""
-    known = [s for s in history.subs if s.loaded < day and s.started < day]
-    table = {}
-    for acct in sorted({s.acct for s in history.subs}):
-        start = mrr(known, acct, day)
-        if start <= 0:
-            continue
-        own = [s for s in history.subs if s.acct == acct]
-        after = mrr(own, acct, end)
-        paying = [s for s in own if s.amount > 0]
-        if after == 0 and gap_days:
-            gone = [s.ended for s in paying if s.started < end and s.ended and s.ended <= end]
-            back = [s.started for s in paying if s.started >= end]
-            if gone and back and (min(back) - max(gone)).days <= gap_days:
-                after = sum((monthly_amount(s) for s in own if s.started == min(back)), Decimal(0))
-        table[acct] = {
-            "mrr": float(round(start, 4)),
-            "mrr_end": float(round(after, 4)),
-            "retained_6mo": int(after > 0),
-            "churned": int(after <= 0),
-        }
-    return table
-
-
-def features(history: RandomHistory, cut: date, day: date, acct: str) -> dict[str, Any]:
-    """Return what each feature of the tests' recipe must be for one account."""
-    seen = [e for e in history.events if e.at.date() < cut and e.loaded < cut]
-    all_times = [e.at.date() for e in seen]
-    own = [e for e in seen if e.who == acct]
-    subs = [s for s in history.subs if s.acct == acct and s.started < cut and s.loaded < cut]
-    states = [s for s in history.states if s.acct == acct and s.since < cut]
-
-    def last(days: int, before: int = 0) -> list[Happening]:
-        first, end = cut - timedelta(days + before), cut - timedelta(before)
-        return [e for e in own if first <= e.at.date() < end]
-
-    def told(first: date, recent: date) -> bool:
-        return bool(all_times) and min(all_times) <= first and max(all_times) >= recent
-
-    def total(rows: list[Happening]) -> Decimal:
-        return sum((e.value for e in rows if e.value is not None), Decimal(0))
-
-    month = MONTH_BEFORE[cut]
-    values = [e.value for e in own if e.value is not None]
-    in_90 = told(cut - timedelta(90), cut - timedelta(90))
-    recent = [e for e in own if month <= e.at.date() < cut]
-    in_month = told(month, month)
-    tickets = [e for e in last(90) if e.kind == "ticket"]
-    points = [((e.at.date() - cut).days, float(e.value)) for e in own if e.value is not None]
-    n = len(points)
-    spread = n * sum(x * x for x, _ in points) - sum(x for x, _ in points) ** 2
-    slope = None
-    if spread:
-        slope = (
-            n * sum(x * y for x, y in points)
-            - sum(x for x, _ in points) * sum(y for _, y in points)
-        ) / spread
-    newest = max((s.since for s in states), default=None)
-    return {
-        "n_events": len(own) if all_times else None,
-        "n_month": len(recent) if in_month else None,
-        "value_90": float(total(last(90))) if in_90 else None,
-        "mean_value": float(total(own)) / len(values) if values else None,
-        "least": min(values, default=None),
-        "most": max(values, default=None),
-        "ticket_share": (len(tickets) / len(last(90)) if last(90) else None) if in_90 else None,
-        "kinds": len({e.kind for e in own}) if all_times else None,
-        "since_last": (day - max(e.at.date() for e in own)).days if own else None,
-        "tenure": (day - min(s.started for s in subs)).days if subs else None,
-        "plan": max((s.plan for s in states if s.since == newest), default=None),
-        "more": (
-            float(len(last(30)) - len(last(30, 30)))
-            if told(cut - timedelta(60), cut - timedelta(30))
-            else None
-        ),
-        "value_change": (
-            float(total(last(90)) - total(last(90, 90)))
-            if told(cut - timedelta(180), cut - timedelta(90))
-            else None
-        ),
-        "slope": slope,
-        "open_subs": (
-            len([s for s in subs if s.ended is None or s.ended >= cut])
-            if any(s.started < cut and s.loaded < cut for s in history.subs)
-            else None
-        ),
-        "own_sql": len([e for e in own if e.kind == "login"]) or None,
-        "own_open": len([s for s in subs if s.ended is None or s.ended >= cut]) or None,
-    }
 
 
 FEATURES = """
@@ -302,6 +182,6 @@ lead: {lead}
 data_until: 2025-06-01
 revenue:
   subscriptions: {{source: subs, amount: amount, months: months, gap: {gap}}}
-rules: {{overlaps: add, events_outside: keep}}
+rules: {{overlaps: add, events_outside: keep, zero_amounts: not paying}}
 {FEATURES}
 """

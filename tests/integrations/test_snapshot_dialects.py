@@ -90,10 +90,10 @@ FEATURES = """
   mean: {mean: events.value, where: value > 0}
   least: {min: events.value}
   latest_moment: {max: events.moment}
-  first_note: {min: events.note}
-  last_note: {max: events.note, last: 200 days}
-  ever_fine: {max: events.Fine}
-  always_fine: {min: events.Fine}
+  own_first_note: {sql: "select who, min(note) from events group by who"}
+  own_last_note: {sql: "select who, max(note) from events where value > 0 group by who"}
+  own_ever_fine: {sql: "select who, max(Fine) from events group by who"}
+  own_always_fine: {sql: "select who, min(Fine) from events group by who"}
   tickets: {share: events, where: "kind = 'ticket'", last: 90 days}
   kinds: {distinct: events.kind, where: not fine}
   quiet: {days_since: events, where: "kind in ('login', 'invite')"}

@@ -3,11 +3,13 @@
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
 from gtmar.errors import RecipeError
 from gtmar.snapshots.build import snapshot_table
+from gtmar.snapshots.closed_sql import refuse_select
 from gtmar.snapshots.recipe import parse
 
 DAY = date(2024, 3, 1)
@@ -66,6 +68,9 @@ features:
         "select id, count(*) from orders where day < current_date group by 1",
         "select id, max(age(day)) from orders group by 1",
         "select id, random() from orders",
+        "select id, reservoir_quantile(amount, 0.5) from orders group by 1",
+        "select id, pg_get_viewdef(1) from orders",
+        "select id, count(*) from orders where day < ago(interval 30 days) group by 1",
         "select id, count(*) from orders using sample 1 group by 1",
         "select id, 1 from orders tablesample 50%",
         "select id from orders",
@@ -79,6 +84,37 @@ features:
 def test_a_select_that_reaches_more_is_refused(tmp_path: Path, sql: str) -> None:
     with pytest.raises(RecipeError, match=r"features\.own"):
         table(tmp_path, sql=sql)
+
+
+#: Of its arguments alone, for all that DuckDB says; `error` ends a query.
+STEADY = {"error"}
+
+
+def test_no_function_that_knows_more_than_its_arguments_can_be_called() -> None:
+    """DuckDB itself says which are volatile, and which of one value a query have no argument.
+
+    Macros over tables of DuckDB's own, and those that call one of these, count too.
+    """
+    with duckdb.connect() as connection:
+        found = {
+            name
+            for (name,) in connection.execute(
+                "select distinct function_name from duckdb_functions() where schema_name in "
+                "('main', 'pg_catalog') and function_type in ('scalar', 'macro') and (stability = "
+                "'VOLATILE' or (stability = 'CONSISTENT_WITHIN_QUERY' and parameters = []) or "
+                "macro_definition ilike '% from %' or regexp_matches(macro_definition, "
+                "'(current_|now\\(|today\\(|random\\(|getvariable|getenv)'))"
+            ).fetchall()
+        } - STEADY
+        assert len(found) > 30
+        wrong = []
+        for name in sorted(found):
+            try:
+                refuse_select(connection, f'select id, "{name}"() from orders', ["orders"], "own")
+            except RecipeError:
+                continue
+            wrong.append(name)
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,33 @@ def test_a_shops_orders_give_its_account_table_exactly() -> None:
         assert made[name].cast(pl.Float64).to_list() == table[name].cast(pl.Float64).to_list(), name
 
 
+OTHERS = """
+  orders_last_2mo: {count: orders, last: 2 months}
+  first_order_week: {sql: "select account_id, week(min(date)) from orders group by 1"}
+  median_gap_days: {sql: "select account_id, median(gap) from (select account_id, date_diff('day',
+    lag(date) over (partition by account_id order by date), date) as gap from
+    (select distinct account_id, date from orders)) group by 1"}
+  usual_weekday: {sql: "select account_id, min_by(day, {'n': -n, 'day': day}) from (select
+    account_id, strftime(date, '%A') as day, count(*) as n from orders group by all) group by 1"}
+  avg_order_value: {mean: orders.amount}
+  avg_cd_price: {sql: "select account_id, sum(amount) / sum(cds) from orders group by 1"}
+"""
+
+
+def test_the_other_columns_of_the_shops_table_are_features_too() -> None:
+    """Of two averages that table has two and four decimals; all else is exact."""
+    made = snapshot_table(parse(SHOP + OTHERS), date(1997, 7, 1))
+    table = pl.read_parquet(SHARED / "data" / "cdnow.parquet").sort("account_id")
+    assert set(table.columns) == set(made.columns) - {
+        *("features_asof", "features_until", "outcome_start", "outcome_end"),
+    }
+    for name in ("orders_last_2mo", "first_order_week", "median_gap_days", "usual_weekday"):
+        assert made[name].to_list() == table[name].to_list(), name
+    for name, room in (("avg_order_value", 0.005), ("avg_cd_price", 0.00005)):
+        assert made[name].is_null().to_list() == table[name].is_null().to_list(), name
+        assert (made[name] - table[name]).abs().max() <= room + 1e-9, name  # type: ignore[operator]
+
+
 PLAYBOOK = f"""
 name: playbook
 id: customer_id
@@ -128,25 +155,52 @@ def test_a_history_full_of_contradictions_is_refused_until_each_has_a_rule() -> 
     counts = [(each["kind"], each["count"]) for each in found]
     kinds = [kind for kind, _ in counts]
     assert kinds == [
-        *("overlaps", "events_outside", "events_outside"),
+        *("zero_amounts", "overlaps", "events_outside", "events_outside"),
         *("flagged_and_paying", "gone_and_unflagged", "flagged_and_paying", "gone_and_unflagged"),
     ]
-    # 110 accounts are flagged, and none of them has only subscriptions that ended.
-    assert ("flagged_and_paying", 110) in counts
+    # 110 accounts are flagged, and none of them has only subscriptions that ended; 352 have left by
+    # an event, of which some are of the very last day or later.
+    assert flagged.len() == 110
     assert ("flagged_and_paying", flagged.is_in(paying.implode()).sum()) in counts
-    for rule in ("overlaps: add", "events_outside: keep", "flags: believe revenue"):
-        others = [
-            each
-            for each in ("overlaps: add", "events_outside: keep", "flags: believe revenue")
-            if each != rule
-        ]
-        with pytest.raises(AccountDataError):
-            snapshot_table(parse(SAAS + f"rules: {{{', '.join(others)}}}\n"), day)
-    ruled = SAAS + "rules: {overlaps: add, events_outside: keep, flags: believe revenue}\n"
-    assert snapshot_table(parse(ruled), day).height > 100
+    left = pl.read_parquet(HISTORY / "saas" / "churn_events.parquet")
+    assert left["account_id"].n_unique() == 352
+    told = left.filter(pl.col("churn_date") < last)["account_id"].unique()
+    both = told.is_in(paying.implode()).sum()
+    assert counts[4:] == [
+        *(("flagged_and_paying", 110), ("gone_and_unflagged", 500 - paying.len())),
+        *(
+            ("flagged_and_paying", both),
+            ("gone_and_unflagged", 500 - paying.len() - told.len() + both),
+        ),
+    ]
+    assert subs.filter(mrr_amount=0).height == 778
+    assert ("zero_amounts", 778) in counts
+    for kind in set(kinds):
+        settles = "flags" if kind in FLAGS else kind
+        rules = [rule for rule in RULES if RULES[rule] != settles]
+        with pytest.raises(AccountDataError) as caught:
+            snapshot_table(parse(ruled(*rules)), day)
+        # All of what that rule would settle, and nothing else.
+        left_over: Any = caught.value.facts["conflicts"]
+        assert {each["kind"] for each in left_over} == (FLAGS if kind in FLAGS else {kind})
+    assert snapshot_table(parse(RULED), day).height > 100
 
 
-RULED = SAAS + "rules: {overlaps: add, events_outside: keep, flags: believe revenue}\n"
+FLAGS = {"flagged_and_paying", "gone_and_unflagged"}
+#: What settles each kind of contradiction.
+RULES = {
+    "zero_amounts: not paying": "zero_amounts",
+    "overlaps: add": "overlaps",
+    "events_outside: keep": "events_outside",
+    "flags: believe revenue": "flags",
+}
+
+
+def ruled(*rules: str) -> str:
+    return SAAS + f"rules: {{{', '.join(rules)}}}\n"
+
+
+RULED = ruled(*RULES)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +223,7 @@ def test_a_history_without_rules_has_no_sound_bridge() -> None:
     assert found.differences == ()
     assert not found.sound
     assert {each.kind for each in found.conflicts} == {
-        *("overlaps", "events_outside", "flagged_and_paying", "gone_and_unflagged"),
+        *("zero_amounts", "overlaps", "events_outside", "flagged_and_paying", "gone_and_unflagged"),
     }
 
 

@@ -75,6 +75,49 @@ def test_what_cant_hold_is_refused(old: str, new: str, said: str) -> None:
         parse(GOOD.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[2024-03-01]", "[01/03/2024]", 'r:6: dates.0: expected a day as 2024-01-31, got "01/03'),
+        ("[2024-03-01]", "{from: 2024-01-01, to: 2024-06-01, every: quarterly}",
+         'r:6: dates.every: expected a length of time as "90 days" or "6 months", got "quarterly"'),
+        ("[2024-03-01]", "2024-03-01",
+         'r:6: dates: expected a list of days, or from, to and every, got "2024-03-01"'),
+        ("source: orders", "source: order",
+         'r:8: revenue: there is no source "order"; did you mean "orders"?'),
+        ("n: {count: orders}", "n: {count: orders}\n  mrr: {count: orders}",
+         'r:11: features: "mrr" is a column that every table has'),
+        ("count: orders", "count: order", 'r:10: features.n: there is no source "order"'),
+        ("window:", "rules: {overlaps: ad}\nwindow:",
+         'r:7: rules.overlaps: expected "refuse" or "add", got "ad"; did you mean "add"?'),
+        ("window:", "rules:\nwindow:",
+         'r:7: rules: expected keys with values, as "key: value", got nothing'),
+        ("window:", "\twindow:", "r:7: not readable as YAML"),
+    ],
+)  # fmt: skip
+def test_a_usual_slip_is_named_with_its_line_and_alone(old: str, new: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(GOOD.replace(old, new, 1), source="r")
+    assert str(caught.value).startswith(said)
+    assert "problems" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("amunt > 1", 'source "orders" has no column "amunt"; did you mean "amount"?'),
+        ("id = paid_by_card", 'has no column "paid_by_card"; text stands in single quotes'),
+    ],
+)
+def test_a_condition_over_no_column_names_the_nearest(
+    tmp_path: Path, where: str, said: str
+) -> None:
+    text = shop(tmp_path).replace("{count: orders}", f'{{count: orders, where: "{where}"}}')
+    with pytest.raises(RecipeError) as caught:
+        build(parse(text), tmp_path / "out", base=tmp_path)
+    assert said in str(caught.value)
+
+
 def test_the_schema_takes_what_the_parser_takes() -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
     good = {
@@ -174,6 +217,12 @@ def test_a_table_of_today_has_an_account_once(tmp_path: Path) -> None:
         build(parse(text), tmp_path / "out", base=tmp_path)
 
 
+def test_an_account_that_the_table_of_accounts_leaves_out_is_unknown_to_it(tmp_path: Path) -> None:
+    text = shop(tmp_path).replace("as_of: today", "as_of: today, where: size > 1")
+    with pytest.raises(AccountDataError, match='1 accounts aren\'t in "crm": "a"'):
+        build(parse(text + "accounts: crm\n"), tmp_path / "out", base=tmp_path)
+
+
 def test_rows_of_days_to_come_need_a_word_on_what_is_known(tmp_path: Path) -> None:
     ahead = date.today() + timedelta(40)
     days = [date(2024, 2, 1), date(2024, 2, 2), date(2024, 5, 1), ahead]
@@ -222,11 +271,11 @@ def test_a_table_that_was_written_gets_its_outcomes_and_no_other_rows(tmp_path: 
     early = text + "data_until: 2024-05-02\n"
     [first] = build(parse(early), tmp_path / "out", base=tmp_path).tables
     assert (first.outcomes, first.change) == (False, "new")
-    assert "churned" not in pl.read_parquet_schema(first.path)
+    assert "churned" not in pl.read_parquet_schema(f"{first.data}/accounts.parquet")
     assert build(parse(early), tmp_path / "out", base=tmp_path).tables[0].change == "same"
     [later] = build(parse(text), tmp_path / "out", base=tmp_path).tables
     assert (later.outcomes, later.change) == (True, "outcomes")
-    assert pl.read_parquet(later.path)["churned"].to_list() == [0, 1]
+    assert pl.read_parquet(f"{later.data}/accounts.parquet")["churned"].to_list() == [0, 1]
     shop(tmp_path, amount=[1.0, 5.0, 3.0, 4.0])
     with pytest.raises(UsageError, match="is there already with other rows"):
         build(parse(text), tmp_path / "out", base=tmp_path)

@@ -1,4 +1,4 @@
-"""Features and outcomes against plain Python, and that no row a date couldn't see changes one."""
+"""What small histories give: payments, months, activation, zones; and the same bytes again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import histories
 import polars as pl
 import pytest
-from histories import DAY, RandomHistory, random_history, recipe_text
+from histories import DAY, random_history, recipe_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,80 +19,6 @@ from gtmar.snapshots.build import build, snapshot_table
 from gtmar.snapshots.recipe import parse
 
 SEEDS = st.integers(0, 2**32 - 1)
-FEATURES = [line.split(":")[0].strip() for line in histories.FEATURES.splitlines()[2:] if line]
-
-
-def table(history: RandomHistory, **options: str) -> pl.DataFrame:
-    with tempfile.TemporaryDirectory() as folder:
-        history.write(Path(folder))
-        return snapshot_table(parse(recipe_text(Path(folder), **options)), DAY)
-
-
-def alike(found: Any, wanted: Any) -> bool:
-    if found is None or wanted is None:
-        return found is None and wanted is None
-    if isinstance(wanted, str):
-        return bool(found == wanted)
-    return float(found) == pytest.approx(float(wanted), rel=1e-9, abs=1e-9)
-
-
-@settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, lead=st.sampled_from([0, 1, 30]))
-def test_features_are_what_plain_python_says(seed: int, lead: int) -> None:
-    history = random_history(seed)
-    found = table(history, lead=f"{lead} days")
-    cut = DAY - timedelta(lead)
-    wrong = []
-    for row in found.iter_rows(named=True):
-        wanted = histories.features(history, cut, DAY, row["acct"])
-        assert wanted.keys() == set(FEATURES)
-        wrong += [(row["acct"], k, row[k], v) for k, v in wanted.items() if not alike(row[k], v)]
-    assert wrong == []
-    assert found["features_until"].unique().to_list() == [cut - timedelta(1)]
-
-
-@settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, gap=st.sampled_from([0, 1, 30, 90]))
-def test_outcomes_are_what_plain_python_says(seed: int, gap: int) -> None:
-    history = random_history(seed)
-    found = table(history, gap=f"{gap} days")
-    wanted = histories.outcomes(history, DAY, date(2024, 9, 1), gap)
-    assert found["acct"].to_list() == list(wanted)
-    for row in found.iter_rows(named=True):
-        for name, value in wanted[row["acct"]].items():
-            assert row[name] == pytest.approx(value, abs=1.5e-4), (row["acct"], name)
-    assert found["outcome_start"].unique().to_list() == [DAY]
-    assert found["outcome_end"].unique().to_list() == [date(2024, 8, 31)]
-
-
-def unchanged(seed: int, lead: int) -> None:
-    cut = DAY - timedelta(lead)
-    history = random_history(seed)
-    other = histories.with_another_future(history, cut, seed)
-    one, two = (table(each, lead=f"{lead} days") for each in (history, other))
-    if not lead:
-        # Who is in the table and what they pay at its start is known by the date too.
-        columns = ["acct", "features_until", *FEATURES, "mrr"]
-        assert one.select(columns).equals(two.select(columns))
-    both = one.select("acct", *FEATURES).join(two.select("acct"), on="acct", how="semi")
-    again = two.select("acct", *FEATURES).join(one.select("acct"), on="acct", how="semi")
-    assert both.equals(again)
-
-
-@settings(max_examples=6, deadline=None)
-@given(seed=SEEDS, lead=st.sampled_from([0, 30]))
-def test_no_row_of_the_future_changes_a_feature(seed: int, lead: int) -> None:
-    """Of 25 accounts a case: other rows from the cut on or loaded since, other ends from it on."""
-    unchanged(seed, lead)
-
-
-@pytest.mark.slow
-@settings(max_examples=50, deadline=None)
-@given(seed=SEEDS, lead=st.sampled_from([0, 1, 30]))
-def test_no_row_of_the_future_changes_a_feature_in_thousands_of_accounts(
-    seed: int, lead: int
-) -> None:
-    unchanged(seed, lead)
 
 
 def test_the_order_of_rows_changes_no_byte_and_a_later_date_none_before(tmp_path: Path) -> None:
@@ -170,8 +94,8 @@ def test_payments_are_what_plain_python_says(seed: int, months: int, negative: s
         assert row["mrr"] == pytest.approx(float(mrr), abs=1e-4)
         assert row["retained_6mo"] == kept_
         assert row["churned"] == 1 - kept_
-        if kept_:
-            assert row["mrr_end"] == pytest.approx(float(at_end), abs=1e-4)
+        # Credits alone make no MRR below 0.
+        assert row["mrr_end"] == pytest.approx(max(float(at_end), 0), abs=1e-4)
 
 
 def test_monthly_amounts_hold_from_the_month_before(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""How much memory a table may take, and where what is larger goes."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from gtmar.errors import UsageError
+
+__all__ = ["default_budget", "parse_size", "roomy_folder"]
+
+_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
+_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
+#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
+#: the search itself, the system, and the cache that mapped files live in.
+_OF_MACHINE = 0.5
+#: Where a control group states how much memory its processes may take, versions 2 and 1.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
+
+    Examples
+    --------
+    >>> parse_size("4GB"), parse_size("1.5 MiB")
+    (4000000000, 1572864)
+    """
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
+    if size is None:
+        raise UsageError(
+            f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
+        )
+    return int(float(size[1]) * _UNITS[size[2] or ""])
+
+
+def roomy_folder() -> str:
+    """Return where large temporary files go: TMPDIR, or /var/tmp, as /tmp often is memory."""
+    lasting = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
+    return os.environ.get("TMPDIR") or lasting
+
+
+def default_budget() -> int:
+    """Return half of the memory that this machine, or this process's control group, has."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        try:
+            sizes.append(int(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or one without a limit ("max")
+            continue
+    return int(min(sizes) * _OF_MACHINE)

@@ -1,0 +1,274 @@
+"""Snapshots into a Delta table, a partition a date, or into a table of a DuckDB file.
+
+The rules are those of a folder: a date that is there stays as it is, gets its outcomes when they
+come, and is refused with other rows. A date goes in by one commit, which fails where another came
+between the look and the commit; then it looks again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gtmar.data.locations import local_path, quoted
+from gtmar.errors import UsageError, culprits
+from gtmar.integrations.lakehouse import APPLICATION, PAUSE, TRIES, delta_table, in_duckdb
+from gtmar.outputs import refuse_inputs
+from gtmar.safe_text import without_credentials
+from gtmar.snapshots.build import change_of, change_of_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import date
+
+    import duckdb
+
+__all__ = ["DeltaSnapshots", "DuckDBSnapshots", "snapshots_into"]
+
+#: The column of the date, which a folder has in its name.
+_DAY = "features_asof"
+
+
+def snapshots_into(
+    location: str, inputs: Iterable[str | Path] = ()
+) -> DeltaSnapshots | DuckDBSnapshots:
+    """Return where snapshots go, by ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+
+    Raises
+    ------
+    UsageError
+        If it is one of the inputs. A DuckDB file may be one: its other tables stay.
+    """
+    if location.startswith("delta:"):
+        if (local := local_path(location)) is not None:
+            refuse_inputs(local, inputs)
+        return DeltaSnapshots(location.rstrip("/"))
+    return DuckDBSnapshots(location)
+
+
+def _other_types(location: str, there: dict[str, str], new: dict[str, str]) -> UsageError | None:
+    """Word which columns are of other types than the table's; None for none."""
+    unlike = [
+        f'"{name}" is {there[name]} there and {kind} now'
+        for name, kind in new.items()
+        if there.get(name, kind) != kind
+    ]
+    if not unlike:
+        return None
+    return UsageError(
+        f'"{without_credentials(location)}": columns of other types: {"; ".join(unlike)}',
+        hint="the recipe has changed since: give -o another table",
+    )
+
+
+def _no_snapshots(location: str) -> UsageError:
+    return UsageError(
+        f'"{without_credentials(location)}" is there already and is no table of snapshots',
+        hint="give -o another table",
+    )
+
+
+# ---- Delta ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DeltaSnapshots:
+    """A Delta table, partitioned by date; each date is one file, with its columns alone."""
+
+    location: str
+    #: Whether the file itself says what its sources were.
+    tells_sources: bool = True
+
+    def of(self, day: date) -> str:
+        """Return where a date is, as ``--data`` takes it."""
+        return f"{self.location}/{_DAY}={day.isoformat()}"
+
+    def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in the file
+        """Put a date's table in; return what that changed.
+
+        Raises
+        ------
+        UsageError
+            If the date is there with other rows, or it can't be written.
+        """
+        with delta_table(self.location) as (deltalake, target):
+            for attempt in range(TRIES):
+                try:
+                    return self._committed(deltalake, target, day, made, key)
+                except deltalake.exceptions.CommitFailedError:
+                    if attempt == TRIES - 1:
+                        raise
+                    time.sleep(random.uniform(0, PAUSE))
+        raise AssertionError("the last try raises or returns")
+
+    def _committed(self, deltalake: Any, target: str, day: date, made: Path, key: str) -> str:
+        from deltalake.transaction import create_table_with_add_actions
+
+        own = _delta_fields(deltalake, made, self.location)
+        if not deltalake.DeltaTable.is_deltatable(target):
+            fields = [*own.values(), deltalake.Field(_DAY, deltalake.schema.PrimitiveType("date"))]
+            # Without rows: two that make a table with rows don't conflict.
+            create_table_with_add_actions(
+                target, deltalake.Schema(fields), [], mode="ignore", partition_by=[_DAY]
+            )
+        table = deltalake.DeltaTable(target)
+        if table.metadata().partition_columns != [_DAY]:
+            raise _no_snapshots(self.location)
+        there = {field.name: str(field.type) for field in table.schema().fields}
+        error = _other_types(self.location, there, {name: str(f.type) for name, f in own.items()})
+        if error is not None:
+            raise error
+        this_day = [(_DAY, "=", day.isoformat())]
+        change = "new"
+        if files := table.file_uris(file_pruning_predicate=this_day):
+            old = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert")
+            new = pl.scan_parquet(made, hive_partitioning=False)
+            change = change_of_frames(
+                old.sort(key).collect(), new.sort(key).collect(), self.of(day)
+            )
+        if change == "same":
+            return change
+        if lacking := [field for name, field in own.items() if name not in there]:
+            table.alter.add_columns(lacking)
+            table = deltalake.DeltaTable(target)
+        name = f"{_DAY}={day.isoformat()}/accounts-{token_hex(8)}.parquet"
+        size = _copy(made, target, name)
+        rows = pl.scan_parquet(made, hive_partitioning=False).select(pl.len()).collect().item()
+        add = deltalake.transaction.AddAction(
+            path=name,
+            size=size,
+            partition_values={_DAY: day.isoformat()},
+            modification_time=int(made.stat().st_mtime * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": rows}),
+        )
+        # Appends don't conflict by themselves: two commits of one application do.
+        turn = deltalake.Transaction(APPLICATION, table.version() + 1)
+        table.create_write_transaction(
+            [add],
+            mode="append" if change == "new" else "overwrite",
+            schema=table.schema(),
+            partition_by=[_DAY],
+            partition_filters=None if change == "new" else this_day,
+            commit_properties=deltalake.CommitProperties(app_transactions=[turn]),
+        )
+        return change
+
+
+def _delta_fields(deltalake: Any, made: Path, location: str) -> dict[str, Any]:
+    """Return a file's columns as Delta's fields."""
+    frame = pl.scan_parquet(made, hive_partitioning=False).head(0).collect()
+    # Delta would take them for signed ones, and the upper half of their values for negative.
+    if unsigned := [name for name, dtype in frame.schema.items() if dtype.is_unsigned_integer()]:
+        raise UsageError(
+            f'"{without_credentials(location)}": Delta has no unsigned integers, which columns '
+            f"{culprits(unsigned)} are",
+            hint="a source's query in the recipe can cast them, or -o a folder",
+        )
+    fields = deltalake.Schema.from_arrow(frame.to_arrow().schema).fields
+    return {field.name: field for field in fields}
+
+
+def _copy(made: Path, target: str, name: str) -> int:
+    """Copy a file below a Delta table, wherever that is; return its bytes there."""
+    if "://" not in target:
+        path = Path(target) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, path)
+        return path.stat().st_size
+    from deltalake.fs import DeltaStorageHandler
+
+    said = pl.read_parquet_metadata(made)
+    own = {key: text for key, text in said.items() if key.startswith("gtmar_")}
+    rows = pl.scan_parquet(made, hive_partitioning=False)
+    rows.sink_parquet(f"{target}/{name}", metadata=own)
+    [there] = DeltaStorageHandler(target).get_file_info([name])
+    return int(there.size)
+
+
+# ---- DuckDB --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DuckDBSnapshots:
+    """A table of a DuckDB file with all dates, and a view of each date with its columns alone."""
+
+    location: str
+    tells_sources: bool = True
+
+    def of(self, day: date) -> str:
+        """Return where a date is, as ``--data`` takes it."""
+        return f"{self.location}/{_DAY}={day.isoformat()}"
+
+    def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in the file
+        """Put a date's table in; return what that changed.
+
+        Raises
+        ------
+        UsageError
+            If the date is there with other rows, or it can't be written.
+        """
+
+        def act(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+            connection.execute("begin")
+            change = self._written(connection, table, day, made)
+            connection.execute("commit")
+            return change
+
+        return in_duckdb(self.location, act)
+
+    def _written(
+        self, connection: duckdb.DuckDBPyConnection, table: str, day: date, made: Path
+    ) -> str:
+        def described(text: str) -> dict[str, str]:
+            return {row[0]: row[1] for row in connection.execute(f"describe {text}").fetchall()}
+
+        def count(text: str) -> int:
+            return int(connection.execute(f"select count(*) from ({text})").fetchall()[0][0])
+
+        name = f"{table[1:-1].replace(chr(34) * 2, chr(34))}/{_DAY}={day.isoformat()}"
+        view = quoted(name)
+        rows = f"from read_parquet('{made}')"
+        when = f"date '{day.isoformat()}'"
+        connection.execute(
+            f"create table if not exists {table} as select {when} as {_DAY}, * {rows} limit 0"
+        )
+        there, new = described(f"from {table}"), described(rows)
+        if there.get(_DAY) != "DATE":
+            raise _no_snapshots(self.location)
+        if (error := _other_types(self.location, there, new)) is not None:
+            raise error
+        change = "new"
+        if count(f"from {table} where {_DAY} = {when}"):
+            views = connection.execute("select view_name from duckdb_views()").fetchall()
+            # Rows without a view are somebody else's.
+            known = (name,) in views
+            old = described(f"from {view}") if known else there
+            shared = [column for column in old if column in new]
+            listed = ", ".join(map(quoted, shared))
+            before = f"select {listed} from {table} where {_DAY} = {when}"
+            now = f"select {listed} {rows}"
+            differ = count(f"({before} except all {now}) union all ({now} except all {before})")
+            change = change_of(list(old), list(new), alike=not differ, place=self.of(day))
+        if change == "same":
+            return change
+        for column, kind in new.items():
+            if column not in there:
+                connection.execute(f"alter table {table} add column {quoted(column)} {kind}")
+        connection.execute(f"delete from {table} where {_DAY} = {when}")
+        connection.execute(f"insert into {table} by name select {when} as {_DAY}, * {rows}")
+        selected = ", ".join(map(quoted, new))
+        connection.execute(
+            f"create or replace view {view} as select {selected} from {table} where {_DAY} = {when}"
+        )
+        said = json.dumps(pl.read_parquet_metadata(made)).replace("'", "''")
+        connection.execute(f"comment on view {view} is '{said}'")
+        return change

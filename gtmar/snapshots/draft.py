@@ -1,0 +1,528 @@
+"""A first recipe from raw tables: what each of them is, by its columns and its values.
+
+A draft is to be read. Whatever could be meant in another way is said, in the recipe as in the
+terminal, and what a person has to rule on stands in it as a line to take in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import textwrap
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gtmar.data.locations import quoted
+from gtmar.data.scan import likely_id
+from gtmar.errors import AccountDataError, UsageError
+from gtmar.safe_text import is_remote
+from gtmar.snapshots.conflicts import conflicts
+from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column, plain, table_name
+from gtmar.snapshots.raw_history import history
+from gtmar.snapshots.raw_shapes import generic_source, joined_source
+from gtmar.snapshots.recipe import RESERVED, Span, parse
+from gtmar.snapshots.statement import all_rows
+from gtmar.snapshots.stripe import stripe_sources
+
+if TYPE_CHECKING:
+    from gtmar.snapshots.conflicts import Conflict
+    from gtmar.snapshots.raw_history import RawHistory
+    from gtmar.snapshots.recipe import SnapshotRecipe
+
+__all__ = ["DraftedRecipe", "draft", "located"]
+
+#: Features of a draft: what a person can still read through.
+_MOST_FEATURES = 16
+_SHAPES = {
+    "monthly": "MRR by month",
+    "subscriptions": "subscription periods",
+    "transactions": "payments",
+}
+#: The rules that settle each kind of contradiction, where they stand, and the words to take in.
+_RULES = {
+    "overlaps": "overlaps: add",
+    "ends_before_start": "ends_before_start: leave out",
+    "unknown_accounts": "unknown_accounts: keep",
+    "events_outside": "events_outside: keep",
+    "flagged_and_paying": "flags: believe revenue",
+    "gone_and_unflagged": "flags: believe revenue",
+}
+
+
+@dataclass(frozen=True)
+class DraftedRecipe:
+    """A first recipe, and what is to be said of it."""
+
+    text: str
+    recipe: SnapshotRecipe
+    #: Shape and source of the revenue, in words.
+    revenue: str
+    #: What each table was recognised as, by its name.
+    recognised: dict[str, str]
+    #: What could be meant in another way.
+    unsure: tuple[str, ...]
+    #: What a person has to rule on before a table can be made.
+    conflicts: tuple[Conflict, ...]
+    #: How many of the recipe's dates have outcomes.
+    known: int
+
+
+def draft(
+    sources: list[str], *, base: Path | None = None, memory: int | None = None
+) -> DraftedRecipe:
+    """Write a first recipe from raw tables.
+
+    Parameters
+    ----------
+    sources
+        Where they are, all that ``--data`` takes; ``NAME=PLACE`` calls one by a name of one's own.
+    base
+        The folder that the recipe will lie in, which its relative paths begin at; None for the
+        current one.
+    memory
+        Bytes that DuckDB may take; None for half of the machine's.
+
+    Raises
+    ------
+    UsageError
+        If two sources have one name.
+    AccountDataError
+        If a source can't be read, or none of them has revenue.
+
+    Notes
+    -----
+    Each table is read some three times: for its columns, for its values, for its contradictions.
+    """
+    tables = _opened(sources, base)
+    drafted, recognised = _recognised(tables)
+    revenue = _revenue(drafted)
+    if revenue is None:
+        listed = [f"  - {name}: {what}" for name, what in recognised.items()]
+        raise AccountDataError(
+            "none of the sources has revenue: an account, a date or two, and an amount",
+            listing=listed,
+            hint="give the table of subscriptions, of payments, or of MRR by month too",
+        )
+    for each in drafted:
+        if each is not revenue:
+            each.shape = None
+    return _Writing(drafted, revenue, recognised).draft(base, memory)
+
+
+def located(given: str) -> tuple[str, str]:
+    """Return name and location of a source: of ``NAME=PLACE``, or of the place alone."""
+    named = re.fullmatch(r"([A-Za-z_]\w*)=(.+)", given, re.DOTALL)
+    if named is not None and not Path(given).exists():
+        return named[1], named[2]
+    return table_name(given), given
+
+
+def _opened(sources: list[str], base: Path | None) -> list[RawColumns]:
+    tables: dict[str, RawColumns] = {}
+    for given in sources:
+        name, location = located(given)
+        if name in tables:
+            raise UsageError(
+                f'two sources are called "{name}": {tables[name].place} and {location}',
+                hint=f"{name}_2={location}",
+            )
+        tables[name] = RawColumns.of(name, location, _placed(location, base))
+    return list(tables.values())
+
+
+def _placed(location: str, base: Path | None) -> str:
+    """Return a location as a recipe in a folder names it."""
+    elsewhere = is_remote(location) or "://" in location or location.startswith("delta:")
+    if elsewhere or base is None or Path(location).is_absolute():
+        return location
+    return os.path.relpath(location, base)
+
+
+def _recognised(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[str, str]]:
+    """Return the sources that tables make, and what each table is."""
+    drafted, recognised = stripe_sources(tables)
+    used = {name for each in drafted for name in each.reads} | recognised.keys()
+    alone = [table for table in tables if table.name not in used]
+    waiting = []
+    for table in alone:
+        source = generic_source(table)
+        if source is None:
+            waiting.append(table)
+        else:
+            drafted.append(source)
+    owners = {each.name: each for each in drafted}
+    for table in waiting:
+        source = joined_source(table, [t for t in tables if t.name in owners], owners)
+        if source is None:
+            recognised[table.name] = "not used: no column of it is an account's id with a date"
+        else:
+            drafted.append(source)
+    order = [table.name for table in tables]
+    drafted.sort(key=lambda each: order.index(each.name))
+    said = {each.name: each.what for each in drafted}
+    for each in drafted:
+        for name in each.reads:
+            said.setdefault(name, f"read by {each.name}")
+    return drafted, {name: said.get(name, recognised.get(name, "not used")) for name in order}
+
+
+def _revenue(drafted: list[DraftedSource]) -> DraftedSource | None:
+    """Return the source of revenue: MRR as given before periods, periods before payments."""
+    for shape in _SHAPES:
+        for each in drafted:
+            if each.shape == shape:
+                others = [o.name for o in drafted if o.shape is not None and o is not each]
+                if others:
+                    each.doubts.insert(
+                        0, f"revenue could be of {' or '.join(others)} too; it is of {each.name}"
+                    )
+                return each
+    return None
+
+
+# ---- writing it ----------------------------------------------------------------------------------
+
+
+class _Writing:
+    def __init__(
+        self, drafted: list[DraftedSource], revenue: DraftedSource, recognised: dict[str, str]
+    ) -> None:
+        self.sources, self.revenue, self.recognised = drafted, revenue, recognised
+        account = plain(revenue.account)
+        usable = likely_id([account]) and account == revenue.account
+        self.id = account if usable else "account_id"
+        self.dates: dict[str, Any] | list[str] = ["2000-01-01"]
+        self.window, self.until = "1 month", date.today().isoformat()
+        self.features, self.put_off = self._chosen()
+        self.found: list[Conflict] = []
+
+    def _chosen(self) -> tuple[dict[str, dict[str, str]], dict[str, tuple[dict[str, str], str]]]:
+        """Return features of all sources in turn, so that none takes all the room."""
+        taken: dict[str, dict[str, str]] = {}
+        later: dict[str, tuple[dict[str, str], str]] = {}
+        reserved = {*RESERVED, self.id.lower()}
+        queues = [[*each.features.items()] for each in self.sources]
+        while any(queues):
+            for queue, source in zip(queues, self.sources, strict=True):
+                if not queue:
+                    continue
+                name, rule = queue.pop(0)
+                if name.lower() in {*reserved, *taken}:
+                    name = f"{source.name}_{name}"
+                if len(taken) < _MOST_FEATURES:
+                    taken[name] = rule
+                else:
+                    later[name] = (rule, "More of them")
+        for source in self.sources:
+            for name, each in source.put_off.items():
+                taken_already = name.lower() in {*reserved, *taken, *later}
+                later[f"{source.name}_{name}" if taken_already else name] = each
+        places = {each.name: number for number, each in enumerate(self.sources)}
+        order = sorted(taken, key=lambda name: places[_source_of(taken[name])])
+        return {name: taken[name] for name in order}, later
+
+    def draft(self, base: Path | None, memory: int | None) -> DraftedRecipe:
+        """Write the recipe, look at the history by it, and write it again with what that shows."""
+        with history(parse(self.text()), base=base, memory=memory) as opened:
+            self._look(opened)
+            opened.recipe = recipe = parse(self.text(), source="the draft")
+            opened.until = date.fromisoformat(self.until) if self.until else self.last
+            self.found = [each for each in conflicts(opened) if each.rule is None]
+        for conflict in self.found:
+            self._doubt(conflict)
+        text = self.text()
+        recipe = parse(text, source="the draft")
+        unsure = tuple(f"{each.name}: {doubt}" for each in self.sources for doubt in each.doubts)
+        known = sum(recipe.window.after(day) <= opened.until for day in recipe.days)
+        shape = f"{_SHAPES[str(self.revenue.shape)]} in {self.revenue.name}"
+        return DraftedRecipe(text, recipe, shape, self.recognised, unsure, tuple(self.found), known)
+
+    def _look(self, opened: RawHistory) -> None:
+        """Choose dates and window by the span of the revenue, and what its rows say of months."""
+        recipe = opened.recipe
+        source = recipe.sources[self.revenue.name]
+        rows, time = all_rows(recipe, self.revenue.name), quoted(str(source.time))
+        today = f"date '{date.today().isoformat()}'"
+        [[first, last, ahead]] = opened.ask(
+            f"select cast(min({time}) as date), cast(max({time}) filter (where {time} <= {today}) "
+            f"as date), count(*) filter (where {time} > {today}) from ({rows})"
+        )
+        if last is None:
+            raise AccountDataError(
+                f'source "{self.revenue.name}" has no row with an account and a date until today'
+            )
+        self.until, after = "", (last + timedelta(1)).isoformat()
+        if self.revenue.shape == "monthly":
+            last = Span(1, 0).after(last.replace(day=1))
+        if self.revenue.shape == "subscriptions":
+            self._ends(opened, rows)
+        if self.revenue.ends_are_known:
+            last = self._last_end(opened, rows, last)
+        if ahead:
+            self.until = last.isoformat()
+            self.revenue.doubts.append(
+                f"{ahead:,} rows are of days to come; the history is taken as complete until {last}"
+            )
+        self.last = last
+        days = (last - first).days
+        if self.revenue.shape == "transactions":
+            self._months(opened, rows, days)
+        months = 6 if days >= 540 else 3 if days >= 270 else 1
+        months = max(
+            months,
+            int(self.revenue.money.get("months", 1)) if self.revenue.shape == "transactions" else 1,
+        )
+        every = 3 if months == 6 else months
+        self.window = f"{months} month{'s' if months > 1 else ''}"
+        newest = last.replace(day=1)
+        step = Span(every, 0)
+        end = Span(months, 0).after(newest, -1)
+        start = end
+        while (
+            step.after(start, -1) >= first + timedelta(days=max(90, 30 * months))
+            and (newest.year * 12 + newest.month - start.year * 12 - start.month) < 36
+        ):
+            start = step.after(start, -1)
+        if start <= first:
+            # Too short for a window that is over.
+            self.dates = [after]
+            self.revenue.doubts.append(
+                f"from {first} to {last} is too short a time for outcomes of {self.window}; the "
+                f"table of {after} has none"
+            )
+            return
+        to = start
+        while step.after(to) <= newest:
+            to = step.after(to)
+        self.dates = {
+            "from": start.isoformat(),
+            "to": to.isoformat(),
+            "every": f"{every} month{'s' if every > 1 else ''}",
+        }
+
+    def _last_end(self, opened: RawHistory, rows: str, last: date) -> date:
+        """Return the last day that the ends of subscriptions tell of, if it is after the starts."""
+        until = quoted(str(opened.recipe.sources[self.revenue.name].until))
+        today = f"date '{date.today().isoformat()}'"
+        [[ended]] = opened.ask(
+            f"select cast(max({until}) filter (where {until} <= {today}) as date) from ({rows})"
+        )
+        if ended is None or ended <= last:
+            return last
+        self.until = ended.isoformat()
+        self.revenue.doubts.append(
+            f"the history is taken as complete until {ended}, the last end of a subscription (the "
+            f"last start is {last}); data_until moves on with each export"
+        )
+        return date.fromisoformat(self.until)
+
+    def _ends(self, opened: RawHistory, rows: str) -> None:
+        """See whether an account's next period begins on the day of an end, or a day later."""
+        source = opened.recipe.sources[self.revenue.name]
+        account, begin, until = (
+            quoted(each) for each in (source.account, str(source.from_), str(source.until))
+        )
+        [[same, later]] = opened.ask(
+            f"with p as (select {account} as a, cast({begin} as date) as b, cast({until} as date) "
+            f"as e from ({rows})) select count(*) filter (where n.b = p.e), count(*) filter "
+            "(where n.b = p.e + 1) from p join p n on n.a = p.a and n.b in (p.e, p.e + 1) "
+            "and n.b > p.b"
+        )
+        if later > same:
+            self.revenue.money["until"] = "last day"
+            self.revenue.doubts.append(
+                f"an end is taken for the last day paid for: {later:,} periods begin the day after "
+                f"one ended, {same:,} on that day"
+            )
+        else:
+            why = f"{same:,} periods begin on the day of one, {later:,} a day later"
+            self.revenue.doubts.append(
+                f"an end is taken for the first day that isn't paid for any more ({why})"
+            )
+
+    def _months(self, opened: RawHistory, rows: str, days: int) -> None:
+        """Choose over how many months payments are spread, by how far apart they are."""
+        source = opened.recipe.sources[self.revenue.name]
+        account, at = quoted(source.account), quoted(str(source.at))
+        [[gap]] = opened.ask(
+            "select quantile_cont(gap, 0.8) from (select date_diff('day', lag("
+            f"{at}) over (partition by {account} order by {at}), {at}) as gap from ({rows})) "
+            "where gap > 0"
+        )
+        most = 6 if days >= 540 else 3 if days >= 270 else 1
+        wanted = next((m for m, d in ((1, 35), (3, 100), (6, 190)) if (gap or 0) <= d), 12)
+        months = min(wanted, most) if gap is not None else most
+        apart = "no account pays twice"
+        if gap is not None:
+            apart = f"four of five payments come within {gap:.0f} days of the one before"
+        self.revenue.money["months"] = months
+        self.revenue.doubts.append(
+            f"MRR is what was paid in {months} month{'s' if months > 1 else ''}, over their number "
+            f"({apart})"
+        )
+        if months > 1:
+            self.revenue.doubts.append(
+                "who paid nothing in those months isn't in a table: population: paying and former "
+                "takes them in"
+            )
+
+    def _doubt(self, conflict: Conflict) -> None:
+        """Note what has no rule of its own where it can be mended."""
+        if conflict.kind in {*_RULES, "negative_amounts", "currencies"}:
+            return
+        source = re.match(r'source "(\w+)"', conflict.text)
+        name = source[1] if source else self.revenue.name
+        [each] = [s for s in self.sources if s.name == name]
+        each.doubts.append(f"{conflict.text.partition(': ')[2]}; {conflict.remedy.rstrip('?')}")
+
+    # ---- text -----------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        """Return the recipe."""
+        lines = [
+            '# A first recipe, to be read before it is used: "check" marks what could be meant in',
+            "# another way. docs/snapshots.md says what each key means.",
+            f"name: {self.revenue.name}",
+            f"id: {_scalar(self.id)}",
+            "",
+            "sources:",
+        ]
+        for each in self.sources:
+            lines += [f"  # {each.name}: {each.what}."]
+            for doubt in each.doubts:
+                lines += _comment(f"check: {doubt}.", "  ")
+            lines += _block(each.name, each.keys, "  ")
+            lines += self._where(each)
+        lines += ["", *_dates(self.dates), f"window: {self.window}"]
+        lines += ["# lead: 30 days  # features see nothing of the days before the window"]
+        if self.until:
+            lines += [f"data_until: {self.until}"]
+        for part in (self._money(), self._rules(), ["features:"]):
+            lines += ["", *part] if part else []
+        for name, rule in self.features.items():
+            lines.append(f"  {name}: {_flow(rule)}")
+        for why in dict.fromkeys(why for _, why in self.put_off.values()):
+            lines.append(f"  # {why}:")
+            lines += [
+                f"  # {name}: {_flow(rule)}"
+                for name, (rule, each) in self.put_off.items()
+                if each == why
+            ]
+        return "\n".join(lines) + "\n"
+
+    def _where(self, each: DraftedSource) -> list[str]:
+        """Return a line to take in where rows of the revenue have no amount."""
+        kinds = {conflict.kind for conflict in self.found}
+        if each is not self.revenue or not kinds & {
+            "unknown_amounts",
+            "bad_months",
+            "bad_quantities",
+        }:
+            return []
+        terms = [each.money[key] for key in ("amount", "quantity", "months") if key in each.money]
+        named = [column(term) for term in terms if isinstance(term, str)]
+        known = " and ".join(f"{term} is not null" for term in named)
+        if "where" in each.keys:
+            return _comment(f"where: ({each.keys['where']}) and {known}", "    ", wrap=False)
+        return _comment(f"where: {_scalar(known)}", "    ", wrap=False)
+
+    def _money(self) -> list[str]:
+        source, shape = self.revenue, str(self.revenue.shape)
+        lines = ["revenue:", f"  {shape}:", f"    source: {source.name}"]
+        money = dict(source.money)
+        lines += [f"    {key}: {_scalar(value)}" for key, value in money.items()]
+        if len(source.currencies) > 1:
+            first, *others = source.currencies
+            lines += ["    currency: currency", "    # What one unit of each counts."]
+            lines += ["    rates:", f"      {_scalar(first)}: 1"]
+            lines += [f"      # {_scalar(other)}: RATE" for other in others]
+        if shape == "subscriptions":
+            lines.append("    # gap: 30 days  # who returns within it is no churn")
+        elif any(each.kind == "negative_amounts" for each in self.found):
+            [given] = [each for each in self.found if each.kind == "negative_amounts"]
+            lines += _comment(f"{given.text.partition(': ')[2]}; or: leave out", "    ")
+            lines.append("    # negative: subtract")
+        lines.append("# population: paying and former  # those who paid before, for win-back")
+        everybody = next((one.name for one in self.sources if one.all_accounts), None)
+        if everybody is not None:
+            lines.append(f"accounts: {everybody}")
+        flags = [source for source in self.sources if source.flag is not None]
+        if flags:
+            lines.append("flags:")
+        for source in flags:
+            keys = {"source": source.name} | ({"where": source.flag} if source.flag else {})
+            lines.append(f"  - {_flow(keys)}")
+        return lines
+
+    def _rules(self) -> list[str]:
+        """Return the rules that settle what was found, as lines to take in."""
+        by_rule: dict[str, list[str]] = {}
+        for each in self.found:
+            if each.kind in _RULES:
+                by_rule.setdefault(_RULES[each.kind], []).append(each.text)
+        if not by_rule:
+            return []
+        lines = _comment(
+            'A contradiction stops the build until a rule settles it: take the # off "rules:" and '
+            "off each rule that holds for you.",
+            "",
+        )
+        lines.append("# rules:")
+        for rule, texts in by_rule.items():
+            lines += [line for text in texts for line in _comment(f"- {text}", "#   ")]
+            lines.append(f"#   {rule}")
+        return lines
+
+
+def _source_of(rule: dict[str, str]) -> str:
+    """Return the source of a feature: its first key is its kind."""
+    return next(iter(rule.values())).partition(".")[0]
+
+
+def _scalar(value: object) -> str:
+    """Write a value in YAML on one line; in quotes where it would be read as something else."""
+    text = str(value)
+    word = re.fullmatch(r"[A-Za-z_][\w./ -]*(?<! )|\d+ (days|months?)|/[\w./-]+", text)
+    other = re.fullmatch(r"(?i)true|false|null|yes|no|on|off|n|y", text)
+    plainly = isinstance(value, int) or (word and not other)
+    return text if plainly else json.dumps(text, ensure_ascii=False)
+
+
+def _flow(rule: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in rule.items()) + "}"
+
+
+def _comment(text: str, indent: str, *, wrap: bool = True) -> list[str]:
+    if not wrap:
+        return [f"{indent}# {text}"]
+    return textwrap.wrap(
+        text,
+        100,
+        initial_indent=f"{indent}# ",
+        subsequent_indent=f"{indent}#   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _block(name: str, keys: dict[str, Any], indent: str) -> list[str]:
+    """Write a source: its keys a line each, a query as it stands."""
+    lines = [f"{indent}{name}:"]
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            lines.append(f"{indent}  {key}:")
+            lines += [f"{indent}    {each}: {_scalar(place)}" for each, place in value.items()]
+        elif "\n" in str(value):
+            lines += [f"{indent}  {key}: |", *(f"{indent}    {row}" for row in value.split("\n"))]
+        else:
+            lines.append(f"{indent}  {key}: {_scalar(value)}")
+    return lines
+
+
+def _dates(dates: dict[str, Any] | list[str]) -> list[str]:
+    if isinstance(dates, list):
+        return [f"dates: [{', '.join(dates)}]"]
+    return ["dates: {" + ", ".join(f"{key}: {value}" for key, value in dates.items()) + "}"]
