@@ -43,6 +43,7 @@ _SHAPES = {
 }
 #: The rules that settle each kind of contradiction, where they stand, and the words to take in.
 _RULES = {
+    "zero_amounts": "zero_amounts: not paying",
     "overlaps": "overlaps: add",
     "ends_before_start": "ends_before_start: leave out",
     "unknown_accounts": "unknown_accounts: keep",

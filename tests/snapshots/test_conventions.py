@@ -165,6 +165,8 @@ class Plain:
         if self.said.get("deciding_day") == "first day":
             decides = months_after(first, -1) + timedelta(1)
         own = [self.life(r) for r in self.recurring if r["id"] == account]
+        # What ends as it begins was never paid for: it is no return.
+        own = [(begin, after) for begin, after in own if after > begin]
         gone = max(after for begin, after in own if begin < decides)
         return gone, min((begin for begin, _ in own if begin >= decides), default=None)
 

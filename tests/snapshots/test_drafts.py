@@ -70,9 +70,16 @@ STRIPE = [
         (
             SAAS,
             "subscription periods in subscriptions",
-            {*("overlaps", "events_outside", "flagged_and_paying", "gone_and_unflagged")},
+            {
+                *("zero_amounts", "overlaps", "events_outside"),
+                *("flagged_and_paying", "gone_and_unflagged"),
+            },
         ),
-        (SAAS[2:4], "subscription periods in subscriptions", {"overlaps", "events_outside"}),
+        (
+            SAAS[2:4],
+            "subscription periods in subscriptions",
+            {"zero_amounts", "overlaps", "events_outside"},
+        ),
         (STRIPE, "subscription periods in subscription_data", {"events_outside", "strangers"}),
         (
             STRIPE[5:6] + STRIPE[9:10] + STRIPE[12:],
