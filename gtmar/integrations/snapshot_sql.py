@@ -11,28 +11,35 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.annotate_types import annotate_types
-from sqlglot.optimizer.qualify import qualify
-from sqlglot.schema import MappingSchema
 
 from gtmar.data.locations import quoted
-from gtmar.errors import RecipeError, UsageError, culprits, nearest
+from gtmar.errors import UsageError, culprits, nearest
+from gtmar.integrations.known_sql import (
+    COMPARED,
+    Schemas,
+    compared_with,
+    deepest_first,
+    is_text,
+    kind_of,
+    refuse_unknown,
+    typed,
+)
 from gtmar.integrations.sql import LONGEST_NAME, refuse_lost, table_name
 from gtmar.snapshots.conflicts import conflicts, refuse_unsettled
-from gtmar.snapshots.raw_history import conditions, history
-from gtmar.snapshots.statement import RAW
+from gtmar.snapshots.raw_history import history
+from gtmar.snapshots.recipe import RateTable
+from gtmar.snapshots.statement import RATES, RAW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from gtmar.snapshots.recipe import SnapshotRecipe
+    from gtmar.snapshots.recipe import RawTable, SnapshotRecipe
     from gtmar.snapshots.statement import SnapshotDays
 
 __all__ = ["DIALECTS", "WarehouseSelect", "source_tables", "warehouse_selects"]
@@ -40,9 +47,9 @@ __all__ = ["DIALECTS", "WarehouseSelect", "source_tables", "warehouse_selects"]
 #: Dialects that a snapshot can be said in.
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks")
 _OWN = "gtmar_"
-#: By source and column the type that it is cast to; None for one that not every dialect has.
-_Schemas: TypeAlias = "Mapping[str, Mapping[str, exp.DataType | None]]"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: What ``--table`` calls the table of rates by date, and the name that it has in the statement.
+_RATES_PLACE, _RATES = "revenue.rates", RATES.removeprefix(RAW)
 
 # ---- which table is a source ---------------------------------------------------------------------
 
@@ -61,16 +68,17 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
     """
     said = dict(text.partition("=")[::2] for text in given)
     wrong = [f'"{text}" is no SOURCE=TABLE' for text in given if not text.partition("=")[2]]
-    for name in said.keys() - recipe.sources.keys():
-        likely = nearest(name, recipe.sources)
+    all_tables: dict[str, RawTable | RateTable] = {**recipe.sources, **_beside(recipe)}
+    for name in said.keys() - all_tables.keys():
+        likely = nearest(name, all_tables)
         wrong.append(
             f'there is no source "{name}"' + (f'; did you mean "{likely}"?' if likely else "")
         )
-    for name, source in recipe.sources.items():
+    for name, source in all_tables.items():
         if name in said:
             continue
         said[name] = _stem(source.data or "")
-        if source.query is not None:
+        if getattr(source, "query", None) is not None:
             wrong.append(f'source "{name}" has a query, whose rows a warehouse must bring')
         elif not all(_PLAIN.fullmatch(part) for part in said[name].split(".")):
             wrong.append(f'source "{name}": the name of its table can\'t be told')
@@ -79,226 +87,18 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
     return said
 
 
+def _beside(recipe: SnapshotRecipe) -> dict[str, RateTable]:
+    """Return the table that is no source, by the place that names it in the recipe."""
+    rates = recipe.revenue.shape.rates
+    return {_RATES_PLACE: rates} if isinstance(rates, RateTable) else {}
+
+
 def _stem(data: str) -> str:
     """Return the name of a file, a folder or a table, without its kind."""
     if tables := parse_qs(urlsplit(data).query).get("table"):
         return tables[0]
     parts = [part for part in PurePosixPath(data).parts if not set(part) & set("*?=")]
     return parts[-1].removeprefix("delta:").partition(".")[0] if parts else ""
-
-
-# ---- SQL of a recipe's own -----------------------------------------------------------------------
-
-_COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
-_PREDICATES = (*_COMPARED, exp.Is, exp.In, exp.Between)
-#: What a recipe's SQL may consist of, where it isn't DuckDB's: the same in all dialects, or made so
-#: by `_alike`.
-_KNOWN = (
-    *(exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered),
-    *(exp.Subquery, exp.With, exp.CTE, exp.Union, exp.Table, exp.TableAlias, exp.Alias),
-    *(exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.Var),
-    *(exp.And, exp.Or, exp.Not, *_COMPARED, exp.Is, exp.In, exp.Between, exp.Exists),
-    *(exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg),
-    *(exp.Abs, exp.Cast, exp.DataType, exp.DataTypeParam, exp.Interval, exp.DateDiff),
-    *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Distinct, exp.Filter),
-    *(exp.Window, exp.RowNumber, exp.Star),
-)
-#: Parts of those that not every dialect has, or that mean other things elsewhere.
-_UNKNOWN_PARTS = {
-    exp.Select: ("kind", "hint", "limit", "operation_modifiers"),
-    exp.Join: ("method", "match_condition"),
-    exp.Group: ("all", "cube", "rollup", "grouping_sets", "totals"),
-    exp.Distinct: ("on",),
-    exp.Union: ("by_name",),
-    exp.Star: ("except_", "replace", "rename", "except"),
-    exp.With: ("recursive",),
-    exp.Window: ("first", "spec"),
-    exp.Between: ("symmetric",),
-    exp.Case: ("this",),
-}
-_REAL, _WHOLE = ("DOUBLE", "FLOAT"), ("TINYINT", "SMALLINT", "INT", "BIGINT", "INT128")
-#: By a type's name what its values are, as far as operators ask.
-_KINDS = {
-    **dict.fromkeys((*_REAL, *_WHOLE, "DECIMAL", "UTINYINT", "UINT", "UBIGINT"), "number"),
-    **dict.fromkeys(("VARCHAR", "TEXT"), "text"),
-    **dict.fromkeys(("TIMESTAMP", "TIMESTAMPNTZ"), "moment"),
-    "BOOLEAN": "flag",
-    "DATE": "day",
-    "INTERVAL": "interval",
-    "NULL": "null",
-}
-_CASTS = {
-    "day": ("day", "moment"),
-    "moment": ("day", "moment"),
-    "number": ("number",),
-    "text": ("text",),
-}
-
-
-def _type(node: exp.Expr) -> str:
-    kind = node.type
-    return "UNKNOWN" if kind is None else str(kind.this.value)
-
-
-def _kind(node: exp.Expr) -> str:
-    return _KINDS.get(_type(node), "unknown")
-
-
-def _is_text(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Literal) and bool(node.is_string)
-
-
-def _typed(tree: exp.Expr, schemas: _Schemas) -> Any:
-    """Resolve all names of a statement and tell the types of its expressions."""
-    types: dict[str, object] = {
-        name: {c: "UNKNOWN" if kind is None else str(kind) for c, kind in each.items()}
-        for name, each in schemas.items()
-    }
-    schema = MappingSchema(types, dialect="duckdb")
-
-    def annotated(tree: exp.Expr) -> exp.Expr:
-        return annotate_types(tree, schema=schema, dialect="duckdb")
-
-    typed = annotated(qualify(tree, dialect="duckdb", schema=schema))
-    for node in _deepest_first(typed, exp.Sub):
-        # Days between two dates, which are an interval in some engines.
-        if _kind(node.this) == _kind(node.expression) == "day":
-            left, right = node.this.copy(), node.expression.copy()
-            node.replace(exp.DateDiff(this=left, expression=right, unit=exp.var("DAY")))
-            typed = annotated(typed)
-    return typed
-
-
-def _refuse_unknown(recipe: SnapshotRecipe, schemas: _Schemas, dialect: str) -> None:
-    """Refuse SQL of the recipe that isn't known to mean the same in a dialect, place by place."""
-    wrong = list[str]()
-    fragments = [
-        (place, f"select 1 from {quoted(source)} where ({text}\n)", {source: schemas[source]})
-        for place, source, text in conditions(recipe)
-    ]
-    fragments += [
-        (f"features.{name}", str(rule.sql), dict(schemas))
-        for name, rule in recipe.features.items()
-        if rule.kind == "sql"
-    ]
-    for place, text, seen in fragments:
-        found = dict.fromkeys(_oddities(text, seen))
-        wrong += [f"{place}: {odd}" for odd in found]
-    if wrong:
-        raise RecipeError(
-            f"{len(wrong)} of the recipe's expressions can't be said in {dialect} for certain",
-            listing=[f"  - {text}" for text in wrong],
-            problems=wrong,
-            hint="bring it as a column of the source; docs/snapshots.md lists what can be said",
-        )
-
-
-def _oddities(text: str, schemas: _Schemas) -> Iterator[str]:
-    """Say what in a text isn't known to mean the same in another dialect."""
-    try:
-        tree = sqlglot.parse_one(text, read="duckdb")
-    except SqlglotError:
-        yield "only DuckDB can read it"
-        return
-    odd = [
-        node
-        for node in tree.walk()
-        if not isinstance(node, _KNOWN)
-        or any(node.args.get(part) for part in _UNKNOWN_PARTS.get(type(node), ()))
-        or (isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count))
-        or (isinstance(node, exp.Join) and node.kind in ("SEMI", "ANTI", "POSITIONAL"))
-    ]
-    if odd:
-        yield from (f"{_shown(node)} isn't known to be the same there" for node in odd[:1])
-        return
-    for node in tree.find_all(*_PREDICATES):
-        if any(isinstance(each, (*_PREDICATES, exp.Not)) for each in node.iter_expressions()):
-            yield f"{_shown(node)} needs brackets: engines differ in what comes first"
-    try:
-        typed = _typed(tree, schemas)
-    except SqlglotError as err:
-        yield f"its names can't be told apart: {str(err).partition(chr(10))[0]}"
-        return
-    for node in typed.walk():
-        if not _fits(node):
-            yield f"what kind of values {_shown(node)} takes differs there"
-
-
-def _shown(node: exp.Expr) -> str:
-    text = " ".join(node.sql(dialect="duckdb").split())
-    return f'"{text[:60]}{"..." if len(text) > 60 else ""}"'
-
-
-def _fits(node: exp.Expr) -> bool:
-    """Whether an operator's values are of kinds for which engines agree."""
-    kind = _kind(node.this) if isinstance(node.this, exp.Expr) else ""
-    other = _kind(node.expression) if isinstance(node.args.get("expression"), exp.Expr) else ""
-    for kinds, fits in (
-        ((exp.And, exp.Or), {kind, other} <= {"flag", "null"}),
-        ((exp.Not, exp.Where, exp.Having, exp.If), kind in ("flag", "null")),
-        ((exp.Mul, exp.Div), kind == other == "number"),
-        ((exp.Neg, exp.Abs, exp.Sum, exp.Avg), kind == "number"),
-        ((exp.Min, exp.Max), kind != "unknown"),
-        ((exp.DateDiff,), kind == other == "day" and str(node.args.get("unit")).upper() == "DAY"),
-    ):
-        if isinstance(node, kinds) and not fits:
-            return False
-    if isinstance(node, exp.Div):
-        # In DuckDB a division by 0 is infinite, elsewhere an error.
-        divisor = node.expression.unnest()
-        return isinstance(divisor, exp.Nullif) or (divisor.is_number and float(divisor.name) != 0)
-    if isinstance(node, exp.Add | exp.Sub):
-        return kind == other == "number" or (kind in ("day", "moment") and other == "interval")
-    if isinstance(node, exp.Interval):
-        return str(node.unit).upper() in ("DAY", "MONTH") and node.this.name.isdigit()
-    if isinstance(node, exp.Cast):
-        return _casts(node)
-    return _one_kind(node)
-
-
-def _others(node: exp.Expr) -> list[exp.Expr]:
-    """Return what a value is compared with."""
-    if isinstance(node, exp.Between):
-        return [node.args["low"], node.args["high"]]
-    if isinstance(node, exp.In):
-        query = node.args.get("query")
-        return [query.unnest().selects[0]] if query is not None else list(node.expressions)
-    return [node.expression]
-
-
-def _one_kind(node: exp.Expr) -> bool:
-    """Whether the values that are compared, or one of which comes out, are of one kind.
-
-    Days may be compared with moments, and either with a text that stands for one.
-    """
-    if isinstance(node, (*_COMPARED, exp.Between, exp.In)):
-        values = [node.this, *_others(node)]
-    elif isinstance(node, exp.Coalesce):
-        values = [node.this, *node.expressions]
-    elif isinstance(node, exp.Nullif):
-        values = [node.this, node.expression]
-    elif isinstance(node, exp.Case):
-        values = [each.args["true"] for each in node.args["ifs"]]
-        values += [node.args["default"]] if node.args.get("default") else []
-    else:
-        return True
-    kinds = {_kind(each) for each in values} - {"null"}
-    if isinstance(node, (*_COMPARED, exp.Between, exp.In)) and "unknown" not in kinds:
-        typed = {_kind(each) for each in values if not _is_text(each)} - {"null"}
-        if typed and typed <= {"day", "moment"}:
-            return True
-    return len(kinds - {"unknown"}) <= 1 and "unknown" not in kinds
-
-
-def _casts(node: exp.Cast) -> bool:
-    to, value = _KINDS.get(str(node.to.this.value), "unknown"), node.this
-    if _is_text(value) and to in ("day", "moment"):
-        return True
-    if to == "text":
-        return _kind(value) == "text" or _type(value) in _WHOLE
-    if str(node.to.this.value) in _WHOLE:
-        return _type(value) in _WHOLE
-    return _kind(value) in _CASTS.get(to, ())
 
 
 # ---- the statement -------------------------------------------------------------------------------
@@ -351,9 +151,9 @@ def warehouse_selects(
         refuse_unsettled(conflicts(opened))
         described = {
             name: {row[0]: row[1] for row in opened.ask(f"describe {quoted(f'{RAW}{name}')}")}
-            for name in recipe.sources
+            for name in (*recipe.sources, *(_RATES for _ in _beside(recipe)))
         }
-        schemas: _Schemas = {
+        schemas: Schemas = {
             name: {column: _cast_type(kind) for column, kind in each.items()}
             for name, each in described.items()
         }
@@ -364,7 +164,8 @@ def warehouse_selects(
             if kind == "TIMESTAMP WITH TIME ZONE"
         }
         if dialect != "duckdb":
-            _refuse_unknown(recipe, schemas, dialect)
+            refuse_unknown(recipe, schemas, dialect)
+        tables = {_RATES if name == _RATES_PLACE else name: each for name, each in tables.items()}
         stated = {day: opened.statement(day) for day in days}
         return {
             day: WarehouseSelect(_select(text, schemas, zoned, tables, dialect), span)
@@ -374,7 +175,7 @@ def warehouse_selects(
 
 def _select(
     text: str,
-    schemas: _Schemas,
+    schemas: Schemas,
     zoned: set[tuple[str, str]],
     tables: Mapping[str, str],
     dialect: str,
@@ -391,9 +192,9 @@ def _select(
     names = [each.alias_or_name for each in tree.selects]
     _newest_values(tree)
     _filters_to_cases(tree)
-    for start in _deepest_first(tree, exp.TimestampTrunc):
+    for start in deepest_first(tree, exp.TimestampTrunc):
         start.replace(_month_start(start.this.copy(), dialect))
-    for shift in _deepest_first(tree, exp.Add, exp.Sub):
+    for shift in deepest_first(tree, exp.Add, exp.Sub):
         if isinstance(shift.expression, exp.Interval):
             # As in DuckDB a day plus some time is a moment.
             shift.set("this", exp.cast(shift.this, "timestamp"))
@@ -405,7 +206,7 @@ def _select(
     odd = [f"{n}.{c}" for n, each in used.items() for c, kind in each.items() if kind is None]
     if odd:
         raise UsageError(f"columns of a type that not every warehouse has: {culprits(odd)}")
-    tree = _typed(tree, {f"{RAW}{name}": each for name, each in used.items()})
+    tree = typed(tree, {f"{RAW}{name}": each for name, each in used.items()})
     for chosen, name in zip(tree.selects, names, strict=True):
         chosen.set("alias", exp.to_identifier(name, quoted=True))
     _rename(tree, schemas)
@@ -419,7 +220,8 @@ def _select(
             assert kind is not None
             cast = exp.alias_(exp.cast(value, kind), column.lower(), quoted=True)
             select.select(cast, copy=False)
-        alias = exp.TableAlias(this=exp.to_identifier(f"{_OWN}raw_{name.lower()}", quoted=True))
+        own = f"{_OWN}raw_{name.lower().replace(' ', '_')}"
+        alias = exp.TableAlias(this=exp.to_identifier(own, quoted=True))
         raw.append(exp.CTE(this=select, alias=alias))
     ctes = tree.args["with_"]
     ctes.set("expressions", [*raw, *ctes.expressions])
@@ -428,11 +230,6 @@ def _select(
     said: str = tree.sql(dialect=dialect, pretty=True, comments=False)
     refuse_lost(tree, said, dialect)
     return said
-
-
-def _deepest_first(tree: exp.Expr, *kinds: type[exp.Expr]) -> list[Any]:
-    """Return all nodes of some kinds; each after those that it holds."""
-    return list(tree.find_all(*kinds))[::-1]
 
 
 def _case(condition: exp.Expr, value: exp.Expr) -> exp.Case:
@@ -477,7 +274,7 @@ def _month_start(day: exp.Expr, dialect: str) -> exp.Expr:
 
 def _filters_to_cases(tree: exp.Select) -> None:
     """Say FILTER, which Snowflake and BigQuery don't have, as a CASE inside the aggregate."""
-    for node in _deepest_first(tree, exp.Filter):
+    for node in deepest_first(tree, exp.Filter):
         aggregate, asked = node.this, node.expression.this
         inner = aggregate.this
         if isinstance(inner, exp.Star):
@@ -487,7 +284,7 @@ def _filters_to_cases(tree: exp.Select) -> None:
         else:
             aggregate.set("this", _case(asked, inner))
         node.replace(aggregate.copy())
-    for node in _deepest_first(tree, exp.AnyValue):
+    for node in deepest_first(tree, exp.AnyValue):
         # It is of one row, or there is an error.
         whole = node.parent if isinstance(node.parent, exp.IgnoreNulls) else node
         whole.replace(exp.Max(this=node.this.copy()))
@@ -501,7 +298,8 @@ def _rename(tree: exp.Select, sources: Mapping[str, object]) -> None:
         if own.name in seen:
             own.set("this", f"{_OWN}seen_{own.name}")
     for node in tree.find_all(exp.Identifier):
-        node.set("this", node.name.replace(RAW, f"{_OWN}raw_").replace(":", "_"))
+        name = node.name.replace(RATES, RATES.replace(" ", "_"))
+        node.set("this", name.replace(RAW, f"{_OWN}raw_").replace(":", "_"))
 
 
 def _refuse_names(tree: exp.Select, names: list[str], dialect: str) -> None:
@@ -579,23 +377,24 @@ def _in_utc(moment: exp.Expr, dialect: str) -> exp.Expr:
 
 def _alike(tree: exp.Select, dialect: str) -> None:
     """Write out whatever engines understand differently, by the types that are known."""
-    for node in _deepest_first(tree, *_COMPARED, exp.Between, exp.In):
-        _compare_moments([node.this, *_others(node)])
-    for node in _deepest_first(tree, exp.Avg):
+    for node in deepest_first(tree, *COMPARED, exp.Between, exp.In):
+        _compare_moments([node.this, *compared_with(node)])
+    _alike_in_truth(tree)
+    for node in deepest_first(tree, exp.Avg):
         total = exp.cast(exp.Sum(this=node.this.copy()), "double")
         zero = exp.Nullif(this=exp.Count(this=node.this.copy()), expression=exp.Literal.number(0))
         node.replace(exp.paren(exp.Div(this=total, expression=zero)))
-    for node in _deepest_first(tree, exp.Div):
+    for node in deepest_first(tree, exp.Div):
         # DuckDB divides as doubles; elsewhere whole numbers and decimals give their own kind. No
         # divisor is 0, so that nothing needs to be said of that.
         if not node.this.is_type("double") and not node.expression.is_type("double"):
             node.set("this", exp.cast(node.this.copy(), "double"))
         node.args |= {"typed": False, "safe": False}
-    for node in _deepest_first(tree, exp.Min, exp.Max):
-        if _kind(node.this) == "flag":
+    for node in deepest_first(tree, exp.Min, exp.Max):
+        if kind_of(node.this) == "flag":
             flag = exp.LogicalOr if isinstance(node, exp.Max) else exp.LogicalAnd
             node.replace(flag(this=node.this.copy()))
-    for node in _deepest_first(tree, exp.Anonymous):
+    for node in deepest_first(tree, exp.Anonymous):
         if node.name.lower() == "error":
             _raise_error(node, dialect)
     if dialect == "duckdb":
@@ -607,19 +406,33 @@ def _alike(tree: exp.Select, dialect: str) -> None:
         "postgres": _alike_in_postgres,
         "snowflake": _alike_in_snowflake,
         "bigquery": _alike_in_bigquery,
+        "databricks": _alike_in_databricks,
     }
     if dialect in own:
         own[dialect](tree)
 
 
+def _alike_in_truth(tree: exp.Select) -> None:
+    """Say of one kind what a CASE gives, and without IS what a flag is."""
+    for node in deepest_first(tree, exp.Case):
+        given = [*(each.args["true"] for each in node.args["ifs"]), node.args.get("default")]
+        _compare_moments([each for each in given if each is not None])
+    for node in deepest_first(tree, exp.Is):
+        if isinstance(node.expression, exp.Boolean):
+            # Not every dialect has a word for it, and sqlglot would leave it out of Snowflake's.
+            true = bool(node.expression.this)
+            known = exp.Coalesce(this=node.this.copy(), expressions=[exp.Boolean(this=not true)])
+            node.replace(known if true else exp.not_(known))
+
+
 def _compare_moments(values: list[exp.Expr]) -> None:
     """Make days moments where they are compared with some, and texts what they stand for."""
-    kinds = {_kind(each) for each in values if not _is_text(each)}
+    kinds = {kind_of(each) for each in values if not is_text(each)}
     if not kinds & {"day", "moment"}:
         return
     to = "timestamp" if "moment" in kinds else "date"
     for each in values:
-        if _is_text(each) or (to == "timestamp" and _kind(each) == "day"):
+        if is_text(each) or (to == "timestamp" and kind_of(each) == "day"):
             each.replace(exp.cast(each.copy(), to))
 
 
@@ -644,8 +457,12 @@ def _raise_error(node: exp.Anonymous, dialect: str) -> None:
 
 
 def _alike_in_postgres(tree: exp.Select) -> None:
-    """Say decimals of doubles without loss, and texts in the order of their bytes."""
-    for node in _deepest_first(tree, exp.Cast):
+    """Say decimals of doubles without loss, texts in the order of their bytes, months by column."""
+    for node in deepest_first(tree, exp.Interval):
+        if (number := _of_a_column(node)) is not None:
+            month = exp.Interval(this=exp.Literal.string("1"), unit=exp.var("MONTH"))
+            node.replace(exp.paren(exp.Mul(this=number, expression=month)))
+    for node in deepest_first(tree, exp.Cast):
         if node.to.is_type("decimal") and node.this.unnest().is_type("double"):
             # By way of text, since a double would lose all but 15 of its digits.
             node.set("this", exp.cast(node.this.copy(), "text"))
@@ -655,12 +472,40 @@ def _alike_in_postgres(tree: exp.Select) -> None:
             node.replace(exp.Collate(this=node.copy(), expression=binary))
 
 
+def _of_a_column(length: object) -> exp.Expr | None:
+    """Return the column that says how many months a length of time has, as a whole number."""
+    if isinstance(length, exp.Interval) and isinstance(length.this, exp.Paren):
+        return exp.cast(length.this.this.copy(), "int")
+    return None
+
+
+def _alike_in_databricks(tree: exp.Select) -> None:
+    """Say months of a column by a function, and products of decimals without a loss of digits."""
+    for node in deepest_first(tree, exp.Interval):
+        if (number := _of_a_column(node)) is not None:
+            months = [exp.Literal.number(0), number]
+            node.replace(exp.Anonymous(this="MAKE_YM_INTERVAL", expressions=months))
+    for node in deepest_first(tree, exp.Mul):
+        if all(each.is_type("decimal(38, 12)") for each in (node.this, node.expression)):
+            # Its own product of such wide ones has six digits: whole numbers are multiplied.
+            whole = sqlglot.parse_one(_EXACT_PRODUCT, read="databricks")
+            factors = {"a": node.this.copy(), "b": node.expression.copy()}
+            node.replace(exp.paren(exp.replace_placeholders(whole, **factors)))
+
+
+#: The product of two numbers with twelve digits behind the point, rounded to as many; of less than
+#: ten trillion.
+_EXACT_PRODUCT = """
+    cast(round(cast(:a * 1000000000000 as decimal(38, 0)) * cast(:b * 1000000000000 as
+    decimal(38, 0)), -12) / 1000000000000 as decimal(25, 0)) * 0.000000000001"""
+
+
 def _alike_in_snowflake(tree: exp.Select) -> None:
     """Say a moment and a length of time as DATEADD, whose months end as they do here."""
-    for node in _deepest_first(tree, exp.Add, exp.Sub):
+    for node in deepest_first(tree, exp.Add, exp.Sub):
         if isinstance(node.expression, exp.Interval):
             length = node.expression
-            number: exp.Expr = exp.Literal.number(length.this.name)
+            number = _of_a_column(length) or exp.Literal.number(length.this.name)
             if isinstance(node, exp.Sub):
                 number = exp.Neg(this=number)
             unit = length.args["unit"].copy()
@@ -669,7 +514,10 @@ def _alike_in_snowflake(tree: exp.Select) -> None:
 
 def _alike_in_bigquery(tree: exp.Select) -> None:
     """Say decimals without a scale, since none there is as wide as ours; a function rounds them."""
-    for node in _deepest_first(tree, exp.Cast):
+    for node in deepest_first(tree, exp.Interval):
+        # Its lengths of time are of numbers.
+        node.set("this", _of_a_column(node) or exp.Literal.number(node.this.name))
+    for node in deepest_first(tree, exp.Cast):
         if node.to.is_type("decimal"):
             scale = node.to.expressions[1].this.copy()
             wide = exp.cast(node.this.copy(), "bigdecimal")

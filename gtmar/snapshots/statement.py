@@ -214,10 +214,11 @@ def row_amount(recipe: SnapshotRecipe) -> str:
     if isinstance(shape, Transactions) and shape.paid_until is not None:
         begin = quoted(str(recipe.sources[shape.source].at))
         days = f"date_diff('day', cast({begin} as date), cast({quoted(shape.paid_until)} as date))"
-        whole = f"round({days} / {_MONTH_DAYS})"
+        month = f"cast({_MONTH_DAYS} as double)"
+        whole = f"floor({days} / {month} + 0.5)"
         months = (
-            f"case when {whole} >= 1 and abs({days} - {whole} * {_MONTH_DAYS}) <= 3 then {whole} "
-            f"else {days} / {_MONTH_DAYS} end"
+            f"case when {whole} >= 1 and abs({days} - {whole} * {month}) <= 3 then {whole} "
+            f"else {days} / {month} end"
         )
     if months == "1":
         return paid_amount(recipe)
@@ -236,7 +237,7 @@ def interval(span: Span) -> str:
 
 def _months(shape: Transactions) -> str:
     months = shape.months
-    return f"interval ({quoted(months) if isinstance(months, str) else months}) month"
+    return f"interval {f'({quoted(months)})' if isinstance(months, str) else months} month"
 
 
 def life(recipe: SnapshotRecipe) -> tuple[str, str]:

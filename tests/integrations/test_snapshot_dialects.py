@@ -43,10 +43,12 @@ def tables(seed: int) -> dict[str, pl.DataFrame]:
                 "seats": rng.choice([1, 2, 5]),
                 "off": rng.choice([None, 0.0, 0.25, 1 / 3]),
                 "money": rng.choice(["EUR", "USD"]),
+                "stopped": rng.choice([None, sub.started + timedelta(rng.randrange(1, 300))]),
+                "setup": rng.choice([True, False, False, None]),
             }
             for sub in drawn.subs
         ],
-        schema_overrides={"amount": pl.Decimal(12, 2)},
+        schema_overrides={"amount": pl.Decimal(12, 2), "stopped": pl.Date, "setup": pl.Boolean},
     )
     events = pl.DataFrame(
         [
@@ -66,9 +68,14 @@ def tables(seed: int) -> dict[str, pl.DataFrame]:
             date(2023, 6, 1) + timedelta(rng.randrange(700)),
             rng.randrange(-2_000, 30_000) / 100,
             rng.choice(["EUR", "USD"]),
+            rng.choice([1, 1, 3, 12]),
+            rng.choice([None, False, True]),
         )
         for _ in range(150)
     ]
+    till = [row[1] + timedelta(rng.choice([1, 12, 28, 30, 31, 91, 365])) for row in paid]
+    fx = [(date(2023, 1, 1), "EUR", 1.0), (date(2023, 1, 1), "USD", 0.917)]
+    fx += [(date(2023, 2, 1) + timedelta(40 * n), "USD", rng.uniform(0.8, 1)) for n in range(9)]
     crm = [
         {"acct": a, "tier": rng.choice(TEXTS), "test": rng.random() < 0.1, "size": rng.randrange(9)}
         for a in accounts
@@ -77,7 +84,10 @@ def tables(seed: int) -> dict[str, pl.DataFrame]:
         "subs": subs,
         "events": events,
         "states": states,
-        "paid": pl.DataFrame(paid, schema=["acct", "day", "amount", "money"], orient="row"),
+        "paid": pl.DataFrame(
+            paid, schema=["acct", "day", "amount", "money", "months", "setup"], orient="row"
+        ).with_columns(till=pl.Series(till)),
+        "fx": pl.DataFrame(fx, schema=["first", "code", "worth"], orient="row"),
         "crm": pl.DataFrame(crm, schema_overrides={"tier": pl.String}),
     }
 
@@ -126,18 +136,30 @@ FEATURES = """
 def recipe_of(folder: Path, seed: int, shape: str) -> SnapshotRecipe:
     """Return a recipe with every kind of feature, and conventions drawn by a seed."""
     rng = Random(f"{seed} {shape}")
-    money = rng.choice(["", ", currency: money, rates: {EUR: 1.0, USD: 0.917}"])
+    dated = f"{{data: {folder}/fx.parquet, currency: code, date: first, rate: worth}}"
+    rates = rng.choice(["", "{EUR: 1.0, USD: 0.917}", dated])
+    money = f", currency: money, rates: {rates}" if rates else ""
+    money += rng.choice(["", ", one_off: setup"])
+    month = rng.choice(["rolling", "calendar"])
+    gap = f", gap: {rng.choice(['0 days', '45 days', '2 months'])}"
+    gap += rng.choice(["", ", new_again: 100 days"])
     negative = rng.choice(["subtract", "leave out"])
     if shape == "subscriptions":
         more = rng.choice(["", ", quantity: seats, discount: off"])
         more += f", months: {rng.choice(['1', '12', 'months'])}"
-        more += f", gap: {rng.choice(['0 days', '45 days', '2 months'])}"
-        more += f", until: {rng.choice(['first day after', 'last day'])}"
+        more += f", until: {rng.choice(['first day after', 'last day'])}, month: {month}{gap}"
+        more += f", deciding_day: {('last day', 'first day', 'any day')[seed % 3]}"
+        more += rng.choice(["", ", cancelled: stopped"])
         revenue = f"{{source: subs, amount: amount{more}{money}}}"
     elif shape == "monthly":
-        revenue = f"{{source: paid, amount: amount, negative: {negative}{money}}}"
+        revenue = f"{{source: paid, amount: amount, negative: {negative}{gap}{money}}}"
+    elif shape == "prepaid":
+        more = ("months: 7", "months: months", "paid_until: till")[seed % 3]
+        more += f", month: {month}, retained_by: mrr{gap}"
+        revenue = f"{{source: paid, amount: amount, negative: {negative}, {more}{money}}}"
     else:
-        more = f"months: {rng.choice([1, 3, 7])}, retained_by: {rng.choice(['any row', 'amount'])}"
+        more = f"months: {rng.choice([1, 3])}, retained_by: {rng.choice(['any row', 'amount'])}"
+        more += f", month: {month}"
         revenue = f"{{source: paid, amount: amount, negative: {negative}, {more}{money}}}"
     within = rng.choice(["60 days", "1 month"])
     population = rng.choice(["paying", "paying and former", "seen"])
@@ -154,14 +176,16 @@ sources:
   paid: {{data: {folder}/paid.parquet, account: acct, at: day}}
   crm: {{data: {folder}/crm.parquet, account: acct, as_of: today, where: not test}}
 dates: [{DAY}]
-window: {rng.choice(["6 months", "90 days"])}
+window: {"6 months" if shape == "transactions" else rng.choice(["6 months", "90 days"])}
 lead: {rng.choice(["0 days", "30 days"])}
 data_until: {rng.choice(["2025-06-01", "2025-06-01", "2024-03-02"])}
 population: {population}
 {"" if shape == "subscriptions" else "ltv: all revenue"}
 activation: {{source: events, where: "kind = 'invite'", within: {within}}}
-revenue: {{{shape}: {revenue}}}
-rules: {{overlaps: add, events_outside: keep, ends_before_start: leave out}}
+revenue: {{{shape.replace("prepaid", "transactions")}: {revenue}}}
+rules:
+  {{zero_amounts: not paying, overlaps: add,
+   events_outside: keep, ends_before_start: leave out}}
 features:{FEATURES}"""
     )
 
@@ -202,7 +226,10 @@ def compare(engine: Engine, folder: Path, seed: int, shape: str) -> int:
     return wanted.height
 
 
-@pytest.mark.parametrize("shape", ["subscriptions", "monthly", "transactions"])
+SHAPES = ["subscriptions", "monthly", "transactions", "prepaid"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_value_differs_from_duckdbs(
     engine: Engine, tmp_path: Path, seed: int, shape: str
@@ -215,7 +242,7 @@ def test_no_value_differs_from_duckdbs(
 def test_nor_over_more_histories(engine: Engine, tmp_path: Path, seed: int) -> None:
     if engine.dialect == "databricks" and seed > 4:
         pytest.skip("Spark plans such a statement for a minute: two histories are enough of it")
-    for shape in ("subscriptions", "monthly", "transactions"):
+    for shape in SHAPES:
         assert compare(engine, tmp_path, seed, shape) > 0
 
 
@@ -367,3 +394,27 @@ def test_names_that_a_dialect_cannot_hold_are_refused(tmp_path: Path) -> None:
         recipe = short_recipe(tmp_path, f'"{name}": {{count: events}}')
         with pytest.raises(UsageError, match=said):
             warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=dialect)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_months_of_a_column_and_unknown_flags_are_lost_in_no_dialect(
+    tmp_path: Path, dialect: str
+) -> None:
+    for name, frame in tables(1).items():
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    recipe = recipe_of(tmp_path, 1, "prepaid")
+    assert recipe.revenue.shape.one_off == "setup"
+    [made] = warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=dialect).values()
+    tree = sqlglot.parse_one(made.sql, read=dialect)
+    named = [each for each in tree.find_all(sqlglot.exp.Column) if each.name.lower() == "months"]
+    # Once in the raw table; then a start and an end each, of MRR and of who comes back.
+    assert len(named) > 4
+    assert "IS TRUE" not in made.sql
+    assert "COALESCE(" in made.sql
+
+
+def test_rates_by_date_are_a_table_of_the_warehouse_too(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, 1, "monthly")
+    assert source_tables(recipe)["revenue.rates"] == "fx"
+    given = source_tables(recipe, ["revenue.rates=books.fx"])
+    assert given["revenue.rates"] == "books.fx"
