@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,8 @@ from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.cli.progress import stepping
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, needing
+from gtmar.outputs import Output, write_together
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
@@ -73,8 +75,20 @@ def snapshot(
         typer.Option("--date", help="This date in place of the recipe's; may be repeated."),
     ] = None,
     sql: Annotated[
-        bool, typer.Option("--sql", help="Print DuckDB's SELECT of the newest date; write nothing.")
+        bool, typer.Option("--sql", help="Print the SELECT of the newest date; write nothing.")
     ] = False,
+    dialect: Annotated[
+        str | None,
+        typer.Option(help="SQL of duckdb, postgres, snowflake, bigquery or databricks."),
+    ] = None,
+    dbt: Annotated[
+        Path | None, typer.Option("--dbt", help="Folder of models: a dbt model a date, with tests.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="SOURCE=TABLE of the warehouse; may be repeated."),
+    ] = None,
+    force: a.Force = False,
     memory: _Memory = None,
 ) -> Answer | None:
     """Make account tables of any date from raw history, by a recipe."""
@@ -83,8 +97,11 @@ def snapshot(
     from gtmar.snapshots import recipe as recipes
 
     if draft:
-        if sql or dates:
-            raise UsageError("--draft chooses dates itself", hint="leave --date and --sql out")
+        if sql or dates or dbt is not None or dialect or tables or force:
+            raise UsageError(
+                "--draft chooses dates itself and writes a recipe alone",
+                hint="leave all but -o and --memory out",
+            )
         return _draft(recipe, Path(output_path or unused("snapshots.yaml")), memory)
     if len(recipe) > 1:
         raise UsageError(
@@ -94,10 +111,21 @@ def snapshot(
     path = Path(recipe[0])
     loaded = recipes.load(path)
     days = _dates(dates or []) or loaded.days
+    if sum((sql, dbt is not None, output_path is not None)) > 1:
+        raise UsageError(
+            "--sql prints a SELECT, --dbt writes models, -o tables", hint="leave all but one out"
+        )
+    if not sql and dbt is None and (dialect or tables):
+        raise UsageError("--dialect and --table are of a SELECT", hint="--sql, or --dbt models")
+    if force and dbt is None:
+        raise UsageError("--force replaces models, no tables", hint="-o another folder")
+    if dbt is not None:
+        return _dbt(loaded, days, tables or [], dialect or "duckdb", dbt, path, memory, force)
     if sql:
-        if output_path is not None:
-            raise UsageError("--sql prints, and -o writes", hint="leave one of the two out")
-        text = building.snapshot_sql(loaded, max(days), **_options(path, memory))
+        if dialect is None and not tables:
+            text = building.snapshot_sql(loaded, max(days), **_options(path, memory))
+        else:
+            text = _warehouse_sql(loaded, max(days), tables or [], dialect, path, memory)
         output.text(f"{text};\n")
         return None
     if output_path is None:
@@ -110,6 +138,55 @@ def snapshot(
     with stepping() as watch:
         built = building.build(loaded, place, days=days, watch=watch, **_options(path, memory))
     return Answer(lambda: _facts(built), lambda: _print(built))
+
+
+def _warehouse_sql(
+    loaded: SnapshotRecipe,
+    day: date,
+    tables: list[str],
+    dialect: str | None,
+    recipe: Path,
+    memory: str | None,
+) -> str:
+    with needing("export"):
+        from gtmar.integrations.snapshot_sql import source_tables, warehouse_selects
+
+    places = source_tables(loaded, tables)
+    options = {"dialect": dialect or "duckdb", **_options(recipe, memory)}
+    return warehouse_selects(loaded, [day], places, **options)[day].sql
+
+
+def _dbt(
+    loaded: SnapshotRecipe,
+    days: list[date],
+    tables: list[str],
+    dialect: str,
+    folder: Path,
+    recipe: Path,
+    memory: str | None,
+    force: bool,
+) -> Answer:
+    with needing("export"):
+        from gtmar.integrations.dbt import snapshot_models
+        from gtmar.integrations.snapshot_sql import source_tables
+
+    places = source_tables(loaded, tables)
+    models = snapshot_models(loaded, days, places, dialect=dialect, **_options(recipe, memory))
+    inputs = (recipe, *_local_sources(loaded, recipe.parent))
+    written = write_together(
+        {
+            Output(folder / f"{model.name}.{kind}", inputs, force=force, parents=True): text
+            for model in models
+            for kind, text in (("sql", model.sql), ("yml", model.yml))
+        }
+    )
+    names = [model.name for model in models]
+
+    def text() -> None:
+        say(f"{some(len(names), 'model')} in {folder}, each with its tests: one a date.")
+        output.following(shlex.join(["dbt", "build", "--select", *names]))
+
+    return Answer(lambda: {"models": names, "output": [str(path) for path in written]}, text)
 
 
 def _local_sources(recipe: SnapshotRecipe, base: Path) -> list[Path]:

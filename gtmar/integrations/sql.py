@@ -44,7 +44,14 @@ if TYPE_CHECKING:
 
     from gtmar.spec.model import Feature, ScoringSpec, Term
 
-__all__ = ["DIALECTS", "column_kinds", "select"]
+__all__ = [
+    "DIALECTS",
+    "LONGEST_NAME",
+    "column_kinds",
+    "refuse_lost",
+    "select",
+    "table_name",
+]
 
 
 #: A SQL expression.
@@ -308,7 +315,7 @@ DIALECTS = (
     "trino",
 )
 #: Bytes that a name may have, where an engine cuts it short without a word.
-_LONGEST_NAME = {"postgres": 63, "redshift": 127}
+LONGEST_NAME = {"postgres": 63, "redshift": 127}
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns that `gtmar score` gives beside the id and the points.
 _OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
@@ -387,11 +394,11 @@ def select(
         )
     kinds = kinds or {}
     _refuse_readings(spec, as_of, kinds)
-    source = _table(table, dialect)
+    source = table_name(table, dialect)
     day_counted = _day(spec, as_of, kinds, dialect)
     tree = _tree(spec, source, dialect, identifier, day_counted, kinds)
     written = tree.sql(dialect=dialect, pretty=True, comments=False)
-    _refuse_lost(tree, written, dialect)
+    refuse_lost(tree, written, dialect)
     return written
 
 
@@ -527,7 +534,7 @@ def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
             while name.lower() in taken:
                 name, number = f"{bare}_{number}", number + 1
         names[term.name] = name
-    longest = _LONGEST_NAME.get(dialect, math.inf)
+    longest = LONGEST_NAME.get(dialect, math.inf)
     if long := [name for name in names.values() if len(name.encode()) > longest]:
         raise UsageError(
             f"{dialect} cuts names off after {longest} bytes; longer are {culprits(long)}",
@@ -561,7 +568,7 @@ def _day(
     return day(column(spec.as_of), kinds.get(spec.as_of), spec.time_zone, dialect)
 
 
-def _table(name: str, dialect: str) -> exp.Table:
+def table_name(name: str, dialect: str) -> exp.Table:
     """Read a table's name as the dialect does, and nothing but a name."""
     try:
         table = sqlglot.parse_one(name, into=exp.Table, dialect=dialect)
@@ -580,12 +587,17 @@ def _table(name: str, dialect: str) -> exp.Table:
     return table
 
 
-def _refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
+def refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
     """Refuse names and texts that the dialect's own quoting loses: read back, all must be there."""
 
     def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
         names = Counter(("name", found.name) for found in statement.find_all(exp.Identifier))
-        texts = (found for found in statement.find_all(exp.Literal) if found.is_string)
+        # A unit such as MONTH is a text in some dialects and a word in others.
+        texts = (
+            found
+            for found in statement.find_all(exp.Literal)
+            if found.is_string and found.arg_key != "unit"
+        )
         return names + Counter(("text", found.name) for found in texts)
 
     expected = held(tree)

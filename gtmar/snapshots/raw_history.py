@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         Totals,
     )
 
-__all__ = ["TOTALS", "RawHistory", "history"]
+__all__ = ["TOTALS", "RawHistory", "conditions", "history"]
 
 #: The raw table of what the books say.
 _TOTALS_NAME = "gtmar totals"
@@ -360,6 +360,26 @@ def _check(opened: RawHistory) -> None:
         )
 
 
+def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
+    """Return place, source and text of all conditions of a recipe."""
+    parts: dict[str, FeatureRule | Flag | Activation | RawTable] = {
+        f"sources.{name}": source for name, source in recipe.sources.items()
+    }
+    parts |= {f"features.{name}": rule for name, rule in recipe.features.items()}
+    parts |= {f"flags.{number}": flag for number, flag in enumerate(recipe.flags, 1)}
+    if recipe.activation is not None:
+        parts["activation"] = recipe.activation
+    found = [
+        (f"{place}.where", getattr(each, "source", place.partition(".")[2]), each.where)
+        for place, each in parts.items()
+        if each.where is not None
+    ]
+    shape = recipe.revenue.shape
+    if shape.one_off is not None:
+        found.append(("revenue.one_off", shape.source, shape.one_off))
+    return found
+
+
 class _AgainstSources:
     """What a recipe says of its sources, held against them."""
 
@@ -435,33 +455,10 @@ class _AgainstSources:
                 kinds: tuple[str, ...] = _NUMBERS if numbers else sized
                 asked(f"features.{name}", rule.source, rule.column, kinds)
 
-    def _conditioned(self) -> list[tuple[str, str, str]]:
-        """Return place, source and text of the conditions that aren't a source's own."""
-        recipe = self.recipe
-        parts: dict[str, FeatureRule | Flag | Activation] = {
-            f"features.{name}": rule for name, rule in recipe.features.items()
-        }
-        parts |= {f"flags.{number}": flag for number, flag in enumerate(recipe.flags, 1)}
-        if recipe.activation is not None:
-            parts["activation"] = recipe.activation
-        return [
-            (f"{place}.where", each.source, each.where)
-            for place, each in parts.items()
-            if each.where is not None
-        ]
-
     def sql(self) -> None:
         """Refuse SQL that reaches more than it may."""
         connection, recipe = self.opened.connection, self.recipe
-        own = [
-            (f"sources.{name}.where", name, source.where)
-            for name, source in recipe.sources.items()
-            if source.where is not None
-        ]
-        one_off = recipe.revenue.shape.one_off
-        if one_off is not None:
-            own.append(("revenue.one_off", "", one_off))
-        for place, _, condition in (*own, *self._conditioned()):
+        for place, _, condition in conditions(recipe):
             self._tried(partial(refuse_condition, connection, condition, place))
         for name, rule in recipe.features.items():
             if rule.kind == "sql":
@@ -485,9 +482,9 @@ class _AgainstSources:
             self._bound(f"sources.{name}.where", f"select * from ({text})", name)
         if self.wrong:
             return
-        self._bound("revenue", recurring(recipe, f"({seen[recipe.revenue.shape.source]})"))
-        for place, source, condition in self._conditioned():
+        for place, source, condition in conditions(recipe):
             self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)", source)
+        self._bound("revenue", recurring(recipe, f"({seen[recipe.revenue.shape.source]})"))
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())
         for name, rule in recipe.features.items() if not self.wrong else ():
             place = f"features.{name}"

@@ -79,6 +79,16 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _rounded(value: str, digits: int) -> str:
+    """Round a double by the one rounding; ``round`` differs between engines and versions."""
+    return f"floor({value} * 1e{digits} + 0.5) / 1e{digits}"
+
+
+def _flag(condition: str) -> str:
+    """Return 1 where a condition holds, else 0; not every engine casts a flag to a number."""
+    return f"cast(case when {condition} then 1 else 0 end as tinyint)"
+
+
 def account_of(source: RawTable) -> str:
     """Return the account of a source's row, as text: sources differ in its type."""
     return f"cast({quoted(source.account)} as varchar)"
@@ -183,7 +193,7 @@ def _whole_amount(recipe: SnapshotRecipe) -> str:
             if factor is not None:
                 amount = f"cast({amount} * cast({factor} as {_FACTOR}) as {_FACTOR})"
     elif shape.negative == "leave out":
-        amount = f"greatest({amount}, 0)"
+        amount = f"case when {amount} > 0 then {amount} else 0 end"
     return amount
 
 
@@ -204,14 +214,15 @@ def row_amount(recipe: SnapshotRecipe) -> str:
     if isinstance(shape, Transactions) and shape.paid_until is not None:
         begin = quoted(str(recipe.sources[shape.source].at))
         days = f"date_diff('day', cast({begin} as date), cast({quoted(shape.paid_until)} as date))"
-        whole = f"round({days} / {_MONTH_DAYS})"
+        month = f"cast({_MONTH_DAYS} as double)"
+        whole = f"floor({days} / {month} + 0.5)"
         months = (
-            f"case when {whole} >= 1 and abs({days} - {whole} * {_MONTH_DAYS}) <= 3 then {whole} "
-            f"else {days} / {_MONTH_DAYS} end"
+            f"case when {whole} >= 1 and abs({days} - {whole} * {month}) <= 3 then {whole} "
+            f"else {days} / {month} end"
         )
     if months == "1":
         return paid_amount(recipe)
-    return f"cast(round(cast({amount} as double) / {months}, 6) as {_EXACT})"
+    return f"cast({_rounded(f'cast({amount} as double) / {months}', 6)} as {_EXACT})"
 
 
 #: Days of a month in the mean of four years. A period within three days of whole months is of
@@ -220,13 +231,13 @@ _MONTH_DAYS = 30.4375
 
 
 def interval(span: Span) -> str:
-    """Write a length of time in SQL."""
-    return f"(interval {span.months} month + interval {span.days} day)"
+    """Write a length of time, which has either months or days, in SQL."""
+    return f"interval {span.months} month" if span.months else f"interval {span.days} day"
 
 
 def _months(shape: Transactions) -> str:
     months = shape.months
-    return f"interval ({quoted(months) if isinstance(months, str) else months}) month"
+    return f"interval {f'({quoted(months)})' if isinstance(months, str) else months} month"
 
 
 def life(recipe: SnapshotRecipe) -> tuple[str, str]:
@@ -244,7 +255,7 @@ def life(recipe: SnapshotRecipe) -> tuple[str, str]:
     end = quoted(str(source.until))
     if shape.until == "last day":
         # All of its last day is paid for, whatever moment of that day it names.
-        end = f"(cast({end} as date) + 1)"
+        end = f"(cast({end} as date) + interval 1 day)"
     if shape.cancelled is not None:
         cancelled = quoted(shape.cancelled)
         end = f"(case when {cancelled} < {end} or {end} is null then {cancelled} else {end} end)"
@@ -295,7 +306,7 @@ def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
     return (
         f"select {account_of(recipe.sources[shape.source])} as account, "
         f"cast(sum({amount}) as double){divided} as mrr "
-        f"from {rows} where {counted(recipe, sql_date(day))} group by all"
+        f"from {rows} where {counted(recipe, sql_date(day))} group by 1"
     )
 
 
@@ -317,7 +328,7 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
             paid = f"sum({amount}) > 0"
         return (
             f"select account, coalesce(mrr, 0) as mrr from (select {account} as account "
-            f"from {rows} where {at} >= {sql_date(days.day)} and {at} < {end} group by all "
+            f"from {rows} where {at} >= {sql_date(days.day)} and {at} < {end} group by 1 "
             f"having {paid}) left join ({ends}) using (account)"
         )
     there = f"select account, mrr from ({ends}) where mrr > 0"
@@ -329,19 +340,19 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
     paying = f"{row_amount(recipe)} > 0 and ({after} is null or {after} > {begin})"
     left = (
         f"select {account} as account, max({after}) as gone from {rows} "
-        f"where {paying} and {begin} < {before} group by all"
+        f"where {paying} and {begin} < {before} group by 1"
     )
     back = (
         f"select {account} as account, min({begin}) as back from {rows} "
-        f"where {paying} and {begin} >= {before} group by all"
+        f"where {paying} and {begin} >= {before} group by 1"
     )
     returned = (
         f"select {account} as account, cast(sum({row_amount(recipe)}) as double) as mrr "
         f'from {rows} join (select account as "gtmar:key", back as "gtmar:back" from ({left}) '
         f"join ({back}) using (account) where back <= gone + {interval(shape.gap)}) "
-        f'on {account} = "gtmar:key" and {begin} = "gtmar:back" and {paying} group by all'
+        f'on {account} = "gtmar:key" and {begin} = "gtmar:back" and {paying} group by 1'
     )
-    others = f"({returned}) anti join ({there}) using (account)"
+    others = f"({returned}) where account not in (select account from ({there}))"
     return f"{there} union all select account, mrr from {others}"
 
 
@@ -537,7 +548,7 @@ def _outcomes(
     # Who was given back more than they paid has no MRR; the bridge adds it up as it is.
     start = 'greatest(coalesce("gtmar:start".mrr, 0), 0)'
     if not days.over:
-        return [f"round({start}, 4) as mrr"]
+        return [f"{_rounded(start, 4)} as mrr"]
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
     account = account_of(source)
@@ -563,18 +574,18 @@ def _outcomes(
     columns = [
         f"{sql_date(days.day)} as outcome_start",
         f"{sql_date(Span(0, 1).after(days.end, -1))} as outcome_end",
-        f"case when {there} then round({start}, 4) end as mrr",
-        f"case when {there} then round({end}, 4) end as mrr_end",
-        f"case when {there} then cast({kept} as tinyint) end as retained_6mo",
-        f"case when {there} then cast(not ({kept}) as tinyint) end as churned",
+        f"case when {there} then {_rounded(start, 4)} end as mrr",
+        f"case when {there} then {_rounded(end, 4)} end as mrr_end",
+        f"case when {there} then {_flag(kept)} end as retained_6mo",
+        f"case when {there} then {_flag(f'not ({kept})')} end as churned",
     ]
     if recipe.population == "paying and former":
-        columns.append(f"case when not ({there}) then cast({kept} as tinyint) end as won_back")
+        columns.append(f"case when not ({there}) then {_flag(kept)} end as won_back")
     if recipe.ltv is not None:
         amount = f"cast(sum({paid_amount(recipe)}) as double)"
         all_paid = f"({with_rates(recipe, history)})"
         worth = join(
-            "worth", f"select {account} as account, {amount} as worth from {all_paid} group by all"
+            "worth", f"select {account} as account, {amount} as worth from {all_paid} group by 1"
         )
         columns.append(f"{worth}.worth as actual_ltv")
     if recipe.activation is not None:
@@ -583,7 +594,7 @@ def _outcomes(
         asked = "" if recipe.activation.where is None else f" where ({recipe.activation.where}\n)"
         within = interval(recipe.activation.within)
         began = join(
-            "began", f"select {account} as account, min({begins}) as began from {rows} group by all"
+            "began", f"select {account} as account, min({begins}) as began from {rows} group by 1"
         )
         events = (
             f'select {account_of(event)} as "gtmar:key", {at} as "gtmar:at" from '
@@ -593,11 +604,11 @@ def _outcomes(
             "active",
             f'select account, min("gtmar:at") as at from ({events}) join {began} '
             f'on "gtmar:key" = account where "gtmar:at" >= began and "gtmar:at" < began + {within} '
-            "group by account",
+            "group by 1",
         )
         known = f"{began}.began + {within} <= {sql_date(days.end)}"
         columns += [
-            f"case when {known} then cast({active}.at is not null as tinyint) end as activated",
+            f"case when {known} then {_flag(f'{active}.at is not null')} end as activated",
             f"case when {known} then date_diff('day', cast({began}.began as date), "
             f"cast({active}.at as date)) end as days_to_activate",
         ]

@@ -184,6 +184,28 @@ def test_a_deleted_invoice_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_a_warehouse_gets_a_select_or_models(folder: Path) -> None:
+    said = gtmar("snapshot", "snapshots.yaml", "--sql", "--dialect", "postgres")
+    assert said.startswith('WITH "gtmar_raw_subs" AS (')
+    assert said.endswith(";\n")
+    said = gtmar("snapshot", "snapshots.yaml", "--sql", "--table", "subs=crm.subs")
+    assert "FROM crm.subs" in said
+    words = ("snapshot", "snapshots.yaml", "--dbt", "models")
+    said = gtmar(*words)
+    assert said.startswith("1 model in models, each with its tests: one a date.\n")
+    assert "dbt build --select random_2024_03_01" in said
+    assert sorted(path.name for path in (folder / "models").iterdir()) == [
+        "random_2024_03_01.sql",
+        "random_2024_03_01.yml",
+    ]
+    gtmar(*words, code=2)
+    assert json.loads(gtmar(*words, "--force", "--json"))["models"] == ["random_2024_03_01"]
+    gtmar(*words, "-o", "accounts", code=2)
+    gtmar("snapshot", "snapshots.yaml", "-o", "accounts", "--dialect", "postgres", code=2)
+    gtmar("snapshot", "snapshots.yaml", "-o", "accounts", "--force", code=2)
+    assert not (folder / "accounts").exists()
+
+
 # ---- a first recipe ------------------------------------------------------------------------------
 
 

@@ -52,7 +52,8 @@ _POSTGRES_TYPES = {
     pl.Float64: "double precision",
     pl.Int64: "bigint",
     pl.Boolean: "boolean",
-    pl.String: "text",
+    # In the order of a language, as servers usually have it, and not of bytes.
+    pl.String: 'text collate "en-x-icu"',
     pl.Date: "date",
     pl.Datetime: "timestamp",
     pl.Decimal: "numeric",
@@ -76,7 +77,12 @@ class Postgres:
 
     def load(self, name: str, frame: pl.DataFrame) -> None:
         quoted = [column.replace('"', '""') for column in frame.columns]
-        types = [_POSTGRES_TYPES[dtype.base_type()] for dtype in frame.dtypes]
+        types = [
+            "timestamptz"
+            if getattr(dtype, "time_zone", None)
+            else _POSTGRES_TYPES[dtype.base_type()]
+            for dtype in frame.dtypes
+        ]
         columns = ", ".join(f'"{n}" {t}' for n, t in zip(quoted, types, strict=True))
         file = self._folder / "load.csv"
         frame.write_csv(file, null_value="\\N", quote_style="non_numeric")
@@ -87,9 +93,16 @@ class Postgres:
         )
 
     def ask(self, text: str) -> pl.DataFrame:
+        return pl.read_csv(self._answer(text), infer_schema_length=None, try_parse_dates=False)
+
+    def ask_texts(self, text: str) -> pl.DataFrame:
+        """Run a SELECT; all values come as text."""
+        return pl.read_csv(self._answer(text), infer_schema=False)
+
+    def _answer(self, text: str) -> Path:
         file = self._folder / "answer.csv"
         file.write_text(self.run(f"copy ({text}\n) to stdout (format csv, header);"), "utf-8")
-        return pl.read_csv(file, infer_schema_length=None, try_parse_dates=False)
+        return file
 
     def run(self, text: str) -> str:
         """Run statements; return what they print."""
@@ -204,6 +217,7 @@ def spark() -> Iterator[Spark | None]:
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.sql.shuffle.partitions", "2")
         # Put into one, the steps of a score are worked out once for each time that they are named.
         .config(
             "spark.sql.optimizer.excludedRules",

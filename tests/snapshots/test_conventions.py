@@ -242,6 +242,9 @@ def agree(seed: int, case: tuple[str, dict[str, str]], money: dict[str, str]) ->
     for row in table.iter_rows(named=True):
         start, end = plain.mrr(row["id"], day), plain.mrr(row["id"], after)
         assert round(row["mrr"] * 100) == start
+        if "churned" not in row:
+            # The time for a return is not over when the history ends.
+            continue
         paused = by_account.get((day, row["id"]), {}).get("pause")
         if start and not end:
             assert row["churned"] == (0 if paused else 1)

@@ -1,0 +1,258 @@
+"""SQL of a recipe's own that means the same in every warehouse, and the types of a statement.
+
+A condition or a SELECT is taken if it consists of what is known to be alike; all else is refused by
+name, with its place in the recipe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.schema import MappingSchema
+
+from gtmar.data.locations import quoted
+from gtmar.errors import RecipeError
+from gtmar.snapshots.raw_history import conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gtmar.snapshots.recipe import SnapshotRecipe
+
+__all__ = [
+    "COMPARED",
+    "Schemas",
+    "compared_with",
+    "deepest_first",
+    "is_text",
+    "kind_of",
+    "refuse_unknown",
+    "typed",
+]
+
+#: By source and column the type that it is cast to; None for one that not every dialect has.
+Schemas: TypeAlias = "Mapping[str, Mapping[str, exp.DataType | None]]"
+
+
+def deepest_first(tree: exp.Expr, *kinds: type[exp.Expr]) -> list[Any]:
+    """Return all nodes of some kinds; each after those that it holds."""
+    return list(tree.find_all(*kinds))[::-1]
+
+
+COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
+_PREDICATES = (*COMPARED, exp.Is, exp.In, exp.Between)
+#: What a recipe's SQL may consist of, where it isn't DuckDB's: the same in all dialects, or made so
+#: by `_alike`.
+_KNOWN = (
+    *(exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered),
+    *(exp.Subquery, exp.With, exp.CTE, exp.Union, exp.Table, exp.TableAlias, exp.Alias),
+    *(exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.Var),
+    *(exp.And, exp.Or, exp.Not, *COMPARED, exp.Is, exp.In, exp.Between, exp.Exists),
+    *(exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg),
+    *(exp.Abs, exp.Cast, exp.DataType, exp.DataTypeParam, exp.Interval, exp.DateDiff),
+    *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Distinct, exp.Filter),
+    *(exp.Window, exp.RowNumber, exp.Star),
+)
+#: Parts of those that not every dialect has, or that mean other things elsewhere.
+_UNKNOWN_PARTS = {
+    exp.Select: ("kind", "hint", "limit", "operation_modifiers"),
+    exp.Join: ("method", "match_condition"),
+    exp.Group: ("all", "cube", "rollup", "grouping_sets", "totals"),
+    exp.Distinct: ("on",),
+    exp.Union: ("by_name",),
+    exp.Star: ("except_", "replace", "rename", "except"),
+    exp.With: ("recursive",),
+    exp.Window: ("first", "spec"),
+    exp.Between: ("symmetric",),
+    exp.Case: ("this",),
+}
+_REAL, _WHOLE = ("DOUBLE", "FLOAT"), ("TINYINT", "SMALLINT", "INT", "BIGINT", "INT128")
+#: By a type's name what its values are, as far as operators ask.
+_KINDS = {
+    **dict.fromkeys((*_REAL, *_WHOLE, "DECIMAL", "UTINYINT", "UINT", "UBIGINT"), "number"),
+    **dict.fromkeys(("VARCHAR", "TEXT"), "text"),
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMPNTZ"), "moment"),
+    "BOOLEAN": "flag",
+    "DATE": "day",
+    "INTERVAL": "interval",
+    "NULL": "null",
+}
+_CASTS = {
+    "day": ("day", "moment"),
+    "moment": ("day", "moment"),
+    "number": ("number",),
+    "text": ("text",),
+}
+
+
+def _type(node: exp.Expr) -> str:
+    kind = node.type
+    return "UNKNOWN" if kind is None else str(kind.this.value)
+
+
+def kind_of(node: exp.Expr) -> str:
+    """Return what an expression's values are, as far as operators ask; else `unknown`."""
+    return _KINDS.get(_type(node), "unknown")
+
+
+def is_text(node: exp.Expr) -> bool:
+    """Whether an expression is a text that stands there."""
+    return isinstance(node, exp.Literal) and bool(node.is_string)
+
+
+def typed(tree: exp.Expr, schemas: Schemas) -> Any:
+    """Resolve all names of a statement and tell the types of its expressions."""
+    types: dict[str, object] = {
+        name: {c: "UNKNOWN" if kind is None else str(kind) for c, kind in each.items()}
+        for name, each in schemas.items()
+    }
+    schema = MappingSchema(types, dialect="duckdb")
+
+    def annotated(tree: exp.Expr) -> exp.Expr:
+        return annotate_types(tree, schema=schema, dialect="duckdb")
+
+    found = annotated(qualify(tree, dialect="duckdb", schema=schema))
+    for node in deepest_first(found, exp.Sub):
+        # Days between two dates, which are an interval in some engines.
+        if kind_of(node.this) == kind_of(node.expression) == "day":
+            left, right = node.this.copy(), node.expression.copy()
+            node.replace(exp.DateDiff(this=left, expression=right, unit=exp.var("DAY")))
+            found = annotated(found)
+    return found
+
+
+def refuse_unknown(recipe: SnapshotRecipe, schemas: Schemas, dialect: str) -> None:
+    """Refuse SQL of the recipe that isn't known to mean the same in a dialect, place by place."""
+    wrong = list[str]()
+    fragments = [
+        (place, f"select 1 from {quoted(source)} where ({text}\n)", {source: schemas[source]})
+        for place, source, text in conditions(recipe)
+    ]
+    fragments += [
+        (f"features.{name}", str(rule.sql), dict(schemas))
+        for name, rule in recipe.features.items()
+        if rule.kind == "sql"
+    ]
+    for place, text, seen in fragments:
+        found = dict.fromkeys(_oddities(text, seen))
+        wrong += [f"{place}: {odd}" for odd in found]
+    if wrong:
+        raise RecipeError(
+            f"{len(wrong)} of the recipe's expressions can't be said in {dialect} for certain",
+            listing=[f"  - {text}" for text in wrong],
+            problems=wrong,
+            hint="bring it as a column of the source; docs/snapshots.md lists what can be said",
+        )
+
+
+def _oddities(text: str, schemas: Schemas) -> Iterator[str]:
+    """Say what in a text isn't known to mean the same in another dialect."""
+    try:
+        tree = sqlglot.parse_one(text, read="duckdb")
+    except SqlglotError:
+        yield "only DuckDB can read it"
+        return
+    odd = [
+        node
+        for node in tree.walk()
+        if not isinstance(node, _KNOWN)
+        or any(node.args.get(part) for part in _UNKNOWN_PARTS.get(type(node), ()))
+        or (isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count))
+        or (isinstance(node, exp.Join) and node.kind in ("SEMI", "ANTI", "POSITIONAL"))
+    ]
+    if odd:
+        yield from (f"{_shown(node)} isn't known to be the same there" for node in odd[:1])
+        return
+    for node in tree.find_all(*_PREDICATES):
+        if any(isinstance(each, (*_PREDICATES, exp.Not)) for each in node.iter_expressions()):
+            yield f"{_shown(node)} needs brackets: engines differ in what comes first"
+    try:
+        found = typed(tree, schemas)
+    except SqlglotError as err:
+        yield f"its names can't be told apart: {str(err).partition(chr(10))[0]}"
+        return
+    for node in found.walk():
+        if not _fits(node):
+            yield f"what kind of values {_shown(node)} takes differs there"
+
+
+def _shown(node: exp.Expr) -> str:
+    text = " ".join(node.sql(dialect="duckdb").split())
+    return f'"{text[:60]}{"..." if len(text) > 60 else ""}"'
+
+
+def _fits(node: exp.Expr) -> bool:
+    """Whether an operator's values are of kinds for which engines agree."""
+    kind = kind_of(node.this) if isinstance(node.this, exp.Expr) else ""
+    other = kind_of(node.expression) if isinstance(node.args.get("expression"), exp.Expr) else ""
+    for kinds, fits in (
+        ((exp.And, exp.Or), {kind, other} <= {"flag", "null"}),
+        ((exp.Not, exp.Where, exp.Having, exp.If), kind in ("flag", "null")),
+        ((exp.Mul, exp.Div), kind == other == "number"),
+        ((exp.Neg, exp.Abs, exp.Sum, exp.Avg), kind == "number"),
+        ((exp.Min, exp.Max), kind != "unknown"),
+        ((exp.DateDiff,), kind == other == "day" and str(node.args.get("unit")).upper() == "DAY"),
+    ):
+        if isinstance(node, kinds) and not fits:
+            return False
+    if isinstance(node, exp.Div):
+        # In DuckDB a division by 0 is infinite, elsewhere an error.
+        divisor = node.expression.unnest()
+        return isinstance(divisor, exp.Nullif) or (divisor.is_number and float(divisor.name) != 0)
+    if isinstance(node, exp.Add | exp.Sub):
+        return kind == other == "number" or (kind in ("day", "moment") and other == "interval")
+    if isinstance(node, exp.Interval):
+        return str(node.unit).upper() in ("DAY", "MONTH") and node.this.name.isdigit()
+    if isinstance(node, exp.Cast):
+        return _casts(node)
+    return _one_kind(node)
+
+
+def compared_with(node: exp.Expr) -> list[exp.Expr]:
+    """Return what a value is compared with."""
+    if isinstance(node, exp.Between):
+        return [node.args["low"], node.args["high"]]
+    if isinstance(node, exp.In):
+        query = node.args.get("query")
+        return [query.unnest().selects[0]] if query is not None else list(node.expressions)
+    return [node.expression]
+
+
+def _one_kind(node: exp.Expr) -> bool:
+    """Whether the values that are compared, or one of which comes out, are of one kind.
+
+    Days may be compared with moments, and either with a text that stands for one.
+    """
+    if isinstance(node, (*COMPARED, exp.Between, exp.In)):
+        values = [node.this, *compared_with(node)]
+    elif isinstance(node, exp.Coalesce):
+        values = [node.this, *node.expressions]
+    elif isinstance(node, exp.Nullif):
+        values = [node.this, node.expression]
+    elif isinstance(node, exp.Case):
+        values = [each.args["true"] for each in node.args["ifs"]]
+        values += [node.args["default"]] if node.args.get("default") else []
+    else:
+        return True
+    kinds = {kind_of(each) for each in values} - {"null"}
+    if isinstance(node, (*COMPARED, exp.Between, exp.In)) and "unknown" not in kinds:
+        known = {kind_of(each) for each in values if not is_text(each)} - {"null"}
+        if known and known <= {"day", "moment"}:
+            return True
+    return len(kinds - {"unknown"}) <= 1 and "unknown" not in kinds
+
+
+def _casts(node: exp.Cast) -> bool:
+    to, value = _KINDS.get(str(node.to.this.value), "unknown"), node.this
+    if is_text(value) and to in ("day", "moment"):
+        return True
+    if to == "text":
+        return kind_of(value) == "text" or _type(value) in _WHOLE
+    if str(node.to.this.value) in _WHOLE:
+        return _type(value) in _WHOLE
+    return kind_of(value) in _CASTS.get(to, ())
