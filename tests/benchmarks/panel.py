@@ -185,8 +185,8 @@ def null_p(seed: int, *, n: int = ACCOUNTS, by_rows: bool = False) -> tuple[floa
         )
         best = search.over(matrix)
         value = best.value if question is value_by_chance else best.gain(1)
-        asked = {"searches": 19, "seed": seed}
-        found.append(question(search, matrix, value or 0.0, **asked).p_value)
+        chance = question(search, matrix, value or 0.0, searches=19, seed=seed)
+        found.append(chance.p_value)
     return found[0], found[1]
 
 

@@ -59,6 +59,7 @@ GUIDES = [
         "program",
         "snapshots",
         "sql",
+        "time",
         "cli",
         "changelog",
         "architecture",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_what_a_date_shows_is_the_objective_on_its_rows(
             part = facts["parts"][name]
             values = judge.values(LocalEvaluator(matrix, spec).frame([start, best]))
             assert [part["before"][place], part["after"][place]] == values
-            assert part["gained"][place] == (values[1] > values[0])
+            assert part["gained"][place] == ((values[1] or 0) > (values[0] or 0))
             assert part["rows_by_date"][place] == matrix.accounts
     # The sign of a weight holds where the objective is worse without it.
     loaded = load_accounts(scan(Source(str(folder / "accounts"), at=facts["dates"][2])), spec)
@@ -102,7 +103,7 @@ def test_what_a_date_shows_is_the_objective_on_its_rows(
         frame = LocalEvaluator(loaded.holdout, spec).frame([without, best])
         zero, own = judge.values(frame)
         if best[index]:
-            assert facts["signs"][term.name][2] == (own > zero), term.name
+            assert facts["signs"][term.name][2] == ((own or 0) > (zero or 0)), term.name
 
 
 def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> None:
@@ -162,6 +163,10 @@ def test_a_score_of_several_dates_has_the_date_in_each_row(folder: Path, done: R
     assert scored.height == 1_920
 
 
+def _far(day: int, other: int) -> tuple[int, int]:
+    return abs(other - day), other
+
+
 def test_a_null_moves_whole_histories_and_a_resample_whole_accounts(spec: ScoringSpec) -> None:
     table = panels.accounts(50, 4)
     # Some accounts end early, as those do that leave.
@@ -183,7 +188,7 @@ def test_a_null_moves_whole_histories_and_a_resample_whole_accounts(spec: Scorin
         taken = (drawn.columns[1][rows] // 10).tolist()
         order = np.argsort(matrix.date_of[rows])
         # The giver's row of the same date or, where it has none, of the nearest.
-        nearest = [min(of_giver, key=lambda d, day=day: (abs(d - day), d)) for day in own]
+        nearest = [sorted(of_giver, key=partial(_far, day))[0] for day in own]
         assert [taken[i] for i in order] == nearest
     assert len(np.unique(givers)) == 50
     assert (drawn.codes == matrix.codes).all()

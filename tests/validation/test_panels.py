@@ -110,7 +110,8 @@ def test_standard_errors_are_those_of_accounts_drawn_by_brute_force() -> None:
         up, down = rows[:, order] * kept[order], rows[:, order] * lost[order]
         below = np.cumsum(down, axis=1) - down / 2
         # Ties are few among 10,001 values; each counts as if it were in order by half.
-        return (up * below).sum(axis=1) / up.sum(axis=1) / down.sum(axis=1)
+        shares = (up * below).sum(axis=1) / up.sum(axis=1) / down.sum(axis=1)
+        return np.asarray(shares)
 
     gain = auc(panel.after.places) - auc(panel.before.places)
     found = auc_gain(panel, level=0.95)
