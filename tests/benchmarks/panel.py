@@ -180,9 +180,8 @@ def null_p(seed: int, *, n: int = ACCOUNTS, by_rows: bool = False) -> tuple[floa
         if by_rows:
             matrix = replace(matrix, account_of=None, date_of=None, dates=())
         plan = Plan(seed=seed, limits=Limits(40))
-        search = RepeatedSearch(
-            own, judge, lambda plan=plan: plan.make_proposer(own, sign=1), plan.limits
-        )
+        proposer = partial(plan.make_proposer, own, sign=1)
+        search = RepeatedSearch(own, judge, proposer, plan.limits)
         best = search.over(matrix)
         value = best.value if question is value_by_chance else best.gain(1)
         chance = question(search, matrix, value or 0.0, searches=19, seed=seed)

@@ -24,7 +24,7 @@ from gtmar.journal.review import review
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.report.content import gather
-from gtmar.validation.gates import smallest_gain
+from gtmar.validation.gates import Gates, smallest_gain
 from gtmar.validation.resampling import bootstrapped, shuffled
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("panel")
-    table = panels.accounts(240, 3)
+    number = pl.col("account_id").str.tail(1).cast(pl.Int64)
+    plan = pl.when(number < 5).then(pl.lit("pro")).otherwise(pl.lit("free"))
+    table = panels.accounts(240, 3).with_columns(plan=plan)
     for (day,), part in table.partition_by("features_asof", as_dict=True).items():
         own = place / "accounts" / f"features_asof={day}"
         own.mkdir(parents=True)
@@ -121,12 +123,20 @@ def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     folder: Path, done: RunResult
 ) -> None:
     out = folder / "decision"
-    decided = runs.decide(done.run_id, journal=folder / "journal", folder=out)
+    gates = Gates(segments=("plan",))
+    decided = runs.decide(done.run_id, journal=folder / "journal", folder=out, gates=gates)
     assert done.holdout is not None
     assert decided.accounts == done.holdout["accounts"]
     assert decided.unseen.endswith(f"on 8 dates, {decided.accounts * 8:,} rows")
     interval = decided.intervals.gain["auc_roc_retain"]
     assert interval.accounts == decided.accounts
+    # Fewer than 50 accounts of a segment are too few, however many rows they have.
+    asked = {gate.name: gate for gate in decided.gates if gate.name.startswith("segment ")}
+    found = [asked[f"segment plan={plan}"].found for plan in ("free", "pro")]
+    sizes = [int(text.partition(" accounts")[0].split()[-1]) for text in found]
+    assert sum(sizes) == decided.accounts
+    for text, size in zip(found, sizes, strict=True):
+        assert ("50 needed" in text) == (size < 50)
     with (out / "account_changes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1_920
