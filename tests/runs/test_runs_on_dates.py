@@ -119,6 +119,14 @@ def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> N
         runs.replay(done.run_id, journal=journal, data=fewer)
 
 
+def test_a_frame_of_several_dates_is_read_by_the_dates_on_record(
+    tmp_path: Path, spec: ScoringSpec
+) -> None:
+    frame, journal = panels.accounts(120, 8), tmp_path / "journal"
+    ran = runs.run(scan(frame, at=panels.AT), spec, limits=Limits(10), journal=journal)
+    assert runs.replay(ran.run_id, journal=journal, data=frame).identical
+
+
 def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     folder: Path, done: RunResult
 ) -> None:
