@@ -233,10 +233,10 @@ def test_clustered_intervals_cover_as_often_as_they_say_and_those_of_rows_do_not
 
 @pytest.mark.slow
 def test_a_null_finds_nothing_where_nothing_is_and_one_of_rows_would() -> None:
-    count = 60
-    whole = np.array([panels.null_p(seed, n=100) for seed in range(count)])
-    rows = np.array([panels.null_p(seed, n=100, by_rows=True) for seed in range(count)])
-    # At 10 % more than 13 of 60 come once in 500 times.
-    assert ((whole <= 0.1).sum(axis=0) <= 13).all()
+    count = 30
+    whole = np.array([panels.null_p(seed, n=150) for seed in range(count)])
+    rows = np.array([panels.null_p(seed, n=150, by_rows=True) for seed in range(count)])
+    # At 10 % more than 8 of 30 come once in 500 times.
+    assert ((whole <= 0.1).sum(axis=0) <= 8).all()
     # Where rows change hands one by one, chance looks smaller than it is.
     assert (rows <= 0.1).mean() > 1.5 * (whole <= 0.1).mean()
