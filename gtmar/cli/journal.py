@@ -422,12 +422,14 @@ def _dates_table(by_date: dict[str, Any], objective: str) -> None:
 
     parts = {name: by_date["parts"][name] for name in DATED if name in by_date["parts"]}
     rows = []
-    for place, day in enumerate(by_date["dates"]):
+    for day in by_date["dates"]:
         cells: list[Any] = [day]
         for part in parts.values():
-            ends = (part[end][place] for end in ("before", "after"))
+            place = part["dates"].index(day) if day in part["dates"] else None
+            ends = [None if place is None else part[end][place] for end in ("before", "after")]
             texts = ("none" if value is None else f"{value:.4f}" for value in ends)
-            cells += [part["rows_by_date"][place], " -> ".join(texts)]
+            counted = 0 if place is None else part["rows_by_date"][place]
+            cells += [counted, " -> ".join(texts)]
         rows.append(cells)
     heads = [head for name in parts for head in (DATED[name], "start -> best")]
     table(["date", *heads], rows, title=f"{objective} by date, accounts searched and held out")

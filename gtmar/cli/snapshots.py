@@ -321,9 +321,11 @@ def _print(built: Built) -> None:
     if with_outcomes:
         newest = with_outcomes[-1]
         if len(built.tables) > 1:
+            place = shlex.quote(newest.data.rpartition("/")[0])
+            together = f"--data {place} --at {built.tables[0].day}..{newest.day}"
             say(
-                "Each account is in several of them; a search takes one date. The newest with "
-                f"outcomes is {newest.day}."
+                f"Each account is in several of them: {together} searches them together. The "
+                f"newest with outcomes is {newest.day}."
             )
         follow("init", data=newest.data, output_path=unused("spec.yaml"))
     else:

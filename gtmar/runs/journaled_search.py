@@ -398,8 +398,10 @@ class Search:
         if looks and holdout is not None and holdout.dates:
             parts["held_out"] = holdout
         asked = (self.spec, self.judge)
+        # A holdout of its own has dates of its own.
+        days = {day for each in parts.values() for day in each.dates}
         return {
-            "dates": list(map(str, search.dates)),
+            "dates": list(map(str, sorted(days))),
             "signs": signs_by_date(list(parts.values())[-1], *asked, best),
             "parts": {n: by_date(each, *asked, self.start, best) for n, each in parts.items()},
         }

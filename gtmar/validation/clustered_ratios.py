@@ -175,7 +175,7 @@ def _hhi(money: Floats, weights: Floats, tiers: tuple[int, int]) -> tuple[Floats
         values = np.stack([before, after, after - before])
         deviations = []
         for each in (pull, other, other - pull):
-            moved = each.reshape(len(sums), -1) @ money.T
+            moved = each.reshape(len(sums), tiers[0] * tiers[1]) @ money.T
             deviations.append(2 * np.sqrt((weights * moved**2).sum(axis=1)) / whole[:, 0])
     return values * 10_000, np.stack(deviations) * 10_000
 

@@ -374,7 +374,9 @@ def _movement(of: Grounds) -> Iterator[Gate]:
     stated, usual = of.gates.max_moved, default_max_moved(np.bincount(of.panel.before.tiers))
     # Who repairs a score that is upside down turns the order round.
     turned = upside_down(replace(of.intervals, after={})) is not None
-    for what, share, verb in (("accounts", of.moved, "do"), ("MRR", of.moved_mrr, "does")):
+    # Of several dates an account has a tier on each.
+    counted = "accounts" if of.panel.account_of is None else "rows"
+    for what, share, verb in ((counted, of.moved, "do"), ("MRR", of.moved_mrr, "does")):
         if share is None:
             continue
         most = (1.0 if turned else usual) if stated is None else stated

@@ -165,7 +165,7 @@ def shift_of_numbers(
         places = np.searchsorted(cuts, values[~unknown], side="right")
         counts = np.bincount(places, minlength=len(cuts) + 1)
         sides.append(np.append(counts, unknown.sum()))
-    return _shift(name, [*labels, "(unknown)"], sides[0], sides[1], accounts)
+    return _shift(name, [*labels, "(unknown)"], *sides, accounts=accounts)
 
 
 def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
@@ -245,7 +245,7 @@ def shift_of_categories(
         )
         for counts in (before, after)
     ]
-    return _shift(name, labels, sides[0], sides[1], accounts)
+    return _shift(name, labels, *sides, accounts=accounts)
 
 
 def _shift(
@@ -253,6 +253,7 @@ def _shift(
     labels: Sequence[str],
     reference: Counts,
     now: Counts,
+    *,
     accounts: tuple[int, int] | None,
 ) -> Shift:
     used = (reference > 0) | (now > 0)

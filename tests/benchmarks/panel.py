@@ -180,13 +180,12 @@ def null_p(seed: int, *, n: int = ACCOUNTS, by_rows: bool = False) -> tuple[floa
         if by_rows:
             matrix = replace(matrix, account_of=None, date_of=None, dates=())
         plan = Plan(seed=seed, limits=Limits(40))
-        search = RepeatedSearch(
-            own, judge, lambda plan=plan: plan.make_proposer(own, sign=1), plan.limits
-        )
+        proposer = partial(plan.make_proposer, own, sign=1)
+        search = RepeatedSearch(own, judge, proposer, plan.limits)
         best = search.over(matrix)
         value = best.value if question is value_by_chance else best.gain(1)
-        asked = {"searches": 19, "seed": seed}
-        found.append(question(search, matrix, value or 0.0, **asked).p_value)
+        chance = question(search, matrix, value or 0.0, searches=19, seed=seed)
+        found.append(chance.p_value)
     return found[0], found[1]
 
 

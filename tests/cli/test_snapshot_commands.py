@@ -74,9 +74,10 @@ def test_several_dates_are_several_tables_and_the_next_step_takes_one(folder: Pa
     words = ("--date", "2024-06-01", "--date", "2024-03-01")
     said = gtmar("snapshot", "snapshots.yaml", *words, "-o", "accounts")
     assert re.match(r"2 tables, \d+ rows in all; outcomes are known for 2 of 2 dates\.\n", said)
-    assert "a search takes one date" in said.replace("\n", " ")
+    together = "--data accounts --at 2024-03-01..2024-06-01"
+    assert f"{together} searches them together" in said.replace("\n", " ")
     assert "Next: gtmar init --data accounts/features_asof=2024-06-01 -o spec.yaml" in said
-    # All dates at once have each account twice, which no search takes.
+    # All dates at once have each account twice, which no search takes unasked.
     gtmar("init", "--data", "accounts/features_asof=2024-03-01", "-o", "spec.yaml")
     assert "account_id" in gtmar("check", "--data", "accounts", "--spec", "spec.yaml", code=3)
 

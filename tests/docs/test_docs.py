@@ -62,6 +62,7 @@ GUIDES = [
         "stripe",
         "time",
         "sql",
+        "time",
         "cli",
         "changelog",
         "architecture",

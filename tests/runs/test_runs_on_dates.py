@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from gtmar.journal.review import review
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.report.content import gather
-from gtmar.validation.gates import smallest_gain
+from gtmar.validation.gates import Gates, smallest_gain
 from gtmar.validation.resampling import bootstrapped, shuffled
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("panel")
-    table = panels.accounts(240, 3)
+    number = pl.col("account_id").str.tail(1).cast(pl.Int64)
+    plan = pl.when(number < 5).then(pl.lit("pro")).otherwise(pl.lit("free"))
+    table = panels.accounts(240, 3).with_columns(plan=plan)
     for (day,), part in table.partition_by("features_asof", as_dict=True).items():
         own = place / "accounts" / f"features_asof={day}"
         own.mkdir(parents=True)
@@ -92,7 +95,7 @@ def test_what_a_date_shows_is_the_objective_on_its_rows(
             part = facts["parts"][name]
             values = judge.values(LocalEvaluator(matrix, spec).frame([start, best]))
             assert [part["before"][place], part["after"][place]] == values
-            assert part["gained"][place] == (values[1] > values[0])
+            assert part["gained"][place] == ((values[1] or 0) > (values[0] or 0))
             assert part["rows_by_date"][place] == matrix.accounts
     # The sign of a weight holds where the objective is worse without it.
     loaded = load_accounts(scan(Source(str(folder / "accounts"), at=facts["dates"][2])), spec)
@@ -102,7 +105,7 @@ def test_what_a_date_shows_is_the_objective_on_its_rows(
         frame = LocalEvaluator(loaded.holdout, spec).frame([without, best])
         zero, own = judge.values(frame)
         if best[index]:
-            assert facts["signs"][term.name][2] == (own > zero), term.name
+            assert facts["signs"][term.name][2] == ((own or 0) > (zero or 0)), term.name
 
 
 def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> None:
@@ -116,16 +119,32 @@ def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> N
         runs.replay(done.run_id, journal=journal, data=fewer)
 
 
+def test_a_frame_of_several_dates_is_read_by_the_dates_on_record(
+    tmp_path: Path, spec: ScoringSpec
+) -> None:
+    frame, journal = panels.accounts(120, 8), tmp_path / "journal"
+    ran = runs.run(scan(frame, at=panels.AT), spec, limits=Limits(10), journal=journal)
+    assert runs.replay(ran.run_id, journal=journal, data=frame).identical
+
+
 def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     folder: Path, done: RunResult
 ) -> None:
     out = folder / "decision"
-    decided = runs.decide(done.run_id, journal=folder / "journal", folder=out)
+    gates = Gates(segments=("plan",))
+    decided = runs.decide(done.run_id, journal=folder / "journal", folder=out, gates=gates)
     assert done.holdout is not None
     assert decided.accounts == done.holdout["accounts"]
     assert decided.unseen.endswith(f"on 8 dates, {decided.accounts * 8:,} rows")
     interval = decided.intervals.gain["auc_roc_retain"]
     assert interval.accounts == decided.accounts
+    # Fewer than 50 accounts of a segment are too few, however many rows they have.
+    asked = {gate.name: gate for gate in decided.gates if gate.name.startswith("segment ")}
+    found = [asked[f"segment plan={plan}"].found for plan in ("free", "pro")]
+    sizes = [int(text.partition(" accounts")[0].split()[-1]) for text in found]
+    assert sum(sizes) == decided.accounts
+    for text, size in zip(found, sizes, strict=True):
+        assert ("50 needed" in text) == (size < 50)
     with (out / "account_changes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1_920
@@ -162,6 +181,10 @@ def test_a_score_of_several_dates_has_the_date_in_each_row(folder: Path, done: R
     assert scored.height == 1_920
 
 
+def _far(day: int, other: int) -> tuple[int, int]:
+    return abs(other - day), other
+
+
 def test_a_null_moves_whole_histories_and_a_resample_whole_accounts(spec: ScoringSpec) -> None:
     table = panels.accounts(50, 4)
     # Some accounts end early, as those do that leave.
@@ -183,7 +206,7 @@ def test_a_null_moves_whole_histories_and_a_resample_whole_accounts(spec: Scorin
         taken = (drawn.columns[1][rows] // 10).tolist()
         order = np.argsort(matrix.date_of[rows])
         # The giver's row of the same date or, where it has none, of the nearest.
-        nearest = [min(of_giver, key=lambda d, day=day: (abs(d - day), d)) for day in own]
+        nearest = [sorted(of_giver, key=partial(_far, day))[0] for day in own]
         assert [taken[i] for i in order] == nearest
     assert len(np.unique(givers)) == 50
     assert (drawn.codes == matrix.codes).all()

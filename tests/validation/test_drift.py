@@ -325,3 +325,20 @@ def test_the_command_exits_with_10_where_something_moved(tmp_path: Path) -> None
     assert lacking.exit_code == 2
     assert "--against OLD_TABLE" in lacking.stderr
     assert specs.load(spec).lineage is None
+
+
+def test_chance_is_that_of_accounts_where_they_have_several_rows() -> None:
+    draw = np.random.default_rng(3)
+    # Eight equal rows of each account.
+    before, now = (np.repeat(draw.normal(size=60), 8) for _ in range(2))
+    rows, accounts = (
+        shift_of_numbers("x", before, now, accounts=sizes) for sizes in (None, (60, 60))
+    )
+    assert accounts.index == rows.index
+    assert accounts.chance == pytest.approx(8 * rows.chance)
+    assert accounts.reading == "unclear"
+    texts = [[str(value > 0) for value in side] for side in (before, now)]
+    of_texts = [
+        shift_of_categories("x", *texts, accounts=sizes).chance for sizes in (None, (60, 60))
+    ]
+    assert of_texts[1] == pytest.approx(8 * of_texts[0])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 from benchmarks import panel as panels
 from scipy import stats
@@ -18,6 +20,7 @@ from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.intervals import panel_of, uncertainty
 from gtmar.validation.ratios import RATIOS
 from gtmar.validation.reliability import calibrated, reliability
+from gtmar.validation.top_share import BOUNDARIES, drawn_shares
 
 if TYPE_CHECKING:
     from gtmar.validation.paired_scores import Panel
@@ -110,7 +113,8 @@ def test_standard_errors_are_those_of_accounts_drawn_by_brute_force() -> None:
         up, down = rows[:, order] * kept[order], rows[:, order] * lost[order]
         below = np.cumsum(down, axis=1) - down / 2
         # Ties are few among 10,001 values; each counts as if it were in order by half.
-        return (up * below).sum(axis=1) / up.sum(axis=1) / down.sum(axis=1)
+        shares = (up * below).sum(axis=1) / up.sum(axis=1) / down.sum(axis=1)
+        return np.asarray(shares)
 
     gain = auc(panel.after.places) - auc(panel.before.places)
     found = auc_gain(panel, level=0.95)
@@ -129,6 +133,41 @@ def test_standard_errors_are_those_of_accounts_drawn_by_brute_force() -> None:
         assert deviation == pytest.approx(drawn.std(), rel=0.06), ratio.key
 
 
+def test_pulls_of_the_top_share_are_those_of_whole_accounts() -> None:
+    panel = small(200, 2)
+    drawn = list(panel.weights(1_500, seed=5))
+    for metric in BOUNDARIES[:2]:
+        shares = drawn_shares(metric, panel, drawn)
+        assert shares.accounts == 200
+        for which in range(3):
+            spread = shares.drawn[which].std()
+            assert shares.deviations[which] == pytest.approx(spread, rel=0.12), (metric.key, which)
+
+
+def test_what_an_account_pulls_of_concentration_is_its_derivative() -> None:
+    panel = small()
+    [arpa] = [ratio for ratio in RATIOS if ratio.key == "arpa_by_tier"]
+    cells = gathered_by_account(panel, [arpa], [])["arpa_by_tier"]
+    y, _ = arpa.parts(panel)
+    assert panel.account_of is not None
+
+    def hhi(weights: np.ndarray) -> np.ndarray:
+        found = []
+        for side in (panel.before, panel.after):
+            money = [float((weights * y * side.inside(tier)).sum()) for tier in range(4)]
+            found.append(10_000 * sum((m / sum(money)) ** 2 for m in money))
+        return np.array([*found, found[1] - found[0]])
+
+    known, own, _, _, accounts = cells.concentrations()
+    everyone = np.ones(panel.rows)
+    pulls = [
+        (hhi(everyone + 1e-5 * (panel.account_of == a)) - hhi(everyone)) / 1e-5 for a in range(60)
+    ]
+    assert accounts == 60
+    assert known == pytest.approx(hhi(everyone))
+    assert own == pytest.approx(np.linalg.norm(pulls, axis=0), rel=1e-3)
+
+
 def test_a_share_counts_as_many_accounts_as_say_as_much() -> None:
     # Eight rows of an account that all say the same are one.
     own = np.array([1.0] * 30 + [0.0] * 70)
@@ -141,7 +180,10 @@ def test_a_share_counts_as_many_accounts_as_say_as_much() -> None:
 
 
 def test_intervals_hang_on_no_order_of_rows() -> None:
-    table = panels.accounts(60, 1)
+    # Coarse values, so that rows of many accounts are equal; amounts whose sums are rounded.
+    coarse = (pl.col("x0", "x1", "x2", "x3") * 2).round() / 2
+    table = panels.accounts(200, 1).with_columns(coarse, mrr=pl.lit(33.33), mrr_end=pl.lit(11.11))
+    table = table.with_columns(mrr_end=pl.col("mrr_end") * pl.col("retained_6mo"))
     spec = panels.spec()
 
     def found(rows: object) -> object:
@@ -158,8 +200,6 @@ def test_probabilities_are_held_against_whole_accounts() -> None:
         load_accounts(scan(panels.accounts(300, seed), at=panels.AT), spec).search
         for seed in (1, 2)
     )
-    from datetime import date
-
     fitted = calibrated(one, spec, date(2026, 1, 1))
     known = spec.model_copy(update={"calibration": fitted})
     clustered = reliability(two, known)
@@ -189,3 +229,14 @@ def test_clustered_intervals_cover_as_often_as_they_say_and_those_of_rows_do_not
     assert (covered[0] >= 87).all(), dict(zip(panels.ASKED, covered[0], strict=True))
     assert 0.93 <= covered[0].mean() / count <= 0.975
     assert covered[1].mean() / count < 0.88
+
+
+@pytest.mark.slow
+def test_a_null_finds_nothing_where_nothing_is_and_one_of_rows_would() -> None:
+    count = 30
+    whole = np.array([panels.null_p(seed, n=150) for seed in range(count)])
+    rows = np.array([panels.null_p(seed, n=150, by_rows=True) for seed in range(count)])
+    # At 10 % more than 8 of 30 come once in 500 times.
+    assert ((whole <= 0.1).sum(axis=0) <= 8).all()
+    # Where rows change hands one by one, chance looks smaller than it is.
+    assert (rows <= 0.1).mean() > 1.5 * (whole <= 0.1).mean()
