@@ -60,7 +60,6 @@ GUIDES = [
         "program",
         "snapshots",
         "stripe",
-        "time",
         "sql",
         "time",
         "cli",
