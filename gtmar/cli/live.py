@@ -15,9 +15,9 @@ from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtmar.runs import Walked, Watched
+    from gtmar.runs import TimeToLeaving, Walked, Watched
 
-__all__ = ["walk", "watch"]
+__all__ = ["print_leaving", "walk", "watch"]
 
 #: What a timer's script sees: beyond chance worse, or nothing to tell by yet.
 _EXITS = {"holds": 0, "worse": 10, "unknown": 11}
@@ -193,3 +193,22 @@ def _print_watched(found: Watched) -> None:
         follow("checkout", "live", output_path=unused("live.yaml"))
     else:
         follow("log")
+
+
+def print_leaving(found: TimeToLeaving) -> None:
+    """Print the share of each tier that is gone after some days, and why where none is known."""
+    rows, why = [], {}
+    for tier, each in found.of("tier").items():
+        for days, leaving in each.items():
+            gone = leaving.gone
+            if gone.value is None or gone.low is None or gone.high is None:
+                why[days] = gone.reason
+                continue
+            ends = f"{gone.low:.1%} to {gone.high:.1%}"
+            rows.append([tier, days, f"{gone.value:.1%}", ends, f"{leaving.accounts:,}"])
+    first, last = found.dates
+    if rows:
+        title = f"gone after days, 95 % intervals; followed from {first} to {last}"
+        table(["tier", "days", "gone", "interval", "accounts"], rows, title=title)
+    for days, reason in why.items():
+        say(f"Not known: who is gone after {days} days, {reason}.")
