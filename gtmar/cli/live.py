@@ -236,18 +236,16 @@ def _print_watched(found: Watched, *, written: Path | None) -> None:
 
 def print_leaving(found: TimeToLeaving) -> None:
     """Print the share of each tier that is gone after some days, and why where none is known."""
-    rows, why = [], {}
+    rows = []
     for tier, each in found.of("tier").items():
         for days, leaving in each.items():
             gone = leaving.gone
-            if gone.value is None or gone.low is None or gone.high is None:
-                why[days] = gone.reason
-                continue
-            ends = f"{gone.low:.1%} to {gone.high:.1%}"
-            rows.append([tier, days, f"{gone.value:.1%}", ends, f"{leaving.accounts:,}"])
+            if gone.value is not None and gone.low is not None and gone.high is not None:
+                ends = f"{gone.low:.1%} to {gone.high:.1%}"
+                rows.append([tier, days, f"{gone.value:.1%}", ends, f"{leaving.accounts:,}"])
     first, last = found.dates
     if rows:
         title = f"gone after days, 95 % intervals; followed from {first} to {last}"
         table(["tier", "days", "gone", "interval", "accounts"], rows, title=title)
-    for days, reason in why.items():
+    for days, reason in found.unknown.items():
         say(f"Not known: who is gone after {days} days, {reason}.")

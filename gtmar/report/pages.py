@@ -177,6 +177,7 @@ def live_page(found: Watched, command: str) -> Page:
         tiers=time_charts.tiers_chart(found.measurements),
         probability=time_charts.probability_chart(found.measurements),
         leaving=time_charts.leaving_chart(found.leaving) if found.leaving else None,
+        unknown=found.leaving.unknown if found.leaving else {},
     )
     return Page(html, title)
 

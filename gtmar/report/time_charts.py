@@ -42,7 +42,7 @@ _SOLID, _DASHED = [1, 0], [6, 4]
 
 def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Markup | None:
     """Draw the objective by date with its interval; a dashed line is a promotion. None of none."""
-    points = [
+    points: list[dict[str, Any]] = [
         {"x": str(each.day), "verdict": each.verdict, **_ends(each.metrics[each.objective])}
         for each in measured
         if each.metrics[each.objective].value is not None
@@ -66,7 +66,7 @@ def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Mark
             ("unknown", "quiet", "paper"),
         ):
             own = over([row for row in points if row["verdict"] == verdict])
-            look = {"color": INK[ink], "aria": False}
+            look: dict[str, Any] = {"color": INK[ink], "aria": False}
             ends = own.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
             low = alt.Y("low:Q", title=None)
             layers.append(ends.encode(x=x, y=low, y2="high:Q"))
@@ -118,11 +118,12 @@ def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
     def draw(width: int) -> Chart:
         of_days = isinstance(rows[0]["x"], int)
         every = sorted({row["x"] for row in rows})
-        x = _dates(every)
         if of_days:
             scale = alt.Scale(domain=[0, every[-1]])
             axis = alt.Axis(grid=False, values=every)
             x = alt.X("x:Q", title="days after the score", scale=scale, axis=axis)
+        else:
+            x = _dates(every)
         y = alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%", tickCount=5))
         layers = []
         for number, (name, own) in enumerate(tiers.items()):
@@ -214,7 +215,7 @@ def gains_chart(found: Walked) -> Markup | None:
         side = 150 if width == WIDE else 120
         axis = alt.Axis(labelColor=INK["ink"], labelLimit=side, minExtent=side)
         y = alt.Y("name:N", sort=[row["name"] for row in rows], title=None, axis=axis)
-        look = {"color": INK["best"], "aria": False}
+        look: dict[str, Any] = {"color": INK["best"], "aria": False}
         x = alt.X("low:Q", title=None, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=5))
         ends = over(rows).transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
         point = over(rows).mark_point(fill=INK["best"], size=60, opacity=1, **look)
@@ -240,8 +241,17 @@ def _ends(interval: Any) -> dict[str, float | None]:
 def _dates(days: Iterable[Any]) -> alt.X:
     """Return an axis of dates, at most as many labels as have room."""
     every = sorted({str(day) for day in days})
+    ticks: Any = [
+        {"year": int(day[:4]), "month": int(day[5:7]), "date": int(day[8:]), "utc": True}
+        for day in every
+    ]
     axis = alt.Axis(
-        grid=False, format="%Y-%m-%d", labelAngle=0, labelOverlap="greedy", labelSeparation=10
+        grid=False,
+        format="%Y-%m-%d",
+        labelAngle=0,
+        labelOverlap="greedy",
+        labelSeparation=10,
+        values=ticks,
     )
     scale = alt.Scale(type="utc", domain=[every[0], every[-1]], padding=12)
     if len(every) == 1:
@@ -249,6 +259,6 @@ def _dates(days: Iterable[Any]) -> alt.X:
     return alt.X("x:T", title=None, scale=scale, axis=axis)
 
 
-def _sized(layers: Sequence[alt.Chart], width: int, *, side: int = 70) -> alt.LayerChart:
+def _sized(layers: Sequence[alt.Chart], width: int, *, side: int = 70) -> Chart:
     height = 240 if width == WIDE else 200
     return alt.layer(*layers).properties(width=width - side, height=height)

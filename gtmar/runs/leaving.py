@@ -39,7 +39,8 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
     dict
         By each date whose table has an id, ascending: the later days that say so of its accounts.
     """
-    listed, windows, ends = [], [], {}
+    listed, windows = [], []
+    ends: dict[date, date | None] = {}
     for day, given in sorted(tables.items()):
         table = read_for(given, spec)
         name = id_column(spec, table.columns)
@@ -55,11 +56,11 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
             ),
         )
         ends[day] = None
-        end = outcome_end(table, spec)
+        last = outcome_end(table, spec)
         known = rows.drop_nulls("there")
-        if end is not None and known.height:
-            ends[day] = end + timedelta(days=1)
-            windows.append(known.with_columns(day=pl.lit(ends[day]), listed=pl.lit(value=False)))
+        if last is not None and known.height:
+            ends[day] = over = last + timedelta(days=1)
+            windows.append(known.with_columns(day=pl.lit(over), listed=pl.lit(value=False)))
         listed.append(rows.select("account", pl.lit(value=True).alias("there"), day=pl.lit(day)))
     schema = {"account": pl.String, "day": pl.Date, "there": pl.Boolean, "listed": pl.Boolean}
     if not listed:

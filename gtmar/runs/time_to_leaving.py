@@ -73,6 +73,15 @@ class TimeToLeaving(PlainData):
                 found.setdefault(each.band, {})[each.days] = each
         return found
 
+    @property
+    def unknown(self) -> dict[int, str]:
+        """By days: why nobody can tell who is gone by then."""
+        return {
+            each.days: each.gone.reason
+            for each in self.bands
+            if each.looked is None and each.gone.reason is not None
+        }
+
     def with_columns(self, scored: pl.DataFrame) -> pl.DataFrame:
         """Add to scored accounts the share of their tier that is gone: `leaves_30` and so on."""
         tiers = self.of("tier")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ __all__ = ["GONE", "THERE", "UNKNOWN", "share_gone"]
 THERE, GONE, UNKNOWN = 0, 1, -1
 
 
-def share_gone(looks: NDArray[np.int8], whose: NDArray[np.int64], *, level: float) -> Interval:
+def share_gone(
+    looks: NDArray[np.int8], whose: NDArray[np.integer[Any]], *, level: float
+) -> Interval:
     """Estimate the share that is gone by the last look.
 
     Parameters
@@ -63,7 +65,7 @@ def share_gone(looks: NDArray[np.int8], whose: NDArray[np.int64], *, level: floa
     accounts = len(np.unique(whose[followed]))
     share = min(1.0, max(0.0, 1 - stays))
     _, of = np.unique(whose, return_inverse=True)
-    together = np.bincount(of, weights=stays * pulls)
+    together = np.bincount(of, weights=stays * pulls).astype(np.float64)
     if 0 < share < 1:
         size = effective_size(together, share, float(followed.sum()), level=level)
     else:
