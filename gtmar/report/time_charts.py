@@ -210,11 +210,12 @@ def gains_chart(found: Walked) -> Markup | None:
     ]
     if not rows:
         return None
+    names = [str(row["name"]) for row in rows]
 
     def draw(width: int) -> Chart:
         side = 150 if width == WIDE else 120
         axis = alt.Axis(labelColor=INK["ink"], labelLimit=side, minExtent=side)
-        y = alt.Y("name:N", sort=[row["name"] for row in rows], title=None, axis=axis)
+        y = alt.Y("name:N", sort=names, title=None, axis=axis)
         look: dict[str, Any] = {"color": INK["best"], "aria": False}
         x = alt.X("low:Q", title=None, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=5))
         ends = over(rows).transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
