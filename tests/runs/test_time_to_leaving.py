@@ -92,6 +92,14 @@ def test_a_window_says_who_left_without_a_later_date(tmp_path: Path) -> None:
     assert found.of("tier")["A"][30].rows == 2
 
 
+def test_who_left_by_the_windows_end_is_gone_though_the_next_date_has_it(tmp_path: Path) -> None:
+    """The end and the date are one day: January's row is gone on it, February's begins on it."""
+    write(tmp_path, date(2026, 1, 1), {"a": (9, 0), "b": (9, 1)}, window=31)
+    write(tmp_path, date(2026, 2, 1), {"a": (1, None), "b": (1, None)})
+    write(tmp_path, date(2026, 3, 1), {"a": (1, None), "b": (1, None)})
+    assert shares(time_to_leaving(tmp_path, SPEC), 30) == {"A": 0.5, "B": 0.0}
+
+
 def panel(draw: np.random.Generator, months: int) -> tuple[list[date], list[Rows]]:
     """Draw tables of a month each: accounts come, pause, leave, and some outcomes are unknown."""
     days = [date(2025 + n // 12, n % 12 + 1, 1) for n in range(months)]
