@@ -9,6 +9,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
+from gtmar.cli.live import print_leaving
 from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, spec_app
 from gtmar.cli.output import Answer, announce, say, some, table
@@ -257,6 +258,10 @@ def score(
     tier_only: Annotated[
         bool, typer.Option("--tier-only", help="With --changed-since: only changes of tier.")
     ] = False,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Tables of several dates: adds how many of each tier leave, and when."),
+    ] = None,
     as_of: a.AsOf = None,
     date_format: a.DateFormat = None,
     set_aside: a.SetAside = None,
@@ -276,7 +281,9 @@ def score(
         )
     if not least >= 0:
         raise UsageError(f"--by must be 0 points or more, got {least}")
-    inputs = local_inputs(data, spec, since)
+    if since is not None and history is not None:
+        raise UsageError("--history and --changed-since each add columns of their own: one of them")
+    inputs = local_inputs(data, spec, since, history)
     runs.refuse_table(output_path, inputs=inputs, force=force)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
@@ -286,6 +293,10 @@ def score(
     )
     for note in notes:
         output.complain("note", note)
+    leaving = None
+    if history is not None:
+        leaving = runs.time_to_leaving(history, loaded, set_aside=set_aside)
+        scored = leaving.with_columns(scored)
     if since is not None:
         scored = runs.changed_since(since, scored, loaded, least=least, tier_only=tier_only)
     else:
@@ -301,6 +312,7 @@ def score(
         "accounts_by_tier": tiers,
         "set_aside": {k: n for side in sides for k, n in side.counts.items()},
         "notes": notes,
+        "time_to_leaving": leaving and leaving.as_json(),
     }
 
     def text() -> None:
@@ -314,6 +326,8 @@ def score(
         output.say(f"{counted} {did} into {path}. Tiers: {listed}.")
         for note in notes:
             output.say(f"Note: {note}")
+        if leaving is not None:
+            print_leaving(leaving)
         if scored.height:
             key = scored.columns[0]
             follow("explain", 1 if key == "score" else scored[key][0])

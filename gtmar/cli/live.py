@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli import progress
 from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    from gtmar.runs import Walked, Watched
+    from gtmar.runs import TimeToLeaving, Walked, Watched
 
-__all__ = ["walk", "watch"]
+__all__ = ["print_leaving", "walk", "watch"]
 
 #: What a timer's script sees: beyond chance worse, or nothing to tell by yet.
 _EXITS = {"holds": 0, "worse": 10, "unknown": 11}
@@ -39,11 +41,16 @@ def walk(
     *,
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write it as an HTML page.")
+    ] = None,
+    force: a.Force = False,
     quiet: a.Quiet = False,
 ) -> Answer:
     """Re-tune on each date by what was known, judge on the next; say whether that pays."""
     from gtmar import runs
 
+    new = option_values.output(output_path, data, spec, journal, force=force)
     with progress.watching(quiet=quiet) as watching:
         found = runs.walk(
             data,
@@ -58,14 +65,28 @@ def walk(
             watch=watching,
             **table_options,
         )
-    return Answer(found.as_json, lambda: _print_walked(found, journal=journal))
+    written = None
+    if new is not None:
+        from gtmar.report import walk_page
+
+        written = new.write(walk_page(found, _again()).html)
+    return Answer(
+        lambda: found.as_json() | {"output": written and str(written)},
+        lambda: _print_walked(found, journal=journal, written=written),
+    )
+
+
+def _again() -> str:
+    """Return the command that is running, to be run again; a page that is there is replaced."""
+    words = ["gtmar", *sys.argv[1:]]
+    return shlex.join(words if "--force" in words else [*words, "--force"])
 
 
 #: What re-tuning is held against, as a table's head has it.
 _OTHERS = {"alone": "alone", "once": "tuned once", "logistic": "logistic", "column": "your score"}
 
 
-def _print_walked(found: Walked, *, journal: Path) -> None:
+def _print_walked(found: Walked, *, journal: Path, written: Path | None) -> None:
     say(found.sentence, {"pays": "good", "costs": "bad"}.get(found.verdict))  # type: ignore[arg-type] # of the two
     say(
         f"{some(found.accounts, 'account')} on {some(len(found.steps), 'date')}; each is judged by "
@@ -100,6 +121,8 @@ def _print_walked(found: Walked, *, journal: Path) -> None:
     table(heads, rows, title="Re-tuned less each, mean over dates, 95 %; leavers in worst tier")
     for day, why in found.left_out:
         say(f"Not judged: {day}, {why}.")
+    if written is not None:
+        say(f"Written: {written}. Open it in any browser; it needs nothing else.")
     follow("review", found.steps[-1].run_id, journal=journal)
 
 
@@ -123,6 +146,10 @@ def watch(
     *,
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write it as an HTML page.")
+    ] = None,
+    force: a.Force = False,
 ) -> Answer:
     """Keep what the live score says today; say whether it held on the dates that are over."""
     from datetime import date
@@ -134,6 +161,7 @@ def watch(
         before = None if forget_before is None else date.fromisoformat(forget_before)
     except ValueError as err:
         raise UsageError(f"--forget-before expects YYYY-MM-DD, got {forget_before}") from err
+    new = option_values.output(output_path, data, scores, journal, *(shadow or ()), force=force)
     found = runs.watch(
         data,
         model=model,
@@ -144,10 +172,19 @@ def watch(
         journal=journal,
         **table_options,
     )
-    return Answer(found.as_json, lambda: _print_watched(found), _EXITS[found.verdict])
+    written = None
+    if new is not None:
+        from gtmar.report import live_page
+
+        written = new.write(live_page(found, _again()).html)
+    return Answer(
+        lambda: found.as_json() | {"output": written and str(written)},
+        lambda: _print_watched(found, written=written),
+        _EXITS[found.verdict],
+    )
 
 
-def _print_watched(found: Watched) -> None:
+def _print_watched(found: Watched, *, written: Path | None) -> None:
     tone = {"holds": "good", "worse": "bad"}.get(found.verdict)
     say(found.sentence, tone)  # type: ignore[arg-type] # of the two above
     for day, role, accounts in found.kept:
@@ -189,7 +226,26 @@ def _print_watched(found: Watched) -> None:
         say(f"Forgotten: the scores of {some(found.forgotten, 'date')}; what was measured stays.")
     for note in found.notes:
         complain("note", note)
+    if written is not None:
+        say(f"Written: {written}. Open it in any browser; it needs nothing else.")
     if found.verdict == "worse" and found.live.experiment is not None:
         follow("checkout", "live", output_path=unused("live.yaml"))
     else:
         follow("log")
+
+
+def print_leaving(found: TimeToLeaving) -> None:
+    """Print the share of each tier that is gone after some days, and why where none is known."""
+    rows = []
+    for tier, each in found.of("tier").items():
+        for days, leaving in each.items():
+            gone = leaving.gone
+            if gone.value is not None and gone.low is not None and gone.high is not None:
+                ends = f"{gone.low:.1%} to {gone.high:.1%}"
+                rows.append([tier, days, f"{gone.value:.1%}", ends, f"{leaving.accounts:,}"])
+    first, last = found.dates
+    if rows:
+        title = f"gone after days, 95 % intervals; followed from {first} to {last}"
+        table(["tier", "days", "gone", "interval", "accounts"], rows, title=title)
+    for days, reason in found.unknown.items():
+        say(f"Not known: who is gone after {days} days, {reason}.")

@@ -1,8 +1,8 @@
-"""Self-contained HTML pages: what one run found, the history of a journal, the bridge of MRR.
+"""Self-contained HTML pages: of a run, a journal's history, MRR's bridge, a walk, a live score.
 
 Drawn by Altair and filled in by Jinja2, both of the extra ``gtmar[report]``, imported late.
 """
 
-from gtmar.report.pages import Page, bridge_page, history_page, run_page
+from gtmar.report.pages import Page, bridge_page, history_page, live_page, run_page, walk_page
 
-__all__ = ["Page", "bridge_page", "history_page", "run_page"]
+__all__ = ["Page", "bridge_page", "history_page", "live_page", "run_page", "walk_page"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gtmar.journal.front import Front
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence
+    from gtmar.runs.watch import Watched
 
 __all__ = [
     "Cost",
@@ -36,6 +37,7 @@ __all__ = [
     "WeightGroup",
     "gather",
     "gather_history",
+    "promotions",
 ]
 
 #: Windows by which a report shows what was tried, equally wide on a square-root scale.
@@ -475,3 +477,27 @@ def gather_history(journal: Journal, *, most: int) -> History:
     )
     live = tuple(journal.sql("live").to_dicts())
     return History(live=live, entries=tuple(entries), older=len(rows) - len(shown))
+
+
+def promotions(found: Watched) -> list[dict[str, Any]]:
+    """Return what went live, in order, with who expected what, and whether it was so.
+
+    `kept` is true or false by the newest measurement of that very score that could tell; None
+    where none could.
+    """
+    rows = []
+    for each in found.history:
+        row = each.as_json()
+        own = [m for m in found.measurements if m.score_id == row["score_id"]]
+        told = [m for m in own if m.promise_kept is not None and m.verdict != "unknown"]
+        newest = told[-1] if told and each.expectation is not None else None
+        rows.append(
+            row
+            | {
+                "checked": each.expectation is not None,
+                "kept": newest and newest.promise_kept,
+                "day": newest and newest.day,
+                "measured": len(own),
+            }
+        )
+    return rows

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
     from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
+    from gtmar.runs.walk import Walked
+    from gtmar.runs.watch import Watched
     from gtmar.snapshots.bridge import Bridge
 
-__all__ = ["Page", "bridge_page", "history_page", "run_page"]
+__all__ = ["Page", "bridge_page", "history_page", "live_page", "run_page", "walk_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _EXTRA = ("altair", "vl_convert", "jinja2")
@@ -148,6 +150,56 @@ def bridge_page(
         level=bridge_chart.level_chart(months, marked),
         moves=bridge_chart.moves_chart(months, kinds) if kinds else None,
         marks=bridge_chart.MARKS,
+    )
+    return Page(html, title)
+
+
+def live_page(found: Watched, command: str) -> Page:
+    """Make the page of a live score: what it said by date, and what became of the accounts.
+
+    `command` makes it again. No account is named. `UsageError` where ``gtmar[report]`` isn't
+    installed.
+    """
+    _require_extra()
+    from gtmar.report import time_charts
+    from gtmar.report.content import promotions
+
+    marks = promotions(found)
+    shown = [each for each in found.measurements if each.objective in each.metrics]
+    title = f"{found.model}: the live score"
+    html = _fill(
+        "live.html",
+        title=title,
+        w=found,
+        command=command,
+        promotions=marks,
+        metric=time_charts.metric_chart(shown, [each["since"].date() for each in marks]),
+        tiers=time_charts.tiers_chart(found.measurements),
+        probability=time_charts.probability_chart(found.measurements),
+        leaving=time_charts.leaving_chart(found.leaving) if found.leaving else None,
+        unknown=found.leaving.unknown if found.leaving else {},
+    )
+    return Page(html, title)
+
+
+def walk_page(found: Walked, command: str) -> Page:
+    """Make the page of a walk forward: whether re-tuning would have paid, date by date.
+
+    `command` does the walk again. `UsageError` where ``gtmar[report]`` isn't installed.
+    """
+    _require_extra()
+    from gtmar.report import time_charts
+
+    title = f"{found.model}: does re-tuning pay?"
+    html = _fill(
+        "walk.html",
+        title=title,
+        w=found,
+        command=command,
+        sides=[name for name in time_charts.SIDES if name in found.steps[0].values],
+        looks=time_charts.SIDES,
+        values=time_charts.walk_chart(found),
+        gains=time_charts.gains_chart(found),
     )
     return Page(html, title)
 

@@ -32,6 +32,7 @@ from gtmar.runs.score import (
 )
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
+from gtmar.runs.time_to_leaving import TimeToLeaving, time_to_leaving
 from gtmar.runs.walk import Walked, walk
 from gtmar.runs.watch import Watched, watch
 
@@ -60,6 +61,7 @@ __all__ = [
     "RunResult",
     "TierLine",
     "Tiers",
+    "TimeToLeaving",
     "Walked",
     "Watched",
     "WentLive",
@@ -87,6 +89,7 @@ __all__ = [
     "stability",
     "stamped",
     "tiers_of",
+    "time_to_leaving",
     "try_weights",
     "walk",
     "warnings_of",

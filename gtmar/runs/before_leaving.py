@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gtmar.data.contract import id_column
-from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes
-from gtmar.data.prepare import read_for
-from gtmar.data.scan import collect
-from gtmar.data.split import key_expression
-from gtmar.runs.dated_tables import outcome_end
+from gtmar.runs.leaving import gone_after, presence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,32 +76,6 @@ def _worst(spec: ScoringSpec) -> str:
 
 def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFrame:
     """Return `account` and the day by which it was `gone`, of those who left last."""
-    frames = []
-    for day, given in sorted(tables.items()):
-        table = read_for(given, spec)
-        name = id_column(spec, table.columns)
-        if name is None:
-            continue
-        outcomes = OutcomeColumns.found(spec.outcomes, table.columns)
-        left = canonical_outcomes(outcomes, table.schema)["retained"] == 0
-        end = outcome_end(table, spec)
-        frames.append(
-            collect(
-                table,
-                table.frame.select(
-                    key_expression(name, table.schema).alias("account"),
-                    left.alias("left"),
-                    day=pl.lit(day),
-                    end=pl.lit(end, dtype=pl.Date),
-                ),
-            )
-        )
-    days = sorted(tables)
-    following = dict(zip(days, [*days[1:], None], strict=True))
-    last = pl.concat(frames).sort("day").group_by("account", maintain_order=True).last()
-    next_day = pl.col("day").replace_strict(following, return_dtype=pl.Date)
-    return (
-        last.filter(pl.col("left").fill_null(value=False))
-        .select("account", gone=pl.min_horizontal(pl.col("end") + pl.duration(days=1), next_day))
-        .drop_nulls()
-    )
+    seen, _ = presence(spec, tables)
+    last = seen.filter("listed").group_by("account").agg(pl.col("day").max())
+    return gone_after(seen, last).select("account", "gone").drop_nulls()

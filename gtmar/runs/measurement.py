@@ -59,6 +59,17 @@ class Live:
     expectation: Guardrail | None
     experiment: str | None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return which spec it is, since when, by whom, and what was expected."""
+        return {
+            "spec_id": specs.spec_id(self.spec),
+            "score_id": specs.score_id(self.spec),
+            "since": self.since,
+            "author": self.author,
+            "expect": self.expect,
+            "experiment": self.experiment,
+        }
+
 
 @dataclass(frozen=True)
 class Measurement(PlainData):

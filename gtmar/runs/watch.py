@@ -26,6 +26,7 @@ from gtmar.runs.measurement import Live, measure, measurements
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 from gtmar.runs.score_store import ScoreStore
+from gtmar.runs.time_to_leaving import leaving_of
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import AccountTable, Tabular
     from gtmar.runs.measurement import Measurement
     from gtmar.runs.score_store import KeptScores
+    from gtmar.runs.time_to_leaving import TimeToLeaving
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["MOST_SHADOWS", "Watched", "watch"]
@@ -59,10 +61,20 @@ class Watched(PlainData):
     waiting: tuple[tuple[date, str], ...]
     #: Of those who left: a row for 30, 60 and 90 days before, see `before_leaving`.
     before_leaving: pl.DataFrame
-    #: Stability of the score between the last two dates that are kept; None with fewer.
-    drift: float | None
+    #: Each kept date with the stability of the score since the one before, by the same spec; None
+    #: where another spec was live then, and on the first.
+    drifts: tuple[tuple[date, float | None], ...]
+    #: By the tier and score that accounts had on each kept date.
+    leaving: TimeToLeaving | None
+    #: All that was live of the model, in order; the last is what is live now.
+    history: tuple[Live, ...]
     forgotten: int
     notes: tuple[str, ...]
+
+    @property
+    def drift(self) -> float | None:
+        """Stability of the score between the last two dates that are kept; None with fewer."""
+        return self.drifts[-1][1] if self.drifts else None
 
     @property
     def latest(self) -> Measurement | None:
@@ -91,14 +103,8 @@ class Watched(PlainData):
             "model": self.model,
             "verdict": self.verdict,
             "sentence": self.sentence,
-            "live": {
-                "spec_id": specs.spec_id(self.live.spec),
-                "score_id": specs.score_id(self.live.spec),
-                "since": self.live.since,
-                "author": self.live.author,
-                "expect": self.live.expect,
-                "experiment": self.live.experiment,
-            },
+            "live": self.live.as_json(),
+            "history": [each.as_json() for each in self.history],
             "kept": [
                 dict(zip(("day", "role", "accounts"), each, strict=True)) for each in self.kept
             ],
@@ -107,6 +113,8 @@ class Watched(PlainData):
             "waiting": [{"day": day, "why": why} for day, why in self.waiting],
             "before_leaving": self.before_leaving.to_dicts(),
             "drift": self.drift,
+            "drifts": [{"day": day, "psi": psi} for day, psi in self.drifts],
+            "time_to_leaving": self.leaving and self.leaving.as_json(),
             "forgotten": self.forgotten,
             "notes": list(self.notes),
         }
@@ -183,7 +191,8 @@ def watch(
         every = [each for each in store.kept() if each.spec.model == live.spec.model]
         lives = [each for each in every if each.role == _LIVE]
         leaving = before_leaving(lives, tables)
-        drift = _drift(lives)
+        drifts = _drifts(lives)
+        leaving_by_tier = _leaving(lives, live.spec, tables)
         forgotten = 0 if forget_before is None else store.forget(forget_before)
     return Watched(
         model=live.spec.model,
@@ -193,7 +202,9 @@ def watch(
         new=tuple(new),
         waiting=tuple(waiting),
         before_leaving=leaving,
-        drift=drift,
+        drifts=drifts,
+        leaving=leaving_by_tier,
+        history=tuple(history),
         forgotten=forgotten,
         notes=tuple(notes),
     )
@@ -331,9 +342,23 @@ def _unready(
     return None if outcomes_known(table, spec) else "its table has no outcomes yet"
 
 
-def _drift(lives: Sequence[KeptScores]) -> float | None:
-    """Return the population stability index of the score from the date before to the newest."""
-    if len(lives) < 2:
-        return None
-    old, new = (each.frame()["score"].to_numpy() for each in lives[-2:])
-    return shift_of_numbers("score", old, new).index
+def _drifts(lives: Sequence[KeptScores]) -> tuple[tuple[date, float | None], ...]:
+    """Return each date's population stability index of the score, since the date before."""
+    found: list[tuple[date, float | None]] = []
+    for before, each in zip([None, *lives], lives, strict=False):
+        index = None
+        if before is not None and specs.score_id(before.spec) == specs.score_id(each.spec):
+            old, new = (kept.frame()["score"].to_numpy() for kept in (before, each))
+            index = shift_of_numbers("score", old, new).index
+        found.append((each.day, index))
+    return tuple(found)
+
+
+def _leaving(
+    lives: Sequence[KeptScores], spec: ScoringSpec, tables: dict[date, AccountTable]
+) -> TimeToLeaving | None:
+    """Follow the accounts of all dates that were kept, by the tiers that they had then."""
+    frames = [
+        each.frame().select("account", "score", "tier", day=pl.lit(each.day)) for each in lives
+    ]
+    return leaving_of(pl.concat(frames), spec, tables) if frames else None

@@ -1,0 +1,265 @@
+"""The charts of scores through time: a metric by date, tiers by date, walks, who leaves when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from gtmar.report.charts import INK, WIDE, both, legible, over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date
+
+    from markupsafe import Markup
+
+    from gtmar.report.charts import Chart
+    from gtmar.runs.measurement import Measurement
+    from gtmar.runs.time_to_leaving import TimeToLeaving
+    from gtmar.runs.walk import Walked
+
+__all__ = [
+    "SIDES",
+    "gains_chart",
+    "leaving_chart",
+    "metric_chart",
+    "probability_chart",
+    "tiers_chart",
+    "walk_chart",
+]
+
+#: Sides of a walk: its name, the ink and dashes of its line, and the class of its key.
+SIDES: dict[str, tuple[str, str, list[int], str]] = {
+    "retuned": ("re-tuned", "best", [1, 0], "best"),
+    "alone": ("left alone", "start", [1, 0], "start"),
+    "once": ("tuned once", "start", [6, 4], "start dashed"),
+    "logistic": ("logistic regression", "quiet", [1, 0], "quiet"),
+    "column": ("your score", "quiet", [2, 3], "quiet dotted"),
+}
+_SOLID, _DASHED = [1, 0], [6, 4]
+
+
+def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Markup | None:
+    """Draw the objective by date with its interval; a dashed line is a promotion. None of none."""
+    points: list[dict[str, Any]] = [
+        {"x": str(each.day), "verdict": each.verdict, **_ends(each.metrics[each.objective])}
+        for each in measured
+        if each.metrics[each.objective].value is not None
+    ]
+    if not points:
+        return None
+    promoted = [{"x": str(day)} for day in since]
+
+    def draw(width: int) -> Chart:
+        x = _dates([row["x"] for row in (*points, *promoted)])
+        y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8))
+        layers = [
+            over(promoted)
+            .mark_rule(color=INK["start"], strokeDash=_DASHED, aria=False)
+            .encode(x=x),
+            over(points).mark_line(color=INK["best"], strokeWidth=1, aria=False).encode(x=x, y=y),
+        ]
+        for verdict, ink, fill in (
+            ("holds", "best", "best"),
+            ("worse", "bad", "bad"),
+            ("unknown", "quiet", "paper"),
+        ):
+            own = over([row for row in points if row["verdict"] == verdict])
+            look: dict[str, Any] = {"color": INK[ink], "aria": False}
+            ends = own.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
+            low = alt.Y("low:Q", title=None)
+            layers.append(ends.encode(x=x, y=low, y2="high:Q"))
+            layers.append(
+                own.mark_point(fill=INK[fill], size=60, opacity=1, **look).encode(x=x, y=y)
+            )
+        return _sized(layers, width)
+
+    first, last = points[0], points[-1]
+    text = (
+        f"Chart of {measured[-1].objective} on {len(points):,} dates with 95 % intervals, from "
+        f"{first['value']:.4f} on {first['x']} to {last['value']:.4f} on {last['x']}, and "
+        f"{len(promoted)} promotions. The table below has the numbers."
+    )
+    return both(draw, legible(text))
+
+
+def tiers_chart(measured: Sequence[Measurement]) -> Markup | None:
+    """Draw the share of each tier that was retained, by date; None where none is known."""
+    rows = [
+        {"x": str(each.day), "name": row["tier"], "value": row["retained"]}
+        for each in measured
+        for row in each.tiers
+        if row["retained"] is not None
+    ]
+    return _by_tier(
+        rows, f"Line chart of the share of each tier that stayed, on {len(measured):,} dates."
+    )
+
+
+def leaving_chart(found: TimeToLeaving) -> Markup | None:
+    """Draw the share of each tier that is gone, by days after its score; None of none."""
+    rows = [
+        {"x": days, "name": tier, **_ends(each.gone)}
+        for tier, by_days in found.of("tier").items()
+        for days, each in by_days.items()
+        if each.gone.value is not None
+    ]
+    return _by_tier(rows, "Chart of the share of each tier that is gone after some days.")
+
+
+def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
+    """Draw a line a tier, named at its end; its marks have intervals where there are any."""
+    if not rows:
+        return None
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    tiers = {name: [row for row in rows if row["name"] == name] for name in names}
+
+    def draw(width: int) -> Chart:
+        of_days = isinstance(rows[0]["x"], int)
+        every = sorted({row["x"] for row in rows})
+        if of_days:
+            scale = alt.Scale(domain=[0, every[-1]])
+            axis = alt.Axis(grid=False, values=every)
+            x = alt.X("x:Q", title="days after the score", scale=scale, axis=axis)
+        else:
+            x = _dates(every)
+        y = alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%", tickCount=5))
+        layers = []
+        for number, (name, own) in enumerate(tiers.items()):
+            ink = INK["best" if number == 0 else "bad" if number == len(names) - 1 else "quiet"]
+            base = over([{**row, "name": legible(name)} for row in own])
+            layers.append(base.mark_line(color=ink, strokeWidth=2, aria=False).encode(x=x, y=y))
+            if "low" in own[0]:
+                ends = base.transform_filter("datum.low != null")
+                rule = ends.mark_rule(color=ink, strokeWidth=2, aria=False)
+                layers.append(rule.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"))
+            point = base.mark_point(color=ink, fill=ink, size=40, opacity=1, aria=False)
+            layers.append(point.encode(x=x, y=y))
+            last = over([{**own[-1], "name": legible(name)}])
+            label = last.mark_text(align="left", baseline="middle", dx=8, limit=60, aria=False)
+            layers.append(label.encode(x=x, y=y, text="name:N"))
+        return _sized(layers, width, side=110)
+
+    return both(draw, f"{text} The table below has the numbers.")
+
+
+def probability_chart(measured: Sequence[Measurement]) -> Markup | None:
+    """Draw the share that leaves by the probabilities, and the one that left; None without any."""
+    both_known = [(str(each.day), *each.probability) for each in measured if each.probability]
+    if not both_known:
+        return None
+    said = [{"x": day, "value": value} for day, value, _ in both_known]
+    left = [{"x": day, "value": value} for day, _, value in both_known]
+    text = (
+        f"Line chart of the share that leaves by the probabilities and the share that left, "
+        f"on {len(said):,} dates. The table below has the numbers."
+    )
+    return _lines([(said, "start", _DASHED), (left, "best", _SOLID)], text, share=True)
+
+
+def walk_chart(found: Walked) -> Markup | None:
+    """Draw the objective of each side of a walk, by date; None where none has a value."""
+    lines = []
+    for name, (_, ink, dashes, _) in SIDES.items():
+        rows = [
+            {"x": str(step.day), "value": value}
+            for step in found.steps
+            if (value := step.values.get(name)) is not None
+        ]
+        if rows:
+            lines.append((rows, ink, dashes))
+    if not lines:
+        return None
+    text = (
+        f"Line chart of {found.objective} on {len(found.steps):,} dates, re-tuned and left alone, "
+        "and what else was tried. The table below has the numbers."
+    )
+    return _lines(lines[::-1], legible(text))
+
+
+def _lines(
+    lines: Iterable[tuple[Sequence[Mapping[str, Any]], str, list[int]]],
+    text: str,
+    *,
+    share: bool = False,
+) -> Markup:
+    drawn = list(lines)
+
+    def draw(width: int) -> Chart:
+        x = _dates([row["x"] for rows, *_ in drawn for row in rows])
+        axis = alt.Axis(format=".0%", tickCount=5) if share else alt.Axis(tickCount=5)
+        y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8), axis=axis)
+        layers = []
+        for rows, ink, dashes in drawn:
+            base = over(rows)
+            line = base.mark_line(color=INK[ink], strokeDash=dashes, strokeWidth=2, aria=False)
+            point = base.mark_point(color=INK[ink], fill=INK[ink], size=40, opacity=1, aria=False)
+            layers += [line.encode(x=x, y=y), point.encode(x=x, y=y)]
+        return _sized(layers, width)
+
+    return both(draw, text)
+
+
+def gains_chart(found: Walked) -> Markup | None:
+    """Draw the mean gain of re-tuning over each other side, with its interval; None of none."""
+    rows = [
+        {"name": SIDES[name][0], **_ends(gain)}
+        for name, gain in found.gains.items()
+        if gain.value is not None
+    ]
+    if not rows:
+        return None
+    names = [str(row["name"]) for row in rows]
+
+    def draw(width: int) -> Chart:
+        side = 150 if width == WIDE else 120
+        axis = alt.Axis(labelColor=INK["ink"], labelLimit=side, minExtent=side)
+        y = alt.Y("name:N", sort=names, title=None, axis=axis)
+        look: dict[str, Any] = {"color": INK["best"], "aria": False}
+        x = alt.X("low:Q", title=None, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=5))
+        ends = over(rows).transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
+        point = over(rows).mark_point(fill=INK["best"], size=60, opacity=1, **look)
+        zero = over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False)
+        layers = [
+            zero.encode(x="x:Q"),
+            ends.encode(x=x, x2="high:Q", y=y),
+            point.encode(x="value:Q", y=y),
+        ]
+        return alt.layer(*layers).properties(width=width - side - 40, height=alt.Step(28))
+
+    text = (
+        f"Range chart of the mean gain of re-tuning over {len(rows)} others, with 95 % intervals. "
+        "The table below has the numbers."
+    )
+    return both(draw, text)
+
+
+def _ends(interval: Any) -> dict[str, float | None]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _dates(days: Iterable[Any]) -> alt.X:
+    """Return an axis of dates, at most as many labels as have room."""
+    every = sorted({str(day) for day in days})
+    ticks: Any = [
+        {"year": int(day[:4]), "month": int(day[5:7]), "date": int(day[8:]), "utc": True}
+        for day in every
+    ]
+    axis = alt.Axis(
+        grid=False,
+        format="%Y-%m-%d",
+        labelAngle=0,
+        labelOverlap="greedy",
+        labelSeparation=10,
+        values=ticks,
+    )
+    scale = alt.Scale(type="utc", domain=[every[0], every[-1]], padding=12)
+    if len(every) == 1:
+        scale = alt.Scale(type="utc")
+    return alt.X("x:T", title=None, scale=scale, axis=axis)
+
+
+def _sized(layers: Sequence[alt.Chart], width: int, *, side: int = 70) -> Chart:
+    height = 240 if width == WIDE else 200
+    return alt.layer(*layers).properties(width=width - side, height=height)
