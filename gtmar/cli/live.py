@@ -47,7 +47,7 @@ def walk(
     force: a.Force = False,
     quiet: a.Quiet = False,
 ) -> Answer:
-    """Re-tune on each date by what was known, judge on the next; say whether that pays."""
+    """Say whether re-tuning on each date would have paid on the next."""
     from gtmar import runs
 
     new = option_values.output(output_path, data, spec, journal, force=force)

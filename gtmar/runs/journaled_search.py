@@ -290,6 +290,7 @@ class Search:
         sized = self._at_equal_sizes(climb.weights, looks=looks)
         holdout = self._on_holdout(found) if looks else None
         customers = self._customers(climb.weights) if looks else ()
+        dated = self._by_date(climb.weights, looks=looks)
         ended: dict[str, Any] = {
             "state": state,
             "experiments": climb.experiments,
@@ -311,10 +312,8 @@ class Search:
             "equal_sizes": _json(sized),
             # There in any case: files of one set of columns are read at once.
             "customers": _json(customers or None),
+            "by_date": _json(dated),
         }
-        dated = self._by_date(climb.weights, looks=looks)
-        if dated is not None:
-            own["by_date"] = _json(dated)
         if fitted is not None:
             table = fitted.model_dump(mode="json", by_alias=True)
             own["calibration"] = _json({"table": table, "held_out": checked})

@@ -89,9 +89,12 @@ OTHERS = {
     "export mlflow",
     "journal publish",
     "snapshot",
+    "bridge",
+    "walk",
+    "watch",
 }
-#: A folder of a decision is never replaced, nor a date's table with other rows.
-NEVER_REPLACED = {"decide", "refresh", "snapshot"}
+#: A folder of a decision is never replaced.
+NEVER_REPLACED = {"decide", "refresh"}
 every_file = pytest.mark.parametrize("name", FILES)
 
 

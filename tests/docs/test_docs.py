@@ -161,6 +161,7 @@ sources:
   subs: {data: subs.csv, account: account, from: start, until: end}
 dates: [2024-07-01, 2025-01-01]
 window: 6 months
+data_until: 2025-07-01
 revenue:
   subscriptions: {source: subs, amount: mrr}
 features:
@@ -178,7 +179,8 @@ class Bench:
         self.duckdb = duckdb.connect(config={"threads": 1})
         (folder / "sql").symlink_to(ROOT / "sql")
         (folder / "snapshots.yaml").write_text(RECIPE, "utf-8")
-        periods = [f"{i:05},2024-0{1 + i % 6}-10,2025-0{1 + i % 9}-01,{10 + i}" for i in range(60)]
+        ends = [*(f"2024-{month}-01" for month in ("09", 10, 11, 12)), "2025-03-01", "2025-09-01"]
+        periods = [f"{i:05},2024-0{1 + i % 5}-10,{ends[i % 7 % 6]},{10 + i}" for i in range(180)]
         (folder / "subs.csv").write_text("\n".join(["account,start,end,mrr", *periods]), "utf-8")
 
     def run(self, block: Block) -> None:

@@ -535,7 +535,7 @@ def test_whoever_watches_sees_every_batch(tmp_path: Path, rows: list[Row]) -> No
     [
         ("s3://key:secret@bucket/a.parquet", "s3://bucket/a.parquet"),
         ("https://host:8080/a.csv?token=secret#part", "https://host:8080/a.csv"),
-        ("postgresql://ann:secret@host:5432/db", "postgresql://host:5432/db"),
+        ("postgresql://ann:secret@host:5432/db", "postgresql://ann@host:5432/db"),
         ("data/accounts@2026?.parquet", "data/accounts@2026?.parquet"),
         ("C:\\data\\accounts.parquet", "C:\\data\\accounts.parquet"),
         ("frame", "frame"),

@@ -92,8 +92,9 @@ def test_examples_load_and_survive_both_formats(path: Path) -> None:
     assert parse(to_json(spec)) == spec
 
 
-def test_there_are_three_examples() -> None:
-    assert [path.parent.name for path in EXAMPLES] == ["churn_risk", "health_score", "icp_fit"]
+def test_there_are_four_examples() -> None:
+    names = ["churn_risk", "from_history", "health_score", "icp_fit"]
+    assert [path.parent.name for path in EXAMPLES] == names
 
 
 def test_load_takes_json_and_yaml_files(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def test_runs_are_start_and_end_together(ledger: Ledger) -> None:
         expected.setdefault("equal_sizes", None)
         expected.setdefault("calibration", None)
         expected.setdefault("customers", None)
+        expected.setdefault("by_date", None)
         for key in ("parameters", "packages"):
             rows[run_id][key], expected[key] = dict(rows[run_id][key]), dict(run[key])
         assert rows[run_id] == expected
@@ -212,7 +213,7 @@ def test_the_weights_in_a_specs_text_are_those_of_its_terms() -> None:
         """
     )
     specs = [odd, *(load(path) for path in sorted((ROOT / "examples").glob("*/spec.yaml")))]
-    assert len(specs) == 4
+    assert len(specs) == 5
     with duckdb.connect() as shell:
         text = (sql_folder() / "views.sql").read_text("utf-8")
         shell.execute(re.search(r"create or replace macro spec_weights.*?;", text, re.DOTALL)[0])  # type: ignore[index] # it is there
@@ -265,6 +266,7 @@ def effect_of(ledger: Ledger, run: Row) -> Row:
         "verdict": None,
         "decided_at": None,
         "compared": None,
+        **dict.fromkeys(("expect", "measured_on", "measurement", "promise_kept")),
     }
 
 
@@ -299,6 +301,8 @@ def live_effects(ledger: Ledger) -> list[Row]:
             comes_from = experiment["number"] and baseline["weights"] == before
             row["value_before"] = baseline["value_after"] if comes_from else None
             row["reference"] = reference_of(experiment)
+        row |= dict.fromkeys(("measured_on", "measurement", "promise_kept"))
+        row["expect"] = event["expect"]
         found.append(row | {"verdict": None, "decided_at": None, "compared": None})
         before = weights
     return found
