@@ -49,8 +49,11 @@ def walk(
 ) -> Answer:
     """Say whether re-tuning on each date would have paid on the next."""
     from gtmar import runs
+    from gtmar.report import require_extra
 
     new = option_values.output(output_path, data, spec, journal, force=force)
+    if new is not None:
+        require_extra()
     with progress.watching(quiet=quiet) as watching:
         found = runs.walk(
             data,
@@ -151,17 +154,20 @@ def watch(
     ] = None,
     force: a.Force = False,
 ) -> Answer:
-    """Keep what the live score says today; say whether it held on the dates that are over."""
+    """Keep what the live score says, and say whether it held so far."""
     from datetime import date
 
     from gtmar import runs
     from gtmar import spec as specs
+    from gtmar.report import require_extra
 
     try:
         before = None if forget_before is None else date.fromisoformat(forget_before)
     except ValueError as err:
         raise UsageError(f"--forget-before expects YYYY-MM-DD, got {forget_before}") from err
     new = option_values.output(output_path, data, scores, journal, *(shadow or ()), force=force)
+    if new is not None:
+        require_extra()
     found = runs.watch(
         data,
         model=model,

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from gtmar.runs.watch import Watched
     from gtmar.snapshots.bridge import Bridge
 
-__all__ = ["Page", "bridge_page", "history_page", "live_page", "run_page", "walk_page"]
+__all__ = [
+    "Page",
+    "bridge_page",
+    "history_page",
+    "live_page",
+    "require_extra",
+    "run_page",
+    "walk_page",
+]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _EXTRA = ("altair", "vl_convert", "jinja2")
@@ -65,7 +73,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     AccountDataError, NotComparableError
         If `data` can't be read, or isn't the run's table.
     """
-    _require_extra()
+    require_extra()
     from gtmar.report import charts
     from gtmar.report.content import gather
 
@@ -106,7 +114,7 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
     It has the newest entries, `most` of them at most. `UsageError` where ``gtmar[report]`` isn't
     installed.
     """
-    _require_extra()
+    require_extra()
     from gtmar.report.content import gather_history
 
     title = f"History of the journal {journal.path}"
@@ -123,7 +131,7 @@ def bridge_page(
     `name` is the recipe's; `rows` are those of `accounts` alone, as the bridge has them by account.
     `UsageError` where ``gtmar[report]`` isn't installed.
     """
-    _require_extra()
+    require_extra()
     from gtmar.report import bridge_chart
     from gtmar.snapshots.bridge import MOVEMENTS
 
@@ -160,7 +168,7 @@ def live_page(found: Watched, command: str) -> Page:
     `command` makes it again. No account is named. `UsageError` where ``gtmar[report]`` isn't
     installed.
     """
-    _require_extra()
+    require_extra()
     from gtmar.report import time_charts
     from gtmar.report.content import promotions
 
@@ -187,7 +195,7 @@ def walk_page(found: Walked, command: str) -> Page:
 
     `command` does the walk again. `UsageError` where ``gtmar[report]`` isn't installed.
     """
-    _require_extra()
+    require_extra()
     from gtmar.report import time_charts
 
     title = f"{found.model}: does re-tuning pay?"
@@ -204,7 +212,8 @@ def walk_page(found: Walked, command: str) -> Page:
     return Page(html, title)
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
+    """Raise `UsageError` where ``gtmar[report]`` isn't installed, before work for a page."""
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
         raise UsageError(

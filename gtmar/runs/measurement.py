@@ -244,7 +244,7 @@ def _load_kept(table: AccountTable, group: Sequence[KeptScores], options: TableO
         frame = frame.join(kept.lazy(), on=_KEY, how="inner", maintain_order="left")
     counted = collect(table, table.frame.select(pl.len())).item()
     schema = frame.collect_schema()
-    joined = replace(table, frame=frame, schema=schema, texts=None)
+    joined = replace(table, frame=frame, schema=schema, texts=None, requery=None)
     columns = tuple(_of_column(each.spec, name) for name, each in zip(names, group, strict=True))
     every = {n: c.features[n] for n, c in zip(names, columns, strict=True)}
     accounts, _ = load(joined, columns[0].model_copy(update={"features": every}), **options)
