@@ -14,10 +14,11 @@ from gtmar import spec as specs
 from gtmar.data.contract import id_column
 from gtmar.data.outcomes import canonical_outcomes
 from gtmar.data.prepare import read_for
-from gtmar.data.scan import collect
+from gtmar.data.scan import Source, collect, scan
 from gtmar.data.split import key_expression
-from gtmar.errors import UsageError
+from gtmar.errors import GtmarError, UsageError
 from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge, breach
 from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
 from gtmar.runs.dated_tables import outcome_end
@@ -156,8 +157,7 @@ def measure(
     verdict, kept, sentence = _verdict(judge, alone, gains.get("predecessor"), promise, day)
     end, scored_on = outcome_end(table, spec), live.scored_on
     in_time = end is None or (scored_on is not None and scored_on <= end)
-    searched = in_sample_of(loaded.accounts, spec, journal, [], options.get("as_of"))
-    if searched:
+    if _searched(loaded.accounts, spec, journal, day, options):
         verdict = "unknown"
         sentence = f"Can't be judged on the accounts of {day}: its weights were searched on them."
     elif not in_time:
@@ -211,6 +211,26 @@ def measure(
         **shared,
     )
     return replace(found, event_id=event)
+
+
+def _searched(
+    accounts: Accounts, spec: ScoringSpec, journal: Path, day: date, options: TableOptions
+) -> bool:
+    """Whether the search that a spec comes from saw what became of a date's accounts.
+
+    The same accounts on an earlier date, whose outcomes were over by then, are no such search.
+    """
+    if spec.lineage is not None:
+        try:
+            start = RunFiles(journal, spec.lineage.run).record("start")
+            table = scan(Source.of_record(start["source"], dict(start["parameters"])))
+            own = specs.parse(start["spec"], source="the run's spec")
+            end = outcome_end(table, own)
+        except GtmarError:
+            end = None
+        if end is not None and end < day:
+            return False
+    return bool(in_sample_of(accounts, spec, journal, [], options.get("as_of")))
 
 
 @dataclass(frozen=True)

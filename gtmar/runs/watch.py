@@ -17,7 +17,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.data.contract import id_column
 from gtmar.data.split import key_expression
-from gtmar.errors import UsageError, culprits
+from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.runs.before_leaving import before_leaving
 from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
@@ -278,7 +278,15 @@ def _keep(
                 "that date, and this one stands beside it as a shadow."
             )
             role = "shadow"  # noqa: PLW2901 - what it is on this date
-        scored = _scores(tables[day], spec, options)
+        try:
+            scored = _scores(tables[day], spec, options)
+        except ViolationsError as err:
+            if role == _LIVE:
+                raise
+            # Whoever was live before may have read other columns.
+            first = err.violations[0]
+            notes.append(f"The {role} can't be scored on {day}: {first.column}: {first.problem}.")
+            continue
         if store.keep(day, role, spec, scored):
             kept.append((day, role, scored.height))
             continue

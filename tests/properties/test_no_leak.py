@@ -116,7 +116,7 @@ def test_no_other_future_changes_a_feature() -> None:
 
 @pytest.mark.slow
 def test_no_other_future_of_thousands_changes_a_feature() -> None:
-    assert counted(60, 4, 3, 8) >= 4_000
+    assert counted(30, 4, 3, 8) >= 4_000
 
 
 # ---- the property can fail -----------------------------------------------------------------------

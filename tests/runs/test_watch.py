@@ -241,6 +241,21 @@ def test_worse_than_the_spec_before_it_is_said(team: Path) -> None:
     assert f"Worse on the accounts of {FIRST} than the score before it" in found.sentence
 
 
+def test_a_predecessor_of_other_columns_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = SPEC.model_dump(mode="json", exclude_none=True)
+    data["features"] = {"gone_column": data["features"]["logins"]}
+    promote(specs.ScoringSpec.model_validate(data), note="of another table")
+    promote(SPEC, note="of this one")
+    write(tmp_path / "accounts", FIRST)
+    found = watched()
+    assert [role for _, role, _ in found.kept] == ["live"]
+    assert "The predecessor can't be scored" in found.notes[0]
+    assert "gone_column" in found.notes[0]
+
+
 def test_what_goes_live_later_is_a_shadow_of_the_date(team: Path) -> None:
     write(team / "accounts", FIRST, outcomes=False)
     watched()
