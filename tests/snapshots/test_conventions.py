@@ -270,7 +270,7 @@ def test_snapshot_and_bridge_have_plain_pythons_mrr(
 def test_they_do_for_each_shape_and_convention(
     case: tuple[str, dict[str, str]], money: dict[str, str]
 ) -> None:
-    for seed in range(3):
+    for seed in range(2):
         agree(seed, case, money)
 
 

@@ -94,8 +94,8 @@ def test_tables_are_what_plain_python_says() -> None:
 
 
 @pytest.mark.slow
-def test_thousands_of_tables_are_what_plain_python_says() -> None:
-    assert counted(150, 5, 5) >= 3_000
+def test_more_tables_are_what_plain_python_says() -> None:
+    assert counted(50, 5, 5) >= 1_000
 
 
 # ---- the bridge ----------------------------------------------------------------------------------
