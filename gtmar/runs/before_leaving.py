@@ -49,21 +49,21 @@ def before_leaving(
         )
         for each in lives
     ]
-    kept = pl.concat(frames).sort("day")
+    kept = pl.concat(frames).with_columns(scored_for=pl.col("day")).sort("day")
     rows = []
     for days in BEFORE:
         asked = gone.with_columns(day=pl.col("gone") - pl.duration(days=days)).sort("day")
         found = asked.join_asof(kept, on="day", by="account", check_sortedness=False).drop_nulls(
             "score"
         )
-        dates = found["day"].n_unique()
-        others = kept.filter(~pl.col("account").is_in(found["account"].implode()))
+        same_dates = pl.col("day").is_in(found["scored_for"].unique().implode())
+        others = kept.filter(same_dates, ~pl.col("account").is_in(found["account"].implode()))
         rows.append(
             {
                 "days": days,
                 "leavers": found.height,
-                "lowest": found["worst"].mean() if dates else None,
-                "others": others["worst"].mean() if dates and others.height else None,
+                "lowest": found["worst"].mean(),
+                "others": others["worst"].mean(),
                 "median": found["score"].median(),
             }
         )

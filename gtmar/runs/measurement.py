@@ -29,7 +29,7 @@ from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
 from gtmar.validation.intervals import uncertainty
 from gtmar.validation.paired_scores import Panel
-from gtmar.validation.trade_offs import upside_down
+from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -363,8 +363,12 @@ def _verdict(
         return "worse", kept, f"Worse {on} than the score before it: {beside}; {measured}."
     if kept is False:
         return "worse", kept, f"Short of its promise {on}: {told}; {measured}."
-    parts = (part for part in (measured, beside, told) if part is not None)
-    return "holds", kept, f"Holds {on}: {'; '.join(parts)}."
+    parts = "; ".join(part for part in (measured, beside, told) if part is not None)
+    if own.low is None:
+        return "unknown", kept, f"Can't be told {on}: {parts}; {own.reason}."
+    if judge.name.startswith("auc_roc") and own.low <= CHANCE_LEVEL:
+        return "unknown", kept, f"No better than a coin {on}, as far as can be told: {parts}."
+    return "holds", kept, f"Holds {on}: {parts}."
 
 
 def measurements(journal: Path, model: str) -> list[Measurement]:

@@ -336,7 +336,8 @@ def _found(journal: Path, note: str, accounts: Accounts, incumbent: ScoringSpec)
             "select run_id from runs where note = getvariable('note') "
             "and outcomes_fingerprint = getvariable('outcomes') "
             "and features_fingerprint = getvariable('features') "
-            "and spec_id = getvariable('spec') and state not in ('running', 'interrupted') "
+            "and spec_id = getvariable('spec') "
+            "and state in ('finished', 'exhausted', 'patience', 'time_budget') "
             "order by run_id",
             columns=(),
             note=note,

@@ -157,7 +157,7 @@ def watch(
     ------
     UsageError
         If nothing is live, or several models are and none is named; more than three shadows, or
-        one of another model's outcomes; or another process watches.
+        one of another model; or another process watches.
     AccountDataError
         If the tables have no dates or ids, or break the contract.
     """
@@ -170,6 +170,12 @@ def watch(
     folder, store = Path(journal), ScoreStore(scores)
     history = _live(folder, model)
     live = history[-1]
+    strange = [spec.model for spec in shadows if spec.model != live.spec.model]
+    if strange:
+        raise UsageError(
+            f'a shadow of "{live.spec.model}" must be of that model, got {culprits(strange)}',
+            hint=f"model: {live.spec.model} in the shadow's spec",
+        )
     day_over = (today or datetime.now(UTC).date()) - timedelta(days=grace)
     tables = tables_by_date(data)
     with store.alone():

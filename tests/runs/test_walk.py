@@ -116,7 +116,7 @@ def test_each_step_is_a_run_that_the_next_date_judges(folder: Path) -> None:
         for name, scores in by_hand.items():
             assert step.values[name] == pytest.approx(roc_auc_score(kept, scores), abs=1e-12), name
     with Journal("journal") as journal:
-        runs = journal.query("select run_id, parent_run, note from runs order by run_id")
+        runs = journal.query("select run_id, parent_run, note from runs order by started_at")
     assert runs["run_id"].to_list() == [step.run_id for step in found.steps]
     assert runs["parent_run"].to_list() == [None, *(step.run_id for step in found.steps[:-1])]
     assert verify(Path("journal")).findings == ()
@@ -194,6 +194,22 @@ def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(folder: Path) -> N
     longer = walked()
     assert longer.walk_id != short.walk_id
     assert len(longer.steps) == 3
+
+
+def test_a_step_that_was_killed_is_searched_again(folder: Path) -> None:
+    write(folder / "accounts", [0, 0.5, 1])
+    whole = walked()
+    last = Path("journal/runs") / f"run_id={whole.steps[-1].run_id}"
+    for name in ("end.parquet", "seal"):
+        (last / name).unlink()
+    for event in Path("journal/events").iterdir():
+        event.unlink()
+    again = walked()
+    assert again.reused == 1
+    assert again.steps[0].run_id == whole.steps[0].run_id
+    assert again.steps[1].run_id != whole.steps[1].run_id
+    assert again.steps[1].weights == whole.steps[1].weights
+    assert again.gains == whole.gains
 
 
 def test_a_date_without_outcomes_judges_nothing(folder: Path) -> None:

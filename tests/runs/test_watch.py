@@ -180,6 +180,24 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"accounts": 12}, "Can't be told on"),
+        ({"sign": 0, "accounts": 300}, "No better than a coin"),
+    ],
+)
+def test_what_chance_may_give_does_not_hold(
+    tmp_path: Path, monkeypatch: Any, how: dict[str, int], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    promote(SPEC, note="without a promise")
+    write(tmp_path / "accounts", FIRST, **how)
+    found = watched()
+    assert found.verdict == "unknown"
+    assert why in found.sentence
+
+
 def test_a_promise_that_is_broken_beyond_chance_is_worse(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     promote(SPEC, note="hope", expect="auc_roc_retain >= 99%")
@@ -325,6 +343,10 @@ def test_what_the_score_said_before_accounts_left(team: Path) -> None:
     scores = left.select((pl.col("logins") * 2.0 + pl.col("tickets") * 0.5).round(2)).to_series()
     assert {row["leavers"] for row in rows.values()} == {left.height}
     assert rows[60]["lowest"] == pytest.approx((scores < 20).mean())
+    stayed = table_of(SECOND).filter(pl.col("retained_6mo") == 1)
+    others = stayed.select((pl.col("logins") * 2.0 + pl.col("tickets") * 0.5).round(2)).to_series()
+    # Of the same date alone: another date's scores are of other features.
+    assert rows[60]["others"] == pytest.approx((others < 20).mean())
     assert rows[60]["median"] == pytest.approx(scores.median())
 
 
@@ -364,5 +386,8 @@ def test_what_can_not_be_watched(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(UsageError, match="2 models are live"):
         watched()
     assert watched(model="other").model == "other"
+    with pytest.raises(UsageError, match='a shadow of "other" must be of that model, got "health"'):
+        watched(model="other", shadows=[SPEC])
+    assert len(ScoreStore("scores").kept()) == 1
     with pytest.raises(UsageError, match="4 shadows, and 3 at most"):
         watched(model="other", shadows=[SPEC] * 4)
