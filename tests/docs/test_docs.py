@@ -203,7 +203,7 @@ class Bench:
             for name in ("end.parquet", "seal"):
                 (self.folder / "journal" / "runs" / f"run_id={words[2]}" / name).unlink()
         result = CliRunner().invoke(app, words[1:])
-        # A decision may go either way, and of few accounts nothing may be told; neither is an error.
+        # A decision may go either way, of few accounts nothing may be told: neither is an error.
         fine = {"decide": (0, 10), "refresh": (0, 10), "watch": (0, 11)}
         assert result.exit_code in fine.get(words[1], (0,)), f"{line}\n{result.output}"
         if into:
