@@ -114,11 +114,13 @@ class Run:
                     run=self.id,
                 )["weights"].item()
             )
+        earned = self.best.earned_by
         rows = [
-            (name, start[name], weight, weight - start[name])
+            (name, start[name], weight, weight - start[name], earned.get(name, ""))
             for name, weight in self.result.weights.items()
         ]
-        weights = table(("weight", "start", "best", "change"), rows, caption=f"Run {self.id}")
+        heads = ("weight", "start", "best", "change", "earned by")
+        weights = table(heads, rows, caption=f"Run {self.id}")
         said = [*self._said(), *self.warnings]
         said += [note for note in (basis_note(self.result.basis),) if note]
         return "".join(map(sentence, said)) + weights

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gtmar.journal.lookup import Experiment, Reference
     from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
     from gtmar.spec import ScoringSpec
+    from gtmar.spec.earning import Earning
 
 __all__ = [
     "best",
@@ -284,9 +285,10 @@ def log(
         bases = dict(
             opened.query("select run_id, basis from runs", among=shown_runs, columns=()).rows()
         )
+        earned = lookup.earned_by(opened, shown_runs)
     return Answer(
         lambda: {"live": live.to_dicts(), "log": shown.to_dicts()},
-        lambda: _print_log(live, shown, bases, journal=journal),
+        lambda: _print_log(live, shown, bases, earned, journal=journal),
     )
 
 
@@ -570,7 +572,8 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     if row["verdict"]:
         say(f"{_decided(row)} {row['reason'] or ''}".rstrip())
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
-    table(["weight", "value"], weights, title="Weights")
+    lines = [(name, weight, found.points.get(name, "")) for name, weight in weights]
+    table(["weight", "value", "points for"], lines, title="Weights", spare=True)
     _metrics(found.effect, "before", "after", title="What it did to the metrics")
     say()
     if row["kind"] == _IMPORT:
@@ -586,11 +589,14 @@ def _print_difference(found: Difference) -> None:
     say(f"one: {one}")
     say(f"two: {two}")
     if found.weights:
+        earned = found.earned_by
         rows = [
-            (name, before, after, "" if before is None or after is None else f"{after - before:+d}")
+            (name, before, after, change, earned.get(name, ""))
             for name, before, after in found.weights
+            for change in ["" if before is None or after is None else f"{after - before:+d}"]
         ]
-        table(["weight", "one", "two", "change"], rows, title="Weights that differ")
+        heads = ["weight", "one", "two", "change", "earned by"]
+        table(heads, rows, title="Weights that differ", spare=True)
     else:
         say("The weights are the same.")
     if found.parts:
@@ -635,10 +641,16 @@ def _moved(moves: pl.DataFrame, moved: pl.DataFrame) -> None:
 
 
 def _print_log(
-    live: pl.DataFrame, entries: pl.DataFrame, bases: dict[str, str | None], *, journal: Path
+    live: pl.DataFrame,
+    entries: pl.DataFrame,
+    bases: dict[str, str | None],
+    earned: dict[str, dict[str, Earning]],
+    *,
+    journal: Path,
 ) -> None:
-    """Print what is live, then runs and changes, newest first; `bases` are by run."""
+    """Print what is live, then runs and changes, newest first; `bases`, `earned` are by run."""
     from gtmar.metrics.metric import marked
+    from gtmar.spec.earning import earned_in
 
     live_lines(live)
     for row in entries.to_dicts():
@@ -647,8 +659,11 @@ def _print_log(
         say(f"  {_who_and_why(row['author'], row['note'])}")
         if row["change"]:
             say(f"  {row['largest']}")
+        run_id = row["reference"].partition("/")[0]
+        if points := earned_in(row["largest"] or "", earned.get(run_id, {})):
+            say(f"  Points for: {points}")
         if row["value_after"] is not None:
-            basis = bases.get(row["reference"].partition("/")[0])
+            basis = bases.get(run_id)
             say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")
         if row["verdict"]:
             say(f"  {_decided(row)}")

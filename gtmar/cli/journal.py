@@ -380,16 +380,19 @@ def _print_all(found: Review) -> None:
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
     heads = ["weight", "start", "best", "change", ""]
     weights = [
-        [w["feature"], w["start"], w["best"], f"{w['change']:+d}" if w["change"] else "", bound]
+        [*row, f"at its {w['at_bound']}" if w["at_bound"] else ""]
         for w in found.weights.to_dicts()
-        for bound in [f"at its {w['at_bound']}" if w["at_bound"] else ""]
+        for change in [f"{w['change']:+d}" if w["change"] else ""]
+        for row in [[w["feature"], w["start"], w["best"], change]]
     ]
     if found.by_date is not None:
         heads.append("sign on dates")
         for row, w in zip(weights, found.weights.to_dicts(), strict=True):
             held = w["sign_held"], w["sign_dates"]
             row.append("" if None in held else "{} of {}".format(*held))
-    table(heads, weights, title="Weights")
+    earned = [w["earned_by"] or "" for w in found.weights.to_dicts()]
+    rows = [[*row, what] for row, what in zip(weights, earned, strict=True)]
+    table([*heads, "earned by"], rows, title="Weights", spare=True)
     if found.by_date is not None:
         _dates_table(found.by_date, s["objective"])
     if s["orientation"] == "risk":

@@ -296,16 +296,20 @@ def table(
     title: str | None = None,
     fold: bool = False,
     broken: bool = False,
+    spare: bool = False,
 ) -> None:
     """Print a table that fits the terminal; numbers to the right, `title` in a line above.
 
     Where the width doesn't suffice, texts are wrapped at blanks and long names lose their middle,
     each still another than the others of its column; numbers and verdicts stay whole. With `fold`,
     long words go on in the next line instead; with `broken`, a line of the head ends at each
-    underscore. Where that doesn't suffice either, each row becomes a block of lines.
+    underscore. Where that doesn't suffice either, each row becomes a block of lines. With `spare`,
+    the last column is left out where it is empty in all rows.
     """
     cells = [[visible(v if isinstance(v, str) else number(v)) for v in row] for row in rows]
     columns = [visible(name) for name in columns]
+    if spare and not any(row[-1] for row in cells):
+        columns, cells = columns[:-1], [row[:-1] for row in cells]
     if broken:
         columns = ["\n".join(name.split("_")) for name in columns]
     texts = [[head, *(row[i] for row in cells)] for i, head in enumerate(columns)]

@@ -275,22 +275,24 @@ def _print_explanation(
     if found.probability_reading is not None:
         say(found.probability_reading)
     if found.other_score is None:
-        heads = ["", "value", "weight", "points"]
+        heads = ["", "value", "weight", "points", "earned by"]
         rows: list[tuple[str, ...]] = [
-            (x.name, x.value or "", "" if x.weight is None else str(x.weight), f"{x.points:+.4f}")
+            (x.name, x.value or "", weight, f"{x.points:+.4f}", x.earned_by or "")
             for x in found.lines
+            for weight in ["" if x.weight is None else str(x.weight)]
         ]
         total = f"Sum of the points: {found.score:.2f}."
     else:
         say(f"By {versus}: {found.other_score:.2f}, tier {found.other_tier}. What moved it:")
-        heads = ["", "value", "by the other", "points", "change"]
+        heads = ["", "value", "by the other", "points", "change", "earned by"]
         rows = [
-            (x.name, x.value or "", *(f"{p:+.4f}" for p in (then, x.points, x.points - then)))
+            (x.name, x.value or "", *(f"{p:+.4f}" for p in points), x.earned_by or "")
             for x in found.lines
             for then in [x.other_points or 0]
+            for points in [(then, x.points, x.points - then)]
         ]
         total = f"Sum of the changes: {found.score - found.other_score:+.2f}."
-    table(heads, rows)
+    table(heads, rows, spare=True)
     say(total)
     if found.above is not None:
         say(f"{found.points_to_above:.2f} points to tier {found.above}.")

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import metric_named
+from gtmar.spec.earning import earnings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import polars as pl
 
     from gtmar.journal.catalog import Journal
+    from gtmar.spec.earning import Earning
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "best",
     "checkout",
     "decided_on",
+    "earned_by",
     "experiment",
     "lineage",
     "log",
@@ -214,11 +219,14 @@ class Experiment:
     row: dict[str, Any]
     #: Metrics beside those of the weights it started from; None for a baseline or known result.
     effect: pl.DataFrame | None = field(repr=False)
+    #: What each weight gives, and for what; empty where the journal has no spec of it.
+    points: dict[str, str] = field(default_factory=dict, repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         effect = None if self.effect is None else self.effect.to_dicts()
-        return {"experiment": str(self.reference), **self.row, "effect": effect}
+        more = {"points": self.points, "effect": effect}
+        return {"experiment": str(self.reference), **self.row, **more}
 
 
 def experiment(journal: Journal, name: str) -> Experiment:
@@ -242,7 +250,15 @@ def experiment(journal: Journal, name: str) -> Experiment:
             other=reference.run_id,
             other_experiment=reference.experiment_id,
         )
-    return Experiment(reference, row, effect)
+    [earned] = earned_by(journal, [reference.run_id]).values()
+    points = {n: earned[n].points(weight) for n, weight in row["weights"].items() if n in earned}
+    return Experiment(reference, row, effect, points)
+
+
+def earned_by(journal: Journal, runs: Iterable[str]) -> dict[str, dict[str, Earning]]:
+    """Return what earns the points of each weight, by run; empty for a run without a spec."""
+    specs = journal.query("select run_id, spec from runs", among=[*runs], columns=())
+    return {run: earnings(json.loads(spec or "{}")) for run, spec in specs.iter_rows()}
 
 
 #: Up to so many runs, their files are read; with more, what is kept of all runs is.

@@ -28,6 +28,7 @@ from gtmar.journal.sentences import (
 )
 from gtmar.metrics.registry import all_metrics
 from gtmar.metrics.usual import usual_sentences
+from gtmar.spec.earning import earnings
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
@@ -416,7 +417,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         for name, query in _TABLES.items()
     }
     if not brief:
-        tables["weights"] = _with_bounds(tables["weights"], record["spec"])
+        tables["weights"] = _with_spec(tables["weights"], json.loads(record["spec"] or "{}"))
         if by_date is not None:
             tables["weights"] = _with_signs(tables["weights"], by_date["signs"])
     if equal_sizes:
@@ -507,13 +508,14 @@ def _with_signs(weights: pl.DataFrame, signs: dict[str, list[bool | None]]) -> p
     return weights.with_columns(columns)
 
 
-def _with_bounds(weights: pl.DataFrame, spec: str | None) -> pl.DataFrame:
-    """Add to each weight the feature that it is of and the bound that its best stands at, if any.
+def _with_spec(weights: pl.DataFrame, spec: dict[str, Any]) -> pl.DataFrame:
+    """Add to each weight its feature, the bound that its best stands at, and what earns its points.
 
-    Read off the spec's JSON: a review needs no more of a spec. Null where it doesn't say.
+    Read off the spec's plain form: a review needs no more of a spec. Null where it doesn't say.
     """
+    earned = {name: each.what for name, each in earnings(spec).items()}
     known: dict[str, tuple[str, dict[str, Any]]] = {}
-    for name, feature in json.loads(spec or "{}").get("features", {}).items():
+    for name, feature in spec.get("features", {}).items():
         bins = (feature.get("encode") or {}).get("bins")
         known |= {name: (name, feature)} if bins is None else {}
         for key, limits in (bins or {}).items():
@@ -526,8 +528,9 @@ def _with_bounds(weights: pl.DataFrame, spec: str | None) -> pl.DataFrame:
         bound = None
         if low != high:
             bound = {low: "min", high: "max"}.get(row["best"])
-        rows.append(row | {"of": of, "at_bound": bound})
-    schema = dict(weights.schema) | {"of": pl.String(), "at_bound": pl.String()}
+        added = {"of": of, "at_bound": bound, "earned_by": earned.get(row["feature"])}
+        rows.append(row | added)
+    schema = dict(weights.schema) | dict.fromkeys(("of", "at_bound", "earned_by"), pl.String())
     return pl.DataFrame(rows, schema=schema)
 
 

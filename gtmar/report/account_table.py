@@ -14,6 +14,7 @@ from gtmar.engine.tally import TierEdges
 from gtmar.errors import GtmarError, NotComparableError
 from gtmar.metrics.registry import all_metrics, metric_column
 from gtmar.objective.objective import Judge
+from gtmar.report.encoder_pictures import encoder_pictures
 from gtmar.runs.backtest import captured
 from gtmar.runs.holdout import recorded
 from gtmar.runs.score import tier_changes
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import Tabular
+    from gtmar.report.encoder_pictures import EncoderPicture
     from gtmar.runs.segments import SegmentPart
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
@@ -159,6 +161,8 @@ class TableEvidence:
     revenue: Revenue | None
     #: Why the accounts held out can't be measured: their own table isn't there. None else.
     revenue_absent: str | None = None
+    #: Features whose points differ most between the accounts searched, by the best weights.
+    encoders: tuple[EncoderPicture, ...] = ()
 
     @property
     def costs(self) -> dict[str, str] | None:
@@ -222,6 +226,7 @@ def read_table(
             matrix, start, before, after, part=part, level=at, objective=run["objective"]
         ),
         revenue_absent=absent,
+        encoders=encoder_pictures(accounts, best, as_of=as_of),
     )
 
 

@@ -76,7 +76,9 @@ _DEFAULTS = {"opacity": "1", "stroke-width": "0"}
 #: Weights in the chart of weights, those that moved most.
 MOST_DRAWN = 40
 
-Chart: TypeAlias = "alt.Chart | alt.LayerChart | alt.FacetChart"
+Chart: TypeAlias = (
+    "alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart"
+)
 _START, _BEST = "start", "best"
 #: Wins that are named in the chart itself, and the least distance between two names, as a share of
 #: the chart's height.

@@ -76,6 +76,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     require_extra()
     from gtmar.report import charts
     from gtmar.report.content import gather
+    from gtmar.report.encoder_charts import encoder_chart
 
     evidence = gather(journal, run, data=data)
     table, null, stability = evidence.table, evidence.null, evidence.stability
@@ -88,6 +89,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,
         "front": charts.front_chart(evidence.front),
+        "encoders": [encoder_chart(each) for each in (table.encoders if table else ())],
         "segments": {
             part.part: charts.segment_chart(part, row["objective"])
             for part in (table.segments if table else ())
@@ -103,7 +105,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         tiers=row["tiers"],
         most_drawn=charts.MOST_DRAWN,
     )
-    needy = "moves between tiers, capture, revenue with intervals, segments"
+    needy = "moves between tiers, capture, revenue with intervals, segments, values against points"
     left_out = (f"{needy}: {evidence.absent}",) if evidence.absent else ()
     return Page(html, title, summary["run_id"], left_out)
 

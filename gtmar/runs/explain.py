@@ -58,6 +58,8 @@ class Line:
     points: float
     #: Under the other spec; None without one, or where it has no such line.
     other_points: float | None = None
+    #: What earns a weight's points, in words; None for the score's own lines.
+    earned_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,11 @@ def _lines(
     cells: dict[str, Any],
 ) -> tuple[Line, ...]:
     """List every line that either spec has, those that change most first where there are two."""
+    earned = (other.earned_by if other else {}) | spec.earned_by
 
     def line(name: str, key: str, value: str | None = None, weight: int | None = None) -> Line:
         then = float(compared.get(key, 0.0)) if compared else None
-        return Line(name, value, weight, scored.get(key, 0.0), then)
+        return Line(name, value, weight, scored.get(key, 0.0), then, earned.get(name))
 
     def order(each: Line) -> tuple[bool, float]:
         return each.name in _OWN, -abs(each.points - (each.other_points or 0.0))
@@ -289,9 +292,22 @@ class Difference(PlainData):
     #: table that has outcomes.
     equal_sizes: dict[str, Any] | None
 
+    @property
+    def earned_by(self) -> dict[str, str]:
+        """What earns the points of each weight that differs; by either side where they differ."""
+        one, two = self.one.spec.earned_by, self.two.spec.earned_by
+        either = {name: (one.get(name), two.get(name)) for name, *_ in self.weights}
+        return {
+            name: f"one: {old}; two: {new}" if old and new and old != new else new or old or ""
+            for name, (old, new) in either.items()
+            if old or new
+        }
+
     def _repr_html_(self) -> str:
-        names = ("weight", self.one.name, self.two.name)
-        shown = table(names, self.weights, caption=f"{self.one.name} and {self.two.name}")
+        names = ("weight", self.one.name, self.two.name, "earned by")
+        earned = self.earned_by
+        weights = [(*row, earned.get(row[0], "")) for row in self.weights]
+        shown = table(names, weights, caption=f"{self.one.name} and {self.two.name}")
         if self.parts:
             shown += sentence(f"Also different: {', '.join(self.parts)}.")
         if self.metrics is not None:
@@ -308,10 +324,14 @@ class Difference(PlainData):
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         values = self.values("parts metrics unmeasured moves moved equal_sizes").items()
+        earned = self.earned_by
         return {
             "one": self.one.name,
             "two": self.two.name,
-            "weights": [dict(zip(("weight", "one", "two"), w, strict=True)) for w in self.weights],
+            "weights": [
+                {"weight": name, "one": one, "two": two, "earned_by": earned.get(name)}
+                for name, one, two in self.weights
+            ],
             **{key: v.to_dicts() if isinstance(v, pl.DataFrame) else v for key, v in values},
         }
 

@@ -23,6 +23,7 @@ from pydantic import (
 from gtmar.errors import SpecError
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
+from gtmar.spec.earning import Earning, earnings
 from gtmar.spec.encoders import (
     WEIGHT_LIMIT,
     Bins,
@@ -558,6 +559,16 @@ class ScoringSpec(SpecModel):
         return {term.name: term.weight for term in self.terms}
 
     @property
+    def earned_by(self) -> dict[str, str]:
+        """What earns the points of each weight that its column's own numbers don't, in words."""
+        return {name: each.what for name, each in self.earnings.items()}
+
+    @property
+    def earnings(self) -> dict[str, Earning]:
+        """`earned_by` with the values that the encoders give, by term."""
+        return earnings(self.model_dump(by_alias=True, include={"features"}))
+
+    @property
     def has_edges(self) -> bool:
         """Whether it is known which scores each tier takes."""
         return all(tier.min is not None for tier in self.tiers.values())
@@ -606,10 +617,15 @@ class ScoringSpec(SpecModel):
         return self.model_copy(update={"tiers": {name: tiers[name] for name in self.tiers}})
 
     def _repr_html_(self) -> str:
-        weights = [(term.name, term.weight, term.min, term.max) for term in self.terms]
+        earned = self.earnings
+        weights = [
+            (t.name, t.weight, t.min, t.max, said)
+            for t in self.terms
+            for said in [earned[t.name].points(t.weight) if t.name in earned else ""]
+        ]
         tiers = [(name, self.tiers[name].min, self.tiers[name].max) for name in self.tier_names]
         return table(
-            ("weight", "points", "min", "max"), weights, caption=f"Spec {self.model}"
+            ("weight", "points", "min", "max", "for what"), weights, caption=f"Spec {self.model}"
         ) + table(("tier", "from", "below"), tiers, caption="Tiers")
 
     def with_weights(self, weights: Mapping[str, int]) -> ScoringSpec:

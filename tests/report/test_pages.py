@@ -72,6 +72,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
     assert re.findall(r'<section id="(\w+)"', rest) == [
         "tiers",
         "weights",
+        "values",
         "revenue",
         "likely",
         "unseen",
@@ -683,7 +684,7 @@ def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
     expected = ['<script type="application/json" id="comparable">', "<script>"]
     assert scripts == (expected if kind == "history" else [])
     assert str(7919 * 7907) not in html, "a template in a template"
-    assert html.count("<svg") == (10 if kind == "report" else 0)
+    assert html.count("<svg") == (16 if kind == "report" else 0)
     assert all(word not in html for word in HOSTILE[:3])
 
 

@@ -1,0 +1,166 @@
+"""What earns the points of a weight, in words.
+
+A weight alone doesn't say which way its encoder turns: 3 points for `has_saved` may be for accounts
+that have not saved. Read off the plain form of a spec's features, as a journal keeps it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Earning", "earned_in", "earnings"]
+
+#: Categories that are named at most.
+_NAMED = 3
+#: A curve rises that falls by no more than this share of what it rises by, all in all; or falls.
+_STRAY = 0.2
+
+
+@dataclass(frozen=True)
+class Earning:
+    """What earns a weight's points."""
+
+    #: ``lower open_tickets``, ``without has_saved``, ``tenure_months 3 to below 12``.
+    what: str
+    #: The least and the most that the encoder gives; None where the column's own numbers count.
+    ends: tuple[float, float] | None = (0.0, 1.0)
+    #: Whether accounts have either end and nothing between.
+    either: bool = False
+
+    def points(self, weight: int) -> str:
+        """Say what a weight gives, and for what.
+
+        Examples
+        --------
+        >>> Earning("lower open_tickets").points(12)
+        'lower open_tickets: up to 12 points'
+        >>> Earning("without has_saved", either=True).points(-1)
+        'without has_saved: -1 point'
+        >>> Earning("each day since renewal", None).points(2)
+        'each day since renewal: 2 points'
+        """
+        if self.ends is None or self.either or weight == 0:
+            return f"{self.what}: {_plural(weight)}"
+        low, high = sorted(weight * end for end in self.ends)
+        if low == 0:
+            return f"{self.what}: up to {_plural(high)}"
+        if high == 0:
+            return f"{self.what}: costs up to {_plural(-low)}"
+        return f"{self.what}: {low:g} to {_plural(high)}"
+
+
+def _plural(points: float) -> str:
+    return f"{points:g} point{'' if abs(points) == 1 else 's'}"
+
+
+def earnings(spec: Mapping[str, Any]) -> dict[str, Earning]:
+    """Return what earns each weight's points, by weight, given a spec's plain form.
+
+    Without those that multiply a column's own numbers: more of it is more points.
+    """
+    earned: dict[str, Earning] = {}
+    for name, feature in (spec.get("features") or {}).items():
+        column, encode = feature.get("column") or name, feature.get("encode") or {}
+        if encode.get("kind", "identity") == "identity":
+            continue
+        if (bins := encode.get("bins")) is None:
+            earned[name] = _of_encoder(column, encode)
+            continue
+        for key in bins:
+            interval = _interval(key)
+            term = f"{name}[{key}]" if interval is None else f"{name}{key}"
+            earned[term] = Earning(f"{column} {_bin(key, interval)}", either=True)
+    return earned
+
+
+def earned_in(changes: str, earned: Mapping[str, Earning]) -> str:
+    """Say what earns the points of the weights that a text of changes names, in its order.
+
+    Examples
+    --------
+    >>> earned = {"saved": Earning("without saved"), "nps": Earning("higher nps")}
+    >>> earned_in("nps: 5 -> 9, saved: 3 -> 2", earned)
+    'higher nps; without saved'
+    """
+    places = {f", {changes}".find(f", {name}: "): each.what for name, each in earned.items()}
+    return "; ".join(what for place, what in sorted(places.items()) if place >= 0)
+
+
+def _interval(key: str) -> tuple[float, float] | None:
+    low, comma, high = key.removeprefix("[").removesuffix(")").partition(",")
+    try:
+        return (float(low), float(high)) if comma and key[:1] + key[-1:] == "[)" else None
+    except ValueError:
+        return None
+
+
+def _bin(key: str, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return {"missing": "unknown", "other": "any other"}.get(key, key)
+    low, high = interval
+    if math.isinf(low):
+        return "known" if math.isinf(high) else f"below {high:g}"
+    return f"{low:g} and more" if math.isinf(high) else f"{low:g} to below {high:g}"
+
+
+def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:
+    kind = encode["kind"]
+    if kind == "bool":
+        return Earning(f"{'without' if encode.get('invert') else 'with'} {column}", either=True)
+    if kind == "one_of":
+        return _of_categories(column, encode["values"], encode.get("default"))
+    if kind == "days_before":
+        then = encode.get("then") or {}
+        if then.get("kind", "identity") == "identity":
+            return Earning(f"each day since {column}", None)
+        rising, ends = _shape(then)
+        if isinstance(rising, str):
+            return Earning(f"{column} {rising} days ago", ends)
+        return Earning(f"{'longer since' if rising else 'more recent'} {column}", ends)
+    rising, ends = _shape(encode)
+    if isinstance(rising, str):
+        return Earning(f"{column} {rising}", ends)
+    return Earning(f"{'higher' if rising else 'lower'} {column}", ends)
+
+
+def _shape(encode: Mapping[str, Any]) -> tuple[bool | str, tuple[float, float]]:
+    """Say whether an encoder rises, or else where it is highest; and the ends of what it gives."""
+    if encode["kind"] != "curve":
+        return not encode.get("invert"), (0.0, 1.0)
+    xs, ys = zip(*encode["points"], strict=True)
+    ends = float(min(ys)), float(max(ys))
+    if ends[0] == ends[1]:
+        return "of any value", ends
+    rises = [b - a for a, b in pairwise(ys)]
+    up, down = sum(r for r in rises if r > 0), -sum(r for r in rises if r < 0)
+    if min(up, down) <= _STRAY * max(up, down):
+        return up > down, ends
+    top = [x for x, y in zip(xs, ys, strict=True) if y == ends[1]]
+    if top[-1] == xs[-1]:
+        return f"of {top[0]:g} and more", ends
+    if top[0] == xs[0]:
+        return f"of {top[-1]:g} and less", ends
+    return (f"near {top[0]:g}" if len(top) == 1 else f"from {top[0]:g} to {top[-1]:g}"), ends
+
+
+def _of_categories(column: str, values: Mapping[str, float], default: float | None) -> Earning:
+    given = [*values.values(), *([] if default is None else [default])]
+    low, high = min(given), max(given)
+    best = [name for name, value in values.items() if value == high]
+    words = [*best[:_NAMED]]
+    if len(best) > _NAMED:
+        words.append(f"{len(best) - _NAMED} more")
+    if default == high:
+        words.append("any other")
+    return Earning(f"{column} {_either(words)}", (low, high), either=len(set(given)) == 1)
+
+
+def _either(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
