@@ -31,7 +31,7 @@ __all__ = ["app", "first_sentence", "main"]
 #: Commands by what a person wants, most used first.
 _GROUPS = {
     "Prepare": ["snapshot", "bridge"],
-    "Search": ["init", "check", "run", "resume", "demo", "generate", "bench"],
+    "Search": ["init", "check", "run", "simplify", "resume", "demo", "generate", "bench"],
     "Change by hand": ["try", "tiers", "promote", "record", "checkout", "spec"],
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
     "Through time": ["walk", "watch"],

@@ -1,10 +1,10 @@
-"""Commands that search: demo, run, resume, replay, bench."""
+"""Commands that search: demo, run, simplify, resume, replay, bench."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,15 +12,17 @@ from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import follow
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, complain, for_programs, say, some
+from gtmar.cli.output import Answer, complain, for_programs, say, some, table
+from gtmar.documents import is_spec_file
+from gtmar.errors import UsageError
 from gtmar.outputs import Output
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from gtmar.runs import Pace, Replay, RunResult
+    from gtmar.runs import Pace, Replay, RunResult, Simplified
 
-__all__ = ["bench", "demo", "example_spec", "replay", "resume", "run"]
+__all__ = ["bench", "demo", "example_spec", "replay", "resume", "run", "simplify"]
 
 
 _BestSpec = Annotated[
@@ -153,6 +155,62 @@ def run(
     return _answer(result, new)
 
 
+@a.command(app, "simplify RUN -o simple.yaml")
+def simplify(
+    spec: a.ExperimentOrSpec,
+    data: a.OptionalTable = None,
+    features: Annotated[
+        int | None,
+        typer.Option(help="Features to leave; none: the fewest that do as well as all."),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Experiments over what is left.")] = 500,
+    holdout_file: a.HoldoutTable = None,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+    output_path: _BestSpec = None,
+    force: a.Force = False,
+    author: a.Author = None,
+    note: Annotated[str | None, typer.Option(help="Why.")] = None,
+    *,
+    tables: a.TwoTablesOptions,
+    quiet: a.Quiet = False,
+) -> Answer:
+    """Leave out the features that a score can do without."""
+    from gtmar import runs
+    from gtmar.journal.files import RunFiles
+    from gtmar.runs.session import tables_of
+
+    read: list[Any] = [data, spec, holdout_file, journal]
+    given: dict[str, Any] = {"data": data, "holdout_file": holdout_file, **tables}
+    if data is None:
+        if is_spec_file(spec):
+            raise UsageError(
+                f'"{spec}" doesn\'t say which accounts it is for', hint="--data accounts.parquet"
+            )
+        run_id = option_values.run_or_experiment(journal, spec).partition("/")[0]
+        given |= tables_of(RunFiles(journal, run_id).record("start"))
+        read += option_values.recorded(journal, run_id)
+    new = option_values.output(output_path, *read, force=force)
+    with progress.watching(quiet=quiet) as watch:
+        found = runs.simplify(
+            spec=option_values.spec_of(spec, journal),
+            most=features,
+            limits=runs.Limits(n),
+            journal=journal,
+            author=author,
+            note=note,
+            watch=watch,
+            **given,
+        )
+    if new is not None and found.result is not None:
+        option_values.write_best(new, found.result)
+    written = None if new is None or found.result is None else str(new.path)
+    return Answer(
+        lambda: {**found.as_json(), "output": written},
+        lambda: _print_simplified(found, spec=spec, data=given["data"], written=written),
+        0 if found.dropped else 10,
+    )
+
+
 @a.command(app, "resume r20260101-120000-abc123")
 def resume(
     run_id: a.Run,
@@ -216,9 +274,9 @@ def bench(
     from gtmar import runs
     from gtmar.data import synthetic
 
-    table = synthetic.generate("health_score", accounts=accounts) if data is None else data
+    source = synthetic.generate("health_score", accounts=accounts) if data is None else data
     found = runs.bench(
-        table, spec or example_spec("health_score"), experiments=n, rounds=rounds, threads=threads
+        source, spec or example_spec("health_score"), experiments=n, rounds=rounds, threads=threads
     )
     return Answer(found.as_json, lambda: _print_pace(found, given=data is not None))
 
@@ -235,7 +293,7 @@ def _answer(result: RunResult, output: Output | None) -> Answer:
     )
 
 
-def _print_run(result: RunResult, *, written: str | None) -> None:
+def _print_run(result: RunResult, *, written: str | None, last: bool = True) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
     from gtmar.journal.sentences import held_by_date, verdict
@@ -260,7 +318,33 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     if written:
         say(f"Best spec: {written}")
     say()
-    follow("review", result.run_id, journal=result.journal)
+    if last:
+        follow("review", result.run_id, journal=result.journal)
+
+
+def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
+    """Print how many features do, the curve, and what the search over them found."""
+    say(found.sentence, "good" if found.dropped else None)
+    lines = [
+        (
+            s.features,
+            s.auc,
+            s.loss,
+            s.error,
+            s.next_out or "",
+            "chosen" * (s.features == len(found.kept)),
+        )
+        for s in found.curve.sizes
+    ]
+    if lines[0][1] is not None:
+        table(["features", "AUC", "below the best", "error", "goes next", ""], lines)
+        say("Each AUC is of accounts that neither chose the features nor fitted their weights.")
+    if found.result is None:
+        return
+    say()
+    _print_run(found.result, written=written, last=written is None)
+    if written is not None:
+        follow("decide", written, against=spec, data=data, journal=found.result.journal)
 
 
 _ENDED = {
@@ -322,7 +406,7 @@ def _refuse_existing(folder: Path, accounts: pl.DataFrame, example: str, *, forc
     import polars as pl
     from polars.exceptions import PolarsError
 
-    from gtmar.errors import UsageError, culprits
+    from gtmar.errors import culprits
 
     names = ("accounts.parquet", "spec.yaml", "best.yaml", "journal")
     there = [name for name in names if os.path.lexists(folder / name)]

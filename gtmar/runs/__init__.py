@@ -31,6 +31,7 @@ from gtmar.runs.score import (
     write_table,
 )
 from gtmar.runs.segments import BySegment, by_segment
+from gtmar.runs.simplify import Simplified, simplify
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
 from gtmar.runs.time_to_leaving import TimeToLeaving, time_to_leaving
 from gtmar.runs.walk import Walked, walk
@@ -59,6 +60,7 @@ __all__ = [
     "Progress",
     "Replay",
     "RunResult",
+    "Simplified",
     "TierLine",
     "Tiers",
     "TimeToLeaving",
@@ -86,6 +88,7 @@ __all__ = [
     "resume",
     "run",
     "score",
+    "simplify",
     "stability",
     "stamped",
     "tiers_of",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Session", "commands_of", "ended_run", "load_tables", "open_run"]
+__all__ = ["Session", "commands_of", "ended_run", "load_tables", "open_run", "tables_of"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,20 @@ def load_tables(
     holdout = scan(holdout_file if holdout_file is not None else later, at=later.at)
     options["later_as_of"] = parameters.get("holdout_as_of")
     return spec, load_with_holdout(table, holdout, spec, **options)
+
+
+def tables_of(start: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a start record's tables and how they were read, as arguments of `runs.run`."""
+    parameters = dict(start["parameters"])
+    share = parameters.get("set_aside")
+    return {
+        "data": Source.of_record(start["source"], parameters),
+        "holdout_file": later_source(parameters),
+        "as_of": parameters.get("as_of"),
+        "holdout_as_of": parameters.get("holdout_as_of"),
+        "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
+        "set_aside": None if share is None else float(share),
+    }
 
 
 #: What must be as it was, by where a start record has it.

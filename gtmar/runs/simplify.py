@@ -1,0 +1,204 @@
+"""Fewer features for the same score: as many as tell who stays apart as well as all of them do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from gtmar import spec as specs
+from gtmar.data.outcomes import Movement
+from gtmar.data.scan import scan
+from gtmar.engine.equal_sizes import tier_sizes, with_edges
+from gtmar.errors import UsageError, culprits
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.inputs import TableOptions, load
+from gtmar.runs.results import PlainData
+from gtmar.runs.run import run
+from gtmar.stats.logistic import every_so_many
+from gtmar.validation.parsimony import Parsimony, parsimony
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.scan import Tabular
+    from gtmar.runs.results import Progress, RunResult
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["Simplified", "simplify"]
+
+
+@dataclass(frozen=True)
+class Simplified(PlainData):
+    """The curve over the number of features, and the search over the spec with fewer of them."""
+
+    curve: Parsimony
+    #: Accounts searched whose outcome is known.
+    accounts: int
+    kept: tuple[str, ...]
+    #: Those left out, the first to go first.
+    dropped: tuple[str, ...]
+    #: None where no feature can go.
+    result: RunResult | None
+
+    @property
+    def sentence(self) -> str:
+        """Say what fewer features come to."""
+        first = self.curve.sizes[0]
+        if first.auc is None:
+            return "Too few accounts stayed or left to say which features matter."
+        if not self.dropped:
+            return (
+                f"Every one of the {first.features} features is needed: with fewer the AUC falls "
+                "by more than its standard error."
+            )
+        [chosen] = [s for s in self.curve.sizes if s.features == len(self.kept)]
+        loss, error = chosen.loss or 0.0, chosen.error or 0.0
+        verb = "do as well as all" if loss <= error else "do less well than all"
+        return (
+            f"{chosen.features} of {first.features} features {verb}: AUC {chosen.auc:.4f}, "
+            f"{first.auc:.4f} with all; {loss:.4f} below the best, with an error of {error:.4f}."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "sentence": self.sentence,
+            "accounts": self.accounts,
+            "sizes": [vars(size) for size in self.curve.sizes],
+            "kept": self.kept,
+            "dropped": self.dropped,
+            "run": None if self.result is None else self.result.as_json(),
+        }
+
+
+def simplify(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    *,
+    most: int | None = None,
+    limits: Limits | None = None,
+    journal: str | Path = "journal",
+    holdout_file: Tabular | None = None,
+    holdout_as_of: str | None = None,
+    author: str | None = None,
+    note: str | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    **table_options: Unpack[TableOptions],
+) -> Simplified:
+    """Find how many features do, search their weights anew, and journal that search.
+
+    Parameters
+    ----------
+    data, spec, journal, holdout_file, holdout_as_of, author, note, watch, table_options
+        As for `run`; the accounts held out are not looked at.
+    most
+        Features to leave at most, 1 or more; None for the fewest whose AUC is within one standard
+        error of the best.
+    limits
+        Of the search over what is left; None for 500 experiments.
+
+    Raises
+    ------
+    UsageError
+        If the table doesn't say who stayed, or the constraints leave no spec of fewer features.
+    """
+    spec = specs.load(spec) if not isinstance(spec, specs.ScoringSpec) else spec
+    if most is not None and most < 1:
+        raise UsageError(f"at least 1 feature is left, got {most}", hint="--features 8")
+    if spec.constraints is not None:
+        raise UsageError(
+            f'spec "{spec.model}": its constraints hold its weights together, so none can go',
+            hint="drop constraints from the spec, and state them again for fewer features",
+        )
+    table = scan(data)
+    tables: dict[str, Any] = {
+        "holdout_file": holdout_file,
+        "holdout_as_of": holdout_as_of,
+        **table_options,
+    }
+    accounts, _ = load(table, spec, **tables)
+    matrix = accounts.search
+    if not matrix.outcomes.labelled:
+        raise UsageError(
+            "features are judged by who stays and who leaves; the table has none of "
+            "retained_6mo, churned, mrr_end",
+            hint="name your column in the spec's outcomes",
+        )
+    curve, counted = _curve(matrix, spec)
+    kept = curve.kept([*spec.features])
+    if most is not None and curve.sizes[0].auc is not None:
+        least = curve.sizes[-1].features
+        if most < least:
+            raise UsageError(
+                f"{least} features have points fixed by hand, so {most} are too few",
+                hint="free them in the spec, or leave more",
+            )
+        kept = Parsimony(curve.sizes, most).kept([*spec.features])
+    dropped = tuple(s.next_out for s in curve.sizes if s.next_out and s.next_out not in kept)
+    if not dropped:
+        return Simplified(curve, counted, kept, dropped, None)
+    why = note or f"{len(kept)} of {len(spec.features)} features; without {culprits([*dropped])}"
+    result = run(
+        table,
+        _reduced(spec, kept, matrix),
+        limits=limits or Limits(500),
+        journal=journal,
+        start="logistic",
+        author=author,
+        note=why,
+        watch=watch,
+        **tables,
+    )
+    return Simplified(curve, counted, kept, dropped, result)
+
+
+def _curve(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Parsimony, int]:
+    """Draw the curve over the accounts searched whose outcome is known."""
+    labelled = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
+    rows = np.arange(labelled.start, labelled.stop)
+    stayed = rows >= matrix.offsets[Movement.KEPT_REVENUE_LOST]
+    columns = np.stack([column[labelled] for column in matrix.columns], axis=1)
+    # Folds go by what rows hold, not by where they lie; like rows are spread over all of them.
+    order = np.lexsort([*columns.T, stayed])
+    groups = np.argsort(order) if matrix.account_of is None else matrix.account_of[labelled]
+    some = order[:: every_so_many(len(rows), len(spec.features))]
+    fixed = {term.feature for term in spec.terms} - {
+        term.feature for term in spec.terms if not term.fixed
+    }
+    curve = parsimony(
+        columns[some].astype(np.float64),
+        [term.feature for term in spec.terms],
+        stayed[some],
+        groups[some],
+        always=sorted(fixed),
+    )
+    return curve, len(rows)
+
+
+def _reduced(spec: ScoringSpec, kept: tuple[str, ...], matrix: AccountMatrix) -> ScoringSpec:
+    """Return the spec with these features alone, its tiers of the sizes that they had.
+
+    Where edges stand still, the old ones would cut a score of fewer points at other sizes.
+    """
+    features = {name: spec.features[name] for name in kept}
+    reduced = spec.model_copy(update={"features": features, "calibration": None})
+    names = [term.name for term in spec.terms]
+    own = [names.index(term.name) for term in reduced.terms]
+    narrow = replace(
+        matrix,
+        names=tuple(names[i] for i in own),
+        columns=tuple(matrix.columns[i] for i in own),
+    )
+    if spec.has_rule:
+        return with_edges(reduced, narrow)
+    sizes = tier_sizes(matrix, spec, [term.weight for term in spec.terms])
+    ruled = {
+        name: spec.tiers[name].model_copy(update={"accounts": size or None})
+        for name, size in zip(spec.tier_names[:-1], sizes, strict=False)
+    }
+    held = reduced.model_copy(update={"tiers": {**reduced.tiers, **ruled}})
+    return reduced.with_edges(with_edges(held, narrow).tier_lows)
