@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.spec.model import Feature, ScoringSpec, Term
+    from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
     "DIALECTS",
@@ -71,6 +72,14 @@ _NOTHING = 1e-200
 _FRACTIONS = ("", *("." + "0" * digits for digits in range(1, 11)), ".0e0")
 _SET = ("true", "t", *(f"1{rest}" for rest in _FRACTIONS))
 _UNSET = ("false", "f", *(f"{sign}0{rest}" for sign in ("", "-") for rest in _FRACTIONS))
+_COMPARISONS: dict[str, type[exp.Binary]] = {
+    "<": exp.LT,
+    "<=": exp.LTE,
+    ">": exp.GT,
+    ">=": exp.GTE,
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+}
 #: Dialects without a function that tells NaN; there it equals itself.
 _NAN_EQUALS = ("postgres", "redshift", "snowflake")
 
@@ -145,9 +154,17 @@ def read(
         no_days = _as_double(text("Infinity"))
         return _case([(unknown, exp.null()), (exp.and_(*known), days)], no_days)
     categories = isinstance(encoder, Bins) and not encoder.intervals
-    if categories or _reads_text(feature, dtype):
-        # Spaces alone, as everywhere: some engines take other blanks off, too.
-        return exp.Trim(this=exp.cast(x, "varchar"), expression=text(" "))
+    textual = categories or _reads_text(feature, dtype)
+    return _as_text(name) if textual else _as_number(name, dtype)
+
+
+def _as_text(name: str) -> Sql:
+    # Spaces alone, as everywhere: some engines take other blanks off, too.
+    return exp.Trim(this=exp.cast(column(name), "varchar"), expression=text(" "))
+
+
+def _as_number(name: str, dtype: str | None) -> Sql:
+    x = column(name)
     if dtype == "boolean":
         # Some engines have no cast from a boolean to a double.
         return _case([(x, double(1)), (exp.not_(x), double(0))])
@@ -253,6 +270,42 @@ def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
         spelled[name] += [text for text in number_spellings(form) if text != name]
     texts = {name: list(map(text, each)) for name, each in spelled.items()}
     return {n: x.isin(*each) if len(each) > 1 else x.eq(each[0]) for n, each in texts.items()}
+
+
+def _rule_places(rule: Rule, place: str, kinds: Mapping[str, str]) -> dict[tuple[str, bool], str]:
+    """Name what a rule reads, by column and whether as a text: after `place`, numbered."""
+    read = [(c.column, _textual(c, kinds)) for c in rule.conditions]
+    return {key: f"{place}_{i}" for i, key in enumerate(dict.fromkeys(read), start=1)}
+
+
+def _textual(condition: Condition, kinds: Mapping[str, str]) -> bool:
+    """Whether a condition reads a text: categories, and what is only asked to be known."""
+    presence = condition.value is None and kinds.get(condition.column) != "number"
+    return presence or bool(condition.categories)
+
+
+def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+    """10,000 where a rule holds, else 0; an unknown value keeps no condition but that it is so."""
+    places = _rule_places(rule, place, kinds)
+    holds: list[Sql] = []
+    for condition in rule.conditions:
+        textual = _textual(condition, kinds)
+        x = column(places[condition.column, textual])
+        unknown: Sql = x.is_(exp.null())
+        if not textual:
+            unknown = exp.or_(unknown, _is_nan(x, dialect))
+        elif kinds.get(condition.column) != "text":
+            unknown = exp.or_(unknown, exp.Lower(this=x).eq(text("nan")))
+        if condition.value is None:
+            holds.append(unknown if condition.operator == "is missing" else exp.not_(unknown))
+            continue
+        if condition.number is None:
+            inside = exp.or_(*_within(x, list(condition.categories)).values())
+            answer = exp.not_(inside) if condition.operator == "not in" else inside
+        else:
+            answer = _COMPARISONS[condition.operator](this=x, expression=double(condition.number))
+        holds.append(exp.and_(exp.not_(unknown), answer))
+    return _case([(exp.and_(*holds), integer(VALUE_UNITS))], integer(0))
 
 
 def _share(along: Sql, begin: float, length: float) -> Sql:
@@ -404,7 +457,7 @@ def select(
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
     """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
-    columns = {feature.column or name: feature for name, feature in spec.features.items()}
+    columns = {c: feature for name, feature in spec.features.items() for c in feature.reads(name)}
     readings: dict[str, str] = {
         name: form
         for name, form in spec.read.columns.items()
@@ -447,14 +500,24 @@ def _tree(
 
     reading = []
     for name, feature in spec.features.items():
-        origin = feature.column or name
+        if (rule := feature.parsed_rule) is not None:
+            places = _rule_places(rule, place[name], kinds)
+            for (origin, textual), at in places.items():
+                cell = _as_text(origin) if textual else _as_number(origin, kinds.get(origin))
+                reading.append(named(cell, at))
+            continue
+        [origin] = feature.reads(name)
         kind, zone = kinds.get(origin), spec.time_zone
         cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
         reading.append(named(cell, place[name]))
     encoding, weighing = [], []
     for term in terms:
-        feature, kind = spec.features[term.feature], kinds.get(term.column)
-        given = encoded(feature, term, place[term.feature], kind, dialect=dialect)
+        feature = spec.features[term.feature]
+        if (rule := feature.parsed_rule) is not None:
+            given = _rule_holds(rule, place[term.feature], kinds, dialect)
+        else:
+            kind = kinds.get(term.columns[0])
+            given = encoded(feature, term, place[term.feature], kind, dialect=dialect)
         encoding.append(named(given, value[term.name]))
         weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
         weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
@@ -547,7 +610,7 @@ def _day(
     spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str], dialect: str
 ) -> Sql | None:
     """Return the date that `days_before` counts from."""
-    dated = [f.column or n for n, f in spec.features.items() if f.encode.kind == "days_before"]
+    dated = [f.reads(n)[0] for n, f in spec.features.items() if f.encode.kind == "days_before"]
     texts = [name for name in (*dated, spec.as_of) if name and kinds.get(name) == "text"]
     if texts and spec.date_format is not None:
         raise UsageError(

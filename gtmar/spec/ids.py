@@ -45,7 +45,13 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
     features: dict[str, Any] = {}
     for name, feature in data["features"].items():
         kept = {k: v for k, v in feature.items() if k != "description"}
-        kept["column"] = kept["column"] or name
+        if (rule := spec.features[name].parsed_rule) is not None:
+            kept = {k: kept[k] for k in ("weight", "min", "max", "encode")}
+            kept["rule"] = rule.canonical
+        else:
+            # Only where there is any, so that ids from before stay as they are.
+            del kept["rule"]
+            kept["column"] = kept["column"] or name
         if not bounds:
             kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
             if kept["encode"]["kind"] == "bins":
@@ -59,7 +65,7 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "features": features,
         "tiers": _edges(spec) if spec.has_edges else _rules(spec),
     }
-    # Only where there is any, so that ids from before stay as they are.
+    # As above.
     if data["read"] != Reading().model_dump(mode="json"):
         form["read"] = data["read"]
     form |= {k: data[k] for k in ("date_format",) if data[k] is not None}

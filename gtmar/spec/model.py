@@ -33,6 +33,7 @@ from gtmar.spec.encoders import (
     SpecModel,
     Weight,
 )
+from gtmar.spec.rule import Rule
 
 __all__ = [
     "BY_SEGMENT",
@@ -145,20 +146,52 @@ SCORE_UNITS = 100
 MAX_SCORE_LIMIT = 1_000
 
 
-class Feature(SpecModel):
-    """One column of the account table, how it is encoded, and its weight."""
+_IDENTITY = IdentityEncoder(kind="identity")
 
+
+class Feature(SpecModel):
+    """One column of the account table, how it is encoded, and its weight; or a rule's weight."""
+
+    #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
+    rule: str | None = None
     weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     column: str | None = None
-    encode: Encoder = IdentityEncoder(kind="identity")
+    encode: Encoder = _IDENTITY
     missing: Literal["error"] | MissingValue = "error"
     description: str | None = None
+
+    @field_validator("rule")
+    @classmethod
+    def _is_a_rule(cls, text: str | None) -> str | None:
+        if text is not None:
+            Rule.parse(text)
+        return text
+
+    @property
+    def parsed_rule(self) -> Rule | None:
+        """The rule as a tree; None where the feature reads a column."""
+        return None if self.rule is None else Rule.parse(self.rule)
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Return the columns that the feature of this name reads: one, or a rule's."""
+        rule = self.parsed_rule
+        return (self.column or name,) if rule is None else rule.columns
 
     @model_validator(mode="after")
     def _weight_or_bins(self) -> Feature:
         own = {"weight": self.weight, "min": self.min, "max": self.max}
+        if self.rule is not None:
+            encoded = {
+                "column": self.column is not None,
+                "encode": self.encode != _IDENTITY,
+                "missing": self.missing != "error",
+            }
+            if given := [key for key, is_given in encoded.items() if is_given]:
+                raise ValueError(
+                    f"a rule names its columns and is 1 or 0, unknown values included; drop {given}"
+                )
         if isinstance(self.encode, Bins):
             given = [key for key, value in own.items() if value is not None]
             if given:
@@ -298,12 +331,12 @@ class Term:
     """One weight of the score and the encoded column that it multiplies.
 
     A plain feature is one term of its own name; a binned one is a term per bin, named like
-    ``tenure[0,3)``.
+    ``tenure[0,3)``. A rule is one term, and may read several columns.
     """
 
     name: str
     feature: str
-    column: str
+    columns: tuple[str, ...]
     weight: int
     min: int
     max: int
@@ -470,13 +503,13 @@ class ScoringSpec(SpecModel):
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
         problems: list[Problem] = []
         for name, feature in self.features.items():
-            column = feature.column or name
-            if column in outcomes:
-                problem = (
-                    f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
-                    "a score must not see its own outcome"
-                )
-                problems.append((("features", name), problem))
+            for column in feature.reads(name):
+                if column in outcomes:
+                    problem = (
+                        f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
+                        "a score must not see its own outcome"
+                    )
+                    problems.append((("features", name), problem))
         names = [term.name for term in self.terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -500,7 +533,7 @@ class ScoringSpec(SpecModel):
 
     def _segment_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
-        features = {feature.column or name: name for name, feature in self.features.items()}
+        features = {c: name for name, feature in self.features.items() for c in feature.reads(name)}
         problems: list[Problem] = []
         for place, column in enumerate(self.segments):
             problem = None
@@ -534,14 +567,14 @@ class ScoringSpec(SpecModel):
         """All weights in the spec's order, bins expanded."""
         terms: list[Term] = []
         for name, feature in self.features.items():
-            column = feature.column or name
+            columns = feature.reads(name)
             if isinstance(feature.encode, Bins):
                 intervals = feature.encode.intervals
                 terms += [
                     Term(
                         name=f"{name}{key}" if key in intervals else f"{name}[{key}]",
                         feature=name,
-                        column=column,
+                        columns=columns,
                         weight=bounds.weight,
                         min=bounds.min,
                         max=bounds.max,
@@ -550,7 +583,7 @@ class ScoringSpec(SpecModel):
                     for key, bounds in feature.encode.bins.items()
                 ]
             elif feature.weight is not None and feature.min is not None and feature.max is not None:
-                terms.append(Term(name, name, column, feature.weight, feature.min, feature.max))
+                terms.append(Term(name, name, columns, feature.weight, feature.min, feature.max))
         return tuple(terms)
 
     @property
