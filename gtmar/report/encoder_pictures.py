@@ -87,10 +87,8 @@ def encoder_pictures(
     frame = frame.select(table.columns)
     encoded = encoded_terms(spec, frame.schema, day)
     terms: dict[str, list[pl.Expr]] = {}
-    columns: dict[str, str] = {}
     for term in spec.terms:
         terms.setdefault(term.feature, []).append(encoded[term.name] * term.weight)
-        columns[term.feature] = term.column
     points = frame.select(
         (pl.sum_horizontal(own) / VALUE_UNITS).alias(name) for name, own in terms.items()
     )
@@ -101,18 +99,26 @@ def encoder_pictures(
     return tuple(
         _picture(name, earned.get(name, ""), values, points[name], kept)
         for name in shown
-        for values in [_values(spec, name, frame[columns[name]], days)]
+        for values in [_values(spec, name, frame, encoded, days)]
     )
 
 
 def _values(
-    spec: ScoringSpec, name: str, column: pl.Series, days: pl.DataFrame | None
+    spec: ScoringSpec,
+    name: str,
+    frame: pl.DataFrame,
+    encoded: dict[str, pl.Expr],
+    days: pl.DataFrame | None,
 ) -> pl.Series:
     """Return a feature's values: numbers, days before the date that is counted from, or texts."""
-    encode = spec.features[name].encode
+    feature = spec.features[name]
+    if feature.rule is not None:
+        holds = pl.when(encoded[name] > 0).then(pl.lit("holds")).otherwise(pl.lit("doesn't hold"))
+        return frame.select(holds).to_series()
+    column, encode = frame[feature.reads(name)[0]], feature.encode
     if encode.kind == "days_before" and days is not None:
-        frame = days.with_columns(then=column.cast(pl.Date))
-        return frame.select((pl.col("day") - pl.col("then")).dt.total_days()).to_series()
+        dated = days.with_columns(then=column.cast(pl.Date))
+        return dated.select((pl.col("day") - pl.col("then")).dt.total_days()).to_series()
     texts = encode.kind == "one_of" or (encode.kind == "bins" and not encode.intervals)
     if column.dtype.is_numeric() and not texts and encode.kind != "bool":
         return column.cast(pl.Float64).fill_nan(None)

@@ -67,6 +67,9 @@ def earnings(spec: Mapping[str, Any]) -> dict[str, Earning]:
     earned: dict[str, Earning] = {}
     for name, feature in (spec.get("features") or {}).items():
         column, encode = feature.get("column") or name, feature.get("encode") or {}
+        if feature.get("rule"):
+            earned[name] = Earning(feature["rule"], either=True)
+            continue
         if encode.get("kind", "identity") == "identity":
             continue
         if (bins := encode.get("bins")) is None:

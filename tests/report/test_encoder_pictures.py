@@ -41,6 +41,7 @@ def spec() -> ScoringSpec:
             "tenure": weighted(25, encode=curve),
             "plan": weighted(20, encode=values, missing={"value": 0.25}),
             "alert_created": weighted(5, encode={"kind": "bool", "invert": True}),
+            "slow": weighted(2, rule="tenure < 10 and plan is missing"),
             "depth": binned("[-inf,5)", "[5,inf)", "missing"),
         }
     ).with_weights({"depth[5,inf)": 9})
@@ -49,7 +50,7 @@ def spec() -> ScoringSpec:
 def test_pictures_are_of_the_accounts_searched(table: pl.DataFrame, spec: ScoringSpec) -> None:
     accounts = load_accounts(scan(table), spec)
     pictures = {each.feature: each for each in encoder_pictures(accounts, spec)}
-    assert [*pictures] == ["tenure", "plan", "alert_created", "depth"]
+    assert [*pictures] == ["tenure", "plan", "alert_created", "slow", "depth"]
     scored = runs.score(table, spec)
     ids = table["account_id"].to_list()
     searched = accounts.search.accounts
@@ -72,6 +73,10 @@ def test_pictures_are_of_the_accounts_searched(table: pl.DataFrame, spec: Scorin
     assert plan["pro"].retention == pytest.approx(stay)
     assert plan["pro"].retention_low < stay < plan["pro"].retention_high  # type: ignore[operator]
     assert pictures["depth"].steps
+    slow = {band.name: band for band in pictures["slow"].bands}
+    assert {name: band.points for name, band in slow.items()} == {"holds": 2, "doesn't hold": 0}
+    hold = table.filter(~mask, pl.col("tenure") < 10, pl.col("plan").is_null()).height
+    assert slow["holds"].share * searched == pytest.approx(hold)
     assert not pictures["tenure"].steps
 
 

@@ -67,6 +67,13 @@ def test_a_weight_below_zero_costs() -> None:
     assert of({"kind": "range", "from": 0, "to": 9}, 0) == "higher tickets: 0 points"
 
 
+def test_a_rule_is_its_own_words() -> None:
+    feature = {"rule": "logins < 3 and plan = 'free'", "weight": -2, "min": -5, "max": 0}
+    assert earnings({"features": {"f": feature}})["f"].points(-2) == (
+        "logins < 3 and plan = 'free': -2 points"
+    )
+
+
 def test_a_columns_own_numbers_need_no_words() -> None:
     assert earnings({"features": {"nps": {"weight": 3}}}) == {}
 
