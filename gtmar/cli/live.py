@@ -143,9 +143,9 @@ def watch(
     forget_before: Annotated[
         str | None, typer.Option(help="Remove kept scores of dates before this one.")
     ] = None,
-    scores: Annotated[Path, typer.Option(help="Folder that keeps scores by date.")] = Path(
-        "scores"
-    ),
+    scores: Annotated[
+        str, typer.Option(help="What keeps scores by date: a folder, a Delta or DuckDB table.")
+    ] = "scores",
     *,
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
