@@ -12,7 +12,7 @@ from gtmar.cli import option_values
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, made_on, unused
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, number, say, some, table
+from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ def tiers(
 
 def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
     """Print tier by tier who is in it and what became of them, and how many accounts move."""
+    if found.newest is not None:
+        say(f"Edges by the accounts of {found.newest}, the newest date whose outcomes are over.")
     if found.moved is None:
         say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
     elif found.moved:
@@ -585,6 +587,7 @@ def _print_difference(found: Difference) -> None:
     one, two = found.one.name, found.two.name
     say(f"one: {one}")
     say(f"two: {two}")
+    say_newest(found.newest)
     if found.weights:
         rows = [
             (name, before, after, "" if before is None or after is None else f"{after - before:+d}")
