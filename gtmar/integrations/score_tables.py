@@ -58,7 +58,7 @@ class ScoreTable:
         return self.location.startswith("delta:")
 
     def refuse_inputs(self, inputs: Iterable[str | Path]) -> None:
-        """Refuse a Delta table that is an input; a DuckDB file may be one, its other tables stay."""
+        """Refuse a Delta table that is an input; of a DuckDB file other tables may be one."""
         if self._in_delta and (local := local_path(self.location)) is not None:
             refuse_inputs(local, inputs)
         self._is_there()

@@ -132,7 +132,8 @@ def rows_of_other(place: str) -> pl.DataFrame:
     if place.startswith("delta:"):
         return pl.read_delta("lake/scores")
     with duckdb.connect("lake.db", read_only=True) as connection:
-        return connection.sql("from scores").pl()
+        found: pl.DataFrame = connection.sql("from scores").pl()
+        return found
 
 
 def test_a_table_may_stand_beside_the_data_and_not_on_it(
