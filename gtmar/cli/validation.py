@@ -365,14 +365,7 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     table(
         heads, ([f"{share:.0%}", *map(_percent, v)] for share, *v in found.curve), title="Capture"
     )
-    for frame, title in (
-        (found.green_and_churned, "In the best tier, and left"),
-        (found.red_and_renewed, "In the worst tier, and stayed"),
-    ):
-        if not frame.is_empty():
-            first = frame.head(_SURPRISES_SHOWN).rows()
-            on = "" if found.listed is None else f", {found.listed}"
-            table(frame.columns, first, title=f"{title}{on}: {frame.height:,}")
+    _surprises(found)
     for note in found.notes:
         say(f"Note: {note}")
     say()
@@ -380,6 +373,18 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
         follow("init", output_path=unused("spec.yaml"))
     else:
         follow("run", output_path=unused("best.yaml"))
+
+
+def _surprises(found: Backtest) -> None:
+    """Print the accounts that did what their tier says least."""
+    on = "" if found.listed is None else f", {found.listed}"
+    for frame, title in (
+        (found.green_and_churned, "In the best tier, and left"),
+        (found.red_and_renewed, "In the worst tier, and stayed"),
+    ):
+        if not frame.is_empty():
+            first = frame.head(_SURPRISES_SHOWN).rows()
+            table(frame.columns, first, title=f"{title}{on}: {frame.height:,}")
 
 
 def _backtest_dates(found: Backtest) -> None:

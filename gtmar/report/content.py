@@ -258,8 +258,15 @@ class Evidence:
                 )
         return tuple(lines)
 
+    @property
+    def tier_level(self) -> float:
+        """The level of the intervals in the chart of tiers."""
+        revenue = self.table.revenue if self.table else None
+        drawn = self.review.by_date is not None and self.sized_tiers
+        return revenue.level if drawn and revenue else 0.95
+
     def _kept_of(self, part: str, tier: str, stage: str) -> tuple[float, float] | None:
-        """Return the interval of a tier's share kept, accounts drawn whole; None without a table."""
+        """Return the interval of a tier's share kept, accounts drawn whole; None of no table."""
         revenue = self.table.revenue if self.table else None
         if revenue is None or revenue.part != part.replace("_", " "):
             return None
@@ -385,7 +392,8 @@ def _tiers(
         share = row["logo_retention"]
         if review.by_date is not None:
             # Rows of one account go together: only the table knows which are.
-            interval = _ends(table and table.kept.get((row["stage"], row["tier"])))
+            kept = {} if table is None else table.kept
+            interval = _ends(kept.get((row["stage"], row["tier"])))
         else:
             # A share of whole accounts, so that their number comes back exactly.
             interval = None if share is None else wilson(round(share * count), count)

@@ -84,7 +84,9 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         "objective": charts.objective_chart(evidence),
         "weights": charts.weight_chart(evidence),
         "dates": time_charts.dates_chart(evidence.dates, row["objective"]),
-        "tiers": charts.tier_chart(evidence.drawn_tiers, evidence.review.counted),
+        "tiers": charts.tier_chart(
+            evidence.drawn_tiers, evidence.review.counted, evidence.tier_level
+        ),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
         "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,

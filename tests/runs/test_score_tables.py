@@ -24,6 +24,8 @@ from gtmar.journal.verify import verify
 from gtmar.runs import Watched, promote, watch
 from gtmar.runs.score_store import ScoreStore, score_store
 
+#: Of a date: what is asked here doesn't depend on how many they are.
+FEW = 200
 TABLES = {"delta": "delta:lake/scores", "duckdb": "duckdb:///lake.db?table=scores"}
 
 
@@ -57,7 +59,7 @@ def events() -> list[str]:
 def test_a_table_keeps_what_the_folder_keeps_and_measures_by_it(place: str) -> None:
     shadow = specs.reweighed(SPEC, {"logins": 90})
     for day in (FIRST, SECOND):
-        write(Path("accounts"), day, outcomes=False)
+        write(Path("accounts"), day, outcomes=False, accounts=FEW)
         watched(place, shadows=[shadow])
         watch("accounts", shadows=[shadow])
     folder, table = ScoreStore("scores").kept(), score_store(place, Path("journal")).kept()
@@ -67,12 +69,15 @@ def test_a_table_keeps_what_the_folder_keeps_and_measures_by_it(place: str) -> N
     for one, two in zip(folder, table, strict=True):
         assert_frame_equal(one.frame(), two.frame())
     # Measured by what was kept: features that were changed since change nothing.
-    changed = table_of(FIRST).with_columns(logins=pl.lit(3)).drop("features_asof")
+    changed = table_of(FIRST, accounts=FEW).with_columns(logins=pl.lit(3)).drop("features_asof")
     changed.write_parquet(f"accounts/features_asof={FIRST}/accounts.parquet")
     found = watched(place, shadows=[shadow])
     [measured] = found.measurements
-    by_hand = (table_of(FIRST)["logins"] * 2.0 + table_of(FIRST)["tickets"] * 0.5).to_list()
-    auc = roc_auc_score(table_of(FIRST)["retained_6mo"], by_hand)
+    by_hand = (
+        table_of(FIRST, accounts=FEW)["logins"] * 2.0
+        + table_of(FIRST, accounts=FEW)["tickets"] * 0.5
+    ).to_list()
+    auc = roc_auc_score(table_of(FIRST, accounts=FEW)["retained_6mo"], by_hand)
     assert measured.metrics["auc_roc_retain"].value == pytest.approx(auc, abs=1e-12)
     assert [*measured.gains] == [f"shadow {specs.score_id(shadow)}"]
     # The folder's kept scores tell the same.
@@ -80,11 +85,14 @@ def test_a_table_keeps_what_the_folder_keeps_and_measures_by_it(place: str) -> N
     assert verify(Path("journal")).findings == ()
 
 
-def test_watched_twice_nothing_comes_twice(place: str) -> None:
-    write(Path("accounts"), FIRST)
-    watched(place)
+def test_watched_twice_or_by_two_nothing_comes_twice(place: str) -> None:
+    write(Path("accounts"), FIRST, accounts=FEW)
+    held = score_store(place, Path("journal")).alone()
+    with held, pytest.raises(UsageError, match="another process is writing"):
+        watched(place)
+    assert watched(place).new == (FIRST,)
     rows, told = rows_of(place), events()
-    assert rows.height == 800
+    assert rows.height == FEW
     again = watched(place)
     assert (again.kept, again.new) == ((), ())
     assert_frame_equal(rows_of(place), rows)
@@ -94,7 +102,7 @@ def test_watched_twice_nothing_comes_twice(place: str) -> None:
 
 def test_what_is_forgotten_is_gone_from_older_versions_too(place: str) -> None:
     for day in (FIRST, SECOND):
-        write(Path("accounts"), day)
+        write(Path("accounts"), day, accounts=FEW)
         watched(place)
     kept = rows_of(place).filter(pl.col("features_asof") == SECOND)
     assert watched(place, forget_before=SECOND).forgotten == 1
@@ -114,7 +122,7 @@ def test_what_is_forgotten_is_gone_from_older_versions_too(place: str) -> None:
 
 
 def test_a_table_of_something_else_is_left_alone(place: str) -> None:
-    write(Path("accounts"), FIRST)
+    write(Path("accounts"), FIRST, accounts=FEW)
     other = pl.DataFrame({"features_asof": [FIRST], "account": ["a"]})
     if place.startswith("delta:"):
         write_deltalake("lake/scores", other.to_arrow())
@@ -142,26 +150,18 @@ def test_a_table_may_stand_beside_the_data_and_not_on_it(
     monkeypatch.chdir(tmp_path)
     promote(SPEC, note="agreed")
     with duckdb.connect("lake.db") as connection:
-        connection.register("given", table_of(FIRST))
+        connection.register("given", table_of(FIRST, accounts=FEW))
         connection.sql("create table accounts as from given")
     found = watch("duckdb:///lake.db?table=accounts", scores="duckdb:///lake.db?table=kept")
     assert found.new == (FIRST,)
     with duckdb.connect("lake.db", read_only=True) as connection:
-        assert connection.sql("select count(*) from kept").fetchall() == [(800,)]
-    write_deltalake("accounts", table_of(FIRST).to_arrow())
+        assert connection.sql("select count(*) from kept").fetchall() == [(FEW,)]
+    write_deltalake("accounts", table_of(FIRST, accounts=FEW).to_arrow())
     for location in ("delta:accounts", "delta:journal/scores"):
         with pytest.raises(UsageError, match="onto or into"):
             watch("delta:accounts", scores=location)
     with pytest.raises(UsageError, match="expected duckdb:///"):
         watch("delta:accounts", scores="duckdb:lake.db")
-
-
-def test_two_at_once_do_not_write_both(place: str) -> None:
-    write(Path("accounts"), FIRST)
-    held = score_store(place, Path("journal")).alone()
-    with held, pytest.raises(UsageError, match="another process is writing"):
-        watched(place)
-    assert watched(place).new == (FIRST,)
 
 
 KILLED = """
