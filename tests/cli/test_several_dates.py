@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import journals
 import polars as pl
 import pytest
 from benchmarks import panel as panels
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.data.scan import Source
+from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +41,7 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
     "try": (
         ["TABLE", "--spec", "spec.yaml", "--set", "x0=31", "--note", "why"],
         "pooled",
-        "120 accounts on 4 dates, 480 rows",
+        "75 accounts on 4 dates, 300 rows",
     ),
     "refresh": (
         [
@@ -44,7 +49,7 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
             *("--spec", "spec.yaml", "--n", "3", "-q"),
         ],
         "pooled",
-        "60 accounts held out",
+        "60 accounts on 4 dates",
     ),
     "record": (
         ["TABLE", "--spec", "spec.yaml", "--since", "2026-01-01", "--note", "n", "--author", "a"],
@@ -77,11 +82,11 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
     "explain": (["a000001", "TABLE", "--spec", "spec.yaml"], "newest", f"Accounts as of {LAST}"),
     "diff": (["spec.yaml", "calibrated.yaml", "TABLE"], "newest", f"Accounts as of {LAST}"),
     "resume": (
-        ["RUN", "--data", "accounts", "-q"],
+        ["latest", "--data", "accounts", "-q", "--journal", "cut"],
         "recorded",
         "120 accounts on 4 dates, 480 rows",
     ),
-    "replay": (["RUN", "--data", "accounts"], "recorded", "identical"),
+    "replay": (["RUN", "--data", "accounts"], "recorded", "are the same"),
     "null": (["RUN", "--runs", "2", "--data", "accounts", "-q"], "recorded", "among all accounts"),
     "stability": (["RUN", "--runs", "2", "--data", "accounts", "-q"], "recorded", "of 4"),
     "segments": (
@@ -89,20 +94,25 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
         "recorded",
         "accounts searched",
     ),
-    "decide": (["RUN", "--data", "accounts", "-q"], "recorded", "accounts on 4 dates"),
+    "decide": (["RUN", "--data", "accounts"], "recorded", "accounts on 4 dates"),
     "report": (["RUN", "--data", "accounts", "-o", "report.html"], "recorded", "report.html"),
-    "export mlflow": (["RUN", "--data", "accounts"], "recorded", "1 run"),
-    "walk": (["--data", "windowed", "--spec", "windows.yaml", "--n", "5", "-q"], "each", "2 dates"),
+    "export mlflow": (["RUN", "--data", "accounts"], "recorded", "report.html"),
+    "walk": (["--data", "windowed", "--spec", "windows.yaml", "--n", "5", "-q"], "each", "3 dates"),
     "watch": (["--data", "windowed"], "each", f"accounts of {LAST}, live"),
-    "export sql": (["TABLE", "--spec", "spec.yaml", "--table", "accounts"], "columns", "as score"),
+    "export sql": (
+        ["TABLE", "--spec", "spec.yaml", "--table", "accounts"],
+        "columns",
+        "FROM accounts",
+    ),
     "export dbt": (
         ["TABLE", "--spec", "spec.yaml", "--relation", "accounts", "-o", "models"],
         "columns",
         "models",
     ),
 }
-#: What else takes no `--at` to go by itself: that of a run, of the newest date, of no row.
-ALONE = {"recorded", "newest", "each", "columns"} - {"newest"}
+
+
+RECORD = RunWriter.record
 
 
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -120,10 +130,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = panels.accounts(ACCOUNTS, 3, dates=4).with_columns(plan=plan, health="x0")
     ends = pl.col("features_asof").dt.offset_by("2mo")
     for (day,), part in table.partition_by("features_asof", as_dict=True).items():
-        for name, own in (("accounts", part), ("windowed", part.with_columns(outcome_end=ends))):
+        for name, rows in (("accounts", part), ("windowed", part.with_columns(outcome_end=ends))):
             file = place / name / f"features_asof={day}" / "accounts.parquet"
             file.parent.mkdir(parents=True)
-            own.drop("features_asof").write_parquet(file)
+            rows.drop("features_asof").write_parquet(file)
     later = panels.accounts(60, 9, dates=4).with_columns(plan=pl.lit("pro"))
     renamed = pl.concat_str(pl.lit("n"), "account_id")
     later.with_columns(account_id=renamed).write_parquet(place / "later.parquet")
@@ -140,6 +150,12 @@ def ran(*words: str, code: int | None = 0) -> str:
     return " ".join(done.output.split())
 
 
+def killed_before_its_end(writer: RunWriter, kind: str, fields: Any) -> None:
+    if kind == "end":
+        raise journals.Killed
+    RECORD(writer, kind, fields)
+
+
 @pytest.fixture
 def run_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return a run over all dates, made once, and a calibrated spec beside it."""
@@ -148,8 +164,14 @@ def run_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         table = ["--data", "accounts", "--at", AT]
         ran("run", *table, "--spec", "spec.yaml", "--n", "20", "-q", "-o", "calibrated.yaml")
         ran("promote", "calibrated.yaml", "--note", "agreed")
+        with monkeypatch.context() as patch:
+            patch.setattr(RunWriter, "record", killed_before_its_end)
+            source = Source("accounts", at=AT)
+            with pytest.raises(journals.Killed):
+                runs.run(source, "spec.yaml", limits=runs.Limits(20), journal="cut")
     text = Path("calibrated.yaml").read_text()
-    return re.findall(r"r\d{8}-\d{6}-[0-9a-f]{6}", text)[0]
+    found: str = re.findall(r"r\d{8}-\d{6}-[0-9a-f]{6}", text)[0]
+    return found
 
 
 def test_it_names_every_command_that_takes_a_table() -> None:
@@ -168,7 +190,14 @@ def test_the_guide_says_of_each_what_it_does() -> None:
     assert told == {name: kind for name, (_, kind, _) in ASKED.items()}
 
 
-@pytest.mark.parametrize("name", ASKED)
+#: Those that take seconds.
+LONG = {"export mlflow", "walk", "report", "bench"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in ASKED],
+)
 def test_a_command_says_which_dates_it_took(name: str, run_id: str) -> None:
     words, kind, said = ASKED[name]
     filled = [
@@ -178,21 +207,22 @@ def test_a_command_says_which_dates_it_took(name: str, run_id: str) -> None:
             {"TABLE": ["--data", "accounts", "--at", AT], "RUN": [run_id]}.get(word, [word])
         )
     ]
+    if "TABLE" in words:
+        # Without --at nothing is pooled: refused with the dates, or the newest is said.
+        at = filled.index("--at")
+        bare = [*filled[:at], *filled[at + 2 :]]
+        alone = CliRunner().invoke(app, [*name.split(), *bare])
+        told = " ".join(alone.output.split())
+        if kind == "newest" and name != "tiers":
+            assert alone.exit_code == 0, alone.output
+            assert said in told
+        elif kind == "columns":
+            assert alone.exit_code == 0, alone.output
+            shutil.rmtree("models", ignore_errors=True)
+        else:
+            assert alone.exit_code == 3, alone.output
+            assert f"--at {AT}" in told
     # A verdict has an exit code of its own; a fault or a misuse has others.
     answer = CliRunner().invoke(app, [*name.split(), *filled])
     assert answer.exit_code in (0, 10, 11), answer.output
     assert said in " ".join(answer.output.split()), answer.output
-    if "TABLE" not in words:
-        return
-    # Without --at nothing is pooled: refused with the dates, or the newest is said.
-    bare = [word for word in filled if word not in ("--at", AT)]
-    alone = CliRunner().invoke(app, [*name.split(), *bare, *(["--force"] if "-o" in bare else [])])
-    told = " ".join(alone.output.split())
-    if kind == "columns":
-        assert alone.exit_code == 0
-    elif alone.exit_code == 0:
-        assert kind == "newest"
-        assert str(LAST) in told
-    else:
-        assert alone.exit_code == 3
-        assert f"--at {AT}" in told
