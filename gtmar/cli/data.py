@@ -12,7 +12,7 @@ from gtmar.cli import options as a
 from gtmar.cli.live import print_leaving
 from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, spec_app
-from gtmar.cli.output import Answer, announce, say, some, table
+from gtmar.cli.output import Answer, announce, say, say_newest, some, table
 from gtmar.errors import UsageError, ViolationsError
 
 if TYPE_CHECKING:
@@ -392,6 +392,7 @@ _LISTED = 10
 def _print_list(found: AccountList, notes: list[str], *, written: str | Path | None) -> None:
     """Print how much is at stake and the first accounts, two lines each."""
     say(found.sentence)
+    say_newest(found.newest)
     if found.mrr_unknown:
         say(f"MRR isn't known of {some(found.mrr_unknown, 'account')}; these come last.")
     for note in notes:
@@ -459,7 +460,7 @@ def calibrate(
             say("In-sample: nothing was held out to check them on.", "warning")
         else:
             say(f"On accounts held out. {found.held_out.sentence}")
-        follow("list", spec=output_path, data=data)
+        follow("list", spec=output_path)
 
     return Answer(lambda: {**found.as_json(), "output": str(output_path)}, text)
 
@@ -571,8 +572,8 @@ def _print_drift(found: Drift) -> None:
     if found.upside_down is not None:
         say(found.upside_down, "bad")
     say(
-        f"{found.model}: {some(found.accounts, 'account')} of {found.source} against "
-        f"{found.accounts_before:,} of {found.against}."
+        f"{found.model}: {some(found.accounts, 'account')}{_on(found.dates)} of {found.source} "
+        f"against {found.accounts_before:,}{_on(found.dates_before)} of {found.against}."
     )
     heads = ["feature", "index", "by chance below", "reading", "most in", "then", "now"]
     rows = [
@@ -589,6 +590,10 @@ def _print_drift(found: Drift) -> None:
     say(found.ranking_sentence)
     if found.leaving_sentence is not None:
         say(found.leaving_sentence)
+
+
+def _on(dates: int) -> str:
+    return "" if dates == 1 else f" on {dates:,} dates"
 
 
 def _most(shift: Shift) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from gtmar.cli import option_values
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, made_on, unused
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, number, say, some, table
+from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def tiers(
 
 def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
     """Print tier by tier who is in it and what became of them, and how many accounts move."""
+    if found.newest is not None:
+        say(f"Edges by the accounts of {found.newest}, the newest date whose outcomes are over.")
     if found.moved is None:
         say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
     elif found.moved:
@@ -393,9 +395,15 @@ _METRICS_SHOWN = 20
 
 def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) -> None:
     """Print what a person's change did."""
+    from gtmar.journal.sentences import held_by_date
+
     row = found.row
     say(_who_and_why(row["author"], row["note"]))
     say(f"Change: {row['changes']}")
+    for sentence in (
+        held_by_date(result.by_date, improved=result.improved) if result.by_date else ()
+    ):
+        say(sentence)
     say(_effect(row), _EFFECTS.get(row["outcome"]))
     if result.holdout is not None:
         before, after = (result.holdout[f"{x}_value"] for x in ("baseline", "best"))
@@ -588,6 +596,7 @@ def _print_difference(found: Difference) -> None:
     one, two = found.one.name, found.two.name
     say(f"one: {one}")
     say(f"two: {two}")
+    say_newest(found.newest)
     if found.weights:
         earned = found.earned_by
         rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -143,9 +143,9 @@ def watch(
     forget_before: Annotated[
         str | None, typer.Option(help="Remove kept scores of dates before this one.")
     ] = None,
-    scores: Annotated[Path, typer.Option(help="Folder that keeps scores by date.")] = Path(
-        "scores"
-    ),
+    scores: Annotated[
+        str, typer.Option(help="What keeps scores by date: a folder, a Delta or DuckDB table.")
+    ] = "scores",
     *,
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,

@@ -28,6 +28,7 @@ from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date
 
     import polars as pl
 
@@ -46,6 +47,7 @@ __all__ = [
     "json_line",
     "number",
     "say",
+    "say_newest",
     "set_form",
     "some",
     "table",
@@ -478,6 +480,12 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     return number(value)
+
+
+def say_newest(day: date | None) -> None:
+    """Say which date of several was taken; nothing of a table of one date."""
+    if day is not None:
+        say(f"Accounts as of {day}, the newest date; --at takes another.")
 
 
 def some(count: int, noun: str) -> str:

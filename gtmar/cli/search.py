@@ -374,9 +374,11 @@ def _print_pace(found: Pace, *, given: bool) -> None:
     """Print how fast searches are here; `given` says whether on a table of the user's."""
     each = 1e6 / found.experiments_per_second
     stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.spent.items())
+    several = found.rows > found.accounts
+    size = some(found.accounts, "account") + (f", {some(found.rows, 'row')}" if several else "")
     say(
         f"{found.experiments_per_second:,.0f} experiments a second, all metrics journaled: "
-        f"{some(found.accounts, 'account')}, {some(found.features, 'feature')}, "
+        f"{size}, {some(found.features, 'feature')}, "
         f"{some(found.threads, 'thread')}, the best of {some(found.rounds, 'round')}."
     )
     say(f"An experiment takes {each:,.0f} us: {stages}.")
@@ -386,7 +388,8 @@ def _print_pace(found: Pace, *, given: bool) -> None:
     )
     say(
         f"Loaded and encoded in {found.load_seconds:.2f} s; "
-        f"{found.bytes_per_account:,.0f} bytes an account stay in memory."
+        f"{found.bytes_per_account:,.0f} bytes {'a row' if several else 'an account'} stay in "
+        "memory."
     )
     if found.peak_bytes is not None:
         say(f"Largest size of the process, libraries included: {found.peak_bytes / 1e6:,.0f} MB.")

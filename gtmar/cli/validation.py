@@ -11,7 +11,7 @@ from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, unused
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, number, say, some, table
+from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.documents import is_spec_file
 from gtmar.errors import UsageError, culprits
 
@@ -272,6 +272,7 @@ def _print_explanation(
 ) -> None:
     """Print a score line by line; `start` names what the spec's run began with, if it is known."""
     say(f"{found.account}: {found.model} {found.score:.2f}, tier {found.tier}.")
+    say_newest(found.newest)
     if found.probability_reading is not None:
         say(found.probability_reading)
     if found.other_score is None:
@@ -317,11 +318,18 @@ def _print_explanation(
 
 def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     """Print what a score was worth: a column's alone, or beside a spec's."""
+    from gtmar.journal.sentences import on_dates
     from gtmar.metrics.metric import marked
 
+    counted = "rows" if found.by_date else "accounts"
     if found.upside_down is not None:
         say(found.upside_down, "bad")
-    say(f"{found.name} on {some(found.accounts, 'account')} of {found.source}.")
+    size = some(found.accounts, "account")
+    if found.by_date:
+        size = on_dates(found.accounts, len(found.by_date), found.rows)
+    say(f"{found.name} on {size} of {found.source}.")
+    if found.dates_sentence is not None:
+        say(found.dates_sentence)
     for note in found.notes:
         if note.startswith(("In-sample", "Leak", "The candidate may")):
             say(note, "warning")
@@ -330,7 +338,7 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     mark = " (binary)" if found.basis == "binary" else ""
     by_tier = found.metrics
     columns = {
-        "accounts": "accounts_by_tier",
+        counted: "accounts_by_tier",
         "logos kept": "logo_retention_by_tier",
         f"NRR{mark}": "nrr_by_tier",
         f"GRR{mark}": "grr_by_tier",
@@ -351,18 +359,15 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
         for name in found.intervals.before
         if ("." not in name or name.endswith(".*")) and name in sides[-1]
     ]
-    table(heads, rows, title=f"Metrics with {found.level:.1%} intervals")
-    heads = ["share of accounts", "MRR held by the best", "lost among the worst"]
+    drawn = ", whole accounts drawn" if found.by_date else ""
+    table(heads, rows, title=f"Metrics with {found.level:.1%} intervals{drawn}")
+    if found.by_date:
+        _backtest_dates(found)
+    heads = [f"share of {counted}", "MRR held by the best", "lost among the worst"]
     table(
         heads, ([f"{share:.0%}", *map(_percent, v)] for share, *v in found.curve), title="Capture"
     )
-    for frame, title in (
-        (found.green_and_churned, "In the best tier, and left"),
-        (found.red_and_renewed, "In the worst tier, and stayed"),
-    ):
-        if not frame.is_empty():
-            first = frame.head(_SURPRISES_SHOWN).rows()
-            table(frame.columns, first, title=f"{title}: {frame.height:,}")
+    _surprises(found)
     for note in found.notes:
         say(f"Note: {note}")
     say()
@@ -370,6 +375,37 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
         follow("init", output_path=unused("spec.yaml"))
     else:
         follow("run", output_path=unused("best.yaml"))
+
+
+def _surprises(found: Backtest) -> None:
+    """Print the accounts that did what their tier says least."""
+    on = "" if found.listed is None else f", {found.listed}"
+    for frame, title in (
+        (found.green_and_churned, "In the best tier, and left"),
+        (found.red_and_renewed, "In the worst tier, and stayed"),
+    ):
+        if not frame.is_empty():
+            first = frame.head(_SURPRISES_SHOWN).rows()
+            table(frame.columns, first, title=f"{title}{on}: {frame.height:,}")
+
+
+def _backtest_dates(found: Backtest) -> None:
+    """Print what the score was worth on each date, beside a candidate where there is one."""
+    auc, kept = "auc_roc_retain", "logo_retention_by_tier.*"
+    heads, sides = ["date", "accounts", "logos kept", found.name], ["before"]
+    if found.candidate is not None:
+        heads, sides = [*heads, found.candidate, "gain"], ["before", "after", "gain"]
+    rows = []
+    for each in found.by_date:
+        share = each.intervals.before.get(kept)
+        row: list[object] = [each.day.isoformat(), f"{each.accounts:,}"]
+        row.append(_percent(None if share is None else share.value))
+        for side in sides:
+            interval = getattr(each.intervals, side).get(auc)
+            plain = interval is not None and side != sides[-1]
+            row.append(number(interval.value) if plain else interval and _worded(interval))
+        rows.append(row)
+    table(heads, rows, title=f"{auc} by date, with {found.level:.1%} intervals")
 
 
 def _worded(interval: Interval) -> str:

@@ -130,7 +130,12 @@ class Guard:
         """
         values: dict[str, float | None] = {}
         for index, column in enumerate(self._matrix.segments):
-            sizes = np.bincount(column.codes, minlength=len(column.values))
+            codes = column.codes
+            if self._matrix.account_of is not None:
+                # A pair of segment and account counts once, on however many dates it is.
+                pairs = np.unique(np.stack([column.codes, self._matrix.account_of]), axis=1)
+                codes = pairs[0]
+            sizes = np.bincount(codes, minlength=len(column.values))
             for code in range(len(column.values)):
                 enough = sizes[code] >= SMALLEST_SEGMENT
                 value = self._value_of(index, code, tuple(weights), lows) if enough else None

@@ -17,6 +17,7 @@ from gtmar.objective.objective import Judge
 from gtmar.report.encoder_pictures import encoder_pictures
 from gtmar.runs.backtest import captured
 from gtmar.runs.holdout import recorded
+from gtmar.runs.inputs import of_day
 from gtmar.runs.score import tier_changes
 from gtmar.runs.segments import best_tier, segment_part
 from gtmar.runs.session import load_tables
@@ -27,6 +28,7 @@ from gtmar.validation.trade_offs import HEADLINES, costs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     import polars as pl
     from numpy.typing import NDArray
@@ -51,7 +53,7 @@ class Capture:
 
     #: What is captured: ``MRR``, or ``retained accounts`` where the table has no MRR.
     of: str
-    #: Accounts in the cohort: paying ones, or those with a label.
+    #: Accounts in the cohort, or their rows: paying ones, or those with a label.
     accounts: int
     #: Shape (201,): accounts in the order of the start's and the best's scores.
     start: NDArray[np.float64]
@@ -147,7 +149,8 @@ _SAME_HOLDOUT = tuple(f"holdout_{key}" for key in _SAME)
 class TableEvidence:
     """What two scores of a run, the start's and the best's, do to its accounts."""
 
-    #: int64, shape (T, T): accounts searched, by the start's tier and by the best's.
+    #: int64, shape (T, T): accounts searched, by the start's tier and by the best's; their rows
+    #: where they stand on several dates.
     moves: NDArray[np.int64]
     capture: Capture | None
     #: Accounts of the whole table, holdout included, that change tier: account, score_one, tier_one
@@ -155,6 +158,13 @@ class TableEvidence:
     moved: pl.DataFrame
     #: How many accounts of the whole table change tier.
     moved_accounts: int
+    #: Of a table of several dates: the newest on which accounts were searched, of which `moved` is,
+    #: and `moves` of that date alone; None of one date.
+    newest: date | None
+    moves_newest: NDArray[np.int64] | None
+    #: The share of each tier that was kept, by stage and tier at each score's own edges, on the
+    #: accounts searched; empty of one date, where Wilson's interval needs no table.
+    kept: dict[tuple[str, str], Interval]
     #: The spec's segments, on the accounts searched and on those held out; empty without segments.
     segments: tuple[SegmentPart, ...]
     #: On the accounts held out, or those searched; None without revenue or retention.
@@ -204,17 +214,32 @@ def read_table(
     scores = [evaluator.scores(weights) for weights in (before, after)]
     own = [TierEdges.of(s).tiers_of(x) for s, x in zip((start, best), scores, strict=True)]
     pairs = own[0] * tiers + own[1]
-    moved = tier_changes(accounts.table.frame, start, best, as_of=as_of, as_text=True)
+
+    def counted(of: NDArray[np.intp]) -> NDArray[np.int64]:
+        return np.bincount(of, minlength=tiers * tiers).reshape(tiers, tiers)
+
+    table, newest, last = accounts.table.as_read, None, None
+    kept: dict[tuple[str, str], Interval] = {}
+    if accounts.search.date_of is not None and table.several is not None:
+        number = int(accounts.search.date_of.max())
+        newest = accounts.search.dates[number]
+        last = counted(pairs[accounts.search.date_of == number])
+        table = of_day(table, table.several.column, newest)
+        kept = _kept(accounts.search, start, best)
+    moved = tier_changes(table, start, best, as_of=as_of, as_text=True)
     judge = Judge.of(start, run["objective"])
     parts = [(accounts.search, "searched", 0.95)]
     if accounts.holdout is not None:
         parts.append((accounts.holdout, "held out", level))
     matrix, part, at = parts[-1]
     return TableEvidence(
-        moves=np.bincount(pairs, minlength=tiers * tiers).reshape(tiers, tiers),
+        moves=counted(pairs),
         capture=capture_of(accounts.search, scores, risk=start.orientation == "risk"),
         moved=moved.head(_NAMED),
         moved_accounts=moved.height,
+        newest=newest,
+        moves_newest=last,
+        kept=kept,
         segments=tuple(
             segment_part(each, start, judge, before, after, part=name, level=interval_level)
             for each, name, interval_level in parts
@@ -228,6 +253,21 @@ def read_table(
         revenue_absent=absent,
         encoders=encoder_pictures(accounts, best, as_of=as_of),
     )
+
+
+def _kept(
+    matrix: AccountMatrix, start: ScoringSpec, best: ScoringSpec
+) -> dict[tuple[str, str], Interval]:
+    """Return how many of each tier were kept, at either score's own edges, accounts drawn whole."""
+    before, after = ([term.weight for term in spec.terms] for spec in (start, best))
+    key = "logo_retention_by_tier"
+    found = uncertainty(panel_of(matrix, start, before, after, own_edges=best), metrics={key})
+    return {
+        (stage, tier): side[metric_column(key, tier)]
+        for stage, side in (("start", found.before), ("best", found.after))
+        for tier in start.tier_names
+        if metric_column(key, tier) in side
+    }
 
 
 def _tables(
@@ -288,7 +328,7 @@ def _revenue_of(
     gain = intervals.gain.get(objective)
     return Revenue(
         part,
-        matrix.accounts,
+        matrix.distinct,
         level,
         tuple(lines),
         costs=costs_of(intervals, objective),

@@ -250,8 +250,10 @@ def _weights(
     return both(draw, text)
 
 
-def tier_chart(tiers: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Draw logo retention by tier with its intervals; None where no tier has any."""
+def tier_chart(
+    tiers: Sequence[Mapping[str, Any]], counted: str = "accounts", level: float = 0.95
+) -> Markup | None:
+    """Draw logo retention by tier, of accounts or rows, with its intervals; None without any."""
     # Tiers of one size in both stages are named with it.
     sizes = Counter((line["tier"], line["accounts"]) for line in tiers)
     names = {
@@ -267,10 +269,11 @@ def tier_chart(tiers: Sequence[Mapping[str, Any]]) -> Markup | None:
     ]
     order = [legible(names[line["tier"]]) for line in tiers if line["stage"] == _START]
     text = (
-        f"Dot chart of the share of accounts kept in each of {len(order)} tiers, at the start and "
-        "at the best, with 95 % intervals. The table below has the numbers."
+        f"Dot chart of the share of {counted} kept in each of {len(order)} tiers, at the start and "
+        f"at the best, with {100 * level:.4g} % intervals. The table below has the numbers."
     )
-    return _spans(spans, order, text, title="logos kept, with 95 % interval", share=True)
+    title = f"logos kept, with {100 * level:.4g} % interval"
+    return _spans(spans, order, text, title=title, share=True)
 
 
 def segment_chart(part: SegmentPart, objective: str) -> Markup | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gtmar.errors import GtmarError, UsageError
+from gtmar.errors import GtmarError
 from gtmar.journal import review as reading
 from gtmar.journal.front import front
 from gtmar.journal.lookup import checkout
+from gtmar.journal.sentences import DATED
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
 from gtmar.runs.holdout import looks_at
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gtmar.journal.review import Review
     from gtmar.report.account_table import TableEvidence
     from gtmar.runs.watch import Watched
+    from gtmar.stats.interval import Interval
 
 __all__ = [
     "Cost",
@@ -76,6 +78,8 @@ _MEASURED = """
         and number in (0, getvariable('best'))
     order by number
 """
+#: Of each part of the accounts, lists with an entry a date.
+_BY_DATE = ("rows_by_date", "before", "after", "gained")
 #: The latest null search or stability of a run.
 _LATEST = """
     select details
@@ -148,7 +152,8 @@ class Evidence:
     tried: pl.DataFrame
     #: What a person proposed, kept or not: number, changes, value before and after, outcome.
     by_hand: pl.DataFrame
-    #: The review's line per stage and tier, and the 95 % interval of its logo retention by Wilson.
+    #: The review's line per stage and tier, and the 95 % interval of its logo retention: by Wilson,
+    #: or of whole accounts where these have several rows, from the table.
     tiers: tuple[dict[str, Any], ...]
     #: Metrics of the whole score, on the accounts searched and on the holdout: metric, start and
     #: best on each; empty without a holdout.
@@ -240,6 +245,8 @@ class Evidence:
             for row, count in zip(rows, labelled, strict=True):
                 share = row[f"logo_retention_{stage}"]
                 interval = None if share is None else wilson(share * count, count)
+                if self.review.by_date is not None:
+                    interval = self._kept_of(part, row["tier"], stage)
                 lines.append(
                     {
                         "tier": row["tier"],
@@ -252,6 +259,65 @@ class Evidence:
         return tuple(lines)
 
     @property
+    def tier_level(self) -> float:
+        """The level of the intervals in the chart of tiers."""
+        revenue = self.table.revenue if self.table else None
+        drawn = self.review.by_date is not None and self.sized_tiers
+        return revenue.level if drawn and revenue else 0.95
+
+    def _kept_of(self, part: str, tier: str, stage: str) -> tuple[float, float] | None:
+        """Return the interval of a tier's share kept, accounts drawn whole; None of no table."""
+        revenue = self.table.revenue if self.table else None
+        if revenue is None or revenue.part != part.replace("_", " "):
+            return None
+        column = f"logo_retention_by_tier.{tier}"
+        return _ends(next((getattr(x, stage) for x in revenue.lines if x.column == column), None))
+
+    @property
+    def dates(self) -> list[dict[str, Any]]:
+        """The objective date by date, and of all dates at last; empty of a table of one date.
+
+        Each row has its `day` and, by part, `rows`, `start`, `best` and whether the gain holds,
+        `gained`; a part without the date is not in it.
+        """
+        by_date, summary = self.review.by_date, self.review.summary
+        if by_date is None:
+            return []
+        parts = {name: by_date["parts"][name] for name in DATED if name in by_date["parts"]}
+        rows: list[dict[str, Any]] = []
+        heads = ("rows", "start", "best", "gained")
+        for day in by_date["dates"]:
+            row: dict[str, Any] = {"day": day}
+            for name, part in parts.items():
+                if day in part["dates"]:
+                    at = part["dates"].index(day)
+                    values = (part[key][at] for key in _BY_DATE)
+                    row[name] = dict(zip(heads, values, strict=True))
+            rows.append(row)
+        pooled = {
+            "searched": (summary["baseline_value"], summary["best_value"]),
+            "held_out": (summary["holdout_baseline_value"], summary["holdout_best_value"]),
+        }
+        ends = {
+            name: dict(zip(heads, (part["rows"], *pooled[name], None), strict=True))
+            for name, part in parts.items()
+        }
+        return [*rows, {"day": "all", **ends}]
+
+    @property
+    def metrics_by_date(self) -> tuple[str, list[str], dict[str, list[float | None]]] | None:
+        """The best score's own metrics by date: of which part, dates, and values by metric."""
+        if self.review.by_date is None:
+            return None
+        parts = self.review.by_date["parts"]
+        name = "held_out" if "held_out" in parts else "searched"
+        measured = parts[name]["metrics_after"]
+        keys = [m.key for m in all_metrics().values() if not m.by_tier and m.better != "neither"]
+        values = {key: [each.get(key) for each in measured] for key in keys}
+        known = {key: row for key, row in values.items() if any(v is not None for v in row)}
+        return DATED[name], parts[name]["dates"], known
+
+    @property
     def commands(self) -> list[str]:
         """The commands that do the run again; none for an imported one."""
         run = self.run
@@ -259,6 +325,12 @@ class Evidence:
             return []
         more = commands_of(run) if run["kind"] == "search" else []
         return [f"gtmar replay {run['run_id']}", *more]
+
+
+def _ends(interval: Interval | None) -> tuple[float, float] | None:
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return interval.low, interval.high
 
 
 def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = None) -> Evidence:
@@ -269,12 +341,6 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
     over the table where it is there.
     """
     review = reading.review(journal, name)
-    if review.by_date is not None:
-        # A page counts accounts and draws intervals of them; here both would be of rows.
-        raise UsageError(
-            "a run on several dates of each account has no page yet",
-            hint=f"gtmar review {review.summary['run_id']} --full has all of it",
-        )
     run_id = review.summary["run_id"]
     [run] = journal.query(
         "select * from runs where run_id = getvariable('run')", run=run_id
@@ -286,7 +352,7 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
         run=run,
         tried=journal.query(_TRIED, run=run_id, windows=_WINDOWS, last=last),
         by_hand=journal.query(_BY_HAND, run=run_id),
-        tiers=_tiers(journal, review),
+        tiers=_tiers(journal, review, table),
         unseen=_unseen(run, review),
         table=table,
         absent=absent,
@@ -314,7 +380,9 @@ def _table(
         return None, err.message
 
 
-def _tiers(journal: Journal, review: Review) -> tuple[dict[str, Any], ...]:
+def _tiers(
+    journal: Journal, review: Review, table: TableEvidence | None
+) -> tuple[dict[str, Any], ...]:
     best = int(review.summary["best_experiment"].removeprefix("exp_"))
     rows = journal.query(_MEASURED, run=review.summary["run_id"], best=best).to_dicts()
     labelled = {"start": rows[0]["labelled_by_tier"], "best": rows[-1]["labelled_by_tier"]}
@@ -322,8 +390,13 @@ def _tiers(journal: Journal, review: Review) -> tuple[dict[str, Any], ...]:
     for row in review.tiers.to_dicts():
         count = (labelled[row["stage"]] or {}).get(row["tier"]) or 0
         share = row["logo_retention"]
-        # A share of whole accounts, so that their number comes back exactly.
-        interval = None if share is None else wilson(round(share * count), count)
+        if review.by_date is not None:
+            # Rows of one account go together: only the table knows which are.
+            kept = {} if table is None else table.kept
+            interval = _ends(kept.get((row["stage"], row["tier"])))
+        else:
+            # A share of whole accounts, so that their number comes back exactly.
+            interval = None if share is None else wilson(round(share * count), count)
         lines.append(row | {"logo_interval": interval})
     return tuple(lines)
 

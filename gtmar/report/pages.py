@@ -74,7 +74,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         If `data` can't be read, or isn't the run's table.
     """
     require_extra()
-    from gtmar.report import charts
+    from gtmar.report import charts, time_charts
     from gtmar.report.content import gather
     from gtmar.report.encoder_charts import encoder_chart
 
@@ -84,7 +84,10 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     drawings = {
         "objective": charts.objective_chart(evidence),
         "weights": charts.weight_chart(evidence),
-        "tiers": charts.tier_chart(evidence.drawn_tiers),
+        "dates": time_charts.dates_chart(evidence.dates, row["objective"]),
+        "tiers": charts.tier_chart(
+            evidence.drawn_tiers, evidence.review.counted, evidence.tier_level
+        ),
         "capture": charts.capture_chart(table.capture) if table and table.capture else None,
         "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,

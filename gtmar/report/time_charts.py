@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from gtmar.journal.sentences import DATED
 from gtmar.report.charts import INK, WIDE, both, legible, over
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SIDES",
+    "dates_chart",
     "gains_chart",
     "leaving_chart",
     "metric_chart",
@@ -176,6 +178,29 @@ def walk_chart(found: Walked) -> Markup | None:
         "and what else was tried. The table below has the numbers."
     )
     return _lines(lines[::-1], legible(text))
+
+
+def dates_chart(rows: Sequence[Mapping[str, Any]], objective: str) -> Markup | None:
+    """Draw start and best by date, rows as `Evidence.dates` has them; None where none is known.
+
+    They are of the accounts held out, where there are any.
+    """
+    part = "held_out" if any("held_out" in row for row in rows) else "searched"
+    lines = []
+    for end, ink in (("start", "start"), ("best", "best")):
+        own = [
+            {"x": row["day"], "value": row[part][end]}
+            for row in rows[:-1]
+            if part in row and row[part][end] is not None
+        ]
+        lines += [(own, ink, _SOLID)] if own else []
+    if not lines:
+        return None
+    text = (
+        f"Line chart of {objective} on {len(rows) - 1:,} dates, at the start and at the best, on "
+        f"the accounts {DATED[part]}. The table below has the numbers."
+    )
+    return _lines(lines, legible(text))
 
 
 def _lines(

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar import spec as specs
+from gtmar.data.contract import id_column
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
-from gtmar.runs.inputs import of_one_date
+from gtmar.runs.inputs import newest_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import CARRIED, score, stamped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
 
     from gtmar.data.rules import SetAside
     from gtmar.data.scan import Tabular
@@ -47,6 +49,8 @@ class AccountList(PlainData):
     at_stake: float | None
     #: Accounts asked about whose MRR isn't known; None without MRR.
     mrr_unknown: int | None
+    #: The date taken of a table of several, its newest; None of a table of one date.
+    newest: date | None = None
 
     @property
     def sentence(self) -> str:
@@ -71,7 +75,9 @@ class AccountList(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        names = "sentence source model asked accounts tier listed_at_stake at_stake mrr_unknown"
+        names = (
+            "sentence source model asked accounts tier listed_at_stake at_stake mrr_unknown newest"
+        )
         return {**self.values(names), "rows": self.rows.to_dicts()}
 
 
@@ -98,6 +104,8 @@ def account_list(
         Only accounts of this tier; None for all.
     most
         Accounts listed at most, 1 or more.
+
+    Of accounts that stand on several dates the newest of these is taken.
 
     Returns
     -------
@@ -128,11 +136,12 @@ def account_list(
             f'spec "{spec.model}" has no tier "{tier}"; there are {", ".join(spec.tier_names)}',
             hint=f"--tier {likely or spec.tier_names[-1]}",
         )
-    table = of_one_date(scan(data), "list")
+    table = scan(data)
+    table, newest = newest_date(table, id_column(spec, table.columns))
     money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
     columns = list(dict.fromkeys(c for term in spec.terms for c in term.columns))
     scored = score(
-        data,
+        table,
         spec,
         as_of=as_of,
         announce=announce,
@@ -172,6 +181,7 @@ def account_list(
         listed_at_stake=None if money is None else float(rows[_AT_STAKE].sum()),
         at_stake=None if money is None else float(asked[_AT_STAKE].sum()),
         mrr_unknown=unknown,
+        newest=newest,
     )
 
 

@@ -24,8 +24,9 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
+from gtmar.runs.by_date import by_day
 from gtmar.runs.holdout import looks_at, record_look, whole
-from gtmar.runs.inputs import load, of_one_date
+from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import PlainData, copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
@@ -33,10 +34,11 @@ from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import Uncertainty, at_sizes_of, uncertainty
 from gtmar.validation.paired_scores import Panel, Scored
 from gtmar.validation.reliability import Reliability, reliability
-from gtmar.validation.trade_offs import upside_down
+from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from numpy.typing import NDArray
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backtest",
+    "BacktestDate",
     "at_sizes",
     "backtest",
     "captured",
@@ -56,12 +59,28 @@ __all__ = [
     "spec_of_column",
 ]
 
+#: Metrics that are taken on each of several dates.
+BY_DATE = ("auc_roc_retain", "logo_retention_by_tier", "nrr_by_tier", "revenue_capture_at_20")
 #: Shares of accounts at which the curve is read.
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 _QUARTERS = {"A": 0.75, "B": 0.5, "C": 0.25}
 _LARGEST = 1_000
 #: Name of today's score among a candidate's features; no column has it.
 _TODAY = "\x00today"
+
+
+@dataclass(frozen=True)
+class BacktestDate:
+    """What a score was worth on one of several dates, on which each account is a row."""
+
+    day: date
+    accounts: int
+    #: Of `BY_DATE`, with the pooled score's tiers.
+    intervals: Uncertainty = field(repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return vars(self) | {"intervals": self.intervals.as_json()}
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,34 @@ class Backtest(PlainData):
     in_sample: bool | None = None
     #: The spec's probabilities beside what became of these accounts; None where it has none.
     reliability: Reliability | None = None
+    #: Each date by itself, ascending; empty of a table of one date. Everything else is then of all
+    #: rows together, with intervals that draw whole accounts.
+    by_date: tuple[BacktestDate, ...] = ()
+    #: The date of the accounts in the two lists; None of a table of one date.
+    listed: date | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that were judged: accounts, or more where they stand on several dates."""
+        return sum(each.accounts for each in self.by_date) or self.accounts
+
+    @property
+    def dates_sentence(self) -> str | None:
+        """Say on how many dates the score beats a coin, or the candidate the score; None of one."""
+        key, chance = "auc_roc_retain", CHANCE_LEVEL
+        who, than, side = f"Score {self.name}", "a coin", "before"
+        if self.candidate is not None:
+            who, than, side, chance = f"Candidate {self.candidate}", "today's score", "gain", 0.0
+        asked = [getattr(each.intervals, side).get(key) for each in self.by_date]
+        known = [each for each in asked if each is not None and each.value is not None]
+        if not known:
+            return None
+        better = sum(each.value > chance for each in known)
+        proven = sum(each.low is not None and each.low > chance for each in known)
+        return (
+            f"{who} ranks better than {than} on {better:,} of {len(known):,} dates, on {proven:,} "
+            "of them beyond chance."
+        )
 
     @property
     def upside_down(self) -> str | None:
@@ -101,12 +148,16 @@ class Backtest(PlainData):
         intervals = self.intervals
         if self.candidate is None:
             intervals = replace(intervals, after={})
-        return upside_down(intervals, (f"score {self.name}", f"candidate {self.candidate}"))
+        names = f"score {self.name}", f"candidate {self.candidate}"
+        return upside_down(intervals, names, rows=bool(self.by_date))
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return vars(self) | {
             "upside_down": self.upside_down,
+            "rows": self.rows,
+            "dates_sentence": self.dates_sentence,
+            "by_date": [each.as_json() for each in self.by_date],
             "intervals": self.intervals.as_json(),
             "green_and_churned": self.green_and_churned.to_dicts(),
             "red_and_renewed": self.red_and_renewed.to_dicts(),
@@ -140,7 +191,8 @@ def backtest(
     journal
         The journal's folder: a comparison on accounts held out is a look, and put on record there.
     data, table_options
-        As for `run`.
+        As for `run`. Accounts that stand on several dates are judged on each date and on all rows
+        together, where each weighs as many rows as it has; intervals draw whole accounts.
     drop_unscored
         Leave accounts out that have no value in `score_column`, and count them.
 
@@ -156,7 +208,7 @@ def backtest(
     A candidate whose spec holds accounts out is compared on these alone: it was searched on the
     others.
     """
-    table = of_one_date(scan(data), "backtest")
+    table = scan(data)
     as_of = table_options.get("as_of")
     if spec is not None:
         spec = specs.reading_dates(spec, table_options.get("date_format"))
@@ -186,7 +238,7 @@ def backtest(
     if candidate is not None and accounts.holdout is not None:
         matrix, in_sample = accounts.holdout, False
         notes.append(
-            f"Compared on the {matrix.accounts:,} accounts that the candidate's spec holds out."
+            f"Compared on the {matrix.distinct:,} accounts that the candidate's spec holds out."
         )
     elif candidate is not None and in_sample is None:
         notes.append("The candidate may have been searched on these very accounts.")
@@ -198,13 +250,15 @@ def backtest(
     own = None if spec is None else (columns_of(matrix, spec), spec)
     judged = None if own is None else reliability(*own, level=level)
     weights = [term.weight for term in today.terms]
-    green, red = _surprises(today, accounts, as_of)
+    days = _by_date(matrix, today, candidate, level)
+    listed = days[-1].day if days else None
+    green, red = _surprises(today, accounts, as_of, listed)
     scale = weights[0] if score_column is not None else 1
     findings = [*leak_findings(accounts, joined), *copies_finding(accounts)]
     return Backtest(
         source=table.source,
         name=score_column or today.model,
-        accounts=matrix.accounts,
+        accounts=matrix.distinct,
         tiers=today.tier_names,
         edges=tuple(low / SCORE_UNITS / scale for low in today.tier_lows),
         metrics=measure(evaluator.frame([weights]), today.tier_names, matrix.outcomes).row(0),
@@ -218,7 +272,22 @@ def backtest(
         basis=accounts.checked.outcomes.basis,
         in_sample=in_sample,
         reliability=judged,
+        by_date=days,
+        listed=listed,
     )
+
+
+def _by_date(
+    matrix: AccountMatrix, today: ScoringSpec, candidate: ScoringSpec | None, level: float
+) -> tuple[BacktestDate, ...]:
+    """Take a few metrics on each date that has rows; nothing of a table of one date."""
+    found = []
+    for day, rows in by_day(matrix):
+        one = scored_by(rows, today)[0]
+        two = None if candidate is None else at_sizes(one, scored_by(rows, candidate)[0])
+        intervals = uncertainty(Panel.of(rows, one, two), level=level, metrics=BY_DATE)
+        found.append(BacktestDate(day, rows.distinct, intervals))
+    return tuple(found)
 
 
 def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:
@@ -227,14 +296,15 @@ def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: boo
     accounts, scored = collect(table, table.frame.select(pl.len(), known.sum().alias("k"))).row(0)
     if scored == accounts:
         return table
-    sentence = f"{accounts - scored:,} of {accounts:,} accounts have no score"
+    counted = "accounts" if table.several is None else "rows"
+    sentence = f"{accounts - scored:,} of {accounts:,} {counted} have no score"
     if not drop:
         raise AccountDataError(
             f'{table.source}: column "{column}": {sentence}',
             hint="--drop-unscored leaves them out and counts them",
         )
     notes.append(f'{sentence} in "{column}" and are left out.')
-    return AccountTable(table.source, table.frame.filter(known), table.schema, table.origin)
+    return replace(table.keeping(lambda _: known), texts=None, requery=None)
 
 
 def spec_of_column(
@@ -269,7 +339,8 @@ def spec_of_column(
     if tiers is None:
         tiers = {name: float(known.quantile(q) or 0.0) for name, q in _QUARTERS.items()}
         tiers["D"] = 0.0
-        notes.append("Tiers are quarters of the accounts; --tiers states your own.")
+        counted = "accounts" if table.several is None else "rows"
+        notes.append(f"Tiers are quarters of the {counted}; --tiers states your own.")
     scale = 100 if high <= 1 else 1
     top = 100 if high * scale <= 100 else _LARGEST
     feature = {"weight": scale, "min": scale, "max": scale, "column": column}
@@ -364,7 +435,7 @@ def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | No
         return None
     key = pl.col(identifier).cast(pl.String)
     sides = (part(searched.with_text(identifier), identifier, split), accounts.table)
-    old, now = (collect(side, side.frame.select(key)) for side in sides)
+    old, now = (collect(side, side.frame.select(key).unique()) for side in sides)
     return now.join(old, on=identifier, how="semi").height
 
 
@@ -468,11 +539,13 @@ def captured(
 
 
 def _surprises(
-    today: ScoringSpec, accounts: Accounts, as_of: str | None
+    today: ScoringSpec, accounts: Accounts, as_of: str | None, day: date | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """List the accounts of the best tier that left and of the worst that stayed."""
+    """List the accounts of the best tier that left and of the worst that stayed, on one date."""
     table, identifier = accounts.table, accounts.checked.id_column
-    scored = score(table.frame, today, as_of=as_of)
+    if day is not None and table.several is not None:
+        table = of_day(table.as_read, table.several.column, day)
+    scored = score(table.as_read, today, as_of=as_of)
     outcomes = collect(
         table,
         table.frame.select(canonical_outcomes(accounts.checked.outcomes, table.schema).values()),

@@ -45,6 +45,8 @@ class Pace(PlainData):
     """How fast a search is over one table on this machine."""
 
     accounts: int
+    #: Rows that are gone over: accounts, or more where they stand on several dates.
+    rows: int
     features: int
     threads: int
     #: Experiments of a round. The best round counts: other work on the machine only ever slows.
@@ -52,7 +54,7 @@ class Pace(PlainData):
     rounds: int
     #: To check, encode, split and fingerprint the table.
     load_seconds: float
-    #: Held in memory for the whole search.
+    #: Held in memory for the whole search, of a row.
     bytes_per_account: float
     #: The process's largest resident size so far, whatever it did; None where it can't be told.
     peak_bytes: int | None
@@ -125,7 +127,8 @@ class Track:
         total = sum(search.loop.spent.values()) or 1.0
         matrix = self.accounts.search
         return Pace(
-            accounts=matrix.accounts,
+            accounts=matrix.distinct,
+            rows=matrix.accounts,
             features=len(matrix.names),
             threads=evaluator.threads,
             experiments=experiments,

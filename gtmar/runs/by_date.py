@@ -12,12 +12,13 @@ from gtmar.runs.tier_table import objectives
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["by_date", "signs_by_date"]
+__all__ = ["by_date", "by_day", "signs_by_date"]
 
 
 def _parts(matrix: AccountMatrix) -> list[AccountMatrix]:
@@ -26,6 +27,12 @@ def _parts(matrix: AccountMatrix) -> list[AccountMatrix]:
     return [
         matrix.take(np.flatnonzero(matrix.date_of == number)) for number in range(len(matrix.dates))
     ]
+
+
+def by_day(matrix: AccountMatrix) -> list[tuple[date, AccountMatrix]]:
+    """Return each date of a table of several that has rows, and these; nothing of one date."""
+    parts = _parts(matrix) if matrix.dates else []
+    return [(day, part) for day, part in zip(matrix.dates, parts, strict=True) if part.accounts]
 
 
 def by_date(

@@ -310,6 +310,9 @@ class Drift(PlainData):
     #: The table's accounts whose outcome is known, by the score: AUC with its interval; None where
     #: the table has no outcomes that keep the data contract.
     auc: Interval | None = None
+    #: Dates on which these accounts stand, of the reference and of the table, a row on each.
+    dates_before: int = 1
+    dates: int = 1
 
     @property
     def upside_down(self) -> str | None:
@@ -317,7 +320,7 @@ class Drift(PlainData):
         if self.auc is None:
             return None
         known = Uncertainty({"auc_roc_retain": self.auc}, {}, {})
-        return upside_down(known, (f"score {self.model}", ""))
+        return upside_down(known, (f"score {self.model}", ""), rows=self.dates > 1)
 
     @property
     def ranking_sentence(self) -> str:
@@ -331,8 +334,9 @@ class Drift(PlainData):
         between = ""
         if auc.low is not None and auc.high is not None:
             between = f", from {100 * auc.low:.0f} to {100 * auc.high:.0f}"
+        whose = "account of {:,}" if self.dates == 1 else "row of {:,} accounts"
         return (
-            f"Of 100 pairs of a kept and a lost account of {auc.accounts:,} with an outcome it "
+            f"Of 100 pairs of a kept and a lost {whose.format(auc.accounts)} with an outcome it "
             f"ranks {100 * auc.value:.0f} right{between}."
         )
 
@@ -342,8 +346,9 @@ class Drift(PlainData):
         if self.leaving is None:
             return None
         then, now = self.leaving
+        these = "accounts" if self.dates == 1 else "rows"
         return (
-            f"By the spec's probabilities {now:.1%} of these accounts leave; {then:.1%} left where "
+            f"By the spec's probabilities {now:.1%} of these {these} leave; {then:.1%} left where "
             "they were fitted. Once outcomes are known, gtmar backtest says whether they hold."
         )
 
@@ -433,7 +438,9 @@ def drift(
         if announce is not None:
             announce(sentence)
     auc = _auc(table, spec, as_of=as_of or against_as_of, set_aside=options.get("set_aside"))
-    return Drift(spec.model, reference.source, table.source, *accounts, shifts, leaving, auc)
+    dates = (1 if each.several is None else len(each.several.days) for each in (reference, table))
+    named = (spec.model, reference.source, table.source)
+    return Drift(*named, *accounts, shifts, leaving, auc, *dates)
 
 
 def _auc(

@@ -23,13 +23,15 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
 from gtmar.runs.holdout import whole
-from gtmar.runs.inputs import of_one_date
+from gtmar.runs.inputs import newest_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
 from gtmar.runs.tier_table import side_by_side
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
@@ -98,6 +100,8 @@ class Explanation(PlainData):
     #: The probability of leaving, and what it rests on; None where the spec has none.
     probability: float | None = None
     probability_reading: str | None = None
+    #: The date taken of a table of several, its newest; None of a table of one date.
+    newest: date | None = None
 
 
 def explain(
@@ -116,7 +120,8 @@ def explain(
     account
         Its id; its row, from 1, in a table without ids.
     data, spec
-        The account table and the scoring spec.
+        The account table and the scoring spec. Of accounts that stand on several dates the newest
+        of these is taken.
     other
         Another spec, to say what moves the score from it to `spec`.
     as_of, date_format
@@ -130,13 +135,15 @@ def explain(
         If the table doesn't fit a spec.
     """
     spec = specs.reading_dates(spec, date_format)
-    table = prepared(of_one_date(scan(data), "explain"), spec, outcomes=False)
+    given = scan(data)
+    given, newest = newest_date(given, id_column(spec, given.columns))
+    table = prepared(given, spec, outcomes=False)
     row = _row(table, spec, account)
-    scored = score(table.frame, spec, as_of=as_of).row(row, named=True)
+    scored = score(table.as_read, spec, as_of=as_of).row(row, named=True)
     compared: dict[str, Any] = {}
     if other is not None:
         other = specs.reading_dates(other, date_format)
-        compared = score(table.frame, other, as_of=as_of).row(row, named=True)
+        compared = score(table.as_read, other, as_of=as_of).row(row, named=True)
     cells = _cells(table, row, spec)
     if other is not None:
         cells = _cells(prepared(table, other, outcomes=False), row, other) | cells
@@ -165,6 +172,7 @@ def explain(
         probability_reading=None
         if calibration is None
         else calibration.sentence_of(scored["score"]),
+        newest=newest,
     )
 
 
@@ -312,6 +320,8 @@ class Difference(PlainData):
     #: Both by tier at the first one's sizes, as `tier_table.side_by_side` gives it; None without a
     #: table that has outcomes.
     equal_sizes: dict[str, Any] | None
+    #: The date taken of a table of several, its newest; None of a table of one date.
+    newest: date | None = None
 
     @property
     def earned_by(self) -> dict[str, str]:
@@ -344,7 +354,7 @@ class Difference(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        values = self.values("parts metrics unmeasured moves moved equal_sizes").items()
+        values = self.values("parts metrics unmeasured moves moved equal_sizes newest").items()
         earned = self.earned_by
         return {
             "one": self.one.name,
@@ -373,7 +383,7 @@ def difference(
         The journal's folder; not needed for two files.
     data, as_of
         An account table, to see which accounts change tier, and the ISO date that `days_before`
-        counts from.
+        counts from. Of accounts that stand on several dates the newest of these is taken.
 
     Raises
     ------
@@ -404,7 +414,12 @@ def difference(
         for name in dict.fromkeys([*old.weights, *new.weights])
     )
     left, right = _unweighted(old), _unweighted(new)
-    moves, moved = (None, None) if data is None else _moves(data, old, new, as_of=as_of)
+    given: AccountTable | None = None
+    newest: date | None = None
+    if data is not None:
+        given = scan(data)
+        given, newest = newest_date(given, id_column(old, given.columns))
+    moves, moved = (None, None) if given is None else _moves(given, old, new, as_of=as_of)
     return Difference(
         *sides,
         weights=tuple(row for row in weights if row[1] != row[2]),
@@ -413,17 +428,17 @@ def difference(
         unmeasured=unmeasured,
         moves=moves,
         moved=moved,
-        equal_sizes=None if data is None else _at_equal_sizes(data, old, new, as_of=as_of),
+        equal_sizes=None if given is None else _at_equal_sizes(given, old, new, as_of=as_of),
+        newest=newest,
     )
 
 
 def _at_equal_sizes(
-    data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> dict[str, Any] | None:
     """Measure both specs at the first one's tier sizes; None where the table has no outcomes."""
     if one.orientation != two.orientation:
         return None
-    table = of_one_date(scan(data), "diff")
     try:
         first, second = (load_accounts(table, whole(spec), as_of=as_of) for spec in (one, two))
     except AccountDataError:
@@ -469,7 +484,7 @@ def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
 
 
 def _moves(
-    data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Score a table by both specs and say who changes tier."""
     if one.id != two.id:
@@ -477,7 +492,7 @@ def _moves(
             f'the specs name different id columns: "{one.id}" and "{two.id}"',
             hint="give both the same id",
         )
-    changed = tier_changes(data, one, two, as_of=as_of)
+    changed = tier_changes(table, one, two, as_of=as_of)
     order = {name: index for spec in (two, one) for index, name in enumerate(spec.tier_names)}
     tiers = pl.col("tier_one", "tier_two")
     moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len())

@@ -280,12 +280,15 @@ def _window_between(
 
 
 def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
-    """Return the ids of a later table that stand in the one searched; None without such ids."""
+    """Return the ids of a later table that stand in the one searched, each once.
+
+    None where the tables have no id of one name.
+    """
     name = later.checked.id_column
     if name is None or searched.checked.id_column != name:
         return None
     one, two = (_rows(each, name) for each in (searched, later))
-    return two.join(one, on=name, how="semi")[name]
+    return two.join(one, on=name, how="semi")[name].unique(maintain_order=True)
 
 
 def shared_note(accounts: Accounts) -> tuple[str, ...]:
@@ -300,7 +303,7 @@ def _shared(searched: Accounts, later: Accounts) -> tuple[str, ...]:
         return ("There is no id to tell whether accounts stand in both tables.",)
     name = str(later.checked.id_column)
     if len(again):
-        new = later.checked.accounts + later.checked.dropped - len(again)
+        new = _rows(later, name)[name].n_unique() - len(again)
         return (
             f"{len(again):,} accounts stand in both tables, the same customers; {new:,} of the "
             "holdout's are new.",

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
+import polars as pl
+
+from gtmar.data.dates import ASOF
 from gtmar.data.locations import duckdb_place, local_path
 from gtmar.data.matrix import load_accounts
-from gtmar.data.scan import AccountTable, Source, scan
-from gtmar.errors import AccountDataError, UsageError, culprits
+from gtmar.data.scan import AccountTable, Source, collect, days_of, scan
+from gtmar.errors import AccountDataError, culprits
 from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_rows_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import date
 
     from gtmar.data.matrix import Accounts
     from gtmar.data.scan import Tabular
@@ -28,7 +33,8 @@ __all__ = [
     "file_hashes",
     "load",
     "local_inputs",
-    "of_one_date",
+    "newest_date",
+    "of_day",
     "recorded_inputs",
     "refuse_changed",
     "refuse_unknown_options",
@@ -55,16 +61,28 @@ class TableOptions(ReadOptions, total=False):
     drop_unlabelled: bool
 
 
-def of_one_date(table: AccountTable, command: str) -> AccountTable:
-    """Return a table of a row an account; `UsageError` where accounts stand on several dates."""
+def newest_date(table: AccountTable, identifier: str | None) -> tuple[AccountTable, date | None]:
+    """Return the newest date of a table on which accounts stand on several dates, and the date.
+
+    Those are the dates that were asked for, or all where nobody asked and an account's id comes
+    more than once. Any other table is returned as it is, and None. Cost: a pass over the dates,
+    and over the ids where nobody asked.
+    """
     if table.several is not None:
-        days = table.several.days
-        raise UsageError(
-            f"gtmar {command} takes one date of a table, and of {table.source} it got "
-            f"{len(days):,}",
-            hint=f"--at {days[-1]} takes the last one",
-        )
-    return table
+        return of_day(table, table.several.column, table.several.days[-1]), table.several.days[-1]
+    days = [] if table.dates else days_of(table)
+    if len(days) < 2 or identifier is None or identifier not in table.schema:
+        return table, None
+    ids = pl.col(identifier).drop_nulls()
+    if not collect(table, table.frame.select(ids.is_duplicated().any())).item():
+        return table, None
+    return of_day(table, ASOF, days[-1]), days[-1]
+
+
+def of_day(table: AccountTable, column: str, day: date) -> AccountTable:
+    """Return the rows of one date of a table, as if that alone had been asked for."""
+    at = f"{day}" if column == ASOF else f"{column}={day}"
+    return scan(replace(table, dates=None), at=at)
 
 
 def refuse_unknown_options(options: Mapping[str, object], known: type) -> None:

@@ -1,4 +1,4 @@
-"""Scores as they were given, kept by date: a folder of Parquet files apart from the journal.
+"""Scores as they were given, kept by date apart from the journal: Parquet files, or a table.
 
 They are customers' data, so the journal, which may be published, has none of them.
 """
@@ -10,6 +10,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,18 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.errors import UsageError
+from gtmar.integrations.lakehouse import is_target
+from gtmar.integrations.score_tables import ScoreTable
 from gtmar.journal.files import lock_alone, make_folder, open_lock, parquet_files
 from gtmar.outputs import place_file, sync_folder
+from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["ROLES", "KeptScores", "ScoreStore"]
+__all__ = ["ROLES", "KeptScores", "ScoreStore", "TableStore", "score_store"]
 
 #: What a spec was on a date: the one a team worked with, the one before it, one on trial.
 ROLES = ("live", "predecessor", "shadow")
@@ -40,13 +44,11 @@ class KeptScores:
 
     day: date
     role: str
-    path: Path
-
-    @property
-    def spec(self) -> ScoringSpec:
-        """The spec that gave them."""
-        text = pl.read_parquet_metadata(self.path)[_SPEC]
-        return specs.parse(text, source=f"spec of {self.path.name}")
+    #: The spec that gave them.
+    spec: ScoringSpec
+    #: The day on which they were kept; None where there is no account.
+    scored_on: date | None
+    read: Callable[[], pl.DataFrame]
 
     def frame(self) -> pl.DataFrame:
         """Return a row an account: its id as text, its score, and by what it was scored and when.
@@ -54,14 +56,97 @@ class KeptScores:
         Columns: `account`, `score` in points, `tier`, `probability` (null where the spec has none),
         `model`, `spec_id`, `scored_on` (the day, UTC).
         """
-        return pl.read_parquet(self.path, hive_partitioning=False)
+        return self.read()
 
-    @property
-    def scored_on(self) -> date | None:
-        """The day on which they were kept; None where there is no account."""
-        days = pl.scan_parquet(self.path, hive_partitioning=False).select("scored_on").head(1)
-        found: date | None = next(iter(days.collect()["scored_on"]), None)
-        return found
+    @classmethod
+    def of_file(cls, day: date, role: str, path: Path) -> KeptScores:
+        """Return what a file of the folder keeps."""
+        text = pl.read_parquet_metadata(path)[_SPEC]
+        lazy = pl.scan_parquet(path, hive_partitioning=False)
+        days = lazy.select("scored_on").head(1).collect()["scored_on"]
+        spec = specs.parse(text, source=f"spec of {path.name}")
+        return cls(day, role, spec, next(iter(days), None), lazy.collect)
+
+
+def score_store(
+    location: str | Path, journal: Path, inputs: Sequence[str | Path] = ()
+) -> ScoreStore | TableStore:
+    """Return where scores are kept: a folder, or a Delta or DuckDB table.
+
+    Raises
+    ------
+    UsageError
+        If a table is one of the inputs or of something else.
+    """
+    if not is_target(str(location)):
+        return ScoreStore(location)
+    table = ScoreTable(str(location))
+    table.refuse_inputs([*inputs, journal])
+    return TableStore(table, journal)
+
+
+@contextmanager
+def _alone(lock: Path, name: str) -> Iterator[None]:
+    """Hold a lock; `UsageError` where another process does."""
+    with open_lock(lock) as file:
+        if not lock_alone(file):
+            raise UsageError(
+                f'another process is writing to "{name}"',
+                hint="it is enough that one watches; this one has written nothing",
+            )
+        yield
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """Kept scores in a Delta or DuckDB table, by the rules of the folder.
+
+    A date's scores by a spec come in by one commit. Whoever measures holds a lock in the journal,
+    where a table may be on another machine.
+    """
+
+    table: ScoreTable
+    journal: Path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the store, so that nobody else writes to it; `UsageError` where another does."""
+        with _alone(self.journal / ".watch.lock", without_credentials(self.table.location)):
+            yield
+
+    def kept(self) -> list[KeptScores]:
+        """List what is kept: dates ascending, on each the live one first."""
+        found = [
+            KeptScores(
+                row["features_asof"],
+                row["role"],
+                specs.parse(row["spec"], source=f"spec of {row['kept_as']}"),
+                row["scored_on"],
+                partial(self.table.rows, row["kept_as"]),
+            )
+            for row in self.table.kept().to_dicts()
+        ]
+        return sorted(found, key=_in_order)
+
+    def keep(self, day: date, role: str, spec: ScoringSpec, scores: pl.DataFrame) -> bool:
+        """Keep a date's scores by a spec, once; say whether they are new."""
+        shared = {
+            "features_asof": day,
+            "role": role,
+            "kept_as": f"{day.isoformat()}/{specs.score_id(spec)}",
+            "spec": specs.to_json(spec),
+        }
+        return self.table.keep(scores.with_columns(**{k: pl.lit(v) for k, v in shared.items()}))
+
+    def forget(self, before: date) -> int:
+        """Remove the scores of dates before a day; return how many dates that were."""
+        days = {each.day for each in self.kept() if each.day < before}
+        self.table.forget(before)
+        return len(days)
+
+
+def _in_order(kept: KeptScores) -> tuple[date, int, str]:
+    return kept.day, ROLES.index(kept.role), specs.score_id(kept.spec)
 
 
 class ScoreStore:
@@ -78,16 +163,16 @@ class ScoreStore:
     def alone(self) -> Iterator[None]:
         """Hold the store, so that nobody else writes to it; `UsageError` where another does."""
         make_folder(self.folder, exist_ok=True)
-        with open_lock(self.folder / ".lock") as lock:
-            if not lock_alone(lock):
-                raise UsageError(
-                    f'another process is writing to "{self.folder}"',
-                    hint="it is enough that one watches; this one has written nothing",
-                )
+        with _alone(self.folder / ".lock", str(self.folder)):
             yield
 
     def kept(self) -> list[KeptScores]:
         """List what is kept: dates ascending, on each the live one first."""
+        found = [KeptScores.of_file(*each) for each in self._files()]
+        return sorted(found, key=_in_order)
+
+    def _files(self) -> list[tuple[date, str, Path]]:
+        """Return each file with its date and role."""
         found = []
         folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for folder in folders:
@@ -95,8 +180,8 @@ class ScoreStore:
             for path in parquet_files(folder) if named else []:
                 if matched := _FILE.fullmatch(path.name):
                     day = date.fromisoformat(named[1]) if named else date.min
-                    found.append(KeptScores(day, matched[1], path))
-        return sorted(found, key=lambda k: (k.day, ROLES.index(k.role), k.path.name))
+                    found.append((day, matched[1], path))
+        return found
 
     def keep(self, day: date, role: str, spec: ScoringSpec, scores: pl.DataFrame) -> bool:
         """Keep a date's scores by a spec, once; say whether they are new.
@@ -115,10 +200,10 @@ class ScoreStore:
 
     def forget(self, before: date) -> int:
         """Remove the scores of dates before a day; return how many dates that were."""
-        days = {each.day for each in self.kept() if each.day < before}
-        for each in self.kept():
-            if each.day < before:
-                each.path.unlink()
+        old = [(day, path) for day, _, path in self._files() if day < before]
+        days = {day for day, _ in old}
+        for _, path in old:
+            path.unlink()
         for day in days:
             folder = self.folder / f"features_asof={day.isoformat()}"
             if not any(folder.iterdir()):

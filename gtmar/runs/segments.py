@@ -205,8 +205,8 @@ def _objectives(
     for column in matrix.segments:
         for index in range(len(column.values)):
             rows = column.rows(index)
-            enough = len(rows) >= SMALLEST_SEGMENT
-            part = matrix.take(rows) if enough else matrix
+            part = matrix.take(rows)
+            enough = part.distinct >= SMALLEST_SEGMENT
             values = objectives(judge, part, spec, before, after) if enough else (None, None)
             for side, value in zip(sides, values, strict=True):
                 side[column.name(index)] = value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from gtmar import spec as specs
-from gtmar.data.scan import scan
+from gtmar.data.scan import AccountTable, scan
 from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
@@ -22,7 +22,7 @@ from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.holdout import whole
-from gtmar.runs.inputs import load, of_one_date
+from gtmar.runs.inputs import TableOptions, load, of_day
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
 from gtmar.runs.results import PlainData
@@ -31,10 +31,10 @@ from gtmar.stats.interval import Interval, from_proportion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.data.scan import Tabular
-    from gtmar.runs.inputs import TableOptions
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["TierLine", "Tiers", "tiers_of"]
@@ -82,11 +82,13 @@ class Tiers(PlainData):
     moved: int | None
     #: Where the change is on record; None where nothing was put on record.
     experiment: str | None = None
+    #: The date taken of a table of several: the newest whose outcomes are over; None of one date.
+    newest: date | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {
-            **self.values("source accounts before moved experiment"),
+            **self.values("source accounts before moved experiment newest"),
             "tiers": [line.as_json() for line in self.lines],
             "spec_id": specs.spec_id(self.spec),
         }
@@ -109,7 +111,8 @@ def tiers_of(
     Parameters
     ----------
     data
-        The account table.
+        The account table. Of several dates the newest is taken whose outcomes are over: a capacity
+        is that of one day.
     spec
         The scoring spec, or its file; its weights stay.
     rule, sizes
@@ -138,7 +141,7 @@ def tiers_of(
         If the table breaks the contract.
     """
     given = specs.reading_dates(spec, table_options.get("date_format"))
-    table = of_one_date(scan(data), "tiers")
+    table, newest = _newest_known(scan(data), given, table_options)
     accounts, _ = load(table, whole(given), **table_options)
     matrix = accounts.search
     if like is not None:
@@ -149,7 +152,8 @@ def tiers_of(
     if given.has_edges:
         before = {n: low / SCORE_UNITS for n, low in _edges(given)}
         moved = _moved(matrix, given, edged)
-    found = Tiers(edged, table.source, matrix.accounts, _lines(matrix, edged), before, moved)
+    lines = _lines(matrix, edged)
+    found = Tiers(edged, table.source, matrix.accounts, lines, before, moved, newest=newest)
     if journal is None:
         return found
     plan = Plan(
@@ -171,6 +175,20 @@ def tiers_of(
     )
     kept = edged.model_copy(update={"lineage": lineage})
     return replace(found, spec=kept, experiment=f"{run.run_id}/{experiment_id(0)}")
+
+
+def _newest_known(
+    table: AccountTable, spec: ScoringSpec, options: TableOptions
+) -> tuple[AccountTable, date | None]:
+    """Return the newest date of which outcomes are known, and which that is; of one date, all."""
+    if table.several is None:
+        return table, None
+    options = TableOptions(**{**options, "set_aside_to": None})
+    accounts, _ = load(table, whole(spec), **options)
+    matrix = accounts.search
+    assert matrix.date_of is not None  # a table of several dates has it
+    last = matrix.dates[int(matrix.date_of.max())]
+    return of_day(table, table.several.column, last), last
 
 
 def _edges(spec: ScoringSpec) -> list[tuple[str, int]]:

@@ -21,11 +21,11 @@ from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.runs.before_leaving import before_leaving
 from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
-from gtmar.runs.inputs import TableOptions, refuse_unknown_options
+from gtmar.runs.inputs import TableOptions, local_inputs, refuse_unknown_options
 from gtmar.runs.measurement import Live, measure, measurements
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
-from gtmar.runs.score_store import ScoreStore
+from gtmar.runs.score_store import score_store
 from gtmar.runs.time_to_leaving import leaving_of
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.scan import AccountTable, Tabular
     from gtmar.runs.measurement import Measurement
-    from gtmar.runs.score_store import KeptScores
+    from gtmar.runs.score_store import KeptScores, ScoreStore, TableStore
     from gtmar.runs.time_to_leaving import TimeToLeaving
     from gtmar.spec.model import ScoringSpec
 
@@ -147,7 +147,7 @@ def watch(
     forget_before
         Remove kept scores of dates before this day; what was measured stays in the journal.
     scores, journal
-        The folder of kept scores, and the journal's.
+        Where scores are kept, a folder or a Delta or DuckDB table, and the journal's folder.
     today
         The day that windows must be over by; None for the clock's, in UTC.
     table_options
@@ -167,8 +167,9 @@ def watch(
             f"{len(shadows)} shadows, and {MOST_SHADOWS} at most",
             hint="each is one more comparison on the same accounts",
         )
-    folder, store = Path(journal), ScoreStore(scores)
+    folder = Path(journal)
     history = _live(folder, model)
+    store = score_store(scores, folder, local_inputs(data))
     live = history[-1]
     strange = [spec.model for spec in shadows if spec.model != live.spec.model]
     if strange:
@@ -259,7 +260,7 @@ def _live(journal: Path, model: str | None) -> list[Live]:
 
 
 def _keep(
-    store: ScoreStore,
+    store: ScoreStore | TableStore,
     tables: dict[date, AccountTable],
     history: Sequence[Live],
     shadows: Sequence[ScoringSpec],

@@ -64,12 +64,15 @@ def _twin(objective: str | None) -> str | None:
 
 
 def upside_down(
-    intervals: Uncertainty, names: tuple[str, str] = ("incumbent", "candidate")
+    intervals: Uncertainty,
+    names: tuple[str, str] = ("incumbent", "candidate"),
+    *,
+    rows: bool = False,
 ) -> str | None:
     """Say that a score ranks worse than a coin beyond chance, which one and how; None for neither.
 
     `intervals` are of the incumbent (`before`) and the candidate (`after`), or of two scores that
-    `names` call otherwise.
+    `names` call otherwise; `rows` says that accounts have several rows, of several dates.
     """
     first, second = names
 
@@ -80,7 +83,7 @@ def upside_down(
         return 100 * auc.value
 
     before, after = turned(intervals.before), turned(intervals.after)
-    pairs = "of 100 pairs of a kept and a lost account"
+    pairs = f"of 100 pairs of a kept and a lost {'row' if rows else 'account'}"
     coin = "fewer than a coin would"
     if after is not None:
         also = "" if before is None else f", and so is the {first} with {before:.0f}"

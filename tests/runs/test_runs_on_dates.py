@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from benchmarks import panel as panels
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from gtmar import runs
@@ -18,12 +19,12 @@ from gtmar.cli.app import app
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import Source, scan
 from gtmar.engine.local import LocalEvaluator
-from gtmar.errors import NotResumableError, UsageError
+from gtmar.errors import AccountDataError, NotResumableError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.review import review
+from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.report.content import gather
 from gtmar.validation.gates import Gates, smallest_gain
 from gtmar.validation.resampling import bootstrapped, shuffled
 
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("panel")
     number = pl.col("account_id").str.tail(1).cast(pl.Int64)
     plan = pl.when(number < 5).then(pl.lit("pro")).otherwise(pl.lit("free"))
-    table = panels.accounts(240, 3).with_columns(plan=plan)
+    table = panels.accounts(240, 3).with_columns(plan=plan, health=pl.col("x0") * 100)
     for (day,), part in table.partition_by("features_asof", as_dict=True).items():
         own = place / "accounts" / f"features_asof={day}"
         own.mkdir(parents=True)
@@ -154,25 +155,179 @@ def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     assert "## Rows by tier" in report
 
 
-def test_what_takes_one_date_says_so(folder: Path, spec: ScoringSpec, done: RunResult) -> None:
+def test_what_is_of_one_day_takes_the_newest_date_and_says_which(
+    folder: Path, done: RunResult
+) -> None:
+    last = panels.DAYS[-1]
+    one = Source(str(folder / "accounts"), at=str(last))
+    pooled = str(folder / "accounts")
+    range_ = Source(pooled, at=panels.AT)
+    for source in (range_, pooled):
+        listed = runs.account_list(source, done.spec)
+        explained = runs.explain("a000001", source, done.spec)
+        assert (listed.newest, explained.newest) == (last, last)
+        alone = runs.account_list(one, done.spec)
+        assert listed.rows.equals(alone.rows)
+        assert listed.accounts == 240
+        assert explained.lines == runs.explain("a000001", one, done.spec).lines
+        moved = runs.difference(done.run_id + "/start", done.run_id, **at(folder, source))
+        same = runs.difference(done.run_id + "/start", done.run_id, **at(folder, one))
+        assert moved.newest == last
+        assert moved.moved is not None
+        assert moved.moved.equals(same.moved)
+        assert moved.equal_sizes == same.equal_sizes
+    assert (alone.newest, same.newest) == (None, None)
+    earlier = Source(pooled, at=f"{panels.DAYS[0]}..{panels.DAYS[2]}")
+    assert runs.account_list(earlier, done.spec).newest == panels.DAYS[2]
+
+
+def at(folder: Path, source: Any) -> dict[str, Any]:
+    return {"journal": folder / "journal", "data": source}
+
+
+def test_accounts_that_each_stand_once_are_all_taken_whatever_their_dates(
+    done: RunResult,
+) -> None:
+    """Of a table whose dates are only when each account was looked at, none is left out."""
+    table = panels.accounts(40, 3)
+    number = pl.col("account_id").str.tail(1).cast(pl.Int64) % 8
+    day = pl.int_range(pl.len()).over("account_id")
+    each_once = table.filter(day == number)
+    assert each_once["features_asof"].n_unique() > 2
+    found = runs.account_list(each_once, done.spec, most=100)
+    assert (found.newest, found.accounts) == (None, 40)
+
+
+def test_days_before_count_from_the_newest_date(tmp_path: Path) -> None:
+    last, first = panels.DAYS[-1], panels.DAYS[0]
+    table = pl.DataFrame(
+        {
+            "account_id": ["a", "a", "b", "b"],
+            "features_asof": [first, last] * 2,
+            "seen": [first, last, first, first],
+        }
+    )
+    spec = panels.spec()
+    then = {"kind": "range", "from": 0, "to": 700, "invert": True}
+    days = {"kind": "days_before", "then": then}
+    features = {"seen": {"weight": 50, "min": 0, "max": 50, "encode": days}}
+    given = {**spec.model_dump(mode="json", exclude_none=True), "features": features}
+    own = type(spec).model_validate(given)
+    found = {name: runs.explain(name, table, own).score for name in ("a", "b")}
+    gone = (last - first).days
+    assert found["a"] == 50
+    assert found["b"] == pytest.approx(50 * (1 - gone / 700), abs=0.01)
+
+
+def test_tiers_are_set_on_the_newest_date_whose_outcomes_are_over(
+    tmp_path: Path, spec: ScoringSpec
+) -> None:
+    table = panels.accounts(200, 4)
+    open_ = pl.col("features_asof") == panels.DAYS[-1]
+    outcomes = [pl.when(~open_).then(pl.col(c)).alias(c) for c in ("retained_6mo", "mrr_end")]
+    table = table.with_columns(outcomes)
+    known = panels.DAYS[-2]
+    how: dict[str, Any] = {"rule": "accounts", "sizes": {"A": 20, "B": 50, "C": 80}}
+    found = runs.tiers_of(scan(table, at=panels.AT), spec, **how, journal=tmp_path / "j")
+    alone = runs.tiers_of(scan(table, at=str(known)), spec, **how)
+    assert (found.newest, alone.newest) == (known, None)
+    assert found.lines == alone.lines
+    assert [line.accounts for line in found.lines] == [20, 50, 80, 50]
+    with Journal(tmp_path / "j") as journal:
+        [row] = journal.query("select parameters['at'] as at, accounts from runs").to_dicts()
+    assert row == {"at": str(known), "accounts": 200}
+
+
+def test_a_backtest_judges_each_date_and_all_rows_with_accounts_drawn(
+    folder: Path, done: RunResult
+) -> None:
     source = Source(str(folder / "accounts"), at=panels.AT)
-    last = f"--at {panels.DAYS[-1]}"
-    asked: list[Any] = [
-        lambda: runs.backtest(source, spec=done.spec),
-        lambda: runs.account_list(source, done.spec),
-        lambda: runs.explain("a000001", source, done.spec),
-    ]
-    for ask in asked:
-        with pytest.raises(UsageError, match="takes one date of a table") as caught:
-            ask()
-        assert last in str(caught.value.hint)
-    with (
-        Journal(folder / "journal") as journal,
-        pytest.raises(UsageError, match="has no page yet"),
-    ):
-        gather(journal, done.run_id)
-    one = Source(str(folder / "accounts"), at=str(panels.DAYS[-1]))
-    assert runs.explain("a000001", one, done.spec).account == "a000001"
+    found = runs.backtest(source, score_column="health", journal=folder / "journal")
+    table = panels.accounts(240, 3)
+    health = (table["x0"] * 100).to_numpy()
+    assert (found.accounts, found.rows) == (240, 1_920)
+    pooled = found.intervals.before["auc_roc_retain"]
+    assert pooled.value == pytest.approx(roc_auc_score(table["retained_6mo"], health), abs=1e-12)
+    assert pooled.accounts == 240
+    assert [each.day for each in found.by_date] == list(panels.DAYS)
+    for each in found.by_date:
+        one = table.filter(pl.col("features_asof") == each.day)
+        value = roc_auc_score(one["retained_6mo"], one["x0"])
+        assert each.intervals.before["auc_roc_retain"].value == pytest.approx(value, abs=1e-12)
+        kept = each.intervals.before["logo_retention_by_tier.*"].value
+        assert kept == pytest.approx(one["retained_6mo"].mean(), abs=1e-12)
+        assert each.accounts == 240
+    above = [each.intervals.before["auc_roc_retain"] for each in found.by_date]
+    assert found.dates_sentence is not None
+    better = sum((each.value or 0) > 0.5 for each in above)
+    proven = sum((each.low or 0) > 0.5 for each in above)
+    assert f"on {better} of 8 dates, on {proven} of them beyond chance" in found.dates_sentence
+    # The lists name accounts of the newest date, each once.
+    assert found.listed == panels.DAYS[-1]
+    last = table.filter(pl.col("features_asof") == panels.DAYS[-1])
+    edge = found.edges[0]
+    left = last.filter(pl.col("x0") * 100 >= edge, pl.col("retained_6mo") == 0)
+    assert sorted(found.green_and_churned["account"]) == sorted(left["account_id"])
+
+
+def test_a_candidate_is_held_against_the_score_on_each_date(folder: Path, done: RunResult) -> None:
+    source = Source(str(folder / "accounts"), at=panels.AT)
+    found = runs.backtest(source, score_column="health", spec=done.spec, journal=folder / "journal")
+    assert done.holdout is not None
+    assert found.accounts == done.holdout["accounts"]
+    assert {each.accounts for each in found.by_date} == {found.accounts}
+    assert done.by_date is not None
+    held = done.by_date["parts"]["held_out"]["after"]
+    values = [each.intervals.after["auc_roc_retain"].value for each in found.by_date]
+    assert values == pytest.approx(held, abs=1e-12)
+    assert found.in_sample is False
+    shown = json.loads(json.dumps(found.as_json(), default=str))
+    assert [each["day"] for each in shown["by_date"]] == [str(day) for day in panels.DAYS]
+
+
+def test_accounts_without_a_score_are_left_out_by_row(folder: Path) -> None:
+    table = panels.accounts(120, 3).with_columns(health=pl.col("x0") * 100)
+    bare = pl.col("features_asof") == panels.DAYS[0]
+    table = table.with_columns(health=pl.when(~bare).then("health"))
+    source = scan(table, at=panels.AT)
+    with pytest.raises(AccountDataError, match="120 of 960 rows have no score"):
+        runs.backtest(source, score_column="health", journal=folder / "j")
+    found = runs.backtest(source, score_column="health", journal=folder / "j", drop_unscored=True)
+    assert (found.accounts, found.rows, len(found.by_date)) == (120, 840, 7)
+
+
+def test_customers_in_both_tables_are_counted_once(folder: Path, spec: ScoringSpec) -> None:
+    table = panels.accounts(300, 9)
+    early, late = f"{panels.DAYS[0]}..{panels.DAYS[3]}", f"{panels.DAYS[4]}..{panels.DAYS[7]}"
+    number = pl.col("account_id").str.tail(1).cast(pl.Int64)
+    first = table.filter(number < 8)
+    ran = runs.run(
+        scan(first, at=early),
+        panels.spec(),
+        limits=Limits(5),
+        journal=folder / "again",
+        holdout_file=scan(table, at=late),
+    )
+    said = next(note for note in ran.notes if "stand in both tables" in note)
+    assert said == (
+        "240 accounts stand in both tables, the same customers; 60 of the holdout's are new."
+    )
+
+
+def test_a_segment_of_few_accounts_is_unknown_however_many_rows_it_has(
+    spec: ScoringSpec,
+) -> None:
+    number = pl.col("account_id").str.tail(2).cast(pl.Int64)
+    plan = pl.when(number < 10).then(pl.lit("rare")).otherwise(pl.lit("usual"))
+    table = panels.accounts(200, 3).with_columns(plan=plan)
+    own = panels.spec().model_copy(update={"segments": ("plan",)})
+    matrix = load_accounts(scan(table, at=panels.AT), own).search
+    weights = [term.weight for term in own.terms]
+    guard = Guard(matrix, own, Judge.of(own, None), weights)
+    values = guard.segment_values(weights)
+    # 20 accounts on eight dates are 160 rows.
+    assert values["plan=rare"] is None
+    assert values["plan=usual"] is not None
 
 
 def test_a_score_of_several_dates_has_the_date_in_each_row(folder: Path, done: RunResult) -> None:
