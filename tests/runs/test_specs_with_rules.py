@@ -101,7 +101,8 @@ def test_all_that_a_table_lacks_is_said_at_once(accounts: pl.DataFrame) -> None:
     assert "5 violations" in said
     assert 'column "logns": no such column (feature "r0")' in said
     assert 'column "plan": rule "r0" compares it with a number, got String' in said
-    assert "compare a category as = 'text', or by in" in said
+    assert "list categories by in" in said
+    assert "a feature of its own counts it as days_before" in said
     assert 'did you mean "logins"?' in said
     assert 'did you mean "mrr_end"?' in said
     assert 'rule "r1" compares it with a number, got Date' in said
