@@ -343,8 +343,10 @@ class _Check:
         """Whether a column is of a type that a rule's condition can be asked of; refuse it else."""
         column, dtype = condition.column, self.table.schema[condition.column]
         if condition.number is not None:
-            expects = f'rule "{name}" compares it with a number'
-            return self._of_numbers(column, expects, "compare a category as = 'text', or by in")
+            expects, hint = f'rule "{name}" compares it with a number', "list categories by in"
+            if dtype.is_temporal():
+                hint = "a date is no part of a rule; a feature of its own counts it as days_before"
+            return self._of_numbers(column, expects, hint)
         if condition.categories and dtype.is_nested():
             self.refuse(column, f'rule "{name}" lists categories, got {dtype}')
             return False
