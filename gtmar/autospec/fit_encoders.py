@@ -117,8 +117,9 @@ def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
 #: With fewer accounts whose value is unknown and whose outcome is known, theirs says nothing.
 _ENOUGH_UNKNOWN = 10
 
-#: A number's line may bend at so many values at most; a spec has so many of its points.
-_MOST_KNOTS, _MOST_POINTS = 16, 12
+#: A number's line may bend at so many values at most, all lines together at about so many; a spec
+#: has so many points of a line.
+_MOST_KNOTS, _KNOTS_IN_ALL, _MOST_POINTS = 16, 900, 12
 #: From the first to the second of these quantiles, outermost accounts are not far out.
 _INNER = (0.02, 0.98)
 #: Points of a line that change it by less than this share of its variance aren't written.
@@ -144,7 +145,8 @@ def fit_shapes(
     (N,), more being better, NaN where unknown. An unknown value is at its own level, or at the mean
     where there are too few to fit one.
     """
-    marks = {name: _marks(frame[name], each) for name, each in fitted.items()}
+    most = max(3, min(_MOST_KNOTS, _KNOTS_IN_ALL // len(fitted)))
+    marks = {name: _marks(frame[name], each, most) for name, each in fitted.items()}
     parts = [_part(frame[name], each, marks[name]) for name, each in fitted.items()]
     levels = fit_levels(parts, y, repeats=repeats)
     labelled = ~np.isnan(y)
@@ -162,7 +164,7 @@ def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
     return int((unknown.to_numpy() & labelled).sum())
 
 
-def _marks(column: pl.Series, fitted: Fitted) -> tuple[Any, ...]:
+def _marks(column: pl.Series, fitted: Fitted, most: int) -> tuple[Any, ...]:
     """Return what the first levels stand for: a number's knots, or the categories listed."""
     if fitted.kind != "number":
         return fitted.listed
@@ -173,20 +175,21 @@ def _marks(column: pl.Series, fitted: Fitted) -> tuple[Any, ...]:
     # A tail longer than all between it and the middle is cut.
     low = low if inner[0] - low <= middle - inner[0] else cut_low
     high = high if high - inner[-1] <= inner[-1] - middle else cut_high
-    bends = [knot for knot in _bends(known) if low < knot < high]
+    bends = [knot for knot in _bends(known, most) if low < knot < high]
     knots = sorted({written(float(q)) for q in (low, *bends, high)})
     return tuple(knots) if len(knots) > 1 else (float(known.min()), float(known.max()))
 
 
-def _bends(known: Doubles) -> Doubles:
-    """Return where a number's line may bend: at values that many have, and evenly between them."""
+def _bends(known: Doubles, most: int) -> Doubles:
+    """Return where a line may bend, most often at so many values: those that many accounts have,
+    and others evenly between them.
+    """
     values, accounts = np.unique(known, return_counts=True)
-    if len(values) <= _MOST_KNOTS:
+    if len(values) <= most:
         return values
-    usual = values[accounts * _MOST_KNOTS >= len(known)]
+    usual = values[accounts * most >= len(known)]
     rest = known[~np.isin(known, usual)]
-    shares = np.linspace(0, 1, max(2, _MOST_KNOTS - len(usual)))
-    return np.concatenate([usual, np.quantile(rest, shares)])
+    return np.concatenate([usual, np.quantile(rest, np.linspace(0, 1, max(2, most - len(usual))))])
 
 
 def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
@@ -252,19 +255,21 @@ def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape
 
 def _line(knots: tuple[float, ...], values: list[float], accounts: Doubles) -> dict[str, Any]:
     """Write a number's shape, without the knots that make next to no difference to its accounts."""
-    kept, drawn = list(range(len(knots))), np.array(values)
-    spread = float(np.average((drawn - np.average(drawn, weights=accounts)) ** 2, weights=accounts))
+    at, drawn, shares = np.array(knots), np.array(values), accounts / accounts.sum()
+    spread = float(shares @ (drawn - shares @ drawn) ** 2)
 
-    def lost(without: int) -> float:
-        rest = [place for place in kept if place != without]
-        line = np.interp(knots, np.take(knots, rest), drawn[rest])
-        return float(np.average((line - drawn) ** 2, weights=accounts))
+    def lost(kept: list[int]) -> float:
+        return float(shares @ (np.interp(at, at[kept], drawn[kept]) - drawn) ** 2)
 
+    kept, outer = list(range(len(knots))), [0, len(knots) - 1]
+    if np.ptp(drawn[outer]) == np.ptp(drawn) and lost(outer) <= _FLAT * spread:
+        kept = outer
     while inner := [place for place in kept[1:-1] if values[place] not in (0, 1)]:
-        least = min(inner, key=lost)
-        if lost(least) > _FLAT * spread and len(kept) <= _MOST_POINTS:
+        least = min(inner, key=lambda place: lost([other for other in kept if other != place]))
+        fewer = [place for place in kept if place != least]
+        if lost(fewer) > _FLAT * spread and len(kept) <= _MOST_POINTS:
             break
-        kept.remove(least)
+        kept = fewer
     ends = values[0], values[-1]
     if len(kept) == 2 and ends in ((0, 1), (1, 0), (0, 0)):
         line = {"kind": "range", "from": knots[0], "to": knots[-1]}

@@ -32,6 +32,8 @@ _ARRIVED, _DIGITS = 1e-7, 6
 _MOST_LOGIT = 35.0
 #: Gain in penalised log-likelihood, relative to its size, below which sums of doubles say nothing.
 _NOISE = 1e-12
+#: Of their size, by which equal doubles may differ for the way they were added up.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,17 @@ def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles,
 #: How much a level is always drawn to nothing: as if that much information (accounts x chance x
 #: (1 - chance)) said so. It keeps the fit's optimum one place.
 _RIDGE = 0.1
-#: Least and largest share of a tamed form; rounds of finding it, and when it has settled. On the
-#: way there a fit need not be exact.
-_SHARES = (1e-3, 1e8)
+#: Least share of a tamed form, and the largest of a line's and of others', whose differences are
+#: still given back where they are none; rounds of finding it, and when it has settled. On the way
+#: there a fit need not be exact.
+_LEAST, _MOST_OF_LINE, _MOST_OF_OTHERS = 1e-3, 1e6, 1e4
 _TAMINGS, _SETTLED, _ON_THE_WAY = 12, 0.1, 1e-2
 #: Fewer degrees of freedom than this are none.
 _NOTHING = 0.02
 #: Twice the logarithm of the ratio of likelihoods above which a part is more than plain, and the
-#: square of an effect in standard errors above which a plain one is any: beyond these are 1 % and
-#: 5 % of what chance gives.
-_BENT, _ANY = 5.41, 3.84
+#: square of an effect in standard errors above which a plain one is any: chance goes beyond these
+#: in 5 % of cases.
+_BENT, _ANY = 2.71, 3.84
 #: Predictors of accounts that are fitted at most, and how many of them a feature is taken to have.
 _MOST_CELLS, _PREDICTORS = 10_000_000, 16
 
@@ -145,6 +148,11 @@ class Part:
     ends: Doubles | None = None
     #: Shape (K, J): the levels of a straight line, by its J; None for what isn't a line.
     line: Doubles | None = None
+
+    @property
+    def most(self) -> float:
+        """The largest share of the tamed form."""
+        return _MOST_OF_OTHERS if self.line is None else _MOST_OF_LINE
 
     @classmethod
     def of_flag(cls, x: Doubles) -> Part:
@@ -207,7 +215,7 @@ def correlation(x: Doubles, y: Doubles) -> float:
     """Pearson correlation over pairs known on both sides; 0 where either doesn't vary."""
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
-    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+    if len(x) < 2 or not min(np.ptp(x) > _ROUNDING * np.abs(x).max(), np.ptp(y)):
         return 0.0
     return float(np.corrcoef(x, y)[0, 1])
 
@@ -274,7 +282,7 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
         if np.abs(np.log(shares / before)).max() < _SETTLED:
             break
     bent = [
-        _beyond_plain(part.tamed, share, *own) > _BENT * repeats
+        _beyond_plain(part, share, *own) > _BENT * repeats
         for part, share, own in zip(parts, before, found, strict=True)
     ]
     # What isn't proven to bend is fitted as a straight line.
@@ -322,23 +330,22 @@ def _penalty(tamed: Doubles, share: float) -> Doubles:
 
 def _share(part: Part, rank: int, share: float, levels: Doubles, covariance: Doubles) -> float:
     """Return the share of a part's tamed form that its levels, shape (K,), ask for."""
-    least, most = _SHARES
     size = float(levels @ part.tamed @ levels)
     free = rank - share * float((covariance * part.tamed).sum())
-    return max(least, free / size) if size * most > free > _NOTHING else most
+    return max(_LEAST, free / size) if size * part.most > free > _NOTHING else part.most
 
 
-def _beyond_plain(tamed: Doubles, share: float, levels: Doubles, covariance: Doubles) -> float:
+def _beyond_plain(part: Part, share: float, levels: Doubles, covariance: Doubles) -> float:
     """Return twice the logarithm of the likelihood ratio of levels, (K,), to those tamed most.
 
     Of the restricted likelihood, taken as normal about the levels.
     """
     precision = np.linalg.inv(covariance)
-    information, pull = precision - _penalty(tamed, share), precision @ levels
+    information, pull = precision - _penalty(part.tamed, share), precision @ levels
 
     def height(penalty: Doubles) -> float:
         both = information + penalty
         own = np.linalg.slogdet(penalty)[1] - np.linalg.slogdet(both)[1]
         return float(own + pull @ np.linalg.solve(both, pull))
 
-    return height(_penalty(tamed, share)) - height(_penalty(tamed, _SHARES[1]))
+    return height(_penalty(part.tamed, share)) - height(_penalty(part.tamed, part.most))
