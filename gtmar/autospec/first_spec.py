@@ -23,6 +23,7 @@ from gtmar.autospec.fit_encoders import (
     fit_shapes,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
+from gtmar.autospec.refit_encoders import MONEY, target_of
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
@@ -41,6 +42,8 @@ from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likel
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
+from gtmar.spec.encoders import Bins
+from gtmar.spec.ids import encoder_id
 from gtmar.spec.model import (
     LABELS,
     SCORE_UNITS,
@@ -77,7 +80,7 @@ _MIXED = "numbers with units, or in several forms"
 #: What the first weights add up to, when nothing is at its floor.
 _TOTAL_POINTS = 100
 _LEAST_BOUND = 25
-#: What features are oriented by, the best first: how it is called, and the first objective.
+#: How what features are oriented by is called, and the first objective.
 _TARGETS = {
     "retained": ("retention", "auc_roc_retain"),
     "ltv": ("LTV", "tier_separation"),
@@ -210,12 +213,14 @@ def _detected(
         rules += outcome_rules(found, table.schema)
         rules += total_rules(identifier, found, [], table.schema)
         table, aside = leave_out(table, rules, set_aside)
-    target = _target(table, found)
+    target = target_of(found)
+    if target is None:
+        raise _no_outcome(table)
     _refuse_texts(table, found, words)
     sample = search_sample(table, found, identifier, split, copies=copies)
     outcome = sample[f"{OWN}{target}"].cast(pl.Float64)
     # Money is skewed: its rank orients better than its amount.
-    y = (outcome.rank("average") if target in ("ltv", "start") else outcome).to_numpy()
+    y = (outcome.rank("average") if target in MONEY else outcome).to_numpy()
     frame = sample.select(table.columns)
     candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
     leaks = find_leaks(sample, candidates, found)
@@ -229,7 +234,8 @@ def _detected(
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
     fit = partial(fit_bins, points=weight, bound=bound) if bins else fit_shapes
-    shapes = fit(frame.gather_every(apart), fitted, y[::apart])
+    repeats = _rows_each(table, identifier)
+    shapes = fit(frame.gather_every(apart), fitted, y[::apart], repeats=repeats)
     used = {*fitted, *found.columns.values()}
     # Another file may have no other column that settles it.
     thousands = table.texts.thousands(used) if table.texts else {}
@@ -357,6 +363,14 @@ def _refuse_pooled(table: AccountTable, identifier: str | None) -> None:
         )
 
 
+def _rows_each(table: AccountTable, identifier: str | None) -> float:
+    """Return how many rows an account has on average: 1 in a table of one date."""
+    if table.several is None or identifier is None:
+        return 1.0
+    key = canonical_id(identifier, table.schema[identifier])
+    return float(collect(table, table.frame.select(pl.len() / key.n_unique())).item())
+
+
 def _dates_taken(table: AccountTable, identifier: str | None) -> list[str]:
     """Say how many accounts there are, on how many dates, where there are several."""
     if table.several is None or identifier is None:
@@ -381,14 +395,9 @@ def window_of(table: AccountTable) -> dict[str, str] | None:
     return window if all(table.schema[name] == pl.Date for name in window.values()) else None
 
 
-def _target(table: AccountTable, found: OutcomeColumns) -> str:
-    """Return the outcome that features are oriented by; refuse a table that has none."""
-    there = {"retained": found.labelled, "start": found.has("mrr")}
-    for role in _TARGETS:
-        if there.get(role, found.has(role)):
-            return role
+def _no_outcome(table: AccountTable) -> AccountDataError:
     names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
-    raise AccountDataError(
+    return AccountDataError(
         f"{table.source}: no outcome column; expected at least one of {names}",
         hint="say which column is yours: gtmar init --outcome retained=my_column",
     )
@@ -494,7 +503,12 @@ def _spec_data(
         name: {"share": tier.share, "min": tier.min, "max": tier.max}
         for name, tier in edged.tiers.items()
     }
-    return data | stated
+    fitted = {
+        name: encoder_id(feature)
+        for name, feature in spec.features.items()
+        if not isinstance(feature.encode, Bins)
+    }
+    return data | stated | ({"fitted": fitted} if fitted else {})
 
 
 def _heading(

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.spec.encoders import BinInterval
-from gtmar.stats.logistic import Part, correlation, fit_levels
+from gtmar.stats.logistic import Levels, Part, correlation, fit_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,13 +117,13 @@ def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
 #: With fewer accounts whose value is unknown and whose outcome is known, theirs says nothing.
 _ENOUGH_UNKNOWN = 10
 
-#: Quantiles of its known values at which a number's line may bend: the first of these that leave
-#: the fit small, by the number of features.
-_KNOTS = {50: (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), 100: (0.1, 0.5, 0.9)}
-#: From the first to the second of these, outermost accounts are not far out.
+#: A number's line may bend at so many values at most, all lines together at about so many; a spec
+#: has so many points of a line.
+_MOST_KNOTS, _KNOTS_IN_ALL, _MOST_POINTS = 16, 900, 12
+#: From the first to the second of these quantiles, outermost accounts are not far out.
 _INNER = (0.02, 0.98)
-#: A knot this near to the line through its neighbours isn't written.
-_FLAT = 0.02
+#: Points of a line that change it by less than this share of its variance aren't written.
+_FLAT = 0.002
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,19 @@ class Shape:
     comment: str
 
 
-def fit_shapes(frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles) -> dict[str, Shape]:
+def fit_shapes(
+    frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles, *, repeats: float = 1.0
+) -> dict[str, Shape]:
     """Fit the encoders of all features together, by feature.
 
     `frame` is the search part, `fitted` what each feature is; `y` are its accounts' outcomes, shape
     (N,), more being better, NaN where unknown. An unknown value is at its own level, or at the mean
     where there are too few to fit one.
     """
-    quantiles = next((q for most, q in _KNOTS.items() if len(fitted) <= most), ())
-    marks = {name: _marks(frame[name], each, quantiles) for name, each in fitted.items()}
+    most = max(3, min(_MOST_KNOTS, _KNOTS_IN_ALL // len(fitted)))
+    marks = {name: _marks(frame[name], each, most) for name, each in fitted.items()}
     parts = [_part(frame[name], each, marks[name]) for name, each in fitted.items()]
-    levels = fit_levels(parts, y)
+    levels = fit_levels(parts, y, repeats=repeats)
     labelled = ~np.isnan(y)
     return {
         name: _shape(each, marks[name], part, own, _unknown_accounts(frame[name], labelled))
@@ -162,7 +164,7 @@ def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
     return int((unknown.to_numpy() & labelled).sum())
 
 
-def _marks(column: pl.Series, fitted: Fitted, quantiles: tuple[float, ...]) -> tuple[Any, ...]:
+def _marks(column: pl.Series, fitted: Fitted, most: int) -> tuple[Any, ...]:
     """Return what the first levels stand for: a number's knots, or the categories listed."""
     if fitted.kind != "number":
         return fitted.listed
@@ -173,9 +175,21 @@ def _marks(column: pl.Series, fitted: Fitted, quantiles: tuple[float, ...]) -> t
     # A tail longer than all between it and the middle is cut.
     low = low if inner[0] - low <= middle - inner[0] else cut_low
     high = high if high - inner[-1] <= inner[-1] - middle else cut_high
-    bends = np.quantile(known, quantiles) if quantiles else ()
+    bends = [knot for knot in _bends(known, most) if low < knot < high]
     knots = sorted({written(float(q)) for q in (low, *bends, high)})
     return tuple(knots) if len(knots) > 1 else (float(known.min()), float(known.max()))
+
+
+def _bends(known: Doubles, most: int) -> Doubles:
+    """Return where a line may bend, most often at so many values: those that many accounts have,
+    and others evenly between them.
+    """
+    values, accounts = np.unique(known, return_counts=True)
+    if len(values) <= most:
+        return values
+    usual = values[accounts * most >= len(known)]
+    rest = known[~np.isin(known, usual)]
+    return np.concatenate([usual, np.quantile(rest, np.linspace(0, 1, max(2, most - len(usual))))])
 
 
 def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
@@ -194,12 +208,12 @@ def _members(text: pl.Series, listed: Sequence[str]) -> list[NDArray[Any]]:
 
 
 def _shape(
-    fitted: Fitted, marks: tuple[Any, ...], part: Part, levels: Doubles, unknowns: int
+    fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unknowns: int
 ) -> Shape:
     """Return a feature's encoder by its levels."""
     if fitted.kind == "flag":
-        return _flag_shape(fitted, part, levels, unknowns)
-    count = len(marks)
+        return _flag_shape(fitted, part, fit, unknowns)
+    levels, count = fit.levels, len(marks)
     own = unknowns >= _ENOUGH_UNKNOWN
     listed, unknown = levels[:count], levels[-1]
     used = [*listed, *([unknown] if own else [])]
@@ -211,7 +225,7 @@ def _shape(
     values = [scaled(level) for level in listed]
     sizes = part.columns.sum(axis=0)
     if fitted.kind == "number":
-        encode = _line(marks, values)
+        encode = _line(marks, values, sizes[:count])
         given = _at(encode, marks).tolist()
         points = len(encode.get("points", ()))
         form = f"{points} points" if points else "a line"
@@ -223,12 +237,12 @@ def _shape(
         given, form = [*values, scaled(rest)], f"{count} categories"
     mean = float(np.average(given, weights=sizes[: len(given)]))
     missing = scaled(unknown) if own else round(mean, 2)
-    return Shape(encode, missing, _said(fitted, form, unknowns))
+    return Shape(encode, missing, _said(fitted, fit, form, unknowns))
 
 
-def _flag_shape(fitted: Fitted, part: Part, levels: Doubles, unknowns: int) -> Shape:
+def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape:
     """Return a flag's encoder by its level and that of the unknown."""
-    level, unknown = levels.tolist()
+    level, unknown = fit.levels.tolist()
     inverted = level < 0
     encode = {"kind": "bool", **({"invert": True} if inverted else {})}
     true, absent = part.columns.mean(axis=0).tolist()
@@ -236,20 +250,26 @@ def _flag_shape(fitted: Fitted, part: Part, levels: Doubles, unknowns: int) -> S
     if unknowns >= _ENOUGH_UNKNOWN:
         place = unknown / level if level else 0.5
     missing = round(float(np.clip(1 - place if inverted else place, 0, 1)), 2)
-    return Shape(encode, missing, _said(fitted, "flag", unknowns))
+    return Shape(encode, missing, _said(fitted, fit, "flag", unknowns))
 
 
-def _line(knots: tuple[float, ...], values: list[float]) -> dict[str, Any]:
-    """Write a number's shape, without the knots that lie on the line through the others."""
-    kept = list(range(len(knots)))
-    while len(kept) > 2:
-        off = [
-            abs(values[b] - np.interp(knots[b], [knots[a], knots[c]], [values[a], values[c]]))
-            for a, b, c in zip(kept, kept[1:], kept[2:], strict=False)
-        ]
-        if min(off) > _FLAT:
+def _line(knots: tuple[float, ...], values: list[float], accounts: Doubles) -> dict[str, Any]:
+    """Write a number's shape, without the knots that make next to no difference to its accounts."""
+    at, drawn, shares = np.array(knots), np.array(values), accounts / accounts.sum()
+    spread = float(shares @ (drawn - shares @ drawn) ** 2)
+
+    def lost(kept: list[int]) -> float:
+        return float(shares @ (np.interp(at, at[kept], drawn[kept]) - drawn) ** 2)
+
+    kept, outer = list(range(len(knots))), [0, len(knots) - 1]
+    if np.ptp(drawn[outer]) == np.ptp(drawn) and lost(outer) <= _FLAT * spread:
+        kept = outer
+    while inner := [place for place in kept[1:-1] if values[place] not in (0, 1)]:
+        least = min(inner, key=lambda place: lost([other for other in kept if other != place]))
+        fewer = [place for place in kept if place != least]
+        if lost(fewer) > _FLAT * spread and len(kept) <= _MOST_POINTS:
             break
-        del kept[1 + int(np.argmin(off))]
+        kept = fewer
     ends = values[0], values[-1]
     if len(kept) == 2 and ends in ((0, 1), (1, 0), (0, 0)):
         line = {"kind": "range", "from": knots[0], "to": knots[-1]}
@@ -265,7 +285,7 @@ def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
     return np.asarray(1 - drawn if encode.get("invert") else drawn, dtype=np.float64)
 
 
-def _said(fitted: Fitted, shape: str, unknowns: int) -> str:
+def _said(fitted: Fitted, fit: Levels, shape: str, unknowns: int) -> str:
     """Say of a feature what people want to know first, and how its `missing` came about."""
     if unknowns >= _ENOUGH_UNKNOWN:
         unknown = f"{fitted.unknown:.1%} unknown, which count as their outcomes say"
@@ -273,7 +293,8 @@ def _said(fitted: Fitted, shape: str, unknowns: int) -> str:
         unknown = f"{fitted.unknown:.1%} unknown, too few to fit, which count as the mean"
     else:
         unknown = "none unknown; one that comes counts as the mean"
-    return f"r = {fitted.r:+.3f}; {shape}; {unknown}"
+    proof = "" if fit.proven else "; proves nothing beside the others"
+    return f"r = {fitted.r:+.3f}{proof}; {shape}; {unknown}"
 
 
 # ---- bins ----------------------------------------------------------------------------------------
@@ -288,7 +309,13 @@ _RESERVED = ("missing", "other")
 
 
 def fit_bins(
-    frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles, *, points: int, bound: int
+    frame: pl.DataFrame,
+    fitted: dict[str, Fitted],
+    y: Doubles,
+    *,
+    points: int,
+    bound: int,
+    repeats: float = 1.0,
 ) -> dict[str, Shape]:
     """Cut numbers and categories into bins, each with its points; flags are two bins already.
 
@@ -298,15 +325,15 @@ def fit_bins(
     """
     most = max(2, min(_MOST_BINS, _MOST_IN_ALL // len(fitted)))
     cuts = {name: _Cut.of(frame[name], each, most) for name, each in fitted.items()}
-    levels = fit_levels([cut.part for cut in cuts.values()], y)
+    levels = fit_levels([cut.part for cut in cuts.values()], y, repeats=repeats)
     labelled = ~np.isnan(y)
     shapes = {}
-    for (name, each), cut, own in zip(fitted.items(), cuts.values(), levels, strict=True):
+    for (name, each), cut, fit in zip(fitted.items(), cuts.values(), levels, strict=True):
         unknowns = _unknown_accounts(frame[name], labelled)
         if each.kind == "flag":
-            shapes[name] = _flag_shape(each, cut.part, own, unknowns)
+            shapes[name] = _flag_shape(each, cut.part, fit, unknowns)
             continue
-        sizes = cut.part.columns.sum(axis=0)
+        own, sizes = fit.levels, cut.part.columns.sum(axis=0)
         known = max(0, len(cut.edges) - 1) + len(cut.keys) - 1
         if unknowns < _ENOUGH_UNKNOWN:
             mean = np.average(own[:known], weights=sizes[:known])
@@ -319,7 +346,7 @@ def fit_bins(
         bins = {key: {"weight": w, "min": 0, "max": bound} for key, w in joined.items()}
         if not each.unknown:
             bins["missing"] = dict.fromkeys(("weight", "min", "max"), joined["missing"])
-        comment = _said(each, f"{len(bins)} bins", unknowns)
+        comment = _said(each, fit, f"{len(bins)} bins", unknowns)
         shapes[name] = Shape({"kind": "bins", "bins": bins}, None, comment)
     return shapes
 

@@ -58,7 +58,7 @@ def null(options: a.RepeatOptions) -> Answer:
 
 @a.command(app, "stability --runs 50")
 def stability(options: a.RepeatOptions) -> Answer:
-    """Say which weights hold and which are noise. It does a run's search again on resamples."""
+    """Say which weights hold and which are noise. It does a run's search again on halves."""
     from gtmar import runs
 
     found = _repeated(runs.stability, options)
@@ -440,7 +440,7 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
     """Print what other accounts of the same kind would make of each weight."""
     say(
         f"Run {found.run_id}: its search of {found.experiments:,} experiments, on "
-        f"{found.searches:,} resamples of the accounts searched."
+        f"{found.searches:,} halves of the accounts searched."
     )
     rows = [
         [w.name, w.start, w.found, *ends, f"{w.sign_held:.0%}", w.reading]

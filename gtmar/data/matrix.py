@@ -58,6 +58,7 @@ __all__ = [
     "check_reach",
     "freeze",
     "load_accounts",
+    "own_value",
     "part",
     "search_sample",
 ]
@@ -72,6 +73,8 @@ _OTHER_BYTES = 10
 #: And of `account_of` and `date_of`, where there are several dates.
 _DATED_BYTES = 6
 _READING_BYTES = 110
+#: Before the name of a column that is kept as codes.
+_CODED = "\x00coded."
 #: More accounts than this teach a first spec nothing more; a hash draws them.
 MOST_SAMPLED = 200_000
 
@@ -370,6 +373,7 @@ def load_accounts(
     set_aside: float | None = None,
     memory: int | None = None,
     copies_together: bool = True,
+    coded: Sequence[str] = (),
 ) -> Accounts:
     """Check, encode and split an account table.
 
@@ -383,6 +387,9 @@ def load_accounts(
     copies_together
         Whether copies, see `find_copies`, are in one part of the split, drawn by the smallest of
         their ids. False for runs from before this was so.
+    coded
+        Table columns to keep beside the encoded terms, behind them in the matrices: of each cell
+        the number of its `own_value` among all that the column has, from 1, or 0 where unknown.
 
     Raises
     ------
@@ -414,8 +421,11 @@ def load_accounts(
     key = row_key(checked.id_column, table.schema)
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
     segments = _segment_values(table, spec.segments)
-    coded = _segment_codes(segments, table.schema)
-    lazy = table.frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *coded)
+    codes = _segment_codes(segments, table.schema)
+    for name in coded:
+        code = own_value(name, table.schema[name]).rank("dense").fill_null(0).cast(pl.Int32)
+        encoded.append(code.alias(f"x.{_CODED}{name}"))
+    lazy = table.frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *codes)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
     # The contract has seen to it that these are 0 and 1.
@@ -423,7 +433,7 @@ def load_accounts(
         movement_class(checked.outcomes), pl.col("retained", "activated", "won_back").cast(pl.Int8)
     )
     names = [term.name for term in spec.terms]
-    features = sum(_BYTES[width] for width in widths.values())
+    features = sum(_BYTES[width] for width in widths.values()) + _BYTES[pl.Int32] * len(coded)
     money = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
     kept = features + money + len(segments) + _OTHER_BYTES + _DATED_BYTES * len(dated)
     needed = checked.rows * (features + kept + _READING_BYTES)
@@ -448,6 +458,7 @@ def load_accounts(
             keys = rows.keys(keys)
         prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
         del keys
+        names += [f"{_CODED}{name}" for name in coded]
         matrices = freeze(
             columns, names, checked.outcomes, held_out.to_numpy(), storage, segments, rows
         )
@@ -463,6 +474,16 @@ def load_accounts(
         copies=copies,
         repeated=(repeated[0], repeated[1]),
     )
+
+
+def own_value(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return a column's own cells, unknown ones null, as something that has an order."""
+    x = pl.col(column)
+    if dtype.is_float():
+        return x.fill_nan(None)
+    if dtype == pl.Boolean:
+        return x.cast(pl.Int8)
+    return x.cast(pl.String) if dtype in (pl.Categorical, pl.Enum) else x
 
 
 def _copies(

@@ -113,7 +113,7 @@ class EventKind(StrEnum):
     LOOK = "look"
     #: A run's best was held against the same search on outcomes that were drawn anew.
     NULL = "null"
-    #: A run's search was done over resampled accounts.
+    #: A run's search was done over halves of its accounts.
     STABILITY = "stability"
     #: A candidate was put forward for review, or not.
     DECISION = "decision"

@@ -6,12 +6,13 @@ Null search and stability write one event, and no run: what they find is about a
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gtmar.autospec.first_spec import FIRST_SPEC
+from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.engine.evaluator import evaluator_code
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.digest import OUTSIDE_DIGEST
@@ -23,7 +24,9 @@ from gtmar.runs.by_date import signs_by_date
 from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
 from gtmar.runs.results import PlainData
-from gtmar.runs.session import ended_run, open_run
+from gtmar.runs.session import ended_run, load_tables, open_run
+from gtmar.spec.encoders import Bins
+from gtmar.spec.ids import fitted_features
 from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
     RepeatedSearch,
@@ -37,9 +40,11 @@ from gtmar.validation.repeated_search import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gtmar.data.matrix import AccountMatrix
     from gtmar.data.scan import Tabular
     from gtmar.runs.results import Progress, RunResult
     from gtmar.runs.session import Session
+    from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "FoundStability",
@@ -225,10 +230,10 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
     session, how = _opened(run_id, options)
-    search, judge, end = repeated_search(session), session.judge, session.end
+    (search, accounts), judge, end = _searched(session, options), session.judge, session.end
     value = end["best_value"]
     gain = judge.sign * (value - end["baseline_value"])
-    watch, accounts = how.pop("watch"), session.accounts.search
+    watch = how.pop("watch")
 
     def also(before: int) -> Callable[[int, int], None] | None:
         return watch and (lambda done, of: watch(before + done, 2 * of))
@@ -242,7 +247,7 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
         "knows": {
             **knows.facts,
             "values": knows.drawn,
-            "fitted": _may_know_beforehand(session),
+            "fitted": _knows_these(session) and not _pays_for_all(session.spec),
             "unseen": end["holdout_best_value"],
         },
         "experiments": search.limits.experiments,
@@ -253,11 +258,20 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     return NullSearch(run_id=run_id, held_out=held_out, event_id=event_id, **facts)
 
 
-def _may_know_beforehand(session: Session) -> bool:
+def _pays_for_all(spec: ScoringSpec) -> bool:
+    """Whether all that a spec knows of outcomes is fitted anew: its encoders, and no weight."""
+    fitted = fitted_features(spec)
+    bins = any(isinstance(feature.encode, Bins) for feature in spec.features.values())
+    weights = {spec.features[name].weight for name in fitted}
+    whole = len(fitted) == len(spec.fitted) and len(weights) == 1
+    return spec.lineage is None and whole and not bins
+
+
+def _knows_these(session: Session) -> bool:
     """Whether a run's start may have been made from the outcomes searched: by init, or by a run."""
     lineage = session.spec.lineage
     if lineage is None:
-        return session.spec.model == FIRST_SPEC
+        return session.spec.model == FIRST_SPEC or bool(session.spec.fitted)
     files = RunFiles(session.files.journal, lineage.run)
     if not files.start.is_file():
         return True
@@ -266,13 +280,13 @@ def _may_know_beforehand(session: Session) -> bool:
 
 
 def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:
-    """Do a run's search over bootstrap resamples of its accounts, and compare the weights.
+    """Do a run's search over halves of its accounts, and compare the weights.
 
     Errors are those of `null_search`.
     """
     session, how = _opened(run_id, options)
-    search = repeated_search(session)
-    drawn = searched_again(search, session.accounts.search, **how)
+    search, accounts = _searched(session, options)
+    drawn = searched_again(search, accounts, **how)
     weights = read_weights(session.spec, session.best, drawn)
     facts: dict[str, Any] = {
         "objective": session.judge.name,
@@ -308,6 +322,23 @@ def repeated_search(session: Session) -> RepeatedSearch:
         ),
         given=lambda matrix: given_at_start(plan.start, matrix, spec),
     )
+
+
+def _searched(
+    session: Session, options: SearchesOptions
+) -> tuple[RepeatedSearch, AccountMatrix]:
+    """Return a run's search, and its accounts with what it takes to fit encoders to them anew.
+
+    That is done where encoders were fitted, and may have been fitted to these accounts.
+    """
+    search, spec = repeated_search(session), session.spec
+    names = fitted_features(spec)
+    if not names or not _knows_these(session):
+        return search, session.accounts.search
+    coded = columns_of(spec, names)
+    _, accounts = load_tables(session.start, options.get("data"), untouched=False, coded=coded)
+    refit = EncoderRefit.of(accounts.table, spec, names)
+    return replace(search, refit=refit), accounts.search
 
 
 def _put_on_record(

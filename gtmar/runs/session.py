@@ -21,7 +21,7 @@ from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Engine, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gtmar.data.matrix import Accounts
     from gtmar.runs.results import Progress
@@ -156,8 +156,12 @@ def load_tables(
     *,
     memory: int | None = None,
     untouched: bool = True,
+    coded: Sequence[str] = (),
 ) -> tuple[ScoringSpec, Accounts]:
-    """Read a start record's spec, and load its tables as the run did, whatever they hold now."""
+    """Read a start record's spec, and load its tables as the run did, whatever they hold now.
+
+    `coded` is as for `load_accounts`.
+    """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     known = Source.of_record(start["source"], parameters)
@@ -172,7 +176,7 @@ def load_tables(
         "copies_together": "copies_together" in parameters,
     }
     if later is None:
-        return spec, load_accounts(table, spec, **options)
+        return spec, load_accounts(table, spec, **options, coded=coded)
     holdout = scan(holdout_file if holdout_file is not None else later, at=later.at)
     options["later_as_of"] = parameters.get("holdout_as_of")
     return spec, load_with_holdout(table, holdout, spec, **options)

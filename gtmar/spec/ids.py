@@ -14,11 +14,13 @@ from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
-    from gtmar.spec.model import ScoringSpec
+    from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = [
     "calibration_of",
     "canonical",
+    "encoder_id",
+    "fitted_features",
     "form_id",
     "points_id",
     "score_id",
@@ -139,6 +141,17 @@ def calibration_of(spec: ScoringSpec) -> Calibration | None:
     """Return a spec's calibration if it was fitted to the scores that the spec gives, else None."""
     own = spec.calibration
     return own if own is not None and own.points_id == points_id(spec) else None
+
+
+def encoder_id(feature: Feature) -> str:
+    """Return the id shared by all features whose encoder gives every cell the same value."""
+    data = feature.model_dump(mode="json", by_alias=True)
+    return _identifier("e", {key: data[key] for key in ("encode", "missing")})
+
+
+def fitted_features(spec: ScoringSpec) -> tuple[str, ...]:
+    """Return the features whose encoders were fitted to outcomes, and not edited since."""
+    return tuple(n for n, f in spec.features.items() if spec.fitted.get(n) == encoder_id(f))
 
 
 def spec_id(spec: ScoringSpec) -> str:

@@ -465,6 +465,8 @@ class ScoringSpec(SpecModel):
     tiers: dict[str, Tier] = Field(min_length=1)
     #: The probability of leaving behind each score, as a run fitted it; None where none did.
     calibration: Calibration | None = None
+    #: Encoders that were fitted to outcomes: `encoder_id` by feature, as it was then.
+    fitted: dict[str, str] = Field(default_factory=dict)
     lineage: Lineage | None = None
 
     @field_validator("date_format")

@@ -9,7 +9,7 @@ each category or bin, one for the unknown. The levels shape encoders and give bi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Blocks = Callable[[], Iterable[tuple[Doubles, Doubles]]]
 
-__all__ = ["Fit", "Part", "correlation", "every_so_many", "fit_levels", "fit_logistic"]
+__all__ = ["Fit", "Levels", "Part", "correlation", "every_so_many", "fit_levels", "fit_logistic"]
 
 _MOST_ROUNDS = 100
 #: A step whose largest part is below this has arrived; what is given back is rounded well above.
@@ -32,6 +32,8 @@ _ARRIVED, _DIGITS = 1e-7, 6
 _MOST_LOGIT = 35.0
 #: Gain in penalised log-likelihood, relative to its size, below which sums of doubles say nothing.
 _NOISE = 1e-12
+#: Of their size, by which equal doubles may differ for the way they were added up.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Fit:
     place: Doubles
 
 
-def fit_logistic(blocks: Blocks, penalty: Doubles, *, start: Doubles | None = None) -> Fit:
+def fit_logistic(
+    blocks: Blocks, penalty: Doubles, *, start: Doubles | None = None, arrived: float = _ARRIVED
+) -> Fit:
     """Fit an intercept and P coefficients by penalised maximum likelihood.
 
     Parameters
@@ -58,6 +62,8 @@ def fit_logistic(blocks: Blocks, penalty: Doubles, *, start: Doubles | None = No
         Positive definite, shape (P, P): half of its quadratic form is taken off the log-likelihood.
     start
         Where to begin, shape (P + 1,); None for zeros. Changes nothing but the cost.
+    arrived
+        A step whose largest part is below this is the last one.
 
     Notes
     -----
@@ -72,13 +78,13 @@ def fit_logistic(blocks: Blocks, penalty: Doubles, *, start: Doubles | None = No
     height, slope, bend = _at(now, blocks, whole)
     for _ in range(_MOST_ROUNDS):
         step = np.linalg.solve(bend, slope)
-        while np.abs(step).max() >= _ARRIVED:
+        while np.abs(step).max() >= arrived:
             reached, *there = _at(now + step, blocks, whole)
             if reached >= height - _NOISE * abs(height):
                 break
             step = step / 2
         now = now + step
-        if np.abs(step).max() < _ARRIVED:
+        if np.abs(step).max() < arrived:
             break
         height, (slope, bend) = reached, there
     # Adding 0 turns -0 into 0.
@@ -113,15 +119,19 @@ def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles,
 #: How much a level is always drawn to nothing: as if that much information (accounts x chance x
 #: (1 - chance)) said so. It keeps the fit's optimum one place.
 _RIDGE = 0.1
-#: Least and largest share of a tamed form; rounds of finding it, and when it has settled.
-_SHARES = (1e-3, 1e6)
-_TAMINGS, _SETTLED = 12, 0.1
-#: Degrees of freedom that are none but for rounding.
-_NOTHING = 1e-9
-#: A piece of a line is taken to be no shorter than this share of the whole.
-_SHORTEST = 1e-3
+#: Least share of a tamed form, and the largest of a line's and of others', whose differences are
+#: still given back where they are none; rounds of finding it, and when it has settled. On the way
+#: there a fit need not be exact.
+_LEAST, _MOST_OF_LINE, _MOST_OF_OTHERS = 1e-3, 1e6, 1e4
+_TAMINGS, _SETTLED, _ON_THE_WAY = 12, 0.1, 1e-2
+#: Fewer degrees of freedom than this are none.
+_NOTHING = 0.02
+#: Twice the logarithm of the ratio of likelihoods above which a part is more than plain, and the
+#: square of an effect in standard errors above which a plain one is any: chance goes beyond these
+#: in 5 % of cases.
+_BENT, _ANY = 2.71, 3.84
 #: Predictors of accounts that are fitted at most, and how many of them a feature is taken to have.
-_MOST_CELLS, _PREDICTORS = 4_000_000, 10
+_MOST_CELLS, _PREDICTORS = 10_000_000, 16
 
 
 @dataclass(frozen=True)
@@ -133,11 +143,22 @@ class Part:
     #: A quadratic form of shape (K, K), 0 where levels are as plain as they can be: a straight
     #: line, no difference. Its weight in the penalty is found by the fit.
     tamed: Doubles
+    #: Shape (K,): what the levels differ by where they are plain, as the ends of a line do; None
+    #: where they don't differ then.
+    ends: Doubles | None = None
+    #: Shape (K, J): the levels of a straight line, by its J; None for what isn't a line.
+    line: Doubles | None = None
+
+    @property
+    def most(self) -> float:
+        """The largest share of the tamed form."""
+        return _MOST_OF_OTHERS if self.line is None else _MOST_OF_LINE
 
     @classmethod
     def of_flag(cls, x: Doubles) -> Part:
         """Take a flag, shape (N,), NaN where unknown: its level, and that of the unknown."""
-        return cls(np.stack([np.nan_to_num(x), np.isnan(x)], axis=1), np.zeros((2, 2)))
+        columns = np.stack([np.nan_to_num(x), np.isnan(x)], axis=1)
+        return cls(columns, np.zeros((2, 2)), np.array([1.0, 0.0]))
 
     @classmethod
     def of_groups(cls, members: Sequence[NDArray[Any]]) -> Part:
@@ -160,12 +181,20 @@ class Part:
         inside = np.where(unknown, knots[0], x)
         pieces = [np.interp(inside, knots, one) for one in np.eye(len(knots))]
         columns = _side_by_side(pieces) * ~unknown[:, None]
-        widths = np.maximum(np.diff(knots) / (knots[-1] - knots[0]), _SHORTEST)
+        # What a knot is off the line through its neighbours, so that knots that are near each other
+        # bend as freely as those far apart.
         bends = np.zeros((max(0, len(knots) - 2), len(knots)))
-        for place, (before, after) in enumerate(pairwise(widths)):
-            bends[place, place : place + 3] = 1 / before, -1 / before - 1 / after, 1 / after
-            bends[place] *= (before + after) / 2
-        return cls._beside_unknown(columns, bends, unknown)
+        for place, (before, after) in enumerate(pairwise(np.diff(knots))):
+            beside = after / (before + after)
+            bends[place, place : place + 3] = -beside, 1, beside - 1
+        part = cls._beside_unknown(columns, bends, unknown)
+        along = (knots - knots[0]) / (knots[-1] - knots[0])
+        line, count = np.eye(len(part.tamed)), len(knots)
+        line[:count, 0], line[:count, count - 1] = 1 - along, along
+        line = np.delete(line, range(1, count - 1), axis=1)
+        ends = np.zeros(len(part.tamed))
+        ends[0], ends[count - 1] = -1, 1
+        return replace(part, ends=ends, line=line)
 
     @classmethod
     def _beside_unknown(cls, columns: Doubles, plain: Doubles, unknown: NDArray[np.bool_]) -> Part:
@@ -186,7 +215,7 @@ def correlation(x: Doubles, y: Doubles) -> float:
     """Pearson correlation over pairs known on both sides; 0 where either doesn't vary."""
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
-    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+    if len(x) < 2 or not min(np.ptp(x) > _ROUNDING * np.abs(x).max(), np.ptp(y)):
         return 0.0
     return float(np.corrcoef(x, y)[0, 1])
 
@@ -200,52 +229,123 @@ def every_so_many(accounts: int, features: int) -> int:
     return max(1, -(-accounts * features * _PREDICTORS // _MOST_CELLS))
 
 
-def fit_levels(parts: list[Part], y: Doubles) -> list[Doubles]:
+@dataclass(frozen=True)
+class Levels:
+    """What the fit makes of a part."""
+
+    #: Log-odds of its K predictors, shape (K,), of six decimals, turned so that alone they go with
+    #: the better outcome.
+    levels: Doubles
+    #: Whether accounts prove that they differ at all, beside the other parts.
+    proven: bool = False
+
+
+def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[Levels]:
     """Fit all parts, of N accounts each, together to outcomes, shape (N,), NaN where unknown.
 
-    More of the outcome is better; it is brought to [0, 1]. For each part the log-odds of its K
-    predictors are returned, of six decimals, turned so that alone they go with the better outcome;
-    all 0 where the outcome doesn't vary.
+    More of the outcome is better; it is brought to [0, 1]. Levels are all 0 where the outcome
+    doesn't vary. `repeats` is how often an account stands among the N on average: so much less
+    each row proves.
 
     Notes
     -----
     How much each part is tamed is found by restricted maximum likelihood, so that a line bends and
-    categories differ as far as accounts say so. Cost: some 40 passes over the parts. Wood and
-    Fasiolo, A generalized Fellner-Schall method for smoothing parameter optimization, 2017.
+    categories differ as far as accounts say so; a line that isn't proven to bend is straight. Cost:
+    some 40 passes over the parts. Wood and Fasiolo, A generalized Fellner-Schall method for
+    smoothing parameter optimization, 2017; Self and Liang, Asymptotic properties of maximum
+    likelihood estimators and likelihood ratio tests under nonstandard conditions, 1987.
     """
     sizes = [part.columns.shape[1] for part in parts]
     known = ~np.isnan(y)
     outcome = y[known]
     if not len(outcome) or outcome.min() == outcome.max():
-        return [np.zeros(size) for size in sizes]
+        return [Levels(np.zeros(size)) for size in sizes]
     outcome = (outcome - outcome.min()) / (outcome.max() - outcome.min())
-    table = np.concatenate([part.columns[known] for part in parts], axis=1)
-    ends = np.cumsum(sizes)
-    places = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     ranks = [int(np.linalg.matrix_rank(part.tamed)) for part in parts]
-    shares = np.ones(len(parts))
-    start = None
+    shares, places, start = np.ones(len(parts)), _places(sizes), None
+    table = np.concatenate([part.columns[known] for part in parts], axis=1)
     for _ in range(_TAMINGS):
-        penalty = np.zeros((ends[-1], ends[-1]))
-        for part, place, share in zip(parts, places, shares, strict=True):
-            penalty[place, place] = _RIDGE * np.eye(len(part.tamed)) + share * part.tamed
-        fit = fit_logistic(lambda: [(table, outcome)], penalty, start=start)
+        penalty = _side_by_side_blocks(
+            [_penalty(part.tamed, share) for part, share in zip(parts, shares, strict=True)]
+        )
+        fit = fit_logistic(
+            lambda: [(table, outcome)], penalty, start=start, arrived=_ON_THE_WAY
+        )
         start, before = fit.place, shares
+        found = [(fit.coefficients[place], fit.covariance[place, place]) for place in places]
         shares = np.array(
             [
-                _share(part, rank, share, fit.coefficients[place], fit.covariance[place, place])
-                for part, place, rank, share in zip(parts, places, ranks, shares, strict=True)
+                _share(part, rank, share, *own)
+                for part, rank, share, own in zip(parts, ranks, shares, found, strict=True)
             ]
         )
         if np.abs(np.log(shares / before)).max() < _SETTLED:
             break
-    levels = np.split(fit.coefficients, ends[:-1])
-    return [part.turned(own, y) for part, own in zip(parts, levels, strict=True)]
+    bent = [
+        _beyond_plain(part, share, *own) > _BENT * repeats
+        for part, share, own in zip(parts, before, found, strict=True)
+    ]
+    # What isn't proven to bend is fitted as a straight line.
+    lines = [
+        np.eye(size) if part.line is None or more else part.line
+        for part, size, more in zip(parts, sizes, bent, strict=True)
+    ]
+    tamed = [line.T @ part.tamed @ line for part, line in zip(parts, lines, strict=True)]
+    table = np.concatenate(
+        [part.columns[known] @ line for part, line in zip(parts, lines, strict=True)], axis=1
+    )
+    penalty = _side_by_side_blocks(
+        [_penalty(form, share) for form, share in zip(tamed, shares, strict=True)]
+    )
+    fit = fit_logistic(lambda: [(table, outcome)], penalty)
+    levels = []
+    places = _places([len(form) for form in tamed])
+    for part, line, place, more in zip(parts, lines, places, bent, strict=True):
+        own = line @ fit.coefficients[place]
+        if part.ends is not None and not more:
+            along = part.ends @ line
+            spread = along @ fit.covariance[place, place] @ along
+            more = bool((part.ends @ own) ** 2 > _ANY * repeats * spread)
+        levels.append(Levels(part.turned(own, y), more))
+    return levels
+
+
+def _places(sizes: Sequence[int]) -> list[slice]:
+    ends = np.cumsum(sizes)
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def _side_by_side_blocks(blocks: Sequence[Doubles]) -> Doubles:
+    """Return the square blocks as one matrix, each on its diagonal."""
+    places = _places([len(block) for block in blocks])
+    whole = np.zeros((places[-1].stop, places[-1].stop))
+    for place, block in zip(places, blocks, strict=True):
+        whole[place, place] = block
+    return whole
+
+
+def _penalty(tamed: Doubles, share: float) -> Doubles:
+    return np.asarray(_RIDGE * np.eye(len(tamed)) + share * tamed)
 
 
 def _share(part: Part, rank: int, share: float, levels: Doubles, covariance: Doubles) -> float:
     """Return the share of a part's tamed form that its levels, shape (K,), ask for."""
-    least, most = _SHARES
     size = float(levels @ part.tamed @ levels)
     free = rank - share * float((covariance * part.tamed).sum())
-    return max(least, free / size) if size * most > free > _NOTHING else most
+    return max(_LEAST, free / size) if size * part.most > free > _NOTHING else part.most
+
+
+def _beyond_plain(part: Part, share: float, levels: Doubles, covariance: Doubles) -> float:
+    """Return twice the logarithm of the likelihood ratio of levels, (K,), to those tamed most.
+
+    Of the restricted likelihood, taken as normal about the levels.
+    """
+    precision = np.linalg.inv(covariance)
+    information, pull = precision - _penalty(part.tamed, share), precision @ levels
+
+    def height(penalty: Doubles) -> float:
+        both = information + penalty
+        own = np.linalg.slogdet(penalty)[1] - np.linalg.slogdet(both)[1]
+        return float(own + pull @ np.linalg.solve(both, pull))
+
+    return height(_penalty(part.tamed, share)) - height(_penalty(part.tamed, part.most))

@@ -1,14 +1,17 @@
-"""A run's search over other accounts: shuffled outcomes (null), bootstrap resamples (stability).
+"""A run's search over other accounts: shuffled outcomes (null), halves of them (stability).
 
 A null search asks two things. Does the score know anything? Outcomes are shuffled among all
 accounts, and the best value stands against the best values there. Is it better than the start?
 Outcomes are shuffled among accounts of like score at the start, so that the start knows what it
 knew and nothing is left to find, and the gain stands against the gains there.
+
+Encoders that were fitted to outcomes are fitted anew to those of each draw, so that noise pays for
+all that it gave.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,13 +19,14 @@ import numpy as np
 from gtmar.engine.local import LocalEvaluator
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.validation.resampling import bootstrapped, in_order_of_content, shuffled
+from gtmar.validation.resampling import halved, in_order_of_content, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from gtmar.autospec.refit_encoders import EncoderRefit
     from gtmar.data.matrix import AccountMatrix
     from gtmar.objective.objective import Judge
     from gtmar.optimize.hill_climb import Given
@@ -54,6 +58,8 @@ class SearchOutcome:
     value: float | None
     weights: tuple[int, ...]
     experiments: int
+    #: What was searched: the spec, or that with the encoders fitted anew.
+    spec: ScoringSpec = field(repr=False)
 
     def gain(self, sign: int) -> float | None:
         """Return by how much it got better; None where the start has no value."""
@@ -78,6 +84,9 @@ class RepeatedSearch:
         When a search stops.
     given
         Fits the vectors to try first to a matrix, anew for each; None for none.
+    refit
+        Fits encoders to a matrix, anew for each, which then has columns beside those of the terms;
+        None where all encoders stay.
     """
 
     spec: ScoringSpec
@@ -85,13 +94,14 @@ class RepeatedSearch:
     proposer: Callable[[], Proposer]
     limits: Limits
     given: Callable[[AccountMatrix], Given | None] | None = None
+    refit: EncoderRefit | None = None
 
     def over(self, matrix: AccountMatrix) -> SearchOutcome:
         """Search one matrix."""
-        evaluator = LocalEvaluator(
-            matrix, self.spec, expected=self.limits.experiments, by_rule=True
-        )
-        loop = SearchLoop(matrix, self.spec, self.judge, evaluator)
+        spec = self.spec if self.refit is None else self.refit.fitted(matrix)
+        matrix = self.encoded(matrix, spec)
+        evaluator = LocalEvaluator(matrix, spec, expected=self.limits.experiments, by_rule=True)
+        loop = SearchLoop(matrix, spec, self.judge, evaluator)
         given = self.given(matrix) if self.given else None
         climb = Climb(
             self.proposer(),
@@ -101,7 +111,11 @@ class RepeatedSearch:
             given=(given,) if given else (),
         )
         loop.drive(climb, self.limits)
-        return SearchOutcome(loop.start_value, climb.value, climb.weights, climb.experiments)
+        return SearchOutcome(loop.start_value, climb.value, climb.weights, climb.experiments, spec)
+
+    def encoded(self, matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
+        """Return a matrix as a spec encodes it: the search's own, or one that was fitted anew."""
+        return matrix if self.refit is None else self.refit.encoded(matrix, spec)
 
     def over_each(
         self,
@@ -209,7 +223,7 @@ def gain_by_chance(
     """
     matrix = in_order_of_content(matrix)
     start = [term.weight for term in search.spec.terms]
-    scores = LocalEvaluator(matrix, search.spec).scores(start)
+    scores = LocalEvaluator(search.encoded(matrix, search.spec), search.spec).scores(start)
     outcomes = search.over_each(
         lambda number: shuffled(matrix, seed=seed, number=number, scores=scores), searches, watch
     )
@@ -235,8 +249,9 @@ class WeightStability:
         Share of searches that moved the weight from its start the way `found` lies; None where
         that is the start.
     reading
-        `holds` where the ends have one sign; `noise` where 0 lies between them, so that nobody can
-        say whether it is for or against an account; `fixed` where its bounds leave no room.
+        `holds` where the two halves of a whole give it one sign as often as noise would in 5 % of
+        cases; else `noise`, since nobody can say whether it is for or against an account; `fixed`
+        where its bounds leave no room.
     """
 
     name: str
@@ -258,19 +273,42 @@ def searched_again(
     seed: int,
     watch: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int64]:
-    """Search bootstrap resamples of the accounts, keyed by `seed`.
+    """Search halves of the accounts, keyed by `seed`: 1 and 2 are of a whole, and so on.
 
     Returns
     -------
     ndarray of int64, shape (searches, F)
-        The weights that each one ended with, whatever the order of the matrix's rows. Cost: that of
-        `searches` runs.
+        The weights that each one ended with, whatever the order of the matrix's rows; as the spec's
+        encoders are turned, where those of a half are turned round. Cost: that of `searches` runs
+        over half the accounts.
     """
     matrix = in_order_of_content(matrix)
     outcomes = search.over_each(
-        lambda number: bootstrapped(matrix, seed=seed, number=number), searches, watch
+        lambda number: halved(matrix, seed=seed, number=number), searches, watch
     )
-    return np.array([outcome.weights for outcome in outcomes], dtype=np.int64)
+    weights = np.array([outcome.weights for outcome in outcomes], dtype=np.int64)
+    if search.refit is None:
+        return weights
+    own = search.encoded(matrix, search.spec).columns
+    columns = [search.encoded(matrix, outcome.spec).columns for outcome in outcomes]
+    for term, _ in enumerate(own):
+        like = np.array([_alike(own[term], each[term]) for each in columns])
+        weights[:, term] *= np.where(like < 0, -1, 1)
+        for one in range(0, searches - 1, 2):
+            pair = weights[one : one + 2, term]
+            # Halves whose curves go against each other can't both go with the whole's, which is
+            # made of the two: where they seem to, the one that is less like it goes against it.
+            turned = _alike(columns[one][term], columns[one + 1][term]) * np.prod(like[one : one + 2])
+            if turned < 0:
+                weights[one + int(np.argmin(np.abs(like[one : one + 2]))), term] *= -1
+    return weights
+
+
+def _alike(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
+    """Return the correlation of two encodings of a column, shape (N,); 1 where either is flat."""
+    if one is other or one.min() == one.max() or other.min() == other.max():
+        return 1.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def read_weights(
@@ -281,7 +319,7 @@ def read_weights(
     for term, weight, column in zip(spec.terms, weights, drawn.T, strict=True):
         low, middle, high = (float(v) for v in np.quantile(column, [0.025, 0.5, 0.975]))
         moved = np.sign(column - term.weight) == np.sign(weight - term.weight)
-        reading: Literal["holds", "noise", "fixed"] = "noise" if low <= 0 <= high else "holds"
+        reading: Literal["holds", "noise", "fixed"] = "holds" if _holds(column) else "noise"
         read.append(
             WeightStability(
                 name=term.name,
@@ -296,3 +334,16 @@ def read_weights(
             )
         )
     return tuple(read)
+
+
+def _holds(drawn: NDArray[np.int64]) -> bool:
+    """Whether the halves of a whole agree on a weight's sign so often that chance seldom does.
+
+    On noise, any number of pairs of halves that disagree is as likely as any other.
+    """
+    signs = np.sign(drawn)
+    pairs = signs[: len(signs) // 2 * 2].reshape(-1, 2).sum(axis=1)
+    if not len(pairs):
+        return bool(signs.all())
+    disagree = len(pairs) - max((pairs == 2).sum(), (pairs == -2).sum())
+    return bool(disagree <= max(0, int(CHANCE * (1 + len(pairs))) - 1))

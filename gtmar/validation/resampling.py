@@ -1,4 +1,4 @@
-"""An account matrix drawn anew: outcomes shuffled among all or like accounts, or accounts repeated.
+"""An account matrix drawn anew: outcomes shuffled among all or like accounts, or half the accounts.
 
 All stay ordinary matrices, so that the very same search runs over them. In a table of several dates
 it is whole accounts that are drawn, and whole histories of features that change hands.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix
 
-__all__ = ["ALIKE", "bootstrapped", "in_order_of_content", "repeated", "shuffled"]
+__all__ = ["ALIKE", "halved", "in_order_of_content", "repeated", "shuffled"]
 
 #: Accounts of like score among which outcomes are shuffled, about. The more of them, the less is
 #: left of the start's own order; the fewer, the more accounts keep their own outcome.
@@ -133,11 +133,18 @@ def _nearest(
     return np.asarray(order[np.where(closer, before, after)])
 
 
-def bootstrapped(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
-    """Draw as many accounts with replacement; the n-th draw of a seed is always the same."""
-    generator = np.random.Generator(np.random.Philox(key=[seed, number]))
+def halved(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
+    """Draw half the accounts; draws 1 and 2, 3 and 4, ... of a seed are two halves of a whole.
+
+    Unlike two bootstrap resamples, the two know nothing of each other's outcomes; and each varies
+    about the whole as a bootstrap resample does. Shah and Samworth, Variable selection with
+    error control: another look at stability selection, 2013.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, (number + 1) // 2]))
     count = matrix.distinct
-    times = np.bincount(generator.integers(0, count, count), minlength=count)
+    times = np.zeros(count, dtype=np.intp)
+    times[generator.permutation(count)[: count // 2]] = 1
+    times = times if number % 2 else 1 - times
     if matrix.account_of is not None:
         times = times[np.unique(matrix.account_of, return_inverse=True)[1]]
     return repeated(matrix, times)

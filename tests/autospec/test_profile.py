@@ -64,7 +64,7 @@ def test_features_of_the_shared_table() -> None:
         (cycled(0.0, 1.0, None), "bool"),
         (cycled(1, None), "bool"),
         (cycled(1, 2), "range"),
-        (cycled(1, 2, 3), "curve"),
+        (cycled(1, 2, 3), "range"),
         (cycled(0.5, 1.0, math.nan), "curve"),
         (cycled("a", "b", None), "one_of"),
         (pl.Series(cycled("a", "b")).cast(pl.Categorical), "one_of"),

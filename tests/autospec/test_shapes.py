@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
 
 from gtmar.autospec.fit_encoders import Fitted, Shape, fit_shapes
-from gtmar.stats.logistic import correlation
+from gtmar.stats.logistic import Part, correlation, fit_levels
 
 N = 6_000
 DRAW = np.random.default_rng(11)
@@ -145,11 +147,59 @@ def test_all_goes_from_0_to_1() -> None:
         assert (min(values), max(values)) == (0, 1)
 
 
-def test_many_features_are_fitted_with_fewer_bends() -> None:
+def test_noise_bends_and_matters_in_a_twentieth_of_cases_and_its_comment_says_so() -> None:
     draw = np.random.default_rng(2)
-    many = {f"x{i}": draw.random(500) for i in range(120)}
-    frame = pl.DataFrame(many)
-    fitted = {name: Fitted("number", 0.1, 0.0) for name in many}
-    y = (draw.random(500) < 0.5).astype(float)
-    found = fit_shapes(frame, fitted, y)
-    assert {shape.encode["kind"] for shape in found.values()} == {"range"}
+    found: list[Shape] = []
+    for _ in range(8):
+        noise = {f"x{i}": draw.random(500) ** 2 for i in range(15)}
+        fitted = {name: Fitted("number", 0.1, 0.0) for name in noise}
+        y = (draw.random(500) < 0.5).astype(float)
+        found += fit_shapes(pl.DataFrame(noise), fitted, y).values()
+    curved = sum(shape.encode["kind"] == "curve" for shape in found)
+    proven = sum("; proves nothing beside the others; " not in shape.comment for shape in found)
+    assert binomtest(curved, 120, 0.05, "greater").pvalue > 0.01
+    # Either test may prove what is none.
+    assert binomtest(proven, 120, 0.1, "greater").pvalue > 0.01
+    real = shapes(outcome(0.4 * X - 2), x=X)["x"]
+    assert "proves nothing" not in real.comment
+
+
+def test_rows_of_one_account_prove_as_much_as_one() -> None:
+    draw = np.random.default_rng(3)
+    x = draw.random(400)
+    y = (draw.random(400) < 0.3 + 0.4 * np.sin(3 * x)).astype(float)
+    eight, labels = pl.DataFrame({"x": np.repeat(x, 8)}), np.repeat(y, 8)
+    fitted = {"x": Fitted("number", 0.1, 0.0)}
+    kinds = [
+        fit_shapes(eight, fitted, labels, repeats=repeats)["x"].encode["kind"]
+        for repeats in (1.0, 8.0)
+    ]
+    once = fit_shapes(pl.DataFrame({"x": x}), fitted, y)["x"].encode["kind"]
+    assert kinds == ["curve", once]
+
+
+def test_a_step_beside_a_usual_value_is_a_step() -> None:
+    """Most accounts have 0, the others anything to 10: what lies between has next to none."""
+    value = np.where(Z < 0.7, 0, 0.5 + 9.5 * X / 10).round(2)
+    found = shapes(outcome(np.where(value > 0, 1.5, -1)), x=value)["x"]
+    assert drawn(found, [0, 0.6, 5, 10]) == pytest.approx([0, 1, 1, 1], abs=0.15)
+
+
+def test_a_wavy_effect_is_written_in_twelve_points_and_its_ends() -> None:
+    found = shapes(outcome(2.5 * np.sin(1.5 * X)), x=X)["x"].encode["points"]
+    assert 7 <= len(found) <= 14
+    at = np.linspace(0.3, 9.7, 40)
+    drawn_there = np.interp(at, *np.array(found).T)
+    assert np.corrcoef(drawn_there, np.sin(1.5 * at))[0, 1] > 0.95
+
+
+def test_a_straight_part_is_the_line_that_a_fit_of_lines_alone_gives() -> None:
+    draw = np.random.default_rng(4)
+    x, z = draw.random((2, 3_000))
+    y = (draw.random(3_000) < 1 / (1 + np.exp(-(2 * x - z)))).astype(float)
+    parts = [Part.of_line(one, np.linspace(0, 1, 16)) for one in (x, z)]
+    slopes = [fit.levels[-1] - fit.levels[0] for fit in fit_levels(parts, y)]
+    theirs = LogisticRegression(C=20, max_iter=1_000).fit(np.stack([x, z], axis=1), y).coef_[0]
+    # A feature is turned as it goes with the outcome alone.
+    assert np.abs(slopes) == pytest.approx(np.abs(theirs), rel=0.01)
+    assert all(np.ptp(np.diff(fit.levels)) < 1e-5 for fit in fit_levels(parts, y))

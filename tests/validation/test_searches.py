@@ -22,7 +22,7 @@ from gtmar.metrics import measure
 from gtmar.runs.rerun import repeated_search
 from gtmar.runs.session import ended_run
 from gtmar.validation.repeated_search import Chance
-from gtmar.validation.resampling import bootstrapped, repeated, shuffled
+from gtmar.validation.resampling import halved, repeated, shuffled
 
 WEIGHTS = (20, 25, 30, -8)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
@@ -89,14 +89,15 @@ def test_shuffling_keeps_outcomes_whole_and_breaks_what_ties_them_to_features() 
     assert (next_one.columns[1] != other.columns[1]).any()
 
 
-def test_a_resample_has_as_many_accounts_and_is_another_each_time() -> None:
+def test_two_draws_are_two_halves_of_a_whole_and_others_are_of_another() -> None:
     spec = make_spec(split={"holdout": 0})
-    matrix = load_accounts(scan(make_accounts(300, seed=1)), spec).search
-    one, same, other = (bootstrapped(matrix, seed=1, number=n) for n in (1, 1, 2))
-    assert one.accounts == matrix.accounts
+    matrix = load_accounts(scan(make_accounts(301, seed=1)), spec).search
+    one, other, same, later = (halved(matrix, seed=1, number=n) for n in (1, 2, 1, 3))
+    assert (one.accounts, other.accounts) == (150, 151)
     assert (one.codes == same.codes).all()
     assert (one.columns[1] == same.columns[1]).all()
-    assert (one.columns[1] != other.columns[1]).any()
+    assert sorted([*one.columns[1], *other.columns[1]]) == sorted(matrix.columns[1])
+    assert (one.columns[1] != later.columns[1]).any()
 
 
 # ---- the search again ------------------------------------------------------------------------
