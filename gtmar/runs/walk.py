@@ -532,13 +532,20 @@ class _Sides:
 
     def values(self) -> dict[str, float | None]:
         """Return the objective of each score; of a tier at the sizes of the given weights'."""
-        sizes = None
         found: dict[str, float | None] = {}
+        if not self.judge.metric.by_tier:
+            # Scores of one spec are evaluated together, in a fraction of the time.
+            together: dict[tuple[str, ...], list[str]] = {}
+            for name, (columns, *_) in self.scores.items():
+                together.setdefault(columns, []).append(name)
+            for columns, names in together.items():
+                evaluator = LocalEvaluator(_only(self.matrix, columns), self.scores[names[0]][1])
+                sums = evaluator.frame([self.scores[name][2] for name in names])
+                found.update(zip(names, self.judge.values(sums), strict=True))
+            return found
+        sizes = None
         for name, (columns, spec, weights) in self._ordered():
             matrix = _only(self.matrix, columns)
-            if not self.judge.metric.by_tier:
-                [found[name]] = self.judge.values(LocalEvaluator(matrix, spec).frame([weights]))
-                continue
             sizes = sizes or tier_sizes(matrix, spec, weights)
             named = spec.model_copy(update={"tiers": self.scores["alone"][1].tiers})
             found[name] = self.judge.decide(sums_at_sizes(matrix, named, weights, sizes))[0]

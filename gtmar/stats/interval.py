@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
+    "TOO_FEW",
     "Interval",
     "effective_size",
     "freedom",
@@ -26,12 +27,15 @@ __all__ = [
     "from_students",
     "level_of",
     "reading_of",
+    "student_ends",
     "student_quantile",
     "too_few",
     "unknown",
     "wilson",
 ]
 
+#: Why there is no interval where too many replicates have no standard error.
+TOO_FEW = "too few accounts"
 #: Share of replicates that may have no value before an interval is refused.
 _FAILED = 0.05
 #: Degrees of freedom below which the expansion of Student's t isn't good enough.
@@ -267,13 +271,24 @@ def from_students(
         Shape (B,): (replicate - value) / the replicate's own standard error; nan where a
         replicate has none. Empty for Student's interval alone, which large tables have.
     """
-    reach = student_quantile((1 + level) / 2, degrees)
-    low, high = -reach, reach
-    if len(students):
-        known = students[np.isfinite(students)]
-        if len(known) < (1 - _FAILED) * len(students):
-            return unknown(value, level=level, accounts=accounts, reason="too few accounts")
-        wider = reach / _NORMAL.inv_cdf((1 + level) / 2)
-        ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) * wider
-        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
+    ends = student_ends(students, level=level, degrees=degrees)
+    if ends is None:
+        return unknown(value, level=level, accounts=accounts, reason=TOO_FEW)
+    low, high = ends
     return Interval(value, value - high * deviation, value - low * deviation, level, accounts)
+
+
+def student_ends(students: Floats, *, level: float, degrees: float) -> tuple[float, float] | None:
+    """Return how many standard errors chance goes down, below 0, and up; see `from_students`.
+
+    None where too many replicates have no standard error.
+    """
+    reach = student_quantile((1 + level) / 2, degrees)
+    if not len(students):
+        return -reach, reach
+    known = students[np.isfinite(students)]
+    if len(known) < (1 - _FAILED) * len(students):
+        return None
+    wider = reach / _NORMAL.inv_cdf((1 + level) / 2)
+    ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) * wider
+    return min(-reach, float(ends[0])), max(reach, float(ends[1]))

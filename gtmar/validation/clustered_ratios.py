@@ -21,6 +21,7 @@ from gtmar.stats.interval import (
     too_few,
     unknown,
 )
+from gtmar.validation.concentration import TierMoney
 from gtmar.validation.ratios import LEAST, LEAST_MOVED, students
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ class ClusteredCells:
     moved
         Shape (T, U): accounts that are in one tier by the first score and not in the other by the
         second, or the other way round, on any date.
-    money
-        Shape (A, T * U): each account's y by tier before and tier after.
     weights
         Shape (B, A): what each account counted in each replicate.
     tiers
@@ -74,7 +73,6 @@ class ClusteredCells:
     drawn: Floats
     crossed: Floats
     moved: NDArray[np.intp]
-    money: Floats
     weights: Floats
     tiers: tuple[int, int]
     proportion: bool
@@ -151,33 +149,18 @@ class ClusteredCells:
             degrees=freedom(pulls),
         )
 
-    def concentrations(self) -> tuple[Floats, Floats, Floats, Floats, int]:
-        """Return HHI before, after and the difference: values, standard errors, both resampled.
-
-        Shapes (3,), (3,), (3, B), (3, B); and the paying accounts. An account pulls HHI by the MRR
-        that it has in each tier, see `ratios.concentration`.
-        """
-        ones = np.ones((1, len(self.money)))
-        known, own = _hhi(self.money, ones, self.tiers)
-        drawn, others = _hhi(self.money, self.weights, self.tiers)
-        return known[:, 0], own[:, 0], drawn, others, self._accounts(0)
-
-
-def _hhi(money: Floats, weights: Floats, tiers: tuple[int, int]) -> tuple[Floats, Floats]:
-    """HHI before, after and the difference, and their standard errors; shape (3, B)."""
-    sums = (weights @ money).reshape(-1, *tiers)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        whole = sums.sum(axis=(1, 2))[:, None]
-        old, new = sums.sum(axis=2) / whole, sums.sum(axis=1) / whole
-        before, after = (old**2).sum(axis=1), (new**2).sum(axis=1)
-        pull = np.broadcast_to((old - before[:, None])[:, :, None], sums.shape)
-        other = np.broadcast_to((new - after[:, None])[:, None, :], sums.shape)
-        values = np.stack([before, after, after - before])
-        deviations = []
-        for each in (pull, other, other - pull):
-            moved = each.reshape(len(sums), tiers[0] * tiers[1]) @ money.T
-            deviations.append(2 * np.sqrt((weights * moved**2).sum(axis=1)) / whole[:, 0])
-    return values * 10_000, np.stack(deviations) * 10_000
+    def tier_money(self) -> TierMoney:
+        """Return what HHI is made of, where y is start MRR."""
+        sides = self.y[1:]
+        products = (sides[:, None] * sides[None]).reshape(-1, sides.shape[1])
+        weights = np.concatenate([np.ones((1, sides.shape[1])), self.weights])
+        return TierMoney(
+            sums=weights @ sides.T,
+            squares=(weights @ products.T).reshape(-1, len(sides), len(sides)),
+            moved=lambda weights: np.asarray(weights @ sides),
+            tiers=self.tiers,
+            accounts=self._accounts(0),
+        )
 
 
 def _ratio(sums: Floats) -> tuple[Floats, Floats]:
@@ -215,7 +198,6 @@ def gathered_by_account(
         x1, y1, x2, y2 = xs[one], ys[one], xs[two], ys[two]
         crossed = np.stack([x1 * x2, x1 * y2, y1 * x2, y1 * y2], axis=-1)
         counted = x != 0
-        cells = np.stack([a * b * y for a in old for b in new])
         moved = [
             [np.count_nonzero(panel.per_account(np.abs(a - b) * counted) > 1e-6) for b in new]
             for a in old
@@ -226,7 +208,6 @@ def gathered_by_account(
             drawn=np.einsum("ba,saf->bsf", weights, columns, optimize=True),
             crossed=np.einsum("ba,saf->bsf", weights, crossed, optimize=True),
             moved=np.array(moved, dtype=np.intp),
-            money=panel.per_account(cells).T,
             weights=weights,
             tiers=tiers,
             proportion=ratio.proportion,

@@ -26,9 +26,10 @@ from gtmar.stats.interval import (
     unknown,
 )
 from gtmar.validation.clustered_ratios import gathered_by_account, pulls_of
+from gtmar.validation.concentration import concentration
 from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.paired_scores import Panel, Scored
-from gtmar.validation.ratios import RATIOS, concentration, gathered
+from gtmar.validation.ratios import RATIOS, gathered
 from gtmar.validation.top_share import BOUNDARIES, drawn_shares
 
 if TYPE_CHECKING:
@@ -206,8 +207,8 @@ def _ratios(
     gather: Callable[..., Any] = gathered if panel.account_of is None else gathered_by_account
     cells = gather(panel, chosen, chunks())
     if hhi:
-        measured = cells["arpa_by_tier"].concentrations()
-        _concentrations(found, hhi, concentration(measured, level=level), panel)
+        money = cells["arpa_by_tier"].tier_money()
+        _concentrations(found, hhi, concentration(money, level=level), panel)
     for key in (ratio.key for ratio in chosen if ratio.key in wanted):
         _by_tier(found, panel, key, cells[key].level, level)
         for one, two, name in _shared_tiers(panel):

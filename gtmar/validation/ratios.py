@@ -1,4 +1,4 @@
-"""How concentrated MRR is in few tiers, with intervals: from the same sums as ARPA."""
+"""Ratios of sums over the accounts of a tier, with intervals; where each row is an account."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from gtmar.data.outcomes import CENTS
 from gtmar.engine.cohorts import COHORTS
 from gtmar.stats.interval import Interval, freedom, from_proportion, from_students, too_few, unknown
+from gtmar.validation.concentration import TierMoney
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,63 +27,9 @@ __all__ = [
     "RATIOS",
     "Cells",
     "Ratio",
-    "concentration",
     "gathered",
     "students",
 ]
-
-
-#: Paying accounts below which there is no interval.
-LEAST_TIERS = 50
-
-
-def concentration(
-    measured: tuple[Floats, Floats, Floats, Floats, int], *, level: float
-) -> tuple[Interval, Interval, Interval]:
-    """Return HHI before, after and the gain.
-
-    Parameters
-    ----------
-    measured
-        What the cells of ARPA, whose y is start MRR, give as `concentrations`.
-    level
-        Probability in (0, 1).
-    """
-    values, deviations, drawn, drawn_deviations, accounts = measured
-    found = []
-    for place in range(3):
-        value, deviation = float(values[place]), float(deviations[place])
-        if not np.isfinite(value):
-            reason = "nothing to divide by"
-            found.append(unknown(None, level=level, accounts=accounts, reason=reason))
-        elif deviation == 0 and value == 0:
-            found.append(Interval(0.0, 0.0, 0.0, level, accounts))
-        elif accounts < LEAST_TIERS or deviation == 0:
-            reason = f"too few: {accounts:,} paying accounts in as many tiers as there are"
-            found.append(unknown(value, level=level, accounts=accounts, reason=reason))
-        else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                each = (drawn[place] - value) / drawn_deviations[place]
-            found.append(from_students(value, deviation, each, level=level, accounts=accounts))
-    return found[0], found[1], found[2]
-
-
-def _hhi(cells: Floats) -> tuple[Floats, Floats]:
-    """HHI before, after and the difference, and their standard errors; shape (3, B).
-
-    An account of MRR x in tier t pulls HHI by ``2 x (p_t - sum of p²)`` over all MRR.
-    """
-    money, squares = cells[..., 1], cells[..., 4]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        whole = money.sum(axis=(1, 2))[:, None]
-        old, new = money.sum(axis=2) / whole, money.sum(axis=1) / whole
-        before, after = (old**2).sum(axis=1), (new**2).sum(axis=1)
-        pull = np.broadcast_to((old - before[:, None])[:, :, None], squares.shape)
-        other = np.broadcast_to((new - after[:, None])[:, None, :], squares.shape)
-        values = np.stack([before, after, after - before])
-        variances = [(squares * p * p).sum(axis=(1, 2)) for p in (pull, other, other - pull)]
-        deviations = 2 * np.sqrt(np.stack(variances)) / whole[:, 0]
-    return values * 10_000, deviations * 10_000
 
 
 #: Accounts in a ratio's denominator below which it has no interval.
@@ -279,13 +226,28 @@ class Cells:
             degrees=freedom(pulls),
         )
 
-    def concentrations(self) -> tuple[Floats, Floats, Floats, Floats, int]:
-        """Return HHI before, after and the difference: values, standard errors, both resampled.
+    def tier_money(self) -> TierMoney:
+        """Return what HHI is made of, where y is start MRR."""
+        cells = np.concatenate([self.known[None], self.drawn])
+        money, squares = cells[..., 1], cells[..., 4]
+        old, new = (squares.sum(axis=axis) for axis in (2, 1))
+        tiers = old.shape[1], new.shape[1]
+        rows = [np.eye(tiers[0]) * old[:, :, None], squares]
+        others = [np.swapaxes(squares, 1, 2), np.eye(tiers[1]) * new[:, :, None]]
+        y = self.parts[0]
+        sides = [(self.sides[after], tier) for after in (0, 1) for tier in range(tiers[after])]
 
-        Shapes (3,), (3,), (3, B), (3, B); and the paying accounts.
-        """
-        known, own = _hhi(self.known[None])
-        return known[:, 0], own[:, 0], *_hhi(self.drawn), int(self.counted.sum())
+        def moved(weights: Floats) -> Floats:
+            parts = zip(weights, sides, strict=True)
+            return np.asarray(sum(w * y * side.inside(tier) for w, (side, tier) in parts))
+
+        return TierMoney(
+            sums=np.concatenate([money.sum(axis=2), money.sum(axis=1)], axis=1),
+            squares=np.block([rows, others]),
+            moved=moved,
+            tiers=tiers,
+            accounts=int(self.counted.sum()),
+        )
 
     def _pulls(self, tier: int | None, *, after: bool) -> Floats:
         """By how much each account moves a tier's ratio, shape (N,)."""

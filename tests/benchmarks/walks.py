@@ -5,7 +5,8 @@ team: the same accounts on eight dates a quarter apart, with features that persi
 inclination to stay, so that an account's rows are no independent draws. Signals are stable, turn
 slowly into others, or turn round on one date. The given weights are those of the truth on the first
 date. A round asks whether the walk says that re-tuning pays, and on which date the watch first ends
-with `worse`.
+with `worse`; where signals are stable, of how many dates it says so of a score that was promised to
+rank as well as it does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.runs import Limits, promote, walk, watch
+from gtmar.runs import Limits, promote, score, walk, watch
 
 DAYS = [date(2023 + n // 4, 1 + 3 * (n % 4), 1) for n in range(8)]
 #: The date from which on the signals of a reversal are turned round.
@@ -109,20 +110,33 @@ def walked(kind: str, accounts: int, seed: int, experiments: int) -> str:
     return found.verdict
 
 
-def watched(kind: str, accounts: int, seed: int) -> int | None:
-    """Return the number of the first date on which the watch says `worse`; None for never."""
+def watched(kind: str, accounts: int, seed: int, expect: str | None = None) -> list[bool]:
+    """Return of each date in turn whether the watch says `worse` of it; reversals end it."""
     with tempfile.TemporaryDirectory() as home:
         whole, shown = Path(home) / "whole", Path(home) / "accounts"
         simulate(whole, kind, accounts, seed)
         shown.mkdir()
         options = {"journal": f"{home}/journal", "scores": f"{home}/scores"}
-        promote(SPEC, note="as planted", journal=options["journal"])
-        for number, day in enumerate(DAYS):
+        promote(SPEC, note="as planted", expect=expect, journal=options["journal"])
+        worse = []
+        for day in DAYS:
             name = f"features_asof={day.isoformat()}"
             (shown / name).symlink_to(whole / name)
-            if watch(str(shown), **options).verdict == "worse":  # type: ignore[arg-type]
-                return number
-    return None
+            worse.append(watch(str(shown), **options).verdict == "worse")  # type: ignore[arg-type]
+            if worse[-1] and kind == "reversal":
+                break
+    return worse
+
+
+def kept_promise() -> str:
+    """Return the promise that the planted score just keeps: its AUC among 400,000 accounts."""
+    with tempfile.TemporaryDirectory() as home:
+        simulate(Path(home), "stable", 400_000, 999_999)
+        table = pl.read_parquet(f"{home}/features_asof={DAYS[0]}/accounts.parquet")
+    known = score(table, SPEC)["score"].rank().filter(table["retained_6mo"] == 1)
+    stay, leave = known.len(), table.height - known.len()
+    auc = (float(known.sum()) - stay * (stay + 1) / 2) / (stay * leave)
+    return f"auc_roc_retain >= {auc:.4f}"
 
 
 def main() -> None:
@@ -132,16 +146,25 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=1_500)
     parser.add_argument("--experiments", type=int, default=300)
     parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--only", choices=("walk", "watch"), help="ask one of the two alone")
+    parser.add_argument("--kinds", nargs="+", default=["stable", "drift", "reversal"])
     asked = parser.parse_args()
     seeds = range(asked.first_seed, asked.first_seed + asked.rounds)
-    for kind in ("stable", "drift"):
-        said = Counter(walked(kind, asked.accounts, s, asked.experiments) for s in seeds)
-        print(f"walk, {kind}: pays in {said['pays']} of {asked.rounds} teams; {dict(said)}")
-    for kind in ("stable", "reversal"):
-        first = Counter(watched(kind, asked.accounts, s) for s in seeds)
-        within = first[TURNS] if kind == "reversal" else asked.rounds - first[None]
-        what = "in the first window after it turned" if kind == "reversal" else "though it held"
-        print(f"watch, {kind}: worse {what} in {within} of {asked.rounds} teams; {dict(first)}")
+    for kind in asked.kinds if asked.only != "watch" else ():
+        if kind != "reversal":
+            said = Counter(walked(kind, asked.accounts, s, asked.experiments) for s in seeds)
+            print(f"walk, {kind}: pays in {said['pays']} of {asked.rounds} teams; {dict(said)}")
+    for kind in asked.kinds if asked.only != "walk" else ():
+        if kind == "reversal":
+            ends = Counter(len(watched(kind, asked.accounts, s)) - 1 for s in seeds)
+            print(
+                f"watch, reversal: worse in the first window after it turned in {ends[TURNS]} of "
+                f"{asked.rounds} teams; {dict(ends)}"
+            )
+        if kind == "stable":
+            promise = kept_promise()
+            dates = [worse for s in seeds for worse in watched(kind, asked.accounts, s, promise)]
+            print(f"watch, stable, {promise}: worse on {sum(dates)} of {len(dates)} dates")
 
 
 if __name__ == "__main__":

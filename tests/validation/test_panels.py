@@ -16,6 +16,7 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.stats.interval import effective_size, wilson
 from gtmar.validation.clustered_ratios import gathered_by_account
+from gtmar.validation.concentration import TierMoney, concentration
 from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.intervals import panel_of, uncertainty
 from gtmar.validation.ratios import RATIOS
@@ -144,28 +145,75 @@ def test_pulls_of_the_top_share_are_those_of_whole_accounts() -> None:
             assert shares.deviations[which] == pytest.approx(spread, rel=0.12), (metric.key, which)
 
 
-def test_what_an_account_pulls_of_concentration_is_its_derivative() -> None:
+def test_hhi_is_a_quadratic_form_of_what_accounts_have_in_tiers() -> None:
+    """The interval's ends against the form's moments, with matrices written out by hand."""
     panel = small()
-    [arpa] = [ratio for ratio in RATIOS if ratio.key == "arpa_by_tier"]
-    cells = gathered_by_account(panel, [arpa], [])["arpa_by_tier"]
-    y, _ = arpa.parts(panel)
-    assert panel.account_of is not None
+    y, whose = panel.start, panel.account_of
+    assert y is not None
+    assert whose is not None
+    found = uncertainty(panel, replicates=0, metrics=["revenue_concentration_hhi"])
+    every = []
+    for side in (panel.before, panel.after):
+        rows = np.stack([y * side.inside(tier) for tier in range(4)])
+        every.append(np.stack([np.bincount(whose, row) for row in rows]))
+    paid = every[0].sum(axis=0)
+    assert np.linalg.matrix_rank(every[0]) == 4
+    own = np.concatenate(every)
+    shares = own.sum(axis=1) / paid.sum()
+    pulls = (own - np.outer(shares, paid)) / paid.sum()
+    cov = pulls @ pulls.T
+    d = shares - 0.25
 
-    def hhi(weights: np.ndarray) -> np.ndarray:
-        found = []
-        for side in (panel.before, panel.after):
-            money = [float((weights * y * side.inside(tier)).sum()) for tier in range(4)]
-            found.append(10_000 * sum((m / sum(money)) ** 2 for m in money))
-        return np.array([*found, found[1] - found[0]])
+    def reach(pull: np.ndarray) -> float:
+        squares = pull**2
+        own = (squares**2).sum() / squares.sum() ** 2 - 1 / len(pull)
+        return float(stats.t.ppf(0.975, 2 / own))
 
-    known, own, _, _, accounts = cells.concentrations()
-    everyone = np.ones(panel.rows)
-    pulls = [
-        (hhi(everyone + 1e-5 * (panel.account_of == a)) - hhi(everyone)) / 1e-5 for a in range(60)
-    ]
-    assert accounts == 60
-    assert known == pytest.approx(hhi(everyone))
-    assert own == pytest.approx(np.linalg.norm(pulls, axis=0), rel=1e-3)
+    for part, at in (("before", slice(0, 4)), ("after", slice(4, 8))):
+        one, s = getattr(found, part)["revenue_concentration_hhi"], cov[at, at]
+        value, z = d[at] @ d[at], reach(d[at] @ pulls[at])
+        assert one.value == pytest.approx(10_000 * (0.25 + value))
+        for end in (one.low, one.high):
+            true = end / 10_000 - 0.25
+            variance = 2 * np.trace(s @ s) + 4 * true * (d[at] @ s @ d[at]) / value
+            if true > 1e-12:
+                off = value - np.trace(s) - true
+                assert off**2 == pytest.approx(z**2 * variance, rel=2e-3)
+    signs = np.diag(np.repeat([-1.0, 1.0], 4))
+    spread = np.trace(signs @ cov @ signs @ cov)
+    variance = max(4 * d @ signs @ cov @ signs @ d - 2 * spread, 2 * spread)
+    centre = d @ signs @ d - np.trace(signs @ cov)
+    half = reach(d @ signs @ pulls) * np.sqrt(variance)
+    gain = found.gain["revenue_concentration_hhi"]
+    assert gain.low == pytest.approx(10_000 * (centre - half), rel=2e-3)
+    assert gain.high == pytest.approx(10_000 * (centre + half), rel=2e-3)
+
+
+def test_hhi_is_covered_near_an_even_split_and_far_from_one() -> None:
+    """Simulated shares, of which the truth is known; the plug-in value is always too high."""
+    draw = np.random.default_rng(4)
+    rounds = 400
+    for even, count in ((np.full(4, 0.25), 300), (np.array([0.1, 0.2, 0.3, 0.4]), 200)):
+        truth, inside = 10_000 * float(even @ even), 0
+        for _ in range(rounds):
+            money = np.exp(0.8 * draw.normal(size=count))
+            own = money * (draw.choice(4, size=count, p=even) == np.arange(4)[:, None])
+            own = np.concatenate([own, own])
+            made = TierMoney(
+                sums=own.sum(axis=1)[None],
+                squares=(own @ own.T)[None],
+                moved=own.T.dot,
+                tiers=(4, 4),
+                accounts=count,
+            )
+            before, after, gain = concentration(made, level=0.95)
+            assert before == after
+            assert (gain.low, gain.high) == (0, 0)
+            assert before.low is not None
+            assert before.high is not None
+            inside += before.low <= truth <= before.high
+        # At 95 % fewer than 367 of 400 come once in 200 times, and so do more than 391.
+        assert 367 <= inside <= 391, inside
 
 
 def test_a_share_counts_as_many_accounts_as_say_as_much() -> None:
