@@ -21,13 +21,14 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from gtmar.errors import UsageError, culprits, nearest
+from gtmar.spec.combination import Combination
 from gtmar.spec.encoders import (
     Bins,
     BoolEncoder,
     CurveEncoder,
     DaysBeforeEncoder,
+    DecayEncoder,
     IdentityEncoder,
-    MissingValue,
     OneOfEncoder,
     QuantileEncoder,
     RangeEncoder,
@@ -59,6 +60,8 @@ Sql: TypeAlias = exp.Expr
 
 #: Largest value that the contract takes, before it is counted in 1/10,000ths.
 _EXACT = 2**53 / VALUE_UNITS
+#: Bound on a group's points times its weights, as `data.matrix.check_reach` has it.
+_SHARED = 2**50
 #: The first day that counts, and the last.
 _YEARS = ("0001-01-01", "9999-12-31")
 _LARGEST = math.nextafter(math.inf, 0)
@@ -167,16 +170,13 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
     """
     x, encoder = column(place), feature.encode
     if isinstance(encoder, Bins):
-        return _membership(encoder, str(term.bin), x, dialect)
+        shared = feature.missing == "redistribute"
+        return _membership(encoder, str(term.bin), x, dialect, shared=shared)
     unknown: list[tuple[Sql, Sql]] = []
     textual = _reads_text(feature, dtype)
-    if isinstance(feature.missing, MissingValue):
-        value = units(feature.missing.value)
-        unknown.append((x.is_(exp.null()), value))
-        if isinstance(encoder, BoolEncoder) and textual:
-            unknown.append((exp.Lower(this=x).eq(text("nan")), value))
-        elif not textual:
-            unknown.append((_is_nan(x, dialect), value))
+    if feature.missing != "error":
+        value = units(0 if feature.missing == "redistribute" else feature.missing.value)
+        unknown = [(each, value) for each in _unknown(feature, x, dtype, dialect)]
     if isinstance(encoder, OneOfEncoder):
         within = _within(x, list(encoder.values))
         cases = [(inside, units(encoder.values[name])) for name, inside in within.items()]
@@ -199,7 +199,17 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
     return _case([*unknown, (_finite(x), _scaled(scale, x))])
 
 
-def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> Sql:
+def _unknown(feature: Feature, x: Sql, dtype: str | None, dialect: str) -> list[Sql]:
+    """Return the conditions under any of which a value that `read` returned is unknown."""
+    encoder, null = feature.encode, x.is_(exp.null())
+    if isinstance(encoder, Bins):
+        return [null, _is_nan(x, dialect)] if encoder.intervals else [null]
+    if not _reads_text(feature, dtype):
+        return [null, _is_nan(x, dialect)]
+    return [null, exp.Lower(this=x).eq(text("nan"))] if isinstance(encoder, BoolEncoder) else [null]
+
+
+def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder | DecayEncoder, x: Sql) -> Sql:
     """Apply one of the encoders that take a number, which is finite here."""
     if isinstance(encoder, RangeEncoder):
         low, high = encoder.from_, encoder.to
@@ -218,6 +228,11 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> S
             share = _share(x - double(x0), x0, x1 - x0)
             pieces.append((x <= double(x1), _rounded(double(y0) + _line(y1 - y0) * share)))
         return _case(pieces, units(last[1]))
+    if isinstance(encoder, DecayEncoder):
+        days = [(x <= double(0), integer(VALUE_UNITS)), (x >= double(encoder.end), integer(0))]
+        days += [(x.eq(double(day)), integer(value)) for day, value in encoder.near.items()]
+        power = exp.Pow(this=double(2), expression=x / double(-encoder.half_life))
+        return _case(days, _rounded(power))
     count = len(encoder.cuts)
     steps = [
         (x >= double(cut), units((count - n if encoder.invert else n) / count))
@@ -226,13 +241,13 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> S
     return _case(steps, integer(VALUE_UNITS if encoder.invert else 0))
 
 
-def _membership(encoder: Bins, key: str, x: Sql, dialect: str) -> Sql:
+def _membership(encoder: Bins, key: str, x: Sql, dialect: str, *, shared: bool) -> Sql:
     """10,000 where the account falls into the bin, 0 where into another, null where into none."""
     intervals = encoder.intervals
     unknown = exp.or_(x.is_(exp.null()), _is_nan(x, dialect)) if intervals else x.is_(exp.null())
     known = _finite(x) if intervals else exp.not_(x.is_(exp.null()))
     places: dict[str, Sql] = {}
-    if "missing" in encoder.bins:
+    if "missing" in encoder.bins or shared:
         places["missing"] = unknown
     for name, interval in intervals.items():
         ends = [known] if math.isinf(interval.low) else [known, x >= double(interval.low)]
@@ -319,6 +334,9 @@ LONGEST_NAME = {"postgres": 63, "redshift": 127}
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns that `gtmar score` gives beside the id and the points.
 _OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
+#: Steps of the statement, and those that PostgreSQL is to keep.
+_STEPS = ("read", "encoded", "points", "sums", "shared", "lines", "raw", "value")
+_KEPT = ("encoded", "sums", "shared", "value")
 #: Digits of a sum of points in 1/10,000ths: over a million terms of the largest value and weight.
 _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
@@ -351,10 +369,11 @@ def select(
     """Return a SELECT, pretty-printed, that scores a table as `gtmar score` does.
 
     Its columns: the id, ``score`` (decimal, in points), ``tier``, ``probability`` of leaving where
-    the spec is calibrated (decimal), ``base``, ``points.<term>`` for each weight, ``rounding`` and
-    ``clipping``; points add up to the score. For an account that the data contract refuses, score,
-    tier and probability are null. In BigQuery, where a name may hold letters,
-    digits and underscores alone, other signs of ``points.<term>`` are written as underscores.
+    the spec is calibrated (decimal), ``base``, ``points.<term>`` for each weight, the lines of
+    groups, redistribution and vetoes, ``rounding`` and ``clipping``; they add up to the score. For
+    an account that the data contract refuses, score, tier and probability are null. In BigQuery,
+    where a name may hold letters, digits and underscores alone, other signs of ``points.<term>``
+    are written as underscores.
 
     Parameters
     ----------
@@ -436,7 +455,7 @@ def _tree(
     """Put the statement together: read, encode, weigh, add up, round and clip, in this order."""
     # A name of our own must not hide the table.
     own = "_" if source.name.lower().startswith("gtmar_") else ""
-    names = {n: f"gtmar_{n}{own}" for n in ("read", "encoded", "points", "raw", "value")}
+    names = {n: f"gtmar_{n}{own}" for n in _STEPS}
     terms = spec.terms
     place = {name: f"x{i}" for i, name in enumerate(spec.features, start=1)}
     value = {term.name: f"v{i}" for i, term in enumerate(terms, start=1)}
@@ -458,25 +477,37 @@ def _tree(
         encoding.append(named(given, value[term.name]))
         weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
         weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
-    total: Sql = exp.cast(integer(spec.base * VALUE_UNITS), _SUM)
-    for name in point.values():
-        total = exp.Add(this=total, expression=column(name))
-    points = [column(name) for name in point.values()]
+    combination, points = Combination.of(spec), list(point.values())
+    lines: dict[str, str] = {}
+    more: dict[str, exp.Select] = {}
+    before = "points"
+    if combination is not None:
+        for name in (name for each in combination.sets for name in each.shared):
+            feature, x = spec.features[name], column(place[name])
+            unknown = exp.or_(*_unknown(feature, x, kinds.get(feature.column or name), dialect))
+            encoding.append(named(_case([(unknown, integer(1))], integer(0)), f"u{place[name]}"))
+            weighing.append(column(f"u{place[name]}"))
+        weights = [term.weight for term in terms]
+        for step, columns in _combined(combination, weights, points, place, lines).items():
+            more[step] = stage(before, *map(column, points), *columns)
+            before = step
+    points += lines.values()
+    total = _total([exp.cast(integer(spec.base * VALUE_UNITS), _SUM), *map(column, points)])
     raw, rounded, clipped = column("raw"), column("rounded"), column("clipped")
     half_up = exp.paren(raw + integer(_RAW_PER_SCORE // 2))
     grid = integer(_RAW_PER_SCORE)
-    # The remainder is taken twice, since that of a negative number is negative in SQL.
-    remainder = exp.Mod(
-        this=exp.paren(exp.Mod(this=half_up, expression=grid) + grid), expression=grid
-    )
+    remainder = _modulo(half_up, grid)
     top = spec.max_score * VALUE_UNITS
     ends = [(rounded < integer(0), integer(0)), (rounded > integer(top), integer(top))]
     within = named(exp.cast(_case(ends, rounded), _SUM), "clipped")
-    last = stage("value", raw, *points, rounded, within).subquery("gtmar_scored", copy=False)
+    last = stage("value", raw, *map(column, points), rounded, within).subquery(
+        "gtmar_scored", copy=False
+    )
+    shown = _line_names([*(f"points.{term.name}" for term in terms), *lines], dialect)
     in_points = {
         "score": clipped,
         "base": integer(spec.base * VALUE_UNITS),
-        **{name: column(point[term]) for term, name in _point_names(spec, dialect).items()},
+        **{name: column(alias) for name, alias in zip(shown, points, strict=True)},
         "rounding": rounded - raw,
         "clipping": clipped - rounded,
     }
@@ -487,15 +518,89 @@ def _tree(
         "read": exp.select(named(column(identifier), "id"), *reading).from_(source),
         "encoded": stage("read", *encoding),
         "points": stage("encoded", *weighing),
-        "raw": stage("points", *points, named(total, "raw")),
-        "value": stage("raw", raw, *points, named(half_up - remainder, "rounded")),
+        **more,
+        "raw": stage(before, *map(column, points), named(total, "raw")),
+        "value": stage("raw", raw, *map(column, points), named(half_up - remainder, "rounded")),
     }
-    for name, step in steps.items():
+    for name, query in steps.items():
         # PostgreSQL would put each step's text wherever the next one names its columns, and work
         # them out again there.
-        kept = True if dialect == "postgres" and name in ("encoded", "value") else None
-        outer = outer.with_(names[name], as_=step, materialized=kept, copy=False)
+        kept = True if dialect == "postgres" and name in _KEPT else None
+        outer = outer.with_(names[name], as_=query, materialized=kept, copy=False)
     return outer
+
+
+def _combined(
+    combination: Combination,
+    weights: Sequence[int],
+    points: Sequence[str],
+    place: Mapping[str, str],
+    lines: dict[str, str],
+) -> dict[str, list[Sql]]:
+    """Return the columns of three more steps, the twin of `Combination.parts`.
+
+    `lines` takes the name of each line's column.
+    """
+    sums: list[Sql] = []
+    shared: list[Sql] = []
+    cut: list[Sql] = []
+    for number, each in enumerate(combination.sets):
+        if not each.lines:
+            continue
+        points_of = _total([column(points[i]) for i in each.terms])
+        sums.append(named(exp.cast(points_of, _SUM), f"s{number}"))
+        reached: Sql = column(f"s{number}")
+        shared.append(reached)
+        if each.shared:
+            sizes = each.sizes(weights)
+            whole = sum(sizes.values())
+            unknown = [column(f"u{place[n]}") * integer(-sizes[n]) for n in each.shared]
+            known = exp.cast(_total([integer(whole), *unknown]), _VALUE)
+            sums.append(named(known, f"k{number}"))
+            lines[each.lines[0]] = f"r{number}"
+            more = _redistributed(reached, column(f"k{number}"), whole)
+            shared.append(named(more, f"r{number}"))
+            cut.append(column(f"r{number}"))
+            reached = exp.paren(reached + column(f"r{number}"))
+        if each.ends is not None:
+            ends: list[tuple[Sql, Sql]] = []
+            if each.low is not None:
+                ends.append((reached < integer(each.low), integer(each.low)))
+            if each.high is not None:
+                ends.append((reached > integer(each.high), integer(each.high)))
+            lines[each.lines[-1]] = f"g{number}"
+            within = exp.cast(_case(ends, reached), _SUM)
+            cut.append(named(exp.cast(within - reached, _SUM), f"g{number}"))
+    return {"sums": sums, "shared": shared, "lines": cut}
+
+
+def _redistributed(points: Sql, known: Sql, whole: int) -> Sql:
+    """Return what points gain where the weights of unknown values are shared out.
+
+    Null where they are more than the contract takes. What is divided in doubles leaves no remainder
+    and is below 2**53, so the quotient is exact.
+    """
+    doubled = exp.cast(known * integer(2), _VALUE)
+    upper = exp.paren(exp.cast(points, _VALUE) * integer(2 * whole) + known)
+    remainder = _modulo(upper, doubled)
+    quotient = _as_double(upper - remainder) / _as_double(doubled)
+    reached = exp.cast(exp.Floor(this=quotient + double(0.5)), "bigint")
+    largest = _SHARED // max(1, whole)
+    exact = points.between(integer(-largest), integer(largest))
+    gained = exp.cast(exp.cast(reached, _SUM) - points, _SUM)
+    return _case([(known.eq(integer(0)), exp.cast(integer(0), _SUM)), (exact, gained)])
+
+
+def _total(terms: Sequence[Sql]) -> Sql:
+    first, *others = terms
+    for each in others:
+        first = exp.Add(this=first, expression=each)
+    return first
+
+
+def _modulo(value: Sql, by: Sql) -> Sql:
+    """Return the remainder from 0 up: taken twice, since SQL's has the sign of what is divided."""
+    return exp.Mod(this=exp.paren(exp.Mod(this=value, expression=by) + by), expression=by)
 
 
 def _in_points(raw: Sql) -> Sql:
@@ -522,25 +627,24 @@ def _probability(spec: ScoringSpec, clipped: Sql) -> list[Sql]:
     return [named(_in_points(_case(steps)), "probability")]
 
 
-def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
-    """Return by term the name of its column of points, one that the dialect can hold."""
-    names: dict[str, str] = {}
-    for term in spec.terms:
-        name = f"points.{term.name}"
+def _line_names(names: Sequence[str], dialect: str) -> list[str]:
+    """Return the names of the columns of points as the dialect can hold them."""
+    written: list[str] = []
+    for name in names:
+        bare = name
         if dialect == "bigquery":
-            bare = re.sub(r"[^A-Za-z0-9_]", "_", name)
-            taken = {taken.lower() for taken in names.values()}
-            name, number = bare, 2
-            while name.lower() in taken:
-                name, number = f"{bare}_{number}", number + 1
-        names[term.name] = name
+            bare, number = re.sub(r"[^A-Za-z0-9_]", "_", name), 2
+            first, taken = bare, {each.lower() for each in written}
+            while bare.lower() in taken:
+                bare, number = f"{first}_{number}", number + 1
+        written.append(bare)
     longest = LONGEST_NAME.get(dialect, math.inf)
-    if long := [name for name in names.values() if len(name.encode()) > longest]:
+    if long := [name for name in written if len(name.encode()) > longest]:
         raise UsageError(
             f"{dialect} cuts names off after {longest} bytes; longer are {culprits(long)}",
             hint="give the features shorter names, and their columns with `column:`",
         )
-    return names
+    return written
 
 
 def _day(

@@ -60,6 +60,11 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "tiers": _edges(spec) if spec.has_edges else _rules(spec),
     }
     # Only where there is any, so that ids from before stay as they are.
+    if data["groups"]:
+        form["groups"] = {
+            name: {**group, "features": sorted(group["features"])}
+            for name, group in data["groups"].items()
+        }
     if data["read"] != Reading().model_dump(mode="json"):
         form["read"] = data["read"]
     form |= {k: data[k] for k in ("date_format",) if data[k] is not None}

@@ -20,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from gtmar.errors import SpecError
+from gtmar.errors import SpecError, nearest
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
+    VALUE_UNITS,
     WEIGHT_LIMIT,
     Bins,
     Encoder,
@@ -42,6 +43,7 @@ __all__ = [
     "VALUE_UNITS",
     "Constraints",
     "Feature",
+    "Group",
     "Guardrail",
     "Lineage",
     "Outcomes",
@@ -136,8 +138,6 @@ def stated_date(text: str) -> date | None:
     return date.fromisoformat(text) if _DATE.fullmatch(text) else None
 
 
-#: Encoded values enter the score as integer counts of 1/10,000ths.
-VALUE_UNITS = 10_000
 #: Scores are rounded to 1/100 of a point.
 SCORE_UNITS = 100
 #: Above this a tally's sum of squared scores could leave Int64 (10^8 accounts).
@@ -152,7 +152,8 @@ class Feature(SpecModel):
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     column: str | None = None
     encode: Encoder = IdentityEncoder(kind="identity")
-    missing: Literal["error"] | MissingValue = "error"
+    #: `redistribute` shares the weight of an unknown out, see `gtmar.spec.combination`.
+    missing: Literal["error", "redistribute"] | MissingValue = "error"
     description: str | None = None
 
     @model_validator(mode="after")
@@ -162,13 +163,30 @@ class Feature(SpecModel):
             given = [key for key, value in own.items() if value is not None]
             if given:
                 raise ValueError(f"with bins each bin has its own weight; drop {given} here")
-            if self.missing != "error":
+            if self.missing == "redistribute":
+                if "missing" in self.encode.bins:
+                    raise ValueError("the unknown is redistributed, or has a bin named `missing`")
+            elif self.missing != "error":
                 raise ValueError("with bins, give the unknown a bin of its own named `missing`")
             return self
         absent = [key for key, value in own.items() if value is None]
         if absent:
             raise ValueError(f"a feature needs weight, min and max; {absent} not given")
         Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
+        return self
+
+
+class Group(SpecModel):
+    """Features whose points are summed, and the sum cut at both ends, before groups add up."""
+
+    features: tuple[str, ...] = Field(min_length=1)
+    min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> Group:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
         return self
 
 
@@ -428,6 +446,7 @@ class ScoringSpec(SpecModel):
     #: Columns that a table must have though no part of the spec need read them.
     required_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
+    groups: dict[str, Group] = Field(default_factory=dict)
     tiers: dict[str, Tier] = Field(min_length=1)
     #: The probability of leaving behind each score, as a run fitted it; None where none did.
     calibration: Calibration | None = None
@@ -455,6 +474,7 @@ class ScoringSpec(SpecModel):
         problems = [
             *tier_problems(self.tiers, self.max_score, self.orientation),
             *self._column_problems(),
+            *self._group_problems(),
             *self._constraint_problems(),
             *self._segment_problems(),
             *self._calibration_problems(),
@@ -481,6 +501,31 @@ class ScoringSpec(SpecModel):
         if twice:
             problem = f"these names stand for more than one weight: {twice}"
             problems.append((("features",), problem))
+        return problems
+
+    def _group_problems(self) -> list[Problem]:
+        problems: list[Problem] = []
+        grouped: dict[str, str] = {}
+        for name, group in self.groups.items():
+            for feature in group.features:
+                if feature not in self.features:
+                    likely = nearest(feature, self.features)
+                    hint = f'; did you mean "{likely}"?' if likely else ""
+                    problems.append((("groups", name), f'there is no feature "{feature}"{hint}'))
+                elif feature in grouped:
+                    listed = dict.fromkeys((grouped[feature], name))
+                    where = " and ".join(f'"{each}"' for each in listed)
+                    text = f'feature "{feature}" stands in more than one place: {where}'
+                    problems.append((("groups", name), text))
+                grouped.setdefault(feature, name)
+            shared = any(
+                self.features[each].missing == "redistribute"
+                for each in group.features
+                if each in self.features
+            )
+            if group.min is None and group.max is None and not shared:
+                text = "needs a min or a max, or a feature with `missing: redistribute`"
+                problems.append((("groups", name), text))
         return problems
 
     def _constraint_problems(self) -> list[Problem]:
