@@ -65,7 +65,7 @@ HOMES = {
     "pydantic": ("spec/", "snapshots/recipe.py"),
     "pydantic_core": ("spec/",),
     "yaml": ("spec/",),
-    "sqlglot": ("integrations/",),
+    "sqlglot": ("integrations/", "spec/rule.py"),
     "typer": ("cli/",),
     "rich": ("cli/",),
     "ray": ("engine/ray_shards.py",),
@@ -81,7 +81,6 @@ HOMES = {
 EXTRAS = {
     "database": {"adbc_driver_manager", "adbc_driver_postgresql"},
     "delta": {"deltalake"},
-    "export": {"sqlglot"},
     "fast": {"numba"},
     "iceberg": {"pyiceberg"},
     "mlflow": {"mlflow", "sqlalchemy"},

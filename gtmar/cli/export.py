@@ -45,9 +45,7 @@ def export_sql(
 ) -> Answer:
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
-
-    with needing("export"):
-        from gtmar.integrations.sql import column_kinds, select
+    from gtmar.integrations.sql import column_kinds, select
 
     new = option_values.output_or_print(output_path, spec, data, force=force)
     loaded = specs.load(spec)
@@ -85,10 +83,8 @@ def export_dbt(
 ) -> Answer:
     """Write a spec as a dbt model with its tests."""
     from gtmar import spec as specs
-
-    with needing("export"):
-        from gtmar.integrations.dbt import dbt_model
-        from gtmar.integrations.sql import column_kinds
+    from gtmar.integrations.dbt import dbt_model
+    from gtmar.integrations.sql import column_kinds
     from gtmar.runs.inputs import local_inputs
 
     inputs = local_inputs(spec, data)

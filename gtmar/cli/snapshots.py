@@ -14,7 +14,7 @@ from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.cli.progress import stepping
-from gtmar.errors import UsageError, needing
+from gtmar.errors import UsageError
 from gtmar.outputs import Output, write_together
 from gtmar.safe_text import without_credentials
 
@@ -148,8 +148,7 @@ def _warehouse_sql(
     recipe: Path,
     memory: str | None,
 ) -> str:
-    with needing("export"):
-        from gtmar.integrations.snapshot_sql import source_tables, warehouse_selects
+    from gtmar.integrations.snapshot_sql import source_tables, warehouse_selects
 
     places = source_tables(loaded, tables)
     options = {"dialect": dialect or "duckdb", **_options(recipe, memory)}
@@ -166,9 +165,8 @@ def _dbt(
     memory: str | None,
     force: bool,
 ) -> Answer:
-    with needing("export"):
-        from gtmar.integrations.dbt import snapshot_models
-        from gtmar.integrations.snapshot_sql import source_tables
+    from gtmar.integrations.dbt import snapshot_models
+    from gtmar.integrations.snapshot_sql import source_tables
 
     places = source_tables(loaded, tables)
     models = snapshot_models(loaded, days, places, dialect=dialect, **_options(recipe, memory))

@@ -38,7 +38,7 @@ from gtmar.data.rules import (
     ACCOUNT,
     EXACT,
     OWN,
-    Rule,
+    RowRule,
     SetAside,
     contract_rules,
     leave_open_out,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.dates import TableDates
     from gtmar.spec.model import Feature, ScoringSpec
+    from gtmar.spec.rule import Condition
 
 __all__ = ["MOST_SEGMENTS", "Checked", "as_of_date", "check_contract", "id_column"]
 
@@ -185,7 +186,7 @@ def check_contract(
         aside_rows = broken_rows if mended else None
         raise ViolationsError(table.source, check.violations, set_aside=aside_rows)
     columns, table, identifier = check.outcome_columns, check.table, check.identifier
-    read = {*columns.columns.values(), *(term.column for term in spec.terms), *spec.segments}
+    read = {*columns.columns.values(), *spec.columns, *spec.segments}
     of_text = table.texts.notes(read) if table.texts else []
     as_read = (*table.notes, *([left_open] if left_open else ()), *strange, *of_text)
     counted = {name: facts[f"{name}.unknown"] for name in _stated_unknowns(spec)}
@@ -280,18 +281,20 @@ class _Check:
 
     def _present_features(self) -> dict[str, Feature]:
         present = {}
-        for name, feature in self.spec.features.items():
-            column = feature.column or name
-            if self.outcomes and column in self.outcome_columns.columns.values():
-                self.refuse(
-                    column,
-                    f'feature "{name}" reads it, and it is an outcome: a score must not see that',
-                    "take the feature out, or name the outcome's own column in the spec",
-                )
-            elif column in self.table.columns:
+        for name, feature in self.spec.inputs.items():
+            before = len(self.violations)
+            for column in feature.reads(name):
+                if self.outcomes and column in self.outcome_columns.columns.values():
+                    problem = f'feature "{name}" reads it, and it is an outcome'
+                    self.refuse(
+                        column,
+                        f"{problem}: a score must not see that",
+                        "take the feature out, or name the outcome's own column in the spec",
+                    )
+                elif column not in self.table.columns:
+                    self.refuse_absent(column, f'feature "{name}"')
+            if len(self.violations) == before:
                 present[name] = feature
-            else:
-                self.refuse_absent(column, f'feature "{name}"')
         return present
 
     def _check_types(self) -> None:
@@ -306,33 +309,54 @@ class _Check:
 
     def _readable(self, name: str, feature: Feature) -> bool:
         """Whether a feature's encoder can read its column; refuse it else."""
-        column, encoder = feature.column or name, feature.encode
+        if (rule := feature.parsed_rule) is not None:
+            readable = [self._answerable(name, condition) for condition in rule.conditions]
+            return all(readable)
+        [column], encoder = feature.reads(name), feature.encode
         dtype = self.table.schema[column]
-        unlike = self.table.unlike(column)
         if isinstance(encoder, DaysBeforeEncoder):
             if self.day is None:
                 hint = "give --as-of DATE, or name the column in the spec's as_of"
                 self.refuse(column, "days_before has no date to count from", hint)
             elif dtype != pl.Date:
+                unlike = self.table.unlike(column)
                 got = unlike[0] if unlike else f"{dtype}{self._shown_text(column)}"
                 plain = "store it as a date; dates as text are read as YYYY-MM-DD"
                 hint = _DATE_HINT if dtype == pl.String else plain
                 self.refuse(column, f"expected dates, got {got}", hint)
             return self.day is not None and dtype == pl.Date
         numbers = isinstance(encoder, Bins) and bool(encoder.intervals)
-        if (numbers or isinstance(encoder, NUMERIC)) and not _is_number(dtype):
-            values = self._shown(column)
-            if dtype == pl.String and not values:
-                # A column that is unknown for everybody has no type of its own; CSV calls it text.
-                return True
-            got, hint = unlike or (f"{dtype}: {values}", "encode categories with one_of or bins")
-            problem = f'feature "{name}" has encoder {encoder.kind} and expects numbers, got {got}'
-            self.refuse(column, problem, hint)
-            return False
+        if numbers or isinstance(encoder, NUMERIC):
+            expects = f'feature "{name}" has encoder {encoder.kind} and expects numbers'
+            return self._of_numbers(column, expects, "encode categories with one_of or bins")
         if isinstance(encoder, OneOfEncoder | Bins) and dtype.is_nested():
             self.refuse(column, f"expected categories, got {dtype}")
             return False
         return True
+
+    def _answerable(self, name: str, condition: Condition) -> bool:
+        """Whether a column is of a type that a rule's condition can be asked of; refuse it else."""
+        column, dtype = condition.column, self.table.schema[condition.column]
+        if condition.number is not None:
+            expects = f'rule "{name}" compares it with a number'
+            return self._of_numbers(column, expects, "compare a category as = 'text', or by in")
+        if condition.categories and dtype.is_nested():
+            self.refuse(column, f'rule "{name}" lists categories, got {dtype}')
+            return False
+        return True
+
+    def _of_numbers(self, column: str, expects: str, otherwise: str) -> bool:
+        """Whether a column holds numbers; refuse it else, with a hint for categories."""
+        dtype = self.table.schema[column]
+        if _is_number(dtype):
+            return True
+        values = self._shown(column)
+        if dtype == pl.String and not values:
+            # A column that is unknown for everybody has no type of its own; CSV calls it text.
+            return True
+        got, hint = self.table.unlike(column) or (f"{dtype}: {values}", otherwise)
+        self.refuse(column, f"{expects}, got {got}", hint)
+        return False
 
     def _numeric_outcomes(self) -> dict[str, str]:
         """Refuse outcomes that aren't numbers; return those that are."""
@@ -392,7 +416,7 @@ class _Check:
                 self.refuse(text, f"window {key} expects dates, got {got}", _DATE_HINT)
         return len(self.violations) == before
 
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[RowRule]:
         """Return what every row has to keep; refuse a window's columns that don't fit."""
         several, pooled = self.table.several, None
         if several is not None and self.identifier is None:
@@ -416,7 +440,7 @@ class _Check:
         twice = "share their account id"
         return [replace(each, hint=pooled) if twice in each.problem else each for each in rules]
 
-    def facts(self, rules: list[Rule]) -> dict[str, Any]:
+    def facts(self, rules: list[RowRule]) -> dict[str, Any]:
         """Count everything in one streaming query, and fetch culprits in another."""
         schema, table, spec, numeric = self.table.schema, self.table, self.spec, self.numeric
         wanted: list[pl.Expr] = [pl.len().alias("rows")]
@@ -426,7 +450,7 @@ class _Check:
             wanted.append(key.n_unique().alias("accounts"))
         signs = (rule.mask.sum() if rule.sign is None else rule.sign for rule in rules)
         wanted += [sign.alias(f"{i}.count") for i, sign in enumerate(signs)]
-        if len(self.features) == len(spec.features):
+        if len(self.features) == len(spec.inputs):
             for term in spec.terms:
                 # As doubles: what is too large for an integer is a violation and not a failure.
                 value = encoded_value(spec, term, schema, self.day)
@@ -435,11 +459,7 @@ class _Check:
             for name, column in _stated_unknowns(spec).items():
                 wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
         for name, feature in self.features.items():
-            listed, column = categories_of(feature.encode), feature.column or name
-            if listed:
-                cell = category(column, schema[column], listed)
-                wanted.append(cell.count().alias(f"{name}.known"))
-                wanted.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
+            wanted += _category_facts(name, feature, schema)
         lazy = table.frame
         if numeric.columns:
             canonical = canonical_outcomes(numeric, schema).items()
@@ -466,7 +486,7 @@ class _Check:
             facts |= collect(table, lazy.select(fetched)).row(0, named=True)
         return facts
 
-    def rows(self, rules: list[Rule], facts: Mapping[str, Any]) -> bool:
+    def rows(self, rules: list[RowRule], facts: Mapping[str, Any]) -> bool:
         """Refuse the rows that break a rule; return whether there are any."""
         before = len(self.violations)
         for i, rule in enumerate(rules):
@@ -505,14 +525,21 @@ class _Check:
             most = max(abs(low), abs(high))
             if most > EXACT:
                 problem = f"values reach {most / 1e4:g}: too large to be exact"
-                self.refuse(term.column, problem, "scale it with `encode: {kind: range, ...}`")
+                self.refuse(term.columns[0], problem, "scale it with `encode: {kind: range, ...}`")
         return ranges
 
     def strange_categories(self, facts: Mapping[str, Any]) -> list[str]:
         """Say where most values are none of a spec's categories; refuse a column of no other."""
         notes = []
         for name, feature in self.features.items():
-            listed, column = categories_of(feature.encode), feature.column or name
+            listed, [column, *_] = categories_of(feature.encode), feature.reads(name)
+            for key, condition in _lists(name, feature):
+                absent = [each for each in condition.categories if each not in facts[key]]
+                if absent:
+                    notes.append(
+                        f'Rule "{name}": no value of "{condition.column}" is {culprits(absent)}; '
+                        f"it has {self._shown(condition.column) or 'none'}."
+                    )
             known, strange = facts.get(f"{name}.known") or 0, facts.get(f"{name}.strange") or 0
             if listed is None or strange <= known / 2:
                 continue
@@ -544,6 +571,27 @@ class _Check:
 
     def _shown_text(self, column: str) -> str:
         return f": {self._shown(column)}" if self.table.schema[column] == pl.String else ""
+
+
+def _category_facts(name: str, feature: Feature, schema: pl.Schema) -> list[pl.Expr]:
+    """Count known values, and those of no category; of a rule find the categories there are."""
+    facts, listed, [column, *_] = [], categories_of(feature.encode), feature.reads(name)
+    if listed:
+        cell = category(column, schema[column], listed)
+        facts.append(cell.count().alias(f"{name}.known"))
+        facts.append((~cell.is_in(listed)).sum().alias(f"{name}.strange"))
+    for key, condition in _lists(name, feature):
+        named = list(condition.categories)
+        cell = category(condition.column, schema[condition.column], named)
+        facts.append(cell.filter(cell.is_in(named)).unique().implode().alias(key))
+    return facts
+
+
+def _lists(name: str, feature: Feature) -> list[tuple[str, Condition]]:
+    """Return the conditions of a rule that list categories, each with a key of its own."""
+    rule = feature.parsed_rule
+    conditions = () if rule is None else rule.conditions
+    return [(f"{name}.listed{i}", each) for i, each in enumerate(conditions) if each.categories]
 
 
 def _is_number(dtype: pl.DataType) -> bool:
@@ -627,7 +675,7 @@ def _outcome_notes(
 def _stated_unknowns(spec: ScoringSpec) -> dict[str, str]:
     """Return the column of each feature whose spec says what an unknown counts."""
     features = spec.features.items()
-    return {name: feature.column or name for name, feature in features if counts_unknown(feature)}
+    return {name: feature.reads(name)[0] for name, feature in features if counts_unknown(feature)}
 
 
 def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from gtmar.spec.encoders import BinInterval, ScaleEncoder, SpecModel
     from gtmar.spec.model import Feature, ScoringSpec, Term
+    from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
     "NUMERIC",
@@ -45,6 +46,7 @@ __all__ = [
     "half_up",
     "is_missing",
     "lies_in",
+    "rule_holds",
     "written_otherwise",
 ]
 
@@ -215,16 +217,50 @@ def encoded_value(
 
     `days_before` counts from `as_of`.
     """
-    feature, dtype = spec.features[term.feature], schema[term.column]
-    unknown = is_missing(term.column, dtype)
+    feature = spec.features[term.feature]
+    if (rule := feature.parsed_rule) is not None:
+        return rule_holds(rule, schema).cast(pl.Float64) * VALUE_UNITS
+    [column] = term.columns
+    dtype = schema[column]
+    unknown = is_missing(column, dtype)
     if isinstance(feature.encode, Bins):
-        return _membership(feature.encode, term, dtype, unknown) * VALUE_UNITS
-    value = _unscaled(feature, term.column, dtype, as_of)
+        return _membership(feature.encode, str(term.bin), column, dtype, unknown) * VALUE_UNITS
+    value = _unscaled(feature, column, dtype, as_of)
     if isinstance(feature.missing, MissingValue):
         value = pl.when(unknown).then(pl.lit(feature.missing.value)).otherwise(value)
     elif feature.missing == "redistribute":
         value = pl.when(unknown).then(pl.lit(0.0)).otherwise(value)
     return half_up(value, VALUE_UNITS)
+
+
+#: What the operators of a rule do with numbers.
+_COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def rule_holds(rule: Rule, schema: pl.Schema) -> pl.Expr:
+    """Whether a rule holds for an account, never null: an unknown value is missing and no more."""
+    return reduce(operator.and_, [_holds(c, schema[c.column]) for c in rule.conditions])
+
+
+def _holds(condition: Condition, dtype: pl.DataType) -> pl.Expr:
+    unknown = is_missing(condition.column, dtype)
+    if condition.value is None:
+        return ~unknown if condition.operator == "is not missing" else unknown
+    if condition.number is None:
+        listed = condition.categories
+        inside = category(condition.column, dtype, listed).is_in(list(listed))
+        holds = ~inside if condition.operator == "not in" else inside
+    else:
+        x = pl.col(condition.column).cast(pl.Float64)
+        holds = _COMPARE[condition.operator](x, condition.number)
+    return holds.fill_null(value=False) & ~unknown
 
 
 def _lies_between(column: str, interval: BinInterval) -> pl.Expr:
@@ -241,17 +277,19 @@ def lies_in(encoder: SpecModel, column: str, dtype: pl.DataType) -> pl.Expr:
     return category(column, dtype, listed).is_in(listed)
 
 
-def _membership(encoder: Bins, term: Term, dtype: pl.DataType, unknown: pl.Expr) -> pl.Expr:
-    """1.0 where the account falls into the term's bin, else 0.0."""
-    key, intervals = str(term.bin), encoder.intervals
+def _membership(
+    encoder: Bins, key: str, column: str, dtype: pl.DataType, unknown: pl.Expr
+) -> pl.Expr:
+    """1.0 where the account falls into the bin of this key, else 0.0."""
+    intervals = encoder.intervals
     if key == "missing":
         inside = unknown
     elif key in intervals:
-        inside = _lies_between(term.column, intervals[key]) & ~unknown
+        inside = _lies_between(column, intervals[key]) & ~unknown
     elif key == "other":
-        inside = ~lies_in(encoder, term.column, dtype) & ~unknown
+        inside = ~lies_in(encoder, column, dtype) & ~unknown
     else:
-        inside = category(term.column, dtype, encoder.categories) == key
+        inside = category(column, dtype, encoder.categories) == key
     return inside.fill_null(value=False).cast(pl.Float64)
 
 
@@ -271,7 +309,7 @@ def flag_values(spec: ScoringSpec, schema: pl.Schema) -> dict[str, pl.Expr]:
     if combination is None:
         return {}
     columns = {column for each in combination.sets for column in each.shared.values()}
-    return {
-        f"unknown.{column}": is_missing(column, schema[column]).cast(pl.Int8)
-        for column in sorted(columns)
-    }
+    flags = {f"unknown.{column}": is_missing(column, schema[column]) for column in columns}
+    for rule, _ in spec.veto_ends:
+        flags[f"veto.{rule.canonical}"] = rule_holds(rule, schema)
+    return {name: flags[name].cast(pl.Int8) for name in combination.flags}

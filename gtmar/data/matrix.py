@@ -445,7 +445,7 @@ def load_accounts(
         rows = AccountDates.of(keys, columns.pop("day"), several.days) if several else None
         blocks: dict[str, list[str]] = {"": list(outcomes)}
         for term in spec.terms:
-            blocks.setdefault(f"x.{term.column}", []).append(f"x.{term.name}")
+            blocks.setdefault(f"x.{term.columns[0]}", []).append(f"x.{term.name}")
         copies = _copies(keys, columns, blocks, rows)
         drawn_by = keys
         if copies and copies_together:

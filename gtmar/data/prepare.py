@@ -55,7 +55,7 @@ def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -
 def _dated(spec: ScoringSpec, *, window: bool = True) -> list[str]:
     """Return the columns that a spec reads as dates."""
     dated = [
-        feature.column or name
+        feature.reads(name)[0]
         for name, feature in spec.features.items()
         if isinstance(feature.encode, DaysBeforeEncoder)
     ]
@@ -79,14 +79,26 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
     table = table.with_text(spec.id)
     texts = table.texts_by(spec.read)
     categories: dict[str, list[str]] = {}
+    of_rules: list[tuple[str, tuple[str, ...]]] = []
     values = {*spec.outcomes.model_dump().values()}
     dates = set(_dated(spec))
-    for name, feature in spec.features.items():
-        column, listed = feature.column or name, categories_of(feature.encode)
+    for name, feature in spec.inputs.items():
+        for condition in () if (rule := feature.parsed_rule) is None else rule.conditions:
+            if condition.categories:
+                of_rules.append((condition.column, condition.categories))
+            elif condition.number is not None:
+                values.add(condition.column)
+        if rule is not None:
+            continue
+        [column], listed = feature.reads(name), categories_of(feature.encode)
         if listed is not None:
             categories.setdefault(column, []).extend(listed)
         elif not isinstance(feature.encode, DaysBeforeEncoder):
             values.add(column)
+    for column, named in of_rules:
+        # A category of a rule matches a number, too.
+        if column not in values:
+            categories.setdefault(column, []).extend(named)
     lowered = {name.lower() for name in values}
     values = {name for name in table.columns if name.strip().lower() in lowered} - set(categories)
     # In files without types any column may show the decimal sign.

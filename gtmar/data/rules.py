@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.data.dates import day_of, listed
-from gtmar.data.encode import categories_of, counts_unknown, is_missing, lies_in, written_otherwise
+from gtmar.data.encode import (
+    categories_of,
+    counts_unknown,
+    is_missing,
+    lies_in,
+    written_otherwise,
+)
 from gtmar.data.outcomes import CENTS, OutcomeColumns
 from gtmar.data.prepare import endless
 from gtmar.data.scan import AccountTable, collect, days_of
@@ -25,7 +31,7 @@ from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncod
 from gtmar.spec.model import stated_date
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from gtmar.data.dates import TableDates
     from gtmar.spec.model import Feature, ScoringSpec, Window
@@ -34,7 +40,7 @@ __all__ = [
     "ACCOUNT",
     "EXACT",
     "OWN",
-    "Rule",
+    "RowRule",
     "SetAside",
     "contract_rules",
     "id_rules",
@@ -54,7 +60,7 @@ ACCOUNT = f"{OWN}account"
 
 
 @dataclass(frozen=True)
-class Rule:
+class RowRule:
     """Rows that break it, what to show of them, and the wording, the problem without a number."""
 
     column: str
@@ -81,7 +87,7 @@ def contract_rules(
     outcomes: OutcomeColumns | None,
     windowed: bool,
     dates: TableDates | None = None,
-) -> list[Rule]:
+) -> list[RowRule]:
     """Return what every row has to keep.
 
     `features` and `outcomes` are those whose columns fit, `outcomes` None for a table that is only
@@ -100,14 +106,14 @@ def contract_rules(
             counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
             by = None if counted or as_of is None else date.fromisoformat(as_of)
             rules += _window_rules(spec.window, by)
-        columns = [feature.column or name for name, feature in features.items()]
+        columns = [column for name, each in features.items() for column in each.reads(name)]
         rules += total_rules(identifier, outcomes, columns, schema)
     return rules
 
 
 def id_rules(
     identifier: str | None, schema: pl.Schema, dates: TableDates | None = None
-) -> list[Rule]:
+) -> list[RowRule]:
     """Every account has an id that its column can say exactly, and no two the same on a date."""
     dtype = schema.get(identifier) if identifier is not None else None
     if identifier is None or dtype is None or not may_identify(dtype):
@@ -116,16 +122,16 @@ def id_rules(
     unknown = is_missing(identifier, dtype)
     row = pl.format("row {}", pl.int_range(1, pl.len() + 1))
     own = "every account needs an id of its own"
-    rules = [Rule(identifier, unknown, "account ids are null", own, row)]
+    rules = [RowRule(identifier, unknown, "account ids are null", own, row)]
     if inexact is not None:
         binary = dtype == pl.Binary
         what = "no text" if binary else f"no whole numbers that {dtype} holds exactly"
         hint = "two accounts may have become one: store ids as text or as integers"
         shown = row if binary else pl.col(identifier).cast(pl.String)
-        rules.append(Rule(identifier, inexact, f"account ids are {what}", hint, shown))
+        rules.append(RowRule(identifier, inexact, f"account ids are {what}", hint, shown))
     elif not dtype.is_numeric():
         blank = key.is_null() & ~unknown
-        rules.append(Rule(identifier, blank, "account ids are blank", own, row))
+        rules.append(RowRule(identifier, blank, "account ids are blank", own, row))
     twice = key.is_duplicated() & key.is_not_null()
     problem = "rows share their account id with another"
     hint = "one row per account: aggregate the table first"
@@ -137,7 +143,7 @@ def id_rules(
         problem = "rows share their account id and date with another"
         hint = "one row per account and date: aggregate the table first"
         sign = key.count() - both.filter(key.is_not_null()).hash().n_unique()
-    return [*rules, Rule(identifier, twice, problem, hint, key, sign)]
+    return [*rules, RowRule(identifier, twice, problem, hint, key, sign)]
 
 
 def pooled_hint(table: AccountTable) -> str | None:
@@ -204,7 +210,7 @@ _ROUNDED, _OFF = [10.0**i for i in range(7)], 0.01
 
 def total_rules(
     identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
-) -> list[Rule]:
+) -> list[RowRule]:
     """No row is a total of others: called so, and as large as all of them, or as those before it.
 
     Other rows that are called so don't count among those that it may be a total of.
@@ -242,27 +248,35 @@ def total_rules(
     problem = "rows are a total of others, by name and size"
     hint = "a total is no account: leave it out of the export"
     column = identifier if identifier in texts else texts[0]
-    return [Rule(column, broken, problem, hint, sign=named.sum())]
+    return [RowRule(column, broken, problem, hint, sign=named.sum())]
 
 
-def _date_rules(column: str, dtype: pl.DataType) -> list[Rule]:
+def _date_rules(column: str, dtype: pl.DataType) -> list[RowRule]:
     """The date that `days_before` counts from is known for every account, and is one."""
     problem, hint = "values of the spec's as_of are null", "fill it, or give --as-of DATE"
-    rule = Rule(column, pl.col(column).is_null(), problem, hint)
+    rule = RowRule(column, pl.col(column).is_null(), problem, hint)
     # A column of anything else is refused by its type.
     return [rule, _endless_rule(column, "the spec's as_of")] if dtype == pl.Date else [rule]
 
 
-def _endless_rule(column: str, of: str) -> Rule:
+def _endless_rule(column: str, of: str) -> RowRule:
     problem = f"values of {of} are infinite, or outside the years 1 to 9999"
-    return Rule(column, endless(column), problem, "write a date, or null where there is none")
+    return RowRule(column, endless(column), problem, "write a date, or null where there is none")
 
 
-def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]:
+def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[RowRule]:
     """A feature's values are known, finite, and what its encoder reads."""
-    column = feature.column or name
+    values = f'values of feature "{name}"'
+    if (rule := feature.parsed_rule) is not None:
+        # It takes any number, and is 0 or 1 where one is unknown.
+        return [
+            each
+            for condition in rule.conditions
+            for each in _category_rules(condition.column, schema, condition.categories, values)
+        ]
+    [column] = feature.reads(name)
     x, dtype, encoder = pl.col(column), schema[column], feature.encode
-    unknown, values = is_missing(column, dtype), f'values of feature "{name}"'
+    unknown, listed = is_missing(column, dtype), categories_of(encoder)
     rules = []
     if not counts_unknown(feature):
         what = "null or NaN" if dtype.is_float() else "null"
@@ -271,41 +285,51 @@ def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[Rule]
             if isinstance(encoder, Bins)
             else f"say what an unknown counts in the spec: {name}: {{missing: {{value: 0}}}}"
         )
-        rules.append(Rule(column, unknown, f"{values} are {what}", hint))
+        rules.append(RowRule(column, unknown, f"{values} are {what}", hint))
     if isinstance(encoder, DaysBeforeEncoder):
         rules.append(_endless_rule(column, f'feature "{name}"'))
     if dtype.is_float():
-        rules.append(Rule(column, x.is_infinite(), f"{values} are infinite", "replace or cap them"))
+        rules.append(
+            RowRule(column, x.is_infinite(), f"{values} are infinite", "replace or cap them")
+        )
     if isinstance(encoder, BoolEncoder) and dtype != pl.Boolean:
         odd = ~x.cast(pl.Float64).is_in([0.0, 1.0]) & ~unknown
         hint = "encode it with range or identity"
-        rules.append(Rule(column, odd, f"{values} are neither 0 nor 1", hint, x))
-    if categories_of(encoder) is not None and dtype.is_float():
-        odd = x.abs() >= (2**24 if dtype == pl.Float32 else EXACT)
-        problem = f"{values} are categories too large for {dtype} to hold exactly"
-        hint = "two may have become one: store them as text or as integers"
-        rules.append(Rule(column, odd & x.is_finite(), problem, hint, x.cast(pl.String)))
+        rules.append(RowRule(column, odd, f"{values} are neither 0 nor 1", hint, x))
+    if listed is not None:
+        rules += _category_rules(column, schema, listed, values)
     complete = (isinstance(encoder, OneOfEncoder) and encoder.default is None) or (
         isinstance(encoder, Bins) and "other" not in encoder.bins
     )
-    unlisted = ~lies_in(encoder, column, dtype) & ~unknown if complete else None
-    otherwise = written_otherwise(column, dtype, categories_of(encoder) or ())
-    if otherwise is not None:
-        odd, categories = otherwise
-        problem = (
-            f"{values} equal one of the spec's categories as numbers, and are written otherwise"
-        )
-        hint = f"the spec has {culprits(categories)}: write them one way, here or there"
-        rules.append(Rule(column, odd, problem, hint, x))
-        if unlisted is not None:
-            unlisted &= ~odd.fill_null(value=False)
-    if unlisted is not None:
+    if complete:
+        unlisted = ~lies_in(encoder, column, dtype) & ~unknown
+        if (otherwise := written_otherwise(column, dtype, listed or ())) is not None:
+            unlisted &= ~otherwise[0].fill_null(value=False)
         problem = f"{values} are in none of the spec's categories or bins"
-        rules.append(Rule(column, unlisted, problem, "add a default, or a bin named other", x))
+        rules.append(RowRule(column, unlisted, problem, "add a default, or a bin named other", x))
     return rules
 
 
-def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
+def _category_rules(
+    column: str, schema: pl.Schema, listed: Collection[str], values: str
+) -> list[RowRule]:
+    """Cells of a column of categories are held exactly, and no number is written in two ways."""
+    x, dtype, rules = pl.col(column), schema[column], []
+    if listed and dtype.is_float():
+        odd = x.abs() >= (2**24 if dtype == pl.Float32 else EXACT)
+        problem = f"{values} are categories too large for {dtype} to hold exactly"
+        hint = "two may have become one: store them as text or as integers"
+        rules.append(RowRule(column, odd & x.is_finite(), problem, hint, x.cast(pl.String)))
+    if (otherwise := written_otherwise(column, dtype, listed)) is not None:
+        problem = (
+            f"{values} equal one of the spec's categories as numbers, and are written otherwise"
+        )
+        hint = f"the spec has {culprits(otherwise[1])}: write them one way, here or there"
+        rules.append(RowRule(column, otherwise[0], problem, hint, x))
+    return rules
+
+
+def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[RowRule]:
     """Labels are 0 or 1 and agree with each other and with the money."""
     number = partial(outcomes.number, schema=schema)
     retained, churned, end = number("retained"), number("churned"), number("mrr_end")
@@ -345,13 +369,13 @@ def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[Rule]:
         problem = "values of mrr_end are unknown for retained accounts"
         hint = "give the amount at the window's end; it may be 0"
         rules.append(("mrr_end", (label == 1) & end.is_null(), problem, hint))
-    return [Rule(outcomes.columns[role], *rest) for role, *rest in rules]
+    return [RowRule(outcomes.columns[role], *rest) for role, *rest in rules]
 
 
 # ---- the order of time --------------------------------------------------------------------------
 
 
-def _window_rules(window: Window, by: date | None) -> list[Rule]:
+def _window_rules(window: Window, by: date | None) -> list[RowRule]:
     """Features are of a day before the outcomes' first; these end after it, and are complete.
 
     The window's columns are there and hold dates. Outcomes must be complete `by` a day, if any.
@@ -360,14 +384,14 @@ def _window_rules(window: Window, by: date | None) -> list[Rule]:
     columns = {key: text for key, text in days.items() if stated_date(text) is None}
     hint = "every account has its own window, or write one date for all"
     rules = [
-        Rule(column, pl.col(column).is_null(), f"values of window {key} are null", hint)
+        RowRule(column, pl.col(column).is_null(), f"values of window {key} are null", hint)
         for key, column in columns.items()
     ]
     rules += [_endless_rule(column, f"window {key}") for key, column in columns.items()]
 
     def rule(keys: tuple[str, ...], broken: pl.Expr, problem: str, hint: str) -> None:
         column = next((columns[key] for key in keys if key in columns), "")
-        rules.append(Rule(column, broken, problem, hint))
+        rules.append(RowRule(column, broken, problem, hint))
 
     first, last = "outcome_start", "outcome_end"
     if then := next((key for key in (first, last) if key in days), None):
@@ -469,7 +493,7 @@ class SetAside:
 
 
 def leave_out(
-    table: AccountTable, rules: list[Rule], share: float
+    table: AccountTable, rules: list[RowRule], share: float
 ) -> tuple[AccountTable, SetAside]:
     """Leave out the rows that break a rule, where they are at most a share, in [0, 1), of all."""
     if not 0 <= share < 1:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.spec.model import Feature, ScoringSpec, Term
+    from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
     "DIALECTS",
@@ -74,6 +75,14 @@ _NOTHING = 1e-200
 _FRACTIONS = ("", *("." + "0" * digits for digits in range(1, 11)), ".0e0")
 _SET = ("true", "t", *(f"1{rest}" for rest in _FRACTIONS))
 _UNSET = ("false", "f", *(f"{sign}0{rest}" for sign in ("", "-") for rest in _FRACTIONS))
+_COMPARISONS: dict[str, type[exp.Binary]] = {
+    "<": exp.LT,
+    "<=": exp.LTE,
+    ">": exp.GT,
+    ">=": exp.GTE,
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+}
 #: Dialects without a function that tells NaN; there it equals itself.
 _NAN_EQUALS = ("postgres", "redshift", "snowflake")
 
@@ -148,9 +157,17 @@ def read(
         no_days = _as_double(text("Infinity"))
         return _case([(unknown, exp.null()), (exp.and_(*known), days)], no_days)
     categories = isinstance(encoder, Bins) and not encoder.intervals
-    if categories or _reads_text(feature, dtype):
-        # Spaces alone, as everywhere: some engines take other blanks off, too.
-        return exp.Trim(this=exp.cast(x, "varchar"), expression=text(" "))
+    textual = categories or _reads_text(feature, dtype)
+    return _as_text(name) if textual else _as_number(name, dtype)
+
+
+def _as_text(name: str) -> Sql:
+    # Spaces alone, as everywhere: some engines take other blanks off, too.
+    return exp.Trim(this=exp.cast(column(name), "varchar"), expression=text(" "))
+
+
+def _as_number(name: str, dtype: str | None) -> Sql:
+    x = column(name)
     if dtype == "boolean":
         # Some engines have no cast from a boolean to a double.
         return _case([(x, double(1)), (exp.not_(x), double(0))])
@@ -270,6 +287,42 @@ def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
     return {n: x.isin(*each) if len(each) > 1 else x.eq(each[0]) for n, each in texts.items()}
 
 
+def _rule_places(rule: Rule, place: str, kinds: Mapping[str, str]) -> dict[tuple[str, bool], str]:
+    """Name what a rule reads, by column and whether as a text: after `place`, numbered."""
+    read = [(c.column, _textual(c, kinds)) for c in rule.conditions]
+    return {key: f"{place}_{i}" for i, key in enumerate(dict.fromkeys(read), start=1)}
+
+
+def _textual(condition: Condition, kinds: Mapping[str, str]) -> bool:
+    """Whether a condition reads a text: categories, and what is only asked to be known."""
+    presence = condition.value is None and kinds.get(condition.column) != "number"
+    return presence or bool(condition.categories)
+
+
+def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+    """10,000 where a rule holds, else 0; an unknown value keeps no condition but that it is so."""
+    places = _rule_places(rule, place, kinds)
+    holds: list[Sql] = []
+    for condition in rule.conditions:
+        textual = _textual(condition, kinds)
+        x = column(places[condition.column, textual])
+        unknown: Sql = x.is_(exp.null())
+        if not textual:
+            unknown = exp.or_(unknown, _is_nan(x, dialect))
+        elif kinds.get(condition.column) != "text":
+            unknown = exp.or_(unknown, exp.Lower(this=x).eq(text("nan")))
+        if condition.value is None:
+            holds.append(unknown if condition.operator == "is missing" else exp.not_(unknown))
+            continue
+        if condition.number is None:
+            inside = exp.or_(*_within(x, list(condition.categories)).values())
+            answer = exp.not_(inside) if condition.operator == "not in" else inside
+        else:
+            answer = _COMPARISONS[condition.operator](this=x, expression=double(condition.number))
+        holds.append(exp.and_(exp.not_(unknown), answer))
+    return _case([(exp.and_(*holds), integer(VALUE_UNITS))], integer(0))
+
+
 def _share(along: Sql, begin: float, length: float) -> Sql:
     """Return how far along a straight piece a number is, 0 at its beginning, 1 at its end."""
     share = along / _line(length)
@@ -335,8 +388,11 @@ _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns that `gtmar score` gives beside the id and the points.
 _OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
 #: Steps of the statement, and those that PostgreSQL is to keep.
-_STEPS = ("read", "encoded", "points", "sums", "shared", "lines", "raw", "value")
-_KEPT = ("encoded", "sums", "shared", "value")
+_STEPS = (
+    *("read", "encoded", "points"),
+    *("sums", "shared", "cut", "whole", "held", "raw", "value"),
+)
+_KEPT = ("encoded", "sums", "shared", "cut", "whole", "value")
 #: Digits of a sum of points in 1/10,000ths: over a million terms of the largest value and weight.
 _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
@@ -423,7 +479,7 @@ def select(
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
     """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
-    columns = {feature.column or name: feature for name, feature in spec.features.items()}
+    columns = {c: feature for name, feature in spec.inputs.items() for c in feature.reads(name)}
     readings: dict[str, str] = {
         name: form
         for name, form in spec.read.columns.items()
@@ -457,23 +513,22 @@ def _tree(
     own = "_" if source.name.lower().startswith("gtmar_") else ""
     names = {n: f"gtmar_{n}{own}" for n in _STEPS}
     terms = spec.terms
-    place = {name: f"x{i}" for i, name in enumerate(spec.features, start=1)}
+    place = {name: f"x{i}" for i, name in enumerate(spec.inputs, start=1)}
     value = {term.name: f"v{i}" for i, term in enumerate(terms, start=1)}
     point = {term.name: f"p{i}" for i, term in enumerate(terms, start=1)}
 
     def stage(before: str, *columns: Sql) -> exp.Select:
         return exp.select(column("id"), *columns).from_(exp.to_table(names[before], copy=False))
 
-    reading = []
-    for name, feature in spec.features.items():
-        origin = feature.column or name
-        kind, zone = kinds.get(origin), spec.time_zone
-        cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
-        reading.append(named(cell, place[name]))
+    reading = _reading(spec, place, as_of, kinds, dialect)
     encoding, weighing = [], []
     for term in terms:
-        feature, kind = spec.features[term.feature], kinds.get(term.column)
-        given = encoded(feature, term, place[term.feature], kind, dialect=dialect)
+        feature = spec.features[term.feature]
+        if (rule := feature.parsed_rule) is not None:
+            given = _rule_holds(rule, place[term.feature], kinds, dialect)
+        else:
+            kind = kinds.get(term.columns[0])
+            given = encoded(feature, term, place[term.feature], kind, dialect=dialect)
         encoding.append(named(given, value[term.name]))
         weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
         weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
@@ -482,16 +537,16 @@ def _tree(
     more: dict[str, exp.Select] = {}
     before = "points"
     if combination is not None:
-        for name in (name for each in combination.sets for name in each.shared):
-            feature, x = spec.features[name], column(place[name])
-            unknown = exp.or_(*_unknown(feature, x, kinds.get(feature.column or name), dialect))
-            encoding.append(named(_case([(unknown, integer(1))], integer(0)), f"u{place[name]}"))
-            weighing.append(column(f"u{place[name]}"))
-        weights = [term.weight for term in terms]
-        for step, columns in _combined(combination, weights, points, place, lines).items():
-            more[step] = stage(before, *map(column, points), *columns)
+        flags = _flags(spec, place, kinds, dialect)
+        encoding += flags
+        carried = [*points, *(flag.alias for flag in flags)]
+        weighing += map(column, carried[len(points) :])
+        summed, lines = _combined(spec, combination, points, place)
+        for step, columns in summed.items():
+            more[step] = stage(before, *map(column, carried), *columns)
+            carried += [each.alias for each in columns]
             before = step
-    points += lines.values()
+        points += lines.values()
     total = _total([exp.cast(integer(spec.base * VALUE_UNITS), _SUM), *map(column, points)])
     raw, rounded, clipped = column("raw"), column("rounded"), column("clipped")
     half_up = exp.paren(raw + integer(_RAW_PER_SCORE // 2))
@@ -530,37 +585,71 @@ def _tree(
     return outer
 
 
-def _combined(
-    combination: Combination,
-    weights: Sequence[int],
-    points: Sequence[str],
+def _reading(
+    spec: ScoringSpec,
     place: Mapping[str, str],
-    lines: dict[str, str],
-) -> dict[str, list[Sql]]:
-    """Return the columns of three more steps, the twin of `Combination.parts`.
+    as_of: Sql | None,
+    kinds: Mapping[str, str],
+    dialect: str,
+) -> list[Sql]:
+    """Return the columns that features and vetoes read, as they read them."""
+    reading: list[Sql] = []
+    for name, feature in spec.inputs.items():
+        if (rule := feature.parsed_rule) is not None:
+            places = _rule_places(rule, place[name], kinds)
+            for (origin, textual), at in places.items():
+                cell = _as_text(origin) if textual else _as_number(origin, kinds.get(origin))
+                reading.append(named(cell, at))
+            continue
+        [origin] = feature.reads(name)
+        kind, zone = kinds.get(origin), spec.time_zone
+        cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
+        reading.append(named(cell, place[name]))
+    return reading
 
-    `lines` takes the name of each line's column.
+
+def _flags(
+    spec: ScoringSpec, place: Mapping[str, str], kinds: Mapping[str, str], dialect: str
+) -> list[Sql]:
+    """Return what a `Combination` asks of an account, 1 or 0."""
+    flags = []
+    for name, feature in spec.features.items():
+        if feature.missing == "redistribute":
+            [origin] = feature.reads(name)
+            unknown = _unknown(feature, column(place[name]), kinds.get(origin), dialect)
+            held = _case([(exp.or_(*unknown), integer(1))], integer(0))
+            flags.append(named(held, f"u{place[name]}"))
+    vetoes = [name for name in spec.inputs if name not in spec.features]
+    for number, (name, rule) in enumerate(zip(vetoes, spec.veto_ends, strict=True)):
+        holds = _rule_holds(rule[0], place[name], kinds, dialect)
+        flags.append(named(_case([(holds.eq(integer(0)), integer(0))], integer(1)), f"w{number}"))
+    return flags
+
+
+def _combined(
+    spec: ScoringSpec, combination: Combination, points: Sequence[str], place: Mapping[str, str]
+) -> tuple[dict[str, list[Sql]], dict[str, str]]:
+    """Return the columns of some more steps, the twin of `Combination.parts`; and name the lines'.
+
+    Each step has all columns of those before it.
     """
-    sums: list[Sql] = []
-    shared: list[Sql] = []
-    cut: list[Sql] = []
+    weights, lines = [term.weight for term in spec.terms], {}
+    steps: dict[str, list[Sql]] = {step: [] for step in ("sums", "shared", "cut")}
     for number, each in enumerate(combination.sets):
         if not each.lines:
             continue
-        points_of = _total([column(points[i]) for i in each.terms])
-        sums.append(named(exp.cast(points_of, _SUM), f"s{number}"))
+        own = exp.cast(_total([column(points[i]) for i in each.terms]), _SUM)
+        steps["sums"].append(named(own, f"s{number}"))
         reached: Sql = column(f"s{number}")
-        shared.append(reached)
         if each.shared:
             sizes = each.sizes(weights)
             whole = sum(sizes.values())
             unknown = [column(f"u{place[n]}") * integer(-sizes[n]) for n in each.shared]
             known = exp.cast(_total([integer(whole), *unknown]), _VALUE)
-            sums.append(named(known, f"k{number}"))
-            lines[each.lines[0]] = f"r{number}"
+            steps["sums"].append(named(known, f"k{number}"))
             more = _redistributed(reached, column(f"k{number}"), whole)
-            shared.append(named(more, f"r{number}"))
-            cut.append(column(f"r{number}"))
+            steps["shared"].append(named(more, f"r{number}"))
+            lines[each.lines[0]] = f"r{number}"
             reached = exp.paren(reached + column(f"r{number}"))
         if each.ends is not None:
             ends: list[tuple[Sql, Sql]] = []
@@ -568,10 +657,23 @@ def _combined(
                 ends.append((reached < integer(each.low), integer(each.low)))
             if each.high is not None:
                 ends.append((reached > integer(each.high), integer(each.high)))
-            lines[each.lines[-1]] = f"g{number}"
             within = exp.cast(_case(ends, reached), _SUM)
-            cut.append(named(exp.cast(within - reached, _SUM), f"g{number}"))
-    return {"sums": sums, "shared": shared, "lines": cut}
+            steps["cut"].append(named(exp.cast(within - reached, _SUM), f"g{number}"))
+            lines[each.lines[-1]] = f"g{number}"
+    if combination.vetoes:
+        parts = map(column, (*points, *lines.values()))
+        all_points = _total([exp.cast(integer(combination.base), _SUM), *parts])
+        steps["whole"] = [named(exp.cast(all_points, _SUM), "whole")]
+        reached, held = column("whole"), []
+        ordered = [(end, f"w{i}") for i, (_, end) in enumerate(combination.vetoes)]
+        # The strictest first, which leaves the others nothing to do.
+        for end, flag in sorted(ordered, reverse=combination.risk):
+            over = reached < integer(end) if combination.risk else reached > integer(end)
+            held.append((exp.and_(column(flag).eq(integer(1)), over), integer(end)))
+        kept = exp.cast(_case(held, reached), _SUM)
+        steps["held"] = [named(exp.cast(kept - reached, _SUM), "h")]
+        lines["veto"] = "h"
+    return {step: columns for step, columns in steps.items() if columns}, lines
 
 
 def _redistributed(points: Sql, known: Sql, whole: int) -> Sql:
@@ -651,7 +753,7 @@ def _day(
     spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str], dialect: str
 ) -> Sql | None:
     """Return the date that `days_before` counts from."""
-    dated = [f.column or n for n, f in spec.features.items() if f.encode.kind == "days_before"]
+    dated = [f.reads(n)[0] for n, f in spec.features.items() if f.encode.kind == "days_before"]
     texts = [name for name in (*dated, spec.as_of) if name and kinds.get(name) == "text"]
     if texts and spec.date_format is not None:
         raise UsageError(

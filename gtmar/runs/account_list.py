@@ -130,7 +130,7 @@ def account_list(
         )
     table = of_one_date(scan(data), "list")
     money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
-    columns = list(dict.fromkeys(term.column for term in spec.terms))
+    columns = spec.columns
     scored = score(
         data,
         spec,
@@ -203,16 +203,24 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
     points = [pl.sum_horizontal(names).alias(feature) for feature, names in features.items()]
     means = scored.select(points).mean().row(0, named=True)
     apart = listed.select(points).select((pl.col(n) - means[n]) * sign for n in features)
-    cells = {name: listed[f"{CARRIED}{spec.features[name].column or name}"] for name in features}
     reasons = []
     for number, row in enumerate(apart.iter_rows(named=True)):
         worst = sorted((n for n in row if row[n] >= _LEAST_POINTS), key=lambda n: (-row[n], n))
         said = [
-            f"{name} is {_worded(cells[name][number])} ({sign * row[name]:+.1f})"
+            f"{_state(spec, name, listed, number)} ({sign * row[name]:+.1f})"
             for name in worst[:_REASONS]
         ]
         reasons.append("; ".join(said) or "nothing that speaks for leaving")
     return listed.with_columns(pl.Series("reasons", reasons, dtype=pl.String))
+
+
+def _state(spec: ScoringSpec, name: str, listed: pl.DataFrame, number: int) -> str:
+    """Say what a feature is for the account of this row, which a weight gives points."""
+    feature = spec.features[name]
+    if feature.rule is not None:
+        holds = "holds" if listed[f"points.{name}"][number] else "doesn't hold"
+        return f"{feature.parsed_rule} {holds}"
+    return f"{name} is {_worded(listed[f'{CARRIED}{feature.reads(name)[0]}'][number])}"
 
 
 def _worded(cell: object) -> str:

@@ -13,7 +13,7 @@ from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
 from gtmar.data.contract import as_of_date, check_contract, id_column
-from gtmar.data.encode import categories_of, category
+from gtmar.data.encode import categories_of, category, rule_holds
 from gtmar.data.matrix import load_accounts, part
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement, OutcomeColumns
 from gtmar.data.prepare import prepared
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from gtmar.data.rules import SetAside
     from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
-    from gtmar.spec.encoders import SpecModel
-    from gtmar.spec.model import Reading, ScoringSpec
+    from gtmar.spec.model import Feature, Reading, ScoringSpec
     from gtmar.stats.interval import Interval
     from gtmar.validation.psi import Shift
 
@@ -158,7 +157,7 @@ def check(
         *order_findings(values.get("auc_roc_retain"), spec),
         *limit_findings(judge, spec, search, sums),
     ]
-    used = {term.column for term in spec.terms}
+    used = set(spec.columns)
     return Checkup(
         source=table.source,
         model=spec.model,
@@ -507,7 +506,8 @@ def _read(
     And how many accounts they are of.
     """
     table = prepared(table, spec, outcomes=False)
-    read = {term.column for term in spec.terms} | {spec.as_of, id_column(spec, table.columns)}
+    read: set[str | None] = set(spec.columns)
+    read |= {spec.as_of, id_column(spec, table.columns)}
     read |= {*spec.required_columns, *spec.read.columns}
     read |= set() if table.dates is None else {table.dates.column}
     # The part of a table is drawn once.
@@ -519,7 +519,7 @@ def _read(
         asides.append(checked.set_aside)
     day = as_of_date(spec, table.schema, as_of, table.dates)
     values = [
-        _value(feature.column or name, feature.encode, table.schema, day).alias(name)
+        _value(name, feature, table.schema, day).alias(name)
         for name, feature in spec.features.items()
     ]
     frame = collect(table, table.frame.select(values))
@@ -530,11 +530,13 @@ def _read(
     return frame.with_columns(own_columns), checked.accounts
 
 
-def _value(name: str, encoder: SpecModel, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:
-    """Return a column's value before any encoding; dates as days before the table's own day."""
-    listed = categories_of(encoder)
+def _value(name: str, feature: Feature, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:
+    """Return a feature's value before any encoding; dates as days before the table's own day."""
+    if (rule := feature.parsed_rule) is not None:
+        return rule_holds(rule, schema).cast(pl.Float64)
+    [column], listed = feature.reads(name), categories_of(feature.encode)
     if listed is not None:
-        return category(name, schema[name], listed)
-    if isinstance(encoder, DaysBeforeEncoder) and day is not None:
-        return (day - pl.col(name)).dt.total_days().cast(pl.Float64)
-    return pl.col(name).cast(pl.Float64)
+        return category(column, schema[column], listed)
+    if isinstance(feature.encode, DaysBeforeEncoder) and day is not None:
+        return (day - pl.col(column)).dt.total_days().cast(pl.Float64)
+    return pl.col(column).cast(pl.Float64)

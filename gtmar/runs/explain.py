@@ -12,7 +12,7 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract, id_column
-from gtmar.data.encode import encoded_terms, flag_values
+from gtmar.data.encode import encoded_terms, flag_values, rule_holds
 from gtmar.data.matrix import load_accounts
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
@@ -44,6 +44,9 @@ __all__ = [
     "difference",
     "explain",
 ]
+
+#: Before a rule's name, as no column of a table has it.
+_HOLDS = "\x00holds."
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ def explain(
     if other is not None:
         other = specs.reading_dates(other, date_format)
         compared = score(table.frame, other, as_of=as_of).row(row, named=True)
-    cells = collect(table, table.frame.slice(row, 1)).row(0, named=True)
+    cells = _cells(table, row, spec)
+    if other is not None:
+        cells = _cells(prepared(table, other, outcomes=False), row, other) | cells
     tier, neighbours = scored["tier"], list(pairwise(spec.tier_names))
     above = {lower: higher for higher, lower in neighbours}.get(tier)
     below = dict(neighbours).get(tier)
@@ -189,12 +194,30 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
     return int(rows.item())
 
 
+def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
+    """Word by term what an account has in the table: its value, or whether a rule holds."""
+    rules = {n: rule for n, each in spec.features.items() if (rule := each.parsed_rule) is not None}
+    columns = {c for term in spec.terms for c in term.columns}
+    held = {f"{_HOLDS}{name}": rule_holds(rule, table.schema) for name, rule in rules.items()}
+    asked = table.frame.slice(row, 1).select(*columns, **held)
+    cells = collect(table, asked).row(0, named=True)
+    words = {}
+    for term in spec.terms:
+        if (rule := rules.get(term.feature)) is not None:
+            holds = "holds" if cells[f"{_HOLDS}{term.feature}"] else "doesn't hold"
+            words[term.name] = f"{rule}: {holds}"
+        else:
+            cell = cells[term.columns[0]]
+            words[term.name] = "unknown" if cell is None else str(cell)
+    return words
+
+
 def _lines(
     spec: ScoringSpec,
     other: ScoringSpec | None,
     scored: dict[str, Any],
     compared: dict[str, Any],
-    cells: dict[str, Any],
+    cells: dict[str, str],
 ) -> tuple[Line, ...]:
     """List every line that either spec has, those that change most first where there are two."""
     combinations = [Combination.of(each) for each in (spec, other) if each is not None]
@@ -212,9 +235,8 @@ def _lines(
 
     lines = [line(name, name, ends.get(name)) for name in own]
     for term in {t.name: t for t in (*(other.terms if other else ()), *spec.terms)}.values():
-        cell = cells.get(term.column)
-        text = "unknown" if cell is None else str(cell)
-        lines.append(line(term.name, f"points.{term.name}", text, spec.weights.get(term.name)))
+        key, text = f"points.{term.name}", cells[term.name]
+        lines.append(line(term.name, key, text, spec.weights.get(term.name)))
     return tuple(sorted(lines, key=order))
 
 
@@ -261,12 +283,13 @@ def _steps(
         """Score the account with other points of some features, whose values are known then."""
         now = points | changed
         if combination is None:
-            return sum(now.values()) + spec.base * VALUE_UNITS
-        held = known | {
-            f"unknown.{spec.features[name].column or name}": np.int64(0) for name in changed
-        }
+            return int(sum(now.values())) + spec.base * VALUE_UNITS
+        columns = {n: c for each in combination.sets for n, c in each.shared.items()}
+        found = {f"unknown.{columns[n]}": np.int64(0) for n in changed if n in columns}
         sums = [np.int64(sum(now[name] for name in each.features)) for each in combination.sets]
-        return int(combination.raw(sums, list(spec.weights.values()), held))
+        weights = list(spec.weights.values())
+        scored_raw: np.int64 = combination.raw(sums, weights, known | found)
+        return int(scored_raw)
 
     before = raw({})
     steps = []

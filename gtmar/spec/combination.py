@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gtmar.spec.model import VALUE_UNITS
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,17 +66,21 @@ class PointSet:
 class Combination:
     """The sets of a spec's features, and the flags that change what they add up to.
 
-    A flag is 1 or 0 for each account: whether the value of a column is unknown.
+    A flag is 1 or 0 for each account: whether the value of a column is unknown, whether the rule of
+    a veto holds.
     """
 
     base: int
     sets: tuple[PointSet, ...]
+    #: Each veto's flag, and the best raw score that it leaves: the highest; of a risk the lowest.
+    vetoes: tuple[tuple[str, int], ...] = ()
+    risk: bool = False
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Combination | None:
         """Read it off a spec; None where points simply add up."""
         redistributes = any(f.missing == "redistribute" for f in spec.features.values())
-        if not spec.groups and not redistributes:
+        if not spec.groups and not redistributes and not spec.veto:
             return None
         numbers: dict[str, list[int]] = {}
         for number, term in enumerate(spec.terms):
@@ -95,18 +99,24 @@ class Combination:
         free = [name for name in spec.features if name not in grouped]
         sets = [points(None, free, None, None)] if free else []
         sets += [points(n, g.features, g.min, g.max) for n, g in spec.groups.items()]
-        return cls(spec.base * VALUE_UNITS, tuple(sets))
+        vetoes = tuple(
+            (f"veto.{rule.canonical}", end * VALUE_UNITS // SCORE_UNITS)
+            for rule, end in spec.veto_ends
+        )
+        return cls(spec.base * VALUE_UNITS, tuple(sets), vetoes, spec.orientation == "risk")
 
     @property
     def lines(self) -> dict[str, str | None]:
         """Lines beside the points, in the order in which they come about, each with its ends."""
         named = {line: each.ends for each in self.sets for line in each.lines}
-        return {line: ends if line.startswith("group") else None for line, ends in named.items()}
+        lines = {line: ends if line.startswith("group") else None for line, ends in named.items()}
+        return lines | ({"veto": None} if self.vetoes else {})
 
     @property
     def flags(self) -> list[str]:
         """Names of the flags."""
-        return list(dict.fromkeys(f"unknown.{c}" for s in self.sets for c in s.shared.values()))
+        unknown = (f"unknown.{column}" for s in self.sets for column in s.shared.values())
+        return list(dict.fromkeys([*unknown, *(flag for flag, _ in self.vetoes)]))
 
     def parts(
         self, sums: Sequence[Any], weights: Sequence[int], flags: Mapping[str, Any]
@@ -142,6 +152,12 @@ class Combination:
                 parts[each.lines[0]] = reached - points
             if each.ends is not None:
                 parts[each.lines[-1]] = reached.clip(each.low, each.high) - reached
+        if self.vetoes:
+            raw = before = sum([*sums, *parts.values()], self.base)
+            for flag, end in self.vetoes:
+                beyond = (raw - end).clip(None, 0) if self.risk else (raw - end).clip(0)
+                raw = raw - flags[flag] * beyond
+            parts["veto"] = raw - before
         return parts
 
     def raw(self, sums: Sequence[Any], weights: Sequence[int], flags: Mapping[str, Any]) -> Any:

@@ -45,7 +45,13 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
     features: dict[str, Any] = {}
     for name, feature in data["features"].items():
         kept = {k: v for k, v in feature.items() if k != "description"}
-        kept["column"] = kept["column"] or name
+        if (rule := spec.features[name].parsed_rule) is not None:
+            kept = {k: kept[k] for k in ("weight", "min", "max", "encode")}
+            kept["rule"] = rule.canonical
+        else:
+            # Only where there is any, so that ids from before stay as they are.
+            del kept["rule"]
+            kept["column"] = kept["column"] or name
         if not bounds:
             kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
             if kept["encode"]["kind"] == "bins":
@@ -59,12 +65,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "features": features,
         "tiers": _edges(spec) if spec.has_edges else _rules(spec),
     }
-    # Only where there is any, so that ids from before stay as they are.
-    if data["groups"]:
-        form["groups"] = {
-            name: {**group, "features": sorted(group["features"])}
-            for name, group in data["groups"].items()
-        }
+    form |= _combined(spec)
+    # As above.
     if data["read"] != Reading().model_dump(mode="json"):
         form["read"] = data["read"]
     form |= {k: data[k] for k in ("date_format",) if data[k] is not None}
@@ -86,6 +88,19 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             form["no_worse"] = sorted(data["no_worse"])
         if data["segments"]:
             form["segments"] = sorted(data["segments"])
+    return form
+
+
+def _combined(spec: ScoringSpec) -> dict[str, Any]:
+    """Return what makes a score more than the sum of its points; nothing where it is none."""
+    form: dict[str, Any] = {}
+    if spec.groups:
+        form["groups"] = {
+            name: [sorted(group.features), group.min, group.max]
+            for name, group in spec.groups.items()
+        }
+    if spec.veto:
+        form["veto"] = sorted([rule.canonical, end] for rule, end in spec.veto_ends)
     return form
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar.errors import UsageError
 from gtmar.spec.ids import calibration_of, points_id
 from gtmar.spec.model import ScoringSpec
+from gtmar.spec.rule import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,11 +65,12 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
         if name in old and _form(name, old[name]) == _form(name, feature):
             continue
         own = name if name not in old else _OWN.format(name)
-        reaching = _reaching({**feature, "column": feature["column"] or name}, None)
+        column = None if feature["rule"] else feature["column"] or name
+        reaching = _reaching({**feature, "column": column}, None)
         features[own], now[own] = _weighing(reaching, None), reaching
     if incumbent.base != candidate.base:
         # One more for every account: each value of a column is `other`, or unknown.
-        step, column = candidate.base - incumbent.base, incumbent.terms[0].column
+        step, column = candidate.base - incumbent.base, incumbent.terms[0].columns[0]
         name = _OWN.format("base")
         features[name], now[name] = _constant(column, 0, step), _constant(column, step, step)
     one = {**data, "features": features, "split": other["split"], "calibration": None}
@@ -86,6 +88,8 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
 def _form(name: str, feature: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a feature's value, without weights."""
     form = {k: v for k, v in feature.items() if k not in (*_WEIGHTED, "description")}
+    if form["rule"] is not None:
+        return {"rule": Rule.parse(form["rule"]).canonical}
     form["column"] = form["column"] or name
     if form["encode"]["kind"] == "bins":
         form["encode"] = {**form["encode"], "bins": sorted(form["encode"]["bins"])}

@@ -33,6 +33,7 @@ from gtmar.spec.encoders import (
     SpecModel,
     Weight,
 )
+from gtmar.spec.rule import Rule
 
 __all__ = [
     "BY_SEGMENT",
@@ -53,6 +54,7 @@ __all__ = [
     "Split",
     "Term",
     "Tier",
+    "Veto",
     "Window",
     "stated_date",
     "tier_problems",
@@ -144,21 +146,53 @@ SCORE_UNITS = 100
 MAX_SCORE_LIMIT = 1_000
 
 
+_IDENTITY = IdentityEncoder(kind="identity")
+
+
 class Feature(SpecModel):
-    """One column of the account table, how it is encoded, and its weight."""
+    """One column of the account table, how it is encoded, and its weight; or a rule's weight."""
 
     weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     column: str | None = None
-    encode: Encoder = IdentityEncoder(kind="identity")
+    #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
+    rule: str | None = None
+    encode: Encoder = _IDENTITY
     #: `redistribute` shares the weight of an unknown out, see `gtmar.spec.combination`.
     missing: Literal["error", "redistribute"] | MissingValue = "error"
     description: str | None = None
 
+    @field_validator("rule")
+    @classmethod
+    def _is_a_rule(cls, text: str | None) -> str | None:
+        if text is not None:
+            Rule.parse(text)
+        return text
+
+    @property
+    def parsed_rule(self) -> Rule | None:
+        """The rule as a tree; None where the feature reads a column."""
+        return None if self.rule is None else Rule.parse(self.rule)
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Return the columns that the feature of this name reads: one, or a rule's."""
+        rule = self.parsed_rule
+        return (self.column or name,) if rule is None else rule.columns
+
     @model_validator(mode="after")
     def _weight_or_bins(self) -> Feature:
         own = {"weight": self.weight, "min": self.min, "max": self.max}
+        if self.rule is not None:
+            encoded = {
+                "column": self.column is not None,
+                "encode": self.encode != _IDENTITY,
+                "missing": self.missing != "error",
+            }
+            if given := [key for key, is_given in encoded.items() if is_given]:
+                raise ValueError(
+                    f"a rule names its columns and is 1 or 0, unknown values included; drop {given}"
+                )
         if isinstance(self.encode, Bins):
             given = [key for key, value in own.items() if value is not None]
             if given:
@@ -188,6 +222,24 @@ class Group(SpecModel):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
+
+
+class Veto(SpecModel):
+    """A rule that keeps whom it holds for out of the tiers that are better than one."""
+
+    rule: str
+    tier: str
+
+    @field_validator("rule")
+    @classmethod
+    def _is_a_rule(cls, text: str) -> str:
+        Rule.parse(text)
+        return text
+
+
+def _listed(value: object) -> object:
+    """Let one veto stand for a list of one."""
+    return [value] if isinstance(value, dict | Veto) else value
 
 
 class Tier(SpecModel):
@@ -315,12 +367,12 @@ class Term:
     """One weight of the score and the encoded column that it multiplies.
 
     A plain feature is one term of its own name; a binned one is a term per bin, named like
-    ``tenure[0,3)``.
+    ``tenure[0,3)``. A rule is one term, and may read several columns.
     """
 
     name: str
     feature: str
-    column: str
+    columns: tuple[str, ...]
     weight: int
     min: int
     max: int
@@ -447,6 +499,10 @@ class ScoringSpec(SpecModel):
     required_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
     groups: dict[str, Group] = Field(default_factory=dict)
+    veto: Annotated[
+        tuple[Veto, ...],
+        BeforeValidator(_listed, json_schema_input_type=Veto | tuple[Veto, ...]),
+    ] = ()
     tiers: dict[str, Tier] = Field(min_length=1)
     #: The probability of leaving behind each score, as a run fitted it; None where none did.
     calibration: Calibration | None = None
@@ -475,6 +531,7 @@ class ScoringSpec(SpecModel):
             *tier_problems(self.tiers, self.max_score, self.orientation),
             *self._column_problems(),
             *self._group_problems(),
+            *self._veto_problems(),
             *self._constraint_problems(),
             *self._segment_problems(),
             *self._calibration_problems(),
@@ -488,14 +545,15 @@ class ScoringSpec(SpecModel):
     def _column_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
         problems: list[Problem] = []
-        for name, feature in self.features.items():
-            column = feature.column or name
-            if column in outcomes:
-                problem = (
-                    f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
-                    "a score must not see its own outcome"
-                )
-                problems.append((("features", name), problem))
+        for name, feature in self.inputs.items():
+            for column in feature.reads(name):
+                if column in outcomes:
+                    problem = (
+                        f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
+                        "a score must not see its own outcome"
+                    )
+                    place = ("features", name) if name in self.features else ("veto",)
+                    problems.append((place, problem))
         names = [term.name for term in self.terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -528,6 +586,35 @@ class ScoringSpec(SpecModel):
                 problems.append((("groups", name), text))
         return problems
 
+    def _veto_problems(self) -> list[Problem]:
+        problems: list[Problem] = []
+        names, risk = self.tier_names, self.orientation == "risk"
+        worst, best = (names[0], names[-1]) if risk else (names[-1], names[0])
+        rules = [Rule.parse(veto.rule).canonical for veto in self.veto]
+        for number, veto in enumerate(self.veto):
+            text = None
+            if rules[number] in rules[:number]:
+                text = "stands twice"
+            elif veto.tier not in self.tiers:
+                likely = nearest(veto.tier, names)
+                hint = f'did you mean "{likely}"?' if likely else f"there are {', '.join(names)}"
+                text = f'there is no tier "{veto.tier}"; {hint}'
+            elif self.has_rule and risk:
+                text = (
+                    "with orientation risk a veto needs tiers with fixed edges: where a rule sets "
+                    "them, no score is sure to be in the tier"
+                )
+            elif self.has_rule and veto.tier != worst:
+                text = (
+                    f'where a rule sets the tiers\' edges, a veto leads to the lowest, "{worst}", '
+                    f'alone: the edge of "{veto.tier}" would follow from the scores that it cuts'
+                )
+            elif veto.tier == best:
+                text = f'"{best}" is the best tier, so this veto changes nothing'
+            if text is not None:
+                problems.append((("veto",), f'"{veto.rule}": {text}'))
+        return problems
+
     def _constraint_problems(self) -> list[Problem]:
         problems: list[Problem] = []
         if self.constraints is None:
@@ -544,7 +631,7 @@ class ScoringSpec(SpecModel):
 
     def _segment_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
-        features = {feature.column or name: name for name, feature in self.features.items()}
+        features = {c: name for name, feature in self.inputs.items() for c in feature.reads(name)}
         problems: list[Problem] = []
         for place, column in enumerate(self.segments):
             problem = None
@@ -578,14 +665,14 @@ class ScoringSpec(SpecModel):
         """All weights in the spec's order, bins expanded."""
         terms: list[Term] = []
         for name, feature in self.features.items():
-            column = feature.column or name
+            columns = feature.reads(name)
             if isinstance(feature.encode, Bins):
                 intervals = feature.encode.intervals
                 terms += [
                     Term(
                         name=f"{name}{key}" if key in intervals else f"{name}[{key}]",
                         feature=name,
-                        column=column,
+                        columns=columns,
                         weight=bounds.weight,
                         min=bounds.min,
                         max=bounds.max,
@@ -594,8 +681,36 @@ class ScoringSpec(SpecModel):
                     for key, bounds in feature.encode.bins.items()
                 ]
             elif feature.weight is not None and feature.min is not None and feature.max is not None:
-                terms.append(Term(name, name, column, feature.weight, feature.min, feature.max))
+                terms.append(Term(name, name, columns, feature.weight, feature.min, feature.max))
         return tuple(terms)
+
+    @property
+    def inputs(self) -> dict[str, Feature]:
+        """All that reads a column, by name: the features, and each veto as a rule of no weight."""
+        none = {"weight": 0, "min": 0, "max": 0}
+        return self.features | {
+            f"veto: {veto.rule}": Feature(rule=veto.rule, **none) for veto in self.veto
+        }
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the score is made of, each once."""
+        read = (column for name, each in self.inputs.items() for column in each.reads(name))
+        return list(dict.fromkeys(read))
+
+    @property
+    def veto_ends(self) -> tuple[tuple[Rule, int], ...]:
+        """Each veto's rule, and the best score that it leaves, in hundredths of a point.
+
+        The last one below the next tier; with `orientation: risk` the first one of the tier. Where
+        a rule sets the edges it is 0, which is in the lowest tier whatever these are.
+        """
+        ends = []
+        for veto in self.veto:
+            tier = self.tiers[veto.tier]
+            end = tier.low if self.orientation == "risk" else tier.high - 1
+            ends.append((Rule.parse(veto.rule), 0 if self.has_rule else end))
+        return tuple(ends)
 
     @property
     def weights(self) -> dict[str, int]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def regression(table: pl.DataFrame, spec: ScoringSpec) -> float:
     """Return the Brier score on the holdout of logistic regression over the spec's columns."""
-    columns = sorted({feature.column or name for name, feature in spec.features.items()})
+    columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
     frame = table.select(columns).with_columns(pl.col(pl.Boolean).cast(pl.Int8))
     texts = [name for name in columns if not frame.schema[name].is_numeric()]
     numbers = [name for name in columns if name not in texts]

@@ -65,7 +65,7 @@ def binned(table: pl.DataFrame, spec: ScoringSpec) -> float:
 
 def others(table: pl.DataFrame, spec: ScoringSpec) -> dict[str, float]:
     """Return each other model's AUC on the holdout."""
-    columns = sorted({feature.column or name for name, feature in spec.features.items()})
+    columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
     frame = table.select(columns).with_columns(pl.col(pl.Boolean).cast(pl.Int8))
     texts = [name for name in columns if not frame.schema[name].is_numeric()]
     numbers = [name for name in columns if name not in texts]

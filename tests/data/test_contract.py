@@ -16,7 +16,7 @@ from gtmar.data import rules
 from gtmar.data.contract import Checked, check_contract
 from gtmar.data.matrix import load_accounts
 from gtmar.data.outcomes import OutcomeColumns
-from gtmar.data.rules import Rule, id_rules
+from gtmar.data.rules import RowRule, id_rules
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, Violation, ViolationsError
 from gtmar.runs.run import run
@@ -421,7 +421,7 @@ def test_ids_that_several_rows_share(ids: list[Any], shown: str) -> None:
 def test_ids_whose_hashes_alone_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ids of one hash are told apart by the rows themselves, and cost nothing but time."""
 
-    def alarmed(*arguments: Any) -> list[Rule]:
+    def alarmed(*arguments: Any) -> list[RowRule]:
         return [replace(rule, sign=pl.lit(1)) for rule in id_rules(*arguments)]
 
     expected = check(ACCOUNTS)

@@ -174,12 +174,12 @@ def test_terms_expand_bins_in_order() -> None:
         }
     )
     assert spec.terms == (
-        Term("depth", "depth", "session_depth", 3, -25, 25),
-        Term("tenure[0,3)", "tenure", "months", 1, 0, 2, bin="[0,3)"),
-        Term("tenure[3, inf)", "tenure", "months", 2, 2, 2, bin="[3, inf)"),
-        Term("tenure[missing]", "tenure", "months", -1, -3, 0, bin="missing"),
-        Term("plan[basic]", "plan", "plan", 7, -25, 25, bin="basic"),
-        Term("plan[other]", "plan", "plan", 7, -25, 25, bin="other"),
+        Term("depth", "depth", ("session_depth",), 3, -25, 25),
+        Term("tenure[0,3)", "tenure", ("months",), 1, 0, 2, bin="[0,3)"),
+        Term("tenure[3, inf)", "tenure", ("months",), 2, 2, 2, bin="[3, inf)"),
+        Term("tenure[missing]", "tenure", ("months",), -1, -3, 0, bin="missing"),
+        Term("plan[basic]", "plan", ("plan",), 7, -25, 25, bin="basic"),
+        Term("plan[other]", "plan", ("plan",), 7, -25, 25, bin="other"),
     )
     assert [term.fixed for term in spec.terms] == [False, False, True, False, False, False]
     assert list(spec.weights.values()) == [3, 1, 2, -1, 7, 7]
@@ -194,7 +194,7 @@ def test_two_weights_of_one_name() -> None:
 
 def test_one_column_may_have_two_features() -> None:
     spec = make_spec(features={"depth": weighted(), "depth_again": weighted(column="depth")})
-    assert [term.column for term in spec.terms] == ["depth", "depth"]
+    assert [term.columns for term in spec.terms] == [("depth",), ("depth",)]
 
 
 def test_binned_feature_has_no_weight_of_its_own() -> None:

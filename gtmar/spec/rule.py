@@ -1,0 +1,352 @@
+"""Rules: a yes-or-no question about one to three columns, as a person writes it.
+
+``logins_30d < 3 and tenure_months < 6`` is read by sqlglot's parser to a typed tree, and whatever
+is none of the few forms below is refused; nothing of it is ever run as code. An unknown value, null
+or NaN, keeps none of the comparisons and lists, nor their opposites: ``is missing`` alone holds
+there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gtmar.errors import nearest
+from gtmar.spec.encoders import value_form
+
+if TYPE_CHECKING:
+    from sqlglot import Token, exp
+
+__all__ = ["MOST_CONDITIONS", "Condition", "Rule"]
+
+#: More than these nobody reads in one line.
+MOST_CONDITIONS = 3
+_NUMBERS = ("<", "<=", ">", ">=", "=", "!=")
+_LISTS = ("in", "not in")
+_PRESENCE = ("is missing", "is not missing")
+_FORMS = "write conditions as logins < 3, plan in ('a', 'b') or seats is missing, joined by and"
+#: Bounds on what a parser is given: characters, and signs that make it call itself.
+_LONGEST, _MOST_NESTED = 10_000, 100
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one column must be: compared with a number, one of some categories, or missing.
+
+    Parameters
+    ----------
+    column
+        The column's name.
+    operator
+        ``<``, ``<=``, ``>``, ``>=``, ``=`` or ``!=`` for a number; ``in`` or ``not in`` for
+        categories; ``is missing`` or ``is not missing``.
+    value
+        The number, finite; or the categories, which are kept in order and once each; or None.
+
+    Raises
+    ------
+    ValueError
+        If operator and value don't fit.
+
+    Examples
+    --------
+    >>> str(Condition("logins", "<", 3.0)), str(Condition("plan", "in", ("gold",)))
+    ('logins < 3', "plan = 'gold'")
+    """
+
+    column: str
+    operator: str
+    value: float | tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.operator in _NUMBERS:
+            fits = isinstance(self.value, int | float) and math.isfinite(self.value)
+        elif self.operator in _LISTS:
+            fits = isinstance(self.value, tuple) and bool(self.value)
+        else:
+            fits = self.operator in _PRESENCE and self.value is None
+        if not fits or not self.column:
+            raise ValueError(f"no condition: {self.column!r} {self.operator} {self.value!r}")
+        if isinstance(self.value, tuple):
+            object.__setattr__(self, "value", tuple(sorted(set(self.value))))
+        elif self.value is not None:
+            # Minus zero is zero.
+            object.__setattr__(self, "value", float(self.value) + 0.0)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories listed; none where the condition is of another kind."""
+        return self.value if isinstance(self.value, tuple) else ()
+
+    @property
+    def number(self) -> float | None:
+        """The number compared with; None where the condition is of another kind."""
+        return None if isinstance(self.value, tuple) else self.value
+
+    def __str__(self) -> str:
+        operator, listed = self.operator, [_quoted(each, "'") for each in self.categories]
+        if self.number is not None:
+            listed = [_digits(self.number)]
+        elif len(listed) == 1:
+            operator = "=" if operator == "in" else "!="
+        elif listed:
+            listed = [f"({', '.join(listed)})"]
+        return " ".join([_name(self.column), operator, *listed])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Conditions that hold together or not.
+
+    Raises
+    ------
+    ValueError
+        If there is no condition, or more than `MOST_CONDITIONS`.
+
+    Examples
+    --------
+    >>> rule = Rule.parse("3>logins_30d AND plan in ('b','a')")
+    >>> str(rule), rule.columns
+    ("logins_30d < 3 and plan in ('a', 'b')", ('logins_30d', 'plan'))
+    """
+
+    conditions: tuple[Condition, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.conditions) <= MOST_CONDITIONS:
+            raise ValueError(
+                f"a rule has 1 to {MOST_CONDITIONS} conditions, got {len(self.conditions)}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read a rule's text.
+
+        Raises
+        ------
+        ValueError
+            If it is no rule: says at which character, and what was probably meant.
+        """
+        return _parsed(text)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns read, each once, in the order of the conditions."""
+        return tuple(dict.fromkeys(each.column for each in self.conditions))
+
+    @property
+    def canonical(self) -> str:
+        """The same text for every order of the same conditions, as ids need it."""
+        return " and ".join(sorted(map(str, self.conditions)))
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.conditions))
+
+
+def _quoted(text: str, quote: str) -> str:
+    return quote + text.replace(quote, quote * 2) + quote
+
+
+def _digits(number: float) -> str:
+    whole = number.is_integer() and abs(number) < 1e15
+    return str(int(number)) if whole else repr(number)
+
+
+@lru_cache(maxsize=4096)
+def _name(column: str) -> str:
+    """Write a column's name bare where it reads back as itself, else quoted."""
+    if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII):
+        from sqlglot import TokenType, tokenize
+
+        # Words that SQL has a use for are no plain names; one of them begins a lambda or a list.
+        if column.upper() not in ("ANY", "MISSING") and [
+            token.token_type for token in tokenize(column)
+        ] == [TokenType.VAR]:
+            return column
+    return _quoted(column, '"')
+
+
+# ---- reading a text -----------------------------------------------------------------------------
+
+#: Signs of other languages, and what they mean here.
+_MEANT = {"=>": ">=", "=<": "<=", "≥": ">=", "≤": "<=", "≠": "!=", "&&": "and", "&": "and"}
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Rule:
+    from sqlglot import exp, parse_one, tokenize
+    from sqlglot.errors import ParseError, SqlglotError
+
+    if not text.strip():
+        raise ValueError(f"the rule is empty; {_FORMS}")
+    if len(text) > _LONGEST:
+        raise ValueError(f"the rule has {len(text):,} characters, more than {_LONGEST:,}")
+    try:
+        tokens = tokenize(text)
+    except SqlglotError as err:
+        raise ValueError(f"the rule has a quote or a comment without an end; {_FORMS}") from err
+    reader = _RuleText(text, tokens)
+    if sum(token.text.lower() in ("(", "[", "{", "-", "+", "~", "not") for token in tokens) > (
+        _MOST_NESTED
+    ):
+        raise ValueError(f"the rule has more than {_MOST_NESTED} brackets and signs; {_FORMS}")
+    for token in tokens:
+        if token.comments:
+            raise reader.fault(token.start, token.end, "a rule has no comments")
+    try:
+        tree = parse_one(text, into=exp.Condition)
+    except ParseError as err:
+        at = {(e.get("line"), e.get("col")) for e in err.errors}
+        found = [t for t in tokens if (t.line, t.col) in at] or tokens[-1:]
+        if not found:
+            raise ValueError(f"the rule is empty; {_FORMS}") from err
+        raise reader.unexpected(found[0]) from err
+    except (SqlglotError, RecursionError) as err:
+        raise ValueError(f"no rule; {_FORMS}") from err
+    parts = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
+    conditions = tuple(reader.condition(part) for part in parts)
+    if len(conditions) > MOST_CONDITIONS:
+        start, _ = reader.span(parts[MOST_CONDITIONS])
+        problem = f"a rule has {MOST_CONDITIONS} conditions at most, got {len(conditions)}"
+        raise reader.fault(start, len(text) - 1, problem)
+    return Rule(conditions)
+
+
+class _RuleText:
+    """A rule's text and its tokens, to turn nodes of the parser's tree into conditions."""
+
+    def __init__(self, text: str, tokens: list[Token]) -> None:
+        self.text, self.tokens = text, tokens
+
+    def fault(self, start: int, end: int, problem: str) -> ValueError:
+        """Word a fault at the characters from `start` to `end`, marked within the text."""
+        before, after = self.text[max(0, start - 30) : start], self.text[end + 1 : end + 31]
+        marked = f"{before}>>{self.text[start : min(end, start + 59) + 1]}<<{after}"
+        marked = " ".join(marked.split())
+        return ValueError(f"character {start + 1}, {marked}: {problem}")
+
+    def unexpected(self, token: Token) -> ValueError:
+        meant = _MEANT.get(token.text)
+        if meant is None:
+            likely = nearest(token.text, ("and", "in", "is", "not", "missing"))
+            meant = likely if likely != token.text.lower() else None
+        hint = f'did you mean "{meant}"?' if meant else _FORMS
+        problem = f"not understood; {hint} A name with blanks or signs needs double quotes"
+        return self.fault(token.start, token.end, problem)
+
+    def span(self, node: exp.Expr) -> tuple[int, int]:
+        """Return the first and last character of a node, as far as the parser knows them."""
+        places = [each.meta for each in node.walk() if "start" in each.meta]
+        if not places:
+            return 0, len(self.text) - 1
+        return min(p["start"] for p in places), max(p["end"] for p in places)
+
+    def condition(self, node: exp.Expr) -> Condition:
+        from sqlglot import exp
+
+        compared: dict[type[exp.Expr], str] = {
+            exp.LT: "<",
+            exp.LTE: "<=",
+            exp.GT: ">",
+            exp.GTE: ">=",
+            exp.EQ: "=",
+            exp.NEQ: "!=",
+        }
+        node = node.unnest()
+        negated = isinstance(node, exp.Not)
+        inner = node.this.unnest() if negated else node
+        if isinstance(inner, exp.Is):
+            column, of = self.column(inner.this), inner.expression
+            bare = isinstance(of, exp.Column) and not of.this.quoted and of.name.lower()
+            if isinstance(of, exp.Null) or bare == "missing":
+                return Condition(column, _PRESENCE[negated])
+            likely = f'did you mean "missing"? {_FORMS}'
+            raise self.fault(*self.span(of), f"after is stands missing or not missing; {likely}")
+        if isinstance(inner, exp.In) and inner.expressions:
+            listed = tuple(self.category(each) for each in inner.expressions)
+            return Condition(self.column(inner.this), _LISTS[negated], listed)
+        if type(inner) not in compared or negated:
+            raise self.other(node)
+        left, operator, right = inner.this, compared[type(inner)], inner.expression
+        if not isinstance(left, exp.Column) and isinstance(right, exp.Column):
+            left, operator, right = right, _FLIPPED[operator], left
+        column = self.column(left)
+        if isinstance(right, exp.Literal) and right.is_string:
+            if operator not in ("=", "!="):
+                problem = f"a text is compared by = or !=, a number by {operator}; drop the quotes"
+                raise self.fault(*self.span(inner), problem)
+            return Condition(column, _LISTS[operator == "!="], (right.name,))
+        return Condition(column, operator, self.number(right))
+
+    def column(self, node: exp.Expr) -> str:
+        from sqlglot import exp
+
+        start, end = self.span(node)
+        if isinstance(node, exp.Column) and len(node.parts) == 1:
+            return node.name
+        whole = self.text[start : end + 1]
+        if isinstance(node, exp.Column | exp.Sub | exp.Div | exp.Mod | exp.Dot):
+            problem = f'expected a column; a name with signs is quoted, as "{whole}"'
+            raise self.fault(start, end, problem)
+        problem = f'expected a column, got {whole}; quote the name, as "{whole}", if it is one'
+        raise self.fault(start, end, problem)
+
+    def number(self, node: exp.Expr) -> float:
+        """Return a stated number; a flag's is 1 or 0."""
+        from sqlglot import exp
+
+        sign = 1.0
+        if isinstance(node, exp.Neg):
+            sign, node = -1.0, node.this
+        if isinstance(node, exp.Boolean) and sign > 0:
+            return float(bool(node.this))
+        start, end = self.span(node)
+        if isinstance(node, exp.Literal) and not node.is_string:
+            value = sign * float(node.name)
+            if math.isfinite(value):
+                return value
+            raise self.fault(start, end, "no finite number")
+        if isinstance(node, exp.Null) or (
+            isinstance(node, exp.Column) and node.name.lower() in ("missing", "null", "nan")
+        ):
+            raise self.fault(start, end, "an unknown value is asked for by is missing")
+        if isinstance(node, exp.Column):
+            name = node.name.replace("'", "''")
+            problem = f"expected a number or a quoted text; did you mean '{name}'?"
+            raise self.fault(start, end, f"{problem} Two columns are not compared")
+        raise self.fault(start, end, "expected a number or a quoted text")
+
+    def category(self, node: exp.Expr) -> str:
+        """Return one of a list's categories; a number is the category that is written so."""
+        from sqlglot import exp
+
+        if isinstance(node, exp.Literal) and node.is_string:
+            return node.name
+        number = self.number(node)
+        text = _digits(number)
+        return value_form(text) or text
+
+    def other(self, node: exp.Expr) -> ValueError:
+        """Word what isn't one of a rule's forms."""
+        from sqlglot import exp
+
+        start, end = self.span(node)
+        within = [token for token in self.tokens if start <= token.start <= end]
+        for token in within:
+            if token.text in _MEANT:
+                return self.unexpected(token)
+        if isinstance(node, exp.Or):
+            [token, *_] = [t for t in within if t.text.lower() == "or"] or within
+            problem = 'conditions are joined by "and" alone; write a rule for each part'
+            return self.fault(token.start, token.end, problem)
+        if isinstance(node, exp.Between):
+            problem = "write between as two conditions, a >= 1 and a <= 2"
+            return self.fault(start, end, problem)
+        if isinstance(node, exp.Column):
+            problem = f"what of it? A flag is asked for by {node.name} = 1; {_FORMS}"
+            return self.fault(start, end, problem)
+        return self.fault(start, end, f"no condition of a rule; {_FORMS}")
