@@ -57,7 +57,7 @@ class Line:
     """
 
     name: str
-    #: The table's value, as text; a group's ends; None for the score's other own lines.
+    #: The table's value, as text; a group's ends; the vetoes that hold; None for other own lines.
     value: str | None
     weight: int | None
     points: float
@@ -195,11 +195,13 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
 
 
 def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
-    """Word by term what an account has in the table: its value, or whether a rule holds."""
-    rules = {n: rule for n, each in spec.features.items() if (rule := each.parsed_rule) is not None}
-    columns = {c for term in spec.terms for c in term.columns}
+    """Word by term what an account has in the table: its value, or whether a rule holds.
+
+    Under `_HOLDS` stand the vetoes that hold.
+    """
+    rules = {n: rule for n, each in spec.inputs.items() if (rule := each.parsed_rule) is not None}
     held = {f"{_HOLDS}{name}": rule_holds(rule, table.schema) for name, rule in rules.items()}
-    asked = table.frame.slice(row, 1).select(*columns, **held)
+    asked = table.frame.slice(row, 1).select(*spec.columns, **held)
     cells = collect(table, asked).row(0, named=True)
     words = {}
     for term in spec.terms:
@@ -209,7 +211,8 @@ def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
         else:
             cell = cells[term.columns[0]]
             words[term.name] = "unknown" if cell is None else str(cell)
-    return words
+    vetoes = (name for name in rules if name not in spec.features and cells[f"{_HOLDS}{name}"])
+    return words | {_HOLDS: ", ".join(name.removeprefix("veto: ") for name in vetoes)}
 
 
 def _lines(
@@ -222,6 +225,7 @@ def _lines(
     """List every line that either spec has, those that change most first where there are two."""
     combinations = [Combination.of(each) for each in (spec, other) if each is not None]
     ends = {name: text for each in combinations if each for name, text in each.lines.items()}
+    ends |= {"veto": cells[_HOLDS] or None} if "veto" in ends else {}
     own = ["base", *ends, "rounding", "clipping"]
 
     def line(name: str, key: str, value: str | None = None, weight: int | None = None) -> Line:
@@ -229,9 +233,8 @@ def _lines(
         return Line(name, value, weight, scored.get(key, 0.0), then)
 
     def order(each: Line) -> tuple[bool, float]:
-        return each.weight is None and each.name in own, -abs(
-            each.points - (each.other_points or 0.0)
-        )
+        moved = abs(each.points - (each.other_points or 0.0))
+        return each.weight is None and each.name in own, -moved
 
     lines = [line(name, name, ends.get(name)) for name in own]
     for term in {t.name: t for t in (*(other.terms if other else ()), *spec.terms)}.values():
@@ -291,6 +294,7 @@ def _steps(
         scored_raw: np.int64 = combination.raw(sums, weights, known | found)
         return int(scored_raw)
 
+    vetoed = [name for name in known if name.startswith("veto.") and known[name]]
     before = raw({})
     steps = []
     for feature, now in points.items():
@@ -299,6 +303,10 @@ def _steps(
             possible = (now + after - before) / VALUE_UNITS
             reaches = after >= needed_raw
             steps.append(PossibleChange(feature, now / VALUE_UNITS, possible, reaches))
+    known |= dict.fromkeys(vetoed, np.int64(0))
+    if (after := raw({})) > before:
+        points_lost = (before - after) / VALUE_UNITS
+        steps.append(PossibleChange("veto", points_lost, 0.0, after >= needed_raw))
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from engines import DuckDB, Engine, postgres, spark
 from polars.testing import assert_frame_equal
-from scorecards import draw_accounts, draw_spec
+from scorecards import draw_accounts, draw_combined, draw_spec
 
 from gtmar.integrations.sql import column_kinds, select
 from gtmar.runs import score
@@ -74,6 +74,23 @@ def test_without_knowing_the_columns_too(engine: Engine) -> None:
         spec = draw_spec(seed)
         text = select(spec, f"{quote}few accounts{quote}", dialect=engine.dialect)
         assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
+
+
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 40), marks=pytest.mark.slow)])
+def test_groups_shared_weights_fading_and_vetoes_too(engine: Engine, seeds: range) -> None:
+    accounts = draw_accounts(10 * len(seeds) ** 2, seed=3)
+    engine.load(f"combined {len(seeds)}", accounts)
+    quote, kinds = "`" if engine.dialect == "spark" else '"', column_kinds(accounts.schema)
+    shapes = set()
+    for seed in seeds:
+        spec = draw_combined(seed)
+        table = f"{quote}combined {len(seeds)}{quote}"
+        text = select(spec, table, dialect=engine.dialect, kinds=kinds)
+        scored = score(accounts, spec)
+        assert differing(engine.ask(text), scored) == 0, f"spec {seed}"
+        parts = (name.partition(".")[0] for name in scored.columns)
+        shapes |= {name for name in parts if scored.get_columns() and name}
+    assert {"group", "redistributed", "veto"} <= shapes
 
 
 def test_what_the_contract_refuses_has_no_score(engine: Engine) -> None:
