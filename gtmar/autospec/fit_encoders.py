@@ -207,9 +207,7 @@ def _members(text: pl.Series, listed: Sequence[str]) -> list[NDArray[Any]]:
     return [*members, (~text.is_in(listed).fill_null(value=True)).to_numpy()]
 
 
-def _shape(
-    fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unknowns: int
-) -> Shape:
+def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unknowns: int) -> Shape:
     """Return a feature's encoder by its levels."""
     if fitted.kind == "flag":
         return _flag_shape(fitted, part, fit, unknowns)

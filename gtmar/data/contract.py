@@ -186,8 +186,7 @@ def check_contract(
         aside_rows = broken_rows if mended else None
         raise ViolationsError(table.source, check.violations, set_aside=aside_rows)
     columns, table, identifier = check.outcome_columns, check.table, check.identifier
-    of_features = {column for term in spec.terms for column in term.columns}
-    read = {*columns.columns.values(), *of_features, *spec.segments}
+    read = {*columns.columns.values(), *spec.columns, *spec.segments}
     of_text = table.texts.notes(read) if table.texts else []
     as_read = (*table.notes, *([left_open] if left_open else ()), *strange, *of_text)
     counted = {name: facts[f"{name}.unknown"] for name in _stated_unknowns(spec)}
@@ -282,7 +281,7 @@ class _Check:
 
     def _present_features(self) -> dict[str, Feature]:
         present = {}
-        for name, feature in self.spec.features.items():
+        for name, feature in self.spec.inputs.items():
             before = len(self.violations)
             for column in feature.reads(name):
                 if self.outcomes and column in self.outcome_columns.columns.values():
@@ -457,7 +456,7 @@ class _Check:
             wanted.append(key.n_unique().alias("accounts"))
         signs = (rule.mask.sum() if rule.sign is None else rule.sign for rule in rules)
         wanted += [sign.alias(f"{i}.count") for i, sign in enumerate(signs)]
-        if len(self.features) == len(spec.features):
+        if len(self.features) == len(spec.inputs):
             for term in spec.terms:
                 # As doubles: what is too large for an integer is a violation and not a failure.
                 value = encoded_value(spec, term, schema, self.day)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.spec.combination import Combination
 from gtmar.spec.encoders import (
     Bins,
     BoolEncoder,
     CurveEncoder,
     DaysBeforeEncoder,
+    DecayEncoder,
     IdentityEncoder,
     MissingValue,
     OneOfEncoder,
@@ -40,6 +42,7 @@ __all__ = [
     "divided",
     "encoded_terms",
     "encoded_value",
+    "flag_values",
     "half_up",
     "is_missing",
     "lies_in",
@@ -66,9 +69,7 @@ def categories_of(encoder: SpecModel) -> list[str] | None:
 def counts_unknown(feature: Feature) -> bool:
     """Whether a spec says what an unknown value of a feature counts."""
     encoder = feature.encode
-    return isinstance(feature.missing, MissingValue) or (
-        isinstance(encoder, Bins) and "missing" in encoder.bins
-    )
+    return feature.missing != "error" or (isinstance(encoder, Bins) and "missing" in encoder.bins)
 
 
 def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -161,7 +162,7 @@ def is_missing(column: str, dtype: pl.DataType) -> pl.Expr:
     return unknown | pl.col(column).is_nan().fill_null(value=False) if dtype.is_float() else unknown
 
 
-def _scaled(encoder: ScaleEncoder, x: pl.Expr) -> pl.Expr:
+def _scaled(encoder: ScaleEncoder | DecayEncoder, x: pl.Expr) -> pl.Expr:
     """Apply one of the encoders that take a number."""
     if isinstance(encoder, RangeEncoder):
         low, high = encoder.from_, encoder.to
@@ -178,6 +179,12 @@ def _scaled(encoder: ScaleEncoder, x: pl.Expr) -> pl.Expr:
         reached = reduce(operator.add, [(x >= cut).cast(pl.Int32) for cut in encoder.cuts])
         count = len(encoder.cuts)
         return divided((count - reached if encoder.invert else reached).cast(pl.Float64), count)
+    if isinstance(encoder, DecayEncoder):
+        fading: Any = pl.when(x <= 0).then(1.0).when(x >= encoder.end).then(0.0)
+        for day, units in encoder.near.items():
+            fading = fading.when(x == day).then(units / VALUE_UNITS)
+        faded: pl.Expr = fading.otherwise(pl.lit(2.0).pow(x / -encoder.half_life))
+        return faded
     return x
 
 
@@ -221,6 +228,8 @@ def encoded_value(
     value = _unscaled(feature, column, dtype, as_of)
     if isinstance(feature.missing, MissingValue):
         value = pl.when(unknown).then(pl.lit(feature.missing.value)).otherwise(value)
+    elif feature.missing == "redistribute":
+        value = pl.when(unknown).then(pl.lit(0.0)).otherwise(value)
     return half_up(value, VALUE_UNITS)
 
 
@@ -292,3 +301,15 @@ def encoded_terms(
         term.name: encoded_value(spec, term, schema, as_of).cast(pl.Int64).alias(term.name)
         for term in spec.terms
     }
+
+
+def flag_values(spec: ScoringSpec, schema: pl.Schema) -> dict[str, pl.Expr]:
+    """Return what a spec's `Combination` asks of each account, 1 or 0 as Int8, by flag."""
+    combination = Combination.of(spec)
+    if combination is None:
+        return {}
+    columns = {column for each in combination.sets for column in each.shared.values()}
+    flags = {f"unknown.{column}": is_missing(column, schema[column]) for column in columns}
+    for rule, _ in spec.veto_ends:
+        flags[f"veto.{rule.canonical}"] = rule_holds(rule, schema)
+    return {name: flags[name].cast(pl.Int8) for name in combination.flags}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.data.contract import Checked, as_of_date, check_contract
-from gtmar.data.encode import as_text, encoded_terms
+from gtmar.data.encode import as_text, encoded_terms, flag_values
 from gtmar.data.outcomes import (
     ACTIVATION_STATES,
     Movement,
@@ -38,6 +38,7 @@ from gtmar.data.split import (
 )
 from gtmar.data.storage import Storage
 from gtmar.errors import SpecError
+from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Split
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ _DATED_BYTES = 6
 _READING_BYTES = 110
 #: Before the name of a column that is kept as codes.
 _CODED = "\x00coded."
+#: Points of a group, times its weights, in 1/10,000ths: doubles divide them exactly, in SQL too.
+_SHARED_REACH = 2**50
 #: More accounts than this teach a first spec nothing more; a hash draws them.
 MOST_SAMPLED = 200_000
 
@@ -128,6 +131,8 @@ class AccountMatrix:
     account_of: NDArray[np.int32] | None = None
     date_of: NDArray[np.int16] | None = None
     dates: tuple[date, ...] = ()
+    #: int8, shape (N,), 1 or 0 by name: what a `Combination` asks of each account.
+    flags: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
 
     @property
     def accounts(self) -> int:
@@ -180,6 +185,7 @@ class AccountMatrix:
             offsets=offsets,
             ltv_rows=ltv_rows,
             segments=tuple(replace(each, codes=chosen(each.codes)) for each in self.segments),
+            flags={name: chosen(flag) for name, flag in self.flags.items()},
             **optional,
         )
 
@@ -206,11 +212,13 @@ def freeze(
     storage: Storage,
     segments: Mapping[str, tuple[str, ...]] | None = None,
     rows: AccountDates | None = None,
+    flags: Sequence[str] = (),
 ) -> list[AccountMatrix]:
     """Freeze columns, rows by code: the search part, then the holdout, if there is one.
 
     The columns are the canonical outcomes, `movement`, each term's encoded values as `x.` and its
-    name, and each segment column's codes as `s.` and its name; `segments` has its values, and
+    name, each of the `flags` as `f.` and its name, and each segment column's codes as `s.` and its
+    name; `segments` has its values, and
     `held_out` is 1 where an account is of the holdout, else 0; `rows` says whose row each is, in a
     table of several dates. A column is let go of once it is
     frozen, so that there are no two copies of the table.
@@ -231,7 +239,8 @@ def freeze(
     money = (outcomes.has("mrr"), outcomes.basis is not None, outcomes.has("ltv"))
     present = list(compress(("start", "end", "ltv"), money))
     parts: list[dict[str, NDArray[Any]]] = [{} for _ in orders]
-    for name in (*(f"x.{n}" for n in names), *(f"s.{n}" for n in segments or ()), *present):
+    coded = (*(f"s.{n}" for n in segments or ()), *(f"f.{n}" for n in flags))
+    for name in (*(f"x.{n}" for n in names), *coded, *present):
         known = columns.pop(name).fill_null(0).to_numpy()
         for part, order in zip(parts, orders, strict=True):
             part[name] = storage.keep(known, order)
@@ -258,6 +267,7 @@ def freeze(
             outcomes=outcomes,
             segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
             dates=() if rows is None else rows.days,
+            flags={name: part[f"f.{name}"] for name in flags},
             **optional,
         )
 
@@ -425,6 +435,8 @@ def load_accounts(
     for name in coded:
         code = own_value(name, table.schema[name]).rank("dense").fill_null(0).cast(pl.Int32)
         encoded.append(code.alias(f"x.{_CODED}{name}"))
+    flags = flag_values(spec, table.schema)
+    encoded += [flag.alias(f"f.{name}") for name, flag in flags.items()]
     lazy = table.frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *codes)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
@@ -435,7 +447,7 @@ def load_accounts(
     names = [term.name for term in spec.terms]
     features = sum(_BYTES[width] for width in widths.values()) + _BYTES[pl.Int32] * len(coded)
     money = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
-    kept = features + money + len(segments) + _OTHER_BYTES + _DATED_BYTES * len(dated)
+    kept = features + money + len(segments) + len(flags) + _OTHER_BYTES + _DATED_BYTES * len(dated)
     needed = checked.rows * (features + kept + _READING_BYTES)
     storage = Storage.fitting(needed=needed, kept=checked.rows * kept, budget=memory)
     with storage.columns(table, lazy) as columns:
@@ -456,11 +468,21 @@ def load_accounts(
         if rows is not None:
             checked = replace(checked, accounts=len(rows.last))
             keys = rows.keys(keys)
-        prints = _fingerprints(columns, keys, held_out, list(outcomes), names, segments)
+        named = {name: f"x.{name}" for name in names}
+        # No feature's name begins so.
+        named |= {f"{OWN}{name}": f"f.{name}" for name in flags}
+        prints = _fingerprints(columns, keys, held_out, list(outcomes), named, segments)
         del keys
         names += [f"{_CODED}{name}" for name in coded]
         matrices = freeze(
-            columns, names, checked.outcomes, held_out.to_numpy(), storage, segments, rows
+            columns,
+            names,
+            checked.outcomes,
+            held_out.to_numpy(),
+            storage,
+            segments,
+            rows,
+            list(flags),
         )
     return Accounts(
         table=table,
@@ -507,17 +529,20 @@ def _fingerprints(
     keys: pl.Series,
     held_out: pl.Series,
     outcomes: list[str],
-    names: list[str],
+    names: Mapping[str, str],
     segments: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, str, str | None]:
-    """Return the fingerprints of ids, outcomes and split; of ids and features; and of segments."""
+    """Return the fingerprints of ids, outcomes and split; of ids and features; and of segments.
+
+    `names` has the column of each feature and flag.
+    """
 
     def column(name: str) -> Callable[[], pl.Series]:
         return lambda: columns[name]
 
     order = KeyOrder.of(keys)
     of_outcomes = {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
-    of_features = {n: column(f"x.{n}") for n in names}
+    of_features = {name: column(own) for name, own in names.items()}
     with ThreadPoolExecutor(2) as pool:
         # Hashing lets go of Python's lock, so the two go on side by side.
         first, second = pool.map(lambda each: fingerprint(order, each), (of_outcomes, of_features))
@@ -536,12 +561,36 @@ def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
     reach = abs(spec.base) * VALUE_UNITS + SCORE_UNITS
     for term in spec.terms:
         reach += max(abs(term.min), abs(term.max)) * max(map(abs, ranges[term.name]))
+    combination = Combination.of(spec)
+    if combination is not None:
+        reach = _shared_reach(spec, combination, ranges, reach)
     if reach >= 2**62:
         raise SpecError(
             f'spec "{spec.model}": scores may reach {reach / VALUE_UNITS:.3g} points within the '
             "bounds, beyond what 64-bit integers hold",
             hint="scale the largest feature with `encode: {kind: range, ...}`",
         )
+    return reach
+
+
+def _shared_reach(
+    spec: ScoringSpec, combination: Combination, ranges: dict[str, tuple[int, int]], reach: int
+) -> int:
+    """Return how far a score reaches where weights of the unknown are shared out."""
+    terms = spec.terms
+    most = [max(abs(term.min), abs(term.max)) for term in terms]
+    for each in combination.sets:
+        if each.shared:
+            points = sum(most[i] * max(map(abs, ranges[terms[i].name])) for i in each.terms)
+            reached = points * sum(each.sizes(most).values())
+            if reached >= _SHARED_REACH:
+                raise SpecError(
+                    f'spec "{spec.model}": with `missing: redistribute` points may reach '
+                    f"{reached / VALUE_UNITS:.3g} within the bounds, more than is shared out "
+                    "exactly",
+                    hint="scale the largest feature with `encode: {kind: range, ...}`",
+                )
+            reach += reached
     return reach
 
 

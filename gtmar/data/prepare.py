@@ -82,7 +82,7 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
     of_rules: list[tuple[str, tuple[str, ...]]] = []
     values = {*spec.outcomes.model_dump().values()}
     dates = set(_dated(spec))
-    for name, feature in spec.features.items():
+    for name, feature in spec.inputs.items():
         for condition in () if (rule := feature.parsed_rule) is None else rule.conditions:
             if condition.categories:
                 of_rules.append((condition.column, condition.categories))

@@ -141,7 +141,11 @@ def tier_sizes(matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int])
 
 
 def sums_at_sizes(
-    matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int], sizes: Sequence[int]
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    weights: Sequence[int],
+    sizes: Sequence[int],
+    names: Sequence[str] | None = None,
 ) -> Mapping[str, Sequence[int | Fraction]]:
     """Return all sums of a score whose tiers have given sizes, one value each, exact.
 
@@ -150,11 +154,13 @@ def sums_at_sizes(
     matrix
         N accounts.
     spec
-        Encoders and names of the tiers; its edges don't count.
+        How accounts are scored; its tiers' edges don't count, but where a veto leads.
     weights
         F weights.
     sizes
         Accounts of each tier from the highest scores down; N in all.
+    names
+        What the tiers are called; None for the spec's own names.
 
     Returns
     -------
@@ -184,7 +190,7 @@ def sums_at_sizes(
     }
     left = cut.totals(by_code @ CHURNED_INDICATOR)
     known_days = _days(cut, cohorts.dated, cohorts.days, matrix.days)
-    for index, tier in enumerate(spec.tier_names):
+    for index, tier in enumerate(spec.tier_names if names is None else names):
         gone, stays, less, more = (flows[name][index] for name in CASH_FLOWS)
         values: dict[str, int | Fraction] = {n: totals[index] for n, totals in named.items()}
         values |= {

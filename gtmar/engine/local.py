@@ -18,6 +18,7 @@ from gtmar.engine.numpy_kernel import (
     Counts,
     add_steps,
     bin_window,
+    combined_scores,
     count,
     count_tiers,
     raw_scores,
@@ -25,10 +26,11 @@ from gtmar.engine.numpy_kernel import (
 )
 from gtmar.engine.tally import TierEdges, sums_frame
 from gtmar.engine.threads import Workers, cores, keep_memory, pool
+from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,8 +65,11 @@ class PartedTable:
         *,
         threads: int,
         part_rows: int,
+        flags: Mapping[str, Integers],
+        combination: Combination | None = None,
     ) -> None:
         self._columns, self._cohorts, self._edges = columns, cohorts, edges
+        self._flags, self._combination = flags, combination
         self._most, self._max_score, self._threads = edges.bins, max_score, threads
         accounts = len(cohorts.codes)
         self._runs = _even_runs(accounts, part_rows, threads)
@@ -86,7 +91,8 @@ class PartedTable:
         """Count up to `together` candidates over all accounts; return also the counts' first bin.
 
         `raw` are the incumbent's raw scores, shape (N,), `steps` how each candidate's weights
-        differ, `lows` the lowest bins of the tiers, shape (K, T); None for those of the edges.
+        differ, or all of them where points don't simply add up; `lows` the lowest bins of the
+        tiers, shape (K, T); None for those of the edges.
         """
         if len(self._runs) == 1:
             bins, clipped = self._bins(raw, self._runs[0], steps)
@@ -172,6 +178,13 @@ class PartedTable:
     ) -> tuple[Integers, NDArray[np.int64]]:
         """Score a run of rows for some candidates; return bins and who was clipped."""
         columns = [column[run] for column in self._columns]
+        if self._combination is not None:
+            flags = {name: flag[run] for name, flag in self._flags.items()}
+            scored = [
+                combined_scores(columns, flags, [weight for _, weight in each], self._combination)
+                for each in steps
+            ]
+            return score_bins(np.stack(scored), self._max_score)
         made = np.empty((len(steps), run.stop - run.start), dtype=raw.dtype)
         spare = np.empty_like(made[0])
         for row, each in zip(made, steps, strict=True):
@@ -250,6 +263,7 @@ class LocalEvaluator:
         self._workers = Workers(self.threads, lambda: pool(self.threads))
         #: Candidates evaluated so far.
         self.evaluated = 0
+        self._combination = Combination.of(spec)
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._edges = TierEdges.of(spec, matrix.days, by_rule=by_rule)
@@ -265,11 +279,12 @@ class LocalEvaluator:
     @property
     def nbytes(self) -> int:
         """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
-        held = [self._raw, *self._matrix.columns, *(vars(self._matrix).values())]
+        own = self._matrix
+        held = [self._raw, *own.columns, *own.flags.values(), *vars(own).values()]
         for table in (self._parted, self._numba):
             held += table.arrays if table is not None else ()
-        own = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
-        return sum(own.values())
+        sizes = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
+        return sum(sizes.values())
 
     @property
     def compiles(self) -> bool:
@@ -341,6 +356,9 @@ class LocalEvaluator:
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
+        if self._combination is not None:
+            self._incumbent = tuple(weights)
+            return
         if self._numba is None:
             add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
         else:
@@ -379,15 +397,23 @@ class LocalEvaluator:
         return raw.astype(np.int64)
 
     def _full(self, weights: Sequence[int]) -> NDArray[np.integer]:
+        if self._combination is not None:
+            columns, flags = self._matrix.columns, self._matrix.flags
+            return combined_scores(columns, flags, weights, self._combination)
         vector = np.asarray(weights, dtype=np.int64)
         return raw_scores(self._matrix.columns, vector, self._spec.base, wide=self._wide)
 
     def _steps(self, weights: Sequence[int]) -> list[tuple[int, int]]:
+        if self._combination is not None:
+            return list(enumerate(weights))
         pairs = zip(self._incumbent, weights, strict=True)
         return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
 
     def _numba_table(self, candidates: int) -> NumbaTable | None:
         """Return the table for machine code, made when there is enough work to pay for it."""
+        if self._combination is not None:
+            # Compiled code adds steps up; here a score is more than the sum of its points.
+            return None
         if self._compiled is None:
             self._asked += candidates
             each = self._edges.bins + self._matrix.accounts
@@ -437,6 +463,8 @@ class LocalEvaluator:
                 self._spec.max_score,
                 threads=self.threads,
                 part_rows=self._part_rows,
+                flags=self._matrix.flags,
+                combination=self._combination,
             )
         return self._parted
 

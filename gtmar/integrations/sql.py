@@ -21,13 +21,14 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from gtmar.errors import UsageError, culprits, nearest
+from gtmar.spec.combination import Combination
 from gtmar.spec.encoders import (
     Bins,
     BoolEncoder,
     CurveEncoder,
     DaysBeforeEncoder,
+    DecayEncoder,
     IdentityEncoder,
-    MissingValue,
     OneOfEncoder,
     QuantileEncoder,
     RangeEncoder,
@@ -60,6 +61,8 @@ Sql: TypeAlias = exp.Expr
 
 #: Largest value that the contract takes, before it is counted in 1/10,000ths.
 _EXACT = 2**53 / VALUE_UNITS
+#: Bound on a group's points times its weights, as `data.matrix.check_reach` has it.
+_SHARED = 2**50
 #: The first day that counts, and the last.
 _YEARS = ("0001-01-01", "9999-12-31")
 _LARGEST = math.nextafter(math.inf, 0)
@@ -184,16 +187,13 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
     """
     x, encoder = column(place), feature.encode
     if isinstance(encoder, Bins):
-        return _membership(encoder, str(term.bin), x, dialect)
+        shared = feature.missing == "redistribute"
+        return _membership(encoder, str(term.bin), x, dialect, shared=shared)
     unknown: list[tuple[Sql, Sql]] = []
     textual = _reads_text(feature, dtype)
-    if isinstance(feature.missing, MissingValue):
-        value = units(feature.missing.value)
-        unknown.append((x.is_(exp.null()), value))
-        if isinstance(encoder, BoolEncoder) and textual:
-            unknown.append((exp.Lower(this=x).eq(text("nan")), value))
-        elif not textual:
-            unknown.append((_is_nan(x, dialect), value))
+    if feature.missing != "error":
+        value = units(0 if feature.missing == "redistribute" else feature.missing.value)
+        unknown = [(each, value) for each in _unknown(feature, x, dtype, dialect)]
     if isinstance(encoder, OneOfEncoder):
         within = _within(x, list(encoder.values))
         cases = [(inside, units(encoder.values[name])) for name, inside in within.items()]
@@ -216,7 +216,17 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
     return _case([*unknown, (_finite(x), _scaled(scale, x))])
 
 
-def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> Sql:
+def _unknown(feature: Feature, x: Sql, dtype: str | None, dialect: str) -> list[Sql]:
+    """Return the conditions under any of which a value that `read` returned is unknown."""
+    encoder, null = feature.encode, x.is_(exp.null())
+    if isinstance(encoder, Bins):
+        return [null, _is_nan(x, dialect)] if encoder.intervals else [null]
+    if not _reads_text(feature, dtype):
+        return [null, _is_nan(x, dialect)]
+    return [null, exp.Lower(this=x).eq(text("nan"))] if isinstance(encoder, BoolEncoder) else [null]
+
+
+def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder | DecayEncoder, x: Sql) -> Sql:
     """Apply one of the encoders that take a number, which is finite here."""
     if isinstance(encoder, RangeEncoder):
         low, high = encoder.from_, encoder.to
@@ -235,6 +245,11 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> S
             share = _share(x - double(x0), x0, x1 - x0)
             pieces.append((x <= double(x1), _rounded(double(y0) + _line(y1 - y0) * share)))
         return _case(pieces, units(last[1]))
+    if isinstance(encoder, DecayEncoder):
+        days = [(x <= double(0), integer(VALUE_UNITS)), (x >= double(encoder.end), integer(0))]
+        days += [(x.eq(double(day)), integer(value)) for day, value in encoder.near.items()]
+        power = exp.Pow(this=double(2), expression=x / double(-encoder.half_life))
+        return _case(days, _rounded(power))
     count = len(encoder.cuts)
     steps = [
         (x >= double(cut), units((count - n if encoder.invert else n) / count))
@@ -243,13 +258,13 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder, x: Sql) -> S
     return _case(steps, integer(VALUE_UNITS if encoder.invert else 0))
 
 
-def _membership(encoder: Bins, key: str, x: Sql, dialect: str) -> Sql:
+def _membership(encoder: Bins, key: str, x: Sql, dialect: str, *, shared: bool) -> Sql:
     """10,000 where the account falls into the bin, 0 where into another, null where into none."""
     intervals = encoder.intervals
     unknown = exp.or_(x.is_(exp.null()), _is_nan(x, dialect)) if intervals else x.is_(exp.null())
     known = _finite(x) if intervals else exp.not_(x.is_(exp.null()))
     places: dict[str, Sql] = {}
-    if "missing" in encoder.bins:
+    if "missing" in encoder.bins or shared:
         places["missing"] = unknown
     for name, interval in intervals.items():
         ends = [known] if math.isinf(interval.low) else [known, x >= double(interval.low)]
@@ -372,6 +387,12 @@ LONGEST_NAME = {"postgres": 63, "redshift": 127}
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns that `gtmar score` gives beside the id and the points.
 _OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
+#: Steps of the statement, and those that PostgreSQL is to keep.
+_STEPS = (
+    *("read", "encoded", "points"),
+    *("sums", "shared", "cut", "whole", "held", "raw", "value"),
+)
+_KEPT = ("encoded", "sums", "shared", "cut", "whole", "value")
 #: Digits of a sum of points in 1/10,000ths: over a million terms of the largest value and weight.
 _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
@@ -404,10 +425,11 @@ def select(
     """Return a SELECT, pretty-printed, that scores a table as `gtmar score` does.
 
     Its columns: the id, ``score`` (decimal, in points), ``tier``, ``probability`` of leaving where
-    the spec is calibrated (decimal), ``base``, ``points.<term>`` for each weight, ``rounding`` and
-    ``clipping``; points add up to the score. For an account that the data contract refuses, score,
-    tier and probability are null. In BigQuery, where a name may hold letters,
-    digits and underscores alone, other signs of ``points.<term>`` are written as underscores.
+    the spec is calibrated (decimal), ``base``, ``points.<term>`` for each weight, the lines of
+    groups, redistribution and vetoes, ``rounding`` and ``clipping``; they add up to the score. For
+    an account that the data contract refuses, score, tier and probability are null. In BigQuery,
+    where a name may hold letters, digits and underscores alone, other signs of ``points.<term>``
+    are written as underscores.
 
     Parameters
     ----------
@@ -457,7 +479,7 @@ def select(
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
     """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
-    columns = {c: feature for name, feature in spec.features.items() for c in feature.reads(name)}
+    columns = {c: feature for name, feature in spec.inputs.items() for c in feature.reads(name)}
     readings: dict[str, str] = {
         name: form
         for name, form in spec.read.columns.items()
@@ -489,27 +511,16 @@ def _tree(
     """Put the statement together: read, encode, weigh, add up, round and clip, in this order."""
     # A name of our own must not hide the table.
     own = "_" if source.name.lower().startswith("gtmar_") else ""
-    names = {n: f"gtmar_{n}{own}" for n in ("read", "encoded", "points", "raw", "value")}
+    names = {n: f"gtmar_{n}{own}" for n in _STEPS}
     terms = spec.terms
-    place = {name: f"x{i}" for i, name in enumerate(spec.features, start=1)}
+    place = {name: f"x{i}" for i, name in enumerate(spec.inputs, start=1)}
     value = {term.name: f"v{i}" for i, term in enumerate(terms, start=1)}
     point = {term.name: f"p{i}" for i, term in enumerate(terms, start=1)}
 
     def stage(before: str, *columns: Sql) -> exp.Select:
         return exp.select(column("id"), *columns).from_(exp.to_table(names[before], copy=False))
 
-    reading = []
-    for name, feature in spec.features.items():
-        if (rule := feature.parsed_rule) is not None:
-            places = _rule_places(rule, place[name], kinds)
-            for (origin, textual), at in places.items():
-                cell = _as_text(origin) if textual else _as_number(origin, kinds.get(origin))
-                reading.append(named(cell, at))
-            continue
-        [origin] = feature.reads(name)
-        kind, zone = kinds.get(origin), spec.time_zone
-        cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
-        reading.append(named(cell, place[name]))
+    reading = _reading(spec, place, as_of, kinds, dialect)
     encoding, weighing = [], []
     for term in terms:
         feature = spec.features[term.feature]
@@ -521,25 +532,37 @@ def _tree(
         encoding.append(named(given, value[term.name]))
         weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
         weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
-    total: Sql = exp.cast(integer(spec.base * VALUE_UNITS), _SUM)
-    for name in point.values():
-        total = exp.Add(this=total, expression=column(name))
-    points = [column(name) for name in point.values()]
+    combination, points = Combination.of(spec), list(point.values())
+    lines: dict[str, str] = {}
+    more: dict[str, exp.Select] = {}
+    before = "points"
+    if combination is not None:
+        flags = _flags(spec, place, kinds, dialect)
+        encoding += flags
+        carried = [*points, *(flag.alias for flag in flags)]
+        weighing += map(column, carried[len(points) :])
+        summed, lines = _combined(spec, combination, points, place)
+        for step, columns in summed.items():
+            more[step] = stage(before, *map(column, carried), *columns)
+            carried += [each.alias for each in columns]
+            before = step
+        points += lines.values()
+    total = _total([exp.cast(integer(spec.base * VALUE_UNITS), _SUM), *map(column, points)])
     raw, rounded, clipped = column("raw"), column("rounded"), column("clipped")
     half_up = exp.paren(raw + integer(_RAW_PER_SCORE // 2))
     grid = integer(_RAW_PER_SCORE)
-    # The remainder is taken twice, since that of a negative number is negative in SQL.
-    remainder = exp.Mod(
-        this=exp.paren(exp.Mod(this=half_up, expression=grid) + grid), expression=grid
-    )
+    remainder = _modulo(half_up, grid)
     top = spec.max_score * VALUE_UNITS
     ends = [(rounded < integer(0), integer(0)), (rounded > integer(top), integer(top))]
     within = named(exp.cast(_case(ends, rounded), _SUM), "clipped")
-    last = stage("value", raw, *points, rounded, within).subquery("gtmar_scored", copy=False)
+    last = stage("value", raw, *map(column, points), rounded, within).subquery(
+        "gtmar_scored", copy=False
+    )
+    shown = _line_names([*(f"points.{term.name}" for term in terms), *lines], dialect)
     in_points = {
         "score": clipped,
         "base": integer(spec.base * VALUE_UNITS),
-        **{name: column(point[term]) for term, name in _point_names(spec, dialect).items()},
+        **{name: column(alias) for name, alias in zip(shown, points, strict=True)},
         "rounding": rounded - raw,
         "clipping": clipped - rounded,
     }
@@ -550,15 +573,136 @@ def _tree(
         "read": exp.select(named(column(identifier), "id"), *reading).from_(source),
         "encoded": stage("read", *encoding),
         "points": stage("encoded", *weighing),
-        "raw": stage("points", *points, named(total, "raw")),
-        "value": stage("raw", raw, *points, named(half_up - remainder, "rounded")),
+        **more,
+        "raw": stage(before, *map(column, points), named(total, "raw")),
+        "value": stage("raw", raw, *map(column, points), named(half_up - remainder, "rounded")),
     }
-    for name, step in steps.items():
+    for name, query in steps.items():
         # PostgreSQL would put each step's text wherever the next one names its columns, and work
         # them out again there.
-        kept = True if dialect == "postgres" and name in ("encoded", "value") else None
-        outer = outer.with_(names[name], as_=step, materialized=kept, copy=False)
+        kept = True if dialect == "postgres" and name in _KEPT else None
+        outer = outer.with_(names[name], as_=query, materialized=kept, copy=False)
     return outer
+
+
+def _reading(
+    spec: ScoringSpec,
+    place: Mapping[str, str],
+    as_of: Sql | None,
+    kinds: Mapping[str, str],
+    dialect: str,
+) -> list[Sql]:
+    """Return the columns that features and vetoes read, as they read them."""
+    reading: list[Sql] = []
+    for name, feature in spec.inputs.items():
+        if (rule := feature.parsed_rule) is not None:
+            places = _rule_places(rule, place[name], kinds)
+            for (origin, textual), at in places.items():
+                cell = _as_text(origin) if textual else _as_number(origin, kinds.get(origin))
+                reading.append(named(cell, at))
+            continue
+        [origin] = feature.reads(name)
+        kind, zone = kinds.get(origin), spec.time_zone
+        cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
+        reading.append(named(cell, place[name]))
+    return reading
+
+
+def _flags(
+    spec: ScoringSpec, place: Mapping[str, str], kinds: Mapping[str, str], dialect: str
+) -> list[Sql]:
+    """Return what a `Combination` asks of an account, 1 or 0."""
+    flags = []
+    for name, feature in spec.features.items():
+        if feature.missing == "redistribute":
+            [origin] = feature.reads(name)
+            unknown = _unknown(feature, column(place[name]), kinds.get(origin), dialect)
+            held = _case([(exp.or_(*unknown), integer(1))], integer(0))
+            flags.append(named(held, f"u{place[name]}"))
+    vetoes = [name for name in spec.inputs if name not in spec.features]
+    for number, (name, rule) in enumerate(zip(vetoes, spec.veto_ends, strict=True)):
+        holds = _rule_holds(rule[0], place[name], kinds, dialect)
+        flags.append(named(_case([(holds.eq(integer(0)), integer(0))], integer(1)), f"w{number}"))
+    return flags
+
+
+def _combined(
+    spec: ScoringSpec, combination: Combination, points: Sequence[str], place: Mapping[str, str]
+) -> tuple[dict[str, list[Sql]], dict[str, str]]:
+    """Return the columns of some more steps, the twin of `Combination.parts`; and name the lines'.
+
+    Each step has all columns of those before it.
+    """
+    weights, lines = [term.weight for term in spec.terms], {}
+    steps: dict[str, list[Sql]] = {step: [] for step in ("sums", "shared", "cut")}
+    for number, each in enumerate(combination.sets):
+        if not each.lines:
+            continue
+        own = exp.cast(_total([column(points[i]) for i in each.terms]), _SUM)
+        steps["sums"].append(named(own, f"s{number}"))
+        reached: Sql = column(f"s{number}")
+        if each.shared:
+            sizes = each.sizes(weights)
+            whole = sum(sizes.values())
+            unknown = [column(f"u{place[n]}") * integer(-sizes[n]) for n in each.shared]
+            known = exp.cast(_total([integer(whole), *unknown]), _VALUE)
+            steps["sums"].append(named(known, f"k{number}"))
+            more = _redistributed(reached, column(f"k{number}"), whole)
+            steps["shared"].append(named(more, f"r{number}"))
+            lines[each.lines[0]] = f"r{number}"
+            reached = exp.paren(reached + column(f"r{number}"))
+        if each.ends is not None:
+            ends: list[tuple[Sql, Sql]] = []
+            if each.low is not None:
+                ends.append((reached < integer(each.low), integer(each.low)))
+            if each.high is not None:
+                ends.append((reached > integer(each.high), integer(each.high)))
+            within = exp.cast(_case(ends, reached), _SUM)
+            steps["cut"].append(named(exp.cast(within - reached, _SUM), f"g{number}"))
+            lines[each.lines[-1]] = f"g{number}"
+    if combination.vetoes:
+        parts = map(column, (*points, *lines.values()))
+        all_points = _total([exp.cast(integer(combination.base), _SUM), *parts])
+        steps["whole"] = [named(exp.cast(all_points, _SUM), "whole")]
+        reached, held = column("whole"), []
+        ordered = [(end, f"w{i}") for i, (_, end) in enumerate(combination.vetoes)]
+        # The strictest first, which leaves the others nothing to do.
+        for end, flag in sorted(ordered, reverse=combination.risk):
+            over = reached < integer(end) if combination.risk else reached > integer(end)
+            held.append((exp.and_(column(flag).eq(integer(1)), over), integer(end)))
+        kept = exp.cast(_case(held, reached), _SUM)
+        steps["held"] = [named(exp.cast(kept - reached, _SUM), "h")]
+        lines["veto"] = "h"
+    return {step: columns for step, columns in steps.items() if columns}, lines
+
+
+def _redistributed(points: Sql, known: Sql, whole: int) -> Sql:
+    """Return what points gain where the weights of unknown values are shared out.
+
+    Null where they are more than the contract takes. What is divided in doubles leaves no remainder
+    and is below 2**53, so the quotient is exact.
+    """
+    doubled = exp.cast(known * integer(2), _VALUE)
+    upper = exp.paren(exp.cast(points, _VALUE) * integer(2 * whole) + known)
+    remainder = _modulo(upper, doubled)
+    quotient = _as_double(upper - remainder) / _as_double(doubled)
+    reached = exp.cast(exp.Floor(this=quotient + double(0.5)), "bigint")
+    largest = _SHARED // max(1, whole)
+    exact = points.between(integer(-largest), integer(largest))
+    gained = exp.cast(exp.cast(reached, _SUM) - points, _SUM)
+    return _case([(known.eq(integer(0)), exp.cast(integer(0), _SUM)), (exact, gained)])
+
+
+def _total(terms: Sequence[Sql]) -> Sql:
+    first, *others = terms
+    for each in others:
+        first = exp.Add(this=first, expression=each)
+    return first
+
+
+def _modulo(value: Sql, by: Sql) -> Sql:
+    """Return the remainder from 0 up: taken twice, since SQL's has the sign of what is divided."""
+    return exp.Mod(this=exp.paren(exp.Mod(this=value, expression=by) + by), expression=by)
 
 
 def _in_points(raw: Sql) -> Sql:
@@ -585,25 +729,24 @@ def _probability(spec: ScoringSpec, clipped: Sql) -> list[Sql]:
     return [named(_in_points(_case(steps)), "probability")]
 
 
-def _point_names(spec: ScoringSpec, dialect: str) -> dict[str, str]:
-    """Return by term the name of its column of points, one that the dialect can hold."""
-    names: dict[str, str] = {}
-    for term in spec.terms:
-        name = f"points.{term.name}"
+def _line_names(names: Sequence[str], dialect: str) -> list[str]:
+    """Return the names of the columns of points as the dialect can hold them."""
+    written: list[str] = []
+    for name in names:
+        bare = name
         if dialect == "bigquery":
-            bare = re.sub(r"[^A-Za-z0-9_]", "_", name)
-            taken = {taken.lower() for taken in names.values()}
-            name, number = bare, 2
-            while name.lower() in taken:
-                name, number = f"{bare}_{number}", number + 1
-        names[term.name] = name
+            bare, number = re.sub(r"[^A-Za-z0-9_]", "_", name), 2
+            first, taken = bare, {each.lower() for each in written}
+            while bare.lower() in taken:
+                bare, number = f"{first}_{number}", number + 1
+        written.append(bare)
     longest = LONGEST_NAME.get(dialect, math.inf)
-    if long := [name for name in names.values() if len(name.encode()) > longest]:
+    if long := [name for name in written if len(name.encode()) > longest]:
         raise UsageError(
             f"{dialect} cuts names off after {longest} bytes; longer are {culprits(long)}",
             hint="give the features shorter names, and their columns with `column:`",
         )
-    return names
+    return written
 
 
 def _day(

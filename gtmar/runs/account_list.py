@@ -29,6 +29,8 @@ __all__ = ["AccountList", "account_list"]
 #: Features named as reasons, and the points below which a difference is none.
 _REASONS, _LEAST_POINTS = 3, 0.05
 _AT_STAKE = "at_stake"
+#: What vetoes cost, beside the features, under a name that none of these has.
+_VETO = "\x00veto"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def account_list(
     table = scan(data)
     table, newest = newest_date(table, id_column(spec, table.columns))
     money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
-    columns = list(dict.fromkeys(c for term in spec.terms for c in term.columns))
+    columns = spec.columns
     scored = score(
         table,
         spec,
@@ -210,6 +212,8 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
     features: dict[str, list[str]] = {}
     for term in spec.terms:
         features.setdefault(term.feature, []).append(f"points.{term.name}")
+    if spec.veto:
+        features[_VETO] = ["veto"]
     points = [pl.sum_horizontal(names).alias(feature) for feature, names in features.items()]
     means = scored.select(points).mean().row(0, named=True)
     apart = listed.select(points).select((pl.col(n) - means[n]) * sign for n in features)
@@ -226,6 +230,8 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
 
 def _state(spec: ScoringSpec, name: str, listed: pl.DataFrame, number: int) -> str:
     """Say what a feature is for the account of this row, which a weight gives points."""
+    if name == _VETO:
+        return f"veto by {' or '.join(str(rule) for rule, _ in spec.veto_ends)}"
     feature = spec.features[name]
     if feature.rule is not None:
         holds = "holds" if listed[f"points.{name}"][number] else "doesn't hold"

@@ -157,7 +157,7 @@ def check(
         *order_findings(values.get("auc_roc_retain"), spec),
         *limit_findings(judge, spec, search, sums),
     ]
-    used = {column for term in spec.terms for column in term.columns}
+    used = set(spec.columns)
     return Checkup(
         source=table.source,
         model=spec.model,
@@ -513,7 +513,7 @@ def _read(
     And how many accounts they are of.
     """
     table = prepared(table, spec, outcomes=False)
-    read: set[str | None] = {column for term in spec.terms for column in term.columns}
+    read: set[str | None] = set(spec.columns)
     read |= {spec.as_of, id_column(spec, table.columns)}
     read |= {*spec.required_columns, *spec.read.columns}
     read |= set() if table.dates is None else {table.dates.column}

@@ -71,15 +71,17 @@ def account_changes(
     DataFrame
         `account` (its id, or its row from 1), `date` in a table of several, `score_before`,
         `score_after`, `change`, `tier_before`, `tier_after`, then ``by.<term>`` for each weight,
-        ``by.base``, ``by.rounding`` and ``by.clipping``, which add up to `change`. Texts that a
-        spreadsheet would run as a formula begin with an apostrophe.
+        ``by.base``, ``by.rounding``, ``by.clipping`` and one for each of the score's other lines,
+        which add up to `change`. Texts that a spreadsheet would run as a formula begin with an
+        apostrophe.
     """
     before, after = (score(table.as_read, spec, as_of=as_of) for spec in (one, two))
     identifier = before.columns[0] if before.columns[0] != "score" else None
     dated = {} if table.several is None else {"date": table.several.column}
     account = pl.col(identifier) if identifier else pl.int_range(1, before.height + 1)
     names = [name for name in before.columns if name.startswith("points.")]
-    parts = [*names, "base", "rounding", "clipping"]
+    others = before.columns[before.columns.index("base") :]
+    parts = [*names, *(name for name in others if name not in names)]
 
     def difference(name: str) -> pl.Series:
         # Both are whole numbers of 1/10,000 of a point, so the difference is rounded to one.

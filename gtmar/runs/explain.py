@@ -7,11 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract, id_column
-from gtmar.data.encode import encoded_terms, rule_holds
+from gtmar.data.encode import encoded_terms, flag_values, rule_holds
 from gtmar.data.matrix import load_accounts
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
@@ -27,6 +28,7 @@ from gtmar.runs.inputs import newest_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
 from gtmar.runs.tier_table import side_by_side
+from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
@@ -45,18 +47,19 @@ __all__ = [
     "explain",
 ]
 
-#: Lines that are no feature's.
-_OWN = ("base", "rounding", "clipping")
 #: Before a rule's name, as no column of a table has it.
 _HOLDS = "\x00holds."
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a score: a weight's points, or `base`, `rounding`, `clipping`."""
+    """One line of a score: a weight's points, or one of the score's own.
+
+    These are `base`, `rounding`, `clipping`, and what groups, redistribution and vetoes add.
+    """
 
     name: str
-    #: The table's value, as text; None for the score's own lines.
+    #: The table's value, as text; a group's ends; the vetoes that hold; None for other own lines.
     value: str | None
     weight: int | None
     points: float
@@ -167,7 +170,7 @@ def explain(
         points_to_above=None if needed is None else needed / SCORE_UNITS,
         below=below,
         points_to_below=None if spare is None else spare / SCORE_UNITS,
-        up=() if needed is None else _steps(table, spec, scored, needed, as_of),
+        up=() if needed is None else _steps(table, spec, row, scored, needed, as_of),
         probability=scored.get("probability"),
         probability_reading=None
         if calibration is None
@@ -202,11 +205,13 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
 
 
 def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
-    """Word by term what an account has in the table: its value, or whether a rule holds."""
-    rules = {n: rule for n, each in spec.features.items() if (rule := each.parsed_rule) is not None}
-    columns = {c for term in spec.terms for c in term.columns}
+    """Word by term what an account has in the table: its value, or whether a rule holds.
+
+    Under `_HOLDS` stand the vetoes that hold.
+    """
+    rules = {n: rule for n, each in spec.inputs.items() if (rule := each.parsed_rule) is not None}
     held = {f"{_HOLDS}{name}": rule_holds(rule, table.schema) for name, rule in rules.items()}
-    asked = table.frame.slice(row, 1).select(*columns, **held)
+    asked = table.frame.slice(row, 1).select(*spec.columns, **held)
     cells = collect(table, asked).row(0, named=True)
     words = {}
     for term in spec.terms:
@@ -216,7 +221,8 @@ def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
         else:
             cell = cells[term.columns[0]]
             words[term.name] = "unknown" if cell is None else str(cell)
-    return words
+    vetoes = (name for name in rules if name not in spec.features and cells[f"{_HOLDS}{name}"])
+    return words | {_HOLDS: ", ".join(name.removeprefix("veto: ") for name in vetoes)}
 
 
 def _lines(
@@ -228,15 +234,20 @@ def _lines(
 ) -> tuple[Line, ...]:
     """List every line that either spec has, those that change most first where there are two."""
     earned = (other.earned_by if other else {}) | spec.earned_by
+    combinations = [Combination.of(each) for each in (spec, other) if each is not None]
+    ends = {name: text for each in combinations if each for name, text in each.lines.items()}
+    ends |= {"veto": cells[_HOLDS] or None} if "veto" in ends else {}
+    own = ["base", *ends, "rounding", "clipping"]
 
     def line(name: str, key: str, value: str | None = None, weight: int | None = None) -> Line:
         then = float(compared.get(key, 0.0)) if compared else None
         return Line(name, value, weight, scored.get(key, 0.0), then, earned.get(name))
 
     def order(each: Line) -> tuple[bool, float]:
-        return each.name in _OWN, -abs(each.points - (each.other_points or 0.0))
+        moved = abs(each.points - (each.other_points or 0.0))
+        return each.weight is None and each.name in own, -moved
 
-    lines = [line(name, name) for name in _OWN]
+    lines = [line(name, name, ends.get(name)) for name in own]
     for term in {t.name: t for t in (*(other.terms if other else ()), *spec.terms)}.values():
         key, text = f"points.{term.name}", cells[term.name]
         lines.append(line(term.name, key, text, spec.weights.get(term.name)))
@@ -246,6 +257,7 @@ def _lines(
 def _steps(
     table: AccountTable,
     spec: ScoringSpec,
+    row: int,
     scored: dict[str, Any],
     needed: int,
     as_of: str | None,
@@ -265,18 +277,47 @@ def _steps(
             for feature, names in features.items()
         ),
     ).row(0, named=True)
+    points = {
+        feature: round(sum(scored[f"points.{name}"] for name in names) * VALUE_UNITS)
+        for feature, names in features.items()
+    }
     # What lies below the scale has to be made up for first. A score rounds half up.
     units = VALUE_UNITS // SCORE_UNITS
-    raw = sum(round(scored[k] * VALUE_UNITS) for k in scored if k.startswith("points."))
-    edge = round(scored["score"] * SCORE_UNITS) + needed
-    short = edge * units - units // 2 - raw - spec.base * VALUE_UNITS
+    needed_raw = (round(scored["score"] * SCORE_UNITS) + needed) * units - units // 2
+    combination = Combination.of(spec)
+    flags = flag_values(spec, table.schema)
+    known = {
+        name: values.to_numpy()[0].astype(np.int64)
+        for name, values in collect(table, table.frame.slice(row, 1).select(**flags))
+        .to_dict()
+        .items()
+    }
+
+    def raw(changed: dict[str, int]) -> int:
+        """Score the account with other points of some features, whose values are known then."""
+        now = points | changed
+        if combination is None:
+            return int(sum(now.values())) + spec.base * VALUE_UNITS
+        columns = {n: c for each in combination.sets for n, c in each.shared.items()}
+        found = {f"unknown.{columns[n]}": np.int64(0) for n in changed if n in columns}
+        sums = [np.int64(sum(now[name] for name in each.features)) for each in combination.sets]
+        weights = list(spec.weights.values())
+        scored_raw: np.int64 = combination.raw(sums, weights, known | found)
+        return int(scored_raw)
+
+    vetoed = [name for name in known if name.startswith("veto.") and known[name]]
+    before = raw({})
     steps = []
-    for feature, names in features.items():
-        now = round(sum(scored[f"points.{name}"] for name in names) * VALUE_UNITS)
-        more = int(best[feature]) - now
-        if more > 0:
-            points = now / VALUE_UNITS, best[feature] / VALUE_UNITS
-            steps.append(PossibleChange(feature, *points, reaches=more >= short))
+    for feature, now in points.items():
+        after = raw({feature: int(best[feature])})
+        if after > before:
+            possible = (now + after - before) / VALUE_UNITS
+            reaches = after >= needed_raw
+            steps.append(PossibleChange(feature, now / VALUE_UNITS, possible, reaches))
+    known |= dict.fromkeys(vetoed, np.int64(0))
+    if (after := raw({})) > before:
+        points_lost = (before - after) / VALUE_UNITS
+        steps.append(PossibleChange("veto", points_lost, 0.0, after >= needed_raw))
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))
 
 

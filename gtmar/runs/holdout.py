@@ -234,7 +234,7 @@ def _refuse_the_same(
 def values_read(accounts: Accounts, spec: ScoringSpec) -> list[str]:
     """Return the columns of outcomes and features that make a row what it is, without the id."""
     outcomes = accounts.checked.outcomes.columns.values()
-    read = dict.fromkeys([*outcomes, *(c for term in spec.terms for c in term.columns)])
+    read = dict.fromkeys([*outcomes, *spec.columns])
     return [name for name in read if name != accounts.checked.id_column]
 
 

@@ -240,7 +240,7 @@ def leaks_of(
     accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
 ) -> tuple[Leak, ...]:
     """Look for leakage in the columns that a spec reads, on so many of the accounts searched."""
-    columns = list(dict.fromkeys(c for term in spec.terms for c in term.columns))
+    columns = spec.columns
     table, checked, copies = accounts.table, accounts.checked, accounts.copies
     ids, split = checked.id_column, spec.split
     sample = search_sample(

@@ -14,7 +14,7 @@ from polars.exceptions import PolarsError
 from gtmar import safe_text
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract
-from gtmar.data.encode import divided, encoded_terms
+from gtmar.data.encode import divided, encoded_terms, flag_values
 from gtmar.data.locations import expanded, refuse_remote
 from gtmar.data.matrix import check_reach
 from gtmar.data.prepare import prepared
@@ -25,6 +25,7 @@ from gtmar.integrations.lakehouse import is_target, refuse_target, replace
 from gtmar.outputs import Output
 from gtmar.safe_text import without_credentials
 from gtmar.spec.calibration import PROBABILITY_UNITS
+from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
@@ -48,9 +49,12 @@ __all__ = [
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of the computation, under names that no table has.
 _RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
+_FLAG = "\x00flag."
 #: Columns that say by what a row was scored, and when.
 _STAMP = ("spec_id", "scored_on")
 _NEARLY = 1e-9
+#: How the columns begin that say what moved a score.
+_MOVING = ("points.", "group.", "redistributed", "veto")
 #: Before the name of a column of the table that comes along with the score.
 CARRIED = "\x00carried."
 
@@ -85,8 +89,9 @@ def score(
         One row per account, in the table's order: the id where there is one, the date's column in
         a table of several dates, `score` in points,
         `tier`, the `probability` of leaving where the spec is calibrated, then what the score is
-        made of: `base`, ``points.<term>`` for each weight,
-        `rounding` and `clipping`, which add up to it.
+        made of: `base`, ``points.<term>`` for each weight, what groups, redistribution and vetoes
+        do (``group.<name>``, ``redistributed``, ``redistributed.<group>``, ``veto``) where the spec
+        has any, `rounding` and `clipping`; all of them add up to it.
 
     Raises
     ------
@@ -107,7 +112,9 @@ def score(
         for sentence in checked.notes:
             announce(sentence)
     identifier = checked.id_column or likely
-    own = {"score", "tier", "probability", "base", "rounding", "clipping", *_STAMP}
+    combination = Combination.of(spec)
+    lines = [] if combination is None else list(combination.lines)
+    own = {"score", "tier", "probability", "base", *lines, "rounding", "clipping", *_STAMP}
     if identifier in own:
         raise UsageError(
             f"\"{identifier}\" is the account id's column and one of the result's; "
@@ -125,10 +132,13 @@ def score(
     # Integer division rounds down, so this is floor(raw + 0.5) on the grid of score values.
     rounded = (pl.col(_RAW) + _RAW_PER_SCORE // 2) // _RAW_PER_SCORE
     carried = [pl.col(name).alias(f"{CARRIED}{name}") for name in carry]
-    frame = table.frame.select(*identity, *weighted, *carried).with_columns(
-        (pl.sum_horizontal(points) + spec.base * VALUE_UNITS).alias(_RAW)
-    )
+    flags = [flag.alias(f"{_FLAG}{name}") for name, flag in flag_values(spec, table.schema).items()]
+    frame = table.frame.select(*identity, *weighted, *carried, *flags)
+    if combination is not None:
+        frame = frame.with_columns(**_lines(spec, combination))
     frame = frame.with_columns(
+        (pl.sum_horizontal([*points, *lines]) + spec.base * VALUE_UNITS).alias(_RAW)
+    ).with_columns(
         rounded.alias(_ROUNDED), rounded.clip(0, spec.max_score * SCORE_UNITS).alias(_VALUE)
     )
 
@@ -142,12 +152,23 @@ def score(
         _tier(spec),
         *_probability(spec),
         pl.lit(float(spec.base)).alias("base"),
-        *(in_points(pl.col(name), VALUE_UNITS, name) for name in points),
+        *(in_points(pl.col(name), VALUE_UNITS, name) for name in (*points, *lines)),
         in_points(on_grid * _RAW_PER_SCORE - raw, VALUE_UNITS, "rounding"),
         in_points(value - on_grid, SCORE_UNITS, "clipping"),
         *(pl.col(f"{CARRIED}{name}") for name in carry),
     )
     return collect(table, result)
+
+
+def _lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
+    """Return what groups, redistribution and vetoes add to the points, in 1/10,000ths, by line."""
+    terms = spec.terms
+    sums = [
+        pl.sum_horizontal(f"points.{terms[number].name}" for number in each.terms)
+        for each in combination.sets
+    ]
+    flags = {name: pl.col(f"{_FLAG}{name}").cast(pl.Int64) for name in combination.flags}
+    return combination.parts(sums, [term.weight for term in terms], flags)
 
 
 def stamped(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
@@ -269,7 +290,7 @@ def changed_since(
             f"{culprits(now[_KEY].head(3).to_list())}",
             hint="were they written another way? without --changed-since all are given",
         )
-    points = [c for c in new.columns if c.startswith("points.") and c in before.columns]
+    points = [c for c in new.columns if c.startswith(_MOVING) and c in before.columns]
     then = before.select(
         ids,
         previous_score=pl.col("score").cast(pl.Float64),

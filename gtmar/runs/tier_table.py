@@ -63,8 +63,7 @@ def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[s
     sides: dict[str, Any] = {}
     has_mrr = outcomes.missing_reason(all_metrics()["grr_by_tier"].needs) is None
     for name, (matrix, own, weights) in (("start", one), ("best", two)):
-        named = own.model_copy(update={"tiers": spec.tiers})
-        known = sums_at_sizes(matrix, named, weights, sizes)
+        known = sums_at_sizes(matrix, own, weights, sizes, tiers)
         values = measure_exact(known, tiers, outcomes)
         sides[name] = {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS}
         labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)

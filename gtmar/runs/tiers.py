@@ -237,8 +237,11 @@ def _hint(rule: str, spec: ScoringSpec) -> str:
 
 def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:
     """Count the accounts whose tier differs by name."""
-    scores = LocalEvaluator(matrix, one, threads=1).scores([term.weight for term in one.terms])
-    names = [np.array(spec.tier_names)[TierEdges.of(spec).tiers_of(scores)] for spec in (one, two)]
+    names = []
+    for spec in (one, two):
+        # Where a veto leads follows from the tiers, so a score may differ, too.
+        scores = LocalEvaluator(matrix, spec, threads=1).scores([t.weight for t in spec.terms])
+        names.append(np.array(spec.tier_names)[TierEdges.of(spec).tiers_of(scores)])
     return int((names[0] != names[1]).sum())
 
 

@@ -547,8 +547,8 @@ class _Sides:
         for name, (columns, spec, weights) in self._ordered():
             matrix = _only(self.matrix, columns)
             sizes = sizes or tier_sizes(matrix, spec, weights)
-            named = spec.model_copy(update={"tiers": self.scores["alone"][1].tiers})
-            found[name] = self.judge.decide(sums_at_sizes(matrix, named, weights, sizes))[0]
+            names = self.scores["alone"][1].tier_names
+            found[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, names))[0]
         return found
 
     def _ordered(self) -> list[tuple[str, tuple[tuple[str, ...], ScoringSpec, tuple[int, ...]]]]:

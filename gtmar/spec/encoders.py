@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "VALUE_UNITS",
     "WEIGHT_LIMIT",
     "BinInterval",
     "Bins",
     "BoolEncoder",
     "CurveEncoder",
     "DaysBeforeEncoder",
+    "DecayEncoder",
     "Encoder",
     "IdentityEncoder",
     "MissingValue",
@@ -95,6 +98,8 @@ def number_spellings(form: str) -> list[str]:
     return [form, *padded, java, short, *(["-0", "-0.0"] if form == "0" else [])]
 
 
+#: Encoded values enter the score as integer counts of 1/10,000ths.
+VALUE_UNITS = 10_000
 #: Largest weight, either way. With 10,000 units a value this still leaves Int64 a wide margin.
 WEIGHT_LIMIT = 1_000_000
 
@@ -184,11 +189,51 @@ ScaleEncoder = Annotated[
 ]
 
 
+class DecayEncoder(SpecModel):
+    """Fades with age: 1 on the day itself, a half after `half_life` days, a quarter after two.
+
+    ``2 ** (-days / half_life)`` of whole days; a day that is still to come counts as today.
+    """
+
+    kind: Literal["decay"]
+    half_life: int = Field(strict=True, ge=1, le=3_650)
+
+    @property
+    def near(self) -> dict[int, int]:
+        """Values by day, in 1/10,000ths, where a power's last digits could decide the rounding.
+
+        Stated, since engines compute powers differently; on all other days they can't disagree.
+        """
+        return _decay(self.half_life)[0]
+
+    @property
+    def end(self) -> int:
+        """The first day that counts 0."""
+        return _decay(self.half_life)[1]
+
+
+#: In 1/10,000ths; the powers of any two engines are far nearer to each other.
+_NEAR = 1e-7
+
+
+@lru_cache(maxsize=256)
+def _decay(half_life: int) -> tuple[dict[int, int], int]:
+    near, day = {}, 0
+    while (units := 2.0 ** (-day / half_life) * VALUE_UNITS + 0.5) >= 1:
+        if abs(units - round(units)) < _NEAR:
+            near[day] = int(units)
+        day += 1
+    return near, day
+
+
 class DaysBeforeEncoder(SpecModel):
     """A date, as whole days before the table's `as_of`, then scaled by `then`."""
 
     kind: Literal["days_before"]
-    then: ScaleEncoder = IdentityEncoder(kind="identity")
+    then: Annotated[
+        IdentityEncoder | RangeEncoder | CurveEncoder | QuantileEncoder | DecayEncoder,
+        Field(discriminator="kind"),
+    ] = IdentityEncoder(kind="identity")
 
 
 class Weight(SpecModel):

@@ -67,6 +67,7 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "features": features,
         "tiers": _edges(spec) if spec.has_edges else _rules(spec),
     }
+    form |= _combined(spec)
     # As above.
     if data["read"] != Reading().model_dump(mode="json"):
         form["read"] = data["read"]
@@ -89,6 +90,19 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             form["no_worse"] = sorted(data["no_worse"])
         if data["segments"]:
             form["segments"] = sorted(data["segments"])
+    return form
+
+
+def _combined(spec: ScoringSpec) -> dict[str, Any]:
+    """Return what makes a score more than the sum of its points; nothing where it is none."""
+    form: dict[str, Any] = {}
+    if spec.groups:
+        form["groups"] = {
+            name: [sorted(group.features), group.min, group.max]
+            for name, group in spec.groups.items()
+        }
+    if spec.veto:
+        form["veto"] = sorted([rule.canonical, end] for rule, end in spec.veto_ends)
     return form
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import UsageError
-from gtmar.spec.ids import calibration_of, points_id
+from gtmar.spec.combination import Combination
+from gtmar.spec.ids import calibration_of, form_id, points_id
 from gtmar.spec.model import ScoringSpec
 from gtmar.spec.rule import Rule
 
@@ -56,15 +57,22 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
         )
     data, other = (each.model_dump(mode="json", by_alias=True) for each in (incumbent, candidate))
     old, new = data["features"], other["features"]
-    features, now = {}, {}
+    grouped = _refuse_shapes(incumbent, candidate)
+
+    def shared(name: str) -> bool:
+        """Whether a feature of both is one and the same."""
+        same = name in old and name in new and _form(name, old[name]) == _form(name, new[name])
+        # In other groups a weight counts otherwise, so each score has features of its own.
+        return same and not grouped
+
+    features, now, called = {}, {}, {}
     for name, feature in old.items():
-        same = name in new and _form(name, new[name]) == _form(name, feature)
-        features[name] = _reaching(feature, new[name] if same else None)
-        now[name] = _weighing(feature, new[name] if same else None)
+        features[name] = _reaching(feature, new[name] if shared(name) else None)
+        now[name] = _weighing(feature, new[name] if shared(name) else None)
     for name, feature in new.items():
-        if name in old and _form(name, old[name]) == _form(name, feature):
+        if shared(name):
             continue
-        own = name if name not in old else _OWN.format(name)
+        own = called[name] = name if name not in old else _OWN.format(name)
         column = None if feature["rule"] else feature["column"] or name
         reaching = _reaching({**feature, "column": column}, None)
         features[own], now[own] = _weighing(reaching, None), reaching
@@ -73,16 +81,51 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
         step, column = candidate.base - incumbent.base, incumbent.terms[0].columns[0]
         name = _OWN.format("base")
         features[name], now[name] = _constant(column, 0, step), _constant(column, step, step)
+        if grouped:
+            # Apart from the weights of which those of unknown values are shared out.
+            ends = {"min": min(0, step), "max": max(0, step)}
+            data["groups"] |= {name: {"features": [name], **ends}}
+    for name, group in other["groups"].items() if grouped else ():
+        own = name if name not in data["groups"] else _OWN.format(name)
+        named = [called[each] for each in group["features"]]
+        data["groups"] |= {own: {**group, "features": named}}
     one = {**data, "features": features, "split": other["split"], "calibration": None}
     one["window"] = data["window"] or other["window"]
     # Constraints are a search's: what a person decides on was not searched under them.
     two = {**one, "features": now, "constraints": None}
-    two |= {name: other[name] for name in ("model", "tiers", "lineage")}
+    two |= {name: other[name] for name in ("model", "tiers", "veto", "lineage")}
     first, second = (ScoringSpec.model_validate(each) for each in (one, two))
     fitted = calibration_of(candidate)
     if fitted is not None:
         fitted = fitted.model_copy(update={"points_id": points_id(second)})
     return first, second.model_copy(update={"calibration": fitted})
+
+
+def _refuse_shapes(incumbent: ScoringSpec, candidate: ScoringSpec) -> bool:
+    """Refuse shapes that weights of 0 don't take out; say whether points add up in two ways."""
+    sides = (incumbent, candidate)
+    apart = any(map(Combination.of, sides)) and (
+        form_id(incumbent, tiers=False) != form_id(candidate, tiers=False)
+    )
+    told = []
+    vetoes = [{rule.canonical: end for rule, end in each.veto_ends} for each in sides]
+    if vetoes[0] != vetoes[1]:
+        listed = (", ".join(each) or "none" for each in vetoes)
+        told.append(f"veto: {' and '.join(listed)}, or the scores that they leave")
+    held = [
+        name
+        for each in sides
+        for name, group in each.groups.items()
+        if (group.min or 0) > 0 or (group.max or 0) < 0
+    ]
+    if apart and held:
+        told.append(f"groups: the points of {', '.join(held)} can't be 0")
+    if told:
+        raise UsageError(
+            f"the two specs don't compare account by account, they differ in {'; '.join(told)}",
+            hint="gtmar backtest --spec judges each by itself",
+        )
+    return apart
 
 
 def _form(name: str, feature: dict[str, Any]) -> dict[str, Any]:

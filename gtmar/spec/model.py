@@ -20,11 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-from gtmar.errors import SpecError
+from gtmar.errors import SpecError, nearest
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.earning import Earning, earnings
 from gtmar.spec.encoders import (
+    VALUE_UNITS,
     WEIGHT_LIMIT,
     Bins,
     Encoder,
@@ -44,6 +45,7 @@ __all__ = [
     "VALUE_UNITS",
     "Constraints",
     "Feature",
+    "Group",
     "Guardrail",
     "Lineage",
     "Outcomes",
@@ -53,6 +55,7 @@ __all__ = [
     "Split",
     "Term",
     "Tier",
+    "Veto",
     "Window",
     "stated_date",
     "tier_problems",
@@ -138,8 +141,6 @@ def stated_date(text: str) -> date | None:
     return date.fromisoformat(text) if _DATE.fullmatch(text) else None
 
 
-#: Encoded values enter the score as integer counts of 1/10,000ths.
-VALUE_UNITS = 10_000
 #: Scores are rounded to 1/100 of a point.
 SCORE_UNITS = 100
 #: Above this a tally's sum of squared scores could leave Int64 (10^8 accounts).
@@ -159,7 +160,8 @@ class Feature(SpecModel):
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     column: str | None = None
     encode: Encoder = _IDENTITY
-    missing: Literal["error"] | MissingValue = "error"
+    #: `redistribute` shares the weight of an unknown out, see `gtmar.spec.combination`.
+    missing: Literal["error", "redistribute"] | MissingValue = "error"
     description: str | None = None
 
     @field_validator("rule")
@@ -196,7 +198,10 @@ class Feature(SpecModel):
             given = [key for key, value in own.items() if value is not None]
             if given:
                 raise ValueError(f"with bins each bin has its own weight; drop {given} here")
-            if self.missing != "error":
+            if self.missing == "redistribute":
+                if "missing" in self.encode.bins:
+                    raise ValueError("the unknown is redistributed, or has a bin named `missing`")
+            elif self.missing != "error":
                 raise ValueError("with bins, give the unknown a bin of its own named `missing`")
             return self
         absent = [key for key, value in own.items() if value is None]
@@ -204,6 +209,38 @@ class Feature(SpecModel):
             raise ValueError(f"a feature needs weight, min and max; {absent} not given")
         Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
         return self
+
+
+class Group(SpecModel):
+    """Features whose points are summed, and the sum cut at both ends, before groups add up."""
+
+    features: tuple[str, ...] = Field(min_length=1)
+    min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+    max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
+
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> Group:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class Veto(SpecModel):
+    """A rule that keeps whom it holds for out of the tiers that are better than one."""
+
+    rule: str
+    tier: str
+
+    @field_validator("rule")
+    @classmethod
+    def _is_a_rule(cls, text: str) -> str:
+        Rule.parse(text)
+        return text
+
+
+def _listed(value: object) -> object:
+    """Let one veto stand for a list of one."""
+    return [value] if isinstance(value, dict | Veto) else value
 
 
 class Tier(SpecModel):
@@ -462,6 +499,11 @@ class ScoringSpec(SpecModel):
     #: Columns that a table must have though no part of the spec need read them.
     required_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
+    groups: dict[str, Group] = Field(default_factory=dict)
+    veto: Annotated[
+        tuple[Veto, ...],
+        BeforeValidator(_listed, json_schema_input_type=Veto | tuple[Veto, ...]),
+    ] = ()
     tiers: dict[str, Tier] = Field(min_length=1)
     #: The probability of leaving behind each score, as a run fitted it; None where none did.
     calibration: Calibration | None = None
@@ -491,6 +533,8 @@ class ScoringSpec(SpecModel):
         problems = [
             *tier_problems(self.tiers, self.max_score, self.orientation),
             *self._column_problems(),
+            *self._group_problems(),
+            *self._veto_problems(),
             *self._constraint_problems(),
             *self._segment_problems(),
             *self._calibration_problems(),
@@ -504,19 +548,74 @@ class ScoringSpec(SpecModel):
     def _column_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
         problems: list[Problem] = []
-        for name, feature in self.features.items():
+        for name, feature in self.inputs.items():
             for column in feature.reads(name):
                 if column in outcomes:
                     problem = (
                         f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
                         "a score must not see its own outcome"
                     )
-                    problems.append((("features", name), problem))
+                    place = ("features", name) if name in self.features else ("veto",)
+                    problems.append((place, problem))
         names = [term.name for term in self.terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problem = f"these names stand for more than one weight: {twice}"
             problems.append((("features",), problem))
+        return problems
+
+    def _group_problems(self) -> list[Problem]:
+        problems: list[Problem] = []
+        grouped: dict[str, str] = {}
+        for name, group in self.groups.items():
+            for feature in group.features:
+                if feature not in self.features:
+                    likely = nearest(feature, self.features)
+                    hint = f'; did you mean "{likely}"?' if likely else ""
+                    problems.append((("groups", name), f'there is no feature "{feature}"{hint}'))
+                elif feature in grouped:
+                    listed = dict.fromkeys((grouped[feature], name))
+                    where = " and ".join(f'"{each}"' for each in listed)
+                    text = f'feature "{feature}" stands in more than one place: {where}'
+                    problems.append((("groups", name), text))
+                grouped.setdefault(feature, name)
+            shared = any(
+                self.features[each].missing == "redistribute"
+                for each in group.features
+                if each in self.features
+            )
+            if group.min is None and group.max is None and not shared:
+                text = "needs a min or a max, or a feature with `missing: redistribute`"
+                problems.append((("groups", name), text))
+        return problems
+
+    def _veto_problems(self) -> list[Problem]:
+        problems: list[Problem] = []
+        names, risk = self.tier_names, self.orientation == "risk"
+        worst, best = (names[0], names[-1]) if risk else (names[-1], names[0])
+        rules = [Rule.parse(veto.rule).canonical for veto in self.veto]
+        for number, veto in enumerate(self.veto):
+            text = None
+            if rules[number] in rules[:number]:
+                text = "stands twice"
+            elif veto.tier not in self.tiers:
+                likely = nearest(veto.tier, names)
+                hint = f'did you mean "{likely}"?' if likely else f"there are {', '.join(names)}"
+                text = f'there is no tier "{veto.tier}"; {hint}'
+            elif self.has_rule and risk:
+                text = (
+                    "with orientation risk a veto needs tiers with fixed edges: where a rule sets "
+                    "them, no score is sure to be in the tier"
+                )
+            elif self.has_rule and veto.tier != worst:
+                text = (
+                    f'where a rule sets the tiers\' edges, a veto leads to the lowest, "{worst}", '
+                    f'alone: the edge of "{veto.tier}" would follow from the scores that it cuts'
+                )
+            elif veto.tier == best:
+                text = f'"{best}" is the best tier, so this veto changes nothing'
+            if text is not None:
+                problems.append((("veto",), f'"{veto.rule}": {text}'))
         return problems
 
     def _constraint_problems(self) -> list[Problem]:
@@ -535,7 +634,7 @@ class ScoringSpec(SpecModel):
 
     def _segment_problems(self) -> list[Problem]:
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
-        features = {c: name for name, feature in self.features.items() for c in feature.reads(name)}
+        features = {c: name for name, feature in self.inputs.items() for c in feature.reads(name)}
         problems: list[Problem] = []
         for place, column in enumerate(self.segments):
             problem = None
@@ -587,6 +686,34 @@ class ScoringSpec(SpecModel):
             elif feature.weight is not None and feature.min is not None and feature.max is not None:
                 terms.append(Term(name, name, columns, feature.weight, feature.min, feature.max))
         return tuple(terms)
+
+    @property
+    def inputs(self) -> dict[str, Feature]:
+        """All that reads a column, by name: the features, and each veto as a rule of no weight."""
+        none = {"weight": 0, "min": 0, "max": 0}
+        return self.features | {
+            f"veto: {veto.rule}": Feature(rule=veto.rule, **none) for veto in self.veto
+        }
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the score is made of, each once."""
+        read = (column for name, each in self.inputs.items() for column in each.reads(name))
+        return list(dict.fromkeys(read))
+
+    @property
+    def veto_ends(self) -> tuple[tuple[Rule, int], ...]:
+        """Each veto's rule, and the best score that it leaves, in hundredths of a point.
+
+        The last one below the next tier; with `orientation: risk` the first one of the tier. Where
+        a rule sets the edges it is 0, which is in the lowest tier whatever these are.
+        """
+        ends = []
+        for veto in self.veto:
+            tier = self.tiers[veto.tier]
+            end = tier.low if self.orientation == "risk" else tier.high - 1
+            ends.append((Rule.parse(veto.rule), 0 if self.has_rule else end))
+        return tuple(ends)
 
     @property
     def weights(self) -> dict[str, int]:

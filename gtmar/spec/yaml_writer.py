@@ -31,6 +31,20 @@ _LINE_ENDS = "\x85\u2028\u2029"
 _ONE_LINE = 10_000
 
 
+#: What stands above some keys.
+_NOTES = {
+    "groups": "Features whose points are summed first, and cut at min and max",
+    "veto": "Whom a rule keeps out of the tiers that are better",
+    "tiers": "min included, max excluded",
+    "guardrails": "What a kept change must not break",
+    "no_worse": "In which a kept change must not be worse than the start",
+    "constraints": "What the weights hold together",
+    "calibration": "How many accounts with such a score left; fitted, not written by hand",
+    "fitted": "Encoders that were fitted to outcomes, as they were then; not by hand",
+    "segments": "Whose accounts are looked at apart",
+}
+
+
 def commented_yaml(
     data: Mapping[str, Any],
     *,
@@ -61,27 +75,18 @@ def commented_yaml(
             if left_out:
                 parts.append("  # Left out:\n")
                 parts += [f"  #   {_one_line(n)}: {_one_line(r)}\n" for n, r in left_out.items()]
-        elif key == "tiers":
-            parts.append("\n# min included, max excluded\n" + _dump({key: value}))
-        elif key == "guardrails":
-            parts.append("\n# What a kept change must not break\n" + _dump({key: value}))
-        elif key == "no_worse":
-            parts.append("\n# In which a kept change must not be worse than the start\n")
-            parts.append(_dump({key: value}))
-        elif key == "constraints":
-            parts.append("\n# What the weights hold together\n" + _dump({key: value}))
-        elif key == "calibration":
-            steps = [_Flow(step) for step in value["steps"]]
-            note = "\n# How many accounts with such a score left; fitted, not written by hand\n"
-            parts.append(note + _dump({key: _Block({**value, "steps": steps})}))
-        elif key == "fitted":
-            parts.append("\n# Encoders that were fitted to outcomes, as they were then; not by hand\n")
-            parts.append(_dump({key: _Block(value)}))
-        elif key == "segments":
-            parts.append("\n# Whose accounts are looked at apart\n" + _dump({key: value}))
+        elif key in _NOTES:
+            parts.append(f"\n# {_NOTES[key]}\n" + _dump({key: _by_line(key, value)}))
         else:
             parts.append(_dump({key: value}))
     return "".join(parts)
+
+
+def _by_line(key: str, value: Any) -> Any:
+    """Put each step of a table of probabilities, and each fitted encoder, on a line."""
+    if key == "calibration":
+        return _Block({**value, "steps": [_Flow(step) for step in value["steps"]]})
+    return _Block(value) if key == "fitted" else value
 
 
 def _laid_out(feature: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -125,15 +130,16 @@ _Dumper.add_representer(
 def _dump(data: Mapping[str, Any]) -> str:
     """Write keys in block style, and what they hold on one line."""
     shaped: dict[str, Any] = {
-        key: value
-        if isinstance(value, _Block) or key == "tiers" or not isinstance(value, dict)
-        else _Flow(value)
+        key: value if isinstance(value, _Block) or not isinstance(value, dict) else _Flow(value)
         for key, value in data.items()
     }
-    if "tiers" in shaped:
-        shaped["tiers"] = {name: _Flow(tier) for name, tier in data["tiers"].items()}
-    if "guardrails" in data:
-        shaped["guardrails"] = [_Flow(guardrail) for guardrail in data["guardrails"]]
+    for key in {"tiers", "groups"}.intersection(data):
+        shaped[key] = {name: _Flow(each) for name, each in data[key].items()}
+    for key in {"guardrails", "veto"}.intersection(data):
+        shaped[key] = [_Flow(each) for each in data[key]]
+    if "calibration" in data:
+        steps = [_Flow(step) for step in data["calibration"]["steps"]]
+        shaped["calibration"] = {**data["calibration"], "steps": steps}
     return str(
         yaml.dump(
             shaped,

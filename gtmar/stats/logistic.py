@@ -268,9 +268,7 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
         penalty = _side_by_side_blocks(
             [_penalty(part.tamed, share) for part, share in zip(parts, shares, strict=True)]
         )
-        fit = fit_logistic(
-            lambda: [(table, outcome)], penalty, start=start, arrived=_ON_THE_WAY
-        )
+        fit = fit_logistic(lambda: [(table, outcome)], penalty, start=start, arrived=_ON_THE_WAY)
         start, before = fit.place, shares
         found = [(fit.coefficients[place], fit.covariance[place, place]) for place in places]
         shares = np.array(

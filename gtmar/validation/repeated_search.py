@@ -298,7 +298,9 @@ def searched_again(
             pair = weights[one : one + 2, term]
             # Halves whose curves go against each other can't both go with the whole's, which is
             # made of the two: where they seem to, the one that is less like it goes against it.
-            turned = _alike(columns[one][term], columns[one + 1][term]) * np.prod(like[one : one + 2])
+            turned = _alike(columns[one][term], columns[one + 1][term]) * np.prod(
+                like[one : one + 2]
+            )
             if turned < 0:
                 weights[one + int(np.argmin(np.abs(like[one : one + 2]))), term] *= -1
     return weights

@@ -209,6 +209,36 @@ def draw_spec(seed: int) -> ScoringSpec:
     return spec if seed % 2 else with_probabilities(spec, draw)
 
 
+def draw_combined(seed: int) -> ScoringSpec:
+    """Draw a spec with groups, shared weights of the unknown, points that fade, and vetoes."""
+    draw, spec = random.Random(f"combined {seed}"), draw_spec(2 * seed + 1)
+    data = spec.model_dump(mode="json", by_alias=True)
+    # What is shared out exactly has a bound, which the widest columns are far beyond.
+    features = {n: f for n, f in data["features"].items() if n not in ("exact", "counted")}
+    for feature in features.values():
+        encode = feature["encode"]
+        if encode["kind"] == "days_before" and draw.random() < 0.7:
+            encode["then"] = {"kind": "decay", "half_life": draw.choice((1, 3, 30, 365))}
+        if feature["missing"] != "error" and draw.random() < 0.7:
+            feature["missing"] = "redistribute"
+        elif encode["kind"] == "bins" and len(encode["bins"]) > 1 and draw.random() < 0.7:
+            encode["bins"].pop("missing", None)
+            feature["missing"] = "redistribute"
+    names, groups = draw.sample(sorted(features), len(features)), {}
+    for name in draw.sample(("engagement", 'it\'s "B"', "{{g}}"), draw.randint(0, 3)):
+        own = [names.pop() for _ in range(min(len(names), draw.randint(1, 4)))]
+        ends = sorted(draw.sample(range(-40, 60), 2))
+        low, high = draw.choice((ends, (None, ends[1]), (ends[0], None)))
+        if own:
+            groups[name] = {"features": own, "min": low, "max": high}
+    risk = draw.random() < 0.3
+    rules = {draw_rule(draw).canonical for _ in range(draw.randint(0, 2))}
+    veto = [{"rule": rule, "tier": "it's A" if risk else "B"} for rule in sorted(rules)]
+    orientation = "risk" if risk else "health"
+    combined = {"features": features, "groups": groups, "veto": veto, "orientation": orientation}
+    return ScoringSpec.model_validate({**data, **combined})
+
+
 def with_probabilities(spec: ScoringSpec, draw: random.Random) -> ScoringSpec:
     """Give a spec a calibration of its own scores, with steps at odd places."""
     top = spec.max_score * 100
