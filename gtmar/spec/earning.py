@@ -135,7 +135,7 @@ def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:
 def _shape(encode: Mapping[str, Any]) -> tuple[bool | str, tuple[float, float]]:
     """Say whether an encoder rises, or else where it is highest; and the ends of what it gives."""
     if encode["kind"] != "curve":
-        return not encode.get("invert"), (0.0, 1.0)
+        return encode["kind"] != "decay" and not encode.get("invert"), (0.0, 1.0)
     xs, ys = zip(*encode["points"], strict=True)
     ends = float(min(ys)), float(max(ys))
     if ends[0] == ends[1]:

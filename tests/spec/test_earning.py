@@ -55,6 +55,10 @@ def of(encode: Any, weight: int = 12, column: str = "tickets") -> str:
             {"kind": "days_before", "then": {"kind": "range", "from": 0, "to": 9, "invert": True}},
             "more recent tickets: up to 12 points",
         ),
+        (
+            {"kind": "days_before", "then": {"kind": "decay", "half_life": 30}},
+            "more recent tickets: up to 12 points",
+        ),
     ],
 )
 def test_an_encoder_in_words(encode: dict[str, Any], words: str) -> None:
