@@ -152,6 +152,7 @@ def test_shares_are_reached_as_nearly_as_ties_allow(health: Desk) -> None:
         "before",
         "moved",
         "experiment",
+        "newest",
         "tiers",
         "spec_id",
         "output",

@@ -174,6 +174,7 @@ def test_what_is_of_one_day_takes_the_newest_date_and_says_which(
         same = runs.difference(done.run_id + "/start", done.run_id, **at(folder, one))
         assert moved.newest == last
         assert moved.moved is not None
+        assert same.moved is not None
         assert moved.moved.equals(same.moved)
         assert moved.equal_sizes == same.equal_sizes
     assert (alone.newest, same.newest) == (None, None)
