@@ -23,6 +23,8 @@ from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, UsageError
+from gtmar.html import sentence as html_sentence
+from gtmar.html import table as html_table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
@@ -141,6 +143,15 @@ class Walked(PlainData):
             f"Leave the weights alone: re-tuning was better on {dates}, and no better beyond "
             f"chance: {measured}{caught}."
         )
+
+    def _repr_html_(self) -> str:
+        dates = len(self.steps)
+        rows = [
+            (name, gain.value, gain.low, gain.high, f"{self.wins(name)} of {dates}")
+            for name, gain in self.gains.items()
+        ]
+        heads = ("re-tuned against", "gain", "from", "to", "better on")
+        return html_sentence(self.sentence) + html_table(heads, rows, caption=self.objective)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

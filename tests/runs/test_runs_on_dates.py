@@ -157,9 +157,10 @@ def test_two_panels_of_the_same_customers_are_one_before_the_other(
     assert (old.accounts, fresh.accounts) == (120, 40)
     own = scan(later.filter(~new), at=f"{middle}..{panels.DAYS[7]}")
     matrix = load_accounts(own, spec).search
-    assert old.before.value == Judge.of(spec).values(
-        LocalEvaluator(matrix, spec).frame([panels.START])
-    )[0]
+    assert (
+        old.before.value
+        == Judge.of(spec).values(LocalEvaluator(matrix, spec).frame([panels.START]))[0]
+    )
     with Journal(tmp_path / "journal") as opened:
         [text] = review(opened, decided.run_id).dates
     assert text.startswith(
