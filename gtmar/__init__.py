@@ -10,7 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gtmar.api import Run, account_list, diff, front, load_spec, run, score, try_weights
+    from gtmar.api import (
+        Run,
+        account_list,
+        diff,
+        front,
+        load_spec,
+        run,
+        score,
+        try_weights,
+        walk,
+        watch,
+    )
     from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.runs import Difference as Diff
@@ -32,6 +43,8 @@ __all__ = [
     "run",
     "score",
     "try_weights",
+    "walk",
+    "watch",
 ]
 
 #: Where each name is at home, and what it is called there.
@@ -48,6 +61,8 @@ _HOMES = {
     "run": ("gtmar.api", "run"),
     "score": ("gtmar.api", "score"),
     "try_weights": ("gtmar.api", "try_weights"),
+    "walk": ("gtmar.api", "walk"),
+    "watch": ("gtmar.api", "watch"),
 }
 
 

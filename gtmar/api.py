@@ -1,4 +1,4 @@
-"""The same use cases for Python and notebooks, in few words: run, try, score, compare.
+"""The same use cases for Python and notebooks, in few words: run, try, score, compare, watch.
 
 What `import gtmar` offers is here, imported when it is asked for. Nothing prints; results show
 themselves in a notebook.
@@ -6,11 +6,15 @@ themselves in a notebook.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import runs
 from gtmar import spec as specs
+from gtmar.data.scan import Source, scan
+from gtmar.errors import UsageError
 from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.front import front as compromises
@@ -18,17 +22,28 @@ from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     import polars as pl
 
     from gtmar.data.scan import Tabular
     from gtmar.journal.front import Front
     from gtmar.report import Page
-    from gtmar.runs import Difference, RunResult
+    from gtmar.runs import Difference, RunResult, Walked, Watched
     from gtmar.spec import ScoringSpec
 
-__all__ = ["Run", "account_list", "diff", "front", "load_spec", "run", "score", "try_weights"]
+__all__ = [
+    "Run",
+    "account_list",
+    "diff",
+    "front",
+    "load_spec",
+    "run",
+    "score",
+    "try_weights",
+    "walk",
+    "watch",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,6 +219,124 @@ def score(
     return runs.score(data, _spec(spec), as_of=as_of)
 
 
+def walk(
+    data: Tabular,
+    spec: ScoringSpec | str | Path,
+    *,
+    at: str | None = None,
+    score_column: str | None = None,
+    metric: str | None = None,
+    n: int = 2000,
+    seed: int = 0,
+    author: str | None = None,
+    as_of: str | None = None,
+    journal: str | Path = "journal",
+) -> Walked:
+    """Say whether re-tuning on each date would have paid on the next.
+
+    Parameters
+    ----------
+    data
+        Account tables of several dates: a folder as ``gtmar snapshot`` writes it, or whatever
+        `run` takes with a row an account and date.
+    spec
+        The scoring spec whose weights are left alone or re-tuned, or its file.
+    at
+        The dates that are taken, ``2024-01-01..2025-01-01``, after ``COLUMN=`` where they aren't in
+        `features_asof`; None for all.
+    score_column
+        A column with the score that you have today, to hold re-tuning against.
+    metric
+        The objective; None takes the spec's, else AUC.
+    n
+        Experiments on each date.
+    seed
+        Same seed, same experiments; in [0, 2^63).
+    author, journal
+        Who asks, and the journal's folder, where each date's search is a run.
+    as_of
+        ISO date that `days_before` counts from.
+
+    Returns
+    -------
+    Walked
+        `verdict` is ``pays``, ``costs`` or ``alone``; `gains` have intervals.
+
+    Raises
+    ------
+    SpecError, AccountDataError, UsageError
+        As for `run`; and if no date begins after another's outcomes were over.
+    """
+    return runs.walk(
+        _dated(data, at),
+        _spec(spec),
+        score_column=score_column,
+        metric=metric,
+        limits=runs.Limits(n),
+        seed=seed,
+        author=author,
+        journal=journal,
+        as_of=as_of,
+    )
+
+
+def watch(
+    data: Tabular,
+    *,
+    at: str | None = None,
+    model: str | None = None,
+    shadows: Sequence[ScoringSpec | str | Path] = (),
+    grace: int = 0,
+    forget_before: date | str | None = None,
+    scores: str | Path = "scores",
+    today: date | str | None = None,
+    as_of: str | None = None,
+    journal: str | Path = "journal",
+) -> Watched:
+    """Keep what the live score says of the newest date, and say whether it held so far.
+
+    Parameters
+    ----------
+    data, at, as_of, journal
+        As for `walk`.
+    model
+        Which of the live models; None where there is one.
+    shadows
+        Up to three specs, or their files, to measure beside what is live.
+    grace
+        Days after a window's end until its outcomes count as known.
+    forget_before
+        Kept scores of dates before this day are removed; what was measured stays.
+    scores
+        Folder that keeps scores by date: customers' data.
+    today
+        The day that windows must be over by; None for the clock's, in UTC. Days may be ISO texts.
+
+    Returns
+    -------
+    Watched
+        `verdict` is ``holds``, ``worse`` or ``unknown``.
+
+    Raises
+    ------
+    UsageError
+        If nothing is live, or another process watches.
+    AccountDataError
+        If the tables have no dates or ids, or break the contract.
+    """
+    return runs.watch(
+        _dated(data, at),
+        model=model,
+        shadows=[_spec(each) for each in shadows],
+        grace=grace,
+        forget_before=_day("forget_before", forget_before),
+        scores=scores,
+        today=_day("today", today),
+        journal=journal,
+        as_of=as_of,
+    )
+
+
 def account_list(data: Tabular, spec: ScoringSpec | str | Path, **options: Any) -> runs.AccountList:
     """List the accounts to act on, those with the most at stake first, each with its reasons.
 
@@ -265,6 +398,22 @@ def load_spec(path: str | Path) -> ScoringSpec:
         If it can't be read, or says something that can't hold.
     """
     return specs.load(path)
+
+
+def _dated(data: Tabular, at: str | None) -> Tabular:
+    """Return a table of some of its dates: files stay where they are, a frame is taken as it is."""
+    if at is None:
+        return data
+    if isinstance(data, str | Path):
+        return Source(str(data), at=at)
+    return replace(data, at=at) if isinstance(data, Source) else scan(data, at=at)
+
+
+def _day(name: str, day: date | str | None) -> date | None:
+    try:
+        return date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError as err:
+        raise UsageError(f'{name} expects YYYY-MM-DD, got "{day}"') from err
 
 
 def _spec(spec: ScoringSpec | str | Path) -> ScoringSpec:

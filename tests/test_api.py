@@ -1,6 +1,8 @@
 import re
 import subprocess
 import sys
+from datetime import date, timedelta
+from html import escape
 from importlib import import_module
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from factories import make_accounts, make_spec
 
 import gtmar
 from gtmar import spec as specs
-from gtmar.errors import SpecError
+from gtmar.errors import AccountDataError, SpecError, UsageError
+from gtmar.runs import promote
 
 ACCOUNTS = make_accounts(150)
 HOSTILE = "<script>alert(1)</script>"
@@ -92,6 +95,65 @@ def test_a_runs_compromises_are_those_of_its_journal() -> None:
     assert all(f"<td>{point['experiment']}</td>" in html for point in front.shown())
     with pytest.raises(TypeError):
         gtmar.front(found.id, metric="nrr_at_20")
+
+
+def dated(model: str = "health") -> tuple[pl.DataFrame, specs.ScoringSpec]:
+    """Return 150 accounts on three dates, with days for a window, and a spec of them."""
+    days = [date(2024, 1, 1), date(2024, 4, 1), date(2024, 7, 1)]
+    parts = [
+        make_accounts(150, seed=number).with_columns(
+            account_id=pl.format("a{}", pl.int_range(150)),
+            features_asof=pl.lit(day),
+            outcome_end=pl.lit(day + timedelta(days=80)),
+        )
+        for number, day in enumerate(days)
+    ]
+    window = {"features_asof": "features_asof", "outcome_end": "outcome_end"}
+    return pl.concat(parts), make_spec(model=model, window=window)
+
+
+def test_a_walk_takes_whatever_frame_is_at_hand(capfd: pytest.CaptureFixture[str]) -> None:
+    table, spec = dated()
+    found = gtmar.walk(table, spec, n=10, seed=1)
+    assert found.verdict in ("pays", "costs", "alone")
+    assert [step.day for step in found.steps] == [date(2024, 4, 1), date(2024, 7, 1)]
+    again = gtmar.walk(table.to_pandas(), spec, n=10, seed=1)
+    assert (again.walk_id, again.reused) == (found.walk_id, 2)
+    some = gtmar.walk(table.to_arrow(), spec, n=10, seed=1, at="2024-01-01..2024-04-01")
+    assert some.steps[0].values == found.steps[0].values
+    assert len(some.steps) == 1
+    html = found._repr_html_()
+    assert f"<p>{escape(found.sentence)}</p>" in html
+    assert f"<td>{found.wins('alone')} of 2</td>" in html
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(UsageError, match="expects dates"):
+        gtmar.walk(table, spec, at="last year")
+    with pytest.raises(AccountDataError, match='no column "features_asof"'):
+        gtmar.walk(table.drop("features_asof"), spec)
+    with pytest.raises(TypeError, match="limit"):
+        gtmar.walk(table, spec, limit=5)  # type: ignore[call-arg] # that is the point
+
+
+def test_a_live_score_is_watched_from_a_notebook() -> None:
+    table, spec = dated(HOSTILE)
+    promote(spec, note="agreed")
+    shadow = specs.reweighed(spec, {"depth": 40})
+    Path("shadow.yaml").write_text(specs.to_yaml(shadow), "utf-8")
+    with pytest.raises(UsageError, match='today expects YYYY-MM-DD, got "soon"'):
+        gtmar.watch(table, today="soon")
+    assert not Path("scores").exists()
+    found = gtmar.watch(
+        table.to_pandas(), shadows=["shadow.yaml"], at="2024-01-01..2024-04-01", today="2024-08-01"
+    )
+    assert [role for _, role, _ in found.kept] == ["live", "shadow"]
+    assert [each.day for each in found.measurements] == [date(2024, 4, 1)]
+    assert gtmar.watch(table, shadows=[shadow], today=date(2024, 8, 1)).new == ()
+    later = gtmar.watch(table, today="2025-01-01", forget_before="2024-07-01")
+    assert (later.new, later.forgotten) == ((date(2024, 7, 1),), 1)
+    html = later._repr_html_()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert html.count("<tr><td>2024-0") == 2
 
 
 def test_what_is_shown_in_a_notebook_says_what_is_and_is_escaped() -> None:

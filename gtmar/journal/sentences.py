@@ -223,11 +223,15 @@ def on_dates(accounts: int, dates: int, rows: int) -> str:
 def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
     """Say what a run is on, of several dates, and on how many of them its gain holds."""
     parts = {name: by_date["parts"][name] for name in DATED if name in by_date["parts"]}
-    total = on_dates(
-        sum(part["accounts"] for part in parts.values()),
-        len(by_date["dates"]),
-        sum(part["rows"] for part in parts.values()),
-    )
+    if len({tuple(part["dates"]) for part in parts.values()}) > 1:
+        # A later table of its own, which may have the same accounts again.
+        total = "; ".join(
+            f"{on_dates(part['accounts'], len(part['dates']), part['rows'])} {DATED[name]}"
+            for name, part in parts.items()
+        )
+    else:
+        accounts, rows = (sum(p[key] for p in parts.values()) for key in ("accounts", "rows"))
+        total = on_dates(accounts, len(by_date["dates"]), rows)
     if not improved:
         return [f"{total}."]
     held = []

@@ -187,6 +187,7 @@ def live_page(found: Watched, command: str) -> Page:
         command=command,
         promotions=marks,
         metric=time_charts.metric_chart(shown, [each["since"].date() for each in marks]),
+        shadows=time_charts.shadows_chart(found.measurements),
         tiers=time_charts.tiers_chart(found.measurements),
         probability=time_charts.probability_chart(found.measurements),
         leaving=time_charts.leaving_chart(found.leaving) if found.leaving else None,

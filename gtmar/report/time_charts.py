@@ -27,6 +27,7 @@ __all__ = [
     "leaving_chart",
     "metric_chart",
     "probability_chart",
+    "shadows_chart",
     "tiers_chart",
     "walk_chart",
 ]
@@ -40,6 +41,12 @@ SIDES: dict[str, tuple[str, str, list[int], str]] = {
     "column": ("your score", "quiet", [2, 3], "quiet dotted"),
 }
 _SOLID, _DASHED = [1, 0], [6, 4]
+#: Ink, dashes and the class of the key of up to three shadows.
+_SHADOWS = (
+    ("best", _SOLID, "best"),
+    ("start", _DASHED, "start dashed"),
+    ("quiet", [2, 3], "quiet dotted"),
+)
 
 
 def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Markup | None:
@@ -84,6 +91,43 @@ def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Mark
         f"{len(promoted)} promotions. The table below has the numbers."
     )
     return both(draw, legible(text))
+
+
+def shadows_chart(measured: Sequence[Measurement]) -> tuple[Markup, dict[str, str]] | None:
+    """Draw by how much the newest three shadows beat the live score, by date, and their keys.
+
+    None where no shadow was measured. The keys are classes by the shadow's name.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for each in measured:
+        for name, gain in each.gains.items():
+            if name.startswith("shadow") and gain.value is not None:
+                rows.setdefault(name, []).append({"x": str(each.day), **_ends(gain)})
+    if not rows:
+        return None
+    newest = sorted(rows, key=lambda name: rows[name][-1]["x"])[-len(_SHADOWS) :]
+    looks = dict(zip(newest, _SHADOWS, strict=False))
+
+    def draw(width: int) -> Chart:
+        x = _dates([row["x"] for name in newest for row in rows[name]])
+        y = alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5))
+        layers = [over([{"value": 0}]).mark_rule(color=INK["quiet"], aria=False).encode(y=y)]
+        for name, (ink, dashes, _) in looks.items():
+            look: dict[str, Any] = {"color": INK[ink], "aria": False}
+            base = over(rows[name])
+            ends = base.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
+            layers += [
+                base.mark_line(strokeDash=dashes, strokeWidth=2, **look).encode(x=x, y=y),
+                ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"),
+                base.mark_point(fill=INK[ink], size=40, opacity=1, **look).encode(x=x, y=y),
+            ]
+        return _sized(layers, width)
+
+    text = (
+        f"Chart of the gain of {len(newest)} shadows over the live score, by date, with 95 % "
+        "intervals. The table of dates has the numbers."
+    )
+    return both(draw, text), {name: look[2] for name, look in looks.items()}
 
 
 def tiers_chart(measured: Sequence[Measurement]) -> Markup | None:

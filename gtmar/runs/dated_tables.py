@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,11 +30,12 @@ _FOLDER = re.compile(rf"{ASOF}=(\d{{4}}-\d{{2}}-\d{{2}})")
 _LABELS = ("retained", "churned", "mrr_end")
 
 
-def tables_by_date(data: Tabular) -> dict[date, AccountTable]:
+def tables_by_date(data: Tabular, opened: AccountTable | None = None) -> dict[date, AccountTable]:
     """Open the account table of each date, by the day that its features are of.
 
     That is a folder ``features_asof=DATE`` each, whose columns may differ, or one table with a
-    column `features_asof`.
+    column `features_asof`, or the one that its dates were asked for by. `opened` is all of it,
+    where it is open already.
 
     Raises
     ------
@@ -42,18 +44,20 @@ def tables_by_date(data: Tabular) -> dict[date, AccountTable]:
     """
     if folders := _folders(data):
         return {day: scan(Source(str(folder))) for day, folder in folders.items()}
-    table = scan(data)
-    days = days_of(table)
+    table = opened or scan(data)
+    column, days = (table.dates.column, table.dates.days) if table.dates else (ASOF, days_of(table))
     if not days:
         raise AccountDataError(
             f'{table.source}: no column "{ASOF}" says of which date a row is',
-            hint="gtmar snapshot makes a folder of tables by date",
+            hint="gtmar snapshot makes a folder of tables by date; --at COLUMN=FIRST..LAST names "
+            "another column",
         )
-    return {day: table.keeping(partial(_of_day, day)) for day in days}
+    every = replace(table, dates=None)
+    return {day: every.keeping(partial(_of_day, column, day)) for day in days}
 
 
-def _of_day(day: date, schema: pl.Schema) -> pl.Expr:
-    return day_of(ASOF, schema[ASOF]) == pl.lit(day)
+def _of_day(column: str, day: date, schema: pl.Schema) -> pl.Expr:
+    return day_of(column, schema[column]) == pl.lit(day)
 
 
 def _folders(data: Tabular) -> dict[date, Path]:

@@ -280,10 +280,7 @@ def _window_between(
 
 
 def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
-    """Return the ids of a later table that stand in the one searched, each once.
-
-    None where the tables have no id of one name.
-    """
+    """Return the ids of a later table that stand in the one searched, each once; None without."""
     name = later.checked.id_column
     if name is None or searched.checked.id_column != name:
         return None
@@ -302,13 +299,13 @@ def _shared(searched: Accounts, later: Accounts) -> tuple[str, ...]:
     if again is None:
         return ("There is no id to tell whether accounts stand in both tables.",)
     name = str(later.checked.id_column)
+    one, two = (_rows(each, name).unique(maintain_order=True) for each in (searched, later))
     if len(again):
-        new = _rows(later, name)[name].n_unique() - len(again)
+        new = two.height - len(again)
         return (
             f"{len(again):,} accounts stand in both tables, the same customers; {new:,} of the "
             "holdout's are new.",
         )
-    one, two = (_rows(each, name) for each in (searched, later))
     loosely = pl.col(name).str.to_lowercase().str.strip_chars_start("0")
     alike = one[name].filter(one.select(loosely)[name].is_in(two.select(loosely)[name].implode()))
     if alike.is_empty():

@@ -18,11 +18,13 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
-from gtmar.data.scan import Source, collect, scan
+from gtmar.data.scan import collect, scan
 from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, UsageError
+from gtmar.html import sentence as html_sentence
+from gtmar.html import table as html_table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
@@ -142,6 +144,15 @@ class Walked(PlainData):
             f"chance: {measured}{caught}."
         )
 
+    def _repr_html_(self) -> str:
+        dates = len(self.steps)
+        rows = [
+            (name, gain.value, gain.low, gain.high, f"{self.wins(name)} of {dates}")
+            for name, gain in self.gains.items()
+        ]
+        heads = ("re-tuned against", "gain", "from", "to", "better on")
+        return html_sentence(self.sentence) + html_table(heads, rows, caption=self.objective)
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {
@@ -207,7 +218,9 @@ def walk(
     given = whole(given)
     judge = Judge.of(given, metric)
     limits = limits or Limits()
-    tables = tables_by_date(data)
+    # Once, so that what a database says in between changes nothing.
+    every = scan(data)
+    tables = tables_by_date(data, every)
     judged, left_out = _steps(tables, given)
     if not judged:
         raise AccountDataError(
@@ -215,12 +228,12 @@ def walk(
             "were over",
             hint="; ".join(f"{day}: {why}" for day, why in left_out[-2:]) or None,
         )
-    panel = _Judged.load(data, given, [day for day, _ in judged], score_column, table_options)
+    panel = _Judged.load(every, given, [day for day, _ in judged], score_column, table_options)
     walk_id = _identifier(panel.accounts, given, judge, limits, seed, score_column)
     incumbent, once, steps, reused = given, None, [], 0
     for number, (day, known) in enumerate(judged, start=1):
-        train = _at(data, known[0], known[-1])
-        accounts, _ = load(scan(train), given, **table_options)
+        train = _at(every, known[0], known[-1])
+        accounts, _ = load(train, given, **table_options)
         note = f"walk {walk_id}: judged on {day}"
         run_id = _found(Path(journal), note, accounts, incumbent)
         if run_id is None:
@@ -233,7 +246,7 @@ def walk(
                 limits=limits,
                 seed=seed,
                 journal=journal,
-                holdout_file=_at(data, day, day),
+                holdout_file=_at(every, day, day),
                 author=author,
                 note=note,
                 cold=True,
@@ -297,10 +310,11 @@ def _features_until(table: AccountTable, spec: ScoringSpec, day: date) -> date:
     return found or day - timedelta(days=1)
 
 
-def _at(data: Tabular, first: date, last: date) -> Source:
-    """Return the rows of some dates of a source."""
-    source = data if isinstance(data, Source) else Source(str(data))
-    return replace(source, at=f"{first}" if first == last else f"{first}..{last}")
+def _at(table: AccountTable, first: date, last: date) -> AccountTable:
+    """Return the rows of some dates of a table."""
+    days = f"{first}" if first == last else f"{first}..{last}"
+    column = "" if table.dates is None else f"{table.dates.column}="
+    return scan(replace(table, dates=None), at=column + days)
 
 
 # ---- the steps' weights --------------------------------------------------------------------------
@@ -406,14 +420,14 @@ class _Judged:
     @classmethod
     def load(
         cls,
-        data: Tabular,
+        every: AccountTable,
         spec: ScoringSpec,
         days: Sequence[date],
         column: str | None,
         options: TableOptions,
     ) -> _Judged:
         """Read the dates, all accounts of them."""
-        table = scan(_at(data, days[0], days[-1]))
+        table = _at(every, days[0], days[-1])
         own = None if column is None else spec_of_column(table, column, spec, None, None, [])
         features = spec.features if own is None else {**spec.features, **own.features}
         accounts, _ = load(table, spec.model_copy(update={"features": features}), **options)

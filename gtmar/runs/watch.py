@@ -18,6 +18,8 @@ from gtmar import spec as specs
 from gtmar.data.contract import id_column
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, ViolationsError, culprits
+from gtmar.html import sentence as html_sentence
+from gtmar.html import table as html_table
 from gtmar.runs.before_leaving import before_leaving
 from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
@@ -96,6 +98,15 @@ class Watched(PlainData):
                 "window of its scores is over."
             )
         return f"{self.model}: {self.latest.sentence}"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for each in self.measurements:
+            own = each.metrics.get(each.objective)
+            ends = (None,) * 3 if own is None else (own.value, own.low, own.high)
+            rows.append((str(each.day), each.accounts, each.objective, *ends, each.verdict))
+        heads = ("date", "accounts", "metric", "value", "from", "to", "verdict")
+        return html_sentence(self.sentence) + html_table(heads, rows, caption=self.model)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

@@ -89,13 +89,17 @@ def folder(tmp_path_factory: Any) -> Any:
             expect=HOSTILE[4],
         )
         runs.promote(calibrated, note="agreed", expect="auc_roc_retain >= 0.6")
+        for name, weights in (("one", {"logins": 90}), ("two", {"logins": 20, "tickets": 60})):
+            shadow = specs.reweighed(calibrated, weights)
+            Path(f"{name}.yaml").write_text(specs.to_json(shadow), "utf-8")
         every = place / "every"
         write(every)
         (place / "accounts").mkdir()
         for day in DAYS:
             name = f"features_asof={day}"
             (every / name).rename(place / "accounts" / name)
-            watched = invoke("watch", "--data", "accounts", "-o", "live.html", "--force")
+            words = ("--shadow", "one.yaml", "--shadow", "two.yaml", "-o", "live.html", "--force")
+            watched = invoke("watch", "--data", "accounts", *words)
         Path("spec.yaml").write_text(specs.to_json(calibrated), "utf-8")
         words = ("walk", "--data", "accounts", "--spec", "spec.yaml", "--n", "20")
         walked = invoke(*words, "-o", "walk.html", "--quiet")
@@ -138,6 +142,23 @@ def test_the_live_page_has_what_was_measured(folder: Any) -> None:
     assert 'class="worse">' in page.split("<h1")[0] + page.split("<h1")[1][:20]
     rows = {row["days"]: row for row in said["before_leaving"]}
     assert shown["before.30.leavers"] == rows[30]["leavers"]
+
+
+def test_the_live_page_draws_shadows_beside_the_live_score(folder: Any) -> None:
+    place, said, _ = folder
+    page = (place / "live.html").read_text("utf-8")
+    shown = numbers(page)
+    names = {name for each in said["measurements"] for name in each["gains"]} - {"predecessor"}
+    assert len(names) == 2
+    for each in said["measurements"]:
+        for name in names:
+            assert shown[f"{each['day']}.gain.{name}"] == each["gains"][name]["value"]
+    drawn = page.partition("Gain over the live score, by date:")
+    assert all(f"</i>{name}</span>" in drawn[2].partition("</figcaption>")[0] for name in names)
+    chart = drawn[0].rpartition("<figure>")[2]
+    assert "Chart of the gain of 2 shadows over the live score" in chart
+    # Wide and narrow: an interval a shadow and date, and the line at 0.
+    assert chart.count("<svg") == 2
 
 
 def test_the_live_page_has_the_time_to_leaving(folder: Any) -> None:
@@ -214,5 +235,5 @@ def test_the_page_is_seen_whole(
         "return [...document.querySelectorAll('svg')].filter((s) => "
         "s.getBoundingClientRect().width > 200).length"
     )
-    assert browser.ask(charts) == {"live": 3, "walk": 2}[name]
+    assert browser.ask(charts) == {"live": 4, "walk": 2}[name]
     assert browser.ask("return window.pwned ?? null") is None

@@ -128,6 +128,48 @@ def test_a_frame_of_several_dates_is_read_by_the_dates_on_record(
     assert runs.replay(ran.run_id, journal=journal, data=frame).identical
 
 
+def test_two_panels_of_the_same_customers_are_one_before_the_other(
+    folder: Path, tmp_path: Path
+) -> None:
+    window = {"features_asof": "features_asof", "outcome_end": "outcome_end"}
+    given = panels.spec().model_dump(mode="json", by_alias=True, exclude_none=True)
+    spec = type(panels.spec()).model_validate({**given, "window": window})
+    table = panels.accounts(160, 5).with_columns(
+        outcome_end=pl.col("features_asof").dt.offset_by("2mo")
+    )
+    # Of 160 accounts 40 come after the dates searched.
+    new = pl.col("account_id").str.tail(3).cast(pl.Int64) >= 120
+    middle = panels.DAYS[4]
+    first = table.filter((pl.col("features_asof") < middle) & ~new)
+    later = table.filter(pl.col("features_asof") >= middle)
+    first.write_parquet(tmp_path / "first.parquet")
+    later.write_parquet(tmp_path / "later.parquet")
+    decided = runs.refresh(
+        Source(str(tmp_path / "first.parquet"), at=f"{panels.DAYS[0]}..{panels.DAYS[3]}"),
+        Source(str(tmp_path / "later.parquet"), at=f"{middle}..{panels.DAYS[7]}"),
+        spec,
+        limits=Limits(30),
+        journal=tmp_path / "journal",
+    )
+    note = "120 accounts stand in both tables, the same customers; 40 of the holdout's are new."
+    assert note in decided.notes
+    assert decided.accounts == 160
+    old, fresh = decided.customers
+    assert (old.accounts, fresh.accounts) == (120, 40)
+    own = scan(later.filter(~new), at=f"{middle}..{panels.DAYS[7]}")
+    matrix = load_accounts(own, spec).search
+    assert (
+        old.before.value
+        == Judge.of(spec).values(LocalEvaluator(matrix, spec).frame([panels.START]))[0]
+    )
+    with Journal(tmp_path / "journal") as opened:
+        [text] = review(opened, decided.run_id).dates
+    assert text.startswith(
+        "120 accounts on 4 dates, 480 rows searched; 160 accounts on 4 dates, 640 rows held out."
+    )
+    assert runs.replay(decided.run_id, journal=tmp_path / "journal").identical
+
+
 def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     folder: Path, done: RunResult
 ) -> None:

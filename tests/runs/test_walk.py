@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from gtmar import spec as specs
+from gtmar.data.scan import Source
 from gtmar.errors import AccountDataError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
-from gtmar.runs import Limits, Walked, walk
+from gtmar.runs import Limits, Walked, replay, walk
 
 DAYS = [date(2024, 1, 1), date(2024, 4, 1), date(2024, 7, 1), date(2024, 10, 1)]
 SPEC = specs.ScoringSpec.model_validate(
@@ -150,6 +157,35 @@ def test_the_interval_leaves_groups_of_accounts_out_in_turn(folder: Path) -> Non
     assert gain.accounts == 500
 
 
+def test_a_walk_takes_any_table_of_several_dates(folder: Path) -> None:
+    """The same walk, to the id: which says that each step saw the same rows."""
+    write(folder / "accounts", [0, 0.5, 1])
+    by_folder = walked(journal="of folder")
+    parts = [
+        table_of(day, drift=drift).with_columns(features_asof=pl.lit(day))
+        for day, drift in zip(DAYS, [0, 0.5, 1], strict=False)
+    ]
+    every = pl.concat(parts)
+    every.rename({"features_asof": "day"}).write_parquet("days.parquet")
+    with duckdb.connect("accounts.duckdb") as database:
+        database.execute("create table accounts as from 'days.parquet'")
+    select = "select * exclude (day), day as features_asof from accounts"
+    sources = {
+        "frame": every,
+        "pandas": every.to_pandas(),
+        "column": Source("days.parquet", at=f"day={DAYS[0]}..{DAYS[2]}"),
+        "query": Source("days.parquet", query=select),
+        "database": Source("duckdb:///accounts.duckdb?table=accounts", query=select),
+    }
+    for name, data in sources.items():
+        found = walk(data, SPEC, limits=Limits(60), seed=1, journal=name)
+        assert (found.walk_id, found.gains) == (by_folder.walk_id, by_folder.gains), name
+        if isinstance(data, Source):
+            # What each step is on is on record, down to the query and the dates.
+            for step in found.steps:
+                assert replay(step.run_id, journal=name).identical, name
+
+
 def test_where_nothing_changes_the_weights_are_left_alone(folder: Path) -> None:
     write(folder / "accounts", [0, 0, 0, 0])
     found = walked()
@@ -210,6 +246,63 @@ def test_a_step_that_was_killed_is_searched_again(folder: Path) -> None:
     assert again.steps[1].run_id != whole.steps[1].run_id
     assert again.steps[1].weights == whole.steps[1].weights
     assert again.gains == whole.gains
+
+
+@pytest.mark.slow
+def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Path) -> None:
+    write(folder / "accounts", [0, 0.5, 1, 1])
+    Path("spec.yaml").write_text(specs.to_yaml(SPEC), "utf-8")
+    words = ["walk", "--data", "accounts", "--spec", "spec.yaml", "--n", "60", "--seed", "1"]
+
+    def begun(journal: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "gtmar", *words, "--journal", journal, "--json", "-q"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def said(process: subprocess.Popen[str]) -> tuple[dict[str, Any], list[str]]:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        found = json.loads(out)
+        runs = [step.pop("run_id") for step in found["steps"]]
+        # By when a run was done, and what was found done, they differ.
+        for name in ("event_id", "reused"):
+            found.pop(name)
+        return found, runs
+
+    undisturbed, runs = said(begun("whole"))
+    with Journal("whole") as journal:
+        digests = journal.query("select digest from runs order by started_at")["digest"]
+    assert len(runs) == 3
+    kills = 0
+    # Later and later, until it is done before it is killed.
+    for moment in np.arange(0.0, 60.0, 0.7):
+        process = begun("killed")
+        seen = time.monotonic()
+        while not Path("killed").exists() and process.poll() is None:
+            time.sleep(0.01)
+            seen = time.monotonic()
+        while process.poll() is None and time.monotonic() - seen < moment:
+            time.sleep(0.01)
+        done = process.poll() is not None
+        process.kill()
+        process.communicate()
+        if done:
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills >= 2
+    found, runs = said(begun("killed"))
+    assert found == undisturbed
+    with Journal("killed") as journal:
+        kept = journal.query(
+            "select digest from runs where state = 'finished' "
+            "and run_id in (select unnest(getvariable('runs'))) order by run_id",
+            runs=runs,
+        )["digest"]
+        walks = journal.query("select 1 from events where kind = 'walk'").height
+    assert kept.equals(digests)
+    assert walks == 1
+    unsound = [f for f in verify(Path("killed")).findings if "isn't finished" not in str(f)]
+    assert unsound == []
 
 
 def test_a_date_without_outcomes_judges_nothing(folder: Path) -> None:
