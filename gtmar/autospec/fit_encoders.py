@@ -181,9 +181,7 @@ def _marks(column: pl.Series, fitted: Fitted, most: int) -> tuple[Any, ...]:
 
 
 def _bends(known: Doubles, most: int) -> Doubles:
-    """Return where a line may bend, most often at so many values: those that many accounts have,
-    and others evenly between them.
-    """
+    """Return at most so many values, about: those that many accounts have, others in between."""
     values, accounts = np.unique(known, return_counts=True)
     if len(values) <= most:
         return values
@@ -207,9 +205,7 @@ def _members(text: pl.Series, listed: Sequence[str]) -> list[NDArray[Any]]:
     return [*members, (~text.is_in(listed).fill_null(value=True)).to_numpy()]
 
 
-def _shape(
-    fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unknowns: int
-) -> Shape:
+def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unknowns: int) -> Shape:
     """Return a feature's encoder by its levels."""
     if fitted.kind == "flag":
         return _flag_shape(fitted, part, fit, unknowns)

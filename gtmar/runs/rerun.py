@@ -324,9 +324,7 @@ def repeated_search(session: Session) -> RepeatedSearch:
     )
 
 
-def _searched(
-    session: Session, options: SearchesOptions
-) -> tuple[RepeatedSearch, AccountMatrix]:
+def _searched(session: Session, options: SearchesOptions) -> tuple[RepeatedSearch, AccountMatrix]:
     """Return a run's search, and its accounts with what it takes to fit encoders to them anew.
 
     That is done where encoders were fitted, and may have been fitted to these accounts.

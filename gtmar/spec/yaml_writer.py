@@ -75,7 +75,9 @@ def commented_yaml(
             note = "\n# How many accounts with such a score left; fitted, not written by hand\n"
             parts.append(note + _dump({key: _Block({**value, "steps": steps})}))
         elif key == "fitted":
-            parts.append("\n# Encoders that were fitted to outcomes, as they were then; not by hand\n")
+            parts.append(
+                "\n# Encoders that were fitted to outcomes, as they were then; not by hand\n"
+            )
             parts.append(_dump({key: _Block(value)}))
         elif key == "segments":
             parts.append("\n# Whose accounts are looked at apart\n" + _dump({key: value}))
