@@ -213,9 +213,7 @@ def _detected(
         rules += outcome_rules(found, table.schema)
         rules += total_rules(identifier, found, [], table.schema)
         table, aside = leave_out(table, rules, set_aside)
-    target = target_of(found)
-    if target is None:
-        raise _no_outcome(table)
+    target = _target(table, found)
     _refuse_texts(table, found, words)
     sample = search_sample(table, found, identifier, split, copies=copies)
     outcome = sample[f"{OWN}{target}"].cast(pl.Float64)
@@ -234,8 +232,8 @@ def _detected(
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
     fit = partial(fit_bins, points=weight, bound=bound) if bins else fit_shapes
-    repeats = _rows_each(table, identifier)
-    shapes = fit(frame.gather_every(apart), fitted, y[::apart], repeats=repeats)
+    some = frame.gather_every(apart), fitted, y[::apart]
+    shapes = fit(*some, repeats=_rows_each(table, identifier))
     used = {*fitted, *found.columns.values()}
     # Another file may have no other column that settles it.
     thousands = table.texts.thousands(used) if table.texts else {}
@@ -395,9 +393,13 @@ def window_of(table: AccountTable) -> dict[str, str] | None:
     return window if all(table.schema[name] == pl.Date for name in window.values()) else None
 
 
-def _no_outcome(table: AccountTable) -> AccountDataError:
+def _target(table: AccountTable, found: OutcomeColumns) -> str:
+    """Return the outcome that features are oriented by; refuse a table that has none."""
+    target = target_of(found)
+    if target is not None:
+        return target
     names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
-    return AccountDataError(
+    raise AccountDataError(
         f"{table.source}: no outcome column; expected at least one of {names}",
         hint="say which column is yours: gtmar init --outcome retained=my_column",
     )

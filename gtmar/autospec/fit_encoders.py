@@ -181,9 +181,7 @@ def _marks(column: pl.Series, fitted: Fitted, most: int) -> tuple[Any, ...]:
 
 
 def _bends(known: Doubles, most: int) -> Doubles:
-    """Return where a line may bend, most often at so many values: those that many accounts have,
-    and others evenly between them.
-    """
+    """Return at most so many values, about: those that many accounts have, others in between."""
     values, accounts = np.unique(known, return_counts=True)
     if len(values) <= most:
         return values

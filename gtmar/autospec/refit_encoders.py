@@ -147,9 +147,8 @@ def _outcome(matrix: AccountMatrix) -> NDArray[np.float64]:
         former = movement >= Movement.FORMER_LOST
         y[former] = movement[former] == Movement.FORMER_WON_BACK
     else:
+        # Where money is all that is known of accounts, each has an amount.
         money = matrix.ltv if target == "ltv" else matrix.start
         if money is not None:
-            y = pl.Series(money).rank("average").cast(pl.Float64).to_numpy().copy()
-            # An unknown amount is 0 in a matrix, and who has none isn't in the cohort.
-            y[money == 0] = np.nan
+            y = pl.Series(money).rank("average").cast(pl.Float64).to_numpy()
     return y

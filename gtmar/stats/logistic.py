@@ -129,7 +129,10 @@ _NOTHING = 0.02
 #: Twice the logarithm of the ratio of likelihoods above which a part is more than plain, and the
 #: square of an effect in standard errors above which a plain one is any: chance goes beyond these
 #: in 5 % of cases.
-_BENT, _ANY = 2.71, 3.84
+#: The first is that of one tamed form, or of two.
+_BENT, _ANY = (2.71, 4.23), 3.84
+#: Of the largest, eigenvalues that are 0 but for rounding.
+_ROUNDED = 1e-9
 #: Predictors of accounts that are fitted at most, and how many of them a feature is taken to have.
 _MOST_CELLS, _PREDICTORS = 10_000_000, 16
 
@@ -140,9 +143,9 @@ class Part:
 
     #: Shape (N, K), in [0, 1].
     columns: Doubles
-    #: A quadratic form of shape (K, K), 0 where levels are as plain as they can be: a straight
-    #: line, no difference. Its weight in the penalty is found by the fit.
-    tamed: Doubles
+    #: Quadratic forms of shape (K, K), 0 where levels are as plain as they can be: a straight
+    #: line, no difference. The share of each in the penalty is found by the fit.
+    tamed: tuple[Doubles, ...] = ()
     #: Shape (K,): what the levels differ by where they are plain, as the ends of a line do; None
     #: where they don't differ then.
     ends: Doubles | None = None
@@ -158,24 +161,25 @@ class Part:
     def of_flag(cls, x: Doubles) -> Part:
         """Take a flag, shape (N,), NaN where unknown: its level, and that of the unknown."""
         columns = np.stack([np.nan_to_num(x), np.isnan(x)], axis=1)
-        return cls(columns, np.zeros((2, 2)), np.array([1.0, 0.0]))
+        return cls(columns, ends=np.array([1.0, 0.0]))
 
     @classmethod
     def of_groups(cls, members: Sequence[NDArray[Any]]) -> Part:
         """Take K groups of accounts, N zeros and ones each, that are drawn to no difference."""
-        return cls(_side_by_side(members), np.eye(len(members)))
+        return cls(_side_by_side(members), (np.eye(len(members)),))
 
     @classmethod
     def of_steps(cls, members: Sequence[NDArray[Any]], unknown: NDArray[np.bool_]) -> Part:
         """Take groups in an order, each drawn to its neighbours; the unknown if there are any."""
         steps = np.diff(np.eye(len(members)), axis=0)
-        return cls._beside_unknown(_side_by_side(members), steps, unknown)
+        return cls._beside_unknown(_side_by_side(members), [steps], unknown)
 
     @classmethod
     def of_line(cls, x: Doubles, knots: Doubles) -> Part:
         """Take a line that may bend at K - 2 inner knots, and the unknown if there are any.
 
-        `x` has shape (N,), NaN where unknown; beyond the end `knots`, ascending, it is flat.
+        `x` has shape (N,), NaN where unknown; beyond the end `knots`, ascending, it is flat. Beside
+        a knot that many accounts have, it bends for itself, so that there may be a step.
         """
         unknown = np.isnan(x)
         inside = np.where(unknown, knots[0], x)
@@ -187,24 +191,31 @@ class Part:
         for place, (before, after) in enumerate(pairwise(np.diff(knots))):
             beside = after / (before + after)
             bends[place, place : place + 3] = -beside, 1, beside - 1
-        part = cls._beside_unknown(columns, bends, unknown)
+        known = max(1, int((~unknown).sum()))
+        usual = np.array([(x == knot).sum() * len(knots) >= known for knot in knots])
+        steps = usual[:-2] | usual[1:-1] | usual[2:]
+        forms = [own for own in (bends[~steps], bends[steps]) if len(own)]
+        part = cls._beside_unknown(columns, forms, unknown)
         along = (knots - knots[0]) / (knots[-1] - knots[0])
-        line, count = np.eye(len(part.tamed)), len(knots)
+        width, count = part.columns.shape[1], len(knots)
+        line = np.eye(width)
         line[:count, 0], line[:count, count - 1] = 1 - along, along
         line = np.delete(line, range(1, count - 1), axis=1)
-        ends = np.zeros(len(part.tamed))
+        ends = np.zeros(width)
         ends[0], ends[count - 1] = -1, 1
         return replace(part, ends=ends, line=line)
 
     @classmethod
-    def _beside_unknown(cls, columns: Doubles, plain: Doubles, unknown: NDArray[np.bool_]) -> Part:
-        """Tame what `plain`, of shape (L, K), makes of the levels, in units of its largest."""
-        tamed = plain.T @ plain
-        tamed /= max(float(np.linalg.norm(tamed, 2)), 1.0)
-        if not unknown.any():
-            return cls(columns, tamed)
-        columns = np.column_stack([columns, unknown])
-        return cls(columns, np.pad(tamed, (0, 1)))
+    def _beside_unknown(
+        cls, columns: Doubles, plain: Sequence[Doubles], unknown: NDArray[np.bool_]
+    ) -> Part:
+        """Tame what `plain`, each of shape (L, K), makes of the levels, in units of its largest."""
+        forms = [own.T @ own for own in plain]
+        forms = [form / max(float(np.linalg.norm(form, 2)), 1.0) for form in forms]
+        if unknown.any():
+            columns = np.column_stack([columns, unknown])
+            forms = [np.pad(form, (0, 1)) for form in forms]
+        return cls(columns, tuple(forms))
 
     def turned(self, levels: Doubles, y: Doubles) -> Doubles:
         """Turn levels, shape (K,), round where alone they go with the worse outcome."""
@@ -261,51 +272,51 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
     if not len(outcome) or outcome.min() == outcome.max():
         return [Levels(np.zeros(size)) for size in sizes]
     outcome = (outcome - outcome.min()) / (outcome.max() - outcome.min())
-    ranks = [int(np.linalg.matrix_rank(part.tamed)) for part in parts]
-    shares, places, start = np.ones(len(parts)), _places(sizes), None
+    shares = [np.ones(len(part.tamed)) for part in parts]
+    places, start = _places(sizes), None
     table = np.concatenate([part.columns[known] for part in parts], axis=1)
     for _ in range(_TAMINGS):
-        penalty = _side_by_side_blocks(
-            [_penalty(part.tamed, share) for part, share in zip(parts, shares, strict=True)]
-        )
+        penalty = _diagonal(list(map(_penalty, parts, shares)))
         fit = fit_logistic(lambda: [(table, outcome)], penalty, start=start, arrived=_ON_THE_WAY)
         start, before = fit.place, shares
-        found = [(fit.coefficients[place], fit.covariance[place, place]) for place in places]
-        shares = np.array(
-            [
-                _share(part, rank, share, *own)
-                for part, rank, share, own in zip(parts, ranks, shares, found, strict=True)
-            ]
-        )
-        if np.abs(np.log(shares / before)).max() < _SETTLED:
+        found = [_Estimate(fit.coefficients[at], fit.covariance[at, at]) for at in places]
+        shares = list(map(_shares, parts, before, found))
+        moved = [np.abs(np.log(one / two)) for one, two in zip(shares, before, strict=True)]
+        if np.concatenate(moved).max(initial=0) < _SETTLED:
             break
     bent = [
-        _beyond_plain(part, share, *own) > _BENT * repeats
-        for part, share, own in zip(parts, before, found, strict=True)
+        bool(part.tamed) and _beyond_plain(part, own, each) > _BENT[len(part.tamed) - 1] * repeats
+        for part, own, each in zip(parts, before, found, strict=True)
     ]
-    # What isn't proven to bend is fitted as a straight line.
-    lines = [
-        np.eye(size) if part.line is None or more else part.line
-        for part, size, more in zip(parts, sizes, bent, strict=True)
+    # What isn't proven to bend is fitted as a straight line, of which there is nothing to tame.
+    forms = [
+        (np.eye(size), _penalty(part, own))
+        if part.line is None or more
+        else (part.line, _RIDGE * np.eye(part.line.shape[1]))
+        for part, size, own, more in zip(parts, sizes, shares, bent, strict=True)
     ]
-    tamed = [line.T @ part.tamed @ line for part, line in zip(parts, lines, strict=True)]
-    table = np.concatenate(
-        [part.columns[known] @ line for part, line in zip(parts, lines, strict=True)], axis=1
-    )
-    penalty = _side_by_side_blocks(
-        [_penalty(form, share) for form, share in zip(tamed, shares, strict=True)]
-    )
-    fit = fit_logistic(lambda: [(table, outcome)], penalty)
+    straight = [part.columns[known] @ line for part, (line, _) in zip(parts, forms, strict=True)]
+    table = np.concatenate(straight, axis=1)
+    fit = fit_logistic(lambda: [(table, outcome)], _diagonal([penalty for _, penalty in forms]))
+    places = _places([line.shape[1] for line, _ in forms])
     levels = []
-    places = _places([len(form) for form in tamed])
-    for part, line, place, more in zip(parts, lines, places, bent, strict=True):
-        own = line @ fit.coefficients[place]
-        if part.ends is not None and not more:
+    for part, (line, _), at, more in zip(parts, forms, places, bent, strict=True):
+        own = line @ fit.coefficients[at]
+        proven = more
+        if part.ends is not None:
             along = part.ends @ line
-            spread = along @ fit.covariance[place, place] @ along
-            more = bool((part.ends @ own) ** 2 > _ANY * repeats * spread)
-        levels.append(Levels(part.turned(own, y), more))
+            variance = float(along @ fit.covariance[at, at] @ along)
+            proven |= float(part.ends @ own) ** 2 > _ANY * repeats * variance
+        levels.append(Levels(part.turned(own, y), proven))
     return levels
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Levels of a part, shape (K,), and their covariance."""
+
+    levels: Doubles
+    covariance: Doubles
 
 
 def _places(sizes: Sequence[int]) -> list[slice]:
@@ -313,7 +324,7 @@ def _places(sizes: Sequence[int]) -> list[slice]:
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-def _side_by_side_blocks(blocks: Sequence[Doubles]) -> Doubles:
+def _diagonal(blocks: Sequence[Doubles]) -> Doubles:
     """Return the square blocks as one matrix, each on its diagonal."""
     places = _places([len(block) for block in blocks])
     whole = np.zeros((places[-1].stop, places[-1].stop))
@@ -322,28 +333,42 @@ def _side_by_side_blocks(blocks: Sequence[Doubles]) -> Doubles:
     return whole
 
 
-def _penalty(tamed: Doubles, share: float) -> Doubles:
-    return np.asarray(_RIDGE * np.eye(len(tamed)) + share * tamed)
+def _penalty(part: Part, shares: Doubles) -> Doubles:
+    whole = _RIDGE * np.eye(part.columns.shape[1])
+    for form, share in zip(part.tamed, shares, strict=True):
+        whole += share * form
+    return whole
 
 
-def _share(part: Part, rank: int, share: float, levels: Doubles, covariance: Doubles) -> float:
-    """Return the share of a part's tamed form that its levels, shape (K,), ask for."""
-    size = float(levels @ part.tamed @ levels)
-    free = rank - share * float((covariance * part.tamed).sum())
-    return max(_LEAST, free / size) if size * part.most > free > _NOTHING else part.most
+def _shares(part: Part, shares: Doubles, found: _Estimate) -> Doubles:
+    """Return the shares of a part's tamed forms that its levels ask for."""
+    if not part.tamed:
+        return shares
+    # What any of the forms tames, as coordinates.
+    strengths, within = np.linalg.eigh(np.sum(part.tamed, axis=0))
+    within = within[:, strengths > _ROUNDED * strengths[-1]]
+    inverse = np.linalg.inv(within.T @ (_penalty(part, shares) @ within))
+    asked = []
+    for form, share in zip(part.tamed, shares, strict=True):
+        size = float(found.levels @ form @ found.levels)
+        free = share * float(((within @ inverse @ within.T - found.covariance) * form).sum())
+        differ = size * part.most > free > _NOTHING
+        asked.append(max(_LEAST, free / size) if differ else part.most)
+    return np.array(asked)
 
 
-def _beyond_plain(part: Part, share: float, levels: Doubles, covariance: Doubles) -> float:
-    """Return twice the logarithm of the likelihood ratio of levels, (K,), to those tamed most.
+def _beyond_plain(part: Part, shares: Doubles, found: _Estimate) -> float:
+    """Return twice the logarithm of the likelihood ratio of levels to those tamed most.
 
     Of the restricted likelihood, taken as normal about the levels.
     """
-    precision = np.linalg.inv(covariance)
-    information, pull = precision - _penalty(part.tamed, share), precision @ levels
+    precision = np.linalg.inv(found.covariance)
+    information, pull = precision - _penalty(part, shares), precision @ found.levels
 
     def height(penalty: Doubles) -> float:
         both = information + penalty
         own = np.linalg.slogdet(penalty)[1] - np.linalg.slogdet(both)[1]
         return float(own + pull @ np.linalg.solve(both, pull))
 
-    return height(_penalty(part.tamed, share)) - height(_penalty(part.tamed, part.most))
+    plain = np.full(len(part.tamed), part.most)
+    return height(_penalty(part, shares)) - height(_penalty(part, plain))

@@ -295,7 +295,6 @@ def searched_again(
         like = np.array([_alike(own[term], each[term]) for each in columns])
         weights[:, term] *= np.where(like < 0, -1, 1)
         for one in range(0, searches - 1, 2):
-            pair = weights[one : one + 2, term]
             # Halves whose curves go against each other can't both go with the whole's, which is
             # made of the two: where they seem to, the one that is less like it goes against it.
             turned = _alike(columns[one][term], columns[one + 1][term]) * np.prod(

@@ -3,7 +3,8 @@
 Run it as ``python tests/benchmarks/nulls.py``. Tables of ten features whose outcomes, MRR included,
 follow from one order of the accounts, and from chance. Where that is the start's own order, whether
 it knows little or much, no gain over it is real; where it is another, one is. Then the same null
-beside `decide` on the accounts held out, from the start's own order to quite another.
+beside `decide` on the accounts held out, from the start's own order to quite another. And first
+specs of tables of noise: how many numbers get a curve, how many weights hold, what p says.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,13 +21,23 @@ import polars as pl
 from scipy.stats import kstest
 
 from gtmar import runs
+from gtmar.autospec.first_spec import first_spec
+from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.plan import Plan
+from gtmar.spec.ids import fitted_features
 from gtmar.spec.model import ScoringSpec
-from gtmar.validation.repeated_search import CHANCE, RepeatedSearch, gain_by_chance, value_by_chance
+from gtmar.validation.repeated_search import (
+    CHANCE,
+    RepeatedSearch,
+    gain_by_chance,
+    read_weights,
+    searched_again,
+    value_by_chance,
+)
 
 #: The start's weights, and others that order accounts quite differently.
 START = (30, 20, 10, 5, 0, 0, 0, 0, 0, 0)
@@ -120,6 +131,56 @@ def p_values(cell: Cell, seed: int) -> dict[str, float]:
     return found | {"better": by_chance.p_value}
 
 
+def noise(n: int, seed: int, *, signal: float = 0.0) -> pl.DataFrame:
+    """Make accounts of which nothing says who stays, or as much as `signal` says of x0 and g0."""
+    draw = np.random.default_rng([seed, 7])
+    columns: dict[str, np.ndarray] = {f"x{i}": draw.random(n).round(3) for i in range(4)}
+    columns |= {f"g{i}": draw.gamma(1, 10, n).round() for i in range(2)}
+    columns |= {"flag": draw.random(n) < 0.4, "kind": draw.choice(list("abcdef"), n)}
+    known = signal * ((columns["x0"] - 0.5) * 4 + np.minimum(columns["g0"], 10) / 2.5)
+    kept = draw.random(n) < 1 / (1 + np.exp(-(0.8 + known - known.mean())))
+    ids = [f"a{i}" for i in range(n)]
+    return pl.DataFrame({"account_id": ids, **columns, "retained_6mo": kept.astype(int)})
+
+
+@dataclass(frozen=True)
+class OnNoise:
+    """What is said of a first spec."""
+
+    names: tuple[str, ...]
+    #: Whether stability says that the weight holds, of each; whether a number has a curve, of each.
+    holds: tuple[bool, ...]
+    curves: tuple[bool, ...]
+    #: Of whether the score knows anything.
+    p_value: float
+
+
+def first_spec_on_noise(
+    n: int, seed: int, *, experiments: int, searches: int, nulls: int, signal: float = 0.0
+) -> OnNoise:
+    """Make a first spec of a table, search it, and ask stability and a null search."""
+    table = scan(noise(n, seed, signal=signal))
+    spec = first_spec(table, holdout=0.0).spec
+    names = fitted_features(spec)
+    judge, plan = Judge.of(spec), Plan(proposer="random")
+    search = RepeatedSearch(
+        spec, judge, lambda: plan.make_proposer(spec, sign=judge.sign), Limits(experiments)
+    )
+    loaded = load_accounts(table, spec, coded=columns_of(spec, names))
+    again = replace(search, refit=EncoderRefit.of(loaded.table, spec, names))
+    found = search.over(again.encoded(loaded.search, spec))
+    drawn = searched_again(again, loaded.search, searches=searches, seed=seed)
+    weights = read_weights(spec, found.weights, drawn)
+    chance = value_by_chance(again, loaded.search, found.value or 0.0, searches=nulls, seed=seed)
+    kinds = [feature.encode.kind for feature in spec.features.values()]
+    return OnNoise(
+        tuple(weight.name for weight in weights),
+        tuple(weight.reading == "holds" for weight in weights),
+        tuple(kind == "curve" for kind in kinds if kind in ("curve", "range")),
+        chance.p_value,
+    )
+
+
 def answers(cell: Cell, seed: int) -> tuple[bool, bool]:
     """Run one table; say whether its null search and its decision call it better."""
     table = accounts(cell.n, cell.strength, seed, other=cell.other)
@@ -156,7 +217,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="seed of the first table")
     parser.add_argument("--start", choices=STRENGTHS, help="one of the starts alone")
-    parser.add_argument("--only", choices=("p", "power", "decide"))
+    parser.add_argument("--only", choices=("p", "power", "decide", "init"))
     a = parser.parse_args()
     os.environ |= {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with ProcessPoolExecutor(a.jobs) as pool:
@@ -198,6 +259,22 @@ def main() -> None:
                     f"| {other:.0%} | {null:.0%} | {decided:.0%} | {differ:.0%} | {chance:.0%} |",
                     flush=True,
                 )
+        if a.only in (None, "init"):
+            print("| tables | numbers with a curve | weights that hold | p ≤ 0.05 | uniform: KS |")
+            print("| ---: | ---: | ---: | ---: | ---: |")
+            ask = partial(
+                first_spec_on_noise, a.accounts, experiments=a.n, searches=40, nulls=a.searches
+            )
+            specs = list(pool.map(ask, range(a.first, a.first + a.tables)))
+            curves, holds = (
+                [one for each in specs for one in getattr(each, name)]
+                for name in ("curves", "holds")
+            )
+            p = [each.p_value for each in specs]
+            print(
+                f"| {len(specs)} | {sum(curves)} of {len(curves)} | {sum(holds)} of {len(holds)} "
+                f"| {np.mean(np.array(p) <= CHANCE):.1%} | {uniform(p, a.searches):.2f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from benchmarks.nulls import OBJECTIVES, OTHER, START, STRENGTHS, Cell, accounts, p_values, spec_of
+from benchmarks.nulls import (
+    OBJECTIVES,
+    OTHER,
+    START,
+    STRENGTHS,
+    Cell,
+    accounts,
+    first_spec_on_noise,
+    p_values,
+    spec_of,
+)
 from benchmarks.nulls import uniform as uniformity
 from factories import make_accounts, make_spec
 from scipy.stats import binomtest
 
 from gtmar import runs
+from gtmar.autospec.first_spec import first_spec
 from gtmar.data.matrix import AccountMatrix, load_accounts
 from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
@@ -24,6 +35,7 @@ from gtmar.metrics import measure
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.plan import Plan, given_at_start
+from gtmar.spec.encoders import RangeEncoder
 from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
     RepeatedSearch,
@@ -293,22 +305,61 @@ def test_the_event_has_both_and_the_command_says_them(tmp_path: Path) -> None:
     assert null.held_out > 0
 
 
-def test_a_start_made_from_the_same_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
-    """A first spec, on noise too, knows the accounts that it was made from."""
+def test_a_start_that_knows_the_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
+    """What init fitted is fitted anew; what a run found, or a person edited since, is not."""
     tables = {name: accounts(300, 0.0, seed) for name, seed in (("a", 1), ("b", 2))}
     limits, journal = runs.Limits(10), tmp_path / "j"
     for name, table in tables.items():
         table.write_parquet(tmp_path / f"{name}.parquet")
     first = runs.run(tmp_path / "a.parquet", limits=limits, journal=journal)
+    card = first_spec(scan(tmp_path / "a.parquet"), bins=True).spec
+    own = first_spec(scan(tmp_path / "a.parquet")).spec
+    edited = own.model_copy(
+        update={
+            "features": own.features
+            | {"x1": own.features["x1"].model_copy(update={"encode": RANGE})},
+            "model": "another name",
+        }
+    )
     with Journal(journal) as opened:
         best = checkout(opened, first.run_id)
-    again, later = (
-        runs.run(tmp_path / f"{name}.parquet", best, limits=limits, journal=journal)
-        for name in ("a", "b")
-    )
     said = []
-    for found in (first, again, later):
+    for name, spec in (("a", None), ("a", best), ("b", best), ("a", card), ("a", edited)):
+        found = runs.run(tmp_path / f"{name}.parquet", spec, limits=limits, journal=journal)
         null = runs.null_search(found.run_id, journal=journal, searches=1)
         assert null.knows is not None
         said.append(null.knows["fitted"])
-    assert said == [True, True, False]
+    assert said == [False, True, False, True, True]
+
+
+RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
+
+
+def test_on_noise_a_first_spec_knows_nothing_and_no_weight_of_it_holds() -> None:
+    """It reached .05, the least there is, on each table; and 29 of 64 weights held."""
+    p, held = [], []
+    for seed in range(4):
+        each = first_spec_on_noise(200, seed, experiments=4, searches=20, nulls=5)
+        p.append(each.p_value)
+        held += each.holds
+    assert np.mean(p) > 0.25
+    assert sum(held) <= 5
+
+
+@pytest.mark.slow
+def test_on_noise_first_specs_have_uniform_p_and_few_weights_that_hold() -> None:
+    found = [
+        first_spec_on_noise(400, seed, experiments=20, searches=40, nulls=19) for seed in range(30)
+    ]
+    assert uniformity([each.p_value for each in found], 19) > 0.001
+    held = [one for each in found for one in each.holds]
+    curved = [one for each in found for one in each.curves]
+    for many in (held, curved):
+        assert binomtest(sum(many), len(many), 0.05, "greater").pvalue > 0.01
+
+
+def test_a_weight_that_is_real_holds_though_its_curve_is_fitted_anew() -> None:
+    each = first_spec_on_noise(800, 1, experiments=4, searches=20, nulls=5, signal=1.0)
+    assert each.p_value == 1 / 6
+    assert dict(zip(each.names, each.holds, strict=True))["x0"]
+    assert dict(zip(each.names, each.holds, strict=True))["g0"]
