@@ -211,12 +211,11 @@ def _parsed(text: str) -> Rule:
     except (SqlglotError, RecursionError) as err:
         raise ValueError(f"no rule; {_FORMS}") from err
     parts = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
-    conditions = tuple(reader.condition(part) for part in parts)
-    if len(conditions) > MOST_CONDITIONS:
+    if len(parts) > MOST_CONDITIONS:
         start, _ = reader.span(parts[MOST_CONDITIONS])
-        problem = f"a rule has {MOST_CONDITIONS} conditions at most, got {len(conditions)}"
+        problem = f"a rule has {MOST_CONDITIONS} conditions at most, got {len(parts)}"
         raise reader.fault(start, len(text) - 1, problem)
-    return Rule(conditions)
+    return Rule(tuple(reader.condition(part) for part in parts))
 
 
 class _RuleText:
