@@ -36,7 +36,7 @@ _GROUPS = {
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
     "Through time": ["walk", "watch"],
     "Look": ["review", "report", "log", "show", "diff", "compare", "best", "front", "lineage"],
-    "Score and explain": ["score", "list", "explain", "calibrate"],
+    "Score and explain": ["score", "list", "explain", "grid", "calibrate"],
     "Journal": ["sql", "verify", "journal"],
     "Export": ["export"],
 }

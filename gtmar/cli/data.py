@@ -1,4 +1,4 @@
-"""Commands over tables and specs: generate, init, check, drift, score, list, calibrate, spec."""
+"""Commands over tables and specs: generate, init, check, drift, score, list, grid, spec, ..."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gtmar.errors import UsageError, ViolationsError
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
     from gtmar.data.rules import SetAside
-    from gtmar.runs import AccountList, Checkup, Drift
+    from gtmar.runs import AccountList, Checkup, Drift, Grid
     from gtmar.validation.psi import Shift
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "drift",
     "generate",
+    "grid",
     "init",
     "list_accounts",
     "score",
@@ -427,6 +428,70 @@ def _print_list(found: AccountList, notes: list[str], *, written: str | Path | N
         follow("list", output_path=unused("list.csv"), tier=found.tier)
     else:
         follow("explain", found.rows[key][0])
+
+
+@a.command(app, "grid fit.yaml engagement.yaml --data accounts.parquet -o grid.parquet")
+def grid(
+    fit: Annotated[Path, typer.Argument(metavar="SPEC", help="Score of the grid's rows.")],
+    engagement: Annotated[Path, typer.Argument(metavar="SPEC", help="Score of its columns.")],
+    data: a.Data,
+    output_path: Annotated[
+        str | None, typer.Option("-o", "--output", help="New file of accounts with their cells.")
+    ] = None,
+    as_of: a.AsOf = None,
+    date_format: a.DateFormat = None,
+    spreadsheet_safe: a.SpreadsheetSafe = True,
+    force: a.Force = False,
+) -> Answer:
+    """Cross the tiers of two scores: who is in which cell, and what became of them."""
+    from gtmar import runs
+    from gtmar import spec as specs
+    from gtmar.runs.inputs import local_inputs
+
+    inputs = local_inputs(data, fit, engagement)
+    if output_path is not None:
+        runs.refuse_table(output_path, inputs=inputs, force=force)
+    one, two = (specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement))
+    found = runs.grid(data, one, two, as_of=as_of)
+    path = None
+    if output_path is not None:
+        path = runs.write_table(
+            found.rows, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
+        )
+    return Answer(
+        lambda: {**found.as_json(), "output": path and str(path)},
+        lambda: _print_grid(found, path, (fit, engagement)),
+    )
+
+
+def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path]) -> None:
+    """Print the cells, one a line."""
+    heads = {"logo_retention": "logos kept", "nrr": "NRR", "mrr": "MRR"}
+    shown = [name for name in heads if name in found.cells.columns]
+
+    def worded(name: str, value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:,.0f}" if name == "mrr" else f"{value:.1%}"
+
+    lines = [
+        (
+            *(row[f"{model}_tier"] for model in found.models),
+            row["cell"],
+            f"{row['accounts']:,}",
+            f"{row['share']:.1%}",
+            *(worded(name, row[name]) for name in shown),
+        )
+        for row in found.cells.to_dicts()
+    ]
+    head = [*found.models, "cell", "accounts", "share", *(heads[name] for name in shown)]
+    table(head, lines, title=f"{some(found.accounts, 'account')} of {found.source}")
+    if found.unmeasured is not None:
+        say(f"What became of them isn't known: {found.unmeasured}")
+    if written is None:
+        follow("grid", *files, output_path=unused("grid.parquet"))
+    else:
+        say(f"Each account's cell is in {written}.")
 
 
 @a.command(app, "calibrate spec.yaml --data accounts.parquet -o calibrated.yaml")

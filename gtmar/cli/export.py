@@ -38,6 +38,9 @@ def export_sql(
     dialect: _Dialect = "duckdb",
     as_of: a.AsOf = None,
     data: a.SpecTable = None,
+    by: Annotated[
+        Path | None, typer.Option("--by", help="Another spec, for the cells of a grid of both.")
+    ] = None,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", help="New file; none: stdout.")
     ] = None,
@@ -45,12 +48,17 @@ def export_sql(
 ) -> Answer:
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
-    from gtmar.integrations.sql import column_kinds, select
+    from gtmar.integrations.sql import column_kinds, select, select_grid
+    from gtmar.runs.grid import refuse_unlike
 
     new = option_values.output_or_print(output_path, spec, data, force=force)
     loaded = specs.load(spec)
     kinds = column_kinds(option_values.schema_of(data)) if data else None
-    text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
+    if by is None:
+        text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
+    else:
+        refuse_unlike(loaded, other := specs.load(by))
+        text = select_grid(loaded, other, table, dialect=dialect, as_of=as_of, kinds=kinds)
     if new is not None:
         new.write(f"{text};\n")
 

@@ -52,6 +52,7 @@ __all__ = [
     "column_kinds",
     "refuse_lost",
     "select",
+    "select_grid",
     "table_name",
 ]
 
@@ -450,6 +451,54 @@ def select(
         If dialect, table, id or date can't be used, the spec has a number or a name that the
         dialect can't hold, or it reads text in a way that SQL can't repeat.
     """
+    return _written(_scored(spec, table, dialect, as_of, identifier, kinds), dialect)
+
+
+def select_grid(
+    one: ScoringSpec,
+    two: ScoringSpec,
+    table: str,
+    *,
+    dialect: str = "duckdb",
+    as_of: str | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> str:
+    """Return a SELECT that gives each account's cell in a grid of two scores, as `gtmar grid` does.
+
+    Its columns: the id, ``<model>_score`` and ``<model>_tier`` of both, and ``cell``, null where a
+    score is. Parameters and errors are those of `select`; the models have different names.
+    """
+    sides = {
+        side: _scored(spec, table, dialect, as_of, one.id, kinds).subquery(side, copy=False)
+        for side, spec in (("gtmar_one", one), ("gtmar_two", two))
+    }
+
+    def of(side: str, name: str) -> Sql:
+        # The side's own name is bare wherever it stands, so that engines fold it alike.
+        return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(side))
+
+    identifier = str(one.id)
+    names = [f"{spec.model}_{name}" for spec in (one, two) for name in ("score", "tier")]
+    columns = [of(side, name) for side in sides for name in ("score", "tier")]
+    shown = [named(c, n) for c, n in zip(columns, _line_names(names, dialect), strict=True)]
+    cell = named(
+        exp.DPipe(this=of("gtmar_one", "tier"), expression=of("gtmar_two", "tier")), "cell"
+    )
+    first, second = sides
+    same = of(first, identifier).eq(of(second, identifier))
+    tree = exp.select(named(of(first, identifier), identifier), *shown, cell)
+    return _written(tree.from_(sides[first]).join(sides[second], on=same), dialect)
+
+
+def _scored(
+    spec: ScoringSpec,
+    table: str,
+    dialect: str,
+    as_of: str | None,
+    identifier: str | None,
+    kinds: Mapping[str, str] | None,
+) -> exp.Select:
+    """Return the tree of the statement that scores a table; refuse what can't be written."""
     if dialect not in DIALECTS:
         likely = nearest(dialect, DIALECTS)
         raise UsageError(
@@ -461,17 +510,22 @@ def select(
         raise UsageError(
             f'spec "{spec.model}" names no id column', hint="add id: account_id to the spec"
         )
-    if identifier in _OWN:
+    combination = Combination.of(spec)
+    own = {*_OWN, *(combination.lines if combination is not None else ())}
+    if identifier in own:
         raise UsageError(
             f"\"{identifier}\" is the account id's column and one of the result's; "
-            f"the result has {', '.join(sorted(_OWN))}",
+            f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
     kinds = kinds or {}
     _refuse_readings(spec, as_of, kinds)
     source = table_name(table, dialect)
     day_counted = _day(spec, as_of, kinds, dialect)
-    tree = _tree(spec, source, dialect, identifier, day_counted, kinds)
+    return _tree(spec, source, dialect, identifier, day_counted, kinds)
+
+
+def _written(tree: exp.Select, dialect: str) -> str:
     written = tree.sql(dialect=dialect, pretty=True, comments=False)
     refuse_lost(tree, written, dialect)
     return written

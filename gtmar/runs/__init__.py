@@ -9,6 +9,7 @@ from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import decide, decide_between, refresh
 from gtmar.runs.decided import Decided
 from gtmar.runs.explain import Difference, Explanation, difference, explain
+from gtmar.runs.grid import Grid, grid
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
 from gtmar.runs.rerun import (
@@ -54,6 +55,7 @@ __all__ = [
     "Explanation",
     "Finding",
     "FoundStability",
+    "Grid",
     "Limits",
     "NullSearch",
     "Pace",
@@ -79,6 +81,7 @@ __all__ = [
     "difference",
     "drift",
     "explain",
+    "grid",
     "null_search",
     "promote",
     "record",

@@ -29,6 +29,7 @@ __all__ = ["AccountList", "account_list"]
 #: Features named as reasons, and the points below which a difference is none.
 _REASONS, _LEAST_POINTS = 3, 0.05
 _AT_STAKE = "at_stake"
+_UNKNOWN = "unknown"
 #: What vetoes cost, beside the features, under a name that none of these has.
 _VETO = "\x00veto"
 
@@ -218,8 +219,12 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
     means = scored.select(points).mean().row(0, named=True)
     apart = listed.select(points).select((pl.col(n) - means[n]) * sign for n in features)
     reasons = []
+    shared = {n: f.reads(n)[0] for n, f in spec.features.items() if f.missing == "redistribute"}
     for number, row in enumerate(apart.iter_rows(named=True)):
-        worst = sorted((n for n in row if row[n] >= _LEAST_POINTS), key=lambda n: (-row[n], n))
+        # The weight of an unknown value that is shared out speaks neither way.
+        out = {n for n, c in shared.items() if _worded(listed[f"{CARRIED}{c}"][number]) == _UNKNOWN}
+        against = [n for n in row if row[n] >= _LEAST_POINTS and n not in out]
+        worst = sorted(against, key=lambda n: (-row[n], n))
         said = [
             f"{_state(spec, name, listed, number)} ({sign * row[name]:+.1f})"
             for name in worst[:_REASONS]
@@ -241,5 +246,5 @@ def _state(spec: ScoringSpec, name: str, listed: pl.DataFrame, number: int) -> s
 
 def _worded(cell: object) -> str:
     if cell is None or cell != cell:  # noqa: PLR0124 - NaN is unknown, too
-        return "unknown"
+        return _UNKNOWN
     return f"{cell:g}" if isinstance(cell, float) else str(cell)

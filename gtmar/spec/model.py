@@ -708,12 +708,13 @@ class ScoringSpec(SpecModel):
         The last one below the next tier; with `orientation: risk` the first one of the tier. Where
         a rule sets the edges it is 0, which is in the lowest tier whatever these are.
         """
-        ends = []
-        for veto in self.veto:
-            tier = self.tiers[veto.tier]
-            end = tier.low if self.orientation == "risk" else tier.high - 1
-            ends.append((Rule.parse(veto.rule), 0 if self.has_rule else end))
-        return tuple(ends)
+
+        def end(tier: Tier) -> int:
+            if self.has_rule:
+                return 0
+            return tier.low if self.orientation == "risk" else tier.high - 1
+
+        return tuple((Rule.parse(each.rule), end(self.tiers[each.tier])) for each in self.veto)
 
     @property
     def weights(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ from gtmar.spec.encoders import DecayEncoder
 
 TODAY = date(2026, 3, 1)
 NUMBERS = ("a", "b", "c", "d")
-TIERS = {
+TIERS: dict[str, dict[str, float]] = {
     "A": {"min": 60, "max": 101},
     "B": {"min": 25.5, "max": 60},
     "C": {"min": 10, "max": 25.5},

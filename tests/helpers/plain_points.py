@@ -32,7 +32,7 @@ def faded(days: int, half_life: int) -> int:
 def value(feature: dict[str, Any], cell: Any, today: date) -> int:
     """Return a feature's value in 1/10,000ths; 0 for one whose weight is shared out."""
     if cell is None:
-        missing = feature.get("missing")
+        missing: Any = feature["missing"]
         return 0 if missing == "redistribute" else half_up(Fraction(missing["value"]) * UNITS)
     encode = feature.get("encode", "identity")
     if isinstance(encode, dict):
@@ -44,7 +44,7 @@ def points_of_set(names: list[str], spec: dict[str, Any], row: Row, today: date)
     """Sum the points of features, the weights of unknown ones shared out over the known ones."""
     features = spec["features"]
     cells = {name: row[features[name].get("column", name)] for name in names}
-    points = sum(features[n]["weight"] * value(features[n], cells[n], today) for n in names)
+    points: int = sum(features[n]["weight"] * value(features[n], cells[n], today) for n in names)
     open_ = [n for n in names if features[n].get("missing") == "redistribute"]
     if not open_:
         return points
@@ -75,4 +75,5 @@ def score(spec: dict[str, Any], row: Row, today: date) -> int:
                 rounded = max(rounded, round(tier["min"] * 100))
             else:
                 rounded = min(rounded, round(tier["max"] * 100) - 1)
-    return min(max(rounded, 0), spec["max_score"] * 100)
+    top: int = spec["max_score"] * 100
+    return min(max(rounded, 0), top)

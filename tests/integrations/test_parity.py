@@ -77,6 +77,30 @@ def test_without_knowing_the_columns_too(engine: Engine) -> None:
         assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
 
 
+def test_groups_shared_weights_fading_and_vetoes_are_the_same_in_duckdb() -> None:
+    assert {"group", "redistributed", "veto"} <= combined(DuckDB(), seeds=range(6), accounts=200)
+
+
+@pytest.mark.slow
+def test_groups_shared_weights_fading_and_vetoes_are_the_same(engine: Engine) -> None:
+    combined(engine, seeds=range(6, 18), accounts=10_000)
+
+
+def combined(engine: Engine, *, seeds: range, accounts: int) -> set[str]:
+    """Compare scores that are more than a sum of points; return what else they had."""
+    drawn = draw_accounts(accounts, seed=3)
+    engine.load("combined", drawn)
+    lines = set()
+    for seed in seeds:
+        spec = draw_combined(seed)
+        kinds = column_kinds(drawn.schema)
+        text = select(spec, "combined", dialect=engine.dialect, kinds=kinds)
+        scored = score(drawn, spec)
+        assert differing(engine.ask(text), scored) == 0, f"spec {seed}"
+        lines |= {name.partition(".")[0] for name in scored.columns}
+    return lines
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> None:
     accounts, draw = draw_accounts(1_000, seed=4), random.Random(7)
@@ -102,30 +126,6 @@ def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> Non
     kinds = column_kinds(accounts.schema) if known else None
     text = select(spec, "ruled", dialect=engine.dialect, kinds=kinds)
     assert differing(engine.ask(text), score(accounts, spec)) == 0
-
-
-def test_groups_shared_weights_fading_and_vetoes_are_the_same_in_duckdb() -> None:
-    assert {"group", "redistributed", "veto"} <= combined(DuckDB(), seeds=range(6), accounts=200)
-
-
-@pytest.mark.slow
-def test_groups_shared_weights_fading_and_vetoes_are_the_same(engine: Engine) -> None:
-    combined(engine, seeds=range(6, 18), accounts=10_000)
-
-
-def combined(engine: Engine, *, seeds: range, accounts: int) -> set[str]:
-    """Compare scores that are more than a sum of points; return what else they had."""
-    drawn = draw_accounts(accounts, seed=3)
-    engine.load("combined", drawn)
-    lines = set()
-    for seed in seeds:
-        spec = draw_combined(seed)
-        kinds = column_kinds(drawn.schema)
-        text = select(spec, "combined", dialect=engine.dialect, kinds=kinds)
-        scored = score(drawn, spec)
-        assert differing(engine.ask(text), scored) == 0, f"spec {seed}"
-        lines |= {name.partition(".")[0] for name in scored.columns}
-    return lines
 
 
 def test_what_the_contract_refuses_has_no_score(engine: Engine) -> None:

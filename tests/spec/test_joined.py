@@ -27,6 +27,10 @@ def bins(low: int, high: int, unknown: int) -> dict[str, Any]:
 
 
 ONE = make_spec(features={"logins": weighted(), "depth": weighted(**MISSING)}, base=20)
+KNOWN = {"logins": weighted(), "depth": weighted(**MISSING), "alert_created": weighted()}
+OPEN = {**KNOWN, "depth": weighted(12, missing="redistribute")}
+BOTH = {"g": {"features": ["depth", "logins"], "min": 0, "max": 6}}
+VETO = {"rule": "logins < 10", "tier": "C"}
 PAIRS = {
     "other weights": (ONE, ONE.with_weights({"logins": 1, "depth": 17})),
     "other features": (
@@ -37,6 +41,22 @@ PAIRS = {
     "another encoder of the same name": (
         ONE,
         make_spec(features={"logins": weighted(), "depth": bins(3, 9, -4)}, base=21),
+    ),
+    "groups of one side, and another base": (
+        make_spec(features=KNOWN, base=20, groups={"g": {"features": ["logins"], "max": 3}}),
+        make_spec(features=KNOWN, base=-5),
+    ),
+    "the same groups and shared weights": (
+        make_spec(features=OPEN, groups=BOTH),
+        make_spec(features={**OPEN, "logins": weighted(9)}, groups=BOTH),
+    ),
+    "other groups, and weights shared on one side": (
+        make_spec(features=OPEN, base=4, groups={"g": {"features": ["depth", "logins"], "max": 2}}),
+        make_spec(features=KNOWN, base=9, groups={"g": {"features": ["logins"], "min": -4}}),
+    ),
+    "the same veto": (
+        make_spec(features=KNOWN, veto=VETO),
+        make_spec(features={"depth": weighted(7, **MISSING)}, veto=VETO, base=30),
     ),
     "bins and others": (
         make_spec(features={"depth": bins(1, 2, 3)}),
