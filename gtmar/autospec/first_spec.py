@@ -23,6 +23,7 @@ from gtmar.autospec.fit_encoders import (
     fit_shapes,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
+from gtmar.autospec.strongest import weakest
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
@@ -43,6 +44,7 @@ from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.model import (
     LABELS,
+    MAX_SCORE_LIMIT,
     SCORE_UNITS,
     VALUE_UNITS,
     Outcomes,
@@ -62,7 +64,10 @@ if TYPE_CHECKING:
 
     from gtmar.data.split import Copies
 
-__all__ = ["FIRST_SPEC", "FirstSpec", "first_spec", "window_of"]
+__all__ = ["FIRST_SPEC", "MOST_CLIPPED", "FirstSpec", "first_spec", "window_of"]
+
+#: Share of accounts at one end of the scores above which a start is said to clip them.
+MOST_CLIPPED = 0.05
 
 #: The model's name in a first spec, until a person gives it another.
 FIRST_SPEC = "first_spec"
@@ -139,7 +144,7 @@ def first_spec(
     set_aside
         Share of rows that may be left out since ids or outcomes break the contract.
     keep
-        Columns to take though they seem to know the outcome.
+        Columns to take though they seem to know the outcome, or are among the weakest of many.
     bins
         Cut numbers and categories into bins, a weight each, in place of curves.
     tiers
@@ -226,6 +231,9 @@ def _detected(
     reasons |= dict.fromkeys((window or {}).values(), "a day of the window")
     reasons |= {} if table.dates is None else {table.dates.column: "the date that a row is of"}
     fitted, left_out = _fitted(table, frame, y, reasons, date_format)
+    weak = weakest(frame, fitted, y, keep)
+    left_out |= weak
+    fitted = {name: each for name, each in fitted.items() if name not in weak}
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
     fit = partial(fit_bins, points=weight, bound=bound) if bins else fit_shapes
@@ -247,8 +255,12 @@ def _detected(
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     oriented = _TARGETS[target][0]
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
-    comments = {name: shape.comment for name, shape in shapes.items()}
-    text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
+    text = commented_yaml(
+        data,
+        heading=heading,
+        comments={name: shape.comment for name, shape in shapes.items()},
+        left_out=left_out,
+    )
     spec = parse(text, source="detected spec")
     taken = (
         *_dates_taken(table, identifier),
@@ -266,8 +278,24 @@ def _detected(
             else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
         ),
     )
-    notes = tuple(_reading_notes(table, used, left_out))
-    return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
+    notes = [*_reading_notes(table, used, left_out), *_wide_notes(weak, spec)]
+    return FirstSpec(spec, text, left_out, leaks, tuple(notes), taken, found.columns, aside)
+
+
+def _wide_notes(weak: Mapping[str, str], spec: ScoringSpec) -> list[str]:
+    """Say what became of a table that has more columns than a score has points."""
+    notes = []
+    if weak:
+        notes.append(
+            f"{len(weak):,} of {len(weak) + len(spec.features):,} columns are left out since they "
+            "tell least of the outcome alone; --keep COLUMN takes one of them."
+        )
+    if spec.max_score != _TOTAL_POINTS:
+        notes.append(
+            f"max_score is {spec.max_score}: of {_TOTAL_POINTS} points more than "
+            f"{MOST_CLIPPED:.0%} of accounts would be clipped at the maximum."
+        )
+    return notes
 
 
 def _fitted(
@@ -475,7 +503,7 @@ def _spec_data(
         if shape.missing is not None:
             features[name]["missing"] = {"value": shape.missing}
     stated = {key: value for key, value in optional.items() if value}
-    data: dict[str, Any] = {"model": FIRST_SPEC, "max_score": 100}
+    data: dict[str, Any] = {"model": FIRST_SPEC, "max_score": _TOTAL_POINTS}
     data |= {key: stated.pop(key) for key in ("id", "outcomes", "labels") if key in stated}
     data["split"] = {"holdout": split.holdout, "salt": split.salt}
     data |= {"read": stated.pop("read")} if "read" in stated else {}
@@ -484,6 +512,9 @@ def _spec_data(
     spec = ScoringSpec.model_validate(data)
     encoded = frame.select(encoded_terms(spec, frame.schema).values())
     raw = encoded.to_numpy() @ np.array(list(spec.weights.values()))
+    if np.mean(raw > spec.max_score * VALUE_UNITS) > MOST_CLIPPED:
+        data["max_score"] = min(MAX_SCORE_LIMIT, -(-int(raw.max()) // VALUE_UNITS))
+        spec = spec.model_copy(update={"max_score": data["max_score"]})
     half = VALUE_UNITS // SCORE_UNITS // 2
     bins = np.clip((raw + half) // (2 * half), 0, SCORE_UNITS * spec.max_score).astype(np.int64)
     everyone = np.bincount(bins)

@@ -17,6 +17,7 @@ from gtmar.optimize.proposers import RandomProposer, SearchSpace
 from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 from gtmar.runs.results import findings_in
+from gtmar.spec.model import VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,6 +192,7 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
         groups=tuple(groups.values()),
         sign=1 if spec.orientation == "health" else -1,
         constraints=constraints_of(spec),
+        within=(-spec.base * VALUE_UNITS, (spec.max_score - spec.base) * VALUE_UNITS),
     )
     return Given(start, vectors)
 
