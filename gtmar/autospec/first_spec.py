@@ -6,7 +6,7 @@ feature starts with the same weight: nothing is claimed before it is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from gtmar.autospec.fit_encoders import (
     fit_shapes,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
+from gtmar.autospec.monotone import rising_numbers
 from gtmar.autospec.strongest import weakest
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
@@ -124,6 +125,8 @@ def first_spec(
     set_aside: float | None = None,
     keep: Collection[str] = (),
     bins: bool = False,
+    monotone: bool = False,
+    cuts: Mapping[str, tuple[float, ...]] | None = None,
     reading: Reading | None = None,
     tiers: Mapping[str, float] | None = None,
 ) -> FirstSpec:
@@ -147,6 +150,10 @@ def first_spec(
         Columns to take though they seem to know the outcome, or are among the weakest of many.
     bins
         Cut numbers and categories into bins, a weight each, in place of curves.
+    monotone
+        Let points rise or fall all along each number, where outcomes don't contradict it.
+    cuts
+        Where numbers are cut into bins, ascending, by column; with `bins` or without.
     tiers
         Share of accounts by tier, from the highest scores down; None for four tiers of a quarter.
 
@@ -167,6 +174,8 @@ def first_spec(
         identifier=identifier,
         keep=keep,
         bins=bins,
+        monotone=monotone,
+        cuts=cuts or {},
         reading=reading,
         labels=labels or {},
         date_format=date_format,
@@ -192,6 +201,8 @@ def _detected(
     identifier: str | None,
     keep: Collection[str],
     bins: bool,
+    monotone: bool,
+    cuts: Mapping[str, tuple[float, ...]],
     reading: Reading,
     tiers: Mapping[str, float],
     labels: Mapping[str, Mapping[str, int]],
@@ -231,12 +242,12 @@ def _detected(
     reasons |= dict.fromkeys((window or {}).values(), "a day of the window")
     reasons |= {} if table.dates is None else {table.dates.column: "the date that a row is of"}
     fitted, left_out = _fitted(table, frame, y, reasons, date_format)
-    weak = weakest(frame, fitted, y, keep)
-    left_out |= weak
+    weak = weakest(frame, fitted, y, {*keep, *cuts})
     fitted = {name: each for name, each in fitted.items() if name not in weak}
+    fitted = _as_asked(frame, fitted, left_out := left_out | weak, y, cuts, monotone=monotone)
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
-    fit = partial(fit_bins, points=weight, bound=bound) if bins else fit_shapes
+    fit = partial(fit_bins if bins else fit_shapes, points=weight, bound=bound)
     shapes = fit(frame.gather_every(apart), fitted, y[::apart])
     used = {*fitted, *found.columns.values()}
     # Another file may have no other column that settles it.
@@ -278,8 +289,18 @@ def _detected(
             else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
         ),
     )
-    notes = [*_reading_notes(table, used, left_out), *_wide_notes(weak, spec)]
+    notes = [
+        *_reading_notes(table, used, left_out),
+        *_wide_notes(weak, spec),
+        *(_order_notes(fitted) if monotone else ()),
+    ]
     return FirstSpec(spec, text, left_out, leaks, tuple(notes), taken, found.columns, aside)
+
+
+def _order_notes(fitted: Mapping[str, Fitted]) -> list[str]:
+    """Say which numbers go up and down beyond chance, and stay free to."""
+    free = [name for name, each in fitted.items() if each.kind == "number" and each.rising is None]
+    return [f"Not monotone, since outcomes go up and down along it: {n}." for n in free]
 
 
 def _wide_notes(weak: Mapping[str, str], spec: ScoringSpec) -> list[str]:
@@ -323,6 +344,36 @@ def _fitted(
             hint="features are numbers, flags and categories known at the window's start",
         )
     return fitted, left_out
+
+
+def _as_asked(
+    frame: pl.DataFrame,
+    fitted: Mapping[str, Fitted],
+    left_out: Mapping[str, str],
+    y: NDArray[np.float64],
+    cuts: Mapping[str, tuple[float, ...]],
+    *,
+    monotone: bool,
+) -> dict[str, Fitted]:
+    """Return the features with the cuts and the order that a person asks for."""
+    words = {"flag": "a flag", "categories": "of categories", "number": "number"}
+    kinds = {name: words[fitted[name].kind] for name in cuts if name in fitted}
+    wrong = [
+        f'"{name}" is {left_out.get(name, "no column") if name not in kinds else kinds[name]}'
+        for name in cuts
+        if kinds.get(name) != "number"
+    ]
+    if wrong:
+        likely = next((nearest(n, fitted) for n in cuts if n not in {*fitted, *left_out}), None)
+        raise AccountDataError(
+            f"cuts are for numbers; {'; '.join(wrong)}",
+            hint=f'did you mean "{likely}"?' if likely else None,
+        )
+    rising = rising_numbers(frame, fitted, y) if monotone else {}
+    return {
+        name: replace(each, rising=rising.get(name), cuts=tuple(cuts.get(name, ())))
+        for name, each in fitted.items()
+    }
 
 
 def _reading_notes(
@@ -498,7 +549,9 @@ def _spec_data(
     weight, bound = _weight_and_bound(len(shapes))
     features: dict[str, Any] = {}
     for name, shape in shapes.items():
-        own = {"weight": weight, "min": -bound, "max": bound}
+        ordered = shape.encode.get("monotone")
+        # A falling encoder earns its points by less of the column: neither way below 0.
+        own = {"weight": weight, "min": 0 if ordered else -bound, "max": bound}
         features[name] = {**({} if shape.encode["kind"] == "bins" else own), "encode": shape.encode}
         if shape.missing is not None:
             features[name]["missing"] = {"value": shape.missing}

@@ -125,7 +125,9 @@ def logistic_starts(
         weights = _fitted(factor * slopes, lift, groups, space, start)
         if constraints:
             pairs = enumerate(zip(start, weights, strict=True))
-            changes = {i: new for i, (old, new) in pairs if new != old}
+            # All of an order are pooled, those that the fit leaves alone as well.
+            whole = {i for group in constraints.ordered for i in group}
+            changes = {i: new for i, (old, new) in pairs if new != old or i in whole}
             kept = constraints.kept(start, changes, space, first=0)
             weights = tuple(kept.get(i, old) for i, old in enumerate(start))
         if weights != tuple(start) and weights not in vectors:

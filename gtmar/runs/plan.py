@@ -160,8 +160,10 @@ def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
 
 def constraints_of(spec: ScoringSpec) -> WeightConstraints:
     """Return what a spec's weights hold together, as the search takes it."""
-    own = spec.constraints
-    return WeightConstraints() if own is None else WeightConstraints(own.total, own.most_nonzero)
+    own, ordered = spec.constraints, spec.ordered_terms
+    if own is None:
+        return WeightConstraints(ordered=ordered)
+    return WeightConstraints(own.total, own.most_nonzero, ordered)
 
 
 def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:

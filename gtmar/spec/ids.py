@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from gtmar.spec.encoders import unordered
 from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
     for name, feature in data["features"].items():
         kept = {k: v for k, v in feature.items() if k != "description"}
         kept["column"] = kept["column"] or name
+        scale = kept["encode"].get("then", kept["encode"])
+        if scale.get("monotone") is None:
+            kept["encode"] = unordered(kept["encode"])
         if not bounds:
             kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
+            kept["encode"] = unordered(kept["encode"])
             if kept["encode"]["kind"] == "bins":
                 bins = kept["encode"]["bins"]
                 kept["encode"]["bins"] = {k: bin_["weight"] for k, bin_ in bins.items()}

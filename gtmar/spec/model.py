@@ -26,11 +26,13 @@ from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads i
 from gtmar.spec.encoders import (
     WEIGHT_LIMIT,
     Bins,
+    DaysBeforeEncoder,
     Encoder,
     IdentityEncoder,
     MissingValue,
     SpecModel,
     Weight,
+    slope,
 )
 
 __all__ = [
@@ -168,8 +170,28 @@ class Feature(SpecModel):
         absent = [key for key, value in own.items() if value is None]
         if absent:
             raise ValueError(f"a feature needs weight, min and max; {absent} not given")
-        Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
+        weight = Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
+        self._keeps_order(weight)
         return self
+
+    def _keeps_order(self, weight: Weight) -> None:
+        """Refuse bounds that let points turn round, as a weight's change of sign does."""
+        scale = self.encode.then if isinstance(self.encode, DaysBeforeEncoder) else self.encode
+        direction = getattr(scale, "monotone", None)
+        if direction is None:
+            return
+        sign = slope(scale) * (1 if direction == "up" else -1)  # type: ignore[arg-type] # it has `monotone`
+        rises = "rises" if (sign > 0) == (direction == "up") else "falls"
+        if sign > 0 and weight.min < 0:
+            raise ValueError(
+                f"monotone: {direction} with an encoder that {rises} needs a min of 0 or more, "
+                f"got {weight.min}"
+            )
+        if sign < 0 and weight.max > 0:
+            raise ValueError(
+                f"monotone: {direction} with an encoder that {rises} needs a max of 0 or less, "
+                f"got {weight.max}"
+            )
 
 
 class Tier(SpecModel):
@@ -551,6 +573,16 @@ class ScoringSpec(SpecModel):
             elif feature.weight is not None and feature.min is not None and feature.max is not None:
                 terms.append(Term(name, name, column, feature.weight, feature.min, feature.max))
         return tuple(terms)
+
+    @property
+    def ordered_terms(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of terms along which weights never fall, for each feature of monotone bins."""
+        numbers = {(term.feature, term.bin): i for i, term in enumerate(self.terms)}
+        return tuple(
+            tuple(numbers[name, key] for key in feature.encode.ordered)
+            for name, feature in self.features.items()
+            if isinstance(feature.encode, Bins) and len(feature.encode.ordered) > 1
+        )
 
     @property
     def weights(self) -> dict[str, int]:
