@@ -60,19 +60,21 @@ def weakest(
         return {}
     chance = {name: _chance(frame[name], each, y) for name, each in fitted.items()}
     order = sorted(fitted, key=chance.__getitem__)
-    proven = [n for n, name in enumerate(order, 1) if chance[name] <= _BY_CHANCE * n / len(order)]
+    proven = [
+        n for n, name in enumerate(order, 1) if chance[name][0] <= _BY_CHANCE * n / len(order)
+    ]
     most = min(max(_LEAST_FEATURES, *proven, 0), MOST_FEATURES)
     chosen = {*order[:most], *keep}
     return {
-        name: f"{order.index(name) + 1:,}. of {len(order):,} columns by how well each alone tells "
-        f"outcomes apart; a spec takes {most} of so many"
+        name: f"number {order.index(name) + 1} of {len(order)} columns by how well each alone "
+        f"tells outcomes apart; {most} of them are taken"
         for name in fitted
         if name not in chosen
     }
 
 
-def _chance(column: pl.Series, fitted: Fitted, y: Doubles) -> float:
-    """Return how likely outcomes differ so much by chance, in [0, 1]."""
+def _chance(column: pl.Series, fitted: Fitted, y: Doubles) -> tuple[float, float]:
+    """Return how likely outcomes differ so much by chance, in [0, 1]; of equals, the order."""
     groups = _groups(column, fitted)
     known = ~np.isnan(y)
     groups, y = groups[known], y[known] - y[known].mean()
@@ -81,15 +83,16 @@ def _chance(column: pl.Series, fitted: Fitted, y: Doubles) -> float:
     sizes = sizes[sizes > 0]
     freedom = len(sizes) - 1
     if not freedom or not y.any():
-        return 1.0
+        return 1.0, 0.0
     square = float((sums**2 / sizes).sum()) / float((y**2).mean())
     # Chi-squared to a standard normal: Wilson & Hilferty 1931.
     spread = 2 / (9 * freedom)
-    between = _above(((square / freedom) ** (1 / 3) - 1 + spread) / spread**0.5)
+    between = ((square / freedom) ** (1 / 3) - 1 + spread) / spread**0.5
     if fitted.kind == "categories":
-        return between
-    along = 2 * _above(abs(fitted.r) * len(y) ** 0.5)
-    return min(1.0, 2 * between, 2 * along)
+        return _above(between), -between
+    along = abs(fitted.r) * len(y) ** 0.5
+    # The more telling of two.
+    return min(1.0, 2 * _above(between), 4 * _above(along)), -max(between, along)
 
 
 def _above(score: float) -> float:

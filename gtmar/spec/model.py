@@ -39,6 +39,7 @@ __all__ = [
     "BY_SEGMENT",
     "COMPARISONS",
     "LABELS",
+    "MAX_SCORE_LIMIT",
     "SCORE_UNITS",
     "TIER_RULES",
     "VALUE_UNITS",
