@@ -6,7 +6,7 @@ feature starts with the same weight: nothing is claimed before it is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from gtmar.autospec.fit_encoders import (
     fit_shapes,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
+from gtmar.autospec.monotone import rising_numbers
 from gtmar.autospec.refit_encoders import MONEY, target_of
+from gtmar.autospec.strongest import weakest
 from gtmar.data.encode import encoded_terms
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
@@ -46,6 +48,7 @@ from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import encoder_id
 from gtmar.spec.model import (
     LABELS,
+    MAX_SCORE_LIMIT,
     SCORE_UNITS,
     VALUE_UNITS,
     Outcomes,
@@ -65,7 +68,10 @@ if TYPE_CHECKING:
 
     from gtmar.data.split import Copies
 
-__all__ = ["FIRST_SPEC", "FirstSpec", "first_spec", "window_of"]
+__all__ = ["FIRST_SPEC", "MOST_CLIPPED", "FirstSpec", "first_spec", "window_of"]
+
+#: Share of accounts at one end of the scores above which a start is said to clip them.
+MOST_CLIPPED = 0.05
 
 #: The model's name in a first spec, until a person gives it another.
 FIRST_SPEC = "first_spec"
@@ -122,6 +128,8 @@ def first_spec(
     set_aside: float | None = None,
     keep: Collection[str] = (),
     bins: bool = False,
+    monotone: bool = False,
+    cuts: Mapping[str, tuple[float, ...]] | None = None,
     reading: Reading | None = None,
     tiers: Mapping[str, float] | None = None,
 ) -> FirstSpec:
@@ -142,9 +150,13 @@ def first_spec(
     set_aside
         Share of rows that may be left out since ids or outcomes break the contract.
     keep
-        Columns to take though they seem to know the outcome.
+        Columns to take though they seem to know the outcome, or are among the weakest of many.
     bins
         Cut numbers and categories into bins, a weight each, in place of curves.
+    monotone
+        Let points rise or fall all along each number, where outcomes don't contradict it.
+    cuts
+        Where numbers are cut into bins, ascending, by column; with `bins` or without.
     tiers
         Share of accounts by tier, from the highest scores down; None for four tiers of a quarter.
 
@@ -165,6 +177,8 @@ def first_spec(
         identifier=identifier,
         keep=keep,
         bins=bins,
+        monotone=monotone,
+        cuts=cuts or {},
         reading=reading,
         labels=labels or {},
         date_format=date_format,
@@ -190,6 +204,8 @@ def _detected(
     identifier: str | None,
     keep: Collection[str],
     bins: bool,
+    monotone: bool,
+    cuts: Mapping[str, tuple[float, ...]],
     reading: Reading,
     tiers: Mapping[str, float],
     labels: Mapping[str, Mapping[str, int]],
@@ -229,9 +245,12 @@ def _detected(
     reasons |= dict.fromkeys((window or {}).values(), "a day of the window")
     reasons |= {} if table.dates is None else {table.dates.column: "the date that a row is of"}
     fitted, left_out = _fitted(table, frame, y, reasons, date_format)
+    weak = weakest(frame, fitted, y, {*keep, *cuts})
+    fitted = {name: each for name, each in fitted.items() if name not in weak}
+    fitted = _as_asked(frame, fitted, left_out := left_out | weak, y, cuts, monotone=monotone)
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
-    fit = partial(fit_bins, points=weight, bound=bound) if bins else fit_shapes
+    fit = partial(fit_bins if bins else fit_shapes, points=weight, bound=bound)
     some = frame.gather_every(apart), fitted, y[::apart]
     shapes = fit(*some, repeats=_rows_each(table, identifier))
     used = {*fitted, *found.columns.values()}
@@ -251,8 +270,12 @@ def _detected(
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     oriented = _TARGETS[target][0]
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
-    comments = {name: shape.comment for name, shape in shapes.items()}
-    text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
+    text = commented_yaml(
+        data,
+        heading=heading,
+        comments={name: shape.comment for name, shape in shapes.items()},
+        left_out=left_out,
+    )
     spec = parse(text, source="detected spec")
     taken = (
         *_dates_taken(table, identifier),
@@ -270,8 +293,34 @@ def _detected(
             else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
         ),
     )
-    notes = tuple(_reading_notes(table, used, left_out))
-    return FirstSpec(spec, text, left_out, leaks, notes, taken, found.columns, aside)
+    notes = [
+        *_reading_notes(table, used, left_out),
+        *_wide_notes(weak, spec),
+        *(_order_notes(fitted) if monotone else ()),
+    ]
+    return FirstSpec(spec, text, left_out, leaks, tuple(notes), taken, found.columns, aside)
+
+
+def _order_notes(fitted: Mapping[str, Fitted]) -> list[str]:
+    """Say which numbers go up and down beyond chance, and stay free to."""
+    free = [name for name, each in fitted.items() if each.kind == "number" and each.rising is None]
+    return [f"Not monotone, since outcomes go up and down along it: {n}." for n in free]
+
+
+def _wide_notes(weak: Mapping[str, str], spec: ScoringSpec) -> list[str]:
+    """Say what became of a table that has more columns than a score has points."""
+    notes = []
+    if weak:
+        notes.append(
+            f"{len(weak):,} of {len(weak) + len(spec.features):,} columns are left out since they "
+            "tell least of the outcome alone; --keep COLUMN takes one of them."
+        )
+    if spec.max_score != _TOTAL_POINTS:
+        notes.append(
+            f"max_score is {spec.max_score}: of {_TOTAL_POINTS} points more than "
+            f"{MOST_CLIPPED:.0%} of accounts would be clipped at the maximum."
+        )
+    return notes
 
 
 def _fitted(
@@ -299,6 +348,36 @@ def _fitted(
             hint="features are numbers, flags and categories known at the window's start",
         )
     return fitted, left_out
+
+
+def _as_asked(
+    frame: pl.DataFrame,
+    fitted: Mapping[str, Fitted],
+    left_out: Mapping[str, str],
+    y: NDArray[np.float64],
+    cuts: Mapping[str, tuple[float, ...]],
+    *,
+    monotone: bool,
+) -> dict[str, Fitted]:
+    """Return the features with the cuts and the order that a person asks for."""
+    words = {"flag": "a flag", "categories": "of categories", "number": "number"}
+    kinds = {name: words[fitted[name].kind] for name in cuts if name in fitted}
+    wrong = [
+        f'"{name}" is {left_out.get(name, "no column") if name not in kinds else kinds[name]}'
+        for name in cuts
+        if kinds.get(name) != "number"
+    ]
+    if wrong:
+        likely = next((nearest(n, fitted) for n in cuts if n not in {*fitted, *left_out}), None)
+        raise AccountDataError(
+            f"cuts are for numbers; {'; '.join(wrong)}",
+            hint=f'did you mean "{likely}"?' if likely else None,
+        )
+    rising = rising_numbers(frame, fitted, y) if monotone else {}
+    return {
+        name: replace(each, rising=rising.get(name), cuts=tuple(cuts.get(name, ())))
+        for name, each in fitted.items()
+    }
 
 
 def _reading_notes(
@@ -481,12 +560,14 @@ def _spec_data(
     weight, bound = _weight_and_bound(len(shapes))
     features: dict[str, Any] = {}
     for name, shape in shapes.items():
-        own = {"weight": weight, "min": -bound, "max": bound}
+        ordered = shape.encode.get("monotone")
+        # A falling encoder earns its points by less of the column: neither way below 0.
+        own = {"weight": weight, "min": 0 if ordered else -bound, "max": bound}
         features[name] = {**({} if shape.encode["kind"] == "bins" else own), "encode": shape.encode}
         if shape.missing is not None:
             features[name]["missing"] = {"value": shape.missing}
     stated = {key: value for key, value in optional.items() if value}
-    data: dict[str, Any] = {"model": FIRST_SPEC, "max_score": 100}
+    data: dict[str, Any] = {"model": FIRST_SPEC, "max_score": _TOTAL_POINTS}
     data |= {key: stated.pop(key) for key in ("id", "outcomes", "labels") if key in stated}
     data["split"] = {"holdout": split.holdout, "salt": split.salt}
     data |= {"read": stated.pop("read")} if "read" in stated else {}
@@ -495,6 +576,9 @@ def _spec_data(
     spec = ScoringSpec.model_validate(data)
     encoded = frame.select(encoded_terms(spec, frame.schema).values())
     raw = encoded.to_numpy() @ np.array(list(spec.weights.values()))
+    if np.mean(raw > spec.max_score * VALUE_UNITS) > MOST_CLIPPED:
+        data["max_score"] = min(MAX_SCORE_LIMIT, -(-int(raw.max()) // VALUE_UNITS))
+        spec = spec.model_copy(update={"max_score": data["max_score"]})
     half = VALUE_UNITS // SCORE_UNITS // 2
     bins = np.clip((raw + half) // (2 * half), 0, SCORE_UNITS * spec.max_score).astype(np.int64)
     everyone = np.bincount(bins)

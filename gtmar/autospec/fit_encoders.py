@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 
 from gtmar.spec.encoders import BinInterval
+from gtmar.stats.isotonic import isotonic
 from gtmar.stats.logistic import Levels, Part, correlation, fit_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,6 +58,10 @@ class Fitted:
     unknown: float
     #: Of categories, those with ten accounts or more, sorted.
     listed: tuple[str, ...] = ()
+    #: Of a number, whether its shape is to rise along it, or to fall; None for either or both.
+    rising: bool | None = None
+    #: Of a number, where a person cuts it into bins, ascending.
+    cuts: tuple[float, ...] = ()
 
 
 def written(value: float) -> float:
@@ -124,6 +129,8 @@ _MOST_KNOTS, _KNOTS_IN_ALL, _MOST_POINTS = 16, 900, 12
 _INNER = (0.02, 0.98)
 #: Points of a line that change it by less than this share of its variance aren't written.
 _FLAT = 0.002
+#: From one level to the next, in log-odds.
+_LEAST_SLOPE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -137,23 +144,38 @@ class Shape:
 
 
 def fit_shapes(
-    frame: pl.DataFrame, fitted: dict[str, Fitted], y: Doubles, *, repeats: float = 1.0
+    frame: pl.DataFrame,
+    fitted: dict[str, Fitted],
+    y: Doubles,
+    *,
+    repeats: float = 1.0,
+    points: int = 0,
+    bound: int = 0,
 ) -> dict[str, Shape]:
     """Fit the encoders of all features together, by feature.
 
     `frame` is the search part, `fitted` what each feature is; `y` are its accounts' outcomes, shape
     (N,), more being better, NaN where unknown. An unknown value is at its own level, or at the mean
-    where there are too few to fit one.
+    where there are too few to fit one. `points` and `bound` are for numbers with cuts, which are
+    binned as by `fit_bins`.
     """
     most = max(3, min(_MOST_KNOTS, _KNOTS_IN_ALL // len(fitted)))
     marks = {name: _marks(frame[name], each, most) for name, each in fitted.items()}
-    parts = [_part(frame[name], each, marks[name]) for name, each in fitted.items()]
+    cuts = {name: _Cut.of(frame[name], each, 0) for name, each in fitted.items() if each.cuts}
+    parts = [
+        cuts[name].part if name in cuts else _part(frame[name], each, marks[name])
+        for name, each in fitted.items()
+    ]
     levels = fit_levels(parts, y, repeats=repeats)
     labelled = ~np.isnan(y)
-    return {
-        name: _shape(each, marks[name], part, own, _unknown_accounts(frame[name], labelled))
-        for (name, each), part, own in zip(fitted.items(), parts, levels, strict=True)
-    }
+    shapes = {}
+    for (name, each), part, own in zip(fitted.items(), parts, levels, strict=True):
+        unknowns = _unknown_accounts(frame[name], labelled)
+        if name in cuts:
+            shapes[name] = _binned(each, cuts[name], own, unknowns, points=points, bound=bound)
+        else:
+            shapes[name] = _shape(each, marks[name], part, own, unknowns)
+    return shapes
 
 
 def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
@@ -211,7 +233,8 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
         return _flag_shape(fitted, part, fit, unknowns)
     levels, count = fit.levels, len(marks)
     own = unknowns >= _ENOUGH_UNKNOWN
-    listed, unknown = levels[:count], levels[-1]
+    sizes = part.columns.sum(axis=0)
+    listed, unknown = _in_order(levels[:count], sizes[:count], fitted), levels[-1]
     used = [*listed, *([unknown] if own else [])]
     low, high = min(used), max(used)
 
@@ -219,9 +242,10 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
         return round(float(np.clip((level - low) / (high - low or 1), 0, 1)), 2)
 
     values = [scaled(level) for level in listed]
-    sizes = part.columns.sum(axis=0)
     if fitted.kind == "number":
         encode = _line(marks, values, sizes[:count])
+        if fitted.rising is not None:
+            encode["monotone"] = _direction(encode)
         given = _at(encode, marks).tolist()
         points = len(encode.get("points", ()))
         form = f"{points} points" if points else "a line"
@@ -234,6 +258,22 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
     mean = float(np.average(given, weights=sizes[: len(given)]))
     missing = scaled(unknown) if own else round(mean, 2)
     return Shape(encode, missing, _said(fitted, fit, form, unknowns))
+
+
+def _in_order(levels: Doubles, sizes: Doubles, fitted: Fitted) -> Doubles:
+    """Return the closest levels that rise or fall all along, where the feature is to."""
+    if fitted.rising is None:
+        return levels
+    turned = 1 if fitted.rising else -1
+    # A level of no accounts hardly counts; where all come to one, the least slope says the way.
+    ordered = isotonic(turned * levels, np.maximum(sizes, 1e-6))
+    return turned * (ordered + (0 if np.ptp(ordered) else _LEAST_SLOPE * np.arange(len(levels))))
+
+
+def _direction(encode: Mapping[str, Any]) -> str:
+    """Return which way a written line goes; up where it is flat."""
+    ends = [y for _, y in encode.get("points", [(0, encode.get("invert", False)), (1, 0.5)])]
+    return "down" if ends[-1] < ends[0] else "up"
 
 
 def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape:
@@ -329,22 +369,32 @@ def fit_bins(
         if each.kind == "flag":
             shapes[name] = _flag_shape(each, cut.part, fit, unknowns)
             continue
-        own, sizes = fit.levels, cut.part.columns.sum(axis=0)
-        known = max(0, len(cut.edges) - 1) + len(cut.keys) - 1
-        if unknowns < _ENOUGH_UNKNOWN:
-            mean = np.average(own[:known], weights=sizes[:known])
-            levelled = np.append(own[:known], mean)
-        else:
-            levelled = own
-        low, high = float(levelled.min()), float(levelled.max())
-        scored = [round(points * (level - low) / (high - low or 1)) for level in levelled.tolist()]
-        joined = cut.joined(scored)
-        bins = {key: {"weight": w, "min": 0, "max": bound} for key, w in joined.items()}
-        if not each.unknown:
-            bins["missing"] = dict.fromkeys(("weight", "min", "max"), joined["missing"])
-        comment = _said(each, fit, f"{len(bins)} bins", unknowns)
-        shapes[name] = Shape({"kind": "bins", "bins": bins}, None, comment)
+        shapes[name] = _binned(each, cut, fit, unknowns, points=points, bound=bound)
     return shapes
+
+
+def _binned(
+    fitted: Fitted, cut: _Cut, fit: Levels, unknowns: int, *, points: int, bound: int
+) -> Shape:
+    """Return a feature's bins by its levels."""
+    own = fit.levels
+    sizes = cut.part.columns.sum(axis=0)
+    number = max(0, len(cut.edges) - 1)
+    known = number + len(cut.keys) - 1
+    levelled = np.append(_in_order(own[:number], sizes[:number], fitted), own[number:])
+    if unknowns < _ENOUGH_UNKNOWN:
+        mean = np.average(levelled[:known], weights=sizes[:known])
+        levelled = np.append(levelled[:known], mean)
+    low, high = float(levelled.min()), float(levelled.max())
+    scored = [round(points * (level - low) / (high - low or 1)) for level in levelled.tolist()]
+    joined = cut.joined(scored, stated=bool(fitted.cuts))
+    bins = {key: {"weight": w, "min": 0, "max": bound} for key, w in joined.items()}
+    if not fitted.unknown:
+        bins["missing"] = dict.fromkeys(("weight", "min", "max"), joined["missing"])
+    encode: dict[str, Any] = {"kind": "bins", "bins": bins}
+    if number and fitted.rising is not None:
+        encode["monotone"] = "up" if fitted.rising else "down"
+    return Shape(encode, None, _said(fitted, fit, f"{len(bins)} bins", unknowns))
 
 
 @dataclass(frozen=True)
@@ -364,7 +414,7 @@ class _Cut:
             return cls(Part.of_flag(column.cast(pl.Float64).to_numpy()))
         if fitted.kind == "number":
             x = column.cast(pl.Float64).to_numpy()
-            edges = (-np.inf, *_cuts(x[~np.isnan(x)], most), np.inf)
+            edges = (-np.inf, *(fitted.cuts or _cuts(x[~np.isnan(x)], most)), np.inf)
             members = [(x >= low) & (x < high) for low, high in pairwise(edges)]
             return cls(Part.of_steps(members, np.isnan(x)), edges, ("missing",))
         text = column.cast(pl.String)
@@ -374,13 +424,13 @@ class _Cut:
             members.append(text.is_null().to_numpy())
         return cls(Part.of_groups(members), (), (*alone, "other", "missing"))
 
-    def joined(self, scored: list[int]) -> dict[str, int]:
-        """Return points by bin, neighbours that have the same made one."""
+    def joined(self, scored: list[int], *, stated: bool) -> dict[str, int]:
+        """Return points by bin, neighbours that have the same made one unless cuts are stated."""
         bins = {}
         begun = 0
         number = max(0, len(self.edges) - 1)
         for place in range(number):
-            if place + 1 == number or scored[place + 1] != scored[place]:
+            if stated or place + 1 == number or scored[place + 1] != scored[place]:
                 low, high = map(_number, (self.edges[begun], self.edges[place + 1]))
                 bins[f"[{low},{high})"] = scored[place]
                 begun = place + 1

@@ -130,7 +130,11 @@ def _content(feature: Feature, cells: pl.Series) -> Fitted:
     unknown = cells.null_count() / len(cells)
     if isinstance(feature.encode, OneOfEncoder):
         return Fitted("categories", 0.0, unknown, tuple(feature.encode.values))
-    return Fitted("flag" if isinstance(feature.encode, BoolEncoder) else "number", 0.0, unknown)
+    if isinstance(feature.encode, BoolEncoder):
+        return Fitted("flag", 0.0, unknown)
+    # What may not turn round may not in any draw.
+    direction = getattr(feature.encode, "monotone", None)
+    return Fitted("number", 0.0, unknown, rising=None if direction is None else direction == "up")
 
 
 def _outcome(matrix: AccountMatrix) -> NDArray[np.float64]:

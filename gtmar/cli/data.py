@@ -94,6 +94,12 @@ def init(
     bins: Annotated[
         bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
     ] = False,
+    monotone: Annotated[
+        bool, typer.Option("--monotone", help="Points in order, where the data don't contradict.")
+    ] = False,
+    cuts: Annotated[
+        list[str] | None, typer.Option(help="Bins by your own cut points: tenure=3,12,36")
+    ] = None,
     tiers: Annotated[
         str | None, typer.Option(help="Percent of accounts by tier: 10,25,40,25; none: quarters.")
     ] = None,
@@ -117,6 +123,8 @@ def init(
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
+        monotone=monotone,
+        cuts=option_values.cuts(cuts or []),
         reading=option_values.reading(**reading),
         tiers=None if tiers is None else option_values.sizes("share", tiers, option="--tiers"),
     )

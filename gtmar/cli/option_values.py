@@ -113,6 +113,29 @@ def _settings(
     return named
 
 
+def cuts(settings: list[str]) -> dict[str, tuple[float, ...]]:
+    """Read ``column=3,12,36`` settings: ascending cut points by column.
+
+    Examples
+    --------
+    >>> cuts(["tenure=3,12,36"])
+    {'tenure': (3.0, 12.0, 36.0)}
+    """
+
+    def read(setting: str) -> tuple[str, tuple[float, ...]]:
+        column, _, listed = setting.rpartition("=")
+        points = tuple(map(float, listed.split(",")))
+        if not all(map(math.isfinite, points)) or list(points) != sorted(set(points)):
+            raise ValueError(setting)
+        return column.strip(), points
+
+    hint = "--cuts tenure=3,12,36"
+    named = _settings("--cuts", "a column and ascending numbers", settings, read, hint=hint)
+    if len(named) < len(settings):
+        raise UsageError("--cuts: a column stands twice", hint=hint)
+    return named
+
+
 def outcomes(settings: list[str]) -> Outcomes:
     """Read ``role=column`` settings; refuse one of another form, or that names no role."""
     from gtmar.spec import Outcomes

@@ -6,6 +6,7 @@ at scores. So there are several vectors to try, each the same order of accounts 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ _ROWS = 65_536
 #: Each coefficient, per whole range of its feature, is drawn to 0 as if this much information
 #: (accounts x chance x (1 - chance)) said so.
 _RIDGE = 1.0
+#: Accounts between these quantiles aren't to be clipped.
+_ENDS = (0.005, 0.995)
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,13 @@ class Labelled:
             values = np.stack([column[some] for column in self.columns], axis=1)
             yield values / scales, self.stayed[some].astype(np.float64)
 
+    def sums(self, weights: Doubles) -> Doubles:
+        """Return the values' sums, shape (N,), weighted by `weights`, shape (F,)."""
+        return np.concatenate([v @ weights for v, _ in self.blocks(np.ones(len(weights)))])
+
     def spread(self, weights: Doubles) -> tuple[float, float]:
-        """Return mean and standard deviation of the values' sums, weighted by `weights` (F,)."""
-        sums = np.concatenate([v @ weights for v, _ in self.blocks(np.ones(len(weights)))])
+        """Return mean and standard deviation of the sums."""
+        sums = self.sums(weights)
         return float(sums.mean()), float(sums.std())
 
 
@@ -61,6 +68,7 @@ def logistic_starts(
     groups: Sequence[Sequence[int]] = (),
     sign: int = 1,
     constraints: WeightConstraints | None = None,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> tuple[Vector, ...]:
     """Fit weights, and bring them to integers within bounds.
 
@@ -79,12 +87,15 @@ def logistic_starts(
         1 where high scores mean to stay, -1 where they mean to leave.
     constraints
         What the weights hold together.
+    within
+        Least and largest sum of points, in units of the values, that isn't clipped.
 
     Returns
     -------
     tuple of tuples
-        At most three vectors, none of them the start: with the start's spread as far as the bounds
-        allow; with that spread, what is beyond a bound cut at it; as large as the bounds allow.
+        At most four vectors, none of them the start: with the start's spread as far as the bounds
+        allow; with that spread, what is beyond a bound cut at it; as large as the bounds allow; as
+        large as leaves all but one account in a hundred unclipped, where that is less.
         None where all stayed or all left.
 
     Notes
@@ -100,17 +111,23 @@ def logistic_starts(
     for group in groups:
         slopes[list(group)] -= slopes[list(group)].min()
     mean, spread = labelled.spread(np.array(start, dtype=np.float64))
-    own_mean, own_spread = labelled.spread(slopes)
+    sums = labelled.sums(slopes)
+    own_mean, own_spread = float(sums.mean()), float(sums.std())
     if own_spread == 0:
         return ()
     same, most = spread / own_spread, _most(slopes, space)
+    # Groups are lifted until the scores' mean is the start's, where bounds allow that.
+    fixed = [(0.0, 0.0), *([(own_mean, mean)] if groups else [])]
+    inside = min(_unclipped(np.quantile(sums, _ENDS), each, within) for each in fixed)
     vectors: list[Vector] = []
-    for factor in (min(same, most), same, most):
+    for factor in (min(same, most), same, most, min(inside, most)):
         lift = (mean - factor * own_mean) / _whole(labelled, groups)
         weights = _fitted(factor * slopes, lift, groups, space, start)
         if constraints:
             pairs = enumerate(zip(start, weights, strict=True))
-            changes = {i: new for i, (old, new) in pairs if new != old}
+            # All of an order are pooled, those that the fit leaves alone as well.
+            whole = {i for group in constraints.ordered for i in group}
+            changes = {i: new for i, (old, new) in pairs if new != old or i in whole}
             kept = constraints.kept(start, changes, space, first=0)
             weights = tuple(kept.get(i, old) for i, old in enumerate(start))
         if weights != tuple(start) and weights not in vectors:
@@ -126,6 +143,19 @@ def _most(slopes: Doubles, space: SearchSpace) -> float:
         if slopes[i]
     ]
     return min((factor for factor in room if factor > 0), default=0.0)
+
+
+def _unclipped(ends: Doubles, fixed: tuple[float, float], within: tuple[float, float]) -> float:
+    """Return the largest factor that keeps both ends of the sums, (2,), within what isn't clipped.
+
+    Times a factor, a sum equal to the first number of `fixed` becomes the second.
+    """
+    room = [
+        (bound - fixed[1]) / (end - fixed[0])
+        for end, bound in zip(ends.tolist(), within, strict=True)
+        if end != fixed[0]
+    ]
+    return min((factor for factor in room if factor > 0), default=math.inf)
 
 
 def _whole(labelled: Labelled, groups: Sequence[Sequence[int]]) -> float:

@@ -17,6 +17,7 @@ from gtmar.optimize.proposers import RandomProposer, SearchSpace
 from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 from gtmar.runs.results import findings_in
+from gtmar.spec.model import VALUE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,8 +160,10 @@ def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
 
 def constraints_of(spec: ScoringSpec) -> WeightConstraints:
     """Return what a spec's weights hold together, as the search takes it."""
-    own = spec.constraints
-    return WeightConstraints() if own is None else WeightConstraints(own.total, own.most_nonzero)
+    own, ordered = spec.constraints, spec.ordered_terms
+    if own is None:
+        return WeightConstraints(ordered=ordered)
+    return WeightConstraints(own.total, own.most_nonzero, ordered)
 
 
 def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:
@@ -191,6 +194,7 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
         groups=tuple(groups.values()),
         sign=1 if spec.orientation == "health" else -1,
         constraints=constraints_of(spec),
+        within=(-spec.base * VALUE_UNITS, (spec.max_score - spec.base) * VALUE_UNITS),
     )
     return Given(start, vectors)
 

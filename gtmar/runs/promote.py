@@ -16,6 +16,7 @@ from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, refuse_unknown_options
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
+from gtmar.spec.encoders import unordered
 from gtmar.spec.ids import form_id
 from gtmar.spec.model import SCORE_UNITS
 
@@ -174,10 +175,11 @@ def record(
 
 
 def _with_weights(spec: ScoringSpec, weights: dict[str, int]) -> ScoringSpec:
-    """Return the spec with weights of another; bounds give way where they must."""
+    """Return the spec with weights of another; bounds and order give way."""
     data = spec.model_dump(mode="json", by_alias=True)
     for term in spec.terms:
         feature, weight = data["features"][term.feature], weights[term.name]
+        feature["encode"] = unordered(feature["encode"])
         weighted = feature if term.bin is None else feature["encode"]["bins"][term.bin]
         weighted |= {"weight": weight, "min": min(term.min, weight), "max": max(term.max, weight)}
     return specs.ScoringSpec.model_validate(data)

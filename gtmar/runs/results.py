@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
+from gtmar.autospec.first_spec import MOST_CLIPPED
 from gtmar.autospec.leakage import Leak, find_leaks
 from gtmar.data.matrix import MOST_SAMPLED, search_sample
 from gtmar.journal.sentences import old_customers
@@ -307,6 +308,7 @@ def limit_findings(
         Finding("limit", "note", f"Guardrail {name} can't be asked here: {why}.")
         for name, why in lacking.items()
     ]
+    findings += _clipping(spec, sums)
     for breach in () if lacking else guard.breaches(sums, start, None, None):
         missed = missed_by(breach)
         by = "" if missed is None else f", by {missed:.4g}"
@@ -316,3 +318,22 @@ def limit_findings(
         text = "No weight can move: each has one value within its bounds."
         findings.append(Finding("limit", "warning", text))
     return findings
+
+
+def _clipping(spec: ScoringSpec, sums: pl.DataFrame) -> list[Finding]:
+    """Say that many accounts score alike since the start's scores are clipped."""
+    accounts = sums["scored"][0]
+    ends = (
+        ("clipped_low", "fewer points than 0", "raise base or weights"),
+        ("clipped_high", f"more than {spec.max_score} points", "raise max_score, or lower weights"),
+    )
+    return [
+        Finding(
+            "limit",
+            "warning",
+            f"The start clips {clipped / accounts:.0%} of accounts, which have {beyond}: they all "
+            f"score the same. To tell them apart, {remedy}.",
+        )
+        for name, beyond, remedy in ends
+        if (clipped := sums[name][0]) > MOST_CLIPPED * accounts
+    ]

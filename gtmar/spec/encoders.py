@@ -12,7 +12,7 @@ from collections import Counter
 from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -46,6 +46,8 @@ __all__ = [
     "SpecModel",
     "Weight",
     "number_spellings",
+    "slope",
+    "unordered",
     "value_form",
     "value_forms",
 ]
@@ -110,6 +112,10 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+#: Whether points never fall, or never rise, as the column does; None asks for neither.
+Monotone = Literal["up", "down"] | None
+
+
 class IdentityEncoder(SpecModel):
     """The column's own number, as it stands. The default."""
 
@@ -127,6 +133,7 @@ class RangeEncoder(SpecModel):
     from_: FiniteFloat = Field(alias="from")
     to: FiniteFloat
     invert: StrictBool = False
+    monotone: Monotone = None
 
     @model_validator(mode="after")
     def _ends_in_order(self) -> RangeEncoder:
@@ -146,12 +153,18 @@ class CurveEncoder(SpecModel):
 
     kind: Literal["curve"]
     points: tuple[tuple[FiniteFloat, FiniteFloat], ...] = Field(min_length=2)
+    monotone: Monotone = None
 
     @model_validator(mode="after")
     def _ascending(self) -> CurveEncoder:
-        xs = [x for x, _ in self.points]
+        xs, ys = zip(*self.points, strict=True)
         if any(a >= b for a, b in pairwise(xs)):
-            raise ValueError(f"the points' first numbers must ascend, got {xs}")
+            raise ValueError(f"the points' first numbers must ascend, got {list(xs)}")
+        if self.monotone and len({a < b for a, b in pairwise(ys) if a != b}) > 1:
+            raise ValueError(
+                f"monotone: {self.monotone} asks for points that all rise or all fall, "
+                f"got {list(ys)}"
+            )
         return self
 
 
@@ -161,6 +174,7 @@ class QuantileEncoder(SpecModel):
     kind: Literal["quantile"]
     cuts: tuple[FiniteFloat, ...] = Field(min_length=1)
     invert: StrictBool = False
+    monotone: Monotone = None
 
     @model_validator(mode="after")
     def _ascending(self) -> QuantileEncoder:
@@ -295,12 +309,19 @@ class Bins(SpecModel):
 
     kind: Literal["bins"]
     bins: dict[str, Weight] = Field(min_length=1)
+    monotone: Monotone = None
 
     @property
     def intervals(self) -> dict[str, BinInterval]:
         """The bins that are intervals, by key."""
         parsed = {key: BinInterval.parse(key) for key in self.bins}
         return {key: interval for key, interval in parsed.items() if interval is not None}
+
+    @property
+    def ordered(self) -> list[str]:
+        """The intervals along which weights may not fall; none without `monotone`."""
+        keys = sorted(self.intervals, key=lambda key: self.intervals[key].low)
+        return [] if self.monotone is None else keys if self.monotone == "up" else keys[::-1]
 
     @property
     def categories(self) -> list[str]:
@@ -325,6 +346,19 @@ class Bins(SpecModel):
         for (key, one), (next_key, two) in pairwise(ordered):
             if two.low < one.high:
                 raise ValueError(f'bins "{key}" and "{next_key}" overlap')
+        if self.monotone and not intervals:
+            raise ValueError(
+                f"monotone: {self.monotone} is for intervals; categories have no order"
+            )
+        points = {key: self.bins[key].weight for key in self.ordered}
+        wrong = [
+            f'"{key}" has {points[key]} and "{next_key}" {points[next_key]}'
+            for key, next_key in pairwise(self.ordered)
+            if points[next_key] < points[key]
+        ]
+        if wrong:
+            listed = "; ".join(wrong)
+            raise ValueError(f"not in the order of monotone: {self.monotone}: {listed}")
         return self
 
 
@@ -332,6 +366,20 @@ class MissingValue(SpecModel):
     """What stands for an unknown: a value on the encoder's own scale."""
 
     value: FiniteFloat
+
+
+def slope(encoder: RangeEncoder | CurveEncoder | QuantileEncoder) -> int:
+    """Return 1 where values rise with the column, -1 where they fall; of both, the ends tell."""
+    if isinstance(encoder, CurveEncoder):
+        (_, first), (_, last) = encoder.points[0], encoder.points[-1]
+        return (last > first) - (last < first)
+    return -1 if encoder.invert else 1
+
+
+def unordered(encode: dict[str, Any]) -> dict[str, Any]:
+    """Return an encoder's plain data without `monotone`, which changes no score."""
+    plain = {key: value for key, value in encode.items() if key != "monotone"}
+    return plain | ({"then": unordered(plain["then"])} if "then" in plain else {})
 
 
 def _spell_out(value: object) -> object:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from gtmar.spec.encoders import unordered
 from gtmar.spec.model import Reading
 
 if TYPE_CHECKING:
@@ -54,8 +55,12 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             # Only where there is any, so that ids from before stay as they are.
             del kept["rule"]
             kept["column"] = kept["column"] or name
+        scale = kept["encode"].get("then", kept["encode"])
+        if scale.get("monotone") is None:
+            kept["encode"] = unordered(kept["encode"])
         if not bounds:
             kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
+            kept["encode"] = unordered(kept["encode"])
             if kept["encode"]["kind"] == "bins":
                 bins = kept["encode"]["bins"]
                 kept["encode"]["bins"] = {k: bin_["weight"] for k, bin_ in bins.items()}
@@ -160,7 +165,8 @@ def calibration_of(spec: ScoringSpec) -> Calibration | None:
 def encoder_id(feature: Feature) -> str:
     """Return the id shared by all features whose encoder gives every cell the same value."""
     data = feature.model_dump(mode="json", by_alias=True)
-    return _identifier("e", {key: data[key] for key in ("encode", "missing")})
+    encode = unordered(data["encode"])
+    return _identifier("e", {"encode": encode, "missing": data["missing"]})
 
 
 def fitted_features(spec: ScoringSpec) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import UsageError
 from gtmar.spec.combination import Combination
+from gtmar.spec.encoders import unordered
 from gtmar.spec.ids import calibration_of, form_id, points_id
 from gtmar.spec.model import ScoringSpec
 from gtmar.spec.rule import Rule
@@ -134,6 +135,7 @@ def _form(name: str, feature: dict[str, Any]) -> dict[str, Any]:
     if form["rule"] is not None:
         return {"rule": Rule.parse(form["rule"]).canonical}
     form["column"] = form["column"] or name
+    form["encode"] = unordered(form["encode"])
     if form["encode"]["kind"] == "bins":
         form["encode"] = {**form["encode"], "bins": sorted(form["encode"]["bins"])}
     return form
@@ -158,6 +160,9 @@ def _changed(feature: dict[str, Any], by: dict[str | None, dict[str, Any]]) -> d
 def _reaching(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
     """Return a feature whose bounds reach another's weights too; 0 where there is no other."""
     weights = {} if other is None else {key: each["weight"] for key, each in _weights(other)}
+    if any(not each["min"] <= weights.get(k, 0) <= each["max"] for k, each in _weights(feature)):
+        # The other's weights needn't keep this one's order.
+        feature = {**feature, "encode": unordered(feature["encode"])}
     return _changed(
         feature,
         {
@@ -174,6 +179,7 @@ def _weighing(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str
     """Return a feature with another's weights, bounds reaching both; 0 where there is no other."""
     weights = {} if other is None else {key: each["weight"] for key, each in _weights(other)}
     reaching = _reaching(feature, other)
+    reaching |= {"encode": unordered(reaching["encode"])}
     return _changed(reaching, {k: {"weight": weights.get(k, 0)} for k, _ in _weights(reaching)})
 
 

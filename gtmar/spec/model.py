@@ -28,11 +28,13 @@ from gtmar.spec.encoders import (
     VALUE_UNITS,
     WEIGHT_LIMIT,
     Bins,
+    DaysBeforeEncoder,
     Encoder,
     IdentityEncoder,
     MissingValue,
     SpecModel,
     Weight,
+    slope,
 )
 from gtmar.spec.rule import Rule
 
@@ -40,6 +42,7 @@ __all__ = [
     "BY_SEGMENT",
     "COMPARISONS",
     "LABELS",
+    "MAX_SCORE_LIMIT",
     "SCORE_UNITS",
     "TIER_RULES",
     "VALUE_UNITS",
@@ -207,8 +210,28 @@ class Feature(SpecModel):
         absent = [key for key, value in own.items() if value is None]
         if absent:
             raise ValueError(f"a feature needs weight, min and max; {absent} not given")
-        Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
+        weight = Weight(weight=self.weight, min=self.min, max=self.max)  # type: ignore[arg-type] # None is ruled out above
+        self._keeps_order(weight)
         return self
+
+    def _keeps_order(self, weight: Weight) -> None:
+        """Refuse bounds that let points turn round, as a weight's change of sign does."""
+        scale = self.encode.then if isinstance(self.encode, DaysBeforeEncoder) else self.encode
+        direction = getattr(scale, "monotone", None)
+        if direction is None:
+            return
+        sign = slope(scale) * (1 if direction == "up" else -1)  # type: ignore[arg-type] # it has `monotone`
+        rises = "rises" if (sign > 0) == (direction == "up") else "falls"
+        if sign > 0 and weight.min < 0:
+            raise ValueError(
+                f"monotone: {direction} with an encoder that {rises} needs a min of 0 or more, "
+                f"got {weight.min}"
+            )
+        if sign < 0 and weight.max > 0:
+            raise ValueError(
+                f"monotone: {direction} with an encoder that {rises} needs a max of 0 or less, "
+                f"got {weight.max}"
+            )
 
 
 class Group(SpecModel):
@@ -715,6 +738,16 @@ class ScoringSpec(SpecModel):
             return tier.low if self.orientation == "risk" else tier.high - 1
 
         return tuple((Rule.parse(each.rule), end(self.tiers[each.tier])) for each in self.veto)
+
+    @property
+    def ordered_terms(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of terms along which weights never fall, for each feature of monotone bins."""
+        numbers = {(term.feature, term.bin): i for i, term in enumerate(self.terms)}
+        return tuple(
+            tuple(numbers[name, key] for key in feature.encode.ordered)
+            for name, feature in self.features.items()
+            if isinstance(feature.encode, Bins) and len(feature.encode.ordered) > 1
+        )
 
     @property
     def weights(self) -> dict[str, int]:

@@ -95,6 +95,18 @@ def test_init_writes_a_spec_that_runs_and_never_replaces_one(folder: Path, tmp_p
     assert path.read_text("utf-8") == before
 
 
+def test_init_takes_an_order_and_a_persons_cuts(folder: Path, tmp_path: Path) -> None:
+    path, data = tmp_path / "own.yaml", folder / "accounts.parquet"
+    succeeded("init", "--data", data, "--monotone", "--cuts", "session_depth=0.2,0.5", "-o", path)
+    text = path.read_text()
+    assert '"[0.2,0.5)"' in text or "'[0.2,0.5)'" in text or "[0.2,0.5):" in text
+    assert "monotone: up" in text
+    said = failed(2, "init", "--data", data, "--cuts", "a=3,1", "--cuts", "b", "-o", "-")
+    assert "--cuts expects a column and ascending numbers, got" in said
+    said = failed(2, "init", "--data", data, "--cuts", "a=3", "--cuts", "a=4", "-o", "-")
+    assert "--cuts: a column stands twice" in said
+
+
 def test_init_to_stdout_prints_the_spec_alone(folder: Path) -> None:
     text = gtmar("init", "--data", folder / "accounts.parquet", "-o", "-").stdout
     assert specs.parse(text).split.holdout == 0.3
