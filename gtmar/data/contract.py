@@ -306,13 +306,17 @@ class _Check:
             problem = f"the spec's as_of expects dates, got {dated}{self._shown_text(as_of)}"
             self.refuse(as_of, problem, _DATE_HINT)
             self.day = None
-        self.features = {n: f for n, f in self.features.items() if self._readable(n, f)}
+        # Of a rule that lacks one column the others are looked at, too.
+        looked_at = {n: f for n, f in self.spec.features.items() if n in self.features or f.rule}
+        readable = {n for n, f in looked_at.items() if self._readable(n, f)}
+        self.features = {n: f for n, f in self.features.items() if n in readable}
 
     def _readable(self, name: str, feature: Feature) -> bool:
         """Whether a feature's encoder can read its column; refuse it else."""
         if (rule := feature.parsed_rule) is not None:
-            readable = [self._answerable(name, condition) for condition in rule.conditions]
-            return all(readable)
+            there = [c for c in rule.conditions if c.column in self.table.schema]
+            answerable = [self._answerable(name, condition) for condition in there]
+            return all(answerable)
         [column], encoder = feature.reads(name), feature.encode
         dtype = self.table.schema[column]
         if isinstance(encoder, DaysBeforeEncoder):
@@ -339,8 +343,10 @@ class _Check:
         """Whether a column is of a type that a rule's condition can be asked of; refuse it else."""
         column, dtype = condition.column, self.table.schema[condition.column]
         if condition.number is not None:
-            expects = f'rule "{name}" compares it with a number'
-            return self._of_numbers(column, expects, "compare a category as = 'text', or by in")
+            expects, hint = f'rule "{name}" compares it with a number', "list categories by in"
+            if dtype.is_temporal():
+                hint = "a date is no part of a rule; a feature of its own counts it as days_before"
+            return self._of_numbers(column, expects, hint)
         if condition.categories and dtype.is_nested():
             self.refuse(column, f'rule "{name}" lists categories, got {dtype}')
             return False

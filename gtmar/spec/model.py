@@ -151,12 +151,12 @@ _IDENTITY = IdentityEncoder(kind="identity")
 class Feature(SpecModel):
     """One column of the account table, how it is encoded, and its weight; or a rule's weight."""
 
+    #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
+    rule: str | None = None
     weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     column: str | None = None
-    #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
-    rule: str | None = None
     encode: Encoder = _IDENTITY
     missing: Literal["error"] | MissingValue = "error"
     description: str | None = None

@@ -27,7 +27,10 @@ MOST_CONDITIONS = 3
 _NUMBERS = ("<", "<=", ">", ">=", "=", "!=")
 _LISTS = ("in", "not in")
 _PRESENCE = ("is missing", "is not missing")
-_FORMS = "write conditions as logins < 3, plan in ('a', 'b') or seats is missing, joined by and"
+_FORMS = (
+    "write conditions as logins < 3, plan in ('a', 'b') or seats is missing, joined by and; a "
+    'name with blanks or signs in double quotes, as "net mrr"'
+)
 #: Bounds on what a parser is given: characters, and signs that make it call itself.
 _LONGEST, _MOST_NESTED = 10_000, 100
 
@@ -208,12 +211,11 @@ def _parsed(text: str) -> Rule:
     except (SqlglotError, RecursionError) as err:
         raise ValueError(f"no rule; {_FORMS}") from err
     parts = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
-    conditions = tuple(reader.condition(part) for part in parts)
-    if len(conditions) > MOST_CONDITIONS:
+    if len(parts) > MOST_CONDITIONS:
         start, _ = reader.span(parts[MOST_CONDITIONS])
-        problem = f"a rule has {MOST_CONDITIONS} conditions at most, got {len(conditions)}"
+        problem = f"a rule has {MOST_CONDITIONS} conditions at most, got {len(parts)}"
         raise reader.fault(start, len(text) - 1, problem)
-    return Rule(conditions)
+    return Rule(tuple(reader.condition(part) for part in parts))
 
 
 class _RuleText:
@@ -235,8 +237,7 @@ class _RuleText:
             likely = nearest(token.text, ("and", "in", "is", "not", "missing"))
             meant = likely if likely != token.text.lower() else None
         hint = f'did you mean "{meant}"?' if meant else _FORMS
-        problem = f"not understood; {hint} A name with blanks or signs needs double quotes"
-        return self.fault(token.start, token.end, problem)
+        return self.fault(token.start, token.end, f"not understood; {hint}")
 
     def span(self, node: exp.Expr) -> tuple[int, int]:
         """Return the first and last character of a node, as far as the parser knows them."""
@@ -264,8 +265,7 @@ class _RuleText:
             bare = isinstance(of, exp.Column) and not of.this.quoted and of.name.lower()
             if isinstance(of, exp.Null) or bare == "missing":
                 return Condition(column, _PRESENCE[negated])
-            likely = f'did you mean "missing"? {_FORMS}'
-            raise self.fault(*self.span(of), f"after is stands missing or not missing; {likely}")
+            raise self.fault(*self.span(of), "after is stands missing or not missing")
         if isinstance(inner, exp.In) and inner.expressions:
             listed = tuple(self.category(each) for each in inner.expressions)
             return Condition(self.column(inner.this), _LISTS[negated], listed)
@@ -277,8 +277,8 @@ class _RuleText:
         column = self.column(left)
         if isinstance(right, exp.Literal) and right.is_string:
             if operator not in ("=", "!="):
-                problem = f"a text is compared by = or !=, a number by {operator}; drop the quotes"
-                raise self.fault(*self.span(inner), problem)
+                problem = f"{operator} compares with a number, and '{right.name}' is a text"
+                raise self.fault(*self.span(right), problem)
             return Condition(column, _LISTS[operator == "!="], (right.name,))
         return Condition(column, operator, self.number(right))
 
@@ -316,8 +316,8 @@ class _RuleText:
             raise self.fault(start, end, "an unknown value is asked for by is missing")
         if isinstance(node, exp.Column):
             name = node.name.replace("'", "''")
-            problem = f"expected a number or a quoted text; did you mean '{name}'?"
-            raise self.fault(start, end, f"{problem} Two columns are not compared")
+            problem = f"two columns are not compared; is it a text? Then quote it, as '{name}'"
+            raise self.fault(start, end, problem)
         raise self.fault(start, end, "expected a number or a quoted text")
 
     def category(self, node: exp.Expr) -> str:
@@ -347,6 +347,6 @@ class _RuleText:
             problem = "write between as two conditions, a >= 1 and a <= 2"
             return self.fault(start, end, problem)
         if isinstance(node, exp.Column):
-            problem = f"what of it? A flag is asked for by {node.name} = 1; {_FORMS}"
+            problem = f"nothing is asked of it; a flag is compared, as {node.name} = 1"
             return self.fault(start, end, problem)
         return self.fault(start, end, f"no condition of a rule; {_FORMS}")

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from gtmar.spec import Calibration, ScoringSpec, points_id
+from gtmar.spec.rule import Condition, Rule
 
 #: Where the lines and steps of the specs begin and end; the tables hold them and their neighbours.
 KNOTS = (-1e12, -100.0, -0.1, 0.0, 0.1, 1 / 3, 1.0, 2.5, 7.3, 40.0, 99.99, 1e6, 1e15)
@@ -24,6 +25,17 @@ CATEGORIES = (
     "{{x}}",
 )
 DAY = date(2026, 3, 1)
+#: A column of each kind under a name that only quotes hold.
+ODD_NUMBER, ODD_TEXT = 'it\'s "odd" -- ä', "select"
+#: What rules compare with numbers, and the categories that they list.
+COMPARED = ("scaled", "holey", "count", "amount", "bit", "float_bit", "tenure", ODD_NUMBER)
+LISTED = {
+    "plan": CATEGORIES,
+    ODD_TEXT: (*CATEGORIES, "nan", "7"),
+    "seats": ("1", "2", "30", "7"),
+    "float_bit": ("0", "1", "7"),
+    "flag": ("true", "false"),
+}
 
 _HALVES = tuple((k + 0.5) / 10_000 for k in (-3, -1, 0, 1, 2, 4999, 123_456))
 _ODD = (5e-324, -5e-324, 1e-300, -1e-300, 1e-17, 0.1 + 0.2, 2.0**53, -0.0)
@@ -72,6 +84,11 @@ def draw_accounts(n: int, seed: int = 0) -> pl.DataFrame:
             for _ in range(n)
         ],
         "as_of": [DAY + timedelta(days=draw.randrange(3)) for _ in range(n)],
+        ODD_NUMBER: [
+            draw.choice((None, math.nan, math.inf, -math.inf, *_near((0.1, 2.5)), 40.0))
+            for _ in range(n)
+        ],
+        ODD_TEXT: [draw.choice((*CATEGORIES, " basic ", "7", None)) for _ in range(n)],
     }
     schema: dict[str, Any] = {
         "account_id": pl.String,
@@ -82,6 +99,8 @@ def draw_accounts(n: int, seed: int = 0) -> pl.DataFrame:
         "plan": pl.String,
         **dict.fromkeys(("since", "as_of"), pl.Date),
         "seen": pl.Datetime("us"),
+        ODD_NUMBER: pl.Float64,
+        ODD_TEXT: pl.String,
     }
     return pl.DataFrame(columns, schema={name: schema[name] for name in columns})
 
@@ -100,6 +119,26 @@ def _scale(draw: random.Random) -> dict[str, Any]:
         return {"kind": kind, "cuts": _knots(draw, 1), "invert": draw.random() < 0.5}
     heights = (0.0, 1.0, -1.0, 0.00005, 0.1 + 0.2, draw.uniform(-2, 2), -0.33335)
     return {"kind": kind, "points": [[x, draw.choice(heights)] for x in _knots(draw)]}
+
+
+def draw_rule(draw: random.Random) -> Rule:
+    """Draw a rule of one to three conditions over `draw_accounts`."""
+
+    def condition() -> Condition:
+        kind = draw.choice(("number", "number", "list", "presence"))
+        if kind == "presence":
+            column = draw.choice((*COMPARED, *LISTED, "since", "seen"))
+            return Condition(column, draw.choice(("is missing", "is not missing")))
+        if kind == "list":
+            column = draw.choice(sorted(LISTED))
+            size = draw.randint(1, min(4, len(LISTED[column])))
+            listed = tuple(draw.sample(LISTED[column], size))
+            return Condition(column, draw.choice(("in", "not in")), listed)
+        value = draw.choice((*_near((0.0, 0.1, 2.5)), *KNOTS, 3.0, 12.0, -5.5, 1e308))
+        operator = draw.choice(("<", "<=", ">", ">=", "=", "!="))
+        return Condition(draw.choice(COMPARED), operator, value)
+
+    return Rule(tuple(condition() for _ in range(draw.randint(1, 3))))
 
 
 def draw_spec(seed: int) -> ScoringSpec:
@@ -144,6 +183,11 @@ def draw_spec(seed: int) -> ScoringSpec:
     if draw.random() < 0.7:
         # The widest columns drown the others: left out most of the time.
         del candidates["exact"], candidates["counted"]
+    ruled = random.Random(f"rules {seed}")
+    rules = {
+        f'rule "{i}"': {"rule": str(draw_rule(ruled)), "weight": w, "min": -60, "max": 60}
+        for i, w in enumerate((ruled.randint(-60, 60), ruled.randint(-9, 9)))
+    }
     kept = draw.sample(sorted(candidates), min(len(candidates), draw.randint(8, 16)))
     edge = draw.choice((60.0, 33.35, 0.01, 99.99))
     top = draw.choice((100, 40, 1000))
@@ -155,7 +199,7 @@ def draw_spec(seed: int) -> ScoringSpec:
             "as_of": "as_of",
             "base": draw.choice((0, 10, -25, 50)),
             "max_score": top,
-            "features": {name: candidates[name] for name in kept},
+            "features": {name: candidates[name] for name in kept} | rules,
             "tiers": {
                 "it's A": {"min": edge, "max": top + 1},
                 "B": {"min": 0, "max": edge},

@@ -1,12 +1,13 @@
 """The exported SELECT against `gtmar score`, on engines that gtmar did not write."""
 
+import random
 from collections.abc import Iterator
 
 import polars as pl
 import pytest
 from engines import DuckDB, Engine, postgres, spark
 from polars.testing import assert_frame_equal
-from scorecards import draw_accounts, draw_spec
+from scorecards import draw_accounts, draw_rule, draw_spec
 
 from gtmar.integrations.sql import column_kinds, select
 from gtmar.runs import score
@@ -74,6 +75,33 @@ def test_without_knowing_the_columns_too(engine: Engine) -> None:
         spec = draw_spec(seed)
         text = select(spec, f"{quote}few accounts{quote}", dialect=engine.dialect)
         assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> None:
+    accounts, draw = draw_accounts(1_000, seed=4), random.Random(7)
+    rules = {
+        f"rule {i}": {
+            "rule": str(draw_rule(draw)),
+            "weight": draw.randint(-9, 9),
+            "min": -9,
+            "max": 9,
+        }
+        for i in range(20)
+    }
+    spec = ScoringSpec.model_validate(
+        {
+            "model": "rules",
+            "id": "account_id",
+            "base": 40,
+            "features": rules,
+            "tiers": {"A": {"min": 45, "max": 101}, "B": {"min": 0, "max": 45}},
+        }
+    )
+    engine.load("ruled", accounts)
+    kinds = column_kinds(accounts.schema) if known else None
+    text = select(spec, "ruled", dialect=engine.dialect, kinds=kinds)
+    assert differing(engine.ask(text), score(accounts, spec)) == 0
 
 
 def test_what_the_contract_refuses_has_no_score(engine: Engine) -> None:

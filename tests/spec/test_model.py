@@ -236,7 +236,7 @@ def test_outcome_under_another_name_is_no_feature_either() -> None:
 
 def test_name_that_is_no_outcome_any_more_may_be_a_feature() -> None:
     spec = make_spec(features={"mrr": weighted()}, outcomes={"mrr": "start_mrr"})
-    assert spec.terms[0].column == "mrr"
+    assert spec.terms[0].columns == ("mrr",)
 
 
 # The rest
