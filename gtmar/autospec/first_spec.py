@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gtmar.autospec.find_rules import find_rules, rule_names, weigh_rules
 from gtmar.autospec.fit_encoders import (
     Fitted,
     Shape,
@@ -26,7 +27,7 @@ from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.autospec.monotone import rising_numbers
 from gtmar.autospec.refit_encoders import MONEY, target_of
 from gtmar.autospec.strongest import weakest
-from gtmar.data.encode import encoded_terms
+from gtmar.data.encode import encoded_terms, rule_holds
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
 from gtmar.data.prepare import looks_like_dates, settled, with_days
@@ -130,6 +131,7 @@ def first_spec(
     bins: bool = False,
     monotone: bool = False,
     cuts: Mapping[str, tuple[float, ...]] | None = None,
+    rules: int = 0,
     reading: Reading | None = None,
     tiers: Mapping[str, float] | None = None,
 ) -> FirstSpec:
@@ -157,6 +159,8 @@ def first_spec(
         Let points rise or fall all along each number, where outcomes don't contradict it.
     cuts
         Where numbers are cut into bins, ascending, by column; with `bins` or without.
+    rules
+        How many rules of two conditions to look for, at most, beside the columns.
     tiers
         Share of accounts by tier, from the highest scores down; None for four tiers of a quarter.
 
@@ -185,15 +189,19 @@ def first_spec(
         set_aside=set_aside,
         tiers=tiers or DEFAULT_SHARES,
     )
-    first = detected(copies=None)
-    if not first.spec.split.holdout:
-        return first
+    first = detected(copies=None, most_rules=0)
+    copies = _copies(table, first.spec, set_aside)
+    return first if copies is None and not rules else detected(copies=copies, most_rules=rules)
+
+
+def _copies(table: AccountTable, spec: ScoringSpec, set_aside: float | None) -> Copies | None:
+    """Return accounts that a run of a spec draws together; what breaks the contract has none."""
+    if not spec.split.holdout:
+        return None
     try:
-        # Accounts that a run of this spec draws together; what breaks the contract has none.
-        loaded = load_accounts(table, first.spec, drop_unlabelled=True, set_aside=set_aside)
+        return load_accounts(table, spec, drop_unlabelled=True, set_aside=set_aside).copies
     except GtmarError:
-        return first
-    return first if loaded.copies is None else detected(copies=loaded.copies)
+        return None
 
 
 def _detected(
@@ -206,6 +214,7 @@ def _detected(
     bins: bool,
     monotone: bool,
     cuts: Mapping[str, tuple[float, ...]],
+    most_rules: int,
     reading: Reading,
     tiers: Mapping[str, float],
     labels: Mapping[str, Mapping[str, int]],
@@ -248,11 +257,18 @@ def _detected(
     weak = weakest(frame, fitted, y, {*keep, *cuts})
     fitted = {name: each for name, each in fitted.items() if name not in weak}
     fitted = _as_asked(frame, fitted, left_out := left_out | weak, y, cuts, monotone=monotone)
-    apart = every_so_many(len(frame), len(fitted))
-    weight, bound = _weight_and_bound(len(fitted))
-    fit = partial(fit_bins if bins else fit_shapes, points=weight, bound=bound)
-    some = frame.gather_every(apart), fitted, y[::apart]
-    shapes = fit(*some, repeats=_rows_each(table, identifier))
+    oriented = _TARGETS[target][0]
+    groups = _same_accounts(frame, list(fitted), identifier if table.several else None, copies)
+    features, comments = _features_of(
+        frame,
+        fitted,
+        y,
+        bins=bins,
+        repeats=_rows_each(table, identifier),
+        most_rules=most_rules,
+        groups=groups,
+        oriented=oriented,
+    )
     used = {*fitted, *found.columns.values()}
     # Another file may have no other column that settles it.
     thousands = table.texts.thousands(used) if table.texts else {}
@@ -266,16 +282,10 @@ def _detected(
         "date_format": date_format,
         "window": window,
     }
-    data = _spec_data(optional, split, _TARGETS[target][1], shapes, frame, tiers)
+    data = _spec_data(optional, split, _TARGETS[target][1], features, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
-    oriented = _TARGETS[target][0]
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
-    text = commented_yaml(
-        data,
-        heading=heading,
-        comments={name: shape.comment for name, shape in shapes.items()},
-        left_out=left_out,
-    )
+    text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     spec = parse(text, source="detected spec")
     taken = (
         *_dates_taken(table, identifier),
@@ -545,18 +555,61 @@ def _weight_and_bound(features: int) -> tuple[int, int]:
     return weight, max(_LEAST_BOUND, 3 * weight)
 
 
-def _spec_data(
-    optional: Mapping[str, Any],
-    split: Split,
-    objective: str,
-    shapes: Mapping[str, Shape],
+def _features_of(
     frame: pl.DataFrame,
-    tiers: Mapping[str, float],
-) -> dict[str, Any]:
-    """Return the spec as plain data, with the edges that its tiers' shares come to.
+    fitted: dict[str, Fitted],
+    y: NDArray[np.float64],
+    *,
+    bins: bool,
+    repeats: float,
+    most_rules: int,
+    groups: NDArray[np.intp] | None,
+    oriented: str,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return features as plain data, rules that were looked for among them, and comments by name.
 
-    What is `optional` is left out where there is nothing to say.
+    Where rules are found, the encoders are fitted anew: what a column says by itself is another
+    thing once a rule says what it says with another one.
     """
+    apart = every_so_many(len(frame), len(fitted))
+    weight, bound = _weight_and_bound(len(fitted))
+    how: Any = {"points": weight, "bound": bound, "repeats": repeats}
+    fit = partial(fit_bins if bins else fit_shapes, **how)
+    shapes = fit(frame.gather_every(apart), fitted, y[::apart])
+    proven = []
+    if most_rules:
+        values = _encoded(_features(shapes), frame)[1] / VALUE_UNITS
+        proven = find_rules(frame, fitted, values, y, most=most_rules, groups=groups)
+    if not proven:
+        return _features(shapes), {name: shape.comment for name, shape in shapes.items()}
+    names = rule_names([each.rule for each in proven], frame.columns)
+    holds = frame.select(
+        rule_holds(each.rule, frame.schema).alias(name)
+        for name, each in zip(names, proven, strict=True)
+    )
+    flags = {name: fit_flag(holds[name], y) for name in names}
+    shapes = fit(frame.hstack(holds).gather_every(apart), {**fitted, **flags}, y[::apart])
+    features = _features({name: shapes[name] for name in fitted})
+    spec, encoded = _encoded(features, frame)
+    weighted = weigh_rules(
+        proven,
+        holds.to_numpy(),
+        encoded / VALUE_UNITS,
+        y,
+        weights=np.array(list(spec.weights.values()), dtype=np.float64),
+        bound=bound,
+        oriented=oriented,
+    )
+    comments = {name: shapes[name].comment for name in fitted}
+    for name, each, own in zip(names, proven, weighted, strict=True):
+        limits = {"weight": own.weight, "min": -bound, "max": bound}
+        features[name] = {"rule": str(each.rule), **limits}
+        comments[name] = own.comment
+    return features, comments
+
+
+def _features(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """Return the spec's features as plain data, all of them with the same reach."""
     weight, bound = _weight_and_bound(len(shapes))
     features: dict[str, Any] = {}
     for name, shape in shapes.items():
@@ -566,6 +619,40 @@ def _spec_data(
         features[name] = {**({} if shape.encode["kind"] == "bins" else own), "encode": shape.encode}
         if shape.missing is not None:
             features[name]["missing"] = {"value": shape.missing}
+    return features
+
+
+def _same_accounts(
+    frame: pl.DataFrame, features: list[str], identifier: str | None, copies: Copies | None
+) -> NDArray[np.intp] | None:
+    """Number accounts that stand on several dates, or were copied; None where there are neither."""
+    if identifier is None and copies is None:
+        return None
+    key = pl.struct([identifier] if identifier else features)
+    return frame.select(key.rank("dense")).to_series().to_numpy().astype(np.intp) - 1
+
+
+def _encoded(
+    features: Mapping[str, Any], frame: pl.DataFrame
+) -> tuple[ScoringSpec, NDArray[np.int64]]:
+    """Return a spec of features as plain data, and a table's encoded values, shape (N, F)."""
+    rest = {"model": FIRST_SPEC, "max_score": 100, "tiers": {"all": {"min": 0, "max": 101}}}
+    spec = ScoringSpec.model_validate({**rest, "features": features})
+    return spec, frame.select(encoded_terms(spec, frame.schema).values()).to_numpy()
+
+
+def _spec_data(
+    optional: Mapping[str, Any],
+    split: Split,
+    objective: str,
+    features: Mapping[str, Any],
+    frame: pl.DataFrame,
+    tiers: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the spec as plain data, with the edges that its tiers' shares come to.
+
+    What is `optional` is left out where there is nothing to say.
+    """
     stated = {key: value for key, value in optional.items() if value}
     data: dict[str, Any] = {"model": FIRST_SPEC, "max_score": _TOTAL_POINTS}
     data |= {key: stated.pop(key) for key in ("id", "outcomes", "labels") if key in stated}
@@ -574,8 +661,7 @@ def _spec_data(
     data |= {"objective": objective, "features": features}
     data["tiers"] = {name: {"share": share} for name, share in tiers.items()}
     spec = ScoringSpec.model_validate(data)
-    encoded = frame.select(encoded_terms(spec, frame.schema).values())
-    raw = encoded.to_numpy() @ np.array(list(spec.weights.values()))
+    raw = _encoded(features, frame)[1] @ np.array(list(spec.weights.values()))
     if np.mean(raw > spec.max_score * VALUE_UNITS) > MOST_CLIPPED:
         data["max_score"] = min(MAX_SCORE_LIMIT, -(-int(raw.max()) // VALUE_UNITS))
         spec = spec.model_copy(update={"max_score": data["max_score"]})
@@ -592,7 +678,7 @@ def _spec_data(
     fitted = {
         name: encoder_id(feature)
         for name, feature in spec.features.items()
-        if not isinstance(feature.encode, Bins)
+        if feature.rule is None and not isinstance(feature.encode, Bins)
     }
     return data | stated | ({"fitted": fitted} if fitted else {})
 

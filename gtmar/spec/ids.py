@@ -47,24 +47,7 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
     data = spec.model_dump(mode="json", by_alias=True)
     features: dict[str, Any] = {}
     for name, feature in data["features"].items():
-        kept = {k: v for k, v in feature.items() if k != "description"}
-        if (rule := spec.features[name].parsed_rule) is not None:
-            kept = {k: kept[k] for k in ("weight", "min", "max", "encode")}
-            kept["rule"] = rule.canonical
-        else:
-            # Only where there is any, so that ids from before stay as they are.
-            del kept["rule"]
-            kept["column"] = kept["column"] or name
-        scale = kept["encode"].get("then", kept["encode"])
-        if scale.get("monotone") is None:
-            kept["encode"] = unordered(kept["encode"])
-        if not bounds:
-            kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
-            kept["encode"] = unordered(kept["encode"])
-            if kept["encode"]["kind"] == "bins":
-                bins = kept["encode"]["bins"]
-                kept["encode"]["bins"] = {k: bin_["weight"] for k, bin_ in bins.items()}
-        features[name] = kept
+        features[name] = _feature(spec.features[name], name, feature, bounds=bounds)
     form = {
         "max_score": data["max_score"],
         "base": data["base"],
@@ -160,6 +143,28 @@ def calibration_of(spec: ScoringSpec) -> Calibration | None:
     """Return a spec's calibration if it was fitted to the scores that the spec gives, else None."""
     own = spec.calibration
     return own if own is not None and own.points_id == points_id(spec) else None
+
+
+def _feature(feature: Feature, name: str, data: dict[str, Any], *, bounds: bool) -> dict[str, Any]:
+    """Return what a feature says, given its plain data; of its limits only where `bounds` count."""
+    kept = {k: v for k, v in data.items() if k != "description"}
+    if (rule := feature.parsed_rule) is not None:
+        kept = {k: kept[k] for k in ("weight", "min", "max", "encode")}
+        kept["rule"] = rule.canonical
+    else:
+        # Only where there is any, so that ids from before stay as they are.
+        del kept["rule"]
+        kept["column"] = kept["column"] or name
+    scale = kept["encode"].get("then", kept["encode"])
+    if scale.get("monotone") is None:
+        kept["encode"] = unordered(kept["encode"])
+    if not bounds:
+        kept = {k: v for k, v in kept.items() if k not in _BOUNDS}
+        kept["encode"] = unordered(kept["encode"])
+        if kept["encode"]["kind"] == "bins":
+            bins = kept["encode"]["bins"]
+            kept["encode"]["bins"] = {k: bin_["weight"] for k, bin_ in bins.items()}
+    return kept
 
 
 def encoder_id(feature: Feature) -> str:
