@@ -574,7 +574,7 @@ def _features_of(
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
     how: Any = {"points": weight, "bound": bound, "repeats": repeats}
-    fit = partial(fit_bins if bins else fit_shapes, **how)
+    fit = partial(fit_bins, **how) if bins else partial(fit_shapes, **how)
     shapes = fit(frame.gather_every(apart), fitted, y[::apart])
     proven = []
     if most_rules:

@@ -494,6 +494,7 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
     ]
     head = [*found.models, "cell", "accounts", "share", *(heads[name] for name in shown)]
     table(head, lines, title=f"{some(found.accounts, 'account')} of {found.source}")
+    say_newest(found.newest)
     if found.unmeasured is not None:
         say(f"What became of them isn't known: {found.unmeasured}")
     if written is None:

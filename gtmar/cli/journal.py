@@ -379,7 +379,7 @@ def _print_all(found: Review) -> None:
         rows = gains.select("number", "largest", "gain").rows()
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
     heads = ["weight", "start", "best", "change", ""]
-    weights = [
+    weights: list[list[Any]] = [
         [*row, f"at its {w['at_bound']}" if w["at_bound"] else ""]
         for w in found.weights.to_dicts()
         for change in [f"{w['change']:+d}" if w["change"] else ""]
@@ -391,8 +391,8 @@ def _print_all(found: Review) -> None:
             held = w["sign_held"], w["sign_dates"]
             row.append("" if None in held else "{} of {}".format(*held))
     earned = [w["earned_by"] or "" for w in found.weights.to_dicts()]
-    rows = [[*row, what] for row, what in zip(weights, earned, strict=True)]
-    table([*heads, "earned by"], rows, title="Weights", spare=True)
+    lines = [[*row, what] for row, what in zip(weights, earned, strict=True)]
+    table([*heads, "earned by"], lines, title="Weights", spare=True)
     if found.by_date is not None:
         _dates_table(found.by_date, s["objective"])
     if s["orientation"] == "risk":

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.contract import check_contract
+from gtmar.data.contract import check_contract, id_column
 from gtmar.data.outcomes import CENTS, canonical_outcomes
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.errors import AccountDataError, UsageError, culprits
 from gtmar.html import table as html_table
 from gtmar.metrics import accounts as metrics
-from gtmar.runs.inputs import of_one_date
+from gtmar.runs.inputs import newest_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
@@ -42,13 +44,18 @@ class Grid(PlainData):
     rows: pl.DataFrame = field(repr=False)
     #: Why there are no outcomes; None where there are.
     unmeasured: str | None = None
+    #: The date taken of a table of several, its newest; None of a table of one date.
+    newest: date | None = None
 
     def _repr_html_(self) -> str:
         return html_table(self.cells.columns, self.cells.rows(), caption=" by ".join(self.models))
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data, accounts left out."""
-        return {**self.values("source models accounts unmeasured"), "cells": self.cells.to_dicts()}
+        return {
+            **self.values("source models accounts unmeasured newest"),
+            "cells": self.cells.to_dicts(),
+        }
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
@@ -89,8 +96,9 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
         If the table doesn't fit one of them.
     """
     refuse_unlike(one, two)
-    table = of_one_date(scan(data), "grid")
-    sides = [score(table, spec, as_of=as_of) for spec in (one, two)]
+    given = scan(data)
+    table, newest = newest_date(given, id_column(one, given.columns))
+    sides = [score(table.as_read, spec, as_of=as_of) for spec in (one, two)]
     named = [f"{spec.model}_tier" for spec in (one, two)]
     identity = sides[0].columns[: sides[0].columns.index("score")]
     columns = {
@@ -118,7 +126,7 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
     empty = pl.col("accounts", "share").fill_null(0)
     cells = counted.join(found, on=named, how="left", maintain_order="left").with_columns(empty)
     models = one.model, two.model
-    return Grid(table.source, models, rows.height, cells, rows, reason)
+    return Grid(table.source, models, rows.height, cells, rows, reason, newest)
 
 
 def _measures(outcomes: pl.DataFrame) -> dict[str, pl.Expr]:

@@ -558,11 +558,11 @@ class _Sides:
                 found.update(zip(names, self.judge.values(sums), strict=True))
             return found
         sizes = None
-        for name, (columns, spec, weights) in self._ordered():
-            matrix = _only(self.matrix, columns)
+        for name, (terms, spec, weights) in self._ordered():
+            matrix = _only(self.matrix, terms)
             sizes = sizes or tier_sizes(matrix, spec, weights)
-            names = self.scores["alone"][1].tier_names
-            found[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, names))[0]
+            tiers = self.scores["alone"][1].tier_names
+            found[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, tiers))[0]
         return found
 
     def _ordered(self) -> list[tuple[str, tuple[tuple[str, ...], ScoringSpec, tuple[int, ...]]]]:
