@@ -314,7 +314,8 @@ def _detected(
 def _order_notes(fitted: Mapping[str, Fitted]) -> list[str]:
     """Say which numbers go up and down beyond chance, and stay free to."""
     free = [name for name, each in fitted.items() if each.kind == "number" and each.rising is None]
-    return [f"Not monotone, since outcomes go up and down along it: {n}." for n in free]
+    listed = culprits(free, limit=len(free))
+    return [f"Not monotone, since outcomes go up and down along: {listed}."] if free else []
 
 
 def _wide_notes(weak: Mapping[str, str], spec: ScoringSpec) -> list[str]:

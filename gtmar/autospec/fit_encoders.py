@@ -391,9 +391,8 @@ def _binned(
     bins = {key: {"weight": w, "min": 0, "max": bound} for key, w in joined.items()}
     if not fitted.unknown:
         bins["missing"] = dict.fromkeys(("weight", "min", "max"), joined["missing"])
-    encode: dict[str, Any] = {"kind": "bins", "bins": bins}
-    if number and fitted.rising is not None:
-        encode["monotone"] = "up" if fitted.rising else "down"
+    order = {} if fitted.rising is None else {"monotone": "up" if fitted.rising else "down"}
+    encode = {"kind": "bins", **order, "bins": bins}
     return Shape(encode, None, _said(fitted, fit, f"{len(bins)} bins", unknowns))
 
 

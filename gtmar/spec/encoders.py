@@ -308,8 +308,8 @@ class Bins(SpecModel):
     """
 
     kind: Literal["bins"]
-    bins: dict[str, Weight] = Field(min_length=1)
     monotone: Monotone = None
+    bins: dict[str, Weight] = Field(min_length=1)
 
     @property
     def intervals(self) -> dict[str, BinInterval]:

@@ -145,6 +145,8 @@ def test_a_total_is_settled_in_order() -> None:
     space = SearchSpace(tuple("abc"), (0, 0, 0), (25, 25, 25))
     both = WeightConstraints(total=9, ordered=((0, 1, 2),))
     assert both.kept((3, 3, 3), {2: 7}, space, first=0) == {0: 1, 1: 1, 2: 7}
+    # The second can give a point only once the first has.
+    assert both.kept((3, 3, 3), {2: 6}, space, first=1) == {0: 1, 1: 2, 2: 6}
 
 
 @given(position=positions(), seed=st.integers(0, 2**32), number=st.integers(1, 2**40))
