@@ -32,6 +32,7 @@ METRICS = (
     "logo_retention_by_tier",
     "revenue_capture_at_20",
     "nrr_at_20",
+    "revenue_concentration_hhi",
 )
 COLUMNS = (
     "auc_roc_retain",
@@ -41,6 +42,7 @@ COLUMNS = (
     "logo_retention_by_tier.A",
     "revenue_capture_at_20",
     "nrr_at_20",
+    "revenue_concentration_hhi",
 )
 PARTS = ("before", "after", "gain")
 _TRUTH_SEED, _FIRST_SEED = 999_999, 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,11 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
+from engines import PASSWORD, postgres
 from sklearn.metrics import roc_auc_score
 
 from gtmar import spec as specs
+from gtmar.data.databases import fetch
 from gtmar.data.scan import Source
 from gtmar.errors import AccountDataError
 from gtmar.journal.catalog import Journal
@@ -184,6 +187,39 @@ def test_a_walk_takes_any_table_of_several_dates(folder: Path) -> None:
             # What each step is on is on record, down to the query and the dates.
             for step in found.steps:
                 assert replay(step.run_id, journal=name).identical, name
+
+
+@pytest.mark.slow
+def test_a_walk_over_postgresql_is_resumed_and_reads_the_database_once(folder: Path) -> None:
+    parts = [
+        table_of(day, drift=drift).with_columns(features_asof=pl.lit(day))
+        for day, drift in zip(DAYS, [0, 0.5, 1], strict=False)
+    ]
+    by_frame = walk(pl.concat(parts), SPEC, limits=Limits(60), seed=1, journal="of frame")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with postgres(port=port) as server:
+        if server is None:
+            pytest.skip("PostgreSQL is not installed here")
+        server.load("accounts", pl.concat(parts))
+        address = f"{server.address}?table=accounts"
+        reads = 0
+
+        def counted(location: str, path: Path) -> Any:
+            nonlocal reads
+            reads += 1
+            return fetch(location, path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gtmar.data.scan.fetch", counted)
+            found = walk(address, SPEC, limits=Limits(60), seed=1)
+        assert reads == 1
+        assert (found.walk_id, found.gains) == (by_frame.walk_id, by_frame.gains)
+        assert walk(address, SPEC, limits=Limits(60), seed=1).reused == 2
+    journal = b"".join(path.read_bytes() for path in Path("journal").rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in journal
+    assert found.source.endswith("/postgres?table=accounts")
 
 
 def test_where_nothing_changes_the_weights_are_left_alone(folder: Path) -> None:

@@ -151,40 +151,56 @@ def test_hhi_is_a_quadratic_form_of_what_accounts_have_in_tiers() -> None:
     y, whose = panel.start, panel.account_of
     assert y is not None
     assert whose is not None
-    found = uncertainty(panel, replicates=0, metrics=["revenue_concentration_hhi"])
     every = []
     for side in (panel.before, panel.after):
         rows = np.stack([y * side.inside(tier) for tier in range(4)])
         every.append(np.stack([np.bincount(whose, row) for row in rows]))
-    paid = every[0].sum(axis=0)
-    assert np.linalg.matrix_rank(every[0]) == 4
-    own = np.concatenate(every)
-    shares = own.sum(axis=1) / paid.sum()
-    pulls = (own - np.outer(shares, paid)) / paid.sum()
-    cov = pulls @ pulls.T
-    d = shares - 0.25
+    own, paid = np.concatenate(every), every[0].sum(axis=0)
+    drawn = np.concatenate([panel.of_accounts(each) for each in panel.weights(200, seed=0)])
 
-    def reach(pull: np.ndarray) -> float:
+    def moments(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shares = own @ weights / (paid @ weights)
+        pulls = (own - np.outer(shares, paid)) * np.sqrt(weights) / (paid @ weights)
+        return shares - 0.25, pulls
+
+    d, pulls = moments(np.ones(60))
+    cov = pulls @ pulls.T
+
+    def student(pull: np.ndarray) -> float:
         squares = pull**2
         own = (squares**2).sum() / squares.sum() ** 2 - 1 / len(pull)
         return float(stats.t.ppf(0.975, 2 / own))
 
+    none, some = (
+        uncertainty(panel, replicates=count, metrics=["revenue_concentration_hhi"])
+        for count in (0, 200)
+    )
     for part, at in (("before", slice(0, 4)), ("after", slice(4, 8))):
-        one, s = getattr(found, part)["revenue_concentration_hhi"], cov[at, at]
-        value, z = d[at] @ d[at], reach(d[at] @ pulls[at])
-        assert one.value == pytest.approx(10_000 * (0.25 + value))
-        for end in (one.low, one.high):
-            true = end / 10_000 - 0.25
-            variance = 2 * np.trace(s @ s) + 4 * true * (d[at] @ s @ d[at]) / value
-            if true > 1e-12:
-                off = value - np.trace(s) - true
-                assert off**2 == pytest.approx(z**2 * variance, rel=2e-3)
+        value, excess, s = d[at] @ d[at], np.trace(cov[at, at]), cov[at, at]
+        z = student(d[at] @ pulls[at])
+        errors = []
+        for weights in drawn:
+            e, p = (each[at] for each in moments(weights))
+            c = p @ p.T
+            variance = 2 * np.trace(c @ c) + 4 * value * (e @ c @ e) / (e @ e)
+            errors.append((e @ e - np.trace(c) - value) / np.sqrt(variance))
+        down, up = np.quantile(errors, [0.025, 0.975]) * z / stats.norm.ppf(0.975)
+        for found, reaches in ((none, (z, z)), (some, (max(z, up), max(z, -down)))):
+            one = getattr(found, part)["revenue_concentration_hhi"]
+            assert one.value == pytest.approx(10_000 * (0.25 + value))
+            for end, reach in zip((one.low, one.high), reaches, strict=True):
+                true = end / 10_000 - 0.25
+                variance = 2 * np.trace(s @ s) + 4 * true * (d[at] @ s @ d[at]) / value
+                if true > 1e-12:
+                    assert (value - excess - true) ** 2 == pytest.approx(
+                        reach**2 * variance, rel=2e-3
+                    )
     signs = np.diag(np.repeat([-1.0, 1.0], 4))
     spread = np.trace(signs @ cov @ signs @ cov)
     variance = max(4 * d @ signs @ cov @ signs @ d - 2 * spread, 2 * spread)
     centre = d @ signs @ d - np.trace(signs @ cov)
-    half = reach(d @ signs @ pulls) * np.sqrt(variance)
-    gain = found.gain["revenue_concentration_hhi"]
+    half = student(d @ signs @ pulls) * np.sqrt(variance)
+    gain = none.gain["revenue_concentration_hhi"]
     assert gain.low == pytest.approx(10_000 * (centre - half), rel=2e-3)
     assert gain.high == pytest.approx(10_000 * (centre + half), rel=2e-3)
 
