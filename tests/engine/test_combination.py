@@ -184,7 +184,8 @@ def test_what_is_drawn_anew_keeps_its_flags() -> None:
         }
     )
     drawn = [(i % 5 or None, i % 7 or None, i % 3 or None, i % 4, None) for i in range(200)]
-    matrix = loaded(table_of(drawn), spec).search
+    table = table_of(drawn)
+    matrix = loaded(table, spec).search
     weights = list(spec.weights.values())
 
     def scores(one: AccountMatrix) -> list[int]:
@@ -193,7 +194,7 @@ def test_what_is_drawn_anew_keeps_its_flags() -> None:
     assert len(set(scores(matrix))) > 10
     assert scores(shuffled(matrix, seed=1, number=1)) == scores(matrix)
     assert scores(in_order_of_content(matrix)) == scores(matrix)
-    turned = loaded(table_of(drawn[::-1]), spec).search
+    turned = loaded(table.reverse(), spec).search
     one, two = (in_order_of_content(each) for each in (matrix, turned))
     assert {n: f.tolist() for n, f in one.flags.items()} == {
         n: f.tolist() for n, f in two.flags.items()
