@@ -306,7 +306,7 @@ class _Check:
             self.refuse(as_of, problem, _DATE_HINT)
             self.day = None
         # Of a rule that lacks one column the others are looked at, too.
-        looked_at = {n: f for n, f in self.spec.features.items() if n in self.features or f.rule}
+        looked_at = {n: f for n, f in self.spec.inputs.items() if n in self.features or f.rule}
         readable = {n for n, f in looked_at.items() if self._readable(n, f)}
         self.features = {n: f for n, f in self.features.items() if n in readable}
 

@@ -456,6 +456,8 @@ def load_accounts(
         blocks: dict[str, list[str]] = {"": list(outcomes)}
         for term in spec.terms:
             blocks.setdefault(f"x.{term.columns[0]}", []).append(f"x.{term.name}")
+        for name in flags:
+            blocks.setdefault(f"x.{name.removeprefix('unknown.')}", []).append(f"f.{name}")
         copies = _copies(keys, columns, blocks, rows)
         drawn_by = keys
         if copies and copies_together:

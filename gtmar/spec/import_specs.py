@@ -135,20 +135,28 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
 
 
 def encoded_features(data: Mapping[str, Any]) -> list[str]:
-    """Name the features whose value isn't the column's own number, but what the spec makes of it.
+    """Name the features whose points aren't the column's own number times the weight.
 
-    Tools that know weights alone give such a spec's accounts other scores.
+    They are encoded, a rule, in a group, or unknown in places; vetoes come last. Tools that know
+    weights alone give such a spec's accounts other scores.
 
     Parameters
     ----------
     data
         A spec as plain data, its defaults left out or not.
     """
+    groups = (data.get("groups") or {}).values()
+    grouped = {name for group in groups for name in group["features"]}
     return [
-        name
-        for name, feature in data["features"].items()
-        if (feature.get("encode") or {}).get("kind", "identity") != "identity"
-        or feature.get("missing", "error") != "error"
+        *(
+            name
+            for name, feature in data["features"].items()
+            if (feature.get("encode") or {}).get("kind", "identity") != "identity"
+            or feature.get("missing", "error") != "error"
+            or feature.get("rule") is not None
+            or name in grouped
+        ),
+        *(f"veto: {veto['rule']}" for veto in data.get("veto") or ()),
     ]
 
 

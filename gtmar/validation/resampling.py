@@ -43,7 +43,8 @@ def in_order_of_content(matrix: AccountMatrix) -> AccountMatrix:
     within one, a hash of all that is known of an account decides.
     """
     money = (matrix.start, matrix.end, matrix.ltv, matrix.day_codes)
-    own = (*matrix.columns, *(each.codes for each in matrix.segments), *money)
+    segments = (each.codes for each in matrix.segments)
+    own = (*matrix.columns, *matrix.flags.values(), *segments, *money)
     digest = np.zeros(matrix.accounts, dtype=np.uint64)
     for values in own:
         if values is not None:
@@ -101,6 +102,7 @@ def shuffled(
         matrix,
         columns=tuple(_frozen(column[order]) for column in matrix.columns),
         segments=tuple(replace(s, codes=_frozen(s.codes[order])) for s in matrix.segments),
+        flags={name: _frozen(flag[order]) for name, flag in matrix.flags.items()},
     )
 
 

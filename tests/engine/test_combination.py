@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plain_points
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtmar import runs
-from gtmar.data.matrix import Accounts, load_accounts
+from gtmar.data.matrix import AccountMatrix, Accounts, load_accounts
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import scan
 from gtmar.engine.local import LocalEvaluator
@@ -22,6 +22,10 @@ from gtmar.engine.tally import TierEdges
 from gtmar.errors import SpecError
 from gtmar.spec import ScoringSpec
 from gtmar.spec.encoders import DecayEncoder
+from gtmar.validation.resampling import in_order_of_content, shuffled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TODAY = date(2026, 3, 1)
 NUMBERS = ("a", "b", "c", "d")
@@ -77,7 +81,7 @@ rows = st.lists(
 )
 
 
-def table_of(drawn: list[tuple[int | None, ...]]) -> pl.DataFrame:
+def table_of(drawn: Sequence[tuple[int | None, ...]]) -> pl.DataFrame:
     seen = [None if row[4] is None else TODAY - timedelta(days=row[4]) for row in drawn]
     return pl.DataFrame(
         {
@@ -165,3 +169,40 @@ def test_points_beyond_what_is_shared_out_exactly_are_refused() -> None:
     table = pl.DataFrame({"a": [10**6, None], "retained_6mo": [0, 1]})
     with pytest.raises(SpecError, match="more than is shared out exactly"):
         loaded(table, spec)
+
+
+def test_what_is_drawn_anew_keeps_its_flags() -> None:
+    """Shuffled, put in order, drawn: an account's features and flags go together."""
+    features = {n: {"weight": 9, "min": 0, "max": 9, "missing": "redistribute"} for n in NUMBERS}
+    spec = ScoringSpec.model_validate(
+        {
+            "model": "drawn",
+            "features": features,
+            "veto": {"rule": "a = 3 and b is missing", "tier": "D"},
+            "tiers": TIERS,
+            "split": {"holdout": 0},
+        }
+    )
+
+    def hole(number: int) -> int | None:
+        """Return unknowns and zeros, which give as many points."""
+        return None if number == 1 else number
+
+    drawn = [(hole(i % 5), hole(i % 7), hole(i % 3), i % 4, None) for i in range(200)]
+    table = table_of(drawn)
+    matrix = loaded(table, spec).search
+    weights = list(spec.weights.values())
+
+    def scores(one: AccountMatrix) -> list[int]:
+        return sorted(LocalEvaluator(one, spec, threads=1).scores(weights).tolist())
+
+    assert len(set(scores(matrix))) > 10
+    assert scores(shuffled(matrix, seed=1, number=1)) == scores(matrix)
+    assert scores(in_order_of_content(matrix)) == scores(matrix)
+    turned = loaded(table.reverse(), spec).search
+    one, two = (in_order_of_content(each) for each in (matrix, turned))
+    assert {n: f.tolist() for n, f in one.flags.items()} == {
+        n: f.tolist() for n, f in two.flags.items()
+    }
+    halves = [matrix.part(0, 90), matrix.take(np.arange(90, 200))]
+    assert sorted(scores(halves[0]) + scores(halves[1])) == scores(matrix)
