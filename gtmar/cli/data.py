@@ -93,6 +93,9 @@ def init(
     bins: Annotated[
         bool, typer.Option("--bins", help="A scorecard: a weight for each bin of a feature.")
     ] = False,
+    rules: Annotated[
+        int, typer.Option(min=0, max=20, help="Rules of two conditions to look for, at most.")
+    ] = 0,
     tiers: Annotated[
         str | None, typer.Option(help="Percent of accounts by tier: 10,25,40,25; none: quarters.")
     ] = None,
@@ -116,6 +119,7 @@ def init(
         set_aside=set_aside,
         keep=keep or (),
         bins=bins,
+        rules=rules,
         reading=option_values.reading(**reading),
         tiers=None if tiers is None else option_values.sizes("share", tiers, option="--tiers"),
     )
@@ -127,6 +131,7 @@ def init(
     facts = {
         "output": str(output_path),
         "features": list(found.spec.features),
+        "rules": {name: f.rule for name, f in found.spec.features.items() if f.rule is not None},
         "left_out": found.left_out,
         "id": found.spec.id,
         "outcomes": found.outcomes,
