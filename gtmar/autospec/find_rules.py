@@ -108,8 +108,8 @@ def find_rules(
     most
         Rules wanted at most.
     groups
-        A number for each account, shape (N,), the same for those that are copies of one another or
-        one account on several dates; None if each is its own.
+        A number for each account from 0, shape (N,), the same for those that are copies of one
+        another or one account on several dates, of whom one is taken; None if each is its own.
 
     Returns
     -------
@@ -133,14 +133,14 @@ def find_rules(
     predictors = encoded.shape[1] + sum(part.sides.shape[1] for part in parts)
     pairs = len(parts) * (len(parts) - 1) // 2
     apart = max(-(-len(y) * predictors // _MOST_CELLS), -(-len(y) * pairs // _MOST_PAIRED), 1)
-    chosen = np.flatnonzero(known)[::apart]
+    chosen = np.flatnonzero(known)
+    chosen = (chosen if groups is None else chosen[_one_of_each(groups[chosen])])[::apart]
     low, high = y[known].min(), y[known].max()
     search = _Search(
         [Levels(part.codes[chosen], part.sides) for part in parts],
         [each.conditions for each in sides.values()],
         encoded[chosen],
         (y[chosen] - low) / (high - low),
-        None if groups is None else np.unique(groups[chosen], return_inverse=True)[1],
     )
     corners: list[Corner] = []
     while len(corners) < most and (corner := search.next(corners)):
@@ -225,6 +225,13 @@ def rule_names(rules: Sequence[Rule], taken: Collection[str]) -> list[str]:
     return names
 
 
+def _one_of_each(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return where one of each group stands, in order: of one the first, of the next the second."""
+    order = np.argsort(groups, kind="stable")
+    _, begins, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    return np.sort(order[begins + np.arange(len(sizes)) % sizes])
+
+
 @dataclass(frozen=True)
 class _Search:
     """The accounts that rules are sought among: columns cut, features encoded, outcomes."""
@@ -233,7 +240,6 @@ class _Search:
     conditions: Sequence[Sequence[Condition]]
     encoded: Doubles
     outcome: Doubles
-    groups: NDArray[np.intp] | None
 
     def members(self, corner: Corner) -> Doubles:
         """Return for whom a corner's rule holds, shape (N,), ones and zeros."""
@@ -283,7 +289,7 @@ class _Search:
         fit = fit_logistic(partial(_one_block, table, self.outcome), np.diag(penalty))
         chance = 1 / (1 + np.exp(-(fit.place[0] + table @ fit.place[1:])))
         constant = np.column_stack([np.ones(len(table)), table])
-        return Predicted(constant, np.append(0, penalty), chance, self.outcome, self.groups)
+        return Predicted(constant, np.append(0, penalty), chance, self.outcome)
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,9 @@ def _detected(
     data = _spec_data(optional, split, _TARGETS[target][1], features, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
+    proven = sum("rule" in feature for feature in features.values())
+    if proven:
+        heading += "\nA rule starts at the points that fit beside the columns' own."
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
     spec = parse(text, source="detected spec")
     taken = (
@@ -302,6 +305,7 @@ def _detected(
             if found.labelled
             else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
         ),
+        *((_rules_found(proven, most_rules),) if most_rules else ()),
     )
     notes = [
         *_reading_notes(table, used, left_out),
@@ -556,6 +560,12 @@ def _weight_and_bound(features: int) -> tuple[int, int]:
     return weight, max(_LEAST_BOUND, 3 * weight)
 
 
+def _rules_found(proven: int, most: int) -> str:
+    if not proven:
+        return "Rules: none; chance explains as much as the best that was found."
+    return f"Rules: {proven} of {most} looked for; chance explains none of them."
+
+
 def _features_of(
     frame: pl.DataFrame,
     fitted: dict[str, Fitted],
@@ -598,7 +608,7 @@ def _features_of(
         encoded / VALUE_UNITS,
         y,
         weights=np.array(list(spec.weights.values()), dtype=np.float64),
-        bound=bound,
+        bound=max(_LEAST_BOUND, weight),
         oriented=oriented,
     )
     comments = {name: shapes[name].comment for name in fitted}

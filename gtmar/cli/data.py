@@ -100,6 +100,9 @@ def init(
     cuts: Annotated[
         list[str] | None, typer.Option(help="Bins by your own cut points: tenure=3,12,36")
     ] = None,
+    rules: Annotated[
+        int, typer.Option(min=0, max=20, help="Rules of two conditions to look for, at most.")
+    ] = 0,
     tiers: Annotated[
         str | None, typer.Option(help="Percent of accounts by tier: 10,25,40,25; none: quarters.")
     ] = None,
@@ -125,6 +128,7 @@ def init(
         bins=bins,
         monotone=monotone,
         cuts=option_values.cuts(cuts or []),
+        rules=rules,
         reading=option_values.reading(**reading),
         tiers=None if tiers is None else option_values.sizes("share", tiers, option="--tiers"),
     )
@@ -136,6 +140,7 @@ def init(
     facts = {
         "output": str(output_path),
         "features": list(found.spec.features),
+        "rules": {name: f.rule for name, f in found.spec.features.items() if f.rule is not None},
         "left_out": found.left_out,
         "id": found.spec.id,
         "outcomes": found.outcomes,

@@ -72,8 +72,6 @@ class Predicted:
     chance: Doubles
     #: Outcomes, shape (N,), in [0, 1].
     outcome: Doubles
-    #: Accounts that are no accounts of their own have one number, shape (N,); None if all are.
-    groups: NDArray[np.intp] | None = None
 
     @property
     def information(self) -> Doubles:
@@ -99,19 +97,15 @@ class Predicted:
     def drawn(self, draws: int) -> Doubles:
         """Return what outcomes are off their predictions where the model is right, (draws, N).
 
-        Binary outcomes are drawn from their chances, others as far around them as they lie; those
-        of a group are turned round together. What a new fit would explain is taken off.
+        Binary outcomes are drawn from their chances, others as far around them as they lie. What a
+        new fit would explain is taken off.
         """
-        generator = np.random.Generator(np.random.Philox(key=[0, len(self.outcome)]))
         off = self.outcome - self.chance
-        if self.groups is not None:
-            signs = generator.integers(0, 2, (draws, int(self.groups.max()) + 1)) * 2.0 - 1
-            drawn = signs[:, self.groups] * off
-        else:
-            spread = min(1.0, float((off**2).sum() / self.information.sum()))
-            binary = bool(np.isin(self.outcome, (0, 1)).all())
-            events = generator.random((draws, len(off))) < self.chance
-            drawn = (events - self.chance) * (1.0 if binary else np.sqrt(spread))
+        generator = np.random.Generator(np.random.Philox(key=[0, len(off)]))
+        events = generator.random((draws, len(off))) < self.chance
+        binary = bool(np.isin(self.outcome, (0, 1)).all())
+        spread = 1.0 if binary else min(1.0, float((off**2).sum() / self.information.sum()))
+        drawn = (events - self.chance) * np.sqrt(spread)
         fitted = np.linalg.solve(self._bend, self.predictors.T @ drawn.T)
         return np.asarray(drawn - (self.predictors @ fitted).T * self.information)
 

@@ -1,11 +1,17 @@
-"""The integer score that a search finds, beside logistic regression and gradient boosting.
+"""The integer score that a search finds, beside other readable models and gradient boosting.
 
 Run it with the folder of the tables: ``python tests/benchmarks/logistic.py FOLDER``. Each table
 is split anew ten times, 70 to 30, by giving every account another id. Nothing is edited by hand:
-`init` writes the spec, `run` searches with its defaults, and the holdout is scored once. The
-others are scikit-learn's, untuned, fitted to the same accounts and the same features: numbers
-standardised, unknown ones at their mean with a flag of their own, categories one-hot. With
-``--bins`` the spec is that of `init --bins`, and the regression has its very bins, one-hot.
+`init` writes the spec, `run` searches with its defaults, and the holdout is scored once; then the
+same with `init --rules 3`. *Curves* is logistic regression over the spec's own encoders. All others
+are fitted to the same accounts and the same columns: scikit-learn's logistic regression, numbers
+standardised, unknown ones at their mean with a flag of their own, categories one-hot; its histogram
+boosting, untuned, and tuned by three-fold cross-validation; interpret's EBM without pairs, and with
+as many pairs as the score has rules; optbinning's scorecard; FasterRisk's score of ten terms.
+
+The last three are asked for only here, and are left out where they aren't installed:
+``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``. With
+``--bins`` the spec is that of `init --bins`, and *curves* has its very bins.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import argparse
 import hashlib
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +31,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -33,11 +41,20 @@ from gtmar.data.encode import encoded_terms
 from gtmar.data.scan import scan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gtmar.spec.model import ScoringSpec
 
 ID = "account_id"
 LABEL = "retained_6mo"
 SHARE = 0.3
+#: What is printed of a split, in this order; of these the last are no AUC.
+SIZES = ("columns", "rules", "weights")
+SHOWN = (
+    *("start", "score", "start, rules", "score, rules", "logistic", "curves", "curves, rules"),
+    *("EBM", "EBM, pairs", "boosting", "tuned", "optbinning", "FasterRisk", "searched", *SIZES),
+)
+MODULES = {"scikit-learn": "sklearn", "interpret-core": "interpret"}
 
 
 def split_anew(table: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -55,17 +72,16 @@ def held_out(ids: pl.Series) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.array([number < SHARE * 2**32 for number in numbers])
 
 
-def binned(table: pl.DataFrame, spec: ScoringSpec) -> float:
-    """Return the AUC on the holdout of logistic regression over the spec's own bins."""
+def over_terms(table: pl.DataFrame, spec: ScoringSpec) -> float:
+    """Return the AUC on the holdout of logistic regression over the spec's own terms."""
     terms = table.select(encoded_terms(spec, table.schema).values()).to_numpy() / 10_000
     y, held = table[LABEL].to_numpy(), held_out(table[ID])
     model = LogisticRegression(max_iter=5_000).fit(terms[~held], y[~held])
     return float(roc_auc_score(y[held], model.predict_proba(terms[held])[:, 1]))
 
 
-def others(table: pl.DataFrame, spec: ScoringSpec) -> dict[str, float]:
-    """Return each other model's AUC on the holdout."""
-    columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
+def others(table: pl.DataFrame, columns: list[str], pairs: int) -> dict[str, float]:
+    """Return each other model's AUC on the holdout; NaN where its library isn't installed."""
     frame = table.select(columns).with_columns(pl.col(pl.Boolean).cast(pl.Int8))
     texts = [name for name in columns if not frame.schema[name].is_numeric()]
     numbers = [name for name in columns if name not in texts]
@@ -77,36 +93,98 @@ def others(table: pl.DataFrame, spec: ScoringSpec) -> dict[str, float]:
         (OneHotEncoder(handle_unknown="ignore"), texts),
     )
     coded = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    models = {
-        "logistic": make_pipeline(linear, LogisticRegression(max_iter=5_000)),
-        "boosting": make_pipeline(
-            make_column_transformer(("passthrough", numbers), (coded, texts)),
-            HistGradientBoostingClassifier(random_state=0),
-        ),
+    plain = make_column_transformer(("passthrough", numbers), (coded, texts))
+    untuned = HistGradientBoostingClassifier(random_state=0)
+    trees = {"learning_rate": [0.05], "max_leaf_nodes": [4, 12, 31], "max_iter": [100, 300]}
+    tuned = GridSearchCV(untuned, trees, scoring="roc_auc", cv=3)
+    models: dict[str, Callable[[], Any]] = {
+        "logistic": lambda: make_pipeline(linear, LogisticRegression(max_iter=5_000)),
+        "EBM": lambda: ebm(0),
+        "EBM, pairs": lambda: ebm(pairs),
+        "boosting": lambda: make_pipeline(plain, untuned),
+        "tuned": lambda: make_pipeline(plain, tuned),
+        "optbinning": lambda: scorecard(columns, texts),
+        "FasterRisk": lambda: TenTerms(numbers, texts),
     }
     found = {}
-    for name, model in models.items():
+    for name, make in models.items():
+        try:
+            model = make()
+        except ImportError:
+            found[name] = float("nan")
+            continue
         model.fit(x[~held], y[~held])
         found[name] = float(roc_auc_score(y[held], model.predict_proba(x[held])[:, 1]))
     return found
 
 
+def ebm(pairs: int) -> Any:
+    """Return interpret's additive model of so many pairs of columns, else as it comes."""
+    from interpret.glassbox import ExplainableBoostingClassifier  # type: ignore[import-not-found] # of the benchmark alone
+
+    return ExplainableBoostingClassifier(interactions=pairs, random_state=0, n_jobs=1)
+
+
+def scorecard(columns: list[str], texts: list[str]) -> Any:
+    """Return optbinning's scorecard: optimal bins by weight of evidence, logistic regression."""
+    from optbinning import BinningProcess, Scorecard  # type: ignore[import-not-found] # of the benchmark alone
+
+    process = BinningProcess(columns, categorical_variables=texts)
+    return Scorecard(process, LogisticRegression(max_iter=5_000))
+
+
+class TenTerms:
+    """FasterRisk: ten yes-or-no questions with points from -5 to 5."""
+
+    def __init__(self, numbers: list[str], texts: list[str]) -> None:
+        from fasterrisk.fasterrisk import RiskScoreClassifier, RiskScoreOptimizer  # type: ignore[import-not-found] # of the benchmark alone
+
+        self.optimizer, self.classifier = RiskScoreOptimizer, RiskScoreClassifier
+        self.numbers, self.texts = numbers, texts
+
+    def questions(self, x: Any) -> Any:
+        """Return whether a number is below each tenth, and which category it is: (N, Q)."""
+        asked = [x[name].to_numpy() <= cut for name in self.numbers for cut in self.cuts[name]]
+        asked += [(x[name] == each).to_numpy() for name in self.texts for each in self.levels[name]]
+        return np.stack(asked, axis=1).astype(float)
+
+    def fit(self, x: Any, y: Any) -> None:
+        """Find the terms and their points."""
+        self.cuts = {
+            n: np.unique(np.nanquantile(x[n], np.arange(1, 10) / 10)) for n in self.numbers
+        }
+        self.levels = {name: sorted(x[name].unique()) for name in self.texts}
+        found = self.optimizer(X=self.questions(x), y=np.where(y == 1, 1.0, -1.0), k=10)
+        found.optimize()
+        multiplier, intercept, points = found.get_models(model_index=0)
+        self.model = self.classifier(multiplier, intercept, points)
+
+    def predict_proba(self, x: Any) -> Any:
+        """Return chances, of which the second column is that to stay: (N, 2)."""
+        chance = self.model.predict_prob(self.questions(x))
+        return np.stack([1 - chance, chance], axis=1)
+
+
 def one(path: Path, number: int, n: int, *, bins: bool, start: str) -> dict[str, float]:
     """Return AUCs on the holdout of one split: ours, before and after, and the others'."""
     table = split_anew(pl.read_parquet(path), number)
+    row: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "accounts.parquet"
         table.write_parquet(made)
-        spec = first_spec(scan(made), bins=bins).spec
-        journal = Path(folder) / "journal"
-        found = runs.run(made, spec, limits=runs.Limits(n), journal=journal, start=start)
-    held = found.holdout or {}
-    ours = {"start": held["baseline_value"], "score": held["best_value"]}
-    theirs = others(table, spec)
-    if bins:
-        theirs["logistic"] = binned(table, spec)
-    ours["weights"] = len(spec.weights)
-    return {**ours, **theirs, "searched": found.best_value or 0.0}
+        for rules, suffix in ((0, ""), (3, ", rules")):
+            spec = first_spec(scan(made), bins=bins, rules=rules).spec
+            journal = Path(folder) / f"journal_{rules}"
+            found = runs.run(made, spec, limits=runs.Limits(n), journal=journal, start=start)
+            held = found.holdout or {}
+            row |= {f"start{suffix}": held["baseline_value"], f"score{suffix}": held["best_value"]}
+            row |= {f"curves{suffix}": over_terms(table, spec)}
+            row |= {} if rules else {"searched": found.best_value or 0.0}
+    columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
+    count = sum(each.rule is not None for each in spec.features.values())
+    row |= others(table, columns, count)
+    points = [weight for weight in found.weights.values() if weight]
+    return {**row, "columns": len(columns), "rules": count, "weights": len(points)}
 
 
 def main() -> None:
@@ -117,22 +195,21 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=2_000)
     parser.add_argument("--bins", action="store_true")
     parser.add_argument("--start", default="spec")
+    parser.add_argument("--only", default="*", help="the one table, by its name")
     arguments = parser.parse_args()
-    print(f"gtmar {version('gtmar')}, scikit-learn {version('scikit-learn')}\n")
-    print("| table | start | score | logistic | score - logistic | boosting | searched |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for path in sorted(arguments.folder.glob("*.parquet")):
+    libraries = ("gtmar", "scikit-learn", "interpret-core", "optbinning", "fasterrisk")
+    there = [name for name in libraries if find_spec(MODULES.get(name, name))]
+    print(", ".join(f"{name} {version(name)}" for name in there), "\n")
+    print(f"| {' | '.join(('table', *SHOWN))} |")
+    print(f"| --- |{' ---: |' * len(SHOWN)}")
+    for path in sorted(arguments.folder.glob(f"{arguments.only}.parquet")):
         rows = [
             one(path, number, arguments.n, bins=arguments.bins, start=arguments.start)
             for number in range(arguments.splits)
         ]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        gap = mean["score"] - mean["logistic"]
-        print(
-            f"| {path.stem} | {mean['start']:.4f} | {mean['score']:.4f} | {mean['logistic']:.4f} "
-            f"| {gap:+.4f} | {mean['boosting']:.4f} | {mean['searched']:.4f} |",
-            flush=True,
-        )
+        told = (f"{mean[key]:.{1 if key in SIZES else 4}f}" for key in SHOWN)
+        print(f"| {' | '.join((path.stem, *told))} |".replace("nan", "-"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,235 @@
+"""Rules of two conditions: found where planted, none in noise, and said in plain numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from gtmar.autospec.find_rules import FoundRule, find_rules, rule_names, spoken, weigh_rules
+from gtmar.autospec.first_spec import FirstSpec, first_spec
+from gtmar.data.scan import scan
+from gtmar.spec.rule import Rule
+from gtmar.stats.interplay import Levels, Predicted, proven_corners
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N = 3_000
+
+
+def outcome(rng: np.random.Generator, logit: Any) -> Any:
+    return (rng.random(len(logit)) < 1 / (1 + np.exp(-np.asarray(logit)))) * 1
+
+
+def table(seed: int, interplay: Any = None, **effects: Any) -> pl.DataFrame:
+    """Draw five kinds of features; the outcome follows logins, and `interplay` of the columns."""
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {
+            "account_id": np.arange(N),
+            "logins": rng.poisson(6, N),
+            "tenure": np.round(rng.exponential(14, N), 1),
+            "seats": np.exp(rng.normal(2, 1, N)),
+            "plan": rng.choice(["free", "gold", "tin", "team"], N, p=[0.4, 0.2, 0.3, 0.1]),
+            "admin": rng.random(N) < 0.4,
+        }
+    ).with_columns(
+        seats=pl.when(pl.Series(rng.random(N) < 0.8)).then("seats"),
+    )
+    logit = 0.15 * (frame["logins"].to_numpy() - 6)
+    if interplay is not None:
+        logit = logit + frame.select(interplay.cast(pl.Float64)).to_series().to_numpy()
+    for name, effect in effects.items():
+        logit = logit + effect(frame[name].to_numpy())
+    return frame.with_columns(retained_6mo=pl.Series(outcome(rng, logit)))
+
+
+def first(frame: pl.DataFrame, rules: int = 3, **more: Any) -> FirstSpec:
+    return first_spec(scan(frame), rules=rules, **more)
+
+
+def rules_of(found: FirstSpec) -> list[str]:
+    return [each.rule for each in found.spec.features.values() if each.rule is not None]
+
+
+# ---- found ---------------------------------------------------------------------------------------
+
+
+def test_a_planted_rule_is_found_at_its_thresholds() -> None:
+    found = first(table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10))))
+    [text, *_] = rules_of(found)
+    rule = Rule.parse(text)
+    at = {each.column: (each.operator, each.number) for each in rule.conditions}
+    assert set(at) == {"logins", "tenure"}
+    assert at["logins"] == ("<", 5)
+    assert at["tenure"][1] == pytest.approx(10, abs=2)
+    feature = found.spec.features["logins_and_tenure"]
+    assert feature.weight is not None
+    assert -25 <= feature.weight < 0
+
+
+def test_what_is_said_of_a_rule_is_so() -> None:
+    frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
+    found = first(frame, rules=1, holdout=0)
+    [line] = [each for each in found.text.splitlines() if "holds for" in each]
+    [text] = rules_of(found)
+    holds = pl.sql_expr(text)
+    inside, others = (frame.filter(each)["retained_6mo"] for each in (holds, ~holds))
+    assert f"holds for {len(inside):,} of {N:,} accounts: retention {_mean(inside):.1%}, " in line
+    assert f"others {_mean(others):.1%}; " in line
+    [due] = re.findall(r"([\d.]+)% expected of the columns alone", line)
+    assert 100 * _mean(inside) < float(due)
+    assert re.search(r"; \+0\.0\d+ AUC on the accounts that it was found on; p = 0\.00\d+$", line)
+
+
+def test_categories_flags_and_unknowns_are_conditions_too() -> None:
+    category = first(table(2, 2.0 * ((pl.col("plan") == "free") & pl.col("admin"))), rules=1)
+    [text] = rules_of(category)
+    assert {*Rule.parse(text).columns} == {"plan", "admin"}
+    assert "'free'" in text or "'gold', 'team', 'tin'" in text
+    unknown = first(table(3, -2.5 * (pl.col("seats").is_null() & (pl.col("logins") < 6))), rules=1)
+    [text] = rules_of(unknown)
+    assert {*Rule.parse(text).columns} == {"seats", "logins"}
+    assert "seats is" in text
+    assert "logins < 6" in text or "logins >= 6" in text
+
+
+def test_a_scorecard_of_bins_may_have_rules() -> None:
+    found = first(table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10))), bins=True)
+    assert rules_of(found)
+    assert found.spec.features["logins"].encode.kind == "bins"
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    frame = table(4, -1.5 * ((pl.col("seats") < 8) & (pl.col("tenure") < 10)))
+    again = first(frame.sample(fraction=1, shuffle=True, seed=5))
+    assert rules_of(again)
+    assert again.text == first(frame).text
+
+
+# ---- not found -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_columns_that_act_by_themselves_give_no_rule(seed: int) -> None:
+    found = first(
+        table(
+            10 + seed,
+            tenure=lambda x: 1.5 * (x < 10),
+            seats=lambda x: np.nan_to_num((np.log(x) - 2) ** 2, nan=1.0) / 2,
+            plan=lambda x: np.where(x == "free", -1.0, 0.3),
+        )
+    )
+    assert rules_of(found) == []
+    assert "Rules: none; chance explains as much as the best that was found." in found.taken
+
+
+def test_without_being_asked_for_there_is_none() -> None:
+    frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
+    assert rules_of(first(frame, rules=0)) == []
+    assert not [each for each in first(frame, rules=0).taken if "ules" in each]
+
+
+def test_copies_of_accounts_prove_nothing() -> None:
+    """Eight copies make chance look eight times as sure."""
+    groups = np.tile(np.arange(300), 8)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        once = pl.DataFrame({name: rng.normal(size=300) for name in "abcdef"})
+        frame, y = pl.concat([once] * 8), np.tile(outcome(rng, np.zeros(300)).astype(float), 8)
+        fitted = {name: _number() for name in frame.columns}
+        encoded = (frame.to_numpy() + 4) / 8
+        assert find_rules(frame, fitted, encoded, y, most=1)
+        assert find_rules(frame, fitted, encoded, y, most=1, groups=groups) == []
+
+
+def test_an_outcome_that_never_varies_has_no_rule() -> None:
+    frame = pl.DataFrame({"a": np.arange(100.0), "b": np.arange(100.0)[::-1]})
+    fitted = {name: _number() for name in frame.columns}
+    assert find_rules(frame, fitted, frame.to_numpy() / 100, np.ones(100), most=3) == []
+
+
+def _mean(column: pl.Series) -> float:
+    return float(column.to_numpy().mean())
+
+
+def _number() -> Any:
+    from gtmar.autospec.fit_encoders import Fitted
+
+    return Fitted("number", 0.0, 0.0)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "near", "number"),
+    [
+        (4.6, 5.2, 4.8731, 5),
+        (0, 1, 1, 1),
+        (2, 3, 3, 3),
+        (0.47, 0.512, 0.493, 0.5),
+        (1234, 1432, 1300, 1400),
+        (-0.3, 0.2, 0.1, 0),
+        (-18, -12, -13.7, -15),
+        (5.25, 5.26, 5.26, 5.26),
+        (1e-7, 3e-7, 2e-7, 2e-7),
+    ],
+)
+def test_a_cut_is_a_number_that_a_person_would_say(
+    low: float, high: float, near: float, number: float
+) -> None:
+    assert spoken(low, high, near) == number
+
+
+def test_no_rule_takes_a_name_that_is_there() -> None:
+    rules = [Rule.parse("a < 1 and b < 2"), Rule.parse("a >= 1 and b < 2"), Rule.parse('"c d" < 1')]
+    assert rule_names(rules, ["a_and_b"]) == ["a_and_b_2", "a_and_b_3", "c d"]
+
+
+def test_a_corners_score_is_what_a_likelihood_ratio_says() -> None:
+    """The reference: logistic regression with and without the corner, levels one-hot."""
+    rng = np.random.default_rng(8)
+    codes = rng.integers(0, 4, (2, N))
+    y = outcome(rng, 0.3 * codes[0] - 0.2 * codes[1] - 0.8 * ((codes[0] < 2) & (codes[1] < 1)))
+    below = np.tril(np.ones((3, 4)))
+    columns = [Levels(each, np.concatenate([below, 1 - below])) for each in codes]
+    table = np.concatenate([each.indicators() for each in columns], axis=1)
+
+    def fitted(table: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        model = LogisticRegression(C=10, tol=1e-8, max_iter=1_000).fit(table, y)
+        chance = model.predict_proba(table)[:, 1]
+        return float(np.log(np.where(y == 1, chance, 1 - chance)).sum()), chance
+
+    height, chance = fitted(table)
+    constant = np.column_stack([np.ones(N), table])
+    penalty = np.array([0.0, *np.full(table.shape[1], 0.1)])
+    [best, *_] = proven_corners(columns, Predicted(constant, penalty, chance, y), 20)
+    assert best.columns == (0, 1)
+    assert best.p == 1 / 150
+    corner = columns[0].members(best.sides[0]) * columns[1].members(best.sides[1])
+    ratio = 2 * (fitted(np.column_stack([table, corner]))[0] - height)
+    assert abs(best.score) == pytest.approx(np.sqrt(ratio), rel=0.05)
+
+
+def test_a_rules_points_are_its_slope_on_the_scale_of_the_spec() -> None:
+    rng = np.random.default_rng(9)
+    encoded = rng.random((N, 3))
+    holds = (encoded[:, 0] < 0.5) & (encoded[:, 1] < 0.5)
+    y = outcome(rng, encoded @ [2.0, -1.0, 0.5] + 1.5 * holds).astype(float)
+    found = [FoundRule(Rule.parse("a < 0.5 and b < 0.5"), 0.01)]
+    weights = np.array([33.0, 33.0, 33.0])
+    said = {"weights": weights, "bound": 99, "oriented": "retention"}
+    [own] = weigh_rules(found, holds[:, None], encoded, y, **said)  # type: ignore[arg-type] # mixed
+    model = LogisticRegression(C=10).fit(np.column_stack([encoded, holds]), y)
+    [slopes] = model.coef_
+    scale = (encoded @ weights).std() / (encoded @ slopes[:3]).std()
+    assert own.weight == pytest.approx(slopes[3] * scale, rel=0.05)
+    said["bound"] = 10
+    [cut] = weigh_rules(found, holds[:, None], encoded, y, **said)  # type: ignore[arg-type] # mixed
+    assert cut.weight == 10
