@@ -234,9 +234,11 @@ def _detected(
     table, left_open = leave_open_out(table, found, Window(**window) if window else None, None)
     aside, several = SetAside(), table.several
     if set_aside is not None:
-        rules = [*id_rules(identifier, table.schema, several)]
-        rules += outcome_rules(found, table.schema)
-        rules += total_rules(identifier, found, [], table.schema)
+        rules = [
+            *id_rules(identifier, table.schema, several),
+            *outcome_rules(found, table.schema),
+            *total_rules(identifier, found, [], table.schema),
+        ]
         table, aside = leave_out(table, rules, set_aside)
     target = _target(table, found)
     _refuse_texts(table, found, words)
