@@ -71,10 +71,10 @@ class Line:
 
 @dataclass(frozen=True)
 class PossibleChange:
-    """What one feature alone could add on the way to the tier above."""
+    """What one feature alone, or no veto, could add on the way to the tier above."""
 
     feature: str
-    #: What it gives now, and the most that it gives any account of the table.
+    #: What it gives now, and with the best value that any account of the table has, caps and all.
     points: float
     possible: float
     #: Whether that is enough by itself.
