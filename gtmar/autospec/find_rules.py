@@ -154,6 +154,7 @@ def weigh_rules(
     encoded: Doubles,
     y: Doubles,
     *,
+    alone: Doubles,
     weights: Doubles,
     bound: int,
     oriented: str,
@@ -165,8 +166,9 @@ def weigh_rules(
     found, holds
         R rules, and for whom they hold, shape (N, R).
     encoded, y
-        The spec's encoded values without them, shape (N, F), in [0, 1], and outcomes as for
-        `find_rules`.
+        The spec's encoded values, shape (N, F), in [0, 1], and outcomes as for `find_rules`.
+    alone
+        Encoded values as they would be without rules, shape (N, F): what these are held against.
     weights, bound
         The spec's weights, shape (F,), in points, and how many points a rule has at most.
     oriented
@@ -178,33 +180,35 @@ def weigh_rules(
     spec's own weights give scores, over that of the fitted sum of its features.
     """
     known = ~np.isnan(y)
-    outcome = y[known]
+    outcome, holds = y[known], holds[known]
     binary = len(np.unique(outcome)) == 2
     outcome = (outcome - outcome.min()) / (outcome.max() - outcome.min())
-    table, holds = np.column_stack([encoded, holds])[known], holds[known]
-    count = encoded.shape[1]
-    ridges = np.repeat([_RIDGES["term"], _RIDGES["rule"]], [count, len(found)])
-    sums, worth = [], []
-    for width in range(count, table.shape[1] + 1):
-        part = table[:, :width]
-        fit = fit_logistic(partial(_one_block, part, outcome), np.diag(ridges[:width]))
-        sums.append(fit.place[0] + part @ fit.place[1:])
-        said = area(sums[-1], outcome == 1) if binary else correlation(sums[-1], outcome)
-        worth.append(said)
-    spread = float((table[:, :count] @ fit.coefficients[:count]).std())
-    scale = float((table[:, :count] @ weights).std()) / spread if spread else 0.0
+
+    def fitted(features: Doubles, rules: int) -> tuple[Doubles, Doubles]:
+        """Return slopes, and the log-odds that they give, shape (N,)."""
+        table = np.column_stack([features[known], holds[:, :rules]])
+        ridges = np.repeat([_RIDGES["term"], _RIDGES["rule"]], [features.shape[1], rules])
+        fit = fit_logistic(lambda: [(table, outcome)], np.diag(ridges))
+        return fit.coefficients, fit.place[0] + table @ fit.place[1:]
+
+    sums = [fitted(alone, rules)[1] for rules in range(len(found) + 1)]
+    worth = [area(each, outcome == 1) if binary else correlation(each, outcome) for each in sums]
     expected = 1 / (1 + np.exp(-sums[0]))
+    slopes = fitted(encoded, len(found))[0]
+    own, rules = np.split(slopes, [encoded.shape[1]])
+    spread = float((encoded[known] @ own).std())
+    scale = float((encoded[known] @ weights).std()) / spread if spread else 0.0
     weighted = []
-    for number, (each, slope) in enumerate(zip(found, fit.coefficients[count:], strict=True)):
+    for number, (each, slope) in enumerate(zip(found, rules.tolist(), strict=True)):
         inside = holds[:, number] == 1
-        means = outcome[inside].mean(), expected[inside].mean(), outcome[~inside].mean()
-        got, due, others = (f"{mean:.1%}" if binary else f"rank {mean:.2f}" for mean in means)
+        means = outcome[inside].mean(), outcome[~inside].mean(), expected[inside].mean()
+        got, others, due = (f"{mean:.1%}" if binary else f"rank {mean:.2f}" for mean in means)
         weight = int(np.clip(math.floor(slope * scale + 0.5) or np.sign(slope), -bound, bound))
         comment = (
-            f"holds for {inside.sum():,} of {len(inside):,} accounts: {oriented} {got}, "
-            f"{due} expected of the columns alone, others {others}; "
-            f"{worth[number + 1] - worth[number]:+.4f} {'AUC' if binary else 'correlation'} on "
-            f"the accounts that it was found on; p = {each.p:.2g}"
+            f"holds for {inside.sum():,} of {len(inside):,} accounts: {oriented} {got}, others "
+            f"{others}; p = {each.p:.2g}\n"
+            f"from the columns alone {due} is expected; with the rule "
+            f"{worth[number + 1] - worth[number]:+.4f} {'AUC' if binary else 'correlation'} here"
         )
         weighted.append(WeightedRule(weight, comment))
     return weighted

@@ -591,8 +591,8 @@ def _features_of(
     shapes = fit(frame.gather_every(apart), fitted, y[::apart])
     proven = []
     if most_rules:
-        values = _encoded(_features(shapes), frame)[1] / VALUE_UNITS
-        proven = find_rules(frame, fitted, values, y, most=most_rules, groups=groups)
+        alone = _encoded(_features(shapes), frame)[1] / VALUE_UNITS
+        proven = find_rules(frame, fitted, alone, y, most=most_rules, groups=groups)
     if not proven:
         return _features(shapes), {name: shape.comment for name, shape in shapes.items()}
     names = rule_names([each.rule for each in proven], frame.columns)
@@ -609,6 +609,7 @@ def _features_of(
         holds.to_numpy(),
         encoded / VALUE_UNITS,
         y,
+        alone=alone,
         weights=np.array(list(spec.weights.values()), dtype=np.float64),
         bound=max(_LEAST_BOUND, weight),
         oriented=oriented,

@@ -61,7 +61,7 @@ def commented_yaml(
     heading
         Lines to stand at the top as comments.
     comments
-        A comment by feature, to stand above it.
+        A comment by feature, of one line or more, to stand above it.
     left_out
         Columns that are no feature, with the reason; listed below the features.
     """
@@ -70,7 +70,7 @@ def commented_yaml(
         if key == "features":
             parts.append("\nfeatures:\n")
             for name, feature in value.items():
-                comment = f"  # {comments[name]}\n" if name in comments else ""
+                comment = _indented(_commented(comments[name])) if name in comments else ""
                 parts.append(comment + _indented(_dump({name: _laid_out(feature)})))
             if left_out:
                 parts.append("  # Left out:\n")
