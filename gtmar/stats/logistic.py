@@ -126,9 +126,9 @@ _LEAST, _MOST_OF_LINE, _MOST_OF_OTHERS = 1e-3, 1e6, 1e4
 _TAMINGS, _SETTLED, _ON_THE_WAY = 12, 0.1, 0.3
 #: Fewer degrees of freedom than this are none.
 _NOTHING = 0.02
-#: Twice the logarithm of the ratio of likelihoods above which a part is more than plain, which noise
-#: passes in 2 to 5 % of cases (tried on lines of 300 to 2,000 accounts); and the square of an effect
-#: in standard errors above which a plain one is any, which it passes in 5 %.
+#: Twice the logarithm of the ratio of likelihoods above which a part is more than plain: lines of
+#: noise, of 300 to 2,000 accounts, get there in 2 to 5 % of cases. And the square of an effect in
+#: standard errors above which a plain part is any: in 5 %.
 _BENT, _ANY = 2.0, 3.84
 #: Of the largest, eigenvalues that are 0 but for rounding.
 _ROUNDED = 1e-9

@@ -268,8 +268,9 @@ def test_both_answers_are_sentences(
     assert answers.sentences == said
     fitted = replace(answers, knows={**KNOWS, "p_value": 0.05, "fitted": True})
     assert fitted.sentences[0] == (
-        "Whether the score knows anything, these accounts can't say: its start may have been made "
-        "from them, as gtmar init makes it, and would know them on noise too. On shuffled outcomes "
+        "Whether the score knows anything, these accounts can't say: its start may know them "
+        "beforehand, as the best of an earlier run or an edited first spec does, and would on "
+        "noise too. On shuffled outcomes "
         "the same search reaches 0.5000 typically, the run 0.8300; on those that it never saw, "
         "which can say it, it reaches 0.8100."
     )
