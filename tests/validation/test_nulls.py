@@ -338,7 +338,8 @@ RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 
 def test_on_noise_a_first_spec_knows_nothing_and_no_weight_of_it_holds() -> None:
     """It reached .05, the least there is, on each table; and 29 of 64 weights held."""
-    p, held = [], []
+    p: list[float] = []
+    held: list[bool] = []
     for seed in range(4):
         each = first_spec_on_noise(200, seed, experiments=4, searches=20, nulls=5)
         p.append(each.p_value)
