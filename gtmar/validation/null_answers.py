@@ -76,10 +76,10 @@ class NullAnswers:
             if unseen is not None:
                 held = f"on those that it never saw, which can say it, it reaches {unseen:.4f}."
             return (
-                "Whether the score knows anything, these accounts can't say: its start may have "
-                "been made from them, as gtmar init makes it, and would know them on noise too. On "
-                f"shuffled outcomes the same search reaches {knows['typical']:.4f} typically, the "
-                f"run {found}; {held}"
+                "Whether the score knows anything, these accounts can't say: its start may know "
+                "them beforehand, as the best of an earlier run or an edited first spec does, and "
+                "would on noise too. On shuffled outcomes the same search reaches "
+                f"{knows['typical']:.4f} typically, the run {found}; {held}"
             )
         return {
             "proven": f"The score knows something: {there}.",

@@ -268,8 +268,9 @@ def test_both_answers_are_sentences(
     assert answers.sentences == said
     fitted = replace(answers, knows={**KNOWS, "p_value": 0.05, "fitted": True})
     assert fitted.sentences[0] == (
-        "Whether the score knows anything, these accounts can't say: its start may have been made "
-        "from them, as gtmar init makes it, and would know them on noise too. On shuffled outcomes "
+        "Whether the score knows anything, these accounts can't say: its start may know them "
+        "beforehand, as the best of an earlier run or an edited first spec does, and would on "
+        "noise too. On shuffled outcomes "
         "the same search reaches 0.5000 typically, the run 0.8300; on those that it never saw, "
         "which can say it, it reaches 0.8100."
     )
@@ -337,7 +338,8 @@ RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 
 def test_on_noise_a_first_spec_knows_nothing_and_no_weight_of_it_holds() -> None:
     """It reached .05, the least there is, on each table; and 29 of 64 weights held."""
-    p, held = [], []
+    p: list[float] = []
+    held: list[bool] = []
     for seed in range(4):
         each = first_spec_on_noise(200, seed, experiments=4, searches=20, nulls=5)
         p.append(each.p_value)
