@@ -24,5 +24,5 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     for key in truth:
         # At 95 % fewer than 50 of 60 come once in 10,000 times; at 80 % they are the rule.
         assert covered[key] >= 50, key
-    # All together are 20 kinds: at 95 % some 57 of 60 each; were they half as wide, some 40.
+    # All together are 22 kinds: at 95 % some 57 of 60 each; were they half as wide, some 40.
     assert 54 <= sum(covered.values()) / len(truth) <= 59.5
