@@ -29,6 +29,7 @@ _CODE = (
     "engine/*.py",
     "metrics/*.py",
     "objective/*.py",
+    "spec/combination.py",
 )
 
 

@@ -18,19 +18,19 @@ from gtmar.engine.numpy_kernel import (
     Counts,
     add_steps,
     bin_window,
-    combined_scores,
     count,
     count_tiers,
     raw_scores,
     score_bins,
 )
+from gtmar.engine.set_sums import SetSums
 from gtmar.engine.tally import TierEdges, sums_frame
 from gtmar.engine.threads import Workers, cores, keep_memory, pool
 from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,11 +65,10 @@ class PartedTable:
         *,
         threads: int,
         part_rows: int,
-        flags: Mapping[str, Integers],
-        combination: Combination | None = None,
+        sets: SetSums | None = None,
     ) -> None:
         self._columns, self._cohorts, self._edges = columns, cohorts, edges
-        self._flags, self._combination = flags, combination
+        self._sets = sets
         self._most, self._max_score, self._threads = edges.bins, max_score, threads
         accounts = len(cohorts.codes)
         self._runs = _even_runs(accounts, part_rows, threads)
@@ -177,14 +176,10 @@ class PartedTable:
         self, raw: Integers, run: slice, steps: Sequence[Steps]
     ) -> tuple[Integers, NDArray[np.int64]]:
         """Score a run of rows for some candidates; return bins and who was clipped."""
+        if self._sets is not None:
+            whole = [[weight for _, weight in each] for each in steps]
+            return score_bins(self._sets.raw(whole, run), self._max_score)
         columns = [column[run] for column in self._columns]
-        if self._combination is not None:
-            flags = {name: flag[run] for name, flag in self._flags.items()}
-            scored = [
-                combined_scores(columns, flags, [weight for _, weight in each], self._combination)
-                for each in steps
-            ]
-            return score_bins(np.stack(scored), self._max_score)
         made = np.empty((len(steps), run.stop - run.start), dtype=raw.dtype)
         spare = np.empty_like(made[0])
         for row, each in zip(made, steps, strict=True):
@@ -263,13 +258,16 @@ class LocalEvaluator:
         self._workers = Workers(self.threads, lambda: pool(self.threads))
         #: Candidates evaluated so far.
         self.evaluated = 0
-        self._combination = Combination.of(spec)
+        combination = Combination.of(spec)
+        self._sets = None if combination is None else SetSums(matrix, combination)
         self._wide = check_reach(spec, ranges) >= 2**31
         self._cohorts = cohorts_of(matrix)
         self._edges = TierEdges.of(spec, matrix.days, by_rule=by_rule)
         self._ceiling = ceiling_fifths(matrix) if ceiling is None else ceiling
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
-        self._raw = self._full(self._incumbent)
+        # Where sums are kept by set, nothing is computed from raw scores.
+        none = np.zeros(0, dtype=np.int64)
+        self._raw = self._full(self._incumbent) if self._sets is None else none
         self._part_rows = part_rows
         self._parted: PartedTable | None = None
         self._compiled = compiled
@@ -281,7 +279,7 @@ class LocalEvaluator:
         """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
         own = self._matrix
         held = [self._raw, *own.columns, *own.flags.values(), *vars(own).values()]
-        for table in (self._parted, self._numba):
+        for table in (self._parted, self._numba, self._sets):
             held += table.arrays if table is not None else ()
         sizes = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
         return sum(sizes.values())
@@ -356,7 +354,8 @@ class LocalEvaluator:
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
-        if self._combination is not None:
+        if self._sets is not None:
+            self._sets.move(weights)
             self._incumbent = tuple(weights)
             return
         if self._numba is None:
@@ -397,21 +396,21 @@ class LocalEvaluator:
         return raw.astype(np.int64)
 
     def _full(self, weights: Sequence[int]) -> NDArray[np.integer]:
-        if self._combination is not None:
-            columns, flags = self._matrix.columns, self._matrix.flags
-            return combined_scores(columns, flags, weights, self._combination)
+        if self._sets is not None:
+            [raw] = self._sets.raw([weights])
+            return np.asarray(raw)
         vector = np.asarray(weights, dtype=np.int64)
         return raw_scores(self._matrix.columns, vector, self._spec.base, wide=self._wide)
 
     def _steps(self, weights: Sequence[int]) -> list[tuple[int, int]]:
-        if self._combination is not None:
+        if self._sets is not None:
             return list(enumerate(weights))
         pairs = zip(self._incumbent, weights, strict=True)
         return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
 
     def _numba_table(self, candidates: int) -> NumbaTable | None:
         """Return the table for machine code, made when there is enough work to pay for it."""
-        if self._combination is not None:
+        if self._sets is not None:
             # Compiled code adds steps up; here a score is more than the sum of its points.
             return None
         if self._compiled is None:
@@ -463,8 +462,7 @@ class LocalEvaluator:
                 self._spec.max_score,
                 threads=self.threads,
                 part_rows=self._part_rows,
-                flags=self._matrix.flags,
-                combination=self._combination,
+                sets=self._sets,
             )
         return self._parted
 

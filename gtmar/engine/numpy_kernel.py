@@ -11,14 +11,13 @@ from gtmar.engine.cohorts import CASH_FLOWS
 from gtmar.errors import ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     from gtmar.engine.cohorts import RowBlock
-    from gtmar.spec.combination import Combination
 
 __all__ = [
     "BIN_BLOCK",
@@ -27,7 +26,6 @@ __all__ = [
     "bin_count",
     "bin_window",
     "boundaries",
-    "combined_scores",
     "count",
     "count_tiers",
     "raw_scores",
@@ -94,26 +92,6 @@ def add_steps(
             start = out
     if start is not out:
         np.copyto(out, start)
-
-
-def combined_scores(
-    columns: Sequence[Integers],
-    flags: Mapping[str, Integers],
-    weights: Sequence[int],
-    combination: Combination,
-) -> Int64s:
-    """Score every account in full, as `raw_scores` does, where points don't simply add up.
-
-    `flags` are by name of shape (N,), 1 or 0. Cost: a pass over N a weight, and some five a group.
-    """
-    sums = []
-    for each in combination.sets:
-        points = np.zeros(len(columns[0]), dtype=np.int64)
-        add_steps(points, columns, [(number, weights[number]) for number in each.terms], out=points)
-        sums.append(points)
-    wide = {name: flags[name].astype(np.int64) for name in combination.flags}
-    raw: Int64s = combination.raw(sums, weights, wide)
-    return raw
 
 
 def score_bins(raw: Integers, max_score: int) -> tuple[Integers, Int64s]:

@@ -290,7 +290,8 @@ def changed_since(
             f"{culprits(now[_KEY].head(3).to_list())}",
             hint="were they written another way? without --changed-since all are given",
         )
-    points = [c for c in new.columns if c.startswith(_MOVING) and c in before.columns]
+    own = new.columns[new.columns.index("tier") :]
+    points = [c for c in own if c.startswith(_MOVING) and c in before.columns]
     then = before.select(
         ids,
         previous_score=pl.col("score").cast(pl.Float64),
