@@ -16,7 +16,7 @@ import polars as pl
 
 from gtmar.autospec.leakage import area
 from gtmar.spec.rule import Condition, Rule
-from gtmar.stats.interplay import Levels, Predicted, proven_corners
+from gtmar.stats.interplay import LevelColumns, Predicted, proven_corners
 from gtmar.stats.logistic import correlation, fit_logistic
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def find_rules(
     known = ~np.isnan(y)
     if len(np.unique(y[known])) < 2:
         return []
-    sides = {name: _Sides.of(frame[name], each, y) for name, each in fitted.items()}
+    sides = {name: _RuleSides.of(frame[name], each, y) for name, each in fitted.items()}
     parts = [each.levels for each in sides.values()]
     predictors = encoded.shape[1] + sum(part.sides.shape[1] for part in parts)
     pairs = len(parts) * (len(parts) - 1) // 2
@@ -137,7 +137,7 @@ def find_rules(
     chosen = (chosen if groups is None else chosen[_one_of_each(groups[chosen])])[::apart]
     low, high = y[known].min(), y[known].max()
     search = _Search(
-        [Levels(part.codes[chosen], part.sides) for part in parts],
+        [LevelColumns(part.codes[chosen], part.sides) for part in parts],
         [each.conditions for each in sides.values()],
         encoded[chosen],
         (y[chosen] - low) / (high - low),
@@ -240,7 +240,7 @@ def _one_of_each(groups: NDArray[np.intp]) -> NDArray[np.intp]:
 class _Search:
     """The accounts that rules are sought among: columns cut, features encoded, outcomes."""
 
-    columns: Sequence[Levels]
+    columns: Sequence[LevelColumns]
     conditions: Sequence[Sequence[Condition]]
     encoded: Doubles
     outcome: Doubles
@@ -297,14 +297,14 @@ class _Search:
 
 
 @dataclass(frozen=True)
-class _Sides:
+class _RuleSides:
     """A column cut into levels, and the condition that each of its sides is."""
 
-    levels: Levels
+    levels: LevelColumns
     conditions: list[Condition]
 
     @classmethod
-    def of(cls, column: pl.Series, fitted: Fitted, y: Doubles) -> _Sides:
+    def of(cls, column: pl.Series, fitted: Fitted, y: Doubles) -> _RuleSides:
         """Cut a number at plain numbers near its tenths, or take categories one by one."""
         name = column.name
         if fitted.kind == "categories":
@@ -343,14 +343,16 @@ class _Sides:
         codes: NDArray[np.intp],
         unknown: NDArray[np.bool_],
         taken: Sequence[tuple[Condition, Sequence[bool] | NDArray[np.bool_]]],
-    ) -> _Sides:
+    ) -> _RuleSides:
         """Add the level of the unknown, which keeps no condition but its own."""
         known = len(taken[0][1])
         sides = [[*levels, False] for _, levels in taken]
         sides += [[missing ^ (at < known) for at in range(known + 1)] for missing in (False, True)]
         own = [Condition(name, f"is {word}missing") for word in ("not ", "")]
         codes = np.where(unknown, known, codes)
-        return cls(Levels(codes, np.array(sides, dtype=np.float64)), [c for c, _ in taken] + own)
+        return cls(
+            LevelColumns(codes, np.array(sides, dtype=np.float64)), [c for c, _ in taken] + own
+        )
 
 
 def _ordered(text: pl.Series, listed: Sequence[str], y: Doubles) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Corner", "Levels", "Predicted", "proven_corners"]
+__all__ = ["Corner", "LevelColumns", "Predicted", "proven_corners"]
 
 #: Random outcomes are drawn so often. A corner is proven where its score is above all but so many
 #: of the best scores that these give: by chance in 2 % of tables.
@@ -32,7 +32,7 @@ _LEAST_INFORMATION = 0.5
 
 
 @dataclass(frozen=True)
-class Levels:
+class LevelColumns:
     """A column of N accounts cut into L levels, and S sides of it that a rule may ask for."""
 
     #: Each account's level, shape (N,), from 0.
@@ -110,7 +110,7 @@ class Predicted:
         return np.asarray(drawn - (self.predictors @ fitted).T * self.information)
 
 
-def proven_corners(columns: Sequence[Levels], model: Predicted, least: float) -> list[Corner]:
+def proven_corners(columns: Sequence[LevelColumns], model: Predicted, least: float) -> list[Corner]:
     """Return the corners whose score chance doesn't reach, the best first; none for most tables.
 
     Parameters
@@ -158,7 +158,7 @@ def proven_corners(columns: Sequence[Levels], model: Predicted, least: float) ->
     return sorted(proven, key=lambda corner: (-abs(corner.score), corner.columns, corner.sides))
 
 
-def _scores(one: Levels, two: Levels, table: Doubles, least: float) -> Doubles:
+def _scores(one: LevelColumns, two: LevelColumns, table: Doubles, least: float) -> Doubles:
     """Return scores of all corners of two columns, of S and S' sides: shape (D, S, S').
 
     `table`, shape (2 + D, L, L'), has the sums of accounts and of information by both columns'

@@ -15,7 +15,7 @@ from gtmar.autospec.find_rules import FoundRule, find_rules, rule_names, spoken,
 from gtmar.autospec.first_spec import FirstSpec, first_spec
 from gtmar.data.scan import scan
 from gtmar.spec.rule import Rule
-from gtmar.stats.interplay import Levels, Predicted, proven_corners
+from gtmar.stats.interplay import LevelColumns, Predicted, proven_corners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -214,7 +214,7 @@ def test_a_corners_score_is_what_a_likelihood_ratio_says() -> None:
     codes = rng.integers(0, 4, (2, N))
     y = outcome(rng, 0.3 * codes[0] - 0.2 * codes[1] - 0.8 * ((codes[0] < 2) & (codes[1] < 1)))
     below = np.tril(np.ones((3, 4)))
-    columns = [Levels(each, np.concatenate([below, 1 - below])) for each in codes]
+    columns = [LevelColumns(each, np.concatenate([below, 1 - below])) for each in codes]
     table = np.concatenate([each.indicators() for each in columns], axis=1)
 
     def fitted(table: NDArray[Any]) -> tuple[float, NDArray[Any]]:
