@@ -34,6 +34,8 @@ __all__ = ["TierMoney", "concentration"]
 
 #: Paying accounts below which there is no interval.
 _LEAST = 50
+#: Share of the largest variance there could be that is what rounding leaves where nothing moved.
+_ROUNDING = 1e-12
 #: HHI of one tier that has it all.
 _WHOLE = 10_000
 
@@ -69,13 +71,14 @@ class _QuadraticForm:
 
     Each of shape (1 + B,). With d the distances, A the signs and S the covariance of the shares,
     `value` is d'Ad, `excess` the trace of AS, by which chance raises it on average, `spread` the
-    trace of ASAS and `pull` d'ASAd.
+    trace of ASAS and `pull` d'ASAd; `size` is what both could come to, if nothing cancelled.
     """
 
     value: Floats
     excess: Floats
     spread: Floats
     pull: Floats
+    size: Floats
 
 
 def concentration(money: TierMoney, *, level: float) -> tuple[Interval, Interval, Interval]:
@@ -137,11 +140,12 @@ def _of_change(money: TierMoney, signs: Floats, level: float) -> Interval:
     form, degrees = _form(money, signs)
     # Each is counted from an even split of its own tiers.
     value = float(form.value[0]) + 1 / money.tiers[1] - 1 / money.tiers[0]
-    found = _refused(money, value, float(form.pull[0]), level)
+    # The squares of what was found are larger than those of the truth, by twice the spread.
+    variance = np.maximum(4 * form.pull - 2 * form.spread, 2 * form.spread)
+    deviations = np.sqrt(np.where(variance > _ROUNDING * form.size, variance, 0.0))
+    found = _refused(money, value, float(deviations[0]), level)
     if found is not None:
         return found
-    # The squares of what was found are larger than those of the truth, by twice the spread.
-    deviations = np.sqrt(np.maximum(4 * form.pull - 2 * form.spread, 2 * form.spread))
     errors = form.value - form.excess - form.value[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         students = (errors / deviations)[1:]
@@ -164,12 +168,12 @@ def _same(one: Floats, two: Floats) -> bool:
     return one.shape == two.shape and np.allclose(one, two, rtol=1e-12, atol=0)
 
 
-def _refused(money: TierMoney, value: float, pull: float, level: float) -> Interval | None:
+def _refused(money: TierMoney, value: float, error: float, level: float) -> Interval | None:
     """Return the value without an interval, and why; None where it has one."""
     if not np.isfinite(value):
         reason = "nothing to divide by"
         return unknown(None, level=level, accounts=money.accounts, reason=reason)
-    if money.accounts >= _LEAST and pull > 0:
+    if money.accounts >= _LEAST and error > 0:
         return None
     reason = f"too few: {money.accounts:,} paying accounts in as many tiers as there are"
     return unknown(_WHOLE * value, level=level, accounts=money.accounts, reason=reason)
@@ -190,11 +194,13 @@ def _form(money: TierMoney, signs: Floats) -> tuple[_QuadraticForm, float]:
         covariance += squared * shares[:, :, None] * shares[:, None, :]
         covariance /= whole[:, :, None] ** 2
     distances, signed = signs * (shares - even), signs[:, None] * covariance
+    norm = np.sqrt((covariance**2).sum(axis=(1, 2)))
     form = _QuadraticForm(
         value=(distances * (shares - even)).sum(axis=1),
         excess=np.trace(signed, axis1=1, axis2=2),
         spread=(signed * np.swapaxes(signed, 1, 2)).sum(axis=(1, 2)),
         pull=np.einsum("bi,bij,bj->b", distances, covariance, distances),
+        size=norm * (norm + (distances**2).sum(axis=1)),
     )
     everything = np.repeat([1.0, 0.0], money.tiers)
     pulls = money.moved(distances[0]) - distances[0] @ shares[0] * money.moved(everything)

@@ -205,6 +205,27 @@ def test_hhi_is_a_quadratic_form_of_what_accounts_have_in_tiers() -> None:
     assert gain.high == pytest.approx(10_000 * (centre + half), rel=2e-3)
 
 
+def test_a_change_of_hhi_by_one_account_is_no_rounding_in_replicates_that_lack_it() -> None:
+    draw = np.random.default_rng(2)
+    before = np.exp(draw.normal(size=200)) * (draw.integers(0, 3, 200) == np.arange(3)[:, None])
+    after = before.copy()
+    after[:, 0] = np.roll(before[:, 0], 1)
+    own, weights = np.concatenate([before, after]), draw.poisson(1, (300, 200))
+    weights = np.concatenate([np.ones((1, 200)), weights])
+    products = (own[:, None] * own[None]).reshape(36, 200)
+    made = TierMoney(
+        sums=weights @ own.T,
+        squares=(weights @ products.T).reshape(-1, 6, 6),
+        moved=own.T.dot,
+        tiers=(3, 3),
+        accounts=200,
+    )
+    gain = concentration(made, level=0.95)[2]
+    # A third of the replicates don't have the account: too many to judge by the others.
+    assert gain.value != 0
+    assert (gain.low, gain.high, gain.reason) == (None, None, "too few accounts")
+
+
 def test_hhi_is_covered_near_an_even_split_and_far_from_one() -> None:
     """Simulated shares, of which the truth is known; the plug-in value is always too high."""
     draw = np.random.default_rng(4)
