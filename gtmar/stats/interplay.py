@@ -63,7 +63,7 @@ class Corner:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A model that was fitted to N accounts, and what outcomes may do about it."""
+    """A model that was fitted to N accounts: what it predicts of them, and from what."""
 
     #: Predictors with a constant, shape (N, P), and the penalty on each, shape (P,).
     predictors: Doubles
@@ -94,11 +94,11 @@ class Predicted:
         weighted = self.predictors * self.information[:, None]
         return np.asarray(self.predictors.T @ weighted + np.diag(self.penalty))
 
-    def drawn(self, draws: int) -> Doubles:
-        """Return what outcomes are off their predictions where the model is right, (draws, N).
+    def off(self, draws: int) -> Doubles:
+        """Return what outcomes are off, and are off where they are drawn: shape (1 + draws, N).
 
-        Binary outcomes are drawn from their chances, others as far around them as they lie. What a
-        new fit would explain is taken off.
+        They are drawn from their chances; others than 0 and 1 as far around them as they lie. What
+        a new fit would explain is taken off.
         """
         off = self.outcome - self.chance
         generator = np.random.Generator(np.random.Philox(key=[0, len(off)]))
@@ -107,7 +107,8 @@ class Predicted:
         spread = 1.0 if binary else min(1.0, float((off**2).sum() / self.information.sum()))
         drawn = (events - self.chance) * np.sqrt(spread)
         fitted = np.linalg.solve(self._bend, self.predictors.T @ drawn.T)
-        return np.asarray(drawn - (self.predictors @ fitted).T * self.information)
+        drawn -= (self.predictors @ fitted).T * self.information
+        return np.concatenate([off[None], drawn])
 
 
 def proven_corners(columns: Sequence[LevelColumns], model: Predicted, least: float) -> list[Corner]:
@@ -131,8 +132,7 @@ def proven_corners(columns: Sequence[LevelColumns], model: Predicted, least: flo
     """
     known = model.information
     # Of accounts and information, what is off, and what is off where outcomes are drawn.
-    rows = np.stack([np.ones(len(known)), known, model.outcome - model.chance])
-    rows = np.concatenate([rows, model.drawn(_DRAWS)])
+    rows = np.concatenate([[np.ones(len(known)), known], model.off(_DRAWS)])
     indicators = np.concatenate([column.indicators() for column in columns], axis=1)
     ends = np.cumsum([column.sides.shape[1] for column in columns])
     best, own = np.zeros(_DRAWS), []

@@ -125,6 +125,17 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert again.text == first(frame).text
 
 
+def test_an_amount_has_rules_by_its_rank() -> None:
+    frame = table(6).drop("retained_6mo")
+    rng = np.random.default_rng(6)
+    holds = (frame["logins"] < 5) & (frame["tenure"] < 10)
+    ltv = np.exp(rng.normal(5, 1, N) - 1.5 * holds.to_numpy())
+    found = first(frame.with_columns(actual_ltv=ltv), rules=1)
+    [text] = rules_of(found)
+    assert {*Rule.parse(text).columns} == {"logins", "tenure"}
+    assert re.search(r"holds for [\d,]+ of 2,\d+ accounts: LTV rank 0\.\d\d, others", found.text)
+
+
 # ---- not found -----------------------------------------------------------------------------------
 
 
