@@ -410,9 +410,6 @@ class LocalEvaluator:
 
     def _numba_table(self, candidates: int) -> NumbaTable | None:
         """Return the table for machine code, made when there is enough work to pay for it."""
-        if self._sets is not None:
-            # Compiled code adds steps up; here a score is more than the sum of its points.
-            return None
         if self._compiled is None:
             self._asked += candidates
             each = self._edges.bins + self._matrix.accounts
@@ -436,13 +433,30 @@ class LocalEvaluator:
         self, table: NumbaTable, candidates: Sequence[Sequence[int]]
     ) -> NDArray[np.int64]:
         self.evaluated += len(candidates)
+        width = len(self._edges.names)
+        if self._sets is not None:
+            # Machine code counts, but adds nothing up: it is given each candidate's whole scores.
+            none = np.zeros((1, len(self._incumbent)), dtype=np.int32)
+            scored = map(self._scored, candidates)
+            return _joined([table.sums(raw, none, self._workers, width) for raw in scored])[:, None]
         changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
-        narrow, width = changes.astype(np.int32), len(self._edges.names)
+        narrow = changes.astype(np.int32)
         groups = [
             table.sums(self._raw, narrow[at : at + _COMPILED_GROUP], self._workers, width)
             for at in range(0, len(narrow), _COMPILED_GROUP)
         ]
         return _joined(groups)[:, None]
+
+    def _scored(self, weights: Sequence[int]) -> NDArray[np.int32]:
+        """Score a candidate in full where sums are kept by set, some rows at a time."""
+        assert self._sets is not None
+        sets, raw = self._sets, np.empty(self._matrix.accounts, dtype=np.int32)
+
+        def work(first: int, last: int) -> None:
+            raw[first:last] = sets.raw([weights], slice(first, last))[0]
+
+        self._workers.share(work, len(raw), CALL_ROWS)
+        return raw
 
     def _grouped(self, candidates: Sequence[Sequence[int]]) -> Iterator[list[Steps]]:
         """Give what K candidates change, as many at a time as numpy counts together."""
