@@ -26,6 +26,7 @@ ROOMS = (
     "sql_sandbox",
     "html",
     "outputs",
+    "earning",
     "stats",
     "spec",
     "data",

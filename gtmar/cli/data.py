@@ -456,7 +456,7 @@ def grid(
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
 ) -> Answer:
-    """Cross the tiers of two scores: who is in which cell, and what became of them."""
+    """Cross the tiers of two scores: how many, and what became of them."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.runs.inputs import local_inputs

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.cli.output import Tone
+    from gtmar.earning import Earning
     from gtmar.journal.front import Front
     from gtmar.journal.lookup import Experiment, Reference
     from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
     from gtmar.spec import ScoringSpec
-    from gtmar.spec.earning import Earning
 
 __all__ = [
     "best",
@@ -658,8 +658,8 @@ def _print_log(
     journal: Path,
 ) -> None:
     """Print what is live, then runs and changes, newest first; `bases`, `earned` are by run."""
+    from gtmar.earning import earned_in
     from gtmar.metrics.metric import marked
-    from gtmar.spec.earning import earned_in
 
     live_lines(live)
     for row in entries.to_dicts():

@@ -198,6 +198,7 @@ def simplify(
             journal=journal,
             author=author,
             note=note,
+            announce=None if quiet else progress.announce,
             watch=watch,
             **given,
         )

@@ -11,18 +11,18 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gtmar.earning import earnings
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.schema import experiment_id
 from gtmar.metrics.registry import metric_named
-from gtmar.spec.earning import earnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import polars as pl
 
+    from gtmar.earning import Earning
     from gtmar.journal.catalog import Journal
-    from gtmar.spec.earning import Earning
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [

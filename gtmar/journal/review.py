@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gtmar.earning import earnings
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.journal.sentences import (
     IMPORTED,
@@ -28,7 +29,6 @@ from gtmar.journal.sentences import (
 )
 from gtmar.metrics.registry import all_metrics
 from gtmar.metrics.usual import usual_sentences
-from gtmar.spec.earning import earnings
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal

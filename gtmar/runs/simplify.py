@@ -86,6 +86,7 @@ def simplify(
     holdout_as_of: str | None = None,
     author: str | None = None,
     note: str | None = None,
+    announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
     **table_options: Unpack[TableOptions],
 ) -> Simplified:
@@ -93,7 +94,7 @@ def simplify(
 
     Parameters
     ----------
-    data, spec, journal, holdout_file, holdout_as_of, author, note, watch, table_options
+    data, spec, journal, holdout_file, holdout_as_of, author, note, announce, watch, table_options
         As for `run`; the accounts held out are not looked at.
     most
         Features to leave at most, 1 or more; None for the fewest whose AUC is within one standard
@@ -150,6 +151,7 @@ def simplify(
         start="logistic",
         author=author,
         note=why,
+        announce=announce,
         watch=watch,
         **tables,
     )

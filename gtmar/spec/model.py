@@ -20,10 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from gtmar.earning import Earning, earnings
 from gtmar.errors import SpecError, nearest
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
-from gtmar.spec.earning import Earning, earnings
 from gtmar.spec.encoders import (
     VALUE_UNITS,
     WEIGHT_LIMIT,

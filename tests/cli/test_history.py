@@ -141,7 +141,8 @@ def test_whether_it_was_measured_and_helped(story: Story) -> None:
     moved = story.facts(
         "diff", f"{run_id}/start", story.tried, "--data", str(story.folder / "accounts.parquet")
     )
-    assert moved["weights"] == [{"weight": FEATURE, "one": story.before, "two": 0}]
+    change = {"weight": FEATURE, "one": story.before, "two": 0, "earned_by": None}
+    assert moved["weights"] == [change]
     assert sum(move["accounts"] for move in moved["moves"]) == len(moved["moved"]) > 0
 
 

@@ -51,6 +51,14 @@ FILES = {
         "new.yaml",
         (*READS, "later.parquet"),
     ),
+    "simplify": Case(
+        "simplify spec.yaml --data accounts.parquet --features 1 --n 3 -q -o {}", "new.yaml"
+    ),
+    "grid": Case(
+        "grid spec.yaml other.yaml --data accounts.parquet -o {}",
+        "new.parquet",
+        ("accounts.parquet",),
+    ),
     "resume": Case("resume {run} -q -o {}", "new.yaml", ("accounts.parquet",)),
     "tiers": Case("tiers spec.yaml --data accounts.parquet --shares 20,30,50 -o {}", "new.yaml"),
     "try": Case(
@@ -110,6 +118,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "spec.yaml").write_text(to_yaml(make_spec()), "utf-8")
     calibrated = runs.calibrate(make_accounts(120), make_spec()).spec
     (folder / "calibrated.yaml").write_text(to_yaml(calibrated), "utf-8")
+    other = make_spec(model="other")
+    (folder / "other.yaml").write_text(to_yaml(other), "utf-8")
     (folder / "query.sql").write_text("select * from accounts", "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

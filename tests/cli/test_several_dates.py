@@ -38,6 +38,11 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
         "pooled",
         "120 accounts on 4 dates, 480 rows",
     ),
+    "simplify": (
+        ["spec.yaml", "TABLE", "--features", "1", "--n", "3", "-q"],
+        "pooled",
+        "120 accounts on 4 dates, 480 rows",
+    ),
     "try": (
         ["TABLE", "--spec", "spec.yaml", "--set", "x0=31", "--note", "why"],
         "pooled",
@@ -80,6 +85,7 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
     ),
     "list": (["TABLE", "--spec", "calibrated.yaml"], "newest", f"Accounts as of {LAST}"),
     "explain": (["a000001", "TABLE", "--spec", "spec.yaml"], "newest", f"Accounts as of {LAST}"),
+    "grid": (["spec.yaml", "second.yaml", "TABLE"], "newest", f"Accounts as of {LAST}"),
     "diff": (["spec.yaml", "calibrated.yaml", "TABLE"], "newest", f"Accounts as of {LAST}"),
     "resume": (
         ["latest", "--data", "accounts", "-q", "--journal", "cut"],
@@ -140,6 +146,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = panels.spec()
     own = own.model_copy(update={"split": own.split.model_copy(update={"holdout": 0.4})})
     (place / "spec.yaml").write_text(specs.to_yaml(own))
+    second = own.model_copy(update={"model": "second"})
+    (place / "second.yaml").write_text(specs.to_yaml(second))
     (place / "windows.yaml").write_text(specs.to_yaml(own))
     return place
 

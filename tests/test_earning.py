@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gtmar import spec as specs
-from gtmar.spec.earning import earnings
+from gtmar.earning import earnings
 
 TIERS = "tiers: {A: {min: 50, max: 101}, B: {min: 0, max: 50}}"
 
