@@ -190,7 +190,8 @@ def test_weights_stand_beside_those_of_the_start(
     for row in expected:
         term = spec[row["feature"]]
         ends = {term.min: "min", term.max: "max"}
-        row |= {"of": term.feature, "at_bound": ends.get(row["best"])}
+        earned = result.spec.earned_by.get(term.name)
+        row |= {"of": term.feature, "at_bound": ends.get(row["best"]), "earned_by": earned}
     assert found.weights.to_dicts() == expected
 
 
