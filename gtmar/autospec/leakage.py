@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Doubles = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-__all__ = ["Grade", "Leak", "find_leaks"]
+__all__ = ["Grade", "Leak", "area", "find_leaks"]
 
 
 class Told(StrEnum):
