@@ -130,7 +130,7 @@ def find_rules(
     known = ~np.isnan(y)
     if len(np.unique(y[known])) < 2:
         return []
-    sides = {name: _RuleSides.of(frame[name], each, y) for name, each in fitted.items()}
+    sides = {name: _CutColumn.of(frame[name], each, y) for name, each in fitted.items()}
     parts = [each.levels for each in sides.values()]
     predictors = sum(part.sides.shape[1] for part in parts)
     pairs = len(parts) * (len(parts) - 1) // 2
@@ -314,14 +314,14 @@ class _Search:
 
 
 @dataclass(frozen=True)
-class _RuleSides:
+class _CutColumn:
     """A column cut into levels, and the condition that each of its sides is."""
 
     levels: LevelColumns
     conditions: list[Condition]
 
     @classmethod
-    def of(cls, column: pl.Series, fitted: Fitted, y: Doubles) -> _RuleSides:
+    def of(cls, column: pl.Series, fitted: Fitted, y: Doubles) -> _CutColumn:
         """Cut a number at plain numbers near its tenths, or take categories one by one."""
         name = column.name
         if fitted.kind == "categories":
@@ -360,7 +360,7 @@ class _RuleSides:
         codes: NDArray[np.intp],
         unknown: NDArray[np.bool_],
         taken: Sequence[tuple[Condition, Sequence[bool] | NDArray[np.bool_]]],
-    ) -> _RuleSides:
+    ) -> _CutColumn:
         """Add the level of the unknown, which keeps no condition but its own."""
         known = len(taken[0][1])
         sides = [[*levels, False] for _, levels in taken]
