@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +47,7 @@ class Band:
     share: float
     #: Share that stayed of those whose outcome is known, in [0, 1]; None of none.
     retention: float | None
-    #: Ends of its 95 % interval, by Wilson.
+    #: Ends of its 95 % interval, by Wilson; None of rows, several of which are an account's.
     retention_low: float | None
     retention_high: float | None
 
@@ -96,10 +96,17 @@ def encoder_pictures(
     shown = sorted(terms, key=lambda name: -ends[name])[:_MOST]
     earned = spec.earned_by
     days = frame.select(day.alias("day")) if day is not None else None
-    return tuple(
+    pictures = tuple(
         _picture(name, earned.get(name, ""), values, points[name], kept)
         for name in shown
         for values in [_values(spec, name, frame, encoded, days)]
+    )
+    if accounts.search.account_of is None:
+        return pictures
+    unknown = {"retention_low": None, "retention_high": None}
+    return tuple(
+        replace(each, bands=tuple(replace(band, **unknown) for band in each.bands))
+        for each in pictures
     )
 
 

@@ -186,8 +186,18 @@ def _reduced(spec: ScoringSpec, kept: tuple[str, ...], matrix: AccountMatrix) ->
 
     Where edges stand still, the old ones would cut a score of fewer points at other sizes.
     """
-    features = {name: spec.features[name] for name in kept}
-    reduced = spec.model_copy(update={"features": features, "calibration": None})
+    groups = {
+        name: group.model_copy(update={"features": left})
+        for name, group in spec.groups.items()
+        if (left := tuple(each for each in group.features if each in kept))
+    }
+    changes = {
+        "features": {name: spec.features[name] for name in kept},
+        "groups": groups,
+        "fitted": {name: each for name, each in spec.fitted.items() if name in kept},
+        "calibration": None,
+    }
+    reduced = spec.model_copy(update=changes)
     names = [term.name for term in spec.terms]
     own = [names.index(term.name) for term in reduced.terms]
     narrow = replace(

@@ -70,6 +70,18 @@ def test_what_is_left_is_searched_journaled_and_keeps_its_tiers_sizes(tmp_path: 
         assert "3 of 8 features; without " in opened.query("select note from runs")["note"].item()
 
 
+def test_groups_and_vetoes_stay_without_the_features_that_went(tmp_path: Path) -> None:
+    groups = {"all": {"features": NAMES, "max": 60}, "none": {"features": ["noise_5"], "max": 5}}
+    groups["all"]["features"] = NAMES[:-1]
+    shaped = spec(groups=groups, veto={"rule": "tickets > 0.95", "tier": "C"})
+    found = runs.simplify(table(), shaped, journal=tmp_path, most=2, limits=runs.Limits(5))
+    assert found.result is not None
+    assert [*found.result.spec.groups] == ["all"]
+    assert {*found.result.spec.groups["all"].features} == {"usage", "tickets"}
+    scored = runs.score(table().filter(pl.col("tickets") > 0.95), found.result.spec)
+    assert {*scored["tier"]} == {"C"}
+
+
 def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     one = runs.simplify(table(), spec(), journal=tmp_path / "1", limits=runs.Limits(5))
     shuffled = table().sample(fraction=1, shuffle=True, seed=3)
@@ -121,6 +133,6 @@ def test_the_command_writes_the_spec_and_names_the_next_step(tmp_path: Path) -> 
     assert done.output.splitlines()[0].endswith(".")
     assert "of 8 features do as well as all: AUC " in done.output
     assert f"gtmar decide {new} --against" in done.output.replace("\n", " ")
-    found = json.loads(CliRunner().invoke(app, [*given, "--force", "--json"]).output)
+    found = json.loads(CliRunner().invoke(app, [*given, "--force", "--json"]).stdout)
     assert [*specs.load(new).features] == found["kept"]
     assert found["sizes"][0]["features"] == 8
