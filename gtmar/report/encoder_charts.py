@@ -24,7 +24,7 @@ def encoder_chart(picture: EncoderPicture) -> Markup:
     low, high = (end(band.points for band in picture.bands) for end in (min, max))
     text = (
         f"{picture.feature}: points from {low:.1f} to {high:.1f} over {len(picture.bands)} bands "
-        "of values, with the share of accounts in each and the share of those that stay. The "
+        "of values, with the share that each has and the share of those that stay. The "
         "table below has the numbers."
     )
     draw = _number if picture.line else _categories
@@ -69,7 +69,7 @@ def _number(picture: EncoderPicture, width: int) -> alt.VConcatChart:
         bars.encode(
             x=x("low"),
             x2="high:Q",
-            y=alt.Y("share:Q", title="accounts", axis=share),
+            y=alt.Y("share:Q", title="share", axis=share),
             y2=alt.datum(0),
         ),
         alt.layer(
@@ -104,7 +104,7 @@ def _categories(picture: EncoderPicture, width: int) -> alt.HConcatChart:
     stay = alt.X("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
     charts = (
         bar.encode(y=y(named=True), x=points),
-        bars.encode(y=y(named=False), x=alt.X("share:Q", title="accounts", axis=share)),
+        bars.encode(y=y(named=False), x=alt.X("share:Q", title="share", axis=share)),
         alt.layer(
             whole.encode(y=y(named=False), x=stay, x2="retention_high:Q"),
             dots.encode(y=y(named=False), x="retention:Q"),

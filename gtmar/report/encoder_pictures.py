@@ -103,11 +103,14 @@ def encoder_pictures(
     )
     if accounts.search.account_of is None:
         return pictures
-    unknown = {"retention_low": None, "retention_high": None}
     return tuple(
-        replace(each, bands=tuple(replace(band, **unknown) for band in each.bands))
+        replace(each, bands=tuple(_without_interval(band) for band in each.bands))
         for each in pictures
     )
+
+
+def _without_interval(band: Band) -> Band:
+    return replace(band, retention_low=None, retention_high=None)
 
 
 def _values(

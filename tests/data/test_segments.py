@@ -15,7 +15,7 @@ from gtmar.data.contract import MOST_SEGMENTS
 from gtmar.data.matrix import Accounts, load_accounts
 from gtmar.data.scan import scan
 from gtmar.errors import SpecError, ViolationsError
-from gtmar.validation.resampling import bootstrapped, shuffled
+from gtmar.validation.resampling import halved, shuffled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,7 +156,7 @@ def test_shuffled_outcomes_leave_accounts_in_their_segments() -> None:
     feature = {"weight": 1, "min": 0, "max": 2}
     spec = make_spec(segments=["region"], features={"row": feature})
     for drawn in (shuffled(load(table, spec).search, seed=1, number=1),
-                  bootstrapped(load(table, spec).search, seed=1, number=1)):  # fmt: skip
+                  halved(load(table, spec).search, seed=1, number=1)):  # fmt: skip
         region = [int(drawn.segments[0].values[code]) for code in drawn.segments[0].codes]
         assert region == (drawn.columns[0] // 10_000 % 7).tolist()
 

@@ -26,7 +26,7 @@ from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.validation.gates import Gates, smallest_gain
-from gtmar.validation.resampling import bootstrapped, shuffled
+from gtmar.validation.resampling import halved, shuffled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -408,12 +408,14 @@ def test_a_null_moves_whole_histories_and_a_resample_whole_accounts(spec: Scorin
         assert [taken[i] for i in order] == nearest
     assert len(np.unique(givers)) == 50
     assert (drawn.codes == matrix.codes).all()
-    again = bootstrapped(matrix, seed=1, number=2)
+    again = halved(matrix, seed=1, number=2)
     assert again.account_of is not None
     sizes = np.bincount(matrix.account_of, minlength=50)
     times = np.bincount(again.account_of, minlength=50)
     assert (times % sizes == 0).all()
-    assert (times // sizes).sum() == 50
+    # Half of the accounts, each with all of its rows.
+    assert (times // sizes).sum() == 25
+    assert times.max() == sizes.max()
 
 
 def test_among_accounts_of_like_score_outcomes_stay_near(spec: ScoringSpec) -> None:
