@@ -294,7 +294,7 @@ def _answer(result: RunResult, output: Output | None) -> Answer:
     )
 
 
-def _print_run(result: RunResult, *, written: str | None, last: bool = True) -> None:
+def _print_run(result: RunResult, *, written: str | None) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
     from gtmar.journal.sentences import held_by_date, verdict
@@ -319,8 +319,7 @@ def _print_run(result: RunResult, *, written: str | None, last: bool = True) -> 
     if written:
         say(f"Best spec: {written}")
     say()
-    if last:
-        follow("review", result.run_id, journal=result.journal)
+    follow("review", result.run_id, journal=result.journal)
 
 
 def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
@@ -342,10 +341,17 @@ def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str |
         say("Each AUC is of accounts that neither chose the features nor fitted their weights.")
     if found.result is None:
         return
+    result, count = found.result, some(len(found.kept), "feature")
+    said = f"Searched anew, {count} come to {result.metric} {result.best_value:.4f}"
+    say(f"{said} on the accounts searched.")
+    say(f"Run {result.run_id}")
+    if written is None:
+        say()
+        follow("review", result.run_id, journal=result.journal)
+        return
+    say(f"Best spec: {written}")
     say()
-    _print_run(found.result, written=written, last=written is None)
-    if written is not None:
-        follow("decide", written, against=spec, data=data, journal=found.result.journal)
+    follow("decide", written, against=spec, data=data, journal=result.journal)
 
 
 _ENDED = {

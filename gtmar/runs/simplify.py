@@ -95,7 +95,7 @@ def simplify(
     Parameters
     ----------
     data, spec, journal, holdout_file, holdout_as_of, author, note, announce, watch, table_options
-        As for `run`; the accounts held out are not looked at.
+        As for `run`; the accounts held out choose no feature.
     most
         Features to leave at most, 1 or more; None for the fewest whose AUC is within one standard
         error of the best.
