@@ -324,6 +324,8 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
 
 def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
     """Print how many features do, the curve, and what the search over them found."""
+    from gtmar.journal.sentences import held_by_date
+
     say(found.sentence, "good" if found.dropped else None)
     lines = [
         (
@@ -342,8 +344,12 @@ def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str |
     if found.result is None:
         return
     result, count = found.result, some(len(found.kept), "feature")
-    said = f"Searched anew, {count} come to {result.metric} {result.best_value:.4f}"
+    verb = "comes" if len(found.kept) == 1 else "come"
+    said = f"Searched anew, {count} {verb} to {result.metric} {result.best_value:.4f}"
     say(f"{said} on the accounts searched.")
+    if result.by_date:
+        for sentence in held_by_date(result.by_date, improved=result.improved):
+            say(sentence)
     say(f"Run {result.run_id}")
     if written is None:
         say()
