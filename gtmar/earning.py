@@ -6,7 +6,6 @@ that have not saved. Read off the plain form of a spec's features, as a journal 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -26,23 +25,36 @@ _STRAY = 0.2
 class Earning:
     """What earns a weight's points."""
 
-    #: ``lower open_tickets``, ``without has_saved``, ``tenure_months 3 to below 12``.
-    what: str
+    #: Its column, and what is said before and behind it: ``lower``, ``without``; ``near 14``.
+    column: str
+    before: str = ""
+    behind: str = ""
     #: The least and the most that the encoder gives; None where the column's own numbers count.
     ends: tuple[float, float] | None = (0.0, 1.0)
     #: Whether accounts have either end and nothing between.
     either: bool = False
+
+    @property
+    def what(self) -> str:
+        """``lower open_tickets``, ``without has_saved``, ``seats near 14``."""
+        return " ".join(filter(None, (self.before, self.column, self.behind)))
+
+    @property
+    def how(self) -> str:
+        """The same beside a name that says the column: ``lower``, ``without it``, ``near 14``."""
+        it = "it" if self.before in ("with", "without") else ""
+        return " ".join(filter(None, (self.before, it, self.behind)))
 
     def points(self, weight: int) -> str:
         """Say what a weight gives, and for what.
 
         Examples
         --------
-        >>> Earning("lower open_tickets").points(12)
+        >>> Earning("open_tickets", "lower").points(12)
         'lower open_tickets: up to 12 points'
-        >>> Earning("without has_saved", either=True).points(-1)
+        >>> Earning("has_saved", "without", either=True).points(-1)
         'without has_saved: -1 point'
-        >>> Earning("each day since renewal", None).points(2)
+        >>> Earning("renewal", "each day since", ends=None).points(2)
         'each day since renewal: 2 points'
         """
         if self.ends is None or self.either or weight == 0:
@@ -62,23 +74,18 @@ def _plural(points: float) -> str:
 def earnings(spec: Mapping[str, Any]) -> dict[str, Earning]:
     """Return what earns each weight's points, by weight, given a spec's plain form.
 
-    Without those that multiply a column's own numbers: more of it is more points.
+    Without those that multiply a column's own numbers, more of which is more points, and without
+    bins, whose names say it.
     """
     earned: dict[str, Earning] = {}
     for name, feature in (spec.get("features") or {}).items():
         column, encode = feature.get("column") or name, feature.get("encode") or {}
         if feature.get("rule"):
-            earned[name] = Earning(feature["rule"], either=True)
+            earned[name] = Earning("", behind=feature["rule"], either=True)
             continue
-        if encode.get("kind", "identity") == "identity":
+        if encode.get("kind", "identity") in ("identity", "bins"):
             continue
-        if (bins := encode.get("bins")) is None:
-            earned[name] = _of_encoder(column, encode)
-            continue
-        for key in bins:
-            interval = _interval(key)
-            term = f"{name}[{key}]" if interval is None else f"{name}{key}"
-            earned[term] = Earning(f"{column} {_bin(key, interval)}", either=True)
+        earned[name] = _of_encoder(column, encode)
     return earned
 
 
@@ -87,7 +94,7 @@ def earned_in(changes: str, earned: Mapping[str, Earning]) -> str:
 
     Examples
     --------
-    >>> earned = {"saved": Earning("without saved"), "nps": Earning("higher nps")}
+    >>> earned = {"saved": Earning("saved", "without"), "nps": Earning("nps", "higher")}
     >>> earned_in("nps: 5 -> 9, saved: 3 -> 2", earned)
     'higher nps; without saved'
     """
@@ -95,41 +102,21 @@ def earned_in(changes: str, earned: Mapping[str, Earning]) -> str:
     return "; ".join(what for place, what in sorted(places.items()) if place >= 0)
 
 
-def _interval(key: str) -> tuple[float, float] | None:
-    low, comma, high = key.removeprefix("[").removesuffix(")").partition(",")
-    try:
-        return (float(low), float(high)) if comma and key[:1] + key[-1:] == "[)" else None
-    except ValueError:
-        return None
-
-
-def _bin(key: str, interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return {"missing": "unknown", "other": "any other"}.get(key, key)
-    low, high = interval
-    if math.isinf(low):
-        return "known" if math.isinf(high) else f"below {high:g}"
-    return f"{low:g} and more" if math.isinf(high) else f"{low:g} to below {high:g}"
-
-
 def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:
     kind = encode["kind"]
     if kind == "bool":
-        return Earning(f"{'without' if encode.get('invert') else 'with'} {column}", either=True)
+        return Earning(column, "without" if encode.get("invert") else "with", either=True)
     if kind == "one_of":
         return _of_categories(column, encode["values"], encode.get("default"))
-    if kind == "days_before":
-        then = encode.get("then") or {}
-        if then.get("kind", "identity") == "identity":
-            return Earning(f"each day since {column}", None)
-        rising, ends = _shape(then)
-        if isinstance(rising, str):
-            return Earning(f"{column} {rising} days ago", ends)
-        return Earning(f"{'longer since' if rising else 'more recent'} {column}", ends)
-    rising, ends = _shape(encode)
+    dated = kind == "days_before"
+    scale = (encode.get("then") or {"kind": "identity"}) if dated else encode
+    if scale.get("kind", "identity") == "identity":
+        return Earning(column, "each day since", ends=None)
+    rising, ends = _shape(scale)
     if isinstance(rising, str):
-        return Earning(f"{column} {rising}", ends)
-    return Earning(f"{'higher' if rising else 'lower'} {column}", ends)
+        return Earning(column, behind=f"{rising} days ago" if dated else rising, ends=ends)
+    words = ("longer since", "more recent") if dated else ("higher", "lower")
+    return Earning(column, words[not rising], ends=ends)
 
 
 def _shape(encode: Mapping[str, Any]) -> tuple[bool | str, tuple[float, float]]:
@@ -161,7 +148,8 @@ def _of_categories(column: str, values: Mapping[str, float], default: float | No
         words.append(f"{len(best) - _NAMED} more")
     if default == high:
         words.append("any other")
-    return Earning(f"{column} {_either(words)}", (low, high), either=len(set(given)) == 1)
+    one = len(set(given)) == 1
+    return Earning(column, behind=_either(words), ends=(low, high), either=one)
 
 
 def _either(words: Sequence[str]) -> str:

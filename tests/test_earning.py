@@ -82,21 +82,26 @@ def test_a_columns_own_numbers_need_no_words() -> None:
     assert earnings({"features": {"nps": {"weight": 3}}}) == {}
 
 
-def test_every_weight_of_a_spec_has_words_by_its_own_name() -> None:
-    bins = (
-        'tenure: {encode: {kind: bins, bins: {"[-inf,3)": {weight: 1, min: 0, max: 5}, '
-        '"[3,inf)": {weight: 2, min: 0, max: 5}, missing: {weight: 0, min: 0, max: 5}}}}'
-    )
-    plan = (
-        "plan: {encode: {kind: bins, bins: {pro: {weight: 1, min: 0, max: 5}, "
-        "other: {weight: 2, min: 0, max: 5}}}}"
-    )
-    spec = specs.parse(f"model: m\nfeatures:\n  {bins}\n  {plan}\n{TIERS}\n", source="spec")
-    assert spec.earned_by == {
-        "tenure[-inf,3)": "tenure below 3",
-        "tenure[3,inf)": "tenure 3 and more",
-        "tenure[missing]": "tenure unknown",
-        "plan[pro]": "plan pro",
-        "plan[other]": "plan any other",
+def test_beside_its_name_a_column_isnt_said_again() -> None:
+    encoders = {
+        "a": {"kind": "bool", "invert": True},
+        "b": {"kind": "one_of", "values": {"pro": 1, "free": 0}},
+        "c": {"kind": "curve", "points": [[0, 0], [5, 1], [9, 0]]},
     }
-    assert {*spec.earned_by} == {*spec.weights}
+    features = {name: {"encode": encode} for name, encode in encoders.items()}
+    found = {name: each.how for name, each in earnings({"features": features}).items()}
+    assert found == {"a": "without it", "b": "pro", "c": "near 5"}
+
+
+def test_bins_say_it_by_their_names() -> None:
+    bins = {"[-inf,3)": {"weight": 1, "min": 0, "max": 5}, "missing": {"weight": 0}}
+    assert earnings({"features": {"tenure": {"encode": {"kind": "bins", "bins": bins}}}}) == {}
+
+
+def test_a_spec_says_it_by_weight() -> None:
+    feature = (
+        "tickets: {weight: 3, min: 0, max: 9, encode: {kind: range, from: 0, to: 9, invert: true}}"
+    )
+    spec = specs.parse(f"model: m\nfeatures:\n  {feature}\n{TIERS}\n", source="spec")
+    assert spec.earned_by == {"tickets": "lower"}
+    assert "lower tickets: up to 3 points" in spec._repr_html_()

@@ -513,7 +513,7 @@ def _with_spec(weights: pl.DataFrame, spec: dict[str, Any]) -> pl.DataFrame:
 
     Read off the spec's plain form: a review needs no more of a spec. Null where it doesn't say.
     """
-    earned = {name: each.what for name, each in earnings(spec).items()}
+    earned = {name: each.how for name, each in earnings(spec).items()}
     known: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, feature in spec.get("features", {}).items():
         bins = (feature.get("encode") or {}).get("bins")
