@@ -69,7 +69,7 @@ def test_detected_spec_fits_its_table(
 @pytest.mark.parametrize(
     ("name", "features", "kinds"),
     [
-        ("saas_churn", 12, {"range": 1, "curve": 6, "one_of": 5}),
+        ("saas_churn", 12, {"range": 6, "curve": 1, "one_of": 5}),
         ("iranian_churn", 13, None),
         ("bank_marketing", 15, None),
         ("cdnow", 12, None),
