@@ -468,10 +468,16 @@ def select_grid(
     Its columns: the id, ``<model>_score`` and ``<model>_tier`` of both, and ``cell``, null where a
     score is. Parameters and errors are those of `select`; the models have different names.
     """
-    sides = {
-        side: _scored(spec, table, dialect, as_of, one.id, kinds).subquery(side, copy=False)
+    trees = {
+        side: _scored(spec, table, dialect, as_of, one.id, kinds)
         for side, spec in (("gtmar_one", one), ("gtmar_two", two))
     }
+    # Engines that take steps only at the front of a statement get those of both sides there.
+    steps = {cte.alias for cte in trees["gtmar_two"].find_all(exp.CTE)}
+    for name in trees["gtmar_two"].find_all(exp.Identifier):
+        if name.name in steps:
+            name.set("this", f"{name.name}_two")
+    sides = {side: tree.subquery(side, copy=False) for side, tree in trees.items()}
 
     def of(side: str, name: str) -> Sql:
         # The side's own name is bare wherever it stands, so that engines fold it alike.
