@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "Scored", "weights"]
 
-#: Doubles that a chunk of weights may take.
-_CHUNK = 4_000_000
+#: Weights that are drawn at a time: another number would draw others from the same seed.
+_DRAWN = 4_000_000
+#: Weights that are handed out at a time where several replicates fit: 128 KB, so that what is
+#: computed of them stays in a cache and in memory that the C library keeps.
+_CHUNK = 16_384
 #: Resolution of the table that turns 16 random bits into a Poisson weight.
 _BITS = 65_536
 
@@ -231,7 +234,7 @@ def weights(
     Yields
     ------
     ndarray of float64, shape (b, N)
-        As many replicates as keep a chunk below 32 MB; B in all.
+        As many replicates as keep a chunk below 128 KB, or 32 MB where fewer than two do; B in all.
 
     Notes
     -----
@@ -240,11 +243,14 @@ def weights(
     """
     table = np.repeat(np.arange(9), np.diff(_poisson_edges())).astype(np.float64)
     generator = np.random.Generator(np.random.Philox(key=[seed, accounts]))
-    size = max(1, _CHUNK // max(1, rows or accounts))
+    own = max(1, rows or accounts)
+    size = max(1, _DRAWN // own)
+    few = _CHUNK // own if 2 * own <= _CHUNK else size
     for first in range(0, replicates, size):
         some = min(size, replicates - first)
         drawn = generator.integers(0, _BITS, size=(some, accounts), dtype=np.uint16)
-        yield table[drawn]
+        for start in range(0, some, few):
+            yield table[drawn[start : start + few]]
 
 
 def _poisson_edges() -> NDArray[np.int64]:
