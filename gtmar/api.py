@@ -844,13 +844,15 @@ def _given(
         given[name] = given[name] and f"{_day(name, given[name]):%Y-%m-%d}"
     for name in given.keys() & set(named):
         if given[name] is not None and not (files and _file(given[name])):
-            given[name] = _spec(given[name], given["journal"])
+            given[name] = _spec(given[name], given["journal"] or "journal")
     return given
 
 
 def _journal(journal: str | Path | None, *given: object) -> str | Path:
     """Return the journal that is meant: that of a run given where nobody names one."""
-    return journal or next((each.journal for each in given if isinstance(each, Run)), "journal")
+    if journal is not None:
+        return journal
+    return next((each.journal for each in given if isinstance(each, Run)), "journal")
 
 
 def _day(name: str, day: Day | None) -> date | None:

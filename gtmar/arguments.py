@@ -69,11 +69,11 @@ def _words(hint: Any) -> list[str]:
         return [word for each in inner for word in _words(each)]
     if kind is Literal:
         return list(map(repr, inner))
-    words = [" or ".join(_words(each)) for each in inner]
     if kind is Sequence:
-        return [f"a list of which each is {words[0]}"]
+        return [f"a list of which each is {' or '.join(_words(inner[0]))}"]
     if kind is Mapping:
-        return [f"a dict with {words[0]} as key and {words[1]} as value"]
+        key, value = (" or ".join(_words(each)) for each in inner)
+        return [f"a dict with {key} as key and {value} as value"]
     return [_CALLED.get(kind) or f"a {kind.__name__}"]
 
 

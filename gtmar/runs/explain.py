@@ -193,7 +193,8 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
         )
     ids = collect(table, table.frame.select(key_expression(name, table.schema).alias(name)))[name]
     wanted = pl.DataFrame({name: [account]})
-    rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true()
+    key = wanted.select(key_expression(name, wanted.schema)).item()
+    rows = ids.eq_missing(key).arg_true() if key is not None else pl.Series(dtype=pl.UInt32)
     if len(rows) != 1:
         count = "no account" if rows.is_empty() else f"{len(rows):,} accounts"
         raise AccountDataError(
