@@ -181,7 +181,7 @@ def test_the_other_use_cases_are_those_of_the_commands(made: gtmar.Run) -> None:
     assert decided.verdict == "KEEP_INCUMBENT"
     with pytest.raises(UsageError, match="a spec is decided on against another, on a table"):
         gtmar.decide("spec.yaml")
-    with pytest.raises(UsageError, match="without .as_of"):
+    with pytest.raises(UsageError, match=r"without .as_of"):
         gtmar.decide(made, as_of="2026-01-01")
 
 

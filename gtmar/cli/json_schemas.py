@@ -7,12 +7,13 @@ column of the SQL file; here stands which of them are printed, and what a comman
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 from functools import cache
-from inspect import get_annotations
+from inspect import get_annotations, getsource
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -69,15 +70,27 @@ def _keys(of: object = None, more: str = "", less: str = "", **own: Any) -> _Key
         types, meanings, optional = dict(of.types), dict(of.meanings), of.optional
     elif isinstance(of, type):
         fields = [] if more.startswith("=") else [each.name for each in dataclasses.fields(of)]
+        said = _comments(of)
         for name in (*fields, *more.removeprefix("=").split()):
             found = of.__dict__.get(name) if name not in fields else None
             if isinstance(found, property):
                 types[name] = _read(of, str(found.fget.__annotations__["return"]))
-                meanings[name] = (found.fget.__doc__ or "").strip().partition("\n")[0]
+                said[name] = (found.fget.__doc__ or "").strip().partition("\n")[0]
             else:
                 types[name] = _annotation(of, name)
+            if name in said:
+                meanings[name] = re.sub(r"\bNone\b", "null", said[name])
     kept = {name: kind for name, kind in (types | own).items() if name not in less.split()}
     return _Keys(kept, meanings, optional)
+
+
+def _comments(of: type) -> dict[str, str]:
+    """Return the comments above the fields of a class, by field."""
+    found: dict[str, str] = {}
+    for each in filter(dataclasses.is_dataclass, of.__mro__):
+        for comment, name in re.findall(r"((?:^    #: .*\n)+)    (\w+):", getsource(each), re.M):
+            found.setdefault(name, " ".join(re.findall(r"#: (.*)", comment)))
+    return found
 
 
 def _annotation(of: type, name: str) -> Any:
@@ -386,7 +399,8 @@ def _schema(kind: Any, *, plain: bool = False) -> dict[str, Any]:
     if issubclass(kind, Enum):
         return {"enum": [each.value for each in kind]}
     shape = None if plain else _shapes().get(kind)
-    return _schema(shape or _keys(kind), plain=plain)
+    name = f"{kind.__name__}, as it is" if plain and kind in _shapes() else kind.__name__
+    return {"title": name, **_schema(shape or _keys(kind), plain=plain)}
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
