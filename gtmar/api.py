@@ -187,7 +187,7 @@ def init(
     tiers: Mapping[str, float] | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> FirstSpec:
-    """Detect features and write a first spec: `spec`, or `text` to be edited.
+    """Detect features and write a first spec, as data and as text to be edited.
 
     Parameters
     ----------

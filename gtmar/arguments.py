@@ -20,7 +20,7 @@ def checked(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str,
     """
     hints = get_type_hints(function)
     wrong = [
-        f"{name} expects {' or '.join(dict.fromkeys(_words(hints[name])))}, got {_shown(value)}"
+        f"{name} expects {_listed(_words(hints[name]))}, got {_shown(value)}"
         for name, value in given.items()
         if not _fits(value, hints[name])
     ]
@@ -62,6 +62,10 @@ _CALLED = {
 }
 
 
+def _listed(words: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 def _words(hint: Any) -> list[str]:
     """Word each kind that an annotation allows."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
@@ -70,9 +74,9 @@ def _words(hint: Any) -> list[str]:
     if kind is Literal:
         return list(map(repr, inner))
     if kind is Sequence:
-        return [f"a list of which each is {' or '.join(_words(inner[0]))}"]
+        return [f"a list of which each is {_listed(_words(inner[0]))}"]
     if kind is Mapping:
-        key, value = (" or ".join(_words(each)) for each in inner)
+        key, value = (_listed(_words(each)) for each in inner)
         return [f"a dict with {key} as key and {value} as value"]
     return [_CALLED.get(kind) or f"a {kind.__name__}"]
 

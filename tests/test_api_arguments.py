@@ -106,7 +106,7 @@ def test_all_that_is_wrong_is_said_at_once_with_what_was_expected() -> None:
     with pytest.raises(UsageError) as refused:
         gtmar.run(ACCOUNTS, {"model": "x"}, n="many", no_worse="nrr", seed=True, journal=None)  # type: ignore[arg-type] # that is the point
     assert refused.value.message == (
-        "spec expects a ScoringSpec or a Run or a text or a Path or None, "
+        "spec expects a ScoringSpec, a Run, a text, a Path or None, "
         "got the dict {'model': 'x'}; no_worse expects a list of which each is a text, "
         'got "nrr"; n expects a whole number, got "many"; '
         "seed expects a whole number, got True; journal expects a text or a Path, got None"
@@ -174,6 +174,10 @@ def test_the_other_use_cases_are_those_of_the_commands(made: gtmar.Run) -> None:
     assert gtmar.explain(one, ACCOUNTS, made) == runs.explain(str(one), ACCOUNTS, made.best)
     halves = gtmar.tiers(ACCOUNTS, "spec.yaml", rule="share", sizes={"A": 0.5, "B": 0.5})
     assert [line.share for line in halves.lines] == [0.5, 0.5]
+    alone: tuple[dict[str, Any], ...] = ({"rule": "share"}, {"sizes": {"A": 1.0}})
+    for part in (*alone, alone[0] | alone[1] | {"like": made}):
+        with pytest.raises(UsageError, match="a rule and its sizes go together"):
+            gtmar.tiers(ACCOUNTS, "spec.yaml", **part)
     with pytest.raises(AccountDataError, match="was over a frame"):
         gtmar.decide(made)
     decided = gtmar.decide(made, data=ACCOUNTS, min_gain=0.5, author="A")

@@ -190,7 +190,7 @@ def _answers() -> dict[str, Any]:
         broken=dict[str, int] | None,
         tied=int | None,
         null=int | None,
-        old_customers=str | None,
+        old_customers=int,
         wins_list=_List(_row("convergence")),
         weights=list[_ANY],
         tiers_at_equal_sizes=_ANY,
