@@ -1,77 +1,32 @@
 """Keep-or-revert research on account scores.
 
 ``gtmar.run(frame, "spec.yaml")`` searches, ``gtmar.score(frame, spec)`` scores, ``gtmar.Journal``
-answers questions. Everything is imported when it is first asked for.
+answers questions. Everything is imported when it is first asked for, from `gtmar.api`, which lists
+it.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gtmar.api import (
-        Run,
-        account_list,
-        diff,
-        front,
-        load_spec,
-        run,
-        score,
-        try_weights,
-        walk,
-        watch,
-    )
-    from gtmar.data.scan import Source
-    from gtmar.journal.catalog import Journal
-    from gtmar.runs import Difference as Diff
-    from gtmar.spec import ScoringSpec as Spec
+    from gtmar.api import *  # noqa: F403 - each by its name in `gtmar.api.__all__`
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Diff",
-    "Journal",
-    "Run",
-    "Source",
-    "Spec",
-    "__version__",
-    "account_list",
-    "diff",
-    "front",
-    "load_spec",
-    "run",
-    "score",
-    "try_weights",
-    "walk",
-    "watch",
-]
-
-#: Where each name is at home, and what it is called there.
-_HOMES = {
-    "Diff": ("gtmar.runs", "Difference"),
-    "Journal": ("gtmar.journal.catalog", "Journal"),
-    "Run": ("gtmar.api", "Run"),
-    "Source": ("gtmar.data.scan", "Source"),
-    "Spec": ("gtmar.spec", "ScoringSpec"),
-    "account_list": ("gtmar.api", "account_list"),
-    "diff": ("gtmar.api", "diff"),
-    "front": ("gtmar.api", "front"),
-    "load_spec": ("gtmar.api", "load_spec"),
-    "run": ("gtmar.api", "run"),
-    "score": ("gtmar.api", "score"),
-    "try_weights": ("gtmar.api", "try_weights"),
-    "walk": ("gtmar.api", "walk"),
-    "watch": ("gtmar.api", "watch"),
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'gtmar' has no attribute {name!r}")
-    module, own = _HOMES[name]
-    return getattr(import_module(module), own)
+    # A module of the package comes by the import that asks for it, without the others.
+    if name == "__all__" or not (name.startswith("_") or find_spec(f"{__name__}.{name}")):
+        api = import_module("gtmar.api")
+        if name == "__all__":
+            return [*api.__all__, "__version__"]
+        if name in api.__all__:
+            return getattr(api, name)
+    raise AttributeError(f"module 'gtmar' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})

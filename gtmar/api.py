@@ -1,45 +1,64 @@
-"""The same use cases for Python and notebooks, in few words: run, try, score, compare, watch.
+"""The same use cases as the commands', for Python and notebooks: what `import gtmar` offers.
 
-What `import gtmar` offers is here, imported when it is asked for. Nothing prints; results show
-themselves in a notebook.
+Nothing prints; results show themselves in a notebook. An argument of another kind than its
+annotation allows is a `UsageError`, before anything is read. A spec is given as a `Spec`, its file,
+a `Run`, which stands for its best, or as ``RUN/EXP`` in the journal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import polars as pl  # noqa: TC002 - annotations are read at run time
 
 from gtmar import runs
 from gtmar import spec as specs
-from gtmar.data.scan import Source, scan
+from gtmar.arguments import checked
+from gtmar.autospec.first_spec import FirstSpec, first_spec
+from gtmar.data.frame_kind import in_kind_of
+from gtmar.data.scan import Source, Tabular, scan
+from gtmar.documents import is_spec_file
 from gtmar.errors import UsageError
 from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
+from gtmar.journal.front import Front
 from gtmar.journal.front import front as compromises
 from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
+from gtmar.runs import Difference as Diff
+from gtmar.runs import RunResult
+from gtmar.spec import Outcomes
+from gtmar.spec import ScoringSpec as Spec
+from gtmar.spec.model import Reading
+from gtmar.validation.gates import Gates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import polars as pl
-
-    from gtmar.data.scan import Tabular
-    from gtmar.journal.front import Front
     from gtmar.report import Page
-    from gtmar.runs import Difference, RunResult, Walked, Watched
-    from gtmar.spec import ScoringSpec
 
+#: What the package offers; `gtmar` itself imports it when it is asked for.
 __all__ = [
+    "Diff",
+    "Journal",
     "Run",
+    "Source",
+    "Spec",
     "account_list",
+    "backtest",
+    "check",
+    "decide",
     "diff",
+    "explain",
     "front",
+    "init",
     "load_spec",
     "run",
     "score",
+    "tiers",
     "try_weights",
     "walk",
     "watch",
@@ -59,7 +78,7 @@ class Run:
         return self.result.run_id
 
     @property
-    def best(self) -> ScoringSpec:
+    def best(self) -> Spec:
         """The best spec, its lineage in it; the one it started from where nothing won."""
         return self.result.spec
 
@@ -108,9 +127,11 @@ class Run:
         with Journal(self.journal) as opened:
             return run_page(opened, self.id, data=data)
 
-    def front(self, by: str | None = None, **options: Any) -> Front:
+    def front(
+        self, by: str | None = None, *, whole_table: bool = False, blocked: bool = False
+    ) -> Front:
         """Return its best compromises of the objective and another metric, as `front` does."""
-        return front(self.id, by=by, journal=self.journal, **options)
+        return front(self, by=by, whole_table=whole_table, blocked=blocked)
 
     def _said(self) -> list[str]:
         """Say what a lead reads first, then by how much the objective moved."""
@@ -141,15 +162,136 @@ class Run:
         return "".join(map(sentence, said)) + weights
 
 
-def run(
+#: However a spec may be given.
+SpecLike: TypeAlias = Spec | Run | str | Path
+#: A day, or its ISO text.
+Day: TypeAlias = date | str
+#: Whatever takes a sentence worth knowing, as `print` does.
+Announce: TypeAlias = Callable[[str], Any]
+
+
+def init(
     data: Tabular,
-    spec: ScoringSpec | str | Path | None = None,
+    *,
+    outcomes: Mapping[str, str] | None = None,
+    labels: Mapping[str, Mapping[str, int]] | None = None,
+    identifier: str | None = None,
+    date_format: str | None = None,
+    set_aside: float | None = None,
+    keep: Sequence[str] = (),
+    holdout: float | None = None,
+    bins: bool = False,
+    monotone: bool = False,
+    cuts: Mapping[str, Sequence[float]] | None = None,
+    rules: int = 0,
+    tiers: Mapping[str, float] | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> FirstSpec:
+    """Detect features and write a first spec, as data and as text to be edited.
+
+    Parameters
+    ----------
+    data
+        As for `run`.
+    outcomes
+        Column by outcome, where it isn't called as usual: ``{"retained": "renewed"}``.
+    labels
+        What words of a label count, by outcome: ``{"churned": {"Lapsed": 1}}``.
+    identifier
+        Column of account ids.
+    date_format, set_aside
+        As for `run`.
+    keep
+        Columns that may be features though they seem to leak.
+    holdout
+        Share held out, in [0, 1); None for 0.3.
+    bins, monotone, cuts
+        A weight for each bin; points in order; bins by cut points, ascending, by column.
+    rules
+        Rules of two conditions to look for, at most; in [0, 20].
+    tiers
+        Share of accounts by tier, from the highest scores down; None for four quarters.
+    reading
+        How cells of text are read, as `read` of a spec: ``{"columns": {"mrr": "money"}}``.
+
+    Raises
+    ------
+    AccountDataError, UsageError
+        If the table has no outcome, or an argument names what isn't there.
+    """
+    given = _given(init, locals())
+    given["outcomes"] = specs.part_of(Outcomes, outcomes, whose="outcomes")
+    given["reading"] = specs.part_of(Reading, reading, whose="reading")
+    return first_spec(scan(given.pop("data")), **given)
+
+
+def check(
+    data: Tabular,
+    spec: SpecLike | None = None,
     *,
     metric: str | None = None,
+    keep: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    journal: str | Path = "journal",
+) -> runs.Checkup:
+    """Hold a table against the data contract, and say what it offers to a spec.
+
+    Parameters
+    ----------
+    data, spec, metric, as_of, date_format, drop_unlabelled, set_aside, set_aside_to
+        As for `run`; without a spec, features are detected.
+    keep, reading
+        As for `init`.
+    journal
+        The journal's folder, which may know the table that the spec was made on.
+
+    Returns
+    -------
+    Checkup
+        `leaking` names features that tell the outcome.
+
+    Raises
+    ------
+    ViolationsError
+        With everything that is wrong with the table.
+    """
+    given = _given(check, locals())
+    given["reading"] = specs.part_of(Reading, reading, whose="reading")
+    return runs.check(**given)
+
+
+def run(
+    data: Tabular,
+    spec: SpecLike | None = None,
+    *,
+    metric: str | None = None,
+    no_worse: Sequence[str] = (),
     n: int = 2000,
     patience: int | None = None,
     seconds: float | None = None,
-    **options: Any,
+    seed: int = 0,
+    holdout: float | None = None,
+    holdout_file: Tabular | None = None,
+    holdout_as_of: Day | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    proposer: str = runs.DEFAULT_PROPOSER,
+    start: str = runs.DEFAULT_START,
+    cold: bool = False,
+    engine: runs.Engine | None = None,
+    author: str | None = None,
+    note: str | None = None,
+    announce: Announce | None = None,
+    watch: Callable[[runs.Progress], Any] | None = None,
+    journal: str | Path = "journal",
 ) -> Run:
     """Search for better weights, keep or revert, journal every experiment.
 
@@ -159,13 +301,37 @@ def run(
         The account table: a path or URL, a `Source`, a frame of Polars, pandas or Arrow, a DuckDB
         relation.
     spec
-        The scoring spec or its file; None detects features as ``gtmar init`` does.
+        The scoring spec, its file, ``RUN/EXP`` or a `Run`; None detects features as `init` does.
     metric
         The objective; None takes the spec's, else AUC.
+    no_worse
+        Metrics in which nothing kept may be worse than the start, beside the spec's own.
     n, patience, seconds
-        When to stop, as for ``gtmar run``.
-    options
-        Further arguments of `gtmar.runs.run`: ``seed``, ``journal``, ``holdout``, ``note``, ...
+        When to stop: experiments, experiments without a win, seconds.
+    seed
+        Same seed, same experiments; in [0, 2^63).
+    holdout
+        Share of accounts that the search never sees, in [0, 1); None takes the spec's.
+    holdout_file
+        A later table that is the holdout, whole; all of `data` is then searched.
+    as_of, holdout_as_of
+        The day that `days_before` counts from, in either table.
+    date_format
+        How texts write a date, as ``%m/%d/%Y``; None takes the spec's.
+    drop_unlabelled
+        Leave accounts without any outcome out.
+    set_aside, set_aside_to
+        Share of rows that may be left out since they break the contract, and a file for them.
+    proposer, start, cold, engine
+        Who proposes; where to begin; whether to learn nothing from earlier runs; where to compute.
+    author, note
+        Who asks, and why.
+    announce
+        Called with each sentence that is worth knowing before the search.
+    watch
+        Called with a `Progress` after every batch.
+    journal
+        The journal's folder.
 
     Raises
     ------
@@ -174,54 +340,362 @@ def run(
     JournalError
         If the journal can't be written.
     """
-    limits = runs.Limits(n, patience, seconds)
-    return Run(runs.run(data, spec, metric=metric, limits=limits, **options))
+    given = _given(run, locals(), files=True)
+    limits = runs.Limits(given.pop("n"), given.pop("patience"), given.pop("seconds"))
+    return Run(runs.run(limits=limits, **given))
 
 
 def try_weights(
     data: Tabular,
-    spec: ScoringSpec | str | Path,
-    weights: dict[str, int],
+    spec: SpecLike,
+    weights: Mapping[str, int],
     *,
     note: str,
-    **options: Any,
+    author: str | None = None,
+    metric: str | None = None,
+    holdout_file: Tabular | None = None,
+    holdout_as_of: Day | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Announce | None = None,
+    journal: str | Path = "journal",
 ) -> Run:
     """Measure one change of yours against the spec it starts from; journal it, kept or not.
 
     Parameters
     ----------
-    data, spec
-        As for `run`; the spec is needed.
     weights
         New weight by name.
-    note
-        Why.
-    options
-        Further arguments of `gtmar.runs.try_weights`.
+    note, author
+        Why, and by whom.
+    data, spec and all others
+        As for `run`; the spec is needed.
+
+    Raises
+    ------
+    SpecError, AccountDataError, UsageError, JournalError
+        As for `run`.
     """
-    return Run(runs.try_weights(data, spec, weights, note=note, **options))
+    return Run(runs.try_weights(**_given(try_weights, locals(), files=True)))
+
+
+def tiers(
+    data: Tabular,
+    spec: SpecLike,
+    *,
+    rule: Literal["share", "accounts", "lift"] | None = None,
+    sizes: Mapping[str, float] | None = None,
+    like: SpecLike | None = None,
+    author: str | None = None,
+    note: str | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    journal: str | Path | None = None,
+) -> runs.Tiers:
+    """Set the edges of a spec's tiers on a table, and measure each tier.
+
+    Parameters
+    ----------
+    rule, sizes
+        How, and a number for each tier from the highest scores down: its share, the accounts it
+        takes, or how often they leave; of the latter two, one tier is left out and takes the rest.
+        None keeps the spec's own.
+    like
+        Another spec, whose tiers' sizes on this table are taken.
+    journal, author, note
+        Where the change is put on record, None for nowhere; by whom and why.
+    data, spec and all others
+        As for `run`.
+
+    Returns
+    -------
+    Tiers
+        `spec` has the new edges; `lines` what each tier holds.
+    """
+    given = _given(tiers, locals())
+    return runs.tiers_of(**given)
+
+
+def decide(
+    candidate: SpecLike | None = None,
+    *,
+    against: SpecLike | None = None,
+    data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
+    min_gain: float = 0.0,
+    max_moved: float | None = None,
+    segments: Sequence[str] = (),
+    max_segment_drop: float | None = None,
+    keep: Sequence[str] = (),
+    no_worse: Sequence[str] = (),
+    max_calibration_error: float | None = None,
+    folder: str | Path | None = None,
+    author: str | None = None,
+    note: str | None = None,
+    holdout_as_of: Day | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Announce | None = None,
+    journal: str | Path | None = None,
+) -> runs.Decided:
+    """Decide on a run's best, a try, or one spec against another, on accounts never searched.
+
+    Parameters
+    ----------
+    candidate
+        A `Run` or its id, ``RUN/EXP``, or None for the last search; a spec or its file, which needs
+        `against` and `data`.
+    against
+        The spec to hold it against; None for the run's start.
+    data, holdout_file
+        The tables; None for the run's own.
+    min_gain, max_moved, segments, max_segment_drop, keep, no_worse, max_calibration_error
+        What the candidate must pass, as `gtmar.validation.gates.Gates` has it.
+    folder
+        New folder for report, changes by account, specs and manifest; None for none.
+    author, note
+        Who asks, and why.
+    as_of, holdout_as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce
+        As for `run`, where specs are given: a run's tables are read as the run read them.
+    journal
+        The journal's folder; None for that of the `Run` given, else ``journal``. Each look at
+        accounts held out is put on record there.
+
+    Returns
+    -------
+    Decided
+        `verdict` is ``READY_FOR_REVIEW``, ``KEEP_INCUMBENT`` or ``UNVERIFIED``.
+
+    Raises
+    ------
+    UsageError
+        If nothing was held out, or a search saw accounts that are.
+    NotResumableError, AccountDataError
+        If a table isn't the run's, or breaks the contract.
+    """
+    journal = _journal(journal, candidate, against)
+    given = _given(decide, locals(), named=("against",))
+    if candidate is not None:
+        run_id = candidate.id if isinstance(candidate, Run) else None
+        given["candidate"] = run_id or _file(candidate) or candidate
+    gates = ("min_gain", "max_moved", "segments", "max_segment_drop", "keep", "no_worse")
+    stated = {name: given.pop(name) for name in (*gates, "max_calibration_error")}
+    stated |= {name: tuple(v) for name, v in stated.items() if isinstance(v, list)}
+    read = ("as_of", "holdout_as_of", "date_format", "drop_unlabelled", "set_aside", "set_aside_to")
+    how = {name: given.pop(name) for name in read}
+    return runs.decide_on(gates=Gates(**stated), tables=how, **given)
+
+
+def backtest(
+    data: Tabular,
+    *,
+    score_column: str | None = None,
+    tiers: Mapping[str, float] | None = None,
+    orientation: Literal["health", "risk"] | None = None,
+    spec: SpecLike | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    drop_unscored: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    journal: str | Path = "journal",
+) -> runs.Backtest:
+    """Judge today's score, a spec, or one beside the other, by what became of the accounts.
+
+    Parameters
+    ----------
+    score_column
+        Column with today's score, from 0 to 1, 100 or 1,000; None to judge the spec.
+    tiers
+        Lower edge by tier in the score's own units; None for quarters of the accounts.
+    orientation
+        Of the column; None for the spec's, else health.
+    spec
+        The spec to judge; with a `score_column` the candidate beside it.
+    drop_unscored
+        Leave accounts without a score today out.
+    data and all others
+        As for `run`.
+
+    Returns
+    -------
+    Backtest
+        `intervals` of all metrics; frames are of the kind of `data`.
+    """
+    return in_kind_of(data, runs.backtest(**_given(backtest, locals())))
 
 
 def score(
-    data: Tabular, spec: ScoringSpec | str | Path, *, as_of: str | None = None
-) -> pl.DataFrame:
+    data: Tabular,
+    spec: SpecLike,
+    *,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    announce: Announce | None = None,
+    journal: str | Path = "journal",
+) -> pl.DataFrame | Any:
     """Score an account table: id, score, tier, and the points that add up to the score.
 
     Parameters
     ----------
     data
         As for `run`; outcomes aren't needed.
-    spec
-        The scoring spec or its file.
-    as_of
-        ISO date that `days_before` counts from.
+    spec, as_of, date_format, announce, journal
+        As for `run`; `announce` hears what is worth knowing of the table.
+
+    Returns
+    -------
+    DataFrame
+        A row an account, in the table's order: pandas with the table's index where `data` is
+        pandas, an Arrow table where it is Arrow, else Polars.
     """
-    return runs.score(data, _spec(spec), as_of=as_of)
+    given = _given(score, locals())
+    del given["journal"]
+    given["spec"] = specs.reading_dates(given["spec"], given.pop("date_format"))
+    return in_kind_of(data, runs.score(**given), row_by_row=True)
+
+
+def account_list(
+    data: Tabular,
+    spec: SpecLike,
+    *,
+    tier: str | None = None,
+    most: int = 50,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    announce: Announce | None = None,
+    set_aside: float | None = None,
+    journal: str | Path = "journal",
+) -> runs.AccountList:
+    """List the accounts to act on, those with the most at stake first, each with its reasons.
+
+    Parameters
+    ----------
+    data, as_of, date_format, announce, set_aside, journal
+        As for `run`; outcomes aren't needed.
+    spec
+        A spec with probabilities, as a run gives it.
+    tier, most
+        Only accounts of this tier, and so many at most.
+
+    Returns
+    -------
+    AccountList
+        `rows` is a frame of the kind of `data`.
+    """
+    given = _given(account_list, locals())
+    del given["journal"]
+    given["spec"] = specs.reading_dates(given["spec"], given.pop("date_format"))
+    return in_kind_of(data, runs.account_list(**given))
+
+
+def explain(
+    account: str | int,
+    data: Tabular,
+    spec: SpecLike,
+    *,
+    other: SpecLike | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    journal: str | Path = "journal",
+) -> runs.Explanation:
+    """Take one account's score apart: points that add up, and what the next tier would take.
+
+    Parameters
+    ----------
+    account
+        Its id; its row, from 1, in a table without ids.
+    data, spec, as_of, date_format, journal
+        As for `run`; outcomes aren't needed.
+    other
+        Another spec, to say what moves the score from it to `spec`.
+
+    Raises
+    ------
+    AccountDataError
+        If there is no such account, or more than one.
+    """
+    given = _given(explain, locals())
+    del given["journal"]
+    return runs.explain(str(given.pop("account")), **given)
+
+
+def diff(
+    one: SpecLike,
+    two: SpecLike,
+    *,
+    data: Tabular | None = None,
+    as_of: Day | None = None,
+    journal: str | Path | None = None,
+) -> Diff:
+    """Say what differs between two specs.
+
+    Parameters
+    ----------
+    one, two
+        Each a `Spec` or its file, a `Run`, ``RUN/EXP``, or ``RUN`` for its best.
+    data, as_of
+        An account table, to see which accounts change tier, and the day `days_before` counts from.
+    journal
+        The journal's folder; None for that of a `Run` given, else ``journal``. Not needed for specs
+        and files.
+
+    Returns
+    -------
+    Difference
+        Frames of accounts are of the kind of `data`.
+    """
+    journal = _journal(journal, one, two)
+    return in_kind_of(data, runs.difference(**_given(diff, locals(), named=("one", "two"))))
+
+
+def front(
+    run: Run | str | None = None,
+    *,
+    by: str | None = None,
+    whole_table: bool = False,
+    blocked: bool = False,
+    journal: str | Path | None = None,
+) -> Front:
+    """Find a run's best compromises of its objective and another metric.
+
+    Parameters
+    ----------
+    run
+        The run, its id or a start of it; None for the latest search.
+    by
+        The other metric; None for revenue capture, or tier separation.
+    whole_table
+        Whether all runs of the run's table and objective are looked at.
+    blocked
+        Whether experiments that broke a guardrail are, too.
+    journal
+        The journal's folder; None for that of the `Run` given, else ``journal``.
+
+    Raises
+    ------
+    RunNotFoundError, UsageError
+        If there is no such run or metric.
+    """
+    given = _given(front, locals())
+    asked = run.id if isinstance(run, Run) else run
+    with Journal(_journal(given.pop("journal"), given.pop("run"))) as opened:
+        return compromises(opened, asked, **given)
 
 
 def walk(
     data: Tabular,
-    spec: ScoringSpec | str | Path,
+    spec: SpecLike,
     *,
     at: str | None = None,
     score_column: str | None = None,
@@ -229,9 +703,15 @@ def walk(
     n: int = 2000,
     seed: int = 0,
     author: str | None = None,
-    as_of: str | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Announce | None = None,
+    watch: Callable[[runs.Progress], Any] | None = None,
     journal: str | Path = "journal",
-) -> Walked:
+) -> runs.Walked:
     """Say whether re-tuning on each date would have paid on the next.
 
     Parameters
@@ -240,7 +720,7 @@ def walk(
         Account tables of several dates: a folder as ``gtmar snapshot`` writes it, or whatever
         `run` takes with a row an account and date.
     spec
-        The scoring spec whose weights are left alone or re-tuned, or its file.
+        The scoring spec whose weights are left alone or re-tuned.
     at
         The dates that are taken, ``2024-01-01..2025-01-01``, after ``COLUMN=`` where they aren't in
         `features_asof`; None for all.
@@ -254,8 +734,8 @@ def walk(
         Same seed, same experiments; in [0, 2^63).
     author, journal
         Who asks, and the journal's folder, where each date's search is a run.
-    as_of
-        ISO date that `days_before` counts from.
+    as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce, watch
+        As for `run`.
 
     Returns
     -------
@@ -267,17 +747,9 @@ def walk(
     SpecError, AccountDataError, UsageError
         As for `run`; and if no date begins after another's outcomes were over.
     """
-    return runs.walk(
-        _dated(data, at),
-        _spec(spec),
-        score_column=score_column,
-        metric=metric,
-        limits=runs.Limits(n),
-        seed=seed,
-        author=author,
-        journal=journal,
-        as_of=as_of,
-    )
+    given = _given(walk, locals())
+    limits = runs.Limits(given.pop("n"))
+    return runs.walk(_dated(given.pop("data"), given.pop("at")), limits=limits, **given)
 
 
 def watch(
@@ -285,24 +757,28 @@ def watch(
     *,
     at: str | None = None,
     model: str | None = None,
-    shadows: Sequence[ScoringSpec | str | Path] = (),
+    shadows: Sequence[SpecLike] = (),
     grace: int = 0,
-    forget_before: date | str | None = None,
+    forget_before: Day | None = None,
     scores: str | Path = "scores",
-    today: date | str | None = None,
-    as_of: str | None = None,
+    today: Day | None = None,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
     journal: str | Path = "journal",
-) -> Watched:
+) -> runs.Watched:
     """Keep what the live score says of the newest date, and say whether it held so far.
 
     Parameters
     ----------
-    data, at, as_of, journal
+    data, at, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, journal
         As for `walk`.
     model
         Which of the live models; None where there is one.
     shadows
-        Up to three specs, or their files, to measure beside what is live.
+        Up to three specs to measure beside what is live.
     grace
         Days after a window's end until its outcomes count as known.
     forget_before
@@ -310,7 +786,7 @@ def watch(
     scores
         Folder that keeps scores by date: customers' data.
     today
-        The day that windows must be over by; None for the clock's, in UTC. Days may be ISO texts.
+        The day that windows must be over by; None for the clock's, in UTC.
 
     Returns
     -------
@@ -324,72 +800,14 @@ def watch(
     AccountDataError
         If the tables have no dates or ids, or break the contract.
     """
-    return runs.watch(
-        _dated(data, at),
-        model=model,
-        shadows=[_spec(each) for each in shadows],
-        grace=grace,
-        forget_before=_day("forget_before", forget_before),
-        scores=scores,
-        today=_day("today", today),
-        journal=journal,
-        as_of=as_of,
-    )
+    given = _given(watch, locals())
+    given["shadows"] = [_spec(each, journal) for each in shadows]
+    given |= {name: _day(name, given[name]) for name in ("forget_before", "today")}
+    found = runs.watch(_dated(given.pop("data"), given.pop("at")), **given)
+    return in_kind_of(data, found)
 
 
-def account_list(data: Tabular, spec: ScoringSpec | str | Path, **options: Any) -> runs.AccountList:
-    """List the accounts to act on, those with the most at stake first, each with its reasons.
-
-    Parameters
-    ----------
-    data
-        As for `run`; outcomes aren't needed.
-    spec
-        A scoring spec with probabilities, as a run gives it, or its file.
-    options
-        Further arguments of `gtmar.runs.account_list`: ``tier``, ``most``, ``as_of``.
-    """
-    return runs.account_list(data, _spec(spec), **options)
-
-
-def diff(one: str, two: str, **options: Any) -> Difference:
-    """Say what differs between two specs, each ``RUN/EXP``, a run or a spec's file.
-
-    Parameters
-    ----------
-    one, two
-        The specs.
-    options
-        Further arguments of `gtmar.runs.difference`: ``journal``, ``data``, ``as_of``.
-    """
-    return runs.difference(one, two, **options)
-
-
-def front(
-    run: str | None = None,
-    *,
-    by: str | None = None,
-    journal: str | Path = "journal",
-    **options: Any,
-) -> Front:
-    """Find a run's best compromises of its objective and another metric.
-
-    Parameters
-    ----------
-    run
-        Its id, or a start of it; None for the latest search.
-    by
-        The other metric; None for revenue capture, or tier separation.
-    journal
-        The journal's folder.
-    options
-        Further arguments of `gtmar.journal.front.front`: ``whole_table``, ``blocked``.
-    """
-    with Journal(journal) as opened:
-        return compromises(opened, run, by=by, **options)
-
-
-def load_spec(path: str | Path) -> ScoringSpec:
+def load_spec(path: str | Path) -> Spec:
     """Read a spec's file.
 
     Raises
@@ -397,7 +815,7 @@ def load_spec(path: str | Path) -> ScoringSpec:
     SpecError
         If it can't be read, or says something that can't hold.
     """
-    return specs.load(path)
+    return specs.load(**_given(load_spec, locals()))
 
 
 def _dated(data: Tabular, at: str | None) -> Tabular:
@@ -409,12 +827,49 @@ def _dated(data: Tabular, at: str | None) -> Tabular:
     return replace(data, at=at) if isinstance(data, Source) else scan(data, at=at)
 
 
-def _day(name: str, day: date | str | None) -> date | None:
+def _given(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    *,
+    named: Sequence[str] = ("spec", "like", "other"),
+    files: bool = False,
+) -> dict[str, Any]:
+    """Return a call's own arguments, checked: days as ISO texts, those `named` as specs.
+
+    With `files`, a spec's file stays one: it is named where something is wrong with it.
+    """
+    names = function.__annotations__.keys() - {"return"}
+    given = checked(function, {n: value for n, value in arguments.items() if n in names})
+    for name in {"as_of", "holdout_as_of"} & given.keys():
+        given[name] = given[name] and f"{_day(name, given[name]):%Y-%m-%d}"
+    for name in given.keys() & set(named):
+        if given[name] is not None and not (files and _file(given[name])):
+            given[name] = _spec(given[name], given["journal"] or "journal")
+    return given
+
+
+def _journal(journal: str | Path | None, *given: object) -> str | Path:
+    """Return the journal that is meant: that of a run given where nobody names one."""
+    if journal is not None:
+        return journal
+    return next((each.journal for each in given if isinstance(each, Run)), "journal")
+
+
+def _day(name: str, day: Day | None) -> date | None:
     try:
         return date.fromisoformat(day) if isinstance(day, str) else day
     except ValueError as err:
         raise UsageError(f'{name} expects YYYY-MM-DD, got "{day}"') from err
 
 
-def _spec(spec: ScoringSpec | str | Path) -> ScoringSpec:
-    return spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
+def _file(spec: SpecLike) -> Path | None:
+    """Return the file that a spec is given as; a text without a spec's ending may name one, too."""
+    if isinstance(spec, Spec | Run):
+        return None
+    # Unlike `Path.is_file`, it takes a name that is too long for a path.
+    named = isinstance(spec, Path) or is_spec_file(spec) or isfile(spec)  # noqa: PTH113
+    return Path(spec) if named else None
+
+
+def _spec(spec: SpecLike, journal: str | Path) -> Spec:
+    return spec.best if isinstance(spec, Run) else runs.spec_of(_file(spec) or spec, journal)

@@ -51,10 +51,10 @@ def test_a_run_from_a_frame_and_a_file_prints_nothing(capfd: pytest.CaptureFixtu
 
 
 def test_an_argument_that_there_is_not_is_refused_before_anything_is_written() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword arguments: hold_out"):
-        gtmar.run(ACCOUNTS, "spec.yaml", n=1, hold_out=0.3)
-    with pytest.raises(TypeError, match="unexpected keyword arguments: asof"):
-        gtmar.try_weights(ACCOUNTS, "spec.yaml", {"depth": 40}, note="why", asof="2026-01-01")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'hold_out'"):
+        gtmar.run(ACCOUNTS, "spec.yaml", n=1, hold_out=0.3)  # type: ignore[call-arg] # that is the point
+    with pytest.raises(TypeError, match="unexpected keyword argument 'asof'"):
+        gtmar.try_weights(ACCOUNTS, "spec.yaml", {"depth": 40}, note="why", asof="2026-01-01")  # type: ignore[call-arg] # the same
     assert not Path("journal").exists()
 
 
@@ -94,7 +94,7 @@ def test_a_runs_compromises_are_those_of_its_journal() -> None:
     html = front._repr_html_()
     assert all(f"<td>{point['experiment']}</td>" in html for point in front.shown())
     with pytest.raises(TypeError):
-        gtmar.front(found.id, metric="nrr_at_20")
+        gtmar.front(found.id, metric="nrr_at_20")  # type: ignore[call-arg] # the same
 
 
 def dated(model: str = "health") -> tuple[pl.DataFrame, specs.ScoringSpec]:

@@ -22,6 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "safe_text",
     "errors",
+    "arguments",
     "documents",
     "sql_sandbox",
     "html",

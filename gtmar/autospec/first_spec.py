@@ -6,6 +6,7 @@ feature starts with the same weight: nothing is claimed before it is measured.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ from gtmar.data.rules import (
 )
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
-from gtmar.errors import AccountDataError, GtmarError, culprits, nearest
+from gtmar.errors import AccountDataError, GtmarError, UsageError, culprits, nearest
 from gtmar.spec.document import parse
 from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import encoder_id
@@ -169,7 +170,14 @@ def first_spec(
     AccountDataError
         If a column that is named isn't there, no column can be a feature, or there is no outcome to
         orient by.
+    UsageError
+        If `holdout` is outside of [0, 1), or shares of tiers don't add up to 1.
     """
+    if holdout is not None and not 0 <= holdout < 1:
+        raise UsageError(f"holdout must be in [0, 1), got {holdout}")
+    shares = [*(tiers or DEFAULT_SHARES).values()]
+    if not (all(share > 0 for share in shares) and math.isclose(sum(shares), 1, abs_tol=1e-6)):
+        raise UsageError(f"shares of tiers must be above 0 and add up to 1, got {shares}")
     refuse_empty(table)
     reading = settled(table, reading or Reading())
     table = table.detected(reading)

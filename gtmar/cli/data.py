@@ -549,12 +549,22 @@ def spec_schema(
     recipe: Annotated[
         bool, typer.Option("--recipe", help="That of snapshot recipes, in place of the spec's.")
     ] = False,
+    answer: Annotated[
+        str | None, typer.Option(help="That of what a command prints with --json: run, spec show.")
+    ] = None,
 ) -> None:
-    """Print the JSON Schema that editors complete and check specs by, or recipes."""
+    """Print the JSON Schema of specs, of recipes, or of what a command prints."""
     from gtmar import spec as specs
     from gtmar.snapshots import recipe as recipes
 
-    output.data(recipes.json_schema() if recipe else specs.json_schema())
+    if answer is None:
+        output.data(recipes.json_schema() if recipe else specs.json_schema())
+        return
+    from gtmar.cli.json_schemas import json_schemas
+
+    answers = json_schemas()
+    option_values.refuse_unknown("command", answer, answers)
+    output.data({"$schema": specs.json_schema()["$schema"], **answers[answer]})
 
 
 @a.command(spec_app, "spec show spec.yaml")

@@ -235,7 +235,7 @@ def promote(
     """Put on record that a spec is live from now on. It changes nothing outside the journal."""
     from gtmar import runs
 
-    spec = option_values.spec_of(experiment, journal)
+    spec = runs.spec_of(experiment, journal)
     found = runs.promote(spec, note=note, author=author, expect=expect, journal=journal)
     return Answer(found.as_json, lambda: _print_went_live(found))
 

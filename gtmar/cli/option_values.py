@@ -39,12 +39,10 @@ __all__ = [
     "reading",
     "recorded",
     "refuse_unknown",
-    "run_or_experiment",
     "schema_of",
     "share",
     "sizes",
     "source",
-    "spec_of",
     "weights",
     "write_best",
     "write_found",
@@ -329,17 +327,6 @@ def opened(journal: Path, **limits: Any) -> Journal:
     return Journal(journal, **limits)
 
 
-def spec_of(name: str, journal: Path) -> ScoringSpec:
-    """Return the spec that a file holds, or an experiment in the journal."""
-    from gtmar import spec as specs
-    from gtmar.journal import lookup
-
-    if is_spec_file(name):
-        return specs.load(name)
-    with opened(journal) as own:
-        return lookup.checkout(own, name)
-
-
 def experiment_of(name: str) -> str:
     """Return the name of the experiment that a spec's file came from; other names as they are."""
     if not is_spec_file(name):
@@ -385,16 +372,6 @@ def full_id(journal: Path, run: str | None) -> str:
     """Return the full id of a run by what names it; None for the last search."""
     with opened(journal) as own:
         return own.run_id(run)
-
-
-def run_or_experiment(journal: Path, name: str | None) -> str:
-    """Return the full id of a run, or of its experiment where one is named: ``RUN/EXP``."""
-    if name is None or "/" not in name:
-        return full_id(journal, name)
-    from gtmar.journal.lookup import resolve
-
-    with opened(journal) as own:
-        return str(resolve(own, name))
 
 
 def recorded(journal: Path, run_id: str) -> list[Path]:

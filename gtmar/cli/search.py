@@ -186,13 +186,13 @@ def simplify(
             raise UsageError(
                 f'"{spec}" doesn\'t say which accounts it is for', hint="--data accounts.parquet"
             )
-        run_id = option_values.run_or_experiment(journal, spec).partition("/")[0]
+        run_id = runs.run_or_experiment(spec, journal).partition("/")[0]
         given |= tables_of(RunFiles(journal, run_id).record("start"))
         read += option_values.recorded(journal, run_id)
     new = option_values.output(output_path, *read, force=force)
     with progress.watching(quiet=quiet) as watch:
         found = runs.simplify(
-            spec=option_values.spec_of(spec, journal),
+            spec=runs.spec_of(spec, journal),
             most=features,
             limits=runs.Limits(n),
             journal=journal,

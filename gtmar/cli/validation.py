@@ -12,8 +12,6 @@ from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
-from gtmar.documents import is_spec_file
-from gtmar.errors import UsageError, culprits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,34 +113,19 @@ def decide(
     """Decide on a run's best, a try, or one spec against another."""
     from gtmar import runs
 
-    asked: dict[str, Any] = {
-        "journal": journal,
-        "holdout_file": holdout_file,
-        "gates": _gates(gates),
-        "folder": output_path,
-        "author": author,
-        "note": note,
-    }
-    other = None if against is None else option_values.spec_of(against, journal)
-    if candidate is None or not is_spec_file(candidate):
-        given = [name for name, value in tables.items() if value and name != "set_aside_to"]
-        if given:
-            raise UsageError(
-                f"a run's tables are read as the run read them, without {culprits(given)}",
-                hint="these options are for a spec: gtmar decide new.yaml --against old.yaml",
-            )
-        run = option_values.run_or_experiment(journal, candidate)
-        found = runs.decide(run, data=data, against=other, against_name=against, **asked)
-    elif other is None or data is None:
-        raise UsageError(
-            "a spec is decided on against another, on a table",
-            hint=f"gtmar decide {candidate} --against old.yaml --data accounts.parquet",
-        )
-    else:
-        names, new = (candidate, str(against)), option_values.spec_of(candidate, journal)
-        found = runs.decide_between(
-            new, other, data, names=names, announce=announce, **tables, **asked
-        )
+    found = runs.decide_on(
+        candidate,
+        against=against,
+        data=data,
+        holdout_file=holdout_file,
+        journal=journal,
+        tables=tables,
+        announce=announce,
+        gates=_gates(gates),
+        folder=output_path,
+        author=author,
+        note=note,
+    )
     return _decided(found, journal)
 
 
@@ -218,7 +201,7 @@ def explain(
     from gtmar import runs
     from gtmar import spec as specs
 
-    other = None if versus is None else option_values.spec_of(versus, journal)
+    other = None if versus is None else runs.spec_of(versus, journal)
     loaded = specs.load(spec)
     found = runs.explain(account, data, loaded, other=other, as_of=as_of, date_format=date_format)
     run = None if loaded.lineage is None else loaded.lineage.run

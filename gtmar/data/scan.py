@@ -274,7 +274,7 @@ class Source:
 
 
 #: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
-Tabular: TypeAlias = "str | Path | Source | pl.DataFrame | pl.LazyFrame | Any"
+Tabular: TypeAlias = str | Path | Source | pl.DataFrame | pl.LazyFrame | Any
 
 
 def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:

@@ -116,9 +116,12 @@ def run_aside(folder: str) -> str | None:
 
 
 def matching(name: str, ids: Sequence[str]) -> list[str]:
-    """Return the ids that a name stands for: itself, else those that begin or end with it."""
+    """Return the ids that a name stands for: itself, else those that begin or end with it.
+
+    An empty name, as of a shell's variable that nobody set, stands for none.
+    """
     return [i for i in ids if i == name] or [
-        i for i in ids if i.startswith(name) or i.endswith(name)
+        i for i in ids if name and (i.startswith(name) or i.endswith(name))
     ]
 
 
@@ -182,13 +185,21 @@ def refuse_journal_elsewhere(path: str | Path) -> None:
     UsageError
         If it is a URL, or begins with ``~``.
     JournalError
-        If its folder of records, experiments or events is a link. The journal itself may be one.
+        If no file system has such a name, or its folder of records, experiments or events is a
+        link. The journal itself may be one.
     """
     refuse_remote(
         path,
         what="a journal is a local folder",
         hint="keep it on a local disk and copy or sync the folder to the store",
     )
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or str(err)
+        raise JournalError(f'journal "{path}": {reason}') from err
     linked = [str(p) for kind in _KINDS if (p := Path(path) / kind).is_symlink()]
     if linked:
         links = "is a link" if len(linked) == 1 else "are links"

@@ -6,10 +6,11 @@ from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
 from gtmar.runs.calibrate import Calibrated, calibrate
 from gtmar.runs.check import Checkup, Drift, check, drift
-from gtmar.runs.decide import decide, decide_between, refresh
+from gtmar.runs.decide import decide, decide_between, decide_on, refresh
 from gtmar.runs.decided import Decided
 from gtmar.runs.explain import Difference, Explanation, difference, explain
 from gtmar.runs.grid import Grid, grid
+from gtmar.runs.names import run_or_experiment, spec_of
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
 from gtmar.runs.rerun import (
@@ -78,6 +79,7 @@ __all__ = [
     "check",
     "decide",
     "decide_between",
+    "decide_on",
     "difference",
     "drift",
     "explain",
@@ -90,8 +92,10 @@ __all__ = [
     "replay",
     "resume",
     "run",
+    "run_or_experiment",
     "score",
     "simplify",
+    "spec_of",
     "stability",
     "stamped",
     "tiers_of",

@@ -14,9 +14,10 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.scan import Source
+from gtmar.documents import is_spec_file
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, culprits
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
@@ -44,6 +45,7 @@ from gtmar.runs.inputs import (
     refuse_changed,
     refuse_unknown_options,
 )
+from gtmar.runs.names import run_or_experiment, spec_of
 from gtmar.runs.run import run
 from gtmar.runs.segments import (
     few_valued,
@@ -66,7 +68,7 @@ from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 from gtmar.validation.reliability import reliability
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import Tabular
@@ -74,7 +76,7 @@ if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
     from gtmar.validation.paired_scores import Panel
 
-__all__ = ["decide", "decide_between", "refresh"]
+__all__ = ["decide", "decide_between", "decide_on", "refresh"]
 
 
 class DecisionOptions(TypedDict, total=False):
@@ -101,6 +103,70 @@ def _value_of(journal: Journal, name: str) -> float | None:
         experiment=experiment,
     )["value_after"].item()
     return value
+
+
+def decide_on(
+    candidate: ScoringSpec | str | Path | None = None,
+    *,
+    against: ScoringSpec | str | Path | None = None,
+    data: Tabular | None = None,
+    holdout_file: Tabular | None = None,
+    journal: str | Path = "journal",
+    tables: Mapping[str, Any],
+    announce: Callable[[str], None] | None = None,
+    **options: Unpack[DecisionOptions],
+) -> Decided:
+    """Decide on a run's best, a person's change, or one spec against another.
+
+    Parameters
+    ----------
+    candidate
+        A run, ``RUN/EXP``, or None for the last search, as `decide` takes them; a spec or its file,
+        as `decide_between` does, which then needs `against` and `data`.
+    against
+        A spec, its file or ``RUN/EXP``; None for the run's start.
+    tables
+        How tables are read, of a spec alone: a run's are read as the run read them.
+    data, holdout_file, journal, announce, options
+        As for `decide` and `decide_between`, with their errors.
+    """
+    other = None if against is None else spec_of(against, journal)
+    called = str(against) if isinstance(against, str | Path) else None
+    named = isinstance(candidate, str) and not is_spec_file(candidate)
+    if candidate is None or named:
+        if given := [name for name, value in tables.items() if value and name != "set_aside_to"]:
+            raise UsageError(
+                f"a run's tables are read as the run read them, without {culprits(given)}",
+                hint="these options are for a spec: gtmar decide new.yaml --against old.yaml",
+            )
+        run_id = run_or_experiment(candidate if isinstance(candidate, str) else None, journal)
+        return decide(
+            run_id,
+            data=data,
+            holdout_file=holdout_file,
+            journal=journal,
+            against=other,
+            against_name=called,
+            **options,
+        )
+    asked = str(candidate) if isinstance(candidate, str | Path) else None
+    if other is None or data is None:
+        raise UsageError(
+            "a spec is decided on against another, on a table",
+            hint=f"gtmar decide {asked or 'new.yaml'} --against old.yaml --data accounts.parquet",
+        )
+    new = spec_of(candidate, journal)
+    return decide_between(
+        new,
+        other,
+        data,
+        holdout_file=holdout_file,
+        journal=journal,
+        names=(asked or f"{new.model}, candidate", called or f"{other.model}, incumbent"),
+        announce=announce,
+        **tables,
+        **options,
+    )
 
 
 def decide(

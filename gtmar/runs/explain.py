@@ -193,7 +193,8 @@ def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
         )
     ids = collect(table, table.frame.select(key_expression(name, table.schema).alias(name)))[name]
     wanted = pl.DataFrame({name: [account]})
-    rows = (ids == wanted.select(key_expression(name, wanted.schema)).item()).arg_true()
+    key = wanted.select(key_expression(name, wanted.schema)).item()
+    rows = ids.eq_missing(key).arg_true() if key is not None else pl.Series(dtype=pl.UInt32)
     if len(rows) != 1:
         count = "no account" if rows.is_empty() else f"{len(rows):,} accounts"
         raise AccountDataError(
@@ -409,19 +410,21 @@ class Difference(PlainData):
 
 
 def difference(
-    one: str,
-    two: str,
+    one: ScoringSpec | str | Path,
+    two: ScoringSpec | str | Path,
     *,
     journal: str | Path = "journal",
     data: Tabular | None = None,
     as_of: str | None = None,
 ) -> Difference:
-    """Say what differs between two specs, each ``RUN/EXP``, ``RUN`` for its best, or a spec's file.
+    """Say what differs between two specs.
 
     Parameters
     ----------
+    one, two
+        Each a spec or its file, ``RUN/EXP``, or ``RUN`` for its best.
     journal
-        The journal's folder; not needed for two files.
+        The journal's folder; not needed for two specs or files.
     data, as_of
         An account table, to see which accounts change tier, and the ISO date that `days_before`
         counts from. Of accounts that stand on several dates the newest of these is taken.
@@ -432,7 +435,7 @@ def difference(
         If one of them isn't there or can't be read.
     """
     metrics = None
-    files = is_spec_file(one) and is_spec_file(two)
+    files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))
     if files and not any(Path(journal).glob("runs/*/start.parquet")):
         sides = _side(one, None), _side(two, None)
         unmeasured: str | None = "neither was measured in a journal"
@@ -489,12 +492,13 @@ def _at_equal_sizes(
     return side_by_side(*sides, first.checked.outcomes)
 
 
-def _side(name: str, journal: Journal | None) -> Side:
-    """Read a spec by its name; a file counts as measured while it is what was measured."""
-    if journal is not None and not is_spec_file(name):
-        return Side(name, checkout(journal, name), resolve(journal, name))
-    spec = specs.load(name)
-    return Side(name, spec, None if journal is None else measured_as(journal, spec))
+def _side(given: ScoringSpec | str | Path, journal: Journal | None) -> Side:
+    """Read a spec by its name; one that is no experiment's name is measured if it is unchanged."""
+    if journal is not None and isinstance(given, str) and not is_spec_file(given):
+        return Side(given, checkout(journal, given), resolve(journal, given))
+    spec = given if isinstance(given, specs.ScoringSpec) else specs.load(given)
+    measured = None if journal is None else measured_as(journal, spec)
+    return Side(str(measured or spec.model) if spec is given else str(given), spec, measured)
 
 
 def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:

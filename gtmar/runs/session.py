@@ -12,7 +12,7 @@ from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import Source, scan
 from gtmar.engine.evaluator import EVALUATOR_VERSION
-from gtmar.errors import NotResumableError, UsageError
+from gtmar.errors import AccountDataError, NotResumableError, UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.journal.schema import experiment_id
 from gtmar.objective.objective import Judge
@@ -165,6 +165,11 @@ def load_tables(
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
     known = Source.of_record(start["source"], parameters)
+    if data is None and known.location == "frame":
+        raise AccountDataError(
+            f"run {start['run_id']} was over a frame, to which no record leads back",
+            hint="give the table: data=frame in Python, --data TABLE on the command line",
+        )
     table = scan(data if data is not None else known, at=known.at)
     later = later_source(parameters) if untouched else None
     share = parameters.get("set_aside")

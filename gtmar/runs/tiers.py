@@ -15,7 +15,7 @@ from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import SpecError
+from gtmar.errors import SpecError, UsageError
 from gtmar.journal.schema import experiment_id
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import measure, metric_column
@@ -137,9 +137,13 @@ def tiers_of(
     ------
     SpecError
         If the rule doesn't fit.
+    UsageError
+        If there is a rule without sizes, sizes without one, or both beside `like`.
     AccountDataError
         If the table breaks the contract.
     """
+    if (rule is None) != (sizes is None) or None not in (rule, like):
+        raise UsageError("a rule and its sizes go together, or `like` says the sizes")
     given = specs.reading_dates(spec, table_options.get("date_format"))
     table, newest = _newest_known(scan(data), given, table_options)
     accounts, _ = load(table, whole(given), **table_options)

@@ -15,13 +15,14 @@ import warnings
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
 from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, nearest
+from gtmar.spec.encoders import SpecModel
 from gtmar.spec.ids import calibration_of
 from gtmar.spec.import_specs import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
@@ -36,6 +37,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "part_of",
     "read_with_lines",
     "reading_dates",
     "real_place",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 _Place = tuple[str | int, ...]
+M = TypeVar("M", bound=SpecModel)
 
 #: Keys, values and items of a document.
 _MOST_NODES = 200_000
@@ -443,6 +446,22 @@ def reading_dates(spec: ScoringSpec | str | Path, date_format: str | None) -> Sc
     except ValidationError as err:
         reason = str(err.errors()[0]["msg"]).removeprefix("Value error, ")
         raise UsageError(f"--date-format: {reason}", hint="--date-format %m/%d/%Y") from err
+
+
+def part_of(model: type[M], given: Mapping[str, Any] | None, *, whose: str) -> M | None:
+    """Return a part of a spec, such as its `read`, given as plain data; None for none.
+
+    Raises
+    ------
+    UsageError
+        If it says something that can't hold; `whose` is what the argument is called.
+    """
+    try:
+        return None if given is None else model.model_validate(given)
+    except ValidationError as err:
+        found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in err.errors()]
+        keys = ", ".join(model.model_fields)
+        raise UsageError(f"{whose}: {'; '.join(found)}", hint=f"its keys are {keys}") from err
 
 
 def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:

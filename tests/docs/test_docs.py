@@ -9,6 +9,7 @@ they first appear. A run is cut off before a line that resumes it.
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
 import re
@@ -26,9 +27,10 @@ import yaml
 from stripe_export import make_export
 from typer.testing import CliRunner
 
-from gtmar import errors
+from gtmar import api, errors
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.cli.json_schemas import json_schemas
 from gtmar.data import synthetic
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.journal.catalog import Journal
@@ -62,6 +64,8 @@ GUIDES = [
         "stripe",
         "sql",
         "time",
+        "python",
+        "json",
         "cli",
         "changelog",
         "architecture",
@@ -425,6 +429,86 @@ def test_every_view_and_macro_is_described() -> None:
     assert sorted(row[0] for row in listed) == sorted([*views, *macros])
 
 
+def json_type(schema: dict[str, Any]) -> str:
+    """Word a schema's type; what has a title is linked to its own section."""
+    if "title" in schema:
+        title = schema["title"]
+        return f"[{title}](#{title.lower().replace(',', '').replace(' ', '-')})"
+    if "anyOf" in schema:
+        return " or ".join(json_type(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(f"`{each}`" for each in schema["enum"])
+    if "prefixItems" in schema:
+        return f"list of {', '.join(json_type(each) for each in schema['prefixItems'])}"
+    if schema.get("type") == "array":
+        return f"list of {json_type(schema['items'])}"
+    of = schema.get("additionalProperties")
+    return f"object of {json_type(of)}" if of else str(schema.get("type", "any"))
+
+
+def json_rows(schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return a line for each key of a schema, those of objects in it after it."""
+    lines = []
+    for each in schema.get("anyOf", [schema]):
+        if "title" in each:
+            continue
+        if each.get("items"):
+            lines += json_rows(each["items"], f"{path}[]")
+        for name, kind in each.get("properties", {}).items():
+            own = f"{path}.{name}" if path else name
+            meaning = kind.get("description", "").replace("|", "\\|")
+            lines += [f"| `{own}` | {json_type(kind)} | {meaning} |", *json_rows(kind, own)]
+    return lines
+
+
+def json_titles(schema: object) -> dict[str, dict[str, Any]]:
+    """Return the schemas with a title that stand in a schema, by their titles."""
+    found: dict[str, dict[str, Any]] = {}
+    for each in schema.values() if isinstance(schema, dict) else schema:  # type: ignore[attr-defined] # a list else
+        if isinstance(each, dict | list):
+            found |= json_titles(each)
+    if isinstance(schema, dict) and isinstance(title := schema.get("title"), str):
+        found[title] = schema
+    return found
+
+
+def json_page() -> str:
+    """Return docs/json.md, as the schemas have it."""
+    schemas = json_schemas()
+    answers = {f"gtmar {name}": schema for name, schema in sorted(schemas.items())}
+    titles = dict(sorted(json_titles([{"x": s} for s in schemas.values()]).items()))
+    own = {str(s.get("title")) for s in schemas.values()}
+    head = (
+        "# What commands print with --json",
+        "",
+        "One JSON value on stdout; of an error one line on stderr, see [errors](cli.md#errors).",
+        "The keys listed are all there, and no others. `gtmar spec schema --answer run` prints the",
+        "same as JSON Schema. Days and times are texts, ISO 8601.",
+        "`python tests/docs/test_docs.py` writes this page anew.",
+        "",
+    )
+    page = "\n".join(head)
+    for name, schema in (answers | {t: s for t, s in titles.items() if t not in own}).items():
+        lines = json_rows({k: v for k, v in schema.items() if k != "title"})
+        table = ["| key | type | meaning |", "|---|---|---|", *lines] if lines else []
+        kind = json_type({k: v for k, v in schema.items() if k != "title"})
+        opening = [f"A {kind}.", ""] if not kind.startswith("object") or not lines else []
+        page += "\n".join(["", f"## {name}", "", *opening, *table]).rstrip() + "\n"
+    return page
+
+
+def test_the_page_of_json_is_what_the_schemas_say() -> None:
+    assert (ROOT / "docs" / "json.md").read_text("utf-8") == json_page()
+    printing = {n for n, c in commands().items() if "--json" in parameters(c)}
+    assert json_schemas().keys() == printing
+
+
+def test_the_page_of_python_lists_what_the_package_offers() -> None:
+    listed = {row[0]: row[1] for row in rows((ROOT / "docs" / "python.md").read_text("utf-8"))}
+    said = {name: inspect.getdoc(getattr(api, name)) or "" for name in api.__all__}
+    assert listed == {name: text.partition("\n")[0] for name, text in said.items()}
+
+
 def commands() -> dict[str, Any]:
     """Return the app's commands by what one types: `run`, `spec show`."""
     found: dict[str, Any] = {}
@@ -599,3 +683,4 @@ def test_decisions_are_numbered_have_a_status_and_the_living_are_listed() -> Non
 
 if __name__ == "__main__":
     rewrite_sql_page()
+    (ROOT / "docs" / "json.md").write_text(json_page(), encoding="utf-8")

@@ -1,0 +1,408 @@
+"""What each command prints with ``--json``, as JSON Schema.
+
+A key's type is that of the field or property of the class that the command answers with, or of the
+column of the SQL file; here stands which of them are printed, and what a command adds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import Enum
+from functools import cache
+from inspect import get_annotations, getsource
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import polars as pl
+
+from gtmar import runs
+from gtmar.integrations.jsonl_import import Imported, Undone
+from gtmar.integrations.lakehouse import Published
+from gtmar.integrations.mlflow_tracking import Logged
+from gtmar.journal.compaction import Compaction
+from gtmar.journal.front import Front
+from gtmar.journal.review import Review
+from gtmar.journal.sql_library import find_file
+from gtmar.journal.verify import Verification
+from gtmar.runs.customers_apart import Customers
+from gtmar.runs.measurement import Live, Measurement
+from gtmar.spec import ScoringSpec
+from gtmar.stats.interval import Interval
+from gtmar.validation.gates import Gate, Gates
+from gtmar.validation.intervals import Uncertainty
+from gtmar.validation.psi import Shift
+from gtmar.validation.reliability import Reliability
+
+__all__ = ["json_schemas"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Keys:
+    """The keys of an object."""
+
+    #: Types by key, and what a key means where that is said.
+    types: dict[str, Any]
+    meanings: dict[str, str] = field(default_factory=dict)
+    #: Keys that may be left out.
+    optional: frozenset[str] = frozenset()
+
+
+#: Names that the modules of the classes below import for annotations alone.
+_KINDS = (date, datetime, Customers, Gate, Gates, Interval, Live, Measurement, Reliability, Shift)
+_NAMES = vars(runs) | {each.__name__: each for each in (*_KINDS, ScoringSpec, Uncertainty)}
+_NAMES |= {"Any": Any, "Literal": Literal, "pl": pl}
+
+
+def _keys(of: object = None, more: str = "", less: str = "", **own: Any) -> _Keys:
+    """Return the fields of a class, or the keys of others, and more: properties and keys by type.
+
+    `more` names properties, or after ``=`` all that is printed of the class; `less` what isn't.
+    """
+    types: dict[str, Any] = {}
+    meanings: dict[str, str] = {}
+    optional: frozenset[str] = frozenset()
+    if isinstance(of, _Keys):
+        types, meanings, optional = dict(of.types), dict(of.meanings), of.optional
+    elif isinstance(of, type):
+        fields = [] if more.startswith("=") else [each.name for each in dataclasses.fields(of)]
+        said = _comments(of)
+        for name in (*fields, *more.removeprefix("=").split()):
+            found = of.__dict__.get(name) if name not in fields else None
+            if isinstance(found, property):
+                types[name] = _read(of, str(found.fget.__annotations__["return"]))
+                said[name] = (found.fget.__doc__ or "").strip().partition("\n")[0]
+            else:
+                types[name] = _annotation(of, name)
+            if name in said:
+                meanings[name] = re.sub(r"\bNone\b", "null", said[name])
+    kept = {name: kind for name, kind in (types | own).items() if name not in less.split()}
+    return _Keys(kept, meanings, optional)
+
+
+def _comments(of: type) -> dict[str, str]:
+    """Return the comments above the fields of a class, by field."""
+    found: dict[str, str] = {}
+    for each in filter(dataclasses.is_dataclass, of.__mro__):
+        for comment, name in re.findall(r"((?:^    #: .*\n)+)    (\w+):", getsource(each), re.M):
+            found.setdefault(name, " ".join(re.findall(r"#: (.*)", comment)))
+    return found
+
+
+def _annotation(of: type, name: str) -> Any:
+    owner = next(each for each in of.__mro__ if name in get_annotations(each))
+    return _read(owner, get_annotations(owner)[name])
+
+
+def _read(of: type, annotation: str) -> Any:
+    return eval(annotation, vars(sys.modules[of.__module__]), _NAMES)
+
+
+def _row(query: str, **own: Any) -> _Keys:
+    """Return the columns of a file of the SQL library as keys, and more."""
+    columns = find_file(f"journal/{query}").columns
+    meanings = {each.name: each.meaning for each in columns}
+    return _Keys({each.name: _column(each.type) | None for each in columns} | own, meanings)
+
+
+def _column(kind: str) -> Any:
+    """Return the Python type of a DuckDB type."""
+    if kind.endswith("[]"):
+        return list[str]
+    if kind.startswith("map("):
+        return dict[str, _column(kind.split(", ")[1].removesuffix(")")) | None]  # type: ignore[misc] # made at run time
+    plain = {"bigint": int, "integer": int, "double": float, "boolean": bool}
+    return plain.get(kind, str)
+
+
+class _List:
+    """A list of objects with these keys."""
+
+    def __init__(self, each: _Keys) -> None:
+        self.each = each
+
+
+@dataclass(frozen=True, eq=False)
+class _OneOf:
+    """Any of these."""
+
+    kinds: tuple[Any, ...]
+
+
+def _maybe(kind: Any) -> _OneOf:
+    return _OneOf((kind, None))
+
+
+@dataclass(frozen=True, eq=False)
+class _Plain:
+    """A class whose fields are printed as they are, those of classes in it, too."""
+
+    of: type
+
+
+_TEXTS: Any = list[str]
+_COUNTS: Any = dict[str, int]
+_ANY: Any = dict[str, Any]
+_FILE: dict[str, Any] = {"output": str}
+_MAYBE_FILE: dict[str, Any] = {"output": str | None}
+
+
+@cache
+def _shapes() -> dict[type, Any]:
+    """Return the classes that print other keys than their fields."""
+    return {
+        Customers: _keys(Customers, "reading sentence"),
+        Gate: _keys(Gate, "= name limit found outcome mrr_share cause"),
+        Gates: _keys(Gates, max_segment_drop=float),
+        Live: _keys(Live, "= since author expect experiment", spec_id=str, score_id=str),
+        Reliability: dataclasses.replace(
+            _keys(Reliability, "off sentence"), optional=frozenset({"several"})
+        ),
+        Shift: _keys(Shift, most=str),
+        runs.TimeToLeaving: _Plain(runs.TimeToLeaving),
+        runs.RunResult: _keys(
+            runs.RunResult,
+            "= run_id journal metric state baseline_value best_value experiments known wins "
+            "seconds experiments_per_second best_experiment weights metrics holdout digest notes "
+            "blocked broken basis resized reliability customers time_order by_date findings",
+            sentence=str,
+            in_sample=bool,
+            spec=_ANY,
+        ),
+    }
+
+
+@cache
+def _answers() -> dict[str, Any]:
+    """Return what each command prints, by its name."""
+    run = _shapes()[runs.RunResult]
+    side = _keys(spec_id=str, score_id=str, weights=_COUNTS, lineage=str | None)
+    review = _keys(
+        _row("review"),
+        **_keys(Review, "= verdict improved hhi_reading findings decision customers").types,
+        **_keys(Review, "= probabilities usual by_date").types,
+        sentence=str,
+        held_on_holdout=bool | None,
+        broken=dict[str, int] | None,
+        tied=int | None,
+        null=int | None,
+        old_customers=int,
+        wins_list=_List(_row("convergence")),
+        weights=list[_ANY],
+        tiers_at_equal_sizes=_ANY,
+        tiers=_List(_row("tier_table")),
+        proxy_drift=list[_ANY],
+    )
+    experiment = _row("experiment", experiment=str, points=dict[str, str])
+    experiment = _keys(experiment, effect=_maybe(_List(_row("difference"))))
+    decided = _keys(
+        runs.Decided,
+        "sentence headline segment_safety costs compared",
+        less="given",
+        tiers=_TEXTS,
+        incumbent=side,
+        candidate=side,
+        own_edges=_keys(sizes=_ANY, before=dict[str, Interval], after=dict[str, Interval]),
+    )
+    conflict = _keys(kind=str, count=int, text=str, accounts=_TEXTS, rule=str | None)
+    made = _keys(date=str, accounts=int, outcomes=Any, data=str, change=str)
+    live = _keys(day=str, why=str)
+    return {
+        "demo": review,
+        "run": _keys(run, **_MAYBE_FILE),
+        "resume": _keys(run, **_MAYBE_FILE),
+        "replay": runs.Replay,
+        "simplify": _keys(
+            runs.Simplified,
+            "= sentence accounts kept dropped",
+            sizes=list[_ANY],
+            run=_maybe(run),
+            **_MAYBE_FILE,
+        ),
+        "bench": runs.Pace,
+        "generate": _keys(accounts=int, columns=_TEXTS, **_FILE),
+        "init": _keys(
+            features=_TEXTS,
+            rules=dict[str, str],
+            left_out=dict[str, str],
+            id=str | None,
+            outcomes=dict[str, str],
+            labels=_ANY,
+            objective=str | None,
+            notes=_TEXTS,
+            **_FILE,
+        ),
+        "check": _Plain(runs.Checkup),
+        "drift": _keys(runs.Drift, "leaving_sentence upside_down ranking_sentence", moved=_TEXTS),
+        "score": _keys(
+            accounts=int,
+            accounts_by_tier=_COUNTS,
+            set_aside=_COUNTS,
+            notes=_TEXTS,
+            time_to_leaving=_maybe(runs.TimeToLeaving),
+            **_FILE,
+        ),
+        "list": _keys(runs.AccountList, "sentence", notes=_TEXTS, **_MAYBE_FILE),
+        "grid": _keys(runs.Grid, less="rows", **_MAYBE_FILE),
+        "calibrate": _keys(
+            runs.Calibrated, "= source held_out", accounts=int, calibration=_ANY, **_FILE
+        ),
+        "spec show": _keys(spec_id=str, score_id=str, spec=_ANY),
+        "null": _Plain(runs.NullSearch),
+        "stability": _Plain(runs.FoundStability),
+        "segments": _Plain(runs.BySegment),
+        "decide": decided,
+        "refresh": decided,
+        "explain": _Plain(runs.Explanation),
+        "backtest": _keys(runs.Backtest, "upside_down rows dates_sentence"),
+        "try": _keys(experiment, run=run, **_MAYBE_FILE),
+        "tiers": _keys(
+            runs.Tiers,
+            "= source accounts before moved experiment newest",
+            tiers=list[runs.TierLine],
+            spec_id=str,
+            **_MAYBE_FILE,
+        ),
+        "checkout": _keys(experiment=str, weights=_COUNTS, **_FILE),
+        "promote": runs.WentLive,
+        "record": runs.WentLive,
+        "log": _keys(live=_List(_row("live")), log=_List(_row("log"))),
+        "show": experiment,
+        "diff": _keys(
+            runs.Difference,
+            "= parts unmeasured moves moved newest",
+            one=str,
+            two=str,
+            weights=_List(_keys(weight=str, one=int | None, two=int | None, earned_by=str | None)),
+            metrics=_maybe(_List(_row("difference"))),
+            equal_sizes=_ANY | None,
+        ),
+        "lineage": _List(_row("lineage")),
+        "best": _List(_row("leaderboard")),
+        "front": _keys(Front, "sentences points best bend", less="rows"),
+        "review": review,
+        "compare": _keys(verdict=str, runs=_List(_row("compare"))),
+        "sql": list[_ANY],
+        "verify": _keys(Verification, "sound", less="entries"),
+        "journal compact": Compaction,
+        "journal export": _keys(experiments=int, **_FILE),
+        "journal import": _OneOf((Imported, Undone)),
+        "journal publish": Published,
+        "report": _keys(run_id=str | None, title=str, bytes=int, left_out=_TEXTS, **_FILE),
+        "walk": _keys(
+            runs.Walked, "verdict sentence", wins=_COUNTS, left_out=_List(live), **_MAYBE_FILE
+        ),
+        "watch": _keys(
+            runs.Watched,
+            "= model verdict sentence live history new before_leaving drift forgotten notes",
+            kept=_List(_keys(day=str, role=str, accounts=int)),
+            measurements=list[Measurement],
+            waiting=_List(live),
+            drifts=_List(_keys(day=str, psi=float | None)),
+            time_to_leaving=_maybe(runs.TimeToLeaving),
+            **_MAYBE_FILE,
+        ),
+        "export sql": _keys(dialect=str, spec_id=str, sql=str),
+        "export dbt": _keys(model=str, output=_TEXTS),
+        "export mlflow": _keys(Logged, files=_TEXTS, without=_TEXTS),
+        "snapshot": _OneOf(
+            (
+                _keys(
+                    recipe=str,
+                    sources=Any,
+                    tables=_List(made),
+                    conflicts=_List(conflict),
+                    notes=_TEXTS,
+                ),
+                _keys(models=_TEXTS, output=_TEXTS),
+                _keys(
+                    revenue=str,
+                    recognised=dict[str, str],
+                    features=_TEXTS,
+                    dates=_TEXTS,
+                    dates_with_outcomes=int,
+                    unsure=_TEXTS,
+                    conflicts=_List(conflict),
+                    **_FILE,
+                ),
+            )
+        ),
+        "bridge": _keys(
+            headline=_ANY,
+            months=list[_ANY],
+            unit=Literal["cents"],
+            conventions=_ANY,
+            differences=_List(_keys(month=str, against=str, bridge=int, other=int)),
+            conflicts=_List(conflict),
+            notes=_TEXTS,
+            **_MAYBE_FILE,
+        ),
+    }
+
+
+_SIMPLE: dict[Any, dict[str, Any]] = {
+    Any: {},
+    object: {},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    None: {"type": "null"},
+    NoneType: {"type": "null"},
+    date: {"type": "string"},
+    datetime: {"type": "string"},
+    Path: {"type": "string"},
+    ScoringSpec: {"type": "object"},
+    # Rows, whose columns are the table's own.
+    pl.DataFrame: {"type": "array", "items": {"type": "object"}},
+}
+
+
+def _schema(kind: Any, *, plain: bool = False) -> dict[str, Any]:
+    """Return the schema of a type; `plain` where classes in it print their fields alone."""
+    if kind in _SIMPLE:
+        return _SIMPLE[kind]
+    if isinstance(kind, _Plain):
+        return _schema(_keys(kind.of), plain=True)
+    if isinstance(kind, _List):
+        return {"type": "array", "items": _schema(kind.each, plain=plain)}
+    if isinstance(kind, _Keys):
+        said = kind.meanings
+        properties = {
+            name: _schema(each, plain=plain) | ({"description": said[name]} if name in said else {})
+            for name, each in kind.types.items()
+        }
+        required = [name for name in properties if name not in kind.optional]
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": False,
+        }
+    origin, inner = get_origin(kind), get_args(kind)
+    if isinstance(kind, _OneOf) or origin in (Union, UnionType):
+        each = [_schema(k, plain=plain) for k in (inner or kind.kinds)]
+        return {"anyOf": each}
+    if origin is Literal:
+        return {"enum": list(inner)}
+    if origin in (list, tuple) and (origin is list or inner[-1] is Ellipsis):
+        return {"type": "array", "items": _schema(inner[0], plain=plain)}
+    if origin is tuple:
+        items = [_schema(each, plain=plain) for each in inner]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(inner[1], plain=plain)}
+    if issubclass(kind, Enum):
+        return {"enum": [each.value for each in kind]}
+    shape = None if plain else _shapes().get(kind)
+    name = f"{kind.__name__}, as it is" if plain and kind in _shapes() else kind.__name__
+    return {"title": name, **_schema(shape or _keys(kind), plain=plain)}
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema (2020-12) of what each command prints with ``--json``, by command."""
+    return {name: _schema(kind) for name, kind in _answers().items()}
