@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
+    "LEAST",
+    "NOTHING",
     "TOO_FEW",
     "Interval",
     "effective_size",
@@ -27,6 +29,7 @@ __all__ = [
     "from_students",
     "level_of",
     "reading_of",
+    "resampled",
     "student_ends",
     "student_quantile",
     "too_few",
@@ -36,6 +39,10 @@ __all__ = [
 
 #: Why there is no interval where too many replicates have no standard error.
 TOO_FEW = "too few accounts"
+#: Why there is no value where a sum that divides is 0.
+NOTHING = "nothing to divide by"
+#: Accounts below which a ratio of sums has no interval.
+LEAST = 50
 #: Share of replicates that may have no value before an interval is refused.
 _FAILED = 0.05
 #: Degrees of freedom below which the expansion of Student's t isn't good enough.
@@ -276,6 +283,34 @@ def from_students(
         return unknown(value, level=level, accounts=accounts, reason=TOO_FEW)
     low, high = ends
     return Interval(value, value - high * deviation, value - low * deviation, level, accounts)
+
+
+def resampled(
+    value: float,
+    deviation: float,
+    values: Floats,
+    deviations: Floats,
+    pulls: Floats,
+    *,
+    level: float,
+    accounts: int,
+) -> Interval:
+    """Take the interval of `from_students`, or say why accounts so few or so alike give none.
+
+    `values` and `deviations`, shape (B,), are those of replicates; `pulls`, shape (A,), say by how
+    much each account moves the value.
+    """
+    reason = too_few(accounts) if accounts < LEAST else None
+    if reason is None and deviation == 0:
+        reason = "no two accounts differ, so there is nothing to judge the spread by"
+    if reason is not None:
+        return unknown(value, level=level, accounts=accounts, reason=reason)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        students = np.where(deviations > 0, (values - value) / deviations, np.nan)
+    degrees = freedom(pulls) if pulls.any() else math.inf
+    return from_students(
+        value, deviation, students, level=level, accounts=accounts, degrees=degrees
+    )
 
 
 def student_ends(students: Floats, *, level: float, degrees: float) -> tuple[float, float] | None:

@@ -25,11 +25,10 @@ from gtmar.stats.interval import (
     from_proportion,
     unknown,
 )
-from gtmar.validation.clustered_ratios import gathered_by_account, pulls_of
 from gtmar.validation.concentration import concentration
 from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.paired_scores import Panel, Scored
-from gtmar.validation.ratios import RATIOS, gathered
+from gtmar.validation.ratios import RATIOS, gathered, gathered_by_account, pulls_of
 from gtmar.validation.top_share import BOUNDARIES, drawn_shares
 
 if TYPE_CHECKING:
@@ -243,8 +242,8 @@ def _concentrations(
         if _HHI[0] in wanted:
             part[_HHI[0]] = interval
         if _HHI[1] in wanted and floor < 10_000:
-            shifted = interval if place == 2 else _shifted(interval, -floor)
-            part[_HHI[1]] = _times(shifted, 1 / (10_000 - floor))
+            plus = 0.0 if place == 2 else -floor
+            part[_HHI[1]] = _times(interval, 1 / (10_000 - floor), plus)
 
 
 def _shared_tiers(panel: Panel) -> list[tuple[int, int, str]]:
@@ -304,15 +303,10 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
             found.gain[column] = from_normal(value, spread, level=level, accounts=panel.accounts)
 
 
-def _times(interval: Interval, factor: float) -> Interval:
+def _times(interval: Interval, factor: float, plus: float = 0.0) -> Interval:
+    """Return the interval of a value times a positive factor, something added to it before."""
     value, low, high = (
-        None if v is None else v * factor for v in (interval.value, interval.low, interval.high)
+        None if v is None else (v + plus) * factor
+        for v in (interval.value, interval.low, interval.high)
     )
-    return Interval(value, low, high, interval.level, interval.accounts, interval.reason)
-
-
-def _shifted(interval: Interval, by: float) -> Interval:
-    value, low, high = (
-        None if v is None else v + by for v in (interval.value, interval.low, interval.high)
-    )
-    return Interval(value, low, high, interval.level, interval.accounts, interval.reason)
+    return replace(interval, value=value, low=low, high=high)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-__all__ = ["Panel", "Scored", "weights"]
+__all__ = ["Panel", "Scored", "known", "weights"]
 
 #: Doubles that a chunk of weights may take.
 _CHUNK = 4_000_000
@@ -205,6 +205,12 @@ class Panel:
             ltv=money(self.ltv),
             account_of=_numbered(self.account_of, rows),
         )
+
+
+def known(values: Floats | None) -> Floats:
+    """Return a column that is there: only what has its columns is measured."""
+    assert values is not None
+    return values
 
 
 def _numbered(account_of: NDArray[Any] | None, rows: NDArray[Any]) -> Places | None:
