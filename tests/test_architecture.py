@@ -23,6 +23,7 @@ ROOMS = (
     "safe_text",
     "errors",
     "documents",
+    "plain_data",
     "sql_sandbox",
     "html",
     "outputs",

@@ -48,7 +48,7 @@ from gtmar.data.rules import (
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
-from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
+from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
 from gtmar.spec.model import LABELS, Outcomes, stated_date
 
@@ -249,9 +249,7 @@ class _Check:
             self.refuse(column, problem, "store it as a number or a date")
             return
         columns = self.table.columns
-        likely = nearest(column, columns)
-        hint = f'did you mean "{likely}"?' if likely else otherwise
-        hint = hint or f"the table has {culprits(columns)}"
+        hint = did_you_mean(column, columns) or otherwise or f"the table has {culprits(columns)}"
         self.refuse(column, f"no such column ({role})", hint)
 
     def _check_names(self) -> None:

@@ -18,7 +18,7 @@ import sqlglot
 from sqlglot import exp
 
 from gtmar.data.locations import quoted
-from gtmar.errors import UsageError, culprits, nearest
+from gtmar.errors import UsageError, culprits, did_you_mean, nearest
 from gtmar.integrations.known_sql import (
     COMPARED,
     Schemas,
@@ -69,11 +69,10 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
     said = dict(text.partition("=")[::2] for text in given)
     wrong = [f'"{text}" is no SOURCE=TABLE' for text in given if not text.partition("=")[2]]
     all_tables: dict[str, RawTable | RateTable] = {**recipe.sources, **_beside(recipe)}
-    for name in said.keys() - all_tables.keys():
-        likely = nearest(name, all_tables)
-        wrong.append(
-            f'there is no source "{name}"' + (f'; did you mean "{likely}"?' if likely else "")
-        )
+    wrong += [
+        f'there is no source "{name}"{did_you_mean(name, all_tables, before="; ")}'
+        for name in said.keys() - all_tables.keys()
+    ]
     for name, source in all_tables.items():
         if name in said:
             continue

@@ -23,7 +23,7 @@ from gtmar.errors import (
     QueryError,
     RunNotFoundError,
     culprits,
-    nearest,
+    did_you_mean,
 )
 from gtmar.journal.events import ahead, clock_note
 from gtmar.journal.file_index import Cache, FileIndex
@@ -177,11 +177,10 @@ class Journal:
         known = {parameter.name for parameter in file.parameters}
         unknown = sorted(set(variables) - known)
         if unknown:
-            likely = nearest(unknown[0], known)
             raise QueryError(
                 f'query "{file.name}" has no parameter {culprits(unknown)}; '
                 f"it has {', '.join(sorted(known)) or 'none'}",
-                hint=f'did you mean "{likely}"?' if likely else None,
+                hint=did_you_mean(unknown[0], known) or None,
             )
         if "chosen_" in file.text and variables.get("run") is None and self._any_begun():
             # The views would find it too, by reading the records of all runs.
@@ -344,11 +343,10 @@ class Journal:
         if matches:
             raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
         ids = self._begun()
-        likely = nearest(name, ids)
         raise RunNotFoundError(
             f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
             f"the latest search {self._latest()}",
-            hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
+            hint=did_you_mean(name, ids) or "gtmar sql runs lists them",
         )
 
     def live(self) -> str:

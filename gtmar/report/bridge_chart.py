@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from gtmar.report.charts import INK, WIDE, both, over
+from gtmar.report.charts import INK, both, dots, layered, line, over, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,21 +57,10 @@ def level_chart(months: Sequence[Mapping[str, Any]], marked: Sequence[date]) -> 
 
     def draw(width: int) -> Chart:
         y = alt.Y("value:Q", title=None, axis=axis)
-        layers = [
-            over(ends)
-            .mark_line(color=INK["best"], strokeWidth=2, aria=False)
-            .encode(x=_x(months), y=y),
-            over(ends)
-            .mark_point(color=INK["best"], fill=INK["paper"], size=30, opacity=1, aria=False)
-            .encode(x=_x(months), y=y),
-        ]
-        if wrong:
-            cross = over(wrong).mark_point(
-                shape="cross", color=INK["bad"], fill=INK["bad"], size=160, opacity=1, aria=False
-            )
-            layers.append(cross.encode(x=_x(months), y=y))
-        height = 220 if width == WIDE else 180
-        return alt.layer(*layers).properties(width=width - 70, height=height)
+        marks = [line(ends, "best"), dots(ends, "best", "paper", 30)]
+        marks += [dots(wrong, "bad", size=160, shape="cross")] if wrong else []
+        layers = [mark.encode(x=_x(months), y=y) for mark in marks]
+        return layered(layers, width, 70, (220, 180))
 
     text = (
         f"Line chart of MRR at the end of {len(ends):,} months, from {ends[0]['value']:,.2f} in "
@@ -109,10 +98,8 @@ def moves_chart(months: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> Ma
             )
             y = alt.Y("low:Q", title=None, axis=axis)
             layers.append(bar.encode(x=x, y=y, y2="high:Q"))
-        line = over([{"y": 0}]).mark_rule(color=INK["quiet"], aria=False)
-        layers.append(line.encode(y="y:Q"))
-        height = 260 if width == WIDE else 220
-        return alt.layer(*layers).properties(width=width - 70, height=height)
+        layers.append(rule([{"y": 0}], "quiet").encode(y="y:Q"))
+        return layered(layers, width, 70, (260, 220))
 
     text = (
         f"Bar chart of what moved MRR in {len(months):,} months: {', '.join(kinds)}. The table "

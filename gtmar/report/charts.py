@@ -34,11 +34,15 @@ __all__ = [
     "Chart",
     "both",
     "capture_chart",
+    "dots",
     "front_chart",
+    "layered",
     "legible",
+    "line",
     "null_charts",
     "objective_chart",
     "over",
+    "rule",
     "segment_chart",
     "stability_chart",
     "tier_chart",
@@ -133,21 +137,14 @@ def objective_chart(evidence: Evidence) -> Markup:
             over(bands)
             .mark_area(color=INK["band"], opacity=1, aria=False)
             .encode(x=x, y=alt.Y("low:Q", scale=scale, title=None), y2="high:Q"),
-            over([{"y": s["baseline_value"]}])
-            .mark_rule(color=INK["start"], strokeDash=[4, 4], aria=False)
-            .encode(y=y),
-            over(steps)
-            .mark_line(color=INK["best"], interpolate="step-after", strokeWidth=2, aria=False)
-            .encode(x=x, y=y),
-            over(marks)
-            .mark_point(color=INK["best"], fill=INK["paper"], size=36, opacity=1)
-            .encode(x=x, y=y, description="what:N"),
+            rule([{"y": s["baseline_value"]}], "start", strokeDash=[4, 4]).encode(y=y),
+            line(steps, "best", interpolate="step-after").encode(x=x, y=y),
+            dots(marks, "best", "paper", 36, aria=True).encode(x=x, y=y, description="what:N"),
         ]
         if named:
             text = over(named).mark_text(align="left", baseline="middle", dx=9, aria=False)
             layers.append(text.encode(x=x, y=y, text="text:N"))
-        height = 300 if width == WIDE else 240
-        return alt.layer(*layers).properties(width=width - 60, height=height)
+        return layered(layers, width, 60, (300, 240))
 
     text = (
         f"Line chart of {s['objective']} over {s['experiments']:,} experiments, from "
@@ -204,9 +201,8 @@ def weight_chart(evidence: Evidence) -> Markup:
         by_change = sorted(rows, key=lambda row: -abs(row[_BEST] - row[_START]))[:MOST_DRAWN]
         rows = [row for row in rows if row in by_change]
         text = f"{text} Drawn are the {MOST_DRAWN} that moved most."
-    rule = {"color": INK["quiet"], "strokeWidth": 2}
-    points = {_START: (INK["start"], INK["paper"]), _BEST: (INK["best"], INK["best"])}
-    return _weights(rows, text, ends=(_START, _BEST), rule=rule, points=points)
+    points = {_START: ("start", "paper"), _BEST: ("best", "best")}
+    return _weights(rows, text, ends=(_START, _BEST), look=("quiet", 2), points=points)
 
 
 def stability_chart(record: StabilityRecord) -> Markup:
@@ -216,9 +212,8 @@ def stability_chart(record: StabilityRecord) -> Markup:
         f"Range chart of {len(rows):,} weights over {record.searches:,} searches on resampled "
         "accounts, beside the weight that the run found. The table below has the numbers."
     )
-    rule = {"color": INK["start"], "strokeWidth": 3}
-    points = {"found": (INK["best"], INK["best"])}
-    return _weights(rows, text, ends=("low", "high"), rule=rule, points=points, zero=True)
+    points = {"found": ("best", "best")}
+    return _weights(rows, text, ends=("low", "high"), look=("start", 3), points=points, zero=True)
 
 
 def _weights(
@@ -226,25 +221,28 @@ def _weights(
     text: str,
     *,
     ends: tuple[str, str],
-    rule: dict[str, Any],
+    look: tuple[str, int],
     points: dict[str, tuple[str, str]],
     zero: bool = False,
 ) -> Markup:
-    """Draw a rule between two values of each weight, and points with their colour and filling."""
+    """Draw a rule between two values of each weight, and points with their inks.
+
+    `look` is the ink and the width of the rule.
+    """
     order = [row["name"] for row in rows]
 
     def draw(width: int) -> Chart:
         side = _room(order, 240 if width == WIDE else 130)
-        base = over(rows).encode(y=_names_axis(order, side))
+        y = _names_axis(order, side)
         axis = alt.Axis(tickCount=6, format="d")
         x = alt.X(f"{ends[0]}:Q", title="points", scale=alt.Scale(padding=12), axis=axis)
-        layers = [base.mark_rule(**rule, aria=False).encode(x=x, x2=f"{ends[1]}:Q")]
+        ink, thick = look
+        layers = [rule(rows, ink, strokeWidth=thick).encode(x=x, x2=f"{ends[1]}:Q", y=y)]
         if zero:
-            line = over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False)
-            layers.insert(0, line.encode(x="x:Q"))
-        for field, (color, fill) in points.items():
-            point = base.mark_point(color=color, fill=fill, size=60, opacity=1, aria=False)
-            layers.append(point.encode(x=x if field == ends[0] else alt.X(f"{field}:Q")))
+            layers.insert(0, rule([{"x": 0}], "quiet").encode(x="x:Q"))
+        for field, inks in points.items():
+            at = x if field == ends[0] else alt.X(f"{field}:Q")
+            layers.append(dots(rows, *inks, size=60).encode(x=at, y=y))
         return alt.layer(*layers).properties(width=width - side - 30, height=alt.Step(22))
 
     return both(draw, text)
@@ -352,14 +350,8 @@ def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: s
     rows = [{"value": value} for value in drawn]
     scale = alt.Scale(zero=False, padding=12)
     x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
-    layers = [
-        over(rows)
-        .mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
-        .encode(x=x),
-        over([{"value": found}])
-        .mark_rule(color=INK["best"], strokeWidth=3, aria=False)
-        .encode(x=x),
-    ]
+    ticks = over(rows).mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
+    layers = [ticks.encode(x=x), rule([{"value": found}], "best", strokeWidth=3).encode(x=x)]
     text = (
         f"Strip of {len(rows):,} searches on drawn outcomes, {title}: half of them {typical:.4f} "
         f"or more, beside the run's {found:.4f}."
@@ -370,32 +362,26 @@ def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: s
 def capture_chart(capture: Capture) -> Markup:
     """Draw what the best-scored share of accounts captures, by start, best and chance."""
     lines = (
-        (capture.perfect, INK["quiet"], [2, 3]),
-        (GRID, INK["quiet"], [6, 4]),
-        (capture.start, INK["start"], [1, 0]),
-        (capture.best, INK["best"], [1, 0]),
+        (capture.perfect, "quiet", [2, 3]),
+        (GRID, "quiet", [6, 4]),
+        (capture.start, "start", [1, 0]),
+        (capture.best, "best", [1, 0]),
     )
     axis = alt.Axis(format=".0%", tickCount=5)
     x = alt.X("x:Q", title="accounts, best score first", axis=axis)
     y = alt.Y("y:Q", title=None, axis=axis)
     layers = []
-    for curve, colour, dash in lines:
+    for curve, ink, dash in lines:
         pairs = zip(GRID.tolist(), curve.tolist(), strict=True)
         points = [{"x": round(a, 4), "y": round(b, 5)} for a, b in pairs]
-        line = over(points).mark_line(color=colour, strokeDash=dash, strokeWidth=2, aria=False)
-        layers.append(line.encode(x=x, y=y))
-
-    def draw(width: int) -> Chart:
-        height = 320 if width == WIDE else 240
-        return alt.layer(*layers).properties(width=min(width - 60, 600), height=height)
-
+        layers.append(line(points, ink, strokeDash=dash).encode(x=x, y=y))
     at = int(0.2 * (len(GRID) - 1))
     text = (
         f"Capture curve. The best-scored 20 % of {capture.accounts:,} accounts hold "
         f"{capture.start[at]:.1%} of {capture.of} by the start's scores, {capture.best[at]:.1%} by "
         f"the best's, 20.0% in a random order, {capture.perfect[at]:.1%} in a perfect one."
     )
-    return both(draw, text)
+    return both(lambda width: layered(layers, width, 60, (320, 240), most=600), text)
 
 
 def front_chart(front: Front) -> Markup | None:
@@ -416,32 +402,25 @@ def front_chart(front: Front) -> Markup | None:
     axis = alt.Axis(tickCount=5)
     x = alt.X("x:Q", title=front.objective, scale=alt.Scale(zero=False, padding=12), axis=axis)
     y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False, padding=12), axis=axis)
-    line = over([row for row in rows if row["on"]])
     looks = (
-        ("", INK["best"], INK["paper"], 30, "circle"),
-        ("trade", INK["best"], INK["paper"], 130, "diamond"),
-        ("start", INK["start"], INK["start"], 80, "circle"),
-        ("best", INK["best"], INK["best"], 80, "circle"),
+        ("", "best", "paper", 30, "circle"),
+        ("trade", "best", "paper", 130, "diamond"),
+        ("start", "start", "start", 80, "circle"),
+        ("best", "best", "best", 80, "circle"),
     )
     # Between two of them nothing was found.
-    step: Any = "step-before" if front.higher_is_better else "step-after"
-    drawn = line.mark_line(color=INK["quiet"], strokeWidth=1, interpolate=step, aria=False)
+    step = "step-before" if front.higher_is_better else "step-after"
+    drawn = line([row for row in rows if row["on"]], "quiet", strokeWidth=1, interpolate=step)
     layers = [drawn.encode(x=x, y=y)]
-    for mark, color, fill, size, shape in looks:
-        point = over([row for row in rows if row["mark"] == mark]).mark_point(
-            color=color, fill=fill, size=size, shape=shape, opacity=1
-        )
+    for mark, ink, fill, size, shape in looks:
+        own = [row for row in rows if row["mark"] == mark]
+        point = dots(own, ink, fill, size, shape=shape, aria=True)
         layers.append(point.encode(x=x, y=y, description="what:N"))
-
-    def draw(width: int) -> Chart:
-        height = 300 if width == WIDE else 240
-        return alt.layer(*layers).properties(width=min(width - 60, 600), height=height)
-
     text = (
         f"Chart of {len(front.points):,} best compromises: {front.metric} upwards against "
         f"{front.objective} to the right, with the start and the best. The table below lists them."
     )
-    return both(draw, legible(text))
+    return both(lambda width: layered(layers, width, 60, (300, 240), most=600), legible(text))
 
 
 # ---- drawing -------------------------------------------------------------------------------------
@@ -452,6 +431,42 @@ def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     # Altair's signature of Data takes anything, and says no type of it.
     make: Any = alt.Data
     return alt.Chart(make(values=list(rows)))
+
+
+def line(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
+    """Begin a line in an ink."""
+    return over(rows).mark_line(**{"color": INK[ink], "strokeWidth": 2, "aria": False} | look)
+
+
+def rule(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
+    """Begin straight lines in an ink, such as intervals."""
+    return over(rows).mark_rule(color=INK[ink], aria=False, **look)
+
+
+def dots(
+    rows: Sequence[Mapping[str, Any]],
+    ink: str,
+    fill: str | None = None,
+    size: int = 40,
+    **look: Any,
+) -> alt.Chart:
+    """Begin points in an ink, filled with that or another; a screen reader needs ``aria=True``."""
+    given = {"aria": False} | look
+    return over(rows).mark_point(
+        color=INK[ink], fill=INK[fill or ink], size=size, opacity=1, **given
+    )
+
+
+def layered(
+    layers: Iterable[alt.Chart],
+    width: int,
+    side: int,
+    heights: tuple[int, int],
+    most: int = WIDE,
+) -> Chart:
+    """Lay charts over each other; `side` is the room beside, `heights` of a desk and of a phone."""
+    height = heights[width != WIDE]
+    return alt.layer(*layers).properties(width=min(width - side, most), height=height)
 
 
 def legible(text: str) -> str:

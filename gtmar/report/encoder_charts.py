@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from gtmar.report.charts import INK, WIDE, both, legible, over
+from gtmar.report.charts import INK, WIDE, both, dots, legible, line, over, rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,10 @@ def _rows(bands: Sequence[Band]) -> list[dict[str, Any]]:
     return [{**vars(band), "name": legible(band.name)} for band in bands]
 
 
+def _bars(rows: Sequence[dict[str, Any]], ink: str) -> alt.Chart:
+    return over(rows).mark_bar(color=INK[ink], opacity=1, aria=False)
+
+
 def _number(picture: EncoderPicture, width: int) -> alt.VConcatChart:
     """Stack three charts over one axis of values; each unknown has no place on it."""
     rows = _rows([band for band in picture.bands if band.low is not None])
@@ -52,29 +56,21 @@ def _number(picture: EncoderPicture, width: int) -> alt.VConcatChart:
         return alt.X(f"{field}:Q", scale=scale, axis=axis)
 
     share = alt.Axis(format=".0%", tickCount=2)
-    line = [{"x": value, "y": points} for value, points in picture.line]
-    drawn = over(line).mark_line(
-        color=INK["best"],
-        strokeWidth=2,
-        interpolate="step-after" if picture.steps else "linear",
-        clip=True,
-        aria=False,
-    )
-    bars = over(rows).mark_bar(color=INK["band"], opacity=1, aria=False)
-    dots = over(rows).mark_point(color=INK["ink"], fill=INK["ink"], size=30, opacity=1, aria=False)
-    whole = over(rows).mark_rule(color=INK["quiet"], aria=False)
+    ends = [{"x": value, "y": points} for value, points in picture.line]
+    shape = "step-after" if picture.steps else "linear"
+    drawn = line(ends, "best", interpolate=shape, clip=True)
     middle = alt.Y("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
     charts = (
         drawn.encode(x=x("x"), y=alt.Y("y:Q", title="points", axis=alt.Axis(tickCount=4))),
-        bars.encode(
+        _bars(rows, "band").encode(
             x=x("low"),
             x2="high:Q",
             y=alt.Y("share:Q", title="share", axis=share),
             y2=alt.datum(0),
         ),
         alt.layer(
-            whole.encode(x=x("middle", named=True), y=middle, y2="retention_high:Q"),
-            dots.encode(x=x("middle", named=True), y="retention:Q"),
+            rule(rows, "quiet").encode(x=x("middle", named=True), y=middle, y2="retention_high:Q"),
+            dots(rows, "ink", size=30).encode(x=x("middle", named=True), y="retention:Q"),
         ),
     )
     room = min(width, 640) - 80
@@ -95,19 +91,14 @@ def _categories(picture: EncoderPicture, width: int) -> alt.HConcatChart:
         return alt.Y("name:N", sort=order, title=None, axis=axis if named else None)
 
     share = alt.Axis(format=".0%", tickCount=2, grid=False)
-    base = over(rows)
-    bar = base.mark_bar(color=INK["best"], opacity=1, aria=False)
-    bars = base.mark_bar(color=INK["band"], opacity=1, aria=False)
-    dots = base.mark_point(color=INK["ink"], fill=INK["ink"], size=30, opacity=1, aria=False)
-    whole = base.mark_rule(color=INK["quiet"], aria=False)
     points = alt.X("points:Q", title="points", axis=alt.Axis(tickCount=2, grid=False))
     stay = alt.X("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
     charts = (
-        bar.encode(y=y(named=True), x=points),
-        bars.encode(y=y(named=False), x=alt.X("share:Q", title="share", axis=share)),
+        _bars(rows, "best").encode(y=y(named=True), x=points),
+        _bars(rows, "band").encode(y=y(named=False), x=alt.X("share:Q", title="share", axis=share)),
         alt.layer(
-            whole.encode(y=y(named=False), x=stay, x2="retention_high:Q"),
-            dots.encode(y=y(named=False), x="retention:Q"),
+            rule(rows, "quiet").encode(y=y(named=False), x=stay, x2="retention_high:Q"),
+            dots(rows, "ink", size=30).encode(y=y(named=False), x="retention:Q"),
         ),
     )
     sized = [c.properties(width=room, height=alt.Step(20)) for c in charts]

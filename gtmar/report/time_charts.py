@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from gtmar.journal.sentences import DATED
-from gtmar.report.charts import INK, WIDE, both, legible, over
+from gtmar.report.charts import INK, WIDE, both, dots, layered, legible, line, over, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +41,10 @@ SIDES: dict[str, tuple[str, str, list[int], str]] = {
     "column": ("your score", "quiet", [2, 3], "quiet dotted"),
 }
 _SOLID, _DASHED = [1, 0], [6, 4]
+#: Of a desk and of a phone.
+_HEIGHTS = (240, 200)
+#: What has an interval.
+_KNOWN = "datum.low != null"
 #: Ink, dashes and the class of the key of up to three shadows.
 _SHADOWS = (
     ("best", _SOLID, "best"),
@@ -64,25 +68,17 @@ def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Mark
         x = _dates([row["x"] for row in (*points, *promoted)])
         y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8))
         layers = [
-            over(promoted)
-            .mark_rule(color=INK["start"], strokeDash=_DASHED, aria=False)
-            .encode(x=x),
-            over(points).mark_line(color=INK["best"], strokeWidth=1, aria=False).encode(x=x, y=y),
+            rule(promoted, "start", strokeDash=_DASHED).encode(x=x),
+            line(points, "best", strokeWidth=1).encode(x=x, y=y),
         ]
         for verdict, ink, fill in (
             ("holds", "best", "best"),
             ("worse", "bad", "bad"),
             ("unknown", "quiet", "paper"),
         ):
-            own = over([row for row in points if row["verdict"] == verdict])
-            look: dict[str, Any] = {"color": INK[ink], "aria": False}
-            ends = own.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
-            low = alt.Y("low:Q", title=None)
-            layers.append(ends.encode(x=x, y=low, y2="high:Q"))
-            layers.append(
-                own.mark_point(fill=INK[fill], size=60, opacity=1, **look).encode(x=x, y=y)
-            )
-        return _sized(layers, width)
+            own = [row for row in points if row["verdict"] == verdict]
+            layers += [_intervals(own, ink, x), dots(own, ink, fill, 60).encode(x=x, y=y)]
+        return layered(layers, width, 70, _HEIGHTS)
 
     first, last = points[0], points[-1]
     text = (
@@ -111,17 +107,14 @@ def shadows_chart(measured: Sequence[Measurement]) -> tuple[Markup, dict[str, st
     def draw(width: int) -> Chart:
         x = _dates([row["x"] for name in newest for row in rows[name]])
         y = alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5))
-        layers = [over([{"value": 0}]).mark_rule(color=INK["quiet"], aria=False).encode(y=y)]
+        layers = [rule([{"value": 0}], "quiet").encode(y=y)]
         for name, (ink, dashes, _) in looks.items():
-            look: dict[str, Any] = {"color": INK[ink], "aria": False}
-            base = over(rows[name])
-            ends = base.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
             layers += [
-                base.mark_line(strokeDash=dashes, strokeWidth=2, **look).encode(x=x, y=y),
-                ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"),
-                base.mark_point(fill=INK[ink], size=40, opacity=1, **look).encode(x=x, y=y),
+                line(rows[name], ink, strokeDash=dashes).encode(x=x, y=y),
+                _intervals(rows[name], ink, x),
+                dots(rows[name], ink).encode(x=x, y=y),
             ]
-        return _sized(layers, width)
+        return layered(layers, width, 70, _HEIGHTS)
 
     text = (
         f"Chart of the gain of {len(newest)} shadows over the live score, by date, with 95 % "
@@ -173,19 +166,17 @@ def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
         y = alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%", tickCount=5))
         layers = []
         for number, (name, own) in enumerate(tiers.items()):
-            ink = INK["best" if number == 0 else "bad" if number == len(names) - 1 else "quiet"]
-            base = over([{**row, "name": legible(name)} for row in own])
-            layers.append(base.mark_line(color=ink, strokeWidth=2, aria=False).encode(x=x, y=y))
+            ink = "best" if number == 0 else "bad" if number == len(names) - 1 else "quiet"
+            named = [{**row, "name": legible(name)} for row in own]
+            layers.append(line(named, ink).encode(x=x, y=y))
             if "low" in own[0]:
-                ends = base.transform_filter("datum.low != null")
-                rule = ends.mark_rule(color=ink, strokeWidth=2, aria=False)
-                layers.append(rule.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"))
-            point = base.mark_point(color=ink, fill=ink, size=40, opacity=1, aria=False)
-            layers.append(point.encode(x=x, y=y))
-            last = over([{**own[-1], "name": legible(name)}])
-            label = last.mark_text(align="left", baseline="middle", dx=8, limit=60, aria=False)
+                layers.append(_intervals(named, ink, x))
+            layers.append(dots(named, ink).encode(x=x, y=y))
+            label = over(named[-1:]).mark_text(
+                align="left", baseline="middle", dx=8, limit=60, aria=False
+            )
             layers.append(label.encode(x=x, y=y, text="name:N"))
-        return _sized(layers, width, side=110)
+        return layered(layers, width, 110, _HEIGHTS)
 
     return both(draw, f"{text} The table below has the numbers.")
 
@@ -261,11 +252,9 @@ def _lines(
         y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8), axis=axis)
         layers = []
         for rows, ink, dashes in drawn:
-            base = over(rows)
-            line = base.mark_line(color=INK[ink], strokeDash=dashes, strokeWidth=2, aria=False)
-            point = base.mark_point(color=INK[ink], fill=INK[ink], size=40, opacity=1, aria=False)
-            layers += [line.encode(x=x, y=y), point.encode(x=x, y=y)]
-        return _sized(layers, width)
+            layers.append(line(rows, ink, strokeDash=dashes).encode(x=x, y=y))
+            layers.append(dots(rows, ink).encode(x=x, y=y))
+        return layered(layers, width, 70, _HEIGHTS)
 
     return both(draw, text)
 
@@ -285,15 +274,12 @@ def gains_chart(found: Walked) -> Markup | None:
         side = 150 if width == WIDE else 120
         axis = alt.Axis(labelColor=INK["ink"], labelLimit=side, minExtent=side)
         y = alt.Y("name:N", sort=names, title=None, axis=axis)
-        look: dict[str, Any] = {"color": INK["best"], "aria": False}
         x = alt.X("low:Q", title=None, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=5))
-        ends = over(rows).transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
-        point = over(rows).mark_point(fill=INK["best"], size=60, opacity=1, **look)
-        zero = over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False)
+        ends = rule(rows, "best", strokeWidth=2).transform_filter(_KNOWN)
         layers = [
-            zero.encode(x="x:Q"),
+            rule([{"x": 0}], "quiet").encode(x="x:Q"),
             ends.encode(x=x, x2="high:Q", y=y),
-            point.encode(x="value:Q", y=y),
+            dots(rows, "best", size=60).encode(x="value:Q", y=y),
         ]
         return alt.layer(*layers).properties(width=width - side - 40, height=alt.Step(28))
 
@@ -306,6 +292,12 @@ def gains_chart(found: Walked) -> Markup | None:
 
 def _ends(interval: Any) -> dict[str, float | None]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _intervals(rows: Sequence[Mapping[str, Any]], ink: str, x: alt.X) -> alt.Chart:
+    """Draw the intervals of values, from low to high, where they have one."""
+    ends = rule(rows, ink, strokeWidth=2).transform_filter(_KNOWN)
+    return ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
 
 
 def _dates(days: Iterable[Any]) -> alt.X:
@@ -327,8 +319,3 @@ def _dates(days: Iterable[Any]) -> alt.X:
     if len(every) == 1:
         scale = alt.Scale(type="utc")
     return alt.X("x:T", title=None, scale=scale, axis=axis)
-
-
-def _sized(layers: Sequence[alt.Chart], width: int, *, side: int = 70) -> Chart:
-    height = 240 if width == WIDE else 200
-    return alt.layer(*layers).properties(width=width - side, height=height)

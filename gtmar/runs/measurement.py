@@ -20,11 +20,11 @@ from gtmar.errors import GtmarError, UsageError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge, breach
+from gtmar.plain_data import PlainData
 from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
 from gtmar.runs.dated_tables import outcome_end
 from gtmar.runs.holdout import journal_if_there, record_look
 from gtmar.runs.inputs import load
-from gtmar.runs.results import PlainData
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
 from gtmar.validation.intervals import uncertainty
@@ -50,7 +50,7 @@ _KEY, _PROBABILITY = "\x00key", "\x00probability"
 
 
 @dataclass(frozen=True)
-class Live:
+class Live(PlainData):
     """A spec that is or was live, and what was said of it."""
 
     spec: ScoringSpec
@@ -62,14 +62,8 @@ class Live:
 
     def as_json(self) -> dict[str, Any]:
         """Return which spec it is, since when, by whom, and what was expected."""
-        return {
-            "spec_id": specs.spec_id(self.spec),
-            "score_id": specs.score_id(self.spec),
-            "since": self.since,
-            "author": self.author,
-            "expect": self.expect,
-            "experiment": self.experiment,
-        }
+        ids = {"spec_id": specs.spec_id(self.spec), "score_id": specs.score_id(self.spec)}
+        return ids | self.values("since author expect experiment")
 
 
 @dataclass(frozen=True)
@@ -118,12 +112,6 @@ class Measurement(PlainData):
         said["tiers"] = tuple(said["tiers"])
         said["probability"] = None if said["probability"] is None else tuple(said["probability"])
         return cls(**{**said, "event_id": event_id})
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        parts = ("metrics", "gains")
-        nested = {p: {k: v.as_json() for k, v in getattr(self, p).items()} for p in parts}
-        return {**vars(self), **nested, "tiers": list(self.tiers)}
 
 
 def measure(

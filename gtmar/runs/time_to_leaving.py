@@ -15,9 +15,9 @@ import polars as pl
 from gtmar.data.contract import id_column
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError
+from gtmar.plain_data import PlainData
 from gtmar.runs.dated_tables import tables_by_date
 from gtmar.runs.leaving import gone_after, presence
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 from gtmar.stats.interval import unknown
 from gtmar.validation.life_table import GONE, THERE, UNKNOWN, share_gone

@@ -20,12 +20,12 @@ from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.html import sentence as html_sentence
 from gtmar.html import table as html_table
+from gtmar.plain_data import PlainData, plain
 from gtmar.runs.before_leaving import before_leaving
 from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, local_inputs, refuse_unknown_options
 from gtmar.runs.measurement import Live, measure, measurements
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 from gtmar.runs.score_store import score_store
 from gtmar.runs.time_to_leaving import leaving_of
@@ -110,24 +110,18 @@ class Watched(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
+        names = (
+            "model verdict sentence live history measurements new before_leaving drift forgotten "
+            "notes"
+        )
         return {
-            "model": self.model,
-            "verdict": self.verdict,
-            "sentence": self.sentence,
-            "live": self.live.as_json(),
-            "history": [each.as_json() for each in self.history],
+            **{name: plain(value) for name, value in self.values(names).items()},
             "kept": [
                 dict(zip(("day", "role", "accounts"), each, strict=True)) for each in self.kept
             ],
-            "measurements": [each.as_json() for each in self.measurements],
-            "new": list(self.new),
             "waiting": [{"day": day, "why": why} for day, why in self.waiting],
-            "before_leaving": self.before_leaving.to_dicts(),
-            "drift": self.drift,
             "drifts": [{"day": day, "psi": psi} for day, psi in self.drifts],
-            "time_to_leaving": self.leaving and self.leaving.as_json(),
-            "forgotten": self.forgotten,
-            "notes": list(self.notes),
+            "time_to_leaving": plain(self.leaving),
         }
 
 

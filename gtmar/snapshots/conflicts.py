@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gtmar.data.locations import quoted
+from gtmar.data.locations import literal, quoted
 from gtmar.errors import AccountDataError, culprits
 from gtmar.snapshots.recipe import Monthly, RateTable, Subscriptions, Transactions
 from gtmar.snapshots.statement import (
@@ -55,9 +55,9 @@ def refuse_unsettled(found: list[Conflict]) -> None:
     wrong = [each for each in found if each.rule is None]
     if wrong:
         lines = [f"{each}; {each.remedy}" for each in wrong]
-        raise AccountDataError(
-            lines[0] if len(lines) == 1 else f"the history has {len(lines)} contradictions",
-            listing=[] if len(lines) == 1 else [f"  - {line}" for line in lines],
+        raise AccountDataError.of_all(
+            lines,
+            f"the history has {len(lines)} contradictions",
             hint="each needs a rule in the recipe; docs/snapshots.md says what they mean",
             conflicts=[{"kind": each.kind, "count": each.count} for each in wrong],
         )
@@ -227,7 +227,7 @@ def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
             "add the rates to their table",
         )
     elif shape.currency is not None:
-        known = ", ".join("'" + name.replace("'", "''") + "'" for name in shape.rates)
+        known = ", ".join(map(literal, shape.rates))
         currency = f"cast({quoted(shape.currency)} as varchar)"
         look(
             "currencies",

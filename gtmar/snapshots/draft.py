@@ -15,10 +15,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtmar.data.locations import quoted
+from gtmar.data.locations import is_path, quoted
 from gtmar.data.scan import likely_id
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.safe_text import is_remote
 from gtmar.snapshots.conflicts import conflicts
 from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column, plain, table_name
 from gtmar.snapshots.raw_history import history
@@ -136,8 +135,7 @@ def _opened(sources: list[str], base: Path | None) -> list[RawColumns]:
 
 def _placed(location: str, base: Path | None) -> str:
     """Return a location as a recipe in a folder names it."""
-    elsewhere = is_remote(location) or "://" in location or location.startswith("delta:")
-    if elsewhere or base is None or Path(location).is_absolute():
+    if not is_path(location) or base is None or Path(location).is_absolute():
         return location
     return os.path.relpath(location, base)
 

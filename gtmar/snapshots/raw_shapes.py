@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from gtmar.data.locations import literal
 from gtmar.data.scan import likely_id
 from gtmar.snapshots.raw_columns import LOADED, DraftedSource, column, plain
 from gtmar.snapshots.stripe import minor_units, months_of
@@ -462,7 +463,7 @@ def _events(table: RawColumns, shape: _Shape) -> DraftedSource | None:
         values = table.values(label)
         for value in values[:3] if tickets or len(values) > 1 else []:
             slug = re.sub(r"\W+", "_", value.lower()).strip("_")
-            where = f"{column(label)} = '{value.replace(chr(39), chr(39) * 2)}'"
+            where = f"{column(label)} = {literal(value)}"
             features[f"{name}_{slug}_90"] = {"count": name, "last": "90 days", "where": where}
         if len(values) > 3:
             features[f"{name}_kinds_90"] = {"distinct": f"{name}.{label}", "last": "90 days"}

@@ -21,7 +21,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
-from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, nearest
+from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, did_you_mean
 from gtmar.spec.ids import calibration_of
 from gtmar.spec.import_specs import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
@@ -340,8 +340,8 @@ def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
-        likely = nearest(key, _known_keys() - {key}) if guess else None
-        return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
+        known = _known_keys() - {key} if guess else ()
+        return f'unknown key "{key}"' + did_you_mean(key, known, before="; ")
     if kind == "missing":
         return f'"{detail["loc"][-1]}" is required'
     if kind == "union_tag_invalid":
@@ -384,10 +384,9 @@ def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
     """
     unknown = [name for name in weights if name not in spec.weights]
     if unknown:
-        likely = nearest(unknown[0], spec.weights)
         raise SpecError(
             f'spec "{spec.model}" has no weight named {culprits(unknown)}',
-            hint=f'did you mean "{likely}"?' if likely else None,
+            hint=did_you_mean(unknown[0], spec.weights) or None,
         )
     try:
         return spec.with_weights(weights)

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from gtmar.earning import Earning, earnings
-from gtmar.errors import SpecError, nearest
+from gtmar.errors import SpecError, did_you_mean
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
@@ -593,8 +593,7 @@ class ScoringSpec(SpecModel):
         for name, group in self.groups.items():
             for feature in group.features:
                 if feature not in self.features:
-                    likely = nearest(feature, self.features)
-                    hint = f'; did you mean "{likely}"?' if likely else ""
+                    hint = did_you_mean(feature, self.features, before="; ")
                     problems.append((("groups", name), f'there is no feature "{feature}"{hint}'))
                 elif feature in grouped:
                     listed = dict.fromkeys((grouped[feature], name))
@@ -622,8 +621,7 @@ class ScoringSpec(SpecModel):
             if rules[number] in rules[:number]:
                 text = "stands twice"
             elif veto.tier not in self.tiers:
-                likely = nearest(veto.tier, names)
-                hint = f'did you mean "{likely}"?' if likely else f"there are {', '.join(names)}"
+                hint = did_you_mean(veto.tier, names) or f"there are {', '.join(names)}"
                 text = f'there is no tier "{veto.tier}"; {hint}'
             elif self.has_rule and risk:
                 text = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +53,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(PlainData):
     """A value and the interval that covers the truth with the probability `level`, in (0, 1)."""
 
     #: The estimate; None where the metric has none.
@@ -79,10 +81,6 @@ class Interval:
         """Return the interval of minus the value."""
         value, low, high = (None if v is None else -v for v in (self.value, self.high, self.low))
         return Interval(value, low, high, self.level, self.accounts, self.reason)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def reading_of(change: Interval, better: str) -> str:

@@ -18,6 +18,7 @@ from gtmar.engine.equal_sizes import SizedTiers
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.metrics.registry import all_metrics, metric_column
+from gtmar.plain_data import PlainData
 from gtmar.stats.interval import (
     Interval,
     effective_size,
@@ -63,7 +64,7 @@ _SCALED = {"revenue_capture_lift": ("revenue_capture_at_20", 1 / 0.2)}
 
 
 @dataclass(frozen=True)
-class Uncertainty:
+class Uncertainty(PlainData):
     """Intervals by metric; by-tier ones as ``key.tier``, all tiers at once as ``key.*``.
 
     Parameters
@@ -77,14 +78,6 @@ class Uncertainty:
     before: dict[str, Interval]
     after: dict[str, Interval]
     gain: dict[str, Interval]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        parts = {"before": self.before, "after": self.after, "gain": self.gain}
-        return {
-            name: {key: interval.as_json() for key, interval in part.items()}
-            for name, part in parts.items()
-        }
 
 
 def paired(
