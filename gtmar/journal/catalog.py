@@ -43,7 +43,6 @@ from gtmar.sql_sandbox import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from types import TracebackType
 
     import polars as pl
 
@@ -65,8 +64,6 @@ class Journal:
 
     Parameters
     ----------
-    path
-        The journal's folder.
     time_limit
         Seconds that a query may take; None for 60 for text that `query` is given, and no limit for
         the library's.
@@ -131,12 +128,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -233,10 +225,8 @@ class Journal:
         ----------
         text
             The SELECT; values come in by ``getvariable('name')``.
-        among
-            Ids of the runs whose rows are read, which takes less time; None for all.
-        columns
-            Columns of `experiments` that are read, which takes less time; None for all.
+        among, columns
+            As for `sql`.
         variables
             Values by name; those of earlier queries are forgotten.
 

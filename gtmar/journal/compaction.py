@@ -94,11 +94,6 @@ def compact(journal: Path) -> Compaction:
     A run that is running, may be resumed or is damaged is left alone. To compact again changes
     nothing.
 
-    Parameters
-    ----------
-    journal
-        The journal's folder.
-
     Raises
     ------
     RunNotFoundError

@@ -278,8 +278,6 @@ def front(
 
     Parameters
     ----------
-    journal
-        The journal.
     run
         The run; None for the latest search.
     by

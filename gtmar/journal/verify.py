@@ -116,8 +116,6 @@ def examine(
 
     Parameters
     ----------
-    files
-        The run.
     packed
         Hashes of its packed file that are on record; None where it isn't on record as packed.
     rows
@@ -458,8 +456,6 @@ def verify(
 
     Parameters
     ----------
-    journal
-        The journal's folder.
     run_id
         One run's full id; None for all, and all events.
     against

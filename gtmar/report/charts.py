@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
+from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gtmar.journal.front import Front
     from gtmar.report.account_table import Capture
     from gtmar.report.content import Evidence, StabilityRecord
+    from gtmar.report.encoder_pictures import Band, EncoderPicture
     from gtmar.runs.segments import SegmentPart
     from gtmar.validation.null_answers import NullAnswers
 
@@ -35,6 +37,7 @@ __all__ = [
     "both",
     "capture_chart",
     "dots",
+    "encoder_chart",
     "front_chart",
     "layered",
     "legible",
@@ -92,7 +95,7 @@ _COMPROMISES = 60
 #: Longest name of a win in the chart, in characters, in a wide and in a narrow drawing.
 _LONGEST, _LONGEST_NARROW = 44, 24
 
-# ---- the charts ----------------------------------------------------------------------------------
+# ---- the charts ---------------------------------------------------------------------------------
 
 
 def objective_chart(evidence: Evidence) -> Markup:
@@ -423,7 +426,96 @@ def front_chart(front: Front) -> Markup | None:
     return both(lambda width: layered(layers, width, 60, (300, 240), most=600), legible(text))
 
 
-# ---- drawing -------------------------------------------------------------------------------------
+# ---- one feature: value against points, with the accounts beneath and how many stay --------------
+
+
+def encoder_chart(picture: EncoderPicture) -> Markup:
+    """Draw a feature: points by value, beneath the share of accounts and how many of them stay."""
+    low, high = (end(band.points for band in picture.bands) for end in (min, max))
+    text = (
+        f"{picture.feature}: points from {low:.1f} to {high:.1f} over {len(picture.bands)} bands "
+        "of values, with the share that each has and the share of those that stay. The "
+        "table below has the numbers."
+    )
+    draw = _number_chart if picture.line else _category_chart
+    return both(lambda width: draw(picture, width), legible(text))
+
+
+def _band_rows(bands: Sequence[Band]) -> list[dict[str, Any]]:
+    return [{**vars(band), "name": legible(band.name)} for band in bands]
+
+
+def _bars(rows: Sequence[dict[str, Any]], ink: str) -> alt.Chart:
+    return over(rows).mark_bar(color=INK[ink], opacity=1, aria=False)
+
+
+def _number_chart(picture: EncoderPicture, width: int) -> alt.VConcatChart:
+    """Stack three charts over one axis of values; each unknown has no place on it."""
+    rows = _band_rows([band for band in picture.bands if band.low is not None])
+    # A band of one value is as wide as the distance to the nearest other.
+    gaps = [b["low"] - a["low"] for a, b in pairwise(rows)] or [1.0]
+    for row in rows:
+        row["middle"] = (row["low"] + row["high"]) / 2
+        if row["low"] == row["high"]:
+            row["low"], row["high"] = (row["low"] + s * 0.4 * min(gaps) for s in (-1, 1))
+    scale = alt.Scale(domain=[rows[0]["low"], rows[-1]["high"]], nice=False)
+    title = legible(picture.feature)
+
+    def x(field: str, *, named: bool = False) -> alt.X:
+        axis = alt.Axis(tickCount=6, grid=False, labels=named, title=title if named else None)
+        return alt.X(f"{field}:Q", scale=scale, axis=axis)
+
+    share = alt.Axis(format=".0%", tickCount=2)
+    ends = [{"x": value, "y": points} for value, points in picture.line]
+    shape = "step-after" if picture.steps else "linear"
+    drawn = line(ends, "best", interpolate=shape, clip=True)
+    middle = alt.Y("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
+    charts = (
+        drawn.encode(x=x("x"), y=alt.Y("y:Q", title="points", axis=alt.Axis(tickCount=4))),
+        _bars(rows, "band").encode(
+            x=x("low"),
+            x2="high:Q",
+            y=alt.Y("share:Q", title="share", axis=share),
+            y2=alt.datum(0),
+        ),
+        alt.layer(
+            rule(rows, "quiet").encode(x=x("middle", named=True), y=middle, y2="retention_high:Q"),
+            dots(rows, "ink", size=30).encode(x=x("middle", named=True), y="retention:Q"),
+        ),
+    )
+    room = min(width, 640) - 80
+    heights = (130, 50, 60)
+    sized = [c.properties(width=room, height=h) for c, h in zip(charts, heights, strict=True)]
+    return alt.vconcat(*sized, spacing=6)
+
+
+def _category_chart(picture: EncoderPicture, width: int) -> alt.HConcatChart:
+    """Set three charts beside each other, a line a category."""
+    rows = _band_rows(picture.bands)
+    order = [row["name"] for row in rows]
+    side = 150 if width == WIDE else 80
+    room = (min(width, 640) - side - 50) // 3
+
+    def y(*, named: bool) -> alt.Y:
+        axis = alt.Axis(labels=named, labelLimit=side - 10, labelColor=INK["ink"])
+        return alt.Y("name:N", sort=order, title=None, axis=axis if named else None)
+
+    share = alt.Axis(format=".0%", tickCount=2, grid=False)
+    points = alt.X("points:Q", title="points", axis=alt.Axis(tickCount=2, grid=False))
+    stay = alt.X("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
+    charts = (
+        _bars(rows, "best").encode(y=y(named=True), x=points),
+        _bars(rows, "band").encode(y=y(named=False), x=alt.X("share:Q", title="share", axis=share)),
+        alt.layer(
+            rule(rows, "quiet").encode(y=y(named=False), x=stay, x2="retention_high:Q"),
+            dots(rows, "ink", size=30).encode(y=y(named=False), x="retention:Q"),
+        ),
+    )
+    sized = [c.properties(width=room, height=alt.Step(20)) for c in charts]
+    return alt.hconcat(*sized, spacing=12)
+
+
+# ---- drawing ------------------------------------------------------------------------------------
 
 
 def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:

@@ -21,10 +21,10 @@ from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.html import sentence as html_sentence
 from gtmar.html import table as html_table
 from gtmar.plain_data import PlainData, plain
-from gtmar.runs.before_leaving import before_leaving
 from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, local_inputs, refuse_unknown_options
+from gtmar.runs.leaving import before_leaving
 from gtmar.runs.measurement import Live, measure, measurements
 from gtmar.runs.score import score
 from gtmar.runs.score_store import score_store

@@ -23,6 +23,7 @@ from gtmar.data.table_files import located
 from gtmar.errors import AccountDataError, RecipeError, did_you_mean
 from gtmar.safe_text import is_remote
 from gtmar.snapshots.closed_sql import refuse_condition, refuse_select
+from gtmar.snapshots.raw_columns import with_dates
 from gtmar.snapshots.recipe import Monthly, RateTable, Span, Subscriptions, Transactions
 from gtmar.snapshots.statement import (
     RATES,
@@ -34,7 +35,6 @@ from gtmar.snapshots.statement import (
     recurring,
     statement,
 )
-from gtmar.snapshots.text_dates import with_dates
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
@@ -132,8 +132,6 @@ def history(
 
     Parameters
     ----------
-    recipe
-        The recipe.
     base
         Folder that relative paths of its sources begin at; None for the current one.
     memory

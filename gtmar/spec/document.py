@@ -449,8 +449,6 @@ def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
 
     Parameters
     ----------
-    spec
-        The spec.
     heading
         Lines of comment to stand at the top, without the ``#``.
     """

@@ -39,8 +39,6 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
 
     Parameters
     ----------
-    spec
-        The spec.
     bounds
         True for all that `spec_id` covers, False for what changes a score or a tier alone.
     """

@@ -181,8 +181,6 @@ def from_csv(text: str, *, name: str) -> Draft:
     ----------
     text
         The file; cells are parted by commas, semicolons or tabs.
-    name
-        The model's name.
 
     Returns
     -------

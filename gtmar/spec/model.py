@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     FiniteFloat,
@@ -153,11 +154,19 @@ MAX_SCORE_LIMIT = 1_000
 _IDENTITY = IdentityEncoder(kind="identity")
 
 
+def _rule_text(text: str) -> str:
+    Rule.parse(text)
+    return text
+
+
+_RuleText = Annotated[str, AfterValidator(_rule_text)]
+
+
 class Feature(SpecModel):
     """One column of the account table, how it is encoded, and its weight; or a rule's weight."""
 
     #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
-    rule: str | None = None
+    rule: _RuleText | None = None
     weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
@@ -166,13 +175,6 @@ class Feature(SpecModel):
     #: `redistribute` shares the weight of an unknown out, see `gtmar.spec.combination`.
     missing: Literal["error", "redistribute"] | MissingValue = "error"
     description: str | None = None
-
-    @field_validator("rule")
-    @classmethod
-    def _is_a_rule(cls, text: str | None) -> str | None:
-        if text is not None:
-            Rule.parse(text)
-        return text
 
     @property
     def parsed_rule(self) -> Rule | None:
@@ -251,14 +253,8 @@ class Group(SpecModel):
 class Veto(SpecModel):
     """A rule that keeps whom it holds for out of the tiers that are better than one."""
 
-    rule: str
+    rule: _RuleText
     tier: str
-
-    @field_validator("rule")
-    @classmethod
-    def _is_a_rule(cls, text: str) -> str:
-        Rule.parse(text)
-        return text
 
 
 def _listed(value: object) -> object:

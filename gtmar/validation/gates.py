@@ -74,8 +74,6 @@ def smallest_gain(
         Accounts to learn the error from; those to be searched, never the holdout.
     spec
         Its weights are the start.
-    judge
-        The objective.
     accounts
         Accounts that will decide, each on as many dates: the error shrinks with the root of their
         number.

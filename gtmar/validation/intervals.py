@@ -148,8 +148,6 @@ def uncertainty(
         The accounts, and one or two scores of them.
     level
         Probability with which an interval covers the truth, in (0, 1).
-    seed
-        Keys the draws.
     replicates
         Draws of the accounts; ends at 95 % rest on a fortieth of them each.
     metrics

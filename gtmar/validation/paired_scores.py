@@ -229,8 +229,6 @@ def weights(
     ----------
     accounts, replicates
         N and B.
-    seed
-        Keys the generator.
     rows
         Of the accounts, which a chunk is to have room for; None for N.
 

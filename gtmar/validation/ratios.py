@@ -59,8 +59,6 @@ class Ratio:
 
     Parameters
     ----------
-    key
-        The metric's.
     parts
         Gives y and x of every account, shape (N,) each.
     proportion
@@ -152,8 +150,6 @@ class Cells:
         Shape (T, U): accounts with x above 0.
     parts
         y and x of every account, shape (N,).
-    sides
-        The two scores.
     proportion
         Whether the ratio is a share of accounts.
     """

@@ -156,8 +156,6 @@ def reliability(
     ----------
     matrix
         Accounts that the probabilities were not fitted on.
-    spec
-        The spec, calibrated.
     level
         Of the intervals, in (0, 1).
 

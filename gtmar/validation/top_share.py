@@ -39,8 +39,6 @@ class Boundary:
 
     Parameters
     ----------
-    key
-        The metric's.
     cohort
         Says of each account whether it counts.
     share
