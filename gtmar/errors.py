@@ -107,7 +107,7 @@ class GtmarError(Exception):
     ) -> Self:
         """Make one error of several findings: the only one itself, else all below a head."""
         if len(texts) == 1:
-            return cls(texts[0], hint=hint, **facts)
+            return cls(texts[0], hint=hint, listing=(), **facts)
         return cls(head, hint=hint, listing=[f"  - {text}" for text in texts], **facts)
 
 

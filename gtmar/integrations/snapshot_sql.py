@@ -18,7 +18,7 @@ import sqlglot
 from sqlglot import exp
 
 from gtmar.data.locations import quoted
-from gtmar.errors import UsageError, culprits, did_you_mean, nearest
+from gtmar.errors import UsageError, culprits, did_you_mean
 from gtmar.integrations.known_sql import (
     COMPARED,
     Schemas,
@@ -29,7 +29,7 @@ from gtmar.integrations.known_sql import (
     refuse_unknown,
     typed,
 )
-from gtmar.integrations.sql import LONGEST_NAME, refuse_lost, table_name
+from gtmar.integrations.sql import LONGEST_NAME, refuse_dialect, refuse_lost, table_name
 from gtmar.snapshots.conflicts import conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import history
 from gtmar.snapshots.recipe import RateTable
@@ -140,12 +140,7 @@ def warehouse_selects(
     RecipeError
         If SQL of the recipe's own isn't known to mean the same in the dialect.
     """
-    if dialect not in DIALECTS:
-        likely = nearest(dialect, DIALECTS)
-        raise UsageError(
-            f'no dialect "{dialect}" for snapshots; there are {", ".join(DIALECTS)}',
-            hint=f"--dialect {likely or DIALECTS[0]}",
-        )
+    refuse_dialect(dialect, DIALECTS, " for snapshots")
     with history(recipe, **options) as opened:
         refuse_unsettled(conflicts(opened))
         described = {

@@ -446,7 +446,7 @@ def _band_rows(bands: Sequence[Band]) -> list[dict[str, Any]]:
 
 
 def _bars(rows: Sequence[dict[str, Any]], ink: str) -> alt.Chart:
-    return over(rows).mark_bar(color=INK[ink], opacity=1, aria=False)
+    return _inked(rows, "bar", ink, opacity=1)
 
 
 def _number_chart(picture: EncoderPicture, width: int) -> alt.VConcatChart:
@@ -527,12 +527,12 @@ def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
 
 def line(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
     """Begin a line in an ink."""
-    return over(rows).mark_line(**{"color": INK[ink], "strokeWidth": 2, "aria": False} | look)
+    return _inked(rows, "line", ink, **{"strokeWidth": 2} | look)
 
 
 def rule(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
     """Begin straight lines in an ink, such as intervals."""
-    return over(rows).mark_rule(color=INK[ink], aria=False, **look)
+    return _inked(rows, "rule", ink, **look)
 
 
 def dots(
@@ -542,11 +542,15 @@ def dots(
     size: int = 40,
     **look: Any,
 ) -> alt.Chart:
-    """Begin points in an ink, filled with that or another; a screen reader needs ``aria=True``."""
-    given = {"aria": False} | look
-    return over(rows).mark_point(
-        color=INK[ink], fill=INK[fill or ink], size=size, opacity=1, **given
-    )
+    """Begin points in an ink, filled with that or another."""
+    return _inked(rows, "point", ink, fill=INK[fill or ink], size=size, opacity=1, **look)
+
+
+def _inked(rows: Sequence[Mapping[str, Any]], mark: str, ink: str, **look: Any) -> alt.Chart:
+    """Begin marks of a kind in an ink; a screen reader needs ``aria=True``."""
+    given = {"color": INK[ink], "aria": False} | look
+    chart: alt.Chart = getattr(over(rows), f"mark_{mark}")(**given)
+    return chart
 
 
 def layered(

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.contract import id_column
+from gtmar.data.contract import needed_id
 from gtmar.data.outcomes import canonical_outcomes
 from gtmar.data.prepare import read_for
 from gtmar.data.scan import Source, collect, scan
 from gtmar.data.split import key_expression
-from gtmar.errors import GtmarError, UsageError
+from gtmar.errors import GtmarError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge, breach
@@ -237,12 +237,7 @@ def _load_kept(table: AccountTable, group: Sequence[KeptScores], options: TableO
     """Join a date's outcomes with the scores that were kept, by id; those with both count."""
     spec = group[0].spec
     table = read_for(table, spec)
-    identifier = id_column(spec, table.columns)
-    if identifier is None:
-        raise UsageError(
-            f"{table.source}: no column is the account's id, so kept scores can't be found",
-            hint="id: COLUMN in the spec names it",
-        )
+    identifier = needed_id(spec, table, "kept scores can't be found")
     frame = table.frame.with_columns(key_expression(identifier, table.schema).alias(_KEY))
     names = [f"kept score {number}" for number in range(len(group))]
     for name, each in zip(names, group, strict=True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.contract import id_column
+from gtmar.data.contract import needed_id
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.html import sentence as html_sentence
@@ -318,12 +318,7 @@ def _keep(
 
 def _scores(table: AccountTable, spec: ScoringSpec, options: TableOptions) -> pl.DataFrame:
     """Score a table for the store: an account a row, in the order of their ids."""
-    identifier = id_column(spec, table.columns)
-    if identifier is None:
-        raise UsageError(
-            f"{table.source}: no column is the account's id, so scores can't be kept",
-            hint="id: COLUMN in the spec names it",
-        )
+    identifier = needed_id(spec, table, "scores can't be kept")
     as_of, aside = options.get("as_of"), options.get("set_aside")
     scored = score(table, spec, as_of=as_of, set_aside=aside)
     probability = pl.col("probability") if "probability" in scored.columns else pl.lit(None)

@@ -40,6 +40,8 @@ _SHAPES = {
     "subscriptions": "subscription periods",
     "transactions": "payments",
 }
+#: Contradictions of rows without an amount.
+_WITHOUT_AMOUNT = ("unknown_amounts", "bad_months", "bad_quantities")
 #: The rules that settle each kind of contradiction, where they stand, and the words to take in.
 _RULES = {
     "zero_amounts": "zero_amounts: not paying",
@@ -269,11 +271,9 @@ class _Writing:
         days = (last - first).days
         if self.revenue.shape == "transactions":
             self._months(opened, rows, days)
-        months = 6 if days >= 540 else 3 if days >= 270 else 1
-        months = max(
-            months,
-            int(self.revenue.money.get("months", 1)) if self.revenue.shape == "transactions" else 1,
-        )
+        months = _window_of(days)
+        if self.revenue.shape == "transactions":
+            months = max(months, int(self.revenue.money.get("months", 1)))
         every = 3 if months == 6 else months
         self.window = f"{months} month{'s' if months > 1 else ''}"
         newest = last.replace(day=1)
@@ -351,7 +351,7 @@ class _Writing:
             f"{at}) over (partition by {account} order by {at}), {at}) as gap from ({rows})) "
             "where gap > 0"
         )
-        most = 6 if days >= 540 else 3 if days >= 270 else 1
+        most = _window_of(days)
         wanted = next((m for m, d in ((1, 35), (3, 100), (6, 190)) if (gap or 0) <= d), 12)
         months = min(wanted, most) if gap is not None else most
         apart = "no account pays twice"
@@ -415,18 +415,14 @@ class _Writing:
     def _where(self, each: DraftedSource) -> list[str]:
         """Return a line to take in where rows of the revenue have no amount."""
         kinds = {conflict.kind for conflict in self.found}
-        if each is not self.revenue or not kinds & {
-            "unknown_amounts",
-            "bad_months",
-            "bad_quantities",
-        }:
+        if each is not self.revenue or kinds.isdisjoint(_WITHOUT_AMOUNT):
             return []
         terms = [each.money[key] for key in ("amount", "quantity", "months") if key in each.money]
         named = [column(term) for term in terms if isinstance(term, str)]
         known = " and ".join(f"{term} is not null" for term in named)
         if "where" in each.keys:
-            return _comment(f"where: ({each.keys['where']}) and {known}", "    ", wrap=False)
-        return _comment(f"where: {_scalar(known)}", "    ", wrap=False)
+            return [f"    # where: ({each.keys['where']}) and {known}"]
+        return [f"    # where: {_scalar(known)}"]
 
     def _money(self) -> list[str]:
         source, shape = self.revenue, str(self.revenue.shape)
@@ -476,6 +472,11 @@ class _Writing:
         return lines
 
 
+def _window_of(days: int) -> int:
+    """Return the months of a window that a history of so many days has room for."""
+    return 6 if days >= 540 else 3 if days >= 270 else 1
+
+
 def _source_of(rule: dict[str, str]) -> str:
     """Return the source of a feature: its first key is its kind."""
     return next(iter(rule.values())).partition(".")[0]
@@ -494,9 +495,7 @@ def _flow(rule: dict[str, str]) -> str:
     return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in rule.items()) + "}"
 
 
-def _comment(text: str, indent: str, *, wrap: bool = True) -> list[str]:
-    if not wrap:
-        return [f"{indent}# {text}"]
+def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(
         text,
         100,

@@ -151,6 +151,10 @@ class RawColumns:
         """Whether a column holds numbers."""
         return self.kind(own).is_numeric()
 
+    def has_few(self, own: str) -> bool:
+        """Whether a column holds several values and no more than 30, as categories do."""
+        return 2 <= (self.told("distinct", own) or 0) <= 30
+
     def is_time(self, own: str) -> bool:
         """Whether a column holds days or moments, or seconds since 1970 by its name and values."""
         return self.kind(own).is_temporal() or self.in_seconds(own)

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -28,6 +28,9 @@ from gtmar.documents import read_text
 from gtmar.errors import RecipeError, SpecError, did_you_mean
 from gtmar.spec.document import read_with_lines, real_place
 from gtmar.spec.encoders import SpecModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "KINDS",
@@ -118,6 +121,14 @@ def _day(value: object) -> object:
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
 
 
+def _one_of(asked: str, values: Mapping[str, object]) -> str:
+    """Return the name of the one value that is given; a `ValueError` for none or more."""
+    given = [name for name, value in values.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"{asked}, got {' and '.join(given) or 'none'}")
+    return given[0]
+
+
 class RawTable(SpecModel):
     """One raw table: where it is, which column is the account, and when each row was true.
 
@@ -179,17 +190,11 @@ class RawTable(SpecModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> RawTable:
-        given = [
-            name
-            for name in ("at", "from", "valid_from", "as_of")
-            if getattr(self, "from_" if name == "from" else name) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                "a source has one of at, from, valid_from and as_of, "
-                f"got {' and '.join(given) or 'none'}"
-            )
-        if (self.until is not None) != (given == ["from"]):
+        given = _one_of(
+            "a source has one of at, from, valid_from and as_of",
+            {"at": self.at, "from": self.from_, "valid_from": self.valid_from, "as_of": self.as_of},
+        )
+        if (self.until is not None) != (given == "from"):
             raise ValueError("from and until stand together")
         return self
 
@@ -344,12 +349,7 @@ class RevenueShape(SpecModel):
 
     @model_validator(mode="after")
     def _one(self) -> RevenueShape:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "revenue is one of transactions, monthly and subscriptions, "
-                f"got {' and '.join(given) or 'none'}"
-            )
+        _one_of("revenue is one of transactions, monthly and subscriptions", dict(self))
         return self
 
 

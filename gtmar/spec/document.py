@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
+from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text, with_leaves
 from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, did_you_mean
 from gtmar.spec.ids import calibration_of
 from gtmar.spec.import_specs import Draft, from_csv, from_tools
@@ -452,13 +452,9 @@ def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
     heading
         Lines of comment to stand at the top, without the ``#``.
     """
-    return commented_yaml(_whole_numbers(_short(spec)), heading=heading)
+    return commented_yaml(with_leaves(_short(spec), _whole_number), heading=heading)
 
 
-def _whole_numbers(value: Any) -> Any:
-    """Write 55 for 55.0, as people do; both read back the same."""
-    if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
+def _whole_number(value: Any) -> Any:
+    """Return 55 for 55.0, as people write it; both read back the same."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from gtmar.earning import Earning, earnings
-from gtmar.errors import SpecError, did_you_mean
+from gtmar.errors import SpecError, UsageError, did_you_mean
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
@@ -61,6 +61,7 @@ __all__ = [
     "Tier",
     "Veto",
     "Window",
+    "stated_as_of",
     "stated_date",
     "tier_problems",
 ]
@@ -143,6 +144,16 @@ def stated_date(text: str) -> date | None:
     (datetime.date(2026, 1, 31), None)
     """
     return date.fromisoformat(text) if _DATE.fullmatch(text) else None
+
+
+def stated_as_of(text: str) -> date:
+    """Return the day that ``as_of`` states; `UsageError` where it states none."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as err:
+        raise UsageError(
+            f'as_of expects a date, got "{text}"', hint="write it as YYYY-MM-DD"
+        ) from err
 
 
 #: Scores are rounded to 1/100 of a point.
