@@ -23,6 +23,7 @@ __all__ = [
     "is_text",
     "parse_json",
     "read_text",
+    "with_leaves",
 ]
 
 #: Bytes of a spec, a weights file, a query.
@@ -121,3 +122,12 @@ def _below(value: object) -> list[object]:
     """Return the lists and objects that stand in a value."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [each for each in inner if isinstance(each, dict | list)]
+
+
+def with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a document with all changed that is neither a list nor an object of it."""
+    if isinstance(value, dict):
+        return {key: with_leaves(each, change) for key, each in value.items()}
+    if isinstance(value, list):
+        return [with_leaves(each, change) for each in value]
+    return change(value)

@@ -27,7 +27,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from gtmar.safe_text import redacted, visible
 
@@ -57,6 +57,7 @@ __all__ = [
     "Violation",
     "ViolationsError",
     "culprits",
+    "did_you_mean",
     "nearest",
     "needing",
 ]
@@ -99,6 +100,15 @@ class GtmarError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+    @classmethod
+    def of_all(
+        cls, texts: Sequence[str], head: str, *, hint: str | None = None, **facts: object
+    ) -> Self:
+        """Make one error of several findings: the only one itself, else all below a head."""
+        if len(texts) == 1:
+            return cls(texts[0], hint=hint, listing=(), **facts)
+        return cls(head, hint=hint, listing=[f"  - {text}" for text in texts], **facts)
 
 
 def _presentable(line: str) -> str:
@@ -320,6 +330,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     lowered = {option.lower(): option for option in islice(near, _COMPARED)}
     match = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[match[0]] if match else None
+
+
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """Ask whether the nearest known name was meant, `before` at the front; empty for none near.
+
+    Examples
+    --------
+    >>> did_you_mean("alert_creatd", ["alert_created", "mrr"], before="; ")
+    '; did you mean "alert_created"?'
+    """
+    likely = nearest(name, known)
+    return f'{before}did you mean "{likely}"?' if likely else ""
 
 
 @contextmanager

@@ -24,6 +24,7 @@ ROOMS = (
     "errors",
     "arguments",
     "documents",
+    "plain_data",
     "sql_sandbox",
     "html",
     "outputs",

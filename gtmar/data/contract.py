@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -48,9 +47,9 @@ from gtmar.data.rules import (
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
-from gtmar.errors import UsageError, Violation, ViolationsError, culprits, nearest
+from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
-from gtmar.spec.model import LABELS, Outcomes, stated_date
+from gtmar.spec.model import LABELS, Outcomes, stated_as_of, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +58,14 @@ if TYPE_CHECKING:
     from gtmar.spec.model import Feature, ScoringSpec
     from gtmar.spec.rule import Condition
 
-__all__ = ["MOST_SEGMENTS", "Checked", "as_of_date", "check_contract", "id_column"]
+__all__ = [
+    "MOST_SEGMENTS",
+    "Checked",
+    "as_of_date",
+    "check_contract",
+    "id_column",
+    "needed_id",
+]
 
 #: Values of a segment column at most; more are no segments but ids.
 MOST_SEGMENTS = 100
@@ -107,6 +113,17 @@ def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
     return next((lowered[name] for name in ID_NAMES if name in lowered), None)
 
 
+def needed_id(spec: ScoringSpec, table: AccountTable, otherwise: str) -> str:
+    """Return the account id's column; `UsageError` where there is none, so that `otherwise`."""
+    name = id_column(spec, table.columns)
+    if name is None:
+        raise UsageError(
+            f"{table.source}: no column is the account's id, so {otherwise}",
+            hint="id: COLUMN in the spec names it",
+        )
+    return name
+
+
 def as_of_date(
     spec: ScoringSpec, schema: pl.Schema, as_of: str | None, dates: TableDates | None = None
 ) -> pl.Expr | None:
@@ -115,12 +132,7 @@ def as_of_date(
     Without either it is the date that a row is of, of `dates` that were asked for.
     """
     if as_of is not None:
-        try:
-            day = pl.lit(date.fromisoformat(as_of))
-        except ValueError as err:
-            raise UsageError(
-                f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
-            ) from err
+        day = pl.lit(stated_as_of(as_of))
         counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
         if counted and dates is not None and dates.several:
             raise UsageError(
@@ -249,9 +261,7 @@ class _Check:
             self.refuse(column, problem, "store it as a number or a date")
             return
         columns = self.table.columns
-        likely = nearest(column, columns)
-        hint = f'did you mean "{likely}"?' if likely else otherwise
-        hint = hint or f"the table has {culprits(columns)}"
+        hint = did_you_mean(column, columns) or otherwise or f"the table has {culprits(columns)}"
         self.refuse(column, f"no such column ({role})", hint)
 
     def _check_names(self) -> None:

@@ -99,8 +99,6 @@ def fetch(location: str, path: Path) -> Fetched:
     ----------
     location
         ``postgresql://user@host/database?table=schema.name``; its other parameters are libpq's.
-    path
-        The file.
 
     Raises
     ------

@@ -25,6 +25,8 @@ __all__ = [
     "duckdb_place",
     "expanded",
     "is_delta",
+    "is_path",
+    "literal",
     "local_path",
     "quoted",
     "refuse_remote",
@@ -116,6 +118,11 @@ def local_path(location: str) -> Path | None:
     return None if "://" in path else Path(path)
 
 
+def is_path(location: str) -> bool:
+    """Whether a location is a plain path of this machine, no URL and no ``delta:FOLDER``."""
+    return not (is_remote(location) or "://" in location or location.startswith("delta:"))
+
+
 def delta_root(location: str) -> tuple[str, tuple[str, ...]]:
     """Split the parts of a path that name partitions, as ``day=2024-01-01``, off a Delta table's.
 
@@ -144,6 +151,11 @@ def is_delta(location: str) -> bool:
 def quoted(name: str) -> str:
     """Quote a name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Write a text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def worded(location: str, err: Exception) -> str:

@@ -24,7 +24,7 @@ from gtmar.data.text_columns import (
     cleaned,
     converted,
 )
-from gtmar.errors import AccountDataError, culprits, nearest
+from gtmar.errors import AccountDataError, culprits, did_you_mean
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.spec.model import Reading, stated_date
 
@@ -145,8 +145,7 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
     nulls = NULL_MARKERS if reading.nulls is None else reading.nulls
     for name, stated in reading.columns.items():
         if name not in schema:
-            likely = nearest(name, schema.names())
-            wrong.append(f'no column "{name}"' + (f', did you mean "{likely}"?' if likely else ""))
+            wrong.append(f'no column "{name}"' + did_you_mean(name, schema.names(), before=", "))
             continue
         if schema[name] not in TEXT_TYPES:
             wrong.append(f'column "{name}" is {schema[name]} and no text')

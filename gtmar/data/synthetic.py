@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from gtmar.errors import UsageError, culprits, nearest
+from gtmar.errors import UsageError, culprits, did_you_mean
 
 __all__ = ["KINDS", "Logit", "TableKind", "generate"]
 
@@ -149,10 +149,9 @@ def generate(kind: str, *, accounts: int | None = None, seed: int | None = None)
     ['acct-00001', 'acct-00002']
     """
     if kind not in KINDS:
-        likely = nearest(kind, KINDS)
         raise UsageError(
             f'no kind of synthetic table is called "{kind}"; there are {culprits(KINDS)}',
-            hint=f'did you mean "{likely}"?' if likely else None,
+            hint=did_you_mean(kind, KINDS) or None,
         )
     shipped = KINDS[kind]
     size = shipped.accounts if accounts is None else accounts

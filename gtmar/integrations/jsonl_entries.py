@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gtmar.documents import LARGEST_TEXT, parse_json
+from gtmar.documents import LARGEST_TEXT, parse_json, with_leaves
 from gtmar.errors import JournalError, culprits
 from gtmar.metrics.registry import all_metrics
 from gtmar.spec.encoders import WEIGHT_LIMIT
@@ -356,11 +356,7 @@ def objects(  # noqa: PLR0912 - one pass over marks, each of which ends or begin
 
 
 def _finite(value: Any) -> Any:
-    """Write null for NaN and infinity, which JSON doesn't have."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
+    """Return null for NaN and infinity, which JSON doesn't have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -415,6 +411,6 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
         evaluation=None if evaluation is None else str(evaluation),
         basis=reader.basis,
         revenue_weighted=reader.revenue_weighted,
-        original=json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":")),
+        original=json.dumps(with_leaves(data, _finite), ensure_ascii=False, separators=(",", ":")),
     )
     return entry if reader.sound else None

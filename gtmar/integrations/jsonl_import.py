@@ -13,7 +13,7 @@ import math
 import secrets
 import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from pathlib import Path
@@ -39,6 +39,7 @@ from gtmar.journal.verify import covered, run_ids
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import all_metrics
 from gtmar.outputs import sync_folder
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -280,7 +281,7 @@ def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(PlainData):
     """What was brought in."""
 
     source: str
@@ -290,10 +291,6 @@ class Imported:
     wins: int
     #: Keys and metrics that the journal has no column for, and in how many lines they were.
     ignored: dict[str, int]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def import_jsonl(
@@ -445,7 +442,7 @@ def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
 
 
 @dataclass(frozen=True)
-class Undone:
+class Undone(PlainData):
     """What was taken back."""
 
     #: The import's event, and the one that says that it was taken back.
@@ -454,10 +451,6 @@ class Undone:
     source: str
     runs: tuple[str, ...]
     experiments: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def undo_import(

@@ -18,6 +18,7 @@ from sqlglot.schema import MappingSchema
 from gtmar.data.locations import quoted
 from gtmar.errors import RecipeError
 from gtmar.snapshots.raw_history import conditions
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -174,7 +175,7 @@ def _oddities(text: str, schemas: Schemas) -> Iterator[str]:
     try:
         found = typed(tree, schemas)
     except SqlglotError as err:
-        yield f"its names can't be told apart: {str(err).partition(chr(10))[0]}"
+        yield f"its names can't be told apart: {first_line(err)}"
         return
     for node in found.walk():
         if not _fits(node):

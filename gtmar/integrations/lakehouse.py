@@ -10,7 +10,7 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
@@ -22,6 +22,7 @@ from polars.exceptions import PolarsError
 from gtmar.data.locations import duckdb_place, local_path, quoted, split, worded
 from gtmar.errors import GtmarError, UsageError, needing
 from gtmar.outputs import Output, refuse_inputs, settle
+from gtmar.plain_data import PlainData
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def _unwritable(location: str, err: Exception) -> UsageError:
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(PlainData):
     """What was appended, and where."""
 
     #: Rows appended: one a run, all of its experiments, and one an event.
@@ -317,10 +318,6 @@ class Published:
     runs_table: str
     experiments_table: str
     events_table: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 #: The tables of a published journal.

@@ -13,13 +13,14 @@ import re
 import sqlite3
 import warnings
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import JournalError, ResourceError, UsageError
 from gtmar.metrics.registry import all_metrics, metric_column
 from gtmar.outputs import refuse_inputs
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,7 +59,7 @@ _TAGS = ("run_id", "digest", "author", "note")
 
 
 @dataclass(frozen=True)
-class Logged:
+class Logged(PlainData):
     """Where a run stands in the store."""
 
     #: The journal's run, and MLflow's.
@@ -68,10 +69,6 @@ class Logged:
     store: str
     #: False where it was there already: then nothing was written.
     new: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def log_run(

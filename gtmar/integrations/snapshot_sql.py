@@ -18,7 +18,7 @@ import sqlglot
 from sqlglot import exp
 
 from gtmar.data.locations import quoted
-from gtmar.errors import UsageError, culprits, nearest
+from gtmar.errors import UsageError, culprits, did_you_mean
 from gtmar.integrations.known_sql import (
     COMPARED,
     Schemas,
@@ -29,7 +29,7 @@ from gtmar.integrations.known_sql import (
     refuse_unknown,
     typed,
 )
-from gtmar.integrations.sql import LONGEST_NAME, refuse_lost, table_name
+from gtmar.integrations.sql import LONGEST_NAME, refuse_dialect, refuse_lost, table_name
 from gtmar.snapshots.conflicts import conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import history
 from gtmar.snapshots.recipe import RateTable
@@ -69,11 +69,10 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
     said = dict(text.partition("=")[::2] for text in given)
     wrong = [f'"{text}" is no SOURCE=TABLE' for text in given if not text.partition("=")[2]]
     all_tables: dict[str, RawTable | RateTable] = {**recipe.sources, **_beside(recipe)}
-    for name in said.keys() - all_tables.keys():
-        likely = nearest(name, all_tables)
-        wrong.append(
-            f'there is no source "{name}"' + (f'; did you mean "{likely}"?' if likely else "")
-        )
+    wrong += [
+        f'there is no source "{name}"{did_you_mean(name, all_tables, before="; ")}'
+        for name in said.keys() - all_tables.keys()
+    ]
     for name, source in all_tables.items():
         if name in said:
             continue
@@ -141,12 +140,7 @@ def warehouse_selects(
     RecipeError
         If SQL of the recipe's own isn't known to mean the same in the dialect.
     """
-    if dialect not in DIALECTS:
-        likely = nearest(dialect, DIALECTS)
-        raise UsageError(
-            f'no dialect "{dialect}" for snapshots; there are {", ".join(DIALECTS)}',
-            hint=f"--dialect {likely or DIALECTS[0]}",
-        )
+    refuse_dialect(dialect, DIALECTS, " for snapshots")
     with history(recipe, **options) as opened:
         refuse_unsettled(conflicts(opened))
         described = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.locations import local_path, quoted
+from gtmar.data.locations import literal, local_path, quoted
 from gtmar.errors import UsageError, culprits
 from gtmar.integrations.lakehouse import APPLICATION, PAUSE, TRIES, delta_table, in_duckdb
 from gtmar.outputs import refuse_inputs
@@ -76,12 +76,9 @@ def _no_snapshots(location: str) -> UsageError:
     )
 
 
-# ---- Delta ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class DeltaSnapshots:
-    """A Delta table, partitioned by date; each date is one file, with its columns alone."""
+class _Snapshots:
+    """A table that snapshots go into."""
 
     location: str
     #: Whether the file itself says what its sources were.
@@ -90,6 +87,13 @@ class DeltaSnapshots:
     def of(self, day: date) -> str:
         """Return where a date is, as ``--data`` takes it."""
         return f"{self.location}/{_DAY}={day.isoformat()}"
+
+
+# ---- Delta ---------------------------------------------------------------------------------------
+
+
+class DeltaSnapshots(_Snapshots):
+    """A Delta table, partitioned by date; each date is one file, with its columns alone."""
 
     def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in the file
         """Put a date's table in; return what that changed.
@@ -197,25 +201,11 @@ def _copy(made: Path, target: str, name: str) -> int:
 # ---- DuckDB --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class DuckDBSnapshots:
+class DuckDBSnapshots(_Snapshots):
     """A table of a DuckDB file with all dates, and a view of each date with its columns alone."""
 
-    location: str
-    tells_sources: bool = True
-
-    def of(self, day: date) -> str:
-        """Return where a date is, as ``--data`` takes it."""
-        return f"{self.location}/{_DAY}={day.isoformat()}"
-
     def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in the file
-        """Put a date's table in; return what that changed.
-
-        Raises
-        ------
-        UsageError
-            If the date is there with other rows, or it can't be written.
-        """
+        """Put a date's table in; returns and raises as for Delta."""
 
         def act(connection: duckdb.DuckDBPyConnection, table: str) -> str:
             connection.execute("begin")
@@ -269,6 +259,6 @@ class DuckDBSnapshots:
         connection.execute(
             f"create or replace view {view} as select {selected} from {table} where {_DAY} = {when}"
         )
-        said = json.dumps(pl.read_parquet_metadata(made)).replace("'", "''")
-        connection.execute(f"comment on view {view} is '{said}'")
+        said = literal(json.dumps(pl.read_parquet_metadata(made)))
+        connection.execute(f"comment on view {view} is {said}")
         return change

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,7 +35,7 @@ from gtmar.spec.encoders import (
     value_forms,
 )
 from gtmar.spec.ids import calibration_of
-from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, stated_as_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +49,7 @@ __all__ = [
     "DIALECTS",
     "LONGEST_NAME",
     "column_kinds",
+    "refuse_dialect",
     "refuse_lost",
     "select",
     "select_grid",
@@ -398,6 +398,15 @@ _KEPT = ("encoded", "sums", "shared", "cut", "whole", "value")
 _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
 
+def refuse_dialect(dialect: str, known: Sequence[str], what: str = "") -> None:
+    """Refuse a dialect that something, `what` by its name, can't be written in."""
+    if dialect not in known:
+        raise UsageError(
+            f'no dialect "{dialect}"{what}; there are {", ".join(known)}',
+            hint=f"--dialect {nearest(dialect, known) or known[0]}",
+        )
+
+
 def column_kinds(schema: pl.Schema) -> dict[str, str]:
     """Say what the columns of a table are, as far as SQL has to know: by name, in five words."""
     import polars as pl
@@ -505,12 +514,7 @@ def _scored(
     kinds: Mapping[str, str] | None,
 ) -> exp.Select:
     """Return the tree of the statement that scores a table; refuse what can't be written."""
-    if dialect not in DIALECTS:
-        likely = nearest(dialect, DIALECTS)
-        raise UsageError(
-            f'no dialect "{dialect}"; there are {", ".join(DIALECTS)}',
-            hint=f"--dialect {likely or DIALECTS[0]}",
-        )
+    refuse_dialect(dialect, DIALECTS)
     identifier = identifier or spec.id
     if identifier is None:
         raise UsageError(
@@ -822,13 +826,7 @@ def _day(
             hint="store dates as dates where the score is computed",
         )
     if as_of is not None:
-        try:
-            stated = date.fromisoformat(as_of)
-        except ValueError as err:
-            raise UsageError(
-                f'as_of expects a date, got "{as_of}"', hint="write it as YYYY-MM-DD"
-            ) from err
-        return exp.cast(text(stated.isoformat()), "date")
+        return exp.cast(text(stated_as_of(as_of).isoformat()), "date")
     if spec.as_of is None:
         return None
     return day(column(spec.as_of), kinds.get(spec.as_of), spec.time_zone, dialect)

@@ -23,7 +23,7 @@ from gtmar.errors import (
     QueryError,
     RunNotFoundError,
     culprits,
-    nearest,
+    did_you_mean,
 )
 from gtmar.journal.events import ahead, clock_note
 from gtmar.journal.file_index import Cache, FileIndex
@@ -43,7 +43,6 @@ from gtmar.sql_sandbox import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from types import TracebackType
 
     import polars as pl
 
@@ -65,8 +64,6 @@ class Journal:
 
     Parameters
     ----------
-    path
-        The journal's folder.
     time_limit
         Seconds that a query may take; None for 60 for text that `query` is given, and no limit for
         the library's.
@@ -131,12 +128,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -177,11 +169,10 @@ class Journal:
         known = {parameter.name for parameter in file.parameters}
         unknown = sorted(set(variables) - known)
         if unknown:
-            likely = nearest(unknown[0], known)
             raise QueryError(
                 f'query "{file.name}" has no parameter {culprits(unknown)}; '
                 f"it has {', '.join(sorted(known)) or 'none'}",
-                hint=f'did you mean "{likely}"?' if likely else None,
+                hint=did_you_mean(unknown[0], known) or None,
             )
         if "chosen_" in file.text and variables.get("run") is None and self._any_begun():
             # The views would find it too, by reading the records of all runs.
@@ -234,10 +225,8 @@ class Journal:
         ----------
         text
             The SELECT; values come in by ``getvariable('name')``.
-        among
-            Ids of the runs whose rows are read, which takes less time; None for all.
-        columns
-            Columns of `experiments` that are read, which takes less time; None for all.
+        among, columns
+            As for `sql`.
         variables
             Values by name; those of earlier queries are forgotten.
 
@@ -344,11 +333,10 @@ class Journal:
         if matches:
             raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
         ids = self._begun()
-        likely = nearest(name, ids)
         raise RunNotFoundError(
             f'journal "{self.path}" has no run "{name}"; it has {len(ids)}, '
             f"the latest search {self._latest()}",
-            hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
+            hint=did_you_mean(name, ids) or "gtmar sql runs lists them",
         )
 
     def live(self) -> str:

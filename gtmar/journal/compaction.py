@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.events import EventKind, write_event
@@ -38,6 +38,7 @@ from gtmar.journal.schema import SMALL, format_of, write_parquet
 from gtmar.journal.verify import examine, packings, run_ids
 from gtmar.outputs import exchange as _exchange
 from gtmar.outputs import sync_folder
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Compaction:
+class Compaction(PlainData):
     """What a compaction did."""
 
     #: Runs packed, those included that an earlier compaction packed and didn't put on record.
@@ -86,21 +87,12 @@ class Compaction:
     #: Runs packed before, whose old parts a sync had put back beside the packed one: taken away.
     tidied: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
 
 def compact(journal: Path) -> Compaction:
     """Pack the parts of each run that has ended into one; keep that as an event.
 
     A run that is running, may be resumed or is damaged is left alone. To compact again changes
     nothing.
-
-    Parameters
-    ----------
-    journal
-        The journal's folder.
 
     Raises
     ------

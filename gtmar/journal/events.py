@@ -132,8 +132,6 @@ def write_event(
     ----------
     journal
         The journal's folder; made where it isn't there.
-    kind
-        What it says.
     details
         What has no column of its own; kept as JSON.
     fields

@@ -56,8 +56,6 @@ class Cache:
     ----------
     folder
         Where its entries are; None where nothing is to be kept.
-    journal
-        The journal's folder.
     """
 
     folder: Path | None
@@ -223,15 +221,7 @@ class _Sound:
 
 
 class FileIndex:
-    """The files of a journal's folder; a run's are looked at when they are asked for.
-
-    Parameters
-    ----------
-    journal
-        The folder.
-    kept
-        Its cache.
-    """
+    """The files of a journal's folder; a run's are looked at when they are asked for."""
 
     def __init__(self, journal: Path, kept: Cache) -> None:
         self._journal = journal

@@ -148,8 +148,6 @@ def replaced_names(file: str, listed: Iterable[str]) -> set[str]:
 
     Parameters
     ----------
-    file
-        The file's name.
     listed
         Names of the parts that were packed into it, by its footer.
     """

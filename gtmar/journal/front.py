@@ -10,6 +10,7 @@ from gtmar.html import number, sentence
 from gtmar.html import table as html_table
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.metrics.registry import all_metrics, metric_named, objective_keys
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,11 +59,14 @@ _ON_TABLE = """
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(PlainData):
     """The experiments that no other beats in one of two metrics without being worse in the other.
 
     All values are of the accounts searched.
     """
+
+    _left_out = ("rows",)
+    _beside = ("sentences", "points", "best", "bend")
 
     run_id: str
     objective: str
@@ -159,13 +163,6 @@ class Front:
                 break
             kept.remove(place)
         return [rows[i] for i in sorted(kept)]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        plain = vars(self) | {"sentences": self.sentences, "points": self.points}
-        plain["best"], plain["bend"] = self.best, self.bend
-        del plain["rows"]
-        return plain
 
     def _repr_html_(self) -> str:
         heads, rows = self.cells(self.shown())
@@ -281,8 +278,6 @@ def front(
 
     Parameters
     ----------
-    journal
-        The journal.
     run
         The run; None for the latest search.
     by

@@ -61,8 +61,6 @@ def resolve(journal: Journal, name: str) -> Reference:
 
     Parameters
     ----------
-    journal
-        The journal.
     name
         ``RUN/EXP``, ``RUN`` for its best, ``RUN/start`` for its baseline, ``EXP`` of the latest
         run, or ``live`` for what is live. ``RUN`` may be ``latest`` or ``live``, too.
@@ -399,14 +397,10 @@ def best(
 
     Parameters
     ----------
-    journal
-        The journal.
     metric
         Its name, with a tier where it is by tier; None for the run's objective.
     run
         A run on the table that is meant; None for the latest run's.
-    most
-        Experiments at most.
 
     Returns
     -------

@@ -226,10 +226,6 @@ def write_parquet(
 
     Parameters
     ----------
-    table
-        What to write.
-    file
-        Receives it.
     footer
         Metadata, in place of the table's own.
     rows
@@ -298,8 +294,6 @@ def step_fields(steps: Sequence[Step], names: Sequence[str]) -> Fields:
     ----------
     steps
         K steps, one at least.
-    names
-        Names of the weights.
     """
     candidates = [step.candidate for step in steps]
     weights = np.array([candidate.weights for candidate in candidates], dtype=np.int64)
@@ -343,8 +337,6 @@ def experiment_rows(
         Their metrics, K rows.
     run_id, objective, basis, author, note
         The same in every row; author and note are not said of a baseline.
-    names
-        Names of the weights.
     times
         When each was evaluated, in microseconds since 1970, UTC; shape (K,).
     durations

@@ -49,8 +49,6 @@ def find_breaks(
 
     Parameters
     ----------
-    files
-        The run.
     links
         Those of all its files that can be read.
     damaged

@@ -19,6 +19,7 @@ __all__ = [
     "IMPORTED",
     "RUNNING",
     "SAME",
+    "TWINS",
     "Seen",
     "at_its_size",
     "held_by_date",
@@ -51,7 +52,11 @@ _HEADLINES = {
     _HHI: ("MRR concentration at equal sizes", ".3f", -1),
 }
 #: Objectives that say what a headline metric says.
-_TWINS = {"revenue_capture_lift": "revenue_capture_at_20", "revenue_concentration_hhi": _HHI}
+TWINS = {
+    "auc_roc_churn": _AUC,
+    "revenue_capture_lift": "revenue_capture_at_20",
+    "revenue_concentration_hhi": _HHI,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +153,7 @@ class Seen:
         said = {}
         for key, (words, unit, sign) in _HEADLINES.items():
             before, after = self._ends(key)
-            if before is None or after is None or key in (objective, _TWINS.get(objective)):
+            if before is None or after is None or key in (objective, TWINS.get(objective)):
                 continue
             if sign * (after - before) < -SAME * max(1.0, abs(before)):
                 said[key] = f"{words} {before:{unit}} -> {after:{unit}}"

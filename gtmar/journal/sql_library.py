@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gtmar.errors import QueryError, nearest
+from gtmar.errors import QueryError, did_you_mean
 
 __all__ = ["Column", "SqlFile", "find_file", "library", "read_file", "sql_folder"]
 
@@ -128,8 +128,5 @@ def find_file(name: str) -> SqlFile:
     for candidate in (name, f"journal/{name}", f"checks/{name}", f"metrics/{name}"):
         if candidate in files:
             return read_file(files[candidate], candidate)
-    likely = nearest(name, [file.partition("/")[2] for file in files])
-    raise QueryError(
-        f'no query "{name}" in the SQL library',
-        hint=f'did you mean "{likely}"?' if likely else "gtmar sql lists them",
-    )
+    likely = did_you_mean(name, [file.partition("/")[2] for file in files])
+    raise QueryError(f'no query "{name}" in the SQL library', hint=likely or "gtmar sql lists them")

@@ -68,15 +68,7 @@ class Rows:
 
 @dataclass
 class Tables:
-    """The rows of a journal's files.
-
-    Parameters
-    ----------
-    index
-        The files.
-    kept
-        The journal's cache.
-    """
+    """The rows of a journal's files."""
 
     index: FileIndex
     kept: Cache

@@ -15,14 +15,14 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
-from gtmar.errors import JournalError, RunNotFoundError, culprits, nearest
+from gtmar.errors import JournalError, RunNotFoundError, culprits, did_you_mean
 from gtmar.journal.digest import (
     DigestEntry,
     RunDigest,
@@ -54,6 +54,7 @@ from gtmar.journal.files import (
     steadily,
 )
 from gtmar.journal.seal_chain import find_breaks, number_of
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,8 +116,6 @@ def examine(
 
     Parameters
     ----------
-    files
-        The run.
     packed
         Hashes of its packed file that are on record; None where it isn't on record as packed.
     rows
@@ -417,8 +416,10 @@ _READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(PlainData):
     """What `verify` looked at, and what it found."""
+
+    _left_out = ("entries",)
 
     runs: int
     experiments: int
@@ -445,9 +446,7 @@ class Verification:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        plain = asdict(self)
-        del plain["entries"]
-        return {"sound": self.sound, **plain}
+        return {"sound": self.sound, **super().as_json()}
 
 
 def verify(
@@ -457,8 +456,6 @@ def verify(
 
     Parameters
     ----------
-    journal
-        The journal's folder.
     run_id
         One run's full id; None for all, and all events.
     against
@@ -569,10 +566,9 @@ def run_named(journal: Path, name: str) -> str:
         return matches[0]
     if matches:
         raise RunNotFoundError(f'"{name}" stands for {len(matches)} runs: {culprits(matches)}')
-    likely = nearest(name, ids)
     raise RunNotFoundError(
         f'journal "{journal}" has no run "{name}"; it has {len(ids)}',
-        hint=f'did you mean "{likely}"?' if likely else "gtmar sql runs lists them",
+        hint=did_you_mean(name, ids) or "gtmar sql runs lists them",
     )
 
 

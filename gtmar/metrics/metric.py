@@ -89,13 +89,7 @@ class Quantity(Protocol):
 
 
 class Exact:
-    """K integers or doubles of Python, or nulls; what is calculated with a null is null.
-
-    Parameters
-    ----------
-    values
-        K of them.
-    """
+    """K integers or doubles of Python, or nulls; what is calculated with a null is null."""
 
     __slots__ = ("values",)
 

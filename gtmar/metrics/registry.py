@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
-from gtmar.errors import UsageError, nearest
+from gtmar.errors import UsageError, did_you_mean
 from gtmar.metrics.formulas import CONCENTRATION, METRICS
 from gtmar.metrics.metric import Exact, Metric, Sums
 
@@ -70,10 +70,9 @@ def metric_named(name: str, tiers: Sequence[str]) -> Metric:
     key, _, tier = name.partition(".")
     metrics = all_metrics()
     if key not in metrics:
-        likely = nearest(key, metrics)
         raise UsageError(
             f'no metric "{key}"; objectives are {", ".join(objective_keys())}',
-            hint=f'did you mean "{likely}"?' if likely else None,
+            hint=did_you_mean(key, metrics) or None,
         )
     metric = metrics[key]
     names = tuple(tiers)

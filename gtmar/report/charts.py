@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
+from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gtmar.journal.front import Front
     from gtmar.report.account_table import Capture
     from gtmar.report.content import Evidence, StabilityRecord
+    from gtmar.report.encoder_pictures import Band, EncoderPicture
     from gtmar.runs.segments import SegmentPart
     from gtmar.validation.null_answers import NullAnswers
 
@@ -34,11 +36,16 @@ __all__ = [
     "Chart",
     "both",
     "capture_chart",
+    "dots",
+    "encoder_chart",
     "front_chart",
+    "layered",
     "legible",
+    "line",
     "null_charts",
     "objective_chart",
     "over",
+    "rule",
     "segment_chart",
     "stability_chart",
     "tier_chart",
@@ -88,7 +95,7 @@ _COMPROMISES = 60
 #: Longest name of a win in the chart, in characters, in a wide and in a narrow drawing.
 _LONGEST, _LONGEST_NARROW = 44, 24
 
-# ---- the charts ----------------------------------------------------------------------------------
+# ---- the charts ---------------------------------------------------------------------------------
 
 
 def objective_chart(evidence: Evidence) -> Markup:
@@ -133,21 +140,14 @@ def objective_chart(evidence: Evidence) -> Markup:
             over(bands)
             .mark_area(color=INK["band"], opacity=1, aria=False)
             .encode(x=x, y=alt.Y("low:Q", scale=scale, title=None), y2="high:Q"),
-            over([{"y": s["baseline_value"]}])
-            .mark_rule(color=INK["start"], strokeDash=[4, 4], aria=False)
-            .encode(y=y),
-            over(steps)
-            .mark_line(color=INK["best"], interpolate="step-after", strokeWidth=2, aria=False)
-            .encode(x=x, y=y),
-            over(marks)
-            .mark_point(color=INK["best"], fill=INK["paper"], size=36, opacity=1)
-            .encode(x=x, y=y, description="what:N"),
+            rule([{"y": s["baseline_value"]}], "start", strokeDash=[4, 4]).encode(y=y),
+            line(steps, "best", interpolate="step-after").encode(x=x, y=y),
+            dots(marks, "best", "paper", 36, aria=True).encode(x=x, y=y, description="what:N"),
         ]
         if named:
             text = over(named).mark_text(align="left", baseline="middle", dx=9, aria=False)
             layers.append(text.encode(x=x, y=y, text="text:N"))
-        height = 300 if width == WIDE else 240
-        return alt.layer(*layers).properties(width=width - 60, height=height)
+        return layered(layers, width, 60, (300, 240))
 
     text = (
         f"Line chart of {s['objective']} over {s['experiments']:,} experiments, from "
@@ -204,9 +204,8 @@ def weight_chart(evidence: Evidence) -> Markup:
         by_change = sorted(rows, key=lambda row: -abs(row[_BEST] - row[_START]))[:MOST_DRAWN]
         rows = [row for row in rows if row in by_change]
         text = f"{text} Drawn are the {MOST_DRAWN} that moved most."
-    rule = {"color": INK["quiet"], "strokeWidth": 2}
-    points = {_START: (INK["start"], INK["paper"]), _BEST: (INK["best"], INK["best"])}
-    return _weights(rows, text, ends=(_START, _BEST), rule=rule, points=points)
+    points = {_START: ("start", "paper"), _BEST: ("best", "best")}
+    return _weights(rows, text, ends=(_START, _BEST), look=("quiet", 2), points=points)
 
 
 def stability_chart(record: StabilityRecord) -> Markup:
@@ -216,9 +215,8 @@ def stability_chart(record: StabilityRecord) -> Markup:
         f"Range chart of {len(rows):,} weights over {record.searches:,} searches on resampled "
         "accounts, beside the weight that the run found. The table below has the numbers."
     )
-    rule = {"color": INK["start"], "strokeWidth": 3}
-    points = {"found": (INK["best"], INK["best"])}
-    return _weights(rows, text, ends=("low", "high"), rule=rule, points=points, zero=True)
+    points = {"found": ("best", "best")}
+    return _weights(rows, text, ends=("low", "high"), look=("start", 3), points=points, zero=True)
 
 
 def _weights(
@@ -226,25 +224,28 @@ def _weights(
     text: str,
     *,
     ends: tuple[str, str],
-    rule: dict[str, Any],
+    look: tuple[str, int],
     points: dict[str, tuple[str, str]],
     zero: bool = False,
 ) -> Markup:
-    """Draw a rule between two values of each weight, and points with their colour and filling."""
+    """Draw a rule between two values of each weight, and points with their inks.
+
+    `look` is the ink and the width of the rule.
+    """
     order = [row["name"] for row in rows]
 
     def draw(width: int) -> Chart:
         side = _room(order, 240 if width == WIDE else 130)
-        base = over(rows).encode(y=_names_axis(order, side))
+        y = _names_axis(order, side)
         axis = alt.Axis(tickCount=6, format="d")
         x = alt.X(f"{ends[0]}:Q", title="points", scale=alt.Scale(padding=12), axis=axis)
-        layers = [base.mark_rule(**rule, aria=False).encode(x=x, x2=f"{ends[1]}:Q")]
+        ink, thick = look
+        layers = [rule(rows, ink, strokeWidth=thick).encode(x=x, x2=f"{ends[1]}:Q", y=y)]
         if zero:
-            line = over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False)
-            layers.insert(0, line.encode(x="x:Q"))
-        for field, (color, fill) in points.items():
-            point = base.mark_point(color=color, fill=fill, size=60, opacity=1, aria=False)
-            layers.append(point.encode(x=x if field == ends[0] else alt.X(f"{field}:Q")))
+            layers.insert(0, rule([{"x": 0}], "quiet").encode(x="x:Q"))
+        for field, inks in points.items():
+            at = x if field == ends[0] else alt.X(f"{field}:Q")
+            layers.append(dots(rows, *inks, size=60).encode(x=at, y=y))
         return alt.layer(*layers).properties(width=width - side - 30, height=alt.Step(22))
 
     return both(draw, text)
@@ -352,14 +353,8 @@ def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: s
     rows = [{"value": value} for value in drawn]
     scale = alt.Scale(zero=False, padding=12)
     x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
-    layers = [
-        over(rows)
-        .mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
-        .encode(x=x),
-        over([{"value": found}])
-        .mark_rule(color=INK["best"], strokeWidth=3, aria=False)
-        .encode(x=x),
-    ]
+    ticks = over(rows).mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
+    layers = [ticks.encode(x=x), rule([{"value": found}], "best", strokeWidth=3).encode(x=x)]
     text = (
         f"Strip of {len(rows):,} searches on drawn outcomes, {title}: half of them {typical:.4f} "
         f"or more, beside the run's {found:.4f}."
@@ -370,32 +365,26 @@ def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: s
 def capture_chart(capture: Capture) -> Markup:
     """Draw what the best-scored share of accounts captures, by start, best and chance."""
     lines = (
-        (capture.perfect, INK["quiet"], [2, 3]),
-        (GRID, INK["quiet"], [6, 4]),
-        (capture.start, INK["start"], [1, 0]),
-        (capture.best, INK["best"], [1, 0]),
+        (capture.perfect, "quiet", [2, 3]),
+        (GRID, "quiet", [6, 4]),
+        (capture.start, "start", [1, 0]),
+        (capture.best, "best", [1, 0]),
     )
     axis = alt.Axis(format=".0%", tickCount=5)
     x = alt.X("x:Q", title="accounts, best score first", axis=axis)
     y = alt.Y("y:Q", title=None, axis=axis)
     layers = []
-    for curve, colour, dash in lines:
+    for curve, ink, dash in lines:
         pairs = zip(GRID.tolist(), curve.tolist(), strict=True)
         points = [{"x": round(a, 4), "y": round(b, 5)} for a, b in pairs]
-        line = over(points).mark_line(color=colour, strokeDash=dash, strokeWidth=2, aria=False)
-        layers.append(line.encode(x=x, y=y))
-
-    def draw(width: int) -> Chart:
-        height = 320 if width == WIDE else 240
-        return alt.layer(*layers).properties(width=min(width - 60, 600), height=height)
-
+        layers.append(line(points, ink, strokeDash=dash).encode(x=x, y=y))
     at = int(0.2 * (len(GRID) - 1))
     text = (
         f"Capture curve. The best-scored 20 % of {capture.accounts:,} accounts hold "
         f"{capture.start[at]:.1%} of {capture.of} by the start's scores, {capture.best[at]:.1%} by "
         f"the best's, 20.0% in a random order, {capture.perfect[at]:.1%} in a perfect one."
     )
-    return both(draw, text)
+    return both(lambda width: layered(layers, width, 60, (320, 240), most=600), text)
 
 
 def front_chart(front: Front) -> Markup | None:
@@ -416,35 +405,117 @@ def front_chart(front: Front) -> Markup | None:
     axis = alt.Axis(tickCount=5)
     x = alt.X("x:Q", title=front.objective, scale=alt.Scale(zero=False, padding=12), axis=axis)
     y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False, padding=12), axis=axis)
-    line = over([row for row in rows if row["on"]])
     looks = (
-        ("", INK["best"], INK["paper"], 30, "circle"),
-        ("trade", INK["best"], INK["paper"], 130, "diamond"),
-        ("start", INK["start"], INK["start"], 80, "circle"),
-        ("best", INK["best"], INK["best"], 80, "circle"),
+        ("", "best", "paper", 30, "circle"),
+        ("trade", "best", "paper", 130, "diamond"),
+        ("start", "start", "start", 80, "circle"),
+        ("best", "best", "best", 80, "circle"),
     )
     # Between two of them nothing was found.
-    step: Any = "step-before" if front.higher_is_better else "step-after"
-    drawn = line.mark_line(color=INK["quiet"], strokeWidth=1, interpolate=step, aria=False)
+    step = "step-before" if front.higher_is_better else "step-after"
+    drawn = line([row for row in rows if row["on"]], "quiet", strokeWidth=1, interpolate=step)
     layers = [drawn.encode(x=x, y=y)]
-    for mark, color, fill, size, shape in looks:
-        point = over([row for row in rows if row["mark"] == mark]).mark_point(
-            color=color, fill=fill, size=size, shape=shape, opacity=1
-        )
+    for mark, ink, fill, size, shape in looks:
+        own = [row for row in rows if row["mark"] == mark]
+        point = dots(own, ink, fill, size, shape=shape, aria=True)
         layers.append(point.encode(x=x, y=y, description="what:N"))
-
-    def draw(width: int) -> Chart:
-        height = 300 if width == WIDE else 240
-        return alt.layer(*layers).properties(width=min(width - 60, 600), height=height)
-
     text = (
         f"Chart of {len(front.points):,} best compromises: {front.metric} upwards against "
         f"{front.objective} to the right, with the start and the best. The table below lists them."
     )
-    return both(draw, legible(text))
+    return both(lambda width: layered(layers, width, 60, (300, 240), most=600), legible(text))
 
 
-# ---- drawing -------------------------------------------------------------------------------------
+# ---- one feature: value against points, with the accounts beneath and how many stay --------------
+
+
+def encoder_chart(picture: EncoderPicture) -> Markup:
+    """Draw a feature: points by value, beneath the share of accounts and how many of them stay."""
+    low, high = (end(band.points for band in picture.bands) for end in (min, max))
+    text = (
+        f"{picture.feature}: points from {low:.1f} to {high:.1f} over {len(picture.bands)} bands "
+        "of values, with the share that each has and the share of those that stay. The "
+        "table below has the numbers."
+    )
+    draw = _number_chart if picture.line else _category_chart
+    return both(lambda width: draw(picture, width), legible(text))
+
+
+def _band_rows(bands: Sequence[Band]) -> list[dict[str, Any]]:
+    return [{**vars(band), "name": legible(band.name)} for band in bands]
+
+
+def _bars(rows: Sequence[dict[str, Any]], ink: str) -> alt.Chart:
+    return _inked(rows, "bar", ink, opacity=1)
+
+
+def _number_chart(picture: EncoderPicture, width: int) -> alt.VConcatChart:
+    """Stack three charts over one axis of values; each unknown has no place on it."""
+    rows = _band_rows([band for band in picture.bands if band.low is not None])
+    # A band of one value is as wide as the distance to the nearest other.
+    gaps = [b["low"] - a["low"] for a, b in pairwise(rows)] or [1.0]
+    for row in rows:
+        row["middle"] = (row["low"] + row["high"]) / 2
+        if row["low"] == row["high"]:
+            row["low"], row["high"] = (row["low"] + s * 0.4 * min(gaps) for s in (-1, 1))
+    scale = alt.Scale(domain=[rows[0]["low"], rows[-1]["high"]], nice=False)
+    title = legible(picture.feature)
+
+    def x(field: str, *, named: bool = False) -> alt.X:
+        axis = alt.Axis(tickCount=6, grid=False, labels=named, title=title if named else None)
+        return alt.X(f"{field}:Q", scale=scale, axis=axis)
+
+    share = alt.Axis(format=".0%", tickCount=2)
+    ends = [{"x": value, "y": points} for value, points in picture.line]
+    shape = "step-after" if picture.steps else "linear"
+    drawn = line(ends, "best", interpolate=shape, clip=True)
+    middle = alt.Y("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
+    charts = (
+        drawn.encode(x=x("x"), y=alt.Y("y:Q", title="points", axis=alt.Axis(tickCount=4))),
+        _bars(rows, "band").encode(
+            x=x("low"),
+            x2="high:Q",
+            y=alt.Y("share:Q", title="share", axis=share),
+            y2=alt.datum(0),
+        ),
+        alt.layer(
+            rule(rows, "quiet").encode(x=x("middle", named=True), y=middle, y2="retention_high:Q"),
+            dots(rows, "ink", size=30).encode(x=x("middle", named=True), y="retention:Q"),
+        ),
+    )
+    room = min(width, 640) - 80
+    heights = (130, 50, 60)
+    sized = [c.properties(width=room, height=h) for c, h in zip(charts, heights, strict=True)]
+    return alt.vconcat(*sized, spacing=6)
+
+
+def _category_chart(picture: EncoderPicture, width: int) -> alt.HConcatChart:
+    """Set three charts beside each other, a line a category."""
+    rows = _band_rows(picture.bands)
+    order = [row["name"] for row in rows]
+    side = 150 if width == WIDE else 80
+    room = (min(width, 640) - side - 50) // 3
+
+    def y(*, named: bool) -> alt.Y:
+        axis = alt.Axis(labels=named, labelLimit=side - 10, labelColor=INK["ink"])
+        return alt.Y("name:N", sort=order, title=None, axis=axis if named else None)
+
+    share = alt.Axis(format=".0%", tickCount=2, grid=False)
+    points = alt.X("points:Q", title="points", axis=alt.Axis(tickCount=2, grid=False))
+    stay = alt.X("retention_low:Q", title="stay", axis=share, scale=alt.Scale(domain=[0, 1]))
+    charts = (
+        _bars(rows, "best").encode(y=y(named=True), x=points),
+        _bars(rows, "band").encode(y=y(named=False), x=alt.X("share:Q", title="share", axis=share)),
+        alt.layer(
+            rule(rows, "quiet").encode(y=y(named=False), x=stay, x2="retention_high:Q"),
+            dots(rows, "ink", size=30).encode(y=y(named=False), x="retention:Q"),
+        ),
+    )
+    sized = [c.properties(width=room, height=alt.Step(20)) for c in charts]
+    return alt.hconcat(*sized, spacing=12)
+
+
+# ---- drawing ------------------------------------------------------------------------------------
 
 
 def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
@@ -452,6 +523,46 @@ def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     # Altair's signature of Data takes anything, and says no type of it.
     make: Any = alt.Data
     return alt.Chart(make(values=list(rows)))
+
+
+def line(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
+    """Begin a line in an ink."""
+    return _inked(rows, "line", ink, **{"strokeWidth": 2} | look)
+
+
+def rule(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
+    """Begin straight lines in an ink, such as intervals."""
+    return _inked(rows, "rule", ink, **look)
+
+
+def dots(
+    rows: Sequence[Mapping[str, Any]],
+    ink: str,
+    fill: str | None = None,
+    size: int = 40,
+    **look: Any,
+) -> alt.Chart:
+    """Begin points in an ink, filled with that or another."""
+    return _inked(rows, "point", ink, fill=INK[fill or ink], size=size, opacity=1, **look)
+
+
+def _inked(rows: Sequence[Mapping[str, Any]], mark: str, ink: str, **look: Any) -> alt.Chart:
+    """Begin marks of a kind in an ink; a screen reader needs ``aria=True``."""
+    given = {"color": INK[ink], "aria": False} | look
+    chart: alt.Chart = getattr(over(rows), f"mark_{mark}")(**given)
+    return chart
+
+
+def layered(
+    layers: Iterable[alt.Chart],
+    width: int,
+    side: int,
+    heights: tuple[int, int],
+    most: int = WIDE,
+) -> Chart:
+    """Lay charts over each other; `side` is the room beside, `heights` of a desk and of a phone."""
+    height = heights[width != WIDE]
+    return alt.layer(*layers).properties(width=min(width - side, most), height=height)
 
 
 def legible(text: str) -> str:

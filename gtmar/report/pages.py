@@ -76,7 +76,6 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
     require_extra()
     from gtmar.report import charts, time_charts
     from gtmar.report.content import gather
-    from gtmar.report.encoder_charts import encoder_chart
 
     evidence = gather(journal, run, data=data)
     table, null, stability = evidence.table, evidence.null, evidence.stability
@@ -92,7 +91,7 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         "null": charts.null_charts(null) if null else None,
         "stability": charts.stability_chart(stability) if stability else None,
         "front": charts.front_chart(evidence.front),
-        "encoders": [encoder_chart(each) for each in (table.encoders if table else ())],
+        "encoders": [charts.encoder_chart(each) for each in (table.encoders if table else ())],
         "segments": {
             part.part: charts.segment_chart(part, row["objective"])
             for part in (table.segments if table else ())
@@ -137,7 +136,7 @@ def bridge_page(
     `UsageError` where ``gtmar[report]`` isn't installed.
     """
     require_extra()
-    from gtmar.report import bridge_chart
+    from gtmar.report import time_charts
     from gtmar.snapshots.bridge import MOVEMENTS
 
     shown = bridge.months
@@ -160,9 +159,9 @@ def bridge_page(
         one_off=any(row["one_off"] for row in months),
         accounts=accounts,
         marked=marked,
-        level=bridge_chart.level_chart(months, marked),
-        moves=bridge_chart.moves_chart(months, kinds) if kinds else None,
-        marks=bridge_chart.MARKS,
+        level=time_charts.level_chart(months, marked),
+        moves=time_charts.moves_chart(months, kinds) if kinds else None,
+        marks=time_charts.MARKS,
     )
     return Page(html, title)
 

@@ -1,4 +1,4 @@
-"""The charts of scores through time: a metric by date, tiers by date, walks, who leaves when."""
+"""The charts of what goes on in time: metrics and tiers by date, walks, who leaves when, MRR."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from gtmar.journal.sentences import DATED
-from gtmar.report.charts import INK, WIDE, both, legible, over
+from gtmar.report.charts import INK, WIDE, both, dots, layered, legible, line, over, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from gtmar.runs.walk import Walked
 
 __all__ = [
+    "MARKS",
     "SIDES",
     "dates_chart",
     "gains_chart",
     "leaving_chart",
+    "level_chart",
     "metric_chart",
+    "moves_chart",
     "probability_chart",
     "shadows_chart",
     "tiers_chart",
@@ -40,7 +43,22 @@ SIDES: dict[str, tuple[str, str, list[int], str]] = {
     "logistic": ("logistic regression", "quiet", [1, 0], "quiet"),
     "column": ("your score", "quiet", [2, 3], "quiet dotted"),
 }
+#: Ink of a movement's bar, and whether it is filled; what comes stands above the line, what goes
+#: below it, and a pause and its resumption are hollow.
+MARKS = {
+    "new": ("best", True),
+    "expansion": ("good", True),
+    "contraction": ("start", True),
+    "churn": ("bad", True),
+    "reactivation": ("best", False),
+    "pause": ("bad", False),
+    "resumption": ("good", False),
+}
 _SOLID, _DASHED = [1, 0], [6, 4]
+#: Of a desk and of a phone.
+_HEIGHTS = (240, 200)
+#: What has an interval.
+_KNOWN = "datum.low != null"
 #: Ink, dashes and the class of the key of up to three shadows.
 _SHADOWS = (
     ("best", _SOLID, "best"),
@@ -64,25 +82,17 @@ def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Mark
         x = _dates([row["x"] for row in (*points, *promoted)])
         y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8))
         layers = [
-            over(promoted)
-            .mark_rule(color=INK["start"], strokeDash=_DASHED, aria=False)
-            .encode(x=x),
-            over(points).mark_line(color=INK["best"], strokeWidth=1, aria=False).encode(x=x, y=y),
+            rule(promoted, "start", strokeDash=_DASHED).encode(x=x),
+            line(points, "best", strokeWidth=1).encode(x=x, y=y),
         ]
         for verdict, ink, fill in (
             ("holds", "best", "best"),
             ("worse", "bad", "bad"),
             ("unknown", "quiet", "paper"),
         ):
-            own = over([row for row in points if row["verdict"] == verdict])
-            look: dict[str, Any] = {"color": INK[ink], "aria": False}
-            ends = own.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
-            low = alt.Y("low:Q", title=None)
-            layers.append(ends.encode(x=x, y=low, y2="high:Q"))
-            layers.append(
-                own.mark_point(fill=INK[fill], size=60, opacity=1, **look).encode(x=x, y=y)
-            )
-        return _sized(layers, width)
+            own = [row for row in points if row["verdict"] == verdict]
+            layers += [_intervals(own, ink, x), dots(own, ink, fill, 60).encode(x=x, y=y)]
+        return layered(layers, width, 70, _HEIGHTS)
 
     first, last = points[0], points[-1]
     text = (
@@ -111,17 +121,14 @@ def shadows_chart(measured: Sequence[Measurement]) -> tuple[Markup, dict[str, st
     def draw(width: int) -> Chart:
         x = _dates([row["x"] for name in newest for row in rows[name]])
         y = alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5))
-        layers = [over([{"value": 0}]).mark_rule(color=INK["quiet"], aria=False).encode(y=y)]
+        layers = [rule([{"value": 0}], "quiet").encode(y=y)]
         for name, (ink, dashes, _) in looks.items():
-            look: dict[str, Any] = {"color": INK[ink], "aria": False}
-            base = over(rows[name])
-            ends = base.transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
             layers += [
-                base.mark_line(strokeDash=dashes, strokeWidth=2, **look).encode(x=x, y=y),
-                ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"),
-                base.mark_point(fill=INK[ink], size=40, opacity=1, **look).encode(x=x, y=y),
+                line(rows[name], ink, strokeDash=dashes).encode(x=x, y=y),
+                _intervals(rows[name], ink, x),
+                dots(rows[name], ink).encode(x=x, y=y),
             ]
-        return _sized(layers, width)
+        return layered(layers, width, 70, _HEIGHTS)
 
     text = (
         f"Chart of the gain of {len(newest)} shadows over the live score, by date, with 95 % "
@@ -173,19 +180,17 @@ def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
         y = alt.Y("value:Q", title=None, axis=alt.Axis(format=".0%", tickCount=5))
         layers = []
         for number, (name, own) in enumerate(tiers.items()):
-            ink = INK["best" if number == 0 else "bad" if number == len(names) - 1 else "quiet"]
-            base = over([{**row, "name": legible(name)} for row in own])
-            layers.append(base.mark_line(color=ink, strokeWidth=2, aria=False).encode(x=x, y=y))
+            ink = "best" if number == 0 else "bad" if number == len(names) - 1 else "quiet"
+            named = [{**row, "name": legible(name)} for row in own]
+            layers.append(line(named, ink).encode(x=x, y=y))
             if "low" in own[0]:
-                ends = base.transform_filter("datum.low != null")
-                rule = ends.mark_rule(color=ink, strokeWidth=2, aria=False)
-                layers.append(rule.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q"))
-            point = base.mark_point(color=ink, fill=ink, size=40, opacity=1, aria=False)
-            layers.append(point.encode(x=x, y=y))
-            last = over([{**own[-1], "name": legible(name)}])
-            label = last.mark_text(align="left", baseline="middle", dx=8, limit=60, aria=False)
+                layers.append(_intervals(named, ink, x))
+            layers.append(dots(named, ink).encode(x=x, y=y))
+            label = over(named[-1:]).mark_text(
+                align="left", baseline="middle", dx=8, limit=60, aria=False
+            )
             layers.append(label.encode(x=x, y=y, text="name:N"))
-        return _sized(layers, width, side=110)
+        return layered(layers, width, 110, _HEIGHTS)
 
     return both(draw, f"{text} The table below has the numbers.")
 
@@ -261,11 +266,9 @@ def _lines(
         y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8), axis=axis)
         layers = []
         for rows, ink, dashes in drawn:
-            base = over(rows)
-            line = base.mark_line(color=INK[ink], strokeDash=dashes, strokeWidth=2, aria=False)
-            point = base.mark_point(color=INK[ink], fill=INK[ink], size=40, opacity=1, aria=False)
-            layers += [line.encode(x=x, y=y), point.encode(x=x, y=y)]
-        return _sized(layers, width)
+            layers.append(line(rows, ink, strokeDash=dashes).encode(x=x, y=y))
+            layers.append(dots(rows, ink).encode(x=x, y=y))
+        return layered(layers, width, 70, _HEIGHTS)
 
     return both(draw, text)
 
@@ -285,15 +288,12 @@ def gains_chart(found: Walked) -> Markup | None:
         side = 150 if width == WIDE else 120
         axis = alt.Axis(labelColor=INK["ink"], labelLimit=side, minExtent=side)
         y = alt.Y("name:N", sort=names, title=None, axis=axis)
-        look: dict[str, Any] = {"color": INK["best"], "aria": False}
         x = alt.X("low:Q", title=None, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=5))
-        ends = over(rows).transform_filter("datum.low != null").mark_rule(strokeWidth=2, **look)
-        point = over(rows).mark_point(fill=INK["best"], size=60, opacity=1, **look)
-        zero = over([{"x": 0}]).mark_rule(color=INK["quiet"], aria=False)
+        ends = rule(rows, "best", strokeWidth=2).transform_filter(_KNOWN)
         layers = [
-            zero.encode(x="x:Q"),
+            rule([{"x": 0}], "quiet").encode(x="x:Q"),
             ends.encode(x=x, x2="high:Q", y=y),
-            point.encode(x="value:Q", y=y),
+            dots(rows, "best", size=60).encode(x="value:Q", y=y),
         ]
         return alt.layer(*layers).properties(width=width - side - 40, height=alt.Step(28))
 
@@ -306,6 +306,12 @@ def gains_chart(found: Walked) -> Markup | None:
 
 def _ends(interval: Any) -> dict[str, float | None]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _intervals(rows: Sequence[Mapping[str, Any]], ink: str, x: alt.X) -> alt.Chart:
+    """Draw the intervals of values, from low to high, where they have one."""
+    ends = rule(rows, ink, strokeWidth=2).transform_filter(_KNOWN)
+    return ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
 
 
 def _dates(days: Iterable[Any]) -> alt.X:
@@ -329,6 +335,81 @@ def _dates(days: Iterable[Any]) -> alt.X:
     return alt.X("x:T", title=None, scale=scale, axis=axis)
 
 
-def _sized(layers: Sequence[alt.Chart], width: int, *, side: int = 70) -> Chart:
-    height = 240 if width == WIDE else 200
-    return alt.layer(*layers).properties(width=width - side, height=height)
+# ---- MRR at each month's end, and what moved it --------------------------------------------------
+
+
+def _month(row: Mapping[str, Any]) -> str:
+    return f"{row['month']:%Y-%m}"
+
+
+def _months(months: Sequence[Mapping[str, Any]]) -> alt.X:
+    """Return an axis of all months; labels that would touch each other are left out."""
+    axis = alt.Axis(grid=False, labelAngle=0, labelOverlap="greedy", labelSeparation=8)
+    # A month in which nothing moved has its place too.
+    scale = alt.Scale(domain=[_month(row) for row in months])
+    return alt.X("month:O", title=None, scale=scale, axis=axis)
+
+
+def _money_axis(values: Sequence[float]) -> alt.Axis:
+    """Return an axis of money: short where the numbers are long."""
+    long = max((abs(value) for value in values), default=0) >= 10_000
+    return alt.Axis(tickCount=5, format="~s" if long else ",.2~f")
+
+
+def level_chart(months: Sequence[Mapping[str, Any]], marked: Sequence[date]) -> Markup:
+    """Draw MRR at each month's end; a month in which sums differ has a mark of its own."""
+    ends = [{"month": _month(row), "value": row["end"] / 100} for row in months]
+    wrong = [point for row, point in zip(months, ends, strict=True) if row["month"] in marked]
+    axis = _money_axis([point["value"] for point in ends])
+
+    def draw(width: int) -> Chart:
+        y = alt.Y("value:Q", title=None, axis=axis)
+        marks = [line(ends, "best"), dots(ends, "best", "paper", 30)]
+        marks += [dots(wrong, "bad", size=160, shape="cross")] if wrong else []
+        layers = [mark.encode(x=_months(months), y=y) for mark in marks]
+        return layered(layers, width, 70, (220, 180))
+
+    text = (
+        f"Line chart of MRR at the end of {len(ends):,} months, from {ends[0]['value']:,.2f} in "
+        f"{ends[0]['month']} to {ends[-1]['value']:,.2f} in {ends[-1]['month']}; {len(wrong)} of "
+        "them differ from another sum. The table below has the numbers."
+    )
+    return both(draw, text)
+
+
+def moves_chart(months: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> Markup:
+    """Draw what moved MRR in each month: what came above the line, what went below it."""
+    bars = []
+    for row in months:
+        tops = {True: 0.0, False: 0.0}
+        for kind in kinds:
+            if row[kind]:
+                low = tops[row[kind] > 0]
+                tops[row[kind] > 0] = high = low + row[kind] / 100
+                bars.append({"month": _month(row), "kind": kind, "low": low, "high": high})
+    scale = [each["high"] for each in bars]
+
+    def draw(width: int) -> Chart:
+        axis = _money_axis(scale)
+        x = _months(months)
+        layers: list[alt.Chart] = []
+        for kind in kinds:
+            ink, filled = MARKS[kind]
+            own = [bar for bar in bars if bar["kind"] == kind]
+            bar = over(own).mark_bar(
+                color=INK[ink if filled else "paper"],
+                stroke=INK[ink],
+                strokeWidth=1,
+                opacity=1,
+                aria=False,
+            )
+            y = alt.Y("low:Q", title=None, axis=axis)
+            layers.append(bar.encode(x=x, y=y, y2="high:Q"))
+        layers.append(rule([{"y": 0}], "quiet").encode(y="y:Q"))
+        return layered(layers, width, 70, (260, 220))
+
+    text = (
+        f"Bar chart of what moved MRR in {len(months):,} months: {', '.join(kinds)}. The table "
+        "below has the numbers."
+    )
+    return both(draw, text)

@@ -24,10 +24,11 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
+from gtmar.plain_data import PlainData
 from gtmar.runs.by_date import by_day
 from gtmar.runs.holdout import looks_at, record_look, whole
 from gtmar.runs.inputs import load, of_day
-from gtmar.runs.results import PlainData, copies_finding, leak_findings, warnings_of
+from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
@@ -70,7 +71,7 @@ _TODAY = "\x00today"
 
 
 @dataclass(frozen=True)
-class BacktestDate:
+class BacktestDate(PlainData):
     """What a score was worth on one of several dates, on which each account is a row."""
 
     day: date
@@ -78,14 +79,12 @@ class BacktestDate:
     #: Of `BY_DATE`, with the pooled score's tiers.
     intervals: Uncertainty = field(repr=False)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return vars(self) | {"intervals": self.intervals.as_json()}
-
 
 @dataclass(frozen=True)
 class Backtest(PlainData):
     """What a score was worth."""
+
+    _beside = ("upside_down", "rows", "dates_sentence")
 
     source: str
     #: The column, or the spec's model.
@@ -150,19 +149,6 @@ class Backtest(PlainData):
             intervals = replace(intervals, after={})
         names = f"score {self.name}", f"candidate {self.candidate}"
         return upside_down(intervals, names, rows=bool(self.by_date))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return vars(self) | {
-            "upside_down": self.upside_down,
-            "rows": self.rows,
-            "dates_sentence": self.dates_sentence,
-            "by_date": [each.as_json() for each in self.by_date],
-            "intervals": self.intervals.as_json(),
-            "green_and_churned": self.green_and_churned.to_dicts(),
-            "red_and_renewed": self.red_and_renewed.to_dicts(),
-            "reliability": None if self.reliability is None else self.reliability.as_json(),
-        }
 
 
 def backtest(

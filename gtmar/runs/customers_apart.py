@@ -7,7 +7,7 @@ new ones are two questions; one number over both answers neither.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,8 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.rules import OWN
 from gtmar.data.split import key_expression
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import ids_in_both
-from gtmar.runs.results import PlainData
 from gtmar.runs.tier_table import objectives
 from gtmar.stats.interval import reading_of, unknown
 from gtmar.validation.intervals import paired, panel_of, uncertainty
@@ -38,6 +38,8 @@ _OLD, _NEW = "old", "new"
 @dataclass(frozen=True)
 class Customers(PlainData):
     """One of the two groups under incumbent and candidate."""
+
+    _beside = ("reading", "sentence")
 
     #: `old`, who stood in the table searched as well, or `new`.
     group: str
@@ -66,11 +68,6 @@ class Customers(PlainData):
             f"{some}: {self.objective} {before:.4f} -> {after:.4f}, {self.reading} "
             f"({gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f})."
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        intervals = {name: getattr(self, name).as_json() for name in ("before", "after", "gain")}
-        return {**vars(self), **intervals, "reading": self.reading, "sentence": self.sentence}
 
 
 def customers_apart(

@@ -10,7 +10,8 @@ from gtmar.html import sentence
 from gtmar.html import table as html_table
 from gtmar.journal.sentences import held_out, old_customers, on_dates
 from gtmar.metrics.metric import marked
-from gtmar.runs.results import PlainData, warnings_of
+from gtmar.plain_data import PlainData
+from gtmar.runs.results import warnings_of
 from gtmar.validation.gates import Verdict, reason_of, segment_safety
 from gtmar.validation.trade_offs import costs_of, far_below, upside_down
 
@@ -33,6 +34,9 @@ def ids_of(spec: ScoringSpec) -> dict[str, str]:
 @dataclass(frozen=True)
 class Decided(PlainData):
     """A verdict, with all that it rests on."""
+
+    _left_out = ("given",)
+    _beside = ("sentence", "headline", "segment_safety", "costs", "compared")
 
     verdict: Verdict
     gates: tuple[Gate, ...]
@@ -239,28 +243,16 @@ class Decided(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {name: value for name, value in vars(self).items() if name != "given"} | {
-            "verdict": str(self.verdict),
-            "sentence": self.sentence,
-            "headline": self.headline,
-            "gates": [gate.as_json() for gate in self.gates],
-            "stated": self.stated.as_json(),
-            "segment_safety": self.segment_safety,
+        return super().as_json() | {
             "tiers": list(self.incumbent.tier_names),
             **{
                 name: {**ids_of(side), "weights": side.weights, "lineage": _lineage(side)}
                 for name, side in zip(("incumbent", "candidate"), self.sides, strict=True)
             },
-            "costs": self.costs,
-            "intervals": self.intervals.as_json(),
             "own_edges": {
                 "sizes": dict(zip(("before", "after"), self.sizes, strict=True)),
                 **{k: v for k, v in self.own_edges.as_json().items() if k != "gain"},
             },
-            "findings": [finding.as_json() for finding in self.findings],
-            "reliability": None if self.reliability is None else self.reliability.as_json(),
-            "customers": [each.as_json() for each in self.customers],
-            "compared": self.compared,
         }
 
 

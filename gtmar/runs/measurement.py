@@ -11,20 +11,20 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.contract import id_column
+from gtmar.data.contract import needed_id
 from gtmar.data.outcomes import canonical_outcomes
 from gtmar.data.prepare import read_for
 from gtmar.data.scan import Source, collect, scan
 from gtmar.data.split import key_expression
-from gtmar.errors import GtmarError, UsageError
+from gtmar.errors import GtmarError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge, breach
+from gtmar.plain_data import PlainData
 from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
 from gtmar.runs.dated_tables import outcome_end
 from gtmar.runs.holdout import journal_if_there, record_look
 from gtmar.runs.inputs import load
-from gtmar.runs.results import PlainData
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
 from gtmar.validation.intervals import uncertainty
@@ -50,7 +50,7 @@ _KEY, _PROBABILITY = "\x00key", "\x00probability"
 
 
 @dataclass(frozen=True)
-class Live:
+class Live(PlainData):
     """A spec that is or was live, and what was said of it."""
 
     spec: ScoringSpec
@@ -62,14 +62,8 @@ class Live:
 
     def as_json(self) -> dict[str, Any]:
         """Return which spec it is, since when, by whom, and what was expected."""
-        return {
-            "spec_id": specs.spec_id(self.spec),
-            "score_id": specs.score_id(self.spec),
-            "since": self.since,
-            "author": self.author,
-            "expect": self.expect,
-            "experiment": self.experiment,
-        }
+        ids = {"spec_id": specs.spec_id(self.spec), "score_id": specs.score_id(self.spec)}
+        return ids | self.values("since author expect experiment")
 
 
 @dataclass(frozen=True)
@@ -118,12 +112,6 @@ class Measurement(PlainData):
         said["tiers"] = tuple(said["tiers"])
         said["probability"] = None if said["probability"] is None else tuple(said["probability"])
         return cls(**{**said, "event_id": event_id})
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        parts = ("metrics", "gains")
-        nested = {p: {k: v.as_json() for k, v in getattr(self, p).items()} for p in parts}
-        return {**vars(self), **nested, "tiers": list(self.tiers)}
 
 
 def measure(
@@ -249,12 +237,7 @@ def _load_kept(table: AccountTable, group: Sequence[KeptScores], options: TableO
     """Join a date's outcomes with the scores that were kept, by id; those with both count."""
     spec = group[0].spec
     table = read_for(table, spec)
-    identifier = id_column(spec, table.columns)
-    if identifier is None:
-        raise UsageError(
-            f"{table.source}: no column is the account's id, so kept scores can't be found",
-            hint="id: COLUMN in the spec names it",
-        )
+    identifier = needed_id(spec, table, "kept scores can't be found")
     frame = table.frame.with_columns(key_expression(identifier, table.schema).alias(_KEY))
     names = [f"kept score {number}" for number in range(len(group))]
     for name, each in zip(names, group, strict=True):

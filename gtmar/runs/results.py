@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
@@ -13,6 +13,7 @@ from gtmar.data.matrix import MOST_SAMPLED, search_sample
 from gtmar.journal.sentences import old_customers
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import missed_by
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,19 +39,6 @@ __all__ = [
     "recorded_findings",
     "warnings_of",
 ]
-
-
-@dataclass(frozen=True)
-class PlainData:
-    """What a use case gives, which can be had as plain data."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
-
-    def values(self, names: str) -> dict[str, Any]:
-        """Return fields and properties by name; `names` has spaces between them."""
-        return {name: getattr(self, name) for name in names.split()}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import collect
 from gtmar.errors import UsageError
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import looks_at
-from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run
 from gtmar.runs.tier_table import objectives
 from gtmar.stats.interval import level_of, reading_of, unknown

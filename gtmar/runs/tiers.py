@@ -21,11 +21,11 @@ from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData, plain
 from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import TableOptions, load, of_day
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
-from gtmar.runs.results import PlainData
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_proportion
 
@@ -59,14 +59,6 @@ class TierLine(PlainData):
     #: MRR at the start, in units of currency; None without MRR.
     mrr: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        kept = self.logo_retention
-        return {
-            **self.values("tier low high accounts share nrr grr mrr"),
-            "logo_retention": None if kept is None else kept.as_json(),
-        }
-
 
 @dataclass(frozen=True)
 class Tiers(PlainData):
@@ -89,7 +81,7 @@ class Tiers(PlainData):
         """Return everything as plain data."""
         return {
             **self.values("source accounts before moved experiment newest"),
-            "tiers": [line.as_json() for line in self.lines],
+            "tiers": plain(self.lines),
             "spec_id": specs.spec_id(self.spec),
         }
 

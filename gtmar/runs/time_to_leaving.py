@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gtmar.data.contract import id_column
+from gtmar.data.contract import needed_id
 from gtmar.data.split import key_expression
-from gtmar.errors import UsageError
+from gtmar.plain_data import PlainData
 from gtmar.runs.dated_tables import tables_by_date
 from gtmar.runs.leaving import gone_after, presence
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 from gtmar.stats.interval import unknown
 from gtmar.validation.life_table import GONE, THERE, UNKNOWN, share_gone
@@ -121,12 +120,7 @@ def time_to_leaving(
     tables = tables_by_date(data)
     frames = []
     for day, table in sorted(tables.items()):
-        name = id_column(spec, table.columns)
-        if name is None:
-            raise UsageError(
-                f"{table.source}: no column is the account's id, so nobody can be followed",
-                hint="id: COLUMN in the spec names it",
-            )
+        name = needed_id(spec, table, "nobody can be followed")
         scored = score(table, spec, set_aside=set_aside)
         account = key_expression(name, scored.schema).alias("account")
         frames.append(scored.select(account, "score", "tier", day=pl.lit(day)))

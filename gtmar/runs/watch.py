@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.contract import id_column
+from gtmar.data.contract import needed_id
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.html import sentence as html_sentence
 from gtmar.html import table as html_table
-from gtmar.runs.before_leaving import before_leaving
+from gtmar.plain_data import PlainData, plain
 from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, local_inputs, refuse_unknown_options
+from gtmar.runs.leaving import before_leaving
 from gtmar.runs.measurement import Live, measure, measurements
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 from gtmar.runs.score_store import score_store
 from gtmar.runs.time_to_leaving import leaving_of
@@ -110,24 +110,18 @@ class Watched(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
+        names = (
+            "model verdict sentence live history measurements new before_leaving drift forgotten "
+            "notes"
+        )
         return {
-            "model": self.model,
-            "verdict": self.verdict,
-            "sentence": self.sentence,
-            "live": self.live.as_json(),
-            "history": [each.as_json() for each in self.history],
+            **{name: plain(value) for name, value in self.values(names).items()},
             "kept": [
                 dict(zip(("day", "role", "accounts"), each, strict=True)) for each in self.kept
             ],
-            "measurements": [each.as_json() for each in self.measurements],
-            "new": list(self.new),
             "waiting": [{"day": day, "why": why} for day, why in self.waiting],
-            "before_leaving": self.before_leaving.to_dicts(),
-            "drift": self.drift,
             "drifts": [{"day": day, "psi": psi} for day, psi in self.drifts],
-            "time_to_leaving": self.leaving and self.leaving.as_json(),
-            "forgotten": self.forgotten,
-            "notes": list(self.notes),
+            "time_to_leaving": plain(self.leaving),
         }
 
 
@@ -324,12 +318,7 @@ def _keep(
 
 def _scores(table: AccountTable, spec: ScoringSpec, options: TableOptions) -> pl.DataFrame:
     """Score a table for the store: an account a row, in the order of their ids."""
-    identifier = id_column(spec, table.columns)
-    if identifier is None:
-        raise UsageError(
-            f"{table.source}: no column is the account's id, so scores can't be kept",
-            hint="id: COLUMN in the spec names it",
-        )
+    identifier = needed_id(spec, table, "scores can't be kept")
     as_of, aside = options.get("as_of"), options.get("set_aside")
     scored = score(table, spec, as_of=as_of, set_aside=aside)
     probability = pl.col("probability") if "probability" in scored.columns else pl.lit(None)

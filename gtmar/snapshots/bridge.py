@@ -10,7 +10,7 @@ import polars as pl
 
 from gtmar.data.locations import quoted
 from gtmar.errors import AccountDataError
-from gtmar.snapshots.conflicts import Conflict, conflicts
+from gtmar.snapshots.conflicts import Conflict, conflicts, suspects
 from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
 from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions, conventions
 from gtmar.snapshots.statement import (
@@ -26,7 +26,6 @@ from gtmar.snapshots.statement import (
     sql_date,
     with_rates,
 )
-from gtmar.snapshots.suspects import suspects
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:

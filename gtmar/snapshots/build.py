@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import duckdb
 import polars as pl
 
-from gtmar.data.locations import quoted
+from gtmar.data.locations import literal, quoted
 from gtmar.data.table_files import SOURCES_FILE
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.outputs import Output, write_together
@@ -20,6 +20,7 @@ from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
 from gtmar.snapshots.recipe import SnapshotRecipe, conventions, parse, recipe_id
 from gtmar.snapshots.statement import RAW, all_rows
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,7 +111,7 @@ def snapshot_sql(recipe: SnapshotRecipe, day: date, **options: Any) -> str:
 
 
 def _failed(day: date, err: Exception) -> AccountDataError:
-    return AccountDataError(f"table of {day}: {str(err).strip().partition(chr(10))[0]}")
+    return AccountDataError(f"table of {day}: {first_line(err)}")
 
 
 def build(
@@ -233,9 +234,7 @@ def _written(
 ) -> SnapshotTable:
     """Write one date's table aside and put it in its place."""
     aside = opened.scratch / "accounts.parquet"
-    keys = ", ".join(
-        f"{name}: '{value.replace(chr(39), chr(39) * 2)}'" for name, value in metadata.items()
-    )
+    keys = ", ".join(f"{name}: {literal(value)}" for name, value in metadata.items())
     # The date stands in the folder's name, as in any hive table.
     body = f"select * exclude (features_asof) from ({text})"
     try:

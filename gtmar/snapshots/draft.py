@@ -15,10 +15,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtmar.data.locations import quoted
+from gtmar.data.locations import is_path, quoted
 from gtmar.data.scan import likely_id
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.safe_text import is_remote
 from gtmar.snapshots.conflicts import conflicts
 from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column, plain, table_name
 from gtmar.snapshots.raw_history import history
@@ -41,6 +40,8 @@ _SHAPES = {
     "subscriptions": "subscription periods",
     "transactions": "payments",
 }
+#: Contradictions of rows without an amount.
+_WITHOUT_AMOUNT = ("unknown_amounts", "bad_months", "bad_quantities")
 #: The rules that settle each kind of contradiction, where they stand, and the words to take in.
 _RULES = {
     "zero_amounts": "zero_amounts: not paying",
@@ -136,8 +137,7 @@ def _opened(sources: list[str], base: Path | None) -> list[RawColumns]:
 
 def _placed(location: str, base: Path | None) -> str:
     """Return a location as a recipe in a folder names it."""
-    elsewhere = is_remote(location) or "://" in location or location.startswith("delta:")
-    if elsewhere or base is None or Path(location).is_absolute():
+    if not is_path(location) or base is None or Path(location).is_absolute():
         return location
     return os.path.relpath(location, base)
 
@@ -271,11 +271,9 @@ class _Writing:
         days = (last - first).days
         if self.revenue.shape == "transactions":
             self._months(opened, rows, days)
-        months = 6 if days >= 540 else 3 if days >= 270 else 1
-        months = max(
-            months,
-            int(self.revenue.money.get("months", 1)) if self.revenue.shape == "transactions" else 1,
-        )
+        months = _window_of(days)
+        if self.revenue.shape == "transactions":
+            months = max(months, int(self.revenue.money.get("months", 1)))
         every = 3 if months == 6 else months
         self.window = f"{months} month{'s' if months > 1 else ''}"
         newest = last.replace(day=1)
@@ -353,7 +351,7 @@ class _Writing:
             f"{at}) over (partition by {account} order by {at}), {at}) as gap from ({rows})) "
             "where gap > 0"
         )
-        most = 6 if days >= 540 else 3 if days >= 270 else 1
+        most = _window_of(days)
         wanted = next((m for m, d in ((1, 35), (3, 100), (6, 190)) if (gap or 0) <= d), 12)
         months = min(wanted, most) if gap is not None else most
         apart = "no account pays twice"
@@ -417,18 +415,14 @@ class _Writing:
     def _where(self, each: DraftedSource) -> list[str]:
         """Return a line to take in where rows of the revenue have no amount."""
         kinds = {conflict.kind for conflict in self.found}
-        if each is not self.revenue or not kinds & {
-            "unknown_amounts",
-            "bad_months",
-            "bad_quantities",
-        }:
+        if each is not self.revenue or kinds.isdisjoint(_WITHOUT_AMOUNT):
             return []
         terms = [each.money[key] for key in ("amount", "quantity", "months") if key in each.money]
         named = [column(term) for term in terms if isinstance(term, str)]
         known = " and ".join(f"{term} is not null" for term in named)
         if "where" in each.keys:
-            return _comment(f"where: ({each.keys['where']}) and {known}", "    ", wrap=False)
-        return _comment(f"where: {_scalar(known)}", "    ", wrap=False)
+            return [f"    # where: ({each.keys['where']}) and {known}"]
+        return [f"    # where: {_scalar(known)}"]
 
     def _money(self) -> list[str]:
         source, shape = self.revenue, str(self.revenue.shape)
@@ -478,6 +472,11 @@ class _Writing:
         return lines
 
 
+def _window_of(days: int) -> int:
+    """Return the months of a window that a history of so many days has room for."""
+    return 6 if days >= 540 else 3 if days >= 270 else 1
+
+
 def _source_of(rule: dict[str, str]) -> str:
     """Return the source of a feature: its first key is its kind."""
     return next(iter(rule.values())).partition(".")[0]
@@ -496,9 +495,7 @@ def _flow(rule: dict[str, str]) -> str:
     return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in rule.items()) + "}"
 
 
-def _comment(text: str, indent: str, *, wrap: bool = True) -> list[str]:
-    if not wrap:
-        return [f"{indent}# {text}"]
+def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(
         text,
         100,

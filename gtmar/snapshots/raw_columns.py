@@ -1,10 +1,10 @@
-"""What the columns of a raw table are by their names and values, before any recipe says so."""
+"""What the columns of a raw table are by their names and values, days that are text among them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,9 +13,13 @@ from gtmar.data.locations import quoted
 from gtmar.data.scan import Source, collect, scan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import duckdb
+
     from gtmar.data.scan import AccountTable
 
-__all__ = ["LOADED", "DraftedSource", "RawColumns", "column", "plain", "table_name"]
+__all__ = ["LOADED", "DraftedSource", "RawColumns", "column", "plain", "table_name", "with_dates"]
 
 #: Columns by which a loader says when it wrote a row; none is the day on which something happened.
 LOADED = re.compile(
@@ -44,43 +48,26 @@ def plain(name: str) -> str:
 
 def column(name: str, of: str = "") -> str:
     """Write a column in SQL, of a table where one is named; in quotes only where it needs them."""
-    bare = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _WORDS
+    bare = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _words()
     return (f"{of}." if of else "") + (name if bare else quoted(name))
 
 
-_WORDS = frozenset(
-    {
-        *(
-            "all",
-            "and",
-            "as",
-            "case",
-            "cast",
-            "check",
-            "column",
-            "default",
-            "desc",
-            "distinct",
-            "do",
-        ),
-        *("else", "end", "except", "false", "for", "from", "group", "having", "in", "into", "is"),
-        *(
-            "join",
-            "lateral",
-            "limit",
-            "not",
-            "null",
-            "offset",
-            "on",
-            "only",
-            "or",
-            "order",
-            "select",
-        ),
-        *("table", "then", "to", "true", "union", "unique", "user", "using", "when", "where"),
-        *("window", "with", "current_date", "current_time"),
+@cache
+def _words() -> frozenset[str]:
+    """Return words that stand for no column without quotes, in DuckDB or in most of SQL."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            "select keyword_name from duckdb_keywords() where keyword_category = 'reserved'"
+        ).fetchall()
+    return frozenset(word for [word] in rows) | {
+        "current_date",
+        "current_time",
+        "is",
+        "join",
+        "user",
     }
-)
 
 
 def table_name(place: str) -> str:
@@ -163,6 +150,10 @@ class RawColumns:
     def is_number(self, own: str) -> bool:
         """Whether a column holds numbers."""
         return self.kind(own).is_numeric()
+
+    def has_few(self, own: str) -> bool:
+        """Whether a column holds several values and no more than 30, as categories do."""
+        return 2 <= (self.told("distinct", own) or 0) <= 30
 
     def is_time(self, own: str) -> bool:
         """Whether a column holds days or moments, or seconds since 1970 by its name and values."""
@@ -252,3 +243,49 @@ class DraftedSource:
     flag: str | None = None
     #: Whether it has each account once.
     all_accounts: bool = False
+
+
+# ---- days and moments as ISO text ----------------------------------------------------------------
+
+#: A day, and a moment of it with or without its zone.
+_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
+_ZONE = r"(?:\s?(?:Z|z|UTC|[+-]\d{2}(?::?\d{2})?))"
+_ISO = rf"{_DAY}(?:[T ]\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?{_ZONE}?)?"
+
+
+def with_dates(
+    connection: duckdb.DuckDBPyConnection, rows: str, columns: Iterable[str | None]
+) -> str:
+    """Return a SELECT of a table's rows in which columns of ISO text are days or moments.
+
+    A column of which any text is something else stays text, for whoever asks for dates to refuse.
+    A moment with a zone counts by UTC, as it does in a column of moments. Cost: a pass over the
+    columns of text among those asked for.
+
+    Parameters
+    ----------
+    rows
+        A SELECT of the table.
+    columns
+        Those that are to hold dates; None and absent ones count nowhere.
+    """
+    kinds = {row[0]: row[1] for row in connection.execute(f"describe {rows}").fetchall()}
+    texts = [
+        name
+        for name in dict.fromkeys(columns)
+        if name is not None and kinds.get(name, "").startswith(("VARCHAR", "ENUM"))
+    ]
+    read = []
+    for name in texts:
+        text = f"nullif(trim(cast({quoted(name)} as varchar)), '')"
+        zoned = f"regexp_matches({text}, ':.*{_ZONE}$')"
+        known, iso, moments, zones = connection.execute(
+            f"select count({text}), count(*) filter (regexp_full_match({text}, '{_ISO}') "
+            f"and try_cast({text} as timestamptz) is not null), "
+            f"count(*) filter (contains({text}, ':')), count(*) filter ({zoned}) from ({rows})"
+        ).fetchall()[0]
+        if not known or iso < known:
+            continue
+        kind = "timestamptz" if zones else "timestamp" if moments else "date"
+        read.append(f"cast({text} as {kind}) as {quoted(name)}")
+    return f"select * replace ({', '.join(read)}) from ({rows})" if read else rows

@@ -17,12 +17,13 @@ import polars as pl
 
 from gtmar.data.budget import default_budget
 from gtmar.data.databases import fetch, is_database
-from gtmar.data.locations import local_path, quoted
+from gtmar.data.locations import is_path, literal, local_path, quoted
 from gtmar.data.scan import Source, scan
 from gtmar.data.table_files import located
-from gtmar.errors import AccountDataError, RecipeError, nearest
+from gtmar.errors import AccountDataError, RecipeError, did_you_mean
 from gtmar.safe_text import is_remote
 from gtmar.snapshots.closed_sql import refuse_condition, refuse_select
+from gtmar.snapshots.raw_columns import with_dates
 from gtmar.snapshots.recipe import Monthly, RateTable, Span, Subscriptions, Transactions
 from gtmar.snapshots.statement import (
     RATES,
@@ -34,7 +35,7 @@ from gtmar.snapshots.statement import (
     recurring,
     statement,
 )
-from gtmar.snapshots.text_dates import with_dates
+from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,16 +89,12 @@ class RawHistory:
         try:
             return self.connection.execute(text).fetchall()
         except duckdb.Error as err:
-            raise AccountDataError(f"the history can't be read: {_first(err)}") from err
+            raise AccountDataError(f"the history can't be read: {first_line(err)}") from err
 
     def statement(self, day: date) -> tuple[str, SnapshotDays]:
         """Return the SELECT of a date, and its days."""
         days = SnapshotDays.of(self.recipe, day, self.until)
         return statement(self.recipe, days), days
-
-
-def _first(err: Exception) -> str:
-    return str(err).strip().partition("\n")[0]
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,6 @@ def history(
 
     Parameters
     ----------
-    recipe
-        The recipe.
     base
         Folder that relative paths of its sources begin at; None for the current one.
     memory
@@ -217,12 +212,11 @@ def _beside(recipe: SnapshotRecipe) -> dict[str, Totals | RateTable]:
 
 
 def _placed(place: str, base: Path | None) -> str:
-    elsewhere = is_remote(place) or "://" in place or place.startswith("delta:")
-    return place if base is None or elsewhere else str(base / place)
+    return place if base is None or not is_path(place) else str(base / place)
 
 
 def _listed(texts: Sequence[str]) -> str:
-    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
+    return f"[{', '.join(map(literal, texts))}]"
 
 
 def _opened(
@@ -261,14 +255,14 @@ def _opened(
         dated = with_dates(connection, f"select {shown} from {read}", times)
         connection.execute(f"create view {quoted(f'{RAW}{name}')} as {dated}")
     except duckdb.Error as err:
-        raise AccountDataError(f"source {name}: can't be read: {_first(err)}") from err
+        raise AccountDataError(f"source {name}: can't be read: {first_line(err)}") from err
     return made
 
 
 def _in_place(source: Source) -> _OpenedSource | None:
     """Return a source of Parquet files that are here as it is; None for any other."""
     place = source.location
-    if source.query is not None or not _is_path(place):
+    if source.query is not None or not _is_of_files(place):
         return None
     kind, found = located(place)
     # Folders named COLUMN=VALUE hold a column, which Polars adds.
@@ -277,11 +271,9 @@ def _in_place(source: Source) -> _OpenedSource | None:
     return _OpenedSource(tuple(str(path.absolute()) for path in found), _of_files(found))
 
 
-def _is_path(place: str) -> bool:
+def _is_of_files(place: str) -> bool:
     """Whether a location names files of this machine, and no table that has a format of its own."""
-    if is_remote(place) or "://" in place or place.startswith("delta:"):
-        return False
-    return not any(
+    return is_path(place) and not any(
         (folder / "_delta_log").is_dir() for folder in (Path(place), *Path(place).parents)
     )
 
@@ -298,7 +290,7 @@ def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
         try:
             table.frame.sink_parquet(target)
         except (pl.exceptions.PolarsError, OSError) as err:
-            raise AccountDataError(f'"{table.source}": can\'t be read: {_first(err)}') from err
+            raise AccountDataError(f'"{table.source}": can\'t be read: {first_line(err)}') from err
         origin, unread, notes = table.origin, table.unread, ()
     keys = {"source_kind": "kind", "source_version": "version", "source_read_at": "read_at"}
     version: dict[str, str | int] = {keys[k]: v for k, v in origin.items() if k in keys}
@@ -337,7 +329,7 @@ def _join(
         rows = with_dates(connection, f"with {tables} select * from ({query}\n)", times)
         connection.execute(f"create table {quoted(f'{RAW}{name}')} as {rows}")
     except duckdb.Error as err:
-        raise RecipeError(f"{place}: {_first(err)}") from err
+        raise RecipeError(f"{place}: {first_line(err)}") from err
 
 
 # ---- what the recipe says of columns ------------------------------------------------------------
@@ -351,13 +343,8 @@ def _check(opened: RawHistory) -> None:
     if not found.wrong:
         # DuckDB itself says what else doesn't fit: an unknown column, a sum of text.
         found.bindings()
-    wrong = found.wrong
-    if wrong:
-        raise RecipeError(
-            wrong[0] if len(wrong) == 1 else f"{len(wrong)} problems",
-            listing=[] if len(wrong) == 1 else [f"  - {text}" for text in wrong],
-            problems=wrong,
-        )
+    if wrong := found.wrong:
+        raise RecipeError.of_all(wrong, f"{len(wrong)} problems", problems=wrong)
 
 
 def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
@@ -404,8 +391,7 @@ class _AgainstSources:
                 text = f'{place}: column "{column}" of "{source}" can\'t be had: {reason}'
                 self.wrong.append(text)
                 return
-            likely = nearest(column, self.schemas[source])
-            hint = f'; did you mean "{likely}"?' if likely else ""
+            hint = did_you_mean(column, self.schemas[source], before="; ")
             self.wrong.append(f'{place}: source "{source}" has no column "{column}"{hint}')
         elif kinds and (not kind.startswith(kinds) or kind.endswith("[]")):
             what = {
@@ -500,12 +486,12 @@ class _AgainstSources:
         try:
             found = self.opened.connection.execute(f"describe {text}").fetchall()
         except duckdb.Error as err:
-            said = _first(err)
+            said = first_line(err)
             unknown = re.search('Referenced column "([^"]*)" not found', said)
             if unknown is not None and source is not None:
-                likely = nearest(unknown[1], self.schemas[source])
-                hint = f'; did you mean "{likely}"?' if likely else "; text stands in single quotes"
-                said = f'source "{source}" has no column "{unknown[1]}"{hint}'
+                hint = did_you_mean(unknown[1], self.schemas[source])
+                hint = hint or "text stands in single quotes"
+                said = f'source "{source}" has no column "{unknown[1]}"; {hint}'
             self.wrong.append(f"{place}: {said}")
             return
         if columns is not None and len(found) != columns:

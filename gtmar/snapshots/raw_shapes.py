@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from gtmar.data.locations import literal
 from gtmar.data.scan import likely_id
 from gtmar.snapshots.raw_columns import LOADED, DraftedSource, column, plain
 from gtmar.snapshots.stripe import minor_units, months_of
@@ -168,7 +169,7 @@ class _Shape:
     def finish(self, what: str, **keys: str) -> DraftedSource:
         """Return the source."""
         source, table = self.source, self.table
-        source.what = what
+        source.what, source.keys = what, {"data": table.place}
         if self.made:
             replaced = {n: text for n, text in self.made.items() if n in table.table.columns}
             added = {n: text for n, text in self.made.items() if n not in replaced}
@@ -176,12 +177,7 @@ class _Shape:
             star = f"* replace (\n  {listed}\n)" if replaced else "*"
             more = "".join(f",\n  {text} as {column(name)}" for name, text in added.items())
             where = f"\nwhere {' and '.join(self.where)}" if self.where else ""
-            source.keys = {
-                "data": table.place,
-                "query": f"select {star}{more}\nfrom accounts{where}",
-            }
-        else:
-            source.keys = {"data": table.place}
+            source.keys["query"] = f"select {star}{more}\nfrom accounts{where}"
         source.keys |= {"account": self.account, **keys}
         if self.where and not self.made:
             source.keys["where"] = " and ".join(self.where)
@@ -193,16 +189,9 @@ def generic_source(table: RawColumns) -> DraftedSource | None:
     ids = _ids(table)
     if not ids:
         return None
-    return _shaped(table, ids)
-
-
-def _shaped(table: RawColumns, ids: list[str]) -> DraftedSource | None:
     shape = _Shape(table, *ids[:3])
-    for one in (_monthly, _periods, _states, _today, _payments, _events):
-        source = one(table, shape)
-        if source is not None:
-            return source
-    return None
+    looks = (_monthly, _periods, _states, _today, _payments, _events)
+    return next((source for look in looks if (source := look(table, shape)) is not None), None)
 
 
 def _monthly(table: RawColumns, shape: _Shape) -> DraftedSource | None:
@@ -300,11 +289,7 @@ def _attributes(table: RawColumns, shape: _Shape, taken: set[str], *, most: int)
         if re.search(r"(^|_)(id|key|uuid|email|metadata)$|livemode|is_deleted", name):
             continue
         number = table.is_number(own) and not table.in_seconds(own)
-        few = (
-            not number
-            and not table.kind(own).is_temporal()
-            and 2 <= (table.told("distinct", own) or 0) <= 30
-        )
+        few = not number and not table.kind(own).is_temporal() and table.has_few(own)
         if not (number or few) or _empty(table, own):
             continue
         rule = {"latest": f"{table.name}.{own}"}
@@ -321,11 +306,10 @@ def _states(table: RawColumns, shape: _Shape) -> DraftedSource | None:
         return None
     taken = {shape.account, *since, *_times(table, _ENDS)}
     for name, own in table.columns.items():
-        few = 2 <= (table.told("distinct", own) or 0) <= 30
         if (
             own not in taken
             and not name.startswith(("_", "dbt_"))
-            and (few or table.is_number(own))
+            and (table.has_few(own) or table.is_number(own))
         ):
             shape.source.features.setdefault(name, {"latest": f"{table.name}.{own}"})
     return shape.finish(
@@ -348,8 +332,8 @@ def _today(table: RawColumns, shape: _Shape) -> DraftedSource | None:
         if _LEFT.fullmatch(name) and table.kind(own) == pl.Boolean:
             source.flag = column(own)
             continue
-        few = 2 <= (table.told("distinct", own) or 0) <= 30
-        if own == shape.account or name.startswith("_") or not (few or table.is_number(own)):
+        telling = table.has_few(own) or table.is_number(own)
+        if own == shape.account or name.startswith("_") or not telling:
             continue
         if table.kind(own).is_temporal() or re.search(r"(^|_)(id|livemode)$", name):
             continue
@@ -364,10 +348,8 @@ def _today(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 def _payments(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     times = _times(table, _MOMENTS)
     amounts = [] if _TICKETS.search(table.name) else _number(table, _PAID)
-    unit, quantity = (
-        _number(table, ("unit_price", "item_price", "price")),
-        _number(table, ("quantity", "qty")),
-    )
+    unit = _number(table, ("unit_price", "item_price", "price"))
+    quantity = _number(table, ("quantity", "qty"))
     lines = bool(unit and quantity) and not (amounts and plain(amounts[0]) != "price")
     if not times or not (amounts or lines) or _NAMED_EVENT.search(table.name):
         return None
@@ -462,7 +444,7 @@ def _events(table: RawColumns, shape: _Shape) -> DraftedSource | None:
         values = table.values(label)
         for value in values[:3] if tickets or len(values) > 1 else []:
             slug = re.sub(r"\W+", "_", value.lower()).strip("_")
-            where = f"{column(label)} = '{value.replace(chr(39), chr(39) * 2)}'"
+            where = f"{column(label)} = {literal(value)}"
             features[f"{name}_{slug}_90"] = {"count": name, "last": "90 days", "where": where}
         if len(values) > 3:
             features[f"{name}_kinds_90"] = {"distinct": f"{name}.{label}", "last": "90 days"}

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -25,9 +25,12 @@ from pydantic import (
 )
 
 from gtmar.documents import read_text
-from gtmar.errors import RecipeError, SpecError, nearest
+from gtmar.errors import RecipeError, SpecError, did_you_mean
 from gtmar.spec.document import read_with_lines, real_place
 from gtmar.spec.encoders import SpecModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "KINDS",
@@ -118,6 +121,14 @@ def _day(value: object) -> object:
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
 
 
+def _one_of(asked: str, values: Mapping[str, object]) -> str:
+    """Return the name of the one value that is given; a `ValueError` for none or more."""
+    given = [name for name, value in values.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"{asked}, got {' and '.join(given) or 'none'}")
+    return given[0]
+
+
 class RawTable(SpecModel):
     """One raw table: where it is, which column is the account, and when each row was true.
 
@@ -179,17 +190,11 @@ class RawTable(SpecModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> RawTable:
-        given = [
-            name
-            for name in ("at", "from", "valid_from", "as_of")
-            if getattr(self, "from_" if name == "from" else name) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                "a source has one of at, from, valid_from and as_of, "
-                f"got {' and '.join(given) or 'none'}"
-            )
-        if (self.until is not None) != (given == ["from"]):
+        given = _one_of(
+            "a source has one of at, from, valid_from and as_of",
+            {"at": self.at, "from": self.from_, "valid_from": self.valid_from, "as_of": self.as_of},
+        )
+        if (self.until is not None) != (given == "from"):
             raise ValueError("from and until stand together")
         return self
 
@@ -344,12 +349,7 @@ class RevenueShape(SpecModel):
 
     @model_validator(mode="after")
     def _one(self) -> RevenueShape:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "revenue is one of transactions, monthly and subscriptions, "
-                f"got {' and '.join(given) or 'none'}"
-            )
+        _one_of("revenue is one of transactions, monthly and subscriptions", dict(self))
         return self
 
 
@@ -522,8 +522,7 @@ class SnapshotRecipe(SpecModel):
         used |= {f"flags.{number}": flag.source for number, flag in enumerate(self.flags, 1)}
         for place, named in used.items():
             if named not in self.sources:
-                likely = nearest(named, self.sources)
-                hint = f'; did you mean "{likely}"?' if likely else ""
+                hint = did_you_mean(named, self.sources, before="; ")
                 wrong.append(f'{place}: there is no source "{named}"{hint}')
         return wrong
 
@@ -613,11 +612,7 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
                 where = f"{source}:{lines[at]}" if at in lines else source
                 found.append(f"{where}: {line if whole else f'{name}: {line}'}")
         texts = list(dict.fromkeys(found))
-        if len(texts) == 1:
-            raise RecipeError(texts[0], problems=texts) from err
-        listing = [f"  - {text}" for text in texts]
-        message = f"{source}: {len(texts)} problems"
-        raise RecipeError(message, listing=listing, problems=texts) from err
+        raise RecipeError.of_all(texts, f"{source}: {len(texts)} problems", problems=texts) from err
 
 
 def _of_other_form(loc: tuple[int | str, ...], data: dict[str, Any]) -> bool:
@@ -640,14 +635,13 @@ def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
     shown = "nothing" if given is None else "a list" if isinstance(given, list) else f'"{given}"'
     if kind == "extra_forbidden":
         key = str(place[-1])
-        likely = nearest(key, _known_keys() - {key})
-        return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
+        return f'unknown key "{key}"{did_you_mean(key, _known_keys() - {key}, before="; ")}'
     if kind == "missing":
         return f'"{place[-1] if place else "?"}" is required'
     if kind == "literal_error":
-        likely = nearest(str(given), re.findall("'([^']*)'", detail["ctx"]["expected"]))
-        hint = f'; did you mean "{likely}"?' if likely else ""
-        return f"expected {detail['ctx']['expected'].replace(chr(39), chr(34))}, got {shown}{hint}"
+        expected = detail["ctx"]["expected"]
+        hint = did_you_mean(str(given), re.findall("'([^']*)'", expected), before="; ")
+        return f"expected {expected.replace(chr(39), chr(34))}, got {shown}{hint}"
     if place[:1] == ("dates",) and kind in ("tuple_type", "model_type"):
         return f"expected a list of days, or from, to and every, got {shown}"
     if kind in ("model_type", "dict_type"):
@@ -664,21 +658,11 @@ def json_schema() -> dict[str, Any]:
 
 
 def _known_keys() -> set[str]:
-    models = (
-        *(
-            SnapshotRecipe,
-            RawTable,
-            RateTable,
-            Dates,
-            Transactions,
-            Monthly,
-            Subscriptions,
-            RevenueShape,
-            FeatureRule,
-        ),
-        *(Activation, Flag, Rules, Totals),
-    )
-    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+    parts = json_schema()["$defs"].values()
+    return {
+        *SnapshotRecipe.model_fields,
+        *(key for part in parts for key in part.get("properties", ())),
+    }
 
 
 def recipe_id(recipe: SnapshotRecipe) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gtmar.data.locations import quoted
+from gtmar.data.locations import literal, quoted
 from gtmar.snapshots.recipe import Monthly, RateTable, Span, Subscriptions, Transactions
 
 if TYPE_CHECKING:
@@ -73,10 +73,6 @@ class SnapshotDays:
 def sql_date(day: date) -> str:
     """Write a date in SQL."""
     return f"date '{day.isoformat()}'"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _rounded(value: str, digits: int) -> str:
@@ -183,7 +179,7 @@ def _whole_amount(recipe: SnapshotRecipe) -> str:
         rate = '"gtmar:rate"'
         if not isinstance(shape.rates, RateTable):
             rates = " ".join(
-                f"when {_text(name)} then {rate!r}" for name, rate in sorted(shape.rates.items())
+                f"when {literal(name)} then {rate!r}" for name, rate in sorted(shape.rates.items())
             )
             rate = f"case cast({quoted(shape.currency)} as varchar) {rates} end"
         amount = f"cast({amount} * cast({rate} as {_FACTOR}) as {_FACTOR})"
@@ -501,7 +497,7 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
             )
             joins.append(f'left join {alias} on {alias}.account = "gtmar:account".account')
             columns.append(
-                f"case when {alias}.answers > 1 then error({_text(_TWICE.format(name))}) "
+                f"case when {alias}.answers > 1 then error({literal(_TWICE.format(name))}) "
                 f"else {alias}.value end as {quoted(name)}"
             )
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gtmar.data.locations import literal
 from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def months_of(interval: str, values: list[str]) -> str | None:
     if not cases or None in cases.values():
         return None
     whens = " ".join(
-        f"when '{value.replace(chr(39), chr(39) * 2)}' then {months}"
-        for value, months in sorted(cases.items())
+        f"when {literal(value)} then {months}" for value, months in sorted(cases.items())
     )
     return f"case {interval} {whens} end"
 

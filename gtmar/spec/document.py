@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text
-from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, nearest
+from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text, with_leaves
+from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, did_you_mean
 from gtmar.spec.encoders import SpecModel
 from gtmar.spec.ids import calibration_of
 from gtmar.spec.import_specs import Draft, from_csv, from_tools
@@ -343,8 +343,8 @@ def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
-        likely = nearest(key, _known_keys() - {key}) if guess else None
-        return f'unknown key "{key}"' + (f'; did you mean "{likely}"?' if likely else "")
+        known = _known_keys() - {key} if guess else ()
+        return f'unknown key "{key}"' + did_you_mean(key, known, before="; ")
     if kind == "missing":
         return f'"{detail["loc"][-1]}" is required'
     if kind == "union_tag_invalid":
@@ -387,10 +387,9 @@ def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
     """
     unknown = [name for name in weights if name not in spec.weights]
     if unknown:
-        likely = nearest(unknown[0], spec.weights)
         raise SpecError(
             f'spec "{spec.model}" has no weight named {culprits(unknown)}',
-            hint=f'did you mean "{likely}"?' if likely else None,
+            hint=did_you_mean(unknown[0], spec.weights) or None,
         )
     try:
         return spec.with_weights(weights)
@@ -469,18 +468,12 @@ def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
 
     Parameters
     ----------
-    spec
-        The spec.
     heading
         Lines of comment to stand at the top, without the ``#``.
     """
-    return commented_yaml(_whole_numbers(_short(spec)), heading=heading)
+    return commented_yaml(with_leaves(_short(spec), _whole_number), heading=heading)
 
 
-def _whole_numbers(value: Any) -> Any:
-    """Write 55 for 55.0, as people do; both read back the same."""
-    if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
+def _whole_number(value: Any) -> Any:
+    """Return 55 for 55.0, as people write it; both read back the same."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

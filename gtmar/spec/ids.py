@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from gtmar.documents import with_leaves
 from gtmar.spec.encoders import unordered
 from gtmar.spec.model import Reading
 
@@ -39,8 +40,6 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
 
     Parameters
     ----------
-    spec
-        The spec.
     bounds
         True for all that `spec_id` covers, False for what changes a score or a tier alone.
     """
@@ -113,18 +112,10 @@ def tiers_id(spec: ScoringSpec) -> str:
 
 
 def _identifier(prefix: str, form: dict[str, Any]) -> str:
-    form = _unsigned_zeros(form)
+    # -0.0 as 0.0: the two are equal.
+    form = with_leaves(form, lambda each: each + 0.0 if isinstance(each, float) else each)
     text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return prefix + hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
-
-
-def _unsigned_zeros(value: Any) -> Any:
-    """Write -0.0 as 0.0: the two are equal."""
-    if isinstance(value, dict):
-        return {key: _unsigned_zeros(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unsigned_zeros(item) for item in value]
-    return value + 0.0 if isinstance(value, float) else value
 
 
 def score_id(spec: ScoringSpec) -> str:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gtmar.errors import culprits, nearest
+from gtmar.errors import culprits, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -181,8 +181,6 @@ def from_csv(text: str, *, name: str) -> Draft:
     ----------
     text
         The file; cells are parted by commas, semicolons or tabs.
-    name
-        The model's name.
 
     Returns
     -------
@@ -221,8 +219,7 @@ def _head_problems(head: list[str]) -> Iterable[str]:
         yield f"the head lacks {culprits(missing)}; expected feature,weight, also min and max"
     for name in dict.fromkeys(head):
         if name not in _COLUMNS:
-            likely = nearest(name, _COLUMNS)
-            yield f'unknown column "{name}"' + (f'; did you mean "{likely}"?' if likely else "")
+            yield f'unknown column "{name}"' + did_you_mean(name, _COLUMNS, before="; ")
         elif head.count(name) > 1:
             yield f'column "{name}" stands twice'
 

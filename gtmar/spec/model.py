@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     FiniteFloat,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from gtmar.earning import Earning, earnings
-from gtmar.errors import SpecError, nearest
+from gtmar.errors import SpecError, UsageError, did_you_mean
 from gtmar.html import table
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
@@ -60,6 +61,7 @@ __all__ = [
     "Tier",
     "Veto",
     "Window",
+    "stated_as_of",
     "stated_date",
     "tier_problems",
 ]
@@ -144,6 +146,16 @@ def stated_date(text: str) -> date | None:
     return date.fromisoformat(text) if _DATE.fullmatch(text) else None
 
 
+def stated_as_of(text: str) -> date:
+    """Return the day that ``as_of`` states; `UsageError` where it states none."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as err:
+        raise UsageError(
+            f'as_of expects a date, got "{text}"', hint="write it as YYYY-MM-DD"
+        ) from err
+
+
 #: Scores are rounded to 1/100 of a point.
 SCORE_UNITS = 100
 #: Above this a tally's sum of squared scores could leave Int64 (10^8 accounts).
@@ -153,11 +165,19 @@ MAX_SCORE_LIMIT = 1_000
 _IDENTITY = IdentityEncoder(kind="identity")
 
 
+def _rule_text(text: str) -> str:
+    Rule.parse(text)
+    return text
+
+
+_RuleText = Annotated[str, AfterValidator(_rule_text)]
+
+
 class Feature(SpecModel):
     """One column of the account table, how it is encoded, and its weight; or a rule's weight."""
 
     #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
-    rule: str | None = None
+    rule: _RuleText | None = None
     weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
@@ -166,13 +186,6 @@ class Feature(SpecModel):
     #: `redistribute` shares the weight of an unknown out, see `gtmar.spec.combination`.
     missing: Literal["error", "redistribute"] | MissingValue = "error"
     description: str | None = None
-
-    @field_validator("rule")
-    @classmethod
-    def _is_a_rule(cls, text: str | None) -> str | None:
-        if text is not None:
-            Rule.parse(text)
-        return text
 
     @property
     def parsed_rule(self) -> Rule | None:
@@ -251,14 +264,8 @@ class Group(SpecModel):
 class Veto(SpecModel):
     """A rule that keeps whom it holds for out of the tiers that are better than one."""
 
-    rule: str
+    rule: _RuleText
     tier: str
-
-    @field_validator("rule")
-    @classmethod
-    def _is_a_rule(cls, text: str) -> str:
-        Rule.parse(text)
-        return text
 
 
 def _listed(value: object) -> object:
@@ -593,8 +600,7 @@ class ScoringSpec(SpecModel):
         for name, group in self.groups.items():
             for feature in group.features:
                 if feature not in self.features:
-                    likely = nearest(feature, self.features)
-                    hint = f'; did you mean "{likely}"?' if likely else ""
+                    hint = did_you_mean(feature, self.features, before="; ")
                     problems.append((("groups", name), f'there is no feature "{feature}"{hint}'))
                 elif feature in grouped:
                     listed = dict.fromkeys((grouped[feature], name))
@@ -622,8 +628,7 @@ class ScoringSpec(SpecModel):
             if rules[number] in rules[:number]:
                 text = "stands twice"
             elif veto.tier not in self.tiers:
-                likely = nearest(veto.tier, names)
-                hint = f'did you mean "{likely}"?' if likely else f"there are {', '.join(names)}"
+                hint = did_you_mean(veto.tier, names) or f"there are {', '.join(names)}"
                 text = f'there is no tier "{veto.tier}"; {hint}'
             elif self.has_rule and risk:
                 text = (

@@ -41,8 +41,6 @@ class Condition:
 
     Parameters
     ----------
-    column
-        The column's name.
     operator
         ``<``, ``<=``, ``>``, ``>=``, ``=`` or ``!=`` for a number; ``in`` or ``not in`` for
         categories; ``is missing`` or ``is not missing``.

@@ -56,8 +56,6 @@ def commented_yaml(
 
     Parameters
     ----------
-    data
-        The spec.
     heading
         Lines to stand at the top as comments.
     comments

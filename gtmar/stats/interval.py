@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
+    "LEAST",
+    "NOTHING",
     "TOO_FEW",
     "Interval",
     "effective_size",
@@ -27,6 +31,7 @@ __all__ = [
     "from_students",
     "level_of",
     "reading_of",
+    "resampled",
     "student_ends",
     "student_quantile",
     "too_few",
@@ -36,6 +41,10 @@ __all__ = [
 
 #: Why there is no interval where too many replicates have no standard error.
 TOO_FEW = "too few accounts"
+#: Why there is no value where a sum that divides is 0.
+NOTHING = "nothing to divide by"
+#: Accounts below which a ratio of sums has no interval.
+LEAST = 50
 #: Share of replicates that may have no value before an interval is refused.
 _FAILED = 0.05
 #: Degrees of freedom below which the expansion of Student's t isn't good enough.
@@ -44,7 +53,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(PlainData):
     """A value and the interval that covers the truth with the probability `level`, in (0, 1)."""
 
     #: The estimate; None where the metric has none.
@@ -72,10 +81,6 @@ class Interval:
         """Return the interval of minus the value."""
         value, low, high = (None if v is None else -v for v in (self.value, self.high, self.low))
         return Interval(value, low, high, self.level, self.accounts, self.reason)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def reading_of(change: Interval, better: str) -> str:
@@ -276,6 +281,34 @@ def from_students(
         return unknown(value, level=level, accounts=accounts, reason=TOO_FEW)
     low, high = ends
     return Interval(value, value - high * deviation, value - low * deviation, level, accounts)
+
+
+def resampled(
+    value: float,
+    deviation: float,
+    values: Floats,
+    deviations: Floats,
+    pulls: Floats,
+    *,
+    level: float,
+    accounts: int,
+) -> Interval:
+    """Take the interval of `from_students`, or say why accounts so few or so alike give none.
+
+    `values` and `deviations`, shape (B,), are those of replicates; `pulls`, shape (A,), say by how
+    much each account moves the value.
+    """
+    reason = too_few(accounts) if accounts < LEAST else None
+    if reason is None and deviation == 0:
+        reason = "no two accounts differ, so there is nothing to judge the spread by"
+    if reason is not None:
+        return unknown(value, level=level, accounts=accounts, reason=reason)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        students = np.where(deviations > 0, (values - value) / deviations, np.nan)
+    degrees = freedom(pulls) if pulls.any() else math.inf
+    return from_students(
+        value, deviation, students, level=level, accounts=accounts, degrees=degrees
+    )
 
 
 def student_ends(students: Floats, *, level: float, degrees: float) -> tuple[float, float] | None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtmar.stats.interval import (
+    LEAST,
+    NOTHING,
     TOO_FEW,
     Interval,
     freedom,
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TierMoney", "concentration"]
 
-#: Paying accounts below which there is no interval.
-_LEAST = 50
 #: Share of the largest variance there could be that is what rounding leaves where nothing moved.
 _ROUNDING = 1e-12
 #: HHI of one tier that has it all.
@@ -171,9 +171,8 @@ def _same(one: Floats, two: Floats) -> bool:
 def _refused(money: TierMoney, value: float, error: float, level: float) -> Interval | None:
     """Return the value without an interval, and why; None where it has one."""
     if not np.isfinite(value):
-        reason = "nothing to divide by"
-        return unknown(None, level=level, accounts=money.accounts, reason=reason)
-    if money.accounts >= _LEAST and error > 0:
+        return unknown(None, level=level, accounts=money.accounts, reason=NOTHING)
+    if money.accounts >= LEAST and error > 0:
         return None
     reason = f"too few: {money.accounts:,} paying accounts in as many tiers as there are"
     return unknown(_WHOLE * value, level=level, accounts=money.accounts, reason=reason)

@@ -7,7 +7,7 @@ that a search makes: each of a few walks of proposals away from the start, seede
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import held_metric
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
+from gtmar.plain_data import PlainData
 from gtmar.validation.intervals import REPLICATES, panel_of, uncertainty
 from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
@@ -73,8 +74,6 @@ def smallest_gain(
         Accounts to learn the error from; those to be searched, never the holdout.
     spec
         Its weights are the start.
-    judge
-        The objective.
     accounts
         Accounts that will decide, each on as many dates: the error shrinks with the root of their
         number.
@@ -138,7 +137,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Gates:
+class Gates(PlainData):
     """What a candidate must pass, stated before anybody looks.
 
     Parameters
@@ -213,11 +212,11 @@ class Gates:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {**asdict(self), "max_segment_drop": self.segment_drop}
+        return {**super().as_json(), "max_segment_drop": self.segment_drop}
 
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(PlainData):
     """One gate and what became of it.
 
     Parameters
@@ -251,14 +250,8 @@ class Gate:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            "name": self.name,
-            "limit": self.limit,
-            "found": self.found,
-            "outcome": self.outcome,
-            "mrr_share": self.mrr_share,
-            "cause": "" if self.passed else self.cause,
-        }
+        cause = "" if self.passed else self.cause
+        return self.values("name limit found outcome mrr_share") | {"cause": cause}
 
 
 def _objective(

@@ -18,6 +18,7 @@ from gtmar.engine.equal_sizes import SizedTiers
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.metrics.registry import all_metrics, metric_column
+from gtmar.plain_data import PlainData
 from gtmar.stats.interval import (
     Interval,
     effective_size,
@@ -25,11 +26,10 @@ from gtmar.stats.interval import (
     from_proportion,
     unknown,
 )
-from gtmar.validation.clustered_ratios import gathered_by_account, pulls_of
 from gtmar.validation.concentration import concentration
 from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.paired_scores import Panel, Scored
-from gtmar.validation.ratios import RATIOS, gathered
+from gtmar.validation.ratios import RATIOS, gathered, gathered_by_account, pulls_of
 from gtmar.validation.top_share import BOUNDARIES, drawn_shares
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _SCALED = {"revenue_capture_lift": ("revenue_capture_at_20", 1 / 0.2)}
 
 
 @dataclass(frozen=True)
-class Uncertainty:
+class Uncertainty(PlainData):
     """Intervals by metric; by-tier ones as ``key.tier``, all tiers at once as ``key.*``.
 
     Parameters
@@ -78,14 +78,6 @@ class Uncertainty:
     before: dict[str, Interval]
     after: dict[str, Interval]
     gain: dict[str, Interval]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        parts = {"before": self.before, "after": self.after, "gain": self.gain}
-        return {
-            name: {key: interval.as_json() for key, interval in part.items()}
-            for name, part in parts.items()
-        }
 
 
 def paired(
@@ -156,8 +148,6 @@ def uncertainty(
         The accounts, and one or two scores of them.
     level
         Probability with which an interval covers the truth, in (0, 1).
-    seed
-        Keys the draws.
     replicates
         Draws of the accounts; ends at 95 % rest on a fortieth of them each.
     metrics
@@ -243,8 +233,8 @@ def _concentrations(
         if _HHI[0] in wanted:
             part[_HHI[0]] = interval
         if _HHI[1] in wanted and floor < 10_000:
-            shifted = interval if place == 2 else _shifted(interval, -floor)
-            part[_HHI[1]] = _times(shifted, 1 / (10_000 - floor))
+            plus = 0.0 if place == 2 else -floor
+            part[_HHI[1]] = _times(interval, 1 / (10_000 - floor), plus)
 
 
 def _shared_tiers(panel: Panel) -> list[tuple[int, int, str]]:
@@ -304,15 +294,10 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
             found.gain[column] = from_normal(value, spread, level=level, accounts=panel.accounts)
 
 
-def _times(interval: Interval, factor: float) -> Interval:
+def _times(interval: Interval, factor: float, plus: float = 0.0) -> Interval:
+    """Return the interval of a value times a positive factor, something added to it before."""
     value, low, high = (
-        None if v is None else v * factor for v in (interval.value, interval.low, interval.high)
+        None if v is None else (v + plus) * factor
+        for v in (interval.value, interval.low, interval.high)
     )
-    return Interval(value, low, high, interval.level, interval.accounts, interval.reason)
-
-
-def _shifted(interval: Interval, by: float) -> Interval:
-    value, low, high = (
-        None if v is None else v + by for v in (interval.value, interval.low, interval.high)
-    )
-    return Interval(value, low, high, interval.level, interval.accounts, interval.reason)
+    return replace(interval, value=value, low=low, high=high)

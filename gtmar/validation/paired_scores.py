@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-__all__ = ["Panel", "Scored", "weights"]
+__all__ = ["Panel", "Scored", "known", "weights"]
 
 #: Weights that are drawn at a time: another number would draw others from the same seed.
 _DRAWN = 4_000_000
@@ -210,6 +210,12 @@ class Panel:
         )
 
 
+def known(values: Floats | None) -> Floats:
+    """Return a column that is there: only what has its columns is measured."""
+    assert values is not None
+    return values
+
+
 def _numbered(account_of: NDArray[Any] | None, rows: NDArray[Any]) -> Places | None:
     """Number the accounts of some rows anew, in the same order, so that none is left out."""
     if account_of is None:
@@ -226,8 +232,6 @@ def weights(
     ----------
     accounts, replicates
         N and B.
-    seed
-        Keys the generator.
     rows
         Of the accounts, which a chunk is to have room for; None for N.
 

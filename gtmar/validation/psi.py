@@ -142,8 +142,6 @@ def shift_of_numbers(
 
     Parameters
     ----------
-    name
-        What they are called.
     reference, now
         Shapes (N,) and (M,), NaN where unknown, which is a bin of its own.
     accounts
@@ -220,8 +218,6 @@ def shift_of_categories(
 
     Parameters
     ----------
-    name
-        What they are called.
     reference, now
         N and M categories, None where unknown, which is a bin of its own. The rarer ones of the
         reference are one bin, and those that it doesn't have another.

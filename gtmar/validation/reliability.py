@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gtmar.data.outcomes import Movement
 from gtmar.engine.local import LocalEvaluator
+from gtmar.plain_data import PlainData
 from gtmar.spec.calibration import PROBABILITY_UNITS, Calibration, CalibrationStep
 from gtmar.spec.ids import calibration_of, points_id
 from gtmar.spec.model import SCORE_UNITS
@@ -95,8 +96,10 @@ def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibratio
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Reliability(PlainData):
     """What became of accounts beside the probabilities that a score gave them."""
+
+    _beside = ("off", "sentence")
 
     #: Accounts with a label; of a table of several dates, their rows.
     accounts: int
@@ -134,8 +137,8 @@ class Reliability:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        own = {name: value for name, value in asdict(self).items() if name != "several" or value}
-        return {**own, "off": self.off, "sentence": self.sentence}
+        own = super().as_json()
+        return own if self.several else {k: v for k, v in own.items() if k != "several"}
 
     def to_json(self) -> str:
         """Return everything as JSON text, as a journal keeps it."""
@@ -153,8 +156,6 @@ def reliability(
     ----------
     matrix
         Accounts that the probabilities were not fitted on.
-    spec
-        The spec, calibrated.
     level
         Of the intervals, in (0, 1).
 

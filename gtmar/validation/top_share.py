@@ -14,7 +14,8 @@ import numpy as np
 
 from gtmar.engine.cohorts import COHORTS
 from gtmar.metrics.formulas import TOP_SHARE
-from gtmar.stats.interval import Interval, freedom, from_students, too_few, unknown
+from gtmar.stats.interval import NOTHING, Interval, resampled, unknown
+from gtmar.validation.paired_scores import known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUNDARIES", "Boundary", "Shares", "drawn_shares"]
 
-#: Accounts below which a metric of the top fifth or an end quarter has no interval.
-LEAST = 50
 #: Share of accounts on each side of a boundary whose mean stands for those on it.
 _NEIGHBOURS = 0.05
 _QUARTER = 0.25
@@ -40,8 +39,6 @@ class Boundary:
 
     Parameters
     ----------
-    key
-        The metric's.
     cohort
         Says of each account whether it counts.
     share
@@ -60,30 +57,24 @@ class Boundary:
     over: Literal["all", "top", "bottom"]
 
 
-def _known(values: Floats | None) -> Floats:
-    # Only asked for where the metric's columns are there.
-    assert values is not None
-    return values
-
-
 def _paying(panel: Panel) -> NDArray[np.bool_]:
     return panel.among(*COHORTS["paying"])
 
 
 def _valued(panel: Panel) -> NDArray[np.bool_]:
-    return (_known(panel.ltv) > 0) & panel.among(*COHORTS["current"])
+    return (known(panel.ltv) > 0) & panel.among(*COHORTS["current"])
 
 
 def _start(panel: Panel) -> Floats:
-    return _known(panel.start)
+    return known(panel.start)
 
 
 def _end(panel: Panel) -> Floats:
-    return _known(panel.end)
+    return known(panel.end)
 
 
 def _ltv(panel: Panel) -> Floats:
-    return _known(panel.ltv)
+    return known(panel.ltv)
 
 
 BOUNDARIES = (
@@ -159,8 +150,8 @@ class Shares:
         Shape (3,): before, after, and after minus before.
     drawn, drawn_deviations
         Shape (3, B): the same in each replicate.
-    degrees
-        Of freedom, of each of the three standard errors.
+    pulls
+        Shape (A,) each: by how much each account moves each of the three values.
     accounts
         Of the cohort.
     """
@@ -169,32 +160,19 @@ class Shares:
     deviations: Floats
     drawn: Floats
     drawn_deviations: Floats
-    degrees: tuple[float, ...]
+    pulls: tuple[Floats, ...]
     accounts: int
 
     def interval(self, which: int, *, level: float) -> Interval:
         """Return before (0), after (1) or the gain (2) with its interval."""
         accounts, value = self.accounts, float(self.values[which])
         if not np.isfinite(value):
-            return unknown(None, level=level, accounts=accounts, reason="nothing to divide by")
+            return unknown(None, level=level, accounts=accounts, reason=NOTHING)
         deviation = float(self.deviations[which])
         if which == 2 and deviation == 0 and value == 0:
             return Interval(0.0, 0.0, 0.0, level, accounts)
-        if accounts < LEAST:
-            return unknown(value, level=level, accounts=accounts, reason=too_few(accounts))
-        if deviation == 0:
-            reason = "no two accounts differ, so there is nothing to judge the spread by"
-            return unknown(value, level=level, accounts=accounts, reason=reason)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            students = (self.drawn[which] - value) / self.drawn_deviations[which]
-        return from_students(
-            value,
-            deviation,
-            students,
-            level=level,
-            accounts=accounts,
-            degrees=self.degrees[which],
-        )
+        drawn, pulls = (self.drawn[which], self.drawn_deviations[which]), self.pulls[which]
+        return resampled(value, deviation, *drawn, pulls, level=level, accounts=accounts)
 
 
 def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Shares:
@@ -226,7 +204,7 @@ def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Sh
         deviations=deviations[:, 0],
         drawn=np.concatenate([np.empty((3, 0)), *(d[0] for d in drawn)], axis=1),
         drawn_deviations=np.concatenate([np.empty((3, 0)), *(d[1] for d in drawn)], axis=1),
-        degrees=tuple(freedom(p[0]) if p.any() else np.inf for p in pulls),
+        pulls=tuple(each[0] for each in pulls),
         accounts=cohort.accounts,
     )
 

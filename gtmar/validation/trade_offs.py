@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gtmar.journal.sentences import TWINS
+
 if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
     from gtmar.validation.intervals import Uncertainty
@@ -33,12 +35,6 @@ _HEADLINES = {
 }
 #: Their keys.
 HEADLINES = frozenset(_HEADLINES)
-#: Objectives that say what a headline metric says.
-_TWINS = {
-    "auc_roc_churn": _AUC,
-    "revenue_capture_lift": "revenue_capture_at_20",
-    "revenue_concentration_hhi": _HHI,
-}
 
 
 def costs_of(intervals: Uncertainty, objective: str | None = None) -> dict[str, str]:
@@ -51,16 +47,17 @@ def costs_of(intervals: Uncertainty, objective: str | None = None) -> dict[str, 
     for key, (words, unit) in _HEADLINES.items():
         sides = (intervals.gain, intervals.before, intervals.after)
         gain, before, after = (side.get(key) for side in sides)
-        if gain is None or before is None or after is None or key in (objective, _twin(objective)):
+        if (
+            gain is None
+            or before is None
+            or after is None
+            or key in (objective, TWINS.get(objective or ""))
+        ):
             continue
         beyond = gain.above_zero if key == _HHI else gain.below_zero
         if beyond and before.value is not None and after.value is not None:
             said[key] = f"{words}, {before.value:{unit}} -> {after.value:{unit}}."
     return said
-
-
-def _twin(objective: str | None) -> str | None:
-    return _TWINS.get(objective or "")
 
 
 def upside_down(

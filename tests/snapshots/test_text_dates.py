@@ -11,8 +11,8 @@ from histories import DAY, random_history, recipe_text
 
 from gtmar.errors import RecipeError
 from gtmar.snapshots.build import snapshot_table
+from gtmar.snapshots.raw_columns import with_dates
 from gtmar.snapshots.recipe import parse
-from gtmar.snapshots.text_dates import with_dates
 
 if TYPE_CHECKING:
     from pathlib import Path
