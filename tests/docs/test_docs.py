@@ -23,6 +23,7 @@ import duckdb
 import pytest
 import typer
 import yaml
+from desks import RunningDesk
 from stripe_export import make_export
 from typer.testing import CliRunner
 
@@ -62,6 +63,7 @@ GUIDES = [
         "stripe",
         "sql",
         "time",
+        "desk",
         "cli",
         "changelog",
         "architecture",
@@ -202,6 +204,10 @@ class Bench:
         if words[1] == "resume":
             for name in ("end.parquet", "seal"):
                 (self.folder / "journal" / "runs" / f"run_id={words[2]}" / name).unlink()
+        if words[1] == "desk":
+            # It answers until it is stopped, and ends as it should.
+            assert RunningDesk(self.folder, *words[2:]).stop()[0] == 0, line
+            return
         result = CliRunner().invoke(app, words[1:])
         # A decision may go either way, of few accounts nothing may be told: neither is an error.
         fine = {"decide": (0, 10), "refresh": (0, 10), "watch": (0, 11)}
