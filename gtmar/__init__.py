@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gtmar.api import (
         Run,
+        Workbench,
         account_list,
         diff,
         front,
@@ -35,6 +36,7 @@ __all__ = [
     "Run",
     "Source",
     "Spec",
+    "Workbench",
     "__version__",
     "account_list",
     "diff",
@@ -54,6 +56,7 @@ _HOMES = {
     "Run": ("gtmar.api", "Run"),
     "Source": ("gtmar.data.scan", "Source"),
     "Spec": ("gtmar.spec", "ScoringSpec"),
+    "Workbench": ("gtmar.api", "Workbench"),
     "account_list": ("gtmar.api", "account_list"),
     "diff": ("gtmar.api", "diff"),
     "front": ("gtmar.api", "front"),

@@ -20,6 +20,7 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.front import front as compromises
 from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
+from gtmar.runs.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Run",
+    "Workbench",
     "account_list",
     "diff",
     "front",
