@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from html import escape
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,10 @@ class Access:
                 self._spent.add(self._token)
                 self._token = None
         rest = [pair for pair in parse_qsl(request.url.query) if pair[0] != "token"]
-        answer = RedirectResponse(f"/?{urlencode(rest)}" if rest else "/", 303)
+        where = f"/?{urlencode(rest)}" if rest else "/"
+        # A redirect would be another site's where its link led here, and bring no cookie.
+        page = f'<meta http-equiv="refresh" content="0;url={escape(where)}"><title>gtmar</title>'
+        answer = HTMLResponse(page)
         if not known:
             answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
         return answer

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveSearch"]
 
+#: Wins that are shown.
+_MOST_WINS = 8
+
 
 class LiveSearch:
     """One search in a thread of its own.
@@ -31,8 +34,8 @@ class LiveSearch:
         self.progress: Progress | None = None
         self.result: RunResult | None = None
         self.error: str | None = None
-        #: Each win: experiments done by then, and the best value. The last few.
-        self.wins: list[tuple[int, float]] = []
+        #: Where it stood as each of the last wins was in, its weights with it.
+        self.wins: list[Progress] = []
         #: Counts what there is to tell.
         self.version = 0
         self._stop = threading.Event()
@@ -44,6 +47,13 @@ class LiveSearch:
     def going(self) -> bool:
         """Whether it isn't over."""
         return self.result is None and self.error is None
+
+    @property
+    def best_weights(self) -> dict[str, int]:
+        """The best weights so far; none before the first win."""
+        if self.result is not None:
+            return self.result.weights if self.result.improved else {}
+        return self.wins[-1].weights if self.wins else {}
 
     @property
     def stopping(self) -> bool:
@@ -74,7 +84,7 @@ class LiveSearch:
 
     def _tell(self, at: Progress) -> None:
         before = self.progress
-        if at.best is not None and at.wins > (0 if before is None else before.wins):
-            self.wins = [*self.wins[-9:], (at.experiments, at.best)]
+        if at.wins > (0 if before is None else before.wins):
+            self.wins = [*self.wins[1 - _MOST_WINS :], at]
         self.progress = at
         self.version += 1

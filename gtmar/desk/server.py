@@ -27,7 +27,10 @@ from gtmar.desk.live_search import LiveSearch
 from gtmar.desk.views import ASSETS, filled, groups_of
 from gtmar.documents import is_text, parse_json
 from gtmar.errors import AccountDataError, GtmarError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.lookup import experiment
 from gtmar.optimize.search_loop import Limits
+from gtmar.safe_text import without_credentials
 from gtmar.spec.ids import spec_id
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ _WRITING = {"look", "record", "promote", "search", "stop"}
 _NAMING = {"account"}
 
 
-class _Superseded(Exception):
+class _SupersededError(Exception):
     """A newer question of the same page has come."""
 
 
@@ -60,8 +63,6 @@ class Desk:
     ----------
     bench
         What measures, searches and records.
-    table
-        How the table is called, without credentials.
     author
         Who, as the page's form proposes it.
     read_only, no_accounts
@@ -74,7 +75,6 @@ class Desk:
         self,
         bench: Workbench,
         *,
-        table: str,
         author: str | None = None,
         read_only: bool = False,
         no_accounts: bool = False,
@@ -83,10 +83,15 @@ class Desk:
         self.bench = bench
         self.search: LiveSearch | None = None
         self.stopping = False
+        held = bench.accounts.holdout
         self._shown = {
+            "max_score": bench.spec.max_score,
+            "held_out": 0 if held is None else held.distinct,
             "version": __version__,
             "title": f"{bench.spec.model}: the desk",
-            "table": table,
+            "table": without_credentials(bench.accounts.table.source),
+            # Whether weights hold something together, so that others follow one that is moved.
+            "follows": bool(bench.spec.constraints or bench.spec.ordered_terms),
             "author": author or "",
             "read_only": read_only,
             "no_accounts": no_accounts,
@@ -157,13 +162,15 @@ class Desk:
         """Give an answer from a thread, or say what is wrong."""
         try:
             return await run_in_threadpool(answer)
-        except _Superseded:
+        except _SupersededError:
             return Response(status_code=204)
         except GtmarError as err:
             return PlainTextResponse(str(err), 422)
         except Exception as err:
             self._fault(err)
-            return PlainTextResponse(f"a fault of gtmar: {type(err).__name__}; see its terminal", 500)
+            return PlainTextResponse(
+                f"a fault of gtmar: {type(err).__name__}; see its terminal", 500
+            )
 
     async def _progress(self, _request: Request) -> Response:
         return StreamingResponse(self._news(), media_type="text/event-stream")
@@ -200,7 +207,7 @@ class Desk:
         return self.stopping or self._newest.get(asked["page"], 0) > asked["number"]
 
     def _weights(self, asked: Mapping[str, Any], key: str = "weights") -> dict[str, int]:
-        """Return weights that a page sent, of the kind they must be; the rest the workbench says."""
+        """Return weights that a page sent, numbers by name; whether they fit the workbench says."""
         given = asked.get(key)
         if not isinstance(given, dict) or any(type(each) is not int for each in given.values()):
             raise UsageError(f"{key} expects a whole number by name")
@@ -219,6 +226,8 @@ class Desk:
         """Return the page, at the weights that its address names."""
         bench = self.bench
         weights, said = self._linked(request)
+        lineage = bench.spec.lineage
+        reports = [f"gtmar report {lineage.run} -o report.html"] if lineage else []
         spec, search = bench.spec, bench.accounts.search
         held = bench.accounts.holdout
         kicker = f"{spec.model} · {self._shown['table']} · {search.distinct:,} accounts searched"
@@ -234,13 +243,12 @@ class Desk:
             "journal": str(bench.journal),
             "weights": weights,
             "groups": groups_of(bench.lines, weights, limits),
-            "max_score": spec.max_score,
-            "held_out": 0 if held is None else held.distinct,
             "said": said,
+            "report_commands": [*reports, "gtmar report --history -o history.html"],
         }
         with self._turn:
             m = bench.measure(weights)
-        return filled("desk", d=d, m=m, x=None, **self._search_values())
+        return filled("desk", d=d, m=m, s=self.search)
 
     def _linked(self, request: Request) -> tuple[dict[str, int], str]:
         """Return the weights that an address names, and what was wrong with it."""
@@ -264,13 +272,13 @@ class Desk:
         weights = self._weights(asked)
         with self._turn:
             if self._stale(asked):
-                raise _Superseded
+                raise _SupersededError
             moved, followed = asked.get("moved"), None
             if isinstance(moved, str) and moved in weights and "before" in asked:
                 change = {moved: weights[moved]}
                 followed = self.bench.follow(self._weights(asked, "before"), change)
             m = self.bench.measure(weights if followed is None else followed)
-        return filled("sentence measured", m=m, d=self._shown) + (
+        return filled("sentence measured", m=m) + (
             "" if followed in (None, weights) else filled("followed", weights=followed)
         )
 
@@ -278,19 +286,16 @@ class Desk:
         weights = self._weights(asked)
         with self._turn:
             if self._stale(asked):
-                raise _Superseded
+                raise _SupersededError
             m = self.bench.measure(weights)
             x = self.bench.details(weights, stale=lambda: self._stale(asked))
             if x is None:
-                raise _Superseded
-        shown = filled("details", m=m, x=x, d=self._details_shown())
+                raise _SupersededError
+        shown = filled("details", m=m, x=x, d=self._shown)
         name = self._text(asked, "account")
         if name and "account" not in self._shut:
             shown += self._account(asked)
         return shown
-
-    def _details_shown(self) -> dict[str, Any]:
-        return {**self._shown, "max_score": self.bench.spec.max_score}
 
     def _compare(self, asked: dict[str, Any]) -> str:
         one, two = self._weights(asked, "other"), self._weights(asked)
@@ -332,7 +337,9 @@ class Desk:
                 author=self._text(asked, "author"),
                 expect=self._text(asked, "expect"),
             )
-        return filled("recorded", r=result, d=self._shown)
+        with Journal(self.bench.journal) as journal:
+            row = experiment(journal, f"{result.run_id}/1").row
+        return filled("recorded", r=result, row=row, live=None)
 
     def _promote(self, asked: dict[str, Any]) -> str:
         live = self.bench.promote(
@@ -341,7 +348,7 @@ class Desk:
             author=self._text(asked, "author"),
             expect=self._text(asked, "expect"),
         )
-        return filled("recorded", live=live, d=self._shown)
+        return filled("recorded", live=live, r=None)
 
     # ---- a search beside the page ----
 
@@ -373,9 +380,6 @@ class Desk:
         if self.search is not None:
             self.search.stop()
         return self._search_html()
-
-    def _search_values(self) -> dict[str, Any]:
-        return {"s": self.search, "defaults": self._shown}
 
     def _search_html(self) -> str:
         return filled("found", s=self.search)

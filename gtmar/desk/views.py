@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.metrics import all_metrics
 from gtmar.report.pages import TEMPLATES, environment
-from gtmar.safe_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +30,8 @@ ASSETS = {
     "desk.svg": (_HERE / "assets" / "desk.svg", "image/svg+xml"),
     "style.css": (TEMPLATES / "style.css", "text/css"),
 }
+#: What a template may show and isn't there yet.
+_ABSENT = dict.fromkeys(("a", "asked", "f", "live", "look", "looks", "r", "said", "t", "x"))
 #: Size of the picture of probabilities, in its own units.
 _WIDE, _HIGH = 360, 150
 
@@ -40,19 +41,21 @@ def _templates() -> Environment:
     made = environment(_HERE / "templates", TEMPLATES)
     made.filters.update(
         by_tier=_by_tier,
+        pairs=lambda moves: {(each.before, each.after): each.accounts for each in moves},
+        points=lambda value: f"{value:g}",
         figures=lambda names: [f"#{name}" for name in names],
         plain_json=partial(json.dumps, sort_keys=True),
         staircase=_staircase,
-        visible=visible,
     )
-    made.globals.update(is_count=lambda key: all_metrics()[key].count, wide=_WIDE, high=_HIGH)
+    made.globals.update(width=_WIDE, height=_HIGH)
     return made
 
 
 def filled(template: str, **values: Any) -> str:
     """Fill in a template, or several that stand one behind the other, by their names."""
+    given = {**_ABSENT, **values}
     return "".join(
-        _templates().get_template(f"{name}.html").render(**values) for name in template.split()
+        _templates().get_template(f"{name}.html").render(given) for name in template.split()
     )
 
 

@@ -233,7 +233,7 @@ def require_extra() -> None:
 
 
 def environment(*folders: Path) -> Environment:
-    """Return what fills in templates of these folders: all text escaped, numbers as pages have them.
+    """Return what fills in templates of folders: text escaped, numbers as pages have them.
 
     The first folder that has a template gives it.
     """
@@ -266,14 +266,18 @@ def _fill(template: str, *, script: str = "", **values: Any) -> str:
 
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"; script-src 'sha256-{digest}'" if script else ""
-    return environment(TEMPLATES).get_template(template).render(
-        version=__version__,
-        made=datetime.now(UTC),
-        policy=f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
-        "form-action 'none'",
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        **values,
+    return (
+        environment(TEMPLATES)
+        .get_template(template)
+        .render(
+            version=__version__,
+            made=datetime.now(UTC),
+            policy=f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
+            "form-action 'none'",
+            style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            **values,
+        )
     )
 
 

@@ -75,7 +75,7 @@ class RunningDesk:
         if not self.cookie:
             query = urlsplit(self.address).query
             answer, _ = self._ask("GET", f"/?{query}", None)
-            assert answer.status == 303, answer.status
+            assert answer.status == 200, answer.status
             self.cookie = str(answer.getheader("set-cookie")).partition(";")[0]
         answer, text = self._ask("GET", path, None)
         assert answer.status == 200, (answer.status, text)

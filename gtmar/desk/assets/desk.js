@@ -8,7 +8,7 @@
   const page = main.dataset.page;
   const start = Object.fromEntries(rows.map((row) => [row.dataset.name, Number(row.dataset.start)]));
   const past = [], ahead = [];
-  let sent = 0, measuring = false, moved = false, settling = 0, details = null, kept = null, events = null;
+  let sent = 0, measuring = false, moved = false, settling = 0, mover = null, details = null, kept = null, events = null;
 
   const slider = (row) => row.querySelector("input[type=range]");
   const box = (row) => row.querySelector("input[type=number]");
@@ -27,6 +27,7 @@
   function swap(text) {
     const answer = new DOMParser().parseFromString(text, "text/html");
     for (const fresh of [...answer.body.children]) {
+      if (fresh.id === "followed") for (const row of rows) show(row, JSON.parse(fresh.dataset.weights)[row.dataset.name]);
       const old = fresh.id && byId(fresh.id);
       if (!old) continue;
       const focus = old.contains(document.activeElement) ? document.activeElement.id : "";
@@ -65,15 +66,17 @@
   }
 
   // One measurement is under way at most; of the moves that come meanwhile the last one is measured next.
-  async function measure() {
+  async function measure(name) {
     moved = true;
+    mover = name;
     clearTimeout(settling);
     details?.abort();
     if (measuring) return;
     measuring = true;
     while (moved) {
       moved = false;
-      await ask("measure", { weights: current() });
+      const follow = mover && main.dataset.follows ? { moved: mover, before } : {};
+      await ask("measure", { weights: current(), ...follow });
     }
     measuring = false;
     settling = setTimeout(settle, 150);
@@ -138,19 +141,19 @@
   }
 
   for (const row of rows) {
-    slider(row).addEventListener("input", () => { show(row, Number(slider(row).value)); measure(); });
+    slider(row).addEventListener("input", () => { show(row, Number(slider(row).value)); measure(row.dataset.name); });
     slider(row).addEventListener("change", remember);
     box(row).addEventListener("input", () => {
       const weight = box(row).valueAsNumber;
       if (!Number.isInteger(weight) || !box(row).validity.valid) return;
       show(row, weight);
-      measure();
+      measure(row.dataset.name);
     });
     box(row).addEventListener("change", () => {
       // Beyond a bound it is the bound.
       show(row, Number.isNaN(box(row).valueAsNumber) ? before[row.dataset.name] : (slider(row).value = box(row).value, Number(slider(row).value)));
       remember();
-      measure();
+      measure(row.dataset.name);
     });
     row.addEventListener("focusin", () => {
       if (byId("tried").dataset.weight === row.dataset.name) return;
@@ -195,9 +198,10 @@
     },
     take: (button) => take(JSON.parse(button.dataset.weights)),
     front: () => ask("front", {}),
-    look: () => ask("look", { weights: current() }),
+    "ask-look": async () => { if (await ask("look", { weights: current() })) byId("look-now")?.focus(); },
+    look: () => ask("look", { weights: current(), sure: true, ...(byId("record-form") ? fields(byId("record-form")) : {}) }),
     stop: () => ask("stop", {}),
-    search: async () => { if (await ask("search", { weights: current(), locked: locks(), ...fields(byId("search-form")) })) listen(); },
+    search: async () => { if (await ask("search", { weights: current(), locked: locks(), author: byId("record-form").elements.author.value, ...fields(byId("search-form")) })) listen(); },
     record: () => ask("record", { weights: current(), ...fields(byId("record-form")) }),
     promote: (button) => ask("promote", { experiment: button.dataset.experiment, ...fields(byId("record-form")) }),
     account: () => ask("account", { weights: current(), account: byId("account-name").value }),
@@ -229,7 +233,7 @@
 
   // What the browser kept of a page that was left.
   for (const row of rows) show(row, Number(slider(row).value));
-  if (byId("search").dataset.going) listen();
+  if (byId("found")?.dataset.going) listen();
   if (!same(current(), JSON.parse(main.dataset.weights))) measure();
   buttons();
 })();
