@@ -179,8 +179,10 @@ class Access:
         rest = [pair for pair in parse_qsl(request.url.query) if pair[0] != "token"]
         where = f"/?{urlencode(rest)}" if rest else "/"
         # A redirect would be another site's where its link led here, and bring no cookie.
-        page = f'<meta http-equiv="refresh" content="0;url={escape(where)}"><title>gtmar</title>'
-        answer = HTMLResponse(page)
+        answer = HTMLResponse(
+            '<!doctype html><title>gtmar</title><link rel="icon" href="assets/desk.svg">'
+            f'<meta http-equiv="refresh" content="0;url={escape(where)}">'
+        )
         if not known:
             answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
         return answer

@@ -8,7 +8,7 @@
   const page = main.dataset.page;
   const start = Object.fromEntries(rows.map((row) => [row.dataset.name, Number(row.dataset.start)]));
   const past = [], ahead = [];
-  let sent = 0, measuring = false, moved = false, settling = 0, mover = null, details = null, kept = null, events = null;
+  let sent = 0, lasted = 0, measuring = false, moved = false, settling = 0, mover = null, details = null, kept = null, events = null;
 
   const slider = (row) => row.querySelector("input[type=range]");
   const box = (row) => row.querySelector("input[type=number]");
@@ -71,6 +71,7 @@
     mover = name;
     clearTimeout(settling);
     details?.abort();
+    byId("details").setAttribute("aria-busy", "true");
     if (measuring) return;
     measuring = true;
     while (moved) {
@@ -79,10 +80,12 @@
       await ask("measure", { weights: current(), ...follow });
     }
     measuring = false;
-    settling = setTimeout(settle, 150);
+    // What follows may take long on many accounts: then it waits until the hand has rested longer.
+    settling = setTimeout(settle, Math.min(1000, Math.max(60, 2 * lasted)));
   }
 
   async function settle() {
+    const began = performance.now();
     details = new AbortController();
     const link = new URL(location.href);
     link.search = "";
@@ -92,7 +95,7 @@
     history.replaceState(null, "", link);
     const asked = [ask("details", { weights: current(), account: byId("account-name")?.value ?? "" }, details.signal)];
     if (kept) asked.push(ask("compare", { weights: current(), other: kept }, details.signal));
-    await Promise.all(asked);
+    if ((await Promise.all(asked))[0]) lasted = performance.now() - began;
   }
 
   // ---- moving weights ----
