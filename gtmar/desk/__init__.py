@@ -74,7 +74,7 @@ def serve(
         Whatever opening the workbench raises.
     """
     from gtmar.desk.access import LEAST_TOKEN, Access
-    from gtmar.desk.listen import bind, listen
+    from gtmar.desk.listen import bind, listen, until_closed
     from gtmar.desk.server import Desk
 
     if token is not None and len(token) < LEAST_TOKEN:
@@ -93,9 +93,10 @@ def serve(
         )
         number = taken.getsockname()[1]
         access = Access(desk.app, host=host, port=number, token=token, renewed=renewed)
-        opened(bench, access.address)
         try:
-            listen(access, taken, desk.stop)
+            with until_closed():
+                opened(bench, access.address)
+                listen(access, taken, desk.stop)
         finally:
             desk.stop()
             if desk.search is not None:

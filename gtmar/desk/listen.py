@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-__all__ = ["bind", "listen"]
+__all__ = ["bind", "listen", "until_closed"]
 
 #: Requests at a time, and seconds that those under way have once it stops.
 _AT_ONCE, _LAST_SECONDS = 64, 5
@@ -79,16 +79,18 @@ def listen(app: ASGIApp, opened: socket.socket, stopped: Callable[[], None]) -> 
         limit_concurrency=_AT_ONCE,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    with _interrupted_by_sigterm(), suppress(KeyboardInterrupt):
-        # What stopped it is raised again once it has: both are how a desk is closed.
-        _Server(config, stopped).run(sockets=[opened])
+    _Server(config, stopped).run(sockets=[opened])
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the block as Ctrl-C does."""
+def until_closed() -> Iterator[None]:
+    """End the block without an error by Ctrl-C or SIGTERM: both are how a desk is closed.
+
+    What stops the server is raised again once it has stopped.
+    """
     others = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        with suppress(KeyboardInterrupt):
+            yield
     finally:
         signal.signal(signal.SIGTERM, others)

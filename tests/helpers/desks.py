@@ -61,7 +61,9 @@ class RunningDesk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if self.process.returncode is None:
+            code, _, errors = self.stop()
+            assert kind is not None or (code, errors) == (0, "")
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> tuple[int, str, str]:
         """End it by a signal; return its exit code and what it wrote since it opened."""
