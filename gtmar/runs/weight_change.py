@@ -257,8 +257,9 @@ def metric_changes(
         for tier in tiers if metric.by_tier else (None,) * (not by_tier_alone):
             name = metric_column(key, tier)
             old, new = before[name], after[name]
-            none = old is None or new is None
-            reason = outcomes.missing_reason(metric.needs) or metric.null_when
+            reason = None
+            if old is None or new is None:
+                reason = outcomes.missing_reason(metric.needs) or metric.null_when
             changes.append(
                 MetricChange(
                     name=name,
@@ -271,7 +272,7 @@ def metric_changes(
                     after=new,
                     change=_difference(old, new),
                     reading=_reading(old, new, metric.better),
-                    reason=reason if none else None,
+                    reason=reason,
                     interval=None if intervals is None else intervals.get(name),
                 )
             )

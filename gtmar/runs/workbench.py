@@ -30,7 +30,7 @@ from gtmar.runs.explain import Explanation, explained, row_of
 from gtmar.runs.holdout import journal_if_there, shared_note, whole
 from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.inputs import TableOptions, file_stamps, load, newest_date
-from gtmar.runs.journaled_search import Search
+from gtmar.runs.journaled_search import COMPILING, Search
 from gtmar.runs.plan import Plan, constraints_of, search_space_of
 from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.results import PlainData
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontPoint", "TradeFront", "WeightLine", "Workbench", "pinned"]
 
-#: Candidates that a workbench is opened for: with more accounts than some 800,000, machine code.
-_DRAGS = 20
+#: Accounts from which on machine code counts, where numba is installed; below, it isn't waited for.
+_COMPILED_FROM = 100_000
 
 
 #: Seconds for which it isn't asked again whether the table's files are what they were.
@@ -199,7 +199,10 @@ class Workbench:
             if announce is not None:
                 announce(sentence)
         edged = with_edges(spec, accounts.search)
-        evaluator = LocalEvaluator(accounts.search, edged, expected=_DRAGS, by_rule=True)
+        compiled = accounts.search.accounts >= _COMPILED_FROM
+        evaluator = LocalEvaluator(accounts.search, edged, compiled=compiled, by_rule=True)
+        if announce is not None and evaluator.compiles_first:
+            announce(COMPILING)
         plan = Plan(kind="human", as_of=table_options.get("as_of"), holdout_as_of=holdout_as_of)
         search = Search(accounts, spec, judge, plan, evaluator=evaluator)
         return cls(
