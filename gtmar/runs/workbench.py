@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import Accounts
     from gtmar.runs.results import Progress, RunResult
-    from gtmar.runs.weight_change import Measured, MeasuredDetails
+    from gtmar.runs.weight_change import MeasuredDetails, MeasuredWeights
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["FrontPoint", "TradeFront", "WeightLine", "Workbench", "pinned"]
@@ -238,7 +239,7 @@ class Workbench:
             for term in spec.terms
         )
 
-    def measure(self, weights: Mapping[str, int]) -> Measured:
+    def measure(self, weights: Mapping[str, int]) -> MeasuredWeights:
         """Measure weights on the accounts searched: what is known at once.
 
         Parameters
@@ -545,7 +546,11 @@ class Workbench:
         return self._changed
 
     def _ask_again(self) -> None:
-        self._changed = file_stamps(*self._sources) != self._stamps
+        try:
+            self._changed = file_stamps(*self._sources) != self._stamps
+        except OSError:
+            # A file went while it was looked at.
+            self._changed = True
         self._asked_at = time.monotonic()
 
     def _refuse_changed(self) -> None:
@@ -567,7 +572,7 @@ class Workbench:
     def _vector(self, weights: Mapping[str, int]) -> tuple[int, ...]:
         """Return F weights; `SpecError` where they aren't whole numbers that the spec allows."""
         _refuse_unfit(self.spec, weights)
-        vector = tuple(weights.get(term.name, term.weight) for term in self.spec.terms)
+        vector = tuple(int(weights.get(term.name, term.weight)) for term in self.spec.terms)
         if not constraints_of(self.spec).hold(vector):
             specs.reweighed(self.spec, weights)
         return vector
@@ -632,7 +637,7 @@ def _refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
     wrong = [
         f'"{name}" is a whole number, got {weight!r}'
         for name, weight in weights.items()
-        if name in terms and type(weight) is not int
+        if name in terms and (isinstance(weight, bool) or not isinstance(weight, Integral))
     ]
     if wrong:
         raise SpecError(f'spec "{spec.model}": {"; ".join(wrong)}')

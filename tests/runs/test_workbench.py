@@ -7,10 +7,12 @@ import os
 import random
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import pytest
 from factories import binned, make_accounts, make_spec, weighted
@@ -27,7 +29,7 @@ from gtmar.journal.verify import verify
 from gtmar.metrics.registry import DISTRIBUTION_KEYS, MAIN_KEYS, all_metrics
 
 if TYPE_CHECKING:
-    from gtmar.runs.weight_change import Measured
+    from gtmar.runs.weight_change import MeasuredWeights
     from gtmar.spec import ScoringSpec
 
 ACCOUNTS = make_accounts(400)
@@ -134,7 +136,7 @@ def opened(form: str, journal: Path, **options: Any) -> Workbench:
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a journal's row by name, without the score's own distribution."""
-    values = {}
+    values: dict[str, Any] = {}
     for key, metric in all_metrics().items():
         if key not in DISTRIBUTION_KEYS:
             own = {f"{key}.{t}": v for t, v in row[key]} if metric.by_tier else {key: row[key]}
@@ -142,7 +144,7 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def assert_as_tried(found: Measured, rows: list[dict[str, Any]]) -> None:
+def assert_as_tried(found: MeasuredWeights, rows: list[dict[str, Any]]) -> None:
     before, after = rows
     assert (found.baseline_value, found.value) == (before["value_after"], after["value_after"])
     assert found.outcome == after["outcome"]
@@ -220,6 +222,7 @@ def test_outcomes_held_out_move_nothing(tmp_path: Path) -> None:
     assert bench.accounts.ids is not None
     assert bench.accounts.holdout is not None
     numbers = bench.accounts.holdout.numbers
+    assert numbers is not None
     held = pl.col("account_id").is_in(bench.accounts.ids.gather(numbers).to_list())
     flipped = {n: 1 - pl.col(n) for n in ("retained_6mo", "churned", "activated", "won_back")}
     flipped |= {n: pl.col(n) * 3 for n in ("mrr", "actual_ltv")}
@@ -372,7 +375,8 @@ def test_a_record_is_found_again_and_goes_live(tmp_path: Path) -> None:
 
 def test_a_search_keeps_what_is_locked_and_stops_when_told(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path, seed=3)
-    start, seen = {"depth": 30}, []
+    seen: list[runs.Progress] = []
+    start = {"depth": 30}
     found = bench.search(
         start, locked={"depth", "plan"}, limits=runs.Limits(150), on_progress=seen.append
     )
@@ -437,6 +441,7 @@ def test_a_table_that_changes_is_said_and_nothing_is_put_on_record(tmp_path: Pat
         ({"dpeth": 1}, 'no weight named "dpeth"\nhint: did you mean "depth"'),
         ({"depth": 51}, "depth"),
         ({"depth": 1.5}, 'spec "test": "depth" is a whole number, got 1.5'),
+        ({"depth": np.float64(3)}, "is a whole number"),
         ({"depth": True}, "is a whole number, got True"),
     ],
 )
@@ -499,8 +504,38 @@ def test_a_stale_question_gets_no_answer(tmp_path: Path) -> None:
         asked.append(1)
         return len(asked) > 1
 
+    assert bench.measure({"depth": np.int8(40)}) == bench.measure({"depth": 40})
     assert bench.details({"depth": 40}, stale=second) is None
     assert len(asked) == 2
+
+
+def test_threads_get_the_answers_that_one_gets(tmp_path: Path) -> None:
+    bench = opened("guardrails", tmp_path)
+    asked = [{"depth": depth} for depth in range(-20, 20)]
+    alone = [(bench.measure(each), bench.details(each)) for each in asked]
+    with ThreadPoolExecutor(8) as pool:
+        measured = list(pool.map(bench.measure, asked * 3))
+        details = list(pool.map(bench.details, asked))
+    assert measured == [found for found, _ in alone] * 3
+    assert details == [more for _, more in alone]
+
+
+def test_two_on_one_journal_and_a_search_beside(tmp_path: Path) -> None:
+    benches = [Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path) for _ in range(2)]
+    with ThreadPoolExecutor(3) as pool:
+        searched = pool.submit(benches[0].search, {}, limits=runs.Limits(80))
+        tried = [
+            pool.submit(bench.record, {"depth": 30 + n}, note=f"by {n}")
+            for n, bench in enumerate(benches)
+        ]
+        own = benches[0].measure({"depth": 30}).value
+        ended = [each.result() for each in (searched, *tried)]
+    assert own == benches[1].measure({"depth": 30}).value == ended[1].best_value
+    assert sorted(t.note or "" for t in benches[0].tried("depth").trials if t.kind == "human") == [
+        "by 0",
+        "by 1",
+    ]
+    assert verify(tmp_path).sound
 
 
 def test_the_13_are_those_of_the_documents() -> None:
