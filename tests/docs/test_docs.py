@@ -62,6 +62,7 @@ GUIDES = [
         "stripe",
         "sql",
         "time",
+        "desk",
         "cli",
         "changelog",
         "architecture",

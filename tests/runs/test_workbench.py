@@ -504,7 +504,8 @@ def test_a_stale_question_gets_no_answer(tmp_path: Path) -> None:
         asked.append(1)
         return len(asked) > 1
 
-    assert bench.measure({"depth": np.int8(40)}) == bench.measure({"depth": 40})
+    forty: Any = np.int8(40)
+    assert bench.measure({"depth": forty}) == bench.measure({"depth": 40})
     assert bench.details({"depth": 40}, stale=second) is None
     assert len(asked) == 2
 
