@@ -24,7 +24,7 @@ from gtmar.metrics.metric import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONCENTRATION", "METRICS", "TOP_SHARE"]
+__all__ = ["CONCENTRATION", "DISTRIBUTION", "METRICS", "TOP_SHARE"]
 
 #: Share of paying accounts in `revenue_capture_at_20` and `nrr_at_20`; chance captures as much.
 TOP_SHARE = 0.2

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record"]
+__all__ = ["COMPILING", "Ledger", "Search", "new_run_id", "noticed", "start_record"]
 
 
 @contextmanager
@@ -101,7 +101,8 @@ def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
     return f"The tiers' rule sets their edges anew on the accounts searched: {listed}."
 
 
-_COMPILING = "Compiling machine code; it takes about half a minute and is done once."
+#: Said where the first experiment waits for machine code.
+COMPILING = "Compiling machine code; it takes about half a minute and is done once."
 
 
 class Search:
@@ -145,7 +146,7 @@ class Search:
                 accounts.search, spec, expected=plan.limits.experiments, by_rule=True
             )
             if announce is not None and evaluator.compiles_first:
-                announce(_COMPILING)
+                announce(COMPILING)
         self.evaluator: Evaluator = evaluator
         self.loop = SearchLoop(accounts.search, spec, judge, evaluator)
         self.baseline_sums = self.loop.start_sums

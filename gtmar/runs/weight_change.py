@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Incumbent",
-    "Measured",
     "MeasuredDetails",
+    "MeasuredWeights",
     "MetricChange",
     "MovedAccount",
     "SegmentChange",
@@ -108,7 +108,7 @@ class TierChange(PlainData):
 
 
 @dataclass(frozen=True)
-class Measured(PlainData):
+class MeasuredWeights(PlainData):
     """A weight vector beside the incumbent's on the accounts searched; nothing of the holdout."""
 
     #: All weights, and those that differ from the incumbent's: before and after.
@@ -192,10 +192,10 @@ class SegmentChange(PlainData):
 
 @dataclass(frozen=True)
 class MeasuredDetails(PlainData):
-    """The slower part of `Measured`: tiers at equal sizes, who moves, probabilities, segments."""
+    """The slower part: tiers at equal sizes, who moves, probabilities, segments."""
 
     weights: dict[str, int]
-    #: All that `Measured.sentences` says, and what tiers hold at the incumbent's sizes.
+    #: All that `MeasuredWeights.sentences` says, and what tiers hold at the incumbent's sizes.
     sentences: tuple[str, ...]
     #: Sizes of the incumbent's tiers, and by-tier metrics with tiers of these sizes on both sides.
     sizes: dict[str, int]
@@ -257,8 +257,9 @@ def metric_changes(
         for tier in tiers if metric.by_tier else (None,) * (not by_tier_alone):
             name = metric_column(key, tier)
             old, new = before[name], after[name]
-            none = old is None or new is None
-            reason = outcomes.missing_reason(metric.needs) or metric.null_when
+            reason = None
+            if old is None or new is None:
+                reason = outcomes.missing_reason(metric.needs) or metric.null_when
             changes.append(
                 MetricChange(
                     name=name,
@@ -271,7 +272,7 @@ def metric_changes(
                     after=new,
                     change=_difference(old, new),
                     reading=_reading(old, new, metric.better),
-                    reason=reason if none else None,
+                    reason=reason,
                     interval=None if intervals is None else intervals.get(name),
                 )
             )
@@ -328,7 +329,7 @@ class Incumbent:
         self._before = self._evaluator.known_of(search.baseline_sums, self._sums)
         self.metrics = measure_exact(self._before, self.spec.tier_names, self._outcomes)
 
-    def measure(self, weights: Vector, *, changed: bool = False) -> Measured:
+    def measure(self, weights: Vector, *, changed: bool = False) -> MeasuredWeights:
         """Measure F weights: sentence, verdict, metrics and sizes of tiers.
 
         Notes
@@ -346,7 +347,7 @@ class Incumbent:
         after = measure_exact(known, spec.tier_names, self._outcomes)
         by_name = dict(zip(search.names, weights, strict=True))
         old = spec.weights
-        return Measured(
+        return MeasuredWeights(
             weights=by_name,
             changes={n: (old[n], w) for n, w in by_name.items() if w != old[n]},
             accounts=self.matrix.distinct,

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -30,7 +31,7 @@ from gtmar.runs.explain import Explanation, explained, row_of
 from gtmar.runs.holdout import journal_if_there, shared_note, whole
 from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.inputs import TableOptions, file_stamps, load, newest_date
-from gtmar.runs.journaled_search import Search
+from gtmar.runs.journaled_search import COMPILING, Search
 from gtmar.runs.plan import Plan, constraints_of, search_space_of
 from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.results import PlainData
@@ -45,13 +46,13 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import Accounts
     from gtmar.runs.results import Progress, RunResult
-    from gtmar.runs.weight_change import Measured, MeasuredDetails
+    from gtmar.runs.weight_change import MeasuredDetails, MeasuredWeights
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["FrontPoint", "TradeFront", "WeightLine", "Workbench", "pinned"]
 
-#: Candidates that a workbench is opened for: with more accounts than some 800,000, machine code.
-_DRAGS = 20
+#: Accounts from which on machine code counts, where numba is installed; below, it isn't waited for.
+_COMPILED_FROM = 100_000
 
 
 #: Seconds for which it isn't asked again whether the table's files are what they were.
@@ -199,7 +200,10 @@ class Workbench:
             if announce is not None:
                 announce(sentence)
         edged = with_edges(spec, accounts.search)
-        evaluator = LocalEvaluator(accounts.search, edged, expected=_DRAGS, by_rule=True)
+        compiled = accounts.search.accounts >= _COMPILED_FROM
+        evaluator = LocalEvaluator(accounts.search, edged, compiled=compiled, by_rule=True)
+        if announce is not None and evaluator.compiles_first:
+            announce(COMPILING)
         plan = Plan(kind="human", as_of=table_options.get("as_of"), holdout_as_of=holdout_as_of)
         search = Search(accounts, spec, judge, plan, evaluator=evaluator)
         return cls(
@@ -235,7 +239,7 @@ class Workbench:
             for term in spec.terms
         )
 
-    def measure(self, weights: Mapping[str, int]) -> Measured:
+    def measure(self, weights: Mapping[str, int]) -> MeasuredWeights:
         """Measure weights on the accounts searched: what is known at once.
 
         Parameters
@@ -542,7 +546,11 @@ class Workbench:
         return self._changed
 
     def _ask_again(self) -> None:
-        self._changed = file_stamps(*self._sources) != self._stamps
+        try:
+            self._changed = file_stamps(*self._sources) != self._stamps
+        except OSError:
+            # A file went while it was looked at.
+            self._changed = True
         self._asked_at = time.monotonic()
 
     def _refuse_changed(self) -> None:
@@ -564,7 +572,7 @@ class Workbench:
     def _vector(self, weights: Mapping[str, int]) -> tuple[int, ...]:
         """Return F weights; `SpecError` where they aren't whole numbers that the spec allows."""
         _refuse_unfit(self.spec, weights)
-        vector = tuple(weights.get(term.name, term.weight) for term in self.spec.terms)
+        vector = tuple(int(weights.get(term.name, term.weight)) for term in self.spec.terms)
         if not constraints_of(self.spec).hold(vector):
             specs.reweighed(self.spec, weights)
         return vector
@@ -629,7 +637,7 @@ def _refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
     wrong = [
         f'"{name}" is a whole number, got {weight!r}'
         for name, weight in weights.items()
-        if name in terms and type(weight) is not int
+        if name in terms and (isinstance(weight, bool) or not isinstance(weight, Integral))
     ]
     if wrong:
         raise SpecError(f'spec "{spec.model}": {"; ".join(wrong)}')
