@@ -264,7 +264,8 @@ def test_the_commands_start_without_any_extra() -> None:
     hidden = sorted(set().union(*EXTRAS.values()))
     code = (
         f"import sys\nfor name in {hidden}: sys.modules[name] = None\n"
-        "import gtmar.report, gtmar.desk\nfrom gtmar.cli import main\nsys.argv = ['gtmar', '--help']\nmain()"
+        "import gtmar.report, gtmar.desk\nfrom gtmar.cli import main\n"
+        "sys.argv = ['gtmar', '--help']\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import threading
 from collections import OrderedDict
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -227,7 +228,8 @@ class Desk:
         bench = self.bench
         weights, said = self._linked(request)
         lineage = bench.spec.lineage
-        reports = [f"gtmar report {lineage.run} -o report.html"] if lineage else []
+        where = "" if str(bench.journal) == "journal" else f" --journal {quote(str(bench.journal))}"
+        reports = [f"gtmar report {lineage.run} -o report.html{where}"] if lineage else []
         spec, search = bench.spec, bench.accounts.search
         held = bench.accounts.holdout
         kicker = f"{spec.model} · {self._shown['table']} · {search.distinct:,} accounts searched"
@@ -244,7 +246,7 @@ class Desk:
             "weights": weights,
             "groups": groups_of(bench.lines, weights, limits),
             "said": said,
-            "report_commands": [*reports, "gtmar report --history -o history.html"],
+            "report_commands": [*reports, f"gtmar report --history -o history.html{where}"],
         }
         with self._turn:
             m = bench.measure(weights)

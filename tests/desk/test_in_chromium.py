@@ -54,15 +54,7 @@ class Page:
         self.open()
 
     def open(self, query: str = "", *, width: int = 1280, scheme: str = "light") -> None:
-        self.browser._tell(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.browser._tell("Emulation.setEmulatedMedia", media="screen", features=media)
+        self.browser.size(width, 900, scheme)
         self.driver.get(self.desk.origin + f"/{query}" if self.opened else self.desk.address)
         self.opened = True
         self.until(lambda: self.driver.find_elements(By.ID, "sentence"))
@@ -122,7 +114,7 @@ class Page:
 
 def strange_requests(browser: Browser, origin: str) -> list[str]:
     """Return what was asked for elsewhere, by the browser's own log."""
-    told = [json.loads(e["message"])["message"] for e in browser._logged("performance")]
+    told = [json.loads(e["message"])["message"] for e in browser.logged("performance")]
     sent = [
         m["params"]["request"]["url"] for m in told if m["method"] == "Network.requestWillBeSent"
     ]
@@ -135,7 +127,7 @@ def test_weights_are_moved_recorded_promoted_and_searched_from(
 ) -> None:
     with RunningDesk(folder, *OPENED) as desk:
         page = Page(browser, desk)
-        browser._logged("performance")
+        browser.logged("performance")
         start = page.weights()
         # By keyboard: one a press.
         page.slider("depth").send_keys(*[Keys.ARROW_RIGHT] * 6)
@@ -195,7 +187,7 @@ def test_weights_are_moved_recorded_promoted_and_searched_from(
         assert page.weights()["plan"] == moved["plan"]
         assert "from here" in [row["note"] for row in asked(folder, "log")["log"]]
         assert strange_requests(browser, desk.origin) == []
-        assert browser._logged("browser") == []
+        assert browser.logged("browser") == []
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -225,7 +217,7 @@ def test_it_is_seen_whole_and_read_with_ease(
         assert unnamed == []
         if PICTURES:
             browser.shoot(Path(PICTURES) / f"desk-{width}-{scheme}.png")
-        assert browser._logged("browser") == []
+        assert browser.logged("browser") == []
 
 
 def made(folder: Path, table: pl.DataFrame, spec: ScoringSpec) -> None:
@@ -271,7 +263,7 @@ def test_hostile_words_stay_words(browser: Browser, tmp_path: Path) -> None:
         assert page.weights()[HOSTILE[2]] == 2
         assert browser.ask("return window.pwned ?? null") is None
         assert browser.ask("return document.querySelectorAll('img, main script').length") == 0
-        assert browser._logged("browser") == []
+        assert browser.logged("browser") == []
 
 
 def test_sixty_features_are_moved_as_one(browser: Browser, tmp_path: Path) -> None:
