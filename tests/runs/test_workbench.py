@@ -115,6 +115,12 @@ FORMS: dict[str, tuple[pl.DataFrame, dict[str, Any]]] = {
         combined(),
     ),
     "no MRR": (ACCOUNTS.drop("mrr", "mrr_end", "actual_ltv"), {}),
+    "no label": (
+        ACCOUNTS.drop("retained_6mo", "churned", "mrr_end", "won_back").with_columns(
+            activated=pl.col("activated").fill_null(0)
+        ),
+        {"objective": "revenue_capture_at_20"},
+    ),
     "no end MRR": (ACCOUNTS.drop("mrr_end"), {}),
     "hostile names": hostile(),
     "60 features": many(),
@@ -183,6 +189,7 @@ def test_numbers_are_those_of_try(form: str, tmp_path: Path) -> None:
         )
         assert other.digest == result.digest
         assert other.findings == result.findings
+        assert found.sentence
         json.dumps(found.as_json())
     assert verify(tmp_path).sound
 
