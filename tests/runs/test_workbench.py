@@ -302,14 +302,16 @@ def test_probabilities_are_fitted_to_either_score(tmp_path: Path) -> None:
     assert opened("edges", tmp_path).details({"depth": 40}).calibration is None  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("form", ["edges", "rule of tiers", "combined", "hostile names"])
+@pytest.mark.parametrize(
+    "form", ["edges", "rule of tiers", "combined", "hostile names", "several dates"]
+)
 def test_an_account_is_taken_apart_as_explain_does(form: str, tmp_path: Path) -> None:
     bench = opened(form, tmp_path)
     table = FORMS[form][0]
     weights = moved(bench.spec, random.Random(3))
+    new = bench.spec_with(weights)
     for account in table["account_id"].sample(5, seed=1).to_list():
         found = bench.account(account, weights)
-        new = bench.spec_with(weights)
         wanted = runs.explain(account, table, new, other=bench.spec)
         assert found.lines == wanted.lines
         assert (found.score, found.tier, found.other_score) == (
