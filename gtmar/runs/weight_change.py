@@ -358,7 +358,7 @@ class Incumbent:
             outcome=outcome,
             breaches=broken,
             verdict=self._verdict(outcome, value, broken),
-            sentences=self._sentences(outcome, after, None),
+            sentences=self._sentences(outcome, value, after, None),
             metrics=metric_changes(self.metrics, after, spec.tier_names, self._outcomes),
             tiers=self._tiers(known),
             basis_note=basis_note(self._outcomes.basis),
@@ -424,7 +424,11 @@ class Incumbent:
         return f"Would be reverted: {moved}, no better."
 
     def _sentences(
-        self, outcome: str, after: Mapping[str, Any], sized: Mapping[str, Any] | None
+        self,
+        outcome: str,
+        value: float | None,
+        after: Mapping[str, Any],
+        sized: Mapping[str, Any] | None,
     ) -> tuple[str, ...]:
         seen = Seen(
             unseen=False,
@@ -435,9 +439,12 @@ class Incumbent:
             risk=self.spec.orientation == "risk",
             rows=bool(self.matrix.dates),
         )
-        if outcome == "unchanged":
-            return tuple(seen.said(improved=False))
-        return (*seen.said(improved=True), *worse(seen, self.judge.name))
+        changed = outcome != "unchanged"
+        said = seen.said(improved=changed)
+        if not said:
+            # Of a table without labels there is the objective to tell of.
+            said = [self._verdict(outcome, value, ())]
+        return (*said, *(worse(seen, self.judge.name) if changed else ()))
 
     def _lows(self, known: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
         """Return the lowest bins of a candidate's tiers, from the highest tier down."""
@@ -494,10 +501,11 @@ class Incumbent:
         both = {**self._start_sized, **self._sized("best", candidate.known, candidate.scores)}
         sized = {"tiers": list(tiers), "sizes": self._sizes, **both}
         after = measure_exact(candidate.known, tiers, self._outcomes)
-        outcome = "unchanged" if candidate.weights == self.start else "changed"
+        [value] = self.judge.decide(candidate.known)
+        outcome = self._outcome(candidate.weights, value, ())
         ends = (both["start"], both["best"])
         return {
-            "sentences": self._sentences(outcome, after, sized),
+            "sentences": self._sentences(outcome, value, after, sized),
             "sizes": dict(zip(tiers, self._sizes, strict=True)),
             "at_equal_sizes": metric_changes(*ends, tiers, self._outcomes, by_tier_alone=True),
         }

@@ -9,20 +9,17 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from gtmar import spec as specs
 from gtmar.data.contract import id_column
 from gtmar.data.scan import AccountTable, Tabular, collect, scan
 from gtmar.engine.equal_sizes import with_edges
-from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import AccountDataError, SpecError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
-from gtmar.journal.front import Front, front
 from gtmar.journal.lookup import checkout
 from gtmar.journal.weight_trials import WeightTrials, weight_trials
 from gtmar.objective.objective import Judge, expected
@@ -37,8 +34,10 @@ from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import changed_weights, journaled, recall, tried
 from gtmar.runs.score import scored
+from gtmar.runs.trade_front import trade_front
 from gtmar.runs.watch import live_history
 from gtmar.runs.weight_change import Incumbent
+from gtmar.runs.weight_vectors import pinned, refuse_unfit, vector_of
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
@@ -46,10 +45,11 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import Accounts
     from gtmar.runs.results import Progress, RunResult
+    from gtmar.runs.trade_front import TradeFront
     from gtmar.runs.weight_change import MeasuredDetails, MeasuredWeights
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["FrontPoint", "TradeFront", "WeightLine", "Workbench", "pinned"]
+__all__ = ["WeightLine", "Workbench"]
 
 #: Accounts from which on machine code counts, where numba is installed; below, it isn't waited for.
 _COMPILED_FROM = 100_000
@@ -82,34 +82,6 @@ class WeightLine(PlainData):
     at_least: str | None = None
     at_most: str | None = None
     step: int = 1
-
-
-@dataclass(frozen=True)
-class FrontPoint(PlainData):
-    """One of the best compromises that a journal has of this table, with its weights."""
-
-    #: ``RUN/EXP``.
-    experiment: str
-    #: Values of the objective and of the other metric.
-    value: float
-    metric_value: float
-    outcome: str
-    weights: dict[str, int]
-    #: Why it can't be taken up here; None where it can.
-    refusal: str | None
-
-
-@dataclass(frozen=True)
-class TradeFront(PlainData):
-    """The best compromises of the objective and another metric, the best objective first."""
-
-    front: Front
-    points: tuple[FrontPoint, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        points = [point.as_json() for point in self.points]
-        return {**self.front.as_json(), "points": points}
 
 
 class Workbench:
@@ -278,7 +250,7 @@ class Workbench:
         """
         before, terms = self._vector(weights), self.spec.terms
         numbers = {term.name: number for number, term in enumerate(terms)}
-        _refuse_unfit(self.spec, changes)
+        refuse_unfit(self.spec, changes)
         wanted = {numbers[name]: weight for name, weight in changes.items()}
         kept = constraints_of(self.spec).kept(before, wanted, search_space_of(self.spec), first=0)
         return {term.name: kept.get(i, before[i]) for i, term in enumerate(terms)}
@@ -308,7 +280,7 @@ class Workbench:
 
     def tried(self, weight: str, *, most: int = 50) -> WeightTrials:
         """Return the experiments of the journal that moved a weight, and how they ended."""
-        _refuse_unfit(self.spec, {weight: self.spec.weights.get(weight, 0)})
+        refuse_unfit(self.spec, {weight: self.spec.weights.get(weight, 0)})
         with journal_if_there(self.journal) as opened:
             if opened is None:
                 return WeightTrials(weight, {}, ())
@@ -336,31 +308,8 @@ class Workbench:
         with journal_if_there(self.journal) as opened:
             if opened is None:
                 return None
-            runs = opened.query(
-                "select run_id from runs where outcomes_fingerprint = getvariable('outcomes') "
-                "and objective = getvariable('objective') and tiers_id = getvariable('tiers') "
-                "and evaluator_version = getvariable('version') "
-                "order by kind = 'search' desc, started_at desc limit 1",
-                columns=(),
-                outcomes=self.accounts.outcomes_fingerprint,
-                objective=self._judge.name,
-                tiers=specs.tiers_id(self.spec),
-                version=EVALUATOR_VERSION,
-            )
-            if runs.is_empty():
-                return None
-            found = front(opened, runs["run_id"].item(), by=by, whole_table=True)
-            named = [point["experiment"] for point in found.points]
-            rows = opened.query(
-                "select experiments.run_id || '/' || experiment_id as experiment, weights, spec "
-                "from experiments join runs on runs.run_id = experiments.run_id "
-                "where list_contains(getvariable('named'), runs.run_id || '/' || experiment_id)",
-                among=sorted({name.partition("/")[0] for name in named}),
-                columns=("run_id", "experiment_id", "weights"),
-                named=named,
-            ).rows_by_key("experiment", named=True, unique=True)
-        points = (self._point(each, **rows[each["experiment"]]) for each in found.points)
-        return TradeFront(found, tuple(points))
+            table, objective = self.accounts.outcomes_fingerprint, self._judge.name
+            return trade_front(opened, table, self.spec, objective, by=by)
 
     def looks(self, weights: Mapping[str, int]) -> Looks:
         """Say how often the holdout was looked at so far; errors are those of `look`."""
@@ -570,12 +519,7 @@ class Workbench:
         return dict(zip(self._search.names, self._vector(weights), strict=True))
 
     def _vector(self, weights: Mapping[str, int]) -> tuple[int, ...]:
-        """Return F weights; `SpecError` where they aren't whole numbers that the spec allows."""
-        _refuse_unfit(self.spec, weights)
-        vector = tuple(int(weights.get(term.name, term.weight)) for term in self.spec.terms)
-        if not constraints_of(self.spec).hold(vector):
-            specs.reweighed(self.spec, weights)
-        return vector
+        return vector_of(self.spec, weights)
 
     def _compared(
         self, weights: Mapping[str, int]
@@ -583,19 +527,6 @@ class Workbench:
         self._vector(weights)
         changed_weights(self.spec, weights)
         return self.accounts, self.spec, specs.reweighed(self.spec, weights), self._judge
-
-    def _point(self, point: dict[str, Any], weights: Any, spec: str | None) -> FrontPoint:
-        known = dict(weights)
-        refusal = None
-        try:
-            if spec is None or form_id(specs.parse(spec)) != form_id(self.spec):
-                refusal = "it has other features, encoders or tiers"
-            else:
-                self._vector(known)
-        except SpecError as err:
-            refusal = err.message
-        own = {n: point[n] for n in ("experiment", "value", "metric_value", "outcome")}
-        return FrontPoint(**own, weights=known, refusal=refusal)
 
     def _row_of(self, account: str) -> AccountTable:
         """Return a table of one account's row: of several dates, the newest."""
@@ -613,38 +544,6 @@ class Workbench:
     def _account_table(self) -> AccountTable:
         table = self.accounts.table
         return newest_date(table, id_column(self.spec, table.columns))[0].as_read
-
-
-def pinned(spec: ScoringSpec, locked: Collection[str]) -> ScoringSpec:
-    """Return a spec in which some weights have no other value within their bounds.
-
-    `SpecError` where a name is no weight.
-    """
-    own = spec.weights
-    _refuse_unfit(spec, {name: own.get(name, 0) for name in locked})
-    data = spec.model_dump(mode="json", by_alias=True)
-    for term in spec.terms:
-        if term.name in locked:
-            feature = data["features"][term.feature]
-            bounded = feature if term.bin is None else feature["encode"]["bins"][term.bin]
-            bounded |= {"min": term.weight, "max": term.weight}
-    return specs.ScoringSpec.model_validate(data)
-
-
-def _refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
-    """Refuse names and numbers that a spec has not, all in one message."""
-    terms = {term.name: term for term in spec.terms}
-    wrong = [
-        f'"{name}" is a whole number, got {weight!r}'
-        for name, weight in weights.items()
-        if name in terms and (isinstance(weight, bool) or not isinstance(weight, Integral))
-    ]
-    if wrong:
-        raise SpecError(f'spec "{spec.model}": {"; ".join(wrong)}')
-    outside = (n not in terms or not terms[n].min <= w <= terms[n].max for n, w in weights.items())
-    if any(outside):
-        # Which says it in words.
-        specs.reweighed(spec, weights)
 
 
 def _live_spec(journal: Path, model: str | None) -> ScoringSpec:
