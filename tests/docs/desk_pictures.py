@@ -1,6 +1,7 @@
 """Takes the pictures of docs/desk.md, with Chromium.
 
-Run it by `PYTHONPATH=tests/helpers python tests/docs/desk_pictures.py`. The demo's table and first spec, two weights moved by keyboard, nothing recorded.
+Run it by `PYTHONPATH=tests/helpers python tests/docs/desk_pictures.py`. The demo's table and first
+spec, two weights moved by keyboard, nothing recorded.
 """
 
 from __future__ import annotations
