@@ -14,9 +14,12 @@ import pages
 import pytest
 from desk.conftest import asked
 from desks import RunningDesk
+from factories import make_accounts, make_spec
 
 from gtmar.desk import serve
-from gtmar.errors import UsageError
+from gtmar.desk.server import Desk
+from gtmar.errors import SpecError, UsageError
+from gtmar.runs.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,6 +213,22 @@ def test_it_does_no_more_than_it_is_opened_for(folder: Path) -> None:
     assert "gtmar log" in out
     assert all(len(line) <= 80 for line in out.splitlines())
     assert files(folder) == before
+
+
+def test_what_weights_hold_together_they_hold_on_the_page_too() -> None:
+    accounts = make_accounts(120, 3)
+    bench = Workbench.open(accounts, make_spec(constraints={"total": 67}))
+    before = {line.name: line.weight for line in bench.lines}
+    moved = before | {"depth": before["depth"] + 5}
+    own = {"page": "one", "number": 1}
+    html = Desk(bench)._measure({**own, "weights": moved, "before": before, "moved": "depth"})
+    found = re.search(r'id="followed" data-weights="([^"]*)"', html)
+    assert found is not None
+    followed = json.loads(unescape(found[1]))
+    assert sum(followed.values()) == 67
+    assert followed["depth"] == moved["depth"]
+    with pytest.raises(SpecError, match="total"):
+        Desk(bench)._measure({**own, "weights": moved})
 
 
 def test_what_keeps_it_from_opening_is_said_before_the_table_is_read() -> None:

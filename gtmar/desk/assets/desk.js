@@ -95,7 +95,10 @@
     history.replaceState(null, "", link);
     const asked = [ask("details", { weights: current(), account: byId("account-name")?.value ?? "" }, details.signal)];
     if (kept) asked.push(ask("compare", { weights: current(), other: kept }, details.signal));
-    if ((await Promise.all(asked))[0]) lasted = performance.now() - began;
+    if (!(await Promise.all(asked))[0]) return;
+    lasted = performance.now() - began;
+    // Said once the hand rests: what moves with every step would drown the slider's own value.
+    byId("spoken").textContent = byId("sentence").innerText;
   }
 
   // ---- moving weights ----
