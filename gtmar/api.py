@@ -32,6 +32,7 @@ from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
 from gtmar.runs import Difference as Diff
 from gtmar.runs import RunResult
+from gtmar.runs.workbench import Workbench
 from gtmar.spec import Outcomes
 from gtmar.spec import ScoringSpec as Spec
 from gtmar.spec.model import Reading
@@ -47,6 +48,7 @@ __all__ = [
     "Run",
     "Source",
     "Spec",
+    "Workbench",
     "account_list",
     "backtest",
     "check",

@@ -44,6 +44,7 @@ ROOMS = (
     "runs",
     "report",
     "api",
+    "desk",
     "cli",
 )
 #: Where a library is at home: modules, or rooms that end in a slash.
@@ -77,13 +78,16 @@ HOMES = {
     "sqlalchemy": ("integrations/mlflow_tracking.py",),
     "altair": ("report/",),
     "vl_convert": ("report/",),
-    "jinja2": ("report/",),
-    "markupsafe": ("report/",),
+    "jinja2": ("report/", "desk/"),
+    "markupsafe": ("report/", "desk/"),
+    "starlette": ("desk/",),
+    "uvicorn": ("desk/",),
 }
 #: Libraries of an extra, by its name; nothing but their home needs them.
 EXTRAS = {
     "database": {"adbc_driver_manager", "adbc_driver_postgresql"},
     "delta": {"deltalake"},
+    "desk": {"starlette", "uvicorn", "jinja2"},
     "fast": {"numba"},
     "iceberg": {"pyiceberg"},
     "mlflow": {"mlflow", "sqlalchemy"},
@@ -262,7 +266,8 @@ def test_the_commands_start_without_any_extra() -> None:
     hidden = sorted(set().union(*EXTRAS.values()))
     code = (
         f"import sys\nfor name in {hidden}: sys.modules[name] = None\n"
-        "import gtmar.report\nfrom gtmar.cli import main\nsys.argv = ['gtmar', '--help']\nmain()"
+        "import gtmar.report, gtmar.desk\nfrom gtmar.cli import main\n"
+        "sys.argv = ['gtmar', '--help']\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

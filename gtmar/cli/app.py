@@ -12,6 +12,7 @@ import typer
 from gtmar import __version__
 from gtmar.cli import (  # noqa: F401 - importing them registers commands
     data,
+    desk,
     export,
     history,
     journal,
@@ -32,7 +33,7 @@ __all__ = ["app", "first_sentence", "main"]
 _GROUPS = {
     "Prepare": ["snapshot", "bridge"],
     "Search": ["init", "check", "run", "simplify", "resume", "demo", "generate", "bench"],
-    "Change by hand": ["try", "tiers", "promote", "record", "checkout", "spec"],
+    "Change by hand": ["desk", "try", "tiers", "promote", "record", "checkout", "spec"],
     "Prove": ["decide", "refresh", "backtest", "null", "stability", "segments", "drift", "replay"],
     "Through time": ["walk", "watch"],
     "Look": ["review", "report", "log", "show", "diff", "compare", "best", "front", "lineage"],

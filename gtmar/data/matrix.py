@@ -131,6 +131,8 @@ class AccountMatrix:
     account_of: NDArray[np.int32] | None = None
     date_of: NDArray[np.int16] | None = None
     dates: tuple[date, ...] = ()
+    #: Shape (N,): where each row stood in the table, from 0; None where nobody asked for it.
+    numbers: NDArray[np.int32] | None = None
     #: int8, shape (N,), 1 or 0 by name: what a `Combination` asks of each account.
     flags: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
 
@@ -175,7 +177,7 @@ class AccountMatrix:
     ) -> AccountMatrix:
         optional: dict[str, Any] = {
             name: chosen(values)
-            for name in ("start", "end", "ltv", "day_codes", "account_of", "date_of")
+            for name in ("start", "end", "ltv", "day_codes", "account_of", "date_of", "numbers")
             if (values := getattr(self, name)) is not None
         }
         return replace(
@@ -213,6 +215,8 @@ def freeze(
     segments: Mapping[str, tuple[str, ...]] | None = None,
     rows: AccountDates | None = None,
     flags: Sequence[str] = (),
+    *,
+    numbered: bool = False,
 ) -> list[AccountMatrix]:
     """Freeze columns, rows by code: the search part, then the holdout, if there is one.
 
@@ -220,8 +224,8 @@ def freeze(
     name, each of the `flags` as `f.` and its name, and each segment column's codes as `s.` and its
     name; `segments` has its values, and
     `held_out` is 1 where an account is of the holdout, else 0; `rows` says whose row each is, in a
-    table of several dates. A column is let go of once it is
-    frozen, so that there are no two copies of the table.
+    table of several dates, and with `numbered` each row keeps where it stood. A column is let go of
+    once it is frozen, so that there are no two copies of the table.
     """
     movement = columns.pop("movement").to_numpy()
     activated = columns.pop("activated")
@@ -259,6 +263,8 @@ def freeze(
         if rows is not None:
             optional["account_of"] = storage.keep(rows.accounts, order)
             optional["date_of"] = storage.keep(rows.dates, order)
+        if numbered:
+            optional["numbers"] = whole(order)
         return AccountMatrix(
             names=tuple(names),
             columns=tuple(part[f"x.{name}"] for name in names),
@@ -372,6 +378,9 @@ class Accounts:
     copies: Copies | None = None
     #: How many accounts repeat another one, of those searched and of those held out.
     repeated: tuple[int, int] = (0, 0)
+    #: Each row's id in its canonical text, in the table's order; None where nobody asked for it, or
+    #: rows have no id.
+    ids: pl.Series | None = None
 
 
 def load_accounts(
@@ -384,6 +393,7 @@ def load_accounts(
     memory: int | None = None,
     copies_together: bool = True,
     coded: Sequence[str] = (),
+    keep_ids: bool = False,
 ) -> Accounts:
     """Check, encode and split an account table.
 
@@ -400,6 +410,8 @@ def load_accounts(
     coded
         Table columns to keep beside the encoded terms, behind them in the matrices: of each cell
         the number of its `own_value` among all that the column has, from 1, or 0 where unknown.
+    keep_ids
+        Whether the id of each row is kept, which takes some 30 bytes an account.
 
     Raises
     ------
@@ -452,6 +464,7 @@ def load_accounts(
     storage = Storage.fitting(needed=needed, kept=checked.rows * kept, budget=memory)
     with storage.columns(table, lazy) as columns:
         keys = columns.pop("key")
+        ids = keys if keep_ids and checked.id_column is not None else None
         rows = AccountDates.of(keys, columns.pop("day"), several.days) if several else None
         blocks: dict[str, list[str]] = {"": list(outcomes)}
         for term in spec.terms:
@@ -485,6 +498,7 @@ def load_accounts(
             segments,
             rows,
             list(flags),
+            numbered=ids is not None,
         )
     return Accounts(
         table=table,
@@ -497,6 +511,7 @@ def load_accounts(
         on_disk=storage.on_disk,
         copies=copies,
         repeated=(repeated[0], repeated[1]),
+        ids=ids,
     )
 
 

@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     Int64s = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
-__all__ = ["SizedTiers", "edges_by_rule", "sums_at_sizes", "tier_sizes", "with_edges"]
+__all__ = [
+    "SizedTiers",
+    "edges_by_rule",
+    "scores_at_sizes",
+    "sums_at_sizes",
+    "tier_sizes",
+    "with_edges",
+]
 
 
 @dataclass(frozen=True)
@@ -173,27 +180,41 @@ def sums_at_sizes(
     Cost: a sort and some twenty passes over the accounts.
     """
     spec = spec if spec.has_edges else spec.with_edges(range(len(spec.tiers) - 1, -1, -1))
-    evaluator, cohorts = LocalEvaluator(matrix, spec, threads=1), cohorts_of(matrix)
-    rows = evaluator.sums([weights])
-    known: dict[str, Sequence[int | Fraction]] = {
-        **evaluator.known_of(rows, (*SCALAR_SUMS, CEILING))
-    }
-    cut = SizedTiers.of(evaluator.scores(weights), sizes)
-    scores = len(cut.counts)
-    by_code = np.bincount(cut.rows * CODES + matrix.codes, minlength=scores * CODES)
-    by_code = by_code.reshape(scores, CODES)
+    evaluator = LocalEvaluator(matrix, spec, threads=1)
+    whole = evaluator.known_of(evaluator.sums([weights]), (*SCALAR_SUMS, CEILING))
+    names = spec.tier_names if names is None else names
+    return scores_at_sizes(matrix, evaluator.scores(weights), whole, sizes, names)
+
+
+def scores_at_sizes(
+    matrix: AccountMatrix,
+    scores: NDArray[np.int64],
+    whole: Mapping[str, Sequence[int]],
+    sizes: Sequence[int],
+    names: Sequence[str],
+) -> Mapping[str, Sequence[int | Fraction]]:
+    """Return what `sums_at_sizes` does, of scores that are known: shape (N,), in matrix order.
+
+    `whole` has their sums of the whole, one value each.
+    """
+    cohorts = cohorts_of(matrix)
+    known: dict[str, Sequence[int | Fraction]] = {n: whole[n] for n in (*SCALAR_SUMS, CEILING)}
+    cut = SizedTiers.of(scores, sizes)
+    values = len(cut.counts)
+    by_code = np.bincount(cut.rows * CODES + matrix.codes, minlength=values * CODES)
+    by_code = by_code.reshape(values, CODES)
     accounts = by_code @ ACCOUNT_INDICATOR
     named = {name: cut.totals(accounts[:, i]) for i, name in enumerate(ACCOUNT_SUMS)}
     flows = {
-        name: cut.totals(_cents(cut.rows[run], values, scores))
-        for name, (run, values) in _flows(matrix).items()
+        name: cut.totals(_cents(cut.rows[run], cents, values))
+        for name, (run, cents) in _flows(matrix).items()
     }
     left = cut.totals(by_code @ CHURNED_INDICATOR)
     known_days = _days(cut, cohorts.dated, cohorts.days, matrix.days)
-    for index, tier in enumerate(spec.tier_names if names is None else names):
+    for index, tier in enumerate(names):
         gone, stays, less, more = (flows[name][index] for name in CASH_FLOWS)
-        values: dict[str, int | Fraction] = {n: totals[index] for n, totals in named.items()}
-        values |= {
+        sums: dict[str, int | Fraction] = {n: totals[index] for n, totals in named.items()}
+        sums |= {
             "start": gone + stays,
             "end": stays - less + more,
             "expansion": more,
@@ -203,7 +224,7 @@ def sums_at_sizes(
             "days_known": known_days[index][0],
             "days_doubled": known_days[index][1],
         }
-        known |= {tier_sum(name, tier): [value] for name, value in values.items()}
+        known |= {tier_sum(name, tier): [value] for name, value in sums.items()}
     return known
 
 

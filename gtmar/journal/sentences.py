@@ -31,6 +31,7 @@ __all__ = [
     "on_dates",
     "unimproved",
     "verdict",
+    "worse",
 ]
 
 #: What the views call a run without an end record.
@@ -272,12 +273,12 @@ def lead(
         return [f"The gain did not hold on {unseen}: keep the spec.", *found]
     # In-sample, each sentence says so itself.
     open_still = plain[1:] if held is None and row["holdout_accounts"] else []
-    worse = _worse(seen, row["objective"]) if costs else []
-    return [*open_still, *found, *worse]
+    cost = worse(seen, row["objective"]) if costs else []
+    return [*open_still, *found, *cost]
 
 
-def _worse(seen: Seen, objective: str) -> list[str]:
-    """Name in one sentence what got worse; nothing where nothing did."""
+def worse(seen: Seen, objective: str) -> list[str]:
+    """Name in one sentence what got worse as measured; nothing where nothing did."""
     costs = seen.costs(objective)
     if not costs:
         return []

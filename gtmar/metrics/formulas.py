@@ -24,7 +24,7 @@ from gtmar.metrics.metric import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONCENTRATION", "METRICS", "TOP_SHARE"]
+__all__ = ["CONCENTRATION", "DISTRIBUTION", "METRICS", "TOP_SHARE"]
 
 #: Share of paying accounts in `revenue_capture_at_20` and `nrr_at_20`; chance captures as much.
 TOP_SHARE = 0.2
@@ -392,7 +392,7 @@ def _count(key: str, name: str, answers: str) -> Metric:
     )
 
 
-_DISTRIBUTION = (
+DISTRIBUTION = (
     _count("scored", "scored", "How many accounts were scored?"),
     _own(
         "score_mean",
@@ -429,4 +429,4 @@ _DISTRIBUTION = (
     _count("ltv_accounts", "ltv_accounts", "How many accounts does tier_separation rest on?"),
 )
 
-METRICS = (*_RANKING, *_RETENTION, *CONCENTRATION, *_DISTRIBUTION)
+METRICS = (*_RANKING, *_RETENTION, *CONCENTRATION, *DISTRIBUTION)

@@ -11,7 +11,7 @@ import polars as pl
 
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import UsageError, did_you_mean
-from gtmar.metrics.formulas import CONCENTRATION, METRICS
+from gtmar.metrics.formulas import CONCENTRATION, DISTRIBUTION, METRICS
 from gtmar.metrics.metric import Exact, Metric, Sums
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONCENTRATION_KEYS",
+    "DISTRIBUTION_KEYS",
+    "MAIN_KEYS",
     "Measured",
     "all_metrics",
     "expression",
@@ -37,6 +39,24 @@ __all__ = [
 
 #: Metrics of how revenue is spread over tiers.
 CONCENTRATION_KEYS = tuple(metric.key for metric in CONCENTRATION)
+#: The 13 metrics, in the order of `docs/metrics.md`, without their companions.
+MAIN_KEYS = (
+    "nrr_by_tier",
+    "grr_by_tier",
+    "logo_retention_by_tier",
+    "expansion_rate_by_tier",
+    "contraction_rate_by_tier",
+    "quick_ratio_by_tier",
+    "winback_rate_by_former_tier",
+    "activation_rate_by_tier",
+    "arpa_by_tier",
+    "revenue_concentration_hhi",
+    "revenue_capture_at_20",
+    "auc_roc_retain",
+    "tier_separation",
+)
+#: Metrics of the score itself, which no candidate is better by.
+DISTRIBUTION_KEYS = tuple(metric.key for metric in DISTRIBUTION)
 
 
 @cache

@@ -168,6 +168,21 @@ class SearchLoop:
         ahead = min(ahead, limits.experiments - climb.experiments)
         return ahead if limits.patience is None else min(ahead, limits.patience - climb.since_win)
 
+    def breaches(
+        self,
+        sums: NDArray[np.int64],
+        weights: Sequence[int],
+        value: float | None,
+        than: float | None,
+    ) -> tuple[str, ...]:
+        """Name the guardrails that a candidate breaks; `sums`, shape (1, L, S), are its own.
+
+        `value` and `than` are its objective and the incumbent's.
+        """
+        read = self.judge.limited | self.judge.reads | self._edges
+        frame = self.evaluator.frame_of(sums, only=read)
+        return self.guard.breaches(frame, weights, value, than)
+
     def lap(self, stage: str, *, since: float | None = None) -> None:
         """Book the time since the last stage ended, or since a moment, on a stage."""
         now = time.perf_counter()
@@ -190,11 +205,8 @@ class SearchLoop:
             values = self.judge.decide(self.evaluator.known_of(sums, self.judge.reads))
 
         def breaches(index: int) -> tuple[str, ...]:
-            frame = self.evaluator.frame_of(
-                sums[index : index + 1], only=self.judge.limited | self.judge.reads | self._edges
-            )
             weights = batch.fresh[index].weights
-            return self.guard.breaches(frame, weights, values[index], climb.value)
+            return self.breaches(sums[index : index + 1], weights, values[index], climb.value)
 
         steps = climb.tell(batch, values, breaches)
         self.lap("judge")

@@ -15,7 +15,7 @@ from gtmar.journal.sentences import DATED
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
 from gtmar.runs.holdout import looks_at
-from gtmar.runs.session import commands_of
+from gtmar.runs.session import commands_of, desk_command
 from gtmar.stats.interval import level_of, wilson
 from gtmar.validation.null_answers import NullAnswers
 
@@ -325,6 +325,11 @@ class Evidence:
             return []
         more = commands_of(run) if run["kind"] == "search" else []
         return [f"gtmar replay {run['run_id']}", *more]
+
+    @property
+    def desk(self) -> str | None:
+        """The command that opens its best on the desk; None for an imported run, or a frame's."""
+        return None if self.run["kind"] == "import" else desk_command(self.run)
 
 
 def _ends(interval: Interval | None) -> tuple[float, float] | None:

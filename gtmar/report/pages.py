@@ -23,6 +23,7 @@ from gtmar.metrics.metric import basis_note
 
 if TYPE_CHECKING:
     import polars as pl
+    from jinja2 import Environment
 
     from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from gtmar.snapshots.bridge import Bridge
 
 __all__ = [
+    "TEMPLATES",
     "Page",
     "bridge_page",
+    "environment",
     "history_page",
     "live_page",
     "require_extra",
@@ -40,7 +43,8 @@ __all__ = [
     "walk_page",
 ]
 
-_TEMPLATES = Path(__file__).parent / "templates"
+#: Templates of pages, their macros, and the style that all pages share.
+TEMPLATES = Path(__file__).parent / "templates"
 _EXTRA = ("altair", "vl_convert", "jinja2")
 #: What stands for null, and for the minus of a negative number.
 _NONE, _MINUS = "\u2013", "\u2212"
@@ -122,7 +126,7 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
     from gtmar.report.content import gather_history
 
     title = f"History of the journal {journal.path}"
-    script = (_TEMPLATES / "history.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "history.js").read_text(encoding="utf-8")
     history = gather_history(journal, most=most)
     return Page(_fill("history.html", title=title, h=history, script=script), title)
 
@@ -227,19 +231,21 @@ def require_extra() -> None:
         )
 
 
-def _fill(template: str, *, script: str = "", **values: Any) -> str:
-    """Fill in a template; all of its text is escaped, but for this package's style and script."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+def environment(*folders: Path) -> Environment:
+    """Return what fills in templates of folders: text escaped, numbers as pages have them.
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+    The first folder that has a template gives it.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         arrows=arrows,
         basis_note=basis_note,
         number=partial(number, none=_NONE),
@@ -250,16 +256,27 @@ def _fill(template: str, *, script: str = "", **values: Any) -> str:
         moment=_moment,
         json=_json,
     )
+    return made
+
+
+def _fill(template: str, *, script: str = "", **values: Any) -> str:
+    """Fill in a template; all of its text is escaped, but for this package's style and script."""
+    from markupsafe import Markup
+
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"; script-src 'sha256-{digest}'" if script else ""
-    return environment.get_template(template).render(
-        version=__version__,
-        made=datetime.now(UTC),
-        policy=f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
-        "form-action 'none'",
-        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        **values,
+    return (
+        environment(TEMPLATES)
+        .get_template(template)
+        .render(
+            version=__version__,
+            made=datetime.now(UTC),
+            policy=f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
+            "form-action 'none'",
+            style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            **values,
+        )
     )
 
 

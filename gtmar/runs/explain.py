@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
 
     from gtmar.data.scan import Tabular
@@ -45,6 +46,8 @@ __all__ = [
     "Side",
     "difference",
     "explain",
+    "explained",
+    "row_of",
 ]
 
 #: Before a rule's name, as no column of a table has it.
@@ -141,12 +144,41 @@ def explain(
     given = scan(data)
     given, newest = newest_date(given, id_column(spec, given.columns))
     table = prepared(given, spec, outcomes=False)
-    row = _row(table, spec, account)
+    row = row_of(table, spec, account)
     scored = score(table.as_read, spec, as_of=as_of).row(row, named=True)
     compared: dict[str, Any] = {}
     if other is not None:
         other = specs.reading_dates(other, date_format)
         compared = score(table.as_read, other, as_of=as_of).row(row, named=True)
+    found = explained(account, table, row, spec, scored, other, compared)
+    found = replace(found, newest=newest)
+    if found.points_to_above is None:
+        return found
+    needed = round(found.points_to_above * SCORE_UNITS)
+    return replace(found, up=_steps(table, spec, row, scored, needed, as_of))
+
+
+def explained(
+    account: str,
+    table: AccountTable,
+    row: int,
+    spec: ScoringSpec,
+    scored: dict[str, Any],
+    other: ScoringSpec | None = None,
+    compared: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Put an account's score into lines, but for what each feature could add.
+
+    Parameters
+    ----------
+    account, table, row
+        What the account is called, and where it stands in a table that is prepared for the spec.
+    spec, scored
+        The spec, and the account's row of `score` by it.
+    other, compared
+        Another spec, and the row of `score` by that; None for none.
+    """
+    compared = dict(compared or {})
     cells = _cells(table, row, spec)
     if other is not None:
         cells = _cells(prepared(table, other, outcomes=False), row, other) | cells
@@ -170,17 +202,16 @@ def explain(
         points_to_above=None if needed is None else needed / SCORE_UNITS,
         below=below,
         points_to_below=None if spare is None else spare / SCORE_UNITS,
-        up=() if needed is None else _steps(table, spec, row, scored, needed, as_of),
+        up=(),
         probability=scored.get("probability"),
         probability_reading=None
         if calibration is None
         else calibration.sentence_of(scored["score"]),
-        newest=newest,
     )
 
 
-def _row(table: AccountTable, spec: ScoringSpec, account: str) -> int:
-    """Return the number of an account's row, from 0."""
+def row_of(table: AccountTable, spec: ScoringSpec, account: str) -> int:
+    """Return the number of an account's row, from 0; errors are those of `explain`."""
     name = id_column(spec, table.columns)
     if name is None or name not in table.columns:
         height = collect(table, table.frame.select(pl.len())).item()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "both",
+    "compared_on",
     "declared_window",
     "ids_in_both",
     "journal_if_there",
@@ -354,12 +355,17 @@ def looks_at(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
     `outcomes_fingerprint` is that of the table that holds the holdout, `comparison` what is
     compared with its incumbent. Where there is no journal yet, this is the first look.
     """
+    return len({*compared_on(journal, outcomes_fingerprint), comparison})
+
+
+def compared_on(journal: Path, outcomes_fingerprint: str) -> set[str]:
+    """Return the comparisons that a holdout was looked at for; parameters as for `looks_at`."""
     with journal_if_there(journal) as opened:
         if opened is None:
-            return 1
+            return set()
         looks = opened.sql("holdout_looks")
     same = looks.filter(pl.col("outcomes_fingerprint") == outcomes_fingerprint)
-    return len({*same["comparison"].to_list(), comparison})
+    return set(same["comparison"].to_list())
 
 
 def record_look(

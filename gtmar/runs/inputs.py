@@ -20,7 +20,7 @@ from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_rows_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import date
 
     from gtmar.data.matrix import Accounts
@@ -31,6 +31,7 @@ __all__ = [
     "ReadOptions",
     "TableOptions",
     "file_hashes",
+    "file_stamps",
     "load",
     "local_inputs",
     "newest_date",
@@ -100,12 +101,13 @@ def load(
     holdout_as_of: str | None = None,
     spec_file: str | Path | None = None,
     memory: int | None = None,
+    keep_ids: bool = False,
     **options: Unpack[TableOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
     Rows set aside are written where `options` say; the sentences about them come second. `memory`
-    is as for `load_accounts`, `spec_file` and errors are those of `load_with_holdout`.
+    and `keep_ids` are as for `load_accounts`, `spec_file` and errors those of `load_with_holdout`.
     """
     refuse_unknown_options(options, TableOptions)
     shared: dict[str, Any] = {
@@ -113,6 +115,7 @@ def load(
         "drop_unlabelled": options.get("drop_unlabelled", False),
         "set_aside": options.get("set_aside"),
         "memory": memory,
+        "keep_ids": keep_ids,
     }
     if holdout_file is None:
         accounts = load_accounts(table, spec, **shared)
@@ -163,12 +166,22 @@ def file_hashes(*sources: object) -> dict[str, str]:
     Frames and addresses have no file here, and no hash.
     """
     hashes = {}
+    for path in _files_of(sources):
+        with path.open("rb") as file:
+            hashes[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def file_stamps(*sources: object) -> dict[str, tuple[int, int]]:
+    """Return size and time of the last write of the files that `file_hashes` reads."""
+    stats = ((path, path.stat()) for path in _files_of(sources))
+    return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in stats}
+
+
+def _files_of(sources: Iterable[object]) -> Iterator[Path]:
     for source in sources:
         for location in _locations(source):
-            for path in _files(location):
-                with path.open("rb") as file:
-                    hashes[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+            yield from _files(location)
 
 
 def _locations(source: object) -> list[str]:

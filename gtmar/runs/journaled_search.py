@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record"]
+__all__ = ["COMPILING", "Ledger", "Search", "new_run_id", "noticed", "start_record"]
 
 
 @contextmanager
@@ -101,7 +101,8 @@ def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
     return f"The tiers' rule sets their edges anew on the accounts searched: {listed}."
 
 
-_COMPILING = "Compiling machine code; it takes about half a minute and is done once."
+#: Said where the first experiment waits for machine code.
+COMPILING = "Compiling machine code; it takes about half a minute and is done once."
 
 
 class Search:
@@ -117,6 +118,8 @@ class Search:
         Who computes sums over the search part; None computes them in this process.
     announce
         Called with a sentence where the first experiment keeps one waiting.
+    stop
+        Asked between two batches whether to end, as by Ctrl-C.
     """
 
     def __init__(
@@ -129,12 +132,13 @@ class Search:
         watch: Callable[[Progress], None] | None = None,
         evaluator: Evaluator | None = None,
         announce: Callable[[str], None] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
         given, spec = spec, with_edges(spec, accounts.search)
         if announce is not None and given.has_edges and (moved := _moved_edges(given, spec)):
             announce(moved)
         self.accounts, self.spec, self.judge = accounts, spec, judge
-        self.plan, self.watch = plan, watch
+        self.plan, self.watch, self._stop = plan, watch, stop
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
         if evaluator is None:
@@ -142,7 +146,7 @@ class Search:
                 accounts.search, spec, expected=plan.limits.experiments, by_rule=True
             )
             if announce is not None and evaluator.compiles_first:
-                announce(_COMPILING)
+                announce(COMPILING)
         self.evaluator: Evaluator = evaluator
         self.loop = SearchLoop(accounts.search, spec, judge, evaluator)
         self.baseline_sums = self.loop.start_sums
@@ -241,7 +245,9 @@ class Search:
                 batch=plan.batch,
                 began=began,
                 record=record,
-                interrupted=interruption.is_set,
+                interrupted=lambda: (
+                    interruption.is_set() or (self._stop is not None and self._stop())
+                ),
                 after_batch=lambda: self._show(climb, writer.run_id),
             )
         ended = time.perf_counter()
@@ -278,7 +284,10 @@ class Search:
         seconds, limits = time.perf_counter() - self._began, self.plan.limits
         wins, baseline, best = self.wins, self.baseline, climb.value
         n, most = climb.experiments, limits.experiments
-        self.watch(Progress(run_id, n, most, wins, baseline, best, seconds, limits.seconds))
+        weights = dict(zip(self.names, climb.weights, strict=True))
+        self.watch(
+            Progress(run_id, n, most, wins, baseline, best, seconds, limits.seconds, weights)
+        )
 
     def _finish(self, climb: Climb, writer: RunWriter, state: str, seconds: float) -> RunResult:
         best = experiment_id(climb.incumbent)

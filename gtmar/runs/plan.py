@@ -70,6 +70,8 @@ class Plan:
     #: Who asked, and why.
     author: str | None = None
     note: str | None = None
+    #: What should come of it; None where nobody said.
+    expect: str | None = None
     #: ISO dates that `days_before` counts from; the second in a holdout's own table.
     as_of: str | None = None
     holdout_as_of: str | None = None
@@ -98,6 +100,7 @@ class Plan:
             "as_of": self.as_of,
             "holdout_as_of": self.holdout_as_of,
             "tiers_before": self.tiers_before,
+            "expect": self.expect,
         }
 
     @classmethod
@@ -122,6 +125,7 @@ class Plan:
             given=Given(by, vectors) if vectors else None,
             author=start["author"],
             note=start["note"],
+            expect=parameters.get("expect"),
             as_of=parameters.get("as_of"),
             holdout_as_of=parameters.get("holdout_as_of"),
             findings=findings_in(parameters),

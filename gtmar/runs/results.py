@@ -54,6 +54,8 @@ class Progress:
     seconds: float
     #: Seconds after which the run stops whatever is done by then; None without such a limit.
     budget: float | None = None
+    #: The best's weights so far; a batch ends with a win, so that no best is left out.
+    weights: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["recall", "run", "said", "try_weights"]
+__all__ = ["changed_weights", "journaled", "recall", "run", "said", "tried", "try_weights"]
 
 
 def run(
@@ -179,14 +180,15 @@ def run(
         # What else was found stands beside the result.
         for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
             announce(sentence)
-        return _journaled(search, journal)
+        return journaled(search, journal)
 
 
 def _keep_quiet(_sentence: str) -> None:
     """Tell nobody."""
 
 
-def _journaled(search: Search, journal: str | Path) -> RunResult:
+def journaled(search: Search, journal: str | Path) -> RunResult:
+    """Run a search and put it on record, from its start record on."""
     with RunWriter(Path(journal), new_run_id()) as writer:
         return search.run(writer, start=start_record(search))
 
@@ -248,12 +250,7 @@ def try_weights(
     spec = specs.reading_dates(spec, table_options.get("date_format"))
     if holdout_file is not None:
         spec = whole(spec)
-    changed = specs.reweighed(spec, weights)
-    before = tuple(term.weight for term in spec.terms)
-    after = tuple(term.weight for term in changed.terms)
-    if before == after and kind == "human":
-        stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
-        raise UsageError(f"nothing to try: {stated}", hint="--set NAME=WEIGHT with another weight")
+    after = changed_weights(spec, weights, kind=kind)
     judge = Judge.of(spec, metric)
     accounts, aside = load(
         scan(data),
@@ -265,16 +262,53 @@ def try_weights(
     )
     for sentence in (*aside, *shared_note(accounts)):
         (announce or _keep_quiet)(sentence)
-    plan = Plan(
+    asked = Plan(
         kind=kind,
-        limits=Limits(experiments=int(before != after)),
-        given=Given("human", (after,)) if before != after else None,
         author=author,
         note=note,
         as_of=table_options.get("as_of"),
         holdout_as_of=holdout_as_of,
     )
-    return _journaled(Search(accounts, spec, judge, plan), journal)
+    return tried(accounts, spec, after, judge, asked, journal=journal)
+
+
+def changed_weights(
+    spec: ScoringSpec, weights: Mapping[str, int], *, kind: str = "human"
+) -> tuple[int, ...]:
+    """Return a spec's F weights after a change; `kind` is as for `try_weights`, and so are errors.
+
+    A person's change that changes nothing is a `UsageError`.
+    """
+    after = tuple(term.weight for term in specs.reweighed(spec, weights).terms)
+    if kind == "human" and after == tuple(term.weight for term in spec.terms):
+        stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
+        raise UsageError(
+            f"nothing to try: {stated or 'no weight differs'}",
+            hint="--set NAME=WEIGHT with another weight",
+        )
+    return after
+
+
+def tried(
+    accounts: Accounts,
+    spec: ScoringSpec,
+    after: tuple[int, ...],
+    judge: Judge,
+    asked: Plan,
+    *,
+    journal: str | Path,
+) -> RunResult:
+    """Measure and journal a change of a spec's weights, on accounts that are loaded.
+
+    `after` are the F weights, from `changed_weights`; `asked` says who asks, why, and as of when.
+    """
+    changes = after != tuple(term.weight for term in spec.terms)
+    plan = replace(
+        asked,
+        limits=Limits(experiments=int(changes)),
+        given=Given("human", (after,)) if changes else None,
+    )
+    return journaled(Search(accounts, spec, judge, plan), journal)
 
 
 #: Vectors that a memory holds at most, the best ones.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from gtmar.data.rules import SetAside
-    from gtmar.data.scan import Tabular
+    from gtmar.data.scan import AccountTable, Tabular
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "changed_since",
     "refuse_table",
     "score",
+    "scored",
     "stamped",
     "tier_changes",
     "write_rows_aside",
@@ -121,6 +122,20 @@ def score(
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
+    return scored(table, spec, identifier, as_of=as_of, carry=carry)
+
+
+def scored(
+    table: AccountTable,
+    spec: ScoringSpec,
+    identifier: str | None,
+    *,
+    as_of: str | None = None,
+    carry: Sequence[str] = (),
+) -> pl.DataFrame:
+    """Score a table that is known to fit a spec; parameters and result are those of `score`."""
+    combination = Combination.of(spec)
+    lines = [] if combination is None else list(combination.lines)
     identity = [pl.col(identifier)] if identifier else []
     identity += [] if table.several is None else [pl.col(table.several.column)]
     encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of, table.dates))

@@ -42,6 +42,7 @@ __all__ = [
     "by_segment",
     "few_valued",
     "large_segments",
+    "segment_objectives",
     "segment_panels",
     "segment_part",
     "segment_rows",
@@ -181,7 +182,7 @@ def segment_part(
     `part` says in words which accounts these are; `level` is that of the intervals. Cost: some
     tenths of a second a segment of a thousand accounts, for the intervals.
     """
-    old, new = _objectives(matrix, spec, judge, before, after)
+    old, new = segment_objectives(matrix, spec, judge, before, after)
     lines = [
         _line(name, panel, judge, old[name], new[name], best_tier(spec), level)
         for name, panel in segment_panels(matrix, spec, before, after).items()
@@ -190,7 +191,7 @@ def segment_part(
     return SegmentPart(part, level, tuple(lines), *gaps)
 
 
-def _objectives(
+def segment_objectives(
     matrix: AccountMatrix,
     spec: ScoringSpec,
     judge: Judge,

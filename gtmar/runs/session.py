@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Session", "commands_of", "ended_run", "load_tables", "open_run", "tables_of"]
+__all__ = [
+    "Session",
+    "commands_of",
+    "desk_command",
+    "ended_run",
+    "load_tables",
+    "open_run",
+    "tables_of",
+]
 
 
 @dataclass(frozen=True)
@@ -254,6 +262,24 @@ def commands_of(start: Mapping[str, Any]) -> list[str]:
     again += ["--drop-unlabelled"] * (parameters.get("drop_unlabelled") == "True")
     again += ["--cold"] * (start["memory"] is None)
     return [*lines, shlex.join(again)]
+
+
+def desk_command(start: Mapping[str, Any]) -> str | None:
+    """Return the command that opens a run's best on the desk; None for a frame's or a query's."""
+    parameters, lines = dict(start["parameters"] or {}), list[str]()
+    words = ["gtmar", "desk"]
+    words += _table_options(
+        Source.of_record(start["source"], parameters), "--data", "--", "accounts.sql", lines
+    )
+    words += ["--spec", start["run_id"]]
+    later = later_source(parameters)
+    if later is not None:
+        words += _table_options(later, "--holdout-file", "--holdout-file-", "holdout.sql", lines)
+    for name in ("as_of", "holdout_as_of", "set_aside"):
+        if name in parameters and (name != "holdout_as_of" or later is not None):
+            words += [f"--{name.replace('_', '-')}", parameters[name]]
+    words += ["--drop-unlabelled"] * (parameters.get("drop_unlabelled") == "True")
+    return None if lines or start["source"] == "frame" else shlex.join(words)
 
 
 def _table_options(

@@ -11,7 +11,8 @@ from gtmar.engine.sum_names import tier_sum
 from gtmar.metrics.registry import CONCENTRATION_KEYS, all_metrics, measure_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from fractions import Fraction
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.data.outcomes import OutcomeColumns
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     _Scored = tuple[AccountMatrix, ScoringSpec, Sequence[int]]
 
-__all__ = ["at_equal_sizes", "measured_at_sizes", "objectives", "side_by_side"]
+__all__ = ["at_equal_sizes", "measured_at_sizes", "objectives", "one_side", "side_by_side"]
 
 
 def measured_at_sizes(
@@ -61,16 +62,27 @@ def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[s
     spec = one[1]
     sizes, tiers = tier_sizes(*one), spec.tier_names
     sides: dict[str, Any] = {}
-    has_mrr = outcomes.missing_reason(all_metrics()["grr_by_tier"].needs) is None
     for name, (matrix, own, weights) in (("start", one), ("best", two)):
-        known = sums_at_sizes(matrix, own, weights, sizes, tiers)
-        values = measure_exact(known, tiers, outcomes)
-        sides[name] = {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS}
-        labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)
-        sides[f"labelled_{name}"] = list(map(float, labelled))
-        gone = [float(known[tier_sum("churned", tier)][0]) / CENTS for tier in tiers]
-        sides[f"churned_mrr_{name}"] = gone if has_mrr else None
+        sides |= one_side(name, sums_at_sizes(matrix, own, weights, sizes, tiers), tiers, outcomes)
     return {"tiers": list(tiers), "sizes": list(sizes), **sides}
+
+
+def one_side(
+    name: str,
+    known: Mapping[str, Sequence[int | Fraction]],
+    tiers: Sequence[str],
+    outcomes: OutcomeColumns,
+) -> dict[str, Any]:
+    """Return the part of `side_by_side` that is of one score, by its sums at the sizes."""
+    has_mrr = outcomes.missing_reason(all_metrics()["grr_by_tier"].needs) is None
+    values = measure_exact(known, tiers, outcomes)
+    labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)
+    gone = [float(known[tier_sum("churned", tier)][0]) / CENTS for tier in tiers]
+    return {
+        name: {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS},
+        f"labelled_{name}": list(map(float, labelled)),
+        f"churned_mrr_{name}": gone if has_mrr else None,
+    }
 
 
 def objectives(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["refuse_searched", "tried_between"]
+__all__ = ["on_record", "refuse_searched", "tried_between"]
 
 
 def tried_between(
@@ -70,7 +70,7 @@ def tried_between(
     tables: dict[str, Any] = {"holdout_file": holdout_file, "holdout_as_of": holdout_as_of}
     accounts, _ = load(scan(data), start, **tables, **table_options)
     refuse_searched(journal, accounts, start, candidate, against)
-    before = _on_record(journal, accounts, start, changed, Judge.of(start, metric).name)
+    before = on_record(journal, accounts, start, changed, Judge.of(start, metric).name)
     if before is not None:
         return before, changed
     tried = try_weights(
@@ -88,7 +88,7 @@ def tried_between(
     return tried.run_id, changed
 
 
-def _on_record(
+def on_record(
     journal: Path,
     accounts: Accounts,
     start: ScoringSpec,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gtmar.runs.time_to_leaving import TimeToLeaving
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["MOST_SHADOWS", "Watched", "watch"]
+__all__ = ["MOST_SHADOWS", "Watched", "live_history", "watch"]
 
 #: Candidates that may be watched beside what is live: each is one comparison more a date.
 MOST_SHADOWS = 3
@@ -173,7 +173,7 @@ def watch(
             hint="each is one more comparison on the same accounts",
         )
     folder = Path(journal)
-    history = _live(folder, model)
+    history = live_history(folder, model)
     store = score_store(scores, folder, local_inputs(data))
     live = history[-1]
     strange = [spec.model for spec in shadows if spec.model != live.spec.model]
@@ -225,8 +225,11 @@ def watch(
 # ---- what is live ----------------------------------------------------------------------------
 
 
-def _live(journal: Path, model: str | None) -> list[Live]:
-    """Return what was live of a model, up to what is; each but once in a row."""
+def live_history(journal: Path, model: str | None) -> list[Live]:
+    """Return what was live of a model, up to what is; each but once in a row.
+
+    `UsageError` where nothing is, or several models are and None is given.
+    """
     query = (
         "select model, spec, since, author, expect, details, run_id, experiment_id from went_live "
         "where since <= now() order by model, position"

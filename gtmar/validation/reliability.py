@@ -38,9 +38,13 @@ _GROUPS = 10
 _DRAWS = 1_000
 
 
-def _counted(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Counts, Counts]:
+def _counted(
+    matrix: AccountMatrix, spec: ScoringSpec, scores: Counts | None = None
+) -> tuple[Counts, Counts]:
     """Return by score value how many accounts left, and how many have a label."""
-    scores = LocalEvaluator(matrix, spec, threads=1).scores([term.weight for term in spec.terms])
+    if scores is None:
+        evaluator = LocalEvaluator(matrix, spec, threads=1)
+        scores = evaluator.scores([term.weight for term in spec.terms])
     top = spec.max_score * SCORE_UNITS + 1
     lost = matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING)
     both = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
@@ -48,7 +52,9 @@ def _counted(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Counts, Counts]:
     return left.astype(np.int64), labelled.astype(np.int64)
 
 
-def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibration | None:
+def calibrated(
+    matrix: AccountMatrix, spec: ScoringSpec, on: date, scores: Counts | None = None
+) -> Calibration | None:
     """Fit how many of the accounts with such a score leave.
 
     Parameters
@@ -60,6 +66,8 @@ def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibratio
         Its weights give the scores.
     on
         The day, which the table bears.
+    scores
+        What its weights give, int64, shape (N,), in hundredths of a point; None computes them.
 
     Returns
     -------
@@ -73,7 +81,7 @@ def calibrated(matrix: AccountMatrix, spec: ScoringSpec, on: date) -> Calibratio
     counts whole accounts, so no order of rows, engine or machine changes it. One pass over the
     accounts.
     """
-    left, labelled = _counted(matrix, spec)
+    left, labelled = _counted(matrix, spec, scores)
     total, gone = int(labelled.sum()), int(left.sum())
     if not 0 < gone < total:
         return None

@@ -78,28 +78,32 @@ class Browser:
     ) -> Seen:
         """Load a page at a width in CSS pixels, light or dark."""
         self._tell("Emulation.setScriptExecutionDisabled", value=not script)
-        self._tell(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        self._tell("Emulation.setEmulatedMedia", media="screen", features=media)
+        self.size(width, 900, scheme)
         self.driver.get("about:blank")
         for log in ("browser", "performance"):
-            self._logged(log)
+            self.logged(log)
         url = page.resolve().as_uri()
         self.driver.get(f"{url}#{anchor}" if anchor else url)
-        told = [json.loads(e["message"])["message"] for e in self._logged("performance")]
+        told = [json.loads(e["message"])["message"] for e in self.logged("performance")]
         asked = [
             message["params"]["request"]["url"]
             for message in told
             if message["method"] == "Network.requestWillBeSent"
         ]
-        console = [f"{e['level']} {e['message']}" for e in self._logged("browser")]
+        console = [f"{e['level']} {e['message']}" for e in self.logged("browser")]
         return Seen(console, [a for a in asked if a not in (url, "about:blank")])
+
+    def size(self, width: int, height: int, scheme: str) -> None:
+        """Show pages at a size in CSS pixels, light or dark."""
+        self._tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._tell("Emulation.setEmulatedMedia", media="screen", features=media)
 
     def ask(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page and return what it returns."""
@@ -131,7 +135,13 @@ class Browser:
         taken = self._tell("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(taken["data"]))
 
-    def _logged(self, kind: str) -> Any:
+    def picture(self) -> bytes:
+        """Return what is in sight as a small WebP picture."""
+        taken = self._tell("Page.captureScreenshot", format="webp", quality=60)
+        return base64.b64decode(taken["data"])
+
+    def logged(self, kind: str) -> Any:
+        """Return what the browser's `browser` or `performance` log has since it was last asked."""
         # Selenium gives this method no types.
         read: Any = self.driver.get_log
         return read(kind)

@@ -1,0 +1,142 @@
+"""The command that opens a page where weights are moved by hand: desk."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gtmar.cli import options as a
+from gtmar.cli.options import app
+from gtmar.cli.output import Answer, announce, complain, finish, say, some, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gtmar.runs.workbench import Workbench
+
+__all__ = ["desk"]
+
+
+@a.command(app, "desk --data accounts.parquet --spec best.yaml", as_json=False)
+def desk(
+    data: a.Data,
+    spec: Annotated[
+        str | None, typer.Option(help="Scoring spec, or RUN/EXP; none: what is live.")
+    ] = None,
+    metric: a.Metric = None,
+    holdout_file: a.HoldoutTable = None,
+    author: a.Author = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; unless told otherwise, for this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where to listen; 0: a free one.")
+    ] = 0,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GTMAR_DESK_TOKEN",
+            help="What opens the page, as often as it is used; none: one for one browser.",
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = True,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Write nothing; the holdout stays shut.")
+    ] = False,
+    no_accounts: Annotated[bool, typer.Option("--no-accounts", help="Name no account.")] = False,
+    *,
+    tables: a.TwoTablesOptions,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
+) -> Answer | None:
+    """Open a page to move weights by hand, and see at once what that does."""
+    from gtmar.desk import require_extra, serve
+    from gtmar.runs import spec_of
+    from gtmar.runs.workbench import Workbench
+
+    require_extra()
+    with _doors() as opens:
+
+        def opened(bench: Workbench, address: str) -> None:
+            held = bench.accounts.holdout
+            unseen = "none held out" if held is None else f"{held.distinct:,} never seen"
+            searched = some(bench.accounts.search.distinct, "account")
+            say(f"{bench.spec.model}: {searched} searched, {unseen}. Open in a browser:")
+            # Whole on its line, its token in it, to be opened.
+            text(f"{address}\n")
+            for sentence in _what_to_know(host, token=token, read_only=read_only):
+                say(sentence)
+            finish()
+            if browser and _has_screen():
+                opens(address)
+
+        serve(
+            lambda: Workbench.open(
+                data,
+                None if spec is None else spec_of(spec, journal),
+                metric=metric,
+                holdout_file=holdout_file,
+                journal=journal,
+                announce=announce,
+                **tables,
+            ),
+            opened=opened,
+            renewed=_say_renewed,
+            fault=lambda err: complain("fault", f"{type(err).__name__}: {err}", "bad"),
+            host=host,
+            port=port,
+            token=token,
+            author=author,
+            read_only=read_only,
+            no_accounts=no_accounts,
+        )
+    say("The desk is closed. What was put on record is in the journal: gtmar log")
+    return None
+
+
+def _what_to_know(host: str, *, token: str | None, read_only: bool) -> Iterator[str]:
+    from gtmar.desk.access import is_loopback
+
+    if not is_loopback(host):
+        yield "Whoever has the address sees this table's accounts, and nothing is encrypted."
+    elif token is None:
+        yield "It opens in one browser of this machine, and in no other."
+    yield f"Ctrl-C closes it. {'Nothing is written.' if read_only else 'Nothing is lost by that.'}"
+
+
+def _say_renewed(address: str) -> None:
+    say("The address was opened in a second browser. If that was you, here is one for it:")
+    text(f"{address}\n")
+    finish()
+
+
+def _has_screen() -> bool:
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in named)
+
+
+@contextmanager
+def _doors() -> Iterator[Callable[[str], None]]:
+    """Give what opens an address in a browser without naming it to other users of the machine.
+
+    A browser's command line can be read by all of them; so it gets a file that they can't read.
+    """
+    import webbrowser
+
+    with tempfile.TemporaryDirectory(prefix="gtmar-desk-") as folder:
+
+        def opens(address: str) -> None:
+            door = Path(folder) / "desk.html"
+            where = escape(address)
+            door.write_text(f'<meta http-equiv="refresh" content="0;url={where}">', "utf-8")
+            webbrowser.open(door.as_uri())
+
+        yield opens

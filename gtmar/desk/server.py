@@ -1,0 +1,404 @@
+"""What the desk answers: the page, what a move of weights does, a search, a record.
+
+It has no logic of scores. Every answer is the workbench's, which a notebook has too, in HTML.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections import OrderedDict
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from gtmar import __version__
+from gtmar.desk.live_search import LiveSearch
+from gtmar.desk.views import ASSETS, filled, groups_of
+from gtmar.documents import is_text, parse_json
+from gtmar.errors import AccountDataError, GtmarError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.lookup import experiment
+from gtmar.optimize.search_loop import Limits
+from gtmar.safe_text import without_credentials
+from gtmar.spec.ids import spec_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from starlette.requests import Request
+
+    from gtmar.runs.workbench import Workbench
+
+__all__ = ["Desk"]
+
+#: Pages whose newest question is known; characters of a text that a person gives.
+_PAGES, _LONGEST = 200, 2_000
+_MOST_EXPERIMENTS = 1_000_000
+#: Seconds between two looks whether a search has news, and the most that a stream stays silent.
+_TICK, _SILENT = 0.2, 15.0
+#: What writes to the journal or opens the holdout, and what names accounts.
+_WRITING = {"look", "record", "promote", "search", "stop"}
+_NAMING = {"account"}
+
+
+class _SupersededError(Exception):
+    """A newer question of the same page has come."""
+
+
+class Desk:
+    """A workbench behind HTTP.
+
+    Parameters
+    ----------
+    bench
+        What measures, searches and records.
+    author
+        Who, as the page's form proposes it.
+    read_only, no_accounts
+        Whether nothing is written and the holdout stays shut; whether no account is named.
+    fault
+        Called with an error that nobody foresaw, once its message is on the page.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        *,
+        author: str | None = None,
+        read_only: bool = False,
+        no_accounts: bool = False,
+        fault: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.bench = bench
+        self.search: LiveSearch | None = None
+        self.stopping = False
+        held = bench.accounts.holdout
+        self._shown = {
+            "max_score": bench.spec.max_score,
+            "held_out": 0 if held is None else held.distinct,
+            "version": __version__,
+            "title": f"{bench.spec.model}: the desk",
+            "table": without_credentials(bench.accounts.table.source),
+            # Whether weights hold something together, so that others follow one that is moved.
+            "follows": bool(bench.spec.constraints or bench.spec.ordered_terms),
+            "author": author or "",
+            "read_only": read_only,
+            "no_accounts": no_accounts,
+        }
+        self._shut = (_WRITING if read_only else set()) | (_NAMING if no_accounts else set())
+        self._fault = fault or (lambda _err: None)
+        # One question at a time: two would only take each other's time.
+        self._turn = threading.Lock()
+        self._newest: OrderedDict[str, int] = OrderedDict()
+        self._acts: dict[str, Callable[[dict[str, Any]], str]] = {
+            "measure": self._measure,
+            "details": self._details,
+            "compare": self._compare,
+            "account": self._account,
+            "tried": self._tried,
+            "front": self._front,
+            "look": self._look,
+            "record": self._record,
+            "promote": self._promote,
+            "search": self._begin,
+            "stop": self._stop,
+        }
+        self.app = Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/assets/{name}", self._asset),
+                Route("/progress", self._progress),
+                Route("/{act}", self._answer, methods=["POST"]),
+            ]
+        )
+
+    def stop(self) -> None:
+        """End open streams, and a search after the experiments under way."""
+        self.stopping = True
+        if self.search is not None:
+            self.search.stop()
+
+    # ---- HTTP ----
+
+    async def _page(self, request: Request) -> Response:
+        return await self._guarded(lambda: HTMLResponse(self._whole(request)))
+
+    async def _asset(self, request: Request) -> Response:
+        found = ASSETS.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("there is no such file\n", 404)
+        return FileResponse(found[0], media_type=found[1])
+
+    async def _answer(self, request: Request) -> Response:
+        name = request.path_params["act"]
+        act = self._acts.get(name)
+        if act is None:
+            return PlainTextResponse("there is no such question\n", 404)
+        if name in self._shut:
+            option = "--no-accounts" if name in _NAMING else "--read-only"
+            return PlainTextResponse(f"The desk was started with {option}.", 403)
+        body = await request.body()
+
+        def answer() -> Response:
+            asked = _asked(body)
+            if name in ("measure", "details"):
+                self._take_in(asked)
+            return HTMLResponse(act(asked))
+
+        return await self._guarded(answer)
+
+    async def _guarded(self, answer: Callable[[], Response]) -> Response:
+        """Give an answer from a thread, or say what is wrong."""
+        try:
+            return await run_in_threadpool(answer)
+        except _SupersededError:
+            return Response(status_code=204)
+        except GtmarError as err:
+            return PlainTextResponse(str(err), 422)
+        except Exception as err:
+            self._fault(err)
+            return PlainTextResponse(
+                f"a fault of gtmar: {type(err).__name__}; see its terminal", 500
+            )
+
+    async def _progress(self, _request: Request) -> Response:
+        return StreamingResponse(self._news(), media_type="text/event-stream")
+
+    async def _news(self) -> AsyncIterator[str]:
+        """Send where the search stands whenever it has moved, until it is over."""
+        told, silent = -1, 0.0
+        while not self.stopping and self.search is not None:
+            search = self.search
+            over = not search.going
+            if search.version != told or over:
+                told, silent = search.version, 0.0
+                html = await run_in_threadpool(self._search_html)
+                yield _event("end" if over else "progress", html)
+                if over:
+                    return
+            await asyncio.sleep(_TICK)
+            silent += _TICK
+            if silent >= _SILENT:
+                silent = 0.0
+                yield ": still here\n\n"
+
+    # ---- what is asked, made sure of ----
+
+    def _take_in(self, asked: dict[str, Any]) -> None:
+        """Note the newest question of a page; the numbers that a page counts rise."""
+        page, number = asked["page"], asked["number"]
+        self._newest[page] = max(number, self._newest.get(page, 0))
+        self._newest.move_to_end(page)
+        while len(self._newest) > _PAGES:
+            self._newest.popitem(last=False)
+
+    def _stale(self, asked: dict[str, Any]) -> bool:
+        return self.stopping or self._newest.get(asked["page"], 0) > asked["number"]
+
+    def _weights(self, asked: Mapping[str, Any], key: str = "weights") -> dict[str, int]:
+        """Return weights that a page sent, numbers by name; whether they fit the workbench says."""
+        given = asked.get(key)
+        if not isinstance(given, dict) or any(type(each) is not int for each in given.values()):
+            raise UsageError(f"{key} expects a whole number by name")
+        return given
+
+    def _text(self, asked: Mapping[str, Any], key: str) -> str | None:
+        """Return what a person typed; None where nothing was."""
+        given = asked.get(key) or ""
+        if not isinstance(given, str) or len(given) > _LONGEST or not is_text(given):
+            raise UsageError(f"{key} expects a text of at most {_LONGEST:,} characters")
+        return given.strip() or None
+
+    # ---- answers ----
+
+    def _whole(self, request: Request) -> str:
+        """Return the page, at the weights that its address names."""
+        bench = self.bench
+        weights, said = self._linked(request)
+        lineage = bench.spec.lineage
+        where = "" if str(bench.journal) == "journal" else f" --journal {quote(str(bench.journal))}"
+        reports = [f"gtmar report {lineage.run} -o report.html{where}"] if lineage else []
+        spec, search = bench.spec, bench.accounts.search
+        held = bench.accounts.holdout
+        kicker = f"{spec.model} · {self._shown['table']} · {search.distinct:,} accounts searched"
+        limits = {
+            name: f"{each.min:g} to {each.max:g} points together"
+            for name, each in spec.groups.items()
+        }
+        d = {
+            **self._shown,
+            "kicker": kicker + (f", {held.distinct:,} never seen" if held is not None else ""),
+            "page": secrets.token_hex(8),
+            "spec_id": spec_id(spec),
+            "journal": str(bench.journal),
+            "weights": weights,
+            "groups": groups_of(bench.lines, weights, limits),
+            "said": said,
+            "report_commands": [*reports, f"gtmar report --history -o history.html{where}"],
+        }
+        with self._turn:
+            m = bench.measure(weights)
+        return filled("desk", d=d, m=m, s=self.search)
+
+    def _linked(self, request: Request) -> tuple[dict[str, int], str]:
+        """Return the weights that an address names, and what was wrong with it."""
+        own = {line.name: line.weight for line in self.bench.lines}
+        query = request.query_params
+        named = query.getlist("set")
+        if not named:
+            return own, ""
+        try:
+            weights = own | {
+                name: int(weight) for name, _, weight in (each.rpartition("=") for each in named)
+            }
+            self.bench.measure(weights)
+        except (GtmarError, ValueError):
+            return own, "The link names weights that this spec doesn't have; it begins at its own."
+        if query.get("spec") not in (None, spec_id(self.bench.spec)):
+            return weights, "The link was made on another spec; its weights are shown on this one."
+        return weights, ""
+
+    def _measure(self, asked: dict[str, Any]) -> str:
+        weights = self._weights(asked)
+        with self._turn:
+            if self._stale(asked):
+                raise _SupersededError
+            moved, followed = asked.get("moved"), None
+            if isinstance(moved, str) and moved in weights and "before" in asked:
+                change = {moved: weights[moved]}
+                followed = self.bench.follow(self._weights(asked, "before"), change)
+            m = self.bench.measure(weights if followed is None else followed)
+        return filled("sentence measured", m=m) + (
+            "" if followed in (None, weights) else filled("followed", weights=followed)
+        )
+
+    def _details(self, asked: dict[str, Any]) -> str:
+        weights = self._weights(asked)
+        with self._turn:
+            if self._stale(asked):
+                raise _SupersededError
+            m = self.bench.measure(weights)
+            x = self.bench.details(weights, stale=lambda: self._stale(asked))
+            if x is None:
+                raise _SupersededError
+        shown = filled("details", m=m, x=x, d=self._shown)
+        name = self._text(asked, "account")
+        if name and "account" not in self._shut:
+            shown += self._account(asked)
+        return shown
+
+    def _compare(self, asked: dict[str, Any]) -> str:
+        one, two = self._weights(asked, "other"), self._weights(asked)
+        with self._turn:
+            ends = [self.bench.measure(each) for each in (one, two)]
+        return filled("compared", one=ends[0], two=ends[1])
+
+    def _account(self, asked: dict[str, Any]) -> str:
+        name = self._text(asked, "account")
+        found, said = None, ""
+        try:
+            found = None if name is None else self.bench.account(name, self._weights(asked))
+        except AccountDataError as err:
+            said = err.message
+        return filled("account", a=found, said=said)
+
+    def _tried(self, asked: dict[str, Any]) -> str:
+        weight = self._text(asked, "weight")
+        return filled("tried", t=self.bench.tried(weight or ""))
+
+    def _front(self, asked: dict[str, Any]) -> str:
+        return filled("front", f=self.bench.front(self._text(asked, "by")), asked=True)
+
+    def _look(self, asked: dict[str, Any]) -> str:
+        weights = self._weights(asked)
+        if asked.get("sure") is not True:
+            return filled("look", looks=self.bench.looks(weights), d=self._shown)
+        with self._turn:
+            found = self.bench.look(
+                weights, author=self._text(asked, "author"), note=self._text(asked, "note")
+            )
+        return filled("look", look=found, d=self._shown)
+
+    def _record(self, asked: dict[str, Any]) -> str:
+        with self._turn:
+            result = self.bench.record(
+                self._weights(asked),
+                note=self._text(asked, "note") or "",
+                author=self._text(asked, "author"),
+                expect=self._text(asked, "expect"),
+            )
+        with Journal(self.bench.journal) as journal:
+            row = experiment(journal, f"{result.run_id}/1").row
+        return filled("recorded", r=result, row=row, live=None)
+
+    def _promote(self, asked: dict[str, Any]) -> str:
+        live = self.bench.promote(
+            self._text(asked, "experiment") or "",
+            note=self._text(asked, "note") or "",
+            author=self._text(asked, "author"),
+            expect=self._text(asked, "expect"),
+        )
+        return filled("recorded", live=live, r=None)
+
+    # ---- a search beside the page ----
+
+    def _begin(self, asked: dict[str, Any]) -> str:
+        weights, locked = self._weights(asked), asked.get("locked") or []
+        if not isinstance(locked, list) or not all(isinstance(each, str) for each in locked):
+            raise UsageError("locked expects names of weights")
+        count = self._text(asked, "experiments") or ""
+        if not count.isdecimal() or not 1 <= int(count) <= _MOST_EXPERIMENTS:
+            raise UsageError(f"experiments expects a whole number from 1 to {_MOST_EXPERIMENTS:,}")
+        note, author = self._text(asked, "note"), self._text(asked, "author")
+        with self._turn:
+            if self.search is not None and self.search.going:
+                raise UsageError("a search is going on: stop it, or wait until it is over")
+            self.search = LiveSearch(
+                lambda tell, stop: self.bench.search(
+                    weights,
+                    locked=locked,
+                    limits=Limits(int(count)),
+                    author=author,
+                    note=note or "from the desk",
+                    on_progress=tell,
+                    stop=stop,
+                )
+            )
+        return self._search_html()
+
+    def _stop(self, _asked: dict[str, Any]) -> str:
+        if self.search is not None:
+            self.search.stop()
+        return self._search_html()
+
+    def _search_html(self) -> str:
+        return filled("found", s=self.search)
+
+
+def _asked(body: bytes) -> dict[str, Any]:
+    """Read what a page asks: an object with its own name and the number of the question."""
+    try:
+        asked = parse_json(body.decode("utf-8"))
+    except ValueError as err:
+        raise UsageError(f"a request's body is JSON: {err}") from err
+    page, number = (asked.get("page"), asked.get("number")) if isinstance(asked, dict) else (0, 0)
+    if not isinstance(page, str) or len(page) > 64 or type(number) is not int:
+        raise UsageError("a request names its page and its number")
+    return dict(asked)
+
+
+def _event(name: str, html: str) -> str:
+    lines = "".join(f"data: {line}\n" for line in html.splitlines())
+    return f"event: {name}\n{lines}\n"

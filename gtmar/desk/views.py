@@ -1,0 +1,100 @@
+"""What the workbench found, as HTML: templates filled in, all text escaped."""
+
+from __future__ import annotations
+
+import json
+from functools import cache, partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gtmar.metrics import all_metrics
+from gtmar.report.pages import TEMPLATES, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jinja2 import Environment
+
+    from gtmar.runs.weight_change import MetricChange
+    from gtmar.runs.workbench import WeightLine
+    from gtmar.spec.calibration import Calibration
+
+__all__ = ["ASSETS", "filled", "groups_of"]
+
+_HERE = Path(__file__).parent
+#: What a browser may load of the desk, by name: its file and what kind of file it is.
+ASSETS = {
+    "desk.js": (_HERE / "assets" / "desk.js", "text/javascript"),
+    "desk.css": (_HERE / "assets" / "desk.css", "text/css"),
+    "desk.svg": (_HERE / "assets" / "desk.svg", "image/svg+xml"),
+    "style.css": (TEMPLATES / "style.css", "text/css"),
+}
+#: What a template may show and isn't there yet.
+_ABSENT = dict.fromkeys(("a", "asked", "f", "live", "look", "looks", "r", "said", "t", "x"))
+#: Size of the picture of probabilities, in its own units.
+_WIDE, _HIGH = 360, 150
+
+
+@cache
+def _templates() -> Environment:
+    made = environment(_HERE / "templates", TEMPLATES)
+    made.filters.update(
+        by_tier=_by_tier,
+        pairs=lambda moves: {(each.before, each.after): each.accounts for each in moves},
+        points=lambda value: f"{value:g}",
+        figures=lambda names: [f"#{name}" for name in names],
+        plain_json=partial(json.dumps, sort_keys=True),
+        staircase=_staircase,
+    )
+    made.globals.update(width=_WIDE, height=_HIGH)
+    return made
+
+
+def filled(template: str, **values: Any) -> str:
+    """Fill in a template, or several that stand one behind the other, by their names."""
+    given = {**_ABSENT, **values}
+    return "".join(
+        _templates().get_template(f"{name}.html").render(given) for name in template.split()
+    )
+
+
+def groups_of(
+    lines: Iterable[WeightLine], weights: dict[str, int], limits: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Put weights under the group or the binned feature that they belong to, in the spec's order.
+
+    `limits` says by group what its points are cut at.
+    """
+    several = {name for name, of in groupby(sorted(x.feature for x in lines)) if len([*of]) > 1}
+    found: dict[str | None, list[dict[str, Any]]] = {}
+    for number, line in enumerate(lines):
+        name = line.group or (line.feature if line.feature in several else None)
+        shown = {**line.as_json(), "number": number, "start": line.weight}
+        found.setdefault(name, []).append({**shown, "weight": weights[line.name]})
+    return [
+        {"name": name, "limits": limits.get(name or ""), "weights": each}
+        for name, each in found.items()
+    ]
+
+
+def _by_tier(
+    changes: Iterable[MetricChange],
+) -> list[tuple[str, str, dict[str, MetricChange]]]:
+    """Return of metrics by tier the key, its question and its values by tier, in their order."""
+    found: dict[str, dict[str, MetricChange]] = {}
+    for each in changes:
+        if each.tier is not None and not all_metrics()[each.key].count:
+            found.setdefault(each.key, {})[each.tier] = each
+    return [(key, next(iter(of.values())).answers, of) for key, of in found.items()]
+
+
+def _staircase(table: Calibration, most: float) -> str:
+    """Return the path of a probability over scores of 0 to `most`, in the picture's units."""
+    ends = [*(step.from_ for step in table.steps[1:]), most]
+    heights = [round(_HIGH * (1 - step.left / step.accounts), 1) for step in table.steps]
+    parts: Sequence[str] = [
+        f"V{height:g}H{round(_WIDE * end / most, 1):g}"
+        for height, end in zip(heights, ends, strict=True)
+    ]
+    return f"M0 {heights[0]:g}" + "".join(parts)

@@ -1,0 +1,631 @@
+"""What a change of weights does to the accounts searched: numbers at once, and then who moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gtmar import spec as specs
+from gtmar.data.outcomes import CENTS
+from gtmar.engine.equal_sizes import scores_at_sizes
+from gtmar.engine.sum_names import TIER_LOW, tier_sum
+from gtmar.engine.tally import TierEdges
+from gtmar.journal.sentences import Seen, worse
+from gtmar.metrics.metric import basis_note
+from gtmar.metrics.registry import (
+    DISTRIBUTION_KEYS,
+    MAIN_KEYS,
+    all_metrics,
+    measure_exact,
+    metric_column,
+)
+from gtmar.objective.guardrails import SMALLEST_SEGMENT
+from gtmar.objective.objective import better
+from gtmar.optimize.hill_climb import Outcome
+from gtmar.runs.results import PlainData
+from gtmar.runs.segments import segment_objectives
+from gtmar.runs.tier_table import one_side
+from gtmar.spec.model import SCORE_UNITS
+from gtmar.validation.reliability import calibrated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from gtmar.data.outcomes import OutcomeColumns
+    from gtmar.engine.local import LocalEvaluator
+    from gtmar.metrics.metric import Metric
+    from gtmar.runs.journaled_search import Search
+    from gtmar.spec.calibration import Calibration
+    from gtmar.spec.model import ScoringSpec
+    from gtmar.stats.interval import Interval
+
+    Vector = tuple[int, ...]
+    Scores = NDArray[np.int64]
+
+__all__ = [
+    "Incumbent",
+    "MeasuredDetails",
+    "MeasuredWeights",
+    "MetricChange",
+    "MovedAccount",
+    "SegmentChange",
+    "TierChange",
+    "TierMove",
+    "metric_changes",
+]
+
+#: Accounts that are named at most.
+MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class MetricChange(PlainData):
+    """One metric under two weight vectors: the incumbent's, and a change of it."""
+
+    #: ``auc_roc_retain``; by tier ``nrr_by_tier.A``.
+    name: str
+    #: Its key without the tier, the question it answers, and the tier; None of the whole.
+    key: str
+    answers: str
+    tier: str | None
+    #: Whether it is one of the 13; else it stands beside one of them.
+    main: bool
+    unit: str
+    before: float | None
+    after: float | None
+    #: After minus before; None where either has no value.
+    change: float | None
+    #: ``better``, ``worse``, ``same``, ``moved`` where neither way is better, ``unknown`` where a
+    #: value is missing.
+    reading: str
+    #: Why a value is missing; None where none is.
+    reason: str | None
+    #: Of the change on accounts held out; None of those searched.
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class TierChange(PlainData):
+    """One tier under two weight vectors, each by its own edges."""
+
+    tier: str
+    #: The rule that sets its edge: ``share 0.2``; None where the edges stand still.
+    rule: str | None
+    #: Lower edge in points, and accounts.
+    low_before: float
+    low_after: float
+    accounts_before: int
+    accounts_after: int
+    share_after: float
+
+
+@dataclass(frozen=True)
+class MeasuredWeights(PlainData):
+    """A weight vector beside the incumbent's on the accounts searched; nothing of the holdout."""
+
+    #: All weights, and those that differ from the incumbent's: before and after.
+    weights: dict[str, int]
+    changes: dict[str, tuple[int, int]]
+    accounts: int
+    objective: str
+    higher_is_better: bool
+    #: The objective of the incumbent and of these weights, as a journal has them.
+    baseline_value: float
+    value: float | None
+    #: What `try` would give: ``win``, ``lose``, ``blocked``; ``unchanged`` where nothing differs.
+    outcome: str
+    #: Guardrails that these weights break, whether the objective rose or not.
+    breaches: tuple[str, ...]
+    #: Whether `try` would keep it, in a sentence; then what the score does, most important first.
+    verdict: str
+    sentences: tuple[str, ...]
+    metrics: tuple[MetricChange, ...]
+    tiers: tuple[TierChange, ...]
+    #: What to say beside revenue retention; None where end MRR is known.
+    basis_note: str | None
+    #: Whether the table isn't what it was when it was read: what is shown is of what was read.
+    changed: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether `try` would keep it."""
+        return self.outcome == Outcome.WIN
+
+    @property
+    def sentence(self) -> str:
+        """The sentences in one text."""
+        return " ".join(self.sentences)
+
+    @property
+    def got_worse(self) -> tuple[str, ...]:
+        """Names of the metrics that got worse."""
+        return tuple(each.name for each in self.metrics if each.reading == "worse")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {**super().as_json(), **self.values("kept sentence got_worse")}
+
+
+@dataclass(frozen=True)
+class TierMove(PlainData):
+    """How many accounts are in one tier before and in one after; `mrr` is None without MRR."""
+
+    before: str
+    after: str
+    accounts: int
+    mrr: float | None
+
+
+@dataclass(frozen=True)
+class MovedAccount(PlainData):
+    """An account that changes tier."""
+
+    #: None in a table without ids.
+    account: str | None
+    mrr: float | None
+    score_before: float
+    score_after: float
+    tier_before: str
+    tier_after: str
+
+
+@dataclass(frozen=True)
+class SegmentChange(PlainData):
+    """The objective within one segment, ``COLUMN=VALUE``; its reading as of a metric."""
+
+    name: str
+    accounts: int
+    before: float | None
+    after: float | None
+    change: float | None
+    reading: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class MeasuredDetails(PlainData):
+    """The slower part: tiers at equal sizes, who moves, probabilities, segments."""
+
+    weights: dict[str, int]
+    #: All that `MeasuredWeights.sentences` says, and what tiers hold at the incumbent's sizes.
+    sentences: tuple[str, ...]
+    #: Sizes of the incumbent's tiers, and by-tier metrics with tiers of these sizes on both sides.
+    sizes: dict[str, int]
+    at_equal_sizes: tuple[MetricChange, ...]
+    #: Accounts by both tiers; all of them together are all accounts.
+    moves: tuple[TierMove, ...]
+    #: How many change tier, of what share of accounts and of MRR (None without MRR).
+    moved: int
+    moved_share: float
+    moved_mrr_share: float | None
+    #: Those of them that pay most; without MRR, that move farthest.
+    largest: tuple[MovedAccount, ...]
+    #: Probabilities fitted to either score on the accounts searched; None where the spec has none.
+    calibration: tuple[Calibration, Calibration] | None = field(default=None, repr=False)
+    #: None where the spec names no segments.
+    segments: tuple[SegmentChange, ...] | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The sentences in one text."""
+        return " ".join(self.sentences)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        tables = self.calibration
+        fitted = tables and [each.model_dump(mode="json", by_alias=True) for each in tables]
+        return {**replace(self, calibration=None)._plain(), "calibration": fitted}
+
+    def _plain(self) -> dict[str, Any]:
+        return {**super().as_json(), "sentence": self.sentence}
+
+
+def metric_changes(
+    before: Mapping[str, float | None],
+    after: Mapping[str, float | None],
+    tiers: Sequence[str],
+    outcomes: OutcomeColumns,
+    *,
+    by_tier_alone: bool = False,
+    intervals: Mapping[str, Interval] | None = None,
+) -> tuple[MetricChange, ...]:
+    """Hold all metrics but those of the score's own distribution beside each other, the 13 first.
+
+    Parameters
+    ----------
+    before, after
+        Value by name, by-tier ones as ``key.tier``, as `measure_exact` gives them.
+    tiers, outcomes
+        The spec's tier names, and what the table has, which says why a value is missing.
+    by_tier_alone
+        Whether metrics of the whole are left out.
+    intervals
+        Of changes, by name.
+    """
+    others = [k for k in all_metrics() if k not in (*MAIN_KEYS, *DISTRIBUTION_KEYS)]
+    changes = []
+    for key in (*MAIN_KEYS, *others):
+        metric = all_metrics()[key]
+        for tier in tiers if metric.by_tier else (None,) * (not by_tier_alone):
+            name = metric_column(key, tier)
+            old, new = before[name], after[name]
+            reason = None
+            if old is None or new is None:
+                reason = outcomes.missing_reason(metric.needs) or metric.null_when
+            changes.append(
+                MetricChange(
+                    name=name,
+                    key=key,
+                    answers=metric.answers,
+                    tier=tier,
+                    main=key in MAIN_KEYS,
+                    unit=metric.unit,
+                    before=old,
+                    after=new,
+                    change=_difference(old, new),
+                    reading=_reading(old, new, metric.better),
+                    reason=reason,
+                    interval=None if intervals is None else intervals.get(name),
+                )
+            )
+    return tuple(changes)
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _reading(before: float | None, after: float | None, direction: str) -> str:
+    """Say which way a value went; `direction` is ``higher``, ``lower`` or ``neither``."""
+    if before is None or after is None:
+        return "unknown"
+    up, down = better(after, before), better(before, after)
+    if not (up or down):
+        return "same"
+    if direction == "neither":
+        return "moved"
+    return "better" if up == (direction == "higher") else "worse"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """F weights, the sums that they give by name, and the scores, shape (N,)."""
+
+    weights: Vector
+    known: dict[str, list[int]]
+    scores: Scores
+
+
+class Incumbent:
+    """A spec's weights on the accounts searched, and whatever is measured beside them.
+
+    It may be asked by several threads at once; who computes sums serves one at a time. Nothing here
+    reads the holdout.
+
+    Parameters
+    ----------
+    search
+        A search at its start, which nobody runs: evaluator, objective and guardrails are its own.
+    account_ids
+        By row of the table, as `load_accounts` keeps them; None where rows have no id.
+    """
+
+    def __init__(self, search: Search, account_ids: pl.Series | None = None) -> None:
+        self.spec, self.judge, self.start = search.spec, search.judge, search.start
+        self.matrix = search.accounts.search
+        self._outcomes: OutcomeColumns = search.accounts.checked.outcomes
+        self._search, self._ids, self._lock = search, account_ids, RLock()
+        # A search without an evaluator of its own has one of this process.
+        self._evaluator: LocalEvaluator = search.evaluator  # type: ignore[assignment]
+        self._sums = self._evaluator.frame_of(search.baseline_sums).columns
+        self._before = self._evaluator.known_of(search.baseline_sums, self._sums)
+        self.metrics = measure_exact(self._before, self.spec.tier_names, self._outcomes)
+
+    def measure(self, weights: Vector, *, changed: bool = False) -> MeasuredWeights:
+        """Measure F weights: sentence, verdict, metrics and sizes of tiers.
+
+        Notes
+        -----
+        Cost: what a candidate costs the engine, and about a millisecond; with guardrails by segment
+        half a millisecond a segment more.
+        """
+        search, spec, judge = self._search, self.spec, self.judge
+        with self._lock:
+            sums = self._evaluator.sums([weights])
+            known = self._evaluator.known_of(sums, self._sums)
+            [value] = judge.decide(known)
+            broken = search.loop.breaches(sums, weights, value, search.baseline)
+        outcome = self._outcome(weights, value, broken)
+        after = measure_exact(known, spec.tier_names, self._outcomes)
+        by_name = dict(zip(search.names, weights, strict=True))
+        old = spec.weights
+        return MeasuredWeights(
+            weights=by_name,
+            changes={n: (old[n], w) for n, w in by_name.items() if w != old[n]},
+            accounts=self.matrix.distinct,
+            objective=judge.name,
+            higher_is_better=judge.sign > 0,
+            baseline_value=search.baseline,
+            value=value,
+            outcome=outcome,
+            breaches=broken,
+            verdict=self._verdict(outcome, value, broken),
+            sentences=self._sentences(outcome, value, after, None),
+            metrics=metric_changes(self.metrics, after, spec.tier_names, self._outcomes),
+            tiers=self._tiers(known),
+            basis_note=basis_note(self._outcomes.basis),
+            changed=changed,
+        )
+
+    def edged(self, weights: Vector) -> ScoringSpec:
+        """Return the spec with F weights, its tiers where a rule would have them on these accounts.
+
+        It has the probabilities of the incumbent's scores only where these are the same.
+        """
+        spec = specs.reweighed(self.spec, dict(zip(self._search.names, weights, strict=True)))
+        if not spec.has_rule:
+            return spec
+        return spec.with_edges(self._lows(self._known(weights)))
+
+    def details(
+        self, weights: Vector, *, stale: Callable[[], bool] | None = None
+    ) -> MeasuredDetails | None:
+        """Measure the slower part of F weights.
+
+        None where `stale`, asked between its parts, says that nobody waits for it any more.
+
+        Notes
+        -----
+        Cost: some ten passes over the accounts, for each of the parts.
+        """
+        candidate = _Candidate(weights, self._known(weights), self._evaluator.scores(weights))
+        parts: dict[str, Any] = {}
+        for part in (self._by_size, self._moved, self._probabilities, self._by_segment):
+            if stale is not None and stale():
+                return None
+            parts |= part(candidate)
+        return MeasuredDetails(dict(zip(self._search.names, weights, strict=True)), **parts)
+
+    # ---- what is measured at once ------------------------------------------------------------
+
+    def _known(self, weights: Vector) -> dict[str, list[int]]:
+        with self._lock:
+            return self._evaluator.known_of(self._evaluator.sums([weights]), self._sums)
+
+    def _outcome(self, weights: Vector, value: float | None, broken: Sequence[str]) -> str:
+        """Say what a search of this one candidate would make of it, as `Climb.tell` does."""
+        if weights == self.start:
+            return "unchanged"
+        if not self.judge.gain(value, self._search.baseline):
+            return Outcome.LOSE.value
+        return (Outcome.BLOCKED if broken else Outcome.WIN).value
+
+    def _verdict(self, outcome: str, value: float | None, broken: Sequence[str]) -> str:
+        name, before = self.judge.name, self._search.baseline
+        if outcome == "unchanged":
+            return "These are the incumbent's weights."
+        if value is None:
+            reason = self._outcomes.missing_reason(self.judge.metric.needs)
+            why = reason or self.judge.metric.null_when
+            return f"Would be reverted: {name} has no value, {why}."
+        moved = f"{name} {before:.4f} -> {value:.4f} on the accounts searched"
+        if outcome == Outcome.BLOCKED:
+            return f"Would be reverted: {moved}, but it breaks {'; '.join(broken)}."
+        if outcome == Outcome.WIN:
+            return f"Would be kept: {moved}."
+        return f"Would be reverted: {moved}, no better."
+
+    def _sentences(
+        self,
+        outcome: str,
+        value: float | None,
+        after: Mapping[str, Any],
+        sized: Mapping[str, Any] | None,
+    ) -> tuple[str, ...]:
+        seen = Seen(
+            unseen=False,
+            accounts=self.matrix.distinct,
+            start=self.metrics,
+            best=after,
+            sized=sized,
+            risk=self.spec.orientation == "risk",
+            rows=bool(self.matrix.dates),
+        )
+        changed = outcome != "unchanged"
+        said = seen.said(improved=changed)
+        if not said:
+            # Of a table without labels there is the objective to tell of.
+            said = [self._verdict(outcome, value, ())]
+        return (*said, *(worse(seen, self.judge.name) if changed else ()))
+
+    def _lows(self, known: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+        """Return the lowest bins of a candidate's tiers, from the highest tier down."""
+        if not self.spec.has_rule:
+            return self.spec.tier_lows
+        return tuple(known[tier_sum(TIER_LOW, tier)][0] for tier in self.spec.tier_names)
+
+    def _tiers(self, known: Mapping[str, Sequence[int]]) -> tuple[TierChange, ...]:
+        spec, lines = self.spec, []
+        ends = zip(spec.tier_names, self._lows(self._before), self._lows(known), strict=True)
+        for tier, low, new_low in ends:
+            rule, size = spec.tiers[tier].rule, tier_sum("accounts", tier)
+            accounts = known[size][0]
+            lines.append(
+                TierChange(
+                    tier=tier,
+                    rule=None if rule is None else f"{rule[0]} {rule[1]:g}",
+                    low_before=low / SCORE_UNITS,
+                    low_after=new_low / SCORE_UNITS,
+                    accounts_before=self._before[size][0],
+                    accounts_after=accounts,
+                    share_after=accounts / max(1, self.matrix.accounts),
+                )
+            )
+        return tuple(lines)
+
+    # ---- what takes passes over the accounts -------------------------------------------------
+
+    @cached_property
+    def _start_scores(self) -> Scores:
+        return self._evaluator.scores(self.start)
+
+    @cached_property
+    def _start_tiers(self) -> NDArray[np.intp]:
+        return self._tiers_of(self._start_scores, self._before)
+
+    @cached_property
+    def _start_sized(self) -> dict[str, Any]:
+        return self._sized("start", self._before, self._start_scores)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [self._before[tier_sum("accounts", tier)][0] for tier in self.spec.tier_names]
+
+    def _sized(
+        self, side: str, known: Mapping[str, Sequence[int]], scores: Scores
+    ) -> dict[str, Any]:
+        tiers = self.spec.tier_names
+        sums = scores_at_sizes(self.matrix, scores, known, self._sizes, tiers)
+        return one_side(side, sums, tiers, self._outcomes)
+
+    def _by_size(self, candidate: _Candidate) -> dict[str, Any]:
+        tiers = self.spec.tier_names
+        both = {**self._start_sized, **self._sized("best", candidate.known, candidate.scores)}
+        sized = {"tiers": list(tiers), "sizes": self._sizes, **both}
+        after = measure_exact(candidate.known, tiers, self._outcomes)
+        [value] = self.judge.decide(candidate.known)
+        outcome = self._outcome(candidate.weights, value, ())
+        ends = (both["start"], both["best"])
+        return {
+            "sentences": self._sentences(outcome, value, after, sized),
+            "sizes": dict(zip(tiers, self._sizes, strict=True)),
+            "at_equal_sizes": metric_changes(*ends, tiers, self._outcomes, by_tier_alone=True),
+        }
+
+    def _tiers_of(self, scores: Scores, known: Mapping[str, Sequence[int]]) -> NDArray[np.intp]:
+        edges = replace(TierEdges.of(self.spec), tier_lows=self._lows(known))
+        return edges.tiers_of(scores.astype(np.intp))
+
+    def _moved(self, candidate: _Candidate) -> dict[str, Any]:
+        matrix, names, scores = self.matrix, self.spec.tier_names, candidate.scores
+        before, after = self._start_tiers, self._tiers_of(scores, candidate.known)
+        pairs, size = before * len(names) + after, len(names) ** 2
+        counts = np.bincount(pairs, minlength=size).tolist()
+        rows = np.flatnonzero(before != after)
+        start = matrix.start
+        cents = None
+        if start is not None:
+            # Sums of whole cents, in integers.
+            cents = [int(start[pairs == pair].sum()) if counts[pair] else 0 for pair in range(size)]
+        moves = tuple(
+            TierMove(
+                names[pair // len(names)],
+                names[pair % len(names)],
+                counts[pair],
+                None if cents is None else cents[pair] / CENTS,
+            )
+            for pair in range(size)
+            if counts[pair]
+        )
+        whole = 0 if cents is None else sum(cents)
+        stay = sum((cents or [])[:: len(names) + 1])
+        return {
+            "moves": moves,
+            "moved": len(rows),
+            "moved_share": len(rows) / max(1, matrix.accounts),
+            "moved_mrr_share": (whole - stay) / whole if whole else None,
+            "largest": self._largest(rows, (self._start_scores, scores), (before, after)),
+        }
+
+    def _largest(
+        self,
+        rows: NDArray[np.intp],
+        scores: tuple[Scores, Scores],
+        tiers: tuple[NDArray[np.intp], NDArray[np.intp]],
+    ) -> tuple[MovedAccount, ...]:
+        """Name the rows that weigh most, of those that change tier; of equal ones by id."""
+        start, names = self.matrix.start, self.spec.tier_names
+        size = abs(scores[1][rows] - scores[0][rows]) if start is None else start[rows]
+        if len(rows) > MOST_NAMED:
+            least = np.partition(size, -MOST_NAMED)[-MOST_NAMED]
+            rows, size = rows[size >= least], size[size >= least]
+        ids: list[str | None] = [None] * len(rows)
+        if self._ids is not None and self.matrix.numbers is not None:
+            ids = self._ids.gather(self.matrix.numbers[rows]).to_list()
+        order = sorted(zip((-size).tolist(), ids, rows.tolist(), strict=True))[:MOST_NAMED]
+        return tuple(
+            MovedAccount(
+                account=account,
+                mrr=None if start is None else int(start[row]) / CENTS,
+                score_before=int(scores[0][row]) / SCORE_UNITS,
+                score_after=int(scores[1][row]) / SCORE_UNITS,
+                tier_before=names[tiers[0][row]],
+                tier_after=names[tiers[1][row]],
+            )
+            for _, account, row in order
+        )
+
+    @cached_property
+    def _start_calibration(self) -> Calibration | None:
+        today = datetime.now(UTC).date()
+        return calibrated(self.matrix, self.spec, today, self._start_scores)
+
+    def _probabilities(self, candidate: _Candidate) -> dict[str, Any]:
+        if self.spec.calibration is None or self._start_calibration is None:
+            return {}
+        day, spec = self._start_calibration.fitted, self.edged(candidate.weights)
+        fitted = calibrated(self.matrix, spec, day, candidate.scores)
+        return {"calibration": fitted and (self._start_calibration, fitted)}
+
+    @cached_property
+    def _start_segments(self) -> dict[str, float | None]:
+        return self._search.loop.guard.segment_values(self.start)
+
+    def _by_segment(self, candidate: _Candidate) -> dict[str, Any]:
+        matrix, judge = self.matrix, self.judge
+        if not matrix.segments:
+            return {}
+        with self._lock:
+            if judge.metric.by_tier:
+                old, new = segment_objectives(
+                    matrix, self.spec, judge, self.start, candidate.weights
+                )
+            else:
+                guard, lows = self._search.loop.guard, self._lows(candidate.known)
+                old = self._start_segments
+                new = guard.segment_values(candidate.weights, lows)
+        lines = []
+        for column in matrix.segments:
+            for index in range(len(column.values)):
+                name, held = column.name(index), column.rows(index)
+                accounts = len(held)
+                if matrix.account_of is not None:
+                    accounts = len(np.unique(matrix.account_of[held]))
+                few = accounts < SMALLEST_SEGMENT
+                lacking = f"fewer than {SMALLEST_SEGMENT} accounts" if few else "no value"
+                none = old[name] is None or new[name] is None
+                lines.append(
+                    SegmentChange(
+                        name=name,
+                        accounts=accounts,
+                        before=old[name],
+                        after=new[name],
+                        change=_difference(old[name], new[name]),
+                        reading=_reading(old[name], new[name], _direction(judge.metric)),
+                        reason=lacking if none else None,
+                    )
+                )
+        return {"segments": tuple(lines)}
+
+
+def _direction(metric: Metric) -> str:
+    """Which way of an objective is better: of concentration, which has none, more."""
+    return "lower" if metric.sign < 0 else "higher"

@@ -1,0 +1,553 @@
+"""One table and one spec kept in memory, for a person who moves weights and looks what they do.
+
+The page of `gtmar desk` and a notebook ask the same object; it measures as `try` does.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, Unpack
+
+from gtmar import spec as specs
+from gtmar.data.contract import id_column
+from gtmar.data.scan import AccountTable, Tabular, collect, scan
+from gtmar.engine.equal_sizes import with_edges
+from gtmar.engine.local import LocalEvaluator
+from gtmar.errors import AccountDataError, SpecError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.files import RunFiles
+from gtmar.journal.lookup import checkout
+from gtmar.journal.weight_trials import WeightTrials, weight_trials
+from gtmar.objective.objective import Judge, expected
+from gtmar.optimize.search_loop import Limits
+from gtmar.runs.explain import Explanation, explained, row_of
+from gtmar.runs.holdout import journal_if_there, shared_note, whole
+from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
+from gtmar.runs.inputs import TableOptions, file_stamps, load, newest_date
+from gtmar.runs.journaled_search import COMPILING, Search
+from gtmar.runs.plan import Plan, constraints_of, search_space_of
+from gtmar.runs.promote import WentLive, promote
+from gtmar.runs.results import PlainData
+from gtmar.runs.run import changed_weights, journaled, recall, tried
+from gtmar.runs.score import scored
+from gtmar.runs.trade_front import trade_front
+from gtmar.runs.watch import live_history
+from gtmar.runs.weight_change import Incumbent
+from gtmar.runs.weight_vectors import pinned, refuse_unfit, vector_of
+from gtmar.spec.ids import form_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from gtmar.data.matrix import Accounts
+    from gtmar.runs.results import Progress, RunResult
+    from gtmar.runs.trade_front import TradeFront
+    from gtmar.runs.weight_change import MeasuredDetails, MeasuredWeights
+    from gtmar.spec.model import ScoringSpec
+
+__all__ = ["WeightLine", "Workbench"]
+
+#: Accounts from which on machine code counts, where numba is installed; below, it isn't waited for.
+_COMPILED_FROM = 100_000
+
+
+#: Seconds for which it isn't asked again whether the table's files are what they were.
+_ASKED_AGAIN = 0.5
+#: Accounts whose row is kept for the next question.
+_MOST_KEPT = 50
+
+
+@dataclass(frozen=True)
+class WeightLine(PlainData):
+    """One weight of the incumbent, and how far it may be moved."""
+
+    name: str
+    feature: str
+    #: The group whose points are summed and cut together; None for none.
+    group: str | None
+    weight: int
+    min: int
+    max: int
+    #: What earns its points, ``lower open_tickets``; None where the column's own numbers do, or its
+    #: name says it.
+    earned_by: str | None
+    description: str | None
+    #: Whether it has one value within its bounds.
+    fixed: bool
+    #: Weights that it may not be below, or above, of points in order; None for none.
+    at_least: str | None = None
+    at_most: str | None = None
+    step: int = 1
+
+
+class Workbench:
+    """A table and a spec, loaded once: moves of weights are measured beside the spec's own.
+
+    Made by `open`. Its methods may be called by several threads.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        search: Search,
+        *,
+        journal: Path,
+        seed: int,
+        sources: tuple[Tabular | None, ...],
+        stamps: dict[str, tuple[int, int]],
+    ) -> None:
+        #: The incumbent, its tiers where a rule has them on the accounts searched.
+        self.spec = search.spec
+        self.accounts, self.journal = accounts, journal
+        self._search, self._judge, self._seed = search, search.judge, seed
+        self._incumbent = Incumbent(search, accounts.ids)
+        self._sources, self._stamps = sources, stamps
+        self._changed, self._asked_at = False, time.monotonic()
+        self._kept_rows: dict[str, AccountTable] = {}
+
+    @classmethod
+    def open(
+        cls,
+        data: Tabular,
+        spec: ScoringSpec | str | Path | None = None,
+        *,
+        journal: str | Path = "journal",
+        model: str | None = None,
+        metric: str | None = None,
+        holdout: float | None = None,
+        holdout_file: Tabular | None = None,
+        holdout_as_of: str | None = None,
+        seed: int = 0,
+        announce: Callable[[str], None] | None = None,
+        **table_options: Unpack[TableOptions],
+    ) -> Self:
+        """Load a table once and keep it.
+
+        Parameters
+        ----------
+        data
+            The account table, with outcomes: anything that `data.scan.scan` takes.
+        spec
+            The incumbent, or its file; None takes what is live by the journal.
+        journal
+            The journal's folder, which need not be there yet.
+        model
+            Which of the live models; None where there is one, or a spec is given.
+        metric, holdout, holdout_file, holdout_as_of, seed, announce, table_options
+            As for `run`.
+
+        Raises
+        ------
+        UsageError
+            If no spec is given and none is live, or several models are.
+        SpecError, AccountDataError
+            As of `try_weights`, which would refuse the same.
+        """
+        if spec is None:
+            spec = _live_spec(Path(journal), model)
+        spec_file = spec if isinstance(spec, str | Path) else None
+        spec = specs.reading_dates(spec, table_options.get("date_format"))
+        if holdout_file is not None:
+            spec = whole(spec, share=holdout)
+        elif holdout is not None:
+            split = spec.split.model_copy(update={"holdout": holdout})
+            spec = spec.model_copy(update={"split": split})
+        judge = Judge.of(spec, metric)
+        sources = (data, holdout_file)
+        stamps = file_stamps(*sources)
+        accounts, aside = load(
+            scan(data),
+            spec,
+            holdout_file=holdout_file,
+            holdout_as_of=holdout_as_of,
+            spec_file=spec_file,
+            keep_ids=True,
+            **table_options,
+        )
+        for sentence in (*aside, *shared_note(accounts)):
+            if announce is not None:
+                announce(sentence)
+        edged = with_edges(spec, accounts.search)
+        compiled = accounts.search.accounts >= _COMPILED_FROM
+        evaluator = LocalEvaluator(accounts.search, edged, compiled=compiled, by_rule=True)
+        if announce is not None and evaluator.compiles_first:
+            announce(COMPILING)
+        plan = Plan(kind="human", as_of=table_options.get("as_of"), holdout_as_of=holdout_as_of)
+        search = Search(accounts, spec, judge, plan, evaluator=evaluator)
+        return cls(
+            accounts, search, journal=Path(journal), seed=seed, sources=sources, stamps=stamps
+        )
+
+    @property
+    def lines(self) -> tuple[WeightLine, ...]:
+        """All weights of the incumbent, in the spec's order."""
+        spec = self.spec
+        groups = {f: name for name, each in spec.groups.items() for f in each.features}
+        earned = {name: each.what for name, each in spec.earnings.items()}
+        names = [term.name for term in spec.terms]
+        below: dict[str, str] = {}
+        above: dict[str, str] = {}
+        for ordered in spec.ordered_terms:
+            for one, two in pairwise(ordered):
+                below[names[two]], above[names[one]] = names[one], names[two]
+        return tuple(
+            WeightLine(
+                name=term.name,
+                feature=term.feature,
+                group=groups.get(term.feature),
+                weight=term.weight,
+                min=term.min,
+                max=term.max,
+                earned_by=earned.get(term.name),
+                description=spec.features[term.feature].description,
+                fixed=term.fixed,
+                at_least=below.get(term.name),
+                at_most=above.get(term.name),
+            )
+            for term in spec.terms
+        )
+
+    def measure(self, weights: Mapping[str, int]) -> MeasuredWeights:
+        """Measure weights on the accounts searched: what is known at once.
+
+        Parameters
+        ----------
+        weights
+            New weight by name; those that aren't named keep the incumbent's.
+
+        Raises
+        ------
+        SpecError
+            If a name is no weight, or the weights break bounds or what they must hold together.
+        """
+        return self._incumbent.measure(self._vector(weights), changed=self.changed)
+
+    def details(
+        self, weights: Mapping[str, int], *, stale: Callable[[], bool] | None = None
+    ) -> MeasuredDetails | None:
+        """Measure the slower part: tiers at equal sizes, who moves, probabilities, segments.
+
+        None where `stale`, which is asked between its parts, says that a newer question has come.
+        Parameters and errors are those of `measure`.
+        """
+        return self._incumbent.details(self._vector(weights), stale=stale)
+
+    def follow(self, weights: Mapping[str, int], changes: Mapping[str, int]) -> dict[str, int]:
+        """Return all weights after changes, others following so that what they hold together holds.
+
+        As in a search: bins out of order follow, and a fixed total is kept at the others' expense.
+        `weights` are where one stands, `changes` what is moved from there, both by name. Where it
+        can't be done, nothing moves.
+
+        Raises
+        ------
+        SpecError
+            As `measure` does, of `weights`; and if a change is outside its bounds.
+        """
+        before, terms = self._vector(weights), self.spec.terms
+        numbers = {term.name: number for number, term in enumerate(terms)}
+        refuse_unfit(self.spec, changes)
+        wanted = {numbers[name]: weight for name, weight in changes.items()}
+        kept = constraints_of(self.spec).kept(before, wanted, search_space_of(self.spec), first=0)
+        return {term.name: kept.get(i, before[i]) for i, term in enumerate(terms)}
+
+    def spec_with(self, weights: Mapping[str, int]) -> ScoringSpec:
+        """Return the incumbent with other weights, its tiers by their rule; errors of `measure`."""
+        return self._incumbent.edged(self._vector(weights))
+
+    def account(self, account: str, weights: Mapping[str, int]) -> Explanation:
+        """Take one account's score apart, by these weights and by the incumbent's.
+
+        Its `other_points` are the incumbent's. Accounts held out are scored, too: their outcomes
+        aren't read. What each feature could add, `up`, is left out.
+
+        Raises
+        ------
+        AccountDataError
+            If there is no such account, or the table's files have changed.
+        """
+        spec = self.spec_with(weights)
+        row = self._kept_rows.get(account) or self._row_of(account)
+        sides = [
+            scored(row, each, None, as_of=self._as_of).row(0, named=True)
+            for each in (spec, self.spec)
+        ]
+        return explained(account, row, 0, spec, sides[0], self.spec, sides[1])
+
+    def tried(self, weight: str, *, most: int = 50) -> WeightTrials:
+        """Return the experiments of the journal that moved a weight, and how they ended."""
+        refuse_unfit(self.spec, {weight: self.spec.weights.get(weight, 0)})
+        with journal_if_there(self.journal) as opened:
+            if opened is None:
+                return WeightTrials(weight, {}, ())
+            return weight_trials(
+                opened,
+                weight,
+                model=self.spec.model,
+                outcomes_fingerprint=self.accounts.outcomes_fingerprint,
+                most=most,
+            )
+
+    def front(self, by: str | None = None) -> TradeFront | None:
+        """Return the best compromises of all runs over this table; None where there is no run yet.
+
+        Parameters
+        ----------
+        by
+            The other metric, as for `journal.front.front`.
+
+        Raises
+        ------
+        UsageError
+            If there is no such metric, or no direction of it is better.
+        """
+        with journal_if_there(self.journal) as opened:
+            if opened is None:
+                return None
+            table, objective = self.accounts.outcomes_fingerprint, self._judge.name
+            return trade_front(opened, table, self.spec, objective, by=by)
+
+    def looks(self, weights: Mapping[str, int]) -> Looks:
+        """Say how often the holdout was looked at so far; errors are those of `look`."""
+        return looks_so_far(*self._compared(weights), self.journal)
+
+    def look(
+        self, weights: Mapping[str, int], *, author: str | None = None, note: str | None = None
+    ) -> HoldoutLook:
+        """Measure weights on the accounts held out: a look, which the journal counts.
+
+        Raises
+        ------
+        UsageError
+            If no account is held out, a search that chose the incumbent's weights saw some, or the
+            weights are the incumbent's.
+        AccountDataError
+            If the table's files have changed.
+        SpecError
+            As for `measure`.
+        """
+        compared = self._compared(weights)
+        self._refuse_changed()
+        plan = self._search.plan
+        return look_at_holdout(
+            *compared,
+            self.journal,
+            as_of=plan.holdout_as_of or plan.as_of,
+            author=author,
+            note=note,
+        )
+
+    def record(
+        self,
+        weights: Mapping[str, int],
+        *,
+        note: str,
+        author: str | None = None,
+        expect: str | None = None,
+    ) -> RunResult:
+        """Put weights on record as `try` does, kept or not: what is kept is a look, as there.
+
+        Parameters
+        ----------
+        weights
+            As for `measure`.
+        note, author
+            Why, and by whom.
+        expect
+            What should come of it, which `promote` takes over.
+
+        Raises
+        ------
+        UsageError
+            If no weight differs, there is no note, or the expectation names no metric.
+        AccountDataError
+            If the table's files have changed.
+        JournalError
+            If the journal can't be written.
+        """
+        self._vector(weights)
+        after = changed_weights(self.spec, weights)
+        if not note.strip():
+            raise UsageError("a change that is put on record needs a reason", hint="--note WHY")
+        if expect is not None:
+            expected(expect, self.spec.tier_names)
+        self._refuse_changed()
+        plan = replace(
+            self._search.plan,
+            author=author,
+            note=note,
+            expect=expect,
+            findings=self._search.findings,
+        )
+        return tried(self.accounts, self.spec, after, self._judge, plan, journal=self.journal)
+
+    def promote(
+        self,
+        experiment: str,
+        *,
+        note: str,
+        author: str | None = None,
+        expect: str | None = None,
+    ) -> WentLive:
+        """Put on record that an experiment goes live, as `gtmar promote` does.
+
+        Parameters
+        ----------
+        experiment
+            ``RUN/EXP``, or a run for its best.
+        note, author
+            Why, and by whom.
+        expect
+            What should come of it; None takes what was expected when it was recorded.
+
+        Notes
+        -----
+        Bounds that were locked for a search are the incumbent's again.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is no such experiment.
+        UsageError
+            As of `runs.promote`.
+        """
+        with Journal(self.journal) as opened:
+            spec = checkout(opened, experiment)
+        if form_id(spec) == form_id(self.spec):
+            features = specs.reweighed(self.spec, spec.weights).features
+            spec = spec.model_copy(update={"features": features})
+        if expect is None and spec.lineage is not None:
+            start = RunFiles(self.journal, spec.lineage.run).record("start")
+            expect = dict(start["parameters"]).get("expect")
+        return promote(spec, note=note, author=author, expect=expect, journal=self.journal)
+
+    def search(
+        self,
+        weights: Mapping[str, int],
+        *,
+        locked: Collection[str] = (),
+        limits: Limits | None = None,
+        author: str | None = None,
+        note: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> RunResult:
+        """Search from these weights, some of them locked; a run like any other.
+
+        Parameters
+        ----------
+        weights
+            Where it starts, as for `measure`.
+        locked
+            Names of weights that stay.
+        limits
+            When to stop; None for 2,000 experiments.
+        author, note
+            Who asked for it, and why.
+        on_progress
+            Called after every batch, with the best weights so far.
+        stop
+            Asked between two batches whether to end; what was found by then is kept.
+
+        Raises
+        ------
+        SpecError
+            As of `measure`, and if no weight is left to move.
+        AccountDataError
+            If the table's files have changed.
+
+        Notes
+        -----
+        Its end looks at the holdout, once, as every search does.
+        """
+        spec = pinned(specs.reweighed(self.spec, self._named(weights)), locked)
+        if all(term.fixed for term in spec.terms):
+            raise SpecError("no weight is left to move: all are locked or have one value")
+        self._refuse_changed()
+        judge = Judge.of(spec, self._judge.name)
+        plan = replace(
+            self._search.plan,
+            kind="search",
+            seed=self._seed,
+            limits=limits or Limits(),
+            memory=recall(self.journal, self.accounts, spec, judge),
+            author=author,
+            note=note,
+        )
+        return journaled(
+            Search(self.accounts, spec, judge, plan, watch=on_progress, stop=stop), self.journal
+        )
+
+    # ---- what these share --------------------------------------------------------------------
+
+    @property
+    def changed(self) -> bool:
+        """Whether the table's files aren't what they were; asked again after half a second.
+
+        Of frames, and of addresses of other machines, nobody can tell.
+        """
+        if not self._changed and time.monotonic() - self._asked_at > _ASKED_AGAIN:
+            self._ask_again()
+        return self._changed
+
+    def _ask_again(self) -> None:
+        try:
+            self._changed = file_stamps(*self._sources) != self._stamps
+        except OSError:
+            # A file went while it was looked at.
+            self._changed = True
+        self._asked_at = time.monotonic()
+
+    def _refuse_changed(self) -> None:
+        self._ask_again()
+        if self._changed:
+            raise AccountDataError(
+                f"{self.accounts.table.source} isn't what it was when it was read: what is "
+                "measured here is of that, and nothing is put on record",
+                hint="open it again",
+            )
+
+    @property
+    def _as_of(self) -> str | None:
+        return self._search.plan.as_of
+
+    def _named(self, weights: Mapping[str, int]) -> dict[str, int]:
+        return dict(zip(self._search.names, self._vector(weights), strict=True))
+
+    def _vector(self, weights: Mapping[str, int]) -> tuple[int, ...]:
+        return vector_of(self.spec, weights)
+
+    def _compared(
+        self, weights: Mapping[str, int]
+    ) -> tuple[Accounts, ScoringSpec, ScoringSpec, Judge]:
+        self._vector(weights)
+        changed_weights(self.spec, weights)
+        return self.accounts, self.spec, specs.reweighed(self.spec, weights), self._judge
+
+    def _row_of(self, account: str) -> AccountTable:
+        """Return a table of one account's row: of several dates, the newest."""
+        self._refuse_changed()
+        table, spec = self._account_table, self.spec
+        row = row_of(table, spec, account)
+        frame = collect(table, table.frame.slice(row, 1))
+        found = AccountTable(table.source, frame.lazy(), table.schema, dates=table.dates)
+        if len(self._kept_rows) >= _MOST_KEPT:
+            self._kept_rows.clear()
+        self._kept_rows[account] = found
+        return found
+
+    @cached_property
+    def _account_table(self) -> AccountTable:
+        table = self.accounts.table
+        return newest_date(table, id_column(self.spec, table.columns))[0].as_read
+
+
+def _live_spec(journal: Path, model: str | None) -> ScoringSpec:
+    try:
+        return live_history(journal, model)[-1].spec
+    except UsageError as err:
+        raise UsageError(err.message, hint="--spec FILE names the one to start from") from err
