@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Steps = Sequence[tuple[int, int]]
 
-__all__ = ["CEILING", "PART_ROWS", "LocalEvaluator", "PartedTable", "ceiling_fifths"]
+__all__ = [
+    "CEILING",
+    "COMPILED_GROUP",
+    "PART_ROWS",
+    "LocalEvaluator",
+    "PartedTable",
+    "ceiling_fifths",
+    "worth_compiling",
+]
 
 
 #: Rows of a part at most. A thread waits some 50 microseconds for Python's lock after each call, so
@@ -51,6 +59,13 @@ PART_ROWS = 524_288
 CALL_ROWS = 65_536
 #: Candidates of a group at most: their counts, 80 KB an array, shouldn't leave the cache either.
 GROUP = 8
+#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load.
+_WORTH_COMPILED = 16_000_000
+
+
+def worth_compiling(size: int, candidates: int) -> bool:
+    """Return whether so many accounts and bins, times candidates, are worth loading numba for."""
+    return size * candidates >= _WORTH_COMPILED
 
 
 class PartedTable:
@@ -86,8 +101,8 @@ class PartedTable:
 
     def counts(
         self, raw: Integers, steps: Sequence[Steps], lows: NDArray[np.int64] | None = None
-    ) -> tuple[Counts, int]:
-        """Count up to `together` candidates over all accounts; return also the counts' first bin.
+    ) -> Counts:
+        """Count up to `together` candidates over all accounts.
 
         `raw` are the incumbent's raw scores, shape (N,), `steps` how each candidate's weights
         differ, or all of them where points don't simply add up; `lows` the lowest bins of the
@@ -101,13 +116,13 @@ class PartedTable:
             if lows is None:
                 lows = self._edges.lows_of(counts.accounts, first=window.start)
             by_code, by_days = count_tiers(bins, part, lows)
-            return replace(counts, tier_counts=by_code, tier_days=by_days, lows=lows), window.start
+            return replace(counts, tier_counts=by_code, tier_days=by_days, lows=lows)
         if lows is None and self._edges.rule is None:
             lows = self._edges.lows_of(np.zeros((len(steps), 5, 0), dtype=np.int64))
         total = self._shared(lambda runs: self._over(raw, runs, steps, lows))
         if lows is None:
             # The edges follow from all accounts; only then is it known who is in which tier.
-            lows = self._edges.lows_of(total.accounts)
+            lows = self._edges.lows_of(total.accounts, first=total.first)
             total = total.with_tiers(self.tiers(raw, steps, lows))
         return total.narrowed()
 
@@ -199,10 +214,8 @@ def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
 
 #: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
-#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load.
-_WORTH_COMPILED = 16_000_000
 #: Candidates of a call to machine code at most.
-_COMPILED_GROUP = 16
+COMPILED_GROUP = 16
 
 
 class LocalEvaluator:
@@ -273,6 +286,8 @@ class LocalEvaluator:
         self._compiled = compiled
         self._asked, self._expected = 0, expected or 0
         self._numba: NumbaTable | None = None
+        #: The candidates whose counts machine code has kept, to count their tiers.
+        self._kept: list[tuple[int, ...]] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -294,6 +309,18 @@ class LocalEvaluator:
         """Whether it will have to wait for machine code that was never compiled here."""
         return self.compiles and not compiled_before()
 
+    def compile(self) -> bool:
+        """Count with machine code from now on, where it can, and return whether it can.
+
+        What counts and moves parts of a table is compiled, or loaded from where it was kept.
+        """
+        self._compiled = True
+        if self._numba_table(0) is None:
+            return False
+        self.counts([self._incumbent])
+        self.move(self._incumbent)
+        return True
+
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates, one at least; see `Evaluator.sums`.
 
@@ -304,7 +331,7 @@ class LocalEvaluator:
             return self._compiled_sums(table, candidates)
 
         groups = (self._table.counts(self._raw, steps) for steps in self._grouped(candidates))
-        return _joined([self._edges.sums(counts, first=first) for counts, first in groups])
+        return _joined(list(map(self._edges.sums, groups)))
 
     def counts(
         self,
@@ -325,19 +352,42 @@ class LocalEvaluator:
         untiered
             Whether to leave tiers out, until their edges are known from all parts: see `tiers`.
         """
-        bins, joined, at = self._edges.bins, [], 0
+        self._kept = None
+        table = self._numba_table(len(candidates))
+        joined, at = [], 0
+        if table is not None:
+            for raw, changes in self._rounds(candidates):
+                counts = table.counts(raw, changes, self._workers)
+                if not untiered:
+                    own = None if lows is None else lows[at : at + len(changes)]
+                    if own is None:
+                        own = self.lows_of(counts)
+                    counts = counts.with_tiers(table.tiers(own, self._workers))
+                joined.append(counts)
+                at += len(changes)
+            if untiered and len(joined) == 1:
+                self._kept = list(map(tuple, candidates))
+            return Counts.joined(joined)
         for steps in self._grouped(candidates):
             if untiered:
                 joined.append(self._table.untiered(self._raw, steps))
             else:
                 own = None if lows is None else lows[at : at + len(steps)]
-                counts, first = self._table.counts(self._raw, steps, own)
-                joined.append(counts.widened(first, bins))
+                joined.append(self._table.counts(self._raw, steps, own))
             at += len(steps)
         return Counts.joined(joined)
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
-        """Count K candidates' accounts by tier, for counts that were taken untiered."""
+        """Count K candidates' accounts by tier, for counts that were taken untiered.
+
+        Machine code takes them from what it has kept of the last counts, if those are of the same
+        candidates, at most 16.
+        """
+        if self._numba is not None:
+            if self._kept == list(map(tuple, candidates)):
+                return self._numba.tiers(lows, self._workers)
+            counts = self.counts(candidates, lows)
+            return Counts.of_tiers(counts.tier_counts, counts.tier_days, lows, counts.clipped)
         joined, at = [], 0
         for steps in self._grouped(candidates):
             joined.append(self._table.tiers(self._raw, steps, lows[at : at + len(steps)]))
@@ -346,7 +396,7 @@ class LocalEvaluator:
 
     def lows_of(self, counts: Counts) -> NDArray[np.int64]:
         """Return the lowest bins of the tiers of K candidates, from counts of all parts."""
-        return self._edges.lows_of(counts.accounts)
+        return self._edges.lows_of(counts.accounts, first=counts.first)
 
     def reduce(self, counts: Counts) -> NDArray[np.int64]:
         """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
@@ -354,6 +404,7 @@ class LocalEvaluator:
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
+        self._kept = None
         if self._sets is not None:
             self._sets.move(weights)
             self._incumbent = tuple(weights)
@@ -412,9 +463,9 @@ class LocalEvaluator:
         """Return the table for machine code, made when there is enough work to pay for it."""
         if self._compiled is None:
             self._asked += candidates
-            each = self._edges.bins + self._matrix.accounts
-            work = max(self._asked, self._expected) * each
-            if work < _WORTH_COMPILED and "numba" not in sys.modules:
+            size = self._edges.bins + self._matrix.accounts
+            worth = worth_compiling(size, max(self._asked, self._expected))
+            if not worth and "numba" not in sys.modules:
                 return None
             self._compiled = True
         if self._compiled and self._numba is None:
@@ -432,20 +483,24 @@ class LocalEvaluator:
     def _compiled_sums(
         self, table: NumbaTable, candidates: Sequence[Sequence[int]]
     ) -> NDArray[np.int64]:
+        width, workers = len(self._edges.names), self._workers
+        rounds = self._rounds(candidates)
+        return _joined([table.sums(raw, each, workers, width) for raw, each in rounds])[:, None]
+
+    def _rounds(
+        self, candidates: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Integers, NDArray[np.int32]]]:
+        """Give raw scores, and the changes of the K candidates that machine code counts at once."""
         self.evaluated += len(candidates)
-        width = len(self._edges.names)
         if self._sets is not None:
             # Machine code counts, but adds nothing up: it is given each candidate's whole scores.
             none = np.zeros((1, len(self._incumbent)), dtype=np.int32)
-            scored = map(self._scored, candidates)
-            return _joined([table.sums(raw, none, self._workers, width) for raw in scored])[:, None]
+            yield from ((self._scored(weights), none) for weights in candidates)
+            return
         changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
         narrow = changes.astype(np.int32)
-        groups = [
-            table.sums(self._raw, narrow[at : at + _COMPILED_GROUP], self._workers, width)
-            for at in range(0, len(narrow), _COMPILED_GROUP)
-        ]
-        return _joined(groups)[:, None]
+        for at in range(0, len(narrow), COMPILED_GROUP):
+            yield self._raw, narrow[at : at + COMPILED_GROUP]
 
     def _scored(self, weights: Sequence[int]) -> NDArray[np.int32]:
         """Score a candidate in full where sums are kept by set, some rows at a time."""

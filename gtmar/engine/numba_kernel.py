@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
     Bins = NDArray[np.uint16]
 
-__all__ = ["assemble", "conclude", "gather", "locate", "move", "tabulate", "weigh"]
+__all__ = ["assemble", "conclude", "count_tiers", "gather", "locate", "move", "tabulate", "weigh"]
 
 #: Rows of a block: what is made of them on the way stays in a core's own cache.
 _BLOCK = 2_048
@@ -691,6 +691,45 @@ def gather(
 
 
 @_compiled
+def _by_code_and_days(
+    rows: AccountRows,
+    room: Workspace,
+    lows: Int64s,
+    low: int,
+    high: int,
+    partial: PartialCounts,
+    k: int,
+) -> None:
+    """Count a slot's accounts, all of which lie in [low, high), by tier: by code, and by days."""
+    for code in range(len(rows.codes)):
+        own = partial.tier_counts[k, :, rows.codes[code, 0]]
+        _by_tier(room.counts[k, _BY_CODE + code], lows, low, high, own)
+    for entry in range(len(rows.dated)):
+        partial.tier_days[k, _tier_of(room.dated[k, entry], lows), rows.days[entry]] += 1
+
+
+@_compiled
+def count_tiers(
+    rows: AccountRows,
+    order: Order,
+    room: Workspace,
+    partial: PartialCounts,
+    lows: Int64s,
+    first: int,
+    last: int,
+) -> None:
+    """Count the accounts of the candidates from `first` to before `last` by tier.
+
+    `lows` are their tiers' lowest bins, int64 (K, T). Nothing else is touched.
+    """
+    for k in range(first, last):
+        low, high = _occupied(order, partial, k)
+        partial.tier_counts[k] = 0
+        partial.tier_days[k] = 0
+        _by_code_and_days(rows, room, lows[k], low, high, partial, k)
+
+
+@_compiled
 def conclude(
     rows: AccountRows,
     order: Order,
@@ -710,11 +749,7 @@ def conclude(
             kind += counts[_BY_CODE + code, low:high]
         cuts = _locate(order, counts, low, high, partial, k)
         _set_lows(order, counts, low, high, lows)
-        for code in range(len(rows.codes)):
-            own = partial.tier_counts[k, :, rows.codes[code, 0]]
-            _by_tier(counts[_BY_CODE + code], lows, low, high, own)
-        for entry in range(len(rows.dated)):
-            partial.tier_days[k, _tier_of(room.dated[k, entry], lows), rows.days[entry]] += 1
+        _by_code_and_days(rows, room, lows, low, high, partial, k)
         room.dated[k] = 0
         _cut(order, cuts, room.histograms[k], low, high, partial, k)
         _assemble(order, recipe, partial, k, sums[k])

@@ -15,6 +15,7 @@ import numpy as np
 
 from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR
 from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
+from gtmar.engine.numpy_kernel import Counts, bin_window
 from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class NumbaTable:
         self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
         #: Room of threads that are done, for those that come.
         self._rooms: list[Room] = []
+        #: Room that the last `counts` are in, slots in use, and bins that aren't empty.
+        self._last: tuple[Workspace, PartialCounts, int, slice] | None = None
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -181,26 +184,111 @@ class NumbaTable:
     def _by_rows(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
     ) -> None:
-        from gtmar.engine.numba_kernel import conclude, gather, tabulate
+        from gtmar.engine.numba_kernel import conclude
 
-        order = self._order
+        rooms = self._tabulated(raw, changes, workers)
+
+        def put_together(first: int, last: int) -> None:
+            self._gather(rooms, first, last)
+            conclude(self._rows, self._order, self._recipe, *rooms[0], first, last, sums)
+
+        workers.share(put_together, len(changes), 1)
+        self._rooms += rooms
+
+    def _tabulated(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> list[Room]:
+        """Count all rows by bin; return the room of each thread that took part."""
+        from gtmar.engine.numba_kernel import tabulate
+
         rooms: dict[int, Room] = {}
 
         def add_up(first: int, last: int) -> None:
             room = rooms.get(get_ident())
             if room is None:
                 room = rooms[get_ident()] = self._room(len(changes))
-            tabulate(self._rows, order, raw, changes, first, last, *room)
-
-        def put_together(first: int, last: int) -> None:
-            (room, partial), *others = rooms.values()
-            for other, more in others:
-                gather(order, room, partial, other, more, first, last)
-            conclude(self._rows, order, self._recipe, room, partial, first, last, sums)
+            tabulate(self._rows, self._order, raw, changes, first, last, *room)
 
         workers.share(add_up, len(raw), _PIECE)
-        workers.share(put_together, len(changes), 1)
-        self._rooms += rooms.values()
+        return list(rooms.values())
+
+    def _gather(self, rooms: Sequence[Room], first: int, last: int) -> None:
+        """Add up in the first room what all have of the candidates from `first` to `last`."""
+        from gtmar.engine.numba_kernel import gather
+
+        room, *others = rooms
+        for other in others:
+            gather(self._order, *room, *other, first, last)
+
+    def counts(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Counts:
+        """Count K candidates over all rows, but for their tiers: those are left to `tiers`.
+
+        Parameters
+        ----------
+        raw, changes, workers
+            As for `sums`.
+
+        Returns
+        -------
+        Counts
+            The same integers as numpy's. The rows may be a part of a table, and counts of parts add
+            up.
+        """
+        self._let_go()
+        order, slots = self._order, len(changes)
+        rooms = self._tabulated(raw, changes, workers)
+        workers.share(lambda first, last: self._gather(rooms, first, last), slots, 1)
+        (room, partial), *others = rooms
+        self._rooms += others
+        extent = partial.extent[:slots]
+        held = slice(int(order.bins - extent[:, 0].max()), int(extent[:, 1].max()))
+        self._last = room, partial, slots, held
+        window = bin_window(held.start, held.stop - 1)
+        at = slice(held.start - window.start, held.stop - window.start)
+        counted = room.counts[:slots, :, held]
+        by_kind = np.zeros((slots, _COUNTS, held.stop - held.start), dtype=counted.dtype)
+        for code, kind in enumerate(self._rows.codes[:, 1].tolist()):
+            by_kind[:, kind] += counted[:, _COUNTS + code]
+        labelled = by_kind[:, 0] + by_kind[:, 1]
+        paying, valued = counted[:, 3], counted[:, 4]
+        by_kind[:, 3] = paying if order.paying_direct else labelled - paying
+        by_kind[:, 4] = valued if order.valued_direct else labelled + by_kind[:, 2] - valued
+        accounts = np.zeros((slots, _COUNTS, len(window)), dtype=np.int64)
+        money = np.zeros((slots, _COUNTS, 1, len(window)), dtype=np.int64)
+        accounts[..., at], money[:, :, 0, at] = by_kind, room.histograms[:slots, :, held]
+        return Counts(
+            clipped=partial.clipped[:slots].copy(),
+            accounts=accounts,
+            money=money,
+            tier_counts=np.zeros_like(partial.tier_counts[:slots]),
+            tier_days=np.zeros_like(partial.tier_days[:slots]),
+            lows=np.zeros_like(partial.lows[:slots]),
+            first=window.start,
+        )
+
+    def tiers(self, lows: Int64s, workers: Workers) -> Counts:
+        """Count the candidates of the last `counts` by tier; `lows` as for `Counts`, (K, T)."""
+        from gtmar.engine.numba_kernel import count_tiers
+
+        assert self._last is not None
+        room, partial, slots, _ = self._last
+        lows = np.array(lows, dtype=np.int64)
+
+        def work(first: int, last: int) -> None:
+            count_tiers(self._rows, self._order, room, partial, lows, first, last)
+
+        workers.share(work, slots, 1)
+        by_code, by_days = partial.tier_counts[:slots].copy(), partial.tier_days[:slots].copy()
+        return Counts.of_tiers(by_code, by_days, lows, partial.clipped[:slots])
+
+    def _let_go(self) -> None:
+        """Clear the room that `tiers` would count in."""
+        if self._last is not None:
+            room, partial, slots, held = self._last
+            for counted in (room.counts, room.histograms):
+                counted[:slots, :, held] = 0
+            for array in (room.dated, *partial):
+                array[:slots] = 0
+            self._rooms.append((room, partial))
+            self._last = None
 
     def _room(self, slots: int, accounts: int = 0) -> Room:
         """Return room for so many candidates, used before if there is such."""

@@ -1,8 +1,9 @@
 """The evaluator of many processes or machines: shards of a table held by Ray actors.
 
 Candidates go out in batches, counts come back and are added; since they are exact integers, their
-sum is what one process counts. An actor that is lost is replaced: the driver, which keeps the
-table, sends its shard again. Ray is imported here alone, and late.
+sum is what one process counts, whether a shard takes them with machine code or with numpy. An actor
+that is lost is replaced: the driver, which keeps the table, sends its shard again. Ray is imported
+here alone, and late.
 """
 
 from __future__ import annotations
@@ -11,24 +12,33 @@ import logging
 import os
 import sys
 from contextlib import contextmanager, redirect_stdout
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, Any
 
-from gtmar.engine.local import LocalEvaluator, ceiling_fifths
+import numpy as np
+
+from gtmar.engine.local import (
+    COMPILED_GROUP,
+    LocalEvaluator,
+    ceiling_fifths,
+    worth_compiling,
+)
+from gtmar.engine.numpy_kernel import Counts
 from gtmar.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from types import ModuleType
 
-    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
-    from gtmar.engine.numpy_kernel import Counts
     from gtmar.spec.model import ScoringSpec
+
+    #: A shard's machine and process.
+    Place = tuple[str, int]
+    #: Asks an actor for something, and gives the answer to come.
+    Ask = Callable[[Any], Any]
 
 __all__ = ["ClusterEvaluator", "connected"]
 
@@ -45,19 +55,31 @@ class _Shard:
     def __init__(
         self, part: AccountMatrix, spec: ScoringSpec, threads: int, *, by_rule: bool
     ) -> None:
-        self._evaluator = LocalEvaluator(part, spec, threads=threads, by_rule=by_rule)
+        # Machine code when all shards are told to: then one on each machine compiles it.
+        self._evaluator = LocalEvaluator(
+            part, spec, threads=threads, compiled=False, by_rule=by_rule
+        )
 
     def move(self, weights: Sequence[int]) -> None:
         self._evaluator.move(weights)
 
     def counts(self, candidates: Sequence[Sequence[int]], *, untiered: bool = False) -> Counts:
-        return self._evaluator.counts(candidates, untiered=untiered)
+        return self._evaluator.counts(candidates, untiered=untiered).packed()
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
-        return self._evaluator.tiers(candidates, lows)
+        return self._evaluator.tiers(candidates, lows).packed()
 
-    def process(self) -> int:
-        return os.getpid()
+    def place(self) -> Place:
+        """Return the machine that the shard is on, and its process."""
+        from ray import get_runtime_context
+
+        return get_runtime_context().get_node_id(), os.getpid()
+
+    def compile(self, places: Collection[Place] | None = None) -> bool:
+        """Go over to machine code, unless the shard is in none of the `places` given."""
+        if places is not None and self.place() not in places:
+            return False
+        return self._evaluator.compile()
 
 
 @contextmanager
@@ -126,6 +148,9 @@ class ClusterEvaluator:
         Changes no sum.
     by_rule
         Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
+    compiled
+        Whether machine code counts, where a shard can have it; None leaves it to the work that
+        there is. Shards that can't count the same with numpy. Changes no sum.
     """
 
     def __init__(
@@ -136,6 +161,7 @@ class ClusterEvaluator:
         *,
         shards: int | None,
         by_rule: bool = False,
+        compiled: bool | None = None,
     ) -> None:
         cores = int(ray.cluster_resources().get("CPU", 1))
         count = max(1, min(shards or cores, matrix.accounts))
@@ -147,6 +173,8 @@ class ClusterEvaluator:
         # More shards than cores share them: an actor that waits for a core would wait for ever.
         self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
         self._incumbent: tuple[int, ...] | None = None
+        #: Whether shards have gone over to machine code, or never will; candidates until then.
+        self._settled, self._compiled, self._asked_for = compiled is False, compiled, 0
         self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.
         ceiling = ceiling_fifths(matrix)
@@ -160,7 +188,10 @@ class ClusterEvaluator:
     @property
     def processes(self) -> list[int]:
         """Process ids of the shards' actors."""
-        return self._everywhere(lambda actor: actor.process.remote())
+        return [process for _, process in self._places()]
+
+    def _places(self) -> list[Place]:
+        return self._everywhere(lambda actor: actor.place.remote())
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
@@ -172,17 +203,31 @@ class ClusterEvaluator:
 
         Raises `ResourceError` if actors are lost again and again.
         """
-        batch, by_rule = self._ray.put([tuple(weights) for weights in candidates]), self._by_rule
-        parts: list[Counts] = self._everywhere(
-            lambda actor: actor.counts.remote(batch, untiered=by_rule)
+        self._compile_in_time(len(candidates))
+        groups = [
+            candidates[at : at + COMPILED_GROUP] for at in range(0, len(candidates), COMPILED_GROUP)
+        ]
+        if self._by_rule:
+            return np.concatenate(list(map(self._sums_by_rule, groups)))
+
+        def count(group: Sequence[Sequence[int]]) -> Ask:
+            return lambda actor: actor.counts.remote(group)
+
+        # Actors are asked for all groups at once: they count one while another is reduced here.
+        asked = [(ask := count(group), self._asked(ask)) for group in groups]
+        return np.concatenate(
+            [self._reducer.reduce(Counts.total(self._answers(*each))) for each in asked]
         )
-        counts = reduce(add, parts)
-        if by_rule:
-            # Where tiers end follows from all accounts, so shards are asked a second time.
-            lows = self._reducer.lows_of(counts)
-            parts = self._everywhere(lambda actor: actor.tiers.remote(batch, lows))
-            counts = counts.with_tiers(reduce(add, parts))
-        return self._reducer.reduce(counts)
+
+    def _sums_by_rule(self, group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """Evaluate candidates whose tiers end where the scores of all accounts say so."""
+        counts = Counts.total(
+            self._everywhere(lambda actor: actor.counts.remote(group, untiered=True))
+        )
+        # So shards are asked a second time, and take the answer from what they have kept.
+        lows = self._reducer.lows_of(counts)
+        tiers = self._everywhere(lambda actor: actor.tiers.remote(group, lows))
+        return self._reducer.reduce(counts.with_tiers(Counts.total(tiers)))
 
     def frame_of(
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
@@ -198,6 +243,20 @@ class ClusterEvaluator:
         """Evaluate K candidates; return K rows of sums."""
         return self.frame_of(self.sums(candidates))
 
+    def _compile_in_time(self, candidates: int) -> None:
+        """Have shards go over to machine code where there is work enough.
+
+        One on each machine compiles it to numba's cache; the others load it from there.
+        """
+        self._asked_for += candidates
+        rows = max(part.accounts for part in self._parts)
+        if self._settled or not (self._compiled or worth_compiling(rows, self._asked_for)):
+            return
+        firsts = set(dict(reversed(self._places())).items())
+        self._everywhere(lambda actor: actor.compile.remote(firsts))
+        self._everywhere(lambda actor: actor.compile.remote())
+        self._settled = True
+
     def _started(self, shard: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
         actor = self._actor.remote(
@@ -205,32 +264,44 @@ class ClusterEvaluator:
         )
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
+        if self._settled and self._compiled is not False:
+            actor.compile.remote()
         return actor
 
-    def _everywhere(self, ask: Callable[[Any], Any]) -> list[Any]:
-        """Ask all shards at once; ask those that were lost meanwhile again, of a new actor."""
+    def _everywhere(self, ask: Ask) -> list[Any]:
+        """Ask all shards at once, and wait for their answers."""
+        return self._answers(ask, self._asked(ask))
+
+    def _asked(self, ask: Ask) -> list[tuple[Any, Any]]:
+        """Ask all shards at once; return each one's actor and the answer to come."""
+        return [(actor, ask(actor)) for actor in self._actors]
+
+    def _answers(self, ask: Ask, asked: list[tuple[Any, Any]]) -> list[Any]:
+        """Wait for the answers of all shards; ask those that were lost again, of a new actor."""
         from ray import exceptions as rays
 
         lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
         answers: dict[int, Any] = {}
-        missing = list(range(len(self._actors)))
+        pending = dict(enumerate(asked))
         reason = ""
         for _ in range(_MOST_LOSSES):
-            pending = {shard: ask(self._actors[shard]) for shard in missing}
-            for shard, answer in pending.items():
+            for shard, (actor, answer) in pending.items():
                 try:
                     answers[shard] = self._ray.get(answer)
                 except lost as err:
                     reason = str(err)
-                    self._ray.kill(self._actors[shard])
-                    self._actors[shard] = self._started(shard)
+                    # Unless it was replaced when it owed an earlier answer.
+                    if actor is self._actors[shard]:
+                        self._ray.kill(actor)
+                        self._actors[shard] = self._started(shard)
                 except rays.RayTaskError:  # a fault of ours, with its traceback
                     raise
                 except rays.RayError as err:
                     raise self._failed(str(err)) from err
-            missing = [shard for shard in missing if shard not in answers]
+            missing = [shard for shard in pending if shard not in answers]
             if not missing:
                 return [answers[shard] for shard in sorted(answers)]
+            pending = {shard: (self._actors[shard], ask(self._actors[shard])) for shard in missing}
         listed = ", ".join(map(str, missing))
         raise self._failed(f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}")
 

@@ -1,0 +1,148 @@
+"""Shards beside one process: time an experiment, memory, and what more shards cost.
+
+Run it from the checkout: ``python tests/benchmarks/shards.py``. One process with all cores and
+clusters of 1, 2 and 4 shards on the same cores evaluate the same batches in alternating rounds;
+each figure is the median of the rounds: by clock, and the processor time of driver and workers,
+which depends less on what else the machine does. Their sums are compared. It prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack, closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from large_tables import (  # type: ignore[import-not-found]  # beside this script
+    SPEC,
+    make_table,
+)
+
+from gtmar import spec as specs
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import scan
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.ray_shards import ClusterEvaluator, connected
+
+if TYPE_CHECKING:
+    from gtmar.spec.model import ScoringSpec
+
+_TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def busy(process: int) -> float:
+    """Return the processor seconds that a process has used; Linux alone."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def memory(process: int) -> dict[str, float]:
+    """Return a process's memory in MB: its own, and what it shares, as the object store is."""
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    kinds = ("RssAnon", "RssFile", "RssShmem")
+    return {kind: int(re.findall(rf"{kind}:\s+(\d+)", text)[0]) / 1e3 for kind in kinds}
+
+
+def batches(spec: ScoringSpec, size: int) -> list[list[tuple[int, ...]]]:
+    """Return batches of vectors that differ from the spec's in one weight, or in two."""
+    source = np.random.default_rng(4)
+    start = [term.weight for term in spec.terms]
+
+    def changed() -> tuple[int, ...]:
+        vector = list(start)
+        for i in source.choice(len(vector), size=source.integers(1, 3), replace=False):
+            vector[i] = int(source.integers(spec.terms[i].min, spec.terms[i].max + 1))
+        return tuple(vector)
+
+    return [[changed() for _ in range(size)] for _ in range(4)]
+
+
+def measure(
+    table: Path, spec: ScoringSpec, arguments: argparse.Namespace, ray: Any
+) -> list[list[str]]:
+    """Return a line for one process and one for each number of shards."""
+    matrix = load_accounts(scan(table), spec).search
+    start = [term.weight for term in spec.terms]
+    asked = batches(spec, arguments.batch)
+    with ExitStack() as stack:
+        here = LocalEvaluator(matrix, spec, by_rule=True, expected=10**6)
+        ways: dict[str, Any] = {"one process": here}
+        for count in arguments.shards:
+            cluster = ClusterEvaluator(
+                ray, matrix, spec, shards=count, by_rule=True, compiled=not arguments.numpy
+            )
+            ways[f"{count} shards"] = stack.enter_context(closing(cluster))
+        processes = {name: [os.getpid(), *getattr(e, "processes", [])] for name, e in ways.items()}
+        for evaluator in ways.values():
+            evaluator.move(start)
+            # Until it counts as it will from now on.
+            for _ in range(arguments.warm):
+                evaluator.sums(asked[0])
+        clock: dict[str, list[float]] = {name: [] for name in ways}
+        cores: dict[str, list[float]] = {name: [] for name in ways}
+        found: dict[str, list[Any]] = {}
+        own = "one process"
+        for _ in range(arguments.rounds):
+            for name, evaluator in ways.items():
+                used, began = sum(map(busy, processes[name])), time.perf_counter()
+                sums = [evaluator.sums(batch) for batch in asked]
+                number = arguments.batch * len(asked)
+                clock[name].append((time.perf_counter() - began) / number)
+                cores[name].append((sum(map(busy, processes[name])) - used) / number)
+                found[name] = sums
+                assert all(map(np.array_equal, sums, found[own])), name
+        lines = []
+        for name in ways:
+            wall, cpu = statistics.median(clock[name]), statistics.median(cores[name])
+            ratio = statistics.median(a / b for a, b in zip(clock[own], clock[name], strict=True))
+            by_cpu = statistics.median(a / b for a, b in zip(cores[own], cores[name], strict=True))
+            held = [memory(process) for process in processes[name]]
+            workers = [f"{each['RssAnon']:.0f} + {each['RssShmem']:.0f}" for each in held[1:]]
+            times, paces = f"{1e3 * wall:.1f} ({1e3 * cpu:.1f})", f"{ratio:.2f} ({by_cpu:.2f})"
+            driver, each = f"{held[0]['RssAnon']:.0f}", ", ".join(workers)
+            lines.append([f"{matrix.accounts:,}", name, times, paces, driver, each])
+        return lines
+
+
+def main() -> None:
+    """Print a line for each table and way of holding it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--warm", type=int, default=1)
+    parser.add_argument("--numpy", action="store_true", help="shards count without machine code")
+    parser.add_argument("--spec", type=Path, default=SPEC)
+    parser.add_argument("--tables", type=Path, help="keep tables in this folder, and take them")
+    arguments = parser.parse_args()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "numba", "numpy"))
+    print(f"Python {platform.python_version()}, {packages}, {os.cpu_count()} cores\n")
+    print(
+        "| accounts searched | held | ms an experiment (cores) | of one process's pace (cores)",
+        end="",
+    )
+    print(" | driver, MB | each worker, MB: own + shared |")
+    print("| ---: | --- | ---: | ---: | ---: | --- |")
+    spec = specs.load(arguments.spec)
+    with ExitStack() as stack:
+        folder = arguments.tables or stack.enter_context(tempfile.TemporaryDirectory())
+        ray = stack.enter_context(connected())
+        for accounts in arguments.accounts:
+            table = Path(folder) / f"{accounts}-parquet"
+            if not table.is_dir():
+                make_table(table, accounts, "parquet")
+            for line in measure(table, spec, arguments, ray):
+                print("| " + " | ".join(line) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
