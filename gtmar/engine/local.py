@@ -248,6 +248,9 @@ class LocalEvaluator:
     ``LocalEvaluator(accounts.search, spec).frame([[5, 3, 0]])`` gives one row of sums.
     """
 
+    #: See `Evaluator.batch_cost`.
+    batch_cost = 50_000
+
     def __init__(
         self,
         matrix: AccountMatrix,

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterEvaluator", "connected"]
 
+#: Accounts that a shard counts a candidate over while a batch goes to it and its counts come back.
+_BATCH_COST = 1_000_000
 #: An actor that is lost more often than this during one batch has a reason that won't go away.
 _MOST_LOSSES = 5
 #: Settings of a cluster of our own, unless the environment says otherwise: no statistics sent, and
@@ -184,6 +186,11 @@ class ClusterEvaluator:
         """End the actors, which gives the cluster its cores back."""
         for actor in self._actors:
             self._ray.kill(actor)
+
+    @property
+    def batch_cost(self) -> int:
+        """See `Evaluator.batch_cost`: all shards count at once."""
+        return _BATCH_COST * len(self._actors)
 
     @property
     def processes(self) -> list[int]:

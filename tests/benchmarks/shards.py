@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import platform
 import re
 import statistics
 import tempfile
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +32,12 @@ from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.numpy_kernel import Counts
 from gtmar.engine.ray_shards import ClusterEvaluator, connected
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gtmar.spec.model import ScoringSpec
 
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -112,6 +117,56 @@ def measure(
         return lines
 
 
+def cpu_of(work: Callable[[], Any], rounds: int) -> float:
+    """Return the median of this process's processor seconds, the first round aside."""
+    times = []
+    for _ in range(rounds + 1):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return statistics.median(times[1:])
+
+
+def costs(table: Path, spec: ScoringSpec, arguments: argparse.Namespace) -> dict[str, float]:
+    """Return what an experiment's parts cost a core, in seconds, and a shard's answer in bytes.
+
+    A worker's time is a straight line through two shards, of all rows and of a twentieth.
+    """
+    matrix = load_accounts(scan(table), spec).search
+    [batch], size, rounds = batches(spec, arguments.batch)[:1], arguments.batch, arguments.rounds
+    start = [term.weight for term in spec.terms]
+
+    def shard(rows: int) -> LocalEvaluator:
+        one = LocalEvaluator(matrix.part(0, rows), spec, threads=1, compiled=True, by_rule=True)
+        one.move(start)
+        return one
+
+    n, few = matrix.accounts, matrix.accounts // 20
+    here, large, small = shard(n), shard(n), shard(few)
+    alone, long, short = (
+        cpu_of(work, rounds) / size
+        for work in (
+            lambda: here.sums(batch),
+            lambda: large.counts(batch).packed(),
+            lambda: small.counts(batch).packed(),
+        )
+    )
+    packed = large.counts(batch).packed()
+    two, ten = (
+        cpu_of(partial(Counts.total, [packed] * shards), rounds) / size for shards in (2, 10)
+    )
+    total = Counts.total([packed])
+    account = (long - short) / (n - few)
+    return {
+        "one process, an account": alone / n,
+        "worker, an account": account,
+        "worker, beside": short - account * few,
+        "driver, a shard": (ten - two) / 8,
+        "driver, beside": cpu_of(lambda: here.reduce(total), rounds) / size,
+        "bytes": len(pickle.dumps(packed, protocol=5)) / size,
+    }
+
+
 def main() -> None:
     """Print a line for each table and way of holding it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -142,6 +197,10 @@ def main() -> None:
                 make_table(table, accounts, "parquet")
             for line in measure(table, spec, arguments, ray):
                 print("| " + " | ".join(line) + " |", flush=True)
+        print("\nProcessor time of an experiment's parts:\n", flush=True)
+        for name, cost in costs(table, spec, arguments).items():
+            unit = f"{cost / 1e3:.0f} kB" if name == "bytes" else f"{1e6 * cost:.3g} µs"
+            print(f"- {name}: {unit}")
 
 
 if __name__ == "__main__":

@@ -201,15 +201,6 @@ def ray() -> Iterator[ModuleType]:
         yield found
 
 
-def without_numba(shard: Any) -> None:
-    """Make an actor's process one in which numba isn't installed."""
-    sys.modules["gtmar.engine.numba_kernel"] = None  # type: ignore[assignment]
-
-
-def compiles(shard: Any) -> bool:
-    return bool(shard._evaluator.compiles)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["health_score", "churn_risk"])
 def test_a_run_of_compiled_plain_and_lost_shards_is_the_same(
@@ -218,13 +209,21 @@ def test_a_run_of_compiled_plain_and_lost_shards_is_the_same(
     spec = specs.load(EXAMPLES / example / "spec.yaml")
     frame = generate(example, accounts=1_200, seed=4)
     limits = Limits(100)
+
+    # Sent by value, since workers can't import tests.
+    def lose_numba(_shard: Any) -> None:
+        sys.modules["gtmar.engine.numba_kernel"] = None  # type: ignore[assignment]
+
+    def compiles(shard: Any) -> bool:
+        return bool(shard._evaluator.compiles)
+
     expected = runs.run(frame, spec, limits=limits, seed=5, journal=tmp_path / "plain")
     assert expected.wins > 3
     accounts = load_accounts(scan(frame), spec)
     cluster = ClusterEvaluator(ray, accounts.search, spec, shards=3, by_rule=True, compiled=True)
     with closing(cluster):
         before = cluster.processes
-        ray.get(cluster._actors[1].__ray_call__.remote(without_numba))
+        ray.get(cluster._actors[1].__ray_call__.remote(lose_numba))
         pending = [before[0]]
 
         def kill_once(at: runs.Progress) -> None:
