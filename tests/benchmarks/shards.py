@@ -1,9 +1,10 @@
 """Shards beside one process: time an experiment, memory, and what more shards cost.
 
 Run it from the checkout: ``python tests/benchmarks/shards.py``. One process with all cores and
-clusters of 1, 2 and 4 shards on the same cores evaluate the same batches in alternating rounds;
+a cluster of 1, 2 or 4 shards on the same cores evaluate the same batches in alternating rounds;
 each figure is the median of the rounds: by clock, and the processor time of driver and workers,
-which depends less on what else the machine does. Their sums are compared. It prints Markdown.
+which depends less on what else the machine does. Their sums are compared. Then, in one process,
+what the parts of an experiment cost. It prints Markdown.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from gtmar.engine.ray_shards import ClusterEvaluator, connected
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gtmar.data.matrix import AccountMatrix
     from gtmar.spec.model import ScoringSpec
 
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -71,50 +73,39 @@ def batches(spec: ScoringSpec, size: int) -> list[list[tuple[int, ...]]]:
 
 
 def measure(
-    table: Path, spec: ScoringSpec, arguments: argparse.Namespace, ray: Any
-) -> list[list[str]]:
-    """Return a line for one process and one for each number of shards."""
-    matrix = load_accounts(scan(table), spec).search
-    start = [term.weight for term in spec.terms]
+    matrix: AccountMatrix, spec: ScoringSpec, arguments: argparse.Namespace, cluster: Any
+) -> list[str]:
+    """Return a line: one process beside a cluster, round by round."""
     asked = batches(spec, arguments.batch)
-    with ExitStack() as stack:
-        here = LocalEvaluator(matrix, spec, by_rule=True, expected=10**6)
-        ways: dict[str, Any] = {"one process": here}
-        for count in arguments.shards:
-            cluster = ClusterEvaluator(
-                ray, matrix, spec, shards=count, by_rule=True, compiled=not arguments.numpy
-            )
-            ways[f"{count} shards"] = stack.enter_context(closing(cluster))
-        processes = {name: [os.getpid(), *getattr(e, "processes", [])] for name, e in ways.items()}
-        for evaluator in ways.values():
-            evaluator.move(start)
-            # Until it counts as it will from now on.
-            for _ in range(arguments.warm):
-                evaluator.sums(asked[0])
-        clock: dict[str, list[float]] = {name: [] for name in ways}
-        cores: dict[str, list[float]] = {name: [] for name in ways}
-        found: dict[str, list[Any]] = {}
-        own = "one process"
-        for _ in range(arguments.rounds):
-            for name, evaluator in ways.items():
-                used, began = sum(map(busy, processes[name])), time.perf_counter()
-                sums = [evaluator.sums(batch) for batch in asked]
-                number = arguments.batch * len(asked)
-                clock[name].append((time.perf_counter() - began) / number)
-                cores[name].append((sum(map(busy, processes[name])) - used) / number)
-                found[name] = sums
-                assert all(map(np.array_equal, sums, found[own])), name
-        lines = []
-        for name in ways:
-            wall, cpu = statistics.median(clock[name]), statistics.median(cores[name])
-            ratio = statistics.median(a / b for a, b in zip(clock[own], clock[name], strict=True))
-            by_cpu = statistics.median(a / b for a, b in zip(cores[own], cores[name], strict=True))
-            held = [memory(process) for process in processes[name]]
-            workers = [f"{each['RssAnon']:.0f} + {each['RssShmem']:.0f}" for each in held[1:]]
-            times, paces = f"{1e3 * wall:.1f} ({1e3 * cpu:.1f})", f"{ratio:.2f} ({by_cpu:.2f})"
-            driver, each = f"{held[0]['RssAnon']:.0f}", ", ".join(workers)
-            lines.append([f"{matrix.accounts:,}", name, times, paces, driver, each])
-        return lines
+    ways = (LocalEvaluator(matrix, spec, by_rule=True, expected=10**6), cluster)
+    processes = ([os.getpid()], [os.getpid(), *cluster.processes])
+    for evaluator in ways:
+        evaluator.move([term.weight for term in spec.terms])
+        evaluator.sums(asked[0])  # compiles
+    rounds = []
+    for _ in range(arguments.rounds):
+        times, found = [], []
+        for evaluator, own in zip(ways, processes, strict=True):
+            used, began = sum(map(busy, own)), time.perf_counter()
+            found.append([evaluator.sums(batch) for batch in asked])
+            times += [time.perf_counter() - began, sum(map(busy, own)) - used]
+        assert all(map(np.array_equal, *found))
+        rounds.append(times)
+    by_clock, by_cores, clock, cores = (
+        1e3 * np.median(rounds, axis=0) / arguments.batch / len(asked)
+    )
+    pace, pace_by_cores = (statistics.median(r[i] / r[i + 2] for r in rounds) for i in (0, 1))
+    held = [memory(process) for process in processes[1]]
+    workers = ", ".join(f"{each['RssAnon']:.0f} + {each['RssShmem']:.0f}" for each in held[1:])
+    return [
+        f"{matrix.accounts:,}",
+        str(len(held) - 1),
+        f"{by_clock:.1f} ({by_cores:.1f})",
+        f"{clock:.1f} ({cores:.1f})",
+        f"{pace:.2f} ({pace_by_cores:.2f})",
+        f"{held[0]['RssAnon']:.0f}",
+        workers,
+    ]
 
 
 def cpu_of(work: Callable[[], Any], rounds: int) -> float:
@@ -127,12 +118,13 @@ def cpu_of(work: Callable[[], Any], rounds: int) -> float:
     return statistics.median(times[1:])
 
 
-def costs(table: Path, spec: ScoringSpec, arguments: argparse.Namespace) -> dict[str, float]:
+def costs(
+    matrix: AccountMatrix, spec: ScoringSpec, arguments: argparse.Namespace
+) -> dict[str, float]:
     """Return what an experiment's parts cost a core, in seconds, and a shard's answer in bytes.
 
     A worker's time is a straight line through two shards, of all rows and of a twentieth.
     """
-    matrix = load_accounts(scan(table), spec).search
     [batch], size, rounds = batches(spec, arguments.batch)[:1], arguments.batch, arguments.rounds
     start = [term.weight for term in spec.terms]
 
@@ -174,7 +166,6 @@ def main() -> None:
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--warm", type=int, default=1)
     parser.add_argument("--numpy", action="store_true", help="shards count without machine code")
     parser.add_argument("--spec", type=Path, default=SPEC)
     parser.add_argument("--tables", type=Path, help="keep tables in this folder, and take them")
@@ -182,11 +173,11 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "numba", "numpy"))
     print(f"Python {platform.python_version()}, {packages}, {os.cpu_count()} cores\n")
     print(
-        "| accounts searched | held | ms an experiment (cores) | of one process's pace (cores)",
+        "| accounts searched | shards | ms an experiment, one process (cores) | shards (cores) ",
         end="",
     )
-    print(" | driver, MB | each worker, MB: own + shared |")
-    print("| ---: | --- | ---: | ---: | ---: | --- |")
+    print("| their pace (cores) | driver, MB | workers, MB: own + shared |")
+    print("|" + " ---: |" * 7, flush=True)
     spec = specs.load(arguments.spec)
     with ExitStack() as stack:
         folder = arguments.tables or stack.enter_context(tempfile.TemporaryDirectory())
@@ -195,12 +186,19 @@ def main() -> None:
             table = Path(folder) / f"{accounts}-parquet"
             if not table.is_dir():
                 make_table(table, accounts, "parquet")
-            for line in measure(table, spec, arguments, ray):
+            matrix = load_accounts(scan(table), spec).search
+            for shards in arguments.shards:
+                way = not arguments.numpy
+                cluster = ClusterEvaluator(
+                    ray, matrix, spec, shards=shards, by_rule=True, compiled=way
+                )
+                with closing(cluster):
+                    line = measure(matrix, spec, arguments, cluster)
                 print("| " + " | ".join(line) + " |", flush=True)
-        print("\nProcessor time of an experiment's parts:\n", flush=True)
-        for name, cost in costs(table, spec, arguments).items():
-            unit = f"{cost / 1e3:.0f} kB" if name == "bytes" else f"{1e6 * cost:.3g} µs"
-            print(f"- {name}: {unit}")
+            print("\nProcessor time of an experiment's parts:\n", flush=True)
+            for name, cost in costs(matrix, spec, arguments).items():
+                unit = f"{cost / 1e3:.0f} kB" if name == "bytes" else f"{1e6 * cost:.3g} µs"
+                print(f"- {name}: {unit}")
 
 
 if __name__ == "__main__":
