@@ -13,7 +13,8 @@ import polars as pl
 
 from gtmar.data.matrix import check_reach
 from gtmar.engine.cohorts import LIMB_BITS, cohorts_of
-from gtmar.engine.numba_table import NumbaTable, compiled_before
+from gtmar.engine.numba_cache import compiler_runs
+from gtmar.engine.numba_table import NumbaTable
 from gtmar.engine.numpy_kernel import (
     Counts,
     add_steps,
@@ -48,7 +49,6 @@ __all__ = [
     "LocalEvaluator",
     "PartedTable",
     "ceiling_fifths",
-    "worth_compiling",
 ]
 
 
@@ -59,13 +59,6 @@ PART_ROWS = 524_288
 CALL_ROWS = 65_536
 #: Candidates of a group at most: their counts, 80 KB an array, shouldn't leave the cache either.
 GROUP = 8
-#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load.
-_WORTH_COMPILED = 16_000_000
-
-
-def worth_compiling(size: int, candidates: int) -> bool:
-    """Return whether so many accounts and bins, times candidates, are worth loading numba for."""
-    return size * candidates >= _WORTH_COMPILED
 
 
 class PartedTable:
@@ -214,6 +207,10 @@ def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
 
 #: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
+#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load: some
+#: half a second. A search of as much is also worth compiling beside it, though it may be over by
+#: then: it is done once, at a low priority, and whoever searches once searches again.
+_WORTH_COMPILED = 16_000_000
 #: Candidates of a call to machine code at most.
 COMPILED_GROUP = 16
 
@@ -233,8 +230,9 @@ class LocalEvaluator:
     part_rows
         Rows that numpy counts before the next ones are touched. Changes no sum.
     compiled
-        Whether machine code counts, as far as it can. None leaves it to the work that there is:
-        what is short isn't worth loading numba for. Changes no sum.
+        Whether machine code counts, as far as it can; what was never compiled is compiled first.
+        None takes it up as soon as it is in the cache, and has it compiled beside this process,
+        where there is enough work to be worth that. Changes no sum.
     expected
         How many candidates will be asked for, about; None if nobody knows.
     ceiling
@@ -242,6 +240,9 @@ class LocalEvaluator:
     by_rule
         Whether each candidate's tiers follow from its own scores by the spec's rule, where it has
         one; else the spec's edges hold.
+    shard
+        Whether the matrix is a part of a table, and machine code is there for `counts`, which add
+        up, instead of for `sums`. Changes no sum.
 
     Examples
     --------
@@ -262,6 +263,7 @@ class LocalEvaluator:
         expected: int | None = None,
         ceiling: int | None = None,
         by_rule: bool = False,
+        shard: bool = False,
     ) -> None:
         ranges = {
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
@@ -287,17 +289,21 @@ class LocalEvaluator:
         self._part_rows = part_rows
         self._parted: PartedTable | None = None
         self._compiled = compiled
-        self._asked, self._expected = 0, expected or 0
+        self._asked, self._expected, self._shard = 0, expected or 0, shard
         self._numba: NumbaTable | None = None
         #: The candidates whose counts machine code has kept, to count their tiers.
         self._kept: list[tuple[int, ...]] | None = None
+        #: The same before its machine code is loaded.
+        self._prepared: NumbaTable | None = None
+        #: Candidates that were evaluated while it was not there; None where it was at first asking.
+        self._waited: int | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
         own = self._matrix
         held = [self._raw, *own.columns, *own.flags.values(), *vars(own).values()]
-        for table in (self._parted, self._numba, self._sets):
+        for table in (self._parted, self._prepared, self._sets):
             held += table.arrays if table is not None else ()
         sizes = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
         return sum(sizes.values())
@@ -305,24 +311,35 @@ class LocalEvaluator:
     @property
     def compiles(self) -> bool:
         """Whether machine code counts this table from now on."""
-        return self._compiled is not False and self._numba_table(0) is not None
-
-    @property
-    def compiles_first(self) -> bool:
-        """Whether it will have to wait for machine code that was never compiled here."""
-        return self.compiles and not compiled_before()
+        return self._numba_table(0) is not None
 
     def compile(self) -> bool:
-        """Count with machine code from now on, where it can, and return whether it can.
+        """Compile here and now, not beside, where the work is worth it; say whether that is so."""
+        if self._compiled is None and self._worth_compiled:
+            self._compiled = True
+        return self.compiles
 
-        What counts and moves parts of a table is compiled, or loaded from where it was kept.
-        """
-        self._compiled = True
-        if self._numba_table(0) is None:
-            return False
-        self.counts([self._incumbent])
-        self.move(self._incumbent)
-        return True
+    @property
+    def _worth_compiled(self) -> bool:
+        each = self._edges.bins + self._matrix.accounts
+        return max(self._asked, self._expected) * each >= _WORTH_COMPILED
+
+    @property
+    def machine_code(self) -> str | None:
+        """What a person may want to know of machine code that wasn't there from the first."""
+        if self._waited is None:
+            return None
+        if self._numba is not None:
+            return (
+                f"Machine code, compiled beside this search, took over after {self._waited:,} "
+                "evaluations. It is kept: the next search begins with it."
+            )
+        if not compiler_runs():
+            return None
+        return (
+            "Machine code is being compiled in the background, once, for about half a minute; "
+            "searches after that are some five times as fast."
+        )
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates, one at least; see `Evaluator.sums`.
@@ -356,7 +373,7 @@ class LocalEvaluator:
             Whether to leave tiers out, until their edges are known from all parts: see `tiers`.
         """
         self._kept = None
-        table = self._numba_table(len(candidates))
+        table = self._numba_table(len(candidates)) if self._shard else None
         joined, at = [], 0
         if table is not None:
             for raw, changes in self._rounds(candidates):
@@ -386,7 +403,7 @@ class LocalEvaluator:
         Machine code takes them from what it has kept of the last counts, if those are of the same
         candidates, at most 16.
         """
-        if self._numba is not None:
+        if self._shard and self._numba is not None:
             if self._kept == list(map(tuple, candidates)):
                 return self._numba.tiers(lows, self._workers)
             counts = self.counts(candidates, lows)
@@ -463,24 +480,28 @@ class LocalEvaluator:
         return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
 
     def _numba_table(self, candidates: int) -> NumbaTable | None:
-        """Return the table for machine code, made when there is enough work to pay for it."""
-        if self._compiled is None:
-            self._asked += candidates
-            size = self._edges.bins + self._matrix.accounts
-            worth = worth_compiling(size, max(self._asked, self._expected))
-            if not worth and "numba" not in sys.modules:
-                return None
-            self._compiled = True
-        if self._compiled and self._numba is None:
+        """Return the table for machine code, once that is loaded or must be; see `compiled`."""
+        if self._numba is not None or self._compiled is False:
+            return self._numba
+        self._asked += candidates
+        worth = self._worth_compiled
+        if self._compiled is None and not worth and "numba" not in sys.modules:
+            return None
+        if self._prepared is None:
+            top = SCORE_UNITS * self._spec.max_score
             if not self._wide:
-                self._numba = NumbaTable.of(
-                    self._matrix.columns,
-                    self._cohorts,
-                    self._edges,
-                    SCORE_UNITS * self._spec.max_score,
+                self._prepared = NumbaTable.of(
+                    self._matrix.columns, self._cohorts, self._edges, top, shard=self._shard
                 )
-            self._compiled = self._numba is not None
-            self._parted = None
+            if self._prepared is None:
+                self._compiled = False
+                return None
+        if self._compiled:
+            self._prepared.part.compile()
+        elif not self._prepared.part.ready(wanted=worth):
+            self._waited = self.evaluated + candidates
+            return None
+        self._numba, self._parted = self._prepared, None
         return self._numba
 
     def _compiled_sums(

@@ -203,34 +203,6 @@ def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int
 
 
 @_compiled
-def _tabulate(
-    rows: AccountRows,
-    order: Order,
-    raw: Integers,
-    change: Int32s,
-    first: int,
-    last: int,
-    room: Workspace,
-    slot: int,
-    partial: PartialCounts,
-) -> None:
-    """Score the rows from `first` to before `last` for a candidate, and add up their accounts."""
-    made, placed = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
-    for begin in range(first, last, _BLOCK):
-        end = min(begin + _BLOCK, last)
-        scores, own = made[: end - begin], placed[: end - begin]
-        if len(room.bins):
-            own = room.bins[slot, begin:end]
-        _score(rows, change, raw, begin, scores)
-        _score_bins(scores, order.bins - 1, own, partial, slot)
-        _count_block(rows, own, begin, room, slot)
-        if len(room.histograms):
-            for kind in range(_LTV + 1):
-                start, histogram = rows.starts[kind], room.histograms[slot, kind]
-                _add_run(rows.cents[kind], start, begin, own, histogram)
-
-
-@_compiled
 def _add_cents(bins: Bins, cents: Integers, band_of: Bytes, cash: Int64s) -> None:
     even = len(bins) // _TURNS * _TURNS
     for row in range(0, even, _TURNS):
@@ -269,10 +241,22 @@ def tabulate(
     changes
         int32, shape (K, F): the candidates' weights less the incumbent's.
     """
-    for begin in range(first, last, _SHARED):
-        end = min(begin + _SHARED, last)
+    made, placed = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
+    for shared in range(first, last, _SHARED):
+        stop = min(shared + _SHARED, last)
         for k in range(len(changes)):
-            _tabulate(rows, order, raw, changes[k], begin, end, room, k, partial)
+            for begin in range(shared, stop, _BLOCK):
+                end = min(begin + _BLOCK, stop)
+                scores, own = made[: end - begin], placed[: end - begin]
+                if len(room.bins):
+                    own = room.bins[k, begin:end]
+                _score(rows, changes[k], raw, begin, scores)
+                _score_bins(scores, order.bins - 1, own, partial, k)
+                _count_block(rows, own, begin, room, k)
+                if len(room.histograms):
+                    for kind in range(_LTV + 1):
+                        start, histogram = rows.starts[kind], room.histograms[k, kind]
+                        _add_run(rows.cents[kind], start, begin, own, histogram)
 
 
 @_compiled

@@ -6,16 +6,19 @@ of rows, S candidates, one a slot.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from itertools import pairwise
-from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR
+from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR, Cohorts
+from gtmar.engine.numba_cache import Part
 from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
 from gtmar.engine.numpy_kernel import Counts, bin_window
+from gtmar.engine.tally import TierEdges
+from gtmar.engine.threads import Workers, pool
 from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
@@ -23,17 +26,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gtmar.engine.cohorts import Cohorts
-    from gtmar.engine.tally import TierEdges
-    from gtmar.engine.threads import Workers
-
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
     Bytes = NDArray[np.uint8]
     Room = tuple["Workspace", "PartialCounts"]
 
-__all__ = ["NumbaTable", "compiled_before"]
+__all__ = ["NumbaTable", "kernel_part"]
 
 _I = TypeVar("_I", bound=np.integer)
 
@@ -58,9 +57,20 @@ class NumbaTable:
     """
 
     def __init__(
-        self, rows: AccountRows, order: Order, recipe: Recipe, columns: Sequence[Integers]
+        self,
+        rows: AccountRows,
+        order: Order,
+        recipe: Recipe,
+        columns: Sequence[Integers],
+        accounts: int,
+        *,
+        shard: bool = False,
     ) -> None:
         self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
+        #: Whether threads share the rows, and what counts are kept in.
+        self._shares_rows, self._shard = shard or accounts >= _MANY_ROWS, shard
+        narrow = accounts < _MOST_COUNTED and not self._shares_rows
+        self._counts = np.dtype(np.uint16 if narrow else np.int32)
         #: Room of threads that are done, for those that come.
         self._rooms: list[Room] = []
         #: Room that the last `counts` are in, slots in use, and bins that aren't empty.
@@ -75,7 +85,13 @@ class NumbaTable:
 
     @classmethod
     def of(
-        cls, columns: Sequence[Integers], cohorts: Cohorts, edges: TierEdges, top: int
+        cls,
+        columns: Sequence[Integers],
+        cohorts: Cohorts,
+        edges: TierEdges,
+        top: int,
+        *,
+        shard: bool = False,
     ) -> NumbaTable | None:
         """Lay a table out for the passes; None where they can't count it.
 
@@ -89,6 +105,8 @@ class NumbaTable:
             Tiers and order.
         top
             The highest bin that occurs: 100 x max_score.
+        shard
+            Whether it is asked for `counts`; else for `sums`.
 
         Notes
         -----
@@ -119,8 +137,15 @@ class NumbaTable:
             paying_direct=_counts_paying(cohorts),
             valued_direct=cohorts.unvalued is None,
         )
-        recipe = Recipe(ACCOUNT_INDICATOR, CHURNED_INDICATOR, edges.days)
-        return cls(_rows(columns, cohorts), order, recipe, columns)
+        recipe = Recipe(ACCOUNT_INDICATOR, CHURNED_INDICATOR, _plain(edges.days, np.int64))
+        accounts = len(cohorts.codes)
+        return cls(_rows(columns, cohorts), order, recipe, columns, accounts, shard=shard)
+
+    @property
+    def part(self) -> Part:
+        """The machine code that counts it."""
+        passes = "shard" if self._shard else "rows" if self._shares_rows else "candidates"
+        return kernel_part(f"{passes} {self._counts} {self._rows.cents[0].dtype}")
 
     def sums(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, width: int
@@ -151,7 +176,7 @@ class NumbaTable:
         threads share the rows.
         """
         sums = np.zeros((len(changes), width), dtype=np.int64)
-        count = self._by_candidates if len(raw) < _MANY_ROWS else self._by_rows
+        count = self._by_rows if self._shares_rows else self._by_candidates
         count(raw, changes, workers, sums)
         return sums
 
@@ -300,7 +325,6 @@ class NumbaTable:
         bins, tiers, flows = self._order.bins, len(self._order.lows), len(CASH_FLOWS)
         histograms = 0 if accounts else slots
         codes, dated = (0, 0) if accounts else (len(self._rows.codes), len(self._rows.dated))
-        narrow = np.uint16 if 0 < accounts < _MOST_COUNTED else np.int32
         shapes: dict[str, tuple[int, ...]] = {
             "extent": (2,),
             "clipped": (2,),
@@ -316,7 +340,7 @@ class NumbaTable:
         }
         workspace = Workspace(
             bins=np.empty((slots - histograms, accounts), dtype=np.uint16),
-            counts=np.zeros((slots, _COUNTS + codes, bins), dtype=narrow),
+            counts=np.zeros((slots, _COUNTS + codes, bins), dtype=self._counts),
             dated=np.zeros((slots, dated), dtype=np.uint16),
             histograms=np.zeros((histograms, _COUNTS, bins), dtype=np.int64),
             bands=np.empty((slots - histograms, 2, bins), dtype=np.uint8),
@@ -326,15 +350,43 @@ class NumbaTable:
         return workspace, PartialCounts(**partial)
 
 
-def compiled_before() -> bool:
-    """Whether machine code was compiled in this installation, and kept; numba has to be there.
+@cache
+def kernel_part(name: str) -> Part:
+    """Return the machine code for tables of a kind; `NumbaTable.part` gives them their names."""
+    return Part(name, partial(_rehearse, *name.split(" ")))
 
-    Not whether it was the same code: that numba alone can tell, by what its files hold.
-    """
-    from gtmar.engine import numba_kernel
 
-    folder, module = numba_kernel.tabulate.stats.cache_path, numba_kernel.__name__.rpartition(".")
-    return folder is not None and any(Path(folder).glob(f"{module[-1]}.tabulate-*.nbi"))
+def _rehearse(passes: str, counts: str, cents: str) -> None:
+    """Count a table of one account with all that counts larger ones of its kind."""
+    from gtmar.engine.numba_kernel import gather
+
+    one, none, row = slice(0, 1), slice(1, 1), np.zeros(1, dtype=np.int32)
+    money = np.full(1, np.iinfo(cents).max, dtype=np.int64)
+    cohorts = Cohorts(
+        **dict.fromkeys(("negatives", "paying", "gone"), one),
+        **dict.fromkeys(("positives", "rest", "stays", "contracted", "expanded"), none),
+        **dict.fromkeys(("start", "end", "ltv"), money),
+        **dict.fromkeys(("valued", "dated", "days"), row),
+        codes=np.zeros(1, dtype=np.int16),
+        unvalued=None,
+        depth=1,
+        code_count=1,
+        day_count=1,
+    )
+    edges = TierEdges(("all",), (0,), bins=1, risk=False, days=np.zeros(1, dtype=np.int64))
+    shard = passes == "shard"
+    table = NumbaTable.of([np.zeros(1, dtype=np.int8)], cohorts, edges, 0, shard=shard)
+    assert table is not None
+    table._shares_rows, table._counts = shard or passes == "rows", np.dtype(counts)
+    raw, changes, alone = row.copy(), np.ones((1, 1), dtype=np.int32), Workers(1, lambda: pool(1))
+    if shard:
+        table.counts(raw, changes, alone)
+        table.tiers(np.zeros((1, 1), dtype=np.int64), alone)
+    else:
+        table.sums(raw, changes, alone, len(edges.names))
+    table.move(raw, changes[0], alone)
+    if table._shares_rows:
+        gather(table._order, *table._room(1), *table._room(1), 0, 1)
 
 
 def _counts_paying(cohorts: Cohorts) -> bool:

@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gtmar.engine.local import (
-    COMPILED_GROUP,
-    LocalEvaluator,
-    ceiling_fifths,
-    worth_compiling,
-)
+from gtmar.engine.local import COMPILED_GROUP, LocalEvaluator, ceiling_fifths
 from gtmar.engine.numpy_kernel import Counts
 from gtmar.errors import ResourceError, UsageError
 
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix
     from gtmar.spec.model import ScoringSpec
 
-    #: A shard's machine and process.
-    Place = tuple[str, int]
     #: Asks an actor for something, and gives the answer to come.
     Ask = Callable[[Any], Any]
 
@@ -54,13 +47,8 @@ _OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUST
 class _Shard:
     """What an actor does: hold some rows, and count candidates over them."""
 
-    def __init__(
-        self, part: AccountMatrix, spec: ScoringSpec, threads: int, *, by_rule: bool
-    ) -> None:
-        # Machine code when all shards are told to: then one on each machine compiles it.
-        self._evaluator = LocalEvaluator(
-            part, spec, threads=threads, compiled=False, by_rule=by_rule
-        )
+    def __init__(self, part: AccountMatrix, spec: ScoringSpec, **options: Any) -> None:
+        self._evaluator = LocalEvaluator(part, spec, **options, shard=True)
 
     def move(self, weights: Sequence[int]) -> None:
         self._evaluator.move(weights)
@@ -71,17 +59,8 @@ class _Shard:
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
         return self._evaluator.tiers(candidates, lows).packed()
 
-    def place(self) -> Place:
-        """Return the machine that the shard is on, and its process."""
-        from ray import get_runtime_context
-
-        return get_runtime_context().get_node_id(), os.getpid()
-
-    def compile(self, places: Collection[Place] | None = None) -> bool:
-        """Go over to machine code, unless the shard is in none of the `places` given."""
-        if places is not None and self.place() not in places:
-            return False
-        return self._evaluator.compile()
+    def process(self) -> int:
+        return os.getpid()
 
 
 @contextmanager
@@ -151,8 +130,8 @@ class ClusterEvaluator:
     by_rule
         Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
     compiled
-        Whether machine code counts, where a shard can have it; None leaves it to the work that
-        there is. Shards that can't count the same with numpy. Changes no sum.
+        As for `LocalEvaluator`, of each shard by itself: one that has no machine code, or not yet,
+        counts the same with numpy. None compiles it once on each machine. Changes no sum.
     """
 
     def __init__(
@@ -171,12 +150,11 @@ class ClusterEvaluator:
         self._ray = ray
         self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
         self._spec, self._by_rule = spec, by_rule and spec.has_rule
-        self._threads = max(1, cores // count)
+        threads = max(1, cores // count)
+        self._options = {"threads": threads, "compiled": compiled, "by_rule": by_rule}
         # More shards than cores share them: an actor that waits for a core would wait for ever.
-        self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
+        self._actor = ray.remote(num_cpus=min(threads, cores / count))(_Shard)
         self._incumbent: tuple[int, ...] | None = None
-        #: Whether shards have gone over to machine code, or never will; candidates until then.
-        self._settled, self._compiled, self._asked_for = compiled is False, compiled, 0
         self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.
         ceiling = ceiling_fifths(matrix)
@@ -195,10 +173,7 @@ class ClusterEvaluator:
     @property
     def processes(self) -> list[int]:
         """Process ids of the shards' actors."""
-        return [process for _, process in self._places()]
-
-    def _places(self) -> list[Place]:
-        return self._everywhere(lambda actor: actor.place.remote())
+        return self._everywhere(lambda actor: actor.process.remote())
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
@@ -210,7 +185,6 @@ class ClusterEvaluator:
 
         Raises `ResourceError` if actors are lost again and again.
         """
-        self._compile_in_time(len(candidates))
         groups = [
             candidates[at : at + COMPILED_GROUP] for at in range(0, len(candidates), COMPILED_GROUP)
         ]
@@ -250,29 +224,11 @@ class ClusterEvaluator:
         """Evaluate K candidates; return K rows of sums."""
         return self.frame_of(self.sums(candidates))
 
-    def _compile_in_time(self, candidates: int) -> None:
-        """Have shards go over to machine code where there is work enough.
-
-        One on each machine compiles it to numba's cache; the others load it from there.
-        """
-        self._asked_for += candidates
-        rows = max(part.accounts for part in self._parts)
-        if self._settled or not (self._compiled or worth_compiling(rows, self._asked_for)):
-            return
-        firsts = set(dict(reversed(self._places())).items())
-        self._everywhere(lambda actor: actor.compile.remote(firsts))
-        self._everywhere(lambda actor: actor.compile.remote())
-        self._settled = True
-
     def _started(self, shard: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
-        actor = self._actor.remote(
-            self._parts[shard], self._spec, self._threads, by_rule=self._by_rule
-        )
+        actor = self._actor.remote(self._parts[shard], self._spec, **self._options)
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
-        if self._settled and self._compiled is not False:
-            actor.compile.remote()
         return actor
 
     def _everywhere(self, ask: Ask) -> list[Any]:

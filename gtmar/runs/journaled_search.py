@@ -101,9 +101,6 @@ def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
     return f"The tiers' rule sets their edges anew on the accounts searched: {listed}."
 
 
-_COMPILING = "Compiling machine code; it takes about half a minute and is done once."
-
-
 class Search:
     """One run in progress: its parts, and the loop that ties them together.
 
@@ -116,7 +113,7 @@ class Search:
     evaluator
         Who computes sums over the search part; None computes them in this process.
     announce
-        Called with a sentence where the first experiment keeps one waiting.
+        Called with a sentence about edges set anew, and at the end about machine code.
     """
 
     def __init__(
@@ -134,15 +131,13 @@ class Search:
         if announce is not None and given.has_edges and (moved := _moved_edges(given, spec)):
             announce(moved)
         self.accounts, self.spec, self.judge = accounts, spec, judge
-        self.plan, self.watch = plan, watch
+        self.plan, self.watch, self._announce = plan, watch, announce
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
         if evaluator is None:
             evaluator = LocalEvaluator(
                 accounts.search, spec, expected=plan.limits.experiments, by_rule=True
             )
-            if announce is not None and evaluator.compiles_first:
-                announce(_COMPILING)
         self.evaluator: Evaluator = evaluator
         self.loop = SearchLoop(accounts.search, spec, judge, evaluator)
         self.baseline_sums = self.loop.start_sums
@@ -249,7 +244,14 @@ class Search:
         writer.flush()
         self.loop.lap("journal", since=ended)
         seconds = time.perf_counter() - began
+        self._tell_of_machine_code()
         return self._finish(climb, writer, state, seconds)
+
+    def _tell_of_machine_code(self) -> None:
+        known = self.evaluator
+        said = known.machine_code if isinstance(known, LocalEvaluator) else None
+        if self._announce is not None and said is not None:
+            self._announce(said)
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Bring a search to where the journal leaves it."""

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tables
+from machine_code import ready_after
 
 from gtmar import runs
 from gtmar import spec as specs
@@ -25,6 +26,7 @@ from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
 from gtmar.engine import numba_table
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.numba_cache import _kept_alone
 from gtmar.engine.numpy_kernel import Counts
 from gtmar.engine.ray_shards import ClusterEvaluator, connected
 from gtmar.journal.writer import RunWriter
@@ -99,6 +101,7 @@ def test_any_shards_give_the_sums_of_the_whole(
                         threads=1 + index % 2,
                         compiled=(turn * index) % 2 == 0,
                         by_rule=True,
+                        shard=True,
                     )
                     for index, part in enumerate(parts_of(matrix, ends))
                 ]
@@ -114,7 +117,7 @@ def test_machine_code_counts_what_numpy_counts() -> None:
     for spec in specs_of("everything", "risk"):
         matrix = tables.loaded(frame, spec).search.part(3, 70)
         plain = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
-        quick = LocalEvaluator(matrix, spec, threads=2, compiled=True, by_rule=True)
+        quick = LocalEvaluator(matrix, spec, threads=2, compiled=True, by_rule=True, shard=True)
         for _ in range(2):
             # A second time, in room that was used before.
             one, other = (e.counts(CANDIDATES).narrowed() for e in (plain, quick))
@@ -127,7 +130,7 @@ def test_tiers_of_other_candidates_than_the_last_are_counted_anew() -> None:
     spec = specs_of("everything", "health")[1]
     matrix = tables.loaded(frame, spec).search
     plain = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
-    quick = LocalEvaluator(matrix, spec, threads=1, compiled=True, by_rule=True)
+    quick = LocalEvaluator(matrix, spec, threads=1, compiled=True, by_rule=True, shard=True)
     lows = plain.lows_of(plain.counts(CANDIDATES, untiered=True))
     expected = plain.tiers(CANDIDATES, lows)
     assert not np.array_equal(expected.tier_counts[0], expected.tier_counts[1])
@@ -145,6 +148,38 @@ def test_tiers_of_other_candidates_than_the_last_are_counted_anew() -> None:
     quick.counts(CANDIDATES[:4], untiered=True)
     quick.move(CANDIDATES[2])
     check(slice(0, 4))
+
+
+def test_machine_code_is_taken_up_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready_after(monkeypatch, kernel=3, proposer=1)
+    frame = tables.frame_of(tables.draw_table(random.Random(7), 80, "everything"), "everything")
+    for spec in specs_of("everything", "risk"):
+        matrix = tables.loaded(frame, spec).search
+        whole = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
+        parts = [
+            LocalEvaluator(part, spec, threads=1, expected=10**9, by_rule=True, shard=True)
+            for part in parts_of(matrix, (0, 30, matrix.accounts))
+        ]
+        for turn in range(3):
+            got = summed(parts, whole, by_rule=spec.has_rule)
+            np.testing.assert_array_equal(got, whole.sums(CANDIDATES))
+            for each in (whole, *parts):
+                each.move(CANDIDATES[turn])
+        assert all(part.compiles for part in parts)
+
+
+def test_what_a_shard_calls_is_loaded_before_it_counts() -> None:
+    """Rehearsed in the compiler's process, so that none of it is left to compile in a shard."""
+    frame = tables.frame_of(tables.draw_table(random.Random(7), 80, "everything"), "everything")
+    spec = tables.make_spec(base=5)
+    matrix = tables.loaded(frame, spec).search
+    shard = LocalEvaluator(matrix, spec, threads=2, compiled=True, shard=True)
+    assert shard.compiles
+    with _kept_alone():
+        lows = shard.counts(CANDIDATES).lows
+        shard.move(CANDIDATES[1])
+        shard.counts(CANDIDATES, untiered=True)
+        shard.tiers(CANDIDATES, lows)
 
 
 def test_packed_counts_are_small_and_the_same() -> None:
@@ -184,7 +219,7 @@ def test_money_that_takes_two_limbs_is_left_to_numpy_where_it_is() -> None:
     whole = LocalEvaluator(matrix, spec, threads=1)
     n = matrix.accounts
     pieces = parts_of(matrix, (0, n // 3, n // 2, n))
-    parts = [LocalEvaluator(part, spec, threads=1, compiled=True) for part in pieces]
+    parts = [LocalEvaluator(each, spec, threads=1, compiled=True, shard=True) for each in pieces]
     assert sorted(part.compiles for part in parts) == [False, True, True]
     got = whole.frame_of(summed(parts, whole, by_rule=False))
     assert got.cast(pl.Int128).equals(whole.frame(CANDIDATES).cast(pl.Int128))
