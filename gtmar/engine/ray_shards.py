@@ -113,6 +113,25 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
             ray.shutdown()
 
 
+def _placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
+    """Return how many shards there are, the threads of each, and the cores that it claims.
+
+    So that all have a place on machines of so many cores: an actor that waits for one would wait
+    for ever. More shards than cores share them.
+
+    Examples
+    --------
+    >>> _placed([16, 16], None, 10**6), _placed([16, 16], 3, 10**6), _placed([2], 3, 10**6)
+    ((2, 16, 16), (3, 8, 8), (3, 1, 0.5))
+    """
+    cores = [number for number in machines if number] or [1]
+    count = shards or sum(number // min(cores) for number in cores)
+    count = max(1, min(count, accounts))
+    fitting = (each for each in range(max(cores), 0, -1) if sum(n // each for n in cores) >= count)
+    threads = next(fitting, 0)
+    return count, max(1, threads), threads or 1 / -(-count // sum(cores))
+
+
 class ClusterEvaluator:
     """Computes sums of candidates over shards of one account matrix, held by Ray actors.
 
@@ -125,8 +144,8 @@ class ClusterEvaluator:
     spec
         Tiers, base and bounds; its weights are not used.
     shards
-        Into how many parts the accounts go, a process each; None takes the cluster's cores.
-        Changes no sum.
+        Into how many parts the accounts go, a process each, whose threads share a machine's cores;
+        None for one a machine, more on machines that are larger. Changes no sum.
     by_rule
         Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
     compiled
@@ -144,16 +163,14 @@ class ClusterEvaluator:
         by_rule: bool = False,
         compiled: bool | None = None,
     ) -> None:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        count = max(1, min(shards or cores, matrix.accounts))
+        machines = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+        count, threads, claimed = _placed(machines, shards, matrix.accounts)
         ends = [matrix.accounts * shard // count for shard in range(count + 1)]
         self._ray = ray
         self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
         self._spec, self._by_rule = spec, by_rule and spec.has_rule
-        threads = max(1, cores // count)
         self._options = {"threads": threads, "compiled": compiled, "by_rule": by_rule}
-        # More shards than cores share them: an actor that waits for a core would wait for ever.
-        self._actor = ray.remote(num_cpus=min(threads, cores / count))(_Shard)
+        self._actor = ray.remote(num_cpus=claimed)(_Shard)
         self._incumbent: tuple[int, ...] | None = None
         self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.

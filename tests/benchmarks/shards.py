@@ -90,10 +90,15 @@ def measure(
             found.append([evaluator.sums(batch) for batch in asked])
             times += [time.perf_counter() - began, sum(map(busy, own)) - used]
         assert all(map(np.array_equal, *found))
+        used, began = sum(map(busy, processes[1])), time.perf_counter()
+        for batch in asked:
+            cluster.sums(batch[:1])
+        times += [time.perf_counter() - began, sum(map(busy, processes[1])) - used]
         rounds.append(times)
-    by_clock, by_cores, clock, cores = (
-        1e3 * np.median(rounds, axis=0) / arguments.batch / len(asked)
-    )
+    medians = 1e3 * np.median(rounds, axis=0) / len(asked)
+    by_clock, by_cores, clock, cores = medians[:4] / arguments.batch
+    # A batch of one costs a candidate and a batch, one of eight eight candidates and a batch.
+    beside, beside_cores = (arguments.batch * medians[4:] - medians[2:4]) / (arguments.batch - 1)
     pace, pace_by_cores = (statistics.median(r[i] / r[i + 2] for r in rounds) for i in (0, 1))
     held = [memory(process) for process in processes[1]]
     workers = ", ".join(f"{each['RssAnon']:.0f} + {each['RssShmem']:.0f}" for each in held[1:])
@@ -103,6 +108,7 @@ def measure(
         f"{by_clock:.1f} ({by_cores:.1f})",
         f"{clock:.1f} ({cores:.1f})",
         f"{pace:.2f} ({pace_by_cores:.2f})",
+        f"{beside:.1f} ({beside_cores:.1f})",
         f"{held[0]['RssAnon']:.0f}",
         workers,
     ]
@@ -176,8 +182,8 @@ def main() -> None:
         "| accounts searched | shards | ms an experiment, one process (cores) | shards (cores) ",
         end="",
     )
-    print("| their pace (cores) | driver, MB | workers, MB: own + shared |")
-    print("|" + " ---: |" * 7, flush=True)
+    print("| their pace (cores) | a batch, ms (cores) | driver, MB | workers, MB: own + shared |")
+    print("|" + " ---: |" * 8, flush=True)
     spec = specs.load(arguments.spec)
     with ExitStack() as stack:
         folder = arguments.tables or stack.enter_context(tempfile.TemporaryDirectory())

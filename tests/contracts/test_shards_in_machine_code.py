@@ -28,7 +28,7 @@ from gtmar.engine import numba_table
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numba_cache import _kept_alone
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_shards import ClusterEvaluator, connected
+from gtmar.engine.ray_shards import ClusterEvaluator, _placed, connected
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.runs import Limits
@@ -223,6 +223,31 @@ def test_money_that_takes_two_limbs_is_left_to_numpy_where_it_is() -> None:
     assert sorted(part.compiles for part in parts) == [False, True, True]
     got = whole.frame_of(summed(parts, whole, by_rule=False))
     assert got.cast(pl.Int128).equals(whole.frame(CANDIDATES).cast(pl.Int128))
+
+
+@pytest.mark.parametrize(
+    ("machines", "shards", "placed"),
+    [
+        # One for each machine, and more for a larger one; a driver's machine may have no cores.
+        ([2], None, (1, 2)),
+        ([16, 0, 16], None, (2, 16)),
+        ([4, 16, 7], None, (6, 4)),
+        # As many threads as find a place for all.
+        ([16, 16], 3, (3, 8)),
+        ([4, 16], 2, (2, 8)),
+        ([2], 2, (2, 1)),
+        # More shards than cores share them.
+        ([2], 3, (3, 1)),
+        ([1, 1], 5, (5, 1)),
+    ],
+)
+def test_every_shard_finds_a_place(
+    machines: list[int], shards: int | None, placed: tuple[int, int]
+) -> None:
+    count, threads, claimed = _placed(machines, shards, 1_000)
+    assert (count, threads) == placed
+    assert claimed == threads or claimed < 1
+    assert sum(int(cores / claimed) for cores in machines) >= count
 
 
 # ---- in a cluster -----------------------------------------------------------------------------
