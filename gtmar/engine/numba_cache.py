@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["LOCK", "Part", "compiler_runs"]
+__all__ = ["LOCK", "CodePart", "compiler_runs"]
 
 #: Seconds between two looks into the cache; one takes less than a thousandth of that.
 _PAUSE = 0.25
@@ -38,7 +38,7 @@ _COMPILER = (
 )
 
 
-class Part:
+class CodePart:
     """Functions that a search takes up together.
 
     Parameters
@@ -62,7 +62,7 @@ class Part:
 
         `wanted` says whether it is worth compiling beside this process.
         """
-        Part._wanted |= wanted
+        CodePart._wanted |= wanted
         if self._ready or self._broken or time.monotonic() < self._again:
             return self._ready
         try:
@@ -71,7 +71,7 @@ class Part:
             self._ready = True
         except _NotKeptError:
             self._again = time.monotonic() + _PAUSE
-            if Part._wanted and not self._asked:
+            if CodePart._wanted and not self._asked:
                 # Once: a compiler that failed would fail again.
                 self._asked = _compile_beside(self.name)
         except Exception:  # A cache can be damaged in more ways than numba names; numpy counts on.
@@ -84,12 +84,12 @@ class Part:
 
         if self._ready:
             return
-        level = config.OPT
-        config.OPT = type(level)(min(level, _LEVEL))
+        level = vars(config)["OPT"]
+        vars(config)["OPT"] = type(level)(min(level, _LEVEL))
         try:
             self._rehearse()
         finally:
-            config.OPT = level
+            vars(config)["OPT"] = level
         self._ready = True
 
 
@@ -104,7 +104,7 @@ def _kept_alone() -> Iterator[None]:
 
     own = threading.get_ident()
 
-    class Refusal(event.Listener):  # type: ignore[misc]  # numba has no types
+    class Refusal(event.Listener):
         def on_start(self, _event: object) -> None:
             if threading.get_ident() == own:
                 raise _NotKeptError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR, Cohorts
-from gtmar.engine.numba_cache import Part
+from gtmar.engine.numba_cache import CodePart
 from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
 from gtmar.engine.numpy_kernel import Counts, bin_window
 from gtmar.engine.tally import TierEdges
@@ -142,7 +142,7 @@ class NumbaTable:
         return cls(_rows(columns, cohorts), order, recipe, columns, accounts, shard=shard)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> CodePart:
         """The machine code that counts it."""
         passes = "shard" if self._shard else "rows" if self._shares_rows else "candidates"
         return kernel_part(f"{passes} {self._counts} {self._rows.cents[0].dtype}")
@@ -351,9 +351,9 @@ class NumbaTable:
 
 
 @cache
-def kernel_part(name: str) -> Part:
+def kernel_part(name: str) -> CodePart:
     """Return the machine code for tables of a kind; `NumbaTable.part` gives them their names."""
-    return Part(name, partial(_rehearse, *name.split(" ")))
+    return CodePart(name, partial(_rehearse, *name.split(" ")))
 
 
 def _rehearse(passes: str, counts: str, cents: str) -> None:
@@ -363,12 +363,22 @@ def _rehearse(passes: str, counts: str, cents: str) -> None:
     one, none, row = slice(0, 1), slice(1, 1), np.zeros(1, dtype=np.int32)
     money = np.full(1, np.iinfo(cents).max, dtype=np.int64)
     cohorts = Cohorts(
-        **dict.fromkeys(("negatives", "paying", "gone"), one),
-        **dict.fromkeys(("positives", "rest", "stays", "contracted", "expanded"), none),
-        **dict.fromkeys(("start", "end", "ltv"), money),
-        **dict.fromkeys(("valued", "dated", "days"), row),
+        negatives=one,
+        positives=none,
+        rest=none,
+        paying=one,
+        gone=one,
+        stays=none,
+        contracted=none,
+        expanded=none,
         codes=np.zeros(1, dtype=np.int16),
+        start=money,
+        end=money,
+        ltv=money,
+        valued=row,
         unvalued=None,
+        dated=row,
+        days=row,
         depth=1,
         code_count=1,
         day_count=1,

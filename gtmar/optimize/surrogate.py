@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gtmar.engine.numba_cache import Part
+from gtmar.engine.numba_cache import CodePart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -627,21 +627,19 @@ def _compiled() -> _Code:
 
 
 def _rehearse() -> None:
-    """Make a block from next to nothing with all that makes larger ones."""
+    """Make a block from next to nothing by all that makes larger ones."""
     code, width = _compiled(), 1
-    here, known = (
-        np.ones(width, dtype=np.int64),
-        Knowledge(
-            vectors=np.ones((width, 1)),
-            values=np.ones(1),
-            results=1,
-            told=True,
-            level=1.0,
-            better=np.ones((width, 1)),
-            kept=np.ones(1),
-            fenced=1,
-            radius=1.0,
-        ),
+    here = np.ones(width, dtype=np.int64)
+    known = Knowledge(
+        vectors=np.ones((width, 1)),
+        values=np.ones(1),
+        results=1,
+        told=True,
+        level=1.0,
+        better=np.ones((width, 1)),
+        kept=np.ones(1),
+        fenced=1,
+        radius=1.0,
     )
     raw, bounds = np.zeros(most_draws(known, width), dtype=np.uint64), Bounds(0 * here, 2 * here)
     moves, used = code.moves(raw, here, bounds)
@@ -651,7 +649,7 @@ def _rehearse() -> None:
     code.heights(frame, surface, fence, moves, 0 * here)
 
 
-MACHINE_CODE = Part("proposer", _rehearse)
+MACHINE_CODE = CodePart("proposer", _rehearse)
 
 
 def _add_at_loops(values: Integers, index: Integers, more: Integers) -> None:
@@ -667,7 +665,7 @@ def _middle_loops(values: Doubles) -> float:
             ordered[place] = ordered[place - 1]
             place -= 1
         ordered[place] = value
-    return ordered[len(ordered) // 2]
+    return ordered[len(ordered) // 2]  # type: ignore[no-any-return]  # a double
 
 
 def _nearest_loops(reach: Doubles, most: int) -> Integers:

@@ -29,6 +29,7 @@ import pytest
 from machine_code import ready_after
 from gtmar import runs
 from gtmar.engine.numba_table import NumbaTable
+from gtmar.journal import writer
 from gtmar.optimize import surrogate
 from gtmar.runs import Limits, journaled_search
 
@@ -49,6 +50,7 @@ def taken_up(own, at):
 with pytest.MonkeyPatch.context() as patch:
     # As a slow search does: all that is judged reaches the journal after each batch.
     patch.setattr(journaled_search, "_MEASURED_AFTER", 0.0)
+    patch.setattr(writer, "FLUSH_SECONDS", 0.0)
     ready_after(patch, kernel=switch, proposer=switch, taken_up=taken_up)
     runs.run("accounts.parquet", "spec.yaml", journal="journal", limits=Limits(80))
 """

@@ -19,7 +19,7 @@ import tables
 
 from gtmar.engine import numba_cache, numba_table
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.numba_cache import LOCK, Part, _compile_beside, _kept_alone, compiler_runs
+from gtmar.engine.numba_cache import LOCK, CodePart, _compile_beside, _kept_alone, compiler_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,16 +113,21 @@ def test_what_is_not_in_the_cache_is_asked_for_once_and_looked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(numba_cache, "_PAUSE", 0.0)
-    monkeypatch.setattr(Part, "_wanted", False)
+    monkeypatch.setattr(CodePart, "_wanted", False)
     started: list[str] = []
-    monkeypatch.setattr(numba_cache, "_compile_beside", lambda name: not started.append(name))
+
+    def start(name: str) -> bool:
+        started.append(name)
+        return True
+
+    monkeypatch.setattr(numba_cache, "_compile_beside", start)
     there = False
 
     def rehearse() -> None:
         if not there:
             raise numba_cache._NotKeptError
 
-    part = Part("some", rehearse)
+    part = CodePart("some", rehearse)
     assert not part.ready(wanted=False)
     assert started == []
     assert [part.ready(wanted=True) for _ in range(3)] == [False] * 3
@@ -139,7 +144,7 @@ def test_a_damaged_cache_is_left_alone(fault: Exception) -> None:
         looked.append(1)
         raise fault
 
-    part = Part("some", rehearse)
+    part = CodePart("some", rehearse)
     assert [part.ready(wanted=True) for _ in range(3)] == [False] * 3
     assert looked == [1]
 

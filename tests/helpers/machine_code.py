@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from gtmar.engine.numba_cache import Part
+from gtmar.engine.numba_cache import CodePart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def ready_after(
     """
     asked: Counter[str] = Counter()
 
-    def ready(part: Part, *, wanted: bool) -> bool:
+    def ready(part: CodePart, *, wanted: bool) -> bool:
         del wanted
         name = "proposer" if part.name == "proposer" else "kernel"
         asked[name] += 1
@@ -41,5 +41,5 @@ def ready_after(
             taken_up(name, "loaded")
         return asked[name] >= at
 
-    monkeypatch.setattr(Part, "ready", ready)
+    monkeypatch.setattr(CodePart, "ready", ready)
     return asked
