@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterEvaluator", "connected"]
 
-#: Accounts that a shard counts a candidate over while a batch goes to it and its counts come back.
-_BATCH_COST = 1_000_000
+#: Accounts that a thread counts a candidate over while a batch goes out and its counts come back.
+_BATCH_COST = 2_000_000
 #: An actor that is lost more often than this during one batch has a reason that won't go away.
 _MOST_LOSSES = 5
 #: Settings of a cluster of our own, unless the environment says otherwise: no statistics sent, and
@@ -164,12 +164,12 @@ class ClusterEvaluator:
         compiled: bool | None = None,
     ) -> None:
         machines = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
-        count, threads, claimed = _placed(machines, shards, matrix.accounts)
+        count, self._threads, claimed = _placed(machines, shards, matrix.accounts)
         ends = [matrix.accounts * shard // count for shard in range(count + 1)]
         self._ray = ray
         self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
         self._spec, self._by_rule = spec, by_rule and spec.has_rule
-        self._options = {"threads": threads, "compiled": compiled, "by_rule": by_rule}
+        self._options = {"threads": self._threads, "compiled": compiled, "by_rule": by_rule}
         self._actor = ray.remote(num_cpus=claimed)(_Shard)
         self._incumbent: tuple[int, ...] | None = None
         self._actors = [self._started(shard) for shard in range(count)]
@@ -184,8 +184,8 @@ class ClusterEvaluator:
 
     @property
     def batch_cost(self) -> int:
-        """See `Evaluator.batch_cost`: all shards count at once."""
-        return _BATCH_COST * len(self._actors)
+        """See `Evaluator.batch_cost`: all threads of all shards count at once."""
+        return _BATCH_COST * len(self._actors) * self._threads
 
     @property
     def processes(self) -> list[int]:

@@ -77,7 +77,7 @@ def measure(
 ) -> list[str]:
     """Return a line: one process beside a cluster, round by round."""
     asked = batches(spec, arguments.batch)
-    ways = (LocalEvaluator(matrix, spec, by_rule=True, expected=10**6), cluster)
+    ways = (LocalEvaluator(matrix, spec, by_rule=True, compiled=True), cluster)
     processes = ([os.getpid()], [os.getpid(), *cluster.processes])
     for evaluator in ways:
         evaluator.move([term.weight for term in spec.terms])
@@ -134,13 +134,15 @@ def costs(
     [batch], size, rounds = batches(spec, arguments.batch)[:1], arguments.batch, arguments.rounds
     start = [term.weight for term in spec.terms]
 
-    def shard(rows: int) -> LocalEvaluator:
-        one = LocalEvaluator(matrix.part(0, rows), spec, threads=1, compiled=True, by_rule=True)
+    def evaluator(rows: int, *, shard: bool) -> LocalEvaluator:
+        part, options = matrix.part(0, rows), {"compiled": True, "by_rule": True, "shard": shard}
+        one = LocalEvaluator(part, spec, threads=1, **options)
         one.move(start)
         return one
 
     n, few = matrix.accounts, matrix.accounts // 20
-    here, large, small = shard(n), shard(n), shard(few)
+    here = evaluator(n, shard=False)
+    large, small = evaluator(n, shard=True), evaluator(few, shard=True)
     alone, long, short = (
         cpu_of(work, rounds) / size
         for work in (
