@@ -306,7 +306,7 @@ class EngineOptions(TypedDict):
     address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
     ]
-    shards: Annotated[int | None, typer.Option(help="Parts of the table; none: one a core.")]
+    shards: Annotated[int | None, typer.Option(help="Parts of the table; none: one a machine.")]
 
 
 class ReadingOptions(TypedDict):

@@ -47,6 +47,11 @@ def evaluator_code() -> str:
 class Evaluator(Protocol):
     """Weights in, sums out. Every evaluator gives the same sums, to the last integer."""
 
+    @property
+    def batch_cost(self) -> int:
+        """What a batch costs beside its candidates: accounts that one is counted over meanwhile."""
+        ...
+
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector of F weights the incumbent, from which candidates are computed."""
         ...

@@ -13,7 +13,8 @@ import polars as pl
 
 from gtmar.data.matrix import check_reach
 from gtmar.engine.cohorts import LIMB_BITS, cohorts_of
-from gtmar.engine.numba_table import NumbaTable, compiled_before
+from gtmar.engine.numba_cache import compiler_runs
+from gtmar.engine.numba_table import NumbaTable
 from gtmar.engine.numpy_kernel import (
     Counts,
     add_steps,
@@ -41,7 +42,14 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Steps = Sequence[tuple[int, int]]
 
-__all__ = ["CEILING", "PART_ROWS", "LocalEvaluator", "PartedTable", "ceiling_fifths"]
+__all__ = [
+    "CEILING",
+    "COMPILED_GROUP",
+    "PART_ROWS",
+    "LocalEvaluator",
+    "PartedTable",
+    "ceiling_fifths",
+]
 
 
 #: Rows of a part at most. A thread waits some 50 microseconds for Python's lock after each call, so
@@ -86,8 +94,8 @@ class PartedTable:
 
     def counts(
         self, raw: Integers, steps: Sequence[Steps], lows: NDArray[np.int64] | None = None
-    ) -> tuple[Counts, int]:
-        """Count up to `together` candidates over all accounts; return also the counts' first bin.
+    ) -> Counts:
+        """Count up to `together` candidates over all accounts.
 
         `raw` are the incumbent's raw scores, shape (N,), `steps` how each candidate's weights
         differ, or all of them where points don't simply add up; `lows` the lowest bins of the
@@ -101,13 +109,13 @@ class PartedTable:
             if lows is None:
                 lows = self._edges.lows_of(counts.accounts, first=window.start)
             by_code, by_days = count_tiers(bins, part, lows)
-            return replace(counts, tier_counts=by_code, tier_days=by_days, lows=lows), window.start
+            return replace(counts, tier_counts=by_code, tier_days=by_days, lows=lows)
         if lows is None and self._edges.rule is None:
             lows = self._edges.lows_of(np.zeros((len(steps), 5, 0), dtype=np.int64))
         total = self._shared(lambda runs: self._over(raw, runs, steps, lows))
         if lows is None:
             # The edges follow from all accounts; only then is it known who is in which tier.
-            lows = self._edges.lows_of(total.accounts)
+            lows = self._edges.lows_of(total.accounts, first=total.first)
             total = total.with_tiers(self.tiers(raw, steps, lows))
         return total.narrowed()
 
@@ -199,10 +207,12 @@ def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
 
 #: The column that the table alone gives: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
-#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load.
+#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load: some
+#: half a second. A search of as much is also worth compiling beside it, though it may be over by
+#: then: it is done once, at a low priority, and whoever searches once searches again.
 _WORTH_COMPILED = 16_000_000
 #: Candidates of a call to machine code at most.
-_COMPILED_GROUP = 16
+COMPILED_GROUP = 16
 
 
 class LocalEvaluator:
@@ -220,8 +230,9 @@ class LocalEvaluator:
     part_rows
         Rows that numpy counts before the next ones are touched. Changes no sum.
     compiled
-        Whether machine code counts, as far as it can. None leaves it to the work that there is:
-        what is short isn't worth loading numba for. Changes no sum.
+        Whether machine code counts, as far as it can; what was never compiled is compiled first.
+        None takes it up as soon as it is in the cache, and has it compiled beside this process,
+        where there is enough work to be worth that. Changes no sum.
     expected
         How many candidates will be asked for, about; None if nobody knows.
     ceiling
@@ -229,11 +240,17 @@ class LocalEvaluator:
     by_rule
         Whether each candidate's tiers follow from its own scores by the spec's rule, where it has
         one; else the spec's edges hold.
+    shard
+        Whether the matrix is a part of a table, and machine code is there for `counts`, which add
+        up, instead of for `sums`. Changes no sum.
 
     Examples
     --------
     ``LocalEvaluator(accounts.search, spec).frame([[5, 3, 0]])`` gives one row of sums.
     """
+
+    #: See `Evaluator.batch_cost`.
+    batch_cost = 50_000
 
     def __init__(
         self,
@@ -246,6 +263,7 @@ class LocalEvaluator:
         expected: int | None = None,
         ceiling: int | None = None,
         by_rule: bool = False,
+        shard: bool = False,
     ) -> None:
         ranges = {
             name: (int(column.min(initial=0)), int(column.max(initial=0)))
@@ -271,15 +289,21 @@ class LocalEvaluator:
         self._part_rows = part_rows
         self._parted: PartedTable | None = None
         self._compiled = compiled
-        self._asked, self._expected = 0, expected or 0
+        self._asked, self._expected, self._shard = 0, expected or 0, shard
         self._numba: NumbaTable | None = None
+        #: The candidates whose counts machine code has kept, to count their tiers.
+        self._kept: list[tuple[int, ...]] | None = None
+        #: The same before its machine code is loaded.
+        self._prepared: NumbaTable | None = None
+        #: Candidates that were evaluated while it was not there; None where it was at first asking.
+        self._waited: int | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
         own = self._matrix
         held = [self._raw, *own.columns, *own.flags.values(), *vars(own).values()]
-        for table in (self._parted, self._numba, self._sets):
+        for table in (self._parted, self._prepared, self._sets):
             held += table.arrays if table is not None else ()
         sizes = {id(array): array.nbytes for array in held if isinstance(array, np.ndarray)}
         return sum(sizes.values())
@@ -287,12 +311,35 @@ class LocalEvaluator:
     @property
     def compiles(self) -> bool:
         """Whether machine code counts this table from now on."""
-        return self._compiled is not False and self._numba_table(0) is not None
+        return self._numba_table(0) is not None
+
+    def compile(self) -> bool:
+        """Compile here and now, not beside, where the work is worth it; say whether that is so."""
+        if self._compiled is None and self._worth_compiled:
+            self._compiled = True
+        return self.compiles
 
     @property
-    def compiles_first(self) -> bool:
-        """Whether it will have to wait for machine code that was never compiled here."""
-        return self.compiles and not compiled_before()
+    def _worth_compiled(self) -> bool:
+        each = self._edges.bins + self._matrix.accounts
+        return max(self._asked, self._expected) * each >= _WORTH_COMPILED
+
+    @property
+    def machine_code(self) -> str | None:
+        """What a person may want to know of machine code that wasn't there from the first."""
+        if self._waited is None:
+            return None
+        if self._numba is not None:
+            return (
+                f"Machine code, compiled beside this search, took over after {self._waited:,} "
+                "evaluations. It is kept: the next search begins with it."
+            )
+        if not compiler_runs():
+            return None
+        return (
+            "Machine code is being compiled in the background, once, for about half a minute; "
+            "searches after that are some five times as fast."
+        )
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates, one at least; see `Evaluator.sums`.
@@ -304,7 +351,7 @@ class LocalEvaluator:
             return self._compiled_sums(table, candidates)
 
         groups = (self._table.counts(self._raw, steps) for steps in self._grouped(candidates))
-        return _joined([self._edges.sums(counts, first=first) for counts, first in groups])
+        return _joined(list(map(self._edges.sums, groups)))
 
     def counts(
         self,
@@ -325,19 +372,42 @@ class LocalEvaluator:
         untiered
             Whether to leave tiers out, until their edges are known from all parts: see `tiers`.
         """
-        bins, joined, at = self._edges.bins, [], 0
+        self._kept = None
+        table = self._numba_table(len(candidates)) if self._shard else None
+        joined, at = [], 0
+        if table is not None:
+            for raw, changes in self._rounds(candidates):
+                counts = table.counts(raw, changes, self._workers)
+                if not untiered:
+                    own = None if lows is None else lows[at : at + len(changes)]
+                    if own is None:
+                        own = self.lows_of(counts)
+                    counts = counts.with_tiers(table.tiers(own, self._workers))
+                joined.append(counts)
+                at += len(changes)
+            if untiered and len(joined) == 1:
+                self._kept = list(map(tuple, candidates))
+            return Counts.joined(joined)
         for steps in self._grouped(candidates):
             if untiered:
                 joined.append(self._table.untiered(self._raw, steps))
             else:
                 own = None if lows is None else lows[at : at + len(steps)]
-                counts, first = self._table.counts(self._raw, steps, own)
-                joined.append(counts.widened(first, bins))
+                joined.append(self._table.counts(self._raw, steps, own))
             at += len(steps)
         return Counts.joined(joined)
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
-        """Count K candidates' accounts by tier, for counts that were taken untiered."""
+        """Count K candidates' accounts by tier, for counts that were taken untiered.
+
+        Machine code takes them from what it has kept of the last counts, if those are of the same
+        candidates, at most 16.
+        """
+        if self._shard and self._numba is not None:
+            if self._kept == list(map(tuple, candidates)):
+                return self._numba.tiers(lows, self._workers)
+            counts = self.counts(candidates, lows)
+            return Counts.of_tiers(counts.tier_counts, counts.tier_days, lows, counts.clipped)
         joined, at = [], 0
         for steps in self._grouped(candidates):
             joined.append(self._table.tiers(self._raw, steps, lows[at : at + len(steps)]))
@@ -346,7 +416,7 @@ class LocalEvaluator:
 
     def lows_of(self, counts: Counts) -> NDArray[np.int64]:
         """Return the lowest bins of the tiers of K candidates, from counts of all parts."""
-        return self._edges.lows_of(counts.accounts)
+        return self._edges.lows_of(counts.accounts, first=counts.first)
 
     def reduce(self, counts: Counts) -> NDArray[np.int64]:
         """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
@@ -354,6 +424,7 @@ class LocalEvaluator:
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
+        self._kept = None
         if self._sets is not None:
             self._sets.move(weights)
             self._incumbent = tuple(weights)
@@ -409,43 +480,51 @@ class LocalEvaluator:
         return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
 
     def _numba_table(self, candidates: int) -> NumbaTable | None:
-        """Return the table for machine code, made when there is enough work to pay for it."""
-        if self._compiled is None:
-            self._asked += candidates
-            each = self._edges.bins + self._matrix.accounts
-            work = max(self._asked, self._expected) * each
-            if work < _WORTH_COMPILED and "numba" not in sys.modules:
-                return None
-            self._compiled = True
-        if self._compiled and self._numba is None:
+        """Return the table for machine code, once that is loaded or must be; see `compiled`."""
+        if self._numba is not None or self._compiled is False:
+            return self._numba
+        self._asked += candidates
+        worth = self._worth_compiled
+        if self._compiled is None and not worth and "numba" not in sys.modules:
+            return None
+        if self._prepared is None:
+            top = SCORE_UNITS * self._spec.max_score
             if not self._wide:
-                self._numba = NumbaTable.of(
-                    self._matrix.columns,
-                    self._cohorts,
-                    self._edges,
-                    SCORE_UNITS * self._spec.max_score,
+                self._prepared = NumbaTable.of(
+                    self._matrix.columns, self._cohorts, self._edges, top, shard=self._shard
                 )
-            self._compiled = self._numba is not None
-            self._parted = None
+            if self._prepared is None:
+                self._compiled = False
+                return None
+        if self._compiled:
+            self._prepared.part.compile()
+        elif not self._prepared.part.ready(wanted=worth):
+            self._waited = self.evaluated + candidates
+            return None
+        self._numba, self._parted = self._prepared, None
         return self._numba
 
     def _compiled_sums(
         self, table: NumbaTable, candidates: Sequence[Sequence[int]]
     ) -> NDArray[np.int64]:
+        width, workers = len(self._edges.names), self._workers
+        rounds = self._rounds(candidates)
+        return _joined([table.sums(raw, each, workers, width) for raw, each in rounds])[:, None]
+
+    def _rounds(
+        self, candidates: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Integers, NDArray[np.int32]]]:
+        """Give raw scores, and the changes of the K candidates that machine code counts at once."""
         self.evaluated += len(candidates)
-        width = len(self._edges.names)
         if self._sets is not None:
             # Machine code counts, but adds nothing up: it is given each candidate's whole scores.
             none = np.zeros((1, len(self._incumbent)), dtype=np.int32)
-            scored = map(self._scored, candidates)
-            return _joined([table.sums(raw, none, self._workers, width) for raw in scored])[:, None]
+            yield from ((self._scored(weights), none) for weights in candidates)
+            return
         changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
         narrow = changes.astype(np.int32)
-        groups = [
-            table.sums(self._raw, narrow[at : at + _COMPILED_GROUP], self._workers, width)
-            for at in range(0, len(narrow), _COMPILED_GROUP)
-        ]
-        return _joined(groups)[:, None]
+        for at in range(0, len(narrow), COMPILED_GROUP):
+            yield self._raw, narrow[at : at + COMPILED_GROUP]
 
     def _scored(self, weights: Sequence[int]) -> NDArray[np.int32]:
         """Score a candidate in full where sums are kept by set, some rows at a time."""

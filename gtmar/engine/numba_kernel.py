@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
     Bins = NDArray[np.uint16]
 
-__all__ = ["assemble", "conclude", "gather", "locate", "move", "tabulate", "weigh"]
+__all__ = ["assemble", "conclude", "count_tiers", "gather", "locate", "move", "tabulate", "weigh"]
 
 #: Rows of a block: what is made of them on the way stays in a core's own cache.
 _BLOCK = 2_048
@@ -203,34 +203,6 @@ def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int
 
 
 @_compiled
-def _tabulate(
-    rows: AccountRows,
-    order: Order,
-    raw: Integers,
-    change: Int32s,
-    first: int,
-    last: int,
-    room: Workspace,
-    slot: int,
-    partial: PartialCounts,
-) -> None:
-    """Score the rows from `first` to before `last` for a candidate, and add up their accounts."""
-    made, placed = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
-    for begin in range(first, last, _BLOCK):
-        end = min(begin + _BLOCK, last)
-        scores, own = made[: end - begin], placed[: end - begin]
-        if len(room.bins):
-            own = room.bins[slot, begin:end]
-        _score(rows, change, raw, begin, scores)
-        _score_bins(scores, order.bins - 1, own, partial, slot)
-        _count_block(rows, own, begin, room, slot)
-        if len(room.histograms):
-            for kind in range(_LTV + 1):
-                start, histogram = rows.starts[kind], room.histograms[slot, kind]
-                _add_run(rows.cents[kind], start, begin, own, histogram)
-
-
-@_compiled
 def _add_cents(bins: Bins, cents: Integers, band_of: Bytes, cash: Int64s) -> None:
     even = len(bins) // _TURNS * _TURNS
     for row in range(0, even, _TURNS):
@@ -269,10 +241,22 @@ def tabulate(
     changes
         int32, shape (K, F): the candidates' weights less the incumbent's.
     """
-    for begin in range(first, last, _SHARED):
-        end = min(begin + _SHARED, last)
+    made, placed = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
+    for shared in range(first, last, _SHARED):
+        stop = min(shared + _SHARED, last)
         for k in range(len(changes)):
-            _tabulate(rows, order, raw, changes[k], begin, end, room, k, partial)
+            for begin in range(shared, stop, _BLOCK):
+                end = min(begin + _BLOCK, stop)
+                scores, own = made[: end - begin], placed[: end - begin]
+                if len(room.bins):
+                    own = room.bins[k, begin:end]
+                _score(rows, changes[k], raw, begin, scores)
+                _score_bins(scores, order.bins - 1, own, partial, k)
+                _count_block(rows, own, begin, room, k)
+                if len(room.histograms):
+                    for kind in range(_LTV + 1):
+                        start, histogram = rows.starts[kind], room.histograms[k, kind]
+                        _add_run(rows.cents[kind], start, begin, own, histogram)
 
 
 @_compiled
@@ -691,6 +675,45 @@ def gather(
 
 
 @_compiled
+def _by_code_and_days(
+    rows: AccountRows,
+    room: Workspace,
+    lows: Int64s,
+    low: int,
+    high: int,
+    partial: PartialCounts,
+    k: int,
+) -> None:
+    """Count a slot's accounts, all of which lie in [low, high), by tier: by code, and by days."""
+    for code in range(len(rows.codes)):
+        own = partial.tier_counts[k, :, rows.codes[code, 0]]
+        _by_tier(room.counts[k, _BY_CODE + code], lows, low, high, own)
+    for entry in range(len(rows.dated)):
+        partial.tier_days[k, _tier_of(room.dated[k, entry], lows), rows.days[entry]] += 1
+
+
+@_compiled
+def count_tiers(
+    rows: AccountRows,
+    order: Order,
+    room: Workspace,
+    partial: PartialCounts,
+    lows: Int64s,
+    first: int,
+    last: int,
+) -> None:
+    """Count the accounts of the candidates from `first` to before `last` by tier.
+
+    `lows` are their tiers' lowest bins, int64 (K, T). Nothing else is touched.
+    """
+    for k in range(first, last):
+        low, high = _occupied(order, partial, k)
+        partial.tier_counts[k] = 0
+        partial.tier_days[k] = 0
+        _by_code_and_days(rows, room, lows[k], low, high, partial, k)
+
+
+@_compiled
 def conclude(
     rows: AccountRows,
     order: Order,
@@ -710,11 +733,7 @@ def conclude(
             kind += counts[_BY_CODE + code, low:high]
         cuts = _locate(order, counts, low, high, partial, k)
         _set_lows(order, counts, low, high, lows)
-        for code in range(len(rows.codes)):
-            own = partial.tier_counts[k, :, rows.codes[code, 0]]
-            _by_tier(counts[_BY_CODE + code], lows, low, high, own)
-        for entry in range(len(rows.dated)):
-            partial.tier_days[k, _tier_of(room.dated[k, entry], lows), rows.days[entry]] += 1
+        _by_code_and_days(rows, room, lows, low, high, partial, k)
         room.dated[k] = 0
         _cut(order, cuts, room.histograms[k], low, high, partial, k)
         _assemble(order, recipe, partial, k, sums[k])

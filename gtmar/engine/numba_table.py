@@ -6,15 +6,19 @@ of rows, S candidates, one a slot.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from itertools import pairwise
-from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR
+from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR, Cohorts
+from gtmar.engine.numba_cache import CodePart
 from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
+from gtmar.engine.numpy_kernel import Counts, bin_window
+from gtmar.engine.tally import TierEdges
+from gtmar.engine.threads import Workers, pool
 from gtmar.spec.tier_rule import TierRule
 
 if TYPE_CHECKING:
@@ -22,17 +26,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gtmar.engine.cohorts import Cohorts
-    from gtmar.engine.tally import TierEdges
-    from gtmar.engine.threads import Workers
-
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
     Bytes = NDArray[np.uint8]
     Room = tuple["Workspace", "PartialCounts"]
 
-__all__ = ["NumbaTable", "compiled_before"]
+__all__ = ["NumbaTable", "kernel_part"]
 
 _I = TypeVar("_I", bound=np.integer)
 
@@ -57,11 +57,24 @@ class NumbaTable:
     """
 
     def __init__(
-        self, rows: AccountRows, order: Order, recipe: Recipe, columns: Sequence[Integers]
+        self,
+        rows: AccountRows,
+        order: Order,
+        recipe: Recipe,
+        columns: Sequence[Integers],
+        accounts: int,
+        *,
+        shard: bool = False,
     ) -> None:
         self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
+        #: Whether threads share the rows, and what counts are kept in.
+        self._shares_rows, self._shard = shard or accounts >= _MANY_ROWS, shard
+        narrow = accounts < _MOST_COUNTED and not self._shares_rows
+        self._counts = np.dtype(np.uint16 if narrow else np.int32)
         #: Room of threads that are done, for those that come.
         self._rooms: list[Room] = []
+        #: Room that the last `counts` are in, slots in use, and bins that aren't empty.
+        self._last: tuple[Workspace, PartialCounts, int, slice] | None = None
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -72,7 +85,13 @@ class NumbaTable:
 
     @classmethod
     def of(
-        cls, columns: Sequence[Integers], cohorts: Cohorts, edges: TierEdges, top: int
+        cls,
+        columns: Sequence[Integers],
+        cohorts: Cohorts,
+        edges: TierEdges,
+        top: int,
+        *,
+        shard: bool = False,
     ) -> NumbaTable | None:
         """Lay a table out for the passes; None where they can't count it.
 
@@ -86,6 +105,8 @@ class NumbaTable:
             Tiers and order.
         top
             The highest bin that occurs: 100 x max_score.
+        shard
+            Whether it is asked for `counts`; else for `sums`.
 
         Notes
         -----
@@ -116,8 +137,15 @@ class NumbaTable:
             paying_direct=_counts_paying(cohorts),
             valued_direct=cohorts.unvalued is None,
         )
-        recipe = Recipe(ACCOUNT_INDICATOR, CHURNED_INDICATOR, edges.days)
-        return cls(_rows(columns, cohorts), order, recipe, columns)
+        recipe = Recipe(ACCOUNT_INDICATOR, CHURNED_INDICATOR, _plain(edges.days, np.int64))
+        accounts = len(cohorts.codes)
+        return cls(_rows(columns, cohorts), order, recipe, columns, accounts, shard=shard)
+
+    @property
+    def part(self) -> CodePart:
+        """The machine code that counts it."""
+        passes = "shard" if self._shard else "rows" if self._shares_rows else "candidates"
+        return kernel_part(f"{passes} {self._counts} {self._rows.cents[0].dtype}")
 
     def sums(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, width: int
@@ -148,7 +176,7 @@ class NumbaTable:
         threads share the rows.
         """
         sums = np.zeros((len(changes), width), dtype=np.int64)
-        count = self._by_candidates if len(raw) < _MANY_ROWS else self._by_rows
+        count = self._by_rows if self._shares_rows else self._by_candidates
         count(raw, changes, workers, sums)
         return sums
 
@@ -181,26 +209,111 @@ class NumbaTable:
     def _by_rows(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
     ) -> None:
-        from gtmar.engine.numba_kernel import conclude, gather, tabulate
+        from gtmar.engine.numba_kernel import conclude
 
-        order = self._order
+        rooms = self._tabulated(raw, changes, workers)
+
+        def put_together(first: int, last: int) -> None:
+            self._gather(rooms, first, last)
+            conclude(self._rows, self._order, self._recipe, *rooms[0], first, last, sums)
+
+        workers.share(put_together, len(changes), 1)
+        self._rooms += rooms
+
+    def _tabulated(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> list[Room]:
+        """Count all rows by bin; return the room of each thread that took part."""
+        from gtmar.engine.numba_kernel import tabulate
+
         rooms: dict[int, Room] = {}
 
         def add_up(first: int, last: int) -> None:
             room = rooms.get(get_ident())
             if room is None:
                 room = rooms[get_ident()] = self._room(len(changes))
-            tabulate(self._rows, order, raw, changes, first, last, *room)
-
-        def put_together(first: int, last: int) -> None:
-            (room, partial), *others = rooms.values()
-            for other, more in others:
-                gather(order, room, partial, other, more, first, last)
-            conclude(self._rows, order, self._recipe, room, partial, first, last, sums)
+            tabulate(self._rows, self._order, raw, changes, first, last, *room)
 
         workers.share(add_up, len(raw), _PIECE)
-        workers.share(put_together, len(changes), 1)
-        self._rooms += rooms.values()
+        return list(rooms.values())
+
+    def _gather(self, rooms: Sequence[Room], first: int, last: int) -> None:
+        """Add up in the first room what all have of the candidates from `first` to `last`."""
+        from gtmar.engine.numba_kernel import gather
+
+        room, *others = rooms
+        for other in others:
+            gather(self._order, *room, *other, first, last)
+
+    def counts(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Counts:
+        """Count K candidates over all rows, but for their tiers: those are left to `tiers`.
+
+        Parameters
+        ----------
+        raw, changes, workers
+            As for `sums`.
+
+        Returns
+        -------
+        Counts
+            The same integers as numpy's. The rows may be a part of a table, and counts of parts add
+            up.
+        """
+        self._let_go()
+        order, slots = self._order, len(changes)
+        rooms = self._tabulated(raw, changes, workers)
+        workers.share(lambda first, last: self._gather(rooms, first, last), slots, 1)
+        (room, partial), *others = rooms
+        self._rooms += others
+        extent = partial.extent[:slots]
+        held = slice(int(order.bins - extent[:, 0].max()), int(extent[:, 1].max()))
+        self._last = room, partial, slots, held
+        window = bin_window(held.start, held.stop - 1)
+        at = slice(held.start - window.start, held.stop - window.start)
+        counted = room.counts[:slots, :, held]
+        by_kind = np.zeros((slots, _COUNTS, held.stop - held.start), dtype=counted.dtype)
+        for code, kind in enumerate(self._rows.codes[:, 1].tolist()):
+            by_kind[:, kind] += counted[:, _COUNTS + code]
+        labelled = by_kind[:, 0] + by_kind[:, 1]
+        paying, valued = counted[:, 3], counted[:, 4]
+        by_kind[:, 3] = paying if order.paying_direct else labelled - paying
+        by_kind[:, 4] = valued if order.valued_direct else labelled + by_kind[:, 2] - valued
+        accounts = np.zeros((slots, _COUNTS, len(window)), dtype=np.int64)
+        money = np.zeros((slots, _COUNTS, 1, len(window)), dtype=np.int64)
+        accounts[..., at], money[:, :, 0, at] = by_kind, room.histograms[:slots, :, held]
+        return Counts(
+            clipped=partial.clipped[:slots].copy(),
+            accounts=accounts,
+            money=money,
+            tier_counts=np.zeros_like(partial.tier_counts[:slots]),
+            tier_days=np.zeros_like(partial.tier_days[:slots]),
+            lows=np.zeros_like(partial.lows[:slots]),
+            first=window.start,
+        )
+
+    def tiers(self, lows: Int64s, workers: Workers) -> Counts:
+        """Count the candidates of the last `counts` by tier; `lows` as for `Counts`, (K, T)."""
+        from gtmar.engine.numba_kernel import count_tiers
+
+        assert self._last is not None
+        room, partial, slots, _ = self._last
+        lows = np.array(lows, dtype=np.int64)
+
+        def work(first: int, last: int) -> None:
+            count_tiers(self._rows, self._order, room, partial, lows, first, last)
+
+        workers.share(work, slots, 1)
+        by_code, by_days = partial.tier_counts[:slots].copy(), partial.tier_days[:slots].copy()
+        return Counts.of_tiers(by_code, by_days, lows, partial.clipped[:slots])
+
+    def _let_go(self) -> None:
+        """Clear the room that `tiers` would count in."""
+        if self._last is not None:
+            room, partial, slots, held = self._last
+            for counted in (room.counts, room.histograms):
+                counted[:slots, :, held] = 0
+            for array in (room.dated, *partial):
+                array[:slots] = 0
+            self._rooms.append((room, partial))
+            self._last = None
 
     def _room(self, slots: int, accounts: int = 0) -> Room:
         """Return room for so many candidates, used before if there is such."""
@@ -212,7 +325,6 @@ class NumbaTable:
         bins, tiers, flows = self._order.bins, len(self._order.lows), len(CASH_FLOWS)
         histograms = 0 if accounts else slots
         codes, dated = (0, 0) if accounts else (len(self._rows.codes), len(self._rows.dated))
-        narrow = np.uint16 if 0 < accounts < _MOST_COUNTED else np.int32
         shapes: dict[str, tuple[int, ...]] = {
             "extent": (2,),
             "clipped": (2,),
@@ -228,7 +340,7 @@ class NumbaTable:
         }
         workspace = Workspace(
             bins=np.empty((slots - histograms, accounts), dtype=np.uint16),
-            counts=np.zeros((slots, _COUNTS + codes, bins), dtype=narrow),
+            counts=np.zeros((slots, _COUNTS + codes, bins), dtype=self._counts),
             dated=np.zeros((slots, dated), dtype=np.uint16),
             histograms=np.zeros((histograms, _COUNTS, bins), dtype=np.int64),
             bands=np.empty((slots - histograms, 2, bins), dtype=np.uint8),
@@ -238,15 +350,53 @@ class NumbaTable:
         return workspace, PartialCounts(**partial)
 
 
-def compiled_before() -> bool:
-    """Whether machine code was compiled in this installation, and kept; numba has to be there.
+@cache
+def kernel_part(name: str) -> CodePart:
+    """Return the machine code for tables of a kind; `NumbaTable.part` gives them their names."""
+    return CodePart(name, partial(_rehearse, *name.split(" ")))
 
-    Not whether it was the same code: that numba alone can tell, by what its files hold.
-    """
-    from gtmar.engine import numba_kernel
 
-    folder, module = numba_kernel.tabulate.stats.cache_path, numba_kernel.__name__.rpartition(".")
-    return folder is not None and any(Path(folder).glob(f"{module[-1]}.tabulate-*.nbi"))
+def _rehearse(passes: str, counts: str, cents: str) -> None:
+    """Count a table of one account with all that counts larger ones of its kind."""
+    from gtmar.engine.numba_kernel import gather
+
+    one, none, row = slice(0, 1), slice(1, 1), np.zeros(1, dtype=np.int32)
+    money = np.full(1, np.iinfo(cents).max, dtype=np.int64)
+    cohorts = Cohorts(
+        negatives=one,
+        positives=none,
+        rest=none,
+        paying=one,
+        gone=one,
+        stays=none,
+        contracted=none,
+        expanded=none,
+        codes=np.zeros(1, dtype=np.int16),
+        start=money,
+        end=money,
+        ltv=money,
+        valued=row,
+        unvalued=None,
+        dated=row,
+        days=row,
+        depth=1,
+        code_count=1,
+        day_count=1,
+    )
+    edges = TierEdges(("all",), (0,), bins=1, risk=False, days=np.zeros(1, dtype=np.int64))
+    shard = passes == "shard"
+    table = NumbaTable.of([np.zeros(1, dtype=np.int8)], cohorts, edges, 0, shard=shard)
+    assert table is not None
+    table._shares_rows, table._counts = shard or passes == "rows", np.dtype(counts)
+    raw, changes, alone = row.copy(), np.ones((1, 1), dtype=np.int32), Workers(1, lambda: pool(1))
+    if shard:
+        table.counts(raw, changes, alone)
+        table.tiers(np.zeros((1, 1), dtype=np.int64), alone)
+    else:
+        table.sums(raw, changes, alone, len(edges.names))
+    table.move(raw, changes[0], alone)
+    if table._shares_rows:
+        gather(table._order, *table._room(1), *table._room(1), 0, 1)
 
 
 def _counts_paying(cohorts: Cohorts) -> bool:

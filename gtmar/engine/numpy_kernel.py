@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from gtmar.engine.cohorts import CASH_FLOWS
 from gtmar.errors import ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -136,21 +136,40 @@ class Counts:
     tier_days: Int64s
     #: int64, shape (K, T): the lowest bin of each tier, from the highest tier down.
     lows: Int64s
+    #: The bin that the P of them begin with: no account is outside of what they hold.
+    first: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        """Add the counts of another part of the table.
-
-        A part whose sums fit one limb adds to one that needs two: its second is all zeros.
-        """
-        depth = max(counts.money.shape[2] for counts in (self, other))
-        pairs = self._deepened(depth)._pairs(other._deepened(depth))
-        return replace(self, **{name: mine + theirs for name, mine, theirs in pairs})
+        """Add the counts of another part of the table."""
+        return self.total([self, other])
 
     def __iadd__(self, other: Counts) -> Counts:
-        """Add the counts of another part in place; both have as many limbs."""
-        for _, mine, theirs in self._pairs(other):
+        """Add the counts of another part in place; both have the same bins, and as many limbs."""
+        if self.first != other.first:
+            raise ShapeError(f"counts begin with bins {self.first} and {other.first}")
+        for name in _ADDED:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine.shape != theirs.shape:
+                raise ShapeError(f"counts.{name}: {mine.shape} and {theirs.shape} don't add up")
             np.add(mine, theirs, out=mine)
         return self
+
+    @classmethod
+    def total(cls, parts: Sequence[Counts]) -> Counts:
+        """Add up the counts of some parts of the table, packed or not.
+
+        One whose sums fit one limb adds to one that needs two: its second is all zeros; and so it
+        is with bins that it lacks.
+        """
+        total = parts[0].over(_window_of(parts), max(part.money.shape[2] for part in parts))
+        for part in parts[1:]:
+            at = part.first - total.first
+            bins, depth = slice(at, at + part.accounts.shape[-1]), part.money.shape[2]
+            mine = replace(
+                total, accounts=total.accounts[..., bins], money=total.money[:, :, :depth, bins]
+            )
+            mine += replace(part, first=total.first)
+        return total
 
     @classmethod
     def of_tiers(cls, by_code: Int64s, by_days: Int64s, lows: Int64s, clipped: Int64s) -> Counts:
@@ -171,48 +190,63 @@ class Counts:
             self, tier_counts=tiers.tier_counts, tier_days=tiers.tier_days, lows=tiers.lows
         )
 
-    def _pairs(self, other: Counts) -> Iterator[tuple[str, Int64s, Int64s]]:
-        """Give what adds up, by name; the edges are those of all parts."""
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine.shape != theirs.shape:
-                raise ShapeError(
-                    f"counts.{field.name}: {mine.shape} and {theirs.shape} don't add up"
-                )
-            if field.name != "lows":
-                yield field.name, mine, theirs
-
-    def _deepened(self, depth: int) -> Counts:
-        missing = depth - self.money.shape[2]
-        if not missing:
-            return self
-        return replace(self, money=np.pad(self.money, [(0, 0), (0, 0), (0, missing), (0, 0)]))
-
     @classmethod
     def joined(cls, groups: Sequence[Counts]) -> Counts:
         """Return the counts of several groups of candidates, one after the other, as one."""
         if len(groups) == 1:
             return groups[0]
-        names = [field.name for field in fields(cls)]
-        return cls(**{n: np.concatenate([getattr(g, n) for g in groups]) for n in names})
+        window, depth = _window_of(groups), groups[0].money.shape[2]
+        groups = [group.over(window, depth) for group in groups]
+        names = (*_ADDED, "lows")
+        joined = {n: np.concatenate([getattr(g, n) for g in groups]) for n in names}
+        return cls(**joined, first=window.start)
 
-    def narrowed(self) -> tuple[Counts, int]:
-        """Return the same counts less the blocks of bins that nobody has, and their first bin."""
-        held = np.flatnonzero(self.accounts[:, :3].any(axis=(0, 1)))
-        first, last = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
-        window = bin_window(first, last)
+    def narrowed(self) -> Counts:
+        """Return the same counts less the blocks of bins that nobody has."""
+        held = np.flatnonzero(self.accounts[:, :3].any(axis=(0, 1))).tolist() or [0]
+        window = bin_window(held[0], held[-1])
         bins = slice(window.start, window.stop)
-        narrow = replace(self, accounts=self.accounts[..., bins], money=self.money[..., bins])
-        return narrow, window.start
+        return replace(
+            self,
+            accounts=self.accounts[..., bins],
+            money=self.money[..., bins],
+            first=self.first + window.start,
+        )
 
-    def widened(self, first: int, bins: int) -> Counts:
-        """Return the same counts over all P bins; these begin with bin `first`."""
-        wide = {}
-        for name in ("accounts", "money"):
-            narrow = getattr(self, name)
-            wide[name] = np.zeros((*narrow.shape[:-1], bins), dtype=np.int64)
-            wide[name][..., first : first + narrow.shape[-1]] = narrow
-        return replace(self, **wide)
+    def over(self, window: range, depth: int) -> Counts:
+        """Return the same counts over more bins, all of theirs included, and in `depth` limbs."""
+        at = self.first - window.start
+        bins = slice(at, at + self.accounts.shape[-1])
+        accounts = np.zeros((*self.accounts.shape[:2], len(window)), dtype=np.int64)
+        money = np.zeros((*self.money.shape[:2], depth, len(window)), dtype=np.int64)
+        accounts[..., bins], money[:, :, : self.money.shape[2], bins] = self.accounts, self.money
+        # Those that are packed, widened; no array is shared with these counts.
+        rest = {name: getattr(self, name).astype(np.int64) for name in _ADDED[2:]}
+        return replace(self, accounts=accounts, money=money, first=window.start, **rest)
+
+    def packed(self) -> Counts:
+        """Return the same counts as they are sent: without empty blocks, each array narrow."""
+        narrow = self.narrowed()
+        arrays: dict[str, Any] = {name: _packed(getattr(narrow, name)) for name in _ADDED}
+        return replace(narrow, **arrays)
+
+
+#: What adds up, of `Counts`.
+_ADDED = ("accounts", "money", "clipped", "tier_counts", "tier_days")
+
+
+def _packed(values: Int64s) -> Integers:
+    """Return an array as the narrowest type that holds it, in one piece."""
+    low, high = values.min(initial=0), values.max(initial=0)
+    kinds = (np.uint8, np.uint16, np.int32, np.int64)
+    fits = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return np.ascontiguousarray(values, dtype=next(fits))
+
+
+def _window_of(parts: Sequence[Counts]) -> range:
+    """Return the bins that any of some counts has."""
+    ends = [part.first + part.accounts.shape[-1] for part in parts]
+    return range(min(part.first for part in parts), max(ends))
 
 
 def bin_window(first: int, last: int) -> range:
@@ -269,6 +303,7 @@ def count(
         tier_counts=np.zeros((candidates, tiers, part.code_count), dtype=np.int64),
         tier_days=np.zeros((candidates, tiers, part.day_count), dtype=np.int64),
         lows=np.zeros((candidates, tiers), dtype=np.int64),
+        first=window.start,
     )
 
 

@@ -1,8 +1,9 @@
 """The evaluator of many processes or machines: shards of a table held by Ray actors.
 
 Candidates go out in batches, counts come back and are added; since they are exact integers, their
-sum is what one process counts. An actor that is lost is replaced: the driver, which keeps the
-table, sends its shard again. Ray is imported here alone, and late.
+sum is what one process counts, whether a shard takes them with machine code or with numpy. An actor
+that is lost is replaced: the driver, which keeps the table, sends its shard again. Ray is imported
+here alone, and late.
 """
 
 from __future__ import annotations
@@ -11,27 +12,31 @@ import logging
 import os
 import sys
 from contextlib import contextmanager, redirect_stdout
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, Any
 
-from gtmar.engine.local import LocalEvaluator, ceiling_fifths
+import numpy as np
+
+from gtmar.engine.local import COMPILED_GROUP, LocalEvaluator, ceiling_fifths
+from gtmar.engine.numpy_kernel import Counts
 from gtmar.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from types import ModuleType
 
-    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
-    from gtmar.engine.numpy_kernel import Counts
     from gtmar.spec.model import ScoringSpec
+
+    #: Asks an actor for something, and gives the answer to come.
+    Ask = Callable[[Any], Any]
 
 __all__ = ["ClusterEvaluator", "connected"]
 
+#: Accounts that a thread counts a candidate over while a batch goes out and its counts come back.
+_BATCH_COST = 2_000_000
 #: An actor that is lost more often than this during one batch has a reason that won't go away.
 _MOST_LOSSES = 5
 #: Settings of a cluster of our own, unless the environment says otherwise: no statistics sent, and
@@ -42,19 +47,17 @@ _OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUST
 class _Shard:
     """What an actor does: hold some rows, and count candidates over them."""
 
-    def __init__(
-        self, part: AccountMatrix, spec: ScoringSpec, threads: int, *, by_rule: bool
-    ) -> None:
-        self._evaluator = LocalEvaluator(part, spec, threads=threads, by_rule=by_rule)
+    def __init__(self, part: AccountMatrix, spec: ScoringSpec, **options: Any) -> None:
+        self._evaluator = LocalEvaluator(part, spec, **options, shard=True)
 
     def move(self, weights: Sequence[int]) -> None:
         self._evaluator.move(weights)
 
     def counts(self, candidates: Sequence[Sequence[int]], *, untiered: bool = False) -> Counts:
-        return self._evaluator.counts(candidates, untiered=untiered)
+        return self._evaluator.counts(candidates, untiered=untiered).packed()
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
-        return self._evaluator.tiers(candidates, lows)
+        return self._evaluator.tiers(candidates, lows).packed()
 
     def process(self) -> int:
         return os.getpid()
@@ -110,6 +113,25 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
             ray.shutdown()
 
 
+def _placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
+    """Return how many shards there are, the threads of each, and the cores that it claims.
+
+    So that all have a place on machines of so many cores: an actor that waits for one would wait
+    for ever. More shards than cores share them.
+
+    Examples
+    --------
+    >>> _placed([16, 16], None, 10**6), _placed([16, 16], 3, 10**6), _placed([2], 3, 10**6)
+    ((2, 16, 16), (3, 8, 8), (3, 1, 0.5))
+    """
+    cores = [number for number in machines if number] or [1]
+    count = shards or sum(number // min(cores) for number in cores)
+    count = max(1, min(count, accounts))
+    fitting = (each for each in range(max(cores), 0, -1) if sum(n // each for n in cores) >= count)
+    threads = next(fitting, 0)
+    return count, max(1, threads), threads or 1 / -(-count // sum(cores))
+
+
 class ClusterEvaluator:
     """Computes sums of candidates over shards of one account matrix, held by Ray actors.
 
@@ -122,10 +144,13 @@ class ClusterEvaluator:
     spec
         Tiers, base and bounds; its weights are not used.
     shards
-        Into how many parts the accounts go, a process each; None takes the cluster's cores.
-        Changes no sum.
+        Into how many parts the accounts go, a process each, whose threads share a machine's cores;
+        None for one a machine, more on machines that are larger. Changes no sum.
     by_rule
         Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
+    compiled
+        As for `LocalEvaluator`, of each shard by itself: one that has no machine code, or not yet,
+        counts the same with numpy. None compiles it once on each machine. Changes no sum.
     """
 
     def __init__(
@@ -136,16 +161,16 @@ class ClusterEvaluator:
         *,
         shards: int | None,
         by_rule: bool = False,
+        compiled: bool | None = None,
     ) -> None:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        count = max(1, min(shards or cores, matrix.accounts))
+        machines = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+        count, self._threads, claimed = _placed(machines, shards, matrix.accounts)
         ends = [matrix.accounts * shard // count for shard in range(count + 1)]
         self._ray = ray
         self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
         self._spec, self._by_rule = spec, by_rule and spec.has_rule
-        self._threads = max(1, cores // count)
-        # More shards than cores share them: an actor that waits for a core would wait for ever.
-        self._actor = ray.remote(num_cpus=min(self._threads, cores / count))(_Shard)
+        self._options = {"threads": self._threads, "compiled": compiled, "by_rule": by_rule}
+        self._actor = ray.remote(num_cpus=claimed)(_Shard)
         self._incumbent: tuple[int, ...] | None = None
         self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.
@@ -156,6 +181,11 @@ class ClusterEvaluator:
         """End the actors, which gives the cluster its cores back."""
         for actor in self._actors:
             self._ray.kill(actor)
+
+    @property
+    def batch_cost(self) -> int:
+        """See `Evaluator.batch_cost`: all threads of all shards count at once."""
+        return _BATCH_COST * len(self._actors) * self._threads
 
     @property
     def processes(self) -> list[int]:
@@ -172,17 +202,30 @@ class ClusterEvaluator:
 
         Raises `ResourceError` if actors are lost again and again.
         """
-        batch, by_rule = self._ray.put([tuple(weights) for weights in candidates]), self._by_rule
-        parts: list[Counts] = self._everywhere(
-            lambda actor: actor.counts.remote(batch, untiered=by_rule)
+        groups = [
+            candidates[at : at + COMPILED_GROUP] for at in range(0, len(candidates), COMPILED_GROUP)
+        ]
+        if self._by_rule:
+            return np.concatenate(list(map(self._sums_by_rule, groups)))
+
+        def count(group: Sequence[Sequence[int]]) -> Ask:
+            return lambda actor: actor.counts.remote(group)
+
+        # Actors are asked for all groups at once: they count one while another is reduced here.
+        asked = [(ask := count(group), self._asked(ask)) for group in groups]
+        return np.concatenate(
+            [self._reducer.reduce(Counts.total(self._answers(*each))) for each in asked]
         )
-        counts = reduce(add, parts)
-        if by_rule:
-            # Where tiers end follows from all accounts, so shards are asked a second time.
-            lows = self._reducer.lows_of(counts)
-            parts = self._everywhere(lambda actor: actor.tiers.remote(batch, lows))
-            counts = counts.with_tiers(reduce(add, parts))
-        return self._reducer.reduce(counts)
+
+    def _sums_by_rule(self, group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """Evaluate candidates whose tiers end where the scores of all accounts say so."""
+        counts = Counts.total(
+            self._everywhere(lambda actor: actor.counts.remote(group, untiered=True))
+        )
+        # So shards are asked a second time, and take the answer from what they have kept.
+        lows = self._reducer.lows_of(counts)
+        tiers = self._everywhere(lambda actor: actor.tiers.remote(group, lows))
+        return self._reducer.reduce(counts.with_tiers(Counts.total(tiers)))
 
     def frame_of(
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
@@ -200,37 +243,45 @@ class ClusterEvaluator:
 
     def _started(self, shard: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
-        actor = self._actor.remote(
-            self._parts[shard], self._spec, self._threads, by_rule=self._by_rule
-        )
+        actor = self._actor.remote(self._parts[shard], self._spec, **self._options)
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
         return actor
 
-    def _everywhere(self, ask: Callable[[Any], Any]) -> list[Any]:
-        """Ask all shards at once; ask those that were lost meanwhile again, of a new actor."""
+    def _everywhere(self, ask: Ask) -> list[Any]:
+        """Ask all shards at once, and wait for their answers."""
+        return self._answers(ask, self._asked(ask))
+
+    def _asked(self, ask: Ask) -> list[tuple[Any, Any]]:
+        """Ask all shards at once; return each one's actor and the answer to come."""
+        return [(actor, ask(actor)) for actor in self._actors]
+
+    def _answers(self, ask: Ask, asked: list[tuple[Any, Any]]) -> list[Any]:
+        """Wait for the answers of all shards; ask those that were lost again, of a new actor."""
         from ray import exceptions as rays
 
         lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
         answers: dict[int, Any] = {}
-        missing = list(range(len(self._actors)))
+        pending = dict(enumerate(asked))
         reason = ""
         for _ in range(_MOST_LOSSES):
-            pending = {shard: ask(self._actors[shard]) for shard in missing}
-            for shard, answer in pending.items():
+            for shard, (actor, answer) in pending.items():
                 try:
                     answers[shard] = self._ray.get(answer)
                 except lost as err:
                     reason = str(err)
-                    self._ray.kill(self._actors[shard])
-                    self._actors[shard] = self._started(shard)
+                    # Unless it was replaced when it owed an earlier answer.
+                    if actor is self._actors[shard]:
+                        self._ray.kill(actor)
+                        self._actors[shard] = self._started(shard)
                 except rays.RayTaskError:  # a fault of ours, with its traceback
                     raise
                 except rays.RayError as err:
                     raise self._failed(str(err)) from err
-            missing = [shard for shard in missing if shard not in answers]
+            missing = [shard for shard in pending if shard not in answers]
             if not missing:
                 return [answers[shard] for shard in sorted(answers)]
+            pending = {shard: (self._actors[shard], ask(self._actors[shard])) for shard in missing}
         listed = ", ".join(map(str, missing))
         raise self._failed(f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}")
 

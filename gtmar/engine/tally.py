@@ -129,15 +129,13 @@ class TierEdges:
             ]
         return dict(zip(names, columns, strict=True))
 
-    def sums(self, counts: Counts, *, first: int = 0) -> Int64s:
+    def sums(self, counts: Counts) -> Int64s:
         """Reduce the counts of K candidates to their sums.
 
         Parameters
         ----------
         counts
             The counts of all accounts, parts added up.
-        first
-            The bin that the counts begin with. No account may be outside of what they hold.
 
         Returns
         -------
@@ -151,14 +149,14 @@ class TierEdges:
         candidates, _, depth, bins = counts.money.shape
         turn = slice(None, None, -1 if self.risk else 1)
         accounts, money = counts.accounts[..., turn], counts.money[..., turn]
-        grid = np.arange(first, first + bins)[turn]
+        grid = np.arange(counts.first, counts.first + bins)[turn]
         ranked = accounts[:, 0] + accounts[:, 1]
         everyone = ranked + accounts[:, 2]
         # Twice the labelled accounts in bins before, and those in the bin itself.
         before = np.cumsum(ranked, axis=1)
         before *= 2
         before -= ranked
-        tiers = self._tier_sums(counts, first)
+        tiers = self._tier_sums(counts)
         scored, labelled, retained = (
             tiers[:, 0, :, TIER_SUMS.index(name)].sum(axis=1)
             for name in ("accounts", "labelled", "retained")
@@ -183,7 +181,7 @@ class TierEdges:
             parts.append(lows)
         return np.concatenate(parts, axis=-1)
 
-    def _tier_sums(self, counts: Counts, first: int) -> Int64s:
+    def _tier_sums(self, counts: Counts) -> Int64s:
         """Return the sums of each tier, int64 (K, L, T, sums)."""
         candidates, _, depth, bins = counts.money.shape
         flows = np.zeros((candidates, len(CASH_FLOWS), depth, len(self.tiers)), dtype=np.int64)
@@ -191,7 +189,7 @@ class TierEdges:
         alike = 1 if self.rule else candidates
         for group in (slice(k, k + alike) for k in range(0, candidates, alike)):
             # Runs of bins by tier; a tier without a bin here gets none.
-            lows = np.clip(counts.lows[group][0] - first, 0, bins)
+            lows = np.clip(counts.lows[group][0] - counts.first, 0, bins)
             held = np.flatnonzero(lows < np.append(bins, lows[:-1]))
             money = counts.money[group, : len(CASH_FLOWS)]
             inside = np.add.reduceat(money, lows[held][::-1], axis=-1)

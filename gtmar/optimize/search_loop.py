@@ -34,9 +34,6 @@ __all__ = ["STAGES", "Limits", "SearchLoop"]
 #: what follows a win is thrown away, and within these ends.
 _SMALLEST_BATCH = 4
 _LARGEST_BATCH = 64
-#: Where a batch's own cost is little beside a candidate's, both ends shrink: with the square root
-#: of how many times these accounts a table has.
-_SMALL_TABLE = 50_000
 
 #: What an experiment's time goes to, in the order of the loop.
 STAGES = ("propose", "evaluate", "judge", "journal")
@@ -96,7 +93,8 @@ class SearchLoop:
         #: Seconds that each stage took.
         self.spent = dict.fromkeys(STAGES, 0.0)
         self._mark = 0.0
-        growth = math.sqrt(max(1.0, matrix.accounts / _SMALL_TABLE))
+        # Where a batch's own cost is little beside a candidate's, both ends shrink.
+        growth = math.sqrt(max(1.0, matrix.accounts / evaluator.batch_cost))
         self._batches = [max(1, round(end / growth)) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)]
 
     @cached_property

@@ -9,8 +9,9 @@ stated order, element by element. Matrix products of numerical libraries, sums o
 logarithms differ in their last digits from build to build, and a search would go another way.
 
 The mathematics is written once, in the part of numpy that numba compiles too. Where numba is
-loaded, `options` and `chance` run as machine code, in which `total`, `product` and `solved` are the
-loops at the end of this module: the same operations in the same order, so every bit is the same.
+loaded, the functions of `_Code` are machine code, in which `total`, `product`, `solved` and a few
+others are the loops at the end of this module: the same operations in the same order, so every bit
+is the same.
 All that numba compiles is in this one module, since it looks for changes in no other.
 """
 
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gtmar.engine.numba_cache import CodePart
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     Raw = NDArray[np.uint64]
 
 __all__ = [
+    "MACHINE_CODE",
     "TUNING",
     "Bounds",
     "Fence",
@@ -174,14 +178,11 @@ class Fence(NamedTuple):
 # ---- entry points ---------------------------------------------------------------------------
 
 
-def machine_code() -> _MachineCode | None:
-    """Return the same arithmetic in machine code, if the evaluator found numba worth loading."""
-    if "numba" not in sys.modules:
+def machine_code() -> _Code | None:
+    """Return the same arithmetic in machine code, if it is there and numba is loaded."""
+    if "numba" not in sys.modules or not MACHINE_CODE.ready(wanted=False):
         return None
-    try:
-        return _compiled()
-    except (ImportError, RuntimeError):
-        return None
+    return _compiled()
 
 
 def most_draws(known: Knowledge | None, width: int) -> int:
@@ -219,36 +220,49 @@ def options(
     -----
     Cost: a tenth of a millisecond in machine code, with a dozen weights; ten times that with numpy.
     """
-    code = machine_code()
-    return (_options if code is None else code.options)(known, raw, here, bounds, ranked)
+    code = machine_code() or _NUMPY
+    moves, used = code.moves(raw, here, bounds)
+    frame, surface, used = code.surface(known, here, raw, used)
+    fence, used = code.fence(known, frame, raw, used)
+    steps = code.steps(frame, surface, fence, raw[used:], known.radius, bounds)
+    heights = code.heights(frame, surface, fence, moves[: TUNING.ranked], ranked)
+    return Options(moves, steps, heights)
 
 
 def chance(raw: Raw, here: Integers, bounds: Bounds) -> Options:
     """Return random moves alone, for a block that makes no use of what is known."""
-    code = machine_code()
-    moves, _ = (random_moves if code is None else code.moves)(raw, here, bounds)
+    moves, _ = (machine_code() or _NUMPY).moves(raw, here, bounds)
     return Options(moves, np.empty((0, len(here)), dtype=np.int64), np.empty((0, 0)))
 
 
-def _options(
-    known: Knowledge, raw: Raw, here: Integers, bounds: Bounds, ranked: Integers
-) -> Options:
-    moves, used = random_moves(raw, here, bounds)
-    frame, width = frame_at(here.astype(np.float64)), len(here)
+def _surface_at(
+    known: Knowledge, here: Integers, raw: Raw, used: int
+) -> tuple[Frame, Surface, int]:
+    """Fit a surface round the incumbent, by raw numbers from `used` on; return how many are."""
+    frame = frame_at(here.astype(np.float64))
     points, values = _results(known, frame)
-    slopes, used = _normal(raw, used, width)
+    slopes, used = _normal(raw, used, len(here))
     noise, used = _normal(raw, used, len(values))
-    surface = fit_surface(points, values, slopes, noise)
-    fence = Fence(np.empty(0), np.empty((width, 0)))
-    if (known.kept[: known.fenced] < 0).any():
-        points, kept = _labels(known, frame)
-        slopes, used = _normal(raw, used, width + 1)
-        noise, used = _normal(raw, used, len(kept))
-        fence = fit_fence(points, kept, slopes, noise)
-    uniform = _uniform(raw[used : used + TUNING.block])
-    tops = surface_tops(frame, surface, fence, uniform, known.radius)
-    heights = _heights(frame, surface, fence, moves[: TUNING.ranked], ranked)
-    return Options(moves, _within(tops, bounds), heights)
+    return frame, fit_surface(points, values, slopes, noise), used
+
+
+def _fence_at(known: Knowledge, frame: Frame, raw: Raw, used: int) -> tuple[Fence, int]:
+    """Fit a fence where something was blocked, by raw numbers from `used` on."""
+    width = len(frame.center)
+    if not (known.kept[: known.fenced] < 0).any():
+        return Fence(np.empty(0), np.empty((width, 0))), used
+    points, kept = _labels(known, frame)
+    slopes, used = _normal(raw, used, width + 1)
+    noise, used = _normal(raw, used, len(kept))
+    return fit_fence(points, kept, slopes, noise), used
+
+
+def _steps(
+    frame: Frame, surface: Surface, fence: Fence, raw: Raw, radius: float, bounds: Bounds
+) -> Integers:
+    """Return the tops of samples within radius and bounds, (B, F)."""
+    uniform = _uniform(raw[: TUNING.block])
+    return _within(surface_tops(frame, surface, fence, uniform, radius), bounds)
 
 
 # ---- random numbers -------------------------------------------------------------------------
@@ -308,8 +322,13 @@ def random_moves(raw: Raw, here: Integers, bounds: Bounds) -> tuple[Integers, in
         step = _below(raw[used : used + len(rows)], span[index].astype(np.uint64))
         used += len(rows)
         at = rows * width + index
-        flat[at] = flat[at] + step - down[index] + (step >= down[index])
+        add_at(flat, at, step - down[index] + (step >= down[index]))
     return moves, used
+
+
+def add_at(values: Integers, index: Integers, more: Integers) -> None:
+    """Add to the values at indices, of which none comes twice."""
+    values[index] += more
 
 
 # ---- sums, products, systems ----------------------------------------------------------------
@@ -513,6 +532,11 @@ def surface_tops(
     return turned * (size * scaling / np.maximum(_length(turned), 1e-9))
 
 
+def middle(values: Doubles) -> float:
+    """Return the value with half of all, rounded down, before it in order."""
+    return np.sort(values)[len(values) // 2]  # type: ignore[no-any-return]  # a double
+
+
 def _damped(curvature: Doubles, right: Doubles, radius: float) -> Doubles:
     """Solve for the tops of samples, rows of F, damped until most are within reach."""
     trial, damping, most = 0, 0.0, len(TUNING.damping)
@@ -521,7 +545,7 @@ def _damped(curvature: Doubles, right: Doubles, radius: float) -> Doubles:
         trial += 1
         definite, solution = solved(damping * np.eye(len(curvature)) - curvature, right)
         if definite:
-            typical = np.sort(_length(solution[: TUNING.block].T))[TUNING.block // 2]
+            typical = middle(_length(solution[: TUNING.block].T))
             if typical <= TUNING.over_radius * radius or trial >= most:
                 return solution
 
@@ -566,11 +590,17 @@ def _heights(
 SETTINGS: Any = {"error_model": "numpy", "fastmath": False}
 
 
-class _MachineCode(NamedTuple):
-    """The compiled entry points."""
+class _Code(NamedTuple):
+    """What makes a block: functions of their own, since what one calls is compiled again in it."""
 
-    options: Callable[..., Options]
     moves: Callable[..., tuple[Integers, int]]
+    surface: Callable[..., tuple[Frame, Surface, int]]
+    fence: Callable[..., tuple[Fence, int]]
+    steps: Callable[..., Integers]
+    heights: Callable[..., Doubles]
+
+
+_NUMPY = _Code(random_moves, _surface_at, _fence_at, _steps, _heights)
 
 
 def _always(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -578,21 +608,86 @@ def _always(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cache
-def _compiled() -> _MachineCode:
+def _compiled() -> _Code:
     from numba import njit
     from numba.extending import overload, register_jitable
 
     loops: dict[Any, Any] = {total: _total_loops, product: _product_loops, solved: _solved_loops}
+    # What numba has for these takes long to compile.
+    loops |= {nearest: _nearest_loops, middle: _middle_loops, add_at: _add_at_loops}
     for plain, loop in loops.items():
         overload(plain, jit_options=SETTINGS, strict=False)(_always(loop))
     for function in (
         *(_halve, _product_rows, _eliminate, _uniform, _normal, _below, _dot, _length, frame_at),
-        *(coordinates, _softened, nearest, _results, fit_surface, _amplitude, _labels, fit_fence),
-        *(surface_tops, _damped, _within, _heights, random_moves),
+        *(coordinates, _softened, _results, fit_surface, _amplitude, _labels, fit_fence),
+        *(surface_tops, _damped, _within),
     ):
         register_jitable(**SETTINGS)(function)
-    compiled = njit(nogil=True, cache=True, **SETTINGS)
-    return _MachineCode(compiled(_options), compiled(random_moves))
+    return _Code(*map(njit(nogil=True, cache=True, **SETTINGS), _NUMPY))
+
+
+def _rehearse() -> None:
+    """Make a block from next to nothing by all that makes larger ones."""
+    code, width = _compiled(), 1
+    here = np.ones(width, dtype=np.int64)
+    known = Knowledge(
+        vectors=np.ones((width, 1)),
+        values=np.ones(1),
+        results=1,
+        told=True,
+        level=1.0,
+        better=np.ones((width, 1)),
+        kept=np.ones(1),
+        fenced=1,
+        radius=1.0,
+    )
+    raw, bounds = np.zeros(most_draws(known, width), dtype=np.uint64), Bounds(0 * here, 2 * here)
+    moves, used = code.moves(raw, here, bounds)
+    frame, surface, used = code.surface(known, here, raw, used)
+    fence, used = code.fence(known, frame, raw, used)
+    code.steps(frame, surface, fence, raw[used:], known.radius, bounds)
+    code.heights(frame, surface, fence, moves, 0 * here)
+
+
+MACHINE_CODE = CodePart("proposer", _rehearse)
+
+
+def _add_at_loops(values: Integers, index: Integers, more: Integers) -> None:
+    for row in range(len(index)):
+        values[index[row]] += more[row]
+
+
+def _middle_loops(values: Doubles) -> float:
+    ordered = values.copy()
+    for end in range(1, len(ordered)):
+        value, place = ordered[end], end
+        while place and ordered[place - 1] > value:
+            ordered[place] = ordered[place - 1]
+            place -= 1
+        ordered[place] = value
+    return ordered[len(ordered) // 2]  # type: ignore[no-any-return]  # a double
+
+
+def _nearest_loops(reach: Doubles, most: int) -> Integers:
+    count, filled = min(len(reach), most), 0
+    least, chosen = np.full(count, np.inf), np.empty(count, dtype=np.int64)
+    if not count:
+        return chosen
+    for value in reach:
+        place = count - 1
+        if value < least[place]:
+            while place and least[place - 1] > value:
+                least[place] = least[place - 1]
+                place -= 1
+            least[place] = value
+    last = least[count - 1]
+    room = (least == last).sum()
+    for index in range(len(reach)):
+        if reach[index] < last or (reach[index] == last and room > 0):
+            room -= reach[index] == last
+            chosen[filled] = index
+            filled += 1
+    return chosen[:filled]
 
 
 #: Numbers that lie near enough to be read again at once: half of a small processor's first cache.

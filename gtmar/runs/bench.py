@@ -21,6 +21,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.optimize.surrogate import MACHINE_CODE
 from gtmar.runs.holdout import whole
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
@@ -104,6 +105,9 @@ class Track:
             expected=experiments,
             by_rule=True,
         )
+        # Machine code is what is timed: it is waited for.
+        if evaluator.compile():
+            MACHINE_CODE.compile()
         plan = Plan(limits=Limits(experiments))
         search = Search(self.accounts, self.spec, self.judge, plan, evaluator=evaluator)
         with (

@@ -101,10 +101,6 @@ def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
     return f"The tiers' rule sets their edges anew on the accounts searched: {listed}."
 
 
-#: Said where the first experiment waits for machine code.
-COMPILING = "Compiling machine code; it takes about half a minute and is done once."
-
-
 class Search:
     """One run in progress: its parts, and the loop that ties them together.
 
@@ -117,7 +113,7 @@ class Search:
     evaluator
         Who computes sums over the search part; None computes them in this process.
     announce
-        Called with a sentence where the first experiment keeps one waiting.
+        Called with a sentence about edges set anew, and at the end about machine code.
     stop
         Asked between two batches whether to end, as by Ctrl-C.
     """
@@ -138,15 +134,14 @@ class Search:
         if announce is not None and given.has_edges and (moved := _moved_edges(given, spec)):
             announce(moved)
         self.accounts, self.spec, self.judge = accounts, spec, judge
-        self.plan, self.watch, self._stop = plan, watch, stop
+        self.plan, self.watch, self._announce = plan, watch, announce
+        self._stop = stop
         self.names = tuple(term.name for term in spec.terms)
         self.start = tuple(term.weight for term in spec.terms)
         if evaluator is None:
             evaluator = LocalEvaluator(
                 accounts.search, spec, expected=plan.limits.experiments, by_rule=True
             )
-            if announce is not None and evaluator.compiles_first:
-                announce(COMPILING)
         self.evaluator: Evaluator = evaluator
         self.loop = SearchLoop(accounts.search, spec, judge, evaluator)
         self.baseline_sums = self.loop.start_sums
@@ -255,7 +250,14 @@ class Search:
         writer.flush()
         self.loop.lap("journal", since=ended)
         seconds = time.perf_counter() - began
+        self._tell_of_machine_code()
         return self._finish(climb, writer, state, seconds)
+
+    def _tell_of_machine_code(self) -> None:
+        known = self.evaluator
+        said = known.machine_code if isinstance(known, LocalEvaluator) else None
+        if self._announce is not None and said is not None:
+            self._announce(said)
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Bring a search to where the journal leaves it."""

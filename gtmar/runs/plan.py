@@ -222,7 +222,7 @@ class Engine:
     memory: int | None = None
     #: Of a running cluster; None starts one on this machine.
     address: str | None = None
-    #: Parts of the table, a process each; None for one a core of the cluster.
+    #: Parts of the table, a process each; None for one a machine of the cluster.
     shards: int | None = None
 
     def __post_init__(self) -> None:

@@ -175,7 +175,7 @@ def main() -> None:
             for kind in arguments.formats:
                 ways: list[tuple[str, dict[str, str]]] = [("memory", {})]
                 if kind == "parquet":
-                    ways += [("disk", {"memory": "0"}), ("2 shards", {"engine": "ray"})]
+                    ways += [("disk", {"memory": "0"}), ("Ray", {"engine": "ray"})]
                 place = Path(folder) / f"{accounts}-{kind}"
                 table = place / "accounts.csv" if kind == "csv" else place
                 if not place.is_dir():

@@ -26,6 +26,7 @@ from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
 from gtmar.engine import ray_shards as cluster
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.numpy_kernel import Counts
 from gtmar.engine.ray_shards import ClusterEvaluator, connected
 from gtmar.errors import ResourceError, UsageError
 from gtmar.journal.writer import RunWriter
@@ -190,6 +191,7 @@ def test_a_worker_killed_while_it_counts_is_replaced(
 
         [counts] = evaluator._everywhere(killed_at_work)
         assert len(asked) == 2
+        counts = Counts.total([counts])
         assert evaluator.frame_of(evaluator._reducer.reduce(counts)[:1]).equals(expected)
 
         # A fault of ours is no lost worker, and keeps its kind and its traceback.

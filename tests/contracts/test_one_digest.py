@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 import tables
+from machine_code import ready_after
 
 from gtmar import spec as specs
 from gtmar.data.matrix import Accounts
 from gtmar.data.synthetic import generate
-from gtmar.engine import local, numba_kernel
+from gtmar.engine import numba_kernel
 from gtmar.engine import numba_table as fused
 from gtmar.engine.local import PART_ROWS, LocalEvaluator
 from gtmar.engine.numba_table import NumbaTable
@@ -160,31 +161,39 @@ def test_cents_that_need_64_bits_are_counted_by_machine_code() -> None:
     np.testing.assert_array_equal(quick.sums([[1], [-1]]), plain.sums([[1], [-1]]))
 
 
-def test_a_run_goes_over_to_machine_code_on_its_way(
+@pytest.mark.parametrize(
+    ("kernel", "proposer"), [(1, 1), (2, 9), (3, 1), (5, 2), (9, 5), (1, 99), (99, 1)]
+)
+def test_a_run_goes_over_to_machine_code_between_any_two_batches(
     accounts: Accounts,
     spec: specs.ScoringSpec,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     sequential: str,
+    kernel: int,
+    proposer: int,
 ) -> None:
-    monkeypatch.setattr(local, "_WORTH_COMPILED", 200_000)
-    # As in a process that hasn't loaded it.
-    monkeypatch.delitem(sys.modules, "numba", raising=False)
-    evaluator = LocalEvaluator(accounts.search, spec, threads=1, by_rule=True)
+    waiting = ready_after(monkeypatch, kernel=kernel, proposer=proposer)
+    evaluator = LocalEvaluator(accounts.search, spec, threads=1, by_rule=True, expected=10**6)
     counted: list[int] = []
     original = NumbaTable.sums
 
     def noted(self: NumbaTable, raw: Any, changes: Any, workers: Any, width: int) -> Any:
-        counted.append(len(changes))
+        # Not those of the holdout, which has an evaluator of its own.
+        counted.append(len(changes) if self is evaluator._prepared else 0)
         return original(self, raw, changes, workers, width)
 
     monkeypatch.setattr(NumbaTable, "sums", noted)
     plan = Plan(limits=Limits(80), seed=4)
-    search = Search(accounts, spec, Judge.of(spec), plan, evaluator=evaluator)
+    said: list[str] = []
+    search = Search(accounts, spec, Judge.of(spec), plan, evaluator=evaluator, announce=said.append)
     with RunWriter(tmp_path, new_run_id()) as writer:
         found = search.run(writer, start=start_record(search))
     assert found.digest == sequential
-    assert 0 < sum(counted) < evaluator.evaluated
+    assert (sum(counted) == 0) == (kernel == 99)
+    assert (sum(counted) == evaluator.evaluated) == (kernel == 1)
+    assert waiting["proposer"] >= min(proposer, 9)
+    assert ["took over" in sentence for sentence in said] == [True] * (1 < kernel < 99)
 
 
 @pytest.mark.parametrize("orientation", ["health", "risk"])
@@ -269,13 +278,14 @@ def test_what_two_threads_counted_is_put_together(
         gathered.append(arguments[-2:])
         gather(*arguments)
 
-    monkeypatch.setattr(numba_kernel, "tabulate", together)
-    monkeypatch.setattr(numba_kernel, "gather", noted)
     spec = tables.make_spec(base=5, orientation=orientation)
     drawn = tables.draw_table(random.Random(5), 60, "everything")
     matrix = tables.loaded(tables.frame_of(drawn, "everything"), spec).search
     candidates = np.random.default_rng(8).integers(-100, 101, size=(3, 3)).tolist()
     quick = LocalEvaluator(matrix, spec, threads=2, compiled=True)
+    assert quick.compiles
+    monkeypatch.setattr(numba_kernel, "tabulate", together)
+    monkeypatch.setattr(numba_kernel, "gather", noted)
     plain = LocalEvaluator(matrix, spec, threads=1, compiled=False)
     np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
     assert len(met) == 2

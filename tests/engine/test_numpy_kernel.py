@@ -300,7 +300,8 @@ def test_counts_are_what_loops_count(rows: list[dict[str, Any]], split: bool, co
 
 def each(counts: Counts, candidate: int) -> Counts:
     """Return one candidate's counts, without the axis of candidates."""
-    return Counts(**{f.name: getattr(counts, f.name)[candidate] for f in fields(Counts)})
+    arrays = (field.name for field in fields(Counts) if field.name != "first")
+    return Counts(**{name: getattr(counts, name)[candidate] for name in arrays})
 
 
 def assert_counted(counts: Counts, rows: list[dict[str, Any]]) -> None:
@@ -399,9 +400,11 @@ def test_counts_with_other_limbs_are_not_added_in_place() -> None:
 
 def test_counts_that_do_not_fit_are_refused_by_name() -> None:
     counts = counted([])
-    other = replace(counts, accounts=np.zeros((1, 5, 7), dtype=np.int64))
-    with pytest.raises(ShapeError, match=r"^counts\.accounts: \(1, 5, 6\) and \(1, 5, 7\) don't"):
+    other = replace(counts, accounts=np.zeros((2, 5, 6), dtype=np.int64))
+    with pytest.raises(ShapeError, match=r"^counts\.accounts: \(1, 5, 6\) and \(2, 5, 6\) don't"):
         counts + other
+    with pytest.raises(ShapeError, match="begin with"):
+        counts += replace(counts, first=3)
     narrower = replace(counts, tier_days=np.zeros((1, 2, 1), dtype=np.int64))
     with pytest.raises(ShapeError, match=r"^counts\.tier_days: \(1, 2, 2\) and \(1, 2, 1\) don't"):
         counts += narrower
@@ -413,7 +416,7 @@ def test_a_window_of_places_counts_the_same(rows: list[dict[str, Any]], split: b
     found = [row["place"] for row in rows]
     narrow = counted(rows, split=split, window=range(min(found), max(found) + 1), copies=2)
     wide = counted(rows, split=split, copies=2)
-    widened = narrow.widened(min(found), 6)
+    widened = narrow.over(range(6), narrow.money.shape[2])
     for field in fields(Counts):
         np.testing.assert_array_equal(getattr(widened, field.name), getattr(wide, field.name))
 

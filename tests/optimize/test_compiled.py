@@ -18,6 +18,9 @@ from gtmar.optimize.proposers import SearchSpace, Stream
 from gtmar.optimize.surrogate import TUNING, Bounds, Fence, Knowledge, Options, Surface
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 
+# Waited for here; a search goes on with numpy instead.
+surrogate.MACHINE_CODE.compile()
+
 SIZES = [1, 2, 3, 14, 60]
 RANKED = np.array([2, 4, 6])
 
@@ -93,6 +96,15 @@ def test_the_nearest_are_those_of_a_stable_sort(count: int, levels: int) -> None
     values = np.random.default_rng(count).integers(0, levels, count) / 8.0
     expected = np.sort(np.argsort(values, kind="stable")[:63])
     np.testing.assert_array_equal(surrogate.nearest(values, 63), expected)
+    np.testing.assert_array_equal(surrogate._nearest_loops(values, 63), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_the_middle_is_that_of_a_sorted_array(count: int, levels: int) -> None:
+    values = np.random.default_rng(count).integers(0, levels, count) / 8.0
+    assert surrogate._middle_loops(values) == surrogate.middle(values)
+    assert surrogate.middle(values) == sorted(values.tolist())[count // 2]
 
 
 @pytest.mark.parametrize("width", SIZES)

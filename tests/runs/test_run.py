@@ -7,21 +7,20 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 import reference
 import tables
+from machine_code import ready_after
 
 from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
-from gtmar.engine import local, numba_kernel
+from gtmar.engine import local
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.numba_table import compiled_before
 from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError, ViolationsError
 from gtmar.metrics import all_metrics, measure
 from gtmar.objective.objective import Judge
@@ -578,34 +577,13 @@ def test_of_a_table_with_mrr_alone_those_without_it_are_left_out() -> None:
     assert (accounts.checked.dropped, accounts.search.accounts) == (1, 2)
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_that_machine_code_is_compiled_first_is_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, before: bool
+@pytest.mark.parametrize(("compiler", "sentences"), [(True, 1), (False, 0)])
+def test_that_machine_code_is_being_compiled_is_said_once_and_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, compiler: bool, sentences: int
 ) -> None:
-    monkeypatch.setattr(local, "compiled_before", lambda: before)
+    ready_after(monkeypatch, kernel=10**6, proposer=10**6)
+    monkeypatch.setattr(local, "compiler_runs", lambda: compiler)
     said: list[str] = []
     limits = Limits(2_000, proposals=20)
-    run(
-        generate("health_score", accounts=500),
-        SPEC,
-        limits=limits,
-        journal=tmp_path,
-        announce=said.append,
-    )
-    assert any("machine code" in sentence for sentence in said) is not before
-
-
-def test_machine_code_that_was_kept_is_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    stats = SimpleNamespace(cache_path=str(tmp_path))
-    monkeypatch.setattr(numba_kernel, "tabulate", SimpleNamespace(stats=stats))
-    assert not compiled_before()
-    (tmp_path / "numba_kernel.tabulate-1.py311.nbi").touch()
-    assert compiled_before()
-
-
-def test_machine_code_is_kept_under_the_name_that_is_looked_for() -> None:
-    evaluator = LocalEvaluator(load_accounts(scan(TABLE), SPEC).search, SPEC, compiled=True)
-    evaluator.sums([[term.weight for term in SPEC.terms]])
-    assert compiled_before()
+    run(TABLE, SPEC, limits=limits, journal=tmp_path, announce=said.append)
+    assert ["in the background" in sentence for sentence in said] == [True] * sentences

@@ -1,0 +1,45 @@
+"""Machine code that is there from the n-th time on that a search asks for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from gtmar.engine.numba_cache import CodePart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+__all__ = ["ready_after"]
+
+
+def ready_after(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    kernel: int,
+    proposer: int,
+    taken_up: Callable[[str, str], None] = lambda _part, _moment: None,
+) -> Counter[str]:
+    """Make parts ready at so manieth asking; return how often each was asked for.
+
+    `taken_up` is called with part and moment, "before" or "loaded".
+    """
+    asked: Counter[str] = Counter()
+
+    def ready(part: CodePart, *, wanted: bool) -> bool:
+        del wanted
+        name = "proposer" if part.name == "proposer" else "kernel"
+        asked[name] += 1
+        at = {"kernel": kernel, "proposer": proposer}[name]
+        if asked[name] == at:
+            taken_up(name, "before")
+        if asked[name] >= at:
+            part.compile()
+        if asked[name] == at:
+            taken_up(name, "loaded")
+        return asked[name] >= at
+
+    monkeypatch.setattr(CodePart, "ready", ready)
+    return asked
