@@ -20,7 +20,7 @@ from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_rows_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from gtmar.data.matrix import Accounts
@@ -100,12 +100,13 @@ def load(
     holdout_as_of: str | None = None,
     spec_file: str | Path | None = None,
     memory: int | None = None,
+    coded: Sequence[str] = (),
     **options: Unpack[TableOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
     Rows set aside are written where `options` say; the sentences about them come second. `memory`
-    is as for `load_accounts`, `spec_file` and errors are those of `load_with_holdout`.
+    and `coded` are as for `load_accounts`, `spec_file` and errors are those of `load_with_holdout`.
     """
     refuse_unknown_options(options, TableOptions)
     shared: dict[str, Any] = {
@@ -113,6 +114,7 @@ def load(
         "drop_unlabelled": options.get("drop_unlabelled", False),
         "set_aside": options.get("set_aside"),
         "memory": memory,
+        "coded": coded,
     }
     if holdout_file is None:
         accounts = load_accounts(table, spec, **shared)
