@@ -308,7 +308,8 @@ def culprits(values: Iterable[object], *, limit: int = 5) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that the given one was most likely meant to be, or None.
 
-    One of like letters, else the shortest of those that have the given one within them. Very long names, and names beyond some thousands, are not compared: that would take seconds.
+    One of like letters, else the shortest of those that have the given one within them. Very long
+    names, and names beyond some thousands, are not compared: that would take seconds.
 
     Examples
     --------

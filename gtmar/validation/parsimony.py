@@ -16,14 +16,13 @@ Olshen & Stone 1984, section 3.4.3, for the smallest size within one standard er
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gtmar.stats.logistic import fit_logistic
-from gtmar.validation.delong import placements
+from gtmar.stats.paired_auc import folded_difference, placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.stats.logistic import Fit
+    from gtmar.stats.paired_auc import Placed
 
     Doubles = NDArray[np.float64]
 
@@ -110,8 +110,7 @@ def parsimony(
     order, _ = _eliminate(x, stayed, place, fixed)
     least = len(names) - len(order)
     fold_of = groups % _FOLDS
-    aucs: list[Doubles] = []
-    differences: list[list[tuple[Doubles, Doubles]]] = []
+    by_fold: list[list[Placed]] = []
     for fold in range(_FOLDS):
         out = fold_of == fold
         if not (_both(stayed[out]) and _both(stayed[~out])):
@@ -119,22 +118,15 @@ def parsimony(
             return Parsimony(sizes, len(names))
         own = x if encoded is None else _scaled(encoded(~out))
         _, fits = _eliminate(own[~out], stayed[~out], place, fixed)
-        sides = [placements(*_places(own[out] @ fit, stayed[out])) for fit in fits]
-        aucs.append(np.array([up.mean() for up, _ in sides]))
-        differences.append(sides)
-    mean = np.mean(aucs, axis=0)
-    best = int(mean.argmax())
+        by_fold.append([placed(own[out] @ fit, stayed[out]) for fit in fits])
+    by_size = list(zip(*by_fold, strict=True))
+    aucs = [float(np.mean([up.mean() for up, _ in folds])) for folds in by_size]
+    best = by_size[int(np.argmax(aucs))]
     listed = []
-    for step, auc in enumerate(mean.tolist()):
-        errors = [
-            math.sqrt(sum(_variance(fold[other], fold[step]) for fold in differences)) / _FOLDS
-            for other in (best, 0)
-        ]
+    for step, (auc, folds) in enumerate(zip(aucs, by_size, strict=True)):
+        behind = folded_difference(folds, best), folded_difference(folds, by_size[0])
         following = names[order[step]] if step < len(order) else None
-        below = [float(mean[other]) - auc for other in (best, 0)]
-        listed.append(
-            Size(len(names) - step, auc, below[0], errors[0], below[1], errors[1], following)
-        )
+        listed.append(Size(len(names) - step, auc, *behind[0], *behind[1], following))
     within = [s.features for s in listed if s.loss is not None and s.loss <= (s.error or 0.0)]
     return Parsimony(tuple(listed), max(1, least, min(within)))
 
@@ -180,17 +172,3 @@ def _worth(fit: Fit, own: NDArray[np.bool_]) -> float:
     b = fit.coefficients[own]
     spread = fit.covariance[np.ix_(own, own)]
     return float(b @ np.linalg.solve(spread, b)) - 2 * len(b)
-
-
-def _places(scores: Doubles, stayed: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
-    """Return the ranks of those who stayed and of those who left; equal scores have one."""
-    _, ranks = np.unique(np.round(scores, 9), return_inverse=True)
-    return ranks[stayed], ranks[~stayed]
-
-
-def _variance(one: tuple[Doubles, Doubles], two: tuple[Doubles, Doubles]) -> float:
-    """Return the variance of the difference of two AUCs over one fold."""
-    return sum(
-        float((a - b).var(ddof=1)) / len(a) if len(a) > 1 else 0.0
-        for a, b in zip(one, two, strict=True)
-    )
