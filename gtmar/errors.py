@@ -65,6 +65,8 @@ __all__ = [
 
 #: Longer names, and more of them, are not compared with a name that isn't there.
 _LONGEST_NAME, _COMPARED = 200, 5_000
+#: Names of so many letters are within many others by chance.
+_SHORT = 3
 #: Characters of a line of a message; whole cells and files would drown what it says.
 _LONGEST_LINE = 20_000
 
@@ -316,7 +318,8 @@ def culprits(values: Iterable[object], *, limit: int = 5) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that the given one was most likely meant to be, or None.
 
-    Very long names, and names beyond some thousands, are not compared: that would take seconds.
+    One of like letters, else the shortest of those that have the given one within them. Very long
+    names, and names beyond some thousands, are not compared: that would take seconds.
 
     Examples
     --------
@@ -326,10 +329,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > _LONGEST_NAME:
         return None
     # By difflib's measure, a name more than 7/3 as long as another is never near.
-    near = (o for o in known if 3 * max(len(o), len(name)) <= 7 * min(len(o), len(name)))
-    lowered = {option.lower(): option for option in islice(near, _COMPARED)}
+    options = list(islice(known, _COMPARED))
+    near = (o for o in options if 3 * max(len(o), len(name)) <= 7 * min(len(o), len(name)))
+    lowered = {option.lower(): option for option in near}
     match = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[match[0]] if match else None
+    if match:
+        return lowered[match[0]]
+    longer = [o for o in options if name.lower() in o.lower()] if len(name) > _SHORT else []
+    return min(longer, key=len, default=None)
 
 
 def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:

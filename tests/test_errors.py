@@ -208,6 +208,8 @@ def test_culprits_account_for_every_value(values: list[int], limit: int) -> None
         ("mrr", ["mrr"], "mrr"),
         ("xyzzy", ["alert_created", "mrr"], None),
         ("mrr", [], None),
+        ("csat", ["is_csat_or_nps", "csat_score", "nps"], "csat_score"),
+        ("sat", ["csat_score"], None),
         ("", ["mrr"], None),
     ],
 )

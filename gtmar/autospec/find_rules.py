@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,19 +18,29 @@ from gtmar.autospec.leakage import area
 from gtmar.spec.rule import Condition, Rule
 from gtmar.stats.interplay import LevelColumns, Predicted, proven_corners
 from gtmar.stats.logistic import correlation, fit_logistic
+from gtmar.stats.paired_auc import folded_difference, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gtmar.autospec.fit_encoders import Fitted
     from gtmar.stats.interplay import Corner
     from gtmar.stats.logistic import Fit
+    from gtmar.stats.paired_auc import Placed
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["FoundRule", "WeightedRule", "find_rules", "rule_names", "spoken", "weigh_rules"]
+__all__ = [
+    "FoundRule",
+    "WeightedRule",
+    "find_rules",
+    "rule_names",
+    "rules_that_pay",
+    "spoken",
+    "weigh_rules",
+]
 
 #: A number is cut at its tenths; a list of categories has no more than so many.
 _PARTS, _MOST_LISTED = 10, 4
@@ -45,6 +56,8 @@ _LEAST_SHARED, _MOST_SHARED, _ROUNDS, _SETTLED = 0.5, 1e4, 8, 0.2
 _WORD = 1.0
 #: Of proven corners so many are fitted beside the spec's weights.
 _MOST_FITTED = 500
+#: A rule must put in order accounts to which nothing was fitted, in so many folds.
+_FOLDS = 5
 #: Predictors of accounts that are fitted at most, and accounts of pairs of columns.
 _MOST_CELLS, _MOST_PAIRED = 8_000_000, 20_000_000
 
@@ -150,6 +163,55 @@ def find_rules(
     return [FoundRule(search.rule(corner), corner.p) for corner in corners]
 
 
+def rules_that_pay(
+    encoded: Callable[[NDArray[np.bool_]], Doubles],
+    holds: NDArray[np.bool_],
+    y: Doubles,
+    groups: NDArray[np.intp] | None = None,
+) -> int:
+    """Return how many rules, the first ones, put unseen accounts in a better order.
+
+    Interplay may be proven and yet change nobody's rank, where it is strong at one end of the
+    scores. Each rule must raise the AUC by more than that gain's standard error, in folds that
+    neither encoders nor weights were fitted to. Of outcomes other than 0 and 1, whose likelihood
+    goes by their ranks, all rules stay.
+
+    Parameters
+    ----------
+    encoded
+        Gives N accounts' values, shape (N, F), by encoders fitted to some of them.
+    holds, y, groups
+        For whom R rules hold, shape (N, R), outcomes, and who is like whom, as for `find_rules`.
+    """
+    known = ~np.isnan(y)
+    if not np.isin(y[known], (0, 1)).all():
+        return int(holds.shape[1])
+    positive = y == 1
+    fold_of = (np.arange(len(y)) if groups is None else groups) % _FOLDS
+    by_count: list[list[Placed]] = [[] for _ in range(holds.shape[1] + 1)]
+    for fold in range(_FOLDS):
+        out, others = known & (fold_of == fold), known & (fold_of != fold)
+        if any(len(np.unique(positive[part])) < 2 for part in (out, others)):
+            return 0
+        features = encoded(others)
+        for rules, folds in enumerate(by_count):
+            table = np.column_stack([features, holds[:, :rules]])
+            fit = _fitted(table[others], y[others], rules)
+            folds.append(placed(table[out] @ fit.coefficients, positive[out]))
+    for rules, (before, after) in enumerate(pairwise(by_count)):
+        gain, error = folded_difference(before, after)
+        if gain <= error:
+            return rules
+    return int(holds.shape[1])
+
+
+def _fitted(table: Doubles, outcome: Doubles, rules: int) -> Fit:
+    """Fit slopes of a table whose last columns are rules, shape (N, F + R)."""
+    count = table.shape[1] - rules
+    ridges = np.repeat([_RIDGES["term"], _RIDGES["rule"]], [count, rules])
+    return fit_logistic(lambda: [(table, outcome)], np.diag(ridges))
+
+
 def weigh_rules(
     found: Sequence[FoundRule],
     holds: NDArray[np.bool_],
@@ -189,15 +251,13 @@ def weigh_rules(
     def fitted(features: Doubles, rules: int) -> tuple[Doubles, Doubles]:
         """Return slopes, and the log-odds that they give, shape (N,)."""
         table = np.column_stack([features[known], holds[:, :rules]])
-        ridges = np.repeat([_RIDGES["term"], _RIDGES["rule"]], [features.shape[1], rules])
-        fit = fit_logistic(lambda: [(table, outcome)], np.diag(ridges))
+        fit = _fitted(table, outcome, rules)
         return fit.coefficients, fit.place[0] + table @ fit.place[1:]
 
     sums = [fitted(alone, rules)[1] for rules in range(len(found) + 1)]
     worth = [area(each, outcome == 1) if binary else correlation(each, outcome) for each in sums]
     expected = 1 / (1 + np.exp(-sums[0]))
-    slopes = fitted(encoded, len(found))[0]
-    own, rules = np.split(slopes, [encoded.shape[1]])
+    own, rules = np.split(fitted(encoded, len(found))[0], [encoded.shape[1]])
     spread = float((encoded[known] @ own).std())
     scale = float((encoded[known] @ weights).std()) / spread if spread else 0.0
     weighted = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gtmar.autospec.find_rules import find_rules, rule_names, weigh_rules
+from gtmar.autospec.find_rules import find_rules, rule_names, rules_that_pay, weigh_rules
 from gtmar.autospec.fit_encoders import (
     Fitted,
     Shape,
@@ -269,7 +269,7 @@ def _detected(
     fitted = _as_asked(frame, fitted, left_out := left_out | weak, y, cuts, monotone=monotone)
     oriented = _TARGETS[target][0]
     groups = _same_accounts(frame, list(fitted), identifier if table.several else None, copies)
-    features, comments = _features_of(
+    features, comments, found_rules = _features_of(
         frame,
         fitted,
         y,
@@ -315,7 +315,7 @@ def _detected(
             if found.labelled
             else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
         ),
-        *((_rules_found(proven, most_rules),) if most_rules else ()),
+        *((_rules_found(proven, found_rules, most_rules),) if most_rules else ()),
     )
     notes = [
         *_reading_notes(table, used, left_out),
@@ -570,10 +570,12 @@ def _weight_and_bound(features: int) -> tuple[int, int]:
     return weight, max(_LEAST_BOUND, 3 * weight)
 
 
-def _rules_found(proven: int, most: int) -> str:
+def _rules_found(paying: int, proven: int, most: int) -> str:
     if not proven:
         return "Rules: none; chance explains as much as the best that was found."
-    return f"Rules: {proven} of {most} looked for; chance explains none of them."
+    if not paying:
+        return "Rules: none; what was found is proven, but puts no unseen accounts in better order."
+    return f"Rules: {paying} of {most} looked for; chance explains none of them."
 
 
 def _features_of(
@@ -586,34 +588,52 @@ def _features_of(
     most_rules: int,
     groups: NDArray[np.intp] | None,
     oriented: str,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return features as plain data, rules that were looked for among them, and comments by name.
+) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Return features as plain data, comments by name, and how many rules are proven.
 
-    Where rules are found, the encoders are fitted anew: what a column says by itself is another
-    thing once a rule says what it says with another one.
+    Those of the rules that pay are among the features. The encoders of columns that these read are
+    fitted anew beside them: what a column says by itself is another thing once a rule says what it
+    says with another one.
     """
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
     how: Any = {"points": weight, "bound": bound, "repeats": repeats}
     fit = partial(fit_bins, **how) if bins else partial(fit_shapes, **how)
-    shapes = fit(frame.gather_every(apart), fitted, y[::apart])
-    proven = []
-    if most_rules:
-        alone = _encoded(_features(shapes), frame)[1] / VALUE_UNITS
-        proven = find_rules(frame, fitted, alone, y, most=most_rules, groups=groups)
-    if not proven:
-        return _features(shapes), {name: shape.comment for name, shape in shapes.items()}
+    some, own = frame.gather_every(apart), y[::apart]
+    shapes = fit(some, fitted, own)
+    features = _features(shapes)
+    comments = {name: shape.comment for name, shape in shapes.items()}
+    if not most_rules:
+        return features, comments, 0
+    alone = _encoded(features, frame)[1] / VALUE_UNITS
+    proven = find_rules(frame, fitted, alone, y, most=most_rules, groups=groups)
     names = rule_names([each.rule for each in proven], frame.columns)
+    if not proven:
+        return features, comments, 0
     holds = frame.select(
         rule_holds(each.rule, frame.schema).alias(name)
         for name, each in zip(names, proven, strict=True)
     )
-    flags = {name: fit_flag(holds[name], y) for name in names}
-    shapes = fit(frame.hstack(holds).gather_every(apart), {**fitted, **flags}, y[::apart])
-    features = _features({name: shapes[name] for name in fitted})
+
+    def fitted_to(part: NDArray[np.bool_]) -> NDArray[np.float64]:
+        rows = some.filter(pl.Series(part))
+        vary = {n: each for n, each in fitted.items() if rows[n].drop_nulls().n_unique() > 1}
+        return _encoded(_features(fit(rows, vary, own[part])), some)[1] / VALUE_UNITS
+
+    alike = None if groups is None else groups[::apart]
+    paying = rules_that_pay(fitted_to, holds.to_numpy()[::apart], own, alike)
+    if not paying:
+        return features, comments, len(proven)
+    holds = holds.select(names[:paying])
+    flags = {name: fit_flag(holds[name], y) for name in holds.columns}
+    beside = fit(some.hstack(holds.gather_every(apart)), {**fitted, **flags}, own)
+    read = {column for each in proven[:paying] for column in each.rule.columns}
+    shapes = {name: (beside if name in read else shapes)[name] for name in fitted}
+    features = _features(shapes)
+    comments = {name: shape.comment for name, shape in shapes.items()}
     spec, encoded = _encoded(features, frame)
     weighted = weigh_rules(
-        proven,
+        proven[:paying],
         holds.to_numpy(),
         encoded / VALUE_UNITS,
         y,
@@ -622,12 +642,11 @@ def _features_of(
         bound=max(_LEAST_BOUND, weight),
         oriented=oriented,
     )
-    comments = {name: shapes[name].comment for name in fitted}
-    for name, each, own in zip(names, proven, weighted, strict=True):
-        limits = {"weight": own.weight, "min": -bound, "max": bound}
+    for name, each, given in zip(names, proven, weighted, strict=False):
+        limits = {"weight": given.weight, "min": -bound, "max": bound}
         features[name] = {"rule": str(each.rule), **limits}
-        comments[name] = own.comment
-    return features, comments
+        comments[name] = given.comment
+    return features, comments, len(proven)
 
 
 def _features(shapes: Mapping[str, Shape]) -> dict[str, Any]:

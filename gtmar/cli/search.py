@@ -163,7 +163,7 @@ def simplify(
         int | None,
         typer.Option(help="Features to leave; none: the fewest that do as well as all."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", help="Experiments over what is left.")] = 500,
+    n: Annotated[int, typer.Option("--n", help="Experiments over what is left.")] = 2000,
     holdout_file: a.HoldoutTable = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
     output_path: _BestSpec = None,
@@ -340,7 +340,7 @@ def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str |
     ]
     if lines[0][1] is not None:
         table(["features", "AUC", "below the best", "error", "goes next", ""], lines)
-        say("Each AUC is of accounts that neither chose the features nor fitted their weights.")
+        say("Each AUC is of accounts that chose no feature and fitted no encoder and no weight.")
     if found.result is None:
         return
     result, count = found.result, some(len(found.kept), "feature")

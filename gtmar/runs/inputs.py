@@ -20,7 +20,7 @@ from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_rows_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     from gtmar.data.matrix import Accounts
@@ -102,12 +102,14 @@ def load(
     spec_file: str | Path | None = None,
     memory: int | None = None,
     keep_ids: bool = False,
+    coded: Sequence[str] = (),
     **options: Unpack[TableOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
-    Rows set aside are written where `options` say; the sentences about them come second. `memory`
-    and `keep_ids` are as for `load_accounts`, `spec_file` and errors those of `load_with_holdout`.
+    Rows set aside are written where `options` say; the sentences about them come second. `memory`,
+    `keep_ids` and `coded` are as for `load_accounts`, `spec_file` and errors those of
+    `load_with_holdout`.
     """
     refuse_unknown_options(options, TableOptions)
     shared: dict[str, Any] = {
@@ -116,6 +118,7 @@ def load(
         "set_aside": options.get("set_aside"),
         "memory": memory,
         "keep_ids": keep_ids,
+        "coded": coded,
     }
     if holdout_file is None:
         accounts = load_accounts(table, spec, **shared)

@@ -38,7 +38,7 @@ from gtmar.optimize.search_loop import SearchLoop
 from gtmar.runs.by_date import by_date, signs_by_date
 from gtmar.runs.customers_apart import customers_apart
 from gtmar.runs.holdout import order_unverified, recorded
-from gtmar.runs.results import Progress, RunResult, findings_of, recorded_findings
+from gtmar.runs.results import Progress, RunResult, clipping, findings_of, recorded_findings
 from gtmar.runs.tier_table import at_equal_sizes, objectives
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import SCORE_UNITS
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["COMPILING", "Ledger", "Search", "new_run_id", "noticed", "start_record"]
+__all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record"]
 
 
 @contextmanager
@@ -347,7 +347,7 @@ class Search:
             higher_is_better=self.judge.sign > 0,
             spec=found.model_copy(update=changes),
             notes=self.accounts.checked.notes,
-            findings=self.findings,
+            findings=(*self.findings, *self._clipped()),
             blocked=self.blocked,
             broken=dict(self.broken.most_common()),
             tied=self.tied,
@@ -365,6 +365,13 @@ class Search:
         seen = self._seen(holdout, sized, customers)
         said = lead(result.row, seen, improved=result.improved, held=result.held)
         return replace(result, sentences=tuple(said))
+
+    def _clipped(self) -> list[Finding]:
+        """Say that the best clips many accounts, where the start didn't."""
+        frame = self.loop.evaluator.frame_of
+        sums = frame(self.loop.start_sums), frame(self.loop.best_sums)
+        start, best = (clipping(self.spec, own, "best") for own in sums)
+        return [] if start else best
 
     def _seen(
         self,

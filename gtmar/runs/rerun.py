@@ -50,6 +50,7 @@ __all__ = [
     "FoundStability",
     "NullSearch",
     "Replay",
+    "knows_outcomes",
     "null_search",
     "repeated_search",
     "replay",
@@ -268,15 +269,20 @@ def _pays_for_all(spec: ScoringSpec) -> bool:
 
 
 def _knows_these(session: Session) -> bool:
-    """Whether a run's start may have been made from the outcomes searched: by init, or by a run."""
-    lineage = session.spec.lineage
+    """Whether a run's start may have been made from the outcomes searched."""
+    outcomes = session.start["outcomes_fingerprint"]
+    return knows_outcomes(session.spec, session.files.journal, outcomes)
+
+
+def knows_outcomes(spec: ScoringSpec, journal: Path, outcomes: str) -> bool:
+    """Whether a spec may have been made from outcomes of a fingerprint: by init, or by a run."""
+    lineage = spec.lineage
     if lineage is None:
-        return session.spec.model == FIRST_SPEC or bool(session.spec.fitted)
-    files = RunFiles(session.files.journal, lineage.run)
+        return spec.model == FIRST_SPEC or bool(spec.fitted)
+    files = RunFiles(journal, lineage.run)
     if not files.start.is_file():
         return True
-    name = "outcomes_fingerprint"
-    return bool(files.record("start")[name] == session.start[name])
+    return bool(files.record("start")["outcomes_fingerprint"] == outcomes)
 
 
 def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:

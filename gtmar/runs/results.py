@@ -29,6 +29,7 @@ __all__ = [
     "PlainData",
     "Progress",
     "RunResult",
+    "clipping",
     "copies_finding",
     "findings_in",
     "findings_of",
@@ -298,7 +299,7 @@ def limit_findings(
         Finding("limit", "note", f"Guardrail {name} can't be asked here: {why}.")
         for name, why in lacking.items()
     ]
-    findings += _clipping(spec, sums)
+    findings += clipping(spec, sums)
     for breach in () if lacking else guard.breaches(sums, start, None, None):
         missed = missed_by(breach)
         by = "" if missed is None else f", by {missed:.4g}"
@@ -310,8 +311,8 @@ def limit_findings(
     return findings
 
 
-def _clipping(spec: ScoringSpec, sums: pl.DataFrame) -> list[Finding]:
-    """Say that many accounts score alike since the start's scores are clipped."""
+def clipping(spec: ScoringSpec, sums: pl.DataFrame, whose: str = "start") -> list[Finding]:
+    """Say that many accounts score alike since scores, the start's or the best's, are clipped."""
     accounts = sums["scored"][0]
     ends = (
         ("clipped_low", "fewer points than 0", "raise base or weights"),
@@ -321,8 +322,8 @@ def _clipping(spec: ScoringSpec, sums: pl.DataFrame) -> list[Finding]:
         Finding(
             "limit",
             "warning",
-            f"The start clips {clipped / accounts:.0%} of accounts, which have {beyond}: they all "
-            f"score the same. To tell them apart, {remedy}.",
+            f"The {whose} clips {clipped / accounts:.0%} of accounts, which have {beyond}: they "
+            f"all score the same. To tell them apart, {remedy}.",
         )
         for name, beyond, remedy in ends
         if (clipped := sums[name][0]) > MOST_CLIPPED * accounts

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from gtmar import spec as specs
+from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
 from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.errors import UsageError, culprits
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import TableOptions, load
+from gtmar.runs.rerun import knows_outcomes
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import run
+from gtmar.spec.ids import fitted_features
 from gtmar.stats.logistic import every_so_many
 from gtmar.validation.parsimony import Parsimony, parsimony
+from gtmar.validation.resampling import in_order_of_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.data.scan import Tabular
@@ -56,11 +64,12 @@ class Simplified(PlainData):
                 "by more than its standard error."
             )
         [chosen] = [s for s in self.curve.sizes if s.features == len(self.kept)]
-        loss, error = chosen.loss or 0.0, chosen.error or 0.0
-        verb = "do as well as all" if loss <= error else "do less well than all"
+        behind, error = chosen.behind_all or 0.0, chosen.behind_all_error or 0.0
+        verb = "do as well as all, as far as {} accounts tell"
+        verb = verb.format(f"{self.accounts:,}") if behind <= error else "do less well than all"
         return (
             f"{chosen.features} of {first.features} features {verb}: AUC {chosen.auc:.4f}, "
-            f"{first.auc:.4f} with all; {loss:.4f} below the best, with an error of {error:.4f}."
+            f"{first.auc:.4f} with all; the difference has an error of {error:.4f}."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -100,7 +109,7 @@ def simplify(
         Features to leave at most, 1 or more; None for the fewest whose AUC is within one standard
         error of the best.
     limits
-        Of the search over what is left; None for 500 experiments.
+        Of the search over what is left; None for those of `run`.
 
     Raises
     ------
@@ -121,15 +130,20 @@ def simplify(
         "holdout_as_of": holdout_as_of,
         **table_options,
     }
-    accounts, _ = load(table, spec, **tables)
-    matrix = accounts.search
+    full = spec if holdout_file is None else whole(spec)
+    names = fitted_features(spec)
+    accounts, _ = load(table, full, **tables, coded=columns_of(spec, names))
+    coded = accounts.search
+    refit = EncoderRefit.of(accounts.table, spec, names)
+    matrix = refit.encoded(coded)
     if not matrix.outcomes.labelled:
         raise UsageError(
             "features are judged by who stays and who leaves; the table has none of "
             "retained_6mo, churned, mrr_end",
             hint="name your column in the spec's outcomes",
         )
-    curve, counted = _curve(matrix, spec)
+    known = names and knows_outcomes(spec, Path(journal), accounts.outcomes_fingerprint)
+    curve, counted = _curve(coded, spec, refit if known else None)
     kept = curve.kept([*spec.features])
     if most is not None and curve.sizes[0].auc is not None:
         least = curve.sizes[-1].features
@@ -146,7 +160,7 @@ def simplify(
     result = run(
         table,
         _reduced(spec, kept, matrix),
-        limits=limits or Limits(500),
+        limits=limits or Limits(),
         journal=journal,
         start="logistic",
         author=author,
@@ -158,27 +172,33 @@ def simplify(
     return Simplified(curve, counted, kept, dropped, result)
 
 
-def _curve(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Parsimony, int]:
+def _curve(
+    matrix: AccountMatrix, spec: ScoringSpec, refit: EncoderRefit | None
+) -> tuple[Parsimony, int]:
     """Draw the curve over the accounts searched whose outcome is known."""
     labelled = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
-    rows = np.arange(labelled.start, labelled.stop)
-    stayed = rows >= matrix.offsets[Movement.KEPT_REVENUE_LOST]
-    columns = np.stack([column[labelled] for column in matrix.columns], axis=1)
     # Folds go by what rows hold, not by where they lie; like rows are spread over all of them.
-    order = np.lexsort([*columns.T, stayed])
-    groups = np.argsort(order) if matrix.account_of is None else matrix.account_of[labelled]
-    some = order[:: every_so_many(len(rows), len(spec.features))]
-    fixed = {term.feature for term in spec.terms} - {
-        term.feature for term in spec.terms if not term.fixed
-    }
+    ordered = in_order_of_content(matrix.part(labelled.start, labelled.stop))
+    apart = every_so_many(ordered.accounts, len(spec.features))
+    rows = ordered.take(np.arange(0, ordered.accounts, apart))
+
+    def columns(encoded: AccountMatrix) -> NDArray[np.float64]:
+        return np.stack(encoded.columns[: len(spec.terms)], axis=1).astype(np.float64)
+
+    def fitted_to(refit: EncoderRefit, some: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return columns(refit.encoded(rows, refit.fitted(rows.take(np.flatnonzero(some)))))
+
+    numbers = np.arange(rows.accounts)
+    free = {term.feature for term in spec.terms if not term.fixed}
     curve = parsimony(
-        columns[some].astype(np.float64),
+        columns(rows),
         [term.feature for term in spec.terms],
-        stayed[some],
-        groups[some],
-        always=sorted(fixed),
+        numbers >= rows.offsets[Movement.KEPT_REVENUE_LOST],
+        numbers if rows.account_of is None else rows.account_of,
+        always=sorted({*spec.features} - free),
+        encoded=partial(fitted_to, refit) if refit else None,
     )
-    return curve, len(rows)
+    return curve, ordered.accounts
 
 
 def _reduced(spec: ScoringSpec, kept: tuple[str, ...], matrix: AccountMatrix) -> ScoringSpec:

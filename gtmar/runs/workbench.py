@@ -28,7 +28,7 @@ from gtmar.runs.explain import Explanation, explained, row_of
 from gtmar.runs.holdout import journal_if_there, shared_note, whole
 from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.inputs import TableOptions, file_stamps, load, newest_date
-from gtmar.runs.journaled_search import COMPILING, Search
+from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan, constraints_of, search_space_of
 from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.results import PlainData
@@ -51,8 +51,10 @@ if TYPE_CHECKING:
 
 __all__ = ["WeightLine", "Workbench"]
 
-#: Accounts from which on machine code counts, where numba is installed; below, it isn't waited for.
+#: Accounts from which on machine code counts, as soon as it is there; below, numpy is fast enough.
 _COMPILED_FROM = 100_000
+#: Weights that a person drags past in an hour, about.
+_EXPECTED = 10_000
 
 
 #: Seconds for which it isn't asked again whether the table's files are what they were.
@@ -172,10 +174,10 @@ class Workbench:
             if announce is not None:
                 announce(sentence)
         edged = with_edges(spec, accounts.search)
-        compiled = accounts.search.accounts >= _COMPILED_FROM
-        evaluator = LocalEvaluator(accounts.search, edged, compiled=compiled, by_rule=True)
-        if announce is not None and evaluator.compiles_first:
-            announce(COMPILING)
+        compiled = None if accounts.search.accounts >= _COMPILED_FROM else False
+        evaluator = LocalEvaluator(
+            accounts.search, edged, compiled=compiled, expected=_EXPECTED, by_rule=True
+        )
         plan = Plan(kind="human", as_of=table_options.get("as_of"), holdout_as_of=holdout_as_of)
         search = Search(accounts, spec, judge, plan, evaluator=evaluator)
         return cls(

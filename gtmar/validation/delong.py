@@ -15,6 +15,7 @@ import numpy as np
 
 from gtmar.engine.cohorts import COHORTS
 from gtmar.stats.interval import Interval, from_normal, unknown
+from gtmar.stats.paired_auc import placements
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,36 +25,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-__all__ = ["auc_gain", "auc_interval", "placements"]
+__all__ = ["auc_gain", "auc_interval"]
 
 #: Accounts of either class below which DeLong's variance is not to be trusted.
 LEAST = 10
 _KEPT, _LOST = COHORTS["retained"], COHORTS["lost"]
-
-
-def placements(positives: Places, negatives: Places) -> tuple[Floats, Floats]:
-    """Say of each account with what share of the other class it stands in the right order.
-
-    Parameters
-    ----------
-    positives, negatives
-        Score places, shapes (m,) and (n,); a tie counts half.
-
-    Returns
-    -------
-    tuple of ndarray
-        Shapes (m,) and (n,); the mean of either is the AUC.
-
-    Notes
-    -----
-    By mid-ranks, which counts per place give without sorting: O(m + n + P).
-    """
-    size = int(max(positives.max(), negatives.max())) + 1
-    up = np.bincount(positives, minlength=size)
-    down = np.bincount(negatives, minlength=size)
-    below = np.cumsum(down) - down / 2
-    above = len(positives) - (np.cumsum(up) - up / 2)
-    return below[positives] / len(negatives), above[negatives] / len(positives)
 
 
 def _split(panel: Panel, scored: Scored) -> tuple[Places, Places]:

@@ -3,8 +3,9 @@
 Features go one by one, whichever matters least beside those that are left, by Wald's approximation
 of what leaving it out does to Akaike's criterion. Each size is judged on accounts that neither
 chose the features nor fitted their weights: in five folds, both are done anew without one fold,
-which then gives the AUC. So the curve doesn't flatter large sizes, as one on the same accounts
-would, nor the sizes that selection happened on.
+which then gives the AUC, and so are encoders that were fitted to outcomes: a column of noise whose
+levels know the fold's own outcomes would seem to tell them. So the curve doesn't flatter large
+sizes, as one on the same accounts would, nor the sizes that selection happened on.
 
 References
 ----------
@@ -15,21 +16,21 @@ Olshen & Stone 1984, section 3.4.3, for the smallest size within one standard er
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gtmar.stats.logistic import fit_logistic
-from gtmar.validation.delong import placements
+from gtmar.stats.paired_auc import folded_difference, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from gtmar.stats.logistic import Fit
+    from gtmar.stats.paired_auc import Placed
 
     Doubles = NDArray[np.float64]
 
@@ -51,6 +52,9 @@ class Size:
     #: What the best size's AUC is above it, and the standard error of that, accounts paired.
     loss: float | None
     error: float | None
+    #: The same of all features' AUC.
+    behind_all: float | None
+    behind_all_error: float | None
     #: The feature that goes next, by all accounts; None of the last.
     next_out: str | None
 
@@ -75,6 +79,7 @@ def parsimony(
     groups: NDArray[np.integer],
     *,
     always: Sequence[str] = (),
+    encoded: Callable[[NDArray[np.bool_]], Doubles] | None = None,
 ) -> Parsimony:
     """Draw the curve over N accounts.
 
@@ -90,40 +95,45 @@ def parsimony(
         Shape (N,), 0 or more: rows of one number fall into one fold, as those of one account do.
     always
         Features that don't go.
+    encoded
+        Gives `columns` with the encoders fitted to some of the N accounts alone; None where no
+        encoder knows outcomes.
 
     Notes
     -----
     Cost: six times as many regressions as features, each some ten passes over N x P values.
     """
-    reach = np.ptp(columns, axis=0)
-    x = columns / np.where(reach > 0, reach, 1.0)
+    x = _scaled(columns)
     names = tuple(dict.fromkeys(feature_of))
     place = np.array([names.index(name) for name in feature_of])
     fixed = frozenset(names.index(name) for name in always)
     order, _ = _eliminate(x, stayed, place, fixed)
     least = len(names) - len(order)
     fold_of = groups % _FOLDS
-    aucs: list[Doubles] = []
-    differences: list[list[tuple[Doubles, Doubles]]] = []
+    by_fold: list[list[Placed]] = []
     for fold in range(_FOLDS):
         out = fold_of == fold
         if not (_both(stayed[out]) and _both(stayed[~out])):
-            sizes = (Size(len(names), None, None, None, None),)
+            sizes = (Size(len(names), None, None, None, None, None, None),)
             return Parsimony(sizes, len(names))
-        _, fits = _eliminate(x[~out], stayed[~out], place, fixed)
-        sides = [placements(*_places(x[out] @ fit, stayed[out])) for fit in fits]
-        aucs.append(np.array([up.mean() for up, _ in sides]))
-        differences.append(sides)
-    mean = np.mean(aucs, axis=0)
-    best = int(mean.argmax())
+        own = x if encoded is None else _scaled(encoded(~out))
+        _, fits = _eliminate(own[~out], stayed[~out], place, fixed)
+        by_fold.append([placed(own[out] @ fit, stayed[out]) for fit in fits])
+    by_size = list(zip(*by_fold, strict=True))
+    aucs = [float(np.mean([up.mean() for up, _ in folds])) for folds in by_size]
+    best = by_size[int(np.argmax(aucs))]
     listed = []
-    for step, auc in enumerate(mean.tolist()):
-        error = math.sqrt(sum(_variance(f[best], f[step]) for f in differences)) / _FOLDS
+    for step, (auc, folds) in enumerate(zip(aucs, by_size, strict=True)):
+        behind = folded_difference(folds, best), folded_difference(folds, by_size[0])
         following = names[order[step]] if step < len(order) else None
-        loss = float(mean[best]) - auc
-        listed.append(Size(len(names) - step, auc, loss, error, following))
+        listed.append(Size(len(names) - step, auc, *behind[0], *behind[1], following))
     within = [s.features for s in listed if s.loss is not None and s.loss <= (s.error or 0.0)]
     return Parsimony(tuple(listed), max(1, least, min(within)))
+
+
+def _scaled(columns: Doubles) -> Doubles:
+    reach = np.ptp(columns, axis=0)
+    return np.asarray(columns / np.where(reach > 0, reach, 1.0))
 
 
 def _both(stayed: NDArray[np.bool_]) -> bool:
@@ -162,17 +172,3 @@ def _worth(fit: Fit, own: NDArray[np.bool_]) -> float:
     b = fit.coefficients[own]
     spread = fit.covariance[np.ix_(own, own)]
     return float(b @ np.linalg.solve(spread, b)) - 2 * len(b)
-
-
-def _places(scores: Doubles, stayed: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
-    """Return the ranks of those who stayed and of those who left; equal scores have one."""
-    _, ranks = np.unique(np.round(scores, 9), return_inverse=True)
-    return ranks[stayed], ranks[~stayed]
-
-
-def _variance(one: tuple[Doubles, Doubles], two: tuple[Doubles, Doubles]) -> float:
-    """Return the variance of the difference of two AUCs over one fold."""
-    return sum(
-        float((a - b).var(ddof=1)) / len(a) if len(a) > 1 else 0.0
-        for a, b in zip(one, two, strict=True)
-    )

@@ -11,7 +11,14 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from gtmar.autospec.find_rules import FoundRule, find_rules, rule_names, spoken, weigh_rules
+from gtmar.autospec.find_rules import (
+    FoundRule,
+    find_rules,
+    rule_names,
+    rules_that_pay,
+    spoken,
+    weigh_rules,
+)
 from gtmar.autospec.first_spec import FirstSpec, first_spec
 from gtmar.data.scan import scan
 from gtmar.spec.rule import Rule
@@ -173,6 +180,43 @@ def test_copies_of_accounts_prove_nothing() -> None:
     # One in fifty by chance.
     assert proven[0] == 6
     assert proven[1] <= 1
+
+
+def test_a_rule_pays_that_puts_unseen_accounts_in_better_order() -> None:
+    rng = np.random.default_rng(11)
+    encoded, apart = rng.random((N, 2)), rng.random(N) < 0.2
+    lowest = encoded[:, 0] < 0.1
+    y = outcome(rng, 3 * encoded[:, 0] - 1 - 1.5 * apart).astype(float)
+    y[:100] = np.nan
+    parts = []
+
+    def fitted_to(some: NDArray[np.bool_]) -> NDArray[np.float64]:
+        parts.append(some)
+        return encoded
+
+    def paying(*holds: NDArray[np.bool_], **more: Any) -> int:
+        return rules_that_pay(fitted_to, np.stack(holds, axis=1), y, **more)
+
+    # Those at the lowest end stay there, wherever a rule moves them.
+    assert [paying(apart), paying(apart, lowest), paying(lowest, apart)] == [1, 1, 0]
+    assert np.array_equal(sum(part.astype(int) for part in parts[:5]), 4 * ~np.isnan(y))
+    # Rows of one account are in one fold.
+    parts.clear()
+    groups = np.arange(N) // 3
+    assert paying(apart, groups=groups) == 1
+    assert all(len(np.unique(groups[100:][~part[100:]] % 5)) == 1 for part in parts)
+    # Nobody can tell where a fold has one outcome alone.
+    y[100:] = np.arange(N - 100) == 0
+    assert paying(apart) == 0
+
+
+def test_what_is_proven_and_pays_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
+    monkeypatch.setattr("gtmar.autospec.first_spec.rules_that_pay", lambda *_: 0)
+    found = first(frame, rules=1)
+    said = "Rules: none; what was found is proven, but puts no unseen accounts in better order."
+    assert said in found.taken
+    assert found.text == first(frame, rules=0).text
 
 
 def test_an_outcome_that_never_varies_has_no_rule() -> None:

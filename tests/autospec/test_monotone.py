@@ -108,6 +108,9 @@ def test_cuts_of_what_is_no_number_are_refused_all_at_once() -> None:
         "an outcome"
     )
     assert caught.value.hint == 'did you mean "tenure"?'
+    with pytest.raises(AccountDataError, match='"visi" is no column') as caught:
+        detected(cuts={"visi": (3,)})
+    assert caught.value.hint == 'did you mean "visits"?'
 
 
 def found(logit: Any, x: Any, seed: int) -> dict[str, bool]:

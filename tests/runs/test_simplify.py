@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from gtmar import runs
 from gtmar import spec as specs
+from gtmar.autospec.first_spec import first_spec
 from gtmar.cli.app import app
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
@@ -67,7 +68,8 @@ def test_what_is_left_is_searched_journaled_and_keeps_its_tiers_sizes(tmp_path: 
     # Accounts that tie on an edge fall to one side of it.
     assert np.abs(np.subtract(before, after)).max() <= 5
     with Journal(journal) as opened:
-        assert "3 of 8 features; without " in opened.query("select note from runs")["note"].item()
+        [note] = opened.query("select note from runs")["note"]
+        assert note.startswith(f"{len(found.kept)} of 8 features; without ")
 
 
 def test_groups_and_vetoes_stay_without_the_features_that_went(tmp_path: Path) -> None:
@@ -90,6 +92,28 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert one.result is not None
     assert two.result is not None
     assert one.result.spec.weights == two.result.spec.weights
+
+
+def test_encoders_are_fitted_without_the_accounts_that_judge_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(110)
+    kinds = {f"kind_{i}": pl.Series(random.integers(0, 25, 800)).cast(pl.String) for i in range(4)}
+    noise = pl.DataFrame({**kinds, "retained_6mo": random.integers(0, 2, 800)})
+    first = first_spec(scan(noise)).spec
+    # As encoders that a person has written stay as they are.
+    own = first.model_copy(update={"fitted": {}})
+    fitted, kept = (
+        runs.simplify(noise, each, journal=tmp_path, limits=runs.Limits(1)).curve.sizes[0].auc or 0
+        for each in (first, own)
+    )
+    assert fitted < kept - 0.02
+
+
+def test_a_best_that_clips_where_its_start_did_not_is_said_aloud(tmp_path: Path) -> None:
+    tried = runs.try_weights(table(), spec(base=40), {"usage": 40}, note="far", journal=tmp_path)
+    assert tried.improved
+    [clips] = [each.text for each in tried.findings if "clips" in each.text]
+    assert clips.startswith("The best clips ")
+    assert not [n for n in runs.check(table(), spec(base=40)).notes if "clips" in n]
 
 
 def test_a_person_may_say_how_many(tmp_path: Path) -> None:
@@ -131,7 +155,7 @@ def test_the_command_writes_the_spec_and_names_the_next_step(tmp_path: Path) -> 
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[0].endswith(".")
-    assert "of 8 features do as well as all: AUC " in done.output
+    assert "of 8 features do as well as all, as far as " in done.output
     assert f"gtmar decide {new} --against" in done.output.replace("\n", " ")
     found = json.loads(CliRunner().invoke(app, [*given, "--force", "--json"]).stdout)
     assert [*specs.load(new).features] == found["kept"]

@@ -67,6 +67,24 @@ def test_columns_of_one_feature_go_together_and_some_features_never() -> None:
     assert {"a", "n0"} <= {*curve.kept(list(dict.fromkeys(features)))}
 
 
+def test_columns_that_know_outcomes_are_encoded_without_the_fold_that_judges_them() -> None:
+    random = np.random.default_rng(5)
+    levels, stayed = random.integers(0, 40, (4, 1_000)), random.random(1_000) < 0.5
+
+    def encoded(some: np.ndarray) -> np.ndarray:
+        rates = [
+            np.bincount(own[some], stayed[some], 40) / np.bincount(own[some], minlength=40)
+            for own in levels
+        ]
+        return np.stack([rate[own] for rate, own in zip(rates, levels, strict=True)], axis=1)
+
+    x = encoded(np.ones(1_000, dtype=bool))
+    names, groups = ["a", "b", "c", "d"], np.arange(1_000)
+    seen, unseen = (parsimony(x, names, stayed, groups, encoded=e) for e in (None, encoded))
+    assert (seen.sizes[0].auc or 0) > 0.6
+    assert (unseen.sizes[0].auc or 0) < 0.54
+
+
 def test_folds_of_one_class_say_nothing() -> None:
     x, _, groups = planted(2, 30)
     stayed = np.arange(30) > 0
