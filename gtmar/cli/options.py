@@ -361,6 +361,10 @@ class RepeatOptions(TypedDict):
 
     run_id: OptionalRun
     searches: Annotated[int, typer.Option("--runs", help="Searches to do.")]
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that search side by side; none: one a core."),
+    ]
     data: MovedData
     seed: Seed
     author: Author
