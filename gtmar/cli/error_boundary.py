@@ -90,21 +90,22 @@ def _take_plainly(parameter: Any) -> None:
     That is what isn't given, texts, paths that can be read, and defaults: with them alone an answer
     from a journal takes a fifth less. An older typer has no descriptor, and its way holds.
     """
-    convert = parameter.process_value
-    kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    descriptor, convert = getattr(parameter, "type_descriptor", None), parameter.process_value
+    if descriptor is None or "process_value" in vars(parameter):
+        return
+    several = parameter.multiple or parameter.nargs == -1
+    kind = None if several or parameter.nargs != 1 else descriptor.annotation
 
     def process(ctx: Any, value: Any) -> Any:
         readable = kind is Path and isinstance(value, str | Path) and os.access(value, os.R_OK)
-        is_default = kind is int and type(value) is int and value == parameter.default
-        plain = readable or is_default or (kind is str and isinstance(value, str))
-        if not (plain or (value is None and not parameter.required)):
+        is_default = kind in (int, float) and type(value) is kind and value == parameter.default
+        absent = value is None and not parameter.required
+        if not (absent or readable or is_default or (kind is str and isinstance(value, str))):
             return convert(ctx, value)
-        value = Path(value) if readable else value
+        value = Path(value) if readable else () if absent and several else value
         return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
 
-    known = kind in (str, Path, int, bool) and not parameter.multiple and parameter.nargs == 1
-    if known and "process_value" not in vars(parameter):
-        parameter.process_value = process
+    parameter.process_value = process
 
 
 class Command(TyperCommand):
