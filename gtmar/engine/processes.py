@@ -82,7 +82,9 @@ class Processes:
             return self.workers > 1
         return cores() > 1 and bool(self._started or seconds > _WORTH_SECONDS)
 
-    def each(self, task: Callable[[int], T], numbers: range, done: Callable[[], None]) -> list[T]:
+    def each(
+        self, task: Callable[[int], T], numbers: range, done: Callable[[], None] | None = None
+    ) -> list[T]:
         """Do a task for each of some numbers.
 
         Parameters
@@ -92,7 +94,7 @@ class Processes:
         numbers
             What it is called with.
         done
-            Called once a number is done, whichever.
+            Called once a number is done, whichever; None for nobody.
 
         Returns
         -------
@@ -116,7 +118,8 @@ class Processes:
                 if error is not None:
                     raise error
                 found[number] = result
-                done()
+                if done is not None:
+                    done()
                 self._send(pipe, next(left, None))
         return [found[number] for number in numbers]
 

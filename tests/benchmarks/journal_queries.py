@@ -7,8 +7,8 @@ as a command does, and asks one question. ``--journal DIR`` keeps the journal, a
 where it is there.
 
 ``--commands`` times whole processes in place of questions, in turn: commands that read, a cold and
-a warm run, ``verify``, and last ``compact``; those that write do so on a copy. ``--before CHECKOUT``
-holds those that read against another checkout's, in turn.
+a warm run, ``verify``, and last ``compact``; those that write do so on a copy. With ``--before``,
+those that read are held against another checkout's, in turn.
 """
 
 from __future__ import annotations

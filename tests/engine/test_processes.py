@@ -68,7 +68,7 @@ def test_arrays_are_in_memory_once_and_results_in_order() -> None:
     told: list[None] = []
     with Processes(2) as processes:
         found = processes.each(Sum(values), range(1, 8), lambda: told.append(None))
-        again = processes.each(Sum(values[:10]), range(2), lambda: None)
+        again = processes.each(Sum(values[:10]), range(2))
     assert [total for total, *_ in found] == [values.sum() + n for n in range(1, 8)]
     assert [total for total, *_ in again] == [45, 46]
     assert len({pid for _, pid, *_ in found}) == 2
@@ -80,14 +80,14 @@ def test_arrays_are_in_memory_once_and_results_in_order() -> None:
 
 def test_an_error_arrives_as_it_was_raised() -> None:
     with Processes(2) as processes, pytest.raises(UsageError) as caught:
-        processes.each(refuse, range(1, 9), lambda: None)
+        processes.each(refuse, range(1, 9))
     assert caught.value.hint == "take four"
     assert caught.value.facts == {"number": 3}
 
 
 def test_a_process_that_is_killed_is_an_error() -> None:
     with Processes(2) as processes, pytest.raises(ResourceError, match="ended by SIGKILL"):
-        processes.each(partial(end, signal.SIGKILL), range(1, 9), lambda: None)
+        processes.each(partial(end, signal.SIGKILL), range(1, 9))
 
 
 def test_processes_are_for_work_that_is_worth_their_start() -> None:
