@@ -1,30 +1,24 @@
-"""The command line put together: every command is registered by its module's import."""
+"""The command line put together: a command's module is imported when the command is asked for."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import MutableMapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gtmar import __version__
-from gtmar.cli import (  # noqa: F401 - importing them registers commands
-    data,
-    desk,
-    export,
-    history,
-    journal,
-    live,
-    search,
-    snapshots,
-    validation,
-)
 from gtmar.cli.error_boundary import Commands, bounded, set_debug, set_yes
 from gtmar.cli.next_step import ChosenCommand, follow, unused
 from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import say, some, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["app", "first_sentence", "main"]
 
@@ -41,14 +35,70 @@ _GROUPS = {
     "Journal": ["sql", "verify", "journal"],
     "Export": ["export"],
 }
+#: Which modules register them.
+_HOMES = {
+    "data": "init check generate drift score list grid calibrate spec",
+    "desk": "desk",
+    "export": "report export journal",
+    "history": "try tiers promote record checkout log show diff best front lineage",
+    "journal": "review compare sql verify journal",
+    "live": "walk watch",
+    "search": "run simplify resume demo bench replay",
+    "snapshots": "snapshot bridge",
+    "validation": "decide refresh backtest null stability segments explain",
+}
+_SUBGROUPS = {"spec": spec_app, "journal": journal_app, "export": export_app}
+
+
+class _LateCommands(MutableMapping[str, Any]):
+    """All commands by name, each imported and made into one when it is asked for.
+
+    To make all of them takes a tenth of what an answer may take.
+    """
+
+    def __init__(self) -> None:
+        self._names = [name for names in _GROUPS.values() for name in names]
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            for module in (home for home, names in _HOMES.items() if name in names.split()):
+                import_module(f"gtmar.cli.{module}")
+            group = _SUBGROUPS.get(name)
+            if group is None:
+                # An application of one command is that command.
+                group = typer.Typer(add_completion=False, rich_markup_mode=None)
+                group.registered_commands = [c for c in app.registered_commands if c.name == name]
+            for registered in group.registered_commands:
+                registered.cls = ChosenCommand
+            self._made[name] = typer.main.get_command(group)
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        self._names.remove(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class _Root(Commands):
     """gtmar itself, whose help lists the commands in groups."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands = _LateCommands()
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click gives it
         """Return the commands, group by group."""
-        return [name for names in _GROUPS.values() for name in names]
+        return [*self.commands]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click gives it
         """Write each group with the first sentence of each command's help."""
@@ -63,11 +113,6 @@ class _Root(Commands):
 def first_sentence(command: Any) -> str:
     """Return the first sentence of a command's help."""
     return re.split(r"(?<=\.)\s", (command.help or "").strip(), maxsplit=1)[0]
-
-
-for _group in (app, export_app, journal_app, spec_app):
-    for _registered in _group.registered_commands:
-        _registered.cls = ChosenCommand
 
 
 #: When Polars' allocator, jemalloc, gives freed pages back: after a tenth of a second, and then
@@ -141,6 +186,7 @@ def status() -> None:
 
 
 def _of_journal(folder: Path) -> None:
+    from gtmar.cli import history, journal
     from gtmar.errors import RunNotFoundError
     from gtmar.journal import review as reading
     from gtmar.journal.catalog import Journal

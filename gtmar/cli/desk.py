@@ -57,7 +57,7 @@ def desk(
     tables: a.TwoTablesOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer | None:
-    """Open a page to move weights by hand, and see at once what that does."""
+    """Move weights by hand on a page, and see at once what that does."""
     from gtmar.desk import require_extra, serve
     from gtmar.runs import spec_of
     from gtmar.runs.workbench import Workbench

@@ -29,18 +29,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-spec_app = typer.Typer(
-    help="Print the spec's JSON Schema, or what a spec says.", no_args_is_help=True
-)
-app.add_typer(spec_app, name="spec", rich_help_panel=None)
-journal_app = typer.Typer(
-    help="Export, import, compact and publish the journal.", no_args_is_help=True
-)
-app.add_typer(journal_app, name="journal", rich_help_panel=None)
-export_app = typer.Typer(
-    help="Write a score for other systems: SQL, dbt, MLflow.", no_args_is_help=True
-)
-app.add_typer(export_app, name="export", rich_help_panel=None)
+
+
+def _group(name: str, words: str) -> typer.Typer:
+    return typer.Typer(
+        name=name, help=words, no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    )
+
+
+spec_app = _group("spec", "Print the spec's JSON Schema, or what a spec says.")
+journal_app = _group("journal", "Export, import, compact and publish the journal.")
+export_app = _group("export", "Write a score for other systems: SQL, dbt, MLflow.")
 
 
 # ---- what a shell offers after a tab: nothing is opened that a name of a file tells already ----
@@ -361,6 +360,10 @@ class RepeatOptions(TypedDict):
 
     run_id: OptionalRun
     searches: Annotated[int, typer.Option("--runs", help="Searches to do.")]
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that search side by side; none: one a core."),
+    ]
     data: MovedData
     seed: Seed
     author: Author

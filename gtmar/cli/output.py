@@ -16,11 +16,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
-from rich import box
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from gtmar.errors import OutputError
 from gtmar.html import number
@@ -31,6 +27,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     import polars as pl
+    from rich.console import Console
+    from rich.text import Text
 
 __all__ = [
     "Answer",
@@ -126,6 +124,8 @@ def given(locations: Iterable[str]) -> None:
 
 
 def _console(stream: TextIO | None = None) -> Console:
+    from rich.console import Console
+
     return Console(file=stream, highlight=False, soft_wrap=False)
 
 
@@ -204,7 +204,7 @@ def say(text: str = "", tone: Tone | None = None) -> None:
     lines = textwrap.wrap(text, console.width, subsequent_indent=blanks, break_on_hyphens=False)
     with console.capture() as captured:
         for line in lines or [""]:
-            console.print(Text(line, style=_STYLES[tone] if tone else ""), soft_wrap=True)
+            console.print(_toned(line, tone), soft_wrap=True)
     _write(captured.get())
 
 
@@ -216,7 +216,7 @@ def complain(label: str, text: str, tone: Tone | None = None) -> None:
     text = "\n".join(map(_shown, text.split("\n")))
     if is_terminal(sys.stderr):
         console = _console(sys.stderr)
-        shown = Text(f"{label}: ", style=_STYLES[tone] if tone else "")
+        shown = _toned(f"{label}: ", tone)
         with console.capture() as captured:
             console.print(shown.append(text, style="default"))
         _write(captured.get(), to_errors=True)
@@ -351,6 +351,9 @@ def _widths(natural: list[int], least: list[int], room: int) -> list[int]:
 
 def _print_table(texts: list[list[str]], widths: list[int], gap: int, *, fold: bool) -> None:
     """Print columns, each a head and its cells, at widths that hold their shortest words."""
+    from rich import box
+    from rich.table import Table
+
     left = {3: 1, 2: 0, 1: 0}[gap]
     shape = Table(
         box=box.SIMPLE_HEAD,
@@ -366,14 +369,14 @@ def _print_table(texts: list[list[str]], widths: list[int], gap: int, *, fold: b
     for column, text, width in zip(columns, texts, widths, strict=True):
         right = len(text) > 1 and all(_NUMBER.fullmatch(cell) for cell in text[1:])
         shape.add_column(
-            Text(column[0]),
+            _toned(column[0], None),
             justify="right" if right else "left",
             overflow="fold",
             min_width=width,
             max_width=width,
         )
     for row in zip(*(column[1:] for column in columns), strict=True):
-        shape.add_row(*map(_toned, row))
+        shape.add_row(*(_toned(cell, _TONES.get(cell)) for cell in row))
     console = _console()
     with console.capture() as captured:
         console.print(shape)
@@ -448,9 +451,11 @@ def _ends(word: str, head: int, tail: int) -> str:
     return f"{begun}{_ELLIPSIS}{ended}"
 
 
-def _toned(cell: str) -> Text:
-    tone = _TONES.get(cell)
-    return Text(cell, style=_STYLES[tone] if tone else "")
+def _toned(text: str, tone: Tone | None) -> Text:
+    # Late, as all of Rich that draws: most answers do without.
+    from rich.text import Text
+
+    return Text(text, style=_STYLES[tone] if tone else "")
 
 
 def frame(rows: pl.DataFrame) -> None:

@@ -17,18 +17,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
 
-__all__ = ["Workers", "cores", "keep_memory", "pool", "set_aside"]
+__all__ = ["Workers", "cores", "keep_memory", "pool", "set_aside", "use_cores"]
 
 
 #: Freed memory up to this size stays with the process.
 _KEPT_BYTES = 24 * 2**20
 
 
+#: At most so many cores are this process's own; None for all.
+_share: int | None = None
+
+
+def use_cores(share: int) -> None:
+    """Leave the other cores to processes beside this one."""
+    global _share  # noqa: PLW0603 - a fact about the process
+    _share = share
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = hasattr(os, "sched_getaffinity")
+    there = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    return min(there, _share or there)
 
 
 @cache

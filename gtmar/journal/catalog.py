@@ -7,6 +7,7 @@ every answer, and named.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from pathlib import Path
@@ -52,6 +53,9 @@ __all__ = ["Journal"]
 _VIEWS = {RECORDS: "run_records", EXPERIMENTS: "experiments", EVENTS: "events"}
 #: After this line of `views.sql` nothing reads a file.
 _NO_FILES = "-- What follows reads those three and no file."
+#: Where `views.sql` defines a view or a macro.
+_DEFINES = re.compile(r"^create or replace (?:view|macro) (\w+)", re.MULTILINE)
+_WORD = re.compile(r"\w+")
 #: Variables of `views.sql` itself, which are no parameters.
 _OWN = {"journal", "event_source", "formats_mix"}
 #: Files named in a warning at most.
@@ -117,9 +121,13 @@ class Journal:
 
         self._connection = duckdb.connect()
         try:
-            self._hand_over(())
-            text = (sql_folder() / "views.sql").read_text(encoding="utf-8")
-            self._connection.execute(text.partition(_NO_FILES)[2])
+            text = (sql_folder() / "views.sql").read_text(encoding="utf-8").partition(_NO_FILES)[2]
+            found = [*_DEFINES.finditer(text)]
+            ends = [each.start() for each in found[1:]] + [len(text)]
+            #: Views and macros that aren't there yet, by name: each refers to earlier ones alone.
+            self._undefined = {
+                each[1]: text[each.start() : end] for each, end in zip(found, ends, strict=True)
+            }
             lock(self._connection, self._limits)
         except duckdb.Error as err:
             self.close()
@@ -239,7 +247,24 @@ class Journal:
             text, hint="the journal is read only; copy the result elsewhere with --json"
         )
         limit = DEFAULT_SECONDS if self._time_limit is None else self._time_limit
-        return self._ask(text, variables, among, limit, columns=columns)
+        # A person may ask for the views there are, or name one in a way that only DuckDB sees.
+        names = [*self._undefined] if among is None and columns is None else None
+        return self._ask(text, variables, among, limit, columns=columns, views=names)
+
+    def _define(self, text: str) -> None:
+        """Create the views that a text names: all would take longer than most answers."""
+        words, needed = {*_WORD.findall(text.casefold())}, set[str]()
+        while new := words & self._undefined.keys() - needed:
+            needed |= new
+            words = {word for name in new for word in _WORD.findall(self._undefined[name])}
+        if needed:
+            # A view keeps the columns and types that it is created over: all there are, and none
+            # of a variable.
+            self._set({})
+            self._hand_over(())
+        for name in [name for name in self._undefined if name in needed]:
+            self._connection.execute(self._undefined[name])
+            del self._undefined[name]
 
     def _ask(
         self,
@@ -250,14 +275,16 @@ class Journal:
         *,
         columns: Sequence[str] | None = None,
         damaged: bool = False,
+        views: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Hand over the rows, run the query, and say what its answer leaves out."""
         import duckdb
 
-        self._set(variables)
         limits = QueryLimits(seconds, self._limits.memory)
         for last in (False, True):
             try:
+                self._define(text if views is None else " ".join(views))
+                self._set(variables)
                 self._hand_over(runs, columns=columns, damaged=damaged)
                 frame = answer(self._connection, text, limits, flags=_FLAGS)
             except (duckdb.Error, PolarsError, pa.ArrowException, OSError) as err:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gtmar.autospec.first_spec import FIRST_SPEC
 from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.engine.evaluator import evaluator_code
+from gtmar.engine.processes import Processes
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.digest import OUTSIDE_DIGEST
 from gtmar.journal.events import EventKind, write_event
@@ -213,6 +215,9 @@ class SearchesOptions(TypedDict, total=False):
     #: Keys what is drawn, in [0, 2^63); 0 where it is left out.
     seed: int
     author: str | None
+    #: Processes that search side by side, which changes no answer: 1 where it is left out; None
+    #: for one a core, where there is enough to do.
+    workers: int | None
     #: Told how many of how many searches are done.
     watch: Callable[[int, int], None] | None
 
@@ -239,8 +244,9 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     def also(before: int) -> Callable[[int, int], None] | None:
         return watch and (lambda done, of: watch(before + done, 2 * of))
 
-    knows = value_by_chance(search, accounts, value, **how, watch=also(0))
-    better = gain_by_chance(search, accounts, gain, **how, watch=also(how["searches"]))
+    with how["processes"]:
+        knows = value_by_chance(search, accounts, value, **how, watch=also(0))
+        better = gain_by_chance(search, accounts, gain, **how, watch=also(how["searches"]))
     facts: dict[str, Any] = {
         "objective": judge.name,
         **better.facts,
@@ -292,7 +298,8 @@ def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability
     """
     session, how = _opened(run_id, options)
     search, accounts = _searched(session, options)
-    drawn = searched_again(search, accounts, **how)
+    with how["processes"]:
+        drawn = searched_again(search, accounts, **how)
     weights = read_weights(session.spec, session.best, drawn)
     facts: dict[str, Any] = {
         "objective": session.judge.name,
@@ -321,12 +328,12 @@ def repeated_search(session: Session) -> RepeatedSearch:
     return RepeatedSearch(
         spec=spec,
         judge=judge,
-        proposer=lambda: plan.make_proposer(spec, sign=judge.sign),
+        proposer=partial(plan.make_proposer, spec, sign=judge.sign),
         limits=Limits(
             experiments=int(session.end["experiments"]) + known,
             patience=None if plan.memory else plan.limits.patience,
         ),
-        given=lambda matrix: given_at_start(plan.start, matrix, spec),
+        given=partial(given_at_start, plan.start, spec=spec),
     )
 
 
@@ -357,13 +364,17 @@ def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, A
     """Open the run that is searched again, and say how; refuse numbers out of their range first."""
     refuse_unknown_options(options, SearchesOptions)
     searches, seed = options.get("searches", 50), options.get("seed", 0)
+    workers = options.get("workers", 1)
     wrong = []
     if searches < 1:
         wrong.append(f"the number of searches must be 1 or more, got {searches}")
     if not 0 <= seed < 2**63:
         wrong.append(f"seed must be in [0, 2^63), got {seed}")
+    if workers is not None and workers < 1:
+        wrong.append(f"the number of workers must be 1 or more, got {workers}")
     if wrong:
         raise UsageError("; ".join(wrong))
     journal, data = options.get("journal", "journal"), options.get("data")
     session = ended_run(run_id, journal, data, untouched=False, only_search=True)
-    return session, {"searches": searches, "seed": seed, "watch": options.get("watch")}
+    how = {"searches": searches, "seed": seed, "processes": Processes(workers)}
+    return session, how | {"watch": options.get("watch")}

@@ -11,12 +11,15 @@ all that it gave.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.processes import Processes
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
 from gtmar.validation.resampling import halved, in_order_of_content, shuffled
@@ -117,18 +120,39 @@ class RepeatedSearch:
         """Return a matrix as a spec encodes it: the search's own, or one that was fitted anew."""
         return matrix if self.refit is None else self.refit.encoded(matrix, spec)
 
+    def over_drawn(self, draw: Callable[..., AccountMatrix], number: int) -> SearchOutcome:
+        """Search what is drawn by a number."""
+        return self.over(draw(number=number))
+
     def over_each(
         self,
-        matrices: Callable[[int], AccountMatrix],
+        draw: Callable[..., AccountMatrix],
         searches: int,
         watch: Callable[[int, int], None] | None,
+        processes: Processes | None,
     ) -> list[SearchOutcome]:
-        """Search matrices 1 to `searches`; `watch` is told how many of how many are done."""
-        outcomes = []
-        for number in range(1, searches + 1):
-            outcomes.append(self.over(matrices(number)))
+        """Search what is drawn by numbers 1 to `searches`, side by side where that is quicker.
+
+        `watch` is told how many of how many are done.
+        """
+        task, finished = partial(self.over_drawn, draw), 0
+
+        def done() -> None:
+            nonlocal finished
+            finished += 1
             if watch is not None:
-                watch(number, searches)
+                watch(finished, searches)
+
+        outcomes: list[SearchOutcome] = []
+        processes, took = processes or Processes(), 0.0
+        while len(outcomes) < searches:
+            left = range(len(outcomes) + 1, searches + 1)
+            if processes.worth(took * len(left)):
+                return outcomes + processes.each(task, left, done)
+            began = time.perf_counter()
+            outcomes.append(task(left[0]))
+            took = time.perf_counter() - began
+            done()
         return outcomes
 
 
@@ -184,6 +208,7 @@ def value_by_chance(
     searches: int,
     seed: int,
     watch: Callable[[int, int], None] | None = None,
+    processes: Processes | None = None,
 ) -> Chance:
     """Hold a search's best value against those on outcomes shuffled among all accounts.
 
@@ -193,6 +218,8 @@ def value_by_chance(
         1 or more; a p-value can't be below 1 / (searches + 1).
     seed
         Keys what is drawn; the order of the matrix's rows changes nothing.
+    processes
+        What searches side by side; None for one after another. The answer is the same.
 
     Notes
     -----
@@ -200,9 +227,8 @@ def value_by_chance(
     of `searches` runs.
     """
     matrix = in_order_of_content(matrix)
-    outcomes = search.over_each(
-        lambda number: shuffled(matrix, seed=seed, number=number), searches, watch
-    )
+    draw = partial(shuffled, matrix, seed=seed)
+    outcomes = search.over_each(draw, searches, watch, processes)
     values = sorted(outcome.value or 0.0 for outcome in outcomes)
     return Chance(value, tuple(values), search.judge.sign)
 
@@ -215,6 +241,7 @@ def gain_by_chance(
     searches: int,
     seed: int,
     watch: Callable[[int, int], None] | None = None,
+    processes: Processes | None = None,
 ) -> Chance:
     """Hold a gain (above 0 is better) against those where nothing is left to find.
 
@@ -224,9 +251,8 @@ def gain_by_chance(
     matrix = in_order_of_content(matrix)
     start = [term.weight for term in search.spec.terms]
     scores = LocalEvaluator(search.encoded(matrix, search.spec), search.spec).scores(start)
-    outcomes = search.over_each(
-        lambda number: shuffled(matrix, seed=seed, number=number, scores=scores), searches, watch
-    )
+    draw = partial(shuffled, matrix, seed=seed, scores=scores)
+    outcomes = search.over_each(draw, searches, watch, processes)
     gains = sorted(outcome.gain(search.judge.sign) or 0.0 for outcome in outcomes)
     return Chance(gain, tuple(gains))
 
@@ -272,6 +298,7 @@ def searched_again(
     searches: int,
     seed: int,
     watch: Callable[[int, int], None] | None = None,
+    processes: Processes | None = None,
 ) -> NDArray[np.int64]:
     """Search halves of the accounts, keyed by `seed`: 1 and 2 are of a whole, and so on.
 
@@ -283,9 +310,8 @@ def searched_again(
         over half the accounts.
     """
     matrix = in_order_of_content(matrix)
-    outcomes = search.over_each(
-        lambda number: halved(matrix, seed=seed, number=number), searches, watch
-    )
+    draw = partial(halved, matrix, seed=seed)
+    outcomes = search.over_each(draw, searches, watch, processes)
     weights = np.array([outcome.weights for outcome in outcomes], dtype=np.int64)
     if search.refit is None:
         return weights

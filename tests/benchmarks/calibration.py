@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from gtmar import runs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.data.scan import scan
+from gtmar.engine.processes import Processes
 
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
@@ -99,7 +101,8 @@ def main() -> None:
     )
     print("| --- |" + " ---: |" * 11)
     for path in sorted(arguments.folder.glob("*.parquet")):
-        rows = [one(path, number, arguments.n) for number in range(arguments.splits)]
+        with Processes(None) as processes:
+            rows = processes.each(partial(one, path, n=arguments.n), range(arguments.splits))
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         print(
             f"| {path.stem} | {mean['steps']:.0f} | {mean['predicted']:.4f} "

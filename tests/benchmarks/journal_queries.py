@@ -7,7 +7,8 @@ as a command does, and asks one question. ``--journal DIR`` keeps the journal, a
 where it is there.
 
 ``--commands`` times whole processes in place of questions, in turn: commands that read, a cold and
-a warm run, ``verify``, and last ``compact``; those that write do so on a copy.
+a warm run, ``verify``, and last ``compact``; those that write do so on a copy. With ``--before``,
+those that read are held against another checkout's, in turn.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from gtmar.journal.writer import RunWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+CHECKOUT = Path(__file__).parents[2]
+SPEC = CHECKOUT / "examples" / "health_score" / "spec.yaml"
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 TABLES = 4
 AUTHORS = ("RevOps", "CS operations", "Analytics")
@@ -170,10 +172,13 @@ def questions(folder: Path) -> dict[str, Callable[[Journal], object]]:
     }
 
 
-def processor_seconds(command: list[str]) -> tuple[float, float]:
-    """Run a command; return the seconds that it took, and those of processor time."""
+def processor_seconds(command: list[str], checkout: Path) -> tuple[float, float]:
+    """Run a command of a checkout; return seconds on the clock, and those of processor time."""
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    shell = {**os.environ, "PYTHONPATH": str(checkout)}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=shell
+    ) as process:
         assert process.stderr is not None
         said = process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
@@ -183,8 +188,25 @@ def processor_seconds(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - began, used.ru_utime + used.ru_stime
 
 
-def time_commands(folder: Path, rounds: int) -> None:
-    """Print a Markdown table: what commands take, as whole processes, in alternating rounds."""
+def compare(commands: dict[str, list[str]], program: list[str], before: Path, rounds: int) -> None:
+    """Print a Markdown table: processor seconds of two checkouts, in turn."""
+    print("| command | before | now | of before |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, words in commands.items():
+        pairs = [
+            [processor_seconds([*program, *words], each)[1] for each in (before, CHECKOUT)]
+            for _ in range(rounds + 1)
+        ][1:]
+        was, now = np.median(pairs, axis=0)
+        share = np.median([b / a for a, b in pairs])
+        print(f"| `{name}` | {was:.2f} | {now:.2f} | {share:.0%} |", flush=True)
+
+
+def time_commands(folder: Path, rounds: int, before: Path | None) -> None:
+    """Print a Markdown table: what commands take, as whole processes, in alternating rounds.
+
+    With another checkout, `before`, only those that read, of both in turn.
+    """
     with Journal(folder) as journal:
         ids = journal.query("select run_id from runs order by started_at")["run_id"]
     middle = ids[len(ids) // 2]
@@ -196,6 +218,7 @@ def time_commands(folder: Path, rounds: int) -> None:
         at = ["--journal", str(folder)]
         commands = {
             "--version": ["--version"],
+            "--help": ["--help"],
             "log": ["log", *at],
             "best": ["best", *at],
             "review": ["review", *at],
@@ -208,14 +231,17 @@ def time_commands(folder: Path, rounds: int) -> None:
             "run --n 60": run,
             "verify": ["verify", *at],
         }
-        took: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         program = [sys.executable, "-m", "gtmar"]
+        if before is not None:
+            reading = {n: w for n, w in commands.items() if str(copy) not in w and n != "verify"}
+            compare(reading, program, before, rounds)
+            return
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, words in commands.items():
-                took[name].append(processor_seconds([*program, *words]))
-        took["journal compact"] = [
-            processor_seconds([*program, "journal", "compact", "--journal", str(copy)])
-        ]
+                took[name].append(processor_seconds([*program, *words], CHECKOUT))
+        compact = [*program, "journal", "compact", "--journal", str(copy)]
+        took["journal compact"] = [processor_seconds(compact, CHECKOUT)]
     print("| command | median s | best s | best processor s | bar s |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, pairs in took.items():
@@ -235,6 +261,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--journal", type=Path)
     parser.add_argument("--commands", action="store_true", help="time whole processes")
+    parser.add_argument("--before", type=Path, help="another checkout, whose commands are timed")
     asked = parser.parse_args()
     with journal_at(asked.journal, count=asked.runs, experiments=asked.experiments) as folder:
         files = list(folder.rglob("*.parquet"))
@@ -244,7 +271,7 @@ def main() -> None:
             f"{size / 1e6:,.0f} MB\n"
         )
         if asked.commands:
-            time_commands(folder, asked.rounds)
+            time_commands(folder, asked.rounds, asked.before)
             return
         print("| question | median s | best s | bar s |")
         print("| --- | ---: | ---: | ---: |")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ from gtmar import runs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.data.encode import encoded_terms
 from gtmar.data.scan import scan
+from gtmar.engine.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,10 +206,9 @@ def main() -> None:
     print(f"| {' | '.join(('table', *SHOWN))} |")
     print(f"| --- |{' ---: |' * len(SHOWN)}")
     for path in sorted(arguments.folder.glob(f"{arguments.only}.parquet")):
-        rows = [
-            one(path, number, arguments.n, bins=arguments.bins, start=arguments.start)
-            for number in range(arguments.splits)
-        ]
+        how = {"n": arguments.n, "bins": arguments.bins, "start": arguments.start}
+        with Processes(None) as processes:
+            rows = processes.each(partial(one, path, **how), range(arguments.splits))
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         told = (f"{mean[key]:.{1 if key in SIZES else 4}f}" for key in SHOWN)
         print(f"| {' | '.join((path.stem, *told))} |".replace("nan", "-"), flush=True)

@@ -201,6 +201,29 @@ def test_what_can_not_be_done_again_is_refused(tmp_path: Path) -> None:
 # ---- stability -------------------------------------------------------------------------------
 
 
+def test_answers_are_the_same_however_many_processes_search(tmp_path: Path) -> None:
+    synthetic.generate("health_score", accounts=300).write_parquet(tmp_path / "a.parquet")
+    journal = tmp_path / "journal"
+    run_id = runs.run(
+        tmp_path / "a.parquet", EXAMPLE, limits=runs.Limits(20), start="logistic", journal=journal
+    ).run_id
+    told: list[tuple[int, int]] = []
+    for again in (runs.null_search, runs.stability):
+        found = [
+            again(
+                run_id,
+                journal=journal,
+                searches=4,
+                workers=workers,
+                watch=lambda *done: told.append(done),
+            ).as_json()
+            for workers in (1, 2, 3)
+        ]
+        assert len({each.pop("event_id") for each in found}) == 3
+        assert found[0] == found[1] == found[2]
+    assert told == 3 * [(n, 8) for n in range(1, 9)] + 3 * [(n, 4) for n in range(1, 5)]
+
+
 @pytest.fixture(scope="module")
 def stable(tmp_path_factory: pytest.TempPathFactory) -> runs.FoundStability:
     folder = tmp_path_factory.mktemp("stable")

@@ -1,0 +1,147 @@
+"""Processes side by side: what they share, what they give back, and that none is left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gtmar import runs
+from gtmar.data import synthetic
+from gtmar.engine.processes import Processes
+from gtmar.engine.threads import cores
+from gtmar.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
+LINUX = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
+#: Seconds within which processes are gone, on a machine that is busy.
+SOON = 30
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Adds up an array, and says what that took."""
+
+    values: NDArray[np.int64]
+
+    def __call__(self, number: int) -> tuple[int, int, bool, int]:
+        before = own_bytes()
+        total = int(self.values.sum()) + number
+        return total, os.getpid(), bool(self.values.flags.writeable), own_bytes() - before
+
+
+def own_bytes() -> int:
+    """Return the memory that is of no file."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
+
+
+def refuse(number: int) -> int:
+    if number == 3:
+        raise UsageError("three is refused", hint="take four", number=3)
+    return number
+
+
+def end(how: int, number: int) -> int:
+    if number == 2:
+        os.kill(os.getpid(), how)
+    return number
+
+
+@LINUX
+def test_arrays_are_in_memory_once_and_results_in_order() -> None:
+    values = np.arange(8_000_000)
+    told: list[None] = []
+    with Processes(2) as processes:
+        found = processes.each(Sum(values), range(1, 8), lambda: told.append(None))
+        again = processes.each(Sum(values[:10]), range(2))
+    assert [total for total, *_ in found] == [values.sum() + n for n in range(1, 8)]
+    assert [total for total, *_ in again] == [45, 46]
+    assert len({pid for _, pid, *_ in found}) == 2
+    assert not any(writeable for *_, writeable, _ in found)
+    # 64 MB were read, none of them the process's own.
+    assert max(taken for *_, taken in found) < values.nbytes / 8
+    assert len(told) == 7
+
+
+def test_an_error_arrives_as_it_was_raised() -> None:
+    with Processes(2) as processes, pytest.raises(UsageError) as caught:
+        processes.each(refuse, range(1, 9))
+    assert caught.value.hint == "take four"
+    assert caught.value.facts == {"number": 3}
+
+
+def test_a_process_that_is_killed_is_an_error() -> None:
+    with Processes(2) as processes, pytest.raises(ResourceError, match="ended by SIGKILL"):
+        processes.each(partial(end, signal.SIGKILL), range(1, 9))
+
+
+def test_processes_are_for_work_that_is_worth_their_start() -> None:
+    assert not Processes().worth(1e9)
+    assert Processes(2).worth(0)
+    assert not Processes(None).worth(1)
+    assert Processes(None).worth(1e9) is (cores() > 1)
+
+
+def sessions() -> list[int]:
+    """Return the session of each process of the machine that still runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if state != "Z":
+            found.append(int(session))
+    return found
+
+
+@LINUX
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_command(tmp_path: Path, how: signal.Signals) -> None:
+    data, journal = tmp_path / "accounts.parquet", tmp_path / "journal"
+    synthetic.generate("health_score", accounts=300).write_parquet(data)
+    runs.run(data, SPEC, limits=runs.Limits(10), journal=journal)
+    words = ["null", "--runs", "1000000", "--workers", "2", "--journal", str(journal)]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "gtmar", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    # This one, two that search, and Python's tracker of resources.
+    assert soon(lambda: sessions().count(command.pid) >= 3), "no processes were started"
+    if how is signal.SIGINT:
+        # As a terminal sends it.
+        os.killpg(command.pid, how)
+    else:
+        command.send_signal(how)
+    _, said = command.communicate(timeout=SOON)
+    assert command.returncode == (130 if how is signal.SIGINT else -how)
+    assert how is not signal.SIGINT or "Traceback" not in said
+    assert soon(lambda: sessions().count(command.pid) == 0), "processes are left over"
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    """Wait until something holds."""
+    end = time.monotonic() + SOON
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
