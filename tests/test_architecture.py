@@ -354,6 +354,8 @@ def test_all_is_there_sorted_and_true() -> None:
     for path in PUBLIC:
         names = declared(path)
         if names is None:
+            if path.parent == PACKAGE:
+                continue  # gives on what `gtmar.api.__all__` lists
             gives = defined(path) - {"__version__", "annotations"}
             if path.name != "__init__.py" or gives:
                 faults.append(f"{place(path)}: no __all__, and it gives on {sorted(gives)}")
@@ -393,7 +395,7 @@ def test_all_has_whatever_another_module_imports() -> None:
             for name in ASKED.get(dotted(path), set())
             if not (path.parent / f"{name}.py").is_file()
         }
-        if missing := wanted - set(declared(path) or ()):
+        if missing := wanted - {"*", *(declared(path) or ())}:
             unlisted[place(path)] = sorted(missing)
     assert unlisted == {}
 
