@@ -126,7 +126,7 @@ def write_journal(folder: Path, *, count: int, experiments: int) -> None:
 @contextlib.contextmanager
 def journal_at(asked: Path | None, *, count: int, experiments: int) -> Iterator[Path]:
     """Give the journal: the one asked for, made where it isn't there, else one for the moment."""
-    folder = asked or Path(tempfile.mkdtemp()) / "journal"
+    folder = asked.resolve() if asked else Path(tempfile.mkdtemp()) / "journal"
     if not folder.is_dir():
         began = time.perf_counter()
         write_journal(folder, count=count, experiments=experiments)
@@ -175,9 +175,9 @@ def questions(folder: Path) -> dict[str, Callable[[Journal], object]]:
 def processor_seconds(command: list[str], checkout: Path) -> tuple[float, float]:
     """Run a command of a checkout; return seconds on the clock, and those of processor time."""
     began = time.perf_counter()
-    shell = {**os.environ, "PYTHONPATH": str(checkout)}
+    # Python's -m looks in the folder that it is run in first.
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=shell
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=checkout
     ) as process:
         assert process.stderr is not None
         said = process.stderr.read()
