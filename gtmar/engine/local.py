@@ -424,7 +424,6 @@ class LocalEvaluator:
 
     def move(self, weights: Sequence[int]) -> None:
         """Make a vector the incumbent, from which candidates are computed."""
-        self._kept = None
         if self._sets is not None:
             self._sets.move(weights)
             self._incumbent = tuple(weights)
