@@ -25,8 +25,6 @@ __all__ = ["LOCK", "CodePart", "compiler_runs"]
 
 #: Seconds between two looks into the cache; one takes less than a thousandth of that.
 _PAUSE = 0.25
-#: Of LLVM's optimization: the third level takes half as long again, for code that is no faster.
-_LEVEL = 2
 #: Name of the file in the cache folder that a compiler holds locked. The lock ends with its
 #: process, however that ends.
 LOCK = "gtmar-compiler.lock"
@@ -80,17 +78,9 @@ class CodePart:
 
     def compile(self) -> None:
         """Compile here and now what is not in the cache, and load the rest."""
-        from numba.core import config
-
-        if self._ready:
-            return
-        level = vars(config)["OPT"]
-        vars(config)["OPT"] = type(level)(min(level, _LEVEL))
-        try:
+        if not self._ready:
             self._rehearse()
-        finally:
-            vars(config)["OPT"] = level
-        self._ready = True
+            self._ready = True
 
 
 class _NotKeptError(Exception):

@@ -214,8 +214,8 @@ def test_a_rehearsal_loads_all_that_a_search_calls(
 #: Waits for machine code as a search does, and says whether it started the compiler and, at the
 #: end, what numba loaded and what it would have had to compile.
 _SEARCH = """
-import json, sys, time
-from gtmar import spec as specs
+import json, sys
+from gtmar.data.synthetic import generate
 from gtmar.engine import numba_cache, numba_kernel
 from gtmar.optimize import surrogate
 from gtmar.runs import Limits, run
