@@ -250,7 +250,8 @@ def _difference(cells: Floats, one: int, two: int) -> tuple[Floats, Floats]:
         # Accounts of both tiers pull both ratios.
         shared = (yy - (before + after) * xy + before * after * xx) / (old[:, 0] * new[:, 0])
         variance = spread_before**2 + spread_after**2 - 2 * shared
-    return after - before, np.sqrt(np.maximum(variance, 0.0))
+        # A draw that leaves nothing to divide by has infinite ratios, and no difference.
+        return after - before, np.sqrt(np.maximum(variance, 0.0))
 
 
 def _own(*, after: bool, width: int) -> list[int]:
