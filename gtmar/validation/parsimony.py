@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.stats.logistic import Fit
-    from gtmar.stats.paired_auc import Placed
 
     Doubles = NDArray[np.float64]
 
@@ -110,7 +109,7 @@ def parsimony(
     order, _ = _eliminate(x, stayed, place, fixed)
     least = len(names) - len(order)
     fold_of = groups % _FOLDS
-    by_fold: list[list[Placed]] = []
+    by_fold: list[list[tuple[Doubles, Doubles]]] = []
     for fold in range(_FOLDS):
         out = fold_of == fold
         if not (_both(stayed[out]) and _both(stayed[~out])):
