@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gtmar.autospec.fit_encoders import Fitted
     from gtmar.stats.interplay import Corner
     from gtmar.stats.logistic import Fit
-    from gtmar.stats.paired_auc import Placed
 
     Doubles = NDArray[np.float64]
 
@@ -188,7 +187,7 @@ def rules_that_pay(
         return int(holds.shape[1])
     positive = y == 1
     fold_of = (np.arange(len(y)) if groups is None else groups) % _FOLDS
-    by_count: list[list[Placed]] = [[] for _ in range(holds.shape[1] + 1)]
+    by_count: list[list[tuple[Doubles, Doubles]]] = [[] for _ in range(holds.shape[1] + 1)]
     for fold in range(_FOLDS):
         out, others = known & (fold_of == fold), known & (fold_of != fold)
         if any(len(np.unique(positive[part])) < 2 for part in (out, others)):
