@@ -97,7 +97,9 @@ def _take_plainly(parameter: Any) -> None:
     kind = None if several or parameter.nargs != 1 else descriptor.annotation
 
     def process(ctx: Any, value: Any) -> Any:
-        readable = kind is Path and isinstance(value, str | Path) and os.access(value, os.R_OK)
+        # `exists` takes what is no path at all; `access` doesn't.
+        is_path = kind is Path and isinstance(value, str | Path) and os.path.exists(value)  # noqa: PTH110
+        readable = is_path and os.access(value, os.R_OK)
         is_default = kind in (int, float) and type(value) is kind and value == parameter.default
         absent = value is None and not parameter.required
         if not (absent or readable or is_default or (kind is str and isinstance(value, str))):

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -179,6 +179,8 @@ def _uninterrupted() -> Iterator[None]:
 
     It reaches all processes of a terminal, and is for the one that ends the others.
     """
+    # Python starts it with the first process, and lets Ctrl-C in again as it does.
+    resource_tracker.ensure_running()
     came: list[object] = []
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, lambda *_: came.append(_)) if is_main else None
