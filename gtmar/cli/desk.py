@@ -15,7 +15,7 @@ import typer
 from gtmar.cli import option_values
 from gtmar.cli import options as a
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, complain, finish, say, some, text
+from gtmar.cli.output import Answer, announce, complain, finish, say, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,18 +58,16 @@ def desk(
     tables: a.TwoTablesOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer | None:
-    """Open a page to move weights by hand, and see at once what that does."""
+    """Open a page to move weights by hand, and see what that does."""
     from gtmar.desk import require_extra, serve
+    from gtmar.desk.views import sizes_of
     from gtmar.runs.workbench import Workbench
 
     require_extra()
     with _doors() as opens:
 
         def opened(bench: Workbench, address: str) -> None:
-            held = bench.accounts.holdout
-            unseen = "none held out" if held is None else f"{held.distinct:,} never seen"
-            searched = some(bench.accounts.search.distinct, "account")
-            say(f"{bench.spec.model}: {searched} searched, {unseen}. Open in a browser:")
+            say(f"{bench.spec.model}: {sizes_of(bench)}. Open in a browser:")
             # Whole on its line, its token in it, to be opened.
             text(f"{address}\n")
             for sentence in _what_to_know(host, token=token, read_only=read_only):

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from gtmar import __version__
 from gtmar.desk.live_search import LiveSearch
-from gtmar.desk.views import ASSETS, filled, groups_of
+from gtmar.desk.views import ASSETS, filled, groups_of, sizes_of
 from gtmar.documents import is_text, parse_json
 from gtmar.errors import AccountDataError, GtmarError, UsageError
 from gtmar.journal.catalog import Journal
@@ -91,6 +91,8 @@ class Desk:
             "version": __version__,
             "title": f"{bench.spec.model}: the desk",
             "table": without_credentials(bench.accounts.table.source),
+            # On several dates an account is counted on each.
+            "noun": "row" if bench.accounts.search.dates else "account",
             # Whether weights hold something together, so that others follow one that is moved.
             "follows": bool(bench.spec.constraints or bench.spec.ordered_terms),
             "author": author or "",
@@ -230,16 +232,14 @@ class Desk:
         lineage = bench.spec.lineage
         where = "" if str(bench.journal) == "journal" else f" --journal {quote(str(bench.journal))}"
         reports = [f"gtmar report {lineage.run} -o report.html{where}"] if lineage else []
-        spec, search = bench.spec, bench.accounts.search
-        held = bench.accounts.holdout
-        kicker = f"{spec.model} · {self._shown['table']} · {search.distinct:,} accounts searched"
+        spec = bench.spec
         limits = {
             name: f"{each.min:g} to {each.max:g} points together"
             for name, each in spec.groups.items()
         }
         d = {
             **self._shown,
-            "kicker": kicker + (f", {held.distinct:,} never seen" if held is not None else ""),
+            "kicker": f"{spec.model} · {self._shown['table']} · {sizes_of(bench)}",
             "page": secrets.token_hex(8),
             "spec_id": spec_id(spec),
             "journal": str(bench.journal),
