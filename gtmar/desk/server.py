@@ -103,6 +103,7 @@ class Desk:
         self._fault = fault or (lambda _err: None)
         # One question at a time: two would only take each other's time.
         self._turn = threading.Lock()
+        self._noting = threading.Lock()
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._acts: dict[str, Callable[[dict[str, Any]], str]] = {
             "measure": self._measure,
@@ -201,10 +202,11 @@ class Desk:
     def _take_in(self, asked: dict[str, Any]) -> None:
         """Note the newest question of a page; the numbers that a page counts rise."""
         page, number = asked["page"], asked["number"]
-        self._newest[page] = max(number, self._newest.get(page, 0))
-        self._newest.move_to_end(page)
-        while len(self._newest) > _PAGES:
-            self._newest.popitem(last=False)
+        with self._noting:
+            self._newest[page] = max(number, self._newest.get(page, 0))
+            self._newest.move_to_end(page)
+            while len(self._newest) > _PAGES:
+                self._newest.popitem(last=False)
 
     def _stale(self, asked: dict[str, Any]) -> bool:
         return self.stopping or self._newest.get(asked["page"], 0) > asked["number"]
