@@ -14,7 +14,7 @@ import typer
 
 from gtmar.cli import options as a
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, complain, finish, say, some, text
+from gtmar.cli.output import Answer, announce, complain, finish, say, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +59,7 @@ def desk(
 ) -> Answer | None:
     """Move weights by hand on a page, and see at once what that does."""
     from gtmar.desk import require_extra, serve
+    from gtmar.desk.views import sizes_of
     from gtmar.runs import spec_of
     from gtmar.runs.workbench import Workbench
 
@@ -66,10 +67,7 @@ def desk(
     with _doors() as opens:
 
         def opened(bench: Workbench, address: str) -> None:
-            held = bench.accounts.holdout
-            unseen = "none held out" if held is None else f"{held.distinct:,} never seen"
-            searched = some(bench.accounts.search.distinct, "account")
-            say(f"{bench.spec.model}: {searched} searched, {unseen}. Open in a browser:")
+            say(f"{bench.spec.model}: {sizes_of(bench)}. Open in a browser:")
             # Whole on its line, its token in it, to be opened.
             text(f"{address}\n")
             for sentence in _what_to_know(host, token=token, read_only=read_only):

@@ -31,10 +31,12 @@ def bind(host: str, port: int) -> socket.socket:
         If there is no such host here, or the port is taken or not allowed.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        opened = socket.socket(family, kind)
+        # By its protocol asyncio knows it for TCP, and sends small answers at once: else each waits
+        # some 40 ms for the other side.
+        opened = socket.socket(family, kind, protocol)
     except OSError as err:
         raise UsageError(
             f'--host expects a name or address of this machine, got "{host}": {err.strerror}',

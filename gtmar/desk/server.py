@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from gtmar import __version__
 from gtmar.desk.live_search import LiveSearch
-from gtmar.desk.views import ASSETS, filled, groups_of
+from gtmar.desk.views import ASSETS, filled, groups_of, sizes_of
 from gtmar.documents import is_text, parse_json
 from gtmar.errors import AccountDataError, GtmarError, UsageError
 from gtmar.journal.catalog import Journal
@@ -91,6 +91,8 @@ class Desk:
             "version": __version__,
             "title": f"{bench.spec.model}: the desk",
             "table": without_credentials(bench.accounts.table.source),
+            # On several dates an account is counted on each.
+            "noun": "row" if bench.accounts.search.dates else "account",
             # Whether weights hold something together, so that others follow one that is moved.
             "follows": bool(bench.spec.constraints or bench.spec.ordered_terms),
             "author": author or "",
@@ -101,6 +103,7 @@ class Desk:
         self._fault = fault or (lambda _err: None)
         # One question at a time: two would only take each other's time.
         self._turn = threading.Lock()
+        self._noting = threading.Lock()
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._acts: dict[str, Callable[[dict[str, Any]], str]] = {
             "measure": self._measure,
@@ -199,10 +202,11 @@ class Desk:
     def _take_in(self, asked: dict[str, Any]) -> None:
         """Note the newest question of a page; the numbers that a page counts rise."""
         page, number = asked["page"], asked["number"]
-        self._newest[page] = max(number, self._newest.get(page, 0))
-        self._newest.move_to_end(page)
-        while len(self._newest) > _PAGES:
-            self._newest.popitem(last=False)
+        with self._noting:
+            self._newest[page] = max(number, self._newest.get(page, 0))
+            self._newest.move_to_end(page)
+            while len(self._newest) > _PAGES:
+                self._newest.popitem(last=False)
 
     def _stale(self, asked: dict[str, Any]) -> bool:
         return self.stopping or self._newest.get(asked["page"], 0) > asked["number"]
@@ -230,16 +234,14 @@ class Desk:
         lineage = bench.spec.lineage
         where = "" if str(bench.journal) == "journal" else f" --journal {quote(str(bench.journal))}"
         reports = [f"gtmar report {lineage.run} -o report.html{where}"] if lineage else []
-        spec, search = bench.spec, bench.accounts.search
-        held = bench.accounts.holdout
-        kicker = f"{spec.model} · {self._shown['table']} · {search.distinct:,} accounts searched"
+        spec = bench.spec
         limits = {
             name: f"{each.min:g} to {each.max:g} points together"
             for name, each in spec.groups.items()
         }
         d = {
             **self._shown,
-            "kicker": kicker + (f", {held.distinct:,} never seen" if held is not None else ""),
+            "kicker": f"{spec.model} · {self._shown['table']} · {sizes_of(bench)}",
             "page": secrets.token_hex(8),
             "spec_id": spec_id(spec),
             "journal": str(bench.journal),

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gtmar.journal.sentences import on_dates
 from gtmar.metrics import all_metrics
 from gtmar.report.pages import TEMPLATES, environment
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from gtmar.runs.weight_change import MetricChange
-    from gtmar.runs.workbench import WeightLine
+    from gtmar.runs.workbench import WeightLine, Workbench
     from gtmar.spec.calibration import Calibration
 
-__all__ = ["ASSETS", "filled", "groups_of"]
+__all__ = ["ASSETS", "filled", "groups_of", "sizes_of"]
 
 _HERE = Path(__file__).parent
 #: What a browser may load of the desk, by name: its file and what kind of file it is.
@@ -49,6 +50,16 @@ def _templates() -> Environment:
     )
     made.globals.update(width=_WIDE, height=_HIGH)
     return made
+
+
+def sizes_of(bench: Workbench) -> str:
+    """Say how many accounts are searched, on how many dates, and how many never seen."""
+    search, held = bench.accounts.search, bench.accounts.holdout
+    searched = f"{search.distinct:,} account{'' if search.distinct == 1 else 's'}"
+    if search.dates:
+        searched = on_dates(search.distinct, len(search.dates), search.accounts)
+    unseen = "none held out" if held is None else f"{held.distinct:,} never seen"
+    return f"{searched} searched, {unseen}"
 
 
 def filled(template: str, **values: Any) -> str:

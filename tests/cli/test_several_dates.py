@@ -48,6 +48,11 @@ ASKED: dict[str, tuple[list[str], str, str]] = {
         "pooled",
         "75 accounts on 4 dates, 300 rows",
     ),
+    "desk": (
+        ["TABLE", "--spec", "spec.yaml", "--no-open"],
+        "pooled",
+        "75 accounts on 4 dates, 300 rows",
+    ),
     "refresh": (
         [
             *("--train", "accounts", "--at", AT, "--holdout", "later.parquet", "--holdout-at", AT),
@@ -206,7 +211,11 @@ LONG = {"export mlflow", "walk", "report", "bench"}
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in ASKED],
 )
-def test_a_command_says_which_dates_it_took(name: str, run_id: str) -> None:
+def test_a_command_says_which_dates_it_took(
+    name: str, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A desk is closed as soon as it is open.
+    monkeypatch.setattr("gtmar.desk.listen.listen", lambda *_: None)
     words, kind, said = ASKED[name]
     filled = [
         each

@@ -17,6 +17,7 @@ from desks import RunningDesk
 from factories import make_accounts, make_spec
 
 from gtmar.desk import serve
+from gtmar.desk.listen import bind
 from gtmar.desk.server import Desk
 from gtmar.errors import SpecError, UsageError
 from gtmar.runs.workbench import Workbench
@@ -229,6 +230,12 @@ def test_what_weights_hold_together_they_hold_on_the_page_too() -> None:
     assert followed["depth"] == moved["depth"]
     with pytest.raises(SpecError, match="total"):
         Desk(bench)._measure({**own, "weights": moved})
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Else each waits for the browser's word that it has the first part, some 40 ms."""
+    with bind("127.0.0.1", 0) as opened:
+        assert opened.proto == socket.IPPROTO_TCP
 
 
 def test_what_keeps_it_from_opening_is_said_before_the_table_is_read() -> None:

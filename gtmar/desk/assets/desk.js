@@ -8,7 +8,7 @@
   const page = main.dataset.page;
   const start = Object.fromEntries(rows.map((row) => [row.dataset.name, Number(row.dataset.start)]));
   const past = [], ahead = [];
-  let sent = 0, lasted = 0, measuring = false, moved = false, settling = 0, mover = null, details = null, kept = null, events = null;
+  let sent = 0, lasted = 0, measuring = false, moved = false, settling = 0, mover = null, details = null, kept = null, events = null, wrong = "";
 
   const slider = (row) => row.querySelector("input[type=range]");
   const box = (row) => row.querySelector("input[type=number]");
@@ -18,9 +18,11 @@
 
   // ---- asking ----
 
-  function say(text, failed = false) {
+  // What failed stays in sight until the same is answered, or something else is said.
+  function say(text, failed = "") {
     byId("status").textContent = text;
-    byId("status").classList.toggle("failed", failed);
+    byId("status").classList.toggle("failed", failed !== "");
+    wrong = failed;
   }
 
   // Each element of an answer takes the place of the one with its id. What a person unfolded stays so.
@@ -52,15 +54,15 @@
       // 204: a newer request has come, and answers instead.
       if (answer.status === 204) return false;
       if (!answer.ok) {
-        say(text.trim() || `The desk answers ${answer.status}.`, true);
+        say(text.trim() || `The desk answers ${answer.status}.`, path);
         return false;
       }
-      if (byId("status").classList.contains("failed")) say("");
+      if (wrong === path) say("");
       swap(text);
       return true;
     } catch (error) {
       if (error.name !== "AbortError")
-        say("The desk doesn't answer: it was stopped. The address above keeps these weights; start it again.", true);
+        say("The desk doesn't answer: it was stopped. The address above keeps these weights; start it again.", path);
       return false;
     }
   }
