@@ -332,7 +332,7 @@ def _answers() -> dict[str, Any]:
             )
         ),
         "bridge": _keys(
-            headline=_ANY,
+            headline=str,
             months=list[_ANY],
             unit=Literal["cents"],
             conventions=_ANY,

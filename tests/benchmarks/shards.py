@@ -15,6 +15,7 @@ import pickle
 import platform
 import re
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import ExitStack, closing
@@ -24,10 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from large_tables import (  # type: ignore[import-not-found]  # beside this script
-    SPEC,
-    make_table,
-)
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.large_tables import SPEC, make_table
 
 from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts

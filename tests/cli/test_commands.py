@@ -352,16 +352,6 @@ def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
     assert f"Example: gtmar {' '.join(command)}" in " ".join(said.split())
 
 
-@pytest.mark.parametrize("quiet", [True, False])
-def test_the_demo_says_that_it_compiles_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, quiet: bool
-) -> None:
-    monkeypatch.setattr("gtmar.engine.local.compiled_before", lambda: False)
-    said = gtmar("demo", "--folder", tmp_path / "d", *(["-q"] if quiet else []))
-    assert said.exit_code == 0
-    assert ("Compiling machine code" in said.stderr) is not quiet
-
-
 @pytest.mark.parametrize(
     ("given", "found"), [(None, "muzzy_decay_ms:0"), ("narenas:1", "narenas:1")]
 )

@@ -1,6 +1,7 @@
 """What `check` says of a table: counts, metrics of the search part, and why one has no value."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,7 @@ def test_faults_of_the_table_come_through() -> None:
 def test_as_json_is_plain_data() -> None:
     found = check(ACCOUNTS, SPEC)
     plain: dict[str, Any] = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert set(plain) == set(Checkup.__dataclass_fields__)
+    assert set(plain) == {field.name for field in fields(Checkup)}
     assert plain["cohorts"] == found.cohorts
     assert plain["metrics"] == found.metrics
     assert plain["accounts"] == 150
