@@ -112,6 +112,7 @@ def dated(model: str = "health") -> tuple[pl.DataFrame, specs.ScoringSpec]:
     return pl.concat(parts), make_spec(model=model, window=window)
 
 
+@pytest.mark.slow
 def test_a_walk_takes_whatever_frame_is_at_hand(capfd: pytest.CaptureFixture[str]) -> None:
     table, spec = dated()
     found = gtmar.walk(table, spec, n=10, seed=1)
@@ -134,6 +135,7 @@ def test_a_walk_takes_whatever_frame_is_at_hand(capfd: pytest.CaptureFixture[str
         gtmar.walk(table, spec, limit=5)  # type: ignore[call-arg] # that is the point
 
 
+@pytest.mark.slow
 def test_a_live_score_is_watched_from_a_notebook() -> None:
     table, spec = dated(HOSTILE)
     promote(spec, note="agreed")

@@ -54,6 +54,7 @@ def good(name: str, made: gtmar.Run) -> dict[str, Any]:
     }.get(name, table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_whatever_is_no_argument_is_refused_by_its_name(name: str, made: gtmar.Run) -> None:
     function, there = getattr(gtmar, name), set(Path().rglob("*"))
@@ -118,6 +119,7 @@ def test_all_that_is_wrong_is_said_at_once_with_what_was_expected() -> None:
         gtmar.init(ACCOUNTS, outcomes={"lost": "churned"})
 
 
+@pytest.mark.slow
 def test_a_spec_may_be_given_in_every_way(made: gtmar.Run) -> None:
     best = f"{made.id}/{made.result.best_experiment}"
     scores = gtmar.score(ACCOUNTS, made.best)
@@ -139,6 +141,7 @@ def test_a_spec_may_be_given_in_every_way(made: gtmar.Run) -> None:
         gtmar.score(ACCOUNTS, Path("folder"))
 
 
+@pytest.mark.slow
 def test_frames_come_back_in_the_kind_they_came_in(made: gtmar.Run) -> None:
     scores = gtmar.score(ACCOUNTS, made)
     table = ACCOUNTS.to_pandas().set_index(pl.Series(range(100, 250)).to_pandas())
@@ -164,6 +167,7 @@ def test_frames_come_back_in_the_kind_they_came_in(made: gtmar.Run) -> None:
     assert in_kind_of(ACCOUNTS, own) is own
 
 
+@pytest.mark.slow
 def test_the_other_use_cases_are_those_of_the_commands(made: gtmar.Run) -> None:
     first = gtmar.init(ACCOUNTS.to_pandas(), keep=["depth"], tiers={"A": 0.5, "B": 0.5})
     assert specs.parse(first.text) == first.spec

@@ -188,6 +188,7 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert {room_of(path) for path in MODULES} - {"__init__", "__main__"} == set(ROOMS)
 
 
+@pytest.mark.slow
 def test_no_import_runs_upward() -> None:
     upward = []
     for path in MODULES:
@@ -203,6 +204,7 @@ def test_no_import_runs_upward() -> None:
     assert upward == []
 
 
+@pytest.mark.slow
 def test_no_imports_run_in_a_circle() -> None:
     """Imports within functions and under TYPE_CHECKING count."""
     imports = {
@@ -216,6 +218,7 @@ def test_no_imports_run_in_a_circle() -> None:
         pytest.fail(f"a circle: {' -> '.join(reversed(err.args[1]))}")
 
 
+@pytest.mark.slow
 def test_libraries_stay_at_home() -> None:
     strays = []
     for path in MODULES:
@@ -228,6 +231,7 @@ def test_libraries_stay_at_home() -> None:
     assert strays == []
 
 
+@pytest.mark.slow
 def test_the_core_needs_no_more_than_it_says() -> None:
     own = {"gtmar", *sys.stdlib_module_names}
     found = {i.target.split(".")[0] for path in MODULES for i in imports_of(path)} - own
@@ -349,6 +353,7 @@ def as_ruff_sorts(name: str) -> tuple[int, str]:
 PUBLIC = [path for path in MODULES if path.name != "__main__.py"]
 
 
+@pytest.mark.slow
 def test_all_is_there_sorted_and_true() -> None:
     faults: list[str] = []
     for path in PUBLIC:

@@ -33,6 +33,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -52,6 +53,7 @@ def test_a_query_without_an_end_is_stopped_in_time(
     assert answer(connection, "from numbers", PATIENT)["a"].to_list() == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -112,6 +114,7 @@ def test_queries_of_several_threads_share_the_bound(connection: duckdb.DuckDBPyC
     assert answer(connection, "select 1 as a", PATIENT).item() == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_query() -> None:
     code = (
         # Imported first: what is pressed while a library loads may be lost on it.

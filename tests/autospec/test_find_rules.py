@@ -68,6 +68,7 @@ def rules_of(found: FirstSpec) -> list[str]:
 # ---- found ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_planted_rule_is_found_at_its_thresholds() -> None:
     found = first(table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10))))
     [text, *_] = rules_of(found)
@@ -81,6 +82,7 @@ def test_a_planted_rule_is_found_at_its_thresholds() -> None:
     assert -25 <= feature.weight < 0
 
 
+@pytest.mark.slow
 def test_what_is_said_of_a_rule_is_so() -> None:
     frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
     found = first(frame, rules=1, holdout=0)
@@ -99,6 +101,7 @@ def test_what_is_said_of_a_rule_is_so() -> None:
     assert 100 * _mean(inside) < float(said[1])
 
 
+@pytest.mark.slow
 def test_categories_flags_and_unknowns_are_conditions_too() -> None:
     category = first(table(2, 2.0 * ((pl.col("plan") == "free") & pl.col("admin"))), rules=1)
     [text] = rules_of(category)
@@ -111,6 +114,7 @@ def test_categories_flags_and_unknowns_are_conditions_too() -> None:
     assert "logins < 6" in text or "logins >= 6" in text
 
 
+@pytest.mark.slow
 def test_names_and_categories_may_be_anything() -> None:
     frame = table(2, 2.0 * ((pl.col("plan") == "free") & pl.col("admin")))
     odd = 'and "it\'s" < 3'
@@ -119,12 +123,14 @@ def test_names_and_categories_may_be_anything() -> None:
     assert {*Rule.parse(text).columns} == {odd, "admin"}
 
 
+@pytest.mark.slow
 def test_a_scorecard_of_bins_may_have_rules() -> None:
     found = first(table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10))), bins=True)
     assert rules_of(found)
     assert found.spec.features["logins"].encode.kind == "bins"
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_nothing() -> None:
     frame = table(4, -1.5 * ((pl.col("seats") < 8) & (pl.col("tenure") < 10)))
     again = first(frame.sample(fraction=1, shuffle=True, seed=5))
@@ -166,6 +172,7 @@ def test_without_being_asked_for_there_is_none() -> None:
     assert not [each for each in first(frame, rules=0).taken if "ules" in each]
 
 
+@pytest.mark.slow
 def test_copies_of_accounts_prove_nothing() -> None:
     """Eight copies make chance look eight times as sure."""
     groups, proven = np.tile(np.arange(300), 8), [0, 0]

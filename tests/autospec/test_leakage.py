@@ -288,6 +288,7 @@ TYPES: list[tuple[Any, list[Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "places", [(0,), (0, None), (0, 1, 2), (None,)], ids=["constant", "holes", "varying", "empty"]
 )

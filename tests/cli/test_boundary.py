@@ -125,6 +125,7 @@ def test_stdout_that_is_full_or_closed(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "code"), [(["verify"], 5), (["log"], 5), (["--help"], 0)])
 def test_a_reader_that_goes_changes_no_exit_code(
     folder: Path, tmp_path: Path, words: list[str], code: int
@@ -146,6 +147,7 @@ def test_a_reader_that_goes_changes_no_exit_code(
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_query() -> None:
     query = "select count(*) from range(100000000) a, range(100000) b"
     # A busy machine may take long to come to the query, so its thread says when it begins.

@@ -71,6 +71,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
     return frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiers", [EDGES, SHARES], ids=["edges", "shares"])
 def test_from_the_file_to_a_decision(table: pl.DataFrame, tiers: dict[str, Any]) -> None:
     given = write_spec(tiers)
@@ -116,6 +117,7 @@ def test_from_the_file_to_a_decision(table: pl.DataFrame, tiers: dict[str, Any])
     assert exported["score"].cast(pl.Float64).to_list() == scored["score"].to_list()
 
 
+@pytest.mark.slow
 def test_what_a_step_promises_comes_true(table: pl.DataFrame) -> None:
     """Whoever gets the best value of a feature has the points that it says, caps and all."""
     spec = write_spec(EDGES)
@@ -142,6 +144,7 @@ def test_what_a_step_promises_comes_true(table: pl.DataFrame) -> None:
     assert checked > 30
 
 
+@pytest.mark.slow
 def test_a_grid_counts_the_accounts_of_two_tiers(table: pl.DataFrame) -> None:
     write_spec(EDGES)
     other = """

@@ -86,6 +86,7 @@ def test_generate_of_an_unknown_kind_lists_the_known(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_init_writes_a_spec_that_runs_and_never_replaces_one(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     said = succeeded("init", "--data", folder / "accounts.parquet", "-o", path)
@@ -160,6 +161,7 @@ def test_run_without_a_spec_detects_one(folder: Path, tmp_path: Path) -> None:
     assert found["spec"]["model"] == "first_spec"
 
 
+@pytest.mark.slow
 def test_run_replaces_a_best_spec_by_force_alone(folder: Path, tmp_path: Path) -> None:
     best = tmp_path / "best.yaml"
     arguments = ["run", "--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 5, "-q"]
@@ -181,6 +183,7 @@ def test_best_spec_as_json(folder: Path, tmp_path: Path) -> None:
     assert specs.load(best).model == "health_score"
 
 
+@pytest.mark.slow
 def test_the_journal_comes_from_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +211,7 @@ def test_score_adds_up(folder: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_review_of_the_latest_and_of_a_named_run(folder: Path) -> None:
     journal = ["--journal", folder / "journal"]
     latest = as_json("review", *journal)
@@ -226,6 +230,7 @@ def test_review_of_the_latest_and_of_a_named_run(folder: Path) -> None:
     assert len(latest["weights"]) == 14
 
 
+@pytest.mark.slow
 def test_compare_two_runs(folder: Path) -> None:
     journal = ["--journal", folder / "journal"]
     ids = [row["run_id"] for row in as_json("sql", "runs", *journal)]
@@ -234,6 +239,7 @@ def test_compare_two_runs(folder: Path) -> None:
     assert {row["run_id"] for row in as_json("compare", *ids, *journal)["runs"]} == set(ids)
 
 
+@pytest.mark.slow
 def test_runs_over_different_objectives_are_not_compared(folder: Path, tmp_path: Path) -> None:
     journal = tmp_path / "j"
     ids = [
@@ -333,6 +339,7 @@ def test_spec_schema_and_show() -> None:
     assert as_json("spec", "show", SPEC)["spec_id"] == specs.spec_id(specs.load(SPEC))
 
 
+@pytest.mark.slow
 def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
     said = succeeded("demo", "--folder", tmp_path / "d", "-q")
     assert "accounts never seen by the search" in said.replace("\n", " ")
@@ -352,6 +359,7 @@ def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
     assert f"Example: gtmar {' '.join(command)}" in " ".join(said.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "found"), [(None, "muzzy_decay_ms:0"), ("narenas:1", "narenas:1")]
 )
@@ -414,6 +422,7 @@ def test_every_command_is_found_where_it_is_registered() -> None:
         assert len(made[name].commands) == len(group.registered_commands) > 1
 
 
+@pytest.mark.slow
 def test_an_answer_imports_no_more_than_it_uses(folder: Path) -> None:
     questions = [["log"], ["best"], ["review"], ["compare"], ["lineage", "latest"], ["show", "1"]]
     questions += [["sql", "runs"], ["sql", "-c", "select count(*) from experiments"]]
@@ -481,6 +490,7 @@ def test_ctrl_c_ends_a_run_with_all_it_has_found(folder: Path, tmp_path: Path) -
 # ---- bench ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bench_says_how_fast_and_where_the_time_goes(folder: Path) -> None:
     page = succeeded("bench", "--accounts", 300, "--n", 30, "--rounds", 2, "--threads", 1)
     assert "experiments a second, all metrics journaled: 300 accounts, 14 features" in page
@@ -539,6 +549,7 @@ def test_init_and_check_name_leaks_and_keep_what_they_are_told_to(tmp_path: Path
     assert as_json(*words[:-2])["leaking"] == ["churn_reason"]
 
 
+@pytest.mark.slow
 def test_init_with_bins_names_the_start_that_suits_them(folder: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.yaml"
     done = gtmar("init", "--data", str(folder / "accounts.parquet"), "--bins", "-o", str(card))

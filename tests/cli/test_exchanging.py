@@ -70,6 +70,7 @@ def brought_in() -> str:
     return str(json.loads(succeeded("journal", "import", "old.jsonl", "--json"))["runs"][0])
 
 
+@pytest.mark.slow
 def test_import_says_what_came_in_and_what_stayed_out() -> None:
     said = succeeded("journal", "import", "old.jsonl", "--author", "RevOps", "--note", "before")
     [folder] = Path("journal/runs").iterdir()
@@ -140,6 +141,7 @@ def test_the_same_file_again_is_refused() -> None:
     )
 
 
+@pytest.mark.slow
 def test_export_prints_a_line_an_experiment() -> None:
     run = brought_in()
     lines = [json.loads(text) for text in succeeded("journal", "export").splitlines()]
@@ -150,6 +152,7 @@ def test_export_prints_a_line_an_experiment() -> None:
     assert succeeded("journal", "export", "-o", "-") == succeeded("journal", "export")
 
 
+@pytest.mark.slow
 def test_an_export_says_what_a_tool_without_encoders_would_score_otherwise() -> None:
     kinds = {"kind": "range", "from": 0, "to": 10}
     weight = {"weight": 5, "min": 0, "max": 10}
@@ -176,6 +179,7 @@ def test_an_export_says_what_a_tool_without_encoders_would_score_otherwise() -> 
         assert all("metrics" in json.loads(text) for text in exported.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_export_writes_a_new_file_and_replaces_none() -> None:
     run = brought_in()
     said = succeeded("journal", "export", run, "--format", "jsonl", "-o", "out.jsonl")
@@ -188,6 +192,7 @@ def test_export_writes_a_new_file_and_replaces_none() -> None:
     assert found == {"output": "two.jsonl", "experiments": 2}
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_no_file() -> None:
     run = brought_in()
     assert 'no format "csv"; there is "jsonl"' in failed(2, "journal", "export", "--format", "csv")

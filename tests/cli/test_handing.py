@@ -43,6 +43,7 @@ def test_export_sql_as_json_and_into_a_file_that_it_does_not_replace(folder: Pat
     assert "is not replaced" in gtmar(*words, "-o", "score.sql", code=2)
 
 
+@pytest.mark.slow
 def test_export_dbt_writes_both_files_or_none(folder: Path) -> None:
     words = ("export", "dbt", "--spec", "spec.yaml", "--relation", "accounts", "-o", "models")
     said = gtmar(*words, "--name", "health")
@@ -81,6 +82,7 @@ def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -
     assert "weight" in written.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_every_answer_of_several_runs_that_lacks_one_ends_in_5(folder: Path) -> None:
     words = "run --data accounts.parquet --spec spec.yaml --n 5 -q"
     gtmar(*f"{words} --seed 1 -o best.yaml".split())

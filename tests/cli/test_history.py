@@ -91,6 +91,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(folder, tuple(searches), tried, before)
 
 
+@pytest.mark.slow
 def test_who_changed_the_weight_when_and_why(story: Story) -> None:
     said = story.ask("log")
     assert f"{NOTE} (CS ops)\n  {FEATURE}: {story.before} -> 0\n" in said
@@ -103,6 +104,7 @@ def test_who_changed_the_weight_when_and_why(story: Story) -> None:
     assert (row["before"], row["after"]) == (story.before, 0)
 
 
+@pytest.mark.slow
 def test_what_it_was_before(story: Story) -> None:
     assert f"Change: {FEATURE}: {story.before} -> 0" in story.ask("show", story.tried)
     [row] = story.sql("weight_history", feature=FEATURE)[:1]
@@ -122,6 +124,7 @@ def test_what_it_was_before(story: Story) -> None:
     )
 
 
+@pytest.mark.slow
 def test_whether_it_was_measured_and_helped(story: Story) -> None:
     facts = story.facts("show", story.tried)
     assert facts["outcome"] == "lose"
@@ -146,6 +149,7 @@ def test_whether_it_was_measured_and_helped(story: Story) -> None:
     assert sum(move["accounts"] for move in moved["moves"]) == len(moved["moved"]) > 0
 
 
+@pytest.mark.slow
 def test_which_version_was_best(story: Story) -> None:
     best = max(story.searches, key=lambda run: run.best_value or 0)
     [top, *_] = story.facts("best")
@@ -164,6 +168,7 @@ def test_which_version_was_best(story: Story) -> None:
     assert by_capture[0]["value"] == highest["value"]
 
 
+@pytest.mark.slow
 def test_take_me_back(story: Story, tmp_path: Path) -> None:
     back = tmp_path / "back.yaml"
     first = story.searches[0]
@@ -183,6 +188,7 @@ def test_take_me_back(story: Story, tmp_path: Path) -> None:
     assert f"{first.wins} changes kept" in said or first.wins <= 1
 
 
+@pytest.mark.slow
 def test_what_is_live_since_when_and_by_whom(story: Story) -> None:
     [live] = story.facts("log")["live"]
     assert (live["author"], live["note"]) == ("CS ops", "asked for by the VP of CS")
@@ -254,6 +260,7 @@ def test_diff_finds_a_file_that_a_run_started_from(story: Story) -> None:
     assert any(row["metric"] == "auc_roc_retain" for row in facts["metrics"])
 
 
+@pytest.mark.slow
 def test_log_marks_values_on_the_binary_basis(tmp_path: Path) -> None:
     def logged(name: str, *dropped: str) -> str:
         table, journal = tmp_path / f"{name}.parquet", tmp_path / name

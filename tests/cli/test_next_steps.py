@@ -162,6 +162,7 @@ def test_another_journal_is_the_next_steps_too(
     assert not (tmp_path / "journal").exists()
 
 
+@pytest.mark.slow
 def test_dates_and_accounts_left_out_are_kept(tmp_path: Path) -> None:
     table = pl.read_parquet(accounts(tmp_path))
     money = [c for c in ("retained_6mo", "churned", "mrr_end", "actual_ltv") if c in table.columns]
@@ -310,6 +311,7 @@ def test_secrets_are_left_out_and_odd_words_are_quoted() -> None:
     assert next_command("show", "-x", journal="j") == "gtmar show --journal j -- -x"
 
 
+@pytest.mark.slow
 def test_leaving_rows_out_is_not_proposed_where_most_are_at_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,7 @@ def test_a_file_that_is_there_is_replaced_by_force_alone(here: Path, name: str) 
     assert not list(here.rglob("*.partial"))
 
 
+@pytest.mark.slow
 @every_file
 def test_a_new_file_is_written_past_what_others_left(here: Path, name: str) -> None:
     case = FILES[name]
@@ -216,6 +217,7 @@ def test_a_new_file_is_written_past_what_others_left(here: Path, name: str) -> N
     assert mine.read_text() == "mine"
 
 
+@pytest.mark.slow
 @every_file
 @pytest.mark.parametrize("force", ["", " --force"])
 def test_folders_links_and_places_that_are_not_there(here: Path, name: str, force: str) -> None:
@@ -275,6 +277,7 @@ def test_no_output_goes_into_any_journal(here: Path, name: str) -> None:
         refused(f"{case.words} --force", path, "into a journal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data", ["folder", "folder/*.parquet", "folder/*/*.parquet", "f*/**/*.pa*"]
 )
@@ -298,6 +301,7 @@ def test_an_output_under_the_name_of_a_journal_to_be(here: Path, journal: str) -
     refused(words, "new.yaml", "into a journal")
 
 
+@pytest.mark.slow
 def test_a_duckdb_file_that_is_the_source_takes_new_tables_alone(here: Path) -> None:
     import duckdb
 
@@ -329,6 +333,7 @@ def test_a_delta_table_that_is_the_source(here: Path) -> None:
 # ---- what happens meanwhile -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "resume", "try"])
 def test_a_file_that_appears_during_a_search_is_kept_and_the_run_is_named(
     here: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -380,6 +385,7 @@ def process(*words: str, code: str = "from gtmar.cli import main; main()") -> An
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["new.parquet", "new.csv", "new.arrow", "duckdb:///new.db?table=t"]
 )
@@ -406,6 +412,7 @@ def test_two_at_once_write_one_whole_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["before", "after"])
 def test_a_kill_around_the_placing_leaves_all_or_nothing(here: Path, point: str) -> None:
     code = (
@@ -434,6 +441,7 @@ def finished() -> None:
     gtmar("resume {run} -q")
 
 
+@pytest.mark.slow
 def test_a_decision_leaves_folders_of_others_alone(here: Path) -> None:
     finished()
     for name in ("decision.partial", "taken"):
@@ -450,6 +458,7 @@ def test_a_decision_leaves_folders_of_others_alone(here: Path) -> None:
     assert len(list(Path("new/decision").iterdir())) == 6
 
 
+@pytest.mark.slow
 def test_a_decision_is_not_put_into_the_folder_that_it_reads(here: Path) -> None:
     finished()
     Path("folder").mkdir()
@@ -462,6 +471,7 @@ def test_a_decision_is_not_put_into_the_folder_that_it_reads(here: Path) -> None
     refused(words, "folder/decision", "no output goes onto an input")
 
 
+@pytest.mark.slow
 def test_a_decision_that_finds_its_folder_taken_is_on_record(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

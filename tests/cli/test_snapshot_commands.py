@@ -58,6 +58,7 @@ def test_from_raw_files_to_a_reviewed_run_in_four_commands(folder: Path) -> None
     assert json.loads(parameters["recipe_conventions"])["rules"]["overlaps"] == "add"
 
 
+@pytest.mark.slow
 def test_the_newest_date_has_no_outcomes_and_says_so(folder: Path) -> None:
     said = gtmar("snapshot", "snapshots.yaml", "--date", "2025-05-01", "-o", "today")
     assert "outcomes are known for none yet: its window isn't over." in said
@@ -70,6 +71,7 @@ def test_the_newest_date_has_no_outcomes_and_says_so(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_several_dates_are_several_tables_and_the_next_step_takes_one(folder: Path) -> None:
     words = ("--date", "2024-06-01", "--date", "2024-03-01")
     said = gtmar("snapshot", "snapshots.yaml", *words, "-o", "accounts")
@@ -82,6 +84,7 @@ def test_several_dates_are_several_tables_and_the_next_step_takes_one(folder: Pa
     assert "account_id" in gtmar("check", "--data", "accounts", "--spec", "spec.yaml", code=3)
 
 
+@pytest.mark.slow
 def test_the_select_is_printed_and_is_one(folder: Path) -> None:
     text = gtmar("snapshot", "snapshots.yaml", "--sql")
     assert text.startswith("with ")
@@ -91,6 +94,7 @@ def test_the_select_is_printed_and_is_one(folder: Path) -> None:
     gtmar("snapshot", "snapshots.yaml", "--date", "1 March", "-o", "x", code=2)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_what_is_done_and_nobody_else(folder: Path) -> None:
     words = ("snapshot", "snapshots.yaml", "--date", "2024-03-01", "--date", "2024-06-01")
     shown = in_terminal(*words, "-o", "accounts", folder=folder)
@@ -166,6 +170,7 @@ features: {n: {count: invoices}}
 """
 
 
+@pytest.mark.slow
 def test_a_deleted_invoice_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("paid.yaml").write_text(invoices(tmp_path))
@@ -185,6 +190,7 @@ def test_a_deleted_invoice_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+@pytest.mark.slow
 def test_a_warehouse_gets_a_select_or_models(folder: Path) -> None:
     said = gtmar("snapshot", "snapshots.yaml", "--sql", "--dialect", "postgres")
     assert said.startswith('WITH "gtmar_raw_subs" AS (')
@@ -215,6 +221,7 @@ def subscriptions(path: Path, *rows: str) -> None:
     path.write_text("\n".join(["account_id,start_date,end_date,mrr", *periods, *rows]))
 
 
+@pytest.mark.slow
 def test_a_draft_says_what_it_took_its_sources_for_and_its_next_step_runs(folder: Path) -> None:
     subscriptions(Path("raw/subs.csv"))
     said = gtmar("snapshot", "--draft", "raw/subs.csv", "-o", "first.yaml")
@@ -232,6 +239,7 @@ def test_a_draft_says_what_it_took_its_sources_for_and_its_next_step_runs(folder
     assert Path("first.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_draft_with_contradictions_asks_for_rules_first(folder: Path) -> None:
     subscriptions(Path("raw/subs.csv"), "0001,2023-03-01,,5")
     said = gtmar("snapshot", "--draft", "raw/subs.csv")

@@ -48,6 +48,7 @@ def test_an_empty_folder_leads_to_the_demo() -> None:
     assert next_words(done()) == ["demo"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [False, True])
 def test_a_table_leads_to_a_first_spec_and_then_to_a_check(*, spec: bool) -> None:
     synthetic.generate("health_score", accounts=300, seed=4).write_parquet("a table.parquet")
@@ -58,6 +59,7 @@ def test_a_table_leads_to_a_first_spec_and_then_to_a_check(*, spec: bool) -> Non
     done(*words, codes=FINE)
 
 
+@pytest.mark.slow
 def test_a_journal_leads_from_the_last_run_to_what_is_live() -> None:
     run = search()
     output = done()
@@ -72,6 +74,7 @@ def test_a_journal_leads_from_the_last_run_to_what_is_live() -> None:
     done(*next_words(output))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", ["1", "0"])
 def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
     synthetic.generate("health_score", accounts=1_500, seed=4).write_parquet("accounts.parquet")
@@ -110,6 +113,7 @@ def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
     assert "Decided" not in done("show", other)
 
 
+@pytest.mark.slow
 def test_a_run_whose_table_is_elsewhere_leads_to_its_review(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_latest_and_live_name_runs_and_experiments() -> None:
     assert "one: live\ntwo: latest\n" in done("diff", "live", "latest")
 
 
+@pytest.mark.slow
 def test_live_is_refused_where_it_names_nothing_or_several() -> None:
     run = search()
     assert "nothing is on record as live" in done("review", "live", codes=(5,))

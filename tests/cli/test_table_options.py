@@ -113,6 +113,7 @@ def test_explain_reads_dates_as_they_are_written() -> None:
     assert points[1] == 10
 
 
+@pytest.mark.slow
 def test_the_run_that_follows_a_checkout_sets_the_same_rows_aside() -> None:
     assert invoked(*COMMANDS["try"], "--spec", "s.json", *DATED, *ASIDE).exit_code == 0
     [folder] = Path("journal/runs").iterdir()

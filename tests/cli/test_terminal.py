@@ -149,6 +149,7 @@ def test_a_review_fits_one_screen_of_24_lines(example: str, tmp_path: Path) -> N
     assert "Proxy drift" in full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", library("journal"))
 def test_the_result_of_a_query_fits_80_columns(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,12 +172,14 @@ def test_the_result_of_a_query_fits_80_columns(
     assert [line for line in result.output.splitlines() if not fits(line)] == []
 
 
+@pytest.mark.slow
 def test_an_empty_result_names_its_columns(folder: Path) -> None:
     seen = in_terminal("sql", "weight_history", "--set", "feature=no", folder=folder)
     assert seen.lines[0].startswith("Columns: at, kind")
     assert "0 rows" in seen.lines
 
 
+@pytest.mark.slow
 def test_an_indented_sentence_stays_indented(folder: Path) -> None:
     seen = in_terminal("log", folder=folder, columns=50)
     long = next(i for i, line in enumerate(seen.lines) if "as set up in the tool" in line)
@@ -205,6 +208,7 @@ def test_colours_have_a_meaning(folder: Path) -> None:
     assert failed.coloured(31) == ["error: "]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["review", "run"])
 def test_no_color_is_respected(name: str, folder: Path) -> None:
     words = real(looks(folder)[name], folder)
@@ -213,6 +217,7 @@ def test_no_color_is_respected(name: str, folder: Path) -> None:
     assert not any(seen.coloured(colour) for colour in range(30, 50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["review", "diff", "run"])
 def test_where_there_is_no_terminal_there_is_no_escape(name: str, folder: Path) -> None:
     words = real(looks(folder)[name], folder)
@@ -297,6 +302,7 @@ def test_drawing_takes_less_than_a_hundredth_of_the_work(
 # ---- completion -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_runs_and_experiments_are_offered_newest_first(folder: Path) -> None:
     # By their ids, which tell seconds apart and no more.
     ids = sorted(run_ids(folder), reverse=True)
@@ -309,6 +315,7 @@ def test_runs_and_experiments_are_offered_newest_first(folder: Path) -> None:
     assert completions(f"gtmar compare {ids[1]} {ids[0][:-2]}", folder=folder) == [ids[0]]
 
 
+@pytest.mark.slow
 def test_another_journal_is_looked_into_where_it_is_named(folder: Path, tmp_path: Path) -> None:
     ids, journal = sorted(run_ids(folder), reverse=True), str(folder / "journal")
     assert completions("gtmar review ", folder=tmp_path) == []
@@ -369,6 +376,7 @@ def test_every_help_ends_with_an_example_of_its_command(name: str) -> None:
     assert all(len(line) <= 80 for line in result.output.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "likely"),
     [

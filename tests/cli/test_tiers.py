@@ -256,6 +256,7 @@ def test_the_sizes_of_another_spec_are_taken(health: Desk) -> None:
         assert abs(total - goal) == min(abs(each - goal) for each in above)
 
 
+@pytest.mark.slow
 def test_a_change_of_edges_is_on_record_as_a_persons(health: Desk) -> None:
     one, two = (health.folder / name for name in ("one.yaml", "two.yaml"))
     by = ["--note", NOTE, "--author", "Ann"]

@@ -302,6 +302,7 @@ def nothing_aside() -> None:
     gc.unfreeze()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_aside")
 def test_a_search_does_not_look_through_what_was_there_before_for_garbage(tmp_path: Path) -> None:
     counts: list[int] = []

@@ -135,6 +135,7 @@ def test_parts_hold_every_account_once(accounts: Accounts) -> None:
 # ---- in shards ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_run_in_shards_is_the_same(
     ray: ModuleType, plain: RunResult, shards: int, tmp_path: Path
@@ -152,6 +153,7 @@ def search_with(evaluator: ClusterEvaluator, accounts: Accounts, watch: Any, to:
         return search.run(writer)
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_workers_is_the_same(
     ray: ModuleType, plain: RunResult, accounts: Accounts, tmp_path: Path
 ) -> None:
@@ -172,6 +174,7 @@ def test_a_run_that_loses_workers_is_the_same(
         assert not set(after[:2]) & set(before)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_counts_is_replaced(
     ray: ModuleType, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +210,7 @@ def test_a_worker_killed_while_it_counts_is_replaced(
         assert evaluator.frame(weights).equals(expected)
 
 
+@pytest.mark.slow
 def test_more_shards_than_accounts_or_cores(ray: ModuleType) -> None:
     frame = pl.DataFrame({"account_id": list("ab"), "x0": [0.6, 0.2], "retained_6mo": [1, 0]})
     spec = tables.make_spec((100,))
@@ -222,6 +226,7 @@ def test_a_cluster_of_our_own_is_for_this_machine_alone(ray: ModuleType) -> None
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+@pytest.mark.slow
 def test_a_run_begun_here_goes_on_in_shards(
     ray: ModuleType, plain: RunResult, tmp_path: Path
 ) -> None:

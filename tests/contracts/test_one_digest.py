@@ -241,6 +241,7 @@ def test_machine_code_gives_the_sums_of_numpy(
             np.testing.assert_array_equal(quick.sums(candidates), plain.sums(candidates))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_scores_on_the_edges_are_counted_where_they_belong(*, compiled: bool) -> None:
     # Rounded half up to hundredths: the last that is clipped and the first that isn't, and so on.
@@ -257,6 +258,7 @@ def test_scores_on_the_edges_are_counted_where_they_belong(*, compiled: bool) ->
     assert sums["score_sum"] == 0 + 0 + 10_000 + 10_000 + 5_999 + 6_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 def test_what_two_threads_counted_is_put_together(
     monkeypatch: pytest.MonkeyPatch, orientation: str

@@ -354,6 +354,7 @@ def test_a_replayed_run_is_the_same(done: runs.RunResult) -> None:
     assert runs.replay(done.run_id, journal=done.journal).identical
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [None, 0])
 def test_a_run_that_was_cut_off_goes_on_to_the_same_digest(
     table: Path,
@@ -387,6 +388,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_digest(
     assert resumed.holdout == done.holdout
 
 
+@pytest.mark.slow
 def test_every_way_to_a_spec_writes_the_edges_on_record(
     table: Path, done: runs.RunResult, tmp_path: Path
 ) -> None:
@@ -441,6 +443,7 @@ def test_what_a_run_takes_over_is_checked_out_with_the_edges_measured_first(
     assert best.tier_lows == edges_by_rule(search, best)
 
 
+@pytest.mark.slow
 def test_old_and_new_runs_are_read_in_one_journal(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

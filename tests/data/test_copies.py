@@ -75,6 +75,7 @@ def test_coincidence_is_no_copy(kind: str, n: int) -> None:
     assert loaded(table).copies is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["counts", "idle", "rare flags", "dependent"])
 @pytest.mark.parametrize("times", [2, 6])
 def test_a_table_copied_as_a_whole_is_found_however_coarse_it_is(kind: str, times: int) -> None:
@@ -102,6 +103,7 @@ def test_300_accounts_copied_six_times_are_in_one_part_each() -> None:
     assert shuffled.outcomes_fingerprint == accounts.outcomes_fingerprint
 
 
+@pytest.mark.slow
 def test_some_copies_among_many_are_found_and_only_they_move() -> None:
     table = synthetic.generate("health_score", accounts=1_000, seed=3)
     spec = first_spec(scan(table)).spec
@@ -130,6 +132,7 @@ def test_one_account_of_its_own_values_that_stands_twice_is_found() -> None:
     assert accounts.copies.repeated == 1
 
 
+@pytest.mark.slow
 def test_a_first_spec_is_fitted_to_what_a_run_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     table = copied(synthetic.generate("health_score", accounts=300, seed=3), 3)
     samples = []
@@ -146,6 +149,7 @@ def test_a_first_spec_is_fitted_to_what_a_run_searches(monkeypatch: pytest.Monke
     assert samples[-1]["account_id"].str.replace(r"-\d$", "").unique_counts().unique().item() == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("price", ["list", "seats", "any"])
 @pytest.mark.parametrize("kind", ["flags", "rare flags", "counts", "idle", "dependent"])
 def test_amounts_that_are_alike_by_coincidence_make_no_copies(kind: str, price: str) -> None:

@@ -226,6 +226,7 @@ def test_nothing_can_be_written_there(server: Postgres) -> None:
             scan(f"{server.address}?table={view}")
 
 
+@pytest.mark.slow
 def test_every_pass_sees_the_rows_of_one_moment_and_leaves_no_file(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +401,7 @@ def test_accounts_of_a_database_are_those_of_a_file(server: Postgres, tmp_path: 
     assert doubled.origin["source_rows"] == "500"
 
 
+@pytest.mark.slow
 def test_a_recipe_over_a_database_gives_the_tables_of_files(
     server: Postgres, tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ def test_form_of_dates_is_part_of_a_run(tmp_path: Path) -> None:
     assert replay(found.run_id, journal=tmp_path / "j").identical
 
 
+@pytest.mark.slow
 def test_init_writes_the_form_down_and_takes_no_date_for_a_category(tmp_path: Path) -> None:
     frame = accounts([f"0{1 + i % 3}/0{1 + i % 2}/2026" for i in range(len(DAYS))])
     frame = frame.with_columns(logins=pl.int_range(pl.len()))
@@ -228,6 +229,7 @@ def test_as_of_and_features_take_their_day_in_one_zone() -> None:
 KINDS = ["date", "timestamp", "timestamptz", "timestamp_ns"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", ["infinity", "-infinity"])
 @pytest.mark.parametrize("then", [None, {"kind": "range", "from": 0, "to": 365}])

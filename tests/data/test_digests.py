@@ -20,6 +20,7 @@ def found(keys: list[str], prefix: str) -> list[int]:
     return got
 
 
+@pytest.mark.slow
 @given(
     keys=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=20),
     prefix=st.text(st.characters(codec="utf-8"), max_size=20),

@@ -272,6 +272,7 @@ def test_layout_does_not_move_the_fingerprints(
     assert prints(change(ACCOUNTS)) == prints(ACCOUNTS)
 
 
+@pytest.mark.slow
 def test_format_and_compression_do_not_move_the_fingerprints(tmp_path: Path) -> None:
     frame = shuffled(ACCOUNTS)
     frame.write_parquet(tmp_path / "zstd.parquet", compression="zstd", row_group_size=17)

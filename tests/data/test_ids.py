@@ -73,6 +73,7 @@ def test_uuid_is_the_same_as_bytes_and_as_text() -> None:
     assert texts(pl.Series([i.bytes for i in ids])) == [str(i) for i in ids]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(-(2**53) + 1, 2**53 - 1))
 def test_whole_numbers_have_one_text_in_every_type(number: int) -> None:
@@ -201,6 +202,7 @@ def test_same_accounts_have_one_fingerprint_and_one_holdout(
     assert (loaded.outcomes_fingerprint, loaded.features_fingerprint) == golden[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", list(WRITTEN))
 def test_encoders_are_fitted_to_no_account_that_is_held_out(written: str, tmp_path: Path) -> None:
     table = scan(WRITTEN[written](tmp_path))
@@ -231,6 +233,7 @@ def test_init_reads_ids_of_a_text_file_as_the_run_does(named: str, tmp_path: Pat
     assert scored[named].to_list() == ids
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     ids=st.lists(
@@ -343,6 +346,7 @@ def test_scores_of_other_ids_altogether_are_refused() -> None:
         changed_since(before, now, SPEC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", list(WRITTEN))
 def test_accounts_in_both_tables_are_seen_however_ids_are_written(
     written: str, tmp_path: Path

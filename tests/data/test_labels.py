@@ -63,6 +63,7 @@ WORDS = [
 SELF_EVIDENT = WORDS[6:10]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", WORDS, ids=str)
 @pytest.mark.parametrize("column", ["churned", "Churn Flag", "Is Churned", "Exited", "Attrition"])
 def test_label_of_who_left(column: str, words: tuple[Any, Any]) -> None:
@@ -74,6 +75,7 @@ def test_label_of_who_left(column: str, words: tuple[Any, Any]) -> None:
     assert column not in found.spec.features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SELF_EVIDENT, ids=str)
 @pytest.mark.parametrize("column", ["retained_6mo", "Retained", "is_renewed"])
 def test_label_of_who_stayed(column: str, words: tuple[str, str]) -> None:
@@ -83,6 +85,7 @@ def test_label_of_who_stayed(column: str, words: tuple[str, str]) -> None:
     assert left(frame, found) == LEFT.sum()
 
 
+@pytest.mark.slow
 def test_yes_means_what_the_column_says() -> None:
     frame = accounts(Renewed=("Yes", "No"))
     assert left(frame, first(frame)) == LEFT.sum()

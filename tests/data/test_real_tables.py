@@ -140,6 +140,7 @@ def test_unknowns_of_cdnow_are_stated() -> None:
     assert feature.missing != "error"
 
 
+@pytest.mark.slow
 def test_names_with_double_spaces_survive() -> None:
     spec = detected("iranian_churn").spec
     assert {"Call  Failure", "Subscription  Length", "Charge  Amount"} <= set(spec.features)
@@ -166,6 +167,7 @@ def test_score_is_the_sum_of_its_parts(name: str) -> None:
     assert scored["account_id"].equals(pl.read_parquet(path(name))["account_id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["saas_churn", "iranian_churn"])
 def test_another_format_is_the_same_table(name: str, tmp_path: Path) -> None:
     spec = detected(name).spec

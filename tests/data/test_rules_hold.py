@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 
 import polars as pl
+import pytest
 from scorecards import draw_accounts, draw_rule
 
 from gtmar.data.encode import encoded_terms, rule_holds
@@ -46,6 +47,7 @@ def holds(condition: Condition, cell: Cell) -> bool:
     }[operator]
 
 
+@pytest.mark.slow
 def test_random_rules_hold_where_plain_python_says_so() -> None:
     accounts = draw_accounts(1_500, seed=3)
     rows = accounts.rows(named=True)

@@ -85,6 +85,7 @@ def test_neither_order_nor_type_nor_file_nor_memory_changes_them(tmp_path: Path)
         assert other.segments_fingerprint == plain.segments_fingerprint
 
 
+@pytest.mark.slow
 def test_a_fingerprint_of_their_own_leaves_the_others_as_they_are() -> None:
     without = load(TABLE, make_spec())
     assert without.segments_fingerprint is None

@@ -97,6 +97,7 @@ def test_one_date_is_the_table_of_that_date(tmp_path: Path, ending: str) -> None
     assert one.table.origin["at"] == "2024-04-01"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_folders_columns_texts_and_queries_are_one_table(tmp_path: Path, ending: str) -> None:
     folder = hive(panel(), tmp_path / "accounts", ending)
@@ -185,6 +186,7 @@ def test_days_count_from_the_date_of_a_row() -> None:
         load_accounts(scan(table, at=ALL), spec, as_of="2024-01-01")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=12, unique=True),

@@ -65,6 +65,7 @@ def test_a_version_that_is_not_there(delta: Path) -> None:
         scan(Source(str(delta), 7))
 
 
+@pytest.mark.slow
 def test_a_run_records_the_version_and_is_replayed_on_it(delta: Path, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     done = run(Source(str(delta), 0), make_spec(), limits=Limits(20), journal=journal)
@@ -133,6 +134,7 @@ def crm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "crm.db"
 
 
+@pytest.mark.slow
 def test_a_duckdb_table_and_a_view(crm: Path) -> None:
     assert_frame_equal(read("duckdb:///crm.db?table=accounts"), NEW)
     assert_frame_equal(read(f"duckdb:///{crm}?table=accounts"), NEW)
@@ -159,6 +161,7 @@ def test_what_is_not_there_in_duckdb(crm: Path) -> None:
             scan(malformed)
 
 
+@pytest.mark.slow
 def test_a_table_of_another_schema_and_no_hint_to_another_table(crm: Path) -> None:
     with duckdb.connect("crm.db") as con:
         con.execute("create schema marts; create table marts.accounts as from accounts limit 7")
@@ -190,6 +193,7 @@ def test_names_of_tables_are_shown_as_they_are_read(crm: Path) -> None:
     assert read('duckdb:///crm.db?table="My Mart"."acc.t"').height == NEW.height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "odd",
     [
@@ -235,6 +239,7 @@ def bucket(store: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return stores.bucket(store, monkeypatch)
 
 
+@pytest.mark.slow
 def test_files_and_a_delta_table_in_an_object_store(bucket: str, tmp_path: Path) -> None:
     NEW.write_parquet(f"{bucket}/accounts.parquet")
     NEW.write_csv(f"{bucket}/accounts.csv")

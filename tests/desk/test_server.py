@@ -52,6 +52,7 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_try(desk: RunningDesk, folder: Path, start: dict[str, int]) -> None:
     weights = start | MOVED
     before = files(folder)
@@ -163,6 +164,7 @@ def test_accounts_are_taken_apart_beside_the_incumbent(
     assert "no account" in desk.post("account", weights=start, account="<b>")
 
 
+@pytest.mark.slow
 def test_a_look_is_counted_and_said_before(desk: RunningDesk, start: dict[str, int]) -> None:
     weights = start | {"logins": 12}
     said = desk.post("look", weights=weights)
@@ -176,6 +178,7 @@ def test_a_look_is_counted_and_said_before(desk: RunningDesk, start: dict[str, i
     assert "no further look" in desk.post("look", weights=weights)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_promoted_and_tried(
     desk: RunningDesk, folder: Path, start: dict[str, int]
 ) -> None:
@@ -192,6 +195,7 @@ def test_what_is_recorded_is_promoted_and_tried(
     assert "<b>why" not in tried
 
 
+@pytest.mark.slow
 def test_it_does_no_more_than_it_is_opened_for(folder: Path) -> None:
     """Nothing is written with --read-only, the holdout's included, and no account named."""
     before = files(folder)

@@ -57,6 +57,7 @@ def made(folder: Path, shape: str, said: dict[str, Any]) -> list[str]:
     return [*(f"{rows[month]['end'] / 100:,g}" for month in MONTHS), ", ".join(moves) or "nothing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", TIMES)
 def test_the_numbers_of_the_page_are_those_of_its_example(shape: str, tmp_path: Path) -> None:
     text = section(f"What they change: {shape}")

@@ -101,6 +101,7 @@ def loaded(table: pl.DataFrame, spec: ScoringSpec) -> Accounts:
     return load_accounts(prepared(scan(table), spec), spec)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(specs(), rows)
 def test_a_score_is_what_the_definition_gives(
@@ -117,6 +118,7 @@ def test_a_score_is_what_the_definition_gives(
     assert scored["tier"].to_list() == names.tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(specs(), rows, st.lists(st.lists(st.integers(-90, 90), min_size=5, max_size=5), max_size=4))
 def test_candidates_are_counted_by_their_own_scores(

@@ -161,6 +161,7 @@ def matrix_of(
     return drawn, spec, tables.loaded(tables.frame_of(drawn, kind), spec).search
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(sorted(tables.KINDS)),
@@ -204,6 +205,7 @@ def test_metrics_at_given_sizes_are_those_of_the_definition(
             assert tables.agree(found[name], value), (name, found[name], value)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 40), st.integers(0, 10**6), WEIGHTS)
 def test_sums_of_tiers_add_up_to_those_of_the_table(

@@ -171,6 +171,7 @@ print(run(table, sys.argv[1], journal=sys.argv[2], limits=limits, announce=print
 """
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written_or_compiled_numpy_counts(tmp_path: Path) -> None:
     spec, found = str(ROOT / "tests" / "golden" / "fixed_edges.yaml"), []
     for name, changes in {

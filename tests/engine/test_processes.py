@@ -62,6 +62,7 @@ def end(how: int, number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 @LINUX
 def test_arrays_are_in_memory_once_and_results_in_order() -> None:
     values = np.arange(8_000_000)
@@ -78,6 +79,7 @@ def test_arrays_are_in_memory_once_and_results_in_order() -> None:
     assert len(told) == 7
 
 
+@pytest.mark.slow
 def test_an_error_arrives_as_it_was_raised() -> None:
     with Processes(2) as processes, pytest.raises(UsageError) as caught:
         processes.each(refuse, range(1, 9))
@@ -85,6 +87,7 @@ def test_an_error_arrives_as_it_was_raised() -> None:
     assert caught.value.facts == {"number": 3}
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_an_error() -> None:
     with Processes(2) as processes, pytest.raises(ResourceError, match="ended by SIGKILL"):
         processes.each(partial(end, signal.SIGKILL), range(1, 9))
@@ -110,6 +113,7 @@ def sessions() -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_command(tmp_path: Path, how: signal.Signals) -> None:

@@ -130,6 +130,7 @@ def expected_sums(
     return found
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(tables.LABELLED),
     orientation=st.sampled_from(("health", "risk")),
@@ -213,6 +214,7 @@ def test_a_score_on_the_edge_is_in_the_upper_tier() -> None:
     assert sums[tier_sum("retained", "B")].item() == 0
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 30))
 @settings(max_examples=20, deadline=None)
 def test_risk_turns_the_order_once_and_nothing_else(seed: int, size: int) -> None:
@@ -293,6 +295,7 @@ def counts_of(matrix: AccountMatrix, bands: TierEdges, weights: Sequence[int]) -
     return tables.count_all(places, clipped, part, bands.tier_lows, range(bands.bins))
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(("everything", "retained", "binary")),
     seed=st.integers(0, 2**32),

@@ -38,6 +38,8 @@ from gtmar.errors import ViolationsError
 if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 RUN_ID = re.compile(r"\br\d{8}-\d{6}-[0-9a-f]{6}\b")
@@ -154,7 +156,6 @@ def test_walk_through_gives_every_command_its_output(kind: str) -> None:
 # What the commands print
 
 
-@pytest.mark.slow
 def test_quoted_numbers_are_in_the_output(walk: Walk) -> None:
     pairs = zip(walk.quotes, walk.outputs, strict=True)
     assert [missing(quoted, output) for quoted, output in pairs] == [[]] * len(walk.quotes)
@@ -189,7 +190,6 @@ def test_every_row_of_the_journal_states_its_basis(walk: Walk) -> None:
     assert rows["basis"].unique().to_list() == [basis]
 
 
-@pytest.mark.slow
 def test_points_of_the_scored_table_add_up(walk: Walk) -> None:
     scored = pl.read_parquet(walk.folder / "scored.parquet")
     made_of = pl.col("^points\\..*$", "base", "rounding", "clipping")

@@ -160,6 +160,7 @@ def gtmar(line: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_walk_through_runs_and_quotes_what_comes_out(history: Path) -> None:
     found = [block for block in blocks(README) if block[0] != "yaml"]
     assert [language for language, _ in found] == ["sh", "text"] * 3
@@ -167,6 +168,7 @@ def test_walk_through_runs_and_quotes_what_comes_out(history: Path) -> None:
         assert missing(quoted, gtmar(command, history)) == []
 
 
+@pytest.mark.slow
 def test_four_commands_of_the_page_lead_from_raw_files_to_a_review(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "snapshots.md").read_text("utf-8")
     section = page.partition("\n## From raw files to a reviewed run\n")[2].partition("\n## ")[0]

@@ -58,6 +58,7 @@ def test_the_journal_is_sound_and_its_digest_is_the_one_kept(folder: Path) -> No
     assert found.findings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", BEFORE["answers"])
 def test_every_command_answers_as_before(folder: Path, command: str) -> None:
     done = CliRunner().invoke(app, [*command.split(" "), "--json"])
@@ -70,6 +71,7 @@ def test_the_run_that_was_killed_resumes_to_the_digest_it_would_have_had(folder:
     assert runs.resume(cut_off, journal=folder / "journal").digest == BEFORE["resumed_digest"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", SEARCHES)
 def test_a_search_replays_to_its_digest(folder: Path, run: str) -> None:
     assert runs.replay(run, journal=folder / "journal").identical

@@ -71,6 +71,7 @@ def fill(folder: Path, frame: pl.DataFrame) -> None:
         con.execute("create or replace table raw_accounts as from frame")
 
 
+@pytest.mark.slow
 def test_dbt_builds_the_model_and_its_tests_pass(project: Path) -> None:
     frame = make_accounts(200)
     spec = calibrate(frame, odd_spec()).spec
@@ -137,6 +138,7 @@ def snapshots(folder: Path, **options: str) -> list[DbtModel]:
     return snapshot_models(recipe, [DAY, later], tables)
 
 
+@pytest.mark.slow
 def test_dbt_makes_the_same_table_and_its_tests_pass(project: Path) -> None:
     folder = project / "raw"
     models = snapshots(folder)

@@ -157,6 +157,7 @@ def test_two_imports_of_one_file_at_once(file: Path, journal: Path) -> None:
     assert counts(journal) == (3, 17, 1)
 
 
+@pytest.mark.slow
 def test_an_import_is_taken_back_on_record(file: Path, journal: Path) -> None:
     before, kept = content(journal), verify(journal).digest
     found = import_jsonl(file, journal, author="RevOps")

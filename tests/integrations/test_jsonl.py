@@ -844,6 +844,7 @@ def test_a_file_may_be_a_list_or_pretty_printed(tmp_path: Path, form: str) -> No
     assert got == [entry["weights_snapshot"] for entry in LINES]
 
 
+@pytest.mark.slow
 def test_faults_of_a_pretty_printed_file_have_their_lines(tmp_path: Path) -> None:
     sound = json.dumps(line(), indent=2)
     wrong = json.dumps(line(2, outcome="maybe"), indent=2)
@@ -883,6 +884,7 @@ def test_what_is_null_is_left_out(normal: Path, tmp_path: Path) -> None:
     assert None not in entry["metrics"].values()
 
 
+@pytest.mark.slow
 def test_binary_nrr_of_an_earlier_tool_is_shown_and_marked(tmp_path: Path) -> None:
     metric = "revenue_weighted_retention"
     of_all = line(variant_value=0.7, outcome="win", metrics={metric: 0.83125})

@@ -79,6 +79,7 @@ def test_without_knowing_the_columns_too(engine: Engine) -> None:
         assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
 
 
+@pytest.mark.slow
 def test_groups_shared_weights_fading_and_vetoes_are_the_same_in_duckdb() -> None:
     assert {"group", "redistributed", "veto"} <= combined(DuckDB(), seeds=range(4), accounts=200)
 
@@ -108,6 +109,7 @@ def combined(engine: Engine, *, seeds: range, accounts: int) -> set[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_grid_names_each_step_of_either_score_once(dialect: str) -> None:
     kinds = column_kinds(draw_accounts(10, seed=3).schema)
@@ -117,6 +119,7 @@ def test_a_grid_names_each_step_of_either_score_once(dialect: str) -> None:
     assert len(steps) == len(set(steps)) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> None:
     accounts, draw = draw_accounts(1_000, seed=4), random.Random(7)
@@ -144,6 +147,7 @@ def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> Non
     assert differing(engine.ask(text), score(accounts, spec)) == 0
 
 
+@pytest.mark.slow
 def test_what_the_contract_refuses_has_no_score(engine: Engine) -> None:
     frame = pl.DataFrame(
         {

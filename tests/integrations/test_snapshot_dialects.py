@@ -229,6 +229,7 @@ def compare(engine: Engine, folder: Path, seed: int, shape: str) -> int:
 SHAPES = ["subscriptions", "monthly", "transactions", "prepaid"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_value_differs_from_duckdbs(
@@ -246,6 +247,7 @@ def test_nor_over_more_histories(engine: Engine, tmp_path: Path, seed: int) -> N
         assert compare(engine, tmp_path, seed, shape) > 0
 
 
+@pytest.mark.slow
 def test_a_second_row_of_an_account_is_an_error_there_too(engine: Engine, tmp_path: Path) -> None:
     for name, frame in tables(1).items():
         frame.write_parquet(tmp_path / f"{name}.parquet")
@@ -348,6 +350,7 @@ def test_a_source_is_the_table_of_its_files_name_unless_one_is_given(tmp_path: P
     assert source_tables(odd, ["a=one", "b=two"])["b"] == "two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_each_dialect_reads_what_is_written_in_it(tmp_path: Path, dialect: str) -> None:
     """Snowflake and BigQuery can't be run here: what they have no word for must not stand there."""
@@ -396,6 +399,7 @@ def test_names_that_a_dialect_cannot_hold_are_refused(tmp_path: Path) -> None:
             warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=dialect)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_months_of_a_column_and_unknown_flags_are_lost_in_no_dialect(
     tmp_path: Path, dialect: str

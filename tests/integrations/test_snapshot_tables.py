@@ -85,6 +85,7 @@ def dates_in(target: str) -> dict[date, int]:
     return dict(counted.iter_rows())
 
 
+@pytest.mark.slow
 def test_each_date_is_the_table_that_a_folder_has(target: str, tmp_path: Path) -> None:
     text = shop(tmp_path, until="2024-05-02")
     folder = build(parse(text), tmp_path / "out", days=DAYS)
@@ -103,6 +104,7 @@ def test_each_date_is_the_table_that_a_folder_has(target: str, tmp_path: Path) -
     assert dates_in(target) == {each.day: each.accounts for each in folder.tables}
 
 
+@pytest.mark.slow
 def test_a_date_that_is_there_stays_gets_its_outcomes_and_no_other_rows(
     target: str, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_column_never_changes_its_type(target: str, tmp_path: Path) -> None:
     assert list(dates_in(target)) == DAYS[:2]
 
 
+@pytest.mark.slow
 def test_the_printed_step_runs_and_the_run_has_sources_on_record(
     target: str, tmp_path: Path
 ) -> None:
@@ -252,6 +255,7 @@ def store() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 def test_from_files_in_an_object_store_into_a_delta_table_there(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +320,7 @@ snapshot_tables.pl.read_parquet_metadata = lambda _: os.kill(os.getpid(), 9)
 {BUILD}"""
 
 
+@pytest.mark.slow
 def test_rows_of_a_date_are_not_there_without_the_rest_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

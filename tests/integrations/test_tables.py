@@ -185,6 +185,7 @@ def test_the_command_from_delta_to_delta(folder: Path) -> None:
 # ---- the journal ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["delta:lake/gtmar", "duckdb:///lake.db"])
 def test_a_journal_is_published_once_per_run(target: str) -> None:
     def held(name: str) -> pl.DataFrame:
@@ -224,6 +225,7 @@ def test_a_journal_is_published_once_per_run(target: str) -> None:
         assert published() == (0, 0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["delta:lake/gtmar", "duckdb:///lake.db"])
 def test_what_an_older_version_published_gets_its_events(target: str) -> None:
     run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal")
@@ -256,6 +258,7 @@ def test_what_an_older_version_published_gets_its_events(target: str) -> None:
     assert got.sort("event_id")["note"].to_list() == every["note"].to_list()
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_ended_waits() -> None:
     done = run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal")
     for name in ("end.parquet", "seal"):
@@ -295,6 +298,7 @@ def test_a_table_of_fewer_columns_gets_those_that_came_later(target: str, tmp_pa
     assert held.rows() == [("r1", None), ("r2", edges)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["delta:{}/table", "duckdb:///{}/lake.db?table=runs"])
 def test_two_that_append_at_once_leave_each_row_once(tmp_path: Path, target: str) -> None:
     for attempt in range(5):

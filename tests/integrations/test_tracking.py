@@ -74,6 +74,7 @@ def test_every_number_is_the_journals(journal: Path, store: str) -> None:
     assert path.read_text("utf-8") == "model: test\n"
 
 
+@pytest.mark.slow
 def test_a_run_is_logged_once(journal: Path, store: str) -> None:
     with Journal(journal) as opened:
         first = log_run(opened, None, store)
@@ -87,6 +88,7 @@ def experiments(store: str) -> list[Any]:
     return list(client_of(store).search_experiments())
 
 
+@pytest.mark.slow
 def test_one_that_was_cut_off_is_no_run_and_is_logged_again(
     journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

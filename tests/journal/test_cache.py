@@ -57,6 +57,7 @@ def entries(kept: Path) -> dict[str, Path]:
     return {path.name: path for path in kept.glob("*/*")}
 
 
+@pytest.mark.slow
 def test_a_second_answer_comes_from_the_cache_and_is_the_same(
     journal: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_second_answer_comes_from_the_cache_and_is_the_same(
     assert not read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet"])
 def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
     journal: Path, kept: Path, name: str
@@ -90,6 +92,7 @@ def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
     assert same(answers(journal), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet", "files"])
 @pytest.mark.parametrize("how", ["gone", "empty", "torn", "flipped", "another's"])
 def test_a_cache_that_is_damaged_is_made_anew(
@@ -110,6 +113,7 @@ def test_a_cache_that_is_damaged_is_made_anew(
     assert same(answers(journal), first)
 
 
+@pytest.mark.slow
 def test_what_changes_in_the_journal_shows_at_once(journal: Path, made: Path) -> None:
     first = answers(journal)
     finish(begin(journal, "r20260102-120000-abc999", parts=2))
@@ -129,6 +133,7 @@ def test_what_changes_in_the_journal_shows_at_once(journal: Path, made: Path) ->
     assert same(answers(journal), first)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_as_it_was_is_not_listed(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +187,7 @@ def test_where_nothing_can_be_kept_answers_are_the_same(
     assert same(answers(journal), first)
 
 
+@pytest.mark.slow
 def test_two_at_once_read_and_keep_the_same(journal: Path) -> None:
     found: list[list[pl.DataFrame]] = []
     threads = [threading.Thread(target=lambda: found.append(answers(journal))) for _ in range(3)]
@@ -194,6 +200,7 @@ def test_two_at_once_read_and_keep_the_same(journal: Path) -> None:
     assert same(answers(journal), found[0])
 
 
+@pytest.mark.slow
 def test_the_cache_of_a_journal_that_is_gone_is_cleared(
     journal: Path, kept: Path, tmp_path: Path
 ) -> None:

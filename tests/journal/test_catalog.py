@@ -490,6 +490,7 @@ def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     pq.write_table(change(table).replace_schema_metadata({"gtmar_format": "1"}), path)
 
 
+@pytest.mark.slow
 def test_files_with_fewer_and_with_more_columns_read_side_by_side(
     made: tuple[Path, list[RunResult]], tmp_path: Path
 ) -> None:
@@ -583,6 +584,7 @@ def test_a_file_beside_its_place_is_not_read(
         assert journal.query("select count(*) from experiments").item() == 2 * 26
 
 
+@pytest.mark.slow
 def test_a_journal_need_not_be_closed(made: tuple[Path, list[RunResult]]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

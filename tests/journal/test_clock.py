@@ -52,6 +52,7 @@ def live(journal: Path) -> list[str]:
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "clocks",
     [
@@ -78,6 +79,7 @@ def test_what_was_promoted_last_is_live_whatever_the_clocks_say(
     assert told == [f"v{number}" for number in reversed(range(len(clocks)))]
 
 
+@pytest.mark.slow
 def test_the_future_is_not_live_yet_and_is_said(tmp_path: Path) -> None:
     promoted(tmp_path, 0, 0 * DAY)
     promoted(tmp_path, 1, 10 * DAY)
@@ -103,6 +105,7 @@ def test_a_clock_behind_the_journal_is_said_by_promote_and_run(tmp_path: Path) -
     assert live(tmp_path / "journal") == ["v1"]
 
 
+@pytest.mark.slow
 def test_a_record_of_something_earlier_takes_its_place_in_time(tmp_path: Path) -> None:
     promoted(tmp_path, 0, -20 * DAY)
     promoted(tmp_path, 1, -1 * DAY)

@@ -516,6 +516,7 @@ def test_reading_goes_on_while_parts_are_packed(
 # ---- the command, over a real run -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, journal = tmp_path / "accounts.parquet", tmp_path / "journal"
     synthetic.generate("health_score", accounts=300).write_parquet(table)

@@ -136,6 +136,7 @@ def test_what_is_missing_or_torn_is_named(journal: Path, made: Path, kind: str, 
     assert damaged(journal, name, sound) == "named"
 
 
+@pytest.mark.slow
 def test_a_seal_that_is_missing_is_named(
     journal: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_seal_that_is_missing_is_named(
     del made
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_this_moment_is_not_damaged(
     journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_copied_event_counts_once(journal: Path, made: Path) -> None:
     assert frames[2].equals(sound[2])
 
 
+@pytest.mark.slow
 def test_parts_that_were_packed_are_read_once(journal: Path, made: Path, tmp_path: Path) -> None:
     sound, _ = everything(made)
     other = tmp_path / "other"
@@ -242,6 +245,7 @@ def test_parts_that_were_packed_are_read_once(journal: Path, made: Path, tmp_pat
         assert one.equals(expected)
 
 
+@pytest.mark.slow
 def test_a_command_names_what_it_leaves_out_and_exits_with_5(journal: Path) -> None:
     (journal / KINDS["part"]).unlink()
     words = ["sql", "--journal", str(journal), "--json", "-c", "select run_id from runs order by 1"]

@@ -257,6 +257,7 @@ def plain_digest(rows: list[Row]) -> str:
     return state.hexdigest()
 
 
+@pytest.mark.slow
 @given(rows=tables(), before=tables(), cut=st.integers(0, 7))
 @settings(max_examples=150, deadline=None)
 def test_the_bytes_are_those_of_the_format(rows: list[Row], before: list[Row], cut: int) -> None:

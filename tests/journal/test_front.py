@@ -125,6 +125,7 @@ def test_what_a_compromise_costs_and_brings_is_the_journals(folder: Path) -> Non
     assert found.bend["experiment"] == best[most]
 
 
+@pytest.mark.slow
 def test_the_command_proposes_a_checkout_that_runs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_tier_that_has_other_sizes_is_said(folder: Path) -> None:
     assert not any("own edges" in text for text in kept.sentences)
 
 
+@pytest.mark.slow
 def test_what_broke_a_guardrail_is_left_out_and_what_was_not_asked_is_said(folder: Path) -> None:
     found = opened(folder, "guarded")
     said = " ".join(found.sentences)
@@ -228,6 +230,7 @@ def test_what_nothing_can_be_held_against_is_refused(folder: Path, metric: str, 
     assert said in ask(folder, "front", run(folder, "first"), "--by", metric, code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 def test_without_revenue_it_is_held_against_retention(tmp_path: Path, orientation: str) -> None:
     accounts = make_accounts(300, 5).drop("mrr", "mrr_end", "actual_ltv")

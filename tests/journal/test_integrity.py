@@ -129,6 +129,7 @@ def test_a_flipped_byte_in_a_real_run_is_found_by_name(
     assert named(tmp_path / "journal") == [within(tmp_path / "journal", path)]
 
 
+@pytest.mark.slow
 def test_every_byte_of_the_last_part_of_a_run_cut_off_counts(tmp_path: Path) -> None:
     """No later file carries that part's hash: the writer has left word of it."""
     begin(tmp_path, IDS[0])
@@ -607,6 +608,7 @@ def test_the_newest_run_deleted_is_found_though_the_journal_grew(journal: Path) 
     assert verify(journal, against=kept).against_holds is False
 
 
+@pytest.mark.slow
 def test_a_digest_holds_while_the_journal_grows(real: Path, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     shutil.copytree(real, journal)

@@ -555,6 +555,7 @@ def test_values_are_finite(experiments: dict[str, list[Row]]) -> None:
             assert all(v is None or math.isfinite(v) for v in flat(row).values())
 
 
+@pytest.mark.slow
 def test_what_is_usual_stands_beside_a_year_of_observed_revenue(tmp_path: Path) -> None:
     accounts = make_accounts(900, seed=4)
     window = {"features_asof": "2024-12-31", "outcome_start": "2025-01-01"}

@@ -88,6 +88,7 @@ def searched(
         return result, review(journal, result.run_id), later
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 def test_every_number_of_a_sentence_is_the_tables(orientation: str, tmp_path: Path) -> None:
     spec = make_spec()
@@ -142,6 +143,7 @@ def test_every_number_of_a_sentence_is_the_tables(orientation: str, tmp_path: Pa
     assert top == f"{which} keeps {kept_now:.0f}% (was {kept:.0f}%) of its accounts."
 
 
+@pytest.mark.slow
 def test_a_run_its_review_and_a_notebook_say_the_same(tmp_path: Path) -> None:
     result, found, _ = searched(tmp_path / "held", make_spec())
     assert list(result.sentences) == found.sentences
@@ -159,6 +161,7 @@ def test_a_run_its_review_and_a_notebook_say_the_same(tmp_path: Path) -> None:
             assert review(journal, done.run_id, brief=True).sentences == list(done.sentences)
 
 
+@pytest.mark.slow
 def test_what_got_worse_is_as_decided_where_the_best_was_decided_on(tmp_path: Path) -> None:
     done = runs.run(make_accounts(500, 3), make_spec(), limits=LIMITS, journal=tmp_path / "j")
     worse = "Worse beyond chance: the NRR of the best-scored fifth, 90.0% -> 80.0%."
@@ -350,6 +353,7 @@ def test_a_run_that_was_cut_off_says_that_nothing_was_looked_at() -> None:
 # ---- weights -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_weight_at_its_bound_says_so_and_a_bin_which_feature_it_is_of(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     depth = draw.random(600)
@@ -381,6 +385,7 @@ def test_a_weight_at_its_bound_says_so_and_a_bin_which_feature_it_is_of(tmp_path
     assert rows["depth"]["at_bound"] == {0: "min", 7: "max"}.get(rows["depth"]["best"])
 
 
+@pytest.mark.slow
 def test_the_three_largest_changes_come_first(tmp_path: Path) -> None:
     table = make_accounts(400, 5)
     done = runs.run(table, make_spec(), limits=LIMITS, journal=tmp_path / "j")

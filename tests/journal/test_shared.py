@@ -74,6 +74,7 @@ def journal(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
 @pytest.mark.parametrize("what", ["folder", "file", "parts"])
 def test_what_may_not_be_read_is_named_and_left_out(journal: Path, what: str) -> None:
@@ -119,6 +120,7 @@ def test_without_a_group_that_may_write_the_umask_holds(tmp_path: Path) -> None:
     assert not any(path.stat().st_mode & 0o077 for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_journal_under_any_name(journal: Path, tmp_path: Path, name: str) -> None:
     other = tmp_path / "in here" / name
@@ -137,6 +139,7 @@ def test_a_journal_under_any_name(journal: Path, tmp_path: Path, name: str) -> N
     assert (done.exit_code, "3" in done.stdout) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_is_a_link_is_named_and_left_alone(
     journal: Path, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_second_copy_of_a_runs_folder_is_named_and_not_read(
         assert found.against_holds is not False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COPIES)
 @pytest.mark.parametrize(
     "file", ["runs/run_id={}/start", "runs/run_id={}/end", "experiments/run_id={}/part-000002"]
@@ -112,6 +113,7 @@ def test_a_second_copy_of_an_event_is_named_and_not_read(journal: Path, name: st
 # ---- packed and unpacked copies -------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("packed_first", [True, False])
 def test_a_packed_copy_and_one_that_is_not_merge_either_way(
@@ -146,6 +148,7 @@ def grow(journal: Path, days: float, count: int = 1, mark: str = "a") -> None:
         finish(begin(journal, f"r{when:%Y%m%d-%H%M%S}-{mark}{number:05d}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["rsync", "copytree"])
 @pytest.mark.parametrize("days", [-400, -0.5, 0])
 @pytest.mark.parametrize("into_the_other", [True, False])

@@ -61,6 +61,7 @@ def current(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("won_back").is_null() & pl.col("retained_6mo").is_not_null())
 
 
+@pytest.mark.slow
 @given(
     size=st.sampled_from((4, 5, 20)) | st.integers(1, 40),
     seed=st.integers(0, 2**32),

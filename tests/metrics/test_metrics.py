@@ -190,6 +190,7 @@ def test_auc_is_that_of_scikit_learn_with_ties(seed: int, orientation: str) -> N
     assert got["auc_roc_churn"] == pytest.approx(roc_auc_score(churned, sinking), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(table=tables_of_all_kinds(), source=st.randoms(use_true_random=False))
 @settings(max_examples=25, deadline=None)
 def test_the_order_of_rows_changes_nothing_at_all(
@@ -204,6 +205,7 @@ def test_the_order_of_rows_changes_nothing_at_all(
     assert one.reasons == two.reasons
 
 
+@pytest.mark.slow
 @given(table=tables_of_all_kinds(), copies=st.sampled_from((2, 5)))
 @settings(max_examples=25, deadline=None)
 def test_copies_of_every_account_change_no_rate(table: tuple[str, list[Row]], copies: int) -> None:

@@ -56,6 +56,7 @@ def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
 # ---- its parts ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 1), (14, 64, 8), (64, 14, 64), (5, 7, 9), (3, 0, 2)])
 def test_products_have_the_same_bits(shape: tuple[int, int, int]) -> None:
     rows, inner, columns = shape
@@ -65,6 +66,7 @@ def test_products_have_the_same_bits(shape: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(found, left.T @ right, rtol=1e-9, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 14, 63, 64])
 def test_solutions_have_the_same_bits(size: int) -> None:
     matrix = drawn(size, size)
@@ -151,6 +153,7 @@ def test_fences_have_the_same_bits(width: int, count: int) -> None:
     assert_same_bits(found.slopes, expected.slopes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 def test_coordinates_have_the_same_bits(width: int) -> None:
     vectors = np.random.default_rng(width).integers(-20, 30, (width, 40)).astype(np.float64)

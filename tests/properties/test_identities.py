@@ -40,6 +40,7 @@ def paying_rows(drawn: Sequence[Row], weights: Sequence[int]) -> list[Row]:
 # ---- retention ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables(), weights=weight_vectors)
 @settings(max_examples=25, deadline=None)
 def test_net_retention_is_what_grew_shrank_and_left(drawn: list[Row], weights: list[int]) -> None:
@@ -60,6 +61,7 @@ def test_net_retention_is_what_grew_shrank_and_left(drawn: list[Row], weights: l
         assert 0 <= grr <= min(1.0, nrr)
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables(), weights=weight_vectors)
 @settings(max_examples=20, deadline=None)
 def test_start_times_net_retention_adds_up_to_the_end(drawn: list[Row], weights: list[int]) -> None:
@@ -73,6 +75,7 @@ def test_start_times_net_retention_adds_up_to_the_end(drawn: list[Row], weights:
     assert end == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables(), weights=weight_vectors)
 @settings(max_examples=20, deadline=None)
 def test_tiers_share_all_accounts(drawn: list[Row], weights: list[int]) -> None:
@@ -92,6 +95,7 @@ def test_tiers_share_all_accounts(drawn: list[Row], weights: list[int]) -> None:
 # ---- order ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables(), weights=weight_vectors)
 @settings(max_examples=20, deadline=None)
 def test_auc_of_the_opposite_order_is_the_rest_to_one(drawn: list[Row], weights: list[int]) -> None:
@@ -106,6 +110,7 @@ def test_auc_of_the_opposite_order_is_the_rest_to_one(drawn: list[Row], weights:
         assert product == pytest.approx(1.0, rel=1e-12)
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables(), orientation=st.sampled_from(("health", "risk")))
 @settings(max_examples=20, deadline=None)
 def test_auc_of_mirrored_scores_is_the_rest_to_one(drawn: list[Row], orientation: str) -> None:
@@ -126,6 +131,7 @@ def test_auc_of_mirrored_scores_is_the_rest_to_one(drawn: list[Row], orientation
         assert one + two == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(
     drawn=observed_tables(),
     weights=st.lists(st.integers(0, 10), min_size=3, max_size=3),
@@ -155,6 +161,7 @@ def captured(rows: list[tuple[int, int]], sign: int) -> Fraction:
     return total / sum(start for _, start in rows)
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables(), weights=weight_vectors)
 @settings(max_examples=25, deadline=None)
 def test_capture_lies_between_its_worst_and_best_order_of_ties(
@@ -185,6 +192,7 @@ def test_a_score_that_ties_all_is_chance(drawn: list[Row]) -> None:
 # ---- concentration --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     drawn=observed_tables(),
     weights=weight_vectors,

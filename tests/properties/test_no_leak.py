@@ -110,6 +110,7 @@ def counted(examples: int, recipes: int, days: int, futures: int) -> int:
     return cases
 
 
+@pytest.mark.slow
 def test_no_other_future_changes_a_feature() -> None:
     assert counted(8, 2, 3, 6) >= 280
 
@@ -166,6 +167,7 @@ def changed(seed: int) -> int:
     return noticed
 
 
+@pytest.mark.slow
 def test_a_row_of_the_past_that_is_gone_is_noticed() -> None:
     noticed = 0
 

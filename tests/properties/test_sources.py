@@ -275,6 +275,7 @@ SPELLINGS: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_code_is_the_same_category_however_it_is_written(spelling: str) -> None:
     frame = pl.DataFrame(

@@ -89,6 +89,7 @@ def runs_mask(table: pl.DataFrame, spec: ScoringSpec) -> list[bool]:
     return [number < share * 2**32 for number in numbers]
 
 
+@pytest.mark.slow
 def test_a_page_has_each_picture_and_its_numbers(
     tmp_path: Path, table: pl.DataFrame, spec: ScoringSpec
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_page_has_each_picture_and_its_numbers(
         assert f"{name}: points from " in html
 
 
+@pytest.mark.slow
 def test_without_its_table_a_page_says_that_pictures_are_left_out(
     tmp_path: Path, table: pl.DataFrame, spec: ScoringSpec
 ) -> None:
@@ -111,6 +113,7 @@ def test_without_its_table_a_page_says_that_pictures_are_left_out(
     assert "values against points" in page.left_out[0]
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(hostile: Searched) -> None:
     assert "<img src=x" not in hostile.report.html.replace("&lt;img", "")
     assert 'id="values"' in hostile.report.html

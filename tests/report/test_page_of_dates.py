@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gtmar.report import Page
     from gtmar.runs import RunResult
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -38,6 +38,7 @@ def numbers(html: str) -> dict[str, list[pages.Shown]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_number_of_a_report_is_the_journals(searched: Searched) -> None:
     expected = pages.report_numbers(searched.journal, searched.run_id)
     assert {"summary.blocked", "summary.last_win"} <= set(expected)
@@ -54,6 +55,7 @@ def test_every_number_of_a_report_is_the_journals(searched: Searched) -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
     searched: Searched,
 ) -> None:
@@ -85,6 +87,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
     ]
 
 
+@pytest.mark.slow
 def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_without(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ def gathered(searched: Searched) -> Evidence:
         return gather(journal, searched.run_id)
 
 
+@pytest.mark.slow
 def test_whether_a_gain_is_beyond_chance_is_what_a_decision_finds(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -150,6 +154,7 @@ def copied(searched: Searched, folder: Path) -> Path:
     return Path(shutil.copytree(searched.journal, folder / "journal"))
 
 
+@pytest.mark.slow
 def test_bins_stand_under_their_feature_and_a_weight_at_its_bound_says_so(tmp_path: Path) -> None:
     features = {
         "depth": weighted(3, low=0, high=4),
@@ -262,6 +267,7 @@ def test_accounts_named_are_those_that_diff_names(searched: Searched) -> None:
     assert [float(score) for _, score in rows] == first["score_one"].round(2).to_list()
 
 
+@pytest.mark.slow
 def test_it_says_how_to_do_it_again_and_that_is_true(
     searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +286,7 @@ def test_it_says_how_to_do_it_again_and_that_is_true(
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_a_persons_change_is_told_kept_or_not(searched: Searched, tmp_path: Path) -> None:
     shutil.copytree(searched.journal, tmp_path / "journal")
     with Journal(searched.journal) as journal:
@@ -326,6 +333,7 @@ def test_another_table_is_refused_where_it_is_named(searched: Searched) -> None:
         searched.page(data=other)
 
 
+@pytest.mark.slow
 def test_another_table_in_the_old_place_is_not_taken_for_it(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -336,6 +344,7 @@ def test_another_table_in_the_old_place_is_not_taken_for_it(
     assert 'id="moves"' not in page.html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kept",
     [
@@ -359,6 +368,7 @@ def test_a_report_of_any_outcomes(kept: tuple[str, ...], tmp_path: Path) -> None
     assert all(pages.agrees(s, value) for key, value in expected.items() for s in shown[key])
 
 
+@pytest.mark.slow
 def test_a_run_without_win_or_holdout_says_so(tmp_path: Path) -> None:
     found = search(tmp_path, make_accounts(100, 3), make_spec(), n=0, holdout=0)
     html = found.page().html
@@ -367,6 +377,7 @@ def test_a_run_without_win_or_holdout_says_so(tmp_path: Path) -> None:
     assert "Nothing was kept" in html
 
 
+@pytest.mark.slow
 def test_an_imported_run_has_a_report(searched: Searched, tmp_path: Path) -> None:
     lines, journal = tmp_path / "lines.jsonl", tmp_path / "journal"
     words = ["journal", "export", "-o", str(lines), "--journal", str(searched.journal)]
@@ -421,6 +432,7 @@ def test_every_number_of_a_history_is_the_journals(hostile: Searched) -> None:
         assert pages.agrees(before, rows["exp_00000"]["weights"][name])
 
 
+@pytest.mark.slow
 def test_a_history_says_how_many_it_leaves_out(hostile: Searched) -> None:
     page = hostile.history(most=1)
     assert page.html.count('<li class="entry') == 1
@@ -457,6 +469,7 @@ def heading(html: str) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 def test_a_report_says_in_its_headline_what_was_decided_and_when(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -473,6 +486,7 @@ def test_a_report_says_in_its_headline_what_was_decided_and_when(
     )
 
 
+@pytest.mark.slow
 def test_decisions_are_entries_of_the_history_with_reason_and_run(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -498,6 +512,7 @@ def test_decisions_are_entries_of_the_history_with_reason_and_run(
 # ---- what else could be had ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_compromises_are_those_of_the_command(searched: Searched) -> None:
     words = ["front", searched.run_id, "--journal", str(searched.journal), "--json"]
     told = json.loads(CliRunner().invoke(app, words).stdout)
@@ -515,6 +530,7 @@ def test_compromises_are_those_of_the_command(searched: Searched) -> None:
     assert section.index("</svg>") < section.index("The compromises as a table")
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_traded_there_is_no_chart(tmp_path: Path) -> None:
     nothing = search(tmp_path, make_accounts(120, 7), make_spec(), n=0)
     assert 'id="front"' not in nothing.report.html
@@ -532,6 +548,7 @@ def exact(shown: list[pages.Shown]) -> float:
     return float(str(shown[0].exact))
 
 
+@pytest.mark.slow
 def test_revenue_is_the_journals_and_its_intervals_are_those_of_a_decision(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -551,6 +568,7 @@ def test_revenue_is_the_journals_and_its_intervals_are_those_of_a_decision(
         assert exact(found[key]) == getattr(intervals[column], end)
 
 
+@pytest.mark.slow
 def test_a_score_without_holdout_says_that_its_revenue_is_in_sample(
     searched: Searched, tmp_path: Path
 ) -> None:
@@ -585,6 +603,7 @@ KNOWS = {"found": 0.8, "values": [0.5] * 19, "p_value": 0.05, "typical": 0.5, "h
 KNOWS |= {"fitted": False, "unseen": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gains", "p_value", "knows", "said", "unsaid"),
     [
@@ -629,6 +648,7 @@ def test_what_a_null_search_says_is_put_into_a_sentence(
     assert 'id="chance"' not in searched.report.html
 
 
+@pytest.mark.slow
 def test_segments_are_those_of_the_command_and_small_ones_are_unknown(proven: Searched) -> None:
     found = keyed(proven.report.html, "segments")
     told = runs.by_segment(proven.run_id, journal=proven.journal)

@@ -40,6 +40,7 @@ def searched(**more: Any) -> runs.RunResult:
     return runs.run("now.parquet", make_spec(), limits=runs.Limits(20), **more)
 
 
+@pytest.mark.slow
 def test_revenue_is_that_of_the_accounts_in_the_holdout_s_own_table(here: Path) -> None:
     searched(holdout_file="later.parquet")
     with Journal("journal") as journal:
@@ -49,6 +50,7 @@ def test_revenue_is_that_of_the_accounts_in_the_holdout_s_own_table(here: Path) 
     assert (table.revenue.part, table.revenue.accounts) == ("held out", 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [True, False])
 def test_no_revenue_of_other_accounts_where_the_holdout_s_table_is_gone(
     here: Path, gone: bool
@@ -66,6 +68,7 @@ def test_no_revenue_of_other_accounts_where_the_holdout_s_table_is_gone(
     assert "later.parquet" in table.revenue_absent
 
 
+@pytest.mark.slow
 def test_the_commands_name_the_holdout_s_table_and_the_start(here: Path) -> None:
     found = searched(holdout_file="later.parquet", start="logistic")
     with Journal("journal") as journal:
@@ -77,6 +80,7 @@ def test_the_commands_name_the_holdout_s_table_and_the_start(here: Path) -> None
     assert _done_again(commands[1:]) == found.digest
 
 
+@pytest.mark.slow
 def test_the_commands_repeat_queries_and_their_tables(here: Path) -> None:
     NOW.select("account_id").write_parquet("ids.parquet")
     (here / "now.sql").write_text("select * from accounts semi join ids using (account_id)")

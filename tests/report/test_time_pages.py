@@ -20,6 +20,8 @@ from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 DAYS = [date(2025, 1, 1), date(2025, 4, 1), date(2025, 7, 1), date(2025, 10, 1)]
 SPEC = {
     "model": HOSTILE[0],
@@ -213,7 +215,6 @@ def browser() -> Any:
         yield opened
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(DRIVER is None, reason="no chromium and chromedriver here")
 @pytest.mark.parametrize(("name", "width", "scheme"), WAYS)
 def test_the_page_is_seen_whole(

@@ -75,6 +75,7 @@ def test_the_scale_of_a_score_does_not_matter(top: float) -> None:
     assert found.edges == pytest.approx((0.5 * top, 0.0))
 
 
+@pytest.mark.slow
 def test_a_candidate_stands_beside_it_on_the_accounts_it_holds_out(tmp_path: Path) -> None:
     table = table_with_score(1_200)
     spec = make_spec(split={"holdout": 0.4})
@@ -134,6 +135,7 @@ def test_what_is_no_score_is_refused() -> None:
         runs.backtest(table, score_column="current_health", tiers={"A": 50, "B": 10})
 
 
+@pytest.mark.slow
 def test_the_commands_print_and_give_json(tmp_path: Path) -> None:
     table_with_score().write_parquet(tmp_path / "a.parquet")
     (tmp_path / "spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")

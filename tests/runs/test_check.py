@@ -343,6 +343,7 @@ def test_detected_features_are_no_leaks_and_what_was_left_out_is_named() -> None
     assert (found.leaking, found.features) == ((), 4)
 
 
+@pytest.mark.slow
 def test_a_spec_that_was_made_on_another_table_is_said(tmp_path: Path) -> None:
     path, journal = tmp_path / "a.parquet", tmp_path / "journal"
     ACCOUNTS.write_parquet(path)

@@ -103,6 +103,7 @@ def test_a_planted_gain_is_ready_and_pure_noise_is_not(tmp_path: Path) -> None:
     assert verdicts[6:].count(Verdict.READY) <= 2
 
 
+@pytest.mark.slow
 def test_a_feature_that_reverses_later_is_refused(tmp_path: Path) -> None:
     train = window(2_000, 1, pulls={"x0": 3, "x1": 1})
     later = window(2_000, 2, pulls={"x0": -3, "x1": 1})
@@ -122,6 +123,7 @@ def test_a_feature_that_reverses_later_is_refused(tmp_path: Path) -> None:
     assert done.verdict is Verdict.READY
 
 
+@pytest.mark.slow
 def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_named(
     tmp_path: Path,
 ) -> None:
@@ -174,6 +176,7 @@ def test_a_small_segment_is_unknown_and_the_decision_unverified(tmp_path: Path) 
     assert done.segment_safety.startswith("unknown in region=latam; passed in ")
 
 
+@pytest.mark.slow
 def test_a_segment_that_only_the_searched_table_has_is_unknown_and_unverified(
     tmp_path: Path,
 ) -> None:
@@ -211,6 +214,7 @@ def test_a_largest_drop_of_no_segment_is_refused_before_the_search(tmp_path: Pat
         runs.decide(found.run_id, data=train, journal=journal, gates=gates)
 
 
+@pytest.mark.slow
 def test_gates_on_movement_gain_and_guardrails(searched: tuple[Path, runs.RunResult]) -> None:
     folder, found = searched
     for gates, failed in (
@@ -376,6 +380,7 @@ def test_what_was_searched_can_not_be_the_holdout(tmp_path: Path) -> None:
     assert not (tmp_path / "journal").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_there_and_a_run_without_holdout_are_refused(tmp_path: Path) -> None:
     table = noise_table(200, 1)
     found = runs.run(table, limits=runs.Limits(5), holdout=0, journal=tmp_path / "j")
@@ -392,6 +397,7 @@ def test_a_folder_that_is_there_and_a_run_without_holdout_are_refused(tmp_path: 
 # ---- the command -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_10_to_keep_the_incumbent(
     searched: tuple[Path, runs.RunResult],
 ) -> None:

@@ -98,6 +98,7 @@ def first_lines(done: runs.Decided, accounts: pl.DataFrame, folder: Path) -> lis
 # ---- level -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_candidate_that_is_upside_down_fails_and_is_said_first(tmp_path: Path) -> None:
     """Bounds keep the search from turning the score: it gains, and still ranks the wrong way."""
     accounts = table(3_000, 1, pulls={"x0": 5, "x1": 1})
@@ -116,6 +117,7 @@ def test_a_candidate_that_is_upside_down_fails_and_is_said_first(tmp_path: Path)
         assert "so is the incumbent" in text
 
 
+@pytest.mark.slow
 def test_an_incumbent_that_is_upside_down_is_said_and_its_repair_is_ready(tmp_path: Path) -> None:
     accounts = table(3_000, 2, pulls={"x0": 4})
     done = decided(accounts, plain(weights=(-25, 0, 0, 0)), tmp_path)
@@ -140,6 +142,7 @@ def test_nothing_found_from_an_upside_down_start_says_so_first(tmp_path: Path) -
     assert done.sentence.endswith("; nothing better than the incumbent was found.")
 
 
+@pytest.mark.slow
 def test_a_level_far_below_the_promised_one_is_said(tmp_path: Path) -> None:
     train, later = (table(2_500, s, pulls={"x0": p}) for s, p in ((4, 6), (5, 1.5)))
     whole = plain(split={"holdout": 0}, weights=(2, 10, 10, 10))
@@ -156,6 +159,7 @@ def test_a_level_far_below_the_promised_one_is_said(tmp_path: Path) -> None:
 # ---- movement --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_candidate_that_moves_nearly_everybody_fails_by_default(tmp_path: Path) -> None:
     accounts = table(3_000, 7, pulls={"x0": 6})
     journal = tmp_path / "journal"
@@ -178,6 +182,7 @@ def test_a_candidate_that_moves_nearly_everybody_fails_by_default(tmp_path: Path
     assert done.as_json()["stated"]["max_moved"] is None
 
 
+@pytest.mark.slow
 def test_the_share_of_mrr_that_moves_is_that_of_the_accounts_that_do(tmp_path: Path) -> None:
     accounts = table(2_000, 8, pulls={"x0": 4})
     done = decided(accounts, plain(), tmp_path)
@@ -208,6 +213,7 @@ def test_the_share_of_mrr_that_moves_is_that_of_the_accounts_that_do(tmp_path: P
 # ---- segments --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_large_segment_that_nobody_asked_for_is_proven_lost_and_said(tmp_path: Path) -> None:
     accounts = table(5_000, 9, pulls={"x0": 5, "x1": 1}, pro=-9.0)
     done = decided(accounts, plain(), tmp_path / "journal")
@@ -226,6 +232,7 @@ def test_a_large_segment_that_nobody_asked_for_is_proven_lost_and_said(tmp_path:
     assert areas[1] < areas[0]
 
 
+@pytest.mark.slow
 def test_segments_that_nobody_asked_for_never_make_it_unverified(tmp_path: Path) -> None:
     accounts = table(2_500, 10, pulls={"x0": 4}).with_columns(
         # All stay in one of them, so that no order there is better: nothing can be measured.
@@ -244,6 +251,7 @@ def test_segments_that_nobody_asked_for_never_make_it_unverified(tmp_path: Path)
     assert done.segment_safety == f"not asked; {gate.found}"
 
 
+@pytest.mark.slow
 def test_an_asked_segment_is_not_asked_twice(tmp_path: Path) -> None:
     accounts = table(2_500, 11, pulls={"x0": 4})
     done = decided(accounts, plain(), tmp_path, gates=Gates(segments=("plan",)))
@@ -291,6 +299,7 @@ def traded(n: int = 4_000, seed: int = 5) -> pl.DataFrame:
     return accounts.with_columns(mrr=(100 * (1.2 - pl.col("x0")) + 100 * pl.col("x1")).round(2))
 
 
+@pytest.mark.slow
 def test_a_metric_that_may_not_get_worse_is_a_gate_too(tmp_path: Path) -> None:
     accounts, journal = traded(), tmp_path / "journal"
     spec = plain(weights=(0, 20, 10, 10))
@@ -317,6 +326,7 @@ def test_a_metric_that_may_not_get_worse_is_a_gate_too(tmp_path: Path) -> None:
     assert caught.value.hint == f'did you mean "{CAPTURE}"?'
 
 
+@pytest.mark.slow
 def test_refresh_searches_and_decides_with_it(tmp_path: Path) -> None:
     spec = plain(split={"holdout": 0}, weights=(0, 20, 10, 10))
     done = runs.refresh(
@@ -337,6 +347,7 @@ def test_refresh_searches_and_decides_with_it(tmp_path: Path) -> None:
 # ---- in words --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_leaks_and_copies_are_in_the_first_three_lines(tmp_path: Path) -> None:
     draw = np.random.default_rng(3)
     accounts = table(2_000, 13, pulls={"x0": 4})
@@ -370,6 +381,7 @@ def test_all_blocked_is_said_as_that(tmp_path: Path) -> None:
     assert done.sentence.endswith(").")
 
 
+@pytest.mark.slow
 def test_the_decision_s_event_has_the_sentence_and_the_causes(tmp_path: Path) -> None:
     accounts = table(1_500, 15, pulls={"x0": 4})
     done = decided(accounts, plain(), tmp_path)
@@ -485,6 +497,7 @@ def test_a_loss_that_drawing_proves_is_proven_without_drawing(grounds: Grounds) 
     assert checked >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tiers", [None, {"A": {"min": 45, "max": 101}, "B": {"min": 0, "max": 45}}]
 )

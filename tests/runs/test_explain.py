@@ -10,6 +10,7 @@ from gtmar import runs
 from gtmar.errors import AccountDataError
 
 
+@pytest.mark.slow
 def test_lines_add_up_to_the_score_of_every_account() -> None:
     table, spec = make_accounts(40, seed=2), make_spec()
     other = spec.with_weights({"depth": -30, "logins": 44})
@@ -24,6 +25,7 @@ def test_lines_add_up_to_the_score_of_every_account() -> None:
         assert {"base", "rounding", "clipping"} <= {line.name for line in found.lines}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [10, -50])
 def test_what_a_step_promises_comes_true(base: int) -> None:
     """Whoever gets the best value of a feature is in the tier above just where it says so.
@@ -47,6 +49,7 @@ def test_what_a_step_promises_comes_true(base: int) -> None:
     assert checked > 40
 
 
+@pytest.mark.slow
 def test_distances_to_the_tiers_around_are_exact() -> None:
     table, spec = make_accounts(40, seed=2), make_spec()
     for row in runs.score(table, spec).to_dicts():

@@ -108,6 +108,7 @@ def test_a_leak_stands_in_the_record_and_in_every_verdict(
     assert "Leak: Column" in result
 
 
+@pytest.mark.slow
 def test_with_a_certain_leak_nothing_is_ready_unless_somebody_says_so(
     leaky: tuple[Path, runs.RunResult],
 ) -> None:
@@ -133,6 +134,7 @@ def test_with_a_certain_leak_nothing_is_ready_unless_somebody_says_so(
     assert json.loads(details)["findings"]
 
 
+@pytest.mark.slow
 def test_refresh_says_it_too(tmp_path: Path) -> None:
     done = runs.refresh(
         leaky_table(n=600),
@@ -148,6 +150,7 @@ def test_refresh_says_it_too(tmp_path: Path) -> None:
 # ---- copies ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_copies_are_said_and_no_narrow_interval_makes_ready(tmp_path: Path) -> None:
     table = copied_table()
     found = runs.run(table, EXAMPLE, limits=LIMITS, journal=tmp_path / "j")
@@ -161,6 +164,7 @@ def test_copies_are_said_and_no_narrow_interval_makes_ready(tmp_path: Path) -> N
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
 
 
+@pytest.mark.slow
 def test_a_run_from_before_copies_were_drawn_together_is_done_again_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +189,7 @@ def blocked_spec(**more: Any) -> specs.ScoringSpec:
     return specs.ScoringSpec.model_validate({**data, "guardrails": [limit], **more})
 
 
+@pytest.mark.slow
 def test_a_start_that_breaks_a_guardrail_is_said_before_and_after(tmp_path: Path) -> None:
     table = table_of(800)
     said: list[str] = []
@@ -249,6 +254,7 @@ def test_weights_that_change_nothing_and_weights_that_can_not_move(tmp_path: Pat
 # ---- in-sample -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Path) -> None:
     table = table_of(900)
     table.write_parquet(tmp_path / "a.parquet")
@@ -345,6 +351,7 @@ def test_a_segment_that_fell_or_is_too_small_is_never_ready(
     assert asked.segment_safety in review.warnings[-1]
 
 
+@pytest.mark.slow
 def test_a_stated_limit_decides_and_what_is_no_limit_is_refused(tmp_path: Path) -> None:
     train, later = segment_tables(60, 8.0)
     gates = Gates(segments=("plan",), max_segment_drop=10.0)

@@ -83,6 +83,7 @@ def rows_of(journal: Path, run: str) -> list[dict[str, Any]]:
         ).to_dicts()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GUARDRAILS)
 def test_what_is_kept_respects_it_and_what_is_blocked_says_what_broke(
     tmp_path: Path, name: str
@@ -109,6 +110,7 @@ def test_what_is_kept_respects_it_and_what_is_blocked_says_what_broke(
     assert not verify(tmp_path / "j").findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposer", runs.PROPOSERS)
 def test_batches_order_and_memory_of_the_machine_give_one_digest(
     tmp_path: Path, proposer: str
@@ -161,6 +163,7 @@ def test_a_cluster_gives_the_same_verdicts(tmp_path: Path) -> None:
     assert here.wins
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_goes_on_and_is_replayed_the_same(tmp_path: Path) -> None:
     spec, journal = spec_with(ALL), tmp_path / "j"
     TABLE.write_parquet(tmp_path / "a.parquet")
@@ -201,6 +204,7 @@ def test_a_persons_change_that_breaches_is_blocked_and_says_why(tmp_path: Path) 
     assert said.endswith("< min -0.005 in region=apac")
 
 
+@pytest.mark.slow
 def test_a_memory_helps_across_guardrails_and_its_best_is_held_against_them(
     tmp_path: Path,
 ) -> None:
@@ -242,6 +246,7 @@ def test_a_limit_that_nothing_can_answer_is_refused_and_nothing_is_written(
     ]
 
 
+@pytest.mark.slow
 def test_a_decision_asks_them_of_the_holdout_and_the_specs_segments(tmp_path: Path) -> None:
     found = runs.run(TABLE, spec_with([]), limits=LIMITS, seed=2, journal=tmp_path / "j")
     done = runs.decide(found.run_id, journal=tmp_path / "j", data=TABLE)
@@ -262,6 +267,7 @@ def test_a_decision_asks_them_of_the_holdout_and_the_specs_segments(tmp_path: Pa
     assert gate.found.endswith("< min -0.005 in region=apac")
 
 
+@pytest.mark.slow
 def test_the_commands_refuse_with_the_count_and_show_what_broke(tmp_path: Path) -> None:
     limits = [{"metric": "worst_segment_change", "min": -0.005}]
     TABLE.with_columns(city=pl.int_range(pl.len())).write_parquet(tmp_path / "a.parquet")

@@ -54,6 +54,7 @@ def area(table: pl.DataFrame, spec: Any) -> float:
     return float(roc_auc_score(known["retained_6mo"], known["score"]))
 
 
+@pytest.mark.slow
 def test_all_of_the_table_is_searched_and_all_of_the_file_is_the_holdout(
     tables: tuple[Path, Path, Path],
 ) -> None:
@@ -69,6 +70,7 @@ def test_all_of_the_table_is_searched_and_all_of_the_file_is_the_holdout(
     assert found.notes[0].startswith("100 accounts stand in both tables, the same customers; 200")
 
 
+@pytest.mark.slow
 def test_the_record_names_the_file_and_its_fingerprints(tables: tuple[Path, Path, Path]) -> None:
     now, later, journal = tables
     found = searched(now, later, journal)
@@ -86,6 +88,7 @@ def test_the_record_names_the_file_and_its_fingerprints(tables: tuple[Path, Path
     assert not verify(journal).findings
 
 
+@pytest.mark.slow
 def test_nothing_of_the_file_reaches_the_search(tmp_path: Path) -> None:
     told = LATER.with_columns(
         retained_6mo=1 - pl.col("retained_6mo"), churned=1 - pl.col("churned")
@@ -115,6 +118,7 @@ def cut_off(journal: Path, run_id: str) -> None:
         part.unlink()
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_and_replayed_over_both(tables: tuple[Path, Path, Path]) -> None:
     now, later, journal = tables
     found = searched(now, later, journal, n=700)
@@ -128,6 +132,7 @@ def test_a_run_is_resumed_and_replayed_over_both(tables: tuple[Path, Path, Path]
     assert runs.replay(found.run_id, journal=journal, holdout_file=moved).identical
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_voids(tables: tuple[Path, Path, Path]) -> None:
     now, later, journal = tables
     found = searched(now, later, journal)
@@ -147,6 +152,7 @@ def test_a_file_that_changed_voids(tables: tuple[Path, Path, Path]) -> None:
     assert runs.stability(found.run_id, journal=journal, searches=2).run_id == found.run_id
 
 
+@pytest.mark.slow
 def test_each_table_has_its_own_day_and_its_own_unlabelled_accounts(tmp_path: Path) -> None:
     encode = {"kind": "days_before", "then": {"kind": "range", "from": 0, "to": 60}}
     spec = make_spec(features={"seen": weighted(encode=encode), "depth": weighted()})
@@ -190,6 +196,7 @@ def test_each_table_has_its_own_day_and_its_own_unlabelled_accounts(tmp_path: Pa
 # ---- decisions and looks ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_decide_uses_the_file_and_is_what_refresh_says(tables: tuple[Path, Path, Path]) -> None:
     now, later, journal = tables
     found = searched(now, later, journal)
@@ -206,6 +213,7 @@ def test_decide_uses_the_file_and_is_what_refresh_says(tables: tuple[Path, Path,
     assert (refreshed.verdict, refreshed.moves, refreshed.looks) == (done.verdict, done.moves, 1)
 
 
+@pytest.mark.slow
 def test_every_comparison_on_a_file_is_a_look_at_it(tables: tuple[Path, Path, Path]) -> None:
     now, later, journal = tables
     first = searched(now, later, journal)
@@ -261,6 +269,7 @@ def command(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_the_commands_run_replay_and_decide(
     tables: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

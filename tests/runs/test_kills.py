@@ -218,6 +218,7 @@ def test_a_run_killed_at_any_change_of_the_disk_is_read_and_resumed(
                 Journal(journal)
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_while_it_is_resumed(
     nursery: Nursery, whole: Whole, tmp_path: Path
 ) -> None:
@@ -230,6 +231,7 @@ def test_a_run_killed_again_while_it_is_resumed(
     finished_as(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_its_very_end_is_resumed_to_it(
     nursery: Nursery, whole: Whole, tmp_path: Path
 ) -> None:
@@ -245,6 +247,7 @@ def test_a_run_killed_at_its_very_end_is_resumed_to_it(
     assert states == {(False, False), (True, False), (True, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 1])
 def test_a_torn_last_part_is_passed_over_and_done_again(
     nursery: Nursery, whole: Whole, tmp_path: Path, share: float
@@ -265,6 +268,7 @@ def test_a_torn_last_part_is_passed_over_and_done_again(
 # ---- who may resume -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_still_runs_is_not_resumed(
     nursery: Nursery, whole: Whole, tmp_path: Path
 ) -> None:
@@ -284,6 +288,7 @@ def test_a_run_that_still_runs_is_not_resumed(
     finished_as(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_another_table_or_evaluator_is_refused_and_nothing_is_written(
     nursery: Nursery, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +314,7 @@ def test_another_table_or_evaluator_is_refused_and_nothing_is_written(
 # ---- many at once ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eight_runs_at_once_each_end_as_they_do_alone(
     nursery: Nursery, whole: Whole, tmp_path: Path
 ) -> None:
@@ -382,6 +388,7 @@ def small_disk(folder: Path, size: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(
     table: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

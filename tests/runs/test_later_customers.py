@@ -145,6 +145,7 @@ def same(found: Any, expected: dict[str, Any]) -> None:
 # ---- a verdict, the right numbers, old and new apart --------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wholesalers_next_half_year_is_decided_on_with_old_and_new_customers_apart(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_wholesalers_next_half_year_is_decided_on_with_old_and_new_customers_a
     assert not verify(tmp_path / "j").findings
 
 
+@pytest.mark.slow
 def test_a_run_over_two_windows_is_replayed_and_decided_on(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
@@ -234,6 +236,7 @@ def command(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_identical_rows_without_a_window_are_an_error_whose_lines_mend_it(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
@@ -269,6 +272,7 @@ def test_without_columns_of_days_the_hint_says_what_is_needed(
     assert "features_asof=DATE/outcome_end=DATE" in str(caught.value.hint)
 
 
+@pytest.mark.slow
 def test_an_unverified_order_of_time_is_said_in_every_output(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
@@ -312,6 +316,7 @@ def test_an_unverified_order_of_time_is_said_in_every_output(
     assert {*recorded, *decided} == {line}
 
 
+@pytest.mark.slow
 def test_a_split_of_one_table_without_a_window_says_so_as_well(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
@@ -334,6 +339,7 @@ def made_by(recipe: str, frame: pl.DataFrame, day: date, folder: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_tables_of_one_recipe_need_no_window_in_the_spec(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
@@ -353,6 +359,7 @@ def test_tables_of_one_recipe_need_no_window_in_the_spec(
         runs.refresh(two, one, spec_of(), journal=tmp_path / "j")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pl.String, pl.Categorical])
 def test_days_as_text_are_read_where_they_are_iso(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path, kind: Any

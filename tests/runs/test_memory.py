@@ -104,6 +104,7 @@ def test_known_rows_point_to_what_they_repeat_and_are_no_experiments(
     assert all(row["auc_roc_retain"] is not None for row in evaluated)
 
 
+@pytest.mark.slow
 def test_the_same_memory_and_seed_give_the_same_run_in_any_batch(
     table: Path, journal: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_the_same_memory_and_seed_give_the_same_run_in_any_batch(
     assert cold.digest not in digests
 
 
+@pytest.mark.slow
 def test_a_run_with_memory_is_resumed_and_replayed_from_its_own_files_alone(
     table: Path, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_later_table_says_how_it_aged(ran: tuple[runs.RunResult, Path], tmp_pa
     assert f"{drifted.leaving[1]:.1%} of these accounts leave" in drifted.leaving_sentence
 
 
+@pytest.mark.slow
 def test_the_command_line_says_so(ran: tuple[runs.RunResult, Path], tmp_path: Path) -> None:
     found, folder = ran
     path = tmp_path / "best.yaml"
@@ -196,6 +197,7 @@ def test_the_command_line_says_so(ran: tuple[runs.RunResult, Path], tmp_path: Pa
     assert CliRunner().invoke(app, following).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_decision_says_where_probabilities_are_off_and_asks_if_told(
     ran: tuple[runs.RunResult, Path],
 ) -> None:

@@ -36,6 +36,7 @@ def events(journal: Path) -> list[dict[str, Any]]:
     return sorted((read_event(file) for file in files), key=lambda row: row["at"])
 
 
+@pytest.mark.slow
 def test_a_promotion_says_who_why_what_and_what_is_expected(table: Path, tmp_path: Path) -> None:
     found = run(table, SPEC, limits=Limits(40), seed=3, journal=tmp_path)
     with Journal(tmp_path) as journal:

@@ -107,6 +107,7 @@ def half_done(table: Path, journal: Path, monkeypatch: pytest.MonkeyPatch) -> st
     return next(journal.glob("runs/*")).name.partition("=")[2]
 
 
+@pytest.mark.slow
 def test_a_torn_last_part_is_passed_over_and_written_anew(
     table: Path, whole: runs.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_what_a_date_shows_is_the_objective_on_its_rows(
             assert facts["signs"][term.name][2] == ((own or 0) > (zero or 0)), term.name
 
 
+@pytest.mark.slow
 def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> None:
     journal = folder / "journal"
     assert runs.replay(done.run_id, journal=journal).identical
@@ -128,6 +129,7 @@ def test_a_frame_of_several_dates_is_read_by_the_dates_on_record(
     assert runs.replay(ran.run_id, journal=journal, data=frame).identical
 
 
+@pytest.mark.slow
 def test_two_panels_of_the_same_customers_are_one_before_the_other(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     assert "## Rows by tier" in report
 
 
+@pytest.mark.slow
 def test_what_is_of_one_day_takes_the_newest_date_and_says_which(
     folder: Path, done: RunResult
 ) -> None:
@@ -281,6 +284,7 @@ def test_tiers_are_set_on_the_newest_date_whose_outcomes_are_over(
     assert row == {"at": str(known), "accounts": 200}
 
 
+@pytest.mark.slow
 def test_a_backtest_judges_each_date_and_all_rows_with_accounts_drawn(
     folder: Path, done: RunResult
 ) -> None:
@@ -313,6 +317,7 @@ def test_a_backtest_judges_each_date_and_all_rows_with_accounts_drawn(
     assert sorted(found.green_and_churned["account"]) == sorted(left["account_id"])
 
 
+@pytest.mark.slow
 def test_a_candidate_is_held_against_the_score_on_each_date(folder: Path, done: RunResult) -> None:
     source = Source(str(folder / "accounts"), at=panels.AT)
     found = runs.backtest(source, score_column="health", spec=done.spec, journal=folder / "journal")
@@ -446,6 +451,7 @@ def test_eight_dates_prove_a_smaller_gain_than_one(spec: ScoringSpec) -> None:
     assert 0.36 < found[1] / found[0] < 0.65
 
 
+@pytest.mark.slow
 def test_the_first_lines_say_accounts_and_dates(
     folder: Path, done: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:

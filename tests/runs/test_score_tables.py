@@ -56,6 +56,7 @@ def events() -> list[str]:
     return sorted(rows["event_id"])
 
 
+@pytest.mark.slow
 def test_a_table_keeps_what_the_folder_keeps_and_measures_by_it(place: str) -> None:
     shadow = specs.reweighed(SPEC, {"logins": 90})
     for day in (FIRST, SECOND):
@@ -85,6 +86,7 @@ def test_a_table_keeps_what_the_folder_keeps_and_measures_by_it(place: str) -> N
     assert verify(Path("journal")).findings == ()
 
 
+@pytest.mark.slow
 def test_watched_twice_or_by_two_nothing_comes_twice(place: str) -> None:
     write(Path("accounts"), FIRST, accounts=FEW)
     held = score_store(place, Path("journal")).alone()
@@ -100,6 +102,7 @@ def test_watched_twice_or_by_two_nothing_comes_twice(place: str) -> None:
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_is_gone_from_older_versions_too(place: str) -> None:
     for day in (FIRST, SECOND):
         write(Path("accounts"), day, accounts=FEW)
@@ -144,6 +147,7 @@ def rows_of_other(place: str) -> pl.DataFrame:
         return found
 
 
+@pytest.mark.slow
 def test_a_table_may_stand_beside_the_data_and_not_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

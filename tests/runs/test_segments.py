@@ -183,6 +183,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, runs.RunResult]
     return folder, found
 
 
+@pytest.mark.slow
 def test_a_run_is_looked_at_where_it_searched_and_where_it_did_not(
     ran: tuple[Path, runs.RunResult],
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_run_is_looked_at_where_it_searched_and_where_it_did_not(
     assert gates["segment region=(unknown)"].outcome == "unknown"
 
 
+@pytest.mark.slow
 def test_any_column_can_be_asked_for_and_a_persons_change_too(
     ran: tuple[Path, runs.RunResult], tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_what_can_not_be_answered_is_refused(tmp_path: Path) -> None:
         runs.by_segment(plain.run_id, journal=tmp_path, data=TABLE.head(900))
 
 
+@pytest.mark.slow
 def test_the_command_says_who_loses_first_and_gives_all_as_json(
     ran: tuple[Path, runs.RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_ids_that_stand_twice_and_nulls_are_set_aside_together() -> None:
     assert loaded.checked.accounts == N - 2
 
 
+@pytest.mark.slow
 def test_run_records_what_it_set_aside_and_does_it_again(tmp_path: Path) -> None:
     data, journal = tmp_path / "a.parquet", tmp_path / "j"
     broken().write_parquet(data)
@@ -134,6 +135,7 @@ def test_run_records_what_it_set_aside_and_does_it_again(tmp_path: Path) -> None
         replay(found.run_id, journal=journal)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_kept_and_the_rows_get_another_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("x\n1\n")
@@ -144,6 +146,7 @@ def test_a_file_that_is_there_is_kept_and_the_rows_get_another_name(tmp_path: Pa
     assert {file.name for file in tmp_path.iterdir()} == {"mine.csv", "mine-2.csv"}
 
 
+@pytest.mark.slow
 def test_check_prints_the_command_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +167,7 @@ def test_check_prints_the_command_that_goes_on(
     assert json.loads(bare.stdout)["set_aside"] == RULES
 
 
+@pytest.mark.slow
 def test_init_and_score_set_rows_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     broken().write_csv("a.csv")
@@ -188,6 +192,7 @@ def later(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(account_id="later " + pl.col("account_id"))
 
 
+@pytest.mark.slow
 def test_backtest_sets_rows_aside(tmp_path: Path) -> None:
     options: dict[str, Any] = {"score_column": "logins", "spec": SPEC, "journal": tmp_path / "j"}
     with pytest.raises(ViolationsError):
@@ -225,6 +230,7 @@ def test_drift_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
     assert pl.read_parquet(aside)["account_id"].to_list() == ids
 
 
+@pytest.mark.slow
 def test_refresh_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
     notes: list[str] = []
     aside = tmp_path / "aside.csv"
@@ -246,6 +252,7 @@ def test_refresh_sets_rows_of_both_tables_aside(tmp_path: Path) -> None:
     assert any("aside.csv" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_changes_by_hand_set_rows_aside(tmp_path: Path) -> None:
     options: dict[str, Any] = {"note": "as agreed", "author": "RevOps", "journal": tmp_path / "j"}
     aside: dict[str, Any] = {"set_aside": 0.01, "set_aside_to": tmp_path / "aside.csv"}

@@ -84,6 +84,7 @@ def test_groups_and_vetoes_stay_without_the_features_that_went(tmp_path: Path) -
     assert {*scored["tier"]} == {"C"}
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     one = runs.simplify(table(), spec(), journal=tmp_path / "1", limits=runs.Limits(5))
     shuffled = table().sample(fraction=1, shuffle=True, seed=3)
@@ -94,6 +95,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert one.result.spec.weights == two.result.spec.weights
 
 
+@pytest.mark.slow
 def test_encoders_are_fitted_without_the_accounts_that_judge_them(tmp_path: Path) -> None:
     random = np.random.default_rng(110)
     kinds = {f"kind_{i}": pl.Series(random.integers(0, 25, 800)).cast(pl.String) for i in range(4)}
@@ -146,6 +148,7 @@ def test_what_cant_be_simplified_is_refused(tmp_path: Path) -> None:
         runs.simplify(money, spec(objective="hhi_normalised"), journal=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_spec_and_names_the_next_step(tmp_path: Path) -> None:
     table().write_parquet(tmp_path / "a.parquet")
     (tmp_path / "s.yaml").write_text(specs.to_yaml(spec()))

@@ -49,6 +49,7 @@ def test_points_are_the_weight_where_the_rule_holds(accounts: pl.DataFrame) -> N
     assert (scored["points.r1"] == -12.0).to_list() == unknown.to_list()
 
 
+@pytest.mark.slow
 def test_a_line_of_explain_says_the_rule_and_lines_add_up(accounts: pl.DataFrame) -> None:
     spec = ruled(RULE)
     other = ruled("plan in ('team') and logins is missing")

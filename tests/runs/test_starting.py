@@ -77,6 +77,7 @@ def test_a_start_that_is_the_spec_leaves_the_record_as_it_was(table: Path, tmp_p
     assert {"start", "given"} & set(dict(start["parameters"])) == set()
 
 
+@pytest.mark.slow
 def test_fitted_weights_come_before_those_remembered(
     done: runs.RunResult, table: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_table_that_says_of_nobody_whether_they_stayed(tmp_path: Path) -> None
     assert not (tmp_path / "journal").exists()
 
 
+@pytest.mark.slow
 def test_a_scorecard_begins_with_fitted_points(table: Path, tmp_path: Path) -> None:
     spec = first_spec(scan(table), bins=True).spec
     found = runs.run(table, spec, limits=runs.Limits(3), journal=tmp_path, start="logistic")

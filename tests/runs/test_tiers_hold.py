@@ -220,6 +220,7 @@ def test_sizes_hold_in_every_experiment_as_far_as_ties_allow(found: Searched) ->
     assert max(abs(share - 0.25) for share in end.values()) < 0.05
 
 
+@pytest.mark.slow
 def test_metrics_of_tiers_that_are_called_better_or_worse_are_of_tiers_of_one_size(
     found: Searched,
 ) -> None:
@@ -264,6 +265,7 @@ def _retained(matrix: AccountMatrix) -> list[int]:
     return [int(positives.start <= row < positives.stop) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_difference_calls_no_metric_of_a_tier_of_another_size_better(found: Searched) -> None:
     first, last = f"{found.run_id}/0", found.run_id
     for one, two in ((first, last), (last, first)):
@@ -278,6 +280,7 @@ def test_a_difference_calls_no_metric_of_a_tier_of_another_size_better(found: Se
                 assert line.split()[0].rpartition(".")[2] in alike
 
 
+@pytest.mark.slow
 def test_a_decision_compares_tiers_at_the_sizes_of_the_incumbent(
     found: Searched, tmp_path: Path
 ) -> None:
@@ -305,6 +308,7 @@ def test_a_decision_compares_tiers_at_the_sizes_of_the_incumbent(
     assert "worse" not in own
 
 
+@pytest.mark.slow
 def test_a_page_reads_metrics_of_tiers_at_one_size(found: Searched) -> None:
     html = found.page()
     values = pages.values_in(html)
@@ -474,6 +478,7 @@ def searched_once(folder: Path, spec: specs.ScoringSpec, other: tuple[int, ...])
         return once.run(writer, start=start_record(once)).run_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiers", [EDGES, SHARES], ids=["fixed edges", "shares"])
 @pytest.mark.parametrize("other", [UP, DOWN], ids=["x 1.25", "x 0.75"])
 @pytest.mark.parametrize("objective", ["auc_roc_retain", "nrr_by_tier.A", "nrr_by_tier.D"])
@@ -523,6 +528,7 @@ def test_a_score_times_a_constant_changes_no_verdict(
         assert second["outcome"] in ("lose", "blocked")
 
 
+@pytest.mark.slow
 def test_an_existing_score_on_another_scale_is_no_better(tmp_path: Path) -> None:
     table = scaled_table()
     spec = scaled_spec(WEIGHTS, EDGES, split={"holdout": 0})

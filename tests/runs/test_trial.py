@@ -73,6 +73,7 @@ def test_a_change_is_journaled_with_who_and_why(
     assert (result.holdout is not None) == (outcome == "win")
 
 
+@pytest.mark.slow
 def test_it_measures_what_a_search_measures(table: Path, tmp_path: Path) -> None:
     searched = run(table, SPEC, limits=Limits(30), seed=3, journal=tmp_path)
     row = next(r for r in rows_of(searched) if r["parent"] == "exp_00000")
@@ -112,6 +113,7 @@ def test_what_cant_be_tried_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_change_cut_off_is_resumed_and_done_again(table: Path, tmp_path: Path) -> None:
     result = try_weights(table, SPEC, {"alert_created": 15}, note=NOTE, journal=tmp_path / "j")
     journal = shutil.copytree(tmp_path / "j", tmp_path / "copy")
@@ -140,6 +142,7 @@ def test_a_change_links_to_the_experiment_that_it_starts_from(table: Path, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_not_done_again(table: Path, tmp_path: Path) -> None:
     line = {
         "experiment_id": "exp_1",

@@ -73,6 +73,7 @@ def command(*words: object) -> Any:
 # ---- a person's change -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_try_is_decided_on_kept_or_not(files: tuple[Path, Path, Path]) -> None:
     now, _, journal = files
     good = runs.try_weights(now, OLD, {"x0": 35}, note="x0 tells", journal=journal)
@@ -96,6 +97,7 @@ def test_a_try_is_decided_on_kept_or_not(files: tuple[Path, Path, Path]) -> None
     assert runs.decide(f"{good.run_id}/exp_00001", journal=journal).looks == 2
 
 
+@pytest.mark.slow
 def test_a_try_is_measured_on_a_later_file(files: tuple[Path, Path, Path]) -> None:
     now, later, journal = files
     spec = now.with_name("spec.yaml")
@@ -114,6 +116,7 @@ def test_a_try_is_measured_on_a_later_file(files: tuple[Path, Path, Path]) -> No
     assert runs.replay(found["run_id"], journal=journal).identical
 
 
+@pytest.mark.slow
 def test_any_experiment_of_a_search_is_decided_on(files: tuple[Path, Path, Path]) -> None:
     now, _, journal = files
     ran = runs.run(now, OLD, limits=runs.Limits(20), journal=journal)
@@ -129,6 +132,7 @@ def test_any_experiment_of_a_search_is_decided_on(files: tuple[Path, Path, Path]
 # ---- two specs -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_specs_of_other_features_are_decided_on(files: tuple[Path, Path, Path]) -> None:
     now, later, journal = files
     done = runs.decide_between(OTHER, OLD, now, journal=journal, names=("new.yaml", "old.yaml"))
@@ -154,6 +158,7 @@ def test_two_specs_of_other_features_are_decided_on(files: tuple[Path, Path, Pat
     assert not verify(journal).findings
 
 
+@pytest.mark.slow
 def test_what_was_decided_against_what_stands_everywhere(
     files: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -193,6 +198,7 @@ def test_what_was_decided_against_what_stands_everywhere(
     assert "READY_FOR_REVIEW" in live.stdout
 
 
+@pytest.mark.slow
 def test_a_runs_best_is_held_against_another_spec(files: tuple[Path, Path, Path]) -> None:
     now, later, journal = files
     ran = runs.run(now, OTHER, limits=runs.Limits(20), journal=journal, holdout_file=later)
@@ -207,6 +213,7 @@ def test_a_runs_best_is_held_against_another_spec(files: tuple[Path, Path, Path]
 # ---- accounts that a search saw ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_accounts_that_a_search_saw_are_no_proof(files: tuple[Path, Path, Path]) -> None:
     now, later, journal = files
     whole = runs.run(now, OLD, limits=runs.Limits(10), holdout=0, journal=journal)
@@ -231,6 +238,7 @@ def test_accounts_that_a_search_saw_are_no_proof(files: tuple[Path, Path, Path])
         runs.decide_between(candidate, OLD, later, holdout_file=now, journal=journal)
 
 
+@pytest.mark.slow
 def test_rows_that_another_search_saw_are_no_proof_of_a_later_file(
     files: tuple[Path, Path, Path],
 ) -> None:
@@ -247,6 +255,7 @@ def test_rows_that_another_search_saw_are_no_proof_of_a_later_file(
     assert done.accounts == 760
 
 
+@pytest.mark.slow
 def test_a_search_whose_table_is_gone_is_named_as_unknown(files: tuple[Path, Path, Path]) -> None:
     now, later, journal = files
     ran = runs.run(now, OLD, limits=runs.Limits(10), holdout=0, journal=journal)
@@ -274,6 +283,7 @@ def test_without_a_holdout_nothing_decides(files: tuple[Path, Path, Path]) -> No
 # ---- a score that stands on its head -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_live_score_turned_upside_down_is_said_first_by_every_command(tmp_path: Path) -> None:
     old, new, live = (tmp_path / name for name in ("q1.parquet", "q2.parquet", "live.yaml"))
     table(1_200, 1).write_parquet(old)

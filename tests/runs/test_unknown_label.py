@@ -75,6 +75,7 @@ def test_message_says_that_end_mrr_decides_nothing() -> None:
         check(late("retained_6mo", pl.col("mrr")), SPEC)
 
 
+@pytest.mark.slow
 def test_run_and_backtest_measure_who_is_labelled(tmp_path: Path) -> None:
     frame = late("retained_6mo", pl.col("mrr"))
     options: dict[str, Any] = {"limits": Limits(5), "cold": True}

@@ -107,6 +107,7 @@ def score_of(table: pl.DataFrame, weights: dict[str, int]) -> np.ndarray[Any, An
     return np.clip(np.floor(np.asarray(raw) * 100 + 0.5) / 100, 0, 100)
 
 
+@pytest.mark.slow
 def test_each_step_is_a_run_that_the_next_date_judges(folder: Path) -> None:
     write(folder / "accounts", [0, 0.5, 1, 1])
     found = walked(score_column="their_score")
@@ -132,6 +133,7 @@ def test_each_step_is_a_run_that_the_next_date_judges(folder: Path) -> None:
     assert verify(Path("journal")).findings == ()
 
 
+@pytest.mark.slow
 def test_the_interval_leaves_groups_of_accounts_out_in_turn(folder: Path) -> None:
     write(folder / "accounts", [0, 0.5, 1, 1])
     found = walked()
@@ -160,6 +162,7 @@ def test_the_interval_leaves_groups_of_accounts_out_in_turn(folder: Path) -> Non
     assert gain.accounts == 500
 
 
+@pytest.mark.slow
 def test_a_walk_takes_any_table_of_several_dates(folder: Path) -> None:
     """The same walk, to the id: which says that each step saw the same rows."""
     write(folder / "accounts", [0, 0.5, 1])
@@ -222,6 +225,7 @@ def test_a_walk_over_postgresql_is_resumed_and_reads_the_database_once(folder: P
     assert found.source.endswith("/postgres?table=accounts")
 
 
+@pytest.mark.slow
 def test_where_nothing_changes_the_weights_are_left_alone(folder: Path) -> None:
     write(folder / "accounts", [0, 0, 0, 0])
     found = walked()
@@ -229,6 +233,7 @@ def test_where_nothing_changes_the_weights_are_left_alone(folder: Path) -> None:
     assert found.sentence.startswith("Leave the weights alone: ")
 
 
+@pytest.mark.slow
 def test_where_signals_turn_re_tuning_pays(folder: Path) -> None:
     write(folder / "accounts", [0.8, 0.9, 1, 1])
     found = walked()
@@ -251,6 +256,7 @@ def test_where_signals_turn_re_tuning_pays(folder: Path) -> None:
     assert found.caught["retuned"] == pytest.approx(held / lost)
 
 
+@pytest.mark.slow
 def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(folder: Path) -> None:
     write(folder / "accounts", [0, 0.5, 1])
     short = walked()
@@ -268,6 +274,7 @@ def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(folder: Path) -> N
     assert len(longer.steps) == 3
 
 
+@pytest.mark.slow
 def test_a_step_that_was_killed_is_searched_again(folder: Path) -> None:
     write(folder / "accounts", [0, 0.5, 1])
     whole = walked()

@@ -121,6 +121,7 @@ def test_the_newest_date_is_kept_and_can_not_be_judged_yet(team: Path) -> None:
     assert set(frame["spec_id"]) == {specs.spec_id(SPEC)}
 
 
+@pytest.mark.slow
 def test_outcomes_are_held_against_the_scores_that_were_kept(team: Path) -> None:
     """Not against what the spec gives now: features that were changed since change nothing."""
     write(team / "accounts", FIRST, outcomes=False)
@@ -144,6 +145,7 @@ def test_outcomes_are_held_against_the_scores_that_were_kept(team: Path) -> None
     assert tiers["A"]["retained"] == pytest.approx(retained)
 
 
+@pytest.mark.slow
 def test_a_date_is_measured_once_and_kept_bytes_stay(team: Path) -> None:
     write(team / "accounts", FIRST)
     watched()
@@ -158,6 +160,7 @@ def test_a_date_is_measured_once_and_kept_bytes_stay(team: Path) -> None:
         assert opened.query("select event_id from events")["event_id"].to_list() == before
 
 
+@pytest.mark.slow
 def test_a_reversal_ends_with_exit_code_10_in_its_first_window(team: Path) -> None:
     write(team / "accounts", FIRST)
     assert command().returncode == 0
@@ -168,6 +171,7 @@ def test_a_reversal_ends_with_exit_code_10_in_its_first_window(team: Path) -> No
     assert first.startswith(f"health: Upside down on the accounts of {SECOND}: of 100 pairs")
 
 
+@pytest.mark.slow
 def test_without_a_window_that_is_over_the_exit_code_is_11(team: Path) -> None:
     write(team / "accounts", FIRST, outcomes=False)
     ended = command("--json")
@@ -223,6 +227,7 @@ def test_free_text_is_no_promise_and_an_unknown_metric_is_refused(
     assert watched().measurements[0].promise_kept is None
 
 
+@pytest.mark.slow
 def test_predecessor_and_shadow_are_measured_on_the_same_accounts(team: Path) -> None:
     worse = specs.reweighed(SPEC, {"logins": -10, "tickets": 40})
     shadow = specs.reweighed(SPEC, {"logins": 90})
@@ -251,6 +256,7 @@ def test_predecessor_and_shadow_are_measured_on_the_same_accounts(team: Path) ->
     assert set(looks["comparison"]) == {specs.spec_id(SPEC), specs.spec_id(shadow)}
 
 
+@pytest.mark.slow
 def test_worse_than_the_spec_before_it_is_said(team: Path) -> None:
     promote(specs.reweighed(SPEC, {"logins": 20, "tickets": 40}), note="a mistake")
     write(team / "accounts", FIRST)
@@ -259,6 +265,7 @@ def test_worse_than_the_spec_before_it_is_said(team: Path) -> None:
     assert f"Worse on the accounts of {FIRST} than the score before it" in found.sentence
 
 
+@pytest.mark.slow
 def test_a_predecessor_of_other_columns_is_left_out_and_said(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -274,6 +281,7 @@ def test_a_predecessor_of_other_columns_is_left_out_and_said(
     assert "gone_column" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_what_goes_live_later_is_a_shadow_of_the_date(team: Path) -> None:
     write(team / "accounts", FIRST, outcomes=False)
     watched()
@@ -288,6 +296,7 @@ def test_what_goes_live_later_is_a_shadow_of_the_date(team: Path) -> None:
     assert watched().verdict == "unknown"
 
 
+@pytest.mark.slow
 def test_accounts_that_were_searched_do_not_judge(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "accounts", FIRST)
@@ -304,6 +313,7 @@ def test_accounts_that_were_searched_do_not_judge(tmp_path: Path, monkeypatch: A
     assert "searched on them" in seen.measurements[0].sentence
 
 
+@pytest.mark.slow
 def test_late_scores_are_called_a_backtest(team: Path) -> None:
     write(team / "accounts", FIRST)
     [measured] = watched().measurements
@@ -314,6 +324,7 @@ def test_late_scores_are_called_a_backtest(team: Path) -> None:
     assert watched().waiting == ((today, "its table has no outcomes yet"),)
 
 
+@pytest.mark.slow
 def test_grace_puts_a_date_off(team: Path) -> None:
     write(team / "accounts", FIRST)
     end = FIRST + timedelta(days=89)
@@ -322,6 +333,7 @@ def test_grace_puts_a_date_off(team: Path) -> None:
     assert watched(today=end + timedelta(days=6), grace=5).new == (FIRST,)
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_stays_measured(team: Path) -> None:
     for day in (FIRST, SECOND):
         write(team / "accounts", day)
@@ -333,6 +345,7 @@ def test_what_is_forgotten_stays_measured(team: Path) -> None:
     assert [each.day for each in watched().measurements] == [FIRST, SECOND]
 
 
+@pytest.mark.slow
 def test_what_the_score_said_before_accounts_left(team: Path) -> None:
     for day in (FIRST, SECOND):
         write(team / "accounts", day)
@@ -350,6 +363,7 @@ def test_what_the_score_said_before_accounts_left(team: Path) -> None:
     assert rows[60]["median"] == pytest.approx(scores.median())
 
 
+@pytest.mark.slow
 def test_two_at_once_do_not_write_both(team: Path) -> None:
     write(team / "accounts", FIRST)
     held = ScoreStore("scores").alone()
@@ -358,6 +372,7 @@ def test_two_at_once_do_not_write_both(team: Path) -> None:
     assert watched().new == (FIRST,)
 
 
+@pytest.mark.slow
 def test_the_story_is_in_log_history_and_sql(team: Path) -> None:
     write(team / "accounts", FIRST)
     watched()
@@ -376,6 +391,7 @@ def test_the_story_is_in_log_history_and_sql(team: Path) -> None:
     assert f"Measured: Holds on the accounts of {FIRST}" in said
 
 
+@pytest.mark.slow
 def test_what_can_not_be_watched(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "accounts", FIRST)

@@ -325,6 +325,7 @@ def test_an_account_is_taken_apart_as_explain_does(form: str, tmp_path: Path) ->
         bench.account("nobody", {})
 
 
+@pytest.mark.slow
 def test_a_look_is_counted_once_and_is_that_of_decide(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path / "journal")
     weights = {"depth": 45, "logins": 10}
@@ -354,6 +355,7 @@ def test_a_look_is_counted_once_and_is_that_of_decide(tmp_path: Path) -> None:
         none.look(weights)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_first_is_the_same_look(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path)
     weights = {"depth": 45, "logins": 10}
@@ -362,6 +364,7 @@ def test_what_is_recorded_first_is_the_same_look(tmp_path: Path) -> None:
     assert bench.look(weights).looks == 1
 
 
+@pytest.mark.slow
 def test_a_record_is_found_again_and_goes_live(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path)
     promise = "auc_roc_retain >= 0.6"
@@ -383,6 +386,7 @@ def test_a_record_is_found_again_and_goes_live(tmp_path: Path) -> None:
     assert verify(tmp_path).sound
 
 
+@pytest.mark.slow
 def test_a_search_keeps_what_is_locked_and_stops_when_told(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path, seed=3)
     seen: list[runs.Progress] = []
@@ -531,6 +535,7 @@ def test_threads_get_the_answers_that_one_gets(tmp_path: Path) -> None:
     assert details == [more for _, more in alone]
 
 
+@pytest.mark.slow
 def test_two_on_one_journal_and_a_search_beside(tmp_path: Path) -> None:
     benches = [Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path) for _ in range(2)]
     with ThreadPoolExecutor(3) as pool:

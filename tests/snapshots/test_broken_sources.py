@@ -93,6 +93,7 @@ def bridged(folder: Path, recipe: Recipe, rows: list[Row]) -> Bridge:
     return bridge(parse(json.dumps(recipe)), base=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_books_find_a_broken_row_in_its_months_to_the_cent(

@@ -256,6 +256,7 @@ def agree(seed: int, case: tuple[str, dict[str, str]], money: dict[str, str]) ->
 CASES = st.sampled_from(SHAPES), st.sampled_from(MONEY)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(SEEDS, *CASES)
 def test_snapshot_and_bridge_have_plain_pythons_mrr(

@@ -61,6 +61,7 @@ STRIPE = [
 ]
 
 
+@pytest.mark.slow
 @SHARED
 @pytest.mark.parametrize(
     ("names", "revenue", "kinds"),
@@ -151,6 +152,7 @@ def test_a_crm_of_today_is_called_a_risk_and_what_changes_in_it_is_left_out() ->
 # ---- Stripe -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mrr_of_a_stripe_export_is_what_its_customers_pay(tmp_path: Path) -> None:
     made = make_export(200)
     made.write(tmp_path)
@@ -242,6 +244,7 @@ def test_several_currencies_wait_for_a_rate(tmp_path: Path) -> None:
     assert paid == pytest.approx({"cus_1": 165.0, "cus_2": 2 * 24.0})
 
 
+@pytest.mark.slow
 def test_invoices_alone_give_payments_less_what_was_given_back(tmp_path: Path) -> None:
     invoices = [f"in_{n},cus_{n % 3},paid,{d},3000,3000,usd,true" for n, d in enumerate(days(60))]
     places = [
@@ -359,6 +362,7 @@ def test_a_usual_shape_is_recognised_and_runs(
     assert {each.accounts for each in tables} == {3}
 
 
+@pytest.mark.slow
 def test_amounts_of_a_draft_are_units_a_month(tmp_path: Path) -> None:
     """A year's price counts by the month, cents by the hundred, a price by its quantity."""
     for head, row, monthly in (
@@ -391,6 +395,7 @@ def test_ends_are_read_as_last_days_where_the_next_begin_a_day_later(tmp_path: P
     says(found, "30 periods begin the day after one ended, 0 on that day")
 
 
+@pytest.mark.slow
 def test_events_states_and_tickets_become_features(tmp_path: Path) -> None:
     at = days(60)
     places = [

@@ -87,6 +87,7 @@ def test_the_query_reaches_its_own_tables_alone(
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_feature_reaches_a_table_of_a_query(folder: Path) -> None:
     for table in ("items", '"raw:subs.items"'):
         own = f"{{sql: 'select customer, 1 from {table}'}}"

@@ -88,6 +88,7 @@ def counted(examples: int, recipes: int, days: int) -> int:
     return cases
 
 
+@pytest.mark.slow
 def test_tables_are_what_plain_python_says() -> None:
     """A case is one table: a history, a recipe of 14 features, and a date."""
     assert counted(15, 3, 5) >= 200
@@ -120,6 +121,7 @@ def bridged(seed: int) -> int:
     return len(moved)
 
 
+@pytest.mark.slow
 def test_bridges_are_what_plain_python_says() -> None:
     cases = 0
 

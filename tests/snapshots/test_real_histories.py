@@ -136,6 +136,7 @@ features:
 """
 
 
+@pytest.mark.slow
 def test_a_history_full_of_contradictions_is_refused_until_each_has_a_rule() -> None:
     day = date(2024, 7, 1)
     subs = pl.read_parquet(HISTORY / "saas" / "subscriptions.parquet")

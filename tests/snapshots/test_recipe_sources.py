@@ -113,6 +113,7 @@ def test_a_source_of_any_kind_gives_the_same_table(
     assert_frame_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_files_in_an_object_store_give_the_same_table(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

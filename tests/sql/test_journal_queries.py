@@ -483,6 +483,7 @@ def decided(readable: Ledger, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return made, events
 
 
+@pytest.mark.slow
 def test_decisions_are_the_events_newest_first(decided: tuple[Ledger, list[Row]]) -> None:
     made, events = decided
     found = made.ask("decisions")
@@ -512,6 +513,7 @@ def test_decisions_are_the_events_newest_first(decided: tuple[Ledger, list[Row]]
             assert_frame_equal(made.journal.sql(name), frame, check_exact=True)
 
 
+@pytest.mark.slow
 def test_the_last_decision_stands_beside_the_experiment(decided: tuple[Ledger, list[Row]]) -> None:
     made, events = decided
     # The later one on each experiment.

@@ -245,6 +245,7 @@ def test_twins_equal_reference_on_larger_tables(bench: Bench, seed: int, orienta
     assert_twins_equal_reference(bench, rows, TIERS, orientation)
 
 
+@pytest.mark.slow
 @given(table=tables())
 @settings(max_examples=25, deadline=None)
 def test_counts_beside_the_metrics_are_the_cohorts(

@@ -158,6 +158,7 @@ def rows(journal: Journal) -> list[pl.DataFrame]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_statement_changes_a_journal_or_a_later_answer(folder: Path, form: str) -> None:
     part = next(folder.glob("experiments/*/part-000002.parquet"))

@@ -305,6 +305,7 @@ def command(*words: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_10_where_something_moved(tmp_path: Path) -> None:
     old, new, spec = (tmp_path / name for name in ("old.parquet", "new.csv", "spec.yaml"))
     generated = synthetic.generate("health_score", accounts=900)

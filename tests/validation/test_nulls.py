@@ -306,6 +306,7 @@ def test_the_event_has_both_and_the_command_says_them(tmp_path: Path) -> None:
     assert null.held_out > 0
 
 
+@pytest.mark.slow
 def test_a_start_that_knows_the_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
     """What init fitted is fitted anew; what a run found, or a person edited since, is not."""
     tables = {name: accounts(300, 0.0, seed) for name, seed in (("a", 1), ("b", 2))}
@@ -336,6 +337,7 @@ def test_a_start_that_knows_the_outcomes_cant_be_told_from_noise(tmp_path: Path)
 RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 
 
+@pytest.mark.slow
 def test_on_noise_a_first_spec_knows_nothing_and_no_weight_of_it_holds() -> None:
     """It reached .05, the least there is, on each table; and 29 of 64 weights held."""
     p: list[float] = []
@@ -360,6 +362,7 @@ def test_on_noise_first_specs_have_uniform_p_and_few_weights_that_hold() -> None
         assert binomtest(sum(many), len(many), 0.05, "greater").pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_real_holds_though_its_curve_is_fitted_anew() -> None:
     each = first_spec_on_noise(800, 1, experiments=4, searches=20, nulls=5, signal=1.0)
     assert each.p_value == 1 / 6

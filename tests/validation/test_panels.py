@@ -98,6 +98,7 @@ def test_a_row_an_account_gives_the_ratios_of_rows() -> None:
                 assert ends == pytest.approx((other.value, other.low, other.high), abs=wide), name
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_accounts_drawn_by_brute_force() -> None:
     """The formulas against accounts drawn with replacement, all their rows with them."""
     panel = small(200, 2)

@@ -155,6 +155,7 @@ def test_probabilities_that_are_off_are_said_to_be() -> None:
     assert "too low, by more than chance gives" in found.sentence
 
 
+@pytest.mark.slow
 def test_off_by_more_than_chance_is_rare_where_nothing_changed() -> None:
     spec, rejected = make_spec(), 0
     for seed in range(60):

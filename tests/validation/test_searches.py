@@ -103,6 +103,7 @@ def test_two_draws_are_two_halves_of_a_whole_and_others_are_of_another() -> None
 # ---- the search again ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposer", ["random", "learned"])
 def test_a_rehearsal_finds_what_the_run_found(proposer: str, tmp_path: Path) -> None:
     table = synthetic.generate("health_score", accounts=600, seed=3)
@@ -122,6 +123,7 @@ def test_a_rehearsal_finds_what_the_run_found(proposer: str, tmp_path: Path) -> 
     assert done.experiments == found.experiments
 
 
+@pytest.mark.slow
 def test_a_warm_run_is_held_against_searches_of_all_experiments_behind_it(tmp_path: Path) -> None:
     table = synthetic.generate("health_score", accounts=400, seed=3)
     table.write_parquet(tmp_path / "accounts.parquet")
@@ -183,6 +185,7 @@ def test_noise_is_called_noise_and_a_signal_is_not(tmp_path: Path) -> None:
     assert sorted(kinds) == sorted(("null", run_id) for run_id in ids)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_done_again_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "accounts.parquet"
     synthetic.generate("health_score", accounts=400).write_parquet(table)
@@ -201,6 +204,7 @@ def test_what_can_not_be_done_again_is_refused(tmp_path: Path) -> None:
 # ---- stability -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_however_many_processes_search(tmp_path: Path) -> None:
     synthetic.generate("health_score", accounts=300).write_parquet(tmp_path / "a.parquet")
     journal = tmp_path / "journal"

@@ -246,6 +246,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert both(spec, one, replicates=60) == both(spec, two, replicates=60)
 
 
+@pytest.mark.slow
 def test_a_smaller_level_is_a_narrower_interval_and_the_seed_decides() -> None:
     spec, matrix = spec_and_matrix()
     wide, narrow = (both(spec, matrix, level=level).gain for level in (0.99, 0.8))
@@ -257,6 +258,7 @@ def test_a_smaller_level_is_a_narrower_interval_and_the_seed_decides() -> None:
     assert wide != other
 
 
+@pytest.mark.slow
 def test_a_small_tier_has_no_interval_and_says_why() -> None:
     spec, matrix = spec_and_matrix(60)
     found = both(spec, matrix, replicates=50).before["nrr_by_tier.A"]
