@@ -28,6 +28,7 @@ import yaml
 # As a script, which writes the generated pages, this file finds its helpers itself.
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
+from desks import RunningDesk
 from stripe_export import make_export
 from typer.testing import CliRunner
 
@@ -213,9 +214,6 @@ class Bench:
                 (self.folder / "journal" / "runs" / f"run_id={words[2]}" / name).unlink()
         if words[1] == "desk":
             # It answers until it is stopped, and ends as it should.
-            # Here, since this file as a script finds no helpers.
-            from desks import RunningDesk
-
             assert RunningDesk(self.folder, *words[2:]).stop()[0] == 0, line
             return
         result = CliRunner().invoke(app, words[1:])
