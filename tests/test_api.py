@@ -34,6 +34,7 @@ def test_every_name_of_the_package_is_there_and_no_other() -> None:
         gtmar.rnu  # noqa: B018 - that it raises is the point
 
 
+@pytest.mark.slow
 def test_a_run_from_a_frame_and_a_file_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     found = gtmar.run(ACCOUNTS, "spec.yaml", metric="revenue_capture_at_20", n=40, seed=3)
     again = gtmar.run(ACCOUNTS, gtmar.load_spec("spec.yaml"), n=1, cold=True)
@@ -58,6 +59,7 @@ def test_an_argument_that_there_is_not_is_refused_before_anything_is_written() -
     assert not Path("journal").exists()
 
 
+@pytest.mark.slow
 def test_score_and_try_and_diff() -> None:
     scores = gtmar.score(ACCOUNTS, "spec.yaml")
     assert scores.columns[:3] == ["account_id", "score", "tier"]
@@ -79,6 +81,7 @@ def test_the_list_of_accounts_is_that_of_the_command() -> None:
     assert "MRR at stake" in found._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_runs_compromises_are_those_of_its_journal() -> None:
     found = gtmar.run(ACCOUNTS, "spec.yaml", n=60)
     front = found.front("tier_separation")
@@ -158,6 +161,7 @@ def test_a_live_score_is_watched_from_a_notebook() -> None:
     assert html.count("<tr><td>2024-0") == 2
 
 
+@pytest.mark.slow
 def test_what_is_shown_in_a_notebook_says_what_is_and_is_escaped() -> None:
     features = make_spec().model_dump(by_alias=True)["features"]
     features[HOSTILE] = {**features["depth"], "column": "depth"}

@@ -138,6 +138,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert again.text == first(frame).text
 
 
+@pytest.mark.slow
 def test_an_amount_has_rules_by_its_rank() -> None:
     frame = table(6).drop("retained_6mo")
     rng = np.random.default_rng(6)
@@ -152,6 +153,7 @@ def test_an_amount_has_rules_by_its_rank() -> None:
 # ---- not found -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_columns_that_act_by_themselves_give_no_rule(seed: int) -> None:
     found = first(
@@ -166,6 +168,7 @@ def test_columns_that_act_by_themselves_give_no_rule(seed: int) -> None:
     assert "Rules: none; chance explains as much as the best that was found." in found.taken
 
 
+@pytest.mark.slow
 def test_without_being_asked_for_there_is_none() -> None:
     frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
     assert rules_of(first(frame, rules=0)) == []
@@ -217,6 +220,7 @@ def test_a_rule_pays_that_puts_unseen_accounts_in_better_order() -> None:
     assert paying(apart) == 0
 
 
+@pytest.mark.slow
 def test_what_is_proven_and_pays_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
     monkeypatch.setattr("gtmar.autospec.first_spec.rules_that_pay", lambda *_: 0)

@@ -118,6 +118,7 @@ def found(logit: Any, x: Any, seed: int) -> dict[str, bool]:
     return rising_numbers(pl.DataFrame({"x": x}), {"x": Fitted("number", 0.0, 0.0)}, y)
 
 
+@pytest.mark.slow
 def test_monotone_columns_are_taken_for_none_one_time_in_twenty() -> None:
     """And a dip of a third of the way is seen nearly always."""
     x = np.random.default_rng(0).random(3_000)

@@ -80,6 +80,7 @@ def test_fitted_to_the_same_accounts_they_are_what_init_wrote(target: str) -> No
         )
 
 
+@pytest.mark.slow
 def test_codes_move_with_their_accounts_and_change_no_fingerprint() -> None:
     accounts = table()
     refit, matrix = opened(accounts)

@@ -47,6 +47,7 @@ def kept(table: pl.DataFrame, *, keep: tuple[str, ...] = ()) -> set[str]:
     return {*frame.columns} - {*strongest.weakest(frame, fitted, y, keep)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bent", [False, True], ids=["straight", "bent"])
 @pytest.mark.parametrize("features", [101, 200, 400])
 def test_signals_stay_and_most_noise_goes(features: int, bent: bool) -> None:
@@ -55,6 +56,7 @@ def test_signals_stay_and_most_noise_goes(features: int, bent: bool) -> None:
     assert 10 <= len(found) <= 30
 
 
+@pytest.mark.slow
 def test_a_column_left_out_says_its_rank() -> None:
     found = detected(wide(101, n=800))
     gone = [why for name, why in found.left_out.items() if name[0] == "x"]
@@ -134,6 +136,7 @@ def test_a_search_from_a_wide_table_is_level_with_regression(
     assert found.holdout["best_value"] >= roc_auc_score(stayed[held], theirs[held]) - 0.01
 
 
+@pytest.mark.slow
 def test_a_start_that_clips_is_said_aloud(tmp_path: Any) -> None:
     table = wide(6, n=600)
     spec = detected(table).spec

@@ -71,6 +71,7 @@ def as_json(*arguments: object) -> Any:
     return json.loads(gtmar(*arguments, "--json").stdout)
 
 
+@pytest.mark.slow
 def test_generate_writes_the_table_and_names_the_next_command(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     said = succeeded("generate", "churn_risk", "-o", path, "--accounts", 300)
@@ -98,6 +99,7 @@ def test_init_writes_a_spec_that_runs_and_never_replaces_one(folder: Path, tmp_p
     assert path.read_text("utf-8") == before
 
 
+@pytest.mark.slow
 def test_init_takes_an_order_and_a_persons_cuts(folder: Path, tmp_path: Path) -> None:
     path, data = tmp_path / "own.yaml", folder / "accounts.parquet"
     succeeded("init", "--data", data, "--monotone", "--cuts", "session_depth=0.2,0.5", "-o", path)
@@ -115,6 +117,7 @@ def test_init_to_stdout_prints_the_spec_alone(folder: Path) -> None:
     assert specs.parse(text).split.holdout == 0.3
 
 
+@pytest.mark.slow
 def test_check_says_what_the_table_offers(folder: Path) -> None:
     said = succeeded("check", "--data", folder / "accounts.parquet", "--spec", SPEC)
     assert "keeps the data contract" in " ".join(said.split())
@@ -143,6 +146,7 @@ def test_run_prints_one_object_with_all_that_is_promised(folder: Path, tmp_path:
     assert written.lineage.experiment == found["best_experiment"]
 
 
+@pytest.mark.slow
 def test_run_says_what_it_found_and_names_the_next_command(folder: Path, tmp_path: Path) -> None:
     journal = tmp_path / "j"
     arguments = ["--data", folder / "accounts.parquet", "--spec", SPEC, "--n", 40, "-q"]
@@ -154,6 +158,7 @@ def test_run_says_what_it_found_and_names_the_next_command(folder: Path, tmp_pat
     assert "In-sample" in said
 
 
+@pytest.mark.slow
 def test_run_without_a_spec_detects_one(folder: Path, tmp_path: Path) -> None:
     data = folder / "accounts.parquet"
     found = as_json("run", "--data", data, "--n", 10, "--journal", tmp_path / "j")
@@ -332,6 +337,7 @@ def test_a_broken_table_lists_all_violations_as_json(tmp_path: Path) -> None:
     assert {"mrr", "alert_created"} <= set(columns)
 
 
+@pytest.mark.slow
 def test_spec_schema_and_show() -> None:
     assert "features" in json.loads(succeeded("spec", "schema"))["properties"]
     shown = gtmar("spec", "show", SPEC).stdout
@@ -454,6 +460,7 @@ def test_version() -> None:
     assert succeeded("--version").startswith("gtmar 0.")
 
 
+@pytest.mark.slow
 def test_progress_off_a_terminal_is_plain_lines_on_stderr(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,6 +507,7 @@ def test_bench_says_how_fast_and_where_the_time_goes(folder: Path) -> None:
     assert page.rstrip().endswith("Next: gtmar demo")
 
 
+@pytest.mark.slow
 def test_bench_does_what_a_run_does(folder: Path, tmp_path: Path) -> None:
     table = folder / "accounts.parquet"
     found = json.loads(

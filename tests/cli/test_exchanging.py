@@ -205,6 +205,7 @@ def test_an_export_that_fails_leaves_no_file() -> None:
     assert not list(Path().glob("out*"))
 
 
+@pytest.mark.slow
 def test_an_export_of_a_damaged_journal_says_what_it_leaves_out() -> None:
     damaged = brought_in()
     write("other.jsonl", [entry("exp_1", 0.6, 0.5, "lose", 5, 6, metrics=None)])

@@ -202,12 +202,14 @@ def test_what_is_live_since_when_and_by_whom(story: Story) -> None:
     assert (first["author"], f"{first['since']:%Y-%m-%d}") == ("RevOps", "2026-01-31")
 
 
+@pytest.mark.slow
 def test_the_journal_of_the_story_is_sound(story: Story) -> None:
     assert verify(story.folder / "journal").sound
     for name in ("human_machine", "holdout_looks", "acceptance"):
         assert story.sql(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -253,6 +255,7 @@ def test_diff_needs_no_journal_for_two_files(story: Story, tmp_path: Path) -> No
     assert "neither was measured" in result.output
 
 
+@pytest.mark.slow
 def test_diff_finds_a_file_that_a_run_started_from(story: Story) -> None:
     first = story.searches[0]
     facts = story.facts("diff", str(story.folder / "spec.yaml"), first.run_id)

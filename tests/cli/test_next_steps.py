@@ -261,6 +261,7 @@ def test_what_each_command_proposes(
     step(proposed, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_compare_proposes_the_second(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(searched)
     one, two = sorted(p.name.partition("=")[2] for p in Path("the journal/runs").iterdir())

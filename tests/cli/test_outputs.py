@@ -249,6 +249,7 @@ def test_a_folder_that_may_not_be_written_to(here: Path, name: str) -> None:
 # ---- inputs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_file
 def test_no_output_goes_onto_an_input_by_any_name(here: Path, name: str) -> None:
     case = FILES[name]
@@ -262,6 +263,7 @@ def test_no_output_goes_onto_an_input_by_any_name(here: Path, name: str) -> None
             refused(f"{case.words} --force", path, "no output goes onto an input")
 
 
+@pytest.mark.slow
 @every_file
 def test_no_output_goes_into_any_journal(here: Path, name: str) -> None:
     case = FILES[name]
@@ -356,6 +358,7 @@ def test_a_file_that_appears_during_a_search_is_kept_and_the_run_is_named(
     assert load("NEW.yaml").lineage is not None
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_lost_during_a_search(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("out").mkdir()
     search = runs.run

@@ -190,6 +190,7 @@ def test_live_is_refused_where_it_names_nothing_or_several() -> None:
     assert again in output
 
 
+@pytest.mark.slow
 def test_a_start_that_several_runs_share_is_refused_with_their_names() -> None:
     ids = [search(), search(seed=1)]
     output = done("review", "r20", codes=(5,))

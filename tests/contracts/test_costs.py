@@ -318,6 +318,7 @@ def test_a_search_does_not_look_through_what_was_there_before_for_garbage(tmp_pa
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_aside")
 def test_what_somebody_else_has_set_aside_stays_so() -> None:
     gc.freeze()

@@ -79,6 +79,7 @@ def same(result: RunResult, plain: RunResult) -> None:
 # ---- on disk --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_over_mapped_files_is_the_same(plain: RunResult, tmp_path: Path) -> None:
     engine = Engine(memory=0)
     found = run(TABLE, SPEC, limits=LIMITS, seed=SEED, journal=tmp_path, engine=engine)

@@ -14,6 +14,7 @@ from gtmar.data.synthetic import generate
 SPEC = specs.load(Path(__file__).parents[1] / "golden" / "fixed_edges.yaml")
 
 
+@pytest.mark.slow
 def test_the_reference_loop_measures_what_the_engine_measures() -> None:
     table = generate("health_score", accounts=3_000, seed=3)
     loop = ReferenceLoop(

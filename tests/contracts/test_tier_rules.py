@@ -425,6 +425,7 @@ def test_every_way_to_a_spec_writes_the_edges_on_record(
     assert edges(specs.load(tmp_path / "found.yaml")) == best
 
 
+@pytest.mark.slow
 def test_what_a_run_takes_over_is_checked_out_with_the_edges_measured_first(
     table: Path, done: runs.RunResult, tmp_path: Path
 ) -> None:

@@ -382,6 +382,7 @@ def test_without_the_drivers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 # ---- the same as from files ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_accounts_of_a_database_are_those_of_a_file(server: Postgres, tmp_path: Path) -> None:
     frame = make_accounts(500)
     server.load("same", frame)

@@ -161,6 +161,7 @@ def test_leaky_window_is_caught_however_dates_are_written(tmp_path: Path) -> Non
     check(tmp_path / "a.csv", spec_of(window=window), as_of=AS_OF, date_format="%d/%m/%Y")
 
 
+@pytest.mark.slow
 def test_form_of_dates_is_part_of_a_run(tmp_path: Path) -> None:
     data = tmp_path / "a.csv"
     accounts([day.strftime("%m/%d/%Y") for day in DAYS]).write_csv(data)

@@ -222,6 +222,7 @@ def test_fingerprint_is_a_plain_hash(rows: list[tuple[str, int | None, int | Non
     assert found == sha(ids, columns)
 
 
+@pytest.mark.slow
 def test_twins_among_many_are_settled_by_their_values() -> None:
     """Keys in any order, a few of them shared: more than what is read at a time."""
     source = np.random.default_rng(5)

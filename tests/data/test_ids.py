@@ -192,6 +192,7 @@ def golden() -> tuple[str, str, set[int]]:
     return loaded.outcomes_fingerprint, loaded.features_fingerprint, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", list(WRITTEN))
 def test_same_accounts_have_one_fingerprint_and_one_holdout(
     written: str, golden: tuple[str, str, set[int]], tmp_path: Path

@@ -158,6 +158,7 @@ def test_two_columns_that_could_be_the_label_are_asked_about() -> None:
     assert '--outcome "churned=Churn Value"' in str(err.value.hint)
 
 
+@pytest.mark.slow
 def test_column_that_divides_into_stayed_and_left_is_asked_about() -> None:
     frame = accounts(Status=("Active", "Churned"), actual_ltv=SOURCE.random(N))
     with pytest.raises(AccountDataError, match='column "Status" holds "Active", "Churned"'):

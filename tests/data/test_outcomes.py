@@ -287,6 +287,7 @@ former = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(rows=st.lists(current | churned | unlabelled | former, min_size=1, max_size=30))
 def test_movement_of_whole_tables(rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from gtmar.data.scan import collect, scan
 ACCOUNTS = make_accounts(50)
 
 
+@pytest.mark.slow
 def test_a_text_file_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     ACCOUNTS.write_csv(path)

@@ -114,6 +114,7 @@ def test_hive_folders_become_columns(tmp_path: Path, pattern: str, ending: str) 
     assert_frame_equal(found.select(ACCOUNTS.columns), expected, check_dtypes=ending == "parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["parquet", "csv", "arrow"])
 def test_values_in_folders_have_the_same_types_in_every_format(tmp_path: Path, ending: str) -> None:
     above = tmp_path / "year=1999"

@@ -67,6 +67,7 @@ def test_every_account_is_in_the_segment_of_its_value_and_the_unknown_is_one() -
         region.codes[:1] = 0
 
 
+@pytest.mark.slow
 def test_neither_order_nor_type_nor_file_nor_memory_changes_them(tmp_path: Path) -> None:
     TABLE.write_csv(tmp_path / "a.csv")
     TABLE.head(100).write_parquet(tmp_path / "1.parquet")

@@ -86,6 +86,7 @@ def test_accounts_and_rows_are_counted_apart() -> None:
     assert not any(" accounts " in note for note in loaded.checked.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_one_date_is_the_table_of_that_date(tmp_path: Path, ending: str) -> None:
     folder = hive(panel(), tmp_path / "accounts", ending)
@@ -230,6 +231,7 @@ def test_an_account_that_stays_as_it_was_is_no_copy_and_two_ids_alike_are() -> N
         assert (np.diff(whose.reshape(-1, 2)) == 1).all()
 
 
+@pytest.mark.slow
 def test_the_first_spec_is_fitted_to_whole_accounts_of_the_search_side() -> None:
     table = panel(300)
     found = first_spec(scan(table, at=ALL))

@@ -331,6 +331,7 @@ def test_a_query_over_two_sources(files: Path) -> None:
     assert got["depth"].to_list() == (NEW.sort("account_id")["depth"] / 2).to_list()
 
 
+@pytest.mark.slow
 def test_a_query_stands_in_the_record_with_the_versions_it_read(files: Path, delta: Path) -> None:
     text = "select * from accounts where mrr is null or mrr >= 0"
     others = (("more", Source(str(delta), 0)),)

@@ -228,6 +228,7 @@ except ResourceError as err:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [0, 10_000, 100_000])
 def test_no_room_is_an_error_in_words(scratch: Path, tmp_path: Path, most: int) -> None:
     """The first limit stops the encoded rows, the last one the arrays alone."""

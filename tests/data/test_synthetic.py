@@ -184,6 +184,7 @@ def test_health_flags_have_their_shares(
     assert many_health[feature].mean() == pytest.approx(share, abs=0.003)
 
 
+@pytest.mark.slow
 def test_health_strengths_are_recovered_and_the_rest_is_near_0(many_health: pl.DataFrame) -> None:
     current = many_health.filter(pl.col("won_back").is_null())
     signals: dict[str, Any] = {name: current[name] for name in feature_columns("health_score")}
@@ -349,6 +350,7 @@ def test_churn_columns_are_counts_days_and_flags(many_churn: pl.DataFrame) -> No
     assert many_churn.filter(pl.col("churned") == 1)["mrr_end"].max() == 0.0
 
 
+@pytest.mark.slow
 def test_churn_strengths_are_recovered(many_churn: pl.DataFrame) -> None:
     signals: dict[str, Any] = {
         "recency_drop": many_churn["recency_drop"],
@@ -390,6 +392,7 @@ def test_icp_has_categories_flags_and_gaps(many_icp: pl.DataFrame) -> None:
     assert not {"mrr_end", "churned", "won_back"} & set(many_icp.columns)
 
 
+@pytest.mark.slow
 def test_icp_strengths_are_recovered(many_icp: pl.DataFrame) -> None:
     planted = KINDS["icp_fit"].planted["retained_6mo"]
     visits = many_icp["website_visits"].fill_null(0).to_numpy()

@@ -138,6 +138,7 @@ def test_the_ids_of_a_spec_do_not_depend_on_it() -> None:
     assert window.features_asof == "2026-01-01"
 
 
+@pytest.mark.slow
 def test_the_search_window_is_over_before_the_holdout_begins(tmp_path: Path) -> None:
     spec = make_spec(window=COLUMNS)
     other = pl.format("b-{}", "account_id").alias("account_id")

@@ -143,6 +143,7 @@ def test_candidates_are_counted_by_their_own_scores(
             assert counted[tier_sum("accounts", name)][number] == inside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half_life", [1, 2, 7, 30, 45, 90, 365])
 def test_fading_is_the_nearest_ten_thousandth_on_every_day(half_life: int) -> None:
     encoder = DecayEncoder(kind="decay", half_life=half_life)

@@ -290,6 +290,7 @@ def cents(counts: NDArray[np.int64]) -> int:
     return sum(int(limb) << (LIMB_BITS * i) for i, limb in enumerate(counts))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(rows=tables, split=st.booleans(), copies=st.integers(1, 3))
 def test_counts_are_what_loops_count(rows: list[dict[str, Any]], split: bool, copies: int) -> None:
@@ -421,6 +422,7 @@ def test_a_window_of_places_counts_the_same(rows: list[dict[str, Any]], split: b
         np.testing.assert_array_equal(getattr(widened, field.name), getattr(wide, field.name))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(rows=tables, cuts=st.lists(st.integers(0, 15), max_size=3), split=st.booleans())
 def test_parts_of_a_table_add_up_to_the_whole(

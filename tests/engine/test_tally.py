@@ -182,6 +182,7 @@ def test_ceiling_is_the_fifth_that_pays_most(paying: int) -> None:
 # ---- bands ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_score", "tiers"),
     [

@@ -614,6 +614,7 @@ def test_an_imported_run_compares_with_no_normal_one(mixed: Path) -> None:
 # Going
 
 
+@pytest.mark.slow
 def test_export_says_what_the_parts_hold(normal: Path) -> None:
     for place, run in enumerate(run_ids(normal)):
         rows = told(normal, run)
@@ -757,6 +758,7 @@ def strict(entry: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+@pytest.mark.slow
 def test_an_imported_file_comes_out_as_it_came_in(
     imported: exchange.Imported, tmp_path: Path
 ) -> None:
@@ -917,6 +919,7 @@ def test_binary_nrr_of_an_earlier_tool_is_shown_and_marked(tmp_path: Path) -> No
         assert row["basis"] == (None, "observed")[number]
 
 
+@pytest.mark.slow
 def test_our_own_experiments_come_back_as_they_went(normal: Path, tmp_path: Path) -> None:
     before = exported(normal)
     path = file_of(tmp_path, *before)

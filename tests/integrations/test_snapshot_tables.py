@@ -147,6 +147,7 @@ def test_what_is_no_table_of_snapshots_is_left_alone(target: str, tmp_path: Path
     assert_frame_equal(read(target), mine)
 
 
+@pytest.mark.slow
 def test_a_column_never_changes_its_type(target: str, tmp_path: Path) -> None:
     built(shop(tmp_path), target)
     text = shop(tmp_path).replace("n: {count: paid}", "n: {mean: paid.amount}")

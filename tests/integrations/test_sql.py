@@ -27,6 +27,7 @@ def parsed(text: str, dialect: str) -> sqlglot.exp.Select:
 every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 
 
+@pytest.mark.slow
 @every_dialect
 @pytest.mark.parametrize("seed", range(5))
 def test_every_dialect_reads_what_is_written_for_it(dialect: str, seed: int) -> None:

@@ -135,6 +135,7 @@ def test_only_moves_of_so_many_points_or_of_a_tier() -> None:
     assert 20 < moved.height < far.height
 
 
+@pytest.mark.slow
 def test_options_of_changes_go_with_earlier_scores(folder: Path) -> None:
     ACCOUNTS.write_parquet("accounts.parquet")
     Path("spec.yaml").write_text(to_yaml(make_spec()), "utf-8")
@@ -268,6 +269,7 @@ def test_a_run_that_has_not_ended_waits() -> None:
     assert (found.runs, found.experiments, found.waiting) == (0, 0, 1)
 
 
+@pytest.mark.slow
 def test_a_target_that_is_neither_is_refused() -> None:
     run(ACCOUNTS, make_spec(), limits=Limits(1), journal="journal")
     done = CliRunner().invoke(app, ["journal", "publish", "--to", "lake.db"])

@@ -168,6 +168,7 @@ def test_a_folder_that_is_as_it_was_is_not_listed(
     assert same(answers(journal), first)
 
 
+@pytest.mark.slow
 def test_what_verify_says_does_not_rest_on_it(journal: Path, kept: Path) -> None:
     digest = verify(journal).digest
     answers(journal)
@@ -176,6 +177,7 @@ def test_what_verify_says_does_not_rest_on_it(journal: Path, kept: Path) -> None
     assert verify(journal).digest == digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["", "file", "locked"])
 def test_where_nothing_can_be_kept_answers_are_the_same(
     journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -413,6 +413,7 @@ def test_no_folder_and_no_run_are_told_apart(tmp_path: Path) -> None:
     assert "--journal" in str(caught.value.hint)
 
 
+@pytest.mark.slow
 def test_a_journal_of_events_alone_opens_and_is_empty_but_for_them(tmp_path: Path) -> None:
     event_id = write_event(tmp_path, EventKind.COMPACTION, note="packed")
     with Journal(tmp_path) as journal:
@@ -535,6 +536,7 @@ def test_parts_may_be_packed_while_a_journal_is_open(
         assert journal.query("select count(*) from experiments").item() == 2 * 26
 
 
+@pytest.mark.slow
 def test_a_run_without_an_end_still_reads(
     made: tuple[Path, list[RunResult]], tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_future_is_not_live_yet_and_is_said(tmp_path: Path) -> None:
     assert live(tmp_path) == ["again"]
 
 
+@pytest.mark.slow
 def test_a_clock_behind_the_journal_is_said_by_promote_and_run(tmp_path: Path) -> None:
     promoted(tmp_path / "journal", 0, 15 * MINUTE)
     (tmp_path / "v1.yaml").write_text(specs.to_yaml(SPECS[1]))

@@ -289,6 +289,7 @@ def mended(journal: Path, before: pl.DataFrame, kept: str) -> None:
     assert content(journal / "packing") == {"lock": b""}
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_the_old_parts_or_the_new_one(small: Path, tmp_path: Path) -> None:
     """Killed before each change of the disk in turn."""
     before, kept = experiments(small), verify(small).digest
@@ -320,6 +321,7 @@ def test_a_kill_after_packing_is_made_up_for(made: Path, tmp_path: Path) -> None
     assert [(run.parts_before, run.rows) for run in again.packed] == [(4, 9)] * 3
 
 
+@pytest.mark.slow
 def test_where_folders_cannot_be_exchanged_the_next_compaction_puts_things_right(
     small: Path, tmp_path: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_bytes_that_change_under_the_same_size_and_time_are_found(journal: Path)
         Journal(journal).query("from experiments")
 
 
+@pytest.mark.slow
 def test_a_copied_run_folder_counts_no_run_twice(journal: Path, made: Path) -> None:
     sound, _ = everything(made)
     for folder in ("runs", "experiments"):

@@ -71,6 +71,7 @@ def test_a_digest_is_a_sha256() -> None:
     assert digest(made()) == digest(made())
 
 
+@pytest.mark.slow
 @given(cuts=st.lists(st.integers(0, 6), max_size=4).map(sorted))
 @settings(max_examples=30, deadline=None)
 def test_parts_do_not_matter(cuts: list[int]) -> None:

@@ -152,6 +152,7 @@ def test_json_has_every_point_and_the_sentences(folder: Path) -> None:
     assert told["best"]["mark"] == "best"
 
 
+@pytest.mark.slow
 def test_all_runs_of_the_table_are_looked_at_and_no_other_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def test_all_runs_of_the_table_are_looked_at_and_no_other_is_read(
     assert not any(asked is None or run(folder, "elsewhere") in asked for asked, _ in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [CAPTURE, "logo_retention_by_tier.A"])
 def test_of_large_files_it_is_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch, metric: str
@@ -183,6 +185,7 @@ def test_of_large_files_it_is_the_same(
     assert opened(folder, "first", by=metric, whole_table=True).rows.equals(expected.rows)
 
 
+@pytest.mark.slow
 def test_a_tier_that_has_other_sizes_is_said(folder: Path) -> None:
     found = opened(folder, "first", by="logo_retention_by_tier.A")
     sizes = [point["accounts"] for point in found.points]
@@ -249,6 +252,7 @@ def test_without_revenue_it_is_held_against_retention(tmp_path: Path, orientatio
     assert f"Next: gtmar review {found.run_id}" in output
 
 
+@pytest.mark.slow
 def test_an_imported_run_without_metrics_or_tiers_says_so(tmp_path: Path) -> None:
     lines = [
         {

@@ -411,6 +411,7 @@ def test_a_tier_that_is_left_empty_is_named(
 # ---- which run ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_latest_run_is_reviewed_where_none_is_named(
     shared: Path, made: dict[str, RunResult]
 ) -> None:

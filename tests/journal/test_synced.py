@@ -67,6 +67,7 @@ def rsync(source: Path, target: Path, *, replace: bool = True) -> None:
 # ---- second copies --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["runs", "experiments"])
 @pytest.mark.parametrize("name", [*COPIES, "RUN", "shorter"])
 def test_a_second_copy_of_a_runs_folder_is_named_and_not_read(
@@ -100,6 +101,7 @@ def test_a_second_copy_of_a_file_is_named_and_not_read(journal: Path, file: str,
     assert other.relative_to(journal).as_posix() in [f.file for f in verify(journal).findings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COPIES)
 def test_a_second_copy_of_an_event_is_named_and_not_read(journal: Path, name: str) -> None:
     before = counts(journal)
@@ -175,6 +177,7 @@ def test_a_digest_holds_after_a_merge_from_another_machine(
     assert verify(target, against=kept).against_holds is False
 
 
+@pytest.mark.slow
 def test_a_saved_list_holds_after_any_merge_and_names_what_is_gone(
     journal: Path, tmp_path: Path
 ) -> None:

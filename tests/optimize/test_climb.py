@@ -160,6 +160,7 @@ def test_any_batch_gives_the_steps_of_the_plain_loop(
     assert outcomes == {"win", "lose"} | ({"blocked"} if broken is breaking else set())
 
 
+@pytest.mark.slow
 @given(
     start=st.lists(st.integers(-2, 2), min_size=1, max_size=3),
     span=st.integers(2, 4),

@@ -80,6 +80,7 @@ def in_order(space: SearchSpace, groups: Any, weights: Sequence[int]) -> bool:
     return inside and all(each == sorted(each) for each in sequences)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learned", [False, True], ids=["random", "learned"])
 @given(position=orders(), seed=st.integers(0, 2**32), draw=st.data())
 def test_every_candidate_keeps_the_order_and_what_is_fixed(

@@ -179,6 +179,7 @@ def test_capture_lies_between_its_worst_and_best_order_of_ties(
     assert found["revenue_capture_lift"] == pytest.approx(5 * capture, rel=1e-12)
 
 
+@pytest.mark.slow
 @given(drawn=observed_tables())
 @settings(max_examples=15, deadline=None)
 def test_a_score_that_ties_all_is_chance(drawn: list[Row]) -> None:

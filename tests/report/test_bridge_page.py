@@ -70,6 +70,7 @@ def cents(page: str) -> dict[tuple[str, str], int]:
     return {(m, k): round(float(v) * 100) for m, k, v in NUMBER.findall(page)}
 
 
+@pytest.mark.slow
 def test_the_page_has_all_numbers_of_the_bridge_and_what_is_wrong_with_it(folder: Path) -> None:
     found = made()
     page = (folder / "bridge.html").read_text("utf-8")

@@ -256,6 +256,7 @@ def test_moves_add_up_to_the_tiers_of_start_and_best(searched: Searched) -> None
         assert sum(moved(other, tier) for other in tiers) == accounts("best", tier)
 
 
+@pytest.mark.slow
 def test_accounts_named_are_those_that_diff_names(searched: Searched) -> None:
     run = searched.run_id
     found = runs.difference(f"{run}/start", run, journal=searched.journal, data=str(searched.table))
@@ -327,6 +328,7 @@ def test_without_the_table_its_sections_are_left_out_and_named(
         assert 'id="moves"' in whole.html
 
 
+@pytest.mark.slow
 def test_another_table_is_refused_where_it_is_named(searched: Searched) -> None:
     other = make_accounts(400, 7).with_columns(pl.col("mrr_end") * 2)
     with pytest.raises(NotComparableError, match=r"not the table that run .* was made on"):
@@ -411,6 +413,7 @@ def test_without_the_extra_it_says_what_to_install(
 # ---- history ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_number_of_a_history_is_the_journals(hostile: Searched) -> None:
     run = hostile.run_id
     rows = {row["experiment_id"]: row for row in pages.experiments_of(hostile.journal, run)}

@@ -133,6 +133,7 @@ def test_metrics_are_those_of_the_search_part(orientation: str) -> None:
         assert found[name] is not None
 
 
+@pytest.mark.slow
 def test_holdout_is_not_measured() -> None:
     turned = ACCOUNTS.with_columns(
         pl.when(HELD_OUT).then(1 - pl.col(name)).otherwise(name).alias(name)
@@ -234,6 +235,7 @@ def test_objective_is_auc_unless_told() -> None:
     assert found.objective_value == found.metrics["auc_roc_retain"]
 
 
+@pytest.mark.slow
 def test_objective_of_the_spec_and_of_the_call() -> None:
     spec = make_spec(objective="tier_separation")
     found = check(ACCOUNTS, spec)
@@ -264,6 +266,7 @@ def test_objective_that_is_not_there(metric: str, message: str) -> None:
 # Sources
 
 
+@pytest.mark.slow
 def test_spec_from_a_file_and_table_from_a_file(tmp_path: Path) -> None:
     ACCOUNTS.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "spec.yaml").write_text(to_yaml(SPEC), encoding="utf-8")
@@ -319,6 +322,7 @@ def test_as_json_is_plain_data() -> None:
 LEAKY = ACCOUNTS.with_columns(tenure=pl.col("retained_6mo").fill_null(1) * 9 + pl.col("logins"))
 
 
+@pytest.mark.slow
 def test_leakage_is_looked_for_in_the_columns_that_the_spec_reads() -> None:
     assert check(LEAKY, SPEC).leaks == ()
     feature = {"weight": 5, "min": 0, "max": 25, "encode": {"kind": "range", "from": 0, "to": 70}}

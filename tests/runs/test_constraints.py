@@ -51,6 +51,7 @@ def spec_with(constraints: str) -> ScoringSpec:
 CONSTRAINED = f"constraints: {{total: {TOTAL}, most_nonzero: {MOST}}}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposer", runs.PROPOSERS)
 def test_every_candidate_of_a_run_keeps_them(
     table: pl.DataFrame, tmp_path: Path, proposer: str
@@ -80,6 +81,7 @@ def test_every_candidate_of_a_run_keeps_them(
     assert sum(found.weights.values()) == TOTAL
 
 
+@pytest.mark.slow
 def test_a_memory_offers_only_what_keeps_them(table: pl.DataFrame, tmp_path: Path) -> None:
     runs.run(table, spec_with(""), limits=runs.Limits(60), journal=tmp_path)
     said: list[str] = []

@@ -158,6 +158,7 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     }
 
 
+@pytest.mark.slow
 def test_a_small_segment_is_unknown_and_the_decision_unverified(tmp_path: Path) -> None:
     later = window(1_500, 2, pulls={"x0": 4})
     rare = pl.when(pl.int_range(pl.len()) < 12).then(pl.lit("latam")).otherwise("region")
@@ -228,6 +229,7 @@ def test_gates_on_movement_gain_and_guardrails(searched: tuple[Path, runs.RunRes
         Gates(min_gain=-1, max_moved=2)
 
 
+@pytest.mark.slow
 def test_a_guardrail_that_holds_where_it_was_searched_can_break_later(tmp_path: Path) -> None:
     limit = {"metric": "logo_retention_by_tier.A", "min": 0.5}
     spec = plain_spec(guardrails=[limit])
@@ -242,6 +244,7 @@ def test_a_guardrail_that_holds_where_it_was_searched_can_break_later(tmp_path: 
     assert done.verdict is Verdict.KEEP
 
 
+@pytest.mark.slow
 def test_nothing_found_is_nothing_to_decide(tmp_path: Path) -> None:
     table = noise_table(300, 1)
     found = runs.run(table, limits=runs.Limits(0), journal=tmp_path / "journal")
@@ -412,6 +415,7 @@ def test_the_command_exits_with_10_to_keep_the_incumbent(
     assert kept.stderr == ""
 
 
+@pytest.mark.slow
 def test_what_got_worse_beside_the_objective_is_named_below_the_verdict(tmp_path: Path) -> None:
     """The more retained accounts pay less: a score that ranks retention better holds less MRR."""
     table = window(4_000, seed=5, pulls={"x0": 5.0})
@@ -429,6 +433,7 @@ def test_what_got_worse_beside_the_objective_is_named_below_the_verdict(tmp_path
     assert done.as_json()["costs"] == [cost]
 
 
+@pytest.mark.slow
 def test_a_score_that_is_upside_down_is_said_first(tmp_path: Path) -> None:
     table = window(3_000, seed=6, pulls={"x0": 4.0})
     table = table.with_columns(mrr=(300 * (1.1 - pl.col("x0"))).round(2))

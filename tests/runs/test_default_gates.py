@@ -132,6 +132,7 @@ def test_an_incumbent_that_is_upside_down_is_said_and_its_repair_is_ready(tmp_pa
     assert outcome_of(stated, "movement") == "failed", "what somebody states holds"
 
 
+@pytest.mark.slow
 def test_nothing_found_from_an_upside_down_start_says_so_first(tmp_path: Path) -> None:
     accounts = table(2_000, 3, pulls={"x0": 4})
     found = runs.run(
@@ -370,6 +371,7 @@ def test_leaks_and_copies_are_in_the_first_three_lines(tmp_path: Path) -> None:
         assert "repeat another one" in text
 
 
+@pytest.mark.slow
 def test_all_blocked_is_said_as_that(tmp_path: Path) -> None:
     spec = plain(guardrails=[{"metric": "gain", "min": 0.9}])
     accounts = table(900, 14, pulls={"x0": 4})

@@ -472,6 +472,7 @@ def test_retention_on_the_binary_basis_is_marked_wherever_it_stands(
     assert all(json.loads(line)["basis"] == "binary" for line in exported)
 
 
+@pytest.mark.slow
 def test_revenue_weighted_retention_survives_import_and_export(
     tmp_path: Path, binary: tuple[Path, runs.RunResult]
 ) -> None:

@@ -219,6 +219,7 @@ def test_a_memory_helps_across_guardrails_and_its_best_is_held_against_them(
     assert runs.replay(found.run_id, journal=tmp_path, data=TABLE).identical
 
 
+@pytest.mark.slow
 def test_a_rehearsal_keeps_what_the_run_keeps(tmp_path: Path) -> None:
     spec = spec_with(ALL)
     found = runs.run(TABLE, spec, limits=LIMITS, seed=2, journal=tmp_path)

@@ -354,6 +354,7 @@ def here(table: Path, journal: Path, monkeypatch: pytest.MonkeyPatch, **more: An
     runs.run(table, SPEC, limits=limits, seed=SEED, journal=journal, cold=True, batch=BATCH, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 9])
 def test_a_full_disk_ends_a_run_with_all_that_it_wrote(
     table: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
@@ -410,6 +411,7 @@ def test_a_disk_that_is_really_full(
     finished_as(whole, tmp_path / "journal")
 
 
+@pytest.mark.slow
 def test_a_folder_lost_on_the_way_ends_the_run_and_put_back_it_goes_on(
     table: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_run_over_two_windows_is_replayed_and_decided_on(
     assert runs.decide(ran.run_id, journal=tmp_path / "j").customers[0].accounts > STANDING
 
 
+@pytest.mark.slow
 def test_too_few_new_customers_are_unknown_and_not_judged(
     windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_run_that_has_not_ended_teaches_nothing(
     assert memory_of(run(table, SPEC, limits=Limits(5), journal=journal)) is None
 
 
+@pytest.mark.slow
 def test_the_best_must_fit_the_bounds_and_pass_the_guardrails_of_now(
     table: Path, taught: tuple[Path, RunResult], journal: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_the_best_must_fit_the_bounds_and_pass_the_guardrails_of_now(
     assert verify(journal).sound
 
 
+@pytest.mark.slow
 def test_blocked_vectors_are_known_and_never_the_best(table: Path, tmp_path: Path) -> None:
     strict = SPEC.model_copy(
         update={"guardrails": (specs.Guardrail(metric="share_by_tier.A", max=0.001),)}

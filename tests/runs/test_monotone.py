@@ -50,6 +50,7 @@ def table() -> pl.DataFrame:
     return synthetic.generate("health_score", accounts=400, seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposer", runs.PROPOSERS)
 @pytest.mark.parametrize("start", ["spec", "logistic"])
 def test_every_candidate_of_a_run_is_in_order(

@@ -65,6 +65,7 @@ def test_a_promotion_says_who_why_what_and_what_is_expected(table: Path, tmp_pat
     assert before <= row["since"] <= row["at"] + timedelta(seconds=1)
 
 
+@pytest.mark.slow
 def test_an_edited_file_is_not_the_experiment_in_its_lineage(table: Path, tmp_path: Path) -> None:
     found = run(table, SPEC, limits=Limits(20), seed=3, journal=tmp_path)
     with Journal(tmp_path) as journal:
@@ -74,6 +75,7 @@ def test_an_edited_file_is_not_the_experiment_in_its_lineage(table: Path, tmp_pa
     assert promote(edited, note="a little more", journal=tmp_path).experiment is None
 
 
+@pytest.mark.slow
 def test_what_is_live_already_is_not_promoted_again(tmp_path: Path) -> None:
     promote(SPEC, note="first", journal=tmp_path)
     with pytest.raises(UsageError, match="is live already, since"):

@@ -120,6 +120,7 @@ def test_a_torn_last_part_is_passed_over_and_written_anew(
     assert runs.resume(run_id, journal=tmp_path).digest == whole.digest
 
 
+@pytest.mark.slow
 def test_a_missing_part_is_damage(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_missing_part_is_damage(
         runs.resume(run_id, journal=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_still_runs_is_not_resumed(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_run_that_has_ended_is_not_resumed(whole: runs.RunResult) -> None:
         runs.resume(whole.run_id, journal=whole.journal)
 
 
+@pytest.mark.slow
 def test_another_table_is_refused_and_named(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +168,7 @@ def test_another_table_is_refused_and_named(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
 
 
+@pytest.mark.slow
 def test_a_moved_table_resumes_by_its_new_place(
     table: Path, whole: runs.RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +183,7 @@ def test_an_unknown_run(tmp_path: Path) -> None:
         runs.resume("r1", journal=tmp_path)
 
 
+@pytest.mark.slow
 def test_replay_names_the_first_value_that_differs(
     table: Path, whole: runs.RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,6 +226,7 @@ def small_table(seed: int = 1) -> pl.DataFrame:
     return tables.frame_of(drawn, "retained")
 
 
+@pytest.mark.slow
 def test_a_search_without_new_vectors_is_exhausted_whatever_the_batch(tmp_path: Path) -> None:
     # Eight vectors in all. What the journal says of the end must not depend on the batch.
     ends = []

@@ -121,6 +121,7 @@ def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> N
         runs.replay(done.run_id, journal=journal, data=fewer)
 
 
+@pytest.mark.slow
 def test_a_frame_of_several_dates_is_read_by_the_dates_on_record(
     tmp_path: Path, spec: ScoringSpec
 ) -> None:
@@ -172,6 +173,7 @@ def test_two_panels_of_the_same_customers_are_one_before_the_other(
     assert runs.replay(decided.run_id, journal=tmp_path / "journal").identical
 
 
+@pytest.mark.slow
 def test_a_decision_is_on_accounts_and_lists_each_of_their_dates(
     folder: Path, done: RunResult
 ) -> None:
@@ -333,6 +335,7 @@ def test_a_candidate_is_held_against_the_score_on_each_date(folder: Path, done: 
     assert [each["day"] for each in shown["by_date"]] == [str(day) for day in panels.DAYS]
 
 
+@pytest.mark.slow
 def test_accounts_without_a_score_are_left_out_by_row(folder: Path) -> None:
     table = panels.accounts(120, 3).with_columns(health=pl.col("x0") * 100)
     bare = pl.col("features_asof") == panels.DAYS[0]

@@ -124,6 +124,7 @@ def test_what_is_forgotten_is_gone_from_older_versions_too(place: str) -> None:
     assert watched(place).kept == ()
 
 
+@pytest.mark.slow
 def test_a_table_of_something_else_is_left_alone(place: str) -> None:
     write(Path("accounts"), FIRST, accounts=FEW)
     other = pl.DataFrame({"features_asof": [FIRST], "account": ["a"]})

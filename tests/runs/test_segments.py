@@ -225,6 +225,7 @@ def test_any_column_can_be_asked_for_and_a_persons_change_too(
     assert again.parts[0].lines == (*own.parts[0].lines, *found.parts[0].lines)
 
 
+@pytest.mark.slow
 def test_some_of_the_specs_segments_can_be_asked_for(tmp_path: Path) -> None:
     both = TABLE.with_columns(half=pl.int_range(pl.len()) % 2)
     spec = make(segments=["region", "half"])
@@ -250,6 +251,7 @@ def test_a_decision_takes_a_segment_of_forty_nine_for_unknown(tmp_path: Path) ->
     assert outcomes[50][0] != "unknown"
 
 
+@pytest.mark.slow
 def test_what_can_not_be_answered_is_refused(tmp_path: Path) -> None:
     plain = runs.run(TABLE, make(segments=[]), limits=runs.Limits(5), journal=tmp_path)
     with pytest.raises(UsageError, match="names no segments"):

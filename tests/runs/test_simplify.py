@@ -52,6 +52,7 @@ def spec(**more: object) -> ScoringSpec:
     return ScoringSpec.model_validate({**data, **more})
 
 
+@pytest.mark.slow
 def test_what_is_left_is_searched_journaled_and_keeps_its_tiers_sizes(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     found = runs.simplify(table(), spec(), journal=journal, limits=runs.Limits(50))

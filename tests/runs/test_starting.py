@@ -110,6 +110,7 @@ def test_a_rehearsal_fits_the_start_to_the_outcomes_at_hand(
     assert other.vectors != own.vectors
 
 
+@pytest.mark.slow
 def test_the_holdout_is_not_looked_at(table: Path, tmp_path: Path) -> None:
     frame = pl.read_parquet(table).drop("mrr_end")
     held = rows_held_out(frame)

@@ -48,6 +48,7 @@ def start_of(result: RunResult) -> dict[str, Any]:
     return RunFiles(Path(result.journal), result.run_id).record("start")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "outcome"), [({"alert_created": 15}, "win"), ({"alert_created": 0}, "lose")]
 )
@@ -84,6 +85,7 @@ def test_it_measures_what_a_search_measures(table: Path, tmp_path: Path) -> None
     assert changed["outcome"] == row["outcome"]
 
 
+@pytest.mark.slow
 def test_a_guardrail_blocks_a_person_too(table: Path, tmp_path: Path) -> None:
     guarded = SPEC.model_copy(
         update={"guardrails": (specs.Guardrail(metric="share_by_tier.A", max=0.001),)}
@@ -127,6 +129,7 @@ def test_a_change_cut_off_is_resumed_and_done_again(table: Path, tmp_path: Path)
     assert rows_of(again)[1]["note"] == NOTE
 
 
+@pytest.mark.slow
 def test_a_change_links_to_the_experiment_that_it_starts_from(table: Path, tmp_path: Path) -> None:
     first = run(table, SPEC, limits=Limits(40), seed=3, journal=tmp_path)
     with Journal(tmp_path) as journal:

@@ -348,6 +348,7 @@ def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Pat
     assert unsound == []
 
 
+@pytest.mark.slow
 def test_a_date_without_outcomes_judges_nothing(folder: Path) -> None:
     write(folder / "accounts", [0, 0, 0], last_open=True)
     found = walked()

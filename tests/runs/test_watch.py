@@ -184,6 +184,7 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "why"),
     [
@@ -202,6 +203,7 @@ def test_what_chance_may_give_does_not_hold(
     assert why in found.sentence
 
 
+@pytest.mark.slow
 def test_a_promise_that_is_broken_beyond_chance_is_worse(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     promote(SPEC, note="hope", expect="auc_roc_retain >= 99%")
@@ -213,6 +215,7 @@ def test_a_promise_that_is_broken_beyond_chance_is_worse(tmp_path: Path, monkeyp
     assert "auc_roc_retain 0.8" in found.sentence
 
 
+@pytest.mark.slow
 def test_free_text_is_no_promise_and_an_unknown_metric_is_refused(
     tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -303,6 +303,7 @@ def test_probabilities_are_fitted_to_either_score(tmp_path: Path) -> None:
     assert opened("edges", tmp_path).details({"depth": 40}).calibration is None  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["edges", "rule of tiers", "combined", "hostile names", "several dates"]
 )
@@ -414,6 +415,7 @@ def test_a_search_keeps_what_is_locked_and_stops_when_told(tmp_path: Path) -> No
         bench.search({}, locked=list(bench.spec.weights))
 
 
+@pytest.mark.slow
 def test_the_front_is_of_all_runs_of_the_table(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path)
     assert bench.front() is None
@@ -524,6 +526,7 @@ def test_a_stale_question_gets_no_answer(tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_threads_get_the_answers_that_one_gets(tmp_path: Path) -> None:
     bench = opened("guardrails", tmp_path)
     asked = [{"depth": depth} for depth in range(-20, 20, 3)]

@@ -128,6 +128,7 @@ def test_books_find_a_broken_row_in_its_months_to_the_cent(
 # ---- without books -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["transactions", "monthly"])
 def test_a_lost_or_doubled_row_of_a_regular_payer_is_noted(tmp_path: Path, shape: str) -> None:
     recipe = recipe_of(shape)

@@ -210,6 +210,7 @@ def stripe_tables(folder: Path, currency: str = "usd") -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("currency", "monthly"), [("usd", 24.0), ("JPY", 2400.0), ("kwd", 2.4)])
 def test_minor_units_are_those_of_the_currency(
     tmp_path: Path, currency: str, monthly: float
@@ -229,6 +230,7 @@ def test_minor_units_are_those_of_the_currency(
     )
 
 
+@pytest.mark.slow
 def test_several_currencies_wait_for_a_rate(tmp_path: Path) -> None:
     places = stripe_tables(tmp_path)
     prices = Path(places[2]).read_text()
@@ -303,6 +305,7 @@ def subscriptions(folder: Path, head: str = "account_id,start_date,end_date,mrr"
     return write(folder, "subs", head, *rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "head", "row", "revenue", "says_"),
     [
@@ -463,6 +466,7 @@ def test_places_are_told_from_the_recipes_folder_and_names_may_be_given(
         draft(["raw/subs.csv", "./raw/subs.csv"])
 
 
+@pytest.mark.slow
 def test_a_parquet_table_of_a_database_is_drafted_as_a_file_is(tmp_path: Path) -> None:
     import duckdb
 

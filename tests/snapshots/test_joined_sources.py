@@ -114,6 +114,7 @@ def test_where_a_source_is_has_to_be_said_in_one_way(old: str, new: str, said: s
         parse(queryless)
 
 
+@pytest.mark.slow
 def test_a_table_that_isnt_there_is_named(folder: Path) -> None:
     with pytest.raises(AccountDataError, match=r"source subs\.prices: .*prices\.csv"):
         snapshot_table(parse(RECIPE.replace("prices.parquet", "prices.csv")), DAY, base=folder)

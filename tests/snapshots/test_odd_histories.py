@@ -43,6 +43,7 @@ def months_of(found: Bridge) -> dict[str, tuple[int, int]]:
     return {f"{month:%m}": (start, end) for month, start, end in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", ["first day after", "last day"])
 def test_an_open_end_may_be_written_as_the_last_day_there_is(tmp_path: Path, until: str) -> None:
     """A day later is one that Python has no date for."""

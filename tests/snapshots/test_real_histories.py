@@ -204,6 +204,7 @@ def ruled(*rules: str) -> str:
 RULED = ruled(*RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "months", "end"), [(SHOP, 17, None), (PLAYBOOK, 28, 125_500), (RULED, 23, None)]
 )

@@ -101,6 +101,7 @@ def schema_of_duckdb(folder: Path) -> str:
 WAYS = [european, hive, delta, iceberg, schema_of_duckdb]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_source_of_any_kind_gives_the_same_table(
     way: Callable[[Path], str], tmp_path: Path

@@ -21,6 +21,7 @@ from gtmar.snapshots.recipe import parse
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_no_byte_and_a_later_date_none_before(tmp_path: Path) -> None:
     history = random_history(7, accounts=200)
     recipe = parse(recipe_text(history.write(tmp_path / "a")))

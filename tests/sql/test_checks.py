@@ -30,6 +30,7 @@ def test_a_sound_journal_has_nothing_to_find(ledger: Ledger) -> None:
         assert ledger.ask(name) == [], name
 
 
+@pytest.mark.slow
 def test_an_import_has_nothing_to_find(ledger: Ledger, tmp_path: Path) -> None:
     with Journal(ledger.folder) as journal:
         lines = [
@@ -47,6 +48,7 @@ def test_an_import_has_nothing_to_find(ledger: Ledger, tmp_path: Path) -> None:
         assert made.ask(name) == [], name
 
 
+@pytest.mark.slow
 def test_a_journal_of_events_alone_has_nothing_to_find(tmp_path: Path) -> None:
     write_event(tmp_path, EventKind.COMPACTION)
     for name in CHECKS:
@@ -105,6 +107,7 @@ def setting(outcome: str, nth: int = 0, /, **fields: Any) -> Change:
     return lambda rows: at(outcome, rows, nth).update(fields)
 
 
+@pytest.mark.slow
 def test_the_copy_is_sound_before_it_is_broken(broken: Broken) -> None:
     broken.rows("first", lambda rows: None)
     broken.rows("warm", lambda rows: None)

@@ -122,6 +122,7 @@ def given_to(name: str, made: Ledger) -> list[dict[str, Any]]:
     return special.get(name, usual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*library("journal"), *library("checks")])
 def test_the_shell_and_the_tool_give_the_same_frame(
     readable: Ledger, shell: "duckdb.DuckDBPyConnection", name: str
@@ -139,6 +140,7 @@ def test_the_shell_and_the_tool_give_the_same_frame(
             assert not frame.is_empty()
 
 
+@pytest.mark.slow
 def test_the_shell_reads_a_journal_without_events_too(tmp_path: Path, readable: Ledger) -> None:
     folder = tmp_path / "journal"
     shutil.copytree(readable.folder, folder)

@@ -319,6 +319,7 @@ def test_auc_equals_scikit_learn_with_ties(bench: Bench, seed: int, orientation:
     assert bench.run("auc_roc_churn")[0]["auc_roc_churn"] == pytest.approx(churn, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(
     pairs=st.lists(
         st.tuples(st.sampled_from(SCORES[:3]), st.integers(0, 9)), min_size=1, max_size=6

@@ -132,6 +132,7 @@ def test_tied_scores_are_shuffled_among_all_that_are_tied() -> None:
     assert np.mean(auc) == pytest.approx(0.5, abs=0.008)
 
 
+@pytest.mark.slow
 def test_no_draw_depends_on_the_order_of_the_tables_rows() -> None:
     table = placed(300, seed=5)
     spec = make_spec(split={"holdout": 0}, segments=["region"])

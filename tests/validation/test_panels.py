@@ -80,6 +80,7 @@ def test_a_row_an_account_is_delongs() -> None:
         assert (one.value, one.low, one.high) == pytest.approx((two.value, two.low, two.high))
 
 
+@pytest.mark.slow
 def test_a_row_an_account_gives_the_ratios_of_rows() -> None:
     panel = small()
     apart = replace(panel, account_of=np.arange(panel.rows))
