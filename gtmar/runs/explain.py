@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -467,7 +468,9 @@ def difference(
     """
     metrics = None
     files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))
-    if files and not any(Path(journal).glob("runs/*/start.parquet")):
+    # Unlike `Path`, it takes a name that is too long for a path.
+    there = isdir(journal)  # noqa: PTH112
+    if files and not (there and any(Path(journal).glob("runs/*/start.parquet"))):
         sides = _side(one, None), _side(two, None)
         unmeasured: str | None = "neither was measured in a journal"
     else:
