@@ -123,8 +123,12 @@ def test_all_that_is_wrong_is_said_at_once_with_what_was_expected() -> None:
 def test_a_spec_may_be_given_in_every_way(made: gtmar.Run) -> None:
     best = f"{made.id}/{made.result.best_experiment}"
     scores = gtmar.score(ACCOUNTS, made.best)
-    for same in (made, best, made.id, "latest"):
+    for same in (made, best, made.id):
         assert gtmar.score(ACCOUNTS, same).equals(scores)
+    # In a journal of its own: other tests search in this one, too.
+    alone = gtmar.run(ACCOUNTS, "spec.yaml", n=20, seed=1, journal="alone")
+    assert alone.best.weights == made.best.weights
+    assert gtmar.score(ACCOUNTS, "latest", journal="alone").equals(scores)
     plain = gtmar.score(ACCOUNTS, gtmar.load_spec("spec.yaml"))
     for file in ("spec.yaml", Path("spec.yaml"), "named", f"{made.id}/start"):
         assert gtmar.score(ACCOUNTS, file).equals(plain)
