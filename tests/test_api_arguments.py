@@ -58,9 +58,7 @@ def good(name: str, made: gtmar.Run) -> dict[str, Any]:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_whatever_is_no_argument_is_refused_by_its_name(name: str, made: gtmar.Run) -> None:
     function, there = getattr(gtmar, name), set(Path().rglob("*"))
-    # A run that had no later table as its holdout looks at none.
-    unread = {"holdout_file"} if name == "decide" else set()
-    for parameter in inspect.signature(function).parameters.keys() - unread:
+    for parameter in inspect.signature(function).parameters:
         for odd in (object(), b"x"):
             with pytest.raises(UsageError) as refused:
                 function(**{**good(name, made), parameter: odd})
@@ -71,7 +69,7 @@ def test_whatever_is_no_argument_is_refused_by_its_name(name: str, made: gtmar.R
             with pytest.raises(GtmarError):
                 function(**{**good(name, made), parameter: given})
     empty = (ACCOUNTS.clear(), ACCOUNTS.clear().to_pandas(), pl.DataFrame())
-    tables = TABLES & inspect.signature(function).parameters.keys() - unread
+    tables = TABLES & inspect.signature(function).parameters.keys()
     for parameter in tables:
         for odd in (5, {}, [], "", "none.csv", Path("folder"), made, made.best, *empty):
             with pytest.raises(GtmarError):

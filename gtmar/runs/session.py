@@ -168,7 +168,8 @@ def load_tables(
 ) -> tuple[ScoringSpec, Accounts]:
     """Read a start record's spec, and load its tables as the run did, whatever they hold now.
 
-    `coded` is as for `load_accounts`.
+    `coded` is as for `load_accounts`. Raises `UsageError` for a `holdout_file` where the run had
+    none.
     """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
@@ -179,7 +180,13 @@ def load_tables(
             hint="give the table: data=frame in Python, --data TABLE on the command line",
         )
     table = scan(data if data is not None else known, at=known.at)
-    later = later_source(parameters) if untouched else None
+    later = later_source(parameters)
+    if later is None and holdout_file is not None:
+        raise UsageError(
+            f"run {start['run_id']} held out accounts of its own table: it has no later table for "
+            "another to stand for",
+            hint="gtmar refresh searches one table and decides on a later one",
+        )
     share = parameters.get("set_aside")
     options: dict[str, Any] = {
         "as_of": parameters.get("as_of"),
@@ -188,7 +195,7 @@ def load_tables(
         "memory": memory,
         "copies_together": "copies_together" in parameters,
     }
-    if later is None:
+    if later is None or not untouched:
         return spec, load_accounts(table, spec, **options, coded=coded)
     holdout = scan(holdout_file if holdout_file is not None else later, at=later.at)
     options["later_as_of"] = parameters.get("holdout_as_of")

@@ -132,6 +132,14 @@ def test_a_run_is_resumed_and_replayed_over_both(tables: tuple[Path, Path, Path]
     assert runs.replay(found.run_id, journal=journal, holdout_file=moved).identical
 
 
+def test_a_run_without_a_later_table_takes_none_afterwards(tables: tuple[Path, Path, Path]) -> None:
+    now, later, journal = tables
+    found = runs.run(now, SPEC, limits=runs.Limits(5), journal=journal)
+    for again in (runs.replay, runs.decide):
+        with pytest.raises(UsageError, match="held out accounts of its own table"):
+            again(found.run_id, journal=journal, holdout_file=later)
+
+
 @pytest.mark.slow
 def test_a_file_that_changed_voids(tables: tuple[Path, Path, Path]) -> None:
     now, later, journal = tables
