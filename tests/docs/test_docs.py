@@ -635,8 +635,8 @@ def test_every_link_leads_somewhere() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
 def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
-    known = {option for c in commands().values() for p in c.params for option in p.opts}
-    known |= {option for p in typer.main.get_command(app).params for option in p.opts}
+    params = [p for c in (*commands().values(), typer.main.get_command(app)) for p in c.params]
+    known = {option for p in params for option in (*p.opts, *p.secondary_opts)}
     for text in code(page):
         for name in re.findall(r"^(?:.*/)?gtmar ([a-z]\w*(?: [a-z]+)?)", text, re.MULTILINE):
             assert name in commands() or name.split()[0] in commands(), f"gtmar {name}"
