@@ -264,6 +264,7 @@ _CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shared", list(_CALLS))
 def test_machine_code_is_called_a_few_times_a_batch(

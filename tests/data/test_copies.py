@@ -67,6 +67,7 @@ def loaded(table: pl.DataFrame) -> Accounts:
     return load_accounts(scan(table), first_spec(scan(table)).spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [300, 2_000])
 @pytest.mark.parametrize("kind", ["flags", "rare flags", "counts", "idle", "dependent"])
 def test_coincidence_is_no_copy(kind: str, n: int) -> None:

@@ -80,6 +80,7 @@ def test_solutions_have_the_same_bits(size: int) -> None:
     np.testing.assert_allclose(matrix @ found.T, right.T, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "matrix",
     [[[-1.0]], [[1.0, 2.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]], np.diag([1.0, 1.0, 0.0])],

@@ -178,6 +178,7 @@ def test_bins_stand_under_their_feature_and_a_weight_at_its_bound_says_so(tmp_pa
     assert section.count("<small>at its ") == len(at)
 
 
+@pytest.mark.slow
 def test_metrics_that_moved_are_the_journals(searched: Searched) -> None:
     kept = [
         row
@@ -697,6 +698,7 @@ def searched_without(proven: Searched) -> str:
 # ---- hostile words ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["report", "history"])
 def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
     html = hostile.report.html if kind == "report" else hostile.past.html
@@ -711,6 +713,7 @@ def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
     assert all(word not in html for word in HOSTILE[:3])
 
 
+@pytest.mark.slow
 def test_hostile_segments_are_escaped(proven: Searched) -> None:
     html = proven.report.html
     assert "region=&lt;script&gt;window.pwned=1&lt;/script&gt;" in html
