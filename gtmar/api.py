@@ -64,6 +64,7 @@ __all__ = [
     "try_weights",
     "walk",
     "watch",
+    "workbench",
 ]
 
 
@@ -382,6 +383,45 @@ def try_weights(
         As for `run`.
     """
     return Run(runs.try_weights(**_given(try_weights, locals(), files=True)))
+
+
+def workbench(
+    data: Tabular,
+    spec: SpecLike | None = None,
+    *,
+    model: str | None = None,
+    metric: str | None = None,
+    holdout: float | None = None,
+    holdout_file: Tabular | None = None,
+    holdout_as_of: Day | None = None,
+    seed: int = 0,
+    as_of: Day | None = None,
+    date_format: str | None = None,
+    drop_unlabelled: bool = False,
+    set_aside: float | None = None,
+    set_aside_to: str | Path | None = None,
+    announce: Announce | None = None,
+    journal: str | Path = "journal",
+) -> Workbench:
+    """Load a table and a spec once, to move weights and see at once what that does.
+
+    Parameters
+    ----------
+    spec
+        The incumbent; None takes what is live by the journal.
+    model
+        Which of the live models; None where there is one, or a spec is given.
+    data and all others
+        As for `run`.
+
+    Raises
+    ------
+    UsageError
+        If no spec is given and none is live, or several models are.
+    SpecError, AccountDataError
+        As for `try_weights`, which would refuse the same.
+    """
+    return Workbench.open(**_given(workbench, locals(), files=True))
 
 
 def tiers(

@@ -206,7 +206,7 @@ ANOTHER_WAY = {
     *("shares", "capacity", "lift"),  # `rule` and `sizes`
     "full",
 }
-COMMANDS = {"try_weights": "try", "account_list": "list"}
+COMMANDS = {"try_weights": "try", "account_list": "list", "workbench": "desk"}
 
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "load_spec"])
@@ -237,4 +237,5 @@ LEFT_OUT = {
     "account_list": {"set_aside_to"},
     "try_weights": {"keep"},
     "decide": {"output_path"},
+    "workbench": {"author", "host", "port", "token", "browser", "read_only", "no_accounts"},
 }

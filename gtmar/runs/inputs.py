@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
@@ -196,13 +197,14 @@ def _locations(source: object) -> list[str]:
 
 def _files(source: str) -> list[Path]:
     if source.startswith("duckdb://"):
-        return [path for path in (duckdb_place(source)[0],) if path.is_file()]
+        return [path for path in (duckdb_place(source)[0],) if isfile(path)]  # noqa: PTH113
     if source.startswith("file://"):
         source = unquote(urlsplit(source).path)
     path = Path(source.removeprefix("delta:"))
-    if path.is_file():
+    # Unlike `Path.is_file`, it takes a name that is too long for a path.
+    if isfile(path):  # noqa: PTH113
         return [path]
-    if path.is_dir():
+    if isdir(path):  # noqa: PTH112
         return sorted(file for file in path.rglob("*") if file.is_file())
     if any(sign in source for sign in "*?["):
         anchor = Path(path.anchor) if path.is_absolute() else Path()

@@ -41,7 +41,16 @@ if TYPE_CHECKING:
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["changed_weights", "journaled", "recall", "run", "said", "tried", "try_weights"]
+__all__ = [
+    "changed_weights",
+    "journaled",
+    "recall",
+    "refuse_out_of_range",
+    "run",
+    "said",
+    "tried",
+    "try_weights",
+]
 
 
 def run(
@@ -124,7 +133,7 @@ def run(
     """
     limits = limits or Limits()
     engine = engine or Engine()
-    _refuse_unfit(limits, seed=seed, holdout=holdout, batch=batch)
+    refuse_out_of_range(limits, seed=seed, holdout=holdout, batch=batch)
     refuse_unknown("proposer", proposer, PROPOSERS)
     refuse_unknown("start", start, STARTS)
     table = scan(data)
@@ -193,7 +202,9 @@ def journaled(search: Search, journal: str | Path) -> RunResult:
         return search.run(writer, start=start_record(search))
 
 
-def _refuse_unfit(limits: Limits, *, seed: int, holdout: float | None, batch: int | None) -> None:
+def refuse_out_of_range(
+    limits: Limits, *, seed: int, holdout: float | None, batch: int | None = None
+) -> None:
     """Refuse arguments out of their range, all in one message."""
     n, patience, seconds = limits.experiments, limits.patience, limits.seconds
     ranges = (

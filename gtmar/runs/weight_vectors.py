@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING
 
 from gtmar import spec as specs
-from gtmar.errors import SpecError
+from gtmar.errors import SpecError, UsageError
 from gtmar.runs.plan import constraints_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from gtmar.spec.model import ScoringSpec
 
@@ -31,7 +32,14 @@ def vector_of(spec: ScoringSpec, weights: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
-    """Refuse names and numbers that a spec has not, all in one message."""
+    """Refuse names and numbers that a spec has not, all in one message.
+
+    `UsageError` for what are no weights by name at all.
+    """
+    if not isinstance(weights, Mapping):
+        raise UsageError(
+            f"weights are numbers by name, got a {type(weights).__name__}", hint='{"nps": 12}'
+        )
     terms = {term.name: term for term in spec.terms}
     wrong = [
         f'"{name}" is a whole number, got {weight!r}'

@@ -32,7 +32,7 @@ from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan, constraints_of, search_space_of
 from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.results import PlainData
-from gtmar.runs.run import changed_weights, journaled, recall, tried
+from gtmar.runs.run import changed_weights, journaled, recall, refuse_out_of_range, tried
 from gtmar.runs.score import scored
 from gtmar.runs.trade_front import trade_front
 from gtmar.runs.watch import live_history
@@ -149,6 +149,7 @@ class Workbench:
         SpecError, AccountDataError
             As of `try_weights`, which would refuse the same.
         """
+        refuse_out_of_range(Limits(), seed=seed, holdout=holdout)
         if spec is None:
             spec = _live_spec(Path(journal), model)
         spec_file = spec if isinstance(spec, str | Path) else None
