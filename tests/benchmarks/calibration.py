@@ -1,20 +1,23 @@
 """The probability behind a score on accounts never seen, beside logistic regression's own.
 
-Run it with the folder of the tables: ``PYTHONPATH=tests python tests/benchmarks/calibration.py
-FOLDER``. Each table is split anew ten times, as in `logistic.py`: `init` writes the spec, `run`
-searches, fits the probabilities on the accounts searched, and the holdout is looked at once. The
-regression is scikit-learn's, untuned, on the same accounts and features; `all steps` is the same
-isotonic fit with every step that it has.
+Run it with the folder of the tables: ``python tests/benchmarks/calibration.py FOLDER``. Each table
+is split anew ten times, as in `logistic.py`: `init` writes the spec, `run` searches, fits the
+probabilities on the accounts searched, and the holdout is looked at once. The regression is scikit-
+learn's, untuned, on the same accounts and features; `all steps` is the same isotonic fit with every
+step that it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import polars as pl

@@ -1,6 +1,6 @@
 """How long after the last move of a slider the page shows what it does, in headless Chromium.
 
-Run it from the checkout: ``PYTHONPATH=tests:tests/helpers python tests/benchmarks/desk_page.py``.
+Run it from the checkout: ``python tests/benchmarks/desk_page.py``.
 A slider is moved so many times a second, for two seconds; what counts is the time from the last
 move to the frame that shows its answer, the median over the rounds.
 """
@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from benchmarks.throughput import made
 from browser import Browser

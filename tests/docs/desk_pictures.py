@@ -1,7 +1,7 @@
 """Takes the pictures of docs/desk.md, with Chromium.
 
-Run it by `PYTHONPATH=tests/helpers python tests/docs/desk_pictures.py`. The demo's table and first
-spec, two weights moved by keyboard, nothing recorded.
+Run it by `python tests/docs/desk_pictures.py`. The demo's table and first spec, two weights
+moved by keyboard, nothing recorded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from browser import Browser
 from desks import RunningDesk

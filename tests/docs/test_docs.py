@@ -644,6 +644,18 @@ def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
         assert options <= known | {"--help"} | FOREIGN, options - known
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=named)
+def test_a_benchmark_runs_as_a_page_has_it(script: Path) -> None:
+    """It finds what it imports, without a word of where that is."""
+    plain = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    asked = [sys.executable, str(script), "--help"]
+    done = subprocess.run(asked, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # One that others import says nothing by itself.
+    assert script.name in done.stdout or "__main__" not in script.read_text("utf-8")
+
+
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
 def test_files_modules_and_metrics_that_a_page_names_are_there(page: Path) -> None:
     for span in re.findall(r"`([^`\n]+)`", prose(page)):
