@@ -101,6 +101,14 @@ def test_odd_values_of_the_right_kind_end_in_errors_of_the_package_alone(
                 getattr(gtmar, name)(**{**good(name, made), parameter: odd})
 
 
+def test_a_workbench_refuses_what_no_search_would_take() -> None:
+    spec = make_spec()
+    with pytest.raises(UsageError, match=r"seed must be .* got -1; holdout must be .* got 1"):
+        gtmar.workbench(ACCOUNTS, spec, seed=-1, holdout=1)
+    with pytest.raises(UsageError, match="weights are numbers by name, got a list"):
+        gtmar.workbench(ACCOUNTS, spec).measure(["depth"])  # type: ignore[arg-type] # that is the point
+
+
 def test_all_that_is_wrong_is_said_at_once_with_what_was_expected() -> None:
     with pytest.raises(UsageError) as refused:
         gtmar.run(ACCOUNTS, {"model": "x"}, n="many", no_worse="nrr", seed=True, journal=None)  # type: ignore[arg-type] # that is the point
