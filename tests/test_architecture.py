@@ -72,7 +72,7 @@ HOMES = {
     "sqlglot": ("integrations/", "spec/rule.py"),
     "typer": ("cli/",),
     "rich": ("cli/",),
-    "ray": ("engine/ray_shards.py",),
+    "ray": ("engine/ray_cluster.py",),
     "numba": ("engine/numba_", "optimize/surrogate.py"),
     "mlflow": ("integrations/mlflow_tracking.py",),
     "sqlalchemy": ("integrations/mlflow_tracking.py",),

@@ -54,7 +54,13 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def engine(*, engine: str, memory: str | None, address: str | None, shards: int | None) -> Engine:
+def engine(
+    *,
+    engine: str,
+    address: str | None,
+    memory: str | None = None,
+    shards: int | None = None,
+) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.data.budget import parse_size
     from gtmar.runs import Engine

@@ -294,6 +294,13 @@ class TwoTablesOptions(TypedDict):
     set_aside_to: SetAsideTo
 
 
+#: Who computes, and where.
+EngineName = Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
+ClusterAddress = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
+]
+
+
 class EngineOptions(TypedDict):
     """Where a run computes."""
 
@@ -301,10 +308,8 @@ class EngineOptions(TypedDict):
         str | None,
         typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),
     ]
-    engine: Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
-    address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
-    ]
+    engine: EngineName
+    address: ClusterAddress
     shards: Annotated[int | None, typer.Option(help="Parts of the table; none: one a machine.")]
 
 
@@ -364,6 +369,8 @@ class RepeatOptions(TypedDict):
         int | None,
         typer.Option(min=1, help="Processes that search side by side; none: one a core."),
     ]
+    engine: EngineName
+    address: ClusterAddress
     data: MovedData
     seed: Seed
     author: Author

@@ -67,7 +67,9 @@ def _repeated(search: Callable[..., T], options: a.RepeatOptions) -> T:
     """Do a run's search again by `null_search` or `stability`."""
     given: dict[str, Any] = dict(options)
     run_id = option_values.full_id(options["journal"], given.pop("run_id"))
-    return search(run_id, watch=progress.counting(quiet=given.pop("quiet")), **given)
+    engine = option_values.engine(engine=given.pop("engine"), address=given.pop("address"))
+    watch = progress.counting(quiet=given.pop("quiet"))
+    return search(run_id, watch=watch, engine=engine, **given)
 
 
 @a.command(app, "segments RUN --segment plan")

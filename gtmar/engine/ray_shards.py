@@ -2,26 +2,22 @@
 
 Candidates go out in batches, counts come back and are added; since they are exact integers, their
 sum is what one process counts, whether a shard takes them with machine code or with numpy. An actor
-that is lost is replaced: the driver, which keeps the table, sends its shard again. Ray is imported
-here alone, and late.
+that is lost is replaced: the driver, which keeps the table, sends its shard again.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gtmar.engine.local import COMPILED_GROUP, LocalEvaluator, ceiling_fifths
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.errors import ResourceError, UsageError
+from gtmar.errors import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import ModuleType
 
     import polars as pl
@@ -33,15 +29,12 @@ if TYPE_CHECKING:
     #: Asks an actor for something, and gives the answer to come.
     Ask = Callable[[Any], Any]
 
-__all__ = ["ClusterEvaluator", "connected"]
+__all__ = ["ClusterEvaluator"]
 
 #: Accounts that a thread counts a candidate over while a batch goes out and its counts come back.
 _BATCH_COST = 2_000_000
 #: An actor that is lost more often than this during one batch has a reason that won't go away.
 _MOST_LOSSES = 5
-#: Settings of a cluster of our own, unless the environment says otherwise: no statistics sent, and
-#: (by a variable that is named after where it is the default) nothing listens but on loopback.
-_OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class _Shard:
@@ -61,56 +54,6 @@ class _Shard:
 
     def process(self) -> int:
         return os.getpid()
-
-
-@contextmanager
-def connected(address: str | None = None) -> Iterator[ModuleType]:
-    """Give Ray, connected: to a cluster of its own on this machine, or to the one at an address.
-
-    Parameters
-    ----------
-    address
-        Of a running cluster, as ``ray start`` says it; ``auto`` for one on this machine; None
-        starts one that ends with the block. Where this process is connected already, that holds.
-
-    Raises
-    ------
-    UsageError
-        If Ray isn't installed.
-    ResourceError
-        If there is no cluster at the address, or none can be started.
-    """
-    own = address is None
-    if own:
-        for name, value in _OWN_CLUSTER.items():
-            os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as err:
-        raise UsageError(
-            "the engine ray needs a package that isn't installed", hint="pip install 'gtmar[ray]'"
-        ) from err
-    if ray.is_initialized():
-        yield ray
-        return
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if own:
-        settings |= {"include_dashboard": False}
-    # Ray prints what becomes of its workers; stdout is for results.
-    with redirect_stdout(sys.stderr):
-        try:
-            ray.init(address=address or "local", **settings)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as err:
-            where = f"no Ray cluster at {address}" if address else "Ray can't be started here"
-            reason = (str(err).strip() or type(err).__name__).splitlines()[0]
-            raise ResourceError(
-                f"{where}: {reason}", hint="without --address a cluster of its own is started"
-            ) from err
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
 
 
 def _placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
@@ -258,8 +201,7 @@ class ClusterEvaluator:
 
     def _answers(self, ask: Ask, asked: list[tuple[Any, Any]]) -> list[Any]:
         """Wait for the answers of all shards; ask those that were lost again, of a new actor."""
-        from ray import exceptions as rays
-
+        rays = self._ray.exceptions
         lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
         answers: dict[int, Any] = {}
         pending = dict(enumerate(asked))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.engine.evaluator import Evaluator
+    from gtmar.engine.processes import Processes
     from gtmar.optimize.proposers import Proposer
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
@@ -250,9 +251,23 @@ class Engine:
         if self.kind == "local":
             yield None
             return
-        from gtmar.engine.ray_shards import ClusterEvaluator, connected
+        from gtmar.engine.ray_cluster import connected
+        from gtmar.engine.ray_shards import ClusterEvaluator
 
         with connected(self.address) as ray:
             evaluator = ClusterEvaluator(ray, matrix, spec, shards=self.shards, by_rule=True)
             with closing(evaluator):
                 yield evaluator
+
+    def processes(self, workers: int | None) -> Processes:
+        """Return who searches side by side: processes of this machine, or of the cluster.
+
+        Entering those of a cluster raises what `evaluator` does.
+        """
+        if self.kind == "local":
+            from gtmar.engine.processes import Processes
+
+            return Processes(workers)
+        from gtmar.engine.ray_searches import ClusterProcesses
+
+        return ClusterProcesses(workers, self.address)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from gtmar.autospec.first_spec import FIRST_SPEC
 from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.engine.evaluator import evaluator_code
-from gtmar.engine.processes import Processes
 from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.digest import OUTSIDE_DIGEST
 from gtmar.journal.events import EventKind, write_event
@@ -218,6 +217,9 @@ class SearchesOptions(TypedDict, total=False):
     #: Processes that search side by side, which changes no answer: 1 where it is left out; None
     #: for one a core, where there is enough to do.
     workers: int | None
+    #: Where they search: this machine where it is left out, or a Ray cluster, on which `workers`
+    #: None is one a core of it.
+    engine: Engine
     #: Told how many of how many searches are done.
     watch: Callable[[int, int], None] | None
 
@@ -364,7 +366,8 @@ def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, A
     """Open the run that is searched again, and say how; refuse numbers out of their range first."""
     refuse_unknown_options(options, SearchesOptions)
     searches, seed = options.get("searches", 50), options.get("seed", 0)
-    workers = options.get("workers", 1)
+    engine = options.get("engine", Engine())
+    workers = options.get("workers", 1 if engine.kind == "local" else None)
     wrong = []
     if searches < 1:
         wrong.append(f"the number of searches must be 1 or more, got {searches}")
@@ -372,9 +375,11 @@ def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, A
         wrong.append(f"seed must be in [0, 2^63), got {seed}")
     if workers is not None and workers < 1:
         wrong.append(f"the number of workers must be 1 or more, got {workers}")
+    if engine.shards is not None:
+        wrong.append("shards divide the table of one search; these search side by side")
     if wrong:
         raise UsageError("; ".join(wrong))
     journal, data = options.get("journal", "journal"), options.get("data")
     session = ended_run(run_id, journal, data, untouched=False, only_search=True)
-    how = {"searches": searches, "seed": seed, "processes": Processes(workers)}
+    how = {"searches": searches, "seed": seed, "processes": engine.processes(workers)}
     return session, how | {"watch": options.get("watch")}

@@ -34,7 +34,8 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_shards import ClusterEvaluator, connected
+from gtmar.engine.ray_cluster import connected
+from gtmar.engine.ray_shards import ClusterEvaluator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

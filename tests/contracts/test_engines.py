@@ -27,7 +27,8 @@ from gtmar.data.synthetic import generate
 from gtmar.engine import ray_shards as cluster
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_shards import ClusterEvaluator, connected
+from gtmar.engine.ray_cluster import connected
+from gtmar.engine.ray_shards import ClusterEvaluator
 from gtmar.errors import ResourceError, UsageError
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge

@@ -28,7 +28,8 @@ from gtmar.engine import numba_table
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numba_cache import _kept_alone
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_shards import ClusterEvaluator, _placed, connected
+from gtmar.engine.ray_cluster import connected
+from gtmar.engine.ray_shards import ClusterEvaluator, _placed
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.runs import Limits

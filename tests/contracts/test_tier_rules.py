@@ -156,7 +156,8 @@ def test_a_table_on_disk_gives_the_same_digest(case: Case, plain: str, tmp_path:
 def test_shards_give_the_same_digest(case: Case, plain: str, tmp_path: Path) -> None:
     if find_spec("ray") is None:
         pytest.skip("the extra ray is not installed")
-    from gtmar.engine.ray_shards import ClusterEvaluator, connected
+    from gtmar.engine.ray_cluster import connected
+    from gtmar.engine.ray_shards import ClusterEvaluator
 
     with connected() as ray:
         evaluator = ClusterEvaluator(ray, case.accounts.search, case.spec, shards=3, by_rule=True)
