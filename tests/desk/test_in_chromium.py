@@ -169,6 +169,14 @@ def test_weights_are_moved_recorded_promoted_and_searched_from(
         page.until(lambda: "depth" in page.text("compared"))
         page.press("swap", "#compared")
         assert page.weights() == moved
+        # A page loaded anew goes on with both.
+        page.settled()
+        page.driver.get(page.driver.current_url)
+        page.until(lambda: "depth" in page.text("compared"))
+        page.press("undo")
+        assert page.weights() == start
+        page.press("redo")
+        assert page.weights() == moved
 
         page.type("record-form", author="Ada", note="said in a meeting", expect="tier A")
         page.until(lambda: "On record as" in page.text("recorded"))

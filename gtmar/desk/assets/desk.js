@@ -120,6 +120,24 @@
   }
 
   const same = (one, two) => rows.every(({ dataset }) => one[dataset.name] === two[dataset.name]);
+  const shelf = `gtmar-desk ${main.dataset.spec}`;
+
+  // In this tab alone, for a page that is loaded anew.
+  function store() {
+    try {
+      sessionStorage.setItem(shelf, JSON.stringify({ past, ahead, kept }));
+    } catch { /* A browser that keeps nothing goes on without. */ }
+  }
+
+  function restore() {
+    try {
+      const stored = JSON.parse(sessionStorage.getItem(shelf) ?? "{}");
+      past.push(...(stored.past ?? []));
+      ahead.push(...(stored.ahead ?? []));
+      kept = stored.kept ?? null;
+    } catch { /* As above. */ }
+    if (kept) ask("compare", { weights: current(), other: kept });
+  }
 
   function remember() {
     const now = current();
@@ -141,6 +159,7 @@
   function buttons() {
     byId("undo").disabled = !past.length;
     byId("redo").disabled = !ahead.length;
+    store();
   }
 
   function take(weights) {
@@ -187,6 +206,7 @@
     },
     keep: () => {
       kept = current();
+      store();
       ask("compare", { weights: current(), other: kept });
       say("Kept. Move weights, and they are compared with these.");
     },
@@ -194,6 +214,7 @@
       const now = current();
       take(kept);
       kept = now;
+      store();
     },
     copy: async () => {
       await settle();
@@ -242,6 +263,7 @@
   // What the browser kept of a page that was left.
   for (const row of rows) show(row, Number(slider(row).value));
   if (byId("found")?.dataset.going) listen();
-  if (!same(current(), JSON.parse(main.dataset.weights))) measure();
+  if (!same(before, JSON.parse(main.dataset.weights))) measure();
+  restore();
   buttons();
 })();
