@@ -1,4 +1,4 @@
-"""Arguments that name files or shares: read, checked, written, so that commands stay thin."""
+"""Values of options, read from text and checked: shares, edges, labels, tables, outputs."""
 
 from __future__ import annotations
 

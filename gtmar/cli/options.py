@@ -129,7 +129,7 @@ class _OwnQuery:
     """Marks one that may be left out, and has a query of its own."""
 
 
-# The table that such an option names reaches the command opened up, see `takes_tables`.
+# The table that such an option names reaches the command opened up, see `command`.
 Data = Annotated[
     Any,
     _Required,

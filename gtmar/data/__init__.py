@@ -1,1 +1,1 @@
-"""The table side, all Polars: `scan`, `contract`, `encode`, `matrix`, `profile`."""
+"""The account table: from any source, through the data contract, to the matrix that is scored."""

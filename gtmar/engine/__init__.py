@@ -1,1 +1,1 @@
-"""Who computes tallies. `local`: this process; `evaluator`: what a run asks of any."""
+"""The engine: weights in, exact sums out, by one process or many, machine code or numpy."""

@@ -1,4 +1,4 @@
-"""Who counts where; and a table's cohorts as the kernel counts them.
+"""Cohorts: which accounts each sum is over, and a table's accounts by cohort for the kernel.
 
 The tables of this module are the one place that says which accounts a cohort has: kernels, tally
 and intervals read them.

@@ -1,4 +1,4 @@
-"""Which evaluator computed a run: a version that people raise, and a hash of the code."""
+"""What every evaluator gives a search, and which one computed a run: its version and its code."""
 
 from __future__ import annotations
 

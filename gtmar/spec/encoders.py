@@ -1,8 +1,9 @@
-"""How a category may be written: a spec's categories match by value, not by spelling.
+"""Encoders as a spec states them: how a column's value becomes a number from 0 to 1, or a bin.
 
-10, 10.0, "10" and a decimal 10.00 are one category; so are true, True and, where the spec's own
-words are true and false, 1. What is no number stays the text that it is: "01" is not "1". Two
-categories of one spec that are equal as numbers, such as "1.1" and "1.10", are texts.
+A category may be spelt in more than one way: a spec's categories match by value. 10, 10.0, "10" and
+a decimal 10.00 are one category; so are true, True and, where the spec's own words are true and
+false, 1. What is no number stays the text that it is: "01" is not "1". Two categories of one spec
+that are equal as numbers, such as "1.1" and "1.10", are texts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What a candidate must keep: guardrails on what it gives, constraints on its weights."""
+"""The scoring spec as frozen data: features, tiers, outcomes, guardrails and constraints.
+
+Whatever can't hold is refused when a spec is made, all problems at once. Files and text are read
+and written by `spec.document`.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Stats."""
+"""Statistics over plain arrays, which know nothing of accounts or specs."""

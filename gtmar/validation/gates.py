@@ -1,7 +1,7 @@
-"""The smallest gain that so many accounts can prove, before anybody searches.
+"""The gates of a decision: what a candidate must pass on accounts that no search saw, and why.
 
-The error of a gain depends on how alike the two scores are. So it is taken from changes of the size
-that a search makes: each of a few walks of proposals away from the start, seeded, no outcome asked.
+Beside them stands the smallest gain that so many accounts can prove, for `check` to say before
+anybody searches.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def smallest_gain(
 
     Notes
     -----
-    (z of 97.5 % + z of 80 %) x standard error, the median over the walks. Cost: five intervals.
+    (z of 97.5 % + z of 80 %) x standard error. That error depends on how alike the two scores are,
+    so it is taken from changes of the size that a search makes: the median over a few walks of
+    proposals away from the start, seeded, no outcome asked. Cost: five intervals.
     """
     ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
     levers = SearchSpace(tuple(t.name for t in spec.terms), *(tuple(e) for e in ends))

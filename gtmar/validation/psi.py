@@ -1,7 +1,7 @@
 """Drift: whether a column, or a score, is still spread over its values as it was.
 
 Bins are made of the reference alone and then fixed; counts are exact. Where the values come from is
-for `runs.drift` to say.
+for `runs.check` to say.
 """
 
 from __future__ import annotations
