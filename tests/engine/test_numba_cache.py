@@ -226,7 +226,7 @@ numba_cache._compile_beside = lambda part: started.append(start(part)) or starte
 limits = Limits(2_000, proposals=int(sys.argv[3]))
 table, said = generate("health_score", accounts=300, seed=4), []
 done = run(table, sys.argv[1], limits=limits, journal=sys.argv[2], announce=said.append)
-names = ("tabulate", "locate", "weigh", "assemble", "move")
+names = ("evaluate", "move")
 kernel = [getattr(numba_kernel, name) for name in names]
 functions = [*kernel, *(surrogate.machine_code() or ())]
 print(json.dumps({
