@@ -322,6 +322,7 @@ def test_a_search_does_not_look_through_what_was_there_before_for_garbage(tmp_pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("nothing_aside")
 def test_what_somebody_else_has_set_aside_stays_so() -> None:
+    before = gc.get_threshold()
     gc.freeze()
     try:
         with set_aside():
@@ -329,6 +330,11 @@ def test_what_somebody_else_has_set_aside_stays_so() -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+    with set_aside():
+        # What a search makes itself is looked through seldom, and not never.
+        assert 10 * before[0] < gc.get_threshold()[0] < 10**6
+    assert gc.get_threshold() == before
     with pytest.raises(ZeroDivisionError), set_aside():
         1 / 0  # noqa: B018  # what is raised inside
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before
