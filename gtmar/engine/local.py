@@ -283,6 +283,7 @@ class LocalEvaluator:
         self._edges = TierEdges.of(spec, matrix.days, by_rule=by_rule)
         self._ceiling = ceiling_fifths(matrix) if ceiling is None else ceiling
         self._incumbent: tuple[int, ...] = (0,) * len(matrix.names)
+        self._origin = np.array(self._incumbent, dtype=np.int64)
         # Where sums are kept by set, nothing is computed from raw scores.
         none = np.zeros(0, dtype=np.int64)
         self._raw = self._full(self._incumbent) if self._sets is None else none
@@ -431,9 +432,10 @@ class LocalEvaluator:
         if self._numba is None:
             add_steps(self._raw, self._matrix.columns, self._steps(weights), out=self._raw)
         else:
-            change = np.array(weights, dtype=np.int64) - np.array(self._incumbent)
+            change = np.array(weights, dtype=np.int64) - self._origin
             self._numba.move(self._raw, change.astype(np.int32), self._workers)
         self._incumbent = tuple(weights)
+        self._origin = np.array(weights, dtype=np.int64)
 
     def frame_of(
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
@@ -520,7 +522,7 @@ class LocalEvaluator:
             none = np.zeros((1, len(self._incumbent)), dtype=np.int32)
             yield from ((self._scored(weights), none) for weights in candidates)
             return
-        changes = np.asarray(candidates, dtype=np.int64) - np.array(self._incumbent)
+        changes = np.array(candidates, dtype=np.int64) - self._origin
         narrow = changes.astype(np.int32)
         for at in range(0, len(narrow), COMPILED_GROUP):
             yield self._raw, narrow[at : at + COMPILED_GROUP]

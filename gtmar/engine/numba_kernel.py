@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
     Integers = NDArray[np.integer]
-    Bytes = NDArray[np.uint8]
     Bins = NDArray[np.uint16]
 
-__all__ = ["assemble", "conclude", "count_tiers", "gather", "locate", "move", "tabulate", "weigh"]
+__all__ = ["conclude", "count_tiers", "evaluate", "gather", "move", "tabulate"]
 
 #: Rows of a block: what is made of them on the way stays in a core's own cache.
 _BLOCK = 2_048
@@ -40,16 +39,15 @@ _BLOCK = 2_048
 _SHARED = 32_768
 #: Raw scores are in 1/10,000 of a point, score values in 1/100; half of one rounds up.
 _RAW_PER_SCORE, _HALF = 100, 50
-_LEAST, _MOST = -(2**31), 2**31 - 1
-#: Rows of counts and of cents, sides of a boundary, and tables to add to by turns: see
-#: `numba_layout`.
+#: The highest bin that there may be.
+_MOST = 2**16 - 1
+#: Rows of counts and of cents: see `numba_layout`.
 _NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED, _BY_CODE = range(6)
 #: As in `tier_rule`.
 _MILLION, _HUNDRED = 1_000_000, 100
 _LTV = len(CASH_FLOWS)
-_SIDES, _TURNS = 3, 4
 #: Score bins that are added up at once in the search of a boundary.
-_STRETCH = 64
+_STRETCH = 128
 
 # Where the sums lie: compiled code takes numbers, the tables have the names.
 _whole, _tier = SCALAR_SUMS.index, TIER_SUMS.index
@@ -107,33 +105,32 @@ def _score(rows: AccountRows, change: Int32s, raw: Integers, first: int, made: I
 
 @_compiled
 def _score_bins(made: Int32s, top: int, bins: Bins, partial: PartialCounts, k: int) -> None:
-    """Round half up to 1/100 of a point and clip; note who was clipped, extent and moments."""
-    lowest, highest = np.int32(_MOST), np.int32(_LEAST)
+    """Round half up to 1/100 of a point and clip; note who was clipped, extent and moments.
+
+    The scores are of a block at most: so many bins add up within 32 bits.
+    """
     floor, ceiling = np.int32(-_HALF), np.int32((top + 1) * _RAW_PER_SCORE - 1 - _HALF)
     for row in range(len(made)):
-        raw = made[row]
-        lowest, highest = min(lowest, raw), max(highest, raw)
         # A division of unsigned integers by a constant is done for eight rows at once.
-        raised = np.uint32(min(max(raw, floor), ceiling) + np.int32(_HALF))
+        raised = np.uint32(min(max(made[row], floor), ceiling) + np.int32(_HALF))
         bins[row] = np.uint16(raised // np.uint32(_RAW_PER_SCORE))
-    if lowest < floor:
+    lowest, highest, total, squares = np.uint16(_MOST), np.uint16(0), np.uint32(0), np.uint64(0)
+    for row in range(len(bins)):
+        index = bins[row]
+        lowest, highest = min(lowest, index), max(highest, index)
+        total = np.uint32(total + index)
+        squares += np.uint64(np.uint32(index) * np.uint32(index))
+    if lowest == 0:
         for row in range(len(made)):
             partial.clipped[k, 0] += made[row] < floor
-    if highest > ceiling:
+    if highest == top:
         for row in range(len(made)):
             partial.clipped[k, 1] += made[row] > ceiling
-    low = np.int64(min(max(lowest, floor), ceiling)) + _HALF
-    high = np.int64(min(max(highest, floor), ceiling)) + _HALF
-    total, squares = np.int64(0), np.int64(0)
-    for index in bins:
-        wide = np.int64(index)
-        total += wide
-        squares += wide * wide
-    partial.moments[k, 0] += total
-    partial.moments[k, 1] += squares
+    partial.moments[k, 0] += np.int64(total)
+    partial.moments[k, 1] += np.int64(squares)
     extent = partial.extent[k]
-    extent[0] = max(extent[0], top + 1 - low // _RAW_PER_SCORE)
-    extent[1] = max(extent[1], high // _RAW_PER_SCORE + 1)
+    extent[0] = max(extent[0], top + 1 - np.int64(lowest))
+    extent[1] = max(extent[1], np.int64(highest) + 1)
 
 
 @_compiled
@@ -203,25 +200,6 @@ def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int
 
 
 @_compiled
-def _add_cents(bins: Bins, cents: Integers, band_of: Bytes, cash: Int64s) -> None:
-    even = len(bins) // _TURNS * _TURNS
-    for row in range(0, even, _TURNS):
-        for turn in range(_TURNS):
-            cash[turn, band_of[bins[row + turn]]] += cents[row + turn]
-    for row in range(even, len(bins)):
-        cash[0, band_of[bins[row]]] += cents[row]
-
-
-@_compiled
-def _weigh_run(cents: Integers, start: int, bins: Bins, bands: Bytes, cash: Int64s) -> None:
-    """Add up the cents of a run's rows by band, in `cash[0]`."""
-    cash[:] = 0
-    _add_cents(bins[start : start + len(cents)], cents, bands, cash)
-    for turn in range(1, _TURNS):
-        cash[0] += cash[turn]
-
-
-@_compiled
 def tabulate(
     rows: AccountRows,
     order: Order,
@@ -260,33 +238,77 @@ def tabulate(
 
 
 @_compiled
-def weigh(rows: AccountRows, room: Workspace, partial: PartialCounts, count: int) -> None:
-    """Count all rows by tier for the candidates in the first slots, and add up their cents by band.
+def _reach(bins: Bins, cents: Integers, cut: int) -> np.int64:
+    """Add up the cents of the rows whose bins are a cut or above it."""
+    least, total = np.uint16(cut), np.int64(0)
+    for row in range(len(cents)):
+        total += np.int64(cents[row]) if bins[row] >= least else np.int64(0)
+    return total
 
-    What it adds to is 0 before: see `PartialCounts`.
+
+@_compiled
+def _around(bins: Bins, cents: Integers, cut: int, sides: Int64s) -> None:
+    """Add the cents of the rows above a boundary's bin to `sides[0]`, of those in it to the next.
+
+    `cut` is -1, or before all bins with accounts, where there is no boundary.
     """
-    cash = room.cash
-    for k in range(count):
-        bins, own, ltv = room.bins[k], room.bands[k, 0], room.bands[k, 1]
-        lows = partial.lows[k]
-        for first, last, code in rows.runs:
-            _count_tiers(bins[first:last], lows, partial.tier_counts[k, :, rows.codes[code, 0]])
-        for entry in range(len(rows.dated)):
-            partial.tier_days[k, _tier_of(bins[rows.dated[entry]], lows), rows.days[entry]] += 1
-        for kind in range(_LTV):
-            _weigh_run(rows.cents[kind], rows.starts[kind], bins, own, cash)
-            for tier in range(partial.tier_money.shape[2]):
-                below, on, above = cash[0, _SIDES * tier : _SIDES * tier + _SIDES]
-                partial.tier_money[k, kind, tier] = below + on + above
-                partial.top[k, 0, kind] += above
-                partial.top[k, 1, kind] += on
-        _weigh_run(rows.cents[_LTV], 0, bins, ltv, cash)
-        for band in range(_SIDES * _SIDES):
-            best, worst, cents = band // _SIDES, band % _SIDES, cash[0, band]
-            partial.ltv[k, 0] += cents * (best == 2)
-            partial.ltv[k, 1] += cents * (best == 1)
-            partial.ltv[k, 2] += cents * (worst == 0)
-            partial.ltv[k, 3] += cents * (worst == 1)
+    own, after = np.uint16(max(cut, 0)), np.uint16(cut + 1)
+    reach, above = np.int64(0), np.int64(0)
+    for row in range(len(cents)):
+        added = np.int64(cents[row])
+        reach += added if bins[row] >= own else np.int64(0)
+        above += added if bins[row] >= after else np.int64(0)
+    sides[0] += above
+    sides[1] += reach - above
+
+
+@_compiled
+def _weigh(
+    rows: AccountRows,
+    order: Order,
+    cuts: tuple[int, int, int],
+    bins: Bins,
+    partial: PartialCounts,
+    k: int,
+) -> None:
+    """Add up the cents of all rows by tier and by side of the boundaries, whose bins are `cuts`.
+
+    What is added to is 0 before. Rows that reach a bin are found by comparisons, many at once.
+    """
+    lows, top, ltv = partial.lows[k], partial.top[k], partial.ltv[k]
+    last = len(lows) - 1
+    for kind in range(_LTV + 1):
+        cents, start = rows.cents[kind], rows.starts[kind]
+        for begin in range(0, len(cents), _BLOCK):
+            added = cents[begin : begin + _BLOCK]
+            own = bins[start + begin : start + begin + len(added)]
+            if kind < _LTV:
+                for tier in range(last):
+                    partial.tier_money[k, kind, tier] += _reach(own, added, lows[tier])
+                _around(own, added, cuts[0], top[:, kind])
+            else:
+                _around(own, added, cuts[1], ltv[:2])
+                _around(own, added, cuts[2], ltv[2:])
+    for kind in range(_LTV):
+        money, whole = partial.tier_money[k, kind], rows.totals[kind]
+        money[last] = whole
+        for tier in range(last, 0, -1):
+            money[tier] -= money[tier - 1]
+        if order.risk:
+            top[0, kind] = whole - top[0, kind] - top[1, kind]
+    # Of the worst quarter those below count; where high scores are bad, of the best.
+    other = 0 if order.risk else 2
+    ltv[other] = rows.totals[_LTV] - ltv[other] - ltv[other + 1]
+
+
+@_compiled
+def _place(rows: AccountRows, bins: Bins, lows: Int64s, by_code: Int64s, by_days: Int64s) -> None:
+    """Count all rows by tier: by code, and by days where these are known."""
+    for run in range(len(rows.runs)):
+        first, last, code = rows.runs[run]
+        _count_tiers(bins[first:last], lows, by_code[:, rows.codes[code, 0]])
+    for entry in range(len(rows.dated)):
+        by_days[_tier_of(bins[rows.dated[entry]], lows), rows.days[entry]] += 1
 
 
 @_compiled
@@ -319,40 +341,24 @@ def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
 
     `end` receives how many lie up to there, and how many in it.
     """
-    most, before, total = len(counted), 0, 0
+    most, before, kind = len(counted), np.int64(0), counted.dtype.type
     for step in range(0, most, _STRETCH):
-        # A stretch is added up at once, and walked along only where the boundary is.
+        # A stretch is added up at once, and walked along only where the boundary is. All accounts
+        # fit into what some are counted in.
         stop = min(step + _STRETCH, most)
         low, high = (most - stop, most - step) if order.risk else (step, stop)
-        stretch = counted[low:high]
-        total = before
+        stretch, total = counted[low:high], kind(0)
         for index in range(len(stretch)):
-            total += stretch[index]
-        if total > least:
+            total = kind(total + stretch[index])
+        if before + total > least:
             for within in range(high - low):
                 index = high - 1 - within if order.risk else low + within
                 before += counted[index]
                 if before > least and counted[index] > 0:
                     end[0], end[1] = before, counted[index]
                     return index
-        before = total
+        before += total
     return -1
-
-
-@_compiled
-def _add_side(tiers: Bytes, side: int, bands: Bytes) -> None:
-    for index in range(len(bands)):
-        bands[index] = tiers[index] + side
-
-
-@_compiled
-def _name_bands(tiers: Bytes, boundary: int, sides: Bytes, bands: Bytes) -> None:
-    """Write tiers plus the side of a boundary that each bin lies on."""
-    after = boundary + 1
-    _add_side(tiers[:after], sides[0], bands[:after])
-    _add_side(tiers[after:], sides[2], bands[after:])
-    if boundary >= 0:
-        bands[boundary] += sides[1] - sides[0]
 
 
 @_compiled
@@ -612,35 +618,35 @@ def _occupied(order: Order, partial: PartialCounts, k: int) -> tuple[int, int]:
 
 
 @_compiled
-def locate(order: Order, room: Workspace, partial: PartialCounts, count: int) -> None:
-    """Rank positives, find boundaries and name bands, for the candidates in the first slots."""
-    for k in range(count):
-        low, high = _occupied(order, partial, k)
-        top, best, worst = _locate(order, room.counts[k], low, high, partial, k)
-        _set_lows(order, room.counts[k], low, high, partial.lows[k])
-        _clear(room.counts[k], low, high)
-        own, ltv = room.bands[k, 0, low:high], room.bands[k, 1, low:high]
-        stop = high
-        for tier in range(len(order.lows)):
-            start = min(max(partial.lows[k, tier], low), stop)
-            own[start - low : stop - low] = tier * _SIDES
-            stop = start
-        _name_bands(own, top, order.sides, own)
-        ltv[:] = 0
-        _name_bands(ltv, best, order.sides, ltv)
-        for index in range(len(ltv)):
-            ltv[index] *= _SIDES
-        _name_bands(ltv, worst, order.sides, ltv)
-
-
-@_compiled
-def assemble(
-    order: Order, recipe: Recipe, partial: PartialCounts, count: int, sums: Int64s
+def evaluate(
+    rows: AccountRows,
+    order: Order,
+    recipe: Recipe,
+    raw: Integers,
+    changes: Int32s,
+    room: Workspace,
+    partial: PartialCounts,
+    sums: Int64s,
 ) -> None:
-    """Put together the sums of the candidates in the first slots; `sums`, (K, S), are 0 before."""
-    for k in range(count):
-        _assemble(order, recipe, partial, k, sums[k])
-        _forget(partial, k)
+    """Put together the sums of K candidates over all rows; `sums`, (K, S), are 0 before.
+
+    As many candidates at a time as there are slots: one that is done with leaves a cache to the
+    next. `raw` and `changes` as for `tabulate`.
+    """
+    slots = len(room.bins)
+    for group in range(0, len(changes), slots):
+        some = changes[group : group + slots]
+        tabulate(rows, order, raw, some, 0, len(raw), room, partial)
+        for k in range(len(some)):
+            low, high = _occupied(order, partial, k)
+            counts, bins, lows = room.counts[k], room.bins[k], partial.lows[k]
+            top, best, worst = _locate(order, counts, low, high, partial, k)
+            _set_lows(order, counts, low, high, lows)
+            _clear(counts, low, high)
+            _place(rows, bins, lows, partial.tier_counts[k], partial.tier_days[k])
+            _weigh(rows, order, (low + top, low + best, low + worst), bins, partial, k)
+            _assemble(order, recipe, partial, k, sums[group + k])
+            _forget(partial, k)
 
 
 @_compiled

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
-    Bytes = NDArray[np.uint8]
 
 __all__ = ["AccountRows", "Order", "PartialCounts", "Recipe", "Workspace"]
 
@@ -44,6 +43,8 @@ class AccountRows(NamedTuple):
     #: Cents of the accounts of each cash flow, and LTV of all, 0 outside the LTV cohort; int32 or
     #: int64.
     cents: tuple[Integers, ...]
+    #: int64, shape (5,): all cents of each.
+    totals: Int64s
 
 
 class Order(NamedTuple):
@@ -58,9 +59,6 @@ class Order(NamedTuple):
     by_rule: bool
     goals: Int64s
     lifts: Int64s
-    #: uint8, shape (3,): the side of bins before a boundary, of its own bin and of those after: 0,
-    #: 1, 2, and turned where the order is.
-    sides: Bytes
     #: Whether high scores are bad: then the order of bins is turned.
     risk: bool
     #: How many accounts pay, and how many are of the LTV cohort.
@@ -93,11 +91,6 @@ class Workspace(NamedTuple):
     dated: NDArray[np.uint16]
     #: int64, shape (S, 5, P): cents per bin, of no slots where they have a pass of their own.
     histograms: Int64s
-    #: uint8, shape (S, 2, P): a bin's tier x 3 and its side of the top fifth's boundary; three
-    #: times the side of the best quarter's and the side of the worst quarter's.
-    bands: Bytes
-    #: int64, shape (4, bands): cents of a run by band.
-    cash: Int64s
 
 
 class PartialCounts(NamedTuple):

@@ -29,15 +29,14 @@ if TYPE_CHECKING:
     Integers = NDArray[np.integer]
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
-    Bytes = NDArray[np.uint8]
     Room = tuple["Workspace", "PartialCounts"]
 
 __all__ = ["NumbaTable", "kernel_part"]
 
 _I = TypeVar("_I", bound=np.integer)
 
-#: The most bins whose number 16 bits hold, bands that 8 bits do, and accounts that 16 bits count.
-_MOST_BINS, _MOST_BANDS, _MOST_COUNTED = 2**16, 2**8, 2**16
+#: The most bins whose number 16 bits hold, and accounts that 16 bits count.
+_MOST_BINS, _MOST_COUNTED = 2**16, 2**16
 #: Rows from which on threads share the rows; below they share the candidates. A thread is there
 #: some 50 microseconds after it was called, so few rows are left to one.
 _MANY_ROWS, _FEW_ROWS = 262_144, 49_152
@@ -45,9 +44,6 @@ _MANY_ROWS, _FEW_ROWS = 262_144, 49_152
 _PIECE, _TOGETHER = 65_536, 2
 #: A candidate's five counts, and its histograms of cents, as many.
 _COUNTS = len(CASH_FLOWS) + 1
-#: Sides of a boundary, and tables that cents are added to by turns: with one, a row waits for the
-#: row before it.
-_SIDES, _TURNS = 3, 4
 
 
 class NumbaTable:
@@ -81,7 +77,7 @@ class NumbaTable:
         """What it holds in memory, the columns aside."""
         rooms = (array for room in self._rooms for part in room for array in part)
         order, rows = self._order, self._rows
-        return (*rows[:-1], *rows.cents, order.lows, *rooms)
+        return (*rows[:-2], *rows.cents, rows.totals, order.lows, *rooms)
 
     @classmethod
     def of(
@@ -113,7 +109,7 @@ class NumbaTable:
         Cost: a copy of start MRR and one of LTV, of 4 bytes an account each where the cents fit.
         """
         tiers = len(edges.tiers)
-        fits = top < _MOST_BINS and _SIDES * tiers <= _MOST_BANDS and cohorts.depth == 1
+        fits = top < _MOST_BINS and cohorts.depth == 1
         narrow = all(column.itemsize <= 4 for column in columns)
         if not (fits and narrow and len(cohorts.codes)):
             return None
@@ -122,7 +118,6 @@ class NumbaTable:
         except (ImportError, RuntimeError):
             # Not installed; or numba finds no folder to keep what it compiles in.
             return None
-        sides = np.arange(_SIDES, dtype=np.uint8)
         paying, rule = cohorts.paying, edges.rule or TierRule()
         order = Order(
             bins=top + 1,
@@ -130,7 +125,6 @@ class NumbaTable:
             by_rule=edges.rule is not None,
             goals=np.array(rule.goals, dtype=np.int64).reshape(-1, 2),
             lifts=np.array(rule.lifts, dtype=np.int64),
-            sides=sides[::-1].copy() if edges.risk else sides,
             risk=edges.risk,
             paying=0 if cohorts.start is None else paying.stop - paying.start,
             valued=0 if cohorts.ltv is None else len(cohorts.valued),
@@ -171,9 +165,9 @@ class NumbaTable:
         Notes
         -----
         Cost: a pass over N a changed column, and about three nanoseconds an account besides; some
-        passes over the bins that have accounts. A thread keeps room for the most candidates that it
-        ever had: each 2 N + 12 P bytes, 22 P from 65,536 accounts on, and (60 + 4 E) P alone where
-        threads share the rows.
+        passes over the bins that have accounts. A thread keeps room for one candidate, or two of a
+        larger table, 2 N + 10 P bytes each, 20 P from 65,536 accounts on; where threads share the
+        rows, for the most that it ever had, (60 + 4 E) P each.
         """
         sums = np.zeros((len(changes), width), dtype=np.int64)
         count = self._by_rows if self._shares_rows else self._by_candidates
@@ -192,18 +186,16 @@ class NumbaTable:
     def _by_candidates(
         self, raw: Integers, changes: NDArray[np.int32], workers: Workers, sums: Int64s
     ) -> None:
-        from gtmar.engine.numba_kernel import assemble, locate, tabulate, weigh
-
-        def work(first: int, last: int) -> None:
-            slots = last - first
-            room, partial = self._room(slots, len(raw))
-            tabulate(self._rows, self._order, raw, changes[first:last], 0, len(raw), room, partial)
-            locate(self._order, room, partial, slots)
-            weigh(self._rows, room, partial, slots)
-            assemble(self._order, self._recipe, partial, slots, sums[first:last])
-            self._rooms.append((room, partial))
+        from gtmar.engine.numba_kernel import evaluate
 
         few = len(raw) < _FEW_ROWS
+
+        def work(first: int, last: int) -> None:
+            room, partial = self._room(1 if few else _TOGETHER, len(raw))
+            own = changes[first:last], room, partial, sums[first:last]
+            evaluate(self._rows, self._order, self._recipe, raw, *own)
+            self._rooms.append((room, partial))
+
         workers.share(work, len(changes), len(changes) if few else _TOGETHER)
 
     def _by_rows(
@@ -343,8 +335,6 @@ class NumbaTable:
             counts=np.zeros((slots, _COUNTS + codes, bins), dtype=self._counts),
             dated=np.zeros((slots, dated), dtype=np.uint16),
             histograms=np.zeros((histograms, _COUNTS, bins), dtype=np.int64),
-            bands=np.empty((slots - histograms, 2, bins), dtype=np.uint8),
-            cash=np.empty((_TURNS, max(tiers, _SIDES) * _SIDES), dtype=np.int64),
         )
         partial = {name: np.zeros((slots, *shape), np.int64) for name, shape in shapes.items()}
         return workspace, PartialCounts(**partial)
@@ -420,6 +410,7 @@ def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> AccountRows:
         days=_plain(cohorts.days, np.int32),
         starts=np.array([start for start, _ in cash], dtype=np.int64),
         cents=tuple(cents for _, cents in cash),
+        totals=np.array([cents.sum(dtype=np.int64) for _, cents in cash]),
     )
 
 

@@ -119,15 +119,13 @@ class TierEdges:
 
     def known(self, rows: Int64s, names: Sequence[str]) -> dict[str, list[int]]:
         """Return some sums of K candidates by name, as Python's integers; `rows` from `sums`."""
-        indices = [self._index_of[name] for name in names]
-        columns: list[list[int]] = rows[:, 0, indices].T.tolist()
-        for limb in range(1, rows.shape[1]):
-            high = rows[:, limb, indices].T.tolist()
-            columns = [
-                [low + (more << LIMB_BITS * limb) for low, more in zip(*pair, strict=True)]
-                for pair in zip(columns, high, strict=True)
-            ]
-        return dict(zip(names, columns, strict=True))
+        found = {}
+        for name in names:
+            low, *high = rows[:, :, self._index_of[name]].T.tolist()
+            for limb, more in enumerate(high, 1):
+                low = [a + (b << LIMB_BITS * limb) for a, b in zip(low, more, strict=True)]
+            found[name] = low
+        return found
 
     def sums(self, counts: Counts) -> Int64s:
         """Reduce the counts of K candidates to their sums.

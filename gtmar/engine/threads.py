@@ -24,6 +24,10 @@ __all__ = ["Workers", "cores", "keep_memory", "pool", "set_aside", "use_cores"]
 _KEPT_BYTES = 24 * 2**20
 
 
+#: New objects after which Python looks for garbage among them during a search: those of some
+#: ten thousand experiments, a few milliseconds' work.
+_NEW_OBJECTS = 50_000
+
 #: At most so many cores are this process's own; None for all.
 _share: int | None = None
 
@@ -63,16 +67,20 @@ def set_aside() -> Iterator[None]:
     """Leave what there is already out of collections of garbage, for as long as the context lasts.
 
     A search makes enough objects for Python to look through all there are once in a while, those of
-    every library that is loaded included: some 50 milliseconds, a quarter of a short search.
+    every library that is loaded included: some 50 milliseconds, a quarter of a short search. Its
+    own are looked through seldom too, since they stay or go by themselves.
     """
     if gc.get_freeze_count():
         # Somebody else has done it, and it is for them to undo.
         yield
         return
+    before = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, *before[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 
@@ -96,6 +104,9 @@ class Workers:
 
         So a thread that comes late, or whose items take longer, does fewer of them.
         """
+        if 0 < items <= piece:
+            work(0, items)
+            return
         # One call gives one number to one thread.
         numbers = count()
 

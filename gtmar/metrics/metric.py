@@ -97,10 +97,11 @@ class Exact:
         self.values = values
 
     def _with(self, other: object, operator: Callable[[Any, Any], Any]) -> Exact:
-        if isinstance(other, Exact):
-            pairs = zip(self.values, other.values, strict=True)
+        others = other.values if isinstance(other, Exact) else [other] * len(self.values)
+        if None in self.values or None in others:
+            pairs = zip(self.values, others, strict=True)
             return Exact([None if a is None or b is None else operator(a, b) for a, b in pairs])
-        return Exact([None if a is None else operator(a, other) for a in self.values])
+        return Exact(list(map(operator, self.values, others)))
 
     def __add__(self, other: object) -> Exact:
         return self._with(other, add)

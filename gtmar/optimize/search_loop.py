@@ -177,7 +177,10 @@ class SearchLoop:
 
         `value` and `than` are its objective and the incumbent's.
         """
-        read = self.judge.limited | self.judge.reads | self._edges
+        judge = self.judge
+        if not (judge.limits or judge.held or judge.comparisons):
+            return ()
+        read = judge.limited | judge.reads | self._edges
         frame = self.evaluator.frame_of(sums, only=read)
         return self.guard.breaches(frame, weights, value, than)
 

@@ -177,16 +177,17 @@ class LearnedProposer:
         return plan
 
     def _knowledge(self) -> Knowledge:
-        results, fenced = self._results, self._fenced
+        vectors, values, results = self._results.arrays
+        better, kept, fenced = self._fenced.arrays
         return Knowledge(
-            vectors=results.vectors,
-            values=results.values,
-            results=results.filled,
+            vectors=vectors,
+            values=values,
+            results=results,
             told=self._level is not None,
             level=self._level or 0.0,
-            better=fenced.vectors,
-            kept=fenced.values,
-            fenced=fenced.filled,
+            better=better,
+            kept=kept,
+            fenced=fenced,
             radius=self._radius,
         )
 
@@ -224,14 +225,25 @@ class _Latest:
     """The latest so many vectors of F weights, each with a number."""
 
     def __init__(self, most: int, width: int) -> None:
-        #: Shapes (F, K) and (K,); the first `filled` of the K count.
-        self.vectors, self.values = np.zeros((width, most)), np.zeros(most)
-        self.filled = 0
-        self._next = 0
+        self._vectors, self._values = np.zeros((width, most)), np.zeros(most)
+        self._filled = self._next = 0
+        #: Those that came since they were last asked for: they go into the arrays together.
+        self._new: list[tuple[Vector, float]] = []
 
     def add(self, vector: Vector, value: float) -> None:
         """Take in one more, in the place of the oldest where there is no room."""
-        self.vectors[:, self._next] = vector
-        self.values[self._next] = value
-        self._next = (self._next + 1) % len(self.values)
-        self.filled = max(self.filled, self._next or len(self.values))
+        self._new.append((vector, value))
+
+    @property
+    def arrays(self) -> tuple[Doubles, Doubles, int]:
+        """Vectors (F, K) and numbers (K,), of which the first so many count."""
+        most = len(self._values)
+        added, self._new = self._new, []
+        for start in range(0, len(added), most):
+            vectors, values = zip(*added[start : start + most], strict=True)
+            places = np.arange(self._next, self._next + len(values)) % most
+            self._vectors[:, places] = np.array(vectors, dtype=np.float64).T
+            self._values[places] = values
+            self._filled = min(self._filled + len(values), most)
+            self._next = (self._next + len(values)) % most
+        return self._vectors, self._values, self._filled

@@ -167,7 +167,7 @@ class Search:
                 hint="choose another with --metric, or drop the guardrail",
             )
         if value is None:
-            reason = self.measure(self.baseline_sums).reasons[0].get(name, "no value")
+            reason = self._measured_start.reasons[0].get(name, "no value")
             raise AccountDataError(
                 f'{source}: objective "{name}" is null on this table: {reason}',
                 hint="choose another with --metric, or look at gtmar check",
@@ -180,8 +180,13 @@ class Search:
         if self.plan.findings is not None:
             return self.plan.findings
         frame = self.evaluator.frame_of(self.baseline_sums)
-        auc = cast("float | None", self.measure(self.baseline_sums).row(0).get("auc_roc_retain"))
+        auc = cast("float | None", self._measured_start.row(0).get("auc_roc_retain"))
         return findings_of(self.accounts, self.spec, self.judge, frame, auc)
+
+    @cached_property
+    def _measured_start(self) -> Measured:
+        """All metrics of the start: its findings and its row in the journal ask for them."""
+        return self.measure(self.baseline_sums)
 
     def measure(self, sums: NDArray[np.int64]) -> Measured:
         """Return all metrics of K rows of sums, shape (K, L, S)."""
@@ -214,7 +219,7 @@ class Search:
         }
         ledger = Ledger(writer, self.measure, shared)
         if done is None:
-            ledger.open(self.start, self.baseline, self.baseline_sums)
+            ledger.open(self.start, self.baseline, self._measured_start)
         if start is not None:
             writer.record("start", start)
         climb = Climb(
@@ -588,10 +593,10 @@ class Ledger:
         self._durations: list[int] = []
         self._since = 0.0
 
-    def open(self, weights: Sequence[int], value: float | None, sums: NDArray[np.int64]) -> None:
-        """Write the baseline as the run's first part; `sums` have shape (1, L, S)."""
+    def open(self, weights: Sequence[int], value: float | None, measured: Measured) -> None:
+        """Write the baseline as the run's first part."""
         fields = baseline_fields(weights, value)
-        self._append(fields, self._measure(sums), np.array([_now()]), np.array([0]))
+        self._append(fields, measured, np.array([_now()]), np.array([0]))
         self._writer.flush()
 
     def add(self, steps: Sequence[Step], sums: NDArray[np.int64], took: int) -> None:

@@ -303,14 +303,12 @@ def test_machine_code_sets_the_edges_that_the_rule_says(
 
     # As `_locate` leaves them.
     counts[numba_kernel._NEGATIVE] += counts[numba_kernel._POSITIVE] + counts[numba_kernel._REST]
-    sides = np.arange(3, dtype=np.uint8)
     order = Order(
         bins=BINS,
         lows=np.zeros(rule.tiers, dtype=np.int64),
         by_rule=True,
         goals=np.array(rule.goals, dtype=np.int64).reshape(-1, 2),
         lifts=np.array(rule.lifts, dtype=np.int64),
-        sides=sides,
         risk=False,
         paying=0,
         valued=0,

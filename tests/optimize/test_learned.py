@@ -21,15 +21,21 @@ def test_rows_are_all_given_in_order(count: int) -> None:
     assert list(_rows(vectors)) == [tuple(row) for row in vectors.tolist()]
 
 
-def test_the_latest_results_take_the_places_of_the_oldest() -> None:
-    latest = _Latest(3, 2)
-    filled = []
-    for number in range(5):
+@pytest.mark.parametrize("asked_every", [1, 2, 5, 6, 14])
+def test_the_latest_results_take_the_places_of_the_oldest(asked_every: int) -> None:
+    latest, most = _Latest(3, 2), 3
+    for number in range(14):
         latest.add((number, -number), number / 2)
-        filled.append(latest.filled)
-    assert filled == [1, 2, 3, 3, 3]
-    assert latest.values.tolist() == [1.5, 2.0, 1.0]
-    assert latest.vectors.tolist() == [[3, 4, 2], [-3, -4, -2]]
+        if number % asked_every and number < 13:
+            continue
+        # The place of each is its number, counted round.
+        last = [
+            max(n for n in range(number + 1) if n % most == p) for p in range(min(number, 2) + 1)
+        ]
+        vectors, values, filled = latest.arrays
+        assert filled == len(last)
+        assert values[:filled].tolist() == [n / 2 for n in last]
+        assert vectors[:, :filled].tolist() == [last, [-n for n in last]]
 
 
 def test_proposals_change_no_weight_that_is_fixed_and_keep_the_bounds() -> None:
