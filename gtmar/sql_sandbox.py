@@ -34,6 +34,7 @@ __all__ = [
     "first_line",
     "lock",
     "memory_of",
+    "plain_answer",
     "refuse_all_but_select",
 ]
 
@@ -126,7 +127,7 @@ def answer(
     flags: str = "",
     pick: Callable[[duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation] | None = None,
 ) -> pl.DataFrame:
-    """Run one SELECT on a locked connection, within limits.
+    """Run one SELECT on a locked connection, within limits, and return a frame.
 
     Parameters
     ----------
@@ -150,29 +151,66 @@ def answer(
     KeyboardInterrupt
         If the person has stopped it; the connection is as before.
     """
-    import duckdb
     import polars as pl
 
     batches: list[Any] = []
+
+    def work() -> bool:
+        size = 0
+        relation = connection.sql(text)
+        chosen = relation if pick is None else pick(relation)
+        with chosen.to_arrow_reader(_BATCH_ROWS) as rows:
+            names = _told_apart(rows.schema.names)
+            for batch in rows:
+                size += batch.nbytes
+                if size > limits.bytes:
+                    return False
+                batches.append(batch.rename_columns(names))
+            # The schema, for want of rows; its `empty_table` would import pandas.
+            batches.append(rows.read_all().rename_columns(names))
+        return True
+
+    _run(connection, work, limits, flags)
+    return pl.DataFrame(pl.from_arrow(batches[:-1] or batches[0]))
+
+
+def plain_answer(
+    connection: duckdb.DuckDBPyConnection, text: str, limits: QueryLimits, *, flags: str = ""
+) -> list[dict[str, Any]]:
+    """Run one SELECT of few rows, and return each as plain values by column.
+
+    Planned once, and without Arrow and Polars, which take longer to import than most answers to
+    compute. Parameters and errors are those of `answer`; no two columns have one name.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def work() -> bool:
+        found = connection.execute(text)
+        names = [column[0] for column in found.description or ()]
+        rows.extend(dict(zip(names, row, strict=True)) for row in found.fetchall())
+        return True
+
+    _run(connection, work, limits, flags)
+    return rows
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection,
+    ask: Callable[[], bool],
+    limits: QueryLimits,
+    flags: str,
+) -> None:
+    """Have a query asked within limits; `ask` says whether its result is small enough."""
+    import duckdb
+
     failure: list[BaseException] = []
     too_large, done = threading.Event(), threading.Event()
 
     def work() -> None:
-        size = 0
         try:
             with _read_only(connection):
-                relation = connection.sql(text)
-                chosen = relation if pick is None else pick(relation)
-                with chosen.to_arrow_reader(_BATCH_ROWS) as rows:
-                    names = _told_apart(rows.schema.names)
-                    for batch in rows:
-                        size += batch.nbytes
-                        if size > limits.bytes:
-                            too_large.set()
-                            return
-                        batches.append(batch.rename_columns(names))
-                    # The schema, for want of rows; its `empty_table` would import pandas.
-                    batches.append(rows.read_all().rename_columns(names))
+                if not ask():
+                    too_large.set()
         except BaseException as err:  # raised again by the thread that waits
             failure.append(err)
         finally:
@@ -213,7 +251,6 @@ def answer(
             raise err
         # What Arrow or Polars can't hold has errors of many kinds.
         raise failed(err) from err
-    return pl.DataFrame(pl.from_arrow(batches[:-1] or batches[0]))
 
 
 def _told_apart(names: list[str]) -> list[str]:
@@ -293,13 +330,17 @@ def _allocated() -> int | None:
     return int(match[1]) << 10 if match else None
 
 
-def refuse_all_but_select(text: str, *, hint: str) -> None:
+def refuse_all_but_select(
+    text: str, *, hint: str, connection: duckdb.DuckDBPyConnection | None = None
+) -> None:
     """Refuse what isn't exactly one SELECT.
 
     Parameters
     ----------
     text
         The SQL.
+    connection
+        One that parses it; None for DuckDB's own, which takes a while to be made.
     hint
         What to do instead of a statement that writes.
 
@@ -311,7 +352,7 @@ def refuse_all_but_select(text: str, *, hint: str) -> None:
     import duckdb
 
     try:
-        statements = duckdb.extract_statements(text)
+        statements = (connection or duckdb).extract_statements(text)
     except duckdb.Error as err:
         raise failed(err) from err
     if len(statements) != 1:

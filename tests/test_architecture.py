@@ -52,6 +52,7 @@ HOMES = {
     "duckdb": (
         "sql_sandbox.py",
         "journal/catalog.py",
+        "journal/tables.py",
         "data/scan.py",
         "snapshots/",
         "integrations/",

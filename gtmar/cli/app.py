@@ -194,14 +194,14 @@ def _of_journal(folder: Path) -> None:
     from gtmar.journal.sentences import RUNNING
 
     with Journal(folder) as opened:
-        runs = opened.query("select count(*) from runs", columns=()).item()
+        [counted] = opened.query_rows("select count(*) as runs from runs", columns=())
         run_id = opened.run_id()
-        live = opened.sql("live", columns=())
+        live = opened.sql_rows("live", columns=())
         try:
             last = reading.review(opened, run_id, brief=True)
         except RunNotFoundError:
             last = None
-    say(f'Journal "{folder}": {some(runs, "run")}.')
+    say(f'Journal "{folder}": {some(counted["runs"], "run")}.')
     if last is None:
         say(f"Last run: {run_id}. It has no experiment yet.")
     else:
@@ -219,7 +219,7 @@ def _of_journal(folder: Path) -> None:
     if last is None or last.summary["state"] == RUNNING:
         alive = RunFiles(folder, run_id).running()
         follow("verify" if alive else "resume", run_id, journal=folder)
-    elif live["experiment"].is_in([f"{run_id}/{last.summary['best_experiment']}"]).any():
+    elif f"{run_id}/{last.summary['best_experiment']}" in (row["experiment"] for row in live):
         follow("log", journal=folder)
     elif "://" not in (source := last.summary["source"]) and not Path(source).exists():
         # A table's path counts from the folder where the run began.

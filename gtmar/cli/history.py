@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gtmar.cli.output import Tone
     from gtmar.earning import Earning
+    from gtmar.journal.files import Row
     from gtmar.journal.front import Front
     from gtmar.journal.lookup import Experiment, Reference
     from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
@@ -283,13 +284,10 @@ def log(
         if model is not None:
             option_values.refuse_unknown("model", model, lookup.models(opened))
         live, shown = lookup.log(opened, model=model, most=most)
-        shown_runs = {name.partition("/")[0] for name in shown["reference"].drop_nulls()}
-        bases = dict(
-            opened.query("select run_id, basis from runs", among=shown_runs, columns=()).rows()
-        )
-        earned = lookup.earned_by(opened, shown_runs)
+        shown_runs = {row["reference"].partition("/")[0] for row in shown if row["reference"]}
+        bases, earned = lookup.bases_and_earnings(opened, shown_runs)
     return Answer(
-        lambda: {"live": live.to_dicts(), "log": shown.to_dicts()},
+        lambda: {"live": live, "log": shown},
         lambda: _print_log(live, shown, bases, earned, journal=journal),
     )
 
@@ -330,7 +328,7 @@ def lineage(
     with option_values.opened(journal) as opened:
         reference = lookup.resolve(opened, option_values.experiment_of(experiment))
         rows = lookup.lineage(opened, reference)
-    return Answer(rows.to_dicts, lambda: _print_lineage(rows, journal=journal))
+    return Answer(lambda: rows, lambda: _print_lineage(rows, journal=journal))
 
 
 @a.command(app, "best --metric revenue_capture_at_20")
@@ -357,7 +355,7 @@ def best(
 
     with option_values.opened(journal) as opened:
         name, rows = lookup.best(opened, metric, run=run_id, most=most)
-    return Answer(rows.to_dicts, lambda: _print_best(rows, name, journal=journal))
+    return Answer(lambda: rows, lambda: _print_best(rows, name, journal=journal))
 
 
 @a.command(app, "front --by revenue_capture_at_20")
@@ -458,15 +456,15 @@ def _effect(row: dict[str, Any]) -> str:
     return f"{moved}: {'no better' if before == after else 'worse'}, not kept."
 
 
-def _metrics(frame: pl.DataFrame | None, one: str, two: str, *, title: str = "Metrics") -> None:
+def _metrics(found: list[Row] | None, one: str, two: str, *, title: str = "Metrics") -> None:
     """Print metrics that differ, the worse ones first."""
-    if frame is None:
+    if found is None:
         return
     from gtmar.metrics import all_metrics
     from gtmar.metrics.metric import basis_note, marked
 
     counts = {key for key, metric in all_metrics().items() if metric.count}
-    moved = [row for row in frame.to_dicts() if row["reading"] != "same"]
+    moved = [row for row in found if row["reading"] != "same"]
     shown = [row for row in moved if row["metric"].partition(".")[0] not in counts]
     shown = shown[: max(_METRICS_SHOWN, sum(row["reading"] != "moved" for row in shown))]
     if not shown:
@@ -619,7 +617,7 @@ def _print_difference(found: Difference) -> None:
         title = "Tiers at the sizes of the first, one -> two"
         sized_table(sized_rows(found.equal_sizes), title=title)
     if found.metrics is not None:
-        _metrics(found.metrics, "one", "two", title="Metrics that differ")
+        _metrics(found.metrics.to_dicts(), "one", "two", title="Metrics that differ")
     else:
         say(f"Metrics don't compare: {found.unmeasured}.")
     if found.moves is not None and found.moved is not None:
@@ -650,8 +648,8 @@ def _moved(moves: pl.DataFrame, moved: pl.DataFrame) -> None:
 
 
 def _print_log(
-    live: pl.DataFrame,
-    entries: pl.DataFrame,
+    live: list[Row],
+    entries: list[Row],
     bases: dict[str, str | None],
     earned: dict[str, dict[str, Earning]],
     *,
@@ -662,7 +660,7 @@ def _print_log(
     from gtmar.metrics.metric import marked
 
     live_lines(live)
-    for row in entries.to_dicts():
+    for row in entries:
         say()
         say(f"{_moment(row['at'])}  {_KINDS.get(row['kind'], row['kind'])}  {row['reference']}")
         say(f"  {_who_and_why(row['author'], row['note'])}")
@@ -681,20 +679,20 @@ def _print_log(
         if row["measured_on"]:
             say(f"  {_came_of_it(row)}")
     say()
-    newest = entries["reference"][0] if entries.height else None
+    newest = entries[0]["reference"] if entries else None
     if newest and "/" in newest:
         follow("show", newest, journal=journal)
 
 
-def live_lines(live: pl.DataFrame) -> None:
+def live_lines(live: list[Row]) -> None:
     """Print what is live, a line a model."""
-    for row in live.to_dicts():
+    for row in live:
         why = _who_and_why(row["author"], row["note"])
         decided = f". {_decided(row)}" if row["verdict"] else ""
         say(f"Live: {row['model']} since {_moment(row['since'])}: {why}{decided}")
         if row["measured_on"]:
             say(_came_of_it(row), "bad" if row["held"] == "worse" else None)
-    if live.is_empty():
+    if not live:
         say("Live: nothing on record; gtmar promote or gtmar record says what is.")
 
 
@@ -719,12 +717,12 @@ def _moved_value(row: dict[str, Any]) -> str:
     return f"{row['objective']} {_change(before, after)}: {row['outcome']}"
 
 
-def _print_lineage(rows: pl.DataFrame, *, journal: Path) -> None:
+def _print_lineage(rows: list[Row], *, journal: Path) -> None:
     """Print the chain from an experiment back to the first spec, a block a run."""
-    for _, steps in groupby(rows.to_dicts(), key=lambda row: row["run_id"]):
+    for _, steps in groupby(rows, key=lambda row: row["run_id"]):
         _stage(list(steps))
     say()
-    ends = [_name(row) for row in rows.to_dicts() if row["kind"] is not None]
+    ends = [_name(row) for row in rows if row["kind"] is not None]
     if len(ends) > 1:
         follow("diff", ends[-1], ends[0], journal=journal)
 
@@ -752,14 +750,14 @@ def _stage(steps: list[dict[str, Any]]) -> None:
         say(f"  {_decided(newest)}")
 
 
-def _print_best(rows: pl.DataFrame, metric: str, *, journal: Path) -> None:
+def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
     """Print the best experiments by a metric."""
-    if rows.is_empty():
+    if not rows:
         say(f"No kept experiment has a value of {metric}.")
         return
     from gtmar.metrics.metric import basis_note, marked
 
-    top = rows.to_dicts()[0]
+    top = rows[0]
     metric = marked(metric, top["basis"])
     name = _name(top)
     say(f"Best {metric} ever kept on this table: {number(top['value'])}, {name}.")
@@ -767,7 +765,7 @@ def _print_best(rows: pl.DataFrame, metric: str, *, journal: Path) -> None:
         say(said)
     if top["note"]:
         say(_who_and_why(top["author"], top["note"]))
-    shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows.to_dicts()]
+    shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows]
     table(["experiment", metric, "at"], shown)
     _follow_checkout(name, "best.yaml", journal)
 
@@ -776,7 +774,7 @@ def _print_front(found: Front, *, full: bool, journal: Path) -> None:
     """Print what there is to choose from, and how to take it."""
     for sentence in found.sentences:
         say(sentence)
-    total = found.rows.height
+    total = len(found.found)
     shown = found.shown(total) if full else found.shown()
     if shown:
         table(*found.cells(shown))

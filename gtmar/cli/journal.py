@@ -332,11 +332,18 @@ def _print_screen(found: Review, *, journal: str) -> None:
     for each in found.customers:
         say(each["sentence"])
     _tiers_at_equal_sizes(found)
-    if not found.wins.is_empty():
-        ordered = found.wins.sort("gain", descending=bool(s["higher_is_better"]))
-        for row in ordered.head(_WINS_ON_SCREEN).to_dicts():
-            say(_win_line(row))
+    for row in _largest(found)[:_WINS_ON_SCREEN]:
+        say(_win_line(row))
     say(f"More: {next_command('review', s['run_id'], full=True, journal=journal)}")
+
+
+def _largest(found: Review) -> list[dict[str, Any]]:
+    """Return the wins, the largest gain first; one of no known gain before them."""
+    sign = -1 if found.summary["higher_is_better"] else 1
+    return sorted(
+        found.wins,
+        key=lambda win: (win["gain"] is not None, sign * (win["gain"] or 0.0)),
+    )
 
 
 def _win_line(win: dict[str, Any]) -> str:
@@ -374,23 +381,23 @@ def _print_all(found: Review) -> None:
     apart = (each["sentence"] for each in found.customers)
     for note in filter(None, (*apart, basis_note(s["basis"]), found.retention_reading)):
         say(note)
-    if not found.wins.is_empty():
-        gains = found.wins.sort("gain", descending=bool(s["higher_is_better"])).head(_WINS_SHOWN)
-        rows = gains.select("number", "largest", "gain").rows()
+    if found.wins:
+        gains = _largest(found)[:_WINS_SHOWN]
+        rows = [(win["number"], win["largest"], win["gain"]) for win in gains]
         table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
     heads = ["weight", "start", "best", "change", ""]
     weights: list[list[Any]] = [
         [*row, f"at its {w['at_bound']}" if w["at_bound"] else ""]
-        for w in found.weights.to_dicts()
+        for w in found.weights
         for change in [f"{w['change']:+d}" if w["change"] else ""]
         for row in [[w["feature"], w["start"], w["best"], change]]
     ]
     if found.by_date is not None:
         heads.append("sign on dates")
-        for row, w in zip(weights, found.weights.to_dicts(), strict=True):
+        for row, w in zip(weights, found.weights, strict=True):
             held = w["sign_held"], w["sign_dates"]
             row.append("" if None in held else "{} of {}".format(*held))
-    earned = [w["earned_by"] or "" for w in found.weights.to_dicts()]
+    earned = [w["earned_by"] or "" for w in found.weights]
     lines = [[*row, what] for row, what in zip(weights, earned, strict=True)]
     table([*heads, "earned by"], lines, title="Weights", spare=True)
     if found.by_date is not None:
@@ -399,10 +406,10 @@ def _print_all(found: Review) -> None:
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
     _tiers_at_equal_sizes(found)
-    money = found.tiers["arpa"].is_not_null().any()
+    money = any(row["arpa"] is not None for row in found.tiers)
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
-    tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers.to_dicts()]
+    tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers]
     title = "Tiers by each score's own edges, on the accounts searched"
     headings = {**_HEADINGS, "accounts": found.counted}
     table([headings.get(c, c) for c in columns], tiers, title=title)
@@ -534,16 +541,16 @@ def _in_percent(column: str, value: object) -> object:
 def _drift(found: Review) -> None:
     from gtmar.metrics.metric import marked
 
-    worse = found.drift.filter(found.drift["reading"] == "worse")
+    worse = [row for row in found.drift if row["reading"] == "worse"]
     objective = found.summary["objective"]
     if not found.improved:
         return
-    if worse.is_empty():
+    if not worse:
         say(f"Proxy drift: no other metric got worse while {objective} improved.")
         return
     rows = [
         (marked(x["metric"], x["basis"]), x["start"], x["best"], format(x["change"], form))
-        for x in worse.head(_DRIFT_SHOWN).to_dicts()
+        for x in worse[:_DRIFT_SHOWN]
         for form in ["+.2f" if abs(x["start"]) >= 100 else "+.4f"]
     ]
     title = f"Proxy drift: got worse while {objective} improved"

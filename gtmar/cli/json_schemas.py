@@ -55,7 +55,7 @@ class _Keys:
 #: Names that the modules of the classes below import for annotations alone.
 _KINDS = (date, datetime, Customers, Gate, Gates, Interval, Live, Measurement, Reliability, Shift)
 _NAMES = vars(runs) | {each.__name__: each for each in (*_KINDS, ScoringSpec, Uncertainty)}
-_NAMES |= {"Any": Any, "Literal": Literal, "pl": pl}
+_NAMES |= {"Any": Any, "Literal": Literal, "Row": dict[str, Any], "pl": pl}
 
 
 def _keys(of: object = None, more: str = "", less: str = "", **own: Any) -> _Keys:
@@ -283,7 +283,7 @@ def _answers() -> dict[str, Any]:
         ),
         "lineage": _List(_row("lineage")),
         "best": _List(_row("leaderboard")),
-        "front": _keys(Front, "sentences points best bend", less="rows"),
+        "front": _keys(Front, "sentences points best bend", less="found"),
         "review": review,
         "compare": _keys(verdict=str, runs=_List(_row("compare"))),
         "sql": list[_ANY],

@@ -31,10 +31,11 @@ from gtmar.integrations.jsonl_entries import (
     entry_of,
     objects,
 )
+from gtmar.journal.columns import FORMAT_VERSION, experiment_id
 from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
 from gtmar.journal.files import RunFiles, make_folder, place_file, run_of, unwritable
-from gtmar.journal.schema import FORMAT_VERSION, experiment_id, experiment_schema, first_format
+from gtmar.journal.schema import experiment_schema, first_format
 from gtmar.journal.verify import covered, run_ids
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import all_metrics

@@ -8,13 +8,11 @@ every answer, and named.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-import pyarrow as pa
-from polars.exceptions import PolarsError
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from gtmar.errors import (
     DamagedJournalWarning,
@@ -26,10 +24,10 @@ from gtmar.errors import (
     culprits,
     did_you_mean,
 )
+from gtmar.journal.columns import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.events import ahead, clock_note
 from gtmar.journal.file_index import Cache, FileIndex
 from gtmar.journal.files import matching, refuse_journal_elsewhere
-from gtmar.journal.schema import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.sql_library import find_file, sql_folder
 from gtmar.journal.tables import Tables
 from gtmar.sql_sandbox import (
@@ -39,15 +37,22 @@ from gtmar.sql_sandbox import (
     failed,
     first_line,
     lock,
+    plain_answer,
     refuse_all_but_select,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import polars as pl
 
+    from gtmar.journal.files import Row
+    from gtmar.journal.sql_library import SqlFile
+    from gtmar.journal.tables import FolderRows
+
 __all__ = ["Journal"]
+
+Found = TypeVar("Found")
 
 #: What `views.sql` calls the rows of a folder.
 _VIEWS = {RECORDS: "run_records", EXPERIMENTS: "experiments", EVENTS: "events"}
@@ -117,17 +122,26 @@ class Journal:
         self._refuse_newer()
         self._tables = Tables(self._index, kept)
         self._warned: set[str] = set()
+        text = (sql_folder() / "views.sql").read_text(encoding="utf-8").partition(_NO_FILES)[2]
+        found = [*_DEFINES.finditer(text)]
+        ends = [each.start() for each in found[1:]] + [len(text)]
+        #: Views and macros by name: each refers to earlier ones alone.
+        self._views = {
+            each[1]: text[each.start() : end] for each, end in zip(found, ends, strict=True)
+        }
+        self._connect()
+
+    def _connect(self) -> None:
+        """Open a connection that reads what is kept, and lock it."""
         import duckdb
 
         self._connection = duckdb.connect()
+        #: What it lacks yet of views, and has of variables and sources.
+        self._undefined = dict(self._views)
+        self._variables: dict[str, Any] = {}
+        self._sources: dict[str, FolderRows] = {}
         try:
-            text = (sql_folder() / "views.sql").read_text(encoding="utf-8").partition(_NO_FILES)[2]
-            found = [*_DEFINES.finditer(text)]
-            ends = [each.start() for each in found[1:]] + [len(text)]
-            #: Views and macros that aren't there yet, by name: each refers to earlier ones alone.
-            self._undefined = {
-                each[1]: text[each.start() : end] for each, end in zip(found, ends, strict=True)
-            }
+            self._tables.attach(self._connection)
             lock(self._connection, self._limits)
         except duckdb.Error as err:
             self.close()
@@ -173,7 +187,27 @@ class Journal:
         QueryError
             If there is no such query, a parameter is unknown, or it fails.
         """
-        file = find_file(name)
+        return self._ask_library(answer, find_file(name), among, columns, variables)
+
+    def sql_rows(
+        self,
+        name: str,
+        *,
+        among: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+        **variables: Any,
+    ) -> list[Row]:
+        """Run a query of the SQL library as `sql` does, and return few rows as plain values."""
+        return self._ask_library(plain_answer, find_file(name), among, columns, variables)
+
+    def _ask_library(
+        self,
+        answered: Callable[..., Found],
+        file: SqlFile,
+        among: Collection[str] | None,
+        columns: Sequence[str] | None,
+        variables: dict[str, Any],
+    ) -> Found:
         known = {parameter.name for parameter in file.parameters}
         unknown = sorted(set(variables) - known)
         if unknown:
@@ -195,7 +229,13 @@ class Journal:
         # Checks are there to say what is wrong with rows: they are given those of damaged runs too.
         checking = file.name.startswith("checks/")
         return self._ask(
-            file.text, variables, runs, self._time_limit, columns=columns, damaged=checking
+            answered,
+            file.text,
+            variables,
+            runs,
+            self._time_limit,
+            columns=columns,
+            damaged=checking,
         )
 
     def _refuse_newer(self) -> None:
@@ -207,17 +247,29 @@ class Journal:
                 hint="install the newer gtmar",
             )
 
-    def _hand_over(
-        self,
-        runs: Collection[str] | None,
-        *,
-        columns: Sequence[str] | None = None,
-        damaged: bool = False,
-    ) -> None:
-        """Let the views read some runs and all events, or all runs."""
-        for folder, rows in self._tables.of(runs, columns=columns, damaged=damaged).items():
-            self._connection.register(_VIEWS[folder], rows)
+    def _found(
+        self, runs: Collection[str] | None, columns: Sequence[str] | None, *, damaged: bool
+    ) -> dict[str, FolderRows]:
+        """Return what views read of some runs and all events, or of all runs."""
+        found = self._tables.of(runs, columns=columns, damaged=damaged)
+        if self._tables.outdated:
+            # What is kept is attached before a connection is locked, and never after.
+            self._connection.close()
+            self._connect()
+            found = self._tables.of(runs, columns=columns, damaged=damaged)
         self._refuse_newer()
+        return found
+
+    def _hand_over(self, sources: dict[str, FolderRows]) -> None:
+        """Let the views read these."""
+        for folder, source in sources.items():
+            if self._sources.get(folder) is not source:
+                if source.fresh is not None:
+                    self._connection.register(source.name, source.fresh)
+                self._connection.execute(
+                    f"create or replace view {_VIEWS[folder]} as {source.select}"
+                )
+                self._sources[folder] = source
 
     def query(
         self,
@@ -243,13 +295,36 @@ class Journal:
         QueryError
             If the text isn't one SELECT, or fails.
         """
+        return self._ask_text(answer, text, among, columns, variables)
+
+    def query_rows(
+        self,
+        text: str,
+        *,
+        among: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+        **variables: Any,
+    ) -> list[Row]:
+        """Run one SELECT as `query` does, and return few rows as plain values."""
+        return self._ask_text(plain_answer, text, among, columns, variables)
+
+    def _ask_text(
+        self,
+        answered: Callable[..., Found],
+        text: str,
+        among: Collection[str] | None,
+        columns: Sequence[str] | None,
+        variables: dict[str, Any],
+    ) -> Found:
         refuse_all_but_select(
-            text, hint="the journal is read only; copy the result elsewhere with --json"
+            text,
+            hint="the journal is read only; copy the result elsewhere with --json",
+            connection=self._connection,
         )
         limit = DEFAULT_SECONDS if self._time_limit is None else self._time_limit
         # A person may ask for the views there are, or name one in a way that only DuckDB sees.
         names = [*self._undefined] if among is None and columns is None else None
-        return self._ask(text, variables, among, limit, columns=columns, views=names)
+        return self._ask(answered, text, variables, among, limit, columns=columns, views=names)
 
     def _define(self, text: str) -> None:
         """Create the views that a text names: all would take longer than most answers."""
@@ -261,13 +336,15 @@ class Journal:
             # A view keeps the columns and types that it is created over: all there are, and none
             # of a variable.
             self._set({})
-            self._hand_over(())
+            if not self._sources or any(source.columns for source in self._sources.values()):
+                self._hand_over(self._found((), None, damaged=False))
         for name in [name for name in self._undefined if name in needed]:
             self._connection.execute(self._undefined[name])
             del self._undefined[name]
 
     def _ask(
         self,
+        answered: Callable[..., Found],
         text: str,
         variables: dict[str, Any],
         runs: Collection[str] | None,
@@ -276,18 +353,17 @@ class Journal:
         columns: Sequence[str] | None = None,
         damaged: bool = False,
         views: Sequence[str] | None = None,
-    ) -> pl.DataFrame:
+    ) -> Found:
         """Hand over the rows, run the query, and say what its answer leaves out."""
-        import duckdb
-
         limits = QueryLimits(seconds, self._limits.memory)
         for last in (False, True):
             try:
+                sources = self._found(runs, columns, damaged=damaged)
                 self._define(text if views is None else " ".join(views))
                 self._set(variables)
-                self._hand_over(runs, columns=columns, damaged=damaged)
-                frame = answer(self._connection, text, limits, flags=_FLAGS)
-            except (duckdb.Error, PolarsError, pa.ArrowException, OSError) as err:
+                self._hand_over(sources)
+                found = answered(self._connection, text, limits, flags=_FLAGS)
+            except _engine_errors() as err:
                 if last or not _of_file(err):
                     raise failed(err) from err
                 # A run's parts may have been packed since they were listed, or bytes have changed
@@ -295,11 +371,13 @@ class Journal:
                 self._index.look()
                 self._tables.forget()
                 self._index.rehash(self._index.run_ids if runs is None else runs)
+                self._connection.close()
+                self._connect()
             else:
                 break
         if not damaged:
             self._warn(runs)
-        return frame
+        return found
 
     def _refuse_damaged(self, runs: Collection[str]) -> None:
         for run in runs:
@@ -374,8 +452,8 @@ class Journal:
         RunNotFoundError
             If nothing is on record as live, it was not measured here, or several models are live.
         """
-        rows = self.sql("live")
-        names = rows["experiment"].drop_nulls().unique(maintain_order=True).to_list()
+        rows = self.sql_rows("live")
+        names = [*dict.fromkeys(name for row in rows if (name := row["experiment"]) is not None)]
         if len(names) == 1:
             return str(names[0])
         if names:
@@ -383,7 +461,7 @@ class Journal:
                 f'"live" stands for {len(names)} experiments: {culprits(names)}',
                 hint="gtmar log says which model each is of",
             )
-        if rows.is_empty():
+        if not rows:
             raise RunNotFoundError(
                 f'journal "{self.path}": nothing is on record as live',
                 hint='gtmar promote latest --note "why it goes live" says what is',
@@ -422,10 +500,10 @@ class Journal:
                 "select run_id, kind from runs "
                 "order by started_at > now(), started_at desc, run_id desc"
             )
-            frame = self._ask(text, {}, sound, None, columns=())
-            latest = latest or str(frame["run_id"][0])
-            searches = frame.filter(frame["kind"] == "search")["run_id"]
-            if not searches.is_empty():
+            rows = self._ask(plain_answer, text, {}, sound, None, columns=())
+            latest = latest or str(rows[0]["run_id"])
+            searches = [row["run_id"] for row in rows if row["kind"] == "search"]
+            if searches:
                 latest = str(searches[0])
                 break
         if not latest:
@@ -442,24 +520,42 @@ class Journal:
     def _set(self, variables: dict[str, Any]) -> None:
         import duckdb
 
-        held = self._connection.sql("select name from duckdb_variables()").fetchall()
-        for (name,) in held:
+        for name in [name for name in self._variables if variables.get(name) is None]:
             self._connection.execute(f'reset variable "{name}"')
+            del self._variables[name]
         for name, value in variables.items():
             if not name.isidentifier() or _folded(name) in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
-            if value is None:
-                # As one that isn't set: a null has a type, which may not be the one expected.
+            # Null as one that isn't set: it has a type, which may not be the one expected.
+            held = self._variables.get(name)
+            if value is None or (isinstance(value, str) and value == held):
                 continue
             try:
                 self._connection.execute(f'set variable "{name}" = $value', {"value": value})
             except duckdb.Error as err:
                 raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
+            self._variables[name] = value
 
 
 def _folded(name: str) -> str:
     """Return a name as an engine that minds neither case nor form takes it."""
     return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _engine_errors() -> tuple[type[Exception], ...]:
+    """Return errors of the engine and of files; a library that isn't loaded can't raise its own."""
+    import duckdb
+
+    kinds: list[type[Exception]] = [duckdb.Error, OSError]
+    if "pyarrow" in sys.modules:
+        import pyarrow as pa
+
+        kinds.append(pa.ArrowException)
+    if "polars" in sys.modules:
+        from polars.exceptions import PolarsError
+
+        kinds.append(PolarsError)
+    return tuple(kinds)
 
 
 def _of_file(err: Exception) -> bool:

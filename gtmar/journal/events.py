@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from gtmar.errors import JournalError
 from gtmar.journal.files import (
     JournalFile,
@@ -29,7 +26,6 @@ from gtmar.journal.files import (
     sha256_of,
     unwritable,
 )
-from gtmar.journal.schema import event_schema, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,6 +143,11 @@ def write_event(
     JournalError
         If the folder can't be written.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from gtmar.journal.schema import event_schema, format_of
+
     refuse_journal_elsewhere(journal)
     now = datetime.now(UTC)
     event_id = f"e{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -12,16 +12,16 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-
+from gtmar.journal.columns import EVENTS, EXPERIMENTS, RECORDS, columns_of
 from gtmar.journal.files import (
     JournalFile,
     Link,
@@ -33,11 +33,10 @@ from gtmar.journal.files import (
     replaced_names,
     run_of,
 )
-from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS
 from gtmar.journal.seal_chain import find_breaks, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Cache", "Damage", "File", "FileIndex"]
 
@@ -74,12 +73,15 @@ class Cache:
         name = hashlib.sha256(os.fsencode(journal)).hexdigest()[:16]
         return cls((Path(stated) if stated else home) / name, journal)
 
+    def path(self, name: str) -> Path | None:
+        """Return where an entry is; None where nothing is to be kept."""
+        return None if self.folder is None else self.folder / name
+
     def read(self, name: str) -> bytes | None:
         """Return an entry's content; None where there is none that is whole."""
-        if self.folder is None:
-            return None
+        path = self.path(name)
         try:
-            content = (self.folder / name).read_bytes()
+            content = b"" if path is None else path.read_bytes()
         except OSError:
             return None
         stated, kept = content[:_HASH_BYTES], content[_HASH_BYTES:]
@@ -87,24 +89,56 @@ class Cache:
 
     def write(self, name: str, content: bytes) -> None:
         """Keep an entry, whole or not at all; where that can't be done, it is left undone."""
+
+        def fill(beside: Path) -> None:
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(_hash(content))
+                file.write(content)
+
+        with suppress(OSError):
+            self.place(name, fill)
+
+    @contextmanager
+    def linked(self, name: str) -> Iterator[Path]:
+        """Give another name of an entry, in a folder that is gone afterwards.
+
+        A locked connection of DuckDB goes on to reach what it has attached, by the name that it was
+        attached by: one under which nothing can be read or written any more.
+        """
+        path = self.path(f"{name}.{secrets.token_hex(8)}")
+        if self.folder is None or path is None:
+            raise FileNotFoundError(name)
+        path.mkdir(mode=0o700)
+        try:
+            (path / name).hardlink_to(self.folder / name)
+            yield path / name
+        finally:
+            (path / name).unlink(missing_ok=True)
+            path.rmdir()
+
+    def remove(self, name: str) -> None:
+        """Keep an entry no more."""
+        if (path := self.path(name)) is not None:
+            with suppress(OSError):
+                path.unlink()
+
+    def place(self, name: str, fill: Callable[[Path], None]) -> None:
+        """Keep an entry that `fill` writes to a path beside it; errors are those of writing."""
         if self.folder is None:
             return
-        with suppress(OSError):
-            if not self.folder.is_dir():
-                self._clear_abandoned()
-                # Notes and specs are in it: nobody else's business.
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                (self.folder / _JOURNAL).write_bytes(os.fsencode(self.journal))
-            beside = self.folder / f"{name}.{secrets.token_hex(8)}"
-            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(_hash(content))
-                    file.write(content)
-                beside.replace(self.folder / name)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        if not self.folder.is_dir():
+            self._clear_abandoned()
+            # Notes and specs are in it: nobody else's business.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.folder / _JOURNAL).write_bytes(os.fsencode(self.journal))
+        beside = self.folder / f"{name}.{secrets.token_hex(8)}"
+        try:
+            fill(beside)
+            beside.replace(self.folder / name)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
     def _clear_abandoned(self) -> None:
         """Remove the caches of journals that are gone."""
@@ -113,9 +147,7 @@ class Cache:
         for other in self.folder.parent.iterdir():
             marker = other / _JOURNAL
             if marker.is_file() and not os.path.isdir(marker.read_bytes()):  # noqa: PTH112 - bytes
-                for entry in other.iterdir():
-                    entry.unlink()
-                other.rmdir()
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _hash(content: bytes) -> bytes:
@@ -382,6 +414,11 @@ class FileIndex:
         return sorted(self._folders[RECORDS])
 
     @property
+    def is_large(self) -> bool:
+        """Whether the journal has so many files that a cache is worth its own."""
+        return len(self.events) + _FILES_OF_A_RUN * len(self._folders[RECORDS]) >= _MANY_FILES
+
+    @property
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have a file, in order."""
         ids = sorted({*self._folders[RECORDS], *self._folders[EXPERIMENTS]})
@@ -438,7 +475,8 @@ class FileIndex:
         known = self._is_known_sound(group)
         if known and not self._sound[group].alike:
             return False
-        stamps = self._listing(group if group in self._listings else "").stamps
+        names = [*names]
+        stamps = self._listing(_owner(names[0])[1]).stamps if names else {}
         return all(
             (known or self[n].alike) and not isinstance(s := stamps[n], str) and s[0] <= most
             for n in names
@@ -611,7 +649,7 @@ class FileIndex:
         events = {name: astuple(self[name]) for name in self.events if not self[name].withheld}
         runs = {**self._folders[RECORDS], **self._folders[EXPERIMENTS]}
         sound = {run: astuple(known) for run, known in self._sound.items() if run in runs}
-        if len(events) + _FILES_OF_A_RUN * len(sound) >= _MANY_FILES:
+        if self.is_large:
             content = {"columns": _columns(), "events": events, "sound": sound}
             self._cache.write(_ENTRY, json.dumps(content, separators=(",", ":")).encode())
         self._changed = False
@@ -663,6 +701,6 @@ def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str)
 
 @cache
 def _columns() -> str:
-    """Return a hash of the columns that this version writes, and of what writes them."""
-    written = [pa.__version__, *(str(schema()) for schema in SCHEMAS.values())]
-    return hashlib.sha256("\n".join(written).encode()).hexdigest()
+    """Return a hash of the columns that this version writes."""
+    written = repr([columns_of(folder) for folder in (*_ROOMS, EVENTS)])
+    return hashlib.sha256(written.encode()).hexdigest()

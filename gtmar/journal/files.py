@@ -24,16 +24,15 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from gtmar import outputs
 from gtmar.data.locations import refuse_remote
 from gtmar.errors import JournalError, RunNotFoundError, culprits
-from gtmar.journal.schema import EVENTS, EXPERIMENTS, RECORDS, SCHEMAS, first_format
+from gtmar.journal.columns import EVENTS, EXPERIMENTS, RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import pyarrow as pa
 
 __all__ = [
     "PACKED_NAME",
@@ -403,6 +402,9 @@ class JournalFile:
 
     def table(self, columns: list[str] | None = None) -> pa.Table | None:
         """Return the rows; None where a page isn't what was written, by its checksum."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             file = pq.ParquetFile(pa.BufferReader(self.data), page_checksum_verification=True)
             # Parts are small: to share one out among threads takes longer than to read it.
@@ -412,6 +414,8 @@ class JournalFile:
 
     def row(self, columns: list[str] | None = None) -> Row | None:
         """Return the row of a record or an event; None where it isn't there or can't be read."""
+        import pyarrow as pa
+
         table = self.table(columns) if self.is_whole else None
         try:
             rows: list[Row] = [] if table is None else table.to_pylist()
@@ -423,11 +427,16 @@ class JournalFile:
 @cache
 def columns_in_footer(folder: str) -> tuple[bytes, ...]:
     """Return how the footers of a folder's files begin: with the columns of either format."""
+    from gtmar.journal.schema import SCHEMAS, first_format
+
     schema = SCHEMAS[folder]()
     return _columns_in_footer(schema), _columns_in_footer(first_format(schema))
 
 
 def _columns_in_footer(schema: pa.Schema) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     footers = []
     for count in (0, 1):
         file = io.BytesIO()
@@ -452,6 +461,9 @@ def row_count(file: JournalFile) -> int | None:
         if file.footer.startswith(columns):
             # Thrift's variable-length integer, its sign in the lowest bit.
             return _varint(file.footer, len(columns))[0] >> 1
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows: int = pq.read_metadata(pa.BufferReader(file.data)).num_rows
     except (pa.ArrowException, OSError):
@@ -588,6 +600,8 @@ class RunFiles:
         JournalError
             If a part isn't what was written.
         """
+        import pyarrow as pa
+
         try:
             tables = steadily(self._tables)
         except PermissionError as err:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gtmar.errors import RunNotFoundError, UsageError
 from gtmar.html import number, sentence
 from gtmar.html import table as html_table
+from gtmar.journal.sql_library import find_file
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.metrics.registry import all_metrics, metric_named, objective_keys
 from gtmar.plain_data import PlainData
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.journal.catalog import Journal
+    from gtmar.journal.files import Row
 
 __all__ = ["Front", "front"]
 
@@ -65,7 +67,7 @@ class Front(PlainData):
     All values are of the accounts searched.
     """
 
-    _left_out = ("rows",)
+    _left_out = ("found",)
     _beside = ("sentences", "points", "best", "bend")
 
     run_id: str
@@ -76,7 +78,7 @@ class Front(PlainData):
     metric_higher_is_better: bool
     whole_table: bool
     #: Rows of ``front.sql``, and the run's start and best where they are not among them.
-    rows: pl.DataFrame = field(repr=False)
+    found: list[Row] = field(repr=False)
     #: Guardrails of the run's spec.
     guardrails: int
     with_blocked: bool
@@ -85,6 +87,18 @@ class Front(PlainData):
     reason: str | None = None
     #: Whether the spec of an experiment can be written.
     has_spec: bool = True
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """The same rows as a frame."""
+        # Late, since a command's answer does without.
+        import polars as pl
+
+        kinds = {"double": pl.Float64, "boolean": pl.Boolean, "bigint": pl.Int64}
+        columns = find_file("front").columns
+        return pl.DataFrame(
+            self.found, schema={each.name: kinds.get(each.type, pl.String) for each in columns}
+        )
 
     @property
     def points(self) -> list[dict[str, Any]]:
@@ -124,7 +138,7 @@ class Front(PlainData):
         names = (marked(self.objective, self.basis), marked(self.metric, self.basis))
         if self.reason is not None:
             return [f"No experiment has a value of {names[1]}: {self.reason}."]
-        first, points = self.rows.row(0, named=True), self.points
+        first, points = self.found[0], self.points
         said = [self._counted(first, len(points), names), *self._traded(names)]
         if sizes := self._sizes(points):
             said.append(sizes)
@@ -187,8 +201,7 @@ class Front(PlainData):
     @property
     def _named(self) -> list[dict[str, Any]]:
         return [
-            {"experiment": f"{row['run_id']}/{row['experiment_id']}", **row}
-            for row in self.rows.to_dicts()
+            {"experiment": f"{row['run_id']}/{row['experiment_id']}", **row} for row in self.found
         ]
 
     @property
@@ -209,7 +222,7 @@ class Front(PlainData):
     @property
     def _beyond(self) -> list[dict[str, Any]]:
         """The compromises with a worse objective and a better metric than where one stands."""
-        if self.rows.is_empty():
+        if not self.found:
             return []
         points = self.points
         return points[points.index(self._from) + 1 :]
@@ -297,14 +310,14 @@ def front(
         If there is no such metric or tier, it is the objective, or no direction of it is better.
     """
     run_id = journal.run_id(run)
-    rows = journal.query(
+    rows = journal.query_rows(
         _ASKED, among=[run_id], columns=("run_id", "number", "null_reasons"), run=run_id
     )
-    if rows.is_empty():
+    if not rows:
         raise RunNotFoundError(
             f"run {run_id} has no experiment yet", hint="wait for its first part, or resume it"
         )
-    [asked] = rows.to_dicts()
+    [asked] = rows
     objective, reasons = asked["objective"], dict(asked["null_reasons"] or ())
     usual = [key for key in _USUAL if key != objective and key not in reasons]
     if asked["best_tier"] is not None:
@@ -313,11 +326,11 @@ def front(
     _refuse_unfit(metric, objective, asked["tiers"] or ())
     among = [run_id]
     if whole_table:
-        found = journal.query(_ON_TABLE, columns=(), run=run_id)["run_id"].to_list()
-        among = sorted({*found, run_id})
+        others = journal.query_rows(_ON_TABLE, columns=(), run=run_id)
+        among = sorted({*(row["run_id"] for row in others), run_id})
     key, _, tier = metric.partition(".")
     columns = (*_COLUMNS, key, *(["accounts_by_tier"] if tier else []))
-    table = journal.sql(
+    found = journal.sql_rows(
         "front",
         among=among,
         columns=columns,
@@ -334,11 +347,11 @@ def front(
         higher_is_better=asked["higher_is_better"],
         metric_higher_is_better=all_metrics()[key].better == "higher",
         whole_table=whole_table,
-        rows=table,
+        found=found,
         guardrails=asked["guardrails"] or 0,
         with_blocked=blocked,
         basis=asked["basis"],
-        reason=missing if table.is_empty() else None,
+        reason=None if found else missing,
         has_spec=asked["has_spec"],
     )
 

@@ -13,25 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.earning import earnings
 from gtmar.errors import RunNotFoundError, SpecError
-from gtmar.journal.schema import experiment_id
+from gtmar.journal.columns import experiment_id
 from gtmar.metrics.registry import metric_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import polars as pl
-
     from gtmar.earning import Earning
     from gtmar.journal.catalog import Journal
+    from gtmar.journal.files import Row
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "Experiment",
     "Reference",
+    "bases_and_earnings",
     "best",
     "checkout",
     "decided_on",
-    "earned_by",
     "experiment",
     "lineage",
     "log",
@@ -76,14 +75,14 @@ def resolve(journal: Journal, name: str) -> Reference:
         run_id, experiment = journal.run_id(), run
     else:
         run_id = journal.run_id(run)
-    rows = journal.query(
+    rows = journal.query_rows(
         "select number, outcome from experiments where run_id = getvariable('run') order by number",
         among=[run_id],
         columns=("run_id", "number", "outcome"),
         run=run_id,
     )
-    kept = rows.filter(rows["outcome"].is_in(["baseline", "win"]))["number"]
-    if kept.is_empty():
+    kept = [row["number"] for row in rows if row["outcome"] in ("baseline", "win")]
+    if not kept:
         raise RunNotFoundError(
             f"run {run_id} has no experiment yet", hint="wait for its first part, or resume it"
         )
@@ -100,8 +99,8 @@ def resolve(journal: Journal, name: str) -> Reference:
             hint=f"{run_id}/{experiment_id(kept[-1])}, or {run_id}/best, or {run_id}/start",
         )
     # Compared as Python's integers: a column can't be asked for one of four hundred digits.
-    if number not in set(rows["number"]):
-        last = experiment_id(rows["number"][-1])
+    if number not in {row["number"] for row in rows}:
+        last = experiment_id(rows[-1]["number"])
         wanted = experiment_id(number) if number < _MOST_NUMBER else experiment
         raise RunNotFoundError(f"run {run_id} has no experiment {wanted}; the last is {last}")
     return Reference(run_id, experiment_id(number))
@@ -118,7 +117,7 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
         If its run has no spec, as imported ones have none.
     """
     reference = resolve(journal, name)
-    [row] = journal.query(
+    [row] = journal.query_rows(
         "select runs.spec, runs.spec_id, runs.objective, runs.best_experiment, runs.calibration, "
         "experiments.weights, experiments.tier_edges, experiments.repeats "
         "from experiments join runs on runs.run_id = experiments.run_id "
@@ -128,7 +127,7 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
         columns=("run_id", "experiment_id", "weights", "tier_edges", "repeats"),
         run=reference.run_id,
         experiment=reference.experiment_id,
-    ).to_dicts()
+    )
     if row["spec"] is None:
         raise SpecError(
             f"run {reference.run_id} was imported without its spec: its weights are known, "
@@ -167,23 +166,23 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
 
     score_id = specs.score_id(spec)
     if spec.lineage is not None:
-        rows = journal.query(
+        rows = journal.query_rows(
             "select run_id from experiments where run_id = getvariable('run') "
             "and experiment_id = getvariable('experiment')",
             among=[spec.lineage.run],
             run=spec.lineage.run,
             experiment=spec.lineage.experiment,
         )
-        if not rows.is_empty():
+        if rows:
             reference = Reference(spec.lineage.run, spec.lineage.experiment)
             if specs.score_id(checkout(journal, str(reference))) == score_id:
                 return reference
-    rows = journal.query(
+    rows = journal.query_rows(
         "select run_id from runs where score_id = getvariable('score_id') "
         "order by started_at desc, run_id desc limit 1",
         score_id=score_id,
     )
-    return None if rows.is_empty() else Reference(rows["run_id"].item(), experiment_id(0))
+    return Reference(rows[0]["run_id"], experiment_id(0)) if rows else None
 
 
 def decided_on(
@@ -193,7 +192,7 @@ def decided_on(
 
     It is a row of `decisions`.
     """
-    rows = journal.query(
+    rows = journal.query_rows(
         "select decisions.* from decisions join events on events.event_id = decisions.event_id "
         "where decisions.run_id = getvariable('run') "
         "and decisions.experiment_id = getvariable('experiment') "
@@ -205,7 +204,7 @@ def decided_on(
         experiment=None if reference is None else reference.experiment_id,
         score=score_id,
     )
-    return None if rows.is_empty() else rows.row(0, named=True)
+    return rows[0] if rows else None
 
 
 @dataclass(frozen=True)
@@ -216,14 +215,13 @@ class Experiment:
     #: The row that ``experiment.sql`` gives.
     row: dict[str, Any]
     #: Metrics beside those of the weights it started from; None for a baseline or known result.
-    effect: pl.DataFrame | None = field(repr=False)
+    effect: list[Row] | None = field(repr=False)
     #: What each weight gives, and for what; empty where the journal has no spec of it.
     points: dict[str, str] = field(default_factory=dict, repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        effect = None if self.effect is None else self.effect.to_dicts()
-        more = {"points": self.points, "effect": effect}
+        more = {"points": self.points, "effect": self.effect}
         return {"experiment": str(self.reference), **self.row, **more}
 
 
@@ -236,27 +234,32 @@ def experiment(journal: Journal, name: str) -> Experiment:
         If there is no such experiment.
     """
     reference = resolve(journal, name)
-    [row] = journal.sql(
-        "experiment", run=reference.run_id, experiment=reference.experiment_id
-    ).to_dicts()
+    [row] = journal.sql_rows("experiment", run=reference.run_id, experiment=reference.experiment_id)
     effect = None
     if row["parent"] is not None and row["outcome"] != "known":
-        effect = journal.sql(
+        effect = journal.sql_rows(
             "difference",
             run=reference.run_id,
             experiment=row["parent"],
             other=reference.run_id,
             other_experiment=reference.experiment_id,
         )
-    [earned] = earned_by(journal, [reference.run_id]).values()
+    [earned] = bases_and_earnings(journal, [reference.run_id])[1].values()
     points = {n: earned[n].points(weight) for n, weight in row["weights"].items() if n in earned}
     return Experiment(reference, row, effect, points)
 
 
-def earned_by(journal: Journal, runs: Iterable[str]) -> dict[str, dict[str, Earning]]:
-    """Return what earns the points of each weight, by run; empty for a run without a spec."""
-    specs = journal.query("select run_id, spec from runs", among=[*runs], columns=())
-    return {run: earnings(json.loads(spec or "{}")) for run, spec in specs.iter_rows()}
+def bases_and_earnings(
+    journal: Journal, runs: Iterable[str]
+) -> tuple[dict[str, str | None], dict[str, dict[str, Earning]]]:
+    """Return by run the basis of revenue retention, and what earns the points of each weight.
+
+    The second is empty for a run without a spec.
+    """
+    text = "select run_id, basis, spec from runs"
+    rows = journal.query_rows(text, among=[*runs], columns=())
+    earned = {row["run_id"]: earnings(json.loads(row["spec"] or "{}")) for row in rows}
+    return {row["run_id"]: row["basis"] for row in rows}, earned
 
 
 #: Up to so many runs, their files are read; with more, what is kept of all runs is.
@@ -344,36 +347,37 @@ def _few(runs: list[str]) -> list[str] | None:
 
 def models(journal: Journal) -> list[str]:
     """Return the models of all runs and of all specs that went live."""
-    rows = journal.query(
+    rows = journal.query_rows(
         "select model from runs union select model from went_live order by model", columns=()
     )
-    return rows["model"].drop_nulls().to_list()
+    return [row["model"] for row in rows if row["model"] is not None]
 
 
-def log(journal: Journal, *, model: str | None, most: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def log(journal: Journal, *, model: str | None, most: int) -> tuple[list[Row], list[Row]]:
     """Return what is live and the newest entries of the log, of one model or of all.
 
     Returns
     -------
-    tuple of DataFrame and DataFrame
+    tuple of list of dict and list of dict
         The rows of ``live.sql`` and of ``log.sql``.
     """
-    newest = journal.query(_NEWEST, columns=(), model=model, most=most)["run_id"].drop_nulls()
-    live = journal.sql("live", among=())
-    entries = journal.sql("log", among=_few(newest.to_list()), columns=_LOGGED)
+    newest = journal.query_rows(_NEWEST, columns=(), model=model, most=most)
+    runs = [row["run_id"] for row in newest if row["run_id"] is not None]
+    live = journal.sql_rows("live", among=())
+    entries = journal.sql_rows("log", among=_few(runs), columns=_LOGGED)
     if model is not None:
-        live, entries = (rows.filter(rows["model"] == model) for rows in (live, entries))
-    return live, entries.head(most)
+        live, entries = ([r for r in rows if r["model"] == model] for rows in (live, entries))
+    return live, entries[:most]
 
 
-def lineage(journal: Journal, reference: Reference) -> pl.DataFrame:
+def lineage(journal: Journal, reference: Reference) -> list[Row]:
     """Return the rows of ``lineage.sql``: how an experiment came about, back to the first spec."""
     chain = [reference.run_id]
     parents: dict[str, str | None] = {}
     among: list[str] | None = chain[:]
     while chain[-1] not in parents:
-        rows = journal.query("select run_id, parent_run from runs", among=among, columns=())
-        parents |= dict(rows.iter_rows())
+        rows = journal.query_rows("select run_id, parent_run from runs", among=among, columns=())
+        parents |= {row["run_id"]: row["parent_run"] for row in rows}
         while (parent := parents.get(chain[-1])) is not None and parent not in chain:
             chain.append(parent)
         if among is None:
@@ -382,7 +386,7 @@ def lineage(journal: Journal, reference: Reference) -> pl.DataFrame:
         # names those that are left out.
         alone = len(chain) <= _MOST_ALONE and chain[-1:] != among
         among = chain[-1:] if alone else None
-    return journal.sql(
+    return journal.sql_rows(
         "lineage",
         among=_few(chain),
         run=reference.run_id,
@@ -392,7 +396,7 @@ def lineage(journal: Journal, reference: Reference) -> pl.DataFrame:
 
 def best(
     journal: Journal, metric: str | None = None, *, run: str | None = None, most: int = 5
-) -> tuple[str, pl.DataFrame]:
+) -> tuple[str, list[Row]]:
     """Return the best experiments ever kept on a table, by any metric.
 
     Parameters
@@ -404,7 +408,7 @@ def best(
 
     Returns
     -------
-    tuple of str and DataFrame
+    tuple of str and list of dict
         The metric, and the rows of ``leaderboard.sql``.
 
     Raises
@@ -415,17 +419,17 @@ def best(
         If there is no such metric or tier.
     """
     run_id = journal.run_id(run)
-    [row] = journal.query(
+    [row] = journal.query_rows(
         "select outcomes_fingerprint, tiers_id, tiers, objective from runs "
         "where run_id = getvariable('run')",
         among=[run_id],
         columns=(),
         run=run_id,
-    ).to_dicts()
+    )
     name = metric or row["objective"]
     metric_named(name, row["tiers"] or ())
     column, _, tier = name.partition(".")
-    foremost = journal.query(
+    foremost = journal.query_rows(
         _FOREMOST.format(value=f"{column}[getvariable('tier')]" if tier else column),
         columns=("run_id", "outcome", column),
         metric=name,
@@ -434,9 +438,9 @@ def best(
         tiers_id=row["tiers_id"],
         most=most,
     )
-    rows = journal.sql(
+    rows = journal.sql_rows(
         "leaderboard",
-        among=_few(foremost["run_id"].to_list()),
+        among=_few([row["run_id"] for row in foremost]),
         metric=name,
         outcomes_fingerprint=row["outcomes_fingerprint"],
         tiers_id=row["tiers_id"],

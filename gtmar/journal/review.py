@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from gtmar.earning import earnings
 from gtmar.errors import NotComparableError, RunNotFoundError, culprits
 from gtmar.journal.sentences import (
@@ -32,6 +30,7 @@ from gtmar.metrics.usual import usual_sentences
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
+    from gtmar.journal.files import Row
 
 _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
 #: A tier with this share of accounts is in use; with less than the other it is all but empty.
@@ -59,11 +58,11 @@ _SHARED = {
 class Review:
     """One run, as its journal tells it: the rows of five queries."""
 
-    summary: dict[str, Any]
-    wins: pl.DataFrame
-    weights: pl.DataFrame
-    tiers: pl.DataFrame
-    drift: pl.DataFrame
+    summary: Row
+    wins: list[Row]
+    weights: list[Row]
+    tiers: list[Row]
+    drift: list[Row]
     #: What a check of table and start brought out, each with `grade` and `text`.
     findings: tuple[dict[str, Any], ...] = ()
     #: The latest decision on the run, as its event has it; None where there is none.
@@ -185,8 +184,8 @@ class Review:
         said = verdict(self.summary, improved=self.improved, held=self.held)
         sentence = None
         tier = self.summary["objective"].partition(".")[2]
-        if self.improved and tier and not self.tiers.is_empty():
-            sizes = self.tiers.filter(self.tiers["tier"] == tier)["accounts"].to_list()
+        if self.improved and tier and self.tiers:
+            sizes = [row["accounts"] for row in self.tiers if row["tier"] == tier]
             measured = self.equal_sizes.get("searched")
             sentence = at_its_size(self.summary["objective"], sizes[0], sizes[-1], measured)
             sentence = of_rows(sentence) if sentence and self.by_date else sentence
@@ -241,14 +240,14 @@ class Review:
 
         None where all kept theirs, but for an account in a hundred, as ties allow.
         """
-        if self.tiers.is_empty() or not self.improved:
+        if not self.improved:
             return None
-        by_stage = self.tiers.pivot("stage", index="tier", values="accounts")
-        moved = by_stage.filter(by_stage["start"] != by_stage["best"]).rows(named=True)
-        most = max(1.0, by_stage["start"].sum() / 100)
-        if all(abs(row["start"] - row["best"]) <= most for row in moved):
+        sizes = [(n, one["accounts"], two["accounts"]) for n, one, two in self._by_stage]
+        moved = [each for each in sizes if each[1] != each[2]]
+        most = max(1.0, sum(start for _, start, _ in sizes) / 100)
+        if all(abs(start - best) <= most for _, start, best in moved):
             return None
-        listed = ", ".join(f"{row['tier']} {row['start']:,} -> {row['best']:,}" for row in moved)
+        listed = ", ".join(f"{name} {start:,} -> {best:,}" for name, start, best in moved)
         return (
             f"By their own edges tiers have other sizes: {listed}. What moved in them may be the "
             "edges alone; compare them at equal sizes."
@@ -257,16 +256,22 @@ class Review:
     @property
     def emptied(self) -> list[str]:
         """Name the tiers that the best weights leave all but empty, a sentence each."""
-        if self.tiers.is_empty():
-            return []
-        shares = self.tiers.pivot("stage", index="tier", values=["accounts", "share"])
-        left = shares.filter(shares["share_start"] >= _IN_USE, shares["share_best"] < _EMPTY)
         return [
-            f"Tier {row['tier']} went from {row['accounts_start']:,} {self.counted} to "
-            f"{row['accounts_best']:,}: {self.summary['objective']} doesn't hold the tiers in "
+            f"Tier {name} went from {start['accounts']:,} {self.counted} to "
+            f"{best['accounts']:,}: {self.summary['objective']} doesn't hold the tiers in "
             "place. gtmar tiers SPEC --data TABLE --like START -o NEW gives them their sizes back."
-            for row in left.iter_rows(named=True)
+            for name, start, best in self._by_stage
+            if None not in (start["share"], best["share"])
+            if start["share"] >= _IN_USE and best["share"] < _EMPTY
         ]
+
+    @property
+    def _by_stage(self) -> list[tuple[str, Row, Row]]:
+        """Each tier with its row at the start and its row at the best."""
+        by_stage: dict[str, dict[str, Row]] = {"start": {}, "best": {}}
+        for row in self.tiers:
+            by_stage[row["stage"]][row["tier"]] = row
+        return [(name, row, by_stage["best"][name]) for name, row in by_stage["start"].items()]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -279,11 +284,11 @@ class Review:
             "findings": list(self.findings),
             "decision": self.decision,
             **self.summary,
-            "wins_list": self.wins.to_dicts(),
-            "weights": self.weights.to_dicts(),
+            "wins_list": self.wins,
+            "weights": self.weights,
             "tiers_at_equal_sizes": self.equal_sizes,
-            "tiers": self.tiers.to_dicts(),
-            "proxy_drift": self.drift.to_dicts(),
+            "tiers": self.tiers,
+            "proxy_drift": self.drift,
             "probabilities": self.probabilities,
             "customers": list(self.customers),
             "usual": list(self.usual),
@@ -364,13 +369,13 @@ _DECISION = """
 
 def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
     """Count why experiments of a run were not kept."""
-    [row] = journal.query(_WHY_NONE, among=[run_id], run=run_id).to_dicts()
+    [row] = journal.query_rows(_WHY_NONE, among=[run_id], run=run_id)
     broken: Counter[str] = Counter()
     if row["blocked"]:
         from gtmar.objective.objective import guardrail_of
 
-        for breaches in journal.query(_BROKEN, among=[run_id], run=run_id)["breaches"].to_list():
-            broken.update({guardrail_of(breach) for breach in breaches or ()})
+        for blocked in journal.query_rows(_BROKEN, among=[run_id], run=run_id):
+            broken.update({guardrail_of(breach) for breach in blocked["breaches"] or ()})
     return {**row, "broken": dict(broken.most_common())}
 
 
@@ -398,14 +403,14 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         If there is no such run, or it has no experiment yet.
     """
     run_id = journal.run_id(run)
-    rows = journal.sql("review", run=run_id).to_dicts()
+    rows = journal.sql_rows("review", run=run_id)
     if not rows:
         raise RunNotFoundError(
             f"run {run_id} has no experiment yet",
             hint=_NO_EXPERIMENT,
         )
-    [record] = journal.query(_RECORDED, among=[run_id], run=run_id).to_dicts()
-    decided = journal.query(_DECISION, among=[run_id], run=run_id).rows()
+    [record] = journal.query_rows(_RECORDED, among=[run_id], run=run_id)
+    decided = journal.query_rows(_DECISION, among=[run_id], run=run_id)
     customers = tuple(json.loads(record["customers"] or "[]"))
     old = old_customers(customers)
     tried = _tried(journal, run_id) if not rows[0]["wins"] else {}
@@ -413,7 +418,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
     equal_sizes = json.loads(record["equal_sizes"] or "{}")
     by_date = json.loads(record["by_date"] or "null")
     tables = {
-        name: pl.DataFrame() if brief else journal.sql(query, run=run_id)
+        name: [] if brief else journal.sql_rows(query, run=run_id)
         for name, query in _TABLES.items()
     }
     if not brief:
@@ -428,9 +433,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         summary={**rows[0], **counts, "old_customers": old},
         **tables,
         findings=tuple(json.loads(record["findings"] or "[]")),
-        decision=None
-        if not decided
-        else json.loads(decided[0][0]) | {"at": decided[0][1], "experiment_id": decided[0][2]},
+        decision=None if not decided else json.loads(decided[0].pop("details")) | decided[0],
         equal_sizes=equal_sizes,
         seen=_seen(journal, rows[0], record, equal_sizes, old),
         customers=customers,
@@ -443,7 +446,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
 
 
 def _usual(
-    tiers: pl.DataFrame, equal_sizes: dict[str, Any], spec: str | None, basis: str | None
+    tiers: list[Row], equal_sizes: dict[str, Any], spec: str | None, basis: str | None
 ) -> tuple[str, ...]:
     """Put what is usual beside the values over all tiers, which are those of any score."""
     window = (json.loads(spec or "{}").get("window") or {}).get
@@ -451,19 +454,25 @@ def _usual(
         ends = [date.fromisoformat(window(f"outcome_{end}") or "") for end in ("start", "end")]
     except ValueError:
         return ()
-    start = tiers.filter(stage="start").with_columns(money=pl.col("arpa") * pl.col("paying"))
-    labelled = equal_sizes.get("searched", {}).get("labelled_start") or [None] * start.height
-    start = start.with_columns(labelled=pl.Series(labelled, dtype=pl.Float64))
+    start = [row for row in tiers if row["stage"] == "start"]
+    labelled = equal_sizes.get("searched", {}).get("labelled_start") or [None] * len(start)
+    money = [
+        None if None in (row["arpa"], row["paying"]) else row["arpa"] * row["paying"]
+        for row in start
+    ]
 
-    def total(name: str, weight: str) -> float | None:
-        known = start.filter(pl.col(name).is_not_null() & pl.col(weight).is_not_null())
-        whole = float(known[weight].sum())
-        return float((known[name] * known[weight]).sum()) / whole if whole else None
+    def total(name: str, weights: list[float | None]) -> float | None:
+        weighed = whole = 0.0
+        for row, weight in zip(start, weights, strict=True):
+            if weight is not None and row[name] is not None:
+                weighed += row[name] * weight
+                whole += weight
+        return weighed / whole if whole else None
 
     totals = {
-        "nrr_by_tier": total("nrr", "money"),
-        "grr_by_tier": total("grr", "money"),
-        "logo_retention_by_tier": total("logo_retention", "labelled"),
+        "nrr_by_tier": total("nrr", money),
+        "grr_by_tier": total("grr", money),
+        "logo_retention_by_tier": total("logo_retention", labelled),
     }
     days = (ends[1] - ends[0]).days + 1
     return tuple(usual_sentences(totals, days=days, basis=basis))
@@ -484,7 +493,7 @@ def _seen(
         ends = [json.loads(record[f"holdout_{side}_metrics"]) for side in ("baseline", "best")]
     else:
         run_id, best = summary["run_id"], summary["best_experiment"]
-        ends = journal.query(_ENDS, among=[run_id], run=run_id, best=best).to_dicts()
+        ends = journal.query_rows(_ENDS, among=[run_id], run=run_id, best=best)
     return Seen(
         unseen=unseen,
         accounts=summary["holdout_accounts" if unseen else "accounts"],
@@ -497,18 +506,17 @@ def _seen(
     )
 
 
-def _with_signs(weights: pl.DataFrame, signs: dict[str, list[bool | None]]) -> pl.DataFrame:
+def _with_signs(weights: list[Row], signs: dict[str, list[bool | None]]) -> list[Row]:
     """Add to each weight on how many dates its sign holds, of how many; null of a weight of 0."""
-    counted: dict[str, list[int | None]] = {"sign_held": [], "sign_dates": []}
-    for name in weights["feature"]:
-        known = [held for held in signs.get(name, ()) if held is not None]
-        counted["sign_held"].append(sum(known) if known else None)
-        counted["sign_dates"].append(len(known) or None)
-    columns = [pl.Series(name, values, dtype=pl.Int64) for name, values in counted.items()]
-    return weights.with_columns(columns)
+    rows = []
+    for row in weights:
+        known = [held for held in signs.get(row["feature"], ()) if held is not None]
+        counted = {"sign_held": sum(known) if known else None, "sign_dates": len(known) or None}
+        rows.append(row | counted)
+    return rows
 
 
-def _with_spec(weights: pl.DataFrame, spec: dict[str, Any]) -> pl.DataFrame:
+def _with_spec(weights: list[Row], spec: dict[str, Any]) -> list[Row]:
     """Add to each weight its feature, the bound that its best stands at, and what earns its points.
 
     Read off the spec's plain form: a review needs no more of a spec. Null where it doesn't say.
@@ -522,7 +530,7 @@ def _with_spec(weights: pl.DataFrame, spec: dict[str, Any]) -> pl.DataFrame:
             # An interval stands as it is, a category in brackets.
             known |= {f"{name}{key}": (name, limits), f"{name}[{key}]": (name, limits)}
     rows = []
-    for row in weights.to_dicts():
+    for row in weights:
         of, limits = known.get(row["feature"], (None, {}))
         low, high = limits.get("min"), limits.get("max")
         bound = None
@@ -530,18 +538,17 @@ def _with_spec(weights: pl.DataFrame, spec: dict[str, Any]) -> pl.DataFrame:
             bound = {low: "min", high: "max"}.get(row["best"])
         added = {"of": of, "at_bound": bound, "earned_by": earned.get(row["feature"])}
         rows.append(row | added)
-    schema = dict(weights.schema) | dict.fromkeys(("of", "at_bound", "earned_by"), pl.String())
-    return pl.DataFrame(rows, schema=schema)
+    return rows
 
 
 def _drift_at_equal_sizes(
-    drift: pl.DataFrame, measured: dict[str, Any] | None, best_tier: str
-) -> pl.DataFrame:
+    drift: list[Row], measured: dict[str, Any] | None, best_tier: str
+) -> list[Row]:
     """Put metrics of tiers at equal sizes in the place of those that were taken at other ones."""
-    if measured is None or drift.is_empty():
+    if measured is None:
         return drift
     rows = []
-    for row in drift.to_dicts():
+    for row in drift:
         name = row["metric"]
         one, two = (measured[side].get(name) for side in ("start", "best"))
         if name in measured["start"] and not name.startswith("share_by_tier."):
@@ -551,7 +558,7 @@ def _drift_at_equal_sizes(
         rows.append(row)
     order = {"worse": 0, "better": 1, "moved": 2}
     rows.sort(key=lambda row: (order.get(row["reading"], 3), row["metric"]))
-    return pl.DataFrame(rows, schema=drift.schema)
+    return rows
 
 
 def _reading(name: str, one: float | None, two: float | None, best_tier: str) -> str:
@@ -608,7 +615,7 @@ def compare(journal: Journal, run: str, other: str) -> Comparison:
         If they differ in table, tiers, objective or evaluator; the message says in which.
     """
     ids = journal.run_id(run), journal.run_id(other)
-    rows = journal.sql("compare", run=ids[0], other=ids[1]).to_dicts()
+    rows = journal.sql_rows("compare", run=ids[0], other=ids[1])
     found = {row["run_id"]: row for row in rows}
     empty = [run_id for run_id in ids if run_id not in found]
     if empty:

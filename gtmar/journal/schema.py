@@ -1,4 +1,4 @@
-"""What a journal's rows are: Arrow schemas, ids, rows of experiments, and how Parquet holds them.
+"""What a journal's rows are: Arrow schemas, rows of experiments, and how Parquet holds them.
 
 A part is written while its run goes on, so it is written fast; what is packed is there to stay and
 to be read, so it is small. The format is described in `docs/journal-format.md`; a change of a
@@ -14,6 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gtmar.journal.columns import (
+    ADDED,
+    CHANGES,
+    EVENTS,
+    EXPERIMENTS,
+    RECORDS,
+    columns_of,
+    experiment_id,
+)
 from gtmar.metrics.registry import all_metrics, metric_column
 
 if TYPE_CHECKING:
@@ -25,19 +34,13 @@ if TYPE_CHECKING:
     from gtmar.optimize.hill_climb import Step
 
 __all__ = [
-    "ADDED",
-    "EVENTS",
-    "EXPERIMENTS",
     "FAST",
-    "FORMAT_VERSION",
-    "RECORDS",
     "SCHEMAS",
     "SMALL",
     "Fields",
     "baseline_fields",
     "completed",
     "event_schema",
-    "experiment_id",
     "experiment_rows",
     "experiment_schema",
     "first_format",
@@ -47,149 +50,41 @@ __all__ = [
     "write_parquet",
 ]
 
-#: The newest format; a file without the columns that it added is of format 1.
-FORMAT_VERSION = 2
-
 _TEXT = pa.string()
-_COUNT = pa.int64()
-_VALUE = pa.float64()
-_TEXTS = pa.map_(_TEXT, _TEXT)
-_TIME = pa.timestamp("us", tz="UTC")
-
-#: What was asked, of which data and spec, by whom; in the `start` record.
-_START = {
-    "format_version": _COUNT,
-    "kind": _TEXT,
-    "started_at": _TIME,
-    "author": _TEXT,
-    "note": _TEXT,
-    "seed": _COUNT,
-    "parameters": _TEXTS,
-    "objective": _TEXT,
-    "higher_is_better": pa.bool_(),
-    "orientation": _TEXT,
-    "model": _TEXT,
-    "spec_id": _TEXT,
-    "score_id": _TEXT,
-    "spec": _TEXT,
-    "tiers": pa.list_(_TEXT),
-    "tiers_id": _TEXT,
-    "source": _TEXT,
-    "outcomes_fingerprint": _TEXT,
-    "features_fingerprint": _TEXT,
-    "accounts": _COUNT,
-    "accounts_dropped": _COUNT,
-    "search_accounts": _COUNT,
-    "holdout_accounts": _COUNT,
-    "basis": _TEXT,
-    "evaluator_version": _COUNT,
-    "evaluator_code": _TEXT,
-    "packages": _TEXTS,
-    "memory": _TEXT,
-    "memory_digest": _TEXT,
-    "parent_run": _TEXT,
-    "parent_experiment": _TEXT,
+#: A column's type as Arrow has it.
+_ARROW = {
+    "varchar": _TEXT,
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp with time zone": pa.timestamp("us", tz="UTC"),
+    "varchar[]": pa.list_(_TEXT),
+    "map(varchar, varchar)": pa.map_(_TEXT, _TEXT),
+    "map(varchar, bigint)": pa.map_(_TEXT, pa.int64()),
+    "map(varchar, double)": pa.map_(_TEXT, pa.float64()),
+    CHANGES: pa.map_(_TEXT, pa.struct([("before", pa.int64()), ("after", pa.int64())])),
 }
-#: How it ended; in the `end` record. Holdout metrics are JSON: looked at whole, never searched.
-_END = {
-    "ended_at": _TIME,
-    "state": _TEXT,
-    "experiments": _COUNT,
-    "wins": _COUNT,
-    "proposals": _COUNT,
-    "seconds": _VALUE,
-    "baseline_value": _VALUE,
-    "best_value": _VALUE,
-    "best_experiment": _TEXT,
-    "holdout_baseline_value": _VALUE,
-    "holdout_best_value": _VALUE,
-    "holdout_baseline_metrics": _TEXT,
-    "holdout_best_metrics": _TEXT,
-    "digest": _TEXT,
-    "equal_sizes": _TEXT,
-    "calibration": _TEXT,
-    "by_date": _TEXT,
-    "customers": _TEXT,
-}
-_HEAD = {
-    "run_id": _TEXT,
-    "experiment_id": _TEXT,
-    "number": _COUNT,
-    "proposal": _COUNT,
-    "parent": _TEXT,
-    "objective": _TEXT,
-    "value_before": _VALUE,
-    "value_after": _VALUE,
-    "outcome": _TEXT,
-    "changes": pa.map_(_TEXT, pa.struct([("before", _COUNT), ("after", _COUNT)])),
-    "weights": pa.map_(_TEXT, _COUNT),
-}
-_TAIL = {
-    "basis": _TEXT,
-    "null_reasons": _TEXTS,
-    "breaches": pa.list_(_TEXT),
-    "repeats": _TEXT,
-    "proposer": _TEXT,
-    "author": _TEXT,
-    "note": _TEXT,
-    "evaluated_at": _TIME,
-    "duration_us": _COUNT,
-    "tier_edges": pa.map_(_TEXT, _VALUE),
-}
-#: Columns that format 2 added; a file has them where there is something to say.
-ADDED = frozenset({"by_date", "calibration", "customers", "equal_sizes", "tier_edges"})
 
 
-def experiment_id(number: int) -> str:
-    """Return an experiment's id within its run.
-
-    Examples
-    --------
-    >>> experiment_id(34)
-    'exp_00034'
-    """
-    return f"exp_{number:05d}"
+def _schema(folder: str) -> pa.Schema:
+    return pa.schema([(name, _ARROW[kind]) for name, kind in columns_of(folder).items()])
 
 
 def run_schema() -> pa.Schema:
     """Return the schema of a run's records: one for all kinds, so that globs read as a table."""
-    return pa.schema({"run_id": _TEXT, "record": _TEXT, **_START, **_END})
+    return _schema(RECORDS)
 
 
 def experiment_schema() -> pa.Schema:
     """Return the schema of an experiment's row: head, one column a metric, tail."""
-    metrics = {}
-    for key, metric in all_metrics().items():
-        scalar = _COUNT if metric.count else _VALUE
-        metrics[key] = pa.map_(_TEXT, scalar) if metric.by_tier else scalar
-    return pa.schema({**_HEAD, **metrics, **_TAIL})
+    return _schema(EXPERIMENTS)
 
 
 def event_schema() -> pa.Schema:
     """Return the schema of an event's row."""
-    return pa.schema(
-        {
-            "event_id": _TEXT,
-            "kind": _TEXT,
-            "at": _TIME,
-            "author": _TEXT,
-            "note": _TEXT,
-            "expect": _TEXT,
-            "since": _TIME,
-            "model": _TEXT,
-            "spec_id": _TEXT,
-            "score_id": _TEXT,
-            "spec": _TEXT,
-            "run_id": _TEXT,
-            "experiment_id": _TEXT,
-            "source": _TEXT,
-            "details": _TEXT,
-        }
-    )
+    return _schema(EVENTS)
 
 
-#: Names of a journal's folders.
-RECORDS, EXPERIMENTS, EVENTS = "runs", "experiments", "events"
 #: The folders in the order in which they are listed: records first, so that whatever parts a run
 #: had when it ended are seen with its end.
 SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}

@@ -1,8 +1,10 @@
-"""A journal's rows as Arrow tables and datasets, which can be read and nothing else.
+"""A journal's rows where an engine reads them, and can do nothing else.
 
 Small files, of which there may be thousands, are read whole, and the rows of runs that have ended
-are kept in the cache, together. Large ones are left where they are: an engine reads the columns
-that it needs, and the checksums of their pages are verified.
+are kept in the cache: a database for each folder, which a connection attaches read only before it
+is locked, so that a question reads the columns and rows that it needs and no Arrow at all. Large
+files are left where they are: an engine reads the columns that it needs, and the checksums of their
+pages are verified.
 
 Rows that fit in memory are handed over as a stream: a dataset would import pandas where it is
 installed, which takes longer than most answers.
@@ -12,46 +14,36 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from gtmar.documents import is_text
-from gtmar.journal.schema import (
-    EVENTS,
-    EXPERIMENTS,
-    RECORDS,
-    SCHEMAS,
-    SMALL,
-    completed,
-    write_parquet,
-)
+from gtmar.journal.columns import EVENTS, EXPERIMENTS, RECORDS, columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
+    import duckdb
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
     from gtmar.journal.file_index import Cache, FileIndex
 
-__all__ = ["Rows", "Tables"]
+__all__ = ["FolderRows", "Rows", "Tables"]
 
 #: Bytes of a file up to which it is read whole; above, most of the time goes into its rows.
 _SMALL_BYTES = 262_144
 #: The same where so few runs are asked about: that much is sooner read than Arrow's datasets are
 #: imported, with pandas where that is installed.
 _ALONE, _SMALL_ALONE = 2, 1_048_576
-#: Groups of files that are read anew each time before they are kept too: this many, or this share.
-_FEW_GROUPS, _FEW_SHARE = 64, 0.05
+#: Bytes of what is kept of a folder up to which each new group of files is kept at once; above,
+#: so many are read anew each time before they are, since all that is kept is copied then.
+_SOON_COPIED, _FEW_GROUPS, _FEW_SHARE = 1 << 27, 64, 0.05
 #: Files up to this many are read by Arrow: its own setting up, and a cast, take Polars longer.
 _FEW_FILES = 48
-_GROUP_ROWS = 65_536
-_CONTENTS = b"gtmar_contents"
 _KEYS = {RECORDS: "run_id", EXPERIMENTS: "run_id", EVENTS: "event_id"}
 
 
@@ -66,15 +58,61 @@ class Rows:
         return self.table.__arrow_c_stream__(requested_schema)
 
 
+@dataclass(frozen=True)
+class FolderRows:
+    """What a view of a folder's rows reads."""
+
+    folder: str
+    #: A SELECT over the rows that are kept; empty where none of them is asked for.
+    kept: str = ""
+    #: Rows that aren't kept, for the view to read by the name `name`; None without any.
+    fresh: Rows | ds.Dataset | None = None
+    #: Columns that those have; None for all.
+    columns: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name under which the rows that aren't kept are registered."""
+        return f"fresh_{self.folder}"
+
+    @property
+    def select(self) -> str:
+        """Return the view's SELECT."""
+        if self.fresh is not None:
+            listed = ", ".join(f'"{name}"' for name in self.columns or ()) or "*"
+            kept = [f"select {listed} from ({self.kept})"] if self.kept else []
+            return " union all by name ".join([*kept, f"select * from {self.name}"])
+        kinds = columns_of(self.folder)
+        nulls = ", ".join(f'cast(null as {kind}) as "{name}"' for name, kind in kinds.items())
+        return self.kept or f"select {nulls} where false"
+
+
 @dataclass
 class Tables:
     """The rows of a journal's files."""
 
     index: FileIndex
-    kept: Cache
-    _loaded: dict[str, _Kept] = field(default_factory=dict)
-    _made: dict[object, dict[str, Rows | ds.Dataset]] = field(default_factory=dict)
-    _events: Rows | ds.Dataset | None = None
+    cache: Cache
+    #: What the connection has attached, by folder.
+    _attached: dict[str, _Kept] = field(default_factory=dict)
+    #: Folders whose rows were kept anew, or could not be: once a journal is opened is enough.
+    _renewed: set[str] = field(default_factory=set)
+    #: Whether what is attached isn't what is kept any more.
+    outdated: bool = False
+    #: Whether an answer from what is kept has failed: nothing is taken from it any more.
+    distrusted: bool = False
+    _made: dict[object, dict[str, FolderRows]] = field(default_factory=dict)
+    _read_already: dict[object, Rows | ds.Dataset] = field(default_factory=dict)
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Have a connection read what is kept, which has to be before it is locked."""
+        self.outdated = False
+        self._made.clear()
+        self._attached = (
+            {}
+            if self.distrusted
+            else {folder: _Kept.attached(connection, folder, self.cache) for folder in _KEYS}
+        )
 
     def of(
         self,
@@ -82,7 +120,7 @@ class Tables:
         *,
         columns: Sequence[str] | None = None,
         damaged: bool = False,
-    ) -> dict[str, Rows | ds.Dataset]:
+    ) -> dict[str, FolderRows]:
         """Return rows by folder: all, or those of some runs and all events.
 
         Parameters
@@ -100,39 +138,33 @@ class Tables:
         return self._made[key]
 
     def forget(self) -> None:
-        """Have everything looked at anew."""
+        """Have everything looked at anew, and what is kept made anew by the next that asks."""
         self._made.clear()
-        self._events = None
+        self._read_already.clear()
+        self.distrusted = True
+        for folder in _KEYS:
+            self.cache.remove(_file(folder))
 
     def _rows(
         self, runs: frozenset[str] | None, columns: Sequence[str] | None, *, damaged: bool
-    ) -> dict[str, Rows | ds.Dataset]:
+    ) -> dict[str, FolderRows]:
         index = self.index
-        keeping = not damaged
         ids = index.run_ids if runs is None else sorted(runs)
         sound = [run for run in ids if damaged or not index.damage(run)]
-        found: dict[str, Rows | ds.Dataset] = {}
+        found: dict[str, FolderRows] = {}
         for folder, wanted in ((RECORDS, None), (EXPERIMENTS, columns)):
             groups = {run: index.files(folder, run) for run in sound}
             found[folder] = self._of_folder(
-                folder, groups, wanted, keeping=keeping, whole=runs is None
+                folder, groups, wanted, keeping=not damaged, whole=runs is None
             )
-        found[EVENTS] = self._event_rows(damaged=damaged)
-        index.keep()
-        return found
-
-    def _event_rows(self, *, damaged: bool) -> Rows | ds.Dataset:
-        if self._events is not None and not damaged:
-            return self._events
-        left_out = set() if damaged else {each.file for each in self.index.event_damage()}
+        left_out = set() if damaged else {each.file for each in index.event_damage()}
         events = {
             name if damaged else name.partition("=")[2].partition(".")[0]: [name]
-            for name in self.index.events
-            if name not in left_out and self.index[name].whole
+            for name in index.events
+            if name not in left_out and index[name].whole
         }
-        found = self._of_folder(EVENTS, events, None, keeping=not damaged)
-        if not damaged:
-            self._events = found
+        found[EVENTS] = self._of_folder(EVENTS, events, None, keeping=not damaged, whole=True)
+        index.keep()
         return found
 
     def _of_folder(
@@ -142,44 +174,67 @@ class Tables:
         columns: Sequence[str] | None,
         *,
         keeping: bool,
-        whole: bool = True,
-    ) -> Rows | ds.Dataset:
+        whole: bool,
+    ) -> FolderRows:
         """Return the rows of a folder's files, which come in groups: a run's, or an event's."""
-        index, schema = self.index, SCHEMAS[folder]()
+        kept = self._attached.get(folder, _NOTHING) if keeping else _NOTHING
+        if columns == ():
+            return FolderRows(folder, kept.none)
+        hashes = self._hashes(folder, groups) if keeping else {}
+        known = {key for key, content in hashes.items() if kept.contents.get(key) == content}
         limit = _SMALL_BYTES if whole or len(groups) > _ALONE else _SMALL_ALONE
-        small = {key: names for key, names in groups.items() if index.are_small(key, names, limit)}
-        # Of few runs the files are read sooner than what is kept of all, and of many few columns.
-        few_columns = folder != EXPERIMENTS or bool(columns)
-        keeping &= columns != () and (whole or (len(small) > _FEW_GROUPS and few_columns))
-        kept = self._kept(folder, small, whole=whole) if keeping else _Kept({}, None)
-        new = [key for key in small if key not in kept.contents]
-        rest = [name for key in new for name in small[key]]
-        fresh = self._read(folder, rest if columns != () else [], columns)
-        large = [name for key, names in groups.items() if key not in small for name in names]
-        in_memory = folder != EXPERIMENTS or columns is not None or not kept.contents
-        if in_memory and not (large and columns != ()):
-            rows, before = fresh.select(columns or schema.names), kept.read(columns)
-            if before is not None and not whole:
-                before = _among(before, _KEYS[folder], kept.contents)
-            return Rows(rows if before is None else pa.concat_tables([before, rows]))
+        rest = {key: names for key, names in groups.items() if key not in known}
+        small = [key for key, names in rest.items() if self.index.are_small(key, names, limit)]
+        if self.index.is_large and not (folder in self._renewed or self.distrusted):
+            new = {key: groups[key] for key in small if key in hashes}
+            asked = kept.contents.keys() if whole else kept.contents.keys() & hashes.keys()
+            gone = {*asked} - known
+            if (gone or new) and keeping and self._renew(folder, gone, new, hashes):
+                self._renewed.add(folder)
+                self.outdated = True
+                return FolderRows(folder)
+        select = kept.select(known, _KEYS[folder])
+        if not any(rest.values()):
+            return FolderRows(folder, select or kept.none)
+        large = [name for key in rest.keys() - {*small} for name in rest[key]]
+        names = [name for key in small for name in rest[key]]
+        chosen = tuple(columns) if columns else None
+        made = folder, chosen, *names, *sorted(large)
+        if made not in self._read_already:
+            self._read_already[made] = self._fresh(folder, names, large, columns)
+        return FolderRows(folder, select, self._read_already[made], None if large else chosen)
+
+    def _fresh(
+        self, folder: str, names: list[str], large: list[str], columns: Sequence[str] | None
+    ) -> Rows | ds.Dataset:
+        """Return the rows of small files, and of large ones."""
+        from gtmar.journal.schema import SCHEMAS
+
+        schema = SCHEMAS[folder]()
+        rows = self._read(folder, names, columns if not large else None)
+        if not large:
+            return Rows(rows.select(list(columns) if columns else schema.names))
+        import pyarrow as pa
         import pyarrow.dataset as ds
 
-        children = [] if kept.content is None else [kept.dataset()]
-        children.append(ds.InMemoryDataset(fresh))
-        if large:
-            unlike = [_schema(index.path(n)) for n in large if not index[n].alike]
-            if unlike:
-                schema = pa.unify_schemas(
-                    [schema, *(each.remove_metadata() for each in unlike)],
-                    promote_options="permissive",
-                )
-            children.append(_fragments({n: index.path(n) for n in large}, schema))
+        index = self.index
+        unlike = [_schema(index.path(n)) for n in large if not index[n].alike]
+        if unlike:
+            schema = pa.unify_schemas(
+                [schema, *(each.remove_metadata() for each in unlike)],
+                promote_options="permissive",
+            )
+        children = [ds.InMemoryDataset(rows), _fragments({n: index.path(n) for n in large}, schema)]
         return ds.UnionDataset(schema, [child.replace_schema(schema) for child in children])
 
     def _read(
         self, folder: str, names: list[str], columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Read files, held against their hashes: some columns at the least."""
+        import pyarrow as pa
+
+        from gtmar.journal.schema import SCHEMAS, completed
+
         schema = SCHEMAS[folder]()
         contents: list[IO[bytes]] = []
         for name in names:
@@ -193,6 +248,8 @@ class Tables:
         if len(contents) <= _FEW_FILES:
             read = partial(_read_columns, columns=columns, schema=schema)
             return pa.concat_tables(map(read, contents))
+        import polars as pl
+
         # In one piece first: to convert thousands, a file's each, takes longer than to read them.
         tables = []
         for newer in (False, True):
@@ -210,52 +267,59 @@ class Tables:
 
     # ---- the rows that are kept --------------------------------------------------------------
 
-    def _kept(self, folder: str, groups: dict[str, list[str]], *, whole: bool) -> _Kept:
-        """Return the rows in the cache that are those of files as they are.
-
-        Where these are all of the folder's, the cache is brought up to date.
-        """
+    def _hashes(self, folder: str, groups: dict[str, list[str]]) -> dict[str, str]:
+        """Return a hash of the content of each group whose rows may be kept."""
         index = self.index
-        wanted = {
+        return {
             key: index.content(folder, key, names)
             for key, names in groups.items()
             if folder == EVENTS or index.has_ended(key)
         }
-        kept = self._loaded.get(folder) or _Kept.loaded(
-            self.kept.read(f"{folder}.parquet"), SCHEMAS[folder]()
-        )
-        if not whole:
-            alike = wanted.items() & kept.contents.items()
-            return _Kept(dict(alike), kept.content)
-        stale = {key for key, content in kept.contents.items() if wanted.get(key) != content}
-        new = [key for key in wanted if key not in kept.contents or key in stale]
-        few = max(_FEW_GROUPS, int(_FEW_SHARE * len(kept.contents)))
-        if stale or len(new) > few:
-            kept = self._renewed(folder, kept, stale, {key: groups[key] for key in new}, wanted)
-        self._loaded[folder] = kept
-        return kept
 
-    def _renewed(
-        self,
-        folder: str,
-        kept: _Kept,
-        stale: set[str],
-        new: dict[str, list[str]],
-        wanted: dict[str, str],
-    ) -> _Kept:
-        tables = [self._read(folder, [name for names in new.values() for name in names])]
-        before = kept.read(None)
-        if before is not None:
-            if stale:
-                before = _among(before, _KEYS[folder], kept.contents.keys() - stale)
-            tables.insert(0, before)
-        contents = {key: wanted[key] for key in [*kept.contents, *new] if key in wanted}
-        rows = pa.concat_tables(tables).combine_chunks()
-        written = io.BytesIO()
-        write_parquet(rows, written, {_CONTENTS.decode(): json.dumps(contents)}, _GROUP_ROWS, SMALL)
-        if len(wanted) > _FEW_GROUPS:
-            self.kept.write(f"{folder}.parquet", written.getvalue())
-        return _Kept(contents, written.getvalue())
+    def _renew(
+        self, folder: str, gone: set[str], new: dict[str, list[str]], hashes: dict[str, str]
+    ) -> bool:
+        """Keep the rows of new groups too, and no more those of others; say whether it was done."""
+        import duckdb
+
+        path = self.cache.path(_file(folder))
+        kept = self._attached.get(folder, _NOTHING)
+        few = len(new) <= max(_FEW_GROUPS, int(_FEW_SHARE * len(kept.contents)))
+        if path is None or (not gone and few and _size(path) > _SOON_COPIED):
+            return False
+        rows = self._read(folder, [name for names in new.values() for name in names])
+        held = {key: content for key, content in kept.contents.items() if key not in gone}
+        contents = held | {key: hashes[key] for key in new}
+
+        def fill(beside: Path) -> None:
+            with duckdb.connect() as connection:
+                before = _Kept.attached(connection, folder, self.cache)
+                if before.contents != kept.contents:
+                    raise FileNotFoundError("another process has kept other rows meanwhile")
+                if held and not gone:
+                    connection.execute(f"detach {_name(folder)}")
+                    shutil.copyfile(path, beside)
+                connection.execute(f"attach {_quoted(beside)} as written")
+                connection.register("fresh", Rows(rows))
+                if held and not gone:
+                    connection.execute("drop table written.about")
+                    connection.execute("insert into written.entries select * from fresh")
+                else:
+                    parts = [before.select(held, _KEYS[folder])] if held else []
+                    text = " union all ".join([*parts, "select * from fresh"])
+                    connection.execute(f"create table written.entries as {text}")
+                connection.execute(
+                    "create table written.about as select $columns as columns, $held as contents",
+                    {"columns": _columns(folder), "held": json.dumps(contents)},
+                )
+                connection.execute("detach written")
+            beside.chmod(0o600)
+
+        try:
+            self.cache.place(_file(folder), fill)
+        except (OSError, duckdb.Error, UnicodeError):
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -263,54 +327,88 @@ class _Kept:
     """Rows from the cache: which groups of files they are of, each with its content's hash."""
 
     contents: dict[str, str]
-    #: A Parquet file.
-    content: bytes | None
+    #: The table of them.
+    table: str = ""
 
     @classmethod
-    def loaded(cls, content: bytes | None, columns: pa.Schema) -> _Kept:
-        """Read what is kept; nothing of what a version with other columns kept."""
+    def attached(cls, connection: duckdb.DuckDBPyConnection, folder: str, cache: Cache) -> _Kept:
+        """Attach what is kept; nothing of what a version with other columns kept, or is damaged."""
+        import duckdb
+
         try:
-            schema = pq.read_schema(pa.BufferReader(content or b""))
-            if schema.names != columns.names:
-                return cls({}, None)
-            return cls(json.loads(schema.metadata[_CONTENTS]), content)
-        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
-            return cls({}, None)
+            path = cache.path(_file(folder))
+            if path is None or not path.is_file():
+                return _NOTHING
+            name = _name(folder)
+            with cache.linked(_file(folder)) as link:
+                connection.execute(f"attach {_quoted(link)} as {name} (read_only)")
+            about = connection.execute(f"select columns, contents from {name}.about").fetchall()
+            [(columns, contents)] = about
+            if columns == _columns(folder):
+                return cls(json.loads(contents), f"{name}.entries")
+        except (duckdb.Error, OSError, ValueError):
+            pass
+        return _NOTHING
 
-    def read(self, columns: Sequence[str] | None) -> pa.Table | None:
-        """Return the rows; None where there are none."""
-        if self.content is None:
-            return None
-        file = pq.ParquetFile(pa.BufferReader(self.content), page_checksum_verification=True)
-        # Not by Arrow's threads: the memory that they take anew costs more than they save.
-        return file.read(columns, use_threads=False).replace_schema_metadata(None)
+    @property
+    def none(self) -> str:
+        """A SELECT of no row; empty where nothing is kept."""
+        return self.table and f"select * from {self.table} where false"
 
-    def dataset(self) -> ds.Dataset:
-        """Return the rows as what is read column by column."""
-        import pyarrow.dataset as ds
+    def select(self, known: Collection[str], column: str) -> str:
+        """Return a SELECT of the rows of some groups; empty for none."""
+        if not known:
+            return ""
+        others = self.contents.keys() - set(known)
+        if not others:
+            return f"select * from {self.table}"
+        few, word = (others, "not in") if len(others) < len(known) else (known, "in")
+        # Ids of runs and events, which are of letters, digits and dashes.
+        listed = ", ".join(f"'{key}'" for key in sorted(few))
+        return f"select * from {self.table} where {column} {word} ({listed})"
 
-        format_ = _format()
-        schema = pq.read_schema(pa.BufferReader(self.content)).remove_metadata()
-        fragment = format_.make_fragment(pa.py_buffer(self.content))
-        return ds.FileSystemDataset([fragment], schema, format_)
+
+_NOTHING = _Kept({})
+
+
+def _file(folder: str) -> str:
+    return f"{folder}.duckdb"
+
+
+def _name(folder: str) -> str:
+    """Return what a connection calls the database of a folder's rows."""
+    return f"kept_{folder}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as SQL has a text; `UnicodeError` for one that no text holds."""
+    name = str(path)
+    name.encode()
+    return "'" + name.replace("'", "''") + "'"
+
+
+def _columns(folder: str) -> str:
+    """Return what this version's rows are of, as text."""
+    return json.dumps(columns_of(folder))
 
 
 def _read_columns(
     content: IO[bytes], *, columns: Sequence[str] | None, schema: pa.Schema
 ) -> pa.Table:
     """Read a file in this version's order of columns, or some of them."""
+    import pyarrow.parquet as pq
+
+    from gtmar.journal.schema import completed
+
     file = pq.ParquetFile(content)
     there = set(file.schema_arrow.names)
     wanted = None if columns is None else [name for name in columns if name in there]
     table = file.read(wanted, use_threads=False).replace_schema_metadata(None)
     return completed(table, schema).select(columns or schema.names)
-
-
-def _among(rows: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
-    """Return the rows with one of some values in a column."""
-    import pyarrow.compute as pc
-
-    return rows.filter(pc.is_in(rows[column], pa.array(sorted(values), pa.string())))
 
 
 def _format() -> ds.ParquetFileFormat:
@@ -321,12 +419,15 @@ def _format() -> ds.ParquetFileFormat:
 
 
 def _schema(path: str) -> pa.Schema:
+    import pyarrow.parquet as pq
+
     with open(path, "rb") as file:  # noqa: PTH123 - Arrow takes a path for UTF-8
         return pq.read_schema(file)
 
 
 def _fragments(paths: dict[str, str], schema: pa.Schema) -> ds.Dataset:
     """Return files that are read where they are; a run's are passed over where it isn't asked."""
+    import pyarrow as pa
     import pyarrow.dataset as ds
     from pyarrow.fs import LocalFileSystem
 

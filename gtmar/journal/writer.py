@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from gtmar.errors import JournalError
+from gtmar.journal.columns import ADDED
 from gtmar.journal.digest import RunDigest
 from gtmar.journal.files import (
     RunFiles,
@@ -28,7 +29,7 @@ from gtmar.journal.files import (
     staged,
     unwritable,
 )
-from gtmar.journal.schema import ADDED, FAST, format_of, run_schema, write_parquet
+from gtmar.journal.schema import FAST, format_of, run_schema, write_parquet
 from gtmar.outputs import settle
 
 if TYPE_CHECKING:

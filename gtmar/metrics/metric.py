@@ -4,6 +4,8 @@ A formula runs over columns of sums in a query, or over integers of Python for a
 smallest query takes a Polars thread a tenth of a millisecond to begin. Python's integers are exact
 at any size, and their conversion to doubles and the division of these are IEEE 754's, as those of
 Polars are; a test compares bit by bit.
+
+Polars is imported by what makes an expression: a journal's readers need names and units alone.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from dataclasses import dataclass
 from operator import add, ge, gt, mul, ne, sub, truediv
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-import polars as pl
-
 from gtmar.engine.sum_names import tier_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import polars as pl
 
 __all__ = [
     "BINARY",
@@ -188,9 +190,11 @@ class Sums:
 
     def whole(self, name: str) -> Quantity:
         """Return a sum by its own name, one of the whole."""
-        if self.known is None:
-            return pl.col(name)
-        return Exact(self.known[name])
+        if self.known is not None:
+            return Exact(self.known[name])
+        import polars as pl
+
+        return pl.col(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,17 +243,27 @@ def where(condition: Quantity, value: Quantity) -> Quantity:
     """Return a value where a condition holds, null elsewhere."""
     if isinstance(condition, Exact):
         return condition.where(value)
+    import polars as pl
+
     return pl.when(cast("pl.Expr", condition)).then(cast("pl.Expr", value))
 
 
 def real(value: Quantity) -> Quantity:
     """Return the nearest doubles."""
-    return value.real() if isinstance(value, Exact) else cast("pl.Expr", value).cast(pl.Float64)
+    if isinstance(value, Exact):
+        return value.real()
+    import polars as pl
+
+    return cast("pl.Expr", value).cast(pl.Float64)
 
 
 def wide(value: Quantity) -> Quantity:
     """Widen a sum, so that a product of two can't wrap."""
-    return value if isinstance(value, Exact) else cast("pl.Expr", value).cast(pl.Int128)
+    if isinstance(value, Exact):
+        return value
+    import polars as pl
+
+    return cast("pl.Expr", value).cast(pl.Int128)
 
 
 def added(values: Iterable[Quantity]) -> Quantity:
@@ -257,9 +271,15 @@ def added(values: Iterable[Quantity]) -> Quantity:
     listed = list(values)
     if isinstance(listed[0], Exact):
         return Exact.added(cast("list[Exact]", listed))
+    import polars as pl
+
     return pl.sum_horizontal(cast("list[pl.Expr]", listed))
 
 
 def nothing(like: Quantity) -> Quantity:
     """Return nulls, as many as `like` has values."""
-    return like.nothing() if isinstance(like, Exact) else pl.lit(None, dtype=pl.Float64)
+    if isinstance(like, Exact):
+        return like.nothing()
+    import polars as pl
+
+    return pl.lit(None, dtype=pl.Float64)

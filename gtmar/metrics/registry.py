@@ -1,13 +1,13 @@
-"""The list of all metrics, and their values from a frame of sums."""
+"""The list of all metrics, and their values from a frame of sums.
+
+Polars and NumPy are imported by what computes: names and units come without them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, cast
-
-import numpy as np
-import polars as pl
 
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import UsageError, did_you_mean
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
+    import numpy as np
+    import polars as pl
     from numpy.typing import NDArray
 
     from gtmar.data.outcomes import OutcomeColumns
@@ -133,6 +135,9 @@ class Measured:
         `numbers` has, for each row to be, the row here, or None for one of nulls, whose reason
         `lacking` gives.
         """
+        import numpy as np
+        import polars as pl
+
         rows = pl.Series(numbers, dtype=pl.UInt32)
         reasons = tuple(
             {"*": why} if number is None else self.reasons[number]
@@ -161,6 +166,8 @@ class Measured:
 @cache
 def _expressions(tiers: tuple[str, ...], lacking: frozenset[str]) -> tuple[pl.Expr, ...]:
     """Build all expressions of a spec's tiers once."""
+    import polars as pl
+
     built = []
     for key, metric in all_metrics().items():
         for tier in tiers if metric.by_tier else (None,):
@@ -197,7 +204,7 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
             static[key] = reason
     values = frame.select(_expressions(names, frozenset(static)))
     lows = [tier_sum(TIER_LOW, tier) for tier in names]
-    edges = frame.select(lows).to_numpy().astype(np.float64) if lows[0] in frame.columns else None
+    edges = frame.select(lows).to_numpy().astype("float64") if lows[0] in frame.columns else None
     return Measured(values, names, _reasons(values, static), edges)
 
 
@@ -224,6 +231,8 @@ def measure_exact(
 
 def _reasons(values: pl.DataFrame, static: dict[str, str]) -> tuple[dict[str, str], ...]:
     """Word each row's nulls. Rows with the same nulls share one mapping."""
+    import polars as pl
+
     metrics = all_metrics()
     counts = dict(zip(values.columns, values.null_count().row(0), strict=True))
     holed = [name for name, count in counts.items() if count]

@@ -101,7 +101,7 @@ _LONGEST, _LONGEST_NARROW = 44, 24
 def objective_chart(evidence: Evidence) -> Markup:
     """Draw the objective over experiments: best so far, every win, and what else was tried."""
     s = evidence.review.summary
-    wins = evidence.review.wins.to_dicts()
+    wins = evidence.review.wins
     last = max([1, s["experiments"], s["last_win"] or 0, *evidence.tried["last"].to_list()])
     steps = [
         {"x": 0, "y": s["baseline_value"]},

@@ -213,7 +213,7 @@ class Evidence:
     def weights(self) -> list[WeightGroup]:
         """The weights by feature, bins under theirs, the features with the largest weight first."""
         groups: dict[str, list[dict[str, Any]]] = {}
-        for row in self.review.weights.to_dicts():
+        for row in self.review.weights:
             feature = row["of"] or row["feature"]
             label = row["feature"].removeprefix(feature) or feature
             groups.setdefault(feature, []).append(row | {"label": label})
@@ -392,7 +392,7 @@ def _tiers(
     rows = journal.query(_MEASURED, run=review.summary["run_id"], best=best).to_dicts()
     labelled = {"start": rows[0]["labelled_by_tier"], "best": rows[-1]["labelled_by_tier"]}
     lines = []
-    for row in review.tiers.to_dicts():
+    for row in review.tiers:
         count = (labelled[row["stage"]] or {}).get(row["tier"]) or 0
         share = row["logo_retention"]
         if review.by_date is not None:
@@ -411,7 +411,8 @@ def _unseen(run: dict[str, Any], review: Review) -> tuple[dict[str, Any], ...]:
     if run["holdout_best_metrics"] is None:
         return ()
     start, best = (json.loads(run[f"holdout_{x}_metrics"]) for x in ("baseline", "best"))
-    name, columns = run["objective"], review.drift.select("metric", "start", "best").rows()
+    name = run["objective"]
+    columns = [(row["metric"], row["start"], row["best"]) for row in review.drift]
     searched = {metric: ends for metric, *ends in columns}
     searched[name] = [review.summary["baseline_value"], review.summary["best_value"]]
     shown = [m.key for m in all_metrics().values() if not m.by_tier and m.better == "higher"]

@@ -19,11 +19,11 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import UsageError, culprits
 from gtmar.journal.catalog import Journal
+from gtmar.journal.columns import experiment_id
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.journal.lookup import checkout
 from gtmar.journal.review import why_none
-from gtmar.journal.schema import experiment_id
 from gtmar.metrics.metric import basis_note
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard

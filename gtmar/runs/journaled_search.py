@@ -23,13 +23,8 @@ from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
 from gtmar.errors import AccountDataError
-from gtmar.journal.schema import (
-    FORMAT_VERSION,
-    baseline_fields,
-    experiment_id,
-    experiment_rows,
-    step_fields,
-)
+from gtmar.journal.columns import FORMAT_VERSION, experiment_id
+from gtmar.journal.schema import baseline_fields, experiment_rows, step_fields
 from gtmar.journal.sentences import Seen, at_its_size, lead, old_customers
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of

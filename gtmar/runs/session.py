@@ -13,8 +13,8 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import Source, scan
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import AccountDataError, NotResumableError, UsageError
+from gtmar.journal.columns import experiment_id
 from gtmar.journal.files import RunFiles
-from gtmar.journal.schema import experiment_id
 from gtmar.objective.objective import Judge
 from gtmar.runs.holdout import later_source, load_with_holdout, recorded
 from gtmar.runs.journaled_search import Search

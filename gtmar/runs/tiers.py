@@ -16,7 +16,7 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import SpecError, UsageError
-from gtmar.journal.schema import experiment_id
+from gtmar.journal.columns import experiment_id
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge

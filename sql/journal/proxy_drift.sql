@@ -13,16 +13,27 @@
 -- order: worse first, then better, moved, same, each by metric
 -- reads: the runs named
 
-with paired as (
+-- Read once: to plan the view of all measures takes longer than to read it.
+with measured as materialized (
+    select
+        metric,
+        tier,
+        name,
+        number,
+        amount
+    from measures
+    where run_id = (select run_id from chosen_run)
+        and number in (0, (select number from chosen_best))
+),
+paired as (
     select
         metric,
         tier,
         name,
         max(amount) filter (where number = 0) as start,
         max(amount) filter (where number = (select number from chosen_best)) as best
-    from measures
-    where run_id = (select run_id from chosen_run)
-        and number in (0, (select number from chosen_best))
+    from measured
+    where name <> (select objective from chosen_run)
         -- What says the same twice, or follows from the table alone, is left out.
         and metric in (
             'auc_roc_retain',
@@ -44,7 +55,6 @@ with paired as (
             'arpa_by_tier',
             'share_by_tier'
         )
-        and name <> (select objective from chosen_run)
     group by metric, tier, name
 ),
 -- A metric of a tier is better or worse only where as many accounts are in it as before.
@@ -52,10 +62,8 @@ tier_size as (
     select
         tier,
         count(distinct amount) = 1 as is_kept
-    from measures
-    where run_id = (select run_id from chosen_run)
-        and number in (0, (select number from chosen_best))
-        and metric = 'accounts_by_tier'
+    from measured
+    where metric = 'accounts_by_tier'
     group by tier
 )
 select

@@ -434,10 +434,42 @@ def test_an_answer_imports_no_more_than_it_uses(folder: Path) -> None:
     questions += [["sql", "runs"], ["sql", "-c", "select count(*) from experiments"]]
     runs = sorted(path.name.partition("=")[2] for path in folder.glob("journal/runs/*"))
     questions[3] += runs
+    answered_without(UNASKED, questions, folder / "journal")
+
+
+#: What no answer needs whose rows are kept: frames, and what reads files.
+KEPT = {*UNASKED, "polars", "pyarrow", "numpy", "gtmar.journal.schema"}
+
+
+@pytest.mark.slow
+def test_an_answer_from_what_is_kept_brings_neither_arrow_nor_polars(
+    folder: Path, tmp_path: Path
+) -> None:
+    runs = sorted(path.name.partition("=")[2] for path in folder.glob("journal/runs/*"))
+    questions = [["log"], ["best"], ["review"], ["review", "--full"], ["review", "--json"]]
+    questions += [["compare", *runs], ["lineage", "latest"], ["show", "1"], ["front"], []]
+    cache = {"GTMAR_CACHE": str(tmp_path / "cache")}
+    answered_without(UNASKED, questions, folder / "journal", few=True, **cache)
+    answered_without(KEPT, questions, folder / "journal", few=True, **cache)
+    # Without a cache, what reads files is there; what makes frames isn't.
+    answered_without({*UNASKED, "polars"}, questions, folder / "journal", GTMAR_CACHE="")
+
+
+def answered_without(
+    unasked: set[str],
+    questions: list[list[str]],
+    journal: Path,
+    *,
+    few: bool = False,
+    **shell: str,
+) -> None:
+    """Ask in another process, and see that some modules aren't loaded; `few` files are kept too."""
     code = (
         "import json, sys\n"
         "from typer.testing import CliRunner\n"
         "from gtmar.cli.app import app\n"
+        "from gtmar.journal import file_index\n"
+        f"file_index._MANY_FILES = {0 if few else 200}\n"
         "questions, unasked = map(json.loads, sys.argv[1:])\n"
         "for words in questions:\n"
         "    said = CliRunner().invoke(app, words)\n"
@@ -445,13 +477,13 @@ def test_an_answer_imports_no_more_than_it_uses(folder: Path) -> None:
         "    brought = {*unasked} & {*sys.modules}\n"
         "    assert not brought, (words, brought)\n"
     )
-    words = [json.dumps(questions), json.dumps(sorted(UNASKED))]
+    words = [json.dumps(questions), json.dumps(sorted(unasked))]
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "GTMAR_JOURNAL": str(folder / "journal")},
+        env={**os.environ, "GTMAR_JOURNAL": str(journal), **shell},
     )
     assert done.returncode == 0, done.stderr
 

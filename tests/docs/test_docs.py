@@ -39,7 +39,8 @@ from gtmar.cli.json_schemas import json_schemas
 from gtmar.data import synthetic
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.journal.catalog import Journal
-from gtmar.journal.schema import FORMAT_VERSION, experiment_schema, run_schema
+from gtmar.journal.columns import FORMAT_VERSION
+from gtmar.journal.schema import experiment_schema, run_schema
 from gtmar.journal.sql_library import library
 from gtmar.metrics import all_metrics
 

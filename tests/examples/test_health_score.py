@@ -14,7 +14,7 @@ import pytest
 
 from gtmar import runs
 from gtmar.data.synthetic import generate
-from gtmar.journal.schema import experiment_id
+from gtmar.journal.columns import experiment_id
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "examples" / "health_score" / "spec.yaml"

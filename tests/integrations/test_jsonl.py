@@ -596,7 +596,7 @@ def test_an_imported_run_can_be_reviewed(mixed: Path) -> None:
     assert found.verdict[0] == (
         "auc_roc_retain rose from 0.6312 to 0.6610 (+0.0298) in 3 experiments, 2 of them kept."
     )
-    assert found.wins["changes"].to_list() == [
+    assert [win["changes"] for win in found.wins] == [
         "alert_created: 5 -> 12, session_depth: 5 -> 3",
         "alert_created: 12 -> 14",
     ]

@@ -6,17 +6,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import journals
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from journals import begin, finish
 
-from gtmar.errors import DamagedJournalWarning
+from gtmar.errors import DamagedJournalWarning, QueryError
 from gtmar.journal.catalog import Journal
+from gtmar.journal.columns import ADDED
 from gtmar.journal.file_index import Cache, FileIndex
-from gtmar.journal.schema import ADDED, experiment_schema
+from gtmar.journal.schema import experiment_schema
 from gtmar.journal.verify import verify
 
 IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(70)]
@@ -63,7 +63,7 @@ def test_a_second_answer_comes_from_the_cache_and_is_the_same(
 ) -> None:
     listed = {p: p.stat().st_mtime_ns for p in journal.rglob("*")}
     first = answers(journal)
-    assert set(entries(kept)) == {"experiments.parquet", "runs.parquet", "files", "journal"}
+    assert set(entries(kept)) == {"experiments.duckdb", "runs.duckdb", "files", "journal"}
     assert {p: p.stat().st_mtime_ns for p in journal.rglob("*")} == listed
     read: list[str] = []
     monkeypatch.setattr(
@@ -74,18 +74,75 @@ def test_a_second_answer_comes_from_the_cache_and_is_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet"])
+def test_what_is_asked_about_is_kept_and_what_is_new_comes_to_it(
+    journal: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(*runs: str) -> list[int]:
+        with Journal(journal) as opened:
+            text = "select count(*) from experiments group by run_id order by run_id"
+            return opened.query(text, among=runs)["count_star()"].to_list()
+
+    new = "r20260102-120000-abc999"
+    sizes = counted(IDS[0])
+    assert counted(IDS[0], IDS[1]) == 2 * sizes
+    finish(begin(journal, new, parts=2))
+    first = answers(journal)
+    assert first[1].height == len(IDS) + 1
+    plainly = FileIndex.read
+    monkeypatch.setattr(FileIndex, "read", lambda *_: pytest.fail("a file was read"))
+    assert counted(IDS[0], new) == 2 * sizes
+    assert same(answers(journal), first)
+    monkeypatch.setattr(FileIndex, "read", plainly)
+    for room in ("runs", "experiments"):
+        shutil.rmtree(journal / room / f"run_id={new}")
+    assert answers(journal)[1].height == len(IDS)
+    with duckdb.connect(entries(kept)["runs.duckdb"], read_only=True) as written:
+        ids = written.execute("select distinct run_id from entries order by run_id").fetchall()
+    assert [run_id for (run_id,) in ids] == IDS
+
+
+@pytest.mark.slow
+def test_what_is_kept_is_changed_by_no_query(journal: Path, kept: Path) -> None:
+    first = answers(journal)
+    content = {path: path.read_bytes() for path in kept.glob("*/*.duckdb")}
+    own = str(entries(kept)["runs.duckdb"])
+    with Journal(journal) as opened:
+        [path] = opened.query(
+            "select path from duckdb_databases() where database_name = 'kept_runs'"
+        )["path"]
+        assert path != own
+        # The name that it was attached by is one that is gone.
+        for gone in (path, f"{path}.wal"):
+            assert opened.query(f"from read_blob('{gone}')").is_empty()
+        for text in (
+            f"from read_blob('{own}')",
+            *(
+                f"with x as (copy (select 1 as a) to '{place}' (format parquet)) from x"
+                for place in (own, path, f"{path}.wal")
+            ),
+            "insert into kept_runs.entries select * from kept_runs.entries",
+            "delete from kept_experiments.entries returning *",
+            "with x as (update kept_runs.about set contents = '{}' returning *) from x",
+            "detach kept_runs",
+            f"attach '{own}' as mine",
+        ):
+            with pytest.raises(QueryError):
+                opened.query(text)
+    assert {path: path.read_bytes() for path in kept.glob("*/*.duckdb")} == content
+    assert same(answers(journal), first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["experiments.duckdb", "runs.duckdb"])
 def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
     journal: Path, kept: Path, name: str
 ) -> None:
     first = answers(journal)
-    cache = Cache(entries(kept)[name].parent, journal)
-    content = cache.read(name)
-    assert content is not None
-    table = pq.ParquetFile(pa.BufferReader(content)).read()
-    fewer = pa.BufferOutputStream()
-    pq.write_table(table.drop_columns(sorted(ADDED.intersection(table.column_names))), fewer)
-    cache.write(name, fewer.getvalue().to_pybytes())
+    with duckdb.connect(entries(kept)[name]) as written:
+        there = {column for (column, *_) in written.execute("describe entries").fetchall()}
+        for column in sorted(ADDED & there):
+            written.execute(f"alter table entries drop column {column}")
+        written.execute("update about set columns = '{}'")
     # Some columns of all runs, and all columns.
     with Journal(journal) as opened:
         assert opened.query("select run_id from runs", columns=()).height == len(IDS)
@@ -93,7 +150,7 @@ def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["experiments.parquet", "runs.parquet", "files"])
+@pytest.mark.parametrize("name", ["experiments.duckdb", "runs.duckdb", "files"])
 @pytest.mark.parametrize("how", ["gone", "empty", "torn", "flipped", "another's"])
 def test_a_cache_that_is_damaged_is_made_anew(
     journal: Path, kept: Path, name: str, how: str
@@ -104,7 +161,11 @@ def test_a_cache_that_is_damaged_is_made_anew(
     if how == "gone":
         path.unlink()
     elif how == "flipped":
-        path.write_bytes(content[:900] + bytes([content[900] ^ 1]) + content[901:])
+        # A bit of each page: wherever it is, it counts.
+        changed = bytearray(content)
+        for at in range(900, len(content), 4_096):
+            changed[at] ^= 1
+        path.write_bytes(changed)
     elif how == "another's":
         Cache(path.parent, journal).write(name, b"{}")
     else:

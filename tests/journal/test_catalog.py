@@ -22,6 +22,7 @@ from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.review import review
 from gtmar.journal.schema import event_schema, experiment_schema, run_schema
+from gtmar.journal.sql_library import find_file, library
 from gtmar.journal.writer import RunWriter
 from gtmar.runs import Limits, RunResult, run
 from gtmar.spec import ScoringSpec, load
@@ -76,6 +77,25 @@ def journal(made: tuple[Path, list[RunResult]]) -> Iterator[Journal]:
 @pytest.fixture(scope="module")
 def results(made: tuple[Path, list[RunResult]]) -> list[RunResult]:
     return made[1]
+
+
+@pytest.mark.parametrize("name", [*library("journal"), *library("checks")])
+def test_plain_rows_are_those_of_the_frame(
+    journal: Journal, results: list[RunResult], name: str
+) -> None:
+    named: dict[str, Any] = {"run": results[0].run_id, "other": results[1].run_id, "most": 5}
+    named |= {"experiment": "exp_00001", "other_experiment": "exp_00002"}
+    named["metric"] = "nrr_by_tier.A"
+    asked = {each.name for each in find_file(name).parameters}
+    given = {key: value for key, value in named.items() if key in asked}
+    assert journal.sql_rows(name, **given) == journal.sql(name, **given).to_dicts()
+
+
+def test_plain_rows_are_those_of_the_views(journal: Journal) -> None:
+    for view in ("runs", "experiments", "events", "measures", "changes", "history"):
+        text = f"from {view} order by all"
+        rows, frame = journal.query_rows(text), journal.query(text)
+        assert repr(rows).replace("Etc/", "") == repr(frame.to_dicts()).replace("Etc/", ""), view
 
 
 # ---- views ----------------------------------------------------------------------------------
@@ -477,7 +497,7 @@ def test_what_a_newer_version_wrote_is_refused(
     monkeypatch.setattr("gtmar.journal.writer.format_of", lambda _table: "3")
     with RunWriter(tmp_path / "one", "r20260101-120000-abc123") as opened:
         opened.record("start", {"kind": "search"})
-    monkeypatch.setattr("gtmar.journal.events.format_of", lambda _table: "12")
+    monkeypatch.setattr("gtmar.journal.schema.format_of", lambda _table: "12")
     write_event(tmp_path / "two", EventKind.IMPORT)
     for name, newest in (("one", 3), ("two", 12)):
         with pytest.raises(JournalVersionError, match=f"format {newest}, newer than the 2 ") as err:

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import polars as pl
 import pytest
 from factories import make_accounts, make_spec
 from typer.testing import CliRunner
@@ -26,6 +25,8 @@ from gtmar.spec import load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import polars as pl
 
 CAPTURE = "revenue_capture_at_20"
 
@@ -305,7 +306,6 @@ def made_of(*pairs: tuple[float, float, bool, str | None], higher: bool = True) 
         }
         for number, (value, amount, on_front, mark) in enumerate(pairs)
     ]
-    frame = pl.DataFrame(rows, schema_overrides={"mark": pl.String})
     return Front(
         run_id="r1",
         objective="auc_roc_retain",
@@ -313,7 +313,7 @@ def made_of(*pairs: tuple[float, float, bool, str | None], higher: bool = True) 
         higher_is_better=higher,
         metric_higher_is_better=True,
         whole_table=False,
-        rows=frame,
+        found=rows,
         guardrails=0,
         with_blocked=False,
         basis=None,
@@ -342,9 +342,10 @@ def test_where_less_is_better_the_trade_is_told_the_same() -> None:
     assert "Giving up 0.2000 of auc_roc_retain brings nrr_at_20 to 0.9000" in found.sentences[2]
     beaten = replace(
         found,
-        rows=found.rows.with_columns(
-            on_front=pl.Series([False, True]), value=pl.Series([0.3, 0.3])
-        ),
+        found=[
+            row | {"on_front": on_front, "value": 0.3}
+            for row, on_front in zip(found.found, (False, True), strict=True)
+        ],
     )
     assert "r1/exp_00001 is no worse in either" in " ".join(beaten.sentences)
 

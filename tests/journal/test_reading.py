@@ -172,7 +172,7 @@ def test_the_wins_are_listed_with_what_they_changed(
             }
         )
         before = row["number"]
-    assert found.wins.to_dicts() == expected
+    assert found.wins == expected
 
 
 def test_weights_stand_beside_those_of_the_start(
@@ -192,7 +192,7 @@ def test_weights_stand_beside_those_of_the_start(
         ends = {term.min: "min", term.max: "max"}
         earned = result.spec.earned_by.get(term.name)
         row |= {"of": term.feature, "at_bound": ends.get(row["best"]), "earned_by": earned}
-    assert found.weights.to_dicts() == expected
+    assert found.weights == expected
 
 
 def test_the_tier_table_is_that_of_start_and_best(
@@ -218,7 +218,7 @@ def test_the_tier_table_is_that_of_start_and_best(
         for stage, row in (("start", rows[0]), ("best", best_of(rows)))
         for tier in result.spec.tier_names
     ]
-    assert found.tiers.to_dicts() == expected
+    assert found.tiers == expected
 
 
 def flat(row: Row) -> dict[str, float | None]:
@@ -240,8 +240,8 @@ def test_proxy_drift_lists_what_else_moved(
     sized = found.equal_sizes["searched"]
     start |= {k: v for k, v in sized["start"].items() if not k.startswith("share_by_tier.")}
     best |= {k: v for k, v in sized["best"].items() if not k.startswith("share_by_tier.")}
-    drift = {row["metric"]: row for row in found.drift.to_dicts()}
-    assert len(drift) == found.drift.height
+    drift = {row["metric"]: row for row in found.drift}
+    assert len(drift) == len(found.drift)
     assert result.metric not in drift
     assert {"nrr_at_20", "tier_separation", "score_mean"} - drift.keys() <= {"nrr_at_20"}
     for name, row in drift.items():
@@ -265,7 +265,7 @@ def test_proxy_drift_lists_what_else_moved(
         less = all_metrics()[key].better == "lower" or key.startswith("share_clipped")
         good = row["change"] < 0 if less else row["change"] > 0
         assert row["reading"] == ("better" if good else "worse"), name
-    order = [row["reading"] for row in found.drift.to_dicts()]
+    order = [row["reading"] for row in found.drift]
     places = {"worse": 1, "better": 2, "moved": 3, "same": 4}
     assert order == sorted(order, key=places.__getitem__)
 
@@ -276,8 +276,8 @@ def test_a_review_as_plain_data_has_all_of_it(
     found, _, _ = case
     plain = found.as_json()
     assert plain.items() >= found.summary.items()
-    assert plain["wins_list"] == found.wins.to_dicts()
-    assert plain["tiers"] == found.tiers.to_dicts()
+    assert plain["wins_list"] == found.wins
+    assert plain["tiers"] == found.tiers
     assert (plain["improved"], plain["held_on_holdout"]) == (found.improved, found.held)
 
 
@@ -388,14 +388,11 @@ def test_concentration_without_mrr_is_not_read(usual: Review) -> None:
 def test_a_tier_that_is_left_empty_is_named(
     usual: Review, before: float, after: float, said: bool
 ) -> None:
-    tiers = pl.DataFrame(
-        {
-            "stage": ["start", "start", "best", "best"],
-            "tier": ["A", "B", "A", "B"],
-            "accounts": [round(before * 2000), 1500, round(after * 2000), 1600],
-            "share": [before, 0.6, after, 0.7],
-        }
-    )
+    tiers = [
+        {"stage": stage, "tier": tier, "accounts": round(share * 2000), "share": share}
+        for stage, shares in (("start", (before, 0.6)), ("best", (after, 0.7)))
+        for tier, share in zip("AB", shares, strict=True)
+    ]
     found = replace(usual, tiers=tiers).emptied
     assert (
         found

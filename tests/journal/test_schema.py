@@ -3,7 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from gtmar.journal.schema import experiment_id, experiment_schema, run_schema
+from gtmar.journal.columns import experiment_id
+from gtmar.journal.schema import experiment_schema, run_schema
 from gtmar.metrics import all_metrics
 
 SCHEMA = experiment_schema()

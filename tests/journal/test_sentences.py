@@ -374,7 +374,7 @@ def test_a_weight_at_its_bound_says_so_and_a_bin_which_feature_it_is_of(tmp_path
     spec = make_spec(features=features, tiers=tiers, base=0)
     best = runs.run(table, spec, limits=runs.Limits(200), journal=tmp_path / "j", holdout=0.0)
     with Journal(best.journal) as journal:
-        rows = {row["feature"]: row for row in review(journal, best.run_id).weights.to_dicts()}
+        rows = {row["feature"]: row for row in review(journal, best.run_id).weights}
     assert {name: row["of"] for name, row in rows.items()} == {
         "depth": "depth",
         "age[0,3)": "age",
@@ -390,7 +390,7 @@ def test_the_three_largest_changes_come_first(tmp_path: Path) -> None:
     table = make_accounts(400, 5)
     done = runs.run(table, make_spec(), limits=LIMITS, journal=tmp_path / "j")
     with Journal(done.journal) as journal:
-        wins = review(journal, done.run_id).wins.to_dicts()
+        wins = review(journal, done.run_id).wins
     many = [row for row in wins if row["changed"] > 3]
     assert many
     for row in wins:

@@ -169,7 +169,7 @@ def test_bins_stand_under_their_feature_and_a_weight_at_its_bound_says_so(tmp_pa
     place = rows.index(("rowgroup", "logins"))
     assert {name for _, name in rows[place + 1 : place + 3]} == {"[0,20)", "[20,61)"}
     with Journal(made.journal) as journal:
-        weights = review(journal, made.run_id).weights.to_dicts()
+        weights = review(journal, made.run_id).weights
     at = [row for row in weights if row["at_bound"]]
     assert at
     for row in at:
