@@ -211,7 +211,7 @@ def init(
     bins, monotone, cuts
         A weight for each bin; points in order; bins by cut points, ascending, by column.
     rules
-        Rules of two conditions to look for, at most; in [0, 20].
+        Rules of two or three conditions to look for, at most; in [0, 20].
     tiers
         Share of accounts by tier, from the highest scores down; None for four quarters.
     reading

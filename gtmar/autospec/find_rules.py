@@ -1,4 +1,4 @@
-"""Rules of two conditions that a sum of points misses: found, proven, and put into words.
+"""Rules of two or three conditions that a sum of points misses: found, proven, put into words.
 
 A sum of points says what each column says by itself. What two of them say together is looked for in
 what the columns' curves and steps leave over; a rule stays only where chance doesn't reach as far.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.autospec.fit_encoders import Fitted
-    from gtmar.stats.interplay import Corner
     from gtmar.stats.logistic import Fit
 
     Doubles = NDArray[np.float64]
@@ -55,6 +55,12 @@ _LEAST_SHARED, _MOST_SHARED, _ROUNDS, _SETTLED = 0.5, 1e4, 8, 0.2
 _WORD = 1.0
 #: Of proven corners so many are fitted beside the spec's weights.
 _MOST_FITTED = 500
+#: Of these so many are grown by a third condition, which must raise the likelihood of unseen
+#: outcomes by so many standard errors.
+_MOST_GROWN, _SURE = 100, 1.5
+#: It isn't asked where a third condition gains less where it was found, and pairs are grown so many
+#: at a time.
+_WORTH_ASKING, _AT_ONCE = 2.0, 25
 #: A rule must put in order accounts to which nothing was fitted, in so many folds.
 _FOLDS = 5
 #: Predictors of accounts that are fitted at most, and accounts of pairs of columns.
@@ -109,7 +115,7 @@ def find_rules(
     most: int,
     groups: NDArray[np.intp] | None = None,
 ) -> list[FoundRule]:
-    """Find rules of two conditions that say more than the spec's features by themselves.
+    """Find rules of two or three conditions that say more than the spec's features by themselves.
 
     Parameters
     ----------
@@ -136,8 +142,8 @@ def find_rules(
     of a model that has the levels of every column, so that a bend isn't taken for interplay. Among
     them the one is taken that raises the likelihood of the spec's own features most, less a penalty
     for each number and category to read; so of a corner and its three neighbours, which say the
-    same interplay, it is the one that helps here. Cost: 2 s a rule for 20 columns and 5,000
-    accounts, 6 s for 60.
+    same interplay, it is the one that helps here. A third condition is taken where rules with one
+    foretell unseen outcomes better. Cost: 2 s a rule for 20 columns and 5,000 accounts, 6 s for 60.
     """
     known = ~np.isnan(y)
     if len(np.unique(y[known])) < 2:
@@ -156,10 +162,10 @@ def find_rules(
         encoded[chosen],
         (y[chosen] - low) / (high - low),
     )
-    corners: list[Corner] = []
-    while len(corners) < most and (corner := search.next(corners)):
-        corners.append(corner)
-    return [FoundRule(search.rule(corner), corner.p) for corner in corners]
+    found: list[_Found] = []
+    while len(found) < most and (more := search.next(found)):
+        found.append(more)
+    return [FoundRule(search.rule(each), each.p) for each in found]
 
 
 def rules_that_pay(
@@ -293,6 +299,18 @@ def _one_of_each(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.sort(order[begins + np.arange(len(sizes)) % sizes])
 
 
+#: Sides of columns, each a column and a side of it by number: who is on all of them.
+_Sides = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a rule asks for, and the share of tables without interplay that seem to have as much."""
+
+    sides: _Sides
+    p: float
+
+
 @dataclass(frozen=True)
 class _Search:
     """The accounts that rules are sought among: columns cut, features encoded, outcomes."""
@@ -302,54 +320,126 @@ class _Search:
     encoded: Doubles
     outcome: Doubles
 
-    def members(self, corner: Corner) -> Doubles:
-        """Return for whom a corner's rule holds, shape (N,), ones and zeros."""
-        (i, j), (a, b) = corner.columns, corner.sides
-        return self.columns[i].members(a) * self.columns[j].members(b)
+    def members(self, sides: _Sides) -> Doubles:
+        """Return who is on all of some sides, shape (N,), ones and zeros."""
+        return reduce(np.multiply, [self.columns[column].members(side) for column, side in sides])
 
-    def rule(self, corner: Corner) -> Rule:
-        pairs = zip(corner.columns, corner.sides, strict=True)
-        return Rule(tuple(self.conditions[column][side] for column, side in pairs))
+    def rule(self, found: _Found) -> Rule:
+        return Rule(tuple(self.conditions[column][side] for column, side in found.sides))
 
-    def next(self, before: Sequence[Corner]) -> Corner | None:
-        """Return the proven corner that helps most beside those before; None if there is none."""
-        least = max(_LEAST, _LEAST_SHARE * len(self.outcome))
-        proven = proven_corners(self.columns, self._fine(before), least)[:_MOST_FITTED]
-        if not proven:
+    def next(self, before: Sequence[_Found]) -> _Found | None:
+        """Return the proven rule that helps most beside those before; None if there is none."""
+        known = [each.sides for each in before]
+        proven = proven_corners(self.columns, self._fine(known), self.least)[:_MOST_FITTED]
+        corners = {tuple(zip(each.columns, each.sides, strict=True)): each.p for each in proven}
+        model = self._coarse(known)
+        if not (pairs := self._ranked(list(corners), model)[:_MOST_GROWN]):
             return None
-        proven = [corner for corner in proven if self._goes_its_way(corner)]
-        if not proven:
-            return None
-        members = np.stack([self.members(corner) for corner in proven])
-        gains = self._coarse(before).gains(members, _RIDGES["rule"])
-        words = [sum(len(c.categories) or 1 for c in self.rule(k).conditions) for k in proven]
-        return proven[int(np.argmax(np.round(gains - _WORD * np.array(words), 6)))]
+        three = self._ranked(self._grown([sides for _, sides in pairs], model), model)
+        (worth, best), grown = pairs[0], three[:1]
+        if grown and grown[0][0] > worth + _WORTH_ASKING:
+            best = grown[0][1] if self._third_pays([own for _, own in pairs], known) else best
+        # Of a rule of three, the corner that it was grown from.
+        return _Found(best, min(p for sides, p in corners.items() if {*sides} <= {*best}))
 
-    def _goes_its_way(self, corner: Corner) -> bool:
-        """Whether a rule gives points where the outcome is better than elsewhere, or takes them.
+    @property
+    def least(self) -> float:
+        """How many accounts a rule holds for, and doesn't, at least."""
+        return max(_LEAST, _LEAST_SHARE * len(self.outcome))
 
-        Nobody would believe another one.
+    def _ranked(self, candidates: Sequence[_Sides], model: Predicted) -> list[tuple[float, _Sides]]:
+        """Return those that a person believes, by gain in likelihood less a penalty a word.
+
+        Nobody would believe points where the outcome is worse than elsewhere, or the reverse.
         """
-        members = self.members(corner) == 1
-        inside, outside = self.outcome[members].mean(), self.outcome[~members].mean()
-        return bool((inside > outside) == (corner.score > 0))
+        if not candidates:
+            return []
+        members = np.stack([self.members(sides) for sides in candidates])
+        inside, off = members @ self.outcome, members @ (self.outcome - model.chance)
+        own_way = (inside > self.outcome.mean() * members.sum(axis=1)) == (off > 0)
+        words = [
+            sum(len(self.conditions[column][side].categories) or 1 for column, side in sides)
+            for sides in candidates
+        ]
+        worth = np.round(model.gains(members, _RIDGES["rule"]) - _WORD * np.array(words), 6)
+        order = np.argsort(-worth, kind="stable")
+        return [(float(worth[at]), candidates[at]) for at in order if own_way[at]]
 
-    def _coarse(self, before: Sequence[Corner]) -> Predicted:
+    def _grown(self, pairs: Sequence[_Sides], model: Predicted) -> list[_Sides]:
+        """Return the most promising rules that have a third condition beside one of the pairs.
+
+        By how far its accounts' outcomes are off, as if nothing else changed, which is exact enough
+        to leave the others out. It holds for fewer than the pair does.
+        """
+        each = np.stack(
+            [self.outcome - model.chance, model.information, np.ones_like(model.chance)]
+        )
+        levels = np.concatenate([column.indicators() for column in self.columns], axis=1)
+        ends = np.cumsum([column.sides.shape[1] for column in self.columns])[:-1]
+        found: dict[_Sides, float] = {}
+        for begin in range(0, len(pairs), _AT_ONCE):
+            some = pairs[begin : begin + _AT_ONCE]
+            rows = np.concatenate([each * self.members(pair) for pair in some])
+            for pair, both in zip(some, np.split(rows @ levels, len(some)), strict=True):
+                for column, sums in enumerate(np.split(both, ends, axis=1)):
+                    if column in dict(pair):
+                        continue
+                    off, known, size = sums @ self.columns[column].sides.T
+                    worth = np.round(off**2 / (known + _RIDGES["rule"]) / 2, 6)
+                    enough = (size >= self.least) & (size < sums[2].sum())
+                    for side in np.flatnonzero(enough).tolist():
+                        found[tuple(sorted((*pair, (column, side))))] = float(worth[side])
+        return sorted(found, key=lambda sides: (-found[sides], sides))[:_MOST_FITTED]
+
+    def _third_pays(self, pairs: Sequence[_Sides], before: Sequence[_Sides]) -> bool:
+        """Whether a rule of three conditions foretells unseen outcomes better than one of two.
+
+        Both are chosen in each of the folds from the other accounts alone, so that a third
+        condition made of chance foretells worse.
+        """
+        fold_of = np.arange(len(self.outcome)) % _FOLDS
+        gained = []
+        for fold in range(_FOLDS):
+            seen, unseen = self._part(fold_of != fold), self._part(fold_of == fold)
+            if np.ptp(seen.outcome) == 0:
+                return False
+            model, heights = seen._coarse(before), []
+            for candidates in (pairs, seen._grown(pairs, model)):
+                if not (ranked := seen._ranked(candidates, model)):
+                    return False
+                rules = [*before, ranked[0][1]]
+                fit = _fitted(seen._table(rules), seen.outcome, len(rules))
+                heights.append(unseen._heights(fit, rules))
+            gained.append(heights[1] - heights[0])
+        gain = np.concatenate(gained)
+        return bool(gain.sum() > _SURE * np.sqrt(len(gain)) * gain.std())
+
+    def _part(self, some: NDArray[np.bool_]) -> _Search:
+        columns = [LevelColumns(each.codes[some], each.sides) for each in self.columns]
+        return _Search(columns, self.conditions, self.encoded[some], self.outcome[some])
+
+    def _table(self, rules: Sequence[_Sides]) -> Doubles:
+        return np.column_stack([self.encoded, *map(self.members, rules)])
+
+    def _coarse(self, before: Sequence[_Sides]) -> Predicted:
         """Fit the spec's features and the rules."""
-        rules = [self.members(corner)[:, None] for corner in before]
-        table = np.concatenate([self.encoded, *rules], axis=1)
+        table = self._table(before)
         ridges = [_RIDGES["term"], _RIDGES["rule"]]
-        penalty = np.repeat(ridges, [self.encoded.shape[1], len(rules)])
-        fit = fit_logistic(lambda: [(table, self.outcome)], np.diag(penalty))
-        return self._predicted(table, penalty, fit)
+        penalty = np.repeat(ridges, [self.encoded.shape[1], len(before)])
+        return self._predicted(table, penalty, _fitted(table, self.outcome, len(before)))
 
-    def _fine(self, before: Sequence[Corner]) -> Predicted:
+    def _heights(self, fit: Fit, rules: Sequence[_Sides]) -> Doubles:
+        """Return each account's log-likelihood by a fit to features and rules, shape (N,)."""
+        logit = fit.place[0] + self._table(rules) @ fit.place[1:]
+        return np.asarray(self.outcome * logit - np.logaddexp(0, logit))
+
+    def _fine(self, before: Sequence[_Sides]) -> Predicted:
         """Fit levels of all columns and the rules, levels drawn to nothing as far as they say so.
 
         The spec's encoders, whose shapes know these outcomes, would take chance for less than it
         is. Wood and Fasiolo (2017) as in `fit_levels`, one share for all levels of all columns.
         """
-        rules = [self.members(corner)[:, None] for corner in before]
+        rules = [self.members(sides)[:, None] for sides in before]
         table = np.concatenate([each.indicators() for each in self.columns] + rules, axis=1)
         level = np.arange(table.shape[1]) < table.shape[1] - len(rules)
         start, share = None, 10 * _LEAST_SHARED

@@ -161,7 +161,7 @@ def first_spec(
     cuts
         Where numbers are cut into bins, ascending, by column; with `bins` or without.
     rules
-        How many rules of two conditions to look for, at most, beside the columns.
+        How many rules of two or three conditions to look for, at most, beside the columns.
     tiers
         Share of accounts by tier, from the highest scores down; None for four tiers of a quarter.
 

@@ -101,7 +101,8 @@ def init(
         list[str] | None, typer.Option(help="Bins by your own cut points: tenure=3,12,36")
     ] = None,
     rules: Annotated[
-        int, typer.Option(min=0, max=20, help="Rules of two conditions to look for, at most.")
+        int,
+        typer.Option(min=0, max=20, help="Rules of two or three conditions to look for, at most."),
     ] = 0,
     tiers: Annotated[
         str | None, typer.Option(help="Percent of accounts by tier: 10,25,40,25; none: quarters.")

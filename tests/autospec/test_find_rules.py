@@ -1,4 +1,4 @@
-"""Rules of two conditions: found where planted, none in noise, and said in plain numbers."""
+"""Rules of two or three conditions: where planted, none in noise, said in plain numbers."""
 
 from __future__ import annotations
 
@@ -80,6 +80,25 @@ def test_a_planted_rule_is_found_at_its_thresholds() -> None:
     feature = found.spec.features["logins_and_tenure"]
     assert feature.weight is not None
     assert -25 <= feature.weight < 0
+
+
+@pytest.mark.slow
+def test_a_third_condition_is_there_where_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_three = (pl.col("logins") < 7) & (pl.col("tenure") < 20) & pl.col("admin")
+    frame = table(2, -3.0 * all_three)
+    [text] = rules_of(first(frame, rules=1))
+    assert {*Rule.parse(text).columns} == {"logins", "tenure", "admin"}
+    monkeypatch.setattr("gtmar.autospec.find_rules._SURE", 99)
+    [text] = rules_of(first(frame, rules=1))
+    assert len(Rule.parse(text).columns) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_two_planted_conditions_get_no_third(seed: int) -> None:
+    frame = table(20 + seed, 2.0 * ((pl.col("tenure") < 10) & pl.col("admin")))
+    [text] = rules_of(first(frame, rules=1))
+    assert {*Rule.parse(text).columns} == {"tenure", "admin"}
 
 
 @pytest.mark.slow

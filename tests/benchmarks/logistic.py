@@ -10,8 +10,9 @@ boosting, untuned, and tuned by three-fold cross-validation; interpret's EBM wit
 as many pairs as the score has rules; optbinning's scorecard; FasterRisk's score of ten terms.
 
 The last three are asked for only here, and are left out where they aren't installed:
-``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``. With
-``--bins`` the spec is that of `init --bins`, and *curves* has its very bins.
+``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``; so are
+those that ``--leave-out`` names. With ``--bins`` the spec is that of `init --bins`, and *curves*
+has its very bins.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from gtmar.data.scan import scan
 from gtmar.engine.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from gtmar.spec.model import ScoringSpec
 
@@ -83,8 +84,10 @@ def over_terms(table: pl.DataFrame, spec: ScoringSpec) -> float:
     return float(roc_auc_score(y[held], model.predict_proba(terms[held])[:, 1]))
 
 
-def others(table: pl.DataFrame, columns: list[str], pairs: int) -> dict[str, float]:
-    """Return each other model's AUC on the holdout; NaN where its library isn't installed."""
+def others(
+    table: pl.DataFrame, columns: list[str], pairs: int, left_out: Collection[str] = ()
+) -> dict[str, float]:
+    """Return each other model's AUC on the holdout; NaN if left out, or its library is missing."""
     frame = table.select(columns).with_columns(pl.col(pl.Boolean).cast(pl.Int8))
     texts = [name for name in columns if not frame.schema[name].is_numeric()]
     numbers = [name for name in columns if name not in texts]
@@ -111,10 +114,12 @@ def others(table: pl.DataFrame, columns: list[str], pairs: int) -> dict[str, flo
     }
     found = {}
     for name, make in models.items():
+        found[name] = float("nan")
         try:
-            model = make()
+            model = None if name in left_out else make()
         except ImportError:
-            found[name] = float("nan")
+            continue
+        if model is None:
             continue
         model.fit(x[~held], y[~held])
         found[name] = float(roc_auc_score(y[held], model.predict_proba(x[held])[:, 1]))
@@ -168,7 +173,9 @@ class TenTerms:
         return np.stack([1 - chance, chance], axis=1)
 
 
-def one(path: Path, number: int, n: int, *, bins: bool, start: str) -> dict[str, float]:
+def one(
+    path: Path, number: int, n: int, *, bins: bool, start: str, left_out: Collection[str]
+) -> dict[str, float]:
     """Return AUCs on the holdout of one split: ours, before and after, and the others'."""
     table = split_anew(pl.read_parquet(path), number)
     row: dict[str, float] = {}
@@ -185,7 +192,7 @@ def one(path: Path, number: int, n: int, *, bins: bool, start: str) -> dict[str,
             row |= {} if rules else {"searched": found.best_value or 0.0}
     columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
     count = sum(each.rule is not None for each in spec.features.values())
-    row |= others(table, columns, count)
+    row |= others(table, columns, count, left_out)
     points = [weight for weight in found.weights.values() if weight]
     return {**row, "columns": len(columns), "rules": count, "weights": len(points)}
 
@@ -199,6 +206,7 @@ def main() -> None:
     parser.add_argument("--bins", action="store_true")
     parser.add_argument("--start", default="spec")
     parser.add_argument("--only", default="*", help="the one table, by its name")
+    parser.add_argument("--leave-out", nargs="+", default=(), help="models, as columns name them")
     arguments = parser.parse_args()
     libraries = ("gtmar", "scikit-learn", "interpret-core", "optbinning", "fasterrisk")
     there = [name for name in libraries if find_spec(MODULES.get(name, name))]
@@ -206,7 +214,8 @@ def main() -> None:
     print(f"| {' | '.join(('table', *SHOWN))} |")
     print(f"| --- |{' ---: |' * len(SHOWN)}")
     for path in sorted(arguments.folder.glob(f"{arguments.only}.parquet")):
-        how = {"n": arguments.n, "bins": arguments.bins, "start": arguments.start}
+        how: dict[str, Any] = {"n": arguments.n, "bins": arguments.bins, "start": arguments.start}
+        how |= {"left_out": arguments.leave_out}
         with Processes(None) as processes:
             rows = processes.each(partial(one, path, **how), range(arguments.splits))
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

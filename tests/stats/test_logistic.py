@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from gtmar.stats.logistic import fit_logistic
+from gtmar.stats.logistic import Part, fit_levels, fit_logistic
 
 DRAW = np.random.default_rng(5)
 X = DRAW.random((500, 4))
@@ -52,3 +52,15 @@ def test_covariance_is_that_of_the_information() -> None:
     information = full.T @ (full * (chance * (1 - chance))[:, None])
     information[1:, 1:] += np.eye(4)
     assert found.covariance == pytest.approx(np.linalg.inv(information)[1:, 1:], rel=1e-5)
+
+
+def test_a_line_bends_where_that_is_found_out_slowly() -> None:
+    """Of columns that go together, one bends; twelve rounds leave all three straight."""
+    rng = np.random.default_rng(4)
+    z = rng.normal(size=(3_000, 3))
+    values = [np.exp(z[:, 0]), *(np.exp(0.9 * z[:, 0] + 0.4 * z[:, at]) for at in (1, 2))]
+    y = (rng.random(3_000) < 1 / (1 + np.exp(0.8 - 0.15 * z[:, 0]))).astype(float)
+    knots = [np.quantile(each, np.linspace(0, 1, 16)) for each in values]
+    fits = fit_levels(list(map(Part.of_line, values, knots)), y)
+    slopes = [np.diff(fit.levels) / np.diff(at) for fit, at in zip(fits, knots, strict=True)]
+    assert [bool(np.ptp(each) > 1e-4) for each in slopes] == [False, True, False]
