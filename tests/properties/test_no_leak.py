@@ -112,7 +112,7 @@ def counted(examples: int, recipes: int, days: int, futures: int) -> int:
 
 @pytest.mark.slow
 def test_no_other_future_changes_a_feature() -> None:
-    assert counted(12, 3, 3, 6) >= 650
+    assert counted(12, 3, 3, 6) >= 640
 
 
 # ---- the property can fail -----------------------------------------------------------------------

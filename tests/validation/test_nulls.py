@@ -340,9 +340,9 @@ RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 
 @pytest.mark.slow
 def test_on_noise_first_specs_have_uniform_p_and_few_weights_that_hold() -> None:
-    """p reached .05, the least there is, on each table; and 29 of 64 weights held."""
+    """p reached its least on each table, by chance once in 100,000 times; 29 of 64 weights held."""
     found = [
-        first_spec_on_noise(400, seed, experiments=20, searches=20, nulls=9) for seed in range(16)
+        first_spec_on_noise(400, seed, experiments=20, searches=20, nulls=9) for seed in range(5)
     ]
     assert uniformity([each.p_value for each in found], 9) > 0.001
     held = [one for each in found for one in each.holds]
