@@ -1,9 +1,12 @@
-"""Whatever a command answers in any test of this process is held against its JSON Schema."""
+"""What holds for all tests: answers of commands keep their JSON Schemas, files lie in memory."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,18 @@ from gtmar.cli import next_step, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: A folder of Linux that is in memory, and the room that tests want there at least.
+MEMORY, ROOM = Path("/dev/shm"), 2 << 30
+
+
+def pytest_configure() -> None:
+    """Have the tests' folders in memory, where there is room, unless somebody said where.
+
+    Tests sync thousands of small files, and a disk may take longer for that than all else takes.
+    """
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @cache

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 
 from gtmar import runs
@@ -72,14 +70,8 @@ def test_a_search_killed_as_it_goes_over_to_machine_code(
     monkeypatch.chdir(tmp_path)
     generate("health_score", accounts=300, seed=4).write_parquet("accounts.parquet")
     shutil.copy(SPEC, "spec.yaml")
-    paths = os.pathsep.join((str(ROOT), *sys.path))
-    killed = subprocess.run(
-        [sys.executable, "-c", _SEARCH, part, moment, "6"],
-        check=False,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": paths},
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    killed = forks.script(_SEARCH, part, moment, "6")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     [run] = (tmp_path / "journal" / "runs").iterdir()
     done = runs.resume(run.name.removeprefix("run_id="), journal=tmp_path / "journal")
     assert done.resumed_from > 0

@@ -272,7 +272,7 @@ def fault_of(nursery: Nursery, folder: Path, attack: Attack, change: Change) -> 
     try:
         untouched(folder)
         attack.killed(folder)
-        again, _ = nursery.changes(folder, attack.arguments.split(" "))
+        [again] = nursery.together(folder, [attack.arguments.split(" ")])
         if again.code not in (0, *attack.codes):
             return [f"given again: exit {again.code}: {again.error}"]
         untouched(folder)

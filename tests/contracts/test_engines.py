@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from functools import reduce
 from importlib.util import find_spec
@@ -27,7 +26,6 @@ from gtmar.data.synthetic import generate
 from gtmar.engine import ray_shards as cluster
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_cluster import connected
 from gtmar.engine.ray_shards import ClusterEvaluator
 from gtmar.errors import ResourceError, UsageError
 from gtmar.journal.writer import RunWriter
@@ -44,12 +42,6 @@ LIMITS = Limits(150)
 SEED = 5
 
 
-def needs_ray() -> None:
-    """Skip without Ray, and don't import it: what its cluster is like is read when it is."""
-    if find_spec("ray") is None:
-        pytest.skip("the extra ray is not installed")
-
-
 @pytest.fixture(scope="module")
 def accounts() -> Accounts:
     return load_accounts(scan(TABLE), SPEC)
@@ -60,14 +52,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """The run in this process and in memory, which all others have to equal."""
     journal = tmp_path_factory.mktemp("plain")
     return run(TABLE, SPEC, limits=LIMITS, seed=SEED, journal=journal)
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[ModuleType]:
-    """One cluster for all tests here: it takes some seconds to start."""
-    needs_ray()
-    with connected() as found:
-        yield found
 
 
 def same(result: RunResult, plain: RunResult) -> None:
@@ -254,7 +238,8 @@ def test_a_run_begun_here_goes_on_in_shards(
 def test_the_command_line_prints_its_result_and_nothing_else(
     plain: RunResult, tmp_path: Path
 ) -> None:
-    needs_ray()
+    if find_spec("ray") is None:
+        pytest.skip("the extra ray is not installed")
     TABLE.write_parquet(tmp_path / "accounts.parquet")
     command = [sys.executable, "-m", "gtmar", "run", "--data", "accounts.parquet"]
     command += ["--spec", str(EXAMPLE), "--n", str(LIMITS.experiments), "--seed", str(SEED)]

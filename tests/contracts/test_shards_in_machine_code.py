@@ -4,10 +4,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import fields
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +27,6 @@ from gtmar.engine import numba_table
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numba_cache import _kept_alone
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_cluster import connected
 from gtmar.engine.ray_shards import ClusterEvaluator, _placed
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
@@ -252,14 +250,6 @@ def test_every_shard_finds_a_place(
 
 
 # ---- in a cluster -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[ModuleType]:
-    if find_spec("ray") is None:
-        pytest.skip("the extra ray is not installed")
-    with connected() as found:
-        yield found
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import random
 import shutil
 from contextlib import closing
 from functools import reduce
-from importlib.util import find_spec
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,8 @@ from gtmar.runs.plan import Plan
 from gtmar.spec.tier_rule import MILLION, TierRule
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from gtmar.data.matrix import Accounts
 
 ROOT = Path(__file__).parents[2]
@@ -153,16 +154,16 @@ def test_a_table_on_disk_gives_the_same_digest(case: Case, plain: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_shards_give_the_same_digest(case: Case, plain: str, tmp_path: Path) -> None:
-    if find_spec("ray") is None:
-        pytest.skip("the extra ray is not installed")
-    from gtmar.engine.ray_cluster import connected
+@pytest.mark.parametrize("case", ["share", "accounts of risk", "lift"], indirect=True)
+def test_shards_give_the_same_digest(
+    ray: ModuleType, case: Case, plain: str, tmp_path: Path
+) -> None:
+    """Each kind of rule, and both orientations."""
     from gtmar.engine.ray_shards import ClusterEvaluator
 
-    with connected() as ray:
-        evaluator = ClusterEvaluator(ray, case.accounts.search, case.spec, shards=3, by_rule=True)
-        with closing(evaluator):
-            assert case.digest(tmp_path, evaluator) == plain
+    evaluator = ClusterEvaluator(ray, case.accounts.search, case.spec, shards=2, by_rule=True)
+    with closing(evaluator):
+        assert case.digest(tmp_path, evaluator) == plain
 
 
 # ---- the same sums ----------------------------------------------------------------------------

@@ -10,13 +10,12 @@ they first appear. A run is cut off before a line that resumes it.
 from __future__ import annotations
 
 import inspect
-import os
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ import yaml
 # As a script, which writes the generated pages, this file finds its helpers itself.
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
+import forks
 from desks import RunningDesk
 from stripe_export import make_export
 from typer.testing import CliRunner
@@ -83,7 +83,7 @@ PAGES = [README, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / ".githu
 LANGUAGES = {"sh", "sql", "python", "yaml", "text"}
 RUN_ID = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")
 #: Options in the pages that belong to other programs.
-FOREIGN = {"-m", "-q", "-n", "-e"}
+FOREIGN = {"-m", "-q", "-n", "-e", "--dist"}
 
 
 def named(path: Path) -> str:
@@ -281,15 +281,8 @@ def test_yaml_blocks_are_specs_or_parts_of_one() -> None:
 
 
 def gtmar(*words: str, folder: Path) -> str:
-    environment = {k: v for k, v in os.environ.items() if k != "GTMAR_JOURNAL"}
-    done = subprocess.run(
-        [sys.executable, "-m", "gtmar", *words],
-        cwd=folder,
-        env={**environment, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = forks.plain_environment(COLUMNS="100")
+    done = forks.gtmar(*words, folder=folder, environment=environment)
     assert done.returncode == 0, f"gtmar {shlex.join(words)}\n{done.stderr}"
     return done.stdout
 
@@ -302,7 +295,8 @@ def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
     }
     start = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert shells["Demo"] == [f"{start}. && .venv/bin/gtmar demo\n"]
-    assert shells["Tests"] == [f"{start}-e '.[dev]' && .venv/bin/pytest -q -n 2 -m 'not slow'\n"]
+    tests = ".venv/bin/pytest -q -n 2 --dist worksteal -m 'not slow'"
+    assert shells["Tests"] == [f"{start}-e '.[dev]' && {tests}\n"]
     assert len(README.read_text("utf-8").splitlines()) < 150
 
 
@@ -521,6 +515,7 @@ def test_the_page_of_python_lists_what_the_package_offers() -> None:
     assert listed == {name: text.partition("\n")[0] for name, text in said.items()}
 
 
+@cache
 def commands() -> dict[str, Any]:
     """Return the app's commands by what one types: `run`, `spec show`."""
     found: dict[str, Any] = {}
@@ -633,25 +628,36 @@ def test_every_link_leads_somewhere() -> None:
     assert astray == []
 
 
+@cache
+def options() -> set[str]:
+    """Return the options of all commands."""
+    params = [p for c in (*commands().values(), typer.main.get_command(app)) for p in c.params]
+    return {option for p in params for option in (*p.opts, *p.secondary_opts)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)
 def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
-    params = [p for c in (*commands().values(), typer.main.get_command(app)) for p in c.params]
-    known = {option for p in params for option in (*p.opts, *p.secondary_opts)}
     for text in code(page):
         for name in re.findall(r"^(?:.*/)?gtmar ([a-z]\w*(?: [a-z]+)?)", text, re.MULTILINE):
             assert name in commands() or name.split()[0] in commands(), f"gtmar {name}"
-        options = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z]\b)", text))
-        assert options <= known | {"--help"} | FOREIGN, options - known
+        found = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*|-[a-z]\b)", text))
+        assert found <= options() | {"--help"} | FOREIGN, found - options()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=named)
 def test_a_benchmark_runs_as_a_page_has_it(script: Path) -> None:
     """It finds what it imports, without a word of where that is."""
-    plain = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    asked = [sys.executable, str(script), "--help"]
-    done = subprocess.run(asked, env=plain, capture_output=True, text=True, check=False)
+    # Modules are looked for where a script of its own would: in its folder, and among packages.
+    code = (
+        "import runpy, sys\n"
+        "path, folder, tests = sys.argv[1:]\n"
+        "sys.argv[:] = [path, '--help']\n"
+        "sys.path[:] = [folder, *(p for p in sys.path if not p.startswith(tests))]\n"
+        "runpy.run_path(path, run_name='__main__')\n"
+    )
+    done = forks.script(code, str(script), str(script.parent), str(ROOT / "tests"))
     assert done.returncode == 0, done.stderr
     # One that others import says nothing by itself.
     assert script.name in done.stdout or "__main__" not in script.read_text("utf-8")

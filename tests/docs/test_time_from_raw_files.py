@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -30,14 +28,8 @@ def fenced(language: str) -> list[str]:
 def gtmar(line: str, folder: Path) -> str:
     program, *arguments = shlex.split(line)
     assert program == "gtmar"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "gtmar", *arguments],
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if k != "GTMAR_JOURNAL"} | {"NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = forks.plain_environment(NO_COLOR="1")
+    done = forks.gtmar(*arguments, folder=folder, environment=environment, strict=True)
     assert done.returncode == 0, f"{line}\n{done.stderr}"
     return done.stdout
 

@@ -13,11 +13,9 @@ then for a person to read again; the tests here say where they no longer agree.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -30,6 +28,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 import yaml
+
+# As a script this file finds its helpers itself.
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+import forks
 
 from gtmar import runs, spec
 from gtmar.data.synthetic import KINDS, generate
@@ -100,7 +103,7 @@ class Walk:
 def follow(kind: str, folder: Path) -> Walk:
     """Run a walk-through's commands in a folder that holds the spec and nothing else."""
     shutil.copy(EXAMPLES / kind / "spec.yaml", folder)
-    environment = {k: v for k, v in os.environ.items() if k != "GTMAR_JOURNAL"}
+    environment = forks.plain_environment(COLUMNS="80", NO_COLOR="1")
     found = blocks(readme(kind))
     outputs = []
     for language, content in found:
@@ -110,14 +113,7 @@ def follow(kind: str, folder: Path) -> Walk:
         for line in content.splitlines():
             program, *arguments = shlex.split(line)
             assert program == "gtmar", line
-            done = subprocess.run(
-                [sys.executable, "-W", "error", "-m", "gtmar", *arguments],
-                cwd=folder,
-                env={**environment, "COLUMNS": "80", "NO_COLOR": "1"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = forks.gtmar(*arguments, folder=folder, environment=environment, strict=True)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
             output += done.stdout
         outputs.append(output)

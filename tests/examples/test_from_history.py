@@ -5,16 +5,14 @@ The folder's README is run as it is written, and so are the four commands of doc
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import polars as pl
 import pytest
@@ -147,15 +145,8 @@ def test_what_the_planted_formula_reaches_is_said(tables: list[pl.DataFrame]) ->
 def gtmar(line: str, folder: Path) -> str:
     program, *arguments = shlex.split(line)
     assert program == "gtmar", line
-    environment = {k: v for k, v in os.environ.items() if k != "GTMAR_JOURNAL"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "gtmar", *arguments],
-        cwd=folder,
-        env={**environment, "COLUMNS": "80", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = forks.plain_environment(COLUMNS="80", NO_COLOR="1")
+    done = forks.gtmar(*arguments, folder=folder, environment=environment, strict=True)
     assert done.returncode == 0, f"{line}\n{done.stderr}"
     return done.stdout
 

@@ -6,6 +6,8 @@ import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
+from traceback import extract_stack
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,7 +22,18 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["IDS", "WHEN", "Killed", "Mortal", "begin", "content", "finish", "rows", "unchained"]
+__all__ = [
+    "IDS",
+    "WHEN",
+    "Killed",
+    "Mortal",
+    "begin",
+    "content",
+    "finish",
+    "kills",
+    "rows",
+    "unchained",
+]
 
 IDS = [f"r20260101-12000{n}-abc12{n}" for n in range(3)]
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,6 +124,8 @@ class Mortal:
 
     def __init__(self, patch: pytest.MonkeyPatch, last: int, *more: tuple[object, str]) -> None:
         self.calls = 0
+        #: Of each call its name, and the functions of gtmar that it came from.
+        self.kinds: list[tuple[str, ...]] = []
         self._last = last
         for owner, name in (
             (os, "fsync"),
@@ -128,11 +143,24 @@ class Mortal:
     def _mortal(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def mortal(*arguments: Any, **more: Any) -> Any:
             self.calls += 1
+            callers = (f.name for f in extract_stack() if "/gtmar/" in f.filename)
+            self.kinds.append((getattr(call, "__name__", ""), *callers))
             if self.calls >= self._last:
                 raise Killed
             return call(*arguments, **more)
 
         return mortal
+
+
+def kills(kinds: list[tuple[str, ...]]) -> list[int]:
+    """Choose the calls to be killed at: the first of each kind, the last of all, a few drawn.
+
+    `GTMAR_KILLS=400` draws as many; in CI the draw is the same every time.
+    """
+    first = {kind: number for number, kind in reversed(list(enumerate(kinds, 1)))}
+    draw = Random(1 if os.environ.get("CI") else None)
+    few = min(int(os.environ.get("GTMAR_KILLS", "4")), len(kinds))
+    return sorted({*first.values(), len(kinds), *draw.sample(range(1, len(kinds) + 1), few)})
 
 
 def unchained(journal: Path) -> None:

@@ -13,6 +13,8 @@ import termios
 from dataclasses import dataclass
 from pathlib import Path
 
+import forks
+
 __all__ = ["Output", "completions", "in_terminal"]
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -46,14 +48,11 @@ def in_terminal(*words: str, folder: Path, columns: int = 80, **environment: str
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
     kept.pop("GTMAR_JOURNAL", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gtmar", *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=folder,
-        env={**kept, "TERM": "xterm-256color", **environment},
-        close_fds=True,
+    process = forks.start(
+        *words,
+        terminal=theirs,
+        folder=folder,
+        environment={**kept, "TERM": "xterm-256color", **environment},
     )
     os.close(theirs)
     read = bytearray()
@@ -67,7 +66,9 @@ def in_terminal(*words: str, folder: Path, columns: int = 80, **environment: str
             break
         read += chunk
     os.close(ours)
-    return Output(read.decode("utf-8"), process.wait())
+    code = process.wait()
+    assert code is not None
+    return Output(read.decode("utf-8"), code)
 
 
 def completions(line: str, *, folder: Path, **environment: str) -> list[str]:

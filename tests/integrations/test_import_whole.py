@@ -6,13 +6,12 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import forks
 import pytest
-from journals import IDS, Killed, Mortal, begin, content, finish
+from journals import IDS, Killed, Mortal, begin, content, finish, kills
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
@@ -69,15 +68,13 @@ def counts(journal: Path) -> tuple[int, int, int]:
         )
 
 
-def changes_until(last: int, act: Any) -> int:
-    """Act, killed before the disk's change of a number; return how many there were."""
+def changes_until(last: int, act: Any) -> Mortal:
+    """Act, killed before the disk's change of a number; return what changes there were."""
     with pytest.MonkeyPatch.context() as patch:
         mortal = Mortal(patch, last, (os, "pwrite"))
-        try:
+        with suppress(Killed):
             act()
-        except Killed:
-            return last
-    return mortal.calls
+    return mortal
 
 
 def again(act: Any, refusal: str) -> None:
@@ -96,9 +93,9 @@ def test_an_import_killed_anywhere_comes_in_once_when_it_comes_again(
     file: Path, journal: Path, tmp_path: Path
 ) -> None:
     kept = verify(journal).digest
-    count = changes_until(10**6, lambda: import_jsonl(file, copy(journal, tmp_path / "all")))
-    assert count > 40
-    for last in range(1, count + 1):
+    whole = changes_until(10**6, lambda: import_jsonl(file, copy(journal, tmp_path / "all")))
+    assert whole.calls > 40
+    for last in kills(whole.kinds):
         folder = copy(journal, tmp_path / "cut")
         changes_until(last, lambda folder=folder: import_jsonl(file, folder))
         between = verify(folder, against=kept)
@@ -146,13 +143,8 @@ def test_two_imports_of_one_file_at_once(file: Path, journal: Path) -> None:
         "import sys; from gtmar.integrations.jsonl_import import import_jsonl; "
         "import_jsonl(sys.argv[1], sys.argv[2])"
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(file), str(journal)], stderr=subprocess.DEVNULL
-        )
-        for _ in range(3)
-    ]
-    ended = sorted(process.wait() for process in started)
+    started = [forks.start(str(file), str(journal), code=code) for _ in range(3)]
+    ended = sorted(process.ended().returncode for process in started)
     assert ended[0] == 0
     assert counts(journal) == (3, 17, 1)
 
@@ -192,8 +184,8 @@ def test_an_import_is_taken_back_on_record(file: Path, journal: Path) -> None:
 def test_an_undo_killed_anywhere_goes_on(file: Path, journal: Path, tmp_path: Path) -> None:
     import_jsonl(file, journal)
     kept = verify(journal).digest
-    count = changes_until(10**6, lambda: undo_import("e", copy(journal, tmp_path / "all")))
-    for last in range(1, count + 1):
+    whole = changes_until(10**6, lambda: undo_import("e", copy(journal, tmp_path / "all")))
+    for last in kills(whole.kinds):
         folder = copy(journal, tmp_path / "cut")
         changes_until(last, lambda folder=folder: undo_import("e", folder))
         between = verify(folder, against=kept)

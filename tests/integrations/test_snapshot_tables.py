@@ -1,19 +1,17 @@
 """Snapshots into Delta and DuckDB tables: the rules of a folder, and each date read as its own."""
 
 import json
-import os
 import random
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import duckdb
+import forks
 import histories
 import polars as pl
 import pytest
@@ -285,15 +283,13 @@ from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import parse
 text, target = Path(sys.argv[1]).read_text(), sys.argv[2]
 place = snapshots_into(target) if target.startswith("d") else target
-print("ready", flush=True)
 build(parse(text), place, days=[date(2024, month, 1) for month in range(2, 12)])
 """
 
 
-def started(target: str, text: str) -> subprocess.Popen[str]:
+def started(target: str, text: str) -> forks.Fork:
     Path("recipe.yaml").write_text(text)
-    command = [sys.executable, "-c", BUILD, "recipe.yaml", target]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forks.start("recipe.yaml", target, code=BUILD)
 
 
 def test_a_date_that_another_process_puts_in_meanwhile_is_there_once(
@@ -330,8 +326,7 @@ def test_rows_of_a_date_are_not_there_without_the_rest_of_it(
     text, target = shop(tmp_path), "duckdb:///lake.db?table=accounts"
     built(text, target, [date(2024, 1, 20)])
     Path("recipe.yaml").write_text(text)
-    command = [sys.executable, "-c", KILLED, "recipe.yaml", target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forks.script(KILLED, "recipe.yaml", target)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(dates_in(target)) == [date(2024, 1, 20)]
     [made] = built(text, target).tables
@@ -344,8 +339,8 @@ def test_two_at_once_write_each_date_once(target: str, tmp_path: Path) -> None:
     text = shop(tmp_path, until="2024-12-01")
     pair = [started(target, text) for _ in range(2)]
     for process in pair:
-        errors = process.communicate()[1]
-        assert process.returncode == 0, errors
+        done = process.ended()
+        assert done.returncode == 0, done.stderr
     expected = build(parse(text), tmp_path / "out", days=[date(2024, m, 1) for m in range(2, 12)])
     assert dates_in(target) == {
         each.day: each.accounts for each in expected.tables if each.accounts
@@ -368,12 +363,10 @@ def test_whoever_is_killed_leaves_whole_dates_and_the_next_one_finishes(
     killed, partly = 0, 0
     # A little later each time, so that kills fall before, between and into dates on any machine.
     for number in range(40):
-        with started(target, text) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(0.1 * number + rng.uniform(0, 0.1))
-            os.kill(process.pid, signal.SIGKILL)
-        killed += process.returncode == -signal.SIGKILL
+        process = started(target, text)
+        time.sleep(rng.uniform(0.04, 0.05) * 1.3**number)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
         seen = {}
         if Path("lake.db").exists() or DeltaTable.is_deltatable("lake/accounts"):
             seen = dates_in(target)
@@ -383,9 +376,8 @@ def test_whoever_is_killed_leaves_whole_dates_and_the_next_one_finishes(
             break
     assert killed >= 2
     assert partly >= 1
-    last = started(target, text)
-    errors = last.communicate()[1]
-    assert last.returncode == 0, errors
+    last = started(target, text).ended()
+    assert last.returncode == 0, last.stderr
     for day, table in expected.items():
         there_now = read(f"{target}/features_asof={day}")
         assert_frame_equal(there_now, read(table.data), check_row_order=False)

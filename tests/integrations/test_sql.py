@@ -153,7 +153,7 @@ def agrees(engine: DuckDB, spec: ScoringSpec, frame: pl.DataFrame) -> None:
 
 @pytest.mark.slow
 @given(column=hostile, category=hostile, tier=hostile)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @example(*EXAMPLES[:3])
 @example(*EXAMPLES[3:6])
 @example(*EXAMPLES[6:9])
@@ -174,7 +174,7 @@ def test_hostile_names_and_texts_are_only_names_and_texts(
 @pytest.mark.slow
 @every_dialect
 @given(column=hostile, category=hostile, tier=hostile)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @example(*EXAMPLES[:3])
 @example(*EXAMPLES[3:6])
 @example(*EXAMPLES[6:9])

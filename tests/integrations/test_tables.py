@@ -1,10 +1,9 @@
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
+import forks
 import polars as pl
 import pytest
 from deltalake import DeltaTable
@@ -307,9 +306,9 @@ def test_two_that_append_at_once_leave_each_row_once(tmp_path: Path, target: str
         folder = tmp_path / str(attempt)
         folder.mkdir()
         location = target.format(folder)
-        arguments = [sys.executable, "-c", TWICE, location, str(time.time() + 3)]
-        both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        assert sorted(process.communicate()[0].strip() for process in both) == ["0", "20"]
+        begin = str(time.time() + 0.5)
+        both = [forks.start(location, begin, code=TWICE) for _ in range(2)]
+        assert sorted(process.ended().stdout.strip() for process in both) == ["0", "20"]
         [made] = folder.iterdir()
         if made.is_dir():
             kept = pl.read_delta(str(made))["value"].to_list()

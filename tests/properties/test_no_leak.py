@@ -112,12 +112,7 @@ def counted(examples: int, recipes: int, days: int, futures: int) -> int:
 
 @pytest.mark.slow
 def test_no_other_future_changes_a_feature() -> None:
-    assert counted(8, 2, 3, 6) >= 280
-
-
-@pytest.mark.slow
-def test_no_other_future_of_thousands_changes_a_feature() -> None:
-    assert counted(30, 4, 3, 8) >= 4_000
+    assert counted(12, 3, 3, 6) >= 640
 
 
 # ---- the property can fail -----------------------------------------------------------------------

@@ -253,16 +253,9 @@ QUICKLY = settings(deadline=None, phases=[Phase.generate], suppress_health_check
 
 
 @pytest.mark.slow
-@settings(QUICKLY, max_examples=2)
+@settings(QUICKLY, max_examples=5)
 @given(tables())
 def test_the_same_accounts_however_they_come(frame: pl.DataFrame) -> None:
-    all_ways_agree(frame, WAYS)
-
-
-@pytest.mark.slow
-@settings(QUICKLY, max_examples=8)
-@given(tables())
-def test_the_same_accounts_however_they_come_many_times(frame: pl.DataFrame) -> None:
     all_ways_agree(frame, WAYS)
 
 

@@ -11,9 +11,11 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pages
 import polars as pl
 import pytest
+import vl_convert
 from factories import binned, make_accounts, make_spec, weighted
 from markupsafe import escape
 from report.conftest import HOSTILE, Searched, search
@@ -176,6 +178,28 @@ def test_bins_stand_under_their_feature_and_a_weight_at_its_bound_says_so(tmp_pa
         cell = section.partition(f'"weights.{row["feature"]}.best"')[2].partition("</td>")[0]
         assert f"at its {row['at_bound']}" in cell
     assert section.count("<small>at its ") == len(at)
+
+
+@pytest.mark.slow
+def test_charts_are_valid_by_vega_lites_schema(
+    proven: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All kinds of a report and a history; pages themselves take them as valid."""
+    drawn: list[dict[str, Any]] = []
+    real = vl_convert.vegalite_to_svg
+
+    def noted(chart: dict[str, Any]) -> str:
+        drawn.append(chart)
+        svg: str = real(chart)
+        return svg
+
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", noted)
+    proven.page()
+    proven.history()
+    assert len(drawn) > 10
+    for chart in drawn:
+        # Reading one checks it.
+        alt.Chart.from_dict(chart)
 
 
 @pytest.mark.slow

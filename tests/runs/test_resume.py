@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import signal
-import subprocess
-import sys
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import forks
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -44,7 +42,7 @@ def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.RunResu
     return runs.run(table, SPEC, limits=limits, seed=11, journal=journal)
 
 
-def start(table: Path, journal: Path) -> subprocess.Popen[bytes]:
+def start(table: Path, journal: Path) -> forks.Fork:
     """Begin the same run in a process that flushes often, so that kills fall between parts."""
     code = (
         "import sys\n"
@@ -55,7 +53,7 @@ def start(table: Path, journal: Path) -> subprocess.Popen[bytes]:
         f"runs.run(sys.argv[1], sys.argv[2], limits=runs.Limits({EXPERIMENTS}), seed=11,"
         " journal=sys.argv[3])\n"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(table), str(SPEC), str(journal)])
+    return forks.start(str(table), str(SPEC), str(journal), code=code)
 
 
 def cut_off(table: Path, journal: Path, parts: int) -> str:
@@ -64,10 +62,9 @@ def cut_off(table: Path, journal: Path, parts: int) -> str:
     deadline = time.monotonic() + 60
     while len(list(journal.glob("experiments/*/part-*.parquet"))) < parts:
         assert time.monotonic() < deadline
-        assert process.poll() is None
+        assert process.wait(0) is None
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     return next(journal.glob("runs/*")).name.partition("=")[2]
 
 

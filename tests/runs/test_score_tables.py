@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import forks
 import polars as pl
 import pytest
 from deltalake import write_deltalake
@@ -191,9 +189,7 @@ UNSWEPT = "import deltalake\ndeltalake.DeltaTable.vacuum = lambda *_, **__: os.k
 def killed(place: str, patch: str, *options: str) -> None:
     """Watch in a process of its own that is killed at a point."""
     script = KILLED.format(patch=patch, place=place, options=options)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = forks.script(script)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -233,18 +229,11 @@ def test_killed_at_any_moment_nothing_is_lost_or_comes_twice(place: str) -> None
         write(Path("accounts"), day, accounts=4_000)
         # A little later each time, until one ends by itself, however fast the machine is.
         for number in range(60):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gtmar", *words],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            try:
-                process.wait(0.8 * 1.12**number)
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-            kills += process.returncode == -signal.SIGKILL
-            if process.returncode == 0:
+            process = forks.start(*words)
+            if process.wait(0.05 * 1.25**number) is None:
+                process.kill()
+            kills += process.wait() == -signal.SIGKILL
+            if process.wait() == 0:
                 break
         rows = rows_of(place).group_by("features_asof").len().sort("features_asof").rows()
         assert rows == [(each, 4_000) for each in (FIRST, SECOND) if each <= day]

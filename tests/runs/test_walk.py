@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import forks
 import numpy as np
 import polars as pl
 import pytest
@@ -297,14 +296,13 @@ def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Pat
     Path("spec.yaml").write_text(specs.to_yaml(SPEC), "utf-8")
     words = ["walk", "--data", "accounts", "--spec", "spec.yaml", "--n", "60", "--seed", "1"]
 
-    def begun(journal: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "gtmar", *words, "--journal", journal, "--json", "-q"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def begun(journal: str) -> forks.Fork:
+        return forks.start(*words, "--journal", journal, "--json", "-q")
 
-    def said(process: subprocess.Popen[str]) -> tuple[dict[str, Any], list[str]]:
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        found = json.loads(out)
+    def said(process: forks.Fork) -> tuple[dict[str, Any], list[str]]:
+        done = process.ended()
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
         runs = [step.pop("run_id") for step in found["steps"]]
         # By when a run was done, and what was found done, they differ.
         for name in ("event_id", "reused"):
@@ -326,17 +324,12 @@ def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Pat
     for moment in np.geomspace(0.2, 60.0, 14):
         process = begun("killed")
         seen = time.monotonic()
-        while not Path("killed").exists() and process.poll() is None:
-            time.sleep(0.01)
+        while not Path("killed").exists() and process.wait(0.01) is None:
             seen = time.monotonic()
-        while process.poll() is None and time.monotonic() - seen < moment:
-            time.sleep(0.01)
-        done = process.poll() is not None
-        process.kill()
-        process.communicate()
-        if done:
+        if process.wait(max(0, seen + moment - time.monotonic())) is not None:
             break
-        assert process.returncode == -signal.SIGKILL
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
         kills += 1
     assert kills >= 2
     found, runs = said(begun("killed"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import polars as pl
 import pytest
@@ -179,9 +178,8 @@ def test_without_a_window_that_is_over_the_exit_code_is_11(team: Path) -> None:
     assert json.loads(ended.stdout)["verdict"] == "unknown"
 
 
-def command(*options: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "gtmar", "watch", "--data", "accounts", *options]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+def command(*options: str) -> forks.Ended:
+    return forks.gtmar("watch", "--data", "accounts", *options)
 
 
 @pytest.mark.slow
@@ -387,9 +385,7 @@ def test_the_story_is_in_log_history_and_sql(team: Path) -> None:
     assert (row["measured"], row["measured_on"], row["promise_kept"]) == (1, FIRST, True)
     assert row["value"] == pytest.approx(watched().measurements[0].metrics["auc_roc_retain"].value)
     assert live["held"] == "holds"
-    said = subprocess.run(
-        [sys.executable, "-m", "gtmar", "log"], capture_output=True, text=True, check=True
-    ).stdout
+    said = forks.gtmar("log").stdout
     assert "Expected: auc_roc_retain >= 0.75" in said
     assert f"Measured: Holds on the accounts of {FIRST}" in said
 
