@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FIRST = date(2023, 1, 1)
 #: Snapshot dates, and days that rows often lie on: leap days, ends of months, days on which clocks
+#: By how many times more histories are drawn than each test asks for: `GTMAR_HISTORIES=10`.
+MORE = int(os.environ.get("GTMAR_HISTORIES", "1"))
 #: change in New York or Berlin.
 DAYS = (
     *(date(2024, 2, 29), date(2024, 3, 1), date(2024, 3, 10), date(2024, 3, 11)),

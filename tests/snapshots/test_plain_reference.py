@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_snapshots import account_table, movements
-from raw_tables import DAYS, random_history, random_recipe
+from raw_tables import DAYS, MORE, random_history, random_recipe
 
 from gtmar.snapshots.bridge import MOVEMENTS, bridge
 from gtmar.snapshots.conflicts import conflicts, refuse_unsettled
@@ -90,8 +90,11 @@ def counted(examples: int, recipes: int, days: int) -> int:
 
 @pytest.mark.slow
 def test_tables_are_what_plain_python_says() -> None:
-    """A case is one table: a history, a recipe of 14 features, and a date."""
-    assert counted(20, 4, 5) >= 320
+    """A case is one table: a history, a recipe of 14 features, and a date.
+
+    `GTMAR_HISTORIES=10` tries thousands.
+    """
+    assert counted(20 * MORE, 4, 5) >= 320 * MORE
 
 
 # ---- the bridge ----------------------------------------------------------------------------------
