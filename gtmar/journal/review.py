@@ -242,7 +242,12 @@ class Review:
         """
         if not self.improved:
             return None
-        sizes = [(n, one["accounts"], two["accounts"]) for n, one, two in self._by_stage]
+        # An imported run may not know how many accounts a tier had.
+        sizes = [
+            (name, one["accounts"], two["accounts"])
+            for name, one, two in self._by_stage
+            if None not in (one["accounts"], two["accounts"])
+        ]
         moved = [each for each in sizes if each[1] != each[2]]
         most = max(1.0, sum(start for _, start, _ in sizes) / 100)
         if all(abs(start - best) <= most for _, start, best in moved):
@@ -271,7 +276,8 @@ class Review:
         by_stage: dict[str, dict[str, Row]] = {"start": {}, "best": {}}
         for row in self.tiers:
             by_stage[row["stage"]][row["tier"]] = row
-        return [(name, row, by_stage["best"][name]) for name, row in by_stage["start"].items()]
+        start, best = by_stage["start"], by_stage["best"]
+        return [(name, row, best[name]) for name, row in start.items() if name in best]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
