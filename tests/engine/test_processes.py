@@ -135,7 +135,11 @@ def test_no_process_outlives_the_command(tmp_path: Path, how: signal.Signals) ->
         os.killpg(command.pid, how)
     else:
         command.send_signal(how)
-    _, said = command.communicate(timeout=SOON)
+    try:
+        _, said = command.communicate(timeout=SOON)
+    except subprocess.TimeoutExpired:
+        command.kill()
+        raise
     assert command.returncode == (130 if how is signal.SIGINT else -how)
     assert how is not signal.SIGINT or "Traceback" not in said
     assert soon(lambda: sessions().count(command.pid) == 0), "processes are left over"
