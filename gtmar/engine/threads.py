@@ -76,7 +76,9 @@ def set_aside() -> Iterator[None]:
         return
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS, *before[1:])
+    # 0 is never, and a command may have asked for seldom itself.
+    if 0 < before[0] < _NEW_OBJECTS:
+        gc.set_threshold(_NEW_OBJECTS, *before[1:])
     try:
         yield
     finally:
