@@ -1,4 +1,4 @@
-"""What a journal holds that is dated after this machine's clock.
+"""Events of a journal: one file each, written once; and what is dated after this machine's clock.
 
 Machines that share a journal have clocks of their own. An entry from the future means that the
 clock that dated it was ahead, or that this one is behind; neither can be told from here.

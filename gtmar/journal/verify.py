@@ -1,4 +1,4 @@
-"""One run examined: its files, chain, seal, sequence and digest; what is wrong, by file.
+"""A journal verified, run by run: files, chain, seal, sequence and digest; what is wrong, by file.
 
 What is wrong is a finding. A run that goes on, or was cut off, is none: that is a note.
 
