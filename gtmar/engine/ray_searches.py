@@ -18,7 +18,7 @@ from gtmar.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
 __all__ = ["ClusterProcesses"]
 
@@ -46,12 +46,7 @@ class ClusterProcesses(Processes):
         self._ray = self._closing.enter_context(connected(self.address))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.close()
 
     def worth(self, seconds: float) -> bool:  # noqa: ARG002 - as `Processes` is asked
