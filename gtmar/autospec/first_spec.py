@@ -411,7 +411,7 @@ def _reading_notes(
     """Say what was read as unknown, and which columns are numbers but for some cells."""
     if table.texts is None:
         return []
-    nearly = {name: table.unlike(name) for name in table.columns}
+    nearly = {name: table.unlike(name) for name in table.columns if name in left_out}
     return [
         *table.texts.notes(used),
         *(
@@ -510,7 +510,8 @@ def _target(table: AccountTable, found: OutcomeColumns) -> str:
 
 
 def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelWords]) -> None:
-    """Refuse outcomes that aren't numbers."""
+    """Refuse outcomes that aren't numbers, all at once."""
+    wrong, hints = [], []
     for role, column in found.columns.items():
         dtype = table.schema[column]
         if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
@@ -521,9 +522,11 @@ def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelW
         got, hint = table.unlike(column) or (f"{dtype}: {first_values(table, column, 3)}", hint)
         if unknown := [w for each in words if each.column == column for w in each.unknown]:
             hint = f'say what each word counts: --label "{role}:{unknown[0]}=1"'
+        wrong.append(f'column "{column}": outcome {role} expects numbers, got {got}')
+        hints.append(hint)
+    if wrong:
         raise AccountDataError(
-            f'{table.source}: column "{column}": outcome {role} expects numbers, got {got}',
-            hint=hint,
+            f"{table.source}: {'; '.join(wrong)}", hint="; ".join(dict.fromkeys(hints))
         )
 
 

@@ -159,7 +159,8 @@ def init(
             output.say(sentence)
         for note in found.notes:
             output.complain("note", note)
-        follow("check", spec=output_path)
+        # How cells are read stands in the spec from now on.
+        follow("check", spec=output_path, parse=None, nulls=None, no_null_markers=None)
 
     return Answer(lambda: facts, text)
 
@@ -195,7 +196,22 @@ def check(
     loaded = None if spec is None else specs.load(spec)
     scorecard = loaded is not None and any(term.bin is not None for term in loaded.terms)
     code = _LEAKS if found.leaking else 0
-    return Answer(found.as_json, lambda: _print_check(found, scorecard=scorecard), code)
+    # `run` detects features too, but has no options that say how.
+    stated = spec is None and (keep is not None or any(reading.values()))
+
+    def text() -> None:
+        _print_check(found)
+        if found.objective_value is None:
+            return
+        if stated:
+            follow("init", output_path=unused("spec.yaml"))
+            return
+        # A scorecard is best searched from fitted weights.
+        fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
+        start = "logistic" if fitted else None
+        follow("run", start=start, output_path=unused("best.yaml"))
+
+    return Answer(found.as_json, text, code)
 
 
 #: Share of rows above which leaving them out isn't proposed.
@@ -585,8 +601,8 @@ def spec_show(path: Annotated[Path, typer.Argument(help="The spec's file.")]) ->
     return Answer(lambda: {**ids, "spec": json.loads(specs.to_json(spec))}, text)
 
 
-def _print_check(found: Checkup, *, scorecard: bool) -> None:
-    """Print what a table offers; a scorecard is best searched from fitted weights."""
+def _print_check(found: Checkup) -> None:
+    """Print what a table offers."""
     from gtmar.journal.sentences import on_dates
 
     by = "features detected" if found.detected else f"spec {found.model}"
@@ -626,9 +642,6 @@ def _print_check(found: Checkup, *, scorecard: bool) -> None:
     else:
         gain = f"{found.smallest_gain:.2g}"
         say(f"Smallest gain that {deciding} would prove four times in five: about {gain}.")
-    fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
-    start = "logistic" if fitted else None
-    follow("run", start=start, output_path=unused("best.yaml"))
 
 
 def _leaks(found: Checkup) -> None:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from shlex import quote
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from gtmar.documents import is_spec_file, read_text
 from gtmar.errors import QueryError, UsageError, culprits, nearest
@@ -160,9 +160,9 @@ def outcomes(settings: list[str]) -> Outcomes:
 def reading(*, parse: list[str] | None, nulls: str | None, no_null_markers: bool) -> Reading | None:
     """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
     from gtmar.data.text_columns import NULL_MARKERS
-    from gtmar.spec.model import Reading
+    from gtmar.spec.model import Reading, WrittenAs
 
-    kinds = ("text", "number", "percent", "decimal-comma", "money", "money-comma")
+    kinds = get_args(WrittenAs)
     columns = {}
     wrong = []
     usual = not no_null_markers

@@ -9,7 +9,7 @@ here stays as it is, for `contract` to refuse with everything else.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import polars as pl
 
@@ -26,7 +26,7 @@ from gtmar.data.text_columns import (
 )
 from gtmar.errors import AccountDataError, culprits, did_you_mean
 from gtmar.spec.encoders import DaysBeforeEncoder
-from gtmar.spec.model import Reading, stated_date
+from gtmar.spec.model import Reading, WrittenAs, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -182,8 +182,7 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
     if wrong:
         raise AccountDataError(
             f"{table.source}: --parse can't read {'; '.join(wrong)}",
-            hint="--parse mrr=money; kinds are text, number, percent, decimal-comma, money, "
-            "money-comma",
+            hint=f"--parse mrr=money; kinds are {', '.join(get_args(WrittenAs))}",
         )
     return Reading.model_validate({"nulls": reading.nulls, "columns": columns})
 

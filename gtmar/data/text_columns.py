@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -63,6 +64,8 @@ class Kind(StrEnum):
     DATETIME = "datetime"
     #: ``45%`` is 0.45.
     PERCENT = "percent"
+    #: ``47,5 %`` is 0.475.
+    PERCENT_COMMA = "percent-comma"
     #: ``12,5`` is 12.5.
     DECIMAL_COMMA = "decimal-comma"
     #: ``$1,234.50`` is 1234.5.
@@ -73,7 +76,7 @@ class Kind(StrEnum):
 
 #: Kinds that are looked for, the narrowest first; then numbers that are read on request alone.
 _PLAIN = (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE, Kind.DATETIME)
-_WRITTEN = (Kind.PERCENT, Kind.MONEY, Kind.MONEY_COMMA)
+_WRITTEN = (Kind.PERCENT, Kind.PERCENT_COMMA, Kind.MONEY, Kind.MONEY_COMMA)
 
 
 def cleaned(text: pl.Expr, nulls: Collection[str] = NULL_MARKERS) -> pl.Expr:
@@ -104,9 +107,9 @@ def _as_datetime(text: pl.Expr) -> pl.Expr:
     return whole.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
 
 
-def _as_percent(text: pl.Expr) -> pl.Expr:
+def _as_percent(text: pl.Expr, number: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
     # Correctly rounded, as a person reads 45%: the quotient of two doubles.
-    amount = _as_number(text.str.extract(rf"^(.*?){_BLANKS}%$"))
+    amount = number(text.str.extract(rf"^(.*?){_BLANKS}%$"))
     return amount / (amount * 0.0 + 100.0)
 
 
@@ -138,7 +141,8 @@ _CONVERSIONS: dict[Kind, Callable[[pl.Expr], pl.Expr]] = {
     Kind.BOOLEAN: _as_flag,
     Kind.DATE: _as_date,
     Kind.DATETIME: _as_datetime,
-    Kind.PERCENT: _as_percent,
+    Kind.PERCENT: lambda text: _as_percent(text, _as_number),
+    Kind.PERCENT_COMMA: lambda text: _as_percent(text, _as_decimal_comma),
     Kind.DECIMAL_COMMA: _as_decimal_comma,
     Kind.MONEY: lambda text: _as_money(text, thousands=f"[, {_SPACES}]", decimal=r"\."),
     Kind.MONEY_COMMA: lambda text: _as_money(text, thousands=f"[. {_SPACES}]", decimal=","),
@@ -478,23 +482,25 @@ class Texts:
             sign = self.contents[names[0]].grouped or "."
             notes.append(
                 f"Read with thousands, as other columns show the decimal sign: {', '.join(names)}; "
-                f"1{sign}234 is 1234. --parse {names[0]}={_GROUPED[sign][0]} reads it as 1.234."
+                f"1{sign}234 is 1234. --parse {quote(f'{names[0]}={_GROUPED[sign][0]}')} reads it "
+                "as 1.234."
             )
         return notes
 
     def unlike(self, column: str) -> tuple[str, str] | None:
         """Word what keeps a text column from being numbers, or dates: problem and hint."""
         content = self.contents.get(column)
-        if content is None or content.nearly is None:
+        if content is None or content.nearly is None or column in self.reading.columns:
             return None
         kind = content.nearly
+        option = f"gtmar init --parse {quote(f'{column}={kind}')}"
         if sign := content.grouped:
             what = "dot" if sign == "." else "comma"
             example = f"1{sign}234"
             read = f"read: {{columns: {{{column}: {kind}}}}}"
             return (
                 f"numbers whose {what} may be a decimal sign or stand before thousands, {example}",
-                f"--parse {column}={kind} reads {example} as 1234, in a spec {read}; "
+                f"{option} reads {example} as 1234, in a spec {read}; "
                 f"{_GROUPED[sign][0]} in its place as 1.234",
             )
         dates = kind in (Kind.DATE, Kind.DATETIME)
@@ -503,12 +509,12 @@ class Texts:
         if kind not in _PLAIN:
             problem += f" written as {kind}"
             stated = f"read: {{columns: {{{column}: {kind}}}}}"
-            hints.append(f"--parse {column}={kind} reads them; in a spec, {stated}")
+            hints.append(f"{option} reads them; in a spec, {stated}")
         if content.other_cells:
             listed = culprits(content.others)
             more = ", ..." if len(content.others) == _SHOWN else ""
             cells = f"{content.other_cells:,} of {content.known:,} cells"
             problem += f" but for {cells}: {listed}{more}"
-            marks = ",".join(content.others)
-            hints.append(f'--nulls "{marks}" reads these as unknown, beside the usual markers')
+            marks = quote(",".join(content.others))
+            hints.append(f"--nulls {marks} reads these as unknown, beside the usual markers")
         return problem, "; ".join(hints)

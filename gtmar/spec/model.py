@@ -65,6 +65,7 @@ __all__ = [
     "Tier",
     "Veto",
     "Window",
+    "WrittenAs",
     "stated_as_of",
     "stated_date",
     "tier_problems",
@@ -376,6 +377,12 @@ class Split(SpecModel):
     salt: str = "gtmar"
 
 
+#: What the cells of a text column may be said to be.
+WrittenAs = Literal[
+    "text", "number", "percent", "percent-comma", "decimal-comma", "money", "money-comma"
+]
+
+
 class Reading(SpecModel):
     """How the text of a table's cells is read, where that isn't as usual.
 
@@ -384,9 +391,7 @@ class Reading(SpecModel):
     """
 
     nulls: tuple[str, ...] | None = None
-    columns: dict[
-        str, Literal["text", "number", "percent", "decimal-comma", "money", "money-comma"]
-    ] = Field(default_factory=dict)
+    columns: dict[str, WrittenAs] = Field(default_factory=dict)
 
 
 class Lineage(SpecModel):

@@ -185,6 +185,20 @@ def test_dates_and_accounts_left_out_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", ["init", "check"])
+def test_how_cells_are_read_stands_in_the_spec_from_then_on(first: str, tmp_path: Path) -> None:
+    table = pl.read_parquet(accounts(tmp_path))
+    euros = pl.format("{} \u20ac", pl.col("mrr").round(2))
+    written = table.with_columns(mrr=euros.str.replace(".", ",", literal=True))
+    written.write_csv("accounts.csv", separator=";")
+    words = [first, "--data", "accounts.csv", "--parse", "mrr=money-comma"]
+    done = chain(words, tmp_path, 4)
+    way = WAY if first == "init" else ["check", *WAY]
+    assert names(done) == way[:4]
+    assert [each[0] for each in done if "--parse" in each] == way[: way.index("init") + 1]
+
+
+@pytest.mark.slow
 def test_no_output_is_proposed_that_is_there(tmp_path: Path) -> None:
     accounts(tmp_path)
     runs.run("accounts.parquet", EXAMPLES / "health_score" / "spec.yaml", limits=runs.Limits(30))

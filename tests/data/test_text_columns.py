@@ -1,5 +1,6 @@
 """Text columns by the spec that reads them, and what is said of cells that aren't as the others."""
 
+import shlex
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,7 @@ from gtmar.data.scan import AccountTable, scan
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, run, score, write_table
-from gtmar.spec.model import Reading
+from gtmar.spec.model import Outcomes, Reading
 
 ACCOUNTS = make_accounts(300)
 
@@ -31,7 +32,7 @@ def test_numbers_but_for_a_few_cells_are_named_with_the_option_that_reads_them(
     found = first_spec(scan(path))
     assert "logins" not in found.spec.features
     reason = found.left_out["logins"]
-    assert 'numbers but for 6 of 300 cells: "tbd"; --nulls "tbd" reads these as unknown' in reason
+    assert 'numbers but for 6 of 300 cells: "tbd"; --nulls tbd reads these as unknown' in reason
     assert any("logins" in note for note in found.notes)
     read = first_spec(scan(path), reading=Reading(nulls=("tbd",)))
     assert read.spec.read.nulls == ("tbd",)
@@ -195,3 +196,29 @@ def test_amounts_with_units_are_shown(tmp_path: Path) -> None:
     ) as caught:
         first_spec(scan(tmp_path / "a.csv"))
     assert caught.value.hint == "store the amounts alone, as numbers"
+
+
+def test_outcomes_that_are_no_numbers_are_all_named_and_options_fit_a_shell(tmp_path: Path) -> None:
+    written_as = {"mrr": "MRR in US", "mrr_end": "MRR, end"}
+    money = [pl.format("${}", name).alias(column) for name, column in written_as.items()]
+    share = pl.format("{},5 %", pl.int_range(1, pl.len() + 1))
+    table = ACCOUNTS.with_columns(*money, share=share).drop(*written_as)
+    table.write_csv(tmp_path / "a.csv")
+    roles = Outcomes(mrr="MRR in US", mrr_end="MRR, end")
+    with pytest.raises(AccountDataError) as caught:
+        first_spec(scan(tmp_path / "a.csv"), outcomes=roles)
+    hint = str(caught.value.hint)
+    for role, column in written_as.items():
+        assert f'column "{column}": outcome {role} expects numbers' in str(caught.value)
+        assert shlex.quote(f"{column}=money") in hint
+    columns = dict.fromkeys(written_as.values(), "money")
+    reading = Reading.model_validate({"columns": columns})
+    found = first_spec(scan(tmp_path / "a.csv"), outcomes=roles, reading=reading)
+    # What is read on request is not said to be left out; what nobody asked for is.
+    [note] = [each for each in found.notes if "is left out" in each]
+    assert note.startswith('Column "share" is left out: numbers written as percent-comma. ')
+    columns["share"] = "percent-comma"
+    reading = Reading.model_validate({"columns": columns})
+    found = first_spec(scan(tmp_path / "a.csv"), outcomes=roles, reading=reading)
+    assert not [each for each in found.notes if "is left out" in each]
+    assert "share" in found.spec.features
