@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from gtmar.plain_data import digits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -133,10 +135,12 @@ def _shape(encode: Mapping[str, Any]) -> tuple[bool | str, tuple[float, float]]:
         return up > down, ends
     top = [x for x, y in zip(xs, ys, strict=True) if y == ends[1]]
     if top[-1] == xs[-1]:
-        return f"of {top[0]:g} and more", ends
+        return f"of {digits(top[0])} and more", ends
     if top[0] == xs[0]:
-        return f"of {top[-1]:g} and less", ends
-    return (f"near {top[0]:g}" if len(top) == 1 else f"from {top[0]:g} to {top[-1]:g}"), ends
+        return f"of {digits(top[-1])} and less", ends
+    if len(top) == 1:
+        return f"near {digits(top[0])}", ends
+    return f"from {digits(top[0])} to {digits(top[-1])}", ends
 
 
 def _of_categories(column: str, values: Mapping[str, float], default: float | None) -> Earning:

@@ -1,4 +1,4 @@
-"""Results as plain data, as ``--json`` prints them and events of a journal keep them."""
+"""Results as plain data, for ``--json`` and events of a journal; numbers in digits, for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-__all__ = ["PlainData", "plain"]
+__all__ = ["PlainData", "digits", "plain"]
+
+#: Whole numbers from here on are written with an exponent.
+_MOST_DIGITS = 1e15
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,15 @@ def plain(value: Any) -> Any:
         return value.value
     # A data frame.
     return value.to_dicts() if hasattr(value, "to_dicts") else value
+
+
+def digits(value: float, significant: int = 6) -> str:
+    """Write a number with so many significant digits, and no fewer than its whole part has.
+
+    Examples
+    --------
+    >>> digits(0.1 + 0.2), digits(123456.78, 4), digits(1234567.0), digits(0.0000123)
+    ('0.3', '123457', '1234567', '1.23e-05')
+    """
+    text = f"{value:.{significant}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < _MOST_DIGITS else text

@@ -14,6 +14,7 @@ from gtmar.cli.next_step import WHY, follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.errors import UsageError
+from gtmar.plain_data import digits
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -479,7 +480,10 @@ def _metrics(found: list[Row] | None, one: str, two: str, *, title: str = "Metri
         say(note)
     sizes = [row for row in moved if row["metric"].startswith("accounts_by_tier.")]
     if sizes:
-        ends = (f"{r['metric'].partition('.')[2]} {r['one']:g} -> {r['two']:g}" for r in sizes)
+        ends = (
+            f"{r['metric'].partition('.')[2]} {digits(r['one'])} -> {digits(r['two'])}"
+            for r in sizes
+        )
         say(f"Tiers have other sizes: {', '.join(ends)}. What moved in them may be that alone.")
     if len(moved) > len(shown):
         say(f"{len(moved) - len(shown)} more that moved, neither better nor worse, with --json.")

@@ -12,6 +12,7 @@ from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
+from gtmar.plain_data import digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,7 +332,7 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     }
     shown = {head: key for head, key in columns.items() if any(by_tier[key].values())}
     lines = [
-        (tier, f"{edge:g}", *(by_tier[key][tier] for key in shown.values()))
+        (tier, digits(edge), *(by_tier[key][tier] for key in shown.values()))
         for tier, edge in zip(found.tiers, found.edges, strict=True)
     ]
     table(["tier", "from", *shown], lines, title="Tier and outcome")

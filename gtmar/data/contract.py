@@ -271,13 +271,13 @@ class _Check:
         if spec.as_of is not None:
             needed[spec.as_of] = "the spec's as_of"
         if self.outcomes:
-            stated = spec.outcomes.model_dump(exclude_defaults=True)
-            needed |= {name: f"outcome {role}" for role, name in stated.items()}
+            named = spec.outcomes.model_dump(exclude_defaults=True)
+            needed |= {name: f"outcome {role}" for role, name in named.items()}
         # A table that is only scored need not have outcomes.
         spared = () if self.outcomes else spec.outcomes.model_dump().values()
-        required = [name for name in spec.required_columns if name not in spared]
-        needed |= dict.fromkeys(required, "the spec's required_columns")
-        needed |= dict.fromkeys(spec.read.columns, "the spec's read")
+        stated = {"required_columns": [*spec.required_columns], "read": [*spec.read.columns]}
+        for key, columns in stated.items():
+            needed |= {name: f"the spec's {key}" for name in columns if name not in spared}
         for column, role in needed.items():
             if column not in table.columns:
                 self.refuse_absent(column, role)

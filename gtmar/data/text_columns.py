@@ -107,10 +107,11 @@ def _as_datetime(text: pl.Expr) -> pl.Expr:
     return whole.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
 
 
-def _as_percent(text: pl.Expr, number: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
-    # Correctly rounded, as a person reads 45%: the quotient of two doubles.
-    amount = number(text.str.extract(rf"^(.*?){_BLANKS}%$"))
-    return amount / (amount * 0.0 + 100.0)
+def _as_percent(text: pl.Expr, decimal: str) -> pl.Expr:
+    """Read a share; 94.7% is the double 0.947, which the quotient of 94.7 and 100 is not."""
+    digits = rf"\d+(?:{decimal}\d*)?|{decimal}\d+"
+    amount = text.str.extract(rf"^([+-]?(?:{digits})){_BLANKS}%$")
+    return _as_number(amount.str.replace(",", ".", literal=True) + "e-2")
 
 
 def _as_decimal_comma(text: pl.Expr) -> pl.Expr:
@@ -141,8 +142,8 @@ _CONVERSIONS: dict[Kind, Callable[[pl.Expr], pl.Expr]] = {
     Kind.BOOLEAN: _as_flag,
     Kind.DATE: _as_date,
     Kind.DATETIME: _as_datetime,
-    Kind.PERCENT: lambda text: _as_percent(text, _as_number),
-    Kind.PERCENT_COMMA: lambda text: _as_percent(text, _as_decimal_comma),
+    Kind.PERCENT: lambda text: _as_percent(text, r"\."),
+    Kind.PERCENT_COMMA: lambda text: _as_percent(text, ","),
     Kind.DECIMAL_COMMA: _as_decimal_comma,
     Kind.MONEY: lambda text: _as_money(text, thousands=f"[, {_SPACES}]", decimal=r"\."),
     Kind.MONEY_COMMA: lambda text: _as_money(text, thousands=f"[. {_SPACES}]", decimal=","),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gtmar.errors import UsageError, nearest
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import expression, objective_keys
+from gtmar.plain_data import digits
 from gtmar.spec.model import COMPARISONS, Guardrail
 from gtmar.spec.tier_rule import TierRule
 
@@ -103,9 +104,9 @@ def breach(guardrail: Guardrail, value: float | None) -> str | None:
     if value is None:
         return f"{guardrail.metric} is null"
     if guardrail.min is not None and value < guardrail.min:
-        return f"{guardrail.metric} {value:.4g} < min {guardrail.min:g}"
+        return f"{guardrail.metric} {digits(value, 4)} < min {digits(guardrail.min)}"
     if guardrail.max is not None and value > guardrail.max:
-        return f"{guardrail.metric} {value:.4g} > max {guardrail.max:g}"
+        return f"{guardrail.metric} {digits(value, 4)} > max {digits(guardrail.max)}"
     return None
 
 

@@ -13,6 +13,7 @@ from gtmar.data.contract import as_of_date
 from gtmar.data.encode import as_text, encoded_terms
 from gtmar.data.matrix import search_sample
 from gtmar.data.rules import OWN
+from gtmar.plain_data import digits
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import wilson
 
@@ -180,7 +181,7 @@ def _picture(
             inside &= (v < b) if i < len(ends) - 1 else pl.lit(value=True)
         rows = known.filter(inside)
         if rows.height:
-            text = f"{a:g}" if a == b else f"{a:.4g} to {b:.4g}"
+            text = digits(a) if a == b else f"{digits(a, 4)} to {digits(b, 4)}"
             bands.append(_band(text, a, b, rows, frame.height))
     unknown = frame.filter(pl.col("value").is_null())
     if unknown.height:

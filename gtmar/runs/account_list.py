@@ -9,9 +9,11 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.contract import id_column
+from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes, with_labels
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
+from gtmar.plain_data import digits
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import CARRIED, score, stamped
@@ -143,6 +145,9 @@ def account_list(
     table, newest = newest_date(table, id_column(spec, table.columns))
     money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
     columns = spec.columns
+    known = OutcomeColumns.found(spec.outcomes, table.columns).columns
+    ends = [c for role, c in known.items() if role in ("retained", "churned", "mrr_end")]
+    carried = dict.fromkeys([*columns, *ends, *([] if money is None else [money])])
     scored = score(
         table,
         spec,
@@ -150,7 +155,7 @@ def account_list(
         announce=announce,
         set_aside=set_aside,
         asides=asides,
-        carry=[*columns, *([] if money is None or money in columns else [money])],
+        carry=list(carried),
     )
     identity = scored.columns[: scored.columns.index("score")]
     if not identity:
@@ -173,6 +178,8 @@ def account_list(
     falling = [*(True for _ in order), spec.orientation == "risk"]
     ranked = asked.sort([*order, "score"], descending=falling, nulls_last=True, maintain_order=True)
     first = _with_reasons(ranked.head(most), scored, spec)
+    if announce is not None and (past := _past(first, ends, spec)) is not None:
+        announce(past)
     rows = stamped(first.select(*identity, *own, "reasons"), spec)
     return AccountList(
         source=table.source,
@@ -185,6 +192,24 @@ def account_list(
         at_stake=None if money is None else float(asked[_AT_STAKE].sum()),
         mrr_unknown=unknown,
         newest=newest,
+    )
+
+
+def _past(listed: pl.DataFrame, ends: list[str], spec: ScoringSpec) -> str | None:
+    """Say of how many accounts listed the table has the outcome already; None of none."""
+    frame = listed.select(pl.col(f"{CARRIED}{column}").alias(column) for column in ends)
+    table, _ = with_labels(scan(frame), spec.outcomes, spec.labels)
+    found = OutcomeColumns.found(spec.outcomes, table.columns)
+    if not all(table.schema[c].is_numeric() or table.schema[c] == pl.Boolean for c in ends):
+        return None
+    retained = canonical_outcomes(found, table.schema)["retained"]
+    ended = table.frame.select(retained.count(), left=(retained == 0).sum()).collect()
+    settled, left = ended.row(0)
+    if not settled:
+        return None
+    return (
+        f"The table says already what became of {settled:,} of the {listed.height:,} accounts "
+        f"listed: {left:,} left. That is past; whom to act on, a table of today's accounts says."
     )
 
 
@@ -247,4 +272,4 @@ def _state(spec: ScoringSpec, name: str, listed: pl.DataFrame, number: int) -> s
 def _worded(cell: object) -> str:
     if cell is None or cell != cell:  # noqa: PLR0124 - NaN is unknown, too
         return _UNKNOWN
-    return f"{cell:g}" if isinstance(cell, float) else str(cell)
+    return digits(cell) if isinstance(cell, float) else str(cell)

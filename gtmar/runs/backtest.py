@@ -24,7 +24,7 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.by_date import by_day
 from gtmar.runs.holdout import looks_at, record_look, whole
 from gtmar.runs.inputs import load, of_day
@@ -319,7 +319,7 @@ def spec_of_column(
     if known.is_empty() or low < 0 or high > _LARGEST:
         raise AccountDataError(
             f'{table.source}: column "{column}" must lie in 0 to {_LARGEST:,} to be a score, '
-            f"got {low:g} to {high:g}",
+            f"got {digits(low)} to {digits(high)}",
             hint="scale it first",
         )
     if tiers is None:
@@ -349,7 +349,7 @@ def _tiers(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[s
     lowest = min(edges.values())
     if lowest > 0:
         raise UsageError(
-            f"the lowest tier must begin at 0, got {lowest:g}", hint="--tiers A=80,B=60,C=0"
+            f"the lowest tier must begin at 0, got {digits(lowest)}", hint="--tiers A=80,B=60,C=0"
         )
     tiers: dict[str, dict[str, float]] = {}
     ceiling = float(top + 1)

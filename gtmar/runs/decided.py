@@ -10,7 +10,7 @@ from gtmar.html import sentence
 from gtmar.html import table as html_table
 from gtmar.journal.sentences import held_out, old_customers, on_dates
 from gtmar.metrics.metric import marked
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.results import warnings_of
 from gtmar.validation.gates import Verdict, reason_of, segment_safety
 from gtmar.validation.trade_offs import costs_of, far_below, upside_down
@@ -156,7 +156,7 @@ class Decided(PlainData):
             one = "account" if self.by_date is None else "row"
             pairs = f"of 100 pairs of a kept and a lost {one} it ranks"
             return f"{pairs} {100 * after:.0f} right, was {100 * before:.0f}"
-        return f"{marked(self.objective, self.basis)} {before:.4g} -> {after:.4g}"
+        return f"{marked(self.objective, self.basis)} {digits(before, 4)} -> {digits(after, 4)}"
 
     @property
     def headline(self) -> list[str]:

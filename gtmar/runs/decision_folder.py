@@ -238,5 +238,5 @@ def _worded(interval: Interval) -> str:
     if interval.value is None:
         return f"none: {markdown(str(interval.reason))}"
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.4g} ({markdown(str(interval.reason))})"
-    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+        return f"{interval.worded} ({markdown(str(interval.reason))})"
+    return interval.worded

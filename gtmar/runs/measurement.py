@@ -20,7 +20,7 @@ from gtmar.errors import GtmarError
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge, breach
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
 from gtmar.runs.dated_tables import outcome_end
 from gtmar.runs.holdout import journal_if_there, record_look
@@ -291,20 +291,25 @@ def _promised(
     if found is None or found.value is None:
         return None, f"what was expected of {promise.metric} can't be measured"
     missed = breach(promise, found.value)
-    ends = "" if found.low is None else f" ({found.low:.4g} to {found.high:.4g})"
     if missed is None:
         return True, f"{_limit(promise)} was expected, and is so"
-    beyond = (promise.min is not None and found.high is not None and found.high < promise.min) or (
-        promise.max is not None and found.low is not None and found.low > promise.max
-    )
-    if beyond:
-        return False, f"{missed}{ends}, beyond chance"
+    if (
+        found.low is not None
+        and found.high is not None
+        and (
+            (promise.min is not None and found.high < promise.min)
+            or (promise.max is not None and found.low > promise.max)
+        )
+    ):
+        return False, f"{missed} ({digits(found.low, 4)} to {digits(found.high, 4)}), beyond chance"
     return None, f"{_limit(promise)} was expected; it falls short, though within chance"
 
 
 def _limit(promise: Guardrail) -> str:
     ends = (("at least", promise.min), ("at most", promise.max))
-    return " and ".join(f"{promise.metric} of {word} {v:g}" for word, v in ends if v is not None)
+    return " and ".join(
+        f"{promise.metric} of {word} {digits(v)}" for word, v in ends if v is not None
+    )
 
 
 def _verdict(
@@ -329,8 +334,7 @@ def _verdict(
             f"Upside down {on}: of 100 pairs of a kept and a lost account it ranks {pairs:.0f} "
             "right, fewer than a coin would.",
         )
-    ends = "" if own.low is None else f" ({own.low:.4g} to {own.high:.4g})"
-    measured = f"{judge.name} {own.value:.4g}{ends}"
+    measured = f"{judge.name} {own.worded}"
     if judge.name.startswith("auc_roc"):
         measured = f"of 100 pairs of a kept and a lost account it ranks {100 * own.value:.0f} right"
         if own.low is not None and own.high is not None:

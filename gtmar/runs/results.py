@@ -13,7 +13,7 @@ from gtmar.data.matrix import MOST_SAMPLED, search_sample
 from gtmar.journal.sentences import old_customers
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import missed_by
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -302,7 +302,7 @@ def limit_findings(
     findings += clipping(spec, sums)
     for breach in () if lacking else guard.breaches(sums, start, None, None):
         missed = missed_by(breach)
-        by = "" if missed is None else f", by {missed:.4g}"
+        by = "" if missed is None else f", by {digits(missed, 4)}"
         text = f"The start breaks a guardrail, {breach}{by}: nothing is kept until a candidate "
         findings.append(Finding("limit", "warning", f"{text}respects it."))
     if all(term.fixed for term in spec.terms):

@@ -14,7 +14,7 @@ import polars as pl
 
 from gtmar.data.contract import needed_id
 from gtmar.data.split import key_expression
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.dated_tables import tables_by_date
 from gtmar.runs.leaving import gone_after, presence
 from gtmar.runs.score import score
@@ -172,7 +172,7 @@ def _fifths(scores: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[str, An
     for n in range(len(lows)):
         inside = number == n
         low, high = scores[inside].min(), scores[inside].max()
-        found.append((f"{low:g}" if low == high else f"{low:g} to {high:g}", inside))
+        found.append((digits(low) if low == high else f"{digits(low)} to {digits(high)}", inside))
     return found
 
 

@@ -27,6 +27,7 @@ from gtmar.metrics.registry import (
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import better
 from gtmar.optimize.hill_climb import Outcome
+from gtmar.plain_data import digits
 from gtmar.runs.results import PlainData
 from gtmar.runs.segments import segment_objectives
 from gtmar.runs.tier_table import one_side
@@ -461,7 +462,7 @@ class Incumbent:
             lines.append(
                 TierChange(
                     tier=tier,
-                    rule=None if rule is None else f"{rule[0]} {rule[1]:g}",
+                    rule=None if rule is None else f"{rule[0]} {digits(rule[1])}",
                     low_before=low / SCORE_UNITS,
                     low_after=new_low / SCORE_UNITS,
                     accounts_before=self._before[size][0],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,15 @@ class Interval(PlainData):
     def below_zero(self) -> bool:
         """Whether the whole interval lies below zero; never without an interval."""
         return self.high is not None and self.high < 0
+
+    @property
+    def worded(self) -> str:
+        """The value and the ends, to four digits; `none` where there is no value."""
+        if self.value is None:
+            return "none"
+        if self.low is None or self.high is None:
+            return digits(self.value, 4)
+        return f"{digits(self.value, 4)} ({digits(self.low, 4)} to {digits(self.high, 4)})"
 
     def negated(self) -> Interval:
         """Return the interval of minus the value."""

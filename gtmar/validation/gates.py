@@ -20,7 +20,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import held_metric
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.validation.intervals import REPLICATES, panel_of, uncertainty
 from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
@@ -337,7 +337,7 @@ def _gain(of: Grounds) -> Iterator[Gate]:
     gain, least = _improvement(of.intervals, of.judge), of.gates.min_gain
     limit = f"{of.name} gets better, its {of.level:.1%} interval above 0"
     if least:
-        limit += f", by {least:g} or more"
+        limit += f", by {digits(least)} or more"
     if gain is None or gain.value is None or gain.low is None:
         found = f"no interval: {'the metric has none' if gain is None else gain.reason}"
         yield Gate("gain", limit, found, passed=False, cause=f"no gain is proven, {found}")
@@ -345,7 +345,7 @@ def _gain(of: Grounds) -> Iterator[Gate]:
     found, passed = _ends(gain), gain.above_zero and gain.value >= least
     cause = f"{of.name} gets worse" if gain.below_zero else "no gain is proven"
     if gain.above_zero:
-        cause = f"the gain of {of.name} is below the {least:g} asked"
+        cause = f"the gain of {of.name} is below the {digits(least)} asked"
     yield Gate("gain", limit, found, passed, cause=f"{cause} ({found})")
 
 
@@ -428,7 +428,7 @@ def _calibration(of: Grounds) -> Iterator[Gate]:
     most = of.gates.max_calibration_error
     if most is None:
         return
-    limit = f"the calibration error of its probabilities is {most:g} at most"
+    limit = f"the calibration error of its probabilities is {digits(most)} at most"
     error = None if of.reliability is None else of.reliability.calibration_error
     if error is None or error.value is None:
         cause = "it has no probabilities that could be checked"
@@ -581,7 +581,7 @@ def _segment_gate(
     """Ask whether a segment is proven worse, or loses more than it may."""
     before, gain = (0.0, None) if part is None else _objective(part, judge, level)
     allowed = most * max(1.0, abs(before))
-    limit = f"{judge.name} is not proven worse, and falls by {allowed:.4g} at most"
+    limit = f"{judge.name} is not proven worse, and falls by {digits(allowed, 4)} at most"
     value = None if gain is None else gain.value
     lost = value is not None and value < -allowed
     count = 0 if part is None else part.accounts

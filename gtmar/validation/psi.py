@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gtmar.plain_data import digits
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -172,22 +174,23 @@ def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
     if not len(distinct):
         return distinct, ["any value"]
     begins = _begins(counts, len(known) / _BINS)
-    cuts, labels = [distinct[0]], [f"below {distinct[0]:g}"]
+    cuts, labels = [distinct[0]], [f"below {digits(distinct[0])}"]
     for first, after in pairwise([*begins, len(distinct)]):
         value, highest = distinct[first], distinct[after - 1]
         last = after == len(distinct)
         shared = after == first + 1 and counts[first] > 1
         if value == highest and (last or shared):
-            labels.append(f"{value:g}")
+            labels.append(digits(value))
         else:
-            labels.append(
-                f"{value:g} to {highest:g}" if last else f"{value:g} to below {distinct[after]:g}"
-            )
+            end = digits(highest) if last else f"below {digits(distinct[after])}"
+            labels.append(f"{digits(value)} to {end}")
         if (last or shared) and highest < np.inf:
             # The next double begins what lies beside a shared value, or above all of them.
             cuts.append(np.nextafter(highest, np.inf))
-            beside = f"between {highest:g} and {distinct[after]:g}" if not last else None
-            labels.append(beside or f"above {highest:g}")
+            beside = (
+                f"between {digits(highest)} and {digits(distinct[after])}" if not last else None
+            )
+            labels.append(beside or f"above {digits(highest)}")
         if not last:
             cuts.append(distinct[after])
     return np.array(cuts), labels

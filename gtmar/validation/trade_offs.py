@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gtmar.journal.sentences import TWINS
+from gtmar.plain_data import digits
 
 if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
@@ -106,6 +107,6 @@ def far_below(promised: float, found: Interval, objective: str, *, better: int) 
     if gap <= max(FAR * max(1.0, abs(promised)), (found.high - found.low) / 2):
         return None
     return (
-        f"Far from what the search promised: {objective} {promised:.4g} on the accounts searched, "
-        f"{found.value:.4g} on these ({found.low:.4g} to {found.high:.4g})."
+        f"Far from what the search promised: {objective} {digits(promised, 4)} on the accounts "
+        f"searched, {found.worded} on these."
     )

@@ -45,6 +45,8 @@ def test_a_marker_of_nothing_is_null_blanks_around_it_or_not(marker: str) -> Non
         (Kind.DATETIME, "2026-01-31 23:30", datetime(2026, 1, 31, 23, 30)),
         (Kind.PERCENT, "45%", 0.45),
         (Kind.PERCENT, "12.5 %", 0.125),
+        # Which 94.7 / 100 in doubles is not.
+        (Kind.PERCENT, "94.7%", 0.947),
         (Kind.PERCENT, "45", None),
         (Kind.PERCENT, "47,5 %", None),
         (Kind.PERCENT_COMMA, "47,5 %", 0.475),

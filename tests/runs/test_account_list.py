@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
-from gtmar.errors import AccountDataError, SpecError, UsageError
+from gtmar.errors import AccountDataError, SpecError, UsageError, ViolationsError
 from gtmar.spec import ScoringSpec
 
 
@@ -169,3 +169,55 @@ def test_the_command_shows_ten_and_says_where_the_rest_is(
     assert pl.read_csv("list.csv").height == 50
     explained = again.stdout.splitlines()[-1].removeprefix("Next: gtmar ").split()
     assert CliRunner().invoke(app, explained).exit_code == 0
+
+
+def test_accounts_whose_end_is_known_are_said_to_be_past(
+    accounts: pl.DataFrame, spec: ScoringSpec
+) -> None:
+    said: list[str] = []
+    found = runs.account_list(accounts, spec, most=40, announce=said.append)
+    retained = found.rows.select("account_id").join(accounts, on="account_id", how="left")
+    known = retained["retained_6mo"].drop_nulls()
+    left = int((known == 0).sum())
+    assert 0 < left < len(known)
+    assert (
+        f"The table says already what became of {len(known)} of the 40 accounts listed: {left} "
+        "left. That is past; whom to act on, a table of today's accounts says."
+    ) in said
+    # In words and in money, and not at all where the end isn't there.
+    words = pl.when(pl.col("retained_6mo") == 1).then(pl.lit("stays")).otherwise(pl.lit("gone"))
+    told = spec.model_copy(update={"labels": {"retained": {"stays": 1, "gone": 0}}})
+    again: list[str] = []
+    known_label = pl.col("retained_6mo").is_not_null()
+    frame = accounts.with_columns(retained_6mo=pl.when(known_label).then(words))
+    runs.account_list(frame, told, most=40, announce=again.append)
+    assert again == said
+    ends = ["retained_6mo", "churned", "mrr_end"]
+    for last in ([], ["mrr_end"]):
+        past: list[str] = []
+        table = accounts.drop(column for column in ends if column not in last)
+        runs.account_list(table, spec, most=40, announce=past.append)
+        assert any("That is past" in each for each in past) is bool(last)
+
+
+def test_large_numbers_are_written_in_digits(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
+    logins = spec.features["logins"].reads("logins")[0]
+    grown = accounts.with_columns(pl.col(logins).cast(pl.Float64) * 1_000_003.0)
+    found = runs.account_list(grown, spec, most=100)
+    assert "e+" not in " ".join(found.rows["reasons"])
+
+
+def test_a_table_without_outcomes_is_scored_though_the_spec_says_how_they_are_written(
+    accounts: pl.DataFrame, tmp_path: Path
+) -> None:
+    euros = pl.format("{} EUR", pl.col("mrr_end").round(2)).str.replace(".", ",", literal=True)
+    accounts.with_columns(mrr_end=euros).write_csv(tmp_path / "then.csv")
+    accounts.drop("mrr_end", "retained_6mo", "churned").write_csv(tmp_path / "today.csv")
+    read = {"columns": {"mrr_end": "money-comma"}}
+    told = runs.calibrate(tmp_path / "then.csv", make_spec(read=read)).spec
+    then, today = (
+        runs.account_list(tmp_path / name, told, most=30) for name in ("then.csv", "today.csv")
+    )
+    assert then.rows.equals(today.rows)
+    with pytest.raises(ViolationsError, match='column "mrr_end": no such column'):
+        runs.check(tmp_path / "today.csv", told)
