@@ -6,6 +6,7 @@ that have not saved. Read off the plain form of a spec's features, as a journal 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,14 @@ class Earning:
         """``lower open_tickets``, ``without has_saved``, ``seats near 14``."""
         return " ".join(filter(None, (self.before, self.column, self.behind)))
 
-    @property
-    def how(self) -> str:
-        """The same beside a name that says the column: ``lower``, ``without it``, ``near 14``."""
+    def how(self, weight: int) -> str:
+        """The same beside a name that says the column: ``lower``, ``without it``, ``near 14``.
+
+        Of a weight below 0 it is what costs points: ``higher costs``.
+        """
         it = "it" if self.before in ("with", "without") else ""
-        return " ".join(filter(None, (self.before, it, self.behind)))
+        costs = "costs" if weight < 0 else ""
+        return " ".join(filter(None, (self.before, it, self.behind, costs)))
 
     def points(self, weight: int) -> str:
         """Say what a weight gives, and for what.
@@ -97,11 +101,17 @@ def earned_in(changes: str, earned: Mapping[str, Earning]) -> str:
     Examples
     --------
     >>> earned = {"saved": Earning("saved", "without"), "nps": Earning("nps", "higher")}
-    >>> earned_in("nps: 5 -> 9, saved: 3 -> 2", earned)
-    'higher nps; without saved'
+    >>> earned_in("nps: 5 -> 9, saved: 3 -> -2", earned)
+    'higher nps; without saved costs'
     """
-    places = {f", {changes}".find(f", {name}: "): each.what for name, each in earned.items()}
-    return "; ".join(what for place, what in sorted(places.items()) if place >= 0)
+    said = {}
+    for name, each in earned.items():
+        listed = f", {changes}"
+        place = listed.find(f", {name}: ")
+        if place >= 0:
+            below = re.match(r"\S+ -> -", listed[place + len(f", {name}: ") :])
+            said[place] = f"{each.what} costs" if below else each.what
+    return "; ".join(what for _, what in sorted(said.items()))
 
 
 def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:

@@ -89,7 +89,7 @@ def test_beside_its_name_a_column_isnt_said_again() -> None:
         "c": {"kind": "curve", "points": [[0, 0], [5, 1], [9, 0]]},
     }
     features = {name: {"encode": encode} for name, encode in encoders.items()}
-    found = {name: each.how for name, each in earnings({"features": features}).items()}
+    found = {name: each.how(1) for name, each in earnings({"features": features}).items()}
     assert found == {"a": "without it", "b": "pro", "c": "near 5"}
 
 
@@ -105,3 +105,8 @@ def test_a_spec_says_it_by_weight() -> None:
     spec = specs.parse(f"model: m\nfeatures:\n  {feature}\n{TIERS}\n", source="spec")
     assert spec.earned_by == {"tickets": "lower"}
     assert "lower tickets: up to 3 points" in spec._repr_html_()
+    turned = spec.model_copy(
+        update={"features": {"tickets": spec.features["tickets"].model_copy(update={"weight": -3})}}
+    )
+    assert turned.earned_by == {"tickets": "lower costs"}
+    assert "lower tickets: costs up to 3 points" in turned._repr_html_()

@@ -672,7 +672,7 @@ def _print_log(
             say(f"  {row['largest']}")
         run_id = row["reference"].partition("/")[0]
         if points := earned_in(row["largest"] or "", earned.get(run_id, {})):
-            say(f"  Points for: {points}")
+            say(f"  Earned by: {points}")
         if row["value_after"] is not None:
             basis = bases.get(run_id)
             say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")

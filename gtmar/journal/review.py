@@ -527,7 +527,7 @@ def _with_spec(weights: list[Row], spec: dict[str, Any]) -> list[Row]:
 
     Read off the spec's plain form: a review needs no more of a spec. Null where it doesn't say.
     """
-    earned = {name: each.how for name, each in earnings(spec).items()}
+    earned = earnings(spec)
     known: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, feature in spec.get("features", {}).items():
         bins = (feature.get("encode") or {}).get("bins")
@@ -542,8 +542,8 @@ def _with_spec(weights: list[Row], spec: dict[str, Any]) -> list[Row]:
         bound = None
         if low != high:
             bound = {low: "min", high: "max"}.get(row["best"])
-        added = {"of": of, "at_bound": bound, "earned_by": earned.get(row["feature"])}
-        rows.append(row | added)
+        how = earned[row["feature"]].how(row["best"] or 0) if row["feature"] in earned else None
+        rows.append(row | {"of": of, "at_bound": bound, "earned_by": how})
     return rows
 
 

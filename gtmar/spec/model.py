@@ -771,7 +771,8 @@ class ScoringSpec(SpecModel):
     @property
     def earned_by(self) -> dict[str, str]:
         """What earns the points of each weight that its column's own numbers don't, in words."""
-        return {name: each.how for name, each in self.earnings.items()}
+        weights = self.weights
+        return {name: each.how(weights[name]) for name, each in self.earnings.items()}
 
     @property
     def earnings(self) -> dict[str, Earning]:
