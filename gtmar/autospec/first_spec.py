@@ -250,6 +250,7 @@ def _detected(
         table, aside = leave_out(table, rules, set_aside)
     target = _target(table, found)
     _refuse_texts(table, found, words)
+    _refuse_odd_labels(table, found)
     sample = search_sample(table, found, identifier, split, copies=copies)
     outcome = sample[f"{OWN}{target}"].cast(pl.Float64)
     # Money is skewed: its rank orients better than its amount.
@@ -527,6 +528,24 @@ def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelW
     if wrong:
         raise AccountDataError(
             f"{table.source}: {'; '.join(wrong)}", hint="; ".join(dict.fromkeys(hints))
+        )
+
+
+def _refuse_odd_labels(table: AccountTable, found: OutcomeColumns) -> None:
+    """Refuse labels that break the contract: features would be turned by them."""
+    labels = {found.columns[role] for role in LABELS if found.has(role)}
+    rules = [rule for rule in outcome_rules(found, table.schema) if rule.column in labels]
+    if not rules:
+        return
+    asked = [rule.mask.sum().alias(str(i)) for i, rule in enumerate(rules)]
+    counts = collect(table, table.frame.select(asked)).row(0)
+    broken = [(rule, count) for rule, count in zip(rules, counts, strict=True) if count]
+    if broken:
+        wrong = [f'column "{rule.column}": {count:,} {rule.problem}' for rule, count in broken]
+        hints = dict.fromkeys(str(rule.hint) for rule, _ in broken)
+        raise AccountDataError(
+            f"{table.source}: {'; '.join(wrong)}",
+            hint=f"{'; '.join(hints)}; --set-aside 0.01 leaves a few such rows out",
         )
 
 

@@ -264,7 +264,7 @@ class OutcomeColumns:
         """Match a spec's outcome names, in any case, with the columns that are present."""
         columns: dict[str, str] = {}
         for role, name in outcomes.model_dump().items():
-            alike = [column for column in present if column.strip().lower() == name.lower()]
+            alike = [column for column in present if column.strip().lower() == name.strip().lower()]
             if len(alike) > 1:
                 raise AccountDataError(
                     f'outcome {role} is "{name}", and columns {culprits(alike)} may be it',

@@ -613,6 +613,25 @@ def test_outcome_that_is_text() -> None:
         detect(frame)
 
 
+def test_labels_that_break_the_contract_turn_no_feature() -> None:
+    frame = ACCOUNTS.drop("retained_6mo", "won_back").with_columns(pl.col("churned") + 1)
+    count = int((frame["churned"] == 2).sum())
+    message = f'frame: column "churned": {count} values of outcome churned are neither 0 nor 1'
+    with pytest.raises(AccountDataError, match=message):
+        detect(frame)
+    few = pl.when(pl.int_range(pl.len()) == 3).then(9).otherwise(pl.col("churned") - 1)
+    with pytest.raises(AccountDataError, match=r"1 values? of outcome churned") as caught:
+        detect(frame.with_columns(churned=few))
+    assert "--set-aside 0.01" in str(caught.value.hint)
+    assert detect(frame.with_columns(churned=few), set_aside=0.01).spec.features
+
+
+def test_blanks_around_an_outcomes_name_make_no_feature_of_it() -> None:
+    found = detect(ACCOUNTS.rename({"mrr": " mrr ", "mrr_end": "MRR End "}))
+    assert found.left_out[" mrr "] == "an outcome"
+    assert found.left_out["MRR End "] == "an outcome"
+
+
 def test_nothing_to_score_by() -> None:
     frame = ACCOUNTS.select("account_id", "retained_6mo", extra=pl.lit(1))
     with pytest.raises(AccountDataError) as caught:
