@@ -130,7 +130,7 @@ def build(
     recipe, base, memory
         As for `history`.
     target
-        Where they go: a folder, or what `integrations.snapshot_tables` gives. A date that is there
+        Where they go: a folder, or what `integrations.tables_by_date` gives. A date that is there
         stays as it is where its rows are the same; where only outcomes have come to it, it gets
         them; with other rows it is an error: a table that was scored is not changed silently.
     days
