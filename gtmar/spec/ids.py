@@ -28,6 +28,7 @@ __all__ = [
     "score_id",
     "spec_id",
     "tiers_id",
+    "value_form_of",
 ]
 
 #: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
@@ -185,8 +186,14 @@ def form_id(spec: ScoringSpec, *, tiers: bool = True) -> str:
         del form["tiers"]
     elif spec.has_rule:
         form["tiers"] = _rules(spec)
-    for feature in form["features"].values():
-        feature.pop("weight", None)
-        if feature["encode"]["kind"] == "bins":
-            feature["encode"]["bins"] = sorted(feature["encode"]["bins"])
+    form["features"] = {name: value_form_of(each, name) for name, each in spec.features.items()}
     return _identifier("f", form)
+
+
+def value_form_of(feature: Feature, name: str) -> dict[str, Any]:
+    """Return what a feature of this name says of its value: all but weights and their bounds."""
+    form = _feature(feature, name, feature.model_dump(mode="json", by_alias=True), bounds=False)
+    form.pop("weight", None)
+    if form["encode"]["kind"] == "bins":
+        form["encode"]["bins"] = sorted(form["encode"]["bins"])
+    return form
