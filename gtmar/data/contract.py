@@ -133,8 +133,7 @@ def as_of_date(
     """
     if as_of is not None:
         day = pl.lit(stated_as_of(as_of))
-        counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
-        if counted and dates is not None and dates.several:
+        if spec.date_columns and dates is not None and dates.several:
             raise UsageError(
                 f"{as_of} is one date to count from, and the table has {len(dates.days):,}",
                 hint="leave --as-of away: days_before counts from the date that a row is of",

@@ -54,12 +54,7 @@ def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -
 
 def _dated(spec: ScoringSpec, *, window: bool = True) -> list[str]:
     """Return the columns that a spec reads as dates."""
-    dated = [
-        feature.reads(name)[0]
-        for name, feature in spec.features.items()
-        if isinstance(feature.encode, DaysBeforeEncoder)
-    ]
-    dated += [spec.as_of] if spec.as_of else []
+    dated = [*spec.date_columns, *([spec.as_of] if spec.as_of else [])]
     if window and spec.window is not None:
         for text in spec.window.model_dump(exclude_none=True).values():
             try:

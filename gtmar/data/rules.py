@@ -103,8 +103,7 @@ def contract_rules(
         rules += outcome_rules(outcomes, schema)
         if windowed and spec.window is not None:
             # Where a feature counts days before it, `as_of` is the day of the features.
-            counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
-            by = None if counted or as_of is None else date.fromisoformat(as_of)
+            by = None if spec.date_columns or as_of is None else date.fromisoformat(as_of)
             rules += _window_rules(spec.window, by)
         columns = [column for name, each in features.items() for column in each.reads(name)]
         rules += total_rules(identifier, outcomes, columns, schema)

@@ -166,7 +166,8 @@ def build(
     with history(recipe, base=base, memory=memory, watch=tell) as opened:
         tell("looking for contradictions")
         found = _checked(opened)
-        metadata, sources = _metadata(opened, found), _sources(opened)
+        sources = _sources(opened)
+        metadata = _metadata(recipe, found, sources)
         told = json.dumps(sources, sort_keys=True)
         if place.tells_sources:
             metadata["gtmar_versions"] = told
@@ -190,13 +191,11 @@ def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
     }
 
 
-def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
+def _metadata(
+    recipe: SnapshotRecipe, found: list[Conflict], sources: dict[str, dict[str, Any]]
+) -> dict[str, str]:
     """Return what a table's file says of how it was made."""
-    recipe = opened.recipe
-    rows = {
-        name: opened.ask(f"select count(*) from {quoted(f'{RAW}{name}')}")[0][0]
-        for name in recipe.sources
-    }
+    rows = {name: source["rows"] for name, source in sources.items()}
     counted = {each.kind: each.count for each in found}
     return {
         "gtmar_recipe": recipe_id(recipe),

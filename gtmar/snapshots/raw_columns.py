@@ -61,13 +61,8 @@ def _words() -> frozenset[str]:
         rows = connection.execute(
             "select keyword_name from duckdb_keywords() where keyword_category = 'reserved'"
         ).fetchall()
-    return frozenset(word for [word] in rows) | {
-        "current_date",
-        "current_time",
-        "is",
-        "join",
-        "user",
-    }
+    more = ("current_date", "current_time", "is", "join", "user")
+    return frozenset((*(word for [word] in rows), *more))
 
 
 def table_name(place: str) -> str:

@@ -25,15 +25,8 @@ _MRR = (
 )
 _YEARLY = ("arr", "arr_amount", "annual_amount", "annual_price", "acv", "annual_contract_value")
 _PAID = (
-    *(
-        "amount",
-        "amount_paid",
-        "paid_amount",
-        "total_amount",
-        "order_total",
-        "total_price",
-        "total",
-    ),
+    *("amount", "amount_paid", "paid_amount", "total_amount", "order_total", "total_price"),
+    "total",
     *("net_amount", "payment_amount", "revenue", "sales", "price", "unit_amount", "plan_amount"),
     *("gross_amount", "grand_total", "invoice_total", "amount_usd", "amount_eur", "subtotal"),
     *("amount_cents", "amount_in_cents", "price_cents", "total_cents", "fee", "contract_value"),

@@ -70,14 +70,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             "objective": data["objective"],
             "guardrails": data["guardrails"],
         }
-        if data["labels"]:
-            form["labels"] = data["labels"]
-        if data["constraints"] is not None:
-            form["constraints"] = data["constraints"]
-        if data["no_worse"]:
-            form["no_worse"] = sorted(data["no_worse"])
-        if data["segments"]:
-            form["segments"] = sorted(data["segments"])
+        form |= {key: data[key] for key in ("labels", "constraints") if data[key]}
+        form |= {key: sorted(data[key]) for key in ("no_worse", "segments") if data[key]}
     return form
 
 
