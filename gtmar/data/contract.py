@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.dates import ASOF
+from gtmar.data.dates import ASOF, TableDates
 from gtmar.data.encode import (
     NUMERIC,
     as_text,
@@ -49,13 +49,11 @@ from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
-from gtmar.spec.model import LABELS, Outcomes, stated_as_of, stated_date
+from gtmar.spec.model import LABELS, Feature, Outcomes, ScoringSpec, stated_as_of, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gtmar.data.dates import TableDates
-    from gtmar.spec.model import Feature, ScoringSpec
     from gtmar.spec.rule import Condition
 
 __all__ = [

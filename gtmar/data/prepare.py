@@ -26,12 +26,11 @@ from gtmar.data.text_columns import (
 )
 from gtmar.errors import AccountDataError, culprits, did_you_mean
 from gtmar.spec.encoders import DaysBeforeEncoder
-from gtmar.spec.model import Reading, stated_date
+from gtmar.spec.model import Reading, ScoringSpec, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from gtmar.spec.model import ScoringSpec
 
 __all__ = ["endless", "looks_like_dates", "prepared", "read_for", "settled", "with_days"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.dates import day_of, listed
+from gtmar.data.dates import TableDates, day_of, listed
 from gtmar.data.encode import (
     categories_of,
     counts_unknown,
@@ -28,13 +28,11 @@ from gtmar.data.scan import AccountTable, collect, days_of
 from gtmar.data.split import canonical_id, inexact_id, may_identify
 from gtmar.errors import AccountDataError, UsageError, Violation, culprits
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
-from gtmar.spec.model import stated_date
+from gtmar.spec.model import Feature, ScoringSpec, Window, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from gtmar.data.dates import TableDates
-    from gtmar.spec.model import Feature, ScoringSpec, Window
 
 __all__ = [
     "ACCOUNT",

@@ -38,6 +38,7 @@ from gtmar.data.other_frames import readable, taken_in
 from gtmar.data.table_files import (
     FORMATS,
     SCANS,
+    TextFile,
     broken_file,
     ending_of,
     located,
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from gtmar.data.table_files import TextFile
 
 __all__ = [
     "ID_NAMES",

@@ -11,13 +11,12 @@ from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.integrations.snapshot_sql import warehouse_selects
 from gtmar.integrations.sql import select
-from gtmar.snapshots.recipe import Span, recipe_id
+from gtmar.snapshots.recipe import SnapshotRecipe, Span, recipe_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
-    from gtmar.snapshots.recipe import SnapshotRecipe
     from gtmar.snapshots.statement import SnapshotDays
     from gtmar.spec.model import ScoringSpec
 

@@ -32,15 +32,13 @@ from gtmar.integrations.known_sql import (
 from gtmar.integrations.sql import LONGEST_NAME, refuse_dialect, refuse_lost, table_name
 from gtmar.snapshots.conflicts import conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import history
-from gtmar.snapshots.recipe import RateTable
-from gtmar.snapshots.statement import RATES, RAW
+from gtmar.snapshots.recipe import RateTable, RawTable, SnapshotRecipe
+from gtmar.snapshots.statement import RATES, RAW, SnapshotDays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from gtmar.snapshots.recipe import RawTable, SnapshotRecipe
-    from gtmar.snapshots.statement import SnapshotDays
 
 __all__ = ["DIALECTS", "WarehouseSelect", "source_tables", "warehouse_selects"]
 

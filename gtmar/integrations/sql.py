@@ -35,14 +35,13 @@ from gtmar.spec.encoders import (
     value_forms,
 )
 from gtmar.spec.ids import calibration_of
-from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, stated_as_of
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Feature, ScoringSpec, Term, stated_as_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import polars as pl
 
-    from gtmar.spec.model import Feature, ScoringSpec, Term
     from gtmar.spec.rule import Condition, Rule
 
 __all__ = [

@@ -64,19 +64,18 @@ def snapshots_into(
     return DuckDBSnapshots(location)
 
 
-def _other_types(location: str, there: dict[str, str], new: dict[str, str]) -> UsageError | None:
-    """Word which columns are of other types than the table's; None for none."""
+def _refuse_other_types(location: str, there: dict[str, str], new: dict[str, str]) -> None:
+    """Refuse columns that are of other types than the table's."""
     unlike = [
         f'"{name}" is {there[name]} there and {kind} now'
         for name, kind in new.items()
         if there.get(name, kind) != kind
     ]
-    if not unlike:
-        return None
-    return UsageError(
-        f'"{without_credentials(location)}": columns of other types: {"; ".join(unlike)}',
-        hint="the recipe has changed since: give -o another table",
-    )
+    if unlike:
+        raise UsageError(
+            f'"{without_credentials(location)}": columns of other types: {"; ".join(unlike)}',
+            hint="the recipe has changed since: give -o another table",
+        )
 
 
 def _no_snapshots(location: str) -> UsageError:
@@ -130,9 +129,8 @@ class DeltaSnapshots(_Snapshots):
         if table.metadata().partition_columns != [_DAY]:
             raise _no_snapshots(self.location)
         there = {field.name: str(field.type) for field in table.schema().fields}
-        error = _other_types(self.location, there, {name: str(f.type) for name, f in own.items()})
-        if error is not None:
-            raise error
+        kinds = {name: str(field.type) for name, field in own.items()}
+        _refuse_other_types(self.location, there, kinds)
         this_day = [(_DAY, "=", day.isoformat())]
         change = "new"
         if files := table.file_uris(file_pruning_predicate=this_day):
@@ -233,8 +231,7 @@ class DuckDBSnapshots(_Snapshots):
         there, new = described(connection, table), described(connection, source)
         if there.get(_DAY) != "DATE":
             raise _no_snapshots(self.location)
-        if (error := _other_types(self.location, there, new)) is not None:
-            raise error
+        _refuse_other_types(self.location, there, new)
         change = "new"
         if count(f"from {table} where {_DAY} = {when}"):
             views = connection.execute("select view_name from duckdb_views()").fetchall()

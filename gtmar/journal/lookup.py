@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gtmar.earning import earnings
+from gtmar.earning import Earning, earnings
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.columns import experiment_id
 from gtmar.metrics.registry import metric_named
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from gtmar.earning import Earning
     from gtmar.journal.catalog import Journal
     from gtmar.journal.files import Row
     from gtmar.spec.model import ScoringSpec

@@ -19,14 +19,13 @@ from gtmar.safe_text import without_credentials
 from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
 from gtmar.snapshots.recipe import SnapshotRecipe, conventions, parse, recipe_id
-from gtmar.snapshots.statement import RAW, all_rows
+from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date
 
-    from gtmar.snapshots.statement import SnapshotDays
 
 __all__ = [
     "Built",

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.data.locations import quoted
-from gtmar.data.scan import Source, collect, scan
+from gtmar.data.scan import AccountTable, Source, collect, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import duckdb
 
-    from gtmar.data.scan import AccountTable
 
 __all__ = ["LOADED", "DraftedSource", "RawColumns", "column", "plain", "table_name", "with_dates"]
 

@@ -9,13 +9,12 @@ import polars as pl
 
 from gtmar.data.locations import literal
 from gtmar.data.scan import likely_id
-from gtmar.snapshots.raw_columns import LOADED, DraftedSource, column, plain
+from gtmar.snapshots.raw_columns import LOADED, DraftedSource, RawColumns, column, plain
 from gtmar.snapshots.stripe import minor_units, months_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gtmar.snapshots.raw_columns import RawColumns
 
 __all__ = ["generic_source", "joined_source"]
 

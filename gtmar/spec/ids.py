@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.documents import with_leaves
 from gtmar.spec.encoders import unordered
-from gtmar.spec.model import Reading
+from gtmar.spec.model import Feature, Reading, ScoringSpec
 
 if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
-    from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = [
     "calibration_of",
