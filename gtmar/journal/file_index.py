@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -634,7 +634,7 @@ class FileIndex:
         """Take in what was learnt before, where the cache has it."""
         with suppress(ValueError, TypeError, LookupError):
             kept = json.loads(self._cache.read(_ENTRY) or b"")
-            if kept["columns"] == _columns():
+            if kept["columns"] == _written():
                 events = {name: File(*values) for name, values in kept["events"].items()}
                 self._sound = {run: _Sound(*values) for run, values in kept["sound"].items()}
                 self._files = events
@@ -647,7 +647,7 @@ class FileIndex:
         runs = {**self._folders[RECORDS], **self._folders[EXPERIMENTS]}
         sound = {run: astuple(known) for run, known in self._sound.items() if run in runs}
         if self.is_large:
-            content = {"columns": _columns(), "events": events, "sound": sound}
+            content = {"columns": _written(), "events": events, "sound": sound}
             self._cache.write(_ENTRY, json.dumps(content, separators=(",", ":")).encode())
         self._changed = False
 
@@ -696,7 +696,8 @@ def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str)
 
 
 @cache
-def _columns() -> str:
-    """Return a hash of the columns that this version writes."""
-    written = repr([columns_of(folder) for folder in (*_ROOMS, EVENTS)])
-    return hashlib.sha256(written.encode()).hexdigest()
+def _written() -> str:
+    """Return a hash of the columns that this version writes, and of the facts that it keeps."""
+    columns = [columns_of(folder) for folder in (*_ROOMS, EVENTS)]
+    facts = [fact.name for kind in (File, _Sound) for fact in fields(kind)]
+    return hashlib.sha256(repr([columns, facts]).encode()).hexdigest()
