@@ -542,10 +542,11 @@ def _written(tree: exp.Select, dialect: str) -> str:
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
     """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
+    columns = spec.columns
     readings: dict[str, str] = {
         name: form
         for name, form in spec.read.columns.items()
-        if name in spec.columns
+        if name in columns
         and form not in ("text", "number")
         and kinds.get(name) not in ("number", "boolean")
     }

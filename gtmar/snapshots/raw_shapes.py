@@ -89,21 +89,13 @@ def _ids(table: RawColumns) -> list[str]:
 
 
 def _number(table: RawColumns, names: tuple[str, ...]) -> list[str]:
-    return [
-        table.columns[name]
-        for name in names
-        if name in table.columns and table.is_number(table.columns[name])
-    ]
+    there = (table.columns[name] for name in names if name in table.columns)
+    return [own for own in there if table.is_number(own)]
 
 
 def _times(table: RawColumns, names: tuple[str, ...]) -> list[str]:
-    return [
-        table.columns[name]
-        for name in names
-        if name in table.columns
-        and not LOADED.fullmatch(name)
-        and (table.is_time(table.columns[name]) or _empty(table, table.columns[name]))
-    ]
+    there = (table.columns[name] for name in names if name in table.columns)
+    return [own for own in there if table.is_time(own) or _empty(table, own)]
 
 
 def _empty(table: RawColumns, own: str) -> bool:
